@@ -1,0 +1,82 @@
+//! The handle to a running client. The work is done by its driver's task.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Builder, Counters, State, Status};
+
+/// A stream to a hub that is kept alive and resumed. See the [crate's head](crate).
+///
+/// A cheap clone; dropping the last one stops the client as [`shutdown`](Self::shutdown) does, without waiting for it.
+#[derive(Clone, Debug)]
+pub struct PushClient {
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) started: Instant,
+    pub(crate) stop: Arc<Stop>,
+}
+
+/// Stops the client when the last handle is dropped. The driver holds the token itself, not this.
+#[derive(Debug)]
+pub(crate) struct Stop(pub(crate) CancellationToken);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl PushClient {
+    /// Begins a client under this gateway id: a stable name, of which the hub lets one stream live at a time.
+    pub fn builder(gateway_id: impl Into<String>) -> Builder {
+        Builder::new(gateway_id.into())
+    }
+
+    /// Where the client stands, now and whenever it changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// The cursor the client would resume from: everything up to it was handled. Follows the handler by at most one
+    /// read and is never ahead of it. A handler that stores cursors takes [`Item::cursor`](crate::Item::cursor).
+    #[must_use]
+    pub fn cursor(&self) -> String {
+        self.status.borrow().cursor.clone()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.status.borrow().counters
+    }
+
+    /// How long the client has been in its present [`State`].
+    #[must_use]
+    pub fn state_age(&self) -> Duration {
+        self.started.elapsed().saturating_sub(self.status.borrow().since)
+    }
+
+    /// Stops the client and waits until it has stopped; returns its last status, with the cursor to resume from.
+    ///
+    /// The stop begins with this call, from whatever state and also when other handles exist; a handler that is at
+    /// work is dropped at its next `.await`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the client stopping.
+    #[must_use = "the client stops by itself, but has not stopped before this is awaited"]
+    pub fn shutdown(self) -> impl Future<Output = Status> + Send + 'static {
+        let Self { mut status, stop, .. } = self;
+        stop.0.cancel();
+        async move {
+            // An error means that the task is gone already, for example with its runtime.
+            let _ = status.wait_for(|status| status.state == State::Stopped).await;
+            status.borrow().clone()
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The URL of a hub, checked once at the border.
+
+use http::Uri;
+
+use crate::BuildError;
+
+/// A hub's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hub {
+    /// Scheme and authority, the front of each request's URI.
+    pub(crate) origin: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Hub {
+    /// Reads `http://host[:port]`.
+    pub(crate) fn parse(url: &str) -> Result<Self, BuildError> {
+        let bad = |why| BuildError::HubUrl { url: url.to_owned(), why };
+        let uri: Uri = url.trim().parse().map_err(|_| bad("it is not a URL"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(bad("TLS is not built in yet, only http:// is")),
+            _ => return Err(bad("it must begin with http://")),
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(bad("a hub has no path of its own: end the URL after the port"));
+        }
+        let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(bad("credentials do not belong into a URL"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(bad("it names no host"));
+        }
+        Ok(Self { origin: format!("http://{authority}"), host, port: authority.port_u16().unwrap_or(80) })
+    }
+
+    /// Reads one or more URLs with commas between.
+    pub(crate) fn parse_list(urls: &str) -> Result<Vec<Self>, BuildError> {
+        urls.split(',').map(Self::parse).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_hosts_and_ports() {
+        let hub = |url| Hub::parse(url).map(|hub| (hub.origin, hub.host, hub.port)).unwrap();
+        assert_eq!(hub("http://hub:7400"), ("http://hub:7400".into(), "hub".into(), 7400));
+        assert_eq!(hub(" http://hub/ "), ("http://hub".into(), "hub".into(), 80));
+        assert_eq!(hub("http://[::1]:7400"), ("http://[::1]:7400".into(), "::1".into(), 7400));
+        assert_eq!(Hub::parse_list("http://a:1,http://b:2").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn refuses_the_rest_and_says_why() {
+        for url in [
+            "",
+            "hub:7400",
+            "hub",
+            "https://hub",
+            "http://",
+            "http://hub/path",
+            "http://a:b@hub",
+            "http://a,",
+        ] {
+            let error = Hub::parse_list(url).unwrap_err();
+            assert!(error.to_string().contains(':'), "{url:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! gRPC over one HTTP/2 connection, with the message bytes left alone.
+//!
+//! Called by the driver and the publisher. A [`Connection`] is made for one try and never repairs itself: whether and
+//! when there is another is not decided here. Every error is a [`Failure`], and only what a server wrote into headers
+//! or trailers becomes [`Failure::Status`].
+//!
+//! hyper is used directly and not through a generated stub: a stub would copy and decode each message, and a channel
+//! would dial again behind the driver's back.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use galaxy_push_core::frame::{Deframer, PREFIX_BYTES, message, put_prefix};
+use http::{HeaderMap, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{Connector, Failure, ServerStatus, hub::Hub};
+
+/// A ping goes out this often, also while nothing else moves; a peer that leaves one unanswered for
+/// [`PING_TIMEOUT`] is gone. Together they equal the deadline for silence, and work while a handler is busy too.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a hub may send ahead of the handler. The pair keeps h2's budget for small DATA frames from running out however
+/// long a handler pauses: its cost per stream window stays below half the connection window down to events of 60 bytes.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+
+/// Allows a hub to send thousands of events in one DATA frame, which is one read and one batch here.
+const MAX_FRAME_BYTES: u32 = 1 << 20;
+
+/// Opens connections.
+pub(crate) struct Dialer {
+    hubs: Vec<Hub>,
+    connector: Arc<dyn Connector>,
+}
+
+/// One HTTP/2 connection. Dropping it closes the socket at once.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    origin: String,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// The body of a response that began well.
+#[derive(Debug)]
+pub(crate) struct Body(Incoming);
+
+impl Dialer {
+    pub(crate) fn new(hubs: Vec<Hub>, connector: Arc<dyn Connector>) -> Self {
+        Self { hubs, connector }
+    }
+
+    pub(crate) fn hubs(&self) -> &[Hub] {
+        &self.hubs
+    }
+
+    /// Opens a connection to one hub. Whoever calls this sets the deadline.
+    pub(crate) async fn dial(&self, hub: usize) -> Result<Connection, Failure> {
+        let hub = &self.hubs[hub];
+        let unreachable =
+            |error: &dyn Error| Failure::Unreachable(format!("{}: {}", hub.origin, chain(error)));
+        let io = self.connector.connect(&hub.host, hub.port).await.map_err(|error| unreachable(&error))?;
+        let (sender, connection) = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(MAX_FRAME_BYTES)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|error| unreachable(&error))?;
+        // The task ends with the connection; how it ended, the request or the body says.
+        let task = tokio::spawn(async move { drop(connection.await) });
+        Ok(Connection { sender, origin: hub.origin.clone(), _task: AbortOnDropHandle::new(task) })
+    }
+}
+
+impl Connection {
+    /// Sends a request with one message and waits until the response begins. Cancel safe.
+    pub(crate) async fn call(&mut self, path: &str, request: &impl prost::Message) -> Result<Body, Failure> {
+        let request = Request::post(format!("{}{path}", self.origin))
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header(header::TE, "trailers")
+            .header(header::USER_AGENT, concat!("galaxy-push/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(framed(request)))
+            .map_err(|error| Failure::Unreachable(chain(&error)))?;
+        self.sender.ready().await.map_err(|error| lost(&error))?;
+        let response = self.sender.send_request(request).await.map_err(|error| lost(&error))?;
+        let (head, body) = response.into_parts();
+        if let Some(end) = end_of_stream(&head.headers) {
+            return Err(end);
+        }
+        let content_type =
+            head.headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+        if head.status != http::StatusCode::OK || !content_type.starts_with(b"application/grpc") {
+            let content_type = String::from_utf8_lossy(content_type).into_owned();
+            return Err(Failure::NotGrpc { status: head.status.as_u16(), content_type });
+        }
+        Ok(Body(body))
+    }
+
+    /// Calls a method that answers with one message of at most `limit` bytes. Cancel safe.
+    pub(crate) async fn unary<T: prost::Message + Default>(
+        &mut self,
+        path: &str,
+        request: &impl prost::Message,
+        limit: usize,
+    ) -> Result<T, Failure> {
+        let mut body = self.call(path, request).await?;
+        let (mut deframer, mut answer) = (Deframer::new(limit), None);
+        loop {
+            match body.next().await {
+                Ok(data) => deframer.push(data),
+                Err(Failure::Ended) => break,
+                Err(failure) => return Err(failure),
+            }
+            while let Some(framed) = deframer.next_message().map_err(Failure::Unsplittable)? {
+                answer = Some(framed);
+            }
+        }
+        let answer = answer.ok_or(Failure::Protocol("an answer without a message"))?;
+        T::decode(message(&answer)).map_err(|_| Failure::Protocol("an answer that cannot be decoded"))
+    }
+}
+
+impl Body {
+    /// The next bytes; the end of the stream is a failure too, [`Failure::Ended`] at best. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Bytes, Failure> {
+        loop {
+            let frame = match self.0.frame().await {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Err(lost(&error)),
+                None => return Err(Failure::Lost("the stream ended without a status".to_owned())),
+            };
+            match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Ok(data),
+                Err(frame) => {
+                    if let Some(end) = frame.trailers_ref().and_then(end_of_stream) {
+                        return Err(end);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a server says about the end of a stream in headers or trailers; `None` when it says nothing.
+fn end_of_stream(headers: &HeaderMap) -> Option<Failure> {
+    const DETAILS: &str = "grpc-status-details-bin";
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &base64::alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
+    );
+    // tonic panics on details that are not base64, and a peer must not be able to make us.
+    let broken = headers.get(DETAILS).is_some_and(|details| LENIENT.decode(details).is_err());
+    let status = if broken {
+        let mut headers = headers.clone();
+        headers.remove(DETAILS);
+        tonic::Status::from_header_map(&headers)
+    } else {
+        tonic::Status::from_header_map(headers)
+    }?;
+    if status.code() == tonic::Code::Ok {
+        return Some(Failure::Ended);
+    }
+    let told = galaxy_push_proto::Failure::of(&status);
+    let reason = told.reason.map(|reason| reason.as_str()).unwrap_or_default();
+    let status = ServerStatus::new(status.code().into(), status.message());
+    Some(Failure::Status(status.with_reason(reason).with_retry_after(told.retry_after)))
+}
+
+fn framed(message: &impl prost::Message) -> Bytes {
+    let mut framed = Vec::with_capacity(PREFIX_BYTES + message.encoded_len());
+    framed.extend_from_slice(&[0; PREFIX_BYTES]);
+    framed.extend_from_slice(&message.encode_to_vec());
+    put_prefix(&mut framed, 0);
+    framed.into()
+}
+
+fn lost(error: &dyn Error) -> Failure {
+    Failure::Lost(chain(error))
+}
+
+/// An error and all its sources, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer").field("hubs", &self.hubs).finish_non_exhaustive()
+    }
+}

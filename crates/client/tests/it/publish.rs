@@ -1,0 +1,111 @@
+//! The publisher sends until it is answered.
+
+use std::time::Duration;
+
+use galaxy_push_client::{Failure, Publisher};
+use galaxy_push_proto::v1::{self, PublishRequest};
+use prost::Message;
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::hub::{Dial, Hub, Step, code};
+
+fn publisher(hub: &Hub) -> Publisher {
+    Publisher::builder()
+        .hub("http://hub,http://b")
+        .connector(hub.connector())
+        .random(|| u64::MAX)
+        .build()
+        .unwrap()
+}
+
+fn answer(message: &impl Message) -> Dial {
+    let mut framed = vec![0; 5];
+    framed[4] = message.encoded_len() as u8;
+    framed.extend(message.encode_to_vec());
+    Dial::Serve(vec![Step::Send(framed), code(Code::Ok)])
+}
+
+fn accepted(id: &str) -> v1::PublishResult {
+    v1::PublishResult { id: id.into(), cursor: "1.x".into(), ..Default::default() }
+}
+
+fn event(id: &str) -> v1::Event {
+    v1::Event { id: id.into(), ..Default::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sends_the_same_ids_until_it_is_answered() {
+    let refused =
+        v1::PublishResult { id: "b".into(), code: 3, reason: "EVENT_TOO_LARGE".into(), ..Default::default() };
+    let hub = Hub::new([
+        Dial::Refused,
+        Dial::Serve(vec![Step::Cut]),
+        Dial::Serve(vec![code(Code::Unavailable)]),
+        answer(&v1::PublishResponse { results: vec![accepted("a"), refused], request_id: 0 }),
+    ]);
+    let published = publisher(&hub).publish(vec![event("a"), event("b")]).await.unwrap();
+    assert_eq!(published.len(), 2);
+    assert_eq!(hub.dialed_hosts(), ["hub", "b", "hub", "b"]);
+    let ids = |request: PublishRequest| request.events.into_iter().map(|event| event.id).collect::<String>();
+    assert_eq!(hub.requests().into_iter().map(ids).collect::<Vec<_>>(), ["ab", "ab", "ab"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tells_what_became_of_each_event() {
+    let refused =
+        v1::PublishResult { id: "b".into(), code: 3, reason: "EVENT_TOO_LARGE".into(), ..Default::default() };
+    let response = v1::PublishResponse { results: vec![accepted("a"), refused], request_id: 0 };
+    let hub = Hub::new([Dial::Refused, answer(&response)]);
+    let mut publisher = publisher(&hub);
+    for _ in 0..2 {
+        let published = publisher.publish(vec![event("a"), event("b")]).await.unwrap();
+        assert_eq!((published[0].id.as_str(), published[0].cursor.as_str()), ("a", "1.x"));
+        assert_eq!(published[0].refusal, None);
+        let refusal = published[1].refusal.as_ref().unwrap();
+        assert_eq!((refusal.code, refusal.reason.as_str()), (3, "EVENT_TOO_LARGE"));
+    }
+    assert_eq!(hub.dialed_hosts(), ["hub", "b"], "the second call uses the connection of the first");
+    let failure = publisher.publish(vec![event("a")]).await.unwrap_err();
+    assert!(matches!(failure, Failure::Protocol(_)), "two results for one event");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stops_at_a_refusal() {
+    for refused in [Code::Unauthenticated, Code::PermissionDenied, Code::InvalidArgument, Code::Unimplemented]
+    {
+        let hub = Hub::new([Dial::Serve(vec![code(refused)])]);
+        let before = Instant::now();
+        let failure = publisher(&hub).publish(vec![event("a")]).await.unwrap_err();
+        assert!(matches!(failure, Failure::Status(status) if status.code == refused as i32));
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_up_in_time_with_the_real_error() {
+    let hub = Hub::new((0..100).map(|_| Dial::Refused));
+    let before = Instant::now();
+    let failure = publisher(&hub).publish(vec![event("a")]).await.unwrap_err();
+    assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
+    assert!(before.elapsed() < Duration::from_secs(30));
+    let waits = hub.dial_times();
+    assert!((8..12).contains(&waits.len()), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_hangs_is_left_for_the_next() {
+    let response = v1::HeadResponse { cursor: "c".into(), oldest: "o".into(), epoch: "e".into() };
+    let hub = Hub::new([Dial::Hang, Dial::Serve(vec![Step::Ignore]), answer(&response)]);
+    let head = publisher(&hub).head().await.unwrap();
+    assert_eq!((head.cursor.as_str(), head.oldest.as_str(), head.epoch.as_str()), ("c", "o", "e"));
+    assert_eq!(hub.dialed_hosts(), ["hub", "b", "hub"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishing_can_be_spawned() {
+    let hub = Hub::new([answer(&v1::PublishResponse { results: vec![accepted("a")], request_id: 0 })]);
+    let mut publisher = publisher(&hub);
+    let published = tokio::spawn(async move { publisher.publish(vec![event("a")]).await }).await.unwrap();
+    assert_eq!(published.unwrap().len(), 1);
+}

@@ -1,0 +1,288 @@
+//! Positions in a log and their text form. All position arithmetic of the project is in this file.
+//!
+//! Used by the window, the reader, the hub and the gateway. A client treats cursor text as opaque and only gives it
+//! back; it parses one only to recognise a position it has already passed.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The longest cursor text, in bytes.
+pub const CURSOR_TEXT_MAX: usize = 128;
+
+/// The reserved cursor text that asks for everything still held.
+pub const OLDEST: &str = "oldest";
+
+/// The version this build writes, the first field of a cursor's text.
+const VERSION: &str = "1";
+
+/// 128 bits in base64url without padding.
+const EPOCH_TEXT_LEN: usize = 22;
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// One continuous life of a log: 128 random bits, drawn anew whenever continuity cannot be proven.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u128);
+
+/// A position within an epoch. The first event has position 1; 0 is the position before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// Where a reader stands in a log: the last position it has *passed*. Reading resumes with the one after it.
+///
+/// Two cursors of different epochs have no order, so this type has none either: see [`Cursor::follows`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// The life of the log this position belongs to.
+    pub epoch: Epoch,
+    /// The last position passed.
+    pub seq: Seq,
+}
+
+/// What a reader asked for with the `cursor` field of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// `""`: from the head on.
+    Head,
+    /// `"oldest"`: from the oldest event held.
+    Oldest,
+    /// After this position.
+    At(Cursor),
+    /// A well-formed cursor of a version this build does not know. It counts as another epoch.
+    Foreign,
+}
+
+/// The text is not a cursor at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MalformedCursor;
+
+impl Seq {
+    /// The position before the first event.
+    pub const ZERO: Self = Self(0);
+
+    /// The position after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// How many positions lie in `(earlier, self]`; 0 when `earlier` is not earlier.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Cursor {
+    /// The position before the first event of `epoch`.
+    #[must_use]
+    pub const fn start(epoch: Epoch) -> Self {
+        Self { epoch, seq: Seq::ZERO }
+    }
+
+    /// The position after this one, in the same epoch.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self { epoch: self.epoch, seq: self.seq.next() }
+    }
+
+    /// Whether this position comes after `earlier` in the same epoch. Positions of two epochs never follow one another.
+    #[must_use]
+    pub fn follows(self, earlier: Self) -> bool {
+        self.epoch == earlier.epoch && self.seq > earlier.seq
+    }
+
+    /// How many positions lie in `(earlier, self]`, or `None` across epochs, where nobody can know.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Option<u64> {
+        (self.epoch == earlier.epoch).then(|| self.seq.since(earlier.seq))
+    }
+
+    /// Parses the one text form of a position of this build's version.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedCursor`] for anything [`Cursor`]'s `Display` does not write, unknown versions included. Use
+    /// [`Ask::parse`] for what a peer sent.
+    pub fn parse(text: &str) -> Result<Self, MalformedCursor> {
+        let mut fields = text.split('.');
+        let (Some(VERSION), Some(epoch), Some(seq), None) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err(MalformedCursor);
+        };
+        Ok(Self { epoch: epoch.parse()?, seq: parse_seq(seq)? })
+    }
+}
+
+impl Ask {
+    /// Reads the `cursor` field of a request.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedCursor`] when the text is outside the grammar `[A-Za-z0-9._-]{1,128}` starting with a digit, or
+    /// claims this build's version and does not keep its form.
+    pub fn parse(text: &str) -> Result<Self, MalformedCursor> {
+        match text {
+            "" => return Ok(Self::Head),
+            OLDEST => return Ok(Self::Oldest),
+            _ => {}
+        }
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let bytes = text.as_bytes();
+        if bytes.len() > CURSOR_TEXT_MAX || !bytes[0].is_ascii_digit() || !bytes.iter().all(|b| allowed(*b)) {
+            return Err(MalformedCursor);
+        }
+        if text.split('.').next() == Some(VERSION) {
+            Cursor::parse(text).map(Self::At)
+        } else {
+            Ok(Self::Foreign)
+        }
+    }
+}
+
+/// Decimal without sign or leading zeros, so that one position has one text.
+fn parse_seq(text: &str) -> Result<Seq, MalformedCursor> {
+    let canonical = text == "0" || !text.starts_with('0');
+    if !canonical || text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(MalformedCursor);
+    }
+    text.parse().map(Seq).map_err(|_| MalformedCursor)
+}
+
+impl FromStr for Epoch {
+    type Err = MalformedCursor;
+
+    fn from_str(text: &str) -> Result<Self, MalformedCursor> {
+        if text.len() != EPOCH_TEXT_LEN {
+            return Err(MalformedCursor);
+        }
+        // 22 digits of 6 bits are 132 bits: the last digit carries only the 2 lowest bits of the 128.
+        let mut bits: u128 = 0;
+        for (i, byte) in text.bytes().enumerate() {
+            let digit = base64_digit(byte).ok_or(MalformedCursor)?;
+            if i + 1 < EPOCH_TEXT_LEN {
+                bits = (bits << 6) | u128::from(digit);
+            } else if digit & 0b1111 == 0 {
+                bits = (bits << 2) | u128::from(digit >> 4);
+            } else {
+                return Err(MalformedCursor);
+            }
+        }
+        Ok(Self(bits))
+    }
+}
+
+fn base64_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'-' => Some(62),
+        b'_' => Some(63),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0u8; EPOCH_TEXT_LEN];
+        for (i, slot) in text.iter_mut().enumerate() {
+            let digit = if i + 1 < EPOCH_TEXT_LEN { self.0 >> (122 - 6 * i) } else { self.0 << 4 };
+            *slot = ALPHABET[(digit & 0b11_1111) as usize];
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{VERSION}.{}.{}", self.epoch, self.seq.0)
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Epoch({self})")
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cursor({self})")
+    }
+}
+
+impl fmt::Display for MalformedCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "not a cursor: send back a cursor exactly as it was received, \"oldest\", or nothing for the head",
+        )
+    }
+}
+
+impl std::error::Error for MalformedCursor {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn text_round_trips(epoch: u128, seq: u64) {
+            let cursor = Cursor { epoch: Epoch(epoch), seq: Seq(seq) };
+            let text = cursor.to_string();
+            prop_assert!(text.len() <= CURSOR_TEXT_MAX);
+            prop_assert_eq!(Ask::parse(&text), Ok(Ask::At(cursor)));
+        }
+
+        #[test]
+        fn one_position_has_one_text(epoch: u128, seq: u64, at in 0usize..40, byte in 32u8..127) {
+            let cursor = Cursor { epoch: Epoch(epoch), seq: Seq(seq) };
+            let mut changed = cursor.to_string().into_bytes();
+            let at = at % changed.len();
+            prop_assume!(changed[at] != byte);
+            changed[at] = byte;
+            let changed = String::from_utf8(changed).unwrap();
+            prop_assert_ne!(Ask::parse(&changed), Ok(Ask::At(cursor)));
+        }
+
+        #[test]
+        fn any_text_has_an_answer(text in ".{0,140}") {
+            let _ = Ask::parse(&text);
+        }
+    }
+
+    #[test]
+    fn asks() {
+        for (text, expected) in [
+            ("", Ok(Ask::Head)),
+            ("oldest", Ok(Ask::Oldest)),
+            ("2.whatever-comes_next", Ok(Ask::Foreign)),
+            ("10", Ok(Ask::Foreign)),
+            ("1", Err(MalformedCursor)),
+            ("1.AAAAAAAAAAAAAAAAAAAAAA.01", Err(MalformedCursor)),
+            ("1.AAAAAAAAAAAAAAAAAAAAAA.", Err(MalformedCursor)),
+            ("1.AAAAAAAAAAAAAAAAAAAAAB.1", Err(MalformedCursor)),
+            ("1.AAAAAAAAAAAAAAAAAAAAAA.18446744073709551616", Err(MalformedCursor)),
+            ("1.AAAAAAAAAAAAAAAAAAAAAA.1.2", Err(MalformedCursor)),
+            ("Oldest", Err(MalformedCursor)),
+            ("2 2", Err(MalformedCursor)),
+            ("1.AAAAAAAAAAAAAAAAAAAAAA.7", Ok(Ask::At(Cursor { epoch: Epoch(0), seq: Seq(7) }))),
+        ] {
+            assert_eq!(Ask::parse(text), expected, "{text:?}");
+        }
+        assert_eq!(Ask::parse(&"2".repeat(129)), Err(MalformedCursor));
+        assert_eq!(Ask::parse(&"2".repeat(65536)), Err(MalformedCursor));
+    }
+
+    #[test]
+    fn positions_of_two_epochs_have_no_order() {
+        let a = Cursor { epoch: Epoch(1), seq: Seq(5) };
+        let b = Cursor { epoch: Epoch(2), seq: Seq(9) };
+        assert!(!a.follows(b) && !b.follows(a));
+        assert_eq!(b.since(a), None);
+        assert_eq!(a.since(Cursor::start(Epoch(1))), Some(5));
+    }
+}

@@ -1,0 +1,40 @@
+//! The pure part of Galaxy Push: what a position is, what a window holds, what a reader is told, when a client dials.
+//!
+//! Everything here is a plain state machine over plain values. Nothing awaits, spawns, sleeps, reads a clock, draws a
+//! random number or touches the network: callers pass [`Now`] and random values in, so a test or a simulation owns time.
+//!
+//! In reading order:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`ambient`] | the wall clock and randomness, passed in |
+//! | [`cursor`] | positions in a log, their text form, and the only arithmetic on them |
+//! | [`recipient`] | whom an event is for, and patterns over that |
+//! | [`wire`] | reading and writing protobuf fields without decoding a message |
+//! | [`frame`] | one framed `PushEvent`: the lazy view, the encoder, the splitter of byte streams |
+//! | [`window`] | the ordered, bounded events still held |
+//! | [`reader`] | what one stream is sent next: the promises of a stream, as a state machine |
+//! | [`backoff`] | how long to wait before the next try |
+//! | [`link`] | a client's whole policy: when to dial, wait, deliver and give up |
+
+pub mod ambient;
+pub mod backoff;
+pub mod cursor;
+pub mod frame;
+pub mod link;
+pub mod reader;
+pub mod recipient;
+pub mod window;
+pub mod wire;
+
+use std::time::Duration;
+
+/// The time, as a caller at the border read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time since an origin the process chose. Ages, deadlines and heartbeats are measured on it, so a
+    /// stepped wall clock can neither empty a window nor kill a stream.
+    pub mono: Duration,
+    /// Wall-clock milliseconds since the Unix epoch. Stamped on events; expiry of `ttl` is measured on it.
+    pub unix_ms: u64,
+}

@@ -1,0 +1,194 @@
+//! Why a try or a stream ended, and what that means for the next one. Not an error a caller handles: the link does.
+//!
+//! The one question that matters is whether a *server status arrived*. A code alone does not tell: transports invent
+//! codes for broken connections. So a broken connection is [`Failure::Lost`] here, whatever a library would call it,
+//! and [`Failure::Status`] holds only what a server put into headers or trailers.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::backoff::Cause;
+
+/// The gRPC codes a client's policy depends on.
+mod code {
+    pub(super) const INVALID_ARGUMENT: i32 = 3;
+    pub(super) const PERMISSION_DENIED: i32 = 7;
+    pub(super) const RESOURCE_EXHAUSTED: i32 = 8;
+    pub(super) const ABORTED: i32 = 10;
+    pub(super) const UNIMPLEMENTED: i32 = 12;
+    pub(super) const UNAUTHENTICATED: i32 = 16;
+}
+
+/// What a deadline was running for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Waited {
+    /// The connection.
+    Connect,
+    /// The first frame of a stream, its `Welcome`.
+    Welcome,
+    /// Any sign of life on a stream that had begun.
+    Sign,
+}
+
+/// Why a try or a stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// No connection came about: the connector's own words.
+    Unreachable(String),
+    /// A deadline passed.
+    TimedOut(Waited),
+    /// The connection broke, or the stream ended without a status.
+    Lost(String),
+    /// The server ended the stream with OK.
+    Ended,
+    /// Something that is not a Galaxy Push hub answered: the HTTP status code and what else was odd.
+    NotGrpc {
+        /// The HTTP status.
+        status: u16,
+        /// The content type, empty when there was none.
+        content_type: String,
+    },
+    /// A server status arrived.
+    Status(ServerStatus),
+    /// The peer broke the contract. The text names how.
+    Protocol(&'static str),
+    /// A message that cannot be split off: too large for `max_receive_bytes`, or compressed.
+    Unsplittable(crate::frame::DeframeError),
+    /// The server said goodbye, and nothing more within a second.
+    Goodbye,
+}
+
+/// A status as a server sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStatus {
+    /// The `google.rpc.Code`; never 0.
+    pub code: i32,
+    /// For people.
+    pub message: String,
+    /// The reason of an `ErrorInfo` detail, for example `REPLACED`; empty when there was none.
+    pub reason: String,
+    /// The delay of a `RetryInfo` detail.
+    pub retry_after: Option<Duration>,
+}
+
+impl ServerStatus {
+    /// A status with this code and message and no details.
+    #[must_use]
+    pub fn new(code: i32, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), ..Self::default() }
+    }
+
+    /// With the reason of an `ErrorInfo` detail.
+    #[must_use]
+    pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+
+    /// With the delay of a `RetryInfo` detail.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
+        self
+    }
+}
+
+impl Failure {
+    /// How the next try must wait.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        let Self::Status(status) = self else { return Cause::Lost };
+        match (status.code, status.reason.as_str()) {
+            (code::ABORTED, _) | (code::RESOURCE_EXHAUSTED, "HELD_OFF") => Cause::Conflict,
+            (
+                code::UNAUTHENTICATED
+                | code::PERMISSION_DENIED
+                | code::UNIMPLEMENTED
+                | code::INVALID_ARGUMENT,
+                _,
+            ) => Cause::Refused,
+            _ => Cause::Lost,
+        }
+    }
+
+    /// What the server asked for, if it did.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status(status) => status.retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether the server could not read the cursor it was given.
+    #[must_use]
+    pub fn is_cursor_malformed(&self) -> bool {
+        matches!(self, Self::Status(s) if s.code == code::INVALID_ARGUMENT && s.reason == "CURSOR_MALFORMED")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "cannot reach the hub: {why}"),
+            Self::TimedOut(Waited::Connect) => f.write_str("the hub did not accept the connection in time"),
+            Self::TimedOut(Waited::Welcome) => f.write_str("the hub did not welcome the stream in time"),
+            Self::TimedOut(Waited::Sign) => f.write_str("the hub was silent for too long"),
+            Self::Lost(why) => write!(f, "the connection broke: {why}"),
+            Self::Ended => f.write_str("the hub ended the stream"),
+            Self::NotGrpc { status, content_type } => {
+                write!(
+                    f,
+                    "no gRPC server answered (HTTP status {status}, content type {content_type:?}): check the hub's URL"
+                )
+            }
+            Self::Status(status) => status.fmt(f),
+            Self::Protocol(why) => write!(f, "the hub broke the contract: {why}"),
+            Self::Unsplittable(error) => write!(f, "the hub sent {error}"),
+            Self::Goodbye => f.write_str("the hub said goodbye"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for ServerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the hub answered {}", code_name(self.code))?;
+        if !self.reason.is_empty() {
+            write!(f, " {}", self.reason)?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a `google.rpc.Code`.
+#[must_use]
+pub fn code_name(code: i32) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    usize::try_from(code).ok().and_then(|code| NAMES.get(code)).copied().unwrap_or("an unknown code")
+}

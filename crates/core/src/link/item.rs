@@ -1,0 +1,297 @@
+//! What a handler is given: items, and the batch of them that one read brought.
+//!
+//! Built by [`Link`](super::Link) alone. Nothing is decoded here that a gateway would only pass on: a frame stays the
+//! bytes that arrived.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::cursor::OLDEST;
+use crate::frame::{self, FrameView, Kind, PREFIX_BYTES};
+use crate::window::GapReason;
+use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint};
+
+/// One `PushEvent` as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    framed: Bytes,
+    /// Whether handling this frame moves the point from which the client resumes.
+    commits: bool,
+}
+
+impl Frame {
+    /// Takes one framed message, prefix included.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] when the message is no `PushEvent`.
+    pub fn read(framed: Bytes) -> Result<Self, Malformed> {
+        FrameView::read(frame::message(&framed))?;
+        Ok(Self::of_read(framed, true))
+    }
+
+    /// Takes what [`FrameView::read`] has accepted already.
+    pub(super) fn of_read(framed: Bytes, commits: bool) -> Self {
+        Self { framed, commits }
+    }
+
+    /// The bytes with gRPC's 5-byte prefix, as a window takes them.
+    #[must_use]
+    pub fn framed(&self) -> &Bytes {
+        &self.framed
+    }
+
+    /// The encoded `PushEvent`, without the prefix: what generated code decodes.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        frame::message(&self.framed)
+    }
+
+    /// The frame's fields, read lazily.
+    #[must_use]
+    pub fn view(&self) -> FrameView<'_> {
+        // The bytes are the ones `read` accepted, and nobody can change them.
+        FrameView::read(self.message()).expect("a frame is read once before it is built")
+    }
+
+    /// The cursor text; empty on an ephemeral event.
+    #[must_use]
+    pub fn cursor(&self) -> &str {
+        self.view().cursor()
+    }
+}
+
+/// One thing a handler is told, in stream order.
+///
+/// Data is [`Event`](Self::Event), [`SessionInvalidation`](Self::SessionInvalidation),
+/// [`Membership`](Self::Membership) and [`Standing`](Self::Standing). A [`Gap`](Self::Gap) says that data is missing.
+/// The others say where the stream stands; a handler that keeps no copy of the log returns `Ok(())` for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Item {
+    /// A stream began. Its cursor is the presented one, or where a fresh reader starts.
+    Welcome(Frame),
+    /// Standing records that hold now.
+    Standing(Frame),
+    /// An event.
+    Event(Frame),
+    /// Tokens were voided.
+    SessionInvalidation(Frame),
+    /// A topic was joined or left.
+    Membership(Frame),
+    /// Something was missed: refetch what depends on it.
+    Gap(Box<Gap>),
+    /// Everything up to its cursor was delivered.
+    Progress(Frame),
+    /// What follows is live.
+    CaughtUp(Frame),
+    /// The stream lags by a quarter of the window or more.
+    FellBehind(Frame),
+}
+
+impl Item {
+    /// The frame, whatever the kind.
+    #[must_use]
+    pub fn frame(&self) -> &Frame {
+        match self {
+            Self::Welcome(frame)
+            | Self::Standing(frame)
+            | Self::Event(frame)
+            | Self::SessionInvalidation(frame)
+            | Self::Membership(frame)
+            | Self::Progress(frame)
+            | Self::CaughtUp(frame)
+            | Self::FellBehind(frame) => frame,
+            Self::Gap(gap) => &gap.frame,
+        }
+    }
+
+    /// The cursor to resume from once this item is dealt with; empty on an ephemeral event, which leaves it alone.
+    #[must_use]
+    pub fn cursor(&self) -> &str {
+        self.frame().cursor()
+    }
+
+    /// The item of a frame of this kind; `None` for kinds that no handler is given.
+    pub(super) fn of(kind: Kind, frame: Frame) -> Option<Result<Self, Malformed>> {
+        Some(Ok(match kind {
+            Kind::Welcome => Self::Welcome(frame),
+            Kind::Standing => Self::Standing(frame),
+            Kind::Event => Self::Event(frame),
+            Kind::SessionInvalidation => Self::SessionInvalidation(frame),
+            Kind::Membership => Self::Membership(frame),
+            Kind::Gap => return Some(Gap::read(frame).map(|gap| Self::Gap(Box::new(gap)))),
+            Kind::Progress => Self::Progress(frame),
+            Kind::CaughtUp => Self::CaughtUp(frame),
+            Kind::FellBehind => Self::FellBehind(frame),
+            _ => return None,
+        }))
+    }
+}
+
+/// What a reader has missed, why, and where it resumes. Missing is `(from, to]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// The frame, to keep or pass on.
+    pub frame: Frame,
+    /// Why; `None` for a reason of a newer contract.
+    pub reason: Option<GapReason>,
+    /// The position held, exclusive.
+    pub from: String,
+    /// The last position missed, inclusive. Empty for [`GapReason::CursorUnreadable`], where nobody knows.
+    pub to: String,
+    /// How many positions, an upper bound for a filtered reader; `None` when unknowable.
+    pub count: Option<u64>,
+    /// When to refetch, counted from now: spreads a herd.
+    pub repair_after: Option<Duration>,
+}
+
+impl Gap {
+    /// Whether the client made this gap itself because the hub could not read its cursor. Its frame's cursor is
+    /// `oldest`, which is no position: do not append it to a window.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.reason == Some(GapReason::CursorUnreadable)
+    }
+
+    fn read(frame: Frame) -> Result<Self, Malformed> {
+        let mut gap = Self {
+            frame,
+            reason: None,
+            from: String::new(),
+            to: String::new(),
+            count: None,
+            repair_after: None,
+        };
+        let text = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed);
+        for field in Fields::of(gap.frame.view().body()) {
+            match field? {
+                (1, Value::Varint(number)) => gap.reason = reason_of(number),
+                (2, Value::Bytes(from)) => gap.from = text(from)?,
+                (3, Value::Bytes(to)) => gap.to = text(to)?,
+                (4, Value::Varint(count)) => gap.count = Some(count),
+                (5, Value::Bytes(duration)) => gap.repair_after = read_duration(duration),
+                _ => {}
+            }
+        }
+        Ok(gap)
+    }
+
+    /// The gap a client tells its handler when the hub could not read `cursor`. Its own cursor is `oldest`, so that
+    /// "resume from the last non-empty cursor" holds here too.
+    pub(super) fn cursor_unreadable(cursor: &str) -> Self {
+        let (mut body, mut framed) = (Vec::new(), vec![0; PREFIX_BYTES]);
+        put_varint(&mut body, 1 << 3);
+        put_varint(&mut body, CURSOR_UNREADABLE);
+        put_bytes(&mut body, 2, cursor.as_bytes());
+        put_bytes(&mut framed, 1, OLDEST.as_bytes());
+        put_bytes(&mut framed, 12, &body);
+        frame::put_prefix(&mut framed, 0);
+        Self {
+            frame: Frame { framed: framed.into(), commits: true },
+            reason: Some(GapReason::CursorUnreadable),
+            from: cursor.to_owned(),
+            to: String::new(),
+            count: None,
+            repair_after: None,
+        }
+    }
+}
+
+/// The number of `GAP_REASON_CURSOR_UNREADABLE`.
+const CURSOR_UNREADABLE: u64 = 9;
+
+fn reason_of(number: u64) -> Option<GapReason> {
+    Some(match number {
+        1 => GapReason::Trimmed,
+        2 => GapReason::EpochChanged,
+        3 => GapReason::Ahead,
+        4 => GapReason::Lapped,
+        5 => GapReason::Upstream,
+        6 => GapReason::TooLarge,
+        7 => GapReason::Collapsed,
+        8 => GapReason::Damaged,
+        CURSOR_UNREADABLE => GapReason::CursorUnreadable,
+        _ => return None,
+    })
+}
+
+/// The reason of an encoded `Gap`.
+pub(super) fn read_reason(gap: &[u8]) -> Option<GapReason> {
+    let numbers = Fields::of(gap).map_while(Result::ok).filter_map(|field| match field {
+        (1, Value::Varint(number)) => Some(number),
+        _ => None,
+    });
+    numbers.last().and_then(reason_of)
+}
+
+/// A `google.protobuf.Duration`; `None` when it is malformed or negative.
+pub(super) fn read_duration(message: &[u8]) -> Option<Duration> {
+    let (mut seconds, mut nanos) = (0, 0);
+    for field in Fields::of(message) {
+        match field.ok()? {
+            (1, Value::Varint(value)) => seconds = value,
+            (2, Value::Varint(value)) => nanos = value,
+            _ => {}
+        }
+    }
+    // Negative numbers are varints above i64::MAX.
+    let seconds = i64::try_from(seconds).ok()?.unsigned_abs();
+    let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(seconds, nanos))
+}
+
+/// The items of one read, in order, and how many of them are dealt with.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    items: Vec<Item>,
+    done: usize,
+    /// The cursor of frames after the last item that no handler is given: committed with the whole batch.
+    tail: Option<String>,
+}
+
+impl Batch {
+    /// The items not yet marked as done.
+    #[must_use]
+    pub fn items(&self) -> &[Item] {
+        &self.items[self.done..]
+    }
+
+    /// Marks the first item that is not done as done. It commits when the handler returns or is cancelled, and is
+    /// not handed over again when the handler fails on a later one.
+    pub fn finish_one(&mut self) {
+        self.done = (self.done + 1).min(self.items.len());
+    }
+
+    pub(super) fn finish_all(&mut self) {
+        self.done = self.items.len();
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        self.tail = None;
+        self.items.push(item);
+    }
+
+    /// Notes the cursor of a frame that no handler is given.
+    pub(super) fn pass(&mut self, cursor: &str) {
+        self.tail = Some(cursor.to_owned());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Removes what is done; returns how many items that were and where to resume from now, if that moved.
+    pub(super) fn settle(&mut self) -> (usize, Option<String>) {
+        let done = std::mem::take(&mut self.done);
+        let commits = |item: &&Item| item.frame().commits && !item.cursor().is_empty();
+        let mut cursor = self.items[..done].iter().rev().find(commits).map(|item| item.cursor().to_owned());
+        self.items.drain(..done);
+        if self.items.is_empty() {
+            cursor = self.tail.take().or(cursor);
+        }
+        (done, cursor)
+    }
+}

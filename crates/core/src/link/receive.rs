@@ -1,0 +1,215 @@
+//! What arrives on a stream: bytes become items, and each frame's place in the log is checked.
+//!
+//! The other half of [`Link`], apart from it because it asks *what* and not *when*.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Config, Failure, Frame, Item, Link, Next, State, item};
+use crate::backoff::Cause;
+use crate::cursor::Cursor;
+use crate::frame::{Deframer, FrameView, Kind, message};
+use crate::window::GapReason;
+use crate::wire::{Fields, Malformed, Value};
+
+/// What is known of the present stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    deframer: Deframer,
+    pub(super) phase: Phase,
+    /// When it first caught up; `FellBehind` does not take that back.
+    live_since: Option<Duration>,
+    /// The read deadline has passed once.
+    pub(super) last_look: bool,
+    /// The moment the `Welcome` must have come.
+    pub(super) welcome_by: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Welcoming,
+    Streaming,
+    Closing(Goodbye),
+}
+
+/// What the server's `Goodbye` means for the next try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Goodbye {
+    cause: Cause,
+    retry_after: Option<Duration>,
+}
+
+/// Where a frame lies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// After everything received, where the last frame was, or nowhere.
+    Ahead,
+    /// At or before a position already received.
+    Passed,
+}
+
+impl Link {
+    pub(super) fn receive(&mut self, bytes: Bytes, now: Duration, random: u64) {
+        self.status.counters.bytes += bytes.len() as u64;
+        self.stream.deframer.push(bytes);
+        if let Err(failure) = self.take_messages(now) {
+            // What came before the fault is good: it is handled first.
+            self.next = Next::Fail(failure);
+        }
+        self.deliver_or_go_on(now, random);
+    }
+
+    fn take_messages(&mut self, now: Duration) -> Result<(), Failure> {
+        while let Some(framed) = self.stream.deframer.next_message().map_err(Failure::Unsplittable)? {
+            self.take(framed, now)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, framed: Bytes, now: Duration) -> Result<(), Failure> {
+        let malformed = |Malformed| Failure::Protocol("a frame that is not a PushEvent");
+        let view = FrameView::read(message(&framed)).map_err(malformed)?;
+        self.note(&view, now)?;
+        let (kind, place) = (view.kind(), self.place(&view)?);
+        if is_record(kind) {
+            if place == Place::Passed {
+                self.status.counters.duplicates += 1;
+                return Ok(());
+            }
+            self.status.counters.records += 1;
+        }
+        if matches!(kind, Kind::Goodbye | Kind::Subscribed | Kind::Unknown) {
+            if place == Place::Ahead && !view.cursor().is_empty() {
+                self.batch.pass(view.cursor());
+            }
+        } else if let Some(item) = Item::of(kind, Frame::of_read(framed, place == Place::Ahead)) {
+            self.batch.push(item.map_err(malformed)?);
+        }
+        Ok(())
+    }
+
+    /// Learns what a frame says about the stream itself.
+    fn note(&mut self, view: &FrameView<'_>, now: Duration) -> Result<(), Failure> {
+        let counters = &mut self.status.counters;
+        match (view.kind(), self.stream.phase) {
+            (Kind::Goodbye, _) => {
+                counters.goodbyes += 1;
+                self.stream.phase = Phase::Closing(Goodbye::read(view.body()));
+            }
+            (Kind::Unknown | Kind::Subscribed, _) => counters.unknown += 1,
+            (Kind::Welcome, Phase::Welcoming) => {
+                counters.streams += 1;
+                self.stream.phase = Phase::Streaming;
+                self.show(State::CatchingUp, now);
+            }
+            (Kind::Welcome, _) => return Err(Failure::Protocol("a second welcome on one stream")),
+            (_, Phase::Welcoming) => {
+                return Err(Failure::Protocol("a stream that does not begin with a welcome"));
+            }
+            (Kind::CaughtUp, _) => {
+                self.stream.live_since.get_or_insert(now);
+                self.show(State::Live, now);
+            }
+            (Kind::FellBehind, _) => {
+                counters.fell_behind += 1;
+                self.show(State::CatchingUp, now);
+            }
+            (Kind::Gap, _) => counters.gaps += 1,
+            (Kind::Progress, _) => {
+                counters.progress += 1;
+                self.note_health(now);
+            }
+            (kind, _) if is_record(kind) => self.note_health(now),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn note_health(&mut self, now: Duration) {
+        let live_for = self.stream.live_since.map(|since| now.saturating_sub(since));
+        if live_for.is_some_and(|live| live >= self.config.healthy_after) {
+            self.backoff.reset();
+        }
+    }
+
+    /// Compares a frame's cursor with what this process has received, and remembers it.
+    fn place(&mut self, frame: &FrameView<'_>) -> Result<Place, Failure> {
+        if frame.cursor().is_empty() {
+            return Ok(Place::Ahead); // It has no position to have passed, and commits nothing.
+        }
+        let new = Cursor::parse(frame.cursor()).ok();
+        // A cursor that this build cannot read is taken on trust: to a client it is opaque.
+        let (Some(position), Some(passed)) = (new, self.passed) else {
+            self.passed = new;
+            return Ok(Place::Ahead);
+        };
+        let gap = (frame.kind() == Kind::Gap).then(|| item::read_reason(frame.body()));
+        if position.epoch != passed.epoch && gap.is_none() {
+            return Err(Failure::Protocol("another epoch without a gap"));
+        }
+        // Only where the reader was ahead of the log does a position move back.
+        let moves =
+            position.epoch != passed.epoch || position.follows(passed) || gap == Some(Some(GapReason::Ahead));
+        if moves {
+            self.passed = new;
+        }
+        // A control frame repeats the last position passed; a record never does.
+        let repeats = position == passed && !is_record(frame.kind());
+        Ok(if moves || repeats { Place::Ahead } else { Place::Passed })
+    }
+}
+
+fn is_record(kind: Kind) -> bool {
+    matches!(kind, Kind::Event | Kind::SessionInvalidation | Kind::Membership)
+}
+
+impl Stream {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            deframer: Deframer::new(config.max_receive_bytes),
+            phase: Phase::Welcoming,
+            live_since: None,
+            last_look: false,
+            welcome_by: Duration::ZERO,
+        }
+    }
+}
+
+impl Goodbye {
+    /// Reads a `Goodbye`. A malformed one is a goodbye all the same.
+    ///
+    /// `reconnect: false` is taken as a refusal, not as an end: a gateway that stopped for good would need a person to
+    /// start it again, and asking once a minute costs nobody anything. A server that drains or sheds a slow reader is
+    /// always worth coming back to, so there a `false` that a simple server never set is overlooked.
+    fn read(body: &[u8]) -> Self {
+        const DRAINING: u64 = 1;
+        const REPLACED: u64 = 2;
+        const SLOW: u64 = 4;
+        let (mut reason, mut reconnect, mut retry_after) = (0, false, None);
+        for field in Fields::of(body).map_while(Result::ok) {
+            match field {
+                (1, Value::Varint(number)) => reason = number,
+                (2, Value::Bytes(duration)) => retry_after = item::read_duration(duration),
+                (3, Value::Varint(flag)) => reconnect = flag != 0,
+                _ => {}
+            }
+        }
+        let cause = match reason {
+            REPLACED => Cause::Conflict,
+            DRAINING | SLOW => Cause::Lost,
+            _ if reconnect => Cause::Lost,
+            _ => Cause::Refused,
+        };
+        Self { cause, retry_after }
+    }
+
+    /// The wait after a goodbye and the end of its stream. A status that says more than "lost" has the last word.
+    pub(super) fn followed_by(self, end: &Failure) -> (Cause, Option<Duration>) {
+        let cause = match end.cause() {
+            Cause::Lost => self.cause,
+            said => said,
+        };
+        (cause, end.retry_after().or(self.retry_after))
+    }
+}

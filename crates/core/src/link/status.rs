@@ -1,0 +1,114 @@
+//! What a client shows of itself. Written by the link, published by its driver.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Failure;
+
+/// Where a client stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Dialing, or waiting for the `Welcome` of a stream.
+    #[default]
+    Connecting,
+    /// Reading what it missed; also after `FellBehind`.
+    CatchingUp,
+    /// At the head.
+    Live,
+    /// Waiting before the next try.
+    BackingOff,
+    /// Waiting because another process uses the same gateway id.
+    Conflicted,
+    /// Waiting because the hub refused: somebody must change a setting.
+    Refused,
+    /// Stopped for good, as asked.
+    Stopped,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::CatchingUp => "catching up",
+            Self::Live => "live",
+            Self::BackingOff => "backing off",
+            Self::Conflicted => "conflicted",
+            Self::Refused => "refused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// A client's state, as of its last step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Where it stands.
+    pub state: State,
+    /// Since when, on the clock the link is driven by.
+    pub since: Duration,
+    /// The cursor it would resume from: everything up to it was handled.
+    pub cursor: String,
+    /// The number of the latest subscribe.
+    pub attempt: u64,
+    /// Which of the configured hubs it uses or tries next, counted from 0.
+    pub hub: usize,
+    /// Why the last try or stream ended; kept while the next one is well.
+    pub last_error: Option<Arc<Failure>>,
+    /// Set while the handler fails on one and the same item.
+    pub handler: Option<HandlerTrouble>,
+    /// What happened so far.
+    pub counters: Counters,
+}
+
+/// A handler that keeps failing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandlerTrouble {
+    /// What it said last.
+    pub error: Arc<str>,
+    /// How often in a row.
+    pub failures: u32,
+    /// Since when, on the clock the link is driven by.
+    pub since: Duration,
+}
+
+/// What happened since the client started. Each only rises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Connections tried.
+    pub dials: u64,
+    /// Streams that were welcomed.
+    pub streams: u64,
+    /// Bytes of stream bodies received.
+    pub bytes: u64,
+    /// Events and standing records handed to the handler, repeats after a failed call not counted again.
+    pub records: u64,
+    /// Items, of every kind, that the handler finished.
+    pub handled: u64,
+    /// Gaps handed to the handler, the client's own included.
+    pub gaps: u64,
+    /// Cursors the hub could not read.
+    pub unreadable_cursors: u64,
+    /// `Progress` frames.
+    pub progress: u64,
+    /// `FellBehind` frames.
+    pub fell_behind: u64,
+    /// `Goodbye` frames.
+    pub goodbyes: u64,
+    /// Records dropped because their position had been received already.
+    pub duplicates: u64,
+    /// Frames of a kind this build does not know, skipped.
+    pub unknown: u64,
+    /// Tries and streams that ended otherwise than by a conflict or a refusal.
+    pub lost: u64,
+    /// Tries and streams that ended because another process uses the same gateway id.
+    pub conflicts: u64,
+    /// Tries and streams that the hub refused.
+    pub refusals: u64,
+    /// Calls of the handler that failed or panicked.
+    pub handler_failures: u64,
+}

@@ -1,0 +1,305 @@
+//! The reader against a naive client that holds it to its promises, and transcripts of the moments that matter.
+
+use super::*;
+use crate::cursor::{Epoch, Seq};
+use crate::frame::put_event_frame;
+use crate::wire::put_bytes;
+use crate::window::Bounds;
+use proptest::prelude::*;
+
+const EPOCH: Epoch = Epoch(1);
+
+fn at(seq: u64) -> Cursor {
+    Cursor { epoch: EPOCH, seq: Seq(seq) }
+}
+
+fn seconds(seconds: u64) -> Now {
+    Now { mono: Duration::from_secs(seconds), unix_ms: 1_000 * seconds }
+}
+
+struct Only(&'static str);
+
+impl Filter for Only {
+    fn admits(&self, event: EventView<'_>) -> bool {
+        event.recipients().any(|to| to == self.0)
+    }
+}
+
+fn framed(cursor: Option<Cursor>, to: &str, ttl_s: Option<u8>, now: Now) -> Vec<u8> {
+    let mut event = Vec::new();
+    put_bytes(&mut event, 1, to.as_bytes());
+    if let Some(ttl) = ttl_s {
+        put_bytes(&mut event, 10, &[8, ttl]);
+    }
+    let mut frame = Vec::new();
+    put_event_frame(&mut frame, cursor, &event, now.unix_ms);
+    frame
+}
+
+fn append(window: &mut Window, to: &str, now: Now) {
+    append_with(window, to, Traits::PLAIN, now);
+}
+
+fn append_with(window: &mut Window, to: &str, traits: Traits, now: Now) {
+    let cursor = window.head().next();
+    window.append(cursor, traits, &framed(Some(cursor), to, None, now), now.mono);
+}
+
+fn window(bounds: Bounds) -> Window {
+    Window::with_chunk_bytes(at(0), bounds, 300)
+}
+
+fn open(window: &Window, ask: Ask) -> Reader {
+    let text = match ask {
+        Ask::At(cursor) => cursor.to_string(),
+        _ => String::new(),
+    };
+    Reader::open(window, ask, &text, Settings::default())
+}
+
+/// Runs the reader until it waits, and writes down what it sent.
+fn transcript(reader: &mut Reader, window: &Window, filter: Option<&dyn Filter>, now: Now) -> String {
+    let mut lines = Vec::new();
+    loop {
+        match reader.step(window, filter, now) {
+            Step::WaitUntil(_) => return lines.join(" "),
+            Step::Again => {}
+            Step::Send(slots) => {
+                lines.extend(window.entries(slots).map(|entry| entry.cursor.seq.0.to_string()));
+            }
+            Step::Control(control) => lines.push(match control {
+                Control::Welcome { outcome, .. } => format!("{outcome:?}"),
+                Control::Gap(gap) => format!("gap:{:?}..{}", gap.reason, gap.to.seq.0),
+                Control::CaughtUp { cursor } => format!("caught-up@{}", cursor.seq.0),
+                Control::Progress { cursor } => format!("progress@{}", cursor.seq.0),
+                Control::FellBehind { cursor, events, .. } => format!("behind@{}+{events}", cursor.seq.0),
+            }),
+        }
+    }
+}
+
+#[test]
+fn every_stream_opens_in_order() {
+    let mut window = window(Bounds { events: 3, ..Bounds::default() });
+    (1..=5).for_each(|_| append(&mut window, "all", seconds(0)));
+    for (ask, expected) in [
+        (Ask::Head, "Fresh caught-up@5"),
+        (Ask::Oldest, "Fresh 3 4 5 caught-up@5"),
+        (Ask::At(at(3)), "Resumed 4 5 caught-up@5"),
+        (Ask::At(at(5)), "Resumed caught-up@5"),
+        (Ask::At(at(1)), "Trimmed gap:Trimmed..2 3 4 5 caught-up@5"),
+        (Ask::At(at(9)), "Ahead gap:Ahead..5 caught-up@5"),
+        (Ask::Foreign, "EpochChanged gap:EpochChanged..2 3 4 5 caught-up@5"),
+    ] {
+        let mut reader = open(&window, ask);
+        assert_eq!(transcript(&mut reader, &window, None, seconds(0)), expected, "{ask:?}");
+    }
+}
+
+#[test]
+fn silence_is_ended_by_progress() {
+    let mut window = window(Bounds::default());
+    let mut reader = open(&window, Ask::Head);
+    let filter: Option<&dyn Filter> = Some(&Only("user:me"));
+    assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), "Fresh caught-up@0");
+    append(&mut window, "user:other", seconds(1));
+    assert_eq!(transcript(&mut reader, &window, filter, seconds(4)), "");
+    assert_eq!(transcript(&mut reader, &window, filter, seconds(5)), "progress@1");
+    assert_eq!(reader.step(&window, filter, seconds(5)), Step::WaitUntil(Duration::from_secs(10)));
+    append(&mut window, "user:me", seconds(7));
+    assert_eq!(transcript(&mut reader, &window, filter, seconds(7)), "2");
+    assert_eq!(transcript(&mut reader, &window, filter, seconds(11)), "");
+    assert_eq!(transcript(&mut reader, &window, filter, seconds(12)), "progress@2");
+}
+
+#[test]
+fn a_filter_that_skips_an_eighth_of_the_window_says_so_between_batches() {
+    let mut window = window(Bounds { events: 80, ..Bounds::default() });
+    let mut reader = open(&window, Ask::Head);
+    let filter: Option<&dyn Filter> = Some(&Only("user:me"));
+    transcript(&mut reader, &window, filter, seconds(0));
+    for seq in 1..=15 {
+        let traits = if seq < 13 { Traits::CONTINUES } else { Traits::PLAIN };
+        append_with(&mut window, "user:other", traits, seconds(0));
+    }
+    assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), "progress@13");
+}
+
+#[test]
+fn a_lagging_reader_is_warned_then_lapped_and_told() {
+    let mut window = window(Bounds { events: 8, ..Bounds::default() });
+    let mut reader = open(&window, Ask::Head);
+    transcript(&mut reader, &window, None, seconds(0));
+    (1..=4).for_each(|_| append(&mut window, "all", seconds(0)));
+    assert_eq!(transcript(&mut reader, &window, None, seconds(0)), "behind@0+4 1 2 3 4 caught-up@4");
+    (5..=20).for_each(|_| append(&mut window, "all", seconds(0)));
+    let expected = "gap:Lapped..12 13 14 15 16 17 18 19 20 caught-up@20";
+    assert_eq!(transcript(&mut reader, &window, None, seconds(0)), expected);
+}
+
+#[test]
+fn only_live_readers_see_ephemeral_events_and_nobody_expired_ones() {
+    let mut window = window(Bounds::default());
+    let mut live = open(&window, Ask::Head);
+    transcript(&mut live, &window, None, seconds(0));
+    append(&mut window, "all", seconds(0));
+    window.append(at(1), Traits::EPHEMERAL, &framed(None, "all", None, seconds(0)), Duration::ZERO);
+    window.append(at(2), Traits::EXPIRES, &framed(Some(at(2)), "all", Some(3), seconds(0)), Duration::ZERO);
+    assert_eq!(transcript(&mut live, &window, None, seconds(3)), "1 1 2");
+    let mut late = open(&window, Ask::Oldest);
+    assert_eq!(transcript(&mut late, &window, None, seconds(4)), "Fresh 1 caught-up@2");
+    assert_eq!(late.omitted(), Omitted { expired: 1, too_large: 0 });
+}
+
+#[test]
+fn an_event_too_large_for_the_peer_is_a_gap() {
+    let mut window = window(Bounds::default());
+    append(&mut window, "all", seconds(0));
+    append(&mut window, &"x".repeat(200), seconds(0));
+    append(&mut window, "all", seconds(0));
+    let settings = Settings { message_max: 120, ..Settings::default() };
+    let mut reader = Reader::open(&window, Ask::Oldest, "oldest", settings);
+    let expected = "Fresh 1 gap:TooLarge..2 3 caught-up@3";
+    assert_eq!(transcript(&mut reader, &window, None, seconds(0)), expected);
+}
+
+#[test]
+fn a_position_the_authority_knows_is_awaited() {
+    let mut window = window(Bounds::default());
+    append(&mut window, "all", seconds(0));
+    let mut reader = Reader::open_awaiting(&window, at(3), Settings::default());
+    assert_eq!(transcript(&mut reader, &window, None, seconds(0)), "Resumed caught-up@3");
+    (2..=4).for_each(|_| append(&mut window, "all", seconds(0)));
+    assert_eq!(transcript(&mut reader, &window, None, seconds(0)), "4");
+}
+
+#[test]
+fn an_awaited_epoch_that_never_comes_is_told() {
+    let (awaited, third) = (Cursor { epoch: Epoch(2), seq: Seq(5) }, Cursor { epoch: Epoch(3), seq: Seq(1) });
+    let mut window = window(Bounds::default());
+    let mut reader = Reader::open_awaiting(&window, awaited, Settings::default());
+    transcript(&mut reader, &window, None, seconds(0));
+    append(&mut window, "all", seconds(0));
+    window.append(third, Traits::GAP, &framed(None, "", None, seconds(0)), Duration::ZERO);
+    window.append(third.next(), Traits::PLAIN, &framed(None, "all", None, seconds(0)), Duration::ZERO);
+    assert_eq!(transcript(&mut reader, &window, None, seconds(0)), "1 2", "the gap and what follows it");
+    assert_eq!(reader.passed(), third.next());
+}
+
+#[test]
+fn a_reader_that_is_told_which_entries_concern_it_visits_only_those() {
+    let mut window = window(Bounds { events: 6, ..Bounds::default() });
+    let mut reader = open(&window, Ask::Head);
+    transcript(&mut reader, &window, None, seconds(0));
+    let first = window.end();
+    (1..=4).for_each(|_| append(&mut window, "all", seconds(0)));
+    let third = first.plus(2);
+    assert_eq!(reader.visit(&window, third, None, seconds(0)), Step::Send(third..third.next()));
+    reader.pass(window.end(), window.head());
+    assert_eq!(reader.passed(), at(4));
+    let fifth = window.end();
+    (5..=12).for_each(|_| append(&mut window, "all", seconds(0)));
+    let told = reader.visit(&window, fifth, None, seconds(0));
+    assert!(matches!(&told, Step::Control(Control::Gap(gap)) if gap.to == at(6) && gap.count == Some(2)), "{told:?}");
+    assert!(reader.next() > fifth);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append { mine: bool },
+    Wait(u64),
+    Steps(usize),
+    /// Ends the stream and opens the next one with the last cursor a naive client holds.
+    Reconnect,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        6 => any::<bool>().prop_map(|mine| Op::Append { mine }),
+        1 => (0u64..4).prop_map(Op::Wait),
+        3 => (1usize..6).prop_map(Op::Steps),
+        1 => Just(Op::Reconnect),
+    ];
+    prop::collection::vec(op, 1..200)
+}
+
+/// Remembers the last non-empty cursor and what it was handed or told; knows nothing of windows.
+struct Naive {
+    cursor: String,
+    accounted: u64,
+    handed: Vec<u64>,
+}
+
+impl Naive {
+    fn take(&mut self, step: &Step, window: &Window, mine: &[bool]) -> Result<(), TestCaseError> {
+        match step {
+            Step::Send(slots) => {
+                prop_assert!(!window.bytes(slots.clone()).is_empty());
+                for entry in window.entries(slots.clone()) {
+                    let seq = entry.cursor.seq.0;
+                    prop_assert!(seq > self.accounted, "{} after {}", seq, self.accounted);
+                    let missed = (self.accounted + 1..seq).filter(|seq| mine[*seq as usize - 1]).count();
+                    prop_assert_eq!(missed, 0, "missed before {} untold", seq);
+                    self.handed.push(seq);
+                    self.accounted = seq;
+                    self.cursor = entry.cursor.to_string();
+                }
+            }
+            Step::Control(Control::Gap(gap)) => {
+                prop_assert!(gap.to.seq.0 > self.accounted);
+                self.accounted = gap.to.seq.0;
+                self.cursor = gap.to.to_string();
+            }
+            Step::Control(
+                Control::Progress { cursor } | Control::CaughtUp { cursor } | Control::FellBehind { cursor, .. },
+            ) => {
+                let missed = (self.accounted + 1..=cursor.seq.0).filter(|seq| mine[*seq as usize - 1]).count();
+                prop_assert_eq!(missed, 0, "untold before {:?}", step);
+                self.accounted = self.accounted.max(cursor.seq.0);
+                self.cursor = cursor.to_string();
+            }
+            Step::Control(Control::Welcome { cursor, .. }) => self.cursor.clone_from(cursor),
+            Step::Again | Step::WaitUntil(_) => {}
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_client_that_sends_back_the_last_cursor_misses_nothing_untold(
+        ops in ops(), events in 2u64..30, filtered: bool, from_oldest: bool,
+    ) {
+        let mut window = window(Bounds { events, ..Bounds::default() });
+        let filter = filtered.then_some(&Only("user:me") as &dyn Filter);
+        let ask = if from_oldest { Ask::Oldest } else { Ask::Head };
+        let (mut reader, mut now, mut mine) = (open(&window, ask), seconds(0), Vec::new());
+        let mut client = Naive { cursor: String::new(), accounted: 0, handed: Vec::new() };
+        for op in ops {
+            match op {
+                Op::Append { mine: for_me } => {
+                    append(&mut window, if for_me { "user:me" } else { "user:other" }, now);
+                    mine.push(for_me || !filtered);
+                }
+                Op::Wait(ms) => now = Now { mono: now.mono + Duration::from_secs(ms), ..now },
+                Op::Steps(steps) => {
+                    for _ in 0..steps {
+                        client.take(&reader.step(&window, filter, now), &window, &mine)?;
+                    }
+                }
+                Op::Reconnect => {
+                    let ask = Ask::parse(&client.cursor).unwrap();
+                    if ask == Ask::Head {
+                        client.accounted = window.head().seq.0;
+                    }
+                    reader = Reader::open(&window, ask, &client.cursor, Settings::default());
+                }
+            }
+        }
+        for _ in 0..1_000 {
+            client.take(&reader.step(&window, filter, now), &window, &mine)?;
+        }
+        let last_mine = (1..=mine.len() as u64).rfind(|seq| mine[*seq as usize - 1]).unwrap_or(0);
+        prop_assert!(client.accounted >= last_mine, "{} of {}", client.accounted, last_mine);
+    }
+}

@@ -1,0 +1,188 @@
+//! Whom an event is for: `user:<id>`, `session:<id>`, `topic:<name>`, `all`; and patterns over recipients.
+//!
+//! Text is validated once, at the border; behind it a recipient is a plain `&str` compared byte by byte.
+
+use std::fmt;
+
+/// The longest id or topic name, in bytes.
+pub const ID_BYTES_MAX: usize = 255;
+
+/// The most recipients one event may name.
+pub const RECIPIENTS_MAX: usize = 256;
+
+/// One valid recipient, split into its kind and id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Recipient<'a> {
+    /// Every connection of this user.
+    User(&'a str),
+    /// One session of a user.
+    Session(&'a str),
+    /// Whoever listens to this topic.
+    Topic(&'a str),
+    /// Everybody.
+    All,
+}
+
+/// Why a text names nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidRecipient {
+    /// Neither `user:`, `session:`, `topic:` nor `all`.
+    UnknownKind,
+    /// Nothing after the colon.
+    EmptyId,
+    /// The id is longer than [`ID_BYTES_MAX`] bytes.
+    IdTooLong,
+    /// The id holds a control character, a space or a comma.
+    ForbiddenCharacter,
+}
+
+/// What a credential or a filter admits: one recipient exactly, or every recipient that starts with a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    prefix: bool,
+}
+
+impl<'a> Recipient<'a> {
+    /// Parses and validates one recipient.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRecipient`] says which rule the text breaks.
+    pub fn parse(text: &'a str) -> Result<Self, InvalidRecipient> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let (kind, id) = text.split_once(':').ok_or(InvalidRecipient::UnknownKind)?;
+        let recipient = match kind {
+            "user" => Self::User(id),
+            "session" => Self::Session(id),
+            "topic" => Self::Topic(id),
+            _ => return Err(InvalidRecipient::UnknownKind),
+        };
+        check_id(id)?;
+        Ok(recipient)
+    }
+}
+
+/// Checks the id of a user or session, or the name of a topic.
+///
+/// # Errors
+///
+/// [`InvalidRecipient`] says which rule the id breaks.
+pub fn check_id(id: &str) -> Result<(), InvalidRecipient> {
+    if id.is_empty() {
+        return Err(InvalidRecipient::EmptyId);
+    }
+    if id.len() > ID_BYTES_MAX {
+        return Err(InvalidRecipient::IdTooLong);
+    }
+    // Commas separate recipients in the CloudEvents attribute `to`; spaces and controls break headers and logs.
+    if id.chars().any(|c| c.is_control() || c == ' ' || c == ',') {
+        return Err(InvalidRecipient::ForbiddenCharacter);
+    }
+    Ok(())
+}
+
+impl Pattern {
+    /// Parses a recipient, or a beginning of one followed by a single trailing `*`. `*` alone admits everybody.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRecipient`] when an exact text is no recipient, or a prefix could never match one.
+    pub fn parse(text: &str) -> Result<Self, InvalidRecipient> {
+        let Some(prefix) = text.strip_suffix('*') else {
+            Recipient::parse(text)?;
+            return Ok(Self { text: text.to_owned(), prefix: false });
+        };
+        let could_match = ["user:", "session:", "topic:", "all"].iter().any(|kind| kind.starts_with(prefix));
+        if !could_match {
+            let (kind, id) = prefix.split_once(':').ok_or(InvalidRecipient::UnknownKind)?;
+            if !matches!(kind, "user" | "session" | "topic") {
+                return Err(InvalidRecipient::UnknownKind);
+            }
+            if !id.is_empty() {
+                check_id(id)?;
+            }
+        }
+        Ok(Self { text: prefix.to_owned(), prefix: true })
+    }
+
+    /// Whether the pattern admits this recipient.
+    #[must_use]
+    pub fn admits(&self, recipient: &str) -> bool {
+        if self.prefix { recipient.starts_with(&self.text) } else { recipient == self.text }
+    }
+}
+
+impl fmt::Display for Recipient<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::Session(id) => write!(f, "session:{id}"),
+            Self::Topic(name) => write!(f, "topic:{name}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.text, if self.prefix { "*" } else { "" })
+    }
+}
+
+impl fmt::Display for InvalidRecipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownKind => "must be user:<id>, session:<id>, topic:<name> or all",
+            Self::EmptyId => "the id after the colon is empty",
+            Self::IdTooLong => "the id is longer than 255 bytes",
+            Self::ForbiddenCharacter => "the id holds a control character, a space or a comma",
+        })
+    }
+}
+
+impl std::error::Error for InvalidRecipient {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipients() {
+        assert_eq!(Recipient::parse("user:42"), Ok(Recipient::User("42")));
+        assert_eq!(Recipient::parse("session:a:b"), Ok(Recipient::Session("a:b")));
+        assert_eq!(Recipient::parse("topic:owner/repo"), Ok(Recipient::Topic("owner/repo")));
+        assert_eq!(Recipient::parse("all"), Ok(Recipient::All));
+        assert_eq!(Recipient::parse("all:x"), Err(InvalidRecipient::UnknownKind));
+        assert_eq!(Recipient::parse("group:1"), Err(InvalidRecipient::UnknownKind));
+        assert_eq!(Recipient::parse("user:"), Err(InvalidRecipient::EmptyId));
+        assert_eq!(Recipient::parse("user:a b"), Err(InvalidRecipient::ForbiddenCharacter));
+        assert_eq!(Recipient::parse("user:a,b"), Err(InvalidRecipient::ForbiddenCharacter));
+        assert_eq!(Recipient::parse("user:a\u{7f}"), Err(InvalidRecipient::ForbiddenCharacter));
+        let longest = format!("user:{}", "x".repeat(ID_BYTES_MAX));
+        assert!(Recipient::parse(&longest).is_ok());
+        assert_eq!(Recipient::parse(&format!("{longest}x")), Err(InvalidRecipient::IdTooLong));
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, admitted, refused) in [
+            ("user:42", "user:42", "user:421"),
+            ("user:4*", "user:421", "user:5"),
+            ("topic:*", "topic:x", "user:x"),
+            ("*", "all", "\u{0}"),
+        ] {
+            let parsed = Pattern::parse(pattern).unwrap();
+            assert!(parsed.admits(admitted), "{pattern}");
+            assert_eq!(parsed.admits(refused), pattern == "*", "{pattern}");
+            assert_eq!(parsed.to_string(), pattern);
+        }
+        for pattern in ["", "group:*", "user:a b*", "x*", "user:*x"] {
+            let exact_star = pattern == "user:*x";
+            assert_eq!(Pattern::parse(pattern).is_err(), !exact_star, "{pattern:?}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The freshness window: the ordered entries still held, each encoded once, bounded by age, count *and* bytes.
+//!
+//! The hub keeps one over its log; each gateway keeps one under the hub's cursors. Entries are framed messages that
+//! lie one after another in chunks; a reader is a [`Slot`], the number of the entry it reads next, and nothing in here
+//! knows how many readers there are. An entry leaves the moment it is outside any one bound, whether or not somebody
+//! has read it: whoever still wanted it finds its slot below [`Window::oldest`] and is told.
+//!
+//! The bounds are exact and logical. Memory follows in whole chunks: at most [`Bounds::bytes`] + one chunk of frames,
+//! 32 bytes an entry of index, and what stalled readers pin (a sealed chunk each).
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::cursor::{Ask, Cursor, Epoch};
+
+mod chunk;
+mod find;
+#[cfg(test)]
+mod tests;
+
+use chunk::Chunk;
+pub use find::{Gap, GapReason, Outcome, Start};
+
+/// How large a chunk of frames grows before it is sealed, in bytes.
+///
+/// A sealed chunk is shared without copying, and large ones make large HTTP/2 DATA frames; but a stalled reader may
+/// pin one, so this is part of the memory formula.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+
+/// The number of an entry since this window began: a reader's place in it. Means nothing in another process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(u64);
+
+impl Slot {
+    /// The slot after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// How many slots lie in `earlier..self`; 0 when `earlier` is not earlier.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The slot `count` further on.
+    #[must_use]
+    pub const fn plus(self, count: u64) -> Self {
+        Self(self.0 + count)
+    }
+}
+
+/// What is held: an entry stays while it is within the age **and** the count **and** the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The longest time since the append.
+    pub age: Duration,
+    /// The most entries.
+    pub events: u64,
+    /// The most bytes of frames, their 5-byte prefixes included.
+    pub bytes: u64,
+}
+
+impl Default for Bounds {
+    /// 10 minutes, 1,048,576 events, 256 MiB.
+    fn default() -> Self {
+        Self { age: Duration::from_secs(600), events: 1 << 20, bytes: 256 << 20 }
+    }
+}
+
+/// What a reader must know of an entry before it sends it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits(u8);
+
+impl Traits {
+    /// An event without anything special.
+    pub const PLAIN: Self = Self(0);
+    /// For live readers only; holds no position of its own.
+    pub const EPHEMERAL: Self = Self(1);
+    /// The event carries a `ttl`.
+    pub const EXPIRES: Self = Self(2);
+    /// A `Gap` from upstream: delivered to every reader, whatever it filters.
+    pub const GAP: Self = Self(4);
+    /// More of the same batch follows: no Progress may fall behind this entry.
+    pub const CONTINUES: Self = Self(8);
+
+    /// Both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` holds.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether nothing holds that a sender must look at: such a frame may go out as it lies.
+    const fn is_plain(self) -> bool {
+        self.0 & !Self::CONTINUES.0 == 0
+    }
+}
+
+/// One entry, borrowed from the window.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Its number.
+    pub slot: Slot,
+    /// Its position; for an ephemeral event the position before it, for a gap the last position missed.
+    pub cursor: Cursor,
+    /// When it was appended, on the caller's monotonic clock.
+    pub at: Duration,
+    /// What a reader must know before it sends it.
+    pub traits: Traits,
+    /// The framed message.
+    pub frame: &'a [u8],
+}
+
+/// The window. All methods are cheap: appending and trimming are amortised constant, finding is logarithmic.
+#[derive(Debug)]
+pub struct Window {
+    bounds: Bounds,
+    chunk_bytes: usize,
+    chunks: VecDeque<Chunk>,
+    oldest: Slot,
+    end: Slot,
+    floor: Cursor,
+    head: Cursor,
+    held_bytes: u64,
+}
+
+impl Window {
+    /// An empty window that continues after `base`.
+    #[must_use]
+    pub fn new(base: Cursor, bounds: Bounds) -> Self {
+        Self::with_chunk_bytes(base, bounds, CHUNK_BYTES)
+    }
+
+    /// An empty window with chunks of another size, in bytes.
+    #[must_use]
+    pub fn with_chunk_bytes(base: Cursor, bounds: Bounds, chunk_bytes: usize) -> Self {
+        let (oldest, end) = (Slot::default(), Slot::default());
+        let chunks = VecDeque::new();
+        Self { bounds, chunk_bytes, chunks, oldest, end, floor: base, head: base, held_bytes: 0 }
+    }
+
+    /// Appends a framed message and trims to the bounds. Never waits for a reader, because it knows none.
+    ///
+    /// `cursor` is the entry's own position and follows the head, except for an ephemeral event, which takes the head's,
+    /// and a gap, which may open another epoch.
+    pub fn append(&mut self, cursor: Cursor, traits: Traits, frame: &[u8], now: Duration) {
+        debug_assert!(
+            cursor.follows(self.head) || traits.has(Traits::EPHEMERAL) || traits.has(Traits::GAP),
+            "positions rise: {cursor} after {}",
+            self.head
+        );
+        let chunk = match self.chunks.back_mut() {
+            Some(chunk) if chunk.takes(cursor.epoch, frame.len(), self.chunk_bytes) => chunk,
+            last => {
+                if let Some(last) = last {
+                    last.seal();
+                }
+                self.chunks.push_back(Chunk::new(cursor.epoch, self.end));
+                let last = self.chunks.len() - 1;
+                &mut self.chunks[last]
+            }
+        };
+        chunk.push(cursor.seq, traits, frame, now);
+        self.end = self.end.next();
+        self.head = cursor;
+        self.held_bytes += frame.len() as u64;
+        self.trim(now);
+    }
+
+    /// Says that the log is known up to `to` without an entry: upstream had nothing for this window there.
+    pub fn advance(&mut self, to: Cursor) {
+        if to.follows(self.head) {
+            self.head = to;
+        }
+    }
+
+    /// Drops what is outside a bound at `now`. Call it before looking, so that age trims on an idle log too.
+    pub fn trim(&mut self, now: Duration) {
+        while let Some(first) = self.get(self.oldest) {
+            let too_old = now.saturating_sub(first.at) > self.bounds.age;
+            if !too_old && self.len() <= self.bounds.events && self.held_bytes <= self.bounds.bytes {
+                break;
+            }
+            (self.floor, self.held_bytes) = (first.cursor, self.held_bytes - first.frame.len() as u64);
+            self.oldest = self.oldest.next();
+            if self.chunks.front().is_some_and(|chunk| chunk.end() <= self.oldest) {
+                self.chunks.pop_front();
+            }
+        }
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub const fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// The last position known.
+    #[must_use]
+    pub const fn head(&self) -> Cursor {
+        self.head
+    }
+
+    /// The position just before the oldest entry held: reading from it gives everything held.
+    #[must_use]
+    pub const fn floor(&self) -> Cursor {
+        self.floor
+    }
+
+    /// The slot of the oldest entry held; equals [`Window::end`] when none is.
+    #[must_use]
+    pub const fn oldest(&self) -> Slot {
+        self.oldest
+    }
+
+    /// The slot the next entry will get.
+    #[must_use]
+    pub const fn end(&self) -> Slot {
+        self.end
+    }
+
+    /// How many entries are held.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.end.since(self.oldest)
+    }
+
+    /// Whether no entry is held.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of the frames held.
+    #[must_use]
+    pub const fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// When the entry at `slot` was appended, if it is held.
+    #[must_use]
+    pub fn appended_at(&self, slot: Slot) -> Option<Duration> {
+        self.get(slot).map(|entry| entry.at)
+    }
+
+    /// One entry, if it is held.
+    #[must_use]
+    pub fn get(&self, slot: Slot) -> Option<Entry<'_>> {
+        if slot < self.oldest || slot >= self.end {
+            return None;
+        }
+        Some(self.chunk_of(slot)?.entry(slot))
+    }
+
+    /// The entries of `slots` that are held, oldest first.
+    pub fn entries(&self, slots: Range<Slot>) -> impl Iterator<Item = Entry<'_>> {
+        let (start, end) = (slots.start.max(self.oldest), slots.end.min(self.end));
+        let first = self.chunks.partition_point(|chunk| chunk.end() <= start);
+        self.chunks.range(first..).take_while(move |chunk| chunk.first() < end).flat_map(move |chunk| {
+            let (from, to) = (start.max(chunk.first()), end.min(chunk.end()));
+            (from.0..to.0).map(move |slot| chunk.entry(Slot(slot)))
+        })
+    }
+
+    /// The longest run from `from` that may be sent as it lies: within one chunk, plain entries only, no message
+    /// larger than `message_max`, and at most `bytes_max` in all unless the first alone is larger.
+    ///
+    /// Empty when the chunk holds anything a sender must look at one by one.
+    pub(crate) fn plain_run(&self, from: Slot, message_max: usize, bytes_max: usize) -> Range<Slot> {
+        match self.chunk_of(from) {
+            Some(chunk) if chunk.is_plain(message_max) => from..chunk.within(from, bytes_max),
+            _ => from..from,
+        }
+    }
+
+    /// The frames of `slots` as one piece of bytes: a slice of a sealed chunk, else a copy.
+    ///
+    /// Empty when any of them is no longer held, or when they span chunks: take the ranges a
+    /// [`Reader`](crate::reader::Reader) gives, under the same lock.
+    #[must_use]
+    pub fn bytes(&self, slots: Range<Slot>) -> Bytes {
+        match self.chunk_of(slots.start) {
+            Some(chunk)
+                if slots.start >= self.oldest && slots.start < slots.end && slots.end <= chunk.end() =>
+            {
+                chunk.bytes(slots)
+            }
+            _ => Bytes::new(),
+        }
+    }
+
+    /// Whether two slots lie in different chunks, so that their frames are not one piece of bytes.
+    pub(crate) fn bytes_are_apart(&self, first: Slot, second: Slot) -> bool {
+        self.chunk_of(first).is_none_or(|chunk| second >= chunk.end())
+    }
+
+    fn chunk_of(&self, slot: Slot) -> Option<&Chunk> {
+        self.chunks.get(self.chunks.partition_point(|chunk| chunk.end() <= slot))
+    }
+}

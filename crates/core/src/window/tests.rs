@@ -1,0 +1,225 @@
+//! The window against a list that is trimmed by hand, and the table of every cursor at every boundary.
+
+use super::*;
+use crate::cursor::{Ask, Epoch, Seq};
+use proptest::prelude::*;
+
+const EPOCH: Epoch = Epoch(1);
+
+fn at(seq: u64) -> Cursor {
+    Cursor { epoch: EPOCH, seq: Seq(seq) }
+}
+
+fn framed(length: usize) -> Vec<u8> {
+    let mut frame = vec![0; crate::frame::PREFIX_BYTES + length];
+    crate::frame::put_prefix(&mut frame, 0);
+    frame
+}
+
+/// What the window must be: every append ever, and a rule for each bound.
+#[derive(Default)]
+struct Model {
+    all: Vec<(u64, Duration, usize)>,
+    dropped: usize,
+}
+
+impl Model {
+    fn trim(&mut self, bounds: Bounds, now: Duration) {
+        while let Some((_, first_at, _)) = self.all.get(self.dropped) {
+            let held = &self.all[self.dropped..];
+            let bytes: usize = held.iter().map(|(_, _, length)| length).sum();
+            let within = now - *first_at <= bounds.age
+                && held.len() as u64 <= bounds.events
+                && bytes as u64 <= bounds.bytes;
+            if within {
+                break;
+            }
+            self.dropped += 1;
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append(usize),
+    Wait(u64),
+    Find(u64),
+    Read(u64, usize),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        4 => (0usize..60).prop_map(Op::Append),
+        1 => (0u64..40).prop_map(Op::Wait),
+        2 => (0u64..80).prop_map(Op::Find),
+        2 => (0u64..80, 1usize..200).prop_map(|(slot, bytes)| Op::Read(slot, bytes)),
+    ];
+    prop::collection::vec(op, 1..120)
+}
+
+proptest! {
+    #[test]
+    fn holds_exactly_what_is_within_every_bound(
+        ops in ops(), age in 1u64..60, events in 1u64..20, bytes in 1u64..600, chunk in 1usize..300,
+    ) {
+        let bounds = Bounds { age: Duration::from_millis(age), events, bytes };
+        let mut window = Window::with_chunk_bytes(at(0), bounds, chunk);
+        let (mut model, mut now, mut seq) = (Model::default(), Duration::ZERO, 0);
+        for op in ops {
+            match op {
+                Op::Append(length) => {
+                    seq += 1;
+                    let frame = framed(length);
+                    window.append(at(seq), Traits::PLAIN, &frame, now);
+                    model.all.push((seq, now, frame.len()));
+                }
+                Op::Wait(ms) => now += Duration::from_millis(ms),
+                Op::Find(asked) => check_find(&window, asked, seq)?,
+                Op::Read(slot, bytes) => check_read(&window, &model, Slot(slot), bytes)?,
+            }
+            window.trim(now);
+            model.trim(bounds, now);
+            let held = &model.all[model.dropped..];
+            prop_assert_eq!(window.len(), held.len() as u64);
+            prop_assert_eq!(window.held_bytes(), held.iter().map(|(_, _, length)| *length as u64).sum::<u64>());
+            prop_assert_eq!(window.head(), at(seq));
+            prop_assert_eq!(window.floor(), at(seq - held.len() as u64));
+            let seen: Vec<_> = window.entries(window.oldest()..window.end()).map(|entry| entry.cursor.seq.0).collect();
+            prop_assert_eq!(seen, held.iter().map(|(seq, _, _)| *seq).collect::<Vec<_>>());
+        }
+    }
+}
+
+fn check_find(window: &Window, asked: u64, head: u64) -> Result<(), TestCaseError> {
+    let start = window.find(Ask::At(at(asked)), "text");
+    let floor = window.floor().seq.0;
+    let expected = match asked {
+        _ if asked > head => Outcome::Ahead,
+        _ if asked < floor => Outcome::Trimmed,
+        _ => Outcome::Resumed,
+    };
+    prop_assert_eq!(start.outcome, expected);
+    let first = window.get(start.next).map(|entry| entry.cursor.seq.0);
+    let resumes_at = if expected == Outcome::Ahead { head } else { asked.max(floor) };
+    prop_assert_eq!(first, (resumes_at < head).then_some(resumes_at + 1));
+    prop_assert_eq!(start.gap.is_some(), expected != Outcome::Resumed);
+    if expected == Outcome::Trimmed {
+        prop_assert_eq!(start.gap.and_then(|gap| gap.count), Some(floor - asked));
+    }
+    Ok(())
+}
+
+fn check_read(window: &Window, model: &Model, slot: Slot, bytes_max: usize) -> Result<(), TestCaseError> {
+    if window.get(slot).is_none() {
+        prop_assert!(window.bytes(slot..slot.next()).is_empty());
+        return Ok(());
+    }
+    let run = window.plain_run(slot, 1 << 20, bytes_max);
+    let bytes = window.bytes(run.clone());
+    let lengths: Vec<_> = (run.start.0..run.end.0).map(|slot| model.all[slot as usize].2).collect();
+    prop_assert!(!lengths.is_empty());
+    prop_assert_eq!(bytes.len(), lengths.iter().sum::<usize>());
+    prop_assert!(bytes.len() <= bytes_max || lengths.len() == 1);
+    Ok(())
+}
+
+/// Five events, then one bound cuts to the last three: positions 3, 4, 5 are held, the floor is 2.
+fn cut_by(bounds: Bounds) -> Window {
+    let mut window = Window::new(at(0), bounds);
+    for seq in 1..=5 {
+        window.append(at(seq), Traits::PLAIN, &framed(5), Duration::from_secs(seq));
+    }
+    window.trim(Duration::from_secs(5));
+    window
+}
+
+#[test]
+fn every_cursor_has_one_outcome_whichever_bound_cut() {
+    let wide = Bounds { age: Duration::from_secs(99), events: 99, bytes: 999 };
+    for bounds in [
+        Bounds { age: Duration::from_secs(2), ..wide },
+        Bounds { events: 3, ..wide },
+        Bounds { bytes: 30, ..wide },
+    ] {
+        let window = cut_by(bounds);
+        assert_eq!((window.floor(), window.head()), (at(2), at(5)), "{bounds:?}");
+        let other = Cursor { epoch: Epoch(9), seq: Seq(4) };
+        for (ask, outcome, passed, count) in [
+            (Ask::At(at(0)), Outcome::Trimmed, 2, Some(Some(2))), // two before the oldest resumable
+            (Ask::At(at(1)), Outcome::Trimmed, 2, Some(Some(1))),
+            (Ask::At(at(2)), Outcome::Resumed, 2, None), // just before the oldest held still counts
+            (Ask::At(at(3)), Outcome::Resumed, 3, None),
+            (Ask::At(at(5)), Outcome::Resumed, 5, None),
+            (Ask::At(at(6)), Outcome::Ahead, 5, Some(None)),
+            (Ask::At(other), Outcome::EpochChanged, 2, Some(None)),
+            (Ask::Foreign, Outcome::EpochChanged, 2, Some(None)),
+            (Ask::Head, Outcome::Fresh, 5, None),
+            (Ask::Oldest, Outcome::Fresh, 2, None),
+        ] {
+            let start = window.find(ask, "presented");
+            assert_eq!((start.outcome, start.passed), (outcome, at(passed)), "{ask:?} {bounds:?}");
+            assert_eq!(start.gap.as_ref().map(|gap| gap.count), count, "{ask:?} {bounds:?}");
+            let first = window.get(start.next).map(|entry| entry.cursor);
+            assert_eq!(first, (passed < 5).then(|| at(passed + 1)), "{ask:?} {bounds:?}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_window_resumes_at_its_head() {
+    let mut window = cut_by(Bounds { age: Duration::from_secs(2), events: 99, bytes: 999 });
+    window.trim(Duration::from_secs(60));
+    assert!(window.is_empty());
+    assert_eq!(window.find(Ask::At(at(5)), "").outcome, Outcome::Resumed);
+    assert_eq!(window.find(Ask::At(at(4)), "").outcome, Outcome::Trimmed);
+    assert_eq!(window.find(Ask::Oldest, "").passed, at(5));
+}
+
+/// An edge under a hub that was restarted: 3 and 4 of one epoch, a gap into the next, then 8 of it.
+fn across_epochs() -> (Window, Epoch) {
+    let second = Epoch(2);
+    let mut window = Window::new(at(2), Bounds::default());
+    window.append(at(3), Traits::PLAIN, &framed(1), Duration::ZERO);
+    window.append(at(4), Traits::PLAIN, &framed(1), Duration::ZERO);
+    window.append(Cursor { epoch: second, seq: Seq(7) }, Traits::GAP, &framed(1), Duration::ZERO);
+    window.append(Cursor { epoch: second, seq: Seq(8) }, Traits::PLAIN, &framed(1), Duration::ZERO);
+    (window, second)
+}
+
+#[test]
+fn an_old_epoch_stays_readable_while_it_is_held() {
+    let (window, second) = across_epochs();
+    let next = |cursor| window.get(window.find(Ask::At(cursor), "").next).map(|entry| entry.cursor);
+    let into = Cursor { epoch: second, seq: Seq(7) };
+    assert_eq!(next(at(3)), Some(at(4)));
+    assert_eq!(next(at(4)), Some(into));
+    assert_eq!(next(at(400)), Some(into), "beyond what this edge saw of it: the gap comes next");
+    assert_eq!(next(into), Some(into.next()));
+    assert_eq!(window.find(Ask::At(at(1)), "").outcome, Outcome::Trimmed);
+    assert_eq!(window.find(Ask::At(Cursor { epoch: second, seq: Seq(9) }), "").outcome, Outcome::Ahead);
+}
+
+#[test]
+fn an_epoch_that_was_trimmed_whole_has_changed() {
+    let (window, second) = across_epochs();
+    let mut cut = Window::new(window.floor(), Bounds { events: 1, ..Bounds::default() });
+    for entry in window.entries(window.oldest()..window.end()) {
+        cut.append(entry.cursor, entry.traits, entry.frame, entry.at);
+    }
+    let start = cut.find(Ask::At(at(4)), "held");
+    assert_eq!(start.outcome, Outcome::EpochChanged);
+    assert_eq!(start.passed, Cursor { epoch: second, seq: Seq(7) });
+    assert_eq!(start.gap.map(|gap| (gap.from, gap.count)), Some(("held".to_owned(), None)));
+}
+
+#[test]
+fn sealed_chunks_are_shared_and_open_ones_copied() {
+    let mut window = Window::with_chunk_bytes(at(0), Bounds::default(), 40);
+    for seq in 1..=5 {
+        window.append(at(seq), Traits::PLAIN, &framed(5), Duration::ZERO);
+    }
+    let first = window.bytes(Slot(0)..Slot(4));
+    assert_eq!(first.as_ptr(), window.bytes(Slot(0)..Slot(2)).as_ptr(), "a slice of the same memory");
+    assert_ne!(window.bytes(Slot(4)..Slot(5)).as_ptr(), window.bytes(Slot(4)..Slot(5)).as_ptr());
+    assert!(window.bytes(Slot(3)..Slot(5)).is_empty(), "not one piece");
+}

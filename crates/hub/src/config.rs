@@ -1,0 +1,137 @@
+//! What can be set on a hub, with its defaults and limits.
+//!
+//! Whoever starts a hub builds one; [`Hub::new`](crate::Hub::new) checks it.
+
+use std::time::Duration;
+
+use galaxy_push_core::window::Bounds;
+use galaxy_push_proto::validate::{DATA_BYTES_DEFAULT, DATA_BYTES_MAX};
+
+/// A gateway takes a hub that says nothing for 15 s for dead, so two heartbeats must fit in.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(7);
+
+/// The settings of a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub(crate) window: Bounds,
+    pub(crate) event_bytes_max: usize,
+    pub(crate) heartbeat: Duration,
+    pub(crate) return_rate: u32,
+    pub(crate) repair_spread: Duration,
+}
+
+/// A setting that no hub can keep.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} {rule}")]
+pub struct InvalidConfig {
+    /// The setting at fault.
+    pub setting: &'static str,
+    rule: String,
+}
+
+impl Default for Config {
+    /// A window of 10 minutes, 1,048,576 events and 256 MiB; 64 KiB of data per event; Progress after 5 s of silence;
+    /// 1,000 returns per second after a drain; repairs after a gap spread over 30 s.
+    fn default() -> Self {
+        Self {
+            window: Bounds::default(),
+            event_bytes_max: DATA_BYTES_DEFAULT,
+            heartbeat: Duration::from_secs(5),
+            return_rate: 1_000,
+            repair_spread: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// What the window holds.
+    #[must_use]
+    pub fn window(mut self, bounds: Bounds) -> Self {
+        self.window = bounds;
+        self
+    }
+
+    /// The largest data of an event, in bytes: 1 to 1 MiB.
+    #[must_use]
+    pub fn event_bytes_max(mut self, bytes: usize) -> Self {
+        self.event_bytes_max = bytes;
+        self
+    }
+
+    /// A stream on which nothing was sent for this long is sent Progress: above 0, at most 7 s.
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.heartbeat = interval;
+        self
+    }
+
+    /// How many gateways a second a drain sends away: at least 1.
+    #[must_use]
+    pub fn return_rate(mut self, per_second: u32) -> Self {
+        self.return_rate = per_second;
+        self
+    }
+
+    /// Over how long the readers of one gap are told to spread their repairs: each is given a random `repair_after`
+    /// below it. 0: all at once.
+    #[must_use]
+    pub fn repair_spread(mut self, over: Duration) -> Self {
+        self.repair_spread = over;
+        self
+    }
+
+    /// Checks the settings together.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the first setting that cannot be kept, and the rule it breaks.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        let rules = [
+            ("window-age", self.window.age.is_zero(), "must be longer than 0".to_owned()),
+            ("window-events", self.window.events == 0, "must be at least 1".to_owned()),
+            (
+                "window-bytes",
+                self.window.bytes < self.event_bytes_max as u64,
+                format!("must hold at least one event of {} bytes", self.event_bytes_max),
+            ),
+            (
+                "event-bytes-max",
+                self.event_bytes_max == 0 || self.event_bytes_max > DATA_BYTES_MAX,
+                format!("must be 1 to {DATA_BYTES_MAX} bytes"),
+            ),
+            (
+                "heartbeat",
+                self.heartbeat.is_zero() || self.heartbeat > HEARTBEAT_MAX,
+                format!("must be longer than 0 and at most {} s", HEARTBEAT_MAX.as_secs()),
+            ),
+            ("return-rate", self.return_rate == 0, "must be at least 1 per second".to_owned()),
+        ];
+        match rules.into_iter().find(|(_, broken, _)| *broken) {
+            Some((setting, _, rule)) => Err(InvalidConfig { setting, rule }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_no_hub_can_keep_are_named() {
+        let wide = Bounds::default();
+        assert_eq!(Config::default().check(), Ok(()));
+        for (config, setting) in [
+            (Config::default().window(Bounds { age: Duration::ZERO, ..wide }), "window-age"),
+            (Config::default().window(Bounds { events: 0, ..wide }), "window-events"),
+            (Config::default().window(Bounds { bytes: 65_535, ..wide }), "window-bytes"),
+            (Config::default().event_bytes_max(0), "event-bytes-max"),
+            (Config::default().event_bytes_max((1 << 20) + 1), "event-bytes-max"),
+            (Config::default().heartbeat(Duration::ZERO), "heartbeat"),
+            (Config::default().heartbeat(Duration::from_secs(8)), "heartbeat"),
+            (Config::default().return_rate(0), "return-rate"),
+        ] {
+            assert_eq!(config.check().unwrap_err().setting, setting);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The few pieces of gRPC over HTTP/2 that a hand-written service needs: one request message in, frames and trailers
+//! out (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use galaxy_push_core::frame::{DeframeError, Deframer, message};
+use galaxy_push_proto::{Failure, Reason};
+use http::{HeaderMap, HeaderValue, Response, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use prost::Message;
+use tonic::{Code, Status};
+
+/// How long a peer may take to send its one request message.
+const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+
+const PREFIX_BYTES: usize = galaxy_push_core::frame::PREFIX_BYTES;
+
+/// Whether a request is gRPC, by its content type.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    content_type.starts_with(b"application/grpc")
+}
+
+/// A method of the contract that this build does not serve.
+pub(crate) fn unimplemented(message: &str) -> Failure {
+    Failure::without_reason(Code::Unimplemented, message)
+}
+
+/// Reads the one message of a request, of at most `limit` bytes.
+///
+/// # Errors
+///
+/// The body is larger, late, broken, compressed, or not exactly one message of this type.
+pub(crate) async fn read_request<M, B>(body: B, limit: usize) -> Result<M, Failure>
+where
+    M: Message + Default,
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let invalid = |message: String| Failure::new(Reason::RequestInvalid, message);
+    let collected = Box::pin(Limited::new(body, PREFIX_BYTES + limit).collect());
+    let body = match tokio::time::timeout(REQUEST_WITHIN, collected).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error))
+            if error.is::<LengthLimitError>()
+                || error.source().is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) =>
+        {
+            return Err(invalid(format!("the request is larger than {limit} bytes")));
+        }
+        Ok(Err(error)) => {
+            return Err(Failure::without_reason(Code::Cancelled, format!("the request broke off: {error}")));
+        }
+        Err(_) => {
+            let message = format!("the request did not arrive within {} s", REQUEST_WITHIN.as_secs());
+            return Err(Failure::without_reason(Code::DeadlineExceeded, message));
+        }
+    };
+    let mut deframer = Deframer::new(limit);
+    deframer.push(body);
+    let framed = deframer.next_message().map_err(|error| match error {
+        DeframeError::Compressed => {
+            unimplemented("compressed requests are not taken: send identity encoding")
+        }
+        error => invalid(error.to_string()),
+    })?;
+    match framed {
+        Some(framed) if deframer.is_at_boundary() => M::decode(message(&framed))
+            .map_err(|error| invalid(format!("the request is not a message of the contract: {error}"))),
+        Some(_) => Err(invalid("the request holds more than one message".to_owned())),
+        None => Err(invalid("the request holds no whole message".to_owned())),
+    }
+}
+
+/// A response that streams what this body yields.
+pub(crate) fn streaming(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// A response that consists of a status and nothing else.
+pub(crate) fn refusal(failure: &Failure) -> Response<Body> {
+    failure.status().into_http()
+}
+
+/// The trailers that end a stream with this status.
+pub(crate) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        // A message that no header can carry. The code still tells what to do.
+        trailers.clear();
+        trailers.insert("grpc-status", HeaderValue::from(status.code() as i32));
+    }
+    trailers
+}

@@ -1,0 +1,76 @@
+//! Whether the hub may be sent work: for probes over HTTP, and as `grpc.health.v1`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use galaxy_push_listener::{Check, Health};
+use tokio_stream::wrappers::WatchStream;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{Health as GrpcHealth, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use crate::shared::Shared;
+
+/// What has a health: the server as a whole, and each service.
+const SERVICES: [&str; 3] = ["", "push.v1.Push", "push.v1.Publisher"];
+
+/// Answers the probes of the listener.
+pub(crate) struct Probe(pub(crate) Arc<Shared>);
+
+impl Health for Probe {
+    fn checks(&self) -> Vec<Check> {
+        let draining = self.0.is_draining();
+        let detail = if draining { "shutting down" } else { "takes events and readers" };
+        vec![Check { name: "hub", ok: !draining, needed: true, detail: detail.to_owned() }]
+    }
+}
+
+/// Answers `grpc.health.v1`.
+#[derive(Clone, Debug)]
+pub(crate) struct Service(Arc<Shared>);
+
+impl Service {
+    pub(crate) fn server(shared: Arc<Shared>) -> HealthServer<Self> {
+        HealthServer::new(Self(shared))
+    }
+}
+
+fn answer(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+fn serving(draining: bool) -> HealthCheckResponse {
+    answer(if draining { ServingStatus::NotServing } else { ServingStatus::Serving })
+}
+
+#[tonic::async_trait]
+impl GrpcHealth for Service {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        if !SERVICES.contains(&request.get_ref().service.as_str()) {
+            return Err(Status::not_found(
+                "no such service here: ask for push.v1.Push, push.v1.Publisher or \"\"",
+            ));
+        }
+        Ok(Response::new(serving(self.0.is_draining())))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        if !SERVICES.contains(&request.get_ref().service.as_str()) {
+            // The protocol wants the stream kept open, in case the service appears; here none ever does.
+            let unknown = stream::iter([Ok(answer(ServingStatus::ServiceUnknown))]).chain(stream::pending());
+            return Ok(Response::new(unknown.boxed()));
+        }
+        let changes = WatchStream::new(self.0.draining.subscribe());
+        Ok(Response::new(changes.map(|draining| Ok(serving(draining))).boxed()))
+    }
+}

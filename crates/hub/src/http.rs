@@ -1,0 +1,154 @@
+//! The HTTP surface for publishers: CloudEvents in, positions out; problems as `application/problem+json`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
+use axum::response::IntoResponse as _;
+use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
+use galaxy_push_proto::validate::REQUEST_BYTES_MAX;
+use galaxy_push_proto::{Failure, Reason, cloudevents};
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::LengthLimitError;
+use serde::{Deserialize, Serialize};
+use tonic::Code;
+
+use crate::publish::{self, Published, check_namespace};
+use crate::shared::Shared;
+use crate::{Hub, grpc};
+
+/// How long a publisher may take to send a body.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+/// What every route takes in its query.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scope {
+    #[serde(default)]
+    namespace: String,
+}
+
+type ScopeQuery = Result<Query<Scope>, QueryRejection>;
+
+#[derive(Serialize)]
+struct Results {
+    results: Vec<ResultJson>,
+}
+
+#[derive(Serialize)]
+struct ResultJson {
+    cursor: String,
+    id: String,
+    duplicate: bool,
+}
+
+#[derive(Serialize)]
+struct HeadJson {
+    cursor: String,
+    oldest: String,
+    epoch: String,
+}
+
+/// `POST /v1/events`: one event or a batch, as CloudEvents 1.0.
+pub(crate) async fn events(
+    State(shared): State<Arc<Shared>>,
+    scope: ScopeQuery,
+    request: Request,
+) -> Response<Body> {
+    match publish(&shared, scope, request).await {
+        Ok(published) => {
+            let results = published.into_iter().map(|each| ResultJson {
+                cursor: each.cursor_text(),
+                id: each.id,
+                duplicate: each.duplicate,
+            });
+            Json(Results { results: results.collect() }).into_response()
+        }
+        Err(failure) => problem(&failure),
+    }
+}
+
+/// `GET /v1/head`: the current cursor, to pair with a snapshot of the caller's own state.
+pub(crate) async fn head(State(shared): State<Arc<Shared>>, scope: ScopeQuery) -> Response<Body> {
+    if let Err(failure) = check_scope(scope) {
+        return problem(&failure);
+    }
+    let head = Hub { shared }.head();
+    let json = HeadJson {
+        cursor: head.cursor.to_string(),
+        oldest: head.oldest.to_string(),
+        epoch: head.cursor.epoch.to_string(),
+    };
+    ([(header::CACHE_CONTROL, "no-store")], Json(json)).into_response()
+}
+
+/// The routes of standing records, which this build does not keep.
+pub(crate) async fn no_standing_records() -> Response<Body> {
+    problem(&grpc::unimplemented("standing records are not served yet: this hub keeps none"))
+}
+
+/// Whatever has no route.
+pub(crate) async fn unknown(request: Request) -> Response<Body> {
+    if grpc::is_grpc(request.headers()) {
+        return grpc::refusal(&grpc::unimplemented(
+            "no such method here: this is a hub, see its server reflection",
+        ));
+    }
+    let message = "nothing here: POST /v1/events publishes, GET /v1/head tells the current cursor";
+    problem(&Failure::without_reason(Code::NotFound, message))
+}
+
+/// A route that was asked with another method.
+pub(crate) async fn wrong_method(request: Request) -> Response<Body> {
+    let message = format!("{} is not for {}: see the Allow header", request.method(), request.uri().path());
+    problem(&Failure::without_reason(Code::InvalidArgument, message).http_status(405))
+}
+
+async fn publish(shared: &Shared, scope: ScopeQuery, request: Request) -> Result<Vec<Published>, Failure> {
+    let parsed = async {
+        check_scope(scope)?;
+        let (head, body) = request.into_parts();
+        cloudevents::mode(&head.headers)?; // before the body is read for nothing
+        cloudevents::from_http(&head.headers, read(body).await?)
+    };
+    let events = parsed.await.inspect_err(|failure| shared.metrics.refused(failure))?;
+    publish::publish(shared, events).await
+}
+
+fn check_scope(scope: ScopeQuery) -> Result<(), Failure> {
+    let Query(Scope { namespace }) =
+        scope.map_err(|error| Failure::new(Reason::RequestInvalid, error.body_text()).field("query"))?;
+    check_namespace(&namespace)
+}
+
+async fn read(body: Body) -> Result<bytes::Bytes, Failure> {
+    let late = |_| {
+        let message = format!("the body did not arrive within {} s", BODY_WITHIN.as_secs());
+        Failure::without_reason(Code::DeadlineExceeded, message).http_status(408)
+    };
+    let read = tokio::time::timeout(BODY_WITHIN, to_bytes(body, REQUEST_BYTES_MAX)).await.map_err(late)?;
+    read.map_err(|error| {
+        if std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) {
+            let message = format!("the body is larger than {REQUEST_BYTES_MAX} bytes: split the batch");
+            return Failure::new(Reason::RequestInvalid, message).http_status(413);
+        }
+        Failure::new(Reason::RequestInvalid, format!("the body broke off: {error}"))
+    })
+}
+
+/// The response that tells a failure.
+pub(crate) fn problem(failure: &Failure) -> Response<Body> {
+    let problem = failure.problem();
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let media_type = [(header::CONTENT_TYPE, PROBLEM_MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
+    let mut response = (status, media_type, problem.to_json()).into_response();
+    if let Some(wait) = problem.retry_after {
+        // The header counts whole seconds; too late is better than too early.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

@@ -1,0 +1,200 @@
+//! The hub: the backend side of Galaxy Push. It gives published events their positions, holds the recent ones in a
+//! window, and serves them to gateways.
+//!
+//! ```
+//! # use galaxy_push_core::ambient::Ambient;
+//! # use galaxy_push_hub::{Config, Hub};
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let ambient = Ambient::new(|| 1_700_000_000_000, || 4);
+//! let hub = Hub::in_memory(Config::default(), ambient)?;
+//! let app: axum::Router = hub.router(); // gRPC and HTTP; hand it to a listener
+//! # Ok(()) }
+//! ```
+//!
+//! The way of an event: [`publish`](Hub::publish) validates it (`publish.rs`), the store orders it
+//! (`galaxy_push_store`), the window holds it (`log.rs`), each stream reads it from there (`subscription.rs`). gRPC
+//! (`push.rs`, `publisher.rs`) and HTTP (`http.rs`) are thin surfaces on these.
+//!
+//! # Slow readers
+//!
+//! A stream is a position in the window. One that does not read costs what HTTP/2 buffers for it (400 KiB unless the
+//! listener says otherwise), one turn of frames (256 KiB), and a chunk of the window it may pin (256 KiB); publishers
+//! never wait for it. Once its position has left the window it is told by a `Gap`.
+//!
+//! # What it does not do
+//!
+//! It does not listen (the `listener` crate), keep events across restarts (a store does), authenticate anybody, or know
+//! users: those are the gateway's.
+
+mod clock;
+mod config;
+mod drain;
+mod fence;
+mod grpc;
+mod health;
+mod http;
+mod log;
+mod metrics;
+mod publish;
+mod publisher;
+mod push;
+mod router;
+mod shared;
+mod subscription;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use axum::Router;
+use galaxy_push_core::ambient::Ambient;
+use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_proto::{Failure, v1};
+use galaxy_push_store::{DedupBounds, Maker, MemoryStore};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+pub use config::{Config, InvalidConfig};
+pub use log::Held;
+pub use publish::Published;
+pub use push::PushService;
+
+use clock::Clock;
+use log::Log;
+use metrics::Metrics;
+use shared::Shared;
+
+/// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back.
+const TRIM_EVERY: Duration = Duration::from_secs(1);
+
+/// A running hub. Cheap to clone; clones are the same hub, which ends with the last of them and of its routers and
+/// streams.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+/// Why a hub cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting cannot be kept.
+    #[error("the hub cannot start with these settings")]
+    Config(#[from] InvalidConfig),
+    /// The store did not open.
+    #[error("the hub cannot open its store")]
+    Store(#[from] galaxy_push_store::Error),
+}
+
+/// Where a hub's log is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The last position given out: pair it with a snapshot of your own state.
+    pub cursor: Cursor,
+    /// The position just before the oldest event held.
+    pub oldest: Cursor,
+}
+
+impl Hub {
+    /// Starts a hub over the store that `store` opens. Needs a tokio runtime: a task of its own trims the window.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be kept, or a store that does not open.
+    pub fn new(config: Config, store: Maker, ambient: Ambient) -> Result<Self, Error> {
+        config.check()?;
+        let (clock, metrics) = (Clock::start(ambient), Metrics::default());
+        let log = Arc::new(Log::new(config.window, clock.clone(), metrics.clone()));
+        let store = store(log.clone())?;
+        let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
+        let shared = Arc::new(Shared {
+            config,
+            clock,
+            metrics,
+            log,
+            store,
+            draining: watch::Sender::new(false),
+            publishes: TaskTracker::new(),
+            streams: TaskTracker::new(),
+        });
+        tokio::spawn(trim(Arc::downgrade(&shared), trim_every));
+        Ok(Self { shared })
+    }
+
+    /// Starts a hub over a memory store with a new epoch and the default dedup window.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be kept.
+    pub fn in_memory(config: Config, ambient: Ambient) -> Result<Self, Error> {
+        let epoch = Epoch(ambient.random_128());
+        Self::new(config, MemoryStore::maker(epoch, DedupBounds::default()), ambient)
+    }
+
+    /// Everything the hub serves on its listener, but for the probes: gRPC `Push` and `Publisher`, health, reflection,
+    /// and the HTTP routes under `/v1`.
+    pub fn router(&self) -> Router {
+        router::router(&self.shared)
+    }
+
+    /// The gRPC service `push.v1.Push` alone, for embedding in another server.
+    #[must_use]
+    pub fn push_service(&self) -> PushService {
+        PushService::new(self.shared.clone())
+    }
+
+    /// Publishes a batch: what `time` and media type are missing is filled in, everything is checked, then the store
+    /// appends it contiguously or not at all. The results are in the order of the events.
+    ///
+    /// Cancel safe in that a dropped future leaves the batch appended as a whole or not at all; publish it again with
+    /// the same ids to find out.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was appended: an event breaks a rule (`field` says which, such as `events[3].to[0]`), there are more than
+    /// 1,000, the hub is draining, or the store is unavailable.
+    pub async fn publish(&self, events: Vec<v1::Event>) -> Result<Vec<Published>, Failure> {
+        publish::publish(&self.shared, events).await
+    }
+
+    /// Where the log is now.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.shared.log.look(|state, _| Head { cursor: state.window.head(), oldest: state.window.floor() })
+    }
+
+    /// Shuts down what the hub serves: nothing new is taken, publishes under way finish, every stream is handed what was
+    /// published and sent away with a `Goodbye`, at the configured rate. Returns when all streams have ended, or after
+    /// `limit`; then it is time to close the connections.
+    ///
+    /// Cancel safe: the drain goes on; call again to wait for it.
+    pub async fn drain(&self, limit: Duration) {
+        drain::drain(&self.shared, limit).await;
+    }
+
+    /// What the probes ask.
+    #[must_use]
+    pub fn health(&self) -> Arc<dyn galaxy_push_listener::Health> {
+        Arc::new(health::Probe(self.shared.clone()))
+    }
+
+    /// Adds the hub's metrics to a registry. Their names begin with `push_`, so the registry needs no prefix.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry, Arc::downgrade(&self.shared));
+    }
+
+    /// Every entry held, oldest first: the truth that tests compare deliveries with. Copies the whole window.
+    #[must_use]
+    pub fn log_dump(&self) -> Vec<Held> {
+        self.shared.log.dump()
+    }
+}
+
+/// Trims the window of a hub until the hub is gone.
+async fn trim(shared: Weak<Shared>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.log.look(|_, _| ());
+    }
+}

@@ -1,0 +1,114 @@
+//! The log as readers see it: the window, who reads it under which gateway id, and the bell that rings when it grows.
+//!
+//! The store calls it as its [`Sink`]; subscriptions look at it. One lock guards the window and the gateways together,
+//! so that a takeover and an append have an order: what comes after the takeover never reaches the older stream.
+//!
+//! Nothing is queued for anyone. An append rings the bell and returns; each reader looks when it can write.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use galaxy_push_core::Now;
+use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_core::frame::put_event_frame;
+use galaxy_push_core::window::{Bounds, Traits, Window};
+use galaxy_push_store::{Committed, Sink};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::fence::Gateways;
+use crate::metrics::Metrics;
+
+/// The window behind its lock.
+#[derive(Debug)]
+pub(crate) struct Log {
+    clock: Clock,
+    bounds: Bounds,
+    metrics: Metrics,
+    state: Mutex<State>,
+    grown: watch::Sender<()>,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) window: Window,
+    pub(crate) gateways: Gateways,
+    /// Reused for every frame, so an append allocates only when a chunk grows.
+    scratch: Vec<u8>,
+}
+
+/// One entry of the log, as a dump shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its position; for an ephemeral event, which has none, the position before it.
+    pub cursor: Cursor,
+    /// For live readers only.
+    pub ephemeral: bool,
+    /// The encoded `PushEvent`, without the gRPC prefix.
+    pub message: Bytes,
+}
+
+impl Log {
+    pub(crate) fn new(bounds: Bounds, clock: Clock, metrics: Metrics) -> Self {
+        // No reader sees this epoch: the store begins the log before the hub exists.
+        let window = Window::new(Cursor::start(Epoch(0)), bounds);
+        let state = State { window, gateways: Gateways::default(), scratch: Vec::new() };
+        Self { clock, bounds, metrics, state: Mutex::new(state), grown: watch::Sender::new(()) }
+    }
+
+    /// Looks at the log as it is now: what is too old has left.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&mut State, Now) -> T) -> T {
+        let mut state = self.lock();
+        let now = self.clock.now();
+        state.window.trim(now.mono);
+        at(&mut state, now)
+    }
+
+    /// Rings after each append. Mark it seen *before* looking, and no append is missed.
+    pub(crate) fn grown(&self) -> watch::Receiver<()> {
+        self.grown.subscribe()
+    }
+
+    pub(crate) fn dump(&self) -> Vec<Held> {
+        self.look(|state, _| {
+            let window = &state.window;
+            let held = window.entries(window.oldest()..window.end()).map(|entry| Held {
+                cursor: entry.cursor,
+                ephemeral: entry.traits.has(Traits::EPHEMERAL),
+                message: Bytes::copy_from_slice(galaxy_push_core::frame::message(entry.frame)),
+            });
+            held.collect()
+        })
+    }
+
+    /// After a panic in `committed` the store takes nothing more, so no hole can follow; readers go on with what there is.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Log {
+    fn begin(&self, base: Cursor) {
+        self.lock().window = Window::new(base, self.bounds);
+    }
+
+    fn committed(&self, batch: &[Committed]) {
+        let mut bytes = 0;
+        {
+            let mut state = self.lock();
+            let State { window, scratch, .. } = &mut *state;
+            let now = self.clock.now();
+            for event in batch {
+                let position = (!event.traits.has(Traits::EPHEMERAL)).then_some(event.cursor);
+                scratch.clear();
+                put_event_frame(scratch, position, &event.event, event.appended_unix_ms);
+                window.append(event.cursor, event.traits, scratch, now.mono);
+                bytes += scratch.len() as u64;
+            }
+        }
+        self.metrics.events_appended.inc_by(batch.len() as u64);
+        self.metrics.bytes_appended.inc_by(bytes);
+        self.grown.send_replace(());
+    }
+}

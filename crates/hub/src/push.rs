@@ -1,0 +1,191 @@
+//! The gRPC service `push.v1.Push`: what a gateway asks for, checked, and then a stream.
+//!
+//! Written by hand, because its responses are bytes that were encoded when the events were appended: nothing is encoded
+//! per stream but control frames.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::frame::EventView;
+use galaxy_push_core::reader::Filter;
+use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id};
+use galaxy_push_listener::Peer;
+use galaxy_push_proto::v1::GatewaySubscribeRequest;
+use galaxy_push_proto::{Failure, Reason};
+use http::{Method, Request, Response, StatusCode};
+use tonic::server::NamedService;
+use tower::Service;
+
+use crate::fence::Claim;
+use crate::publish::check_namespace;
+use crate::shared::Shared;
+use crate::subscription::Subscription;
+use crate::{grpc, http as plain};
+
+/// The largest subscribe request, in bytes: an id, a cursor and a few hundred patterns.
+const REQUEST_BYTES_MAX: usize = 64 << 10;
+
+/// What a peer takes unless it says: gRPC's usual limit.
+const RECEIVE_BYTES_DEFAULT: usize = 4 << 20;
+
+/// Less than this no peer may ask for: control frames must fit, with their longest cursors.
+const RECEIVE_BYTES_MIN: usize = 1 << 10;
+
+/// `push.v1.Push` of a [`Hub`](crate::Hub), as a tower service. Cheap to clone.
+///
+/// Serves `SubscribePush`; `Replay` and `Report` answer UNIMPLEMENTED.
+#[derive(Clone, Debug)]
+pub struct PushService {
+    shared: Arc<Shared>,
+}
+
+impl PushService {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl NamedService for PushService {
+    const NAME: &'static str = "push.v1.Push";
+}
+
+impl<B> Service<Request<B>> for PushService
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let shared = self.shared.clone();
+        async move { Ok(answer(&shared, request).await) }.boxed()
+    }
+}
+
+async fn answer<B>(shared: &Arc<Shared>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    if request.method() != Method::POST || !grpc::is_grpc(request.headers()) {
+        let failure =
+            Failure::new(Reason::RequestInvalid, "this is a gRPC method: call it with a gRPC client");
+        return plain::problem(&failure.http_status(StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16()));
+    }
+    let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let refused = match method {
+        "SubscribePush" => match subscribe(shared, request).await {
+            Ok(response) => return response,
+            Err(failure) => failure,
+        },
+        "Replay" => grpc::unimplemented("Replay is not served yet: subscribe again with the cursor you hold"),
+        "Report" => grpc::unimplemented("Report is not served yet: this hub takes no reports from gateways"),
+        _ => grpc::unimplemented("push.v1.Push has no such method"),
+    };
+    grpc::refusal(&refused)
+}
+
+async fn subscribe<B>(shared: &Arc<Shared>, request: Request<B>) -> Result<Response<Body>, Failure>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let peer =
+        request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string());
+    let opened = async {
+        let message = grpc::read_request(request.into_body(), REQUEST_BYTES_MAX).await?;
+        Subscription::open(shared, Asked::check(message, peer.clone())?)
+    };
+    match opened.await {
+        Ok(subscription) => Ok(grpc::streaming(subscription.into_body())),
+        Err(failure) => {
+            shared.metrics.subscribe_refused();
+            tracing::warn!(%peer, code = ?failure.code, reason = %failure, "subscribe refused");
+            Err(failure)
+        }
+    }
+}
+
+/// A subscribe request that is in order.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) claim: Claim,
+    pub(crate) ask: Ask,
+    /// The cursor as it was sent.
+    pub(crate) cursor: String,
+    pub(crate) filter: Option<Patterns>,
+    /// The largest message the peer takes, in bytes.
+    pub(crate) message_max: usize,
+}
+
+/// Recipients, any of which an event must have.
+#[derive(Debug)]
+pub(crate) struct Patterns(Vec<Pattern>);
+
+impl Filter for Patterns {
+    fn admits(&self, event: EventView<'_>) -> bool {
+        event.recipients().any(|recipient| self.0.iter().any(|pattern| pattern.admits(recipient)))
+    }
+}
+
+impl Asked {
+    fn check(request: GatewaySubscribeRequest, peer: String) -> Result<Self, Failure> {
+        let invalid =
+            |field: String, message: String| Failure::new(Reason::RequestInvalid, message).field(field);
+        check_namespace(&request.namespace)?;
+        check_id(&request.gateway_client_id).map_err(|error| {
+            invalid(
+                "gateway_client_id".into(),
+                format!("gateway_client_id: {error}; give each gateway an id of its own"),
+            )
+        })?;
+        if request.instance_id.len() > ID_BYTES_MAX || request.instance_id.chars().any(char::is_control) {
+            let message = "instance_id: must be at most 255 bytes without control characters";
+            return Err(invalid("instance_id".into(), message.into()));
+        }
+        let ask = Ask::parse(&request.cursor)
+            .map_err(|error| Failure::new(Reason::CursorMalformed, error.to_string()).field("cursor"))?;
+        let message_max = match request.max_receive_bytes as usize {
+            0 => RECEIVE_BYTES_DEFAULT,
+            bytes @ RECEIVE_BYTES_MIN.. => bytes,
+            bytes => {
+                let message = format!(
+                    "max_receive_bytes: {bytes} is less than {RECEIVE_BYTES_MIN}; control frames must fit"
+                );
+                return Err(invalid("max_receive_bytes".into(), message));
+            }
+        };
+        let patterns = request.recipients.iter().enumerate().map(|(i, text)| {
+            Pattern::parse(text).map_err(|error| {
+                let message = format!("recipients[{i}]: {error}; a trailing * matches any rest");
+                Failure::new(Reason::RecipientInvalid, message).field(format!("recipients[{i}]"))
+            })
+        });
+        let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            claim: Claim {
+                gateway: request.gateway_client_id,
+                instance: request.instance_id,
+                attempt: request.attempt,
+                peer,
+            },
+            ask,
+            cursor: request.cursor,
+            filter: (!patterns.is_empty()).then_some(Patterns(patterns)),
+            message_max,
+        })
+    }
+}

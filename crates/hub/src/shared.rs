@@ -1,0 +1,42 @@
+//! What every part of one hub shares.
+
+use std::sync::Arc;
+
+use galaxy_push_store::Store;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::log::Log;
+use crate::metrics::Metrics;
+
+/// One hub. Handles, services and streams hold it; nothing in it holds them.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: Arc<Log>,
+    pub(crate) store: Arc<dyn Store>,
+    /// Whether a drain has begun.
+    pub(crate) draining: watch::Sender<bool>,
+    /// Publishes under way: a drain lets them finish before it sends readers away.
+    pub(crate) publishes: TaskTracker,
+    /// Open streams: a drain waits for them.
+    pub(crate) streams: TaskTracker,
+}
+
+impl Shared {
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub")
+            .field("config", &self.config)
+            .field("draining", &self.is_draining())
+            .finish_non_exhaustive()
+    }
+}

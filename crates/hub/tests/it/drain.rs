@@ -1,0 +1,134 @@
+//! A hub that shuts down: what it acknowledged is handed over, then everybody is sent away in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use galaxy_push_core::cursor::Epoch;
+use galaxy_push_hub::{Config, Hub};
+use galaxy_push_proto::v1::push_event::Kind;
+use galaxy_push_proto::{Failure, Reason};
+use galaxy_push_store::{Appended, Batch, DedupBounds, Error, MemoryStore, Store};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use tonic::Code;
+
+use crate::world::{World, ambient, event, from, text};
+
+#[tokio::test(start_paused = true)]
+async fn readers_are_handed_everything_and_sent_away() {
+    let world = World::new(Config::default());
+    world.publish("a b").await;
+    let mut live = world.read("live", "").await;
+    live.until("caught up").await;
+    let mut opening = world.read("opening", "oldest").await;
+    world.publish("c").await;
+    let hub = world.hub.clone();
+    let drain = tokio::spawn(async move { hub.drain(Duration::from_secs(10)).await });
+    assert_eq!(live.take(2).await, "event c @3 | goodbye DRAINING @3");
+    let failure = Failure::of(&live.status().await);
+    assert_eq!((failure.code, failure.reason), (Code::Unavailable, Some(Reason::Draining)));
+    assert!(failure.retry_after.is_some());
+    assert_eq!(
+        opening.until("status").await,
+        "welcome FRESH @0..@2 @0 | event a @1 | event b @2 | event c @3 | caught up @3 | goodbye DRAINING @3 | \
+         status Unavailable"
+    );
+    drain.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_during_a_drain_is_refused() {
+    let world = World::new(Config::default());
+    world.hub.drain(Duration::from_secs(10)).await;
+    let subscribe = Failure::of(&world.subscribe(from("gw", "")).await.map(|_| ()).unwrap_err());
+    let publish = world.hub.publish(vec![event("a")]).await.unwrap_err();
+    for failure in [subscribe, publish] {
+        assert_eq!((failure.code, failure.reason), (Code::Unavailable, Some(Reason::Draining)));
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(1)));
+    }
+    assert!(!world.hub.health().checks()[0].ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn returns_are_spread() {
+    let world = World::new(Config::default().return_rate(10));
+    let mut readings = Vec::new();
+    for i in 0..4 {
+        let mut reading = world.read(&format!("gw{i}"), "").await;
+        reading.until("caught up").await;
+        readings.push(reading);
+    }
+    let start = Instant::now();
+    let hub = world.hub.clone();
+    let drain = tokio::spawn(async move { hub.drain(Duration::from_secs(10)).await });
+    for (i, mut reading) in (0..).zip(readings) {
+        let frame = reading.frame().await.unwrap().unwrap();
+        assert_eq!(start.elapsed().as_millis(), 100 * i, "{}", text(&frame));
+        let Some(Kind::Goodbye(goodbye)) = frame.kind else { panic!("{frame:?}") };
+        assert!(goodbye.reconnect);
+        assert_eq!(u128::from(goodbye.retry_after.unwrap().nanos.unsigned_abs()), 100_000_000 * i);
+    }
+    drain.await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_does_not_read_does_not_hold_up_the_end() {
+    let world = World::new(Config::default());
+    let _stalled = world.read("gw", "").await;
+    let data = vec![b' '; 60_000];
+    for i in 0..200 {
+        let large = galaxy_push_proto::v1::Event {
+            data: data.clone().into(),
+            data_content_type: "text/plain".into(),
+            ..event(&i.to_string())
+        };
+        world.publish_all(vec![large]).await;
+        tokio::task::yield_now().await;
+    }
+    let start = Instant::now();
+    world.hub.drain(Duration::from_secs(10)).await;
+    assert_eq!(start.elapsed().as_secs(), 10);
+}
+
+/// A store that commits when it is told to.
+struct Slow {
+    inner: MemoryStore,
+    go: Arc<Notify>,
+}
+
+impl Store for Slow {
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
+        async move {
+            self.go.notified().await;
+            self.inner.append(batch).await
+        }
+        .boxed()
+    }
+
+    fn dedup_horizon(&self, now: Duration) -> Duration {
+        self.inner.dedup_horizon(now)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_under_way_reaches_the_readers_before_they_go() {
+    let go = Arc::new(Notify::new());
+    let slow = go.clone();
+    let maker: galaxy_push_store::Maker = Box::new(move |sink| {
+        Ok(Arc::new(Slow { inner: MemoryStore::new(Epoch(7), DedupBounds::default(), sink), go: slow }))
+    });
+    let world = World::over(Hub::new(Config::default(), maker, ambient()).unwrap());
+    let mut reading = world.read("gw", "").await;
+    reading.until("caught up").await;
+    let (publisher, drainer) = (world.hub.clone(), world.hub.clone());
+    let publish = tokio::spawn(async move { publisher.publish(vec![event("a")]).await });
+    sleep(Duration::from_millis(1)).await;
+    let drain = tokio::spawn(async move { drainer.drain(Duration::from_secs(10)).await });
+    sleep(Duration::from_millis(100)).await;
+    go.notify_one();
+    assert!(publish.await.unwrap().is_ok());
+    assert_eq!(reading.until("status").await, "event a @1 | goodbye DRAINING @1 | status Unavailable");
+    drain.await.unwrap();
+}

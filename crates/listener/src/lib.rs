@@ -1,0 +1,19 @@
+//! What every listener of Galaxy Push does alike: accept, bound, answer probes, drain.
+//!
+//! Hub, edge and admin each hand [`serve`] an axum router. One port speaks HTTP/1.1 and HTTP/2 without TLS (gRPC
+//! included); each connection has a deadline for its first request, keepalive, and bounds on what a peer may make this
+//! process hold. The socket side is the trait [`Accept`], so a simulated network fits as well as TCP.
+//!
+//! It knows no events, streams or users: ending those when it is time is the app's part of a drain.
+
+mod accept;
+mod ambient;
+mod limits;
+mod probes;
+mod serve;
+
+pub use accept::Accept;
+pub use ambient::ambient;
+pub use limits::Limits;
+pub use probes::{Check, Health, probes};
+pub use serve::{Drain, Peer, serve};

@@ -1,0 +1,61 @@
+//! What a peer may make a listener hold, and for how long.
+
+use std::time::Duration;
+
+/// Bounds of one listener and its connections.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// From accept to the first complete request head, and for each later one over HTTP/1.
+    pub header_read: Duration,
+    /// The most connections at a time; further ones wait in the kernel's backlog.
+    pub connections: usize,
+    /// HTTP/2 requests at a time on one connection.
+    pub h2_streams: u32,
+    /// HTTP/2 flow-control window of one request body, in bytes.
+    pub h2_stream_window: u32,
+    /// HTTP/2 flow-control window of all request bodies of a connection, in bytes.
+    ///
+    /// Eight stream windows keep the budget for small DATA frames of the h2 crate out of reach.
+    pub h2_connection_window: u32,
+    /// The largest HTTP/2 frame taken, in bytes.
+    pub h2_frame: u32,
+    /// What an HTTP/2 response may buffer unsent, in bytes: the memory a stalled stream costs beyond its position.
+    pub h2_send_buffer: usize,
+    /// HTTP/2 ping after this long without a frame; dead after [`Limits::keepalive_timeout`] without an answer.
+    pub keepalive: Duration,
+    /// How long an HTTP/2 ping may stay unanswered.
+    pub keepalive_timeout: Duration,
+}
+
+impl Limits {
+    /// For publishers and gateways: few connections with large bodies.
+    #[must_use]
+    pub const fn hub() -> Self {
+        Self {
+            header_read: Duration::from_secs(5),
+            connections: 10_000,
+            h2_streams: 16,
+            h2_stream_window: 4 << 20,
+            h2_connection_window: 32 << 20,
+            h2_frame: 1 << 20,
+            h2_send_buffer: 400 << 10,
+            keepalive: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// For users: many connections that send little.
+    #[must_use]
+    pub const fn edge() -> Self {
+        Self {
+            connections: 100_000,
+            h2_streams: 100,
+            h2_stream_window: 64 << 10,
+            h2_connection_window: 512 << 10,
+            h2_frame: 16 << 10,
+            h2_send_buffer: 64 << 10,
+            ..Self::hub()
+        }
+    }
+}

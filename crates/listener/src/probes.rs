@@ -1,0 +1,95 @@
+//! `/livez`, `/readyz` and `/healthz`, in the manner of Kubernetes.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::RawQuery;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+
+/// What a role says of itself.
+pub trait Health: Send + Sync + 'static {
+    /// Its checks, in the order they are shown. Called on every probe: must be cheap and must not wait.
+    fn checks(&self) -> Vec<Check>;
+}
+
+/// One thing that is well or not.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Its name, `[a-z-]`.
+    pub name: &'static str,
+    /// Whether it is well.
+    pub ok: bool,
+    /// Whether readiness depends on it. The rest is shown, no more.
+    pub needed: bool,
+    /// For whoever reads it at night: what is, and since when.
+    pub detail: String,
+}
+
+/// The probes of a role. `/livez` says that the process answers and never looks at a dependency; `/readyz` says whether
+/// to send it work, with the reasons behind `?verbose`; `/healthz` is another name for `/readyz`.
+pub fn probes(health: Arc<dyn Health>) -> Router {
+    let ready = move |RawQuery(query): RawQuery| {
+        let checks = health.checks();
+        async move { readiness(&checks, query.as_deref().unwrap_or_default()) }
+    };
+    Router::new()
+        .route("/livez", get(|| async { text(StatusCode::OK, "ok\n".into()) }))
+        .route("/readyz", get(ready.clone()))
+        .route("/healthz", get(ready))
+}
+
+fn readiness(checks: &[Check], query: &str) -> Response {
+    let missing: Vec<_> = checks.iter().filter(|check| check.needed && !check.ok).collect();
+    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let verbose = query.split('&').any(|part| part.split('=').next() == Some("verbose"));
+    let mut body = String::new();
+    if verbose {
+        for check in checks {
+            let mark = if check.ok { "+" } else { "-" };
+            let note = if check.needed || check.ok { "" } else { " (not needed to be ready)" };
+            let _ = writeln!(body, "[{mark}]{} {}{note}", check.name, check.detail);
+        }
+    }
+    if missing.is_empty() {
+        body.push_str("ok\n");
+    } else {
+        let names: Vec<_> = missing.iter().map(|check| check.name).collect();
+        let _ = writeln!(body, "not ready: {}", names.join(", "));
+    }
+    text(status, body)
+}
+
+fn text(status: StatusCode, body: String) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &'static str, ok: bool, needed: bool) -> Check {
+        Check { name, ok, needed, detail: "since start".into() }
+    }
+
+    async fn body(response: Response) -> String {
+        let bytes = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_needed_checks_make_a_role_unready() {
+        let ready = readiness(&[check("window", true, true), check("hub", false, false)], "verbose");
+        assert_eq!(ready.status(), StatusCode::OK);
+        assert_eq!(
+            body(ready).await,
+            "[+]window since start\n[-]hub since start (not needed to be ready)\nok\n"
+        );
+        let unready = readiness(&[check("caught-up", false, true)], "");
+        assert_eq!(unready.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(body(unready).await, "not ready: caught-up\n");
+    }
+}

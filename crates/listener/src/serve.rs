@@ -1,0 +1,202 @@
+//! The accept loop and the life of one connection.
+//!
+//! [`serve`] owns the socket and a tracker of connection tasks; each task owns its connection. Neither queues anything:
+//! what is not accepted waits in the kernel.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::{Accept, Limits};
+
+/// After a failed accept (no file descriptor left, most likely) the loop waits this long: short enough to be back at
+/// once, long enough not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// An HTTP/2 preface, and less than any HTTP/1.1 request, which must name a host.
+const FIRST_BYTES: usize = 24;
+
+/// The address of the peer, in the extensions of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// How a listener is told to end.
+#[derive(Clone, Debug, Default)]
+pub struct Drain {
+    /// Take no more connections; tell peers to go (GOAWAY); wait for requests to finish. The app ends its own streams.
+    pub draining: CancellationToken,
+    /// Drop whatever is left.
+    pub deadline: CancellationToken,
+}
+
+/// Serves `app` until the drain is over. Returns once every connection has ended.
+///
+/// Cancel safe in the plain sense: dropping it closes the socket and, with it, every connection.
+pub async fn serve(mut accept: impl Accept, app: Router, limits: Limits, drain: Drain) {
+    let http = Arc::new(protocol(&limits));
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.draining.cancelled() => break,
+            accepted = next(&mut accept, &places) => accepted,
+        };
+        let Some((io, peer, place)) = accepted else { continue };
+        let (http, app, drain) = (http.clone(), app.clone(), drain.clone());
+        tasks.spawn(async move {
+            connection(&http, io, peer, app, limits.header_read, drain).await;
+            drop(place);
+        });
+    }
+    drop(accept);
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn next<A: Accept>(
+    accept: &mut A,
+    places: &Arc<Semaphore>,
+) -> Option<(A::Io, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.ok()?;
+    match accept.accept().await {
+        Ok((io, peer)) => Some((io, peer, place)),
+        Err(error) => {
+            tracing::warn!(%error, pause = ?ACCEPT_PAUSE, "cannot accept a connection; trying on");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut http = Builder::new(TokioExecutor::new());
+    // Without a timer hyper's header timeout never fires.
+    http.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read).max_buf_size(16 << 10);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.h2_streams)
+        .initial_stream_window_size(limits.h2_stream_window)
+        .initial_connection_window_size(limits.h2_connection_window)
+        .max_frame_size(limits.h2_frame)
+        .max_send_buf_size(limits.h2_send_buffer)
+        .max_header_list_size(16 << 10)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(128)
+        .keep_alive_interval(limits.keepalive)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    http
+}
+
+async fn connection<I>(
+    http: &Builder<TokioExecutor>,
+    io: I,
+    peer: SocketAddr,
+    app: Router,
+    header_read: Duration,
+    drain: Drain,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let received = Arc::new(AtomicUsize::new(0));
+    let io = TokioIo::new(Counted { io, received: received.clone() });
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        let app = app.clone();
+        async move { Ok::<_, Infallible>(app.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
+    });
+    let mut connection = pin!(http.serve_connection_with_upgrades(io, service));
+
+    // hyper waits for ever for the bytes that tell HTTP/1 from HTTP/2.
+    let started = tokio::select! {
+        biased;
+        () = drain.deadline.cancelled() => return,
+        ended = timeout(header_read, connection.as_mut()) => match ended {
+            Ok(ended) => return log_end(peer, ended),
+            Err(_) => received.load(Ordering::Relaxed) >= FIRST_BYTES,
+        },
+        () = drain.draining.cancelled() => true,
+    };
+    if !started {
+        return tracing::debug!(%peer, "closed: no request in time");
+    }
+    tokio::select! {
+        biased;
+        () = drain.deadline.cancelled() => return,
+        () = drain.draining.cancelled() => connection.as_mut().graceful_shutdown(),
+        ended = connection.as_mut() => return log_end(peer, ended),
+    }
+    tokio::select! {
+        biased;
+        () = drain.deadline.cancelled() => {}
+        ended = connection.as_mut() => log_end(peer, ended),
+    }
+}
+
+fn log_end<E: std::fmt::Display>(peer: SocketAddr, ended: Result<(), E>) {
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Counts what was read, to tell a silent peer from a slow one.
+struct Counted<I> {
+    io: I,
+    received: Arc<AtomicUsize>,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        this.received.fetch_add(buf.filled().len() - before, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<I> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Connections over in-memory pipes in paused time.
+
+use std::io;
+
+use axum::routing::get;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::mpsc;
+
+use super::*;
+
+/// Hands out pipes; the test holds the other ends.
+struct Pipes(mpsc::Receiver<DuplexStream>);
+
+impl Accept for Pipes {
+    type Io = DuplexStream;
+
+    async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+        match self.0.recv().await {
+            Some(pipe) => Ok((pipe, SocketAddr::from(([127, 0, 0, 1], 9)))),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct World {
+    pipes: mpsc::Sender<DuplexStream>,
+    drain: Drain,
+    server: tokio::task::JoinHandle<()>,
+}
+
+fn start(app: Router) -> World {
+    let (pipes, incoming) = mpsc::channel(4);
+    let drain = Drain::default();
+    let server = tokio::spawn(serve(Pipes(incoming), app, Limits::hub(), drain.clone()));
+    World { pipes, drain, server }
+}
+
+impl World {
+    async fn connect(&self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        self.pipes.send(far).await.unwrap();
+        near
+    }
+}
+
+fn app() -> Router {
+    let peer = |request: Request<Body>| async move { format!("{:?}", request.extensions().get::<Peer>()) };
+    Router::new().route("/peer", get(peer)).route("/endless", get(std::future::pending::<()>))
+}
+
+async fn closed(io: &mut DuplexStream) -> bool {
+    let mut sink = Vec::new();
+    timeout(Duration::from_secs(60), io.read_to_end(&mut sink)).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_carries_its_peer() {
+    let world = start(app());
+    let mut io = world.connect().await;
+    io.write_all(b"GET /peer HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("Some(Peer(127.0.0.1:9))"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_finishes_a_request_head_is_closed() {
+    for begun in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\n", b"GET /peer HTTP/1.1\r\nhost: a-very-long-name"] {
+        let world = start(app());
+        let mut io = world.connect().await;
+        io.write_all(begun).await.unwrap();
+        let from = tokio::time::Instant::now();
+        assert!(closed(&mut io).await, "{begun:?}");
+        assert!(from.elapsed() < Duration::from_secs(11), "{begun:?} after {:?}", from.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_request_is_not_cut_by_the_head_deadline() {
+    let world = start(app());
+    let mut io = world.connect().await;
+    io.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    assert!(!closed(&mut io).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_requests_until_its_deadline() {
+    let mut world = start(app());
+    let mut idle = world.connect().await;
+    let mut busy = world.connect().await;
+    busy.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    tokio::task::yield_now().await;
+    world.drain.draining.cancel();
+    assert!(closed(&mut idle).await);
+    assert!(timeout(Duration::from_secs(30), &mut world.server).await.is_err(), "a request is still open");
+    world.drain.deadline.cancel();
+    timeout(Duration::from_secs(1), world.server).await.unwrap().unwrap();
+    assert!(closed(&mut busy).await);
+}

@@ -1,0 +1,116 @@
+//! What a user sends over a WebSocket in JSON: `{"connect":{…}}`, `{"subscribe":{…}}`, `{"unsubscribe":{…}}`,
+//! `{"refresh":{…}}`.
+//!
+//! As in proto3's JSON mapping, members may have their lowerCamelCase or their proto name, `null` means the default,
+//! and unknown members are ignored, so that newer clients can talk to older gateways.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use crate::{
+    Invalid,
+    v1::{self, client_frame::Kind},
+};
+
+const KINDS: [&str; 4] = ["connect", "subscribe", "unsubscribe", "refresh"];
+
+/// Reads one frame of a user.
+///
+/// # Errors
+///
+/// Not a JSON object, none or several of the known kinds, or a member of the wrong type.
+pub fn parse_client_frame(json: &[u8]) -> Result<v1::ClientFrame, Invalid> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(json)
+        .map_err(|error| Invalid::new("", format!("a frame must be a JSON object: {error}")))?;
+    let mut known = KINDS.iter().filter_map(|&kind| members.get(kind).map(|body| (kind, *body)));
+    let (Some((kind, body)), None) = (known.next(), known.next()) else {
+        let message = "a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`";
+        return Err(Invalid::new("", message));
+    };
+    let kind = match kind {
+        "connect" => Kind::Connect(parse::<ConnectJson>(kind, body)?.into()),
+        "subscribe" => Kind::Subscribe(parse::<TopicsJson>(kind, body)?.into()),
+        "unsubscribe" => Kind::Unsubscribe(parse::<TopicsJson>(kind, body)?.into()),
+        _ => Kind::Refresh(parse::<RefreshJson>(kind, body)?.into()),
+    };
+    Ok(v1::ClientFrame { kind: Some(kind) })
+}
+
+fn parse<T: DeserializeOwned>(kind: &str, body: &RawValue) -> Result<T, Invalid> {
+    // The whole object is read by name: derived readers would also take an array of the members in order.
+    if !body.get().starts_with('{') {
+        return Err(Invalid::new(kind, "must be a JSON object"));
+    }
+    serde_json::from_str(body.get()).map_err(|error| Invalid::new(kind, error.to_string()))
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[derive(Default)]
+struct ConnectJson {
+    token: Option<String>,
+    cursor: Option<String>,
+    topics: Option<Vec<String>>,
+    user: Option<String>,
+    session: Option<String>,
+    features: Option<Vec<String>>,
+    #[serde(alias = "max_receive_bytes")]
+    max_receive_bytes: Option<Uint32>,
+    namespace: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TopicsJson {
+    topics: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct RefreshJson {
+    token: Option<String>,
+}
+
+/// An integer, as a number or as a string.
+#[derive(Deserialize)]
+#[serde(try_from = "serde_json::Value")]
+struct Uint32(u32);
+
+impl TryFrom<serde_json::Value> for Uint32 {
+    type Error = &'static str;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, Self::Error> {
+        let number = match &value {
+            serde_json::Value::String(text) => text.parse().ok(),
+            other => other.as_u64().and_then(|number| u32::try_from(number).ok()),
+        };
+        number.map(Self).ok_or("expected an integer of 32 bits without sign")
+    }
+}
+
+impl From<ConnectJson> for v1::Connect {
+    fn from(json: ConnectJson) -> Self {
+        Self {
+            token: json.token.unwrap_or_default(),
+            cursor: json.cursor.unwrap_or_default(),
+            topics: json.topics.unwrap_or_default(),
+            user: json.user.unwrap_or_default(),
+            session: json.session.unwrap_or_default(),
+            features: json.features.unwrap_or_default(),
+            max_receive_bytes: json.max_receive_bytes.map_or(0, |bytes| bytes.0),
+            namespace: json.namespace.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<TopicsJson> for v1::Topics {
+    fn from(json: TopicsJson) -> Self {
+        Self { topics: json.topics.unwrap_or_default() }
+    }
+}
+
+impl From<RefreshJson> for v1::Refresh {
+    fn from(json: RefreshJson) -> Self {
+        Self { token: json.token.unwrap_or_default() }
+    }
+}

@@ -1,0 +1,257 @@
+//! The rules an event must keep to be published, on every surface alike.
+//!
+//! The hub calls [`fill_in`] and then [`batch`] or [`event`] before it appends anything; the publishing side of the
+//! command line may call them earlier for a quicker answer. What a credential allows is not checked here.
+
+#[cfg(test)]
+mod tests;
+
+use galaxy_push_core::recipient::{RECIPIENTS_MAX, Recipient};
+use serde::de::IgnoredAny;
+
+use crate::{Failure, Reason, media_type, time, v1};
+
+/// The largest `data` of an event unless the hub is told otherwise, in bytes.
+pub const DATA_BYTES_DEFAULT: usize = 64 * 1024;
+/// The largest `data` of an event whatever the hub is told, in bytes.
+pub const DATA_BYTES_MAX: usize = 1024 * 1024;
+/// The most events in one batch.
+pub const EVENTS_MAX: usize = 1_000;
+/// The largest request of a publisher, in bytes.
+pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The longest `id`, `source`, `type`, `subject`, `collapse_key` and `data_content_type`, in bytes each: they are
+/// copied into indexes, headers and logs.
+pub const TEXT_BYTES_MAX: usize = 1_024;
+/// The names and values of all extension attributes together, in bytes: room for `traceparent` and `tracestate`
+/// several times over.
+pub const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
+
+/// The rule that an event breaks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", Prefix(field))]
+#[non_exhaustive]
+pub struct Invalid {
+    /// Where: a field such as `to[0]`, in a batch `events[3].to[0]`. Empty: the input as a whole.
+    pub field: String,
+    /// Why, for programs.
+    pub reason: Reason,
+    /// What is wrong and what to do, for people.
+    pub message: String,
+}
+
+struct Prefix<'a>(&'a str);
+
+impl std::fmt::Display for Prefix<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "{}: ", self.0) }
+    }
+}
+
+impl Invalid {
+    pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), reason: Reason::RequestInvalid, message: message.into() }
+    }
+
+    fn because(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), reason, message: message.into() }
+    }
+
+    /// The same, inside the event of this index in a batch.
+    #[must_use]
+    pub fn in_batch(mut self, index: usize) -> Self {
+        let dot = if self.field.is_empty() { "" } else { "." };
+        self.field = format!("events[{index}]{dot}{}", self.field);
+        self
+    }
+
+    /// The same, on the line of this number in a file; the first line is 1.
+    #[must_use]
+    pub fn on_line(mut self, number: u64) -> Self {
+        let comma = if self.field.is_empty() { "" } else { ", " };
+        self.field = format!("line {number}{comma}{}", self.field);
+        self
+    }
+}
+
+impl From<Invalid> for Failure {
+    /// The message repeats the field, for callers that show nothing else.
+    fn from(invalid: Invalid) -> Self {
+        let failure = Self::new(invalid.reason, invalid.to_string());
+        if invalid.field.is_empty() { failure } else { failure.field(invalid.field) }
+    }
+}
+
+/// Fills in what a publisher may leave out: `time`, and the media type of data that is not JSON.
+pub fn fill_in(event: &mut v1::Event, now_unix_ms: u64) {
+    event.time.get_or_insert_with(|| time::from_unix_ms(now_unix_ms));
+    if event.data_content_type.is_empty() && !event.data.is_empty() && !is_json(&event.data) {
+        event.data_content_type = "application/octet-stream".to_owned();
+    }
+}
+
+/// Checks every event of a batch.
+///
+/// # Errors
+///
+/// The first rule that is broken, with the index of the event; or more than [`EVENTS_MAX`] events.
+pub fn batch(events: &[v1::Event], data_bytes_max: usize) -> Result<(), Invalid> {
+    if events.len() > EVENTS_MAX {
+        let message = format!("{} events are more than {EVENTS_MAX}: split the batch", events.len());
+        return Err(Invalid::new("events", message));
+    }
+    for (index, each) in events.iter().enumerate() {
+        event(each, data_bytes_max).map_err(|invalid| invalid.in_batch(index))?;
+    }
+    Ok(())
+}
+
+/// Checks one event. `data_bytes_max` is the hub's limit; [`DATA_BYTES_MAX`] holds whatever it says.
+///
+/// # Errors
+///
+/// The first rule that is broken.
+pub fn event(event: &v1::Event, data_bytes_max: usize) -> Result<(), Invalid> {
+    check_texts(event)?;
+    check_type(&event.r#type)?;
+    check_recipients(&event.to)?;
+    check_attributes(event)?;
+    if event.time.is_some_and(|time| !time::is_valid(&time)) {
+        return Err(Invalid::new("time", "must lie in the years 1 to 9999"));
+    }
+    if let Some(ttl) = &event.ttl
+        && time::duration(ttl).is_none_or(|ttl| ttl.is_zero())
+    {
+        return Err(Invalid::new(
+            "ttl",
+            "must be longer than 0: leave it out to keep the event as long as others",
+        ));
+    }
+    check_data(event, data_bytes_max.min(DATA_BYTES_MAX))
+}
+
+fn check_texts(event: &v1::Event) -> Result<(), Invalid> {
+    for (field, text) in [("id", &event.id), ("source", &event.source), ("type", &event.r#type)] {
+        if text.is_empty() {
+            return Err(Invalid::new(field, "is required"));
+        }
+    }
+    for (field, text) in [
+        ("id", &event.id),
+        ("source", &event.source),
+        ("type", &event.r#type),
+        ("subject", &event.subject),
+        ("collapse_key", &event.collapse_key),
+        ("data_content_type", &event.data_content_type),
+    ] {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(Invalid::new(field, format!("is longer than {TEXT_BYTES_MAX} bytes")));
+        }
+        // They become header values, log fields and the lines of a text stream.
+        if text.chars().any(char::is_control) {
+            return Err(Invalid::new(field, "must not hold control characters"));
+        }
+    }
+    let media_type = &event.data_content_type;
+    let essence = media_type::essence(media_type);
+    let (kind, subtype) = essence.split_once('/').unwrap_or_default();
+    if !media_type.is_empty() && (kind.is_empty() || subtype.is_empty() || !media_type.is_ascii()) {
+        return Err(Invalid::new("data_content_type", "must be a media type such as application/json"));
+    }
+    Ok(())
+}
+
+fn check_type(event_type: &str) -> Result<(), Invalid> {
+    if event_type == "open" || event_type == "error" || event_type.starts_with("push.") {
+        let message = "`open`, `error` and names that begin with `push.` are reserved: choose another type";
+        return Err(Invalid::new("type", message));
+    }
+    Ok(())
+}
+
+fn check_recipients(recipients: &[String]) -> Result<(), Invalid> {
+    let invalid = |field: String, message: String| Invalid::because(Reason::RecipientInvalid, field, message);
+    if recipients.is_empty() {
+        return Err(invalid(
+            "to".to_owned(),
+            "is required: name at least one recipient, such as user:42".to_owned(),
+        ));
+    }
+    if recipients.len() > RECIPIENTS_MAX {
+        let message = format!(
+            "{} recipients are more than {RECIPIENTS_MAX}: publish to a topic, or split the event",
+            recipients.len()
+        );
+        return Err(invalid("to".to_owned(), message));
+    }
+    for (index, recipient) in recipients.iter().enumerate() {
+        Recipient::parse(recipient).map_err(|error| invalid(format!("to[{index}]"), error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn check_attributes(event: &v1::Event) -> Result<(), Invalid> {
+    let mut bytes = 0;
+    for (name, value) in &event.attributes {
+        check_attribute_name(name)?;
+        if value.chars().any(char::is_control) {
+            return Err(Invalid::new(format!("attributes.{name}"), "must not hold control characters"));
+        }
+        bytes += name.len() + value.len();
+    }
+    if bytes > ATTRIBUTES_BYTES_MAX {
+        let message = format!("names and values are longer than {ATTRIBUTES_BYTES_MAX} bytes together");
+        return Err(Invalid::new("attributes", message));
+    }
+    Ok(())
+}
+
+/// Checks the name of an extension attribute.
+pub(crate) fn check_attribute_name(name: &str) -> Result<(), Invalid> {
+    let field = || format!("attributes.{}", name.escape_debug());
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+        return Err(Invalid::new(field(), "must be a name of lower-case letters a-z and digits"));
+    }
+    if RESERVED.contains(&name) {
+        return Err(Invalid::new(field(), "is the name of a field: set the field instead"));
+    }
+    Ok(())
+}
+
+/// Names that mean a field of the event where events are CloudEvents.
+const RESERVED: [&str; 12] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "data",
+    "to",
+    "collapsekey",
+    "ttl",
+    "ephemeral",
+];
+
+fn check_data(event: &v1::Event, bytes_max: usize) -> Result<(), Invalid> {
+    if event.data.len() > bytes_max {
+        let message = format!(
+            "{} bytes are more than the {bytes_max} bytes an event may carry: send a reference instead",
+            event.data.len()
+        );
+        return Err(Invalid::because(Reason::EventTooLarge, "data", message));
+    }
+    let declared = !event.data.is_empty() && media_type::is_json(&event.data_content_type);
+    if declared && let Err(error) = serde_json::from_slice::<IgnoredAny>(&event.data) {
+        let message = format!("is not valid JSON ({error}): correct it, or name another data_content_type");
+        return Err(Invalid::new("data", message));
+    }
+    if declared && std::str::from_utf8(&event.data).is_err() {
+        return Err(Invalid::new("data", "is not valid JSON: it is not UTF-8"));
+    }
+    Ok(())
+}
+
+fn is_json(data: &[u8]) -> bool {
+    std::str::from_utf8(data).is_ok() && serde_json::from_slice::<IgnoredAny>(data).is_ok()
+}

@@ -1,0 +1,187 @@
+//! What every store must do, as a test that any of them runs.
+//!
+//! Called by the tests of each store with a way to make an empty one. [`check`] panics with what is broken. A store
+//! that comes back after a crash needs tests of its own for that; here everything happens within one life.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use galaxy_push_core::Now;
+use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::frame::EventView;
+use galaxy_push_core::window::Traits;
+use galaxy_push_proto::v1;
+use prost::Message as _;
+
+use crate::{Appended, Batch, Committed, Error, Sink, Store};
+
+/// What a sink was told.
+#[derive(Debug, Default)]
+struct Seen {
+    base: Option<Cursor>,
+    batches: Vec<Vec<Committed>>,
+}
+
+#[derive(Debug, Default)]
+struct Recorder(Mutex<Seen>);
+
+impl Recorder {
+    fn look<T>(&self, at: impl FnOnce(&mut Seen) -> T) -> T {
+        at(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn committed(&self) -> Vec<Committed> {
+        self.look(|seen| seen.batches.concat())
+    }
+}
+
+impl Sink for Recorder {
+    fn begin(&self, base: Cursor) {
+        self.look(|seen| {
+            assert!(seen.batches.is_empty(), "`begin` comes before anything is committed");
+            assert_eq!(seen.base.replace(base), None, "`begin` is called once");
+        });
+    }
+
+    fn committed(&self, batch: &[Committed]) {
+        self.look(|seen| {
+            assert!(seen.base.is_some(), "`begin` comes before anything is committed");
+            assert!(!batch.is_empty(), "an empty batch is not handed on");
+            seen.batches.push(batch.to_vec());
+        });
+    }
+}
+
+/// A store with the sink that watches it.
+struct World {
+    sink: Arc<Recorder>,
+    store: Arc<dyn Store>,
+}
+
+/// Runs the whole suite. `make` opens an empty store that hands what it commits to the given sink; it is called
+/// several times, each time for a log of its own.
+///
+/// # Panics
+///
+/// When the store breaks a promise.
+pub async fn check(make: impl Fn(Arc<dyn Sink>) -> Result<Arc<dyn Store>, Error>) {
+    let world = || {
+        let sink = Arc::new(Recorder::default());
+        let store = make(sink.clone());
+        World { store: store.unwrap_or_else(|error| panic!("an empty store opens: {error}")), sink }
+    };
+    positions_follow_the_base(&world()).await;
+    events_arrive_as_they_were_sent(&world()).await;
+    a_batch_says_where_it_continues(&world()).await;
+    duplicates_answer_the_first_position(&world()).await;
+    ephemeral_events_have_no_position(&world()).await;
+    concurrent_batches_lie_apart(&world()).await;
+    assert_ne!(world().base().epoch, world().base().epoch, "two logs never share an epoch");
+}
+
+impl World {
+    fn base(&self) -> Cursor {
+        self.sink.look(|seen| seen.base).unwrap_or_else(|| panic!("`begin` was called"))
+    }
+
+    async fn append(&self, events: &[v1::Event]) -> Vec<Appended> {
+        let now = Now { mono: Duration::from_secs(1), unix_ms: 1_700_000_000_000 };
+        let appended = self.store.append(Batch::encode(events, now)).await;
+        appended.unwrap_or_else(|error| panic!("an idle store takes a batch: {error}"))
+    }
+
+    async fn append_one(&self, event: v1::Event) -> Appended {
+        self.append(&[event]).await[0]
+    }
+}
+
+fn event(id: &str) -> v1::Event {
+    v1::Event {
+        to: vec!["user:1".to_owned(), "topic:x".to_owned()],
+        id: id.to_owned(),
+        r#type: "t".to_owned(),
+        source: "/s".to_owned(),
+        ..v1::Event::default()
+    }
+}
+
+async fn positions_follow_the_base(world: &World) {
+    let base = world.base();
+    assert!(world.append(&[]).await.is_empty());
+    let first = world.append_one(event("a")).await;
+    let second = world.append_one(event("b")).await;
+    assert_eq!(first, Appended { cursor: Some(base.next()), duplicate: false });
+    assert_eq!(second, Appended { cursor: Some(base.next().next()), duplicate: false });
+    let seen: Vec<_> = world.sink.committed().iter().map(|event| Some(event.cursor)).collect();
+    assert_eq!(seen, [first.cursor, second.cursor], "the sink has what was acknowledged");
+}
+
+async fn events_arrive_as_they_were_sent(world: &World) {
+    let mut sent = event("a");
+    sent.data = "{\"n\":1}".into();
+    sent.ttl = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    sent.attributes.insert("traceparent".to_owned(), "00".to_owned());
+    world.append(&[sent.clone(), event("b")]).await;
+    let seen = world.sink.committed();
+    assert_eq!(v1::Event::decode(seen[0].event.clone()).as_ref(), Ok(&sent));
+    let recipients: Vec<_> = EventView::of(&seen[0].event).recipients().collect();
+    assert_eq!(recipients, sent.to, "`to` is first");
+    assert_eq!(seen[0].appended_unix_ms, 1_700_000_000_000);
+    assert!(seen[0].traits.has(Traits::EXPIRES) && !seen[1].traits.has(Traits::EXPIRES));
+}
+
+async fn a_batch_says_where_it_continues(world: &World) {
+    world.append(&[event("a"), event("b"), event("a"), event("c"), event("b")]).await;
+    world.append_one(event("d")).await;
+    let continues =
+        |batch: &Vec<Committed>| batch.iter().map(|event| event.traits.has(Traits::CONTINUES)).collect();
+    let batches: Vec<Vec<bool>> = world.sink.look(|seen| seen.batches.iter().map(continues).collect());
+    assert_eq!(batches, [vec![true, true, false], vec![false]], "all but the last that was appended");
+}
+
+async fn duplicates_answer_the_first_position(world: &World) {
+    let first = world.append_one(event("a")).await;
+    let again = world.append_one(event("a")).await;
+    assert_eq!(again, Appended { duplicate: true, ..first });
+    let other_source = world.append_one(v1::Event { source: "/other".to_owned(), ..event("a") }).await;
+    assert!(!other_source.duplicate, "an id is unique for its source only");
+    let batch = world.append(&[event("b"), event("b"), event("a")]).await;
+    assert_eq!(batch.iter().map(|each| each.duplicate).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!((batch[0].cursor, batch[2].cursor), (batch[1].cursor, first.cursor));
+    assert_eq!(world.sink.committed().len(), 3, "a duplicate is not appended");
+}
+
+async fn ephemeral_events_have_no_position(world: &World) {
+    let ephemeral = |id| v1::Event { ephemeral: true, ..event(id) };
+    let alone = world.append_one(ephemeral("a")).await;
+    let batch = world.append(&[event("b"), ephemeral("c"), event("d")]).await;
+    assert_eq!(alone, Appended { cursor: None, duplicate: false });
+    let (b, d) = (world.base().next(), world.base().next().next());
+    assert_eq!(batch.iter().map(|each| each.cursor).collect::<Vec<_>>(), [Some(b), None, Some(d)]);
+    assert_eq!(world.append_one(ephemeral("c")).await, Appended { cursor: None, duplicate: true });
+    let seen: Vec<_> = world
+        .sink
+        .committed()
+        .iter()
+        .map(|event| (event.cursor, event.traits.has(Traits::EPHEMERAL)))
+        .collect();
+    assert_eq!(seen, [(world.base(), true), (b, false), (b, true), (d, false)]);
+}
+
+async fn concurrent_batches_lie_apart(world: &World) {
+    let batches: Vec<Vec<_>> =
+        (0..20).map(|b| (0..5).map(|e| event(&format!("{b}.{e}"))).collect()).collect();
+    let results = join_all(batches.iter().map(|batch| world.append(batch))).await;
+    for cursors in &results {
+        for pair in cursors.windows(2) {
+            assert_eq!(pair[1].cursor, pair[0].cursor.map(Cursor::next), "a batch is contiguous");
+        }
+    }
+    let seen = world.sink.committed();
+    assert_eq!(seen.len(), 100);
+    assert_eq!(seen[0].cursor, world.base().next());
+    for pair in seen.windows(2) {
+        assert_eq!(pair[1].cursor, pair[0].cursor.next(), "the sink is called in the order of the log");
+    }
+}

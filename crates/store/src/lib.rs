@@ -1,0 +1,102 @@
+//! Where events become durable, and where they get their positions.
+//!
+//! The hub hands a [`Store`] batches of validated events; the store orders them, keeps them as durably as it promises,
+//! and gives them to its [`Sink`], the hub's window, before it acknowledges them. So no reader ever sees an event that
+//! is less durable than its acknowledgement says, and one position names one payload for ever.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`batch`] | events on their way in, encoded once |
+//! | [`dedup`] | which events were published before |
+//! | [`memory`] | the store that keeps nothing but the order |
+//! | [`conformance`] | what every store must do, as a test |
+//!
+//! # What an acknowledgement means
+//!
+//! | store | acknowledged means |
+//! |---|---|
+//! | `memory` | held in this hub's window. Lost when the process ends; the next life of the log has a new epoch |
+//!
+//! What it does not do: validate events (the `proto` crate), hold them for readers (the window), retry, or know who
+//! publishes and who reads.
+
+pub mod batch;
+pub mod conformance;
+pub mod dedup;
+pub mod memory;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::window::Traits;
+
+pub use batch::Batch;
+pub use dedup::{Bounds as DedupBounds, Dedup};
+pub use memory::MemoryStore;
+
+/// One event that has its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its position; for an ephemeral event, which has none, the position before it.
+    pub cursor: Cursor,
+    /// [`Traits::EPHEMERAL`], [`Traits::EXPIRES`] and [`Traits::CONTINUES`] as they apply.
+    pub traits: Traits,
+    /// The encoded `Event`, `to` first.
+    pub event: Bytes,
+    /// When the hub took it, in milliseconds since the Unix epoch.
+    pub appended_unix_ms: u64,
+}
+
+/// Takes what a store has committed: the hub's window.
+pub trait Sink: Send + Sync + 'static {
+    /// The log continues after `base`. Called once, before anything is committed.
+    fn begin(&self, base: Cursor);
+
+    /// These events follow what was committed before. One call per batch, in the order of the log, never two at a
+    /// time, and before the batch is acknowledged. Must be quick and must not wait: the store may hold its lock.
+    fn committed(&self, batch: &[Committed]);
+}
+
+/// What became of one event of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its position; `None` for an ephemeral event.
+    pub cursor: Option<Cursor>,
+    /// It was published before, inside the dedup window: nothing was appended, and `cursor` is the original one.
+    pub duplicate: bool,
+}
+
+/// Why a batch was not appended. Nothing of it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store takes nothing at present.
+    #[error("the store is unavailable ({0}): try again later")]
+    Unavailable(String),
+}
+
+/// An ordered, deduplicated log of events.
+pub trait Store: Send + Sync + 'static {
+    /// Appends a batch. When the future yields `Ok`, every event that is not a duplicate is as durable as this store
+    /// promises and was handed to the sink; the results are in the order of the batch.
+    ///
+    /// An event is a duplicate if one with the same id and source was appended inside the dedup window, the same batch
+    /// included. The `memory` store appends what is left contiguously: no other event gets a position between.
+    ///
+    /// Cancel safe in that a dropped future leaves the batch appended as a whole or not at all; which of the two, the
+    /// caller cannot know, and finds out by publishing it again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: nothing of the batch was appended, and nothing of it ever reaches a reader.
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>>;
+
+    /// How far back a duplicate is recognised at present. `now` is on the clock of [`Batch`]'s time.
+    fn dedup_horizon(&self, now: Duration) -> Duration;
+}
+
+/// Opens a store that hands what it commits to this sink. [`Sink::begin`] has been called when it returns.
+pub type Maker = Box<dyn FnOnce(Arc<dyn Sink>) -> Result<Arc<dyn Store>, Error> + Send>;

@@ -1,0 +1,97 @@
+//! The store that keeps nothing but the order: events live in the hub's window and nowhere else.
+//!
+//! For development, and where a gap after a hub restart is acceptable. An acknowledgement means "held in this hub's
+//! window"; when the process ends the log ends, and the next one begins a new epoch, so readers are told.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{self, BoxFuture, FutureExt as _};
+use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
+use galaxy_push_core::window::Traits;
+
+use crate::batch::Batch;
+use crate::dedup::{Bounds, Dedup};
+use crate::{Appended, Committed, Error, Maker, Sink, Store};
+
+/// Orders events in memory.
+pub struct MemoryStore {
+    sink: Arc<dyn Sink>,
+    log: Mutex<Log>,
+}
+
+/// Under one lock, together with the call to the sink: so the sink's order is the log's, and nothing comes between the
+/// events of a batch.
+struct Log {
+    head: Cursor,
+    /// The position each remembered event got; an ephemeral one has none.
+    published: Dedup<Option<Seq>>,
+    /// The latest time seen. Batches are stamped before the lock is taken, so they may arrive a little out of order.
+    now: Duration,
+}
+
+impl MemoryStore {
+    /// An empty log in this epoch, which must never have been used before: draw it at random.
+    #[must_use]
+    pub fn new(epoch: Epoch, dedup: Bounds, sink: Arc<dyn Sink>) -> Self {
+        let head = Cursor::start(epoch);
+        sink.begin(head);
+        Self { sink, log: Mutex::new(Log { head, published: Dedup::new(dedup), now: Duration::ZERO }) }
+    }
+
+    /// Makes a memory store for a hub.
+    #[must_use]
+    pub fn maker(epoch: Epoch, dedup: Bounds) -> Maker {
+        Box::new(move |sink| Ok(Arc::new(Self::new(epoch, dedup, sink))))
+    }
+
+    fn commit(&self, batch: Batch) -> Result<Vec<Appended>, Error> {
+        // A panic in here may have given out positions that the sink never saw: going on could hide a hole.
+        let broken = |_| Error::Unavailable("an earlier append did not finish; restart the hub".to_owned());
+        let mut log = self.log.lock().map_err(broken)?;
+        log.now = log.now.max(batch.now.mono);
+        let mut committed = Vec::with_capacity(batch.items.len());
+        let mut results = Vec::with_capacity(batch.items.len());
+        let now = log.now;
+        for item in batch.items {
+            let ephemeral = item.traits.has(Traits::EPHEMERAL);
+            let known = log.published.get(&item.key, now);
+            let seq = known.unwrap_or_else(|| (!ephemeral).then(|| log.head.next().seq));
+            let cursor = seq.map(|seq| Cursor { seq, ..log.head });
+            results.push(Appended { cursor, duplicate: known.is_some() });
+            if known.is_some() {
+                continue;
+            }
+            log.published.remember(item.key, seq, now);
+            log.head = cursor.unwrap_or(log.head);
+            committed.push(Committed {
+                cursor: log.head,
+                traits: item.traits,
+                event: item.event,
+                appended_unix_ms: batch.now.unix_ms,
+            });
+        }
+        if let Some((_, before_the_last)) = committed.split_last_mut() {
+            before_the_last.iter_mut().for_each(|event| event.traits = event.traits.with(Traits::CONTINUES));
+            self.sink.committed(&committed);
+        }
+        Ok(results)
+    }
+}
+
+impl Store for MemoryStore {
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
+        future::lazy(move |_| self.commit(batch)).boxed()
+    }
+
+    fn dedup_horizon(&self, now: Duration) -> Duration {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).published.horizon(now)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}

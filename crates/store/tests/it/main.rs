@@ -1,0 +1,106 @@
+//! The memory store keeps what every store promises, also with many publishers on many threads.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use galaxy_push_core::Now;
+use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_proto::v1;
+use galaxy_push_store::{Batch, Committed, DedupBounds, Error, MemoryStore, Sink, Store, conformance};
+
+#[tokio::test]
+async fn conforms() {
+    let epochs = AtomicU64::new(1);
+    conformance::check(|sink| {
+        let epoch = Epoch(epochs.fetch_add(1, Ordering::Relaxed).into());
+        Ok(Arc::new(MemoryStore::new(epoch, DedupBounds::default(), sink)))
+    })
+    .await;
+}
+
+#[derive(Default)]
+struct Positions(Mutex<Vec<u64>>);
+
+impl Sink for Positions {
+    fn begin(&self, _: Cursor) {}
+
+    fn committed(&self, batch: &[Committed]) {
+        self.0.lock().unwrap().extend(batch.iter().map(|event| event.cursor.seq.0));
+    }
+}
+
+fn event(id: &str) -> v1::Event {
+    v1::Event {
+        to: vec!["all".into()],
+        id: id.into(),
+        source: "/s".into(),
+        r#type: "t".into(),
+        ..Default::default()
+    }
+}
+
+fn at(seconds: u64) -> Now {
+    Now { mono: Duration::from_secs(seconds), unix_ms: 0 }
+}
+
+/// C2, C5: every acknowledged id once, in one order, however many threads publish and repeat one another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn threads_that_repeat_each_other_append_each_id_once() {
+    let sink = Arc::new(Positions::default());
+    let store = Arc::new(MemoryStore::new(Epoch(1), DedupBounds::default(), sink.clone()));
+    let publishers = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut answers = Vec::new();
+            for id in 0..500 {
+                answers.push(
+                    store.append(Batch::encode(&[event(&id.to_string())], at(0))).await.unwrap()[0].cursor,
+                );
+            }
+            answers
+        })
+    });
+    let publishers: Vec<_> = publishers.collect();
+    let mut answers = Vec::new();
+    for publisher in publishers {
+        answers.push(publisher.await.unwrap());
+    }
+    assert!(answers.iter().all(|each| *each == answers[0]), "one position per id, whoever asks");
+    assert_eq!(*sink.0.lock().unwrap(), (1..=500).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_id_may_be_used_again_outside_the_window() {
+    let bounds = DedupBounds { age: Duration::from_secs(120), ids: 10 };
+    let store = MemoryStore::new(Epoch(1), bounds, Arc::new(Positions::default()));
+    let append =
+        async |seconds| store.append(Batch::encode(&[event("a")], at(seconds))).await.unwrap()[0].duplicate;
+    assert!(!append(1).await);
+    assert!(append(121).await);
+    assert!(!append(122).await, "counted from the first publish, not from the last repeat");
+}
+
+struct Broken;
+
+impl Sink for Broken {
+    fn begin(&self, _: Cursor) {}
+
+    fn committed(&self, _: &[Committed]) {
+        panic!("the sink broke");
+    }
+}
+
+#[tokio::test]
+async fn a_log_whose_sink_may_have_a_hole_takes_nothing_more() {
+    let store = Arc::new(MemoryStore::new(Epoch(1), DedupBounds::default(), Arc::new(Broken)));
+    let first = {
+        let store = store.clone();
+        tokio::spawn(async move { store.append(Batch::encode(&[event("a")], at(0))).await })
+    };
+    assert!(first.await.unwrap_err().is_panic());
+    let second = store.append(Batch::encode(&[event("b")], at(0))).await;
+    assert!(matches!(second, Err(Error::Unavailable(_))), "{second:?}");
+}

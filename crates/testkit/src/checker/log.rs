@@ -1,0 +1,106 @@
+//! The ground truth: the log of each epoch as it was dumped, with an index of who is concerned.
+
+use std::collections::HashMap;
+
+use crate::history::{LogKnown, LogLine};
+
+/// One entry of the log.
+pub(super) struct Entry<'h> {
+    pub(super) seq: u64,
+    pub(super) line: &'h LogLine,
+    /// The record that dumped it.
+    pub(super) record: usize,
+    /// Its recipients, as numbers of the index.
+    pub(super) to: Vec<u32>,
+    /// Those of them for whom a later entry has the same collapse key.
+    pub(super) superseded_for: Vec<u32>,
+}
+
+/// The log of one epoch.
+#[derive(Default)]
+pub(super) struct EpochLog<'h> {
+    /// In the order of their positions.
+    pub(super) entries: Vec<Entry<'h>>,
+    /// The last position, from entries and `head` records.
+    pub(super) head: u64,
+    /// Two records that give one position to different payloads.
+    pub(super) conflicts: Vec<(usize, usize)>,
+    known: Option<&'h LogKnown>,
+    concerned: HashMap<u32, Vec<usize>>,
+    standing: Vec<usize>,
+}
+
+impl<'h> EpochLog<'h> {
+    pub(super) fn add(&mut self, entry: Entry<'h>) {
+        self.head = self.head.max(entry.seq);
+        self.entries.push(entry);
+    }
+
+    pub(super) const fn set_known(&mut self, known: &'h LogKnown) {
+        self.known = Some(known);
+    }
+
+    /// To be called once, when all entries are in.
+    pub(super) fn seal(&mut self) {
+        self.entries.sort_by_key(|entry| entry.seq);
+        let conflicts = &mut self.conflicts;
+        self.entries.dedup_by(|later, kept| {
+            let same_place = later.seq == kept.seq;
+            if same_place && (&later.line.id, later.line.hash) != (&kept.line.id, kept.line.hash) {
+                conflicts.push((kept.record, later.record));
+            }
+            same_place
+        });
+        let mut newest = HashMap::new();
+        for entry in self.entries.iter_mut().rev() {
+            let Some(key) = &entry.line.collapse_key else { continue };
+            entry.superseded_for =
+                entry.to.iter().copied().filter(|to| newest.insert((&**key, *to), ()).is_some()).collect();
+        }
+        for (index, entry) in self.entries.iter().enumerate() {
+            if entry.line.standing {
+                self.standing.push(index);
+            }
+            for &recipient in &entry.to {
+                self.concerned.entry(recipient).or_default().push(index);
+            }
+        }
+    }
+
+    pub(super) fn get(&self, seq: u64) -> Option<&Entry<'h>> {
+        self.entries.get(self.index_after(seq.checked_sub(1)?)).filter(|entry| entry.seq == seq)
+    }
+
+    /// The index of the first entry after this position.
+    pub(super) fn index_after(&self, seq: u64) -> usize {
+        // Positions are nearly always without holes, so that the place is where counting says it is.
+        if let (Some(first), Ok(offset)) = (self.entries.first(), usize::try_from(seq)) {
+            let guess = (offset + 1).saturating_sub(usize::try_from(first.seq).unwrap_or(usize::MAX));
+            let at = |index: usize| self.entries.get(index).map(|entry| entry.seq);
+            if at(guess) == Some(seq + 1) && (guess == 0 || at(guess - 1).is_some_and(|before| before <= seq))
+            {
+                return guess;
+            }
+        }
+        self.entries.partition_point(|entry| entry.seq <= seq)
+    }
+
+    /// The first entry from `index` on that has this recipient.
+    pub(super) fn next_for(&self, recipient: u32, index: usize) -> Option<usize> {
+        next_in(self.concerned.get(&recipient)?, index)
+    }
+
+    /// The first standing record from `index` on.
+    pub(super) fn next_standing(&self, index: usize) -> Option<usize> {
+        next_in(&self.standing, index)
+    }
+
+    /// Whether an entry at this position would be known.
+    pub(super) fn is_whole_at(&self, seq: u64) -> bool {
+        self.known.is_none_or(|known| seq > known.after && known.through.is_none_or(|through| seq <= through))
+    }
+}
+
+fn next_in(indexes: &[usize], from: usize) -> Option<usize> {
+    indexes.get(indexes.partition_point(|&index| index < from)).copied()
+}

@@ -1,0 +1,120 @@
+//! **Cursor safe**: whoever sends back the last cursor it saw loses nothing and gets nothing twice.
+//!
+//! `Welcome` and `Standing` echo; an event has its own position (an ephemeral one: none); `CaughtUp`, `FellBehind`,
+//! `Subscribed` and `Goodbye` carry the last position passed, never the head; a `Gap` carries its `to`.
+
+use crate::checker::report::{Findings, Promise};
+use crate::checker::stream::Step;
+use crate::history::{Cursor, Event, Gap, Hop, Welcome, What};
+
+pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
+    let fault = match step.what {
+        What::Welcome(frame) => welcome(step, frame),
+        What::Standing(frame) => {
+            let echo = step.state.welcome.is_some_and(|welcome| welcome.cursor != frame.cursor);
+            echo.then(|| "the cursor of Standing is not that of Welcome".into())
+        }
+        What::Event(frame) => event(step, frame),
+        What::Gap(frame) => gap(step, frame),
+        What::Progress(frame) => {
+            let none = step.index.at(&frame.cursor).is_none();
+            none.then(|| "the cursor of Progress is no position".into())
+        }
+        What::CaughtUp(frame) | What::FellBehind(frame) => passed(step, &frame.cursor),
+        What::Goodbye(frame) => passed(step, &frame.cursor),
+        What::Subscribed(frame) => passed(step, &frame.cursor),
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        findings.on_stream(Promise::CursorSafe, step.stream, step.line, fault);
+    }
+}
+
+fn welcome(step: &Step<'_, '_>, frame: &Welcome) -> Option<String> {
+    if frame.epoch != frame.head.epoch {
+        return Some(format!("Welcome names epoch {} and the head {}", frame.epoch, frame.head));
+    }
+    let presented = &step.stream.open.presented;
+    let wanted = match presented {
+        Cursor::Empty => &Cursor::At(frame.head.clone()),
+        Cursor::Oldest => &Cursor::At(frame.oldest.clone()),
+        Cursor::At(_) | Cursor::Foreign | Cursor::Garbage => presented,
+    };
+    (frame.cursor != *wanted).then(|| format!("the cursor of Welcome must be {}", show(wanted)))
+}
+
+fn event(step: &Step<'_, '_>, frame: &Event) -> Option<String> {
+    let Some(pos) = step.event() else {
+        return (!frame.ephemeral).then(|| "an event that is not ephemeral has no cursor".into());
+    };
+    if frame.ephemeral {
+        return Some("an ephemeral event has a cursor: it cannot be resumed from".into());
+    }
+    let stretch = step.stretch_of(pos)?;
+    let told = stretch.mark.filter(|&mark| pos.seq <= mark)?;
+    let known = stretch.has(pos.seq)
+        || pos.seq <= stretch.start
+        || stretch.delivered.last().is_some_and(|&last| pos.seq < last)
+        || stretch.gap.is_some_and(|gap| pos.seq <= gap)
+        || stretch.progress.is_some_and(|progress| pos.seq <= progress);
+    let here = step.index.show(pos);
+    (!known).then(|| {
+        format!("{here} came after a frame whose cursor was {told}: resuming there would have lost it")
+    })
+}
+
+fn gap(step: &Step<'_, '_>, frame: &Gap) -> Option<String> {
+    let Some(to) = step.index.at(&frame.to) else {
+        return Some("a gap leads to no position".into());
+    };
+    if frame.cursor != frame.to {
+        return Some(format!("the cursor of the gap is {}, but must be its `to`", show(&frame.cursor)));
+    }
+    let Some(stretch) = &step.state.stretch else {
+        let presented = &step.stream.open.presented;
+        let echoes = frame.from == *presented;
+        return (!echoes)
+            .then(|| format!("the gap begins at {}, not at the cursor presented", show(&frame.from)));
+    };
+    let held = stretch.passed;
+    let Some(from) = step.index.at(&frame.from).filter(|from| from.epoch == stretch.epoch) else {
+        return Some(format!("the gap begins at {}, the reader stands at {held}", show(&frame.from)));
+    };
+    // A gateway hands on a gap as it met it; a user who stands inside it already is told a little too much.
+    let tolerated = step.stream.open.hop == Hop::User && (to.epoch != stretch.epoch || to.seq >= held);
+    let early = from.seq < held && !tolerated;
+    early.then(|| format!("the gap begins at {}, but the reader stands at {held}", from.seq))
+}
+
+/// The cursor must be the last position passed.
+fn passed(step: &Step<'_, '_>, cursor: &Cursor) -> Option<String> {
+    let Some(stretch) = step.state.stretch.as_ref().filter(|_| !step.state.gap_due) else {
+        let welcome = step.state.welcome?;
+        let echoes = *cursor == welcome.cursor;
+        return (!echoes)
+            .then(|| format!("nothing was passed yet: the cursor must be {}", show(&welcome.cursor)));
+    };
+    let held = stretch.passed;
+    let Some(pos) = step.index.at(cursor) else {
+        return Some(format!("the cursor is {}, the last position passed is {held}", show(cursor)));
+    };
+    if pos.epoch != stretch.epoch {
+        return None; // judged as not ordered
+    }
+    if pos.seq < held {
+        return Some(format!("the cursor is {}, but {held} was passed already", pos.seq));
+    }
+    let lost = step.owed(stretch, pos.seq).next()?;
+    let (seq, id) = (lost.seq, &lost.line.id);
+    Some(format!("the cursor is {}, but {seq} ({id:?}) was not delivered: resuming there loses it", pos.seq))
+}
+
+fn show(cursor: &Cursor) -> String {
+    match cursor {
+        Cursor::Empty => "empty".into(),
+        Cursor::Oldest => "oldest".into(),
+        Cursor::At(position) => position.to_string(),
+        Cursor::Foreign => "one of an unknown version".into(),
+        Cursor::Garbage => "garbage".into(),
+    }
+}

@@ -1,0 +1,119 @@
+//! **Fenced**: per gateway id generations rise, and nothing appended after a newer generation's welcome reaches the
+//! older stream.
+//!
+//! A welcome's `head` is where the log stood at the takeover, so positions are compared and messages still in flight
+//! need no clock. That the older stream ends at all is judged by `live`.
+
+use std::collections::HashMap;
+
+use crate::checker::index::{Index, Pos, Stream};
+use crate::checker::report::{Findings, Promise};
+use crate::history::{Hop, Welcome, What};
+
+/// One welcomed subscription of a gateway id.
+struct Term<'a, 'h> {
+    stream: &'a Stream<'h>,
+    welcome: &'h Welcome,
+    line: usize,
+}
+
+/// Where a takeover left the older streams.
+#[derive(Clone, Copy)]
+struct Limit {
+    generation: u64,
+    head: u64,
+    line: usize,
+}
+
+pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
+    let mut terms: Vec<(&str, Vec<Term<'_, 'h>>)> = Vec::new();
+    let mut readers = HashMap::new();
+    for stream in index.streams.iter().filter(|stream| stream.open.hop == Hop::Gateway) {
+        let Some((line, welcome)) = welcome_of(index, stream) else { continue };
+        let reader = *readers.entry(&*stream.open.reader).or_insert_with(|| {
+            terms.push((&stream.open.reader, Vec::new()));
+            terms.len() - 1
+        });
+        terms[reader].1.push(Term { stream, welcome, line });
+    }
+    for (reader, terms) in &mut terms {
+        rising(reader, terms, findings);
+        overtaken(index, terms, findings);
+    }
+}
+
+fn welcome_of<'h>(index: &Index<'h>, stream: &Stream<'h>) -> Option<(usize, &'h Welcome)> {
+    stream.lines.iter().find_map(|&line| match &index.records[line].what {
+        What::Welcome(welcome) => Some((line, welcome)),
+        _ => None,
+    })
+}
+
+/// A stream opened after a welcome was received has a higher generation, within one life of the log.
+fn rising<'h>(reader: &str, terms: &mut [Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
+    terms.sort_by_key(|term| term.line);
+    let mut highest: HashMap<&str, Vec<(usize, u64)>> = HashMap::new();
+    for term in terms.iter() {
+        let (generation, epoch) = (term.welcome.generation, &*term.welcome.epoch);
+        let before = highest.entry(epoch).or_default();
+        let known = before.partition_point(|&(line, _)| line < term.stream.open_line);
+        if let Some(&(_, older)) = known.checked_sub(1).and_then(|last| before.get(last))
+            && generation <= older
+        {
+            let text = format!("generation {generation} of {reader} after {older}: it must rise");
+            findings.on_stream(Promise::Fenced, term.stream, term.line, text);
+        }
+        let highest = before.last().map_or(generation, |&(_, highest)| highest.max(generation));
+        before.push((term.line, highest));
+    }
+}
+
+/// Events on an older stream that were appended after a newer one was welcomed.
+fn overtaken<'h>(index: &Index<'h>, terms: &[Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
+    let limits = limits(index, terms);
+    for term in terms {
+        for &line in &term.stream.lines {
+            let record = &index.records[line];
+            let What::Event(event) = &record.what else { continue };
+            let Some(pos) = event.position.as_ref().map(|position| index.pos(position)) else { continue };
+            let Some(limit) = limit_of(&limits, pos, term.welcome.generation) else { continue };
+            let grace = index.rules.fence_grace_us;
+            let late = grace == 0 || record.at_us > index.records[limit.line].at_us.saturating_add(grace);
+            if pos.seq > limit.head && late {
+                let text = format!(
+                    "{} reached generation {}, but generation {} had taken over at {}",
+                    index.show(pos),
+                    term.welcome.generation,
+                    limit.generation,
+                    limit.head
+                );
+                findings.on_stream(Promise::Fenced, term.stream, line, text);
+            }
+        }
+    }
+}
+
+/// Per epoch, by rising generation: the lowest head of this and all newer generations.
+fn limits(index: &Index<'_>, terms: &[Term<'_, '_>]) -> HashMap<u32, Vec<Limit>> {
+    let mut limits: HashMap<u32, Vec<Limit>> = HashMap::new();
+    for term in terms {
+        let head = index.pos(&term.welcome.head);
+        let limit = Limit { generation: term.welcome.generation, head: head.seq, line: term.line };
+        limits.entry(head.epoch).or_default().push(limit);
+    }
+    for limits in limits.values_mut() {
+        limits.sort_by_key(|limit| limit.generation);
+        for older in (1..limits.len()).rev().map(|newer| newer - 1) {
+            if limits[older + 1].head < limits[older].head {
+                let generation = limits[older].generation;
+                limits[older] = Limit { generation, ..limits[older + 1] };
+            }
+        }
+    }
+    limits
+}
+
+fn limit_of(limits: &HashMap<u32, Vec<Limit>>, pos: Pos, generation: u64) -> Option<Limit> {
+    let limits = limits.get(&pos.epoch)?;
+    limits.get(limits.partition_point(|limit| limit.generation <= generation)).copied()
+}

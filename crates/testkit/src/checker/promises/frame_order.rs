@@ -1,0 +1,62 @@
+//! **Frame order**: `Welcome`, `Standing`* (unless RESUMED), `Gap`?, replay, `CaughtUp`, live, `Goodbye`?, status.
+//!
+//! That an outcome's gap comes before any *event* is judged by `gap_free`; that `CaughtUp` comes at all, by `live`.
+
+use crate::checker::report::{Findings, Promise};
+use crate::checker::stream::Step;
+use crate::history::{Outcome, What};
+
+pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
+    if let Some(fault) = fault(step) {
+        findings.on_stream(Promise::FrameOrder, step.stream, step.line, fault);
+    }
+}
+
+fn fault(step: &Step<'_, '_>) -> Option<String> {
+    let state = step.state;
+    if !is_frame(step.what) {
+        return None;
+    }
+    if state.closed {
+        return Some("a frame on a stream that is closed".into());
+    }
+    if state.said_goodbye {
+        return Some("a frame after Goodbye, which is the last one".into());
+    }
+    match (state.welcome, step.what) {
+        (None, What::Welcome(_)) => None,
+        (None, _) => Some("the first frame is not a Welcome".into()),
+        (Some(_), What::Welcome(_)) => Some("a second Welcome".into()),
+        (Some(welcome), What::Standing(_)) if welcome.outcome == Outcome::Resumed => {
+            Some("Standing after RESUMED: this reader has them already".into())
+        }
+        (Some(_), What::Standing(_)) if state.past_standing => {
+            Some("Standing must come right after Welcome".into())
+        }
+        (Some(_), What::FellBehind(_)) if state.behind => {
+            Some("a second FellBehind, and no CaughtUp since the first".into())
+        }
+        (
+            Some(welcome),
+            What::Progress(_) | What::CaughtUp(_) | What::FellBehind(_) | What::Subscribed(_),
+        ) if state.gap_due => {
+            Some(format!("the outcome is {:?}: a Gap must come before this frame", welcome.outcome))
+        }
+        _ => None,
+    }
+}
+
+const fn is_frame(what: &What) -> bool {
+    matches!(
+        what,
+        What::Welcome(_)
+            | What::Standing(_)
+            | What::Event(_)
+            | What::Gap(_)
+            | What::Progress(_)
+            | What::CaughtUp(_)
+            | What::FellBehind(_)
+            | What::Goodbye(_)
+            | What::Subscribed(_)
+    )
+}

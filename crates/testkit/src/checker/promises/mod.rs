@@ -1,0 +1,51 @@
+//! The promises, one function each, named as in DESIGN.md §3.
+//!
+//! A promise of a stream looks at one step; a promise of a history looks at all of it. Each is judged by itself, so a
+//! fault may break several.
+
+mod acked;
+mod batch_whole;
+mod cursor_safe;
+mod fenced;
+mod frame_order;
+mod gap_free;
+mod handled_once;
+mod history;
+mod isolated;
+pub(super) mod live;
+mod no_phantom;
+mod ordered;
+mod progress;
+mod resumable;
+mod unique;
+
+use super::index::Index;
+use super::report::Findings;
+use super::stream::Step;
+
+type OfAStream = for<'h> fn(&Step<'_, 'h>, &mut Findings<'_, 'h>);
+type OfAHistory = for<'h> fn(&Index<'h>, &mut Findings<'_, 'h>);
+
+/// Judged at every record of a stream.
+pub(super) const OF_A_STREAM: [OfAStream; 8] = [
+    frame_order::check,
+    ordered::check,
+    unique::check,
+    gap_free::check,
+    resumable::check,
+    cursor_safe::check,
+    progress::check,
+    isolated::check,
+];
+
+/// Judged once.
+pub(super) const OF_A_HISTORY: [OfAHistory; 8] = [
+    history::check,
+    fenced::check,
+    acked::once,
+    acked::order,
+    batch_whole::check,
+    no_phantom::in_log,
+    no_phantom::in_streams,
+    handled_once::check,
+];

@@ -1,0 +1,84 @@
+//! **Resumable**: a presented cursor gets the outcome it deserves, and its gap leads to where reading goes on.
+//!
+//! Judged from the welcome's own `oldest`, `head` and `epoch`. A gateway may know more than its window shows (it asks
+//! upstream, and its window may span epochs), so users have a little more leeway. That the first event after RESUMED
+//! is the very next one is judged in `gap_free`, under this promise's name.
+
+use crate::checker::index::Pos;
+use crate::checker::report::{Findings, Promise};
+use crate::checker::stream::Step;
+use crate::history::{Cursor, Gap, GapReason, Hop, Outcome, Welcome, What};
+
+pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
+    let fault = match step.what {
+        What::Welcome(welcome) => outcome(step, welcome),
+        What::Gap(gap) if step.state.gap_due => {
+            step.state.welcome.and_then(|welcome| announced(step, welcome, gap))
+        }
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        findings.on_stream(Promise::Resumable, step.stream, step.line, fault);
+    }
+}
+
+fn outcome(step: &Step<'_, '_>, welcome: &Welcome) -> Option<String> {
+    let got = welcome.outcome;
+    let wanted: &[Outcome] = match &step.stream.open.presented {
+        Cursor::Empty | Cursor::Oldest => &[Outcome::Fresh],
+        Cursor::Foreign => &[Outcome::EpochChanged],
+        Cursor::Garbage => return Some("a cursor that is none must be refused, not welcomed".into()),
+        Cursor::At(position) => {
+            let held = step.index.pos(position);
+            if got == Outcome::Ahead && step.stream.issued.is_some_and(|issued| held.seq <= issued) {
+                return Some(format!("AHEAD, but {position} had been seen before this stream was opened"));
+            }
+            wanted(step, held, step.index.pos(&welcome.oldest), step.index.pos(&welcome.head))
+        }
+    };
+    (!wanted.contains(&got)).then(|| {
+        let (oldest, head) = (&welcome.oldest, &welcome.head);
+        format!("the outcome is {got:?}; with the window ({oldest}, {head}] it must be one of {wanted:?}")
+    })
+}
+
+fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [Outcome] {
+    let at_user = step.stream.open.hop == Hop::User;
+    let trimmed: &[Outcome] = if at_user {
+        &[Outcome::Trimmed, Outcome::Resumed] // the rest may have been pulled from the hub
+    } else {
+        &[Outcome::Trimmed]
+    };
+    if held.epoch == oldest.epoch && held.seq < oldest.seq {
+        return trimmed;
+    }
+    if held.epoch != head.epoch {
+        // A gateway's window may still hold the old epoch, or not have come to the new one yet.
+        return if at_user { &[Outcome::EpochChanged, Outcome::Resumed] } else { &[Outcome::EpochChanged] };
+    }
+    if held.seq <= head.seq {
+        return &[Outcome::Resumed];
+    }
+    let within_authority =
+        step.index.log(held.epoch).is_some_and(|log| held.seq <= log.head || !log.is_whole_at(held.seq));
+    if within_authority { &[Outcome::Resumed, Outcome::Ahead] } else { &[Outcome::Ahead] }
+}
+
+/// The gap that an outcome announced.
+fn announced(step: &Step<'_, '_>, welcome: &Welcome, gap: &Gap) -> Option<String> {
+    let (reason, goes_on) = match welcome.outcome {
+        Outcome::Trimmed => (GapReason::Trimmed, &welcome.oldest),
+        Outcome::EpochChanged => (GapReason::EpochChanged, &welcome.oldest),
+        Outcome::Ahead => (GapReason::Ahead, &welcome.head),
+        Outcome::Resumed | Outcome::Fresh => return None,
+    };
+    if gap.reason != reason {
+        return Some(format!("the outcome is {:?}, but the gap says {:?}", welcome.outcome, gap.reason));
+    }
+    let (to, goes_on) = (step.index.at(&gap.to)?, step.index.pos(goes_on));
+    let skips = to.epoch == goes_on.epoch && to.seq > goes_on.seq;
+    let repeats = to.epoch == goes_on.epoch && to.seq < goes_on.seq && welcome.outcome == Outcome::Ahead;
+    (skips || repeats).then(|| {
+        format!("the gap leads to {}, but after {reason:?} reading goes on at {}", to.seq, goes_on.seq)
+    })
+}

@@ -1,0 +1,248 @@
+//! Records about streams: how they were opened, each frame, and what their reader may see.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Hash, Name, Position, StreamId};
+
+/// Which hop a stream is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hop {
+    /// Hub to gateway.
+    Gateway,
+    /// Gateway to user.
+    User,
+}
+
+/// What a cursor text says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cursor {
+    /// `""`.
+    Empty,
+    /// `"oldest"`.
+    Oldest,
+    /// A position of this system.
+    At(Position),
+    /// Well formed, of a version nobody here knows.
+    Foreign,
+    /// Not a cursor.
+    Garbage,
+}
+
+/// A stream was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Open {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its hop.
+    pub hop: Hop,
+    /// Whose it is: the gateway id, or a name for one connection chain of a user (one per tab, not per user).
+    pub reader: Name,
+    /// Whom the reader may read for, from the start: recipients, or patterns with one trailing `*`. Empty: everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<Name>,
+    /// The cursor it presented.
+    pub presented: Cursor,
+    /// Whether this reader takes standing records (a gateway that listed the feature).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standing: bool,
+    /// Whether this reader opted in to collapsing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collapses: bool,
+}
+
+/// What became of the presented cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Outcome {
+    /// Reading continues with the very next event.
+    Resumed,
+    /// No position was asked for.
+    Fresh,
+    /// The position has left the window.
+    Trimmed,
+    /// The position is of another life of the log.
+    EpochChanged,
+    /// The position lies beyond the authority's head.
+    Ahead,
+}
+
+/// The first frame of a stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Welcome {
+    /// The stream.
+    pub stream: StreamId,
+    /// What became of the presented cursor.
+    pub outcome: Outcome,
+    /// The frame's cursor.
+    pub cursor: Cursor,
+    /// The last position of the log.
+    pub head: Position,
+    /// `Welcome.oldest`: the position just before the oldest held.
+    pub oldest: Position,
+    /// `Welcome.epoch`.
+    pub epoch: Name,
+    /// The generation; 0 where there is none (at users).
+    #[serde(default)]
+    pub generation: u64,
+}
+
+/// Standing records at the start of a stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// The stream.
+    pub stream: StreamId,
+    /// The frame's cursor.
+    pub cursor: Cursor,
+    /// How many records it holds.
+    pub records: u64,
+}
+
+/// An event, or a standing record in its place in the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// The stream.
+    pub stream: StreamId,
+    /// Where it lies. Absent for an ephemeral event, whose frame has no cursor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+    /// Its id.
+    pub id: Name,
+    /// Its payload's fingerprint.
+    pub hash: Hash,
+    /// Whether the event says it is ephemeral (at an edge that hides it: whether its frame has no cursor).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ephemeral: bool,
+}
+
+/// Why something is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum GapReason {
+    /// The presented position had left the window.
+    Trimmed,
+    /// The log began a new life.
+    EpochChanged,
+    /// The presented position was beyond the head.
+    Ahead,
+    /// The window overtook the reader.
+    Lapped,
+    /// A gateway missed it too.
+    Upstream,
+    /// An event larger than the reader takes.
+    TooLarge,
+    /// Superseded events were left out.
+    Collapsed,
+    /// The store is damaged there.
+    Damaged,
+    /// The stored cursor could not be read.
+    CursorUnreadable,
+}
+
+/// The reader was told of a hole: missing is `(from, to]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gap {
+    /// The stream.
+    pub stream: StreamId,
+    /// Why.
+    pub reason: GapReason,
+    /// `Gap.from`.
+    pub from: Cursor,
+    /// `Gap.to`.
+    pub to: Cursor,
+    /// `Gap.count`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// The frame's cursor.
+    pub cursor: Cursor,
+}
+
+/// A control frame of which only the cursor is judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// The stream.
+    pub stream: StreamId,
+    /// The frame's cursor.
+    pub cursor: Cursor,
+}
+
+/// Why a stream is ended by its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum GoodbyeReason {
+    /// The server goes away.
+    Draining,
+    /// A newer stream took over.
+    Replaced,
+    /// The session ended.
+    SessionEnded,
+    /// The reader is too slow.
+    Slow,
+}
+
+/// The last frame of a stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goodbye {
+    /// The stream.
+    pub stream: StreamId,
+    /// Why.
+    pub reason: GoodbyeReason,
+    /// The frame's cursor.
+    pub cursor: Cursor,
+}
+
+/// The stream ended, as its reader saw it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Close {
+    /// The stream.
+    pub stream: StreamId,
+    /// The status or close code, with the reason of its details: `ABORTED REPLACED`, `1012`, `reset`, …
+    pub code: Name,
+}
+
+/// Topics were added by a `Subscribed` frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subscribed {
+    /// The stream.
+    pub stream: StreamId,
+    /// The frame's cursor: the new recipients count after it.
+    pub cursor: Cursor,
+    /// The new recipients, with their `topic:`.
+    pub recipients: Vec<Name>,
+}
+
+/// A recipient was added without a frame: events after `after` are for the reader too, earlier ones are not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The stream.
+    pub stream: StreamId,
+    /// The recipient, or a pattern with one trailing `*`.
+    pub recipient: Name,
+    /// From where it counts.
+    pub after: Position,
+}
+
+/// A recipient was taken away: events after `after` must not be shown for its sake, earlier ones need not be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ungrant {
+    /// The stream.
+    pub stream: StreamId,
+    /// The recipient, exactly as it was granted.
+    pub recipient: Name,
+    /// From where it counts. `None` when the harness cannot know (an unsubscribe has no answer): later events may or
+    /// may not be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Position>,
+}

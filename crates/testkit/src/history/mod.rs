@@ -1,0 +1,204 @@
+//! The history: one record per thing observed, in the order it was observed.
+//!
+//! Written by test harnesses through a [`Recorder`], saved as NDJSON, read by the checker. Positions are structured
+//! ([`Position`]), never cursor text: the harness parses, so the checker needs no product code. Nothing here judges.
+
+mod file;
+mod frames;
+mod publish;
+mod recorder;
+
+pub use file::{Error, read, write};
+pub use frames::{
+    Close, Cursor, Event, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open, Outcome, Standing,
+    Subscribed, Ungrant, Welcome,
+};
+pub use publish::{Hash, LogKnown, LogLine, PubAck, PubCall};
+pub use recorder::{DEFAULT_CAP, Full, Recorder};
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A short text shared by many records: a process, an epoch, a reader, an event id.
+pub type Name = Arc<str>;
+
+/// Names one stream (a gRPC stream, a WebSocket or an SSE response) within a history. Never used twice.
+pub type StreamId = u64;
+
+/// Names one publish call for one event within a history. A retry is a call of its own. Never used twice.
+pub type CallId = u64;
+
+/// One thing observed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// When, in microseconds of the harness's clock.
+    pub at_us: u64,
+    /// The process that observed it: the reader for frames, the publisher for publishes.
+    pub process: Name,
+    /// What.
+    pub what: What,
+}
+
+/// A place in a log, as read from a cursor.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// The life of the log.
+    pub epoch: Name,
+    /// The place in it. 0 is before the first event.
+    pub seq: u64,
+}
+
+/// How strictly a history is to be judged. Recorded first, so that a saved history is judged the same way again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rules {
+    /// How long after the last fault healed (and the last publish) every stream has reached the head, in microseconds.
+    pub live_within_us: u64,
+    /// How long a publish is recognised when it is repeated, in microseconds.
+    pub dedup_us: u64,
+    /// After how many later events of the epoch a repeated publish is no longer recognised.
+    pub dedup_events: u64,
+    /// Whether a batch lies contiguously in the log or not at all. False for stores in which others may interleave.
+    pub batches_contiguous: bool,
+    /// How long a taken-over stream may still be fed, in microseconds. Zero unless several hubs share a log.
+    pub fence_grace_us: u64,
+}
+
+/// The kinds of record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum What {
+    /// How to judge this history.
+    Rules(Rules),
+
+    /// A publish of one event begins.
+    PubCall(PubCall),
+    /// It was accepted.
+    PubAck(PubAck),
+    /// The hub itself refused it: the event must never be in the log. A broken connection or a timeout is
+    /// `pub_unknown`, whatever status a library makes of it.
+    PubNack(CallId),
+    /// No answer came (timeout, reset): the event may be in the log.
+    PubUnknown(CallId),
+
+    /// One entry of the log, dumped from the store: the truth. May be written at any time, in any order.
+    Log(LogLine),
+    /// Which part of an epoch's log the `log` lines tell whole. Without it: all of it.
+    LogKnown(LogKnown),
+    /// The end of the log as the harness reads it. The last one names the epoch and position live readers must reach.
+    Head(Position),
+
+    /// A stream was asked for.
+    Open(Open),
+    /// The first frame.
+    Welcome(Welcome),
+    /// Standing records sent at the start of a stream.
+    Standing(Standing),
+    /// An event, or a standing record sent in its place in the log.
+    Event(Event),
+    /// The reader was told of a hole.
+    Gap(Gap),
+    /// Everything up to here was delivered.
+    Progress(Mark),
+    /// The replay is over.
+    CaughtUp(Mark),
+    /// The reader lags.
+    FellBehind(Mark),
+    /// The last frame.
+    Goodbye(Goodbye),
+    /// Topics were added by a frame; they count from its cursor.
+    Subscribed(Subscribed),
+    /// The stream ended, as its reader saw it.
+    Close(Close),
+    /// A recipient was added without a frame of its own (a membership).
+    Grant(Grant),
+    /// A recipient was taken away.
+    Ungrant(Ungrant),
+    /// This reader stays away on purpose: it is not expected to reconnect.
+    Left(Name),
+
+    /// The reader's handler finished the item at this position: one record per item, in order.
+    Handled {
+        /// The reader's name.
+        reader: Name,
+        /// The item's position.
+        position: Position,
+    },
+
+    /// The recording process was started.
+    Start,
+    /// The recording process ended without a word.
+    Crash,
+    /// A fault begins.
+    FaultStart(Fault),
+    /// It ends.
+    FaultStop(Fault),
+    /// The last fault is over.
+    Healed,
+    /// The history is complete.
+    End,
+}
+
+/// A fault the harness injects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Its kind, such as `partition`.
+    pub kind: Name,
+    /// Whom it strikes and how.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+impl Default for Rules {
+    /// What DESIGN.md promises of one hub: 15 s to be live (backoff cap 10 s + 5 s), dedup for 2 min or 1,000,000 ids.
+    fn default() -> Self {
+        Self {
+            live_within_us: 15_000_000,
+            dedup_us: 120_000_000,
+            dedup_events: 1_000_000,
+            batches_contiguous: true,
+            fence_grace_us: 0,
+        }
+    }
+}
+
+impl Position {
+    /// The place `seq` of `epoch`.
+    #[must_use]
+    pub fn new(epoch: impl Into<Name>, seq: u64) -> Self {
+        Self { epoch: epoch.into(), seq }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.epoch, self.seq)
+    }
+}
+
+impl What {
+    /// The stream this record is about, if it is about one.
+    #[must_use]
+    pub fn stream(&self) -> Option<StreamId> {
+        Some(match self {
+            Self::Open(open) => open.stream,
+            Self::Welcome(welcome) => welcome.stream,
+            Self::Standing(standing) => standing.stream,
+            Self::Event(event) => event.stream,
+            Self::Gap(gap) => gap.stream,
+            Self::Progress(mark) | Self::CaughtUp(mark) | Self::FellBehind(mark) => mark.stream,
+            Self::Goodbye(goodbye) => goodbye.stream,
+            Self::Subscribed(subscribed) => subscribed.stream,
+            Self::Close(close) => close.stream,
+            Self::Grant(grant) => grant.stream,
+            Self::Ungrant(ungrant) => ungrant.stream,
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! Histories as short texts: one record a line, in words. Positions are `5` (of epoch `e1`) or `e2:5`.
+
+use galaxy_push_testkit::history::{
+    Close, Cursor, Event, Fault, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hash, Hop, LogKnown, LogLine,
+    Mark, Name, Open, Outcome, Position, PubAck, PubCall, Rules, Standing, Subscribed, Ungrant, Welcome,
+    What,
+};
+use galaxy_push_testkit::{Promise, Record, Report, check};
+use serde::de::DeserializeOwned;
+
+/// Judges a script that must be clean.
+#[track_caller]
+pub(crate) fn keeps(script: &str) -> Report {
+    let report = check(&records(script));
+    assert!(report.is_clean(), "expected no violation:\n{report}");
+    report
+}
+
+/// Judges a good script, then the same with one line replaced: that must break this very promise.
+#[track_caller]
+pub(crate) fn breaks(promise: Promise, good: &str, line: &str, by: &str) {
+    keeps(good);
+    assert!(good.contains(line), "the script has no line {line:?}");
+    let report = check(&records(&good.replacen(line, by, 1)));
+    assert!(report.breaks(promise), "{line:?} -> {by:?}: expected {promise} to be broken:\n{report}");
+}
+
+/// The records of a script, a millisecond apart.
+pub(crate) fn records(script: &str) -> Vec<Record> {
+    let (mut at_us, mut process) = (0, Name::from("world"));
+    let mut records = Vec::new();
+    for line in script.lines().flat_map(|line| line.split('|')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            [] => continue,
+            ["wait", ms] => at_us += ms.parse::<u64>().unwrap() * 1_000,
+            ["by", name] => process = name.into(),
+            _ => {
+                for what in parse(&words) {
+                    records.push(Record { at_us, process: process.clone(), what });
+                }
+            }
+        }
+        at_us += 1_000;
+    }
+    records
+}
+
+fn parse(words: &[&str]) -> Vec<What> {
+    // Words with `=` are options, in any place.
+    let option = |name: &str| option(words, name);
+    let flag = |name: &str| words.contains(&name);
+    let plain: Vec<&str> = words.iter().copied().filter(|word| !word.contains('=')).collect();
+    let number = || plain[1].parse().unwrap();
+    let one = match plain[0] {
+        "rules" => {
+            let rule = |name, default| option(name).map_or(default, |text| text.parse().unwrap());
+            What::Rules(Rules {
+                fence_grace_us: rule("grace", 0),
+                dedup_events: rule("dedup", 100),
+                ..Rules::default()
+            })
+        }
+        "log" => return published(&plain, option("key"), option("expires")),
+        "dump" => log_line(&plain, option("key"), option("expires"), flag("standing")),
+        "known" => {
+            let through = plain.get(3).map(|text| text.parse().unwrap());
+            What::LogKnown(LogKnown { epoch: plain[1].into(), after: plain[2].parse().unwrap(), through })
+        }
+        "head" => What::Head(position(plain[1])),
+        "call" => call(&plain, option("batch"), flag("ephemeral")),
+        "ack" => {
+            let position = (plain[2] != "-").then(|| position(plain[2]));
+            What::PubAck(PubAck { call: number(), position, duplicate: flag("duplicate") })
+        }
+        "nack" => What::PubNack(number()),
+        "unknown" => What::PubUnknown(number()),
+        "left" => What::Left(plain[1].into()),
+        "handled" => What::Handled { reader: plain[1].into(), position: position(plain[2]) },
+        "start" => What::Start,
+        "crash" => What::Crash,
+        "fault" => What::FaultStart(Fault { kind: plain[1].into(), detail: String::new() }),
+        "healed" => What::Healed,
+        "end" => What::End,
+        _ => of_stream(words, &plain),
+    };
+    vec![one]
+}
+
+fn of_stream(words: &[&str], plain: &[&str]) -> What {
+    let option = |name: &str| option(words, name);
+    let flag = |name: &str| words.contains(&name);
+    let stream = || plain[1].parse().unwrap();
+    let mark = || Mark { stream: stream(), cursor: cursor(plain[2]) };
+    match plain[0] {
+        "open" => What::Open(Open {
+            stream: stream(),
+            hop: if plain[2] == "user" { Hop::User } else { Hop::Gateway },
+            reader: plain[3].into(),
+            recipients: names(plain[4]),
+            presented: cursor(plain[5]),
+            standing: flag("standing"),
+            collapses: flag("collapses"),
+        }),
+        "welcome" => welcome(plain, option("gen")),
+        "standing" => What::Standing(Standing { stream: stream(), cursor: cursor(plain[2]), records: 1 }),
+        "event" => event(stream(), Some(position(plain[2])), plain[3], flag("ephemeral")),
+        "event_without_cursor" => event(stream(), None, plain[2], flag("ephemeral")),
+        "ephemeral" => event(stream(), None, plain[2], true),
+        "gap" => What::Gap(Gap {
+            stream: stream(),
+            reason: word::<GapReason>(plain[2]),
+            from: cursor(plain[3]),
+            to: cursor(plain[4]),
+            count: option("count").map(|text| text.parse().unwrap()),
+            cursor: cursor(option("cursor").unwrap_or(plain[4])),
+        }),
+        "progress" => What::Progress(mark()),
+        "caught_up" => What::CaughtUp(mark()),
+        "fell_behind" => What::FellBehind(mark()),
+        "goodbye" => {
+            let reason = word::<GoodbyeReason>(plain[2]);
+            What::Goodbye(Goodbye { stream: stream(), reason, cursor: cursor(plain[3]) })
+        }
+        "subscribed" => {
+            let recipients = names(plain[3]);
+            What::Subscribed(Subscribed { stream: stream(), cursor: cursor(plain[2]), recipients })
+        }
+        "close" => What::Close(Close { stream: stream(), code: plain[2].into() }),
+        "grant" => {
+            What::Grant(Grant { stream: stream(), recipient: plain[2].into(), after: position(plain[3]) })
+        }
+        "ungrant" => {
+            let after = plain.get(3).map(|text| position(text));
+            What::Ungrant(Ungrant { stream: stream(), recipient: plain[2].into(), after })
+        }
+        other => panic!("no such record: {other}"),
+    }
+}
+
+/// The value of the word `name=value`.
+fn option<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// `log POSITION ID TO`: published, acknowledged and in the log. The call's number is taken from the position.
+fn published(plain: &[&str], key: Option<&str>, expires: Option<&str>) -> Vec<What> {
+    let position = position(plain[1]);
+    let number = 1_000 * (1 + u64::from(&*position.epoch != "e1")) + position.seq;
+    let call = call(&["call", &number.to_string(), plain[2], plain[3]], None, false);
+    let ack = What::PubAck(PubAck { call: number, position: Some(position), duplicate: false });
+    vec![call, ack, log_line(plain, key, expires, false)]
+}
+
+fn log_line(plain: &[&str], key: Option<&str>, expires: Option<&str>, standing: bool) -> What {
+    let (id, hash) = payload(plain[2]);
+    What::Log(LogLine {
+        position: position(plain[1]),
+        source: if standing { "" } else { "test" }.into(),
+        id,
+        to: if standing { Vec::new() } else { names(plain[3]) },
+        hash,
+        standing,
+        collapse_key: key.map(Name::from),
+        expires_at_us: expires.map(|ms| ms.parse::<u64>().unwrap() * 1_000),
+    })
+}
+
+fn call(plain: &[&str], batch: Option<&str>, ephemeral: bool) -> What {
+    let (id, hash) = payload(plain[2]);
+    What::PubCall(PubCall {
+        call: plain[1].parse().unwrap(),
+        source: "test".into(),
+        id,
+        to: names(plain[3]),
+        hash,
+        batch: batch.map(|text| text.parse().unwrap()),
+        ephemeral,
+    })
+}
+
+/// `welcome STREAM OUTCOME CURSOR OLDEST HEAD`.
+fn welcome(plain: &[&str], generation: Option<&str>) -> What {
+    let head = position(plain[5]);
+    What::Welcome(Welcome {
+        stream: plain[1].parse().unwrap(),
+        outcome: word::<Outcome>(plain[2]),
+        cursor: cursor(plain[3]),
+        oldest: position(plain[4]),
+        epoch: head.epoch.clone(),
+        head,
+        generation: generation.map_or(0, |text| text.parse().unwrap()),
+    })
+}
+
+fn event(stream: u64, position: Option<Position>, id: &str, ephemeral: bool) -> What {
+    let (id, hash) = payload(id);
+    What::Event(Event { stream, position, id, hash, ephemeral })
+}
+
+/// `a` has a payload of its own; `a/x` is `a` with another one.
+fn payload(text: &str) -> (Name, Hash) {
+    let id = text.split('/').next().unwrap_or(text);
+    (id.into(), Hash::of(&[text.as_bytes()]))
+}
+
+fn names(text: &str) -> Vec<Name> {
+    if text == "-" { Vec::new() } else { text.split(',').map(Name::from).collect() }
+}
+
+fn position(text: &str) -> Position {
+    let (epoch, seq) = text.split_once(':').unwrap_or(("e1", text));
+    Position::new(epoch, seq.parse().unwrap())
+}
+
+fn cursor(text: &str) -> Cursor {
+    match text {
+        "empty" => Cursor::Empty,
+        "oldest" => Cursor::Oldest,
+        "foreign" => Cursor::Foreign,
+        "garbage" => Cursor::Garbage,
+        _ => Cursor::At(position(text)),
+    }
+}
+
+/// An enum value by its name on the wire.
+fn word<T: DeserializeOwned>(text: &str) -> T {
+    serde_json::from_value(text.into()).unwrap()
+}

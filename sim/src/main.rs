@@ -1,0 +1,3 @@
+//! Comes with its parts.
+
+fn main() {}

@@ -1,0 +1,114 @@
+//! The command line of `cargo xtask`: which commands there are and what each is for.
+//!
+//! Called by `main`; `documents` reads the list to check the README against it. Does no work of its own.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{
+    documents, interop, page, planted, project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
+};
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = false)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything continuous integration runs, in order; stops at the first failure and says what to do.
+    Test {
+        /// Only this step (repeatable); see --list.
+        #[arg(long, value_name = "STEP")]
+        only: Vec<String>,
+        /// List the steps and end.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Install what the other commands need into target/tools (they call this by themselves).
+    Tools,
+    /// Check the habits of the code that neither rustc nor clippy knows.
+    Tidy,
+    /// Check that the commands and links of the README and the docs exist.
+    Docs,
+    /// Write real webhook payloads as CloudEvents, one JSON object a line, ready for `galaxy-push publish --file`.
+    Webhooks {
+        /// Where to write; `-` is standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Run the simulation: `cargo xtask sim --seed 7`, or any other arguments of the simulator.
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Prove that the checker is not blind: plant each bug of sim/planted and count the seeds until it is found.
+    Planted {
+        /// Only check that every patch still applies.
+        #[arg(long)]
+        check_apply: bool,
+        /// Only patches whose file name contains this.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
+    /// Run a peer written in another language against the hub.
+    Interop {
+        #[command(subcommand)]
+        peer: Peer,
+    },
+    /// Drive the try-it page in Chromium.
+    Page,
+    /// Drive the try-it page and write docs/tryit.png.
+    Screenshot,
+    /// Regenerate the committed code of the contract.
+    Codegen,
+}
+
+#[derive(Debug, Subcommand)]
+enum Peer {
+    /// A plain grpcio client, generated from the proto at run time.
+    Python {
+        /// Only scenes whose name contains this.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
+}
+
+impl Arguments {
+    /// Runs the command that was asked for.
+    pub(crate) fn run(self) -> Result<()> {
+        let project = Project::locate()?;
+        match self.command {
+            Command::Test { list: true, .. } => test::list(),
+            Command::Test { only, .. } => test::run(&project, &only)?,
+            Command::Tools => Tools::all(&project)?,
+            Command::Tidy => tidy::run(&project)?,
+            Command::Docs => documents::run(&project)?,
+            Command::Webhooks { out } => webhooks::run(&project, out)?,
+            Command::Sim { arguments } => shell::check(
+                shell::cargo(&project)
+                    .args(["run", "--quiet", "--package", "galaxy-push-sim", "--"])
+                    .args(arguments),
+            )?,
+            Command::Planted { check_apply: true, only } => planted::check_apply(&project, only.as_deref())?,
+            Command::Planted { only, .. } => planted::run(&project, only.as_deref())?,
+            Command::Interop { peer: Peer::Python { only } } => interop::python(&project, only.as_deref())?,
+            Command::Page => page::drive(&project)?,
+            Command::Screenshot => page::screenshot(&project)?,
+            Command::Codegen => {
+                shell::check(
+                    shell::cargo(&project)
+                        .args(["test", "--package", "galaxy-push-proto", "--test", "it", "codegen"])
+                        .env("UPDATE_GENERATED", "1"),
+                )?;
+                ui::line("the generated code is up to date; commit what changed");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! The project's own commands: `cargo xtask help`. `cargo xtask test` is what continuous integration runs.
+//!
+//! Called by people and by `.ci/run`. Not part of the product: it may call the product's binaries, never its crates.
+
+mod commands;
+mod documents;
+mod hub;
+mod interop;
+mod page;
+mod planted;
+mod project;
+mod shell;
+mod test;
+mod tidy;
+mod tools;
+mod ui;
+mod webhooks;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match commands::Arguments::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui::complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

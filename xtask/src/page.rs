@@ -1,0 +1,93 @@
+//! `cargo xtask page` and `screenshot`: the try-it page, its logic in Node and the whole of it in a real browser.
+//!
+//! Called from `commands` and `test`. Starts the server and the browser's driver; what is clicked and expected is in
+//! `web/test/tryit.mjs`, which is told by environment: `EDGE_URL` (a fresh `galaxy-push serve`), `CHROMIUM` (the browser's path) and
+//! `SCREENSHOT` (where to write a picture).
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{hub::Running, project::Project, shell, tools::Tools, ui};
+
+/// A window small enough to overflow in a moment.
+const WINDOW_EVENTS: &str = "500";
+
+/// Tests the page's logic in Node, without a browser.
+pub(crate) fn logic(project: &Project) -> Result<()> {
+    ensure!(shell::is_installed("node"), "node is missing: install Node.js 20 or newer");
+    let is_test =
+        |file: &PathBuf| file.starts_with("web/test") && file.to_string_lossy().ends_with(".test.mjs");
+    let tests: Vec<PathBuf> = project.files()?.into_iter().filter(is_test).collect();
+    ensure!(!tests.is_empty(), "web/test holds no *.test.mjs");
+    shell::check(
+        Command::new("node").current_dir(&project.root).args(["--test", "--test-reporter=dot"]).args(tests),
+    )
+}
+
+/// Drives the page and checks what it shows.
+pub(crate) fn drive(project: &Project) -> Result<()> {
+    let picture = run(project)?;
+    ui::line(&format!("a picture of it is {}", project.shown(&picture)));
+    Ok(())
+}
+
+/// Drives the page and keeps the picture of it for the README.
+pub(crate) fn screenshot(project: &Project) -> Result<()> {
+    let kept = project.root.join("docs/tryit.png");
+    let picture = run(project)?;
+    fs::copy(&picture, &kept).with_context(|| format!("cannot write {}", kept.display()))?;
+    ui::line(&format!("wrote {}", project.shown(&kept)));
+    Ok(())
+}
+
+/// Drives the page and returns the picture taken at the end.
+fn run(project: &Project) -> Result<PathBuf> {
+    let browser = Tools::browser()?;
+    let binary = project.binary("galaxy-push")?;
+    let folder = project.output.join("tryit");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let script = scripts_beside_their_modules(project, &folder)?.join("test/tryit.mjs");
+    let (picture, log) = (folder.join("page.png"), folder.join("serve.log"));
+
+    let mut arguments = vec!["serve", "--window-events", WINDOW_EVENTS];
+    for listener in ["--hub-addr", "--edge-addr", "--admin-addr"] {
+        arguments.extend([listener, "127.0.0.1:0"]);
+    }
+    let server = Running::start(&binary, &arguments, &log)?;
+    shell::check(
+        Command::new("node")
+            .args(["--preserve-symlinks", "--preserve-symlinks-main"])
+            .arg(script)
+            .current_dir(&project.root)
+            .env("EDGE_URL", server.url("edge")?)
+            .env("CHROMIUM", browser)
+            .env("SCREENSHOT", &picture),
+    )
+    .with_context(|| format!("see {} and {}", project.shown(&log), project.shown(&picture)))?;
+    Ok(picture)
+}
+
+/// Node looks for modules in the folders above a script: this makes a view of `web` that has them there, and keeps the tree free of
+/// `node_modules`.
+fn scripts_beside_their_modules(project: &Project, folder: &Path) -> Result<PathBuf> {
+    let view = folder.join("web");
+    for (target, link) in
+        [(Tools::npm(project)?, folder.join("node_modules")), (project.root.join("web"), view.clone())]
+    {
+        if fs::read_link(&link).is_ok_and(|present| present == target) {
+            continue;
+        }
+        // A link left by a clone that has moved since.
+        if link.is_symlink() {
+            fs::remove_file(&link)?;
+        }
+        symlink(&target, &link).with_context(|| format!("cannot link {}", link.display()))?;
+    }
+    Ok(view)
+}

@@ -1,0 +1,139 @@
+//! For each rule: a text that breaks it, and a text beside it that does not.
+
+use super::{Finding, Text, rules::RULES, source::without_comment};
+
+fn text(path: &str, content: &str) -> Text {
+    Text { path: path.to_owned(), content: content.to_owned() }
+}
+
+/// The places that the rule finds, as `path:line`.
+#[track_caller]
+fn check(rule: &str, texts: &[(&str, &str)], expected: &[&str]) {
+    let rule = RULES.iter().find(|known| known.name == rule).expect("the rule exists");
+    let texts: Vec<Text> = texts.iter().map(|(path, content)| text(path, content)).collect();
+    let place = |Finding { path, line, .. }: &Finding| format!("{path}:{line}");
+    let found: Vec<String> = (rule.check)(&texts).iter().map(place).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn file_head() {
+    let texts = [
+        ("crates/a/src/lib.rs", "// not a head\nfn a() {}"),
+        ("crates/a/src/b.rs", "\n//! B.\n"),
+        ("crates/a/src/generated/c.rs", "// @generated"),
+        ("docs/a.md", "text"),
+    ];
+    check("file-head", &texts, &["crates/a/src/lib.rs:1"]);
+}
+
+#[test]
+fn file_length() {
+    let (long, longest) = ("x\n".repeat(501), "x\n".repeat(500));
+    let texts = [
+        ("a.rs", long.as_str()),
+        ("b.py", &long),
+        ("c.rs", &longest),
+        ("d.md", &long),
+        ("e/generated/f.rs", &long),
+    ];
+    check("file-length", &texts, &["a.rs:501", "b.py:501"]);
+}
+
+#[test]
+fn pure_core() {
+    let texts = [
+        (
+            "crates/core/Cargo.toml",
+            "# no tokio here\n[dependencies]\nbytes.workspace = true\ntokio.workspace = true\nprost-types = \"1\"",
+        ),
+        ("crates/core/src/a.rs", "//! No tokio::task.\nuse std::time::Instant;\nasync fn a() {}\n// b.await"),
+        (
+            "crates/core/src/b.rs",
+            "//! B.\nuse std::time::Duration;\n#[cfg(test)]\nmod tests { use std::fs; }",
+        ),
+        ("crates/hub/src/a.rs", "async fn a() {}"),
+    ];
+    let expected = [
+        "crates/core/Cargo.toml:4",
+        "crates/core/Cargo.toml:5",
+        "crates/core/src/a.rs:2",
+        "crates/core/src/a.rs:3",
+    ];
+    check("pure-core", &texts, &expected);
+}
+
+#[test]
+fn position_arithmetic() {
+    let broken = "let a = cursor.seq.0 + 1;\nlet b = Seq(held + 1);\nlet c = last - cursor.seq.0;\nlet d = seq.0.saturating_sub(1);";
+    let kept = "let a = cursor.seq.next();\nlet b = Seq(number);\nprintln(seq.0);\nlet c = Seq(f(a)) + 1; // Seq(a + 1)\nfn s(seq.0) -> u64";
+    let texts = [
+        ("crates/hub/src/a.rs", broken),
+        ("crates/hub/src/b.rs", kept),
+        ("crates/core/src/cursor.rs", broken),
+        ("crates/hub/src/tests.rs", broken),
+    ];
+    let expected =
+        ["crates/hub/src/a.rs:1", "crates/hub/src/a.rs:2", "crates/hub/src/a.rs:3", "crates/hub/src/a.rs:4"];
+    check("position-arithmetic", &texts, &expected);
+}
+
+#[test]
+fn one_retry() {
+    let driver = ("crates/client/src/driver.rs", "Action::Wait { until } => {}");
+    check(
+        "one-retry",
+        &[driver, ("crates/hub/src/a.rs", "// no Backoff:: here\nlet a: BackoffConfig;")],
+        &[],
+    );
+    let both = [
+        driver,
+        ("crates/gateway/src/a.rs", "\nlet wait = Backoff::new();"),
+        ("crates/store/src/a.rs", "Backoff::new()"),
+    ];
+    check("one-retry", &both, &["crates/client/src/driver.rs:1", "crates/gateway/src/a.rs:2"]);
+}
+
+#[test]
+fn bounded() {
+    let texts = [
+        (
+            "crates/hub/src/a.rs",
+            "// never unbounded\nlet (a, b) = unbounded_channel();\nlet c: UnboundedSender<u8>;",
+        ),
+        ("xtask/src/a.rs", "unbounded"),
+    ];
+    check("bounded", &texts, &["crates/hub/src/a.rs:2", "crates/hub/src/a.rs:3"]);
+}
+
+#[test]
+fn biased_select() {
+    let kept = "tokio::select! {\n    // Stop wins.\n    biased;\n    a = b => {}\n}";
+    let broken = "\ntokio::select! {\n    a = b => { c }\n}\ntokio::select! { a = b => {} }";
+    let texts = [("crates/hub/src/a.rs", kept), ("sim/src/b.rs", broken)];
+    check("biased-select", &texts, &["sim/src/b.rs:2", "sim/src/b.rs:5"]);
+}
+
+#[test]
+fn machine_paths() {
+    let broken = format!("ok\nsee {}mona/x\n`{}a`", concat!("/ho", "me/"), concat!("/wo", "rk/"));
+    let kept = format!("https://example.org{}a\n../team{}b", concat!("/ho", "me/"), concat!("/wo", "rk/"));
+    let texts = [("docs/a.md", broken.as_str()), ("docs/b.md", &kept), ("testdata/c.json", &broken)];
+    check("machine-paths", &texts, &["docs/a.md:2", "docs/a.md:3"]);
+}
+
+#[test]
+fn adr_sections() {
+    let texts = [
+        ("docs/adr/0001-a.md", "# A\n\nStatus: accepted\n\n## Context\n\n## Decision\n\n## Consequences\n"),
+        ("docs/adr/0002-b.md", "# B\n\n## Status\n\n## Decision\nThe Context is clear.\n\n## Consequences\n"),
+        ("docs/adr/README.md", "The list"),
+    ];
+    check("adr-sections", &texts, &["docs/adr/0002-b.md:1"]);
+}
+
+#[test]
+fn a_comment_ends_the_code_of_a_line() {
+    assert_eq!(without_comment("let a = 1; // one"), "let a = 1; ");
+    assert_eq!(without_comment(r#"let a = "http://b\"//c"; // d"#), r#"let a = "http://b\"//c"; "#);
+}
