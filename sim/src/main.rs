@@ -1,3 +1,95 @@
-//! Comes with its parts.
+//! `galaxy-push-sim`: runs seeds, says which of them break a promise, and how to run one again.
+//!
+//! Each seed runs in a process of its own. tokio numbers the tasks of a process one after another and drops them in an
+//! order that depends on those numbers, so only a fresh process replays a seed exactly.
 
-fn main() {}
+mod seeds;
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use galaxy_push_sim::scenario::Scenario;
+use galaxy_push_sim::world;
+use galaxy_push_testkit::history;
+
+/// Runs the whole system in a deterministic simulation and checks every promise.
+#[derive(Debug, Parser)]
+#[command(after_help = "The same seed always gives the same history. Look into one with:
+  cargo xtask sim --seed N --history target/history.ndjson --log debug
+
+Exit code 0: every promise kept; 1: one was broken, or a world failed; 2: the command line was not understood.")]
+struct Args {
+    /// Run this seed only.
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Run this many seeds, from --from on.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Simulated seconds of each.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(40..=3_600))]
+    seconds: u64,
+    /// Run each seed twice and compare the histories.
+    #[arg(long)]
+    twice: bool,
+    /// Write the history of the one seed to this file, for `galaxy-push-check`.
+    #[arg(long, value_name = "FILE", requires = "seed")]
+    history: Option<PathBuf>,
+    /// Log what the system says in the one seed, with this filter.
+    #[arg(long, value_name = "FILTER", requires = "seed")]
+    log: Option<String>,
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let told = match args.seed {
+        Some(seed) => one(seed, &args),
+        None => seeds::run(&args),
+    };
+    match told {
+        Ok(told) => {
+            println!("{told}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one seed in this process.
+fn one(seed: u64, args: &Args) -> anyhow::Result<String> {
+    if let Some(filter) = &args.log {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    }
+    let scenario = Scenario::draw(seed, Duration::from_secs(args.seconds));
+    let outcome = world::run(&scenario)?;
+    if let Some(path) = &args.history {
+        history::write(path, &outcome.history)?;
+    }
+    anyhow::ensure!(
+        outcome.report.is_clean(),
+        "{}\nseed {seed} broke a promise; run it again with:\n  cargo xtask sim --seed {seed} --seconds {}",
+        outcome.report,
+        args.seconds
+    );
+    let mut hasher = DefaultHasher::new();
+    for record in &outcome.history {
+        format!("{record:?}").hash(&mut hasher);
+    }
+    let seed = seeds::Seed {
+        seed,
+        faults: outcome.faults,
+        records: outcome.history.len(),
+        trace: format!("{:016x}", hasher.finish()),
+        seen: outcome.report.seen.iter().map(|(sight, count)| (format!("{sight:?}"), count)).collect(),
+    };
+    Ok(serde_json::to_string(&seed)?)
+}

@@ -1,1 +1,67 @@
-//! Comes with its parts.
+//! The gateway of Galaxy Push: one stream from a hub, many users over server-sent events and WebSocket.
+//!
+//! ```no_run
+//! use galaxy_push_client::TcpConnector;
+//! use galaxy_push_gateway::{Access, Config, Gateway};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut config = Config::new("http://127.0.0.1:7400", "gateway-1");
+//! config.access = Access::development();
+//! let gateway = Gateway::start(config, TcpConnector, galaxy_push_listener::ambient())?;
+//! let app = gateway.router(); // serve it on the public listener
+//! # drop(app);
+//! gateway.drain().await; // on the way down
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The way of one event
+//!
+//! | step | module |
+//! |---|---|
+//! | the hub's frame arrives, and is placed | `upstream` |
+//! | it is held, as it came, under the hub's cursor | `edge` |
+//! | its recipients' connections are found, and woken once | `routes` |
+//! | a connection looks at the window and takes what is for it | `connection` |
+//! | it is rendered once, for all connections of one form | `render`, `encode` |
+//! | it is written | `sse`, `ws` |
+//!
+//! # Slow readers
+//!
+//! A user's connection is a place in the window. Its mailbox names a bounded number of entries; when it overflows, the
+//! connection reads the window from its place, and one that the window has left behind is told by a `Gap`. Nothing of
+//! an event is held for a connection that does not read.
+//!
+//! # What this crate does not do
+//!
+//! It listens on no port (see `galaxy-push-listener`), reads no file, and knows no clock or randomness but what it is
+//! given. Standing records, `Edge/Connect`, tickets and cookies are answered with "not built yet".
+
+mod clock;
+mod config;
+mod metrics;
+mod upstream;
+mod edge;
+mod routes;
+mod connection;
+mod render;
+mod encode;
+mod sse;
+mod ws;
+mod auth;
+mod grants;
+mod origin;
+mod query;
+mod admission;
+mod authority;
+mod problem;
+mod page;
+mod proxy;
+mod scrape;
+mod gateway;
+#[cfg(test)]
+mod tests;
+
+pub use auth::{Access, Keys, KeysError};
+pub use config::Config;
+pub use gateway::{Gateway, StartError};

@@ -20,7 +20,9 @@ const PREFIX_BYTES: usize = galaxy_push_core::frame::PREFIX_BYTES;
 /// Whether a request is gRPC, by its content type.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    content_type.starts_with(b"application/grpc")
+    let rest = content_type.strip_prefix(b"application/grpc");
+    // gRPC-Web begins alike and is another protocol.
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// A method of the contract that this build does not serve.

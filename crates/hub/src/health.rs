@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use galaxy_push_listener::{Check, Health};
+use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -45,6 +46,10 @@ fn serving(draining: bool) -> HealthCheckResponse {
     answer(if draining { ServingStatus::NotServing } else { ServingStatus::Serving })
 }
 
+async fn drain_begins(mut draining: watch::Receiver<bool>) {
+    let _ = draining.wait_for(|draining| *draining).await; // an error: the hub is gone, which ends it too
+}
+
 #[tonic::async_trait]
 impl GrpcHealth for Service {
     async fn check(
@@ -67,10 +72,17 @@ impl GrpcHealth for Service {
     ) -> Result<Response<Self::WatchStream>, Status> {
         if !SERVICES.contains(&request.get_ref().service.as_str()) {
             // The protocol wants the stream kept open, in case the service appears; here none ever does.
+            let drain = Box::pin(drain_begins(self.0.draining.subscribe()));
             let unknown = stream::iter([Ok(answer(ServingStatus::ServiceUnknown))]).chain(stream::pending());
-            return Ok(Response::new(unknown.boxed()));
+            return Ok(Response::new(unknown.take_until(drain).boxed()));
         }
+        // Ends with the news of a drain: a stream that went on would hold up the end of its connection.
         let changes = WatchStream::new(self.0.draining.subscribe());
-        Ok(Response::new(changes.map(|draining| Ok(serving(draining))).boxed()))
+        let news = stream::unfold(Some(changes), async |changes| {
+            let mut changes = changes?;
+            let draining = changes.next().await?;
+            Some((Ok(serving(draining)), (!draining).then_some(changes)))
+        });
+        Ok(Response::new(news.boxed()))
     }
 }

@@ -16,9 +16,9 @@ use http_body_util::LengthLimitError;
 use serde::{Deserialize, Serialize};
 use tonic::Code;
 
+use crate::grpc;
 use crate::publish::{self, Published, check_namespace};
 use crate::shared::Shared;
-use crate::{Hub, grpc};
 
 /// How long a publisher may take to send a body.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ pub(crate) async fn head(State(shared): State<Arc<Shared>>, scope: ScopeQuery) -
     if let Err(failure) = check_scope(scope) {
         return problem(&failure);
     }
-    let head = Hub { shared }.head();
+    let head = shared.log.head();
     let json = HeadJson {
         cursor: head.cursor.to_string(),
         oldest: head.oldest.to_string(),

@@ -30,6 +30,7 @@ mod clock;
 mod config;
 mod drain;
 mod fence;
+mod gathered;
 mod grpc;
 mod health;
 mod http;
@@ -47,7 +48,7 @@ use std::time::Duration;
 
 use axum::Router;
 use galaxy_push_core::ambient::Ambient;
-use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_core::cursor::Epoch;
 use galaxy_push_proto::{Failure, v1};
 use galaxy_push_store::{DedupBounds, Maker, MemoryStore};
 use prometheus_client::registry::Registry;
@@ -55,7 +56,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 pub use config::{Config, InvalidConfig};
-pub use log::Held;
+pub use log::{Head, Held};
 pub use publish::Published;
 pub use push::PushService;
 
@@ -84,15 +85,6 @@ pub enum Error {
     /// The store did not open.
     #[error("the hub cannot open its store")]
     Store(#[from] galaxy_push_store::Error),
-}
-
-/// Where a hub's log is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The last position given out: pair it with a snapshot of your own state.
-    pub cursor: Cursor,
-    /// The position just before the oldest event held.
-    pub oldest: Cursor,
 }
 
 impl Hub {
@@ -160,7 +152,7 @@ impl Hub {
     /// Where the log is now.
     #[must_use]
     pub fn head(&self) -> Head {
-        self.shared.log.look(|state, _| Head { cursor: state.window.head(), oldest: state.window.floor() })
+        self.shared.log.head()
     }
 
     /// Shuts down what the hub serves: nothing new is taken, publishes under way finish, every stream is handed what was

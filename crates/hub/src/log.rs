@@ -38,6 +38,15 @@ pub(crate) struct State {
     scratch: Vec<u8>,
 }
 
+/// Where a hub's log is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The last position given out: pair it with a snapshot of your own state.
+    pub cursor: Cursor,
+    /// The position just before the oldest event held.
+    pub oldest: Cursor,
+}
+
 /// One entry of the log, as a dump shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -68,6 +77,10 @@ impl Log {
     /// Rings after each append. Mark it seen *before* looking, and no append is missed.
     pub(crate) fn grown(&self) -> watch::Receiver<()> {
         self.grown.subscribe()
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.look(|state, _| Head { cursor: state.window.head(), oldest: state.window.floor() })
     }
 
     pub(crate) fn dump(&self) -> Vec<Held> {
@@ -110,5 +123,35 @@ impl Sink for Log {
         self.metrics.events_appended.inc_by(batch.len() as u64);
         self.metrics.bytes_appended.inc_by(bytes);
         self.grown.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use galaxy_push_core::ambient::Ambient;
+    use galaxy_push_proto::v1;
+
+    use super::*;
+    use crate::{Config, Hub};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_hub_gives_the_memory_of_old_events_back() {
+        let bounds = Bounds { age: Duration::from_secs(60), ..Bounds::default() };
+        let hub = Hub::in_memory(Config::default().window(bounds), Ambient::new(|| 0, || 4)).unwrap();
+        let event = v1::Event {
+            to: vec!["all".into()],
+            id: "a".into(),
+            source: "/s".into(),
+            r#type: "t".into(),
+            ..v1::Event::default()
+        };
+        hub.publish(vec![event]).await.unwrap();
+        let held = || hub.shared.log.lock().window.len(); // not `look`, which trims
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        assert_eq!(held(), 1);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(held(), 0);
     }
 }

@@ -16,7 +16,6 @@ use galaxy_push_proto::{Failure, Reason};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower::ServiceExt;
 
-use crate::Hub;
 use crate::grpc::{refusal, unimplemented};
 use crate::publish::{self, Published, check_namespace};
 use crate::shared::Shared;
@@ -58,7 +57,7 @@ impl Publisher for Service {
 
     async fn head(&self, request: Request<HeadRequest>) -> Result<Response<HeadResponse>, Status> {
         check_namespace(&request.get_ref().namespace)?;
-        let head = Hub { shared: self.0.clone() }.head();
+        let head = self.0.log.head();
         Ok(Response::new(HeadResponse {
             cursor: head.cursor.to_string(),
             oldest: head.oldest.to_string(),

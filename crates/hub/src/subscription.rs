@@ -24,16 +24,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
 use crate::fence::{Admitted, Claim, Ending, Takeover};
+use crate::gathered::{Gathered, TURN_BYTES};
 use crate::grpc;
 use crate::push::{Asked, Patterns};
 use crate::shared::Shared;
-
-/// The most bytes one turn hands to HTTP/2, unless a single frame is larger: large enough to make large DATA frames,
-/// small enough that other streams have their turn.
-const TURN_BYTES: usize = 256 << 10;
-
-/// Pieces from this size on are handed on as they lie, shared with the window; smaller ones are copied together.
-const SHARE_BYTES: usize = 32 << 10;
 
 /// An open stream. Its end, however it comes, frees the gateway id unless a newer stream has it.
 #[derive(Debug)]
@@ -237,36 +231,6 @@ impl Ending {
             Some(ending) => Turn::End(ending.clone()),
             None => Turn::WaitUntil(due),
         }
-    }
-}
-
-/// What one turn has gathered: small pieces copied together, and after them at most one large one as it lies.
-#[derive(Debug, Default)]
-struct Gathered {
-    joined: Vec<u8>,
-    whole: Option<Bytes>,
-}
-
-impl Gathered {
-    fn push(&mut self, piece: Bytes) {
-        if piece.len() < SHARE_BYTES {
-            self.joined.extend_from_slice(&piece);
-        } else {
-            self.whole = Some(piece);
-        }
-    }
-
-    /// Whether the turn is over.
-    fn is_full(&self) -> bool {
-        self.whole.is_some() || self.joined.len() > TURN_BYTES - SHARE_BYTES
-    }
-
-    /// The next piece to hand on, in order.
-    fn take(&mut self) -> Option<Bytes> {
-        if self.joined.is_empty() {
-            return self.whole.take();
-        }
-        Some(std::mem::take(&mut self.joined).into())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use galaxy_push_client::{Failure, Publisher};
+use galaxy_push_client::{Failure, Publisher, PublisherBuilder};
 use galaxy_push_proto::v1::{self, PublishRequest};
 use prost::Message;
 use tokio::time::Instant;
@@ -11,12 +11,11 @@ use tonic::Code;
 use crate::hub::{Dial, Hub, Step, code};
 
 fn publisher(hub: &Hub) -> Publisher {
-    Publisher::builder()
-        .hub("http://hub,http://b")
-        .connector(hub.connector())
-        .random(|| u64::MAX)
-        .build()
-        .unwrap()
+    builder(hub).build().unwrap()
+}
+
+fn builder(hub: &Hub) -> PublisherBuilder {
+    Publisher::builder().hub("http://hub,http://b").connector(hub.connector()).random(|| u64::MAX)
 }
 
 fn answer(message: &impl Message) -> Dial {
@@ -76,7 +75,8 @@ async fn stops_at_a_refusal() {
     {
         let hub = Hub::new([Dial::Serve(vec![code(refused)])]);
         let before = Instant::now();
-        let failure = publisher(&hub).publish(vec![event("a")]).await.unwrap_err();
+        let mut publisher = builder(&hub).give_up_after(Duration::from_secs(600)).build().unwrap();
+        let failure = publisher.publish(vec![event("a")]).await.unwrap_err();
         assert!(matches!(failure, Failure::Status(status) if status.code == refused as i32));
         assert_eq!(before.elapsed(), Duration::ZERO);
     }
@@ -86,7 +86,9 @@ async fn stops_at_a_refusal() {
 async fn gives_up_in_time_with_the_real_error() {
     let hub = Hub::new((0..100).map(|_| Dial::Refused));
     let before = Instant::now();
-    let failure = publisher(&hub).publish(vec![event("a")]).await.unwrap_err();
+    let mut publisher = publisher(&hub);
+    let call = tokio::time::timeout(Duration::from_secs(60), publisher.publish(vec![event("a")]));
+    let failure = call.await.unwrap().unwrap_err();
     assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
     assert!(before.elapsed() < Duration::from_secs(30));
     let waits = hub.dial_times();

@@ -277,6 +277,7 @@ async fn a_client_whose_handles_are_gone_stops() {
     assert_eq!(status.borrow().state, State::Live, "one handle is left");
     drop(other);
     let before = Instant::now();
-    status.wait_for(|status| status.state == State::Stopped).await.unwrap();
+    let stopped = status.wait_for(|status| status.state == State::Stopped);
+    tokio::time::timeout(Duration::from_secs(60), stopped).await.unwrap().unwrap();
     assert_eq!(before.elapsed(), Duration::ZERO);
 }

@@ -47,7 +47,7 @@ async fn the_same_instance_comes_back_quietly_and_never_goes_back() {
     retried.until("caught up").await;
     let metrics = scrape(&world);
     assert!(
-        metrics.contains("push_takeovers_total{kind=\"quiet\"} 2") && !metrics.contains("rival"),
+        metrics.contains("push_takeovers_total{kind=\"quiet\"} 2") && !metrics.contains("kind=\"rival\""),
         "{metrics}"
     );
 }
@@ -73,6 +73,25 @@ async fn a_gateway_that_left_leaves_no_trace() {
     assert!(scrape(&world).contains("push_streams 0\n"));
     let mut lower = world.subscribe(claim("a", 1)).await.unwrap();
     lower.until("caught up").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_stream_with_much_unsent_ends_where_it_is() {
+    let world = World::new(Config::default());
+    let mut older = world.subscribe(claim("a", 1)).await.unwrap();
+    older.until("caught up").await;
+    world.flood(200).await;
+    let mut newer = world.subscribe(claim("b", 1)).await.unwrap();
+    assert_eq!(newer.next().await, "welcome FRESH @0..@200 @200");
+    let (mut last, mut events) = (0, 0);
+    while let Ok(Some(frame)) = older.frame().await {
+        let seq: u64 = frame.cursor.rsplit('.').next().unwrap().parse().unwrap();
+        assert!(seq >= last);
+        last = seq;
+        events += u64::from(matches!(frame.kind, Some(Kind::Event(_))));
+    }
+    assert_eq!(events, last, "without a hole, the goodbye at the last of them");
+    assert!(last > 10 && last < 150, "what was on its way, not all {last}");
 }
 
 /// A9 on many threads: the head at which the newer is accepted is the last position that the older may see.

@@ -66,17 +66,6 @@ async fn an_empty_window_resumes_at_its_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_hub_gives_the_memory_of_old_events_back() {
-    let age = Duration::from_secs(60);
-    let world = World::new(Config::default().window(Bounds { age, ..Bounds::default() }));
-    world.publish("a b").await;
-    tokio::time::sleep(Duration::from_secs(59)).await;
-    assert_eq!(world.hub.log_dump().len(), 2);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(world.hub.log_dump().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_welcome_says_what_holds_on_this_stream() {
     let world = world().await;
     let mut request = from("gw", "");

@@ -38,6 +38,7 @@ async fn health_follows_the_drain() {
     assert_eq!(unknown.message().await.unwrap().unwrap().status, 3);
     world.hub.drain(Duration::from_secs(1)).await;
     assert_eq!(watch.message().await.unwrap().unwrap().status, 2);
+    assert_eq!((watch.message().await.unwrap(), unknown.message().await.unwrap()), (None, None));
     assert_eq!(client.check(ask("")).await.unwrap().into_inner().status, 2);
 }
 
@@ -82,7 +83,18 @@ async fn a_scrape_shows_the_window_and_what_happened() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let scraped = scrape(&world);
     let figures: Vec<_> = scraped.lines().filter(|line| !line.starts_with('#')).collect();
-    expect![[r#""#]].assert_eq(&figures.join("\n"));
+    expect![[r#"
+        push_streams 0
+        push_events_appended_total 2
+        push_bytes_appended_total 134
+        push_bytes_sent_total 337
+        push_subscribes_total{outcome="fresh"} 1
+        push_publish_duplicates_total 0
+        push_window_events 2.0
+        push_window_bytes 134.0
+        push_window_age_seconds 3.0
+        push_dedup_horizon_seconds 120.0"#]]
+    .assert_eq(&figures.join("\n"));
 }
 
 #[test]

@@ -113,17 +113,7 @@ async fn a_reader_that_was_overtaken_is_told() {
     let world = World::new(Config::default().window(Bounds { events: 40, ..Bounds::default() }));
     let mut reading = world.read("gw", "").await;
     reading.until("caught up").await;
-    // More than the pipe and HTTP/2's buffers take while nobody reads.
-    let data = vec![b' '; 60_000];
-    for i in 0..400 {
-        let large = v1::Event {
-            data: data.clone().into(),
-            data_content_type: "text/plain".into(),
-            ..event(&i.to_string())
-        };
-        world.publish_all(vec![large]).await;
-        tokio::task::yield_now().await;
-    }
+    world.flood(400).await;
     let seen = reading.until("gap").await;
     let told = reading.until("caught up").await;
     assert!(seen.starts_with("event 0 @1 | event 1 @2"), "{seen}");

@@ -90,6 +90,14 @@ impl World {
         self.hub.publish(events).await.unwrap();
     }
 
+    /// Publishes so many large events that a reader who pauses cannot have taken them all.
+    pub(crate) async fn flood(&self, count: usize) {
+        for i in 0..count {
+            self.publish_all(vec![large(&i.to_string())]).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(crate) fn at(&self, seq: u64) -> String {
         let epoch = self.hub.head().cursor.epoch;
         Cursor { epoch, seq: galaxy_push_core::cursor::Seq(seq) }.to_string()
@@ -125,6 +133,11 @@ pub(crate) fn event_to(id: &str, to: &str) -> v1::Event {
         source: "/s".to_owned(),
         ..v1::Event::default()
     }
+}
+
+/// An event of 60,000 bytes: a few of them fill what lies between a hub and a reader that pauses.
+pub(crate) fn large(id: &str) -> v1::Event {
+    v1::Event { data: vec![b' '; 60_000].into(), data_content_type: "text/plain".into(), ..event(id) }
 }
 
 /// An open stream.

@@ -100,6 +100,11 @@ impl Seen {
         self.counts.get(&sight).copied().unwrap_or_default()
     }
 
+    /// Everything that was seen, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Sight, u64)> + '_ {
+        self.counts.iter().map(|(sight, count)| (*sight, *count))
+    }
+
     /// Adds what another history saw.
     pub fn merge(&mut self, other: &Self) {
         for (sight, count) in &other.counts {

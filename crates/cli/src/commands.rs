@@ -1,0 +1,6 @@
+//! The commands that end by themselves; `roles` has those that serve.
+
+pub(crate) mod completions;
+pub(crate) mod publish;
+pub(crate) mod tail;
+pub(crate) mod token;

@@ -1,0 +1,136 @@
+//! From a user's request to a connection, or to a refusal: the same for every transport.
+//!
+//! The order is: is this gateway able to serve, who is it, what may they have, from where do they read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use galaxy_push_core::cursor::{Ask, Cursor};
+use galaxy_push_core::reader::{Reader, Settings};
+use galaxy_push_core::window::Outcome;
+use galaxy_push_proto::{Failure, Reason, v1};
+use tonic::Code;
+
+use crate::authority::{Authority, Verdict};
+use crate::connection::{Connection, Limits};
+use crate::edge::Edge;
+use crate::grants::Identity;
+
+/// How soon somebody who came too early may try again.
+const NOT_READY_RETRY: Duration = Duration::from_secs(1);
+
+/// A filtered reader is told where it stands at least this often per age of the window.
+const TOLD_PER_AGE: u32 = 8;
+
+/// What a user asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) identity: Identity,
+    pub(crate) topics: Vec<String>,
+    pub(crate) cursor: String,
+    /// The largest frame taken, in bytes; `None`: any that the hub sends.
+    pub(crate) frame_max: Option<usize>,
+    pub(crate) namespace: String,
+}
+
+/// Admits users.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) authority: Authority,
+    pub(crate) limits: Limits,
+    pub(crate) heartbeat: Duration,
+}
+
+impl Admission {
+    /// Opens a connection. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in the words for the user.
+    pub(crate) async fn admit(&self, request: Request) -> Result<Connection, Failure> {
+        self.ready()?;
+        if !matches!(request.namespace.as_str(), "" | "default") {
+            let message = "there is no such namespace: leave `namespace` out";
+            return Err(Failure::without_reason(Code::NotFound, message).field("namespace"));
+        }
+        let topics: BTreeSet<String> = request.topics.into_iter().collect();
+        request.identity.grants.check(&topics, self.limits.topics)?;
+        let ask = Ask::parse(&request.cursor)
+            .map_err(|malformed| Failure::new(Reason::CursorMalformed, malformed.to_string()).field("cursor"))?;
+        let settings = self.settings(request.frame_max);
+        let reader = self.open(ask, &request.cursor, settings).await?;
+        Ok(Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits))
+    }
+
+    /// Whether users can be served at all.
+    ///
+    /// # Errors
+    ///
+    /// Not yet.
+    pub(crate) fn ready(&self) -> Result<(), Failure> {
+        if self.edge.is_caught_up() {
+            return Ok(());
+        }
+        let message = "this gateway has not caught up with its hub yet: try again soon, or at another gateway";
+        Err(Failure::new(Reason::Overloaded, message).retry_after(NOT_READY_RETRY))
+    }
+
+    /// After this long without a frame, a reader is told where it stands.
+    pub(crate) fn heartbeat(&self) -> Duration {
+        let age = self.edge.read(self.edge.clock.now(), |window| window.bounds().age);
+        self.heartbeat.min(age / TOLD_PER_AGE)
+    }
+
+    /// What `Welcome` says of the bounds in force.
+    pub(crate) fn bounds(&self, event_bytes: u32, frame_bytes: usize) -> v1::Limits {
+        let bounds = self.edge.read(self.edge.clock.now(), |window| window.bounds());
+        let age = bounds.age;
+        v1::Limits {
+            max_event_bytes: event_bytes,
+            max_frame_bytes: u32::try_from(frame_bytes).unwrap_or(u32::MAX),
+            window_events: bounds.events,
+            window_bytes: bounds.bytes,
+            window_age: age.try_into().ok(),
+        }
+    }
+
+    fn settings(&self, frame_max: Option<usize>) -> Settings {
+        Settings {
+            heartbeat: self.heartbeat(),
+            message_max: frame_max.unwrap_or(usize::MAX),
+            turn_bytes: self.limits.turn_bytes,
+        }
+    }
+
+    async fn open(&self, ask: Ask, text: &str, settings: Settings) -> Result<Reader, Failure> {
+        if let Ask::At(cursor) = ask
+            && self.is_beyond(cursor, text)
+        {
+            match self.authority.judge(cursor).await {
+                // The window may have come to it meanwhile.
+                Verdict::Exists if self.is_beyond(cursor, text) => {
+                    return Ok(self.read(|window| Reader::open_awaiting(window, cursor, settings)));
+                }
+                Verdict::Exists | Verdict::Unknown => {}
+                Verdict::Unreachable => {
+                    let message = "the cursor is newer than what this gateway has, and the hub does not answer \
+                                   whether it exists: try again, or at another gateway";
+                    return Err(Failure::new(Reason::Overloaded, message).retry_after(NOT_READY_RETRY));
+                }
+            }
+        }
+        Ok(self.read(|window| Reader::open(window, ask, text, settings)))
+    }
+
+    /// Whether this window alone cannot tell what became of a position.
+    fn is_beyond(&self, cursor: Cursor, text: &str) -> bool {
+        let outcome = self.read(|window| window.find(Ask::At(cursor), text).outcome);
+        matches!(outcome, Outcome::Ahead | Outcome::EpochChanged)
+    }
+
+    fn read<R>(&self, look: impl FnOnce(&galaxy_push_core::window::Window) -> R) -> R {
+        self.edge.read(self.edge.clock.now(), look)
+    }
+}

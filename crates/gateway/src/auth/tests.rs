@@ -1,0 +1,224 @@
+//! Tokens: the good ones, and a table of bad ones.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::EncodingKey;
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: u64 = 1_700_000_000;
+
+/// Thirty-two bytes.
+const SECRET: &[u8] = b"a secret of at least 32 bytes, ok";
+
+/// The key pair of RFC 8037, appendix A.
+const ED_PUBLIC: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+const ED_PRIVATE: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
+
+fn jwks() -> Value {
+    json!({"keys": [
+        {"kty": "oct", "kid": "hs", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(SECRET)},
+        {"kty": "OKP", "crv": "Ed25519", "kid": "ed", "use": "sig", "x": ED_PUBLIC},
+    ]})
+}
+
+fn keys() -> Keys {
+    Keys::from_jwks(jwks().to_string().as_bytes()).unwrap()
+}
+
+fn ed_private() -> EncodingKey {
+    // PKCS#8 of an Ed25519 seed (RFC 8410, section 7).
+    let mut der = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    der.extend(URL_SAFE_NO_PAD.decode(ED_PRIVATE).unwrap());
+    EncodingKey::from_ed_der(&der)
+}
+
+fn signed(header: &Value, claims: &str, key: &EncodingKey, algorithm: Algorithm) -> String {
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims));
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, algorithm).unwrap();
+    format!("{message}.{signature}")
+}
+
+fn hs(header: &Value, claims: &Value) -> String {
+    signed(header, &claims.to_string(), &EncodingKey::from_secret(SECRET), Algorithm::HS256)
+}
+
+fn good_header() -> Value {
+    json!({"alg": "HS256", "typ": "JWT", "kid": "hs"})
+}
+
+fn good_claims() -> Value {
+    json!({"sub": "ann", "sid": "s1", "topics": ["news", "orders/*"], "exp": NOW + 60})
+}
+
+fn with(mut value: Value, member: &str, new: Value) -> Value {
+    value[member] = new;
+    value
+}
+
+fn without(mut value: Value, member: &str) -> Value {
+    value.as_object_mut().unwrap().remove(member);
+    value
+}
+
+fn identify(keys: &Keys, token: &str) -> Result<Identity, Failure> {
+    Access::keys(keys.clone()).token(token, NOW * 1_000)
+}
+
+#[test]
+fn good_tokens() {
+    let ann = identify(&keys(), &hs(&good_header(), &good_claims())).unwrap();
+    assert_eq!((ann.user.as_deref(), ann.session.as_deref()), (Some("ann"), Some("s1")));
+    assert_eq!(ann.expires_unix_ms, Some((NOW + 60) * 1_000));
+    assert!(ann.grants.admits("orders/7") && ann.grants.admits("news") && !ann.grants.admits("other"));
+
+    let claims = json!({"sub": "bob", "exp": NOW + 60}).to_string();
+    let bob = signed(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, &ed_private(), Algorithm::EdDSA);
+    let bob = identify(&keys(), &bob).unwrap();
+    assert_eq!((bob.user.as_deref(), bob.session, bob.grants), (Some("bob"), None, Grants::default()));
+}
+
+#[test]
+fn the_skew_works_both_ways_and_no_further() {
+    for (claims, taken) in [
+        (with(good_claims(), "exp", json!(NOW - 29)), true),
+        (with(good_claims(), "exp", json!(NOW - 30)), false),
+        (with(good_claims(), "nbf", json!(NOW + 30)), true),
+        (with(good_claims(), "nbf", json!(NOW + 31)), false),
+        (with(good_claims(), "iat", json!(NOW + 30)), true),
+        (with(good_claims(), "exp", json!(NOW as f64 + 0.5)), true),
+    ] {
+        assert_eq!(identify(&keys(), &hs(&good_header(), &claims)).is_ok(), taken, "{claims}");
+    }
+    let late = hs(&good_header(), &with(good_claims(), "exp", json!(NOW - 10)));
+    assert_eq!(identify(&keys(), &late).unwrap().expires_unix_ms, Some((NOW + 20) * 1_000));
+}
+
+#[test]
+fn audience_and_issuer_are_checked_when_set() {
+    let keys = keys().audience("push").issuer("https://id.example");
+    let claims = |aud: Value, iss: &str| with(with(good_claims(), "aud", aud), "iss", json!(iss));
+    for (claims, taken) in [
+        (claims(json!("push"), "https://id.example"), true),
+        (claims(json!(["other", "push"]), "https://id.example"), true),
+        (claims(json!("other"), "https://id.example"), false),
+        (claims(json!([]), "https://id.example"), false),
+        (claims(json!("push"), "https://evil.example"), false),
+        (claims(json!("push"), "https://id.example/"), false),
+        (good_claims(), false),
+    ] {
+        assert_eq!(identify(&keys, &hs(&good_header(), &claims)).is_ok(), taken, "{claims}");
+    }
+}
+
+/// Each of these is refused with 401, and says nothing of what was in the token.
+#[test]
+fn bad_tokens() {
+    let (header, claims) = (good_header(), good_claims());
+    let good = hs(&header, &claims);
+    let parts: Vec<&str> = good.split('.').collect();
+    let b64 = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let public = URL_SAFE_NO_PAD.decode(ED_PUBLIC).unwrap();
+    let other = EncodingKey::from_secret(b"another secret of at least 32 bytes");
+    let ed_claims = claims.to_string();
+    let bad: Vec<(&str, String)> = vec![
+        ("nothing", String::new()),
+        ("a word", "token".into()),
+        ("two parts", format!("{}.{}", parts[0], parts[1])),
+        ("four parts", format!("{good}.x")),
+        ("no signature", format!("{}.{}.", parts[0], parts[1])),
+        ("another's signature", signed(&header, &claims.to_string(), &other, Algorithm::HS256)),
+        ("a changed claim", format!("{}.{}.{}", parts[0], b64(&with(claims.clone(), "sub", json!("eve")).to_string()), parts[2])),
+        ("a changed header", format!("{}.{}.{}", b64(&with(header.clone(), "typ", json!("jwt")).to_string()), parts[1], parts[2])),
+        ("alg none", format!("{}.{}.", b64(r#"{"alg":"none","kid":"hs"}"#), parts[1])),
+        ("alg None", format!("{}.{}.", b64(r#"{"alg":"None","kid":"hs"}"#), parts[1])),
+        ("alg missing", format!("{}.{}.{}", b64(r#"{"kid":"hs"}"#), parts[1], parts[2])),
+        ("HS512 for the HS256 key", signed(&with(header.clone(), "alg", json!("HS512")), &claims.to_string(), &EncodingKey::from_secret(SECRET), Algorithm::HS512)),
+        ("the public key as a secret", signed(&json!({"alg": "HS256", "kid": "ed"}), &ed_claims, &EncodingKey::from_secret(&public), Algorithm::HS256)),
+        ("the public key's text as a secret", signed(&json!({"alg": "HS256", "kid": "ed"}), &ed_claims, &EncodingKey::from_secret(ED_PUBLIC.as_bytes()), Algorithm::HS256)),
+        ("EdDSA with the id of the secret", signed(&json!({"alg": "EdDSA", "kid": "hs"}), &ed_claims, &ed_private(), Algorithm::EdDSA)),
+        ("RS256", format!("{}.{}.{}", b64(r#"{"alg":"RS256","kid":"ed"}"#), parts[1], parts[2])),
+        ("an unknown kid", hs(&with(header.clone(), "kid", json!("other")), &claims)),
+        ("a kid that is a path", hs(&with(header.clone(), "kid", json!("../../dev/null")), &claims)),
+        ("no kid, two keys", hs(&without(header.clone(), "kid"), &claims)),
+        ("a key of its own", signed(&json!({"alg": "HS256", "jwk": {"kty": "oct", "k": b64("another secret of at least 32 bytes")}}), &claims.to_string(), &other, Algorithm::HS256)),
+        ("a key elsewhere", hs(&json!({"alg": "HS256", "jku": "https://evil.example/jwks"}), &claims)),
+        ("critical extensions", hs(&with(header.clone(), "crit", json!(["exp"])), &claims)),
+        ("another type", hs(&with(header.clone(), "typ", json!("dpop+jwt")), &claims)),
+        ("no exp", hs(&header, &without(claims.clone(), "exp"))),
+        ("exp as text", hs(&header, &with(claims.clone(), "exp", json!("9999999999")))),
+        ("exp null", hs(&header, &with(claims.clone(), "exp", Value::Null))),
+        ("expired", hs(&header, &with(claims.clone(), "exp", json!(NOW - 31)))),
+        ("exp negative", hs(&header, &with(claims.clone(), "exp", json!(-1)))),
+        ("not yet valid", hs(&header, &with(claims.clone(), "nbf", json!(NOW + 31)))),
+        ("issued in the future", hs(&header, &with(claims.clone(), "iat", json!(NOW + 3_600)))),
+        ("no sub", hs(&header, &without(claims.clone(), "sub"))),
+        ("sub empty", hs(&header, &with(claims.clone(), "sub", json!("")))),
+        ("sub a number", hs(&header, &with(claims.clone(), "sub", json!(42)))),
+        ("sub with a comma", hs(&header, &with(claims.clone(), "sub", json!("ann,user:bob")))),
+        ("sid with a space", hs(&header, &with(claims.clone(), "sid", json!("a b")))),
+        ("topics as text", hs(&header, &with(claims.clone(), "topics", json!("news")))),
+        ("topics with a space", hs(&header, &with(claims.clone(), "topics", json!(["a b"])))),
+        ("a claim twice", signed(&header, &format!(r#"{{"sub":"ann","sub":"eve","exp":{}}}"#, NOW + 60), &EncodingKey::from_secret(SECRET), Algorithm::HS256)),
+        ("claims that are no object", signed(&header, "[]", &EncodingKey::from_secret(SECRET), Algorithm::HS256)),
+        ("claims that are no JSON", signed(&header, "sub=ann", &EncodingKey::from_secret(SECRET), Algorithm::HS256)),
+        ("longer than 4 KiB", hs(&header, &with(claims.clone(), "pad", json!("x".repeat(4_096))))),
+        ("padded base64", format!("{good}=")),
+        ("a line break", format!("{good}\n")),
+    ];
+    assert!(bad.len() >= 40);
+    for (what, token) in bad {
+        let failure = identify(&keys(), &token).expect_err(what);
+        assert_eq!(failure.problem().status, 401, "{what}");
+        assert!(!failure.message.contains("ann") && !failure.message.contains("eve"), "{what}");
+    }
+}
+
+#[test]
+fn the_only_key_needs_no_name() {
+    let set = json!({"keys": [{"kty": "oct", "k": URL_SAFE_NO_PAD.encode(SECRET)}]});
+    let keys = Keys::from_jwks(set.to_string().as_bytes()).unwrap();
+    assert!(identify(&keys, &hs(&without(good_header(), "kid"), &good_claims())).is_ok());
+    assert!(identify(&keys, &hs(&good_header(), &good_claims())).is_err(), "it has no such name");
+}
+
+#[test]
+fn unsafe_key_sets_are_refused_as_a_whole() {
+    let first = jwks()["keys"][0].clone();
+    let oct = |k: &str| json!({"kty": "oct", "kid": "x", "k": k});
+    for (keys, why) in [
+        (json!([]), "empty"),
+        (json!([first, oct("c2hvcnQ")]), "shorter than 32"),
+        (json!([oct("!!!")]), "base64url"),
+        (json!([first, first]), "same `kid`"),
+        (json!([with(first.clone(), "alg", json!("HS512"))]), "`alg`"),
+        (json!([with(first.clone(), "use", json!("enc"))]), "`use`"),
+        (json!([{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]), "only `oct`"),
+        (json!([{"kty": "EC", "crv": "P-256", "x": "AQAB", "y": "AQAB"}]), "only `oct`"),
+        (json!([{"kty": "OKP", "crv": "Ed25519", "x": "AQAB"}]), "32 bytes"),
+        (json!([{"kty": "OKP", "crv": "X25519", "x": ED_PUBLIC}]), ""),
+        (json!([{"kty": "new", "kid": "n"}]), ""),
+    ] {
+        let error = Keys::from_jwks(json!({"keys": keys}).to_string().as_bytes()).unwrap_err();
+        assert!(error.to_string().contains(why), "{keys}: {error}");
+    }
+    for text in ["", "{}", "[]", "not json", r#"{"keys": 1}"#] {
+        assert!(matches!(Keys::from_jwks(text.as_bytes()), Err(KeysError::NotASet(_))), "{text}");
+    }
+    assert!(!format!("{:?}", keys()).contains("secret"));
+}
+
+#[test]
+fn names_are_for_development() {
+    let development = Access::development();
+    let nobody = development.names("", "").unwrap();
+    assert_eq!(nobody.recipients().count(), 0);
+    let ann = development.names("ann", "s").unwrap();
+    assert_eq!(ann.recipients().collect::<Vec<_>>(), ["user:ann", "session:s"]);
+    assert_eq!(development.names("a b", "").unwrap_err().reason, Some(Reason::RecipientInvalid));
+    assert_eq!(development.token("a.b.c", 0).unwrap_err().problem().status, 401);
+
+    let production = Access::keys(keys());
+    assert_eq!(production.names("", "").unwrap_err().problem().status, 401);
+    assert_eq!(production.names("ann", "").unwrap_err().problem().status, 400);
+}

@@ -1,0 +1,79 @@
+//! The gateway's settings, with the defaults of the design.
+
+use std::time::Duration;
+
+use galaxy_push_core::window::Bounds;
+
+use crate::auth::Access;
+
+/// Settings of a gateway. Every default runs; only the hub's address and the gateway's id must be given.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The hubs, `http://host:port`, with commas between. They are tried in turn.
+    pub hubs: String,
+    /// The gateway's stable name: a hub lets one stream per name live at a time.
+    pub gateway_id: String,
+    /// What the edge window holds. The same as the hub's, so that it can resume whom the hub could.
+    pub window: Bounds,
+    /// How users say who they are. Default: nobody can connect.
+    pub access: Access,
+    /// The origins whose pages may connect, exactly as browsers send them: `https://app.example`.
+    pub allowed_origins: Vec<String>,
+    /// The extension attributes of events that users may see. Default: none.
+    pub shown_attributes: Vec<String>,
+    /// The most data of one event, in bytes: said in `Welcome`, enforced by the hub.
+    pub event_bytes: u32,
+    /// The most topics that one connection asks for.
+    pub topics: usize,
+    /// The most entries a connection's mailbox names before it goes back to scanning the window: 8 bytes each.
+    pub mailbox_slots: usize,
+    /// The most bytes of frames handed to a connection per visit, unless one frame alone is larger.
+    pub turn_bytes: usize,
+    /// The most bytes of rendered events kept for sharing among connections.
+    pub render_cache_bytes: usize,
+    /// A user to whom nothing was sent for this long is sent `Progress`; sooner if the window's age is short.
+    pub heartbeat: Duration,
+    /// How often a WebSocket is pinged.
+    pub ping: Duration,
+    /// A WebSocket from which nothing was heard for this long is dead.
+    pub dead_after: Duration,
+    /// How long a WebSocket may take for its `connect` frame.
+    pub greeting: Duration,
+    /// A user that takes nothing for this long is too slow.
+    pub write_stall: Duration,
+    /// The largest message a user may send over a WebSocket, in bytes.
+    pub client_message_bytes: usize,
+    /// How long a browser waits before it reconnects by itself.
+    pub retry: Duration,
+    /// How many connections a drain ends per second.
+    pub return_slots: u32,
+}
+
+impl Config {
+    /// The defaults, for this hub and name.
+    #[must_use]
+    pub fn new(hubs: impl Into<String>, gateway_id: impl Into<String>) -> Self {
+        Self {
+            hubs: hubs.into(),
+            gateway_id: gateway_id.into(),
+            window: Bounds::default(),
+            access: Access::default(),
+            allowed_origins: Vec::new(),
+            shown_attributes: Vec::new(),
+            event_bytes: 64 << 10,
+            topics: 128,
+            mailbox_slots: 256,
+            turn_bytes: 64 << 10,
+            render_cache_bytes: 8 << 20,
+            heartbeat: Duration::from_secs(25),
+            ping: Duration::from_secs(25),
+            dead_after: Duration::from_secs(60),
+            greeting: Duration::from_secs(5),
+            write_stall: Duration::from_secs(5),
+            client_message_bytes: 64 << 10,
+            retry: Duration::from_secs(1),
+            return_slots: 1_000,
+        }
+    }
+}

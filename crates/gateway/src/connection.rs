@@ -1,0 +1,360 @@
+//! One user's connection, without its transport: a position in the edge window, and what is sent from it.
+//!
+//! A transport calls [`Connection::next`] whenever it can send, and writes what it is given; nothing is queued while it
+//! cannot. The connection either *listens* (its mailbox names the entries that concern it) or *scans* the window from
+//! its own place, which it does first, and whenever its mailbox has overflown. Both ways end in the same
+//! [`Reader`], which decides what is said.
+//!
+//! It owns no socket and no task. Whoever owns it drops it, and with it the seat in the routes.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use galaxy_push_core::Now;
+use galaxy_push_core::frame::PREFIX_BYTES;
+use galaxy_push_core::reader::{Control, Reader, Step};
+use galaxy_push_core::window::{Outcome, Slot, Window};
+use galaxy_push_proto::Failure;
+
+use crate::edge::Edge;
+use crate::grants::Identity;
+use crate::routes::{Joined, Place, Seat, Taken};
+
+#[cfg(test)]
+mod tests;
+
+/// One thing to send.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outgoing {
+    /// About the stream itself.
+    Control(Control),
+    /// An entry of the window: an event, or a gap from upstream.
+    Entry { slot: Slot, framed: Bytes },
+    /// The topics asked for, which count from this cursor.
+    Subscribed { cursor: String, topics: Vec<String> },
+}
+
+/// Why this side ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The process is shutting down. Come back after this long.
+    Draining(Duration),
+    /// The token has ended.
+    TokenEnded,
+    /// The peer read too slowly.
+    Slow,
+}
+
+/// What to do after a visit that found nothing to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// There is more to look at.
+    None,
+    /// Nothing until the mailbox wakes, or until this time.
+    Until(Duration),
+}
+
+/// A user's place in the window. See the module's head.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    edge: Arc<Edge>,
+    seat: Seat,
+    reader: Reader,
+    identity: Identity,
+    asked: BTreeSet<String>,
+    topics_max: usize,
+    /// When the token ends, on the edge's clock.
+    expires: Option<Duration>,
+    /// Taken from the mailbox and not yet visited. Everything before `covered` that concerns this connection is in it.
+    inbox: VecDeque<Slot>,
+    covered: Place,
+    swept: bool,
+    scanning: bool,
+    /// Decided already, and sent before anything else.
+    ready: Vec<Outgoing>,
+    turn_bytes: usize,
+}
+
+impl Connection {
+    /// Takes a seat for a reader that was just opened.
+    pub(crate) fn open(
+        edge: Arc<Edge>,
+        mut reader: Reader,
+        identity: Identity,
+        topics: BTreeSet<String>,
+        limits: Limits,
+    ) -> Self {
+        let now = edge.clock.now();
+        let recipients = identity.recipients().chain(topics.iter().map(topic)).collect::<Vec<_>>();
+        let seat = edge.routes.enter(recipients);
+        let ready = edge.read(now, |window| opening(&mut reader, window, now));
+        let covered = edge.routes.dispatched();
+        let mut connection = Self {
+            edge,
+            seat,
+            reader,
+            identity,
+            asked: topics,
+            topics_max: limits.topics,
+            expires: None,
+            inbox: VecDeque::new(),
+            covered,
+            swept: false,
+            scanning: true,
+            ready,
+            turn_bytes: limits.turn_bytes,
+        };
+        connection.expires = connection.expiry(now);
+        connection
+    }
+
+    /// Waits until there is something to send, and puts it into `out`: what one visit to the socket should carry.
+    ///
+    /// Cancel safe: nothing is taken before it is returned.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection has to end.
+    pub(crate) async fn next(&mut self, out: &mut Vec<Outgoing>) -> Result<(), Ending> {
+        loop {
+            let now = self.edge.clock.now();
+            if let Some(ending) = self.ending(now) {
+                return Err(ending);
+            }
+            let rest = self.visit(now, out);
+            if !out.is_empty() {
+                return Ok(());
+            }
+            match rest {
+                Rest::None => tokio::task::yield_now().await,
+                Rest::Until(until) => {
+                    let until = self.expires.map_or(until, |expires| expires.min(until));
+                    tokio::select! {
+                        biased;
+                        () = self.seat.mailbox().woken() => {}
+                        () = tokio::time::sleep_until(self.edge.clock.instant(until)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts into `out` what can be sent now, up to the bytes of one turn.
+    pub(crate) fn visit(&mut self, now: Now, out: &mut Vec<Outgoing>) -> Rest {
+        out.append(&mut self.ready);
+        let mut budget = self.turn_bytes;
+        loop {
+            let rest = if self.scanning {
+                self.scan(now, out, &mut budget)
+            } else {
+                self.listen(now, out, &mut budget)
+            };
+            match rest {
+                Some(rest) => return rest,
+                None if budget == 0 => return Rest::None,
+                None => {}
+            }
+        }
+    }
+
+    /// Receives these topics too, and says so.
+    ///
+    /// # Errors
+    ///
+    /// A name that is none, too many topics, or one that is not granted. Nothing has changed then.
+    pub(crate) fn subscribe(&mut self, topics: &[String]) -> Result<(), Failure> {
+        let wanted = self.asked.iter().chain(topics).cloned().collect();
+        self.identity.grants.check(&wanted, self.topics_max)?;
+        let added: Vec<_> = wanted.difference(&self.asked).map(topic).collect();
+        self.asked = wanted;
+        if !added.is_empty() {
+            match self.seat.add(added, self.inbox.is_empty()) {
+                Joined::At(place) => pass(&mut self.reader, place),
+                Joined::Scanning => {
+                    self.scanning = true;
+                    self.inbox.clear();
+                }
+            }
+        }
+        self.say_subscribed();
+        Ok(())
+    }
+
+    /// Receives these topics no longer, and says so. Those not asked for are left alone.
+    pub(crate) fn unsubscribe(&mut self, topics: &[String]) {
+        let removed: Vec<_> = topics.iter().filter(|name| self.asked.remove(*name)).map(topic).collect();
+        self.seat.remove(removed);
+        self.say_subscribed();
+    }
+
+    /// Goes on with a newer token of the same user and session. Topics that it does not grant are received no longer.
+    ///
+    /// # Errors
+    ///
+    /// The token is somebody else's.
+    pub(crate) fn refresh(&mut self, identity: Identity) -> Result<(), Failure> {
+        self.identity.same_as(&identity)?;
+        self.identity = identity;
+        self.expires = self.expiry(self.edge.clock.now());
+        let lost: Vec<_> =
+            self.asked.iter().filter(|name| !self.identity.grants.admits(name)).cloned().collect();
+        if !lost.is_empty() {
+            self.unsubscribe(&lost);
+        }
+        Ok(())
+    }
+
+    /// The last position passed: what a `Goodbye` says.
+    pub(crate) fn passed(&self) -> String {
+        self.reader.passed().to_string()
+    }
+
+    /// Names the connection in `Welcome` and logs.
+    pub(crate) fn id(&self) -> u64 {
+        self.seat.id()
+    }
+
+    fn ending(&self, now: Now) -> Option<Ending> {
+        let expired = self.expires.is_some_and(|expires| now.mono >= expires);
+        self.seat.mailbox().ending().or(expired.then_some(Ending::TokenEnded))
+    }
+
+    fn expiry(&self, now: Now) -> Option<Duration> {
+        let left = self.identity.expires_unix_ms?.saturating_sub(now.unix_ms);
+        Some(now.mono.saturating_add(Duration::from_millis(left)))
+    }
+
+    fn say_subscribed(&mut self) {
+        let (cursor, topics) = (self.passed(), self.asked.iter().cloned().collect());
+        self.ready.push(Outgoing::Subscribed { cursor, topics });
+    }
+
+    /// Reads the window itself, as far as it is dispatched. At the end of that the mailbox takes over.
+    fn scan(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Rest> {
+        let Self { edge, reader, seat, .. } = self;
+        let end = edge.routes.dispatched().slot;
+        let step = edge.read(now, |window| {
+            let step = reader.step_until(window, end, Some(seat), now);
+            found(step, window, out, budget)
+        });
+        match step {
+            Found::Something => None,
+            Found::NothingYet => Some(Rest::None),
+            Found::End(until) => {
+                // More may have been dispatched meanwhile: then scanning goes on.
+                let place = self.seat.rejoin(self.reader.next())?;
+                pass(&mut self.reader, place);
+                (self.covered, self.scanning) = (place, false);
+                Some(Rest::Until(until))
+            }
+        }
+    }
+
+    /// Visits the entries that the mailbox names.
+    fn listen(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Rest> {
+        if self.inbox.is_empty() {
+            // Read first: whatever lies before it is in the mailbox by now.
+            let covered = self.edge.routes.dispatched();
+            match self.seat.mailbox().take(&mut self.inbox) {
+                Taken::Overflown => {
+                    self.scanning = true;
+                    return None;
+                }
+                Taken::Mail { swept } => (self.covered, self.swept) = (covered, self.swept || swept),
+            }
+        }
+        let Self { edge, reader, seat, inbox, covered, .. } = self;
+        let had_mail = !inbox.is_empty();
+        let step = edge.read(now, |window| {
+            while let Some(&slot) = inbox.front() {
+                if reader.next() > slot {
+                    inbox.pop_front();
+                    continue;
+                }
+                if *budget == 0 {
+                    return Found::Something;
+                }
+                let step = reader.visit(window, slot, Some(seat), now);
+                found(step, window, out, budget);
+            }
+            pass(reader, *covered);
+            let step = reader.step_until(window, covered.slot, Some(seat), now);
+            found(step, window, out, budget)
+        });
+        let Found::End(until) = step else { return None };
+        if had_mail {
+            return None; // more may have come meanwhile
+        }
+        if std::mem::take(&mut self.swept) {
+            out.push(Outgoing::Control(Control::Progress { cursor: self.reader.passed() }));
+        }
+        Some(Rest::Until(until))
+    }
+}
+
+/// Bounds of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The most topics asked for.
+    pub(crate) topics: usize,
+    /// The most bytes of frames per visit, unless one alone is larger.
+    pub(crate) turn_bytes: usize,
+}
+
+/// Everything before `place` is known not to be for this reader. One that has read on since then stays where it is: a
+/// position may be known to the window a moment before it is dispatched.
+fn pass(reader: &mut Reader, place: Place) {
+    if place.slot > reader.next() || place.cursor.follows(reader.passed()) {
+        reader.pass(place.slot, place.cursor);
+    }
+}
+
+enum Found {
+    Something,
+    /// Scanned in vain, not yet at the end: others may go first.
+    NothingYet,
+    End(Duration),
+}
+
+/// Does what a step says, under the window's lock.
+fn found(step: Step, window: &Window, out: &mut Vec<Outgoing>, budget: &mut usize) -> Found {
+    match step {
+        Step::Control(control) => out.push(Outgoing::Control(control)),
+        Step::Send(slots) => send(window, slots, out, budget),
+        Step::Again => return Found::NothingYet,
+        Step::WaitUntil(until) => return Found::End(until),
+    }
+    Found::Something
+}
+
+fn send(window: &Window, slots: Range<Slot>, out: &mut Vec<Outgoing>, budget: &mut usize) {
+    let mut bytes = window.bytes(slots.clone());
+    let mut slot = slots.start;
+    while let Some(&[_, a, b, c, d]) = bytes.first_chunk::<PREFIX_BYTES>() {
+        let length = (PREFIX_BYTES + u32::from_be_bytes([a, b, c, d]) as usize).min(bytes.len());
+        *budget = budget.saturating_sub(length);
+        out.push(Outgoing::Entry { slot, framed: bytes.split_to(length) });
+        slot = slot.next();
+    }
+}
+
+/// `Welcome`, and the gap that follows it at once: what is said about a place must not come between them.
+fn opening(reader: &mut Reader, window: &Window, now: Now) -> Vec<Outgoing> {
+    let mut ready = Vec::with_capacity(2);
+    let mut expected = 1;
+    while ready.len() < expected {
+        let Step::Control(control) = reader.step(window, None, now) else { break };
+        if let Control::Welcome { outcome: Outcome::Trimmed | Outcome::EpochChanged | Outcome::Ahead, .. } = control {
+            expected = 2;
+        }
+        ready.push(Outgoing::Control(control));
+    }
+    ready
+}
+
+fn topic(name: &String) -> String {
+    format!("topic:{name}")
+}

@@ -1,0 +1,125 @@
+//! The edge: the hub's events as this gateway holds them, under the hub's own cursors.
+//!
+//! [`Upstream`](crate::upstream::Upstream) alone writes; every connection reads. The window is behind a lock of its own,
+//! which is never held together with those of the routes, nor across an await.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use galaxy_push_core::Now;
+use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_core::frame::EventView;
+use galaxy_push_core::window::{Bounds, Traits, Window};
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::routes::{Letter, Place, Routes};
+
+/// The window, and who is told of what is appended to it.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    window: RwLock<Window>,
+    caught_up: AtomicBool,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// One change that upstream brings, in its order.
+#[derive(Debug)]
+pub(crate) enum Change<'a> {
+    /// The window begins here: nothing before is held, and nobody reads yet.
+    Begin(Cursor),
+    /// One more entry.
+    Append {
+        cursor: Cursor,
+        traits: Traits,
+        frame: Bytes,
+        /// The event that names its recipients; `None`: everybody, as with gaps.
+        event: Option<EventView<'a>>,
+    },
+    /// The log is known up to here.
+    Advance(Cursor),
+}
+
+impl Edge {
+    pub(crate) fn new(bounds: Bounds, mailbox_slots: usize, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+        let nowhere = Cursor::start(Epoch(0));
+        Arc::new(Self {
+            window: RwLock::new(Window::new(nowhere, bounds)),
+            caught_up: AtomicBool::new(false),
+            routes: Routes::new(nowhere, bounds, mailbox_slots, metrics.clone()),
+            clock,
+            metrics,
+        })
+    }
+
+    /// Whether the hub's log was read to its end once. Nobody is admitted before.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_caught_up(&self) {
+        self.caught_up.store(true, Ordering::Release);
+    }
+
+    /// Looks at the window as it is at `now`: what is too old is gone, also when nothing is appended any more.
+    pub(crate) fn read<R>(&self, now: Now, look: impl FnOnce(&Window) -> R) -> R {
+        let window = self.reading();
+        let too_old = |window: &Window| {
+            let oldest = window.appended_at(window.oldest());
+            oldest.is_some_and(|at| now.mono.saturating_sub(at) > window.bounds().age)
+        };
+        if too_old(&window) {
+            drop(window);
+            self.writing().trim(now.mono);
+            return look(&self.reading());
+        }
+        look(&window)
+    }
+
+    /// Applies what upstream brought, then dispatches it. One caller at a time.
+    pub(super) fn apply(&self, changes: &[Change<'_>]) {
+        let (letters, upto) = self.hold(changes);
+        self.routes.dispatch(letters, upto);
+    }
+
+    /// Changes the window; says what is to be dispatched, and where the window ends then.
+    pub(super) fn hold<'a>(&self, changes: &[Change<'a>]) -> (Vec<Letter<'a>>, Place) {
+        let now = self.clock.now().mono;
+        let mut letters = Vec::new();
+        let mut window = self.writing();
+        for change in changes {
+            match change {
+                Change::Begin(base) => {
+                    *window = Window::new(*base, window.bounds());
+                    letters.clear();
+                }
+                Change::Append { cursor, traits, frame, event } => {
+                    let slot = window.end();
+                    window.append(*cursor, *traits, frame, now);
+                    letters.push(Letter { slot, bytes: frame.len(), event: *event });
+                }
+                Change::Advance(cursor) => {
+                    window.advance(*cursor);
+                    window.trim(now);
+                }
+            }
+        }
+        (letters, Place { slot: window.end(), cursor: window.head() })
+    }
+
+    /// The last position known.
+    pub(crate) fn head(&self) -> Cursor {
+        self.reading().head()
+    }
+
+    fn reading(&self) -> RwLockReadGuard<'_, Window> {
+        self.window.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> RwLockWriteGuard<'_, Window> {
+        self.window.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

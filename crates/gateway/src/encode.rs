@@ -1,0 +1,133 @@
+//! From what a connection sends to the bytes its transport writes: one encoder per connection.
+//!
+//! It knows the form, the largest frame the peer takes, and the last cursor it was told, so that a frame that cannot be
+//! sent is replaced by a gap over exactly its position.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::frame::{FrameView, Kind, message};
+use galaxy_push_core::reader::Control;
+use galaxy_push_core::window::{Gap, GapReason, Slot};
+use galaxy_push_core::wire::{Fields, Value};
+use galaxy_push_proto::frame::{WelcomeInfo, control_frame, gap_frame, goodbye_frame, subscribed_frame};
+use galaxy_push_proto::v1::{self, GoodbyeReason, PushEvent};
+
+use crate::connection::{Ending, Outgoing};
+use crate::metrics::{Metrics, Transport};
+use crate::render::{Form, Renderer};
+
+/// Encodes what one connection sends.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    renderer: Arc<Renderer>,
+    metrics: Arc<Metrics>,
+    transport: Transport,
+    form: Form,
+    /// In bytes of the form that is sent; `None`: any.
+    frame_max: Option<usize>,
+    welcome: WelcomeInfo,
+    /// The last cursor sent.
+    told: String,
+}
+
+impl Encoder {
+    pub(crate) fn new(
+        renderer: Arc<Renderer>,
+        metrics: Arc<Metrics>,
+        transport: Transport,
+        form: Form,
+        frame_max: Option<usize>,
+        welcome: WelcomeInfo,
+    ) -> Self {
+        Self { renderer, metrics, transport, form, frame_max, welcome, told: String::new() }
+    }
+
+    /// The bytes of everything in `outgoing`, one piece per frame, in order.
+    pub(crate) fn encode(&mut self, outgoing: Vec<Outgoing>, out: &mut Vec<Bytes>) {
+        let mut events = 0;
+        for outgoing in outgoing {
+            match outgoing {
+                Outgoing::Entry { slot, framed } => events += u64::from(self.entry(slot, &framed, out)),
+                Outgoing::Control(control) => self.control(&control, out),
+                Outgoing::Subscribed { cursor, topics } => self.push(&subscribed_frame(cursor, topics), out),
+            }
+        }
+        self.metrics.delivered(self.transport, events);
+    }
+
+    /// The last frame of a connection that this side ends.
+    pub(crate) fn goodbye(&mut self, cursor: String, ending: Ending, out: &mut Vec<Bytes>) {
+        let (reason, retry_after) = match ending {
+            Ending::Draining(wait) => (GoodbyeReason::Draining, Some(wait)),
+            Ending::TokenEnded => (GoodbyeReason::SessionEnded, None),
+            Ending::Slow => (GoodbyeReason::Slow, Some(SLOW_RETRY)),
+        };
+        self.metrics.ended(ending.as_str());
+        self.push(&goodbye_frame(cursor, reason, retry_after), out);
+    }
+
+    /// Whether it was an event that is sent.
+    fn entry(&mut self, slot: Slot, framed: &Bytes, out: &mut Vec<Bytes>) -> bool {
+        let view = FrameView::read(message(framed)).ok();
+        let rendered = self.renderer.entry(self.form, slot, framed);
+        let reason = match &rendered {
+            Some(bytes) if self.frame_max.is_some_and(|max| bytes.len() > max) => GapReason::TooLarge,
+            Some(_) => {
+                out.extend(rendered);
+                let Some(view) = view else { return true };
+                if !view.cursor().is_empty() {
+                    view.cursor().clone_into(&mut self.told);
+                }
+                if view.kind() == Kind::Gap {
+                    self.metrics.gap(reason_of(view.body()));
+                }
+                return view.kind() == Kind::Event;
+            }
+            None => GapReason::Damaged,
+        };
+        // Only a gap may cross the position; an ephemeral event has none, and is left out.
+        if let Some(Ok(to)) = view.map(|view| Cursor::parse(view.cursor())) {
+            let gap = Gap { reason, from: self.told.clone(), to, count: Some(1), repair_after: None };
+            self.control(&Control::Gap(gap), out);
+        }
+        false
+    }
+
+    fn control(&mut self, control: &Control, out: &mut Vec<Bytes>) {
+        if let Control::Gap(gap) = control {
+            self.metrics.gap(gap.reason.into());
+            return self.push(&gap_frame(gap), out);
+        }
+        self.push(&control_frame(control, &self.welcome), out);
+    }
+
+    fn push(&mut self, frame: &PushEvent, out: &mut Vec<Bytes>) {
+        frame.cursor.clone_into(&mut self.told);
+        out.push(self.renderer.frame(self.form, frame));
+    }
+}
+
+/// A peer that was too slow once is given this long to recover.
+const SLOW_RETRY: Duration = Duration::from_secs(5);
+
+impl Ending {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining(_) => "DRAINING",
+            Self::TokenEnded => "SESSION_ENDED",
+            Self::Slow => "SLOW",
+        }
+    }
+}
+
+/// The reason in the bytes of a `Gap`.
+fn reason_of(gap: &[u8]) -> v1::GapReason {
+    let reason = Fields::of(gap).find_map(|field| match field {
+        Ok((1, Value::Varint(number))) => i32::try_from(number).ok(),
+        _ => None,
+    });
+    reason.and_then(|number| v1::GapReason::try_from(number).ok()).unwrap_or_default()
+}

@@ -1,0 +1,303 @@
+//! The gateway as a whole: what it owns, its routes, its health, its end.
+//!
+//! ```text
+//! hub ─► PushClient ─► Upstream ─► Edge (window) ─► Routes ─► Connection ─► sse, ws ─► users
+//! ```
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use galaxy_push_client::{BuildError, Connector, PushClient, State, Publisher};
+use galaxy_push_core::ambient::Ambient;
+use galaxy_push_listener::{Check, Health};
+use galaxy_push_proto::frame::WelcomeInfo;
+use galaxy_push_proto::json::EdgeView;
+use galaxy_push_proto::{Failure, Reason};
+use prometheus_client::registry::Registry;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Code;
+
+use crate::admission::Admission;
+use crate::auth::Access;
+use crate::authority::{Authority, Hub};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::connection::{Ending, Limits};
+use crate::edge::Edge;
+use crate::encode::Encoder;
+use crate::grants::Identity;
+use crate::metrics::{Metrics, Transport};
+use crate::origin::{Origins, guard, is_origin};
+use crate::proxy::{Line, Proxy};
+use crate::render::{Form, Renderer};
+use crate::upstream::Upstream;
+use crate::{page, problem, proxy, scrape, sse, ws};
+
+/// How often a drain ends some connections, and looks whether any are left.
+const DRAIN_TICK: Duration = Duration::from_millis(10);
+
+/// A returning user waits up to this long more, so that those ended in one tick do not come back in one.
+const RETURN_SPREAD_MS: u64 = 1_000;
+
+/// A running gateway. A cheap clone; dropping the last one ends the stream from the hub.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+/// What every request handler may use.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) admission: Admission,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) draining: CancellationToken,
+    /// Every user's connection, from its request to its very end.
+    pub(crate) tracker: TaskTracker,
+    renderer: Arc<Renderer>,
+    proxy: Option<Proxy>,
+    /// The stream from the hub, until it is shut down.
+    upstream: Mutex<Option<PushClient>>,
+    /// Tells this process's connections from those of others in logs.
+    run: u32,
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The way to the hub cannot be made.
+    #[error("cannot reach a hub with these settings")]
+    Hub(#[from] BuildError),
+    /// An allowed origin is none.
+    #[error("{0:?} is no origin: write it as browsers send it, such as https://app.example or http://localhost:3000")]
+    Origin(String),
+    /// Users could not say who they are.
+    #[error("there is no way for users to say who they are: give a key set, or turn development mode on")]
+    Access,
+}
+
+impl Gateway {
+    /// Starts reading from the hub. Users are admitted once it has caught up.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot work.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled.
+    pub fn start(config: Config, connector: impl Connector, ambient: Ambient) -> Result<Self, StartError> {
+        let line = Line::new(Arc::new(connector), &config.hubs);
+        let (for_client, for_publisher) = (ambient.clone(), ambient.clone());
+        let publisher = Publisher::builder()
+            .hub(&config.hubs)
+            .connector(line.connector())
+            .random(move || for_publisher.random())
+            .give_up_after(Duration::from_secs(1))
+            .build()?;
+        let builder = PushClient::builder(&config.gateway_id)
+            .hub(&config.hubs)
+            .cursor("oldest")
+            .connector(line.connector())
+            .random(move || for_client.random());
+        let (gateway, upstream) = Self::assemble(config, publisher, Some(line), ambient)?;
+        let client = builder.start_batches(upstream)?;
+        *gateway.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
+        Ok(gateway)
+    }
+
+    /// Everything but the stream from the hub, and the place where its frames go in.
+    pub(crate) fn assemble(
+        config: Config,
+        hub: impl Hub + 'static,
+        line: Option<Line>,
+        ambient: Ambient,
+    ) -> Result<(Self, Upstream), StartError> {
+        if let Some(origin) = config.allowed_origins.iter().find(|origin| !is_origin(origin)) {
+            return Err(StartError::Origin(origin.clone()));
+        }
+        if !config.access.development && config.access.keys.is_none() {
+            return Err(StartError::Access);
+        }
+        let metrics = Arc::new(Metrics::default());
+        let view = EdgeView::showing(config.shown_attributes.iter().cloned());
+        let run = ambient.random() as u32;
+        let edge = Edge::new(config.window, config.mailbox_slots, Clock::start(ambient), metrics.clone());
+        let shared = Shared {
+            admission: Admission {
+                edge: edge.clone(),
+                authority: Authority::new(hub),
+                limits: Limits { topics: config.topics, turn_bytes: config.turn_bytes },
+                heartbeat: config.heartbeat,
+            },
+            renderer: Arc::new(Renderer::new(view, config.render_cache_bytes, metrics.clone())),
+            proxy: line.filter(|_| config.access.development).map(Proxy::new),
+            config,
+            metrics,
+            draining: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            upstream: Mutex::new(None),
+            run,
+        };
+        Ok((Self { shared: Arc::new(shared) }, Upstream::new(edge)))
+    }
+
+    /// The routes of the public listener. Probes are not among them: see [`Gateway::health`].
+    #[must_use]
+    pub fn router(&self) -> Router {
+        let config = &self.shared.config;
+        let origins = Origins::new(config.allowed_origins.clone(), config.access.development);
+        let mut routes = Router::new()
+            .route("/v1/stream", get(sse::stream))
+            .route("/v1/ws", any(ws::upgrade))
+            .route("/v1/tickets", post(tickets))
+            .route("/push.v1.Edge/{method}", post(edge_grpc));
+        if config.access.development {
+            routes = routes.merge(page::routes()).route("/v1/events", post(proxy::forward));
+        }
+        routes
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            .with_state(self.shared.clone())
+            .layer(axum::middleware::from_fn_with_state(Arc::new(origins), guard))
+    }
+
+    /// Ends every connection, a few at a time, then the stream from the hub; returns once they are gone. New users are
+    /// refused from the first moment.
+    ///
+    /// Cancel safe: dropped, whatever was not told to end lives on, and calling it again goes on.
+    pub async fn drain(&self) {
+        let shared = &self.shared;
+        shared.draining.cancel();
+        shared.tracker.close();
+        let per_tick = (shared.config.return_slots as usize * DRAIN_TICK.as_millis() as usize / 1_000).max(1);
+        while !shared.tracker.is_empty() {
+            let mailboxes = shared.admission.edge.routes.mailboxes();
+            for mailbox in mailboxes.iter().filter(|mailbox| mailbox.ending().is_none()).take(per_tick) {
+                let spread = shared.admission.edge.clock.ambient().random() % RETURN_SPREAD_MS;
+                mailbox.end(Ending::Draining(Duration::from_millis(spread)));
+            }
+            sleep(DRAIN_TICK).await;
+        }
+        let client = shared.upstream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(client) = client {
+            client.shutdown().await;
+        }
+    }
+
+    /// Whether it serves, and why not.
+    #[must_use]
+    pub fn health(&self) -> Arc<dyn Health> {
+        self.shared.clone()
+    }
+
+    /// Adds the gateway's metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
+        registry.register_collector(Box::new(scrape::Scrape(self.shared.clone())));
+    }
+
+    /// The stream from the hub; `None` after [`Gateway::drain`].
+    #[must_use]
+    pub fn upstream(&self) -> Option<PushClient> {
+        self.shared.client()
+    }
+}
+
+impl Shared {
+    /// Whether users are let in at all.
+    pub(crate) fn open_for_users(&self) -> Result<(), Failure> {
+        if self.draining.is_cancelled() { Err(problem::draining()) } else { Ok(()) }
+    }
+
+    /// Who somebody is, by a token or, in development, by names.
+    pub(crate) fn identify(&self, token: Option<&str>, user: &str, session: &str) -> Result<Identity, Failure> {
+        let access: &Access = &self.config.access;
+        let Some(token) = token else { return access.names(user, session) };
+        if !user.is_empty() || !session.is_empty() {
+            return Err(problem::bad_request("`user` and `session` do not go together with a token"));
+        }
+        access.token(token, self.admission.edge.clock.now().unix_ms)
+    }
+
+    /// Encodes for one connection.
+    pub(crate) fn encoder(
+        &self,
+        transport: Transport,
+        form: Form,
+        frame_max: Option<usize>,
+        connection: u64,
+    ) -> Encoder {
+        let welcome = WelcomeInfo {
+            generation: 0,
+            heartbeat_interval: self.admission.heartbeat(),
+            limits: self.admission.bounds(self.config.event_bytes, frame_max.unwrap_or(u32::MAX as usize)),
+            connection_id: format!("{:08x}-{connection}", self.run),
+        };
+        Encoder::new(self.renderer.clone(), self.metrics.clone(), transport, form, frame_max, welcome)
+    }
+
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
+    }
+
+    pub(crate) fn client(&self) -> Option<PushClient> {
+        self.upstream.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Health for Shared {
+    fn checks(&self) -> Vec<Check> {
+        let edge = &self.admission.edge;
+        let caught_up = edge.is_caught_up();
+        let draining = self.draining.is_cancelled();
+        let hub = self.client();
+        let (live, hub) = match &hub {
+            Some(client) => {
+                let status = client.status();
+                let status = status.borrow();
+                let why = status.last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default();
+                (status.state == State::Live, format!("{} for {:?}{why}", status.state, client.state_age()))
+            }
+            None => (false, "not connected".to_owned()),
+        };
+        let window = if caught_up { format!("at {}", edge.head()) } else { "not yet".to_owned() };
+        let accepting = if draining { "shutting down" } else { "yes" };
+        let check = |name, ok, needed, detail| Check { name, ok, needed, detail };
+        vec![
+            check("caught-up", caught_up, true, window),
+            check("accepting", !draining, true, accepting.to_owned()),
+            check("hub", live, false, hub),
+        ]
+    }
+}
+
+async fn tickets() -> Response {
+    problem::response(&unimplemented("tickets are not built yet: send a token in `Authorization`"))
+}
+
+async fn edge_grpc() -> Response {
+    let message = "the gRPC service push.v1.Edge is not built yet: use /v1/ws or /v1/stream";
+    tonic::Status::unimplemented(message).into_http()
+}
+
+async fn not_found() -> Response {
+    let message = "there is nothing at this address: users connect to /v1/stream or /v1/ws";
+    problem::response(&Failure::without_reason(Code::NotFound, message))
+}
+
+async fn method_not_allowed() -> Response {
+    let message = "this address takes another method";
+    let failure = Failure::new(Reason::RequestInvalid, message).http_status(405);
+    problem::response(&failure)
+}
+
+fn unimplemented(message: &str) -> Failure {
+    Failure::without_reason(Code::Unimplemented, message)
+}

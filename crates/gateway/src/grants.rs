@@ -1,0 +1,128 @@
+//! Who a user is, and what that user may ask for. Default deny: whatever is not granted is not received.
+
+use std::collections::BTreeSet;
+
+use galaxy_push_core::recipient::{Pattern, check_id};
+use galaxy_push_proto::{Failure, Reason};
+
+/// Which topics may be asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Grants(Vec<Pattern>);
+
+/// A user, as a token or the development mode names one. Nobody at all is a user, too: one that receives only what
+/// is for everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) user: Option<String>,
+    pub(crate) session: Option<String>,
+    pub(crate) grants: Grants,
+    /// When it ends, on the wall clock.
+    pub(crate) expires_unix_ms: Option<u64>,
+}
+
+impl Grants {
+    /// Every topic.
+    pub(crate) fn everything() -> Self {
+        Self(Pattern::parse("topic:*").into_iter().collect())
+    }
+
+    /// Topic names, or beginnings of them with one trailing `*`. `None`: one of them is neither.
+    pub(crate) fn of_names(names: &[String]) -> Option<Self> {
+        names.iter().map(|name| Pattern::parse(&format!("topic:{name}")).ok()).collect::<Option<_>>().map(Self)
+    }
+
+    pub(crate) fn admits(&self, topic: &str) -> bool {
+        let recipient = format!("topic:{topic}");
+        self.0.iter().any(|pattern| pattern.admits(&recipient))
+    }
+
+    /// Checks the topics a connection asks for in all.
+    ///
+    /// # Errors
+    ///
+    /// Too many, a name that is none, or one that is not granted.
+    pub(crate) fn check(&self, topics: &BTreeSet<String>, topics_max: usize) -> Result<(), Failure> {
+        if topics.len() > topics_max {
+            let message = format!("a connection may ask for at most {topics_max} topics: open another one");
+            return Err(Failure::new(Reason::RequestInvalid, message).field("topics"));
+        }
+        for topic in topics {
+            if let Err(invalid) = check_id(topic) {
+                let message = format!("a topic's name is not valid: {invalid}");
+                return Err(Failure::new(Reason::RecipientInvalid, message).field("topics"));
+            }
+            if !self.admits(topic) {
+                let message = "the token does not grant a topic that was asked for: ask for fewer topics, or present \
+                               a token whose `topics` admit it";
+                return Err(Failure::new(Reason::NotGranted, message).field("topics"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Identity {
+    /// The recipients it is, besides `all` and the topics it asks for.
+    pub(crate) fn recipients(&self) -> impl Iterator<Item = String> {
+        let user = self.user.iter().map(|id| format!("user:{id}"));
+        user.chain(self.session.iter().map(|id| format!("session:{id}")))
+    }
+
+    /// Checks that a newer token may replace this one.
+    ///
+    /// # Errors
+    ///
+    /// It names another user or session.
+    pub(crate) fn same_as(&self, newer: &Self) -> Result<(), Failure> {
+        if (&self.user, &self.session) == (&newer.user, &newer.session) {
+            return Ok(());
+        }
+        let message = "the newer token is for another user or session: open another connection";
+        Err(Failure::new(Reason::NotGranted, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_not_granted_is_denied() {
+        let none = Grants::default();
+        assert!(!none.admits("news"));
+        let some = Grants::of_names(&names(&["news", "orders/*"])).unwrap();
+        for (topic, admitted) in
+            [("news", true), ("newsroom", false), ("orders/", true), ("orders/7", true), ("orders", false), ("", false)]
+        {
+            assert_eq!(some.admits(topic), admitted, "{topic}");
+        }
+        assert!(Grants::everything().admits("anything/at all"));
+        assert_eq!(Grants::of_names(&names(&["a b"])), None);
+    }
+
+    #[test]
+    fn topics_are_checked_together() {
+        let grants = Grants::of_names(&names(&["t*"])).unwrap();
+        let ask = |topics: &[&str]| grants.check(&names(topics).into_iter().collect(), 3).map_err(|f| f.reason.unwrap());
+        assert_eq!(ask(&[]), Ok(()));
+        assert_eq!(ask(&["t1", "t2", "t3"]), Ok(()));
+        assert_eq!(ask(&["t1", "t2", "t3", "t4"]), Err(Reason::RequestInvalid));
+        assert_eq!(ask(&["t1", "u"]), Err(Reason::NotGranted));
+        assert_eq!(ask(&["t 1"]), Err(Reason::RecipientInvalid));
+        assert_eq!(ask(&[""]), Err(Reason::RecipientInvalid));
+    }
+
+    #[test]
+    fn a_newer_token_is_for_the_same_user_and_session() {
+        let ann = Identity { user: Some("ann".into()), session: Some("1".into()), ..Identity::default() };
+        let later = Identity { expires_unix_ms: Some(7), ..ann.clone() };
+        assert_eq!(ann.same_as(&later), Ok(()));
+        let other = Identity { session: None, ..ann.clone() };
+        assert_eq!(ann.same_as(&other).unwrap_err().reason, Some(Reason::NotGranted));
+        assert_eq!(ann.recipients().collect::<Vec<_>>(), ["user:ann", "session:1"]);
+    }
+}

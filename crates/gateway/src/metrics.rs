@@ -1,0 +1,128 @@
+//! What the edge counts. Labels hold words of the contract only, never what a user sent.
+
+use std::sync::atomic::AtomicI64;
+
+use galaxy_push_proto::{Failure, v1};
+use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
+use prometheus_client::registry::Registry;
+
+/// One label with a value from a fixed set.
+type Label = [(&'static str, &'static str); 1];
+
+/// The counters of one gateway.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    connections: Family<Label, Gauge>,
+    delivered: Family<Label, Counter>,
+    gaps: Family<Label, Counter>,
+    refused: Family<Label, Counter>,
+    ended: Family<Label, Counter>,
+    pub(crate) mailbox_overflows: Counter,
+    pub(crate) render_hits: Counter,
+    pub(crate) render_misses: Counter,
+    pub(crate) render_bytes: Gauge<i64, AtomicI64>,
+    pub(crate) upstream_entries: Counter,
+    pub(crate) upstream_gaps: Counter,
+    pub(crate) upstream_repeats: Counter,
+}
+
+/// How a user is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Sse,
+    WsJson,
+    WsProto,
+}
+
+impl Transport {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::WsJson => "ws_json",
+            Self::WsProto => "ws_proto",
+        }
+    }
+}
+
+/// Counts one connection for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Connected(Gauge);
+
+impl Metrics {
+    pub(crate) fn connected(&self, transport: Transport) -> Connected {
+        let gauge = self.connections.get_or_create_owned(&[("transport", transport.as_str())]);
+        gauge.inc();
+        Connected(gauge)
+    }
+
+    pub(crate) fn delivered(&self, transport: Transport, events: u64) {
+        if events > 0 {
+            self.delivered.get_or_create(&[("transport", transport.as_str())]).inc_by(events);
+        }
+    }
+
+    /// A user was told of a gap.
+    pub(crate) fn gap(&self, reason: v1::GapReason) {
+        self.gaps.get_or_create(&[("reason", gap_reason(reason))]).inc();
+    }
+
+    pub(crate) fn refused(&self, failure: &Failure) {
+        let reason = failure.reason.map_or("OTHER", |reason| reason.as_str());
+        self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A connection was ended from this side.
+    pub(crate) fn ended(&self, reason: &'static str) {
+        self.ended.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let r = registry;
+        r.register("push_connections", "Users' connections now open", self.connections.clone());
+        r.register("push_delivered", "Events handed to users' connections", self.delivered.clone());
+        r.register("push_gaps", "Gaps told to users, by reason", self.gaps.clone());
+        r.register("push_refused", "Users' requests refused, by reason", self.refused.clone());
+        r.register("push_ended", "Users' connections ended by the gateway, by reason", self.ended.clone());
+        r.register(
+            "push_mailbox_overflows",
+            "Times a connection could not keep up and went back to scanning the window",
+            self.mailbox_overflows.clone(),
+        );
+        r.register("push_render_cache_hits", "Events found rendered already", self.render_hits.clone());
+        r.register("push_render_cache_misses", "Events rendered", self.render_misses.clone());
+        r.register("push_render_cache_bytes", "Rendered events held", self.render_bytes.clone());
+        r.register("push_upstream_entries", "Entries appended to the edge window", self.upstream_entries.clone());
+        r.register("push_upstream_gaps", "Gaps appended to the edge window", self.upstream_gaps.clone());
+        r.register(
+            "push_upstream_repeats",
+            "Frames from the hub left out, because the window holds their position already",
+            self.upstream_repeats.clone(),
+        );
+    }
+
+    #[cfg(test)]
+    pub(crate) fn delivered_total(&self, transport: Transport) -> u64 {
+        self.delivered.get_or_create(&[("transport", transport.as_str())]).get()
+    }
+}
+
+const fn gap_reason(reason: v1::GapReason) -> &'static str {
+    match reason {
+        v1::GapReason::Unspecified => "UNSPECIFIED",
+        v1::GapReason::Trimmed => "TRIMMED",
+        v1::GapReason::EpochChanged => "EPOCH_CHANGED",
+        v1::GapReason::Ahead => "AHEAD",
+        v1::GapReason::Lapped => "LAPPED",
+        v1::GapReason::Upstream => "UPSTREAM",
+        v1::GapReason::TooLarge => "TOO_LARGE",
+        v1::GapReason::Collapsed => "COLLAPSED",
+        v1::GapReason::Damaged => "DAMAGED",
+        v1::GapReason::CursorUnreadable => "CURSOR_UNREADABLE",
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,118 @@
+//! A refusal as HTTP and WebSocket tell it: problem+json with its status and headers, or a close code with its reason.
+
+use axum::response::{IntoResponse, Response};
+use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
+use galaxy_push_proto::{Failure, Reason};
+use http::{HeaderValue, StatusCode, header};
+use tonic::Code;
+
+use crate::connection::Ending;
+
+/// The longest reason a WebSocket close frame carries, in bytes (RFC 6455, section 5.5).
+const CLOSE_REASON_BYTES_MAX: usize = 123;
+
+/// The codes a WebSocket is closed with.
+pub(crate) mod close {
+    pub(crate) const BAD_REQUEST: u16 = 4400;
+    pub(crate) const UNAUTHENTICATED: u16 = 4401;
+    pub(crate) const NOT_GRANTED: u16 = 4403;
+    pub(crate) const TOO_MANY: u16 = 4429;
+    pub(crate) const DRAINING: u16 = 1012;
+    pub(crate) const LATER: u16 = 1013;
+}
+
+/// A request that breaks a rule.
+pub(crate) fn bad_request(message: impl Into<String>) -> Failure {
+    Failure::new(Reason::RequestInvalid, message)
+}
+
+/// The process is shutting down.
+pub(crate) fn draining() -> Failure {
+    Failure::new(Reason::Draining, "this gateway is shutting down: connect again, another one will answer")
+        .retry_after(std::time::Duration::from_secs(1))
+}
+
+/// The failure as an HTTP answer.
+pub(crate) fn response(failure: &Failure) -> Response {
+    let problem = failure.problem();
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, problem.to_json()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(wait) = problem.retry_after {
+        // Whole seconds, and never sooner than asked.
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000) as u64));
+    }
+    response
+}
+
+/// The code that closes a WebSocket for this failure.
+pub(crate) fn close_code(failure: &Failure) -> u16 {
+    match (failure.reason, failure.code) {
+        (Some(Reason::Draining), _) => close::DRAINING,
+        (_, Code::Unauthenticated) => close::UNAUTHENTICATED,
+        (_, Code::PermissionDenied) => close::NOT_GRANTED,
+        (_, Code::ResourceExhausted) => close::TOO_MANY,
+        (_, Code::Unavailable | Code::DeadlineExceeded) => close::LATER,
+        _ => close::BAD_REQUEST,
+    }
+}
+
+/// What is said beside the code: the contract's reason, then as much of the message as fits.
+pub(crate) fn close_reason(failure: &Failure) -> String {
+    let mut text = match failure.reason {
+        Some(reason) => format!("{reason}: {}", failure.message),
+        None => failure.message.clone(),
+    };
+    let end = (0..=CLOSE_REASON_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or_default());
+    text
+}
+
+impl Ending {
+    /// The code that closes a WebSocket for this ending, and what is said beside it.
+    pub(crate) const fn close(self) -> (u16, &'static str) {
+        match self {
+            Self::Draining(_) => (close::DRAINING, "draining: connect again, another gateway will answer"),
+            Self::TokenEnded => (close::UNAUTHENTICATED, "the token has ended: connect with a new one"),
+            Self::Slow => (close::LATER, "too slow: come back later with the last cursor"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_status_and_a_close_code() {
+        let not_granted = || Failure::new(Reason::NotGranted, "no");
+        for (failure, status, code) in [
+            (bad_request("x"), 400, 4400),
+            (Failure::new(Reason::CursorMalformed, "x"), 400, 4400),
+            (Failure::new(Reason::RecipientInvalid, "x"), 400, 4400),
+            (not_granted().code(Code::Unauthenticated), 401, 4401),
+            (not_granted(), 403, 4403),
+            (Failure::new(Reason::HeldOff, "x"), 429, 4429),
+            (Failure::new(Reason::Overloaded, "x"), 503, 1013),
+            (draining(), 503, 1012),
+            (Failure::without_reason(Code::NotFound, "x"), 404, 4400),
+        ] {
+            assert_eq!((response(&failure).status().as_u16(), close_code(&failure)), (status, code), "{failure:?}");
+        }
+        let unauthenticated = response(&not_granted().code(Code::Unauthenticated));
+        assert_eq!(unauthenticated.headers()[header::WWW_AUTHENTICATE], "Bearer");
+        assert_eq!(response(&draining()).headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn a_close_reason_fits_and_stays_text() {
+        let reason = close_reason(&bad_request("ä".repeat(200)));
+        assert!(reason.starts_with("REQUEST_INVALID: ää") && reason.len() <= CLOSE_REASON_BYTES_MAX);
+        assert!(reason.len() > CLOSE_REASON_BYTES_MAX - 2);
+    }
+}

@@ -1,0 +1,146 @@
+//! In development mode, `POST /v1/events` at the public listener: passed on to the hub, so that the try-it page needs
+//! one address only.
+//!
+//! A request is sent once. Another hub is tried only when no connection came about, since then nothing was sent.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use galaxy_push_client::{Connector, Io};
+use galaxy_push_proto::{Failure, Reason, validate::REQUEST_BYTES_MAX};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
+
+use crate::gateway::Shared;
+use crate::problem;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// What of the hub's answer is passed back.
+const PASSED_BACK: [HeaderName; 2] = [header::CONTENT_TYPE, header::RETRY_AFTER];
+
+/// How connections to the hubs are made, by whoever needs one.
+#[derive(Clone)]
+pub(crate) struct Line {
+    connector: Arc<dyn Connector>,
+    hubs: Vec<Authority>,
+}
+
+/// Passes publishes on.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    line: Line,
+}
+
+impl Line {
+    /// URLs that are none are left out here; the client refuses them.
+    pub(crate) fn new(connector: Arc<dyn Connector>, hubs: &str) -> Self {
+        let hubs = hubs.split(',').filter_map(|url| url.trim().parse::<Uri>().ok()?.into_parts().authority);
+        Self { connector, hubs: hubs.collect() }
+    }
+
+    /// The same connector, to give away.
+    pub(crate) fn connector(&self) -> impl Connector + use<> {
+        let connector = self.connector.clone();
+        move |host: String, port| {
+            let connecting = connector.connect(&host, port);
+            async move { connecting.await }
+        }
+    }
+
+    async fn connect(&self) -> Result<(Box<dyn Io>, &Authority), Failure> {
+        for hub in &self.hubs {
+            let host = hub.host().trim_start_matches('[').trim_end_matches(']');
+            let connecting = self.connector.connect(host, hub.port_u16().unwrap_or(80));
+            match timeout(CONNECT_WITHIN, connecting).await {
+                Ok(Ok(io)) => return Ok((io, hub)),
+                Ok(Err(error)) => tracing::debug!(%hub, %error, "cannot pass a publish on"),
+                Err(_) => tracing::debug!(%hub, "cannot pass a publish on: no connection in time"),
+            }
+        }
+        Err(bad_gateway("the hub does not answer: nothing was published; is it running?"))
+    }
+}
+
+impl Proxy {
+    pub(crate) fn new(line: Line) -> Self {
+        Self { line }
+    }
+
+    async fn forward(&self, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
+        let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map_err(|error| {
+            let too_large = error.is::<http_body_util::LengthLimitError>();
+            let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+            problem::bad_request("the body is cut off, or larger than 4 MiB: publish fewer events at once")
+                .http_status(status.as_u16())
+        })?;
+        let (io, hub) = self.line.connect().await?;
+        let answering = ask(io, hub, headers, body.to_bytes());
+        timeout(ANSWER_WITHIN, answering).await.unwrap_or_else(|_| {
+            Err(bad_gateway("the hub did not answer in time: publish again under the same ids").code(Code::DeadlineExceeded).http_status(504))
+        })
+    }
+}
+
+/// Answers `POST /v1/events`.
+pub(crate) async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let answer = match shared.proxy() {
+        Some(proxy) => proxy.forward(&head.headers, body).await,
+        None => Err(bad_gateway("this gateway has no way to the hub")),
+    };
+    answer.unwrap_or_else(|failure| problem::response(&failure))
+}
+
+async fn ask(io: Box<dyn Io>, hub: &Authority, headers: &HeaderMap, body: Bytes) -> Result<Response, Failure> {
+    let lost = |error: hyper::Error| {
+        tracing::debug!(%hub, %error, "a publish was cut off");
+        bad_gateway("the connection to the hub broke: publish again under the same ids")
+    };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(lost)?;
+    // How the connection ends, the answer says.
+    let _connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+    let mut request = http::Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static("/v1/events");
+    let host = hub.as_str().parse().map_err(|_| bad_gateway("the hub's address is no host"))?;
+    request.headers_mut().insert(header::HOST, host);
+    for (name, value) in headers {
+        if *name == header::CONTENT_TYPE || name.as_str().starts_with("ce-") {
+            request.headers_mut().append(name, value.clone());
+        }
+    }
+    let (head, body) = sender.send_request(request).await.map_err(lost)?.into_parts();
+    let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await;
+    let body = body.map_err(|_| bad_gateway("the hub's answer was cut off: publish again under the same ids"))?;
+    let mut response = Response::new(Body::from(body.to_bytes()));
+    *response.status_mut() = head.status;
+    for name in PASSED_BACK {
+        if let Some(value) = head.headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    Ok(response)
+}
+
+fn bad_gateway(message: &str) -> Failure {
+    Failure::new(Reason::Overloaded, message).http_status(StatusCode::BAD_GATEWAY.as_u16())
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("hubs", &self.hubs).finish_non_exhaustive()
+    }
+}

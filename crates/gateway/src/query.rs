@@ -1,0 +1,137 @@
+//! What a user says in a URL and in headers, on either transport.
+
+use axum::extract::Query as AxumQuery;
+use galaxy_push_proto::{Failure, Reason};
+use http::{HeaderMap, Uri, header};
+
+use crate::problem::bad_request;
+use crate::sse::Naming;
+
+/// Names under which people try to pass a token in a URL, where logs and histories would keep it.
+const TOKEN_NAMES: [&str; 9] = [
+    "access_token", "token", "auth_token", "id_token", "jwt", "bearer", "authorization", "auth", "api_key",
+];
+
+/// A user's request, as far as the URL tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Query {
+    pub(crate) user: String,
+    pub(crate) session: String,
+    pub(crate) topics: Vec<String>,
+    pub(crate) cursor: String,
+    pub(crate) naming: Naming,
+}
+
+impl Query {
+    /// Reads the query of a URL. Unknown names are left alone: proxies and caches add their own.
+    ///
+    /// # Errors
+    ///
+    /// A token in the URL, a value given twice, or one that is none.
+    pub(crate) fn read(uri: &Uri) -> Result<Self, Failure> {
+        let AxumQuery(pairs) = AxumQuery::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|_| bad_request("the query of the URL cannot be read"))?;
+        let mut query = Self::default();
+        let mut event = String::new();
+        for (name, value) in pairs {
+            if TOKEN_NAMES.contains(&name.to_ascii_lowercase().as_str()) {
+                let message = "a token does not belong into a URL, which logs and histories keep: send it as \
+                               `Authorization: Bearer …`, or in the first WebSocket message";
+                return Err(bad_request(message).field(name));
+            }
+            let place = match name.as_str() {
+                "topic" => {
+                    query.topics.push(value);
+                    continue;
+                }
+                "user" => &mut query.user,
+                "session" => &mut query.session,
+                "cursor" => &mut query.cursor,
+                "event" => &mut event,
+                _ => continue,
+            };
+            if !place.is_empty() && *place != value {
+                return Err(bad_request(format!("`{name}` is given twice")).field(name));
+            }
+            *place = value;
+        }
+        query.naming = match event.as_str() {
+            "" => Naming::Types,
+            "message" => Naming::Messages,
+            _ => return Err(bad_request("`event` must be `message`, or be left out").field("event")),
+        };
+        Ok(query)
+    }
+}
+
+/// The token in `Authorization`.
+///
+/// # Errors
+///
+/// The header is there, and holds no bearer token.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    match token {
+        Some(token) if !token.is_empty() && headers.get_all(header::AUTHORIZATION).iter().count() == 1 => Ok(Some(token)),
+        _ => Err(Failure::new(Reason::NotGranted, "`Authorization` must be `Bearer` and a token")
+            .code(tonic::Code::Unauthenticated)),
+    }
+}
+
+/// The cursor a browser presents by itself when it reconnects. Empty: none.
+pub(crate) fn last_event_id(headers: &HeaderMap) -> Result<&str, Failure> {
+    let Some(value) = headers.get("last-event-id") else { return Ok("") };
+    value.to_str().map_err(|_| {
+        Failure::new(Reason::CursorMalformed, galaxy_push_core::cursor::MalformedCursor.to_string()).field("Last-Event-ID")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(query: &str) -> Result<Query, Failure> {
+        Query::read(&format!("/v1/stream?{query}").parse().unwrap())
+    }
+
+    #[test]
+    fn queries() {
+        let query = read("user=a%2Fb&topic=x&topic=y&cursor=oldest&event=message&_=123").unwrap();
+        assert_eq!((query.user.as_str(), query.cursor.as_str()), ("a/b", "oldest"));
+        assert_eq!((query.topics, query.naming), (vec!["x".to_owned(), "y".to_owned()], Naming::Messages));
+        assert_eq!(read("").unwrap(), Query::default());
+        assert_eq!(read("user=a&user=a").unwrap().user, "a");
+        for bad in ["user=a&user=b", "cursor=1&cursor=2", "event=typed"] {
+            assert_eq!(read(bad).unwrap_err().reason, Some(Reason::RequestInvalid), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_in_a_url_is_refused_and_not_repeated() {
+        for name in TOKEN_NAMES.iter().chain(&["Access_Token", "TOKEN"]) {
+            let failure = read(&format!("{name}=planted")).unwrap_err();
+            assert_eq!(failure.reason, Some(Reason::RequestInvalid));
+            assert!(!format!("{failure:?}").contains("planted"));
+        }
+    }
+
+    #[test]
+    fn bearer_tokens() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            bearer(&headers).map(|token| token.map(str::to_owned)).map_err(|failure| failure.code)
+        };
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&["bearer  a.b.c"]), Ok(Some("a.b.c".into())));
+        for bad in [&["Basic dXNlcg=="][..], &["Bearer"], &["Bearer "], &["a.b.c"], &["Bearer a", "Bearer b"]] {
+            assert_eq!(of(bad), Err(tonic::Code::Unauthenticated), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Who is told of which event: from recipients to connections.
+//!
+//! ```text
+//! upstream ─► dispatch ─► Mailbox (numbers of entries, bounded) ─► one wake ─► the connection reads them in the window
+//!                          └─ full ─► the connection scans the window from its own place, then joins again
+//! ```
+//!
+//! The upstream handler alone dispatches; each connection holds a [`Seat`]. Nothing here holds an event: a mailbox is a
+//! list of [`Slot`]s, and one that overflows is emptied, because its connection still knows its place in the window.
+//!
+//! Locks: the table, then one mailbox at a time under it. A connection that only takes its mail locks its mailbox alone.
+//! The window's lock is never held together with either.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::frame::EventView;
+use galaxy_push_core::reader::Filter;
+use galaxy_push_core::window::{Bounds, Slot};
+
+use crate::metrics::Metrics;
+
+mod mailbox;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use mailbox::{Mailbox, Taken};
+use mailbox::Pushed;
+
+/// The recipient that is everybody.
+const ALL: &str = "all";
+
+/// All connections are told where they stand when this part of a window bound has passed since they last were.
+const SWEEP_EVERY: u64 = 8;
+
+/// How far the window has been dispatched: every entry before `slot` is in the mailboxes it concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The first slot not dispatched.
+    pub(crate) slot: Slot,
+    /// The position known at that moment.
+    pub(crate) cursor: Cursor,
+}
+
+/// One appended entry, as the dispatcher needs it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Letter<'a> {
+    pub(crate) slot: Slot,
+    /// The length of its frame, in bytes.
+    pub(crate) bytes: usize,
+    /// The event that names its recipients; `None`: for everybody, as gaps are.
+    pub(crate) event: Option<EventView<'a>>,
+}
+
+/// The table of all connections.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    table: RwLock<Table>,
+    mailbox_slots: usize,
+    sweep_after: Sweep,
+    metrics: Arc<Metrics>,
+}
+
+/// Connections are numbered, and kept in that order, so that one run of events always wakes them alike.
+type Mailboxes = BTreeMap<u64, Arc<Mailbox>>;
+
+#[derive(Debug)]
+struct Table {
+    by_recipient: HashMap<Box<str>, Mailboxes, foldhash::quality::RandomState>,
+    everybody: Mailboxes,
+    dispatched: Place,
+    /// The number of the present dispatch, so that each mailbox is woken once in it.
+    batch: u64,
+    next_id: u64,
+    since_sweep: Sweep,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sweep {
+    entries: u64,
+    bytes: u64,
+}
+
+/// A connection's place in the table: what it receives, and its mailbox. Dropping it leaves.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    routes: Arc<Routes>,
+    id: u64,
+    mailbox: Arc<Mailbox>,
+    recipients: BTreeSet<Box<str>>,
+}
+
+/// From where recipients that were just added count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Joined {
+    /// From here: everything before it is known not to be for this connection.
+    At(Place),
+    /// From wherever the connection's reader stands: it must scan from there.
+    Scanning,
+}
+
+impl Routes {
+    pub(crate) fn new(base: Cursor, bounds: Bounds, mailbox_slots: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        let table = Table {
+            by_recipient: HashMap::default(),
+            everybody: Mailboxes::new(),
+            dispatched: Place { slot: Slot::default(), cursor: base },
+            batch: 0,
+            next_id: 0,
+            since_sweep: Sweep::default(),
+        };
+        let sweep_after = Sweep { entries: bounds.events / SWEEP_EVERY, bytes: bounds.bytes / SWEEP_EVERY };
+        Arc::new(Self { table: RwLock::new(table), mailbox_slots, sweep_after, metrics })
+    }
+
+    /// How far the window has been dispatched.
+    pub(crate) fn dispatched(&self) -> Place {
+        self.read().dispatched
+    }
+
+    /// How many connections there are.
+    pub(crate) fn len(&self) -> usize {
+        self.read().everybody.len()
+    }
+
+    /// Every connection's mailbox, in the order in which they came.
+    pub(crate) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        self.read().everybody.values().cloned().collect()
+    }
+
+    /// Puts each letter into the mailboxes of its recipients, and wakes each of them once. `upto` is the end of the
+    /// window after these letters; called by one thread at a time, in the window's order.
+    pub(crate) fn dispatch<'a>(&self, letters: impl IntoIterator<Item = Letter<'a>>, upto: Place) {
+        let mut wakes = Wakes { woken: Vec::new(), batch: 0, limit: self.mailbox_slots, overflows: 0 };
+        {
+            let mut table = self.write();
+            table.batch += 1;
+            wakes.batch = table.batch;
+            for letter in letters {
+                table.since_sweep.entries += 1;
+                table.since_sweep.bytes += letter.bytes as u64;
+                table.deliver(&letter, &mut wakes);
+            }
+            table.dispatched = upto;
+            table.sweep(self.sweep_after, &mut wakes);
+        }
+        self.metrics.mailbox_overflows.inc_by(wakes.overflows);
+        for mailbox in wakes.woken {
+            mailbox.wake();
+        }
+    }
+
+    /// Adds a connection, which has to scan the window first.
+    pub(crate) fn enter(self: &Arc<Self>, recipients: impl IntoIterator<Item = String>) -> Seat {
+        let recipients: BTreeSet<Box<str>> =
+            recipients.into_iter().map(Box::from).chain([Box::from(ALL)]).collect();
+        let mailbox = Arc::new(Mailbox::new());
+        let mut table = self.write();
+        let id = table.next_id;
+        table.next_id += 1;
+        table.everybody.insert(id, mailbox.clone());
+        table.add(id, &mailbox, recipients.iter());
+        drop(table);
+        Seat { routes: self.clone(), id, mailbox, recipients }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whom one dispatch has to wake.
+struct Wakes {
+    woken: Vec<Arc<Mailbox>>,
+    batch: u64,
+    limit: usize,
+    overflows: u64,
+}
+
+impl Wakes {
+    fn push(&mut self, mailbox: &Arc<Mailbox>, slot: Slot) {
+        match mailbox.push(slot, self.limit, self.batch) {
+            Pushed::Quietly => return,
+            Pushed::Overflown => self.overflows += 1,
+            Pushed::Wake => {}
+        }
+        self.woken.push(mailbox.clone());
+    }
+}
+
+impl Table {
+    fn deliver(&self, letter: &Letter<'_>, wakes: &mut Wakes) {
+        let everybody = |wakes: &mut Wakes| {
+            self.everybody.values().for_each(|mailbox| wakes.push(mailbox, letter.slot));
+        };
+        let Some(event) = letter.event else { return everybody(wakes) };
+        for recipient in event.recipients() {
+            if recipient == ALL {
+                everybody(wakes);
+            } else if let Some(mailboxes) = self.by_recipient.get(recipient) {
+                mailboxes.values().for_each(|mailbox| wakes.push(mailbox, letter.slot));
+            }
+        }
+    }
+
+    /// A connection for which nothing came must not age out untold.
+    fn sweep(&mut self, after: Sweep, wakes: &mut Wakes) {
+        let since = self.since_sweep;
+        if since.entries <= after.entries && since.bytes <= after.bytes {
+            return;
+        }
+        self.since_sweep = Sweep::default();
+        wakes.woken.extend(self.everybody.values().filter(|mailbox| mailbox.sweep()).cloned());
+    }
+
+    fn add<'a>(&mut self, id: u64, mailbox: &Arc<Mailbox>, recipients: impl Iterator<Item = &'a Box<str>>) {
+        for recipient in recipients.filter(|recipient| &***recipient != ALL) {
+            self.by_recipient.entry(recipient.clone()).or_default().insert(id, mailbox.clone());
+        }
+    }
+
+    fn remove<'a>(&mut self, id: u64, recipients: impl Iterator<Item = &'a Box<str>>) {
+        for recipient in recipients {
+            let Some(mailboxes) = self.by_recipient.get_mut(recipient) else { continue };
+            mailboxes.remove(&id);
+            if mailboxes.is_empty() {
+                self.by_recipient.remove(recipient);
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// A number that names this connection, in logs too.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// Ends scanning, if the reader has come to the end of what is dispatched: from then on the mailbox has everything.
+    pub(crate) fn rejoin(&self, next: Slot) -> Option<Place> {
+        // No dispatch can run meanwhile: it needs the table for itself.
+        let table = self.routes.read();
+        (next >= table.dispatched.slot).then(|| {
+            self.mailbox.listen();
+            table.dispatched
+        })
+    }
+
+    /// Receives more. `idle` says that the connection has dealt with all it took from the mailbox.
+    pub(crate) fn add(&mut self, recipients: impl IntoIterator<Item = String>, idle: bool) -> Joined {
+        let added: Vec<Box<str>> = recipients.into_iter().map(Box::from).collect();
+        let mut table = self.routes.write();
+        table.add(self.id, &self.mailbox, added.iter());
+        let joined = if idle && self.mailbox.is_idle() {
+            Joined::At(table.dispatched)
+        } else {
+            self.mailbox.scan();
+            Joined::Scanning
+        };
+        drop(table);
+        self.recipients.extend(added);
+        joined
+    }
+
+    /// Receives less. What already lies in the mailbox is filtered when it is read.
+    pub(crate) fn remove(&mut self, recipients: impl IntoIterator<Item = String>) {
+        let removed: Vec<Box<str>> = recipients.into_iter().map(Box::from).collect();
+        self.routes.write().remove(self.id, removed.iter());
+        for recipient in &removed {
+            self.recipients.remove(recipient);
+        }
+    }
+}
+
+impl Filter for Seat {
+    fn admits(&self, event: EventView<'_>) -> bool {
+        event.recipients().any(|recipient| self.recipients.contains(recipient))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut table = self.routes.write();
+        table.everybody.remove(&self.id);
+        table.remove(self.id, self.recipients.iter());
+    }
+}

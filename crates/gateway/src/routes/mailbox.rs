@@ -1,0 +1,150 @@
+//! One connection's mailbox: the numbers of the entries that concern it, bounded, and its wake-up.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use galaxy_push_core::window::Slot;
+use tokio::sync::Notify;
+
+use crate::connection::Ending;
+
+/// What the dispatcher and one connection share.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    mail: Mutex<Mail>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct Mail {
+    slots: VecDeque<Slot>,
+    mode: Mode,
+    /// The last slot put in, so that an event for several recipients of one connection is put in once.
+    newest: Option<Slot>,
+    /// The last dispatch that woke this connection.
+    batch: u64,
+    /// The connection has to say where it stands.
+    swept: bool,
+    ending: Option<Ending>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// The connection reads the window itself; mail would only repeat that.
+    Scanning,
+    Listening,
+}
+
+/// What became of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// Nobody need be woken for it.
+    Quietly,
+    /// The connection must be woken.
+    Wake,
+    /// There was no room: the connection must be woken, and will scan.
+    Overflown,
+}
+
+/// What a connection found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It must scan from its own place.
+    Overflown,
+    /// It has its mail.
+    Mail {
+        /// It must say where it stands even if nothing came.
+        swept: bool,
+    },
+}
+
+impl Mailbox {
+    pub(super) fn new() -> Self {
+        let mail = Mail {
+            slots: VecDeque::new(),
+            mode: Mode::Scanning,
+            newest: None,
+            batch: 0,
+            swept: false,
+            ending: None,
+        };
+        Self { mail: Mutex::new(mail), wake: Notify::new() }
+    }
+
+    pub(super) fn push(&self, slot: Slot, limit: usize, batch: u64) -> Pushed {
+        let mut mail = self.lock();
+        if mail.mode == Mode::Scanning || mail.newest == Some(slot) {
+            return Pushed::Quietly;
+        }
+        if mail.slots.len() >= limit {
+            mail.slots = VecDeque::new();
+            mail.mode = Mode::Scanning;
+            return Pushed::Overflown;
+        }
+        mail.slots.push_back(slot);
+        mail.newest = Some(slot);
+        if std::mem::replace(&mut mail.batch, batch) == batch { Pushed::Quietly } else { Pushed::Wake }
+    }
+
+    /// Asks the connection to say where it stands; whether it needs to be asked.
+    pub(super) fn sweep(&self) -> bool {
+        let mut mail = self.lock();
+        // A scanning reader says so by itself.
+        mail.swept = mail.mode == Mode::Listening;
+        mail.swept
+    }
+
+    /// Moves the mail into `inbox`, which must be empty.
+    pub(crate) fn take(&self, inbox: &mut VecDeque<Slot>) -> Taken {
+        let mut mail = self.lock();
+        if mail.mode == Mode::Scanning {
+            return Taken::Overflown;
+        }
+        std::mem::swap(&mut mail.slots, inbox);
+        Taken::Mail { swept: std::mem::take(&mut mail.swept) }
+    }
+
+    pub(super) fn listen(&self) {
+        let mut mail = self.lock();
+        (mail.mode, mail.newest, mail.swept) = (Mode::Listening, None, false);
+    }
+
+    pub(super) fn scan(&self) {
+        let mut mail = self.lock();
+        (mail.mode, mail.slots) = (Mode::Scanning, VecDeque::new());
+    }
+
+    /// Whether the connection has taken everything that was for it.
+    pub(super) fn is_idle(&self) -> bool {
+        let mail = self.lock();
+        mail.mode == Mode::Listening && mail.slots.is_empty()
+    }
+
+    /// Tells the connection to end. The first reason counts.
+    pub(crate) fn end(&self, ending: Ending) -> bool {
+        let mut mail = self.lock();
+        let first = mail.ending.is_none();
+        mail.ending.get_or_insert(ending);
+        drop(mail);
+        self.wake();
+        first
+    }
+
+    /// Whether the connection is to end, and why.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.lock().ending
+    }
+
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits for a wake-up; one that came while nobody waited counts. Cancel safe.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

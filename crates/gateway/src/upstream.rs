@@ -1,0 +1,162 @@
+//! What the hub sends, turned into changes of the edge: the handler at the end of the gateway's one upstream stream.
+//!
+//! Called by `PushClient`, one batch at a time and in order. It forwards frames untouched and reads only what a window
+//! needs: position, kind, whether an event is ephemeral or expires. It never drops a hole silently: whatever cannot be
+//! placed in the window becomes a gap there, or an error that keeps the stream where it is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use galaxy_push_client::{Batch, BatchHandler, Frame, HandlerError, Item};
+use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::window::{Gap, GapReason, Traits};
+use galaxy_push_proto::frame::{encode_framed, gap_frame};
+
+use crate::edge::{Change, Edge};
+
+/// The writer of the edge. There is one.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    edge: Arc<Edge>,
+    /// Where the window ends once the changes so far are applied; `None` before the first `Welcome`.
+    head: Option<Cursor>,
+}
+
+/// A frame that this build cannot place in its window. The stream stays before it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the hub's cursor {cursor:?} is of a form this gateway does not know: upgrade the gateway")]
+pub(crate) struct UnknownPosition {
+    cursor: String,
+}
+
+impl Upstream {
+    pub(crate) fn new(edge: Arc<Edge>) -> Self {
+        Self { edge, head: None }
+    }
+
+    /// Takes the items in order, and says how many were dealt with; all of them, unless there is an error.
+    pub(crate) fn take(&mut self, items: &[Item]) -> (usize, Result<(), UnknownPosition>) {
+        let mut changes = Vec::with_capacity(items.len());
+        let mut caught_up = false;
+        let mut result = Ok(());
+        let mut taken = 0;
+        for item in items {
+            if let Err(error) = self.plan(item, &mut changes) {
+                result = Err(error);
+                break;
+            }
+            caught_up |= matches!(item, Item::CaughtUp(_));
+            taken += 1;
+        }
+        self.edge.apply(&changes);
+        if caught_up && !self.edge.is_caught_up() {
+            tracing::info!(head = %self.edge.head(), "caught up with the hub; ready for users");
+            self.edge.set_caught_up();
+        }
+        (taken, result)
+    }
+
+    fn plan<'a>(&mut self, item: &'a Item, changes: &mut Vec<Change<'a>>) -> Result<(), UnknownPosition> {
+        match item {
+            Item::Welcome(frame) => self.welcome(read(frame.cursor())?, changes),
+            Item::Event(frame) => self.event(frame, changes)?,
+            Item::Gap(gap) if gap.is_local() => {
+                // The next Welcome says where the hub's log begins; what is missing is told then.
+                tracing::warn!(cursor = gap.from, "the hub could not read this gateway's own cursor");
+            }
+            Item::Gap(gap) => self.gap(read(gap.frame.cursor())?, gap.frame.framed().clone(), changes),
+            Item::Progress(frame)
+            | Item::CaughtUp(frame)
+            | Item::SessionInvalidation(frame)
+            | Item::Membership(frame) => self.advance(frame, changes)?,
+            Item::FellBehind(_) => tracing::warn!("this gateway lags behind the hub, and may soon miss events"),
+            // Standing records carry no position; kinds of a newer contract are counted by the client.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn welcome<'a>(&mut self, cursor: Cursor, changes: &mut Vec<Change<'a>>) {
+        match self.head {
+            // Nobody reads yet, so there is nothing to be told: the window simply begins here.
+            None => self.begin(cursor, changes),
+            Some(head) if head != cursor && !self.edge.is_caught_up() => self.begin(cursor, changes),
+            // On resuming, the hub echoes this very head. Anything beyond it would be a hole.
+            Some(head) => {
+                if let Some(gap) = Gap::between(GapReason::Upstream, head, cursor) {
+                    self.gap(cursor, encode_framed(&gap_frame(&gap)), changes);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, cursor: Cursor, changes: &mut Vec<Change<'_>>) {
+        self.head = Some(cursor);
+        changes.push(Change::Begin(cursor));
+    }
+
+    fn event<'a>(&mut self, frame: &'a Frame, changes: &mut Vec<Change<'a>>) -> Result<(), UnknownPosition> {
+        let view = frame.view();
+        let Some(event) = view.event() else { return Ok(()) };
+        let Some(head) = self.head else { return Ok(()) }; // the client hands over nothing before a Welcome
+        let mut traits = Traits::PLAIN;
+        if event.ttl_ms().is_some() {
+            traits = traits.with(Traits::EXPIRES);
+        }
+        let cursor = if view.cursor().is_empty() {
+            traits = traits.with(Traits::EPHEMERAL);
+            head
+        } else {
+            if event.ephemeral() {
+                traits = traits.with(Traits::EPHEMERAL);
+            }
+            read(view.cursor())?
+        };
+        if cursor.follows(head) || (view.cursor().is_empty() && cursor == head) {
+            self.head = Some(cursor);
+            self.edge.metrics.upstream_entries.inc();
+            changes.push(Change::Append { cursor, traits, frame: frame.framed().clone(), event: Some(event) });
+        } else if cursor.epoch == head.epoch {
+            self.edge.metrics.upstream_repeats.inc();
+        } else if let Some(gap) = Gap::between(GapReason::EpochChanged, head, cursor) {
+            // The contract changes the epoch across a gap only. Readers are told of this one, the event included.
+            tracing::error!(%cursor, %head, "the hub changed the epoch without a gap");
+            self.gap(cursor, encode_framed(&gap_frame(&gap)), changes);
+        }
+        Ok(())
+    }
+
+    fn gap(&mut self, to: Cursor, frame: Bytes, changes: &mut Vec<Change<'_>>) {
+        let Some(head) = self.head else { return };
+        if to.epoch == head.epoch && !to.follows(head) {
+            // The hub is behind this window, which misses nothing; positions are never taken back.
+            tracing::warn!(%to, %head, "the hub's log ends before this gateway's");
+            return;
+        }
+        tracing::warn!(%to, %head, "this gateway missed events of the hub");
+        self.head = Some(to);
+        self.edge.metrics.upstream_gaps.inc();
+        changes.push(Change::Append { cursor: to, traits: Traits::GAP, frame, event: None });
+    }
+
+    fn advance(&mut self, frame: &Frame, changes: &mut Vec<Change<'_>>) -> Result<(), UnknownPosition> {
+        let cursor = read(frame.cursor())?;
+        if self.head.is_some_and(|head| cursor.follows(head)) {
+            self.head = Some(cursor);
+        }
+        changes.push(Change::Advance(cursor));
+        Ok(())
+    }
+}
+
+impl BatchHandler for Upstream {
+    async fn handle(&mut self, batch: &mut Batch) -> Result<(), HandlerError> {
+        let (taken, result) = self.take(batch.items());
+        (0..taken).for_each(|_| batch.finish_one());
+        Ok(result?)
+    }
+}
+
+fn read(cursor: &str) -> Result<Cursor, UnknownPosition> {
+    Cursor::parse(cursor).map_err(|_| UnknownPosition { cursor: cursor.to_owned() })
+}

@@ -1,0 +1,123 @@
+//! The first frame of a WebSocket, and the reading of all others.
+
+use axum::extract::ws::{Message, WebSocket};
+use galaxy_push_proto::v1::{ClientFrame, Connect, client_frame::Kind};
+use galaxy_push_proto::{Failure, Reason, json};
+use prost::Message as _;
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::End;
+use crate::admission::Request;
+use crate::connection::Connection;
+use crate::gateway::Shared;
+use crate::grants::Identity;
+use crate::problem::{bad_request, draining};
+use crate::query::Query;
+use crate::render::Form;
+
+/// The largest frame sent to a peer that names no limit, in bytes.
+const FRAME_BYTES_DEFAULT: usize = 4 << 20;
+
+/// Control frames always fit into this many bytes.
+const FRAME_BYTES_MIN: usize = 4 << 10;
+
+/// What the handshake said; `connect` adds to it.
+pub(super) struct Greeting {
+    pub(super) form: Form,
+    pub(super) query: Query,
+    /// Who the handshake's token names.
+    pub(super) presented: Option<Identity>,
+}
+
+impl Greeting {
+    /// Waits for `connect` and admits the user; also says the largest frame to send. `None`: the peer has left.
+    pub(super) async fn receive(
+        self,
+        shared: &Shared,
+        socket: &mut WebSocket,
+    ) -> Result<Option<(Connection, usize)>, End> {
+        let within = shared.config.greeting;
+        let connect = tokio::select! {
+            biased;
+            () = shared.draining.cancelled() => return Err(End::Refused(draining())),
+            connect = timeout(within, first_frame(self.form, socket)) => match connect {
+                Ok(connect) => connect?,
+                Err(_) => return Err(End::Refused(self.late())),
+            },
+        };
+        let Some(connect) = connect else { return Ok(None) };
+        self.admit(shared, connect).await.map(Some).map_err(End::Refused)
+    }
+
+    fn late(&self) -> Failure {
+        let message = "no `connect` frame came in time: send it first";
+        match self.presented {
+            Some(_) => bad_request(message),
+            None => Failure::new(Reason::NotGranted, message).code(Code::Unauthenticated),
+        }
+    }
+
+    async fn admit(self, shared: &Shared, connect: Connect) -> Result<(Connection, usize), Failure> {
+        let Query { user, session, mut topics, cursor, .. } = self.query;
+        let either = |said: String, before: String| if said.is_empty() { before } else { said };
+        let (user, session) = (either(connect.user, user), either(connect.session, session));
+        let token = Some(connect.token.as_str()).filter(|token| !token.is_empty());
+        let identity = match (self.presented, token) {
+            (Some(presented), None) if user.is_empty() && session.is_empty() => presented,
+            (Some(presented), Some(_)) => {
+                let newer = shared.identify(token, &user, &session)?;
+                presented.same_as(&newer)?;
+                newer
+            }
+            (Some(_), None) => return Err(bad_request("`user` and `session` do not go together with a token")),
+            (None, token) => shared.identify(token, &user, &session)?,
+        };
+        let frame_max = match connect.max_receive_bytes as usize {
+            0 => FRAME_BYTES_DEFAULT,
+            few if few < FRAME_BYTES_MIN => {
+                let message = "`maxReceiveBytes` is below 4096, which control frames may need: leave it out, or raise it";
+                return Err(bad_request(message).field("connect.maxReceiveBytes"));
+            }
+            most => most,
+        };
+        topics.extend(connect.topics);
+        let request = Request {
+            identity,
+            topics,
+            cursor: either(connect.cursor, cursor),
+            frame_max: Some(frame_max),
+            namespace: connect.namespace,
+        };
+        Ok((shared.admission.admit(request).await?, frame_max))
+    }
+}
+
+/// The first frame, which must be `connect`. `None`: the peer has left.
+async fn first_frame(form: Form, socket: &mut WebSocket) -> Result<Option<Connect>, End> {
+    loop {
+        let Some(Ok(message)) = socket.recv().await else { return Ok(None) };
+        match client_frame(form, &message)? {
+            Some(Kind::Connect(connect)) => return Ok(Some(connect)),
+            Some(_) => return Err(End::Refused(bad_request("the first frame must be `connect`"))),
+            None => {}
+        }
+    }
+}
+
+/// What a message says; `None`: nothing that concerns the stream.
+pub(super) fn client_frame(form: Form, message: &Message) -> Result<Option<Kind>, End> {
+    let frame = match (form, message) {
+        (_, Message::Ping(_) | Message::Pong(_)) => return Ok(None),
+        (_, Message::Close(_)) => return Err(End::Gone),
+        (Form::Json, Message::Text(text)) => {
+            json::parse_client_frame(text.as_bytes()).map_err(|invalid| End::Refused(invalid.into()))?
+        }
+        (Form::Proto, Message::Binary(bytes)) => ClientFrame::decode(bytes.clone())
+            .map_err(|_| End::Refused(bad_request("the message is no `ClientFrame` in protobuf")))?,
+        (Form::Json, _) => return Err(End::Refused(bad_request("`push.v1.json` takes text messages only"))),
+        (_, _) => return Err(End::Refused(bad_request("`push.v1.proto` takes binary messages only"))),
+    };
+    // A kind of a newer contract is none here, and skipped.
+    Ok(frame.kind)
+}

@@ -1,0 +1,72 @@
+//! How the frames of one turn become pieces for HTTP/2: few and large.
+//!
+//! One DATA frame per small event costs several times as much as the event, and many of them unread end a connection.
+
+use bytes::Bytes;
+
+/// The most bytes one turn hands to HTTP/2, unless a single frame is larger: large enough to make large DATA frames,
+/// small enough that other streams have their turn.
+pub(crate) const TURN_BYTES: usize = 256 << 10;
+
+/// Pieces from this size on are handed on as they lie, shared with the window; smaller ones are copied together.
+const SHARE_BYTES: usize = 32 << 10;
+
+/// What one turn has gathered: small pieces copied together, and after them at most one large one as it lies.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    joined: Vec<u8>,
+    whole: Option<Bytes>,
+}
+
+impl Gathered {
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        if piece.len() < SHARE_BYTES {
+            self.joined.extend_from_slice(&piece);
+        } else {
+            self.whole = Some(piece);
+        }
+    }
+
+    /// Whether the turn is over.
+    pub(crate) fn is_full(&self) -> bool {
+        self.whole.is_some() || self.joined.len() > TURN_BYTES - SHARE_BYTES
+    }
+
+    /// The next piece to hand on, in order.
+    pub(crate) fn take(&mut self) -> Option<Bytes> {
+        if self.joined.is_empty() {
+            return self.whole.take();
+        }
+        Some(std::mem::take(&mut self.joined).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_are_joined_and_a_large_one_follows_as_it_lies() {
+        let (small, large) = (Bytes::from(vec![1; 100]), Bytes::from(vec![2; SHARE_BYTES]));
+        let mut gathered = Gathered::default();
+        gathered.push(small.clone());
+        gathered.push(small.clone());
+        assert!(!gathered.is_full());
+        gathered.push(large.clone());
+        assert!(gathered.is_full());
+        assert_eq!(gathered.take(), Some([&small[..], &small].concat().into()));
+        let shared = gathered.take().unwrap();
+        assert_eq!((shared.as_ptr(), shared.len()), (large.as_ptr(), SHARE_BYTES), "not copied");
+        assert_eq!(gathered.take(), None);
+    }
+
+    #[test]
+    fn a_turn_of_small_pieces_stays_below_its_bound() {
+        let mut gathered = Gathered::default();
+        while !gathered.is_full() {
+            gathered.push(Bytes::from(vec![1; SHARE_BYTES - 1]));
+        }
+        let turn = gathered.take().map_or(0, |turn| turn.len());
+        assert!(turn > TURN_BYTES / 2 && turn <= TURN_BYTES, "{turn}");
+    }
+}

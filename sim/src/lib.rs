@@ -1,0 +1,16 @@
+//! The whole of Galaxy Push, hub and gateways and users, with real gRPC, SSE and WebSocket on a simulated network.
+//!
+//! A seed decides everything: who is there, what is published, which faults strike when. A world runs it (`world`), each
+//! reader writes down what it is sent, and the history checker judges. The same seed gives the same history.
+//!
+//! The users (`users`) and their history (`frames`) work over real sockets as well; the end-to-end test uses them so.
+
+pub mod frames;
+pub mod net;
+pub mod plain;
+pub mod processes;
+pub mod publisher;
+pub mod rng;
+pub mod scenario;
+pub mod users;
+pub mod world;

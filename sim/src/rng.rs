@@ -1,0 +1,80 @@
+//! Randomness from a seed: everything a scenario decides, and what it passes to the system as its `Ambient`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use galaxy_push_core::ambient::Ambient;
+
+/// The wall clock of a simulation starts here: 2026-01-01.
+const UNIX_MS_START: u64 = 1_767_225_600_000;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): short, well mixed, and good enough to draw schedules.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// A stream of numbers for this seed; `part` separates the streams of one scenario.
+    #[must_use]
+    pub fn new(seed: u64, part: &str) -> Self {
+        let mixed = part.bytes().fold(seed, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self(mixed)
+    }
+
+    /// 64 uniform bits.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`, which is not 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.draw() % end
+    }
+
+    /// Whether something of this probability, in percent, happens.
+    pub fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of them.
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.below(items.len() as u64) as usize]
+    }
+
+    /// A time between two others, to the millisecond.
+    pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
+        let span = to.saturating_sub(from).as_millis() as u64;
+        from + Duration::from_millis(self.below(span + 1))
+    }
+}
+
+/// The surroundings of one process: simulated time as its clock, and its own stream of the seed, which goes on across
+/// restarts so that no epoch and no id comes twice.
+#[must_use]
+pub fn ambient(seed: u64, process: &str) -> Ambient {
+    let rng = Arc::new(Mutex::new(Rng::new(seed, process)));
+    let random = move || rng.lock().unwrap_or_else(PoisonError::into_inner).draw();
+    Ambient::new(|| UNIX_MS_START + now_us() / 1_000, random)
+}
+
+/// Simulated time in microseconds; 0 outside a simulation.
+#[must_use]
+pub fn now_us() -> u64 {
+    turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_micros() as u64)
+}
+
+/// Numbers events across the whole run.
+#[derive(Clone, Debug, Default)]
+pub struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    /// The next number, from 1.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

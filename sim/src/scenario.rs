@@ -1,0 +1,141 @@
+//! What a seed decides: who is there, how large the windows are, and which faults strike when.
+
+use std::time::Duration;
+
+use galaxy_push_core::window::Bounds;
+
+use crate::rng::Rng;
+use crate::users::Transport;
+
+/// Faults strike from here on, when everything has started.
+const FAULTS_FROM: Duration = Duration::from_secs(3);
+
+/// A scenario, drawn from its seed alone.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The seed.
+    pub seed: u64,
+    /// How long the world runs.
+    pub length: Duration,
+    /// When the last fault is over. Publishing goes on for a while, then everything must reach the head.
+    pub calm_from: Duration,
+    /// The window of the hub and of each gateway.
+    pub window: Bounds,
+    /// The longest pause between two batches of a publisher.
+    pub pause: Duration,
+    /// How many gateways there are.
+    pub gateways: usize,
+    /// The users, by how they are connected.
+    pub users: Vec<Transport>,
+    /// Whether users stop reading now and then.
+    pub slow_users: bool,
+    /// The faults, by when they strike.
+    pub faults: Vec<(Duration, Fault)>,
+}
+
+/// A fault and when it is over.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What.
+    pub kind: Kind,
+    /// When it is over.
+    pub until: Duration,
+}
+
+/// The kinds of fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A process is killed, and started again when the fault is over.
+    Kill(String),
+    /// Two hosts drop what they send each other: connections are half open until somebody notices.
+    Partition(String, String),
+    /// The first host's messages to the second are dropped; the other way still works.
+    OneWay(String, String),
+    /// Messages between two hosts are held back, and arrive when the fault is over.
+    Hold(String, String),
+    /// Another gateway with the id of a plain one subscribes.
+    Rival,
+}
+
+impl Scenario {
+    /// Draws the scenario of a seed.
+    #[must_use]
+    pub fn draw(seed: u64, length: Duration) -> Self {
+        let mut rng = Rng::new(seed, "scenario");
+        let gateways = 1 + rng.below(2) as usize;
+        let users: Vec<_> = (0..2 + rng.below(4))
+            .map(|_| *rng.pick(&[Transport::Sse, Transport::WsJson, Transport::WsProto]))
+            .collect();
+        let window = Bounds {
+            age: *rng.pick(&[Duration::from_secs(4), Duration::from_secs(60), Duration::from_secs(600)]),
+            events: *rng.pick(&[16, 64, 512, 1 << 20]),
+            bytes: *rng.pick(&[256 << 10, 64 << 20]),
+        };
+        // After the last fault: up to 27 s for a user to notice silence, its reconnect, and what a gateway needs.
+        let calm_from = length.saturating_sub(Duration::from_secs(35)).max(FAULTS_FROM);
+        let mut scenario = Self {
+            seed,
+            length,
+            calm_from,
+            window,
+            pause: *rng.pick(&[Duration::from_millis(40), Duration::from_millis(200), Duration::from_millis(800)]),
+            gateways,
+            slow_users: rng.percent(30),
+            faults: Vec::new(),
+            users,
+        };
+        scenario.faults = scenario.draw_faults(&mut rng);
+        scenario
+    }
+
+    fn draw_faults(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {
+        let mut faults = Vec::new();
+        // Each seed has its own subset of kinds, so that rare combinations are met with nothing else in the way.
+        let kinds: Vec<u64> = (0..6).filter(|_| rng.percent(50)).collect();
+        let mut at = FAULTS_FROM;
+        while !kinds.is_empty() {
+            at += rng.between(Duration::from_millis(200), Duration::from_secs(7));
+            if at >= self.calm_from {
+                break;
+            }
+            let kind = self.draw_kind(*rng.pick(&kinds), rng);
+            let lasts = match kind {
+                Kind::Kill(_) => rng.between(Duration::from_millis(50), Duration::from_secs(3)),
+                _ => rng.between(Duration::from_millis(200), Duration::from_secs(18)),
+            };
+            faults.push((at, Fault { kind, until: (at + lasts).min(self.calm_from) }));
+        }
+        faults
+    }
+
+    fn draw_kind(&self, kind: u64, rng: &mut Rng) -> Kind {
+        let gateway = gateway_name(rng.below(self.gateways as u64) as usize);
+        let user = user_name(rng.below(self.users.len() as u64) as usize);
+        let peers = [gateway.as_str(), "plain", "app", "backend-0", "backend-1"];
+        let of_hub = (*rng.pick(&peers)).to_owned();
+        let hub = "hub".to_owned();
+        match kind {
+            0 => Kind::Kill(hub),
+            1 => Kind::Kill(gateway),
+            2 if rng.percent(50) => Kind::Partition(hub, of_hub),
+            2 => Kind::Partition(gateway, user),
+            3 if rng.percent(50) => Kind::OneWay(hub, of_hub),
+            3 => Kind::OneWay(gateway, user),
+            4 if rng.percent(50) => Kind::Hold(hub, of_hub),
+            4 => Kind::Hold(gateway, user),
+            _ => Kind::Rival,
+        }
+    }
+}
+
+/// The host name of a gateway.
+#[must_use]
+pub fn gateway_name(number: usize) -> String {
+    format!("gateway-{number}")
+}
+
+/// The host name of a user.
+#[must_use]
+pub fn user_name(number: usize) -> String {
+    format!("user-{number}")
+}

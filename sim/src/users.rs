@@ -1,0 +1,178 @@
+//! Users as they are in the field: they connect, read, lose their connection, and come back with the last cursor.
+//!
+//! Works over any byte stream, simulated or real. A user judges nothing; it writes down what it is sent.
+
+mod sse;
+mod ws;
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use galaxy_push_testkit::Recorder;
+use galaxy_push_testkit::history::{Close, Hop, Name, Open, What};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::frames::{self, StreamLog};
+use crate::rng::Rng;
+
+/// How a user is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Server-sent events.
+    Sse,
+    /// WebSocket, `push.v1.json`.
+    WsJson,
+    /// WebSocket, `push.v1.proto`.
+    WsProto,
+}
+
+/// Who a user is and how it behaves.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Names this chain of connections in the history.
+    pub reader: String,
+    /// Its user id.
+    pub user: String,
+    /// The topics it asks for from the start.
+    pub topics: Vec<String>,
+    /// A topic it asks for once it is live; WebSocket only.
+    pub later_topic: Option<String>,
+    /// How it is connected.
+    pub transport: Transport,
+    /// The gateways it may connect to, as host and port.
+    pub gateways: Vec<(String, u16)>,
+    /// Gives a connection up when nothing came for this long.
+    pub silence: Duration,
+    /// While this time (since the user started) has not passed, it cuts its own connection now and then.
+    pub cuts_until: Duration,
+    /// How often a connection is cut, in percent; the others are left alone.
+    pub cut_percent: u64,
+    /// How often, in percent, it stops reading for up to two seconds after a frame, while it may be cut.
+    pub pause_percent: u64,
+}
+
+/// What a user keeps between connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) cursor: String,
+    pub(crate) topics: Vec<String>,
+    pub(crate) later_topic: Option<String>,
+}
+
+/// Where a user's connections come from.
+pub trait Dial: Send + Sync {
+    /// A byte stream.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Opens one.
+    fn dial(&self, host: String, port: u16) -> impl Future<Output = io::Result<Self::Io>> + Send;
+}
+
+impl<F, Fut, I> Dial for F
+where
+    F: Fn(String, u16) -> Fut + Send + Sync,
+    Fut: Future<Output = io::Result<I>> + Send,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Io = I;
+
+    fn dial(&self, host: String, port: u16) -> impl Future<Output = io::Result<I>> + Send {
+        self(host, port)
+    }
+}
+
+/// Reads until `until` (since the start), connecting again whenever the connection ends.
+///
+/// # Errors
+///
+/// When a frame does not have the form it must have.
+pub async fn run(
+    plan: Plan,
+    dial: impl Dial,
+    recorder: Recorder,
+    clock: fn() -> u64,
+    mut rng: Rng,
+    until: Duration,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut place =
+        Place { cursor: String::new(), topics: plan.topics.clone(), later_topic: plan.later_topic.clone() };
+    while started.elapsed() < until {
+        let log = StreamLog::new(&recorder, clock);
+        log.record(What::Open(open(&plan, &place, &log)));
+        let cut_at = cut_at(&plan, started, &mut rng).min(started + until);
+        let (host, port) = rng.pick(&plan.gateways).clone();
+        let connection = Connection { plan: &plan, log: &log, rng: &mut rng, busy_until: started + plan.cuts_until };
+        let code = match timeout_at(cut_at, connect_and_read(connection, &dial, host, port, &mut place)).await {
+            Ok(ended) => ended?,
+            Err(_) => "cut".into(),
+        };
+        log.record(What::Close(Close { stream: log.stream, code }));
+        sleep(rng.between(Duration::ZERO, Duration::from_millis(1_000))).await;
+    }
+    recorder.record(clock(), What::Left(Name::from(plan.reader)));
+    Ok(())
+}
+
+fn open(plan: &Plan, place: &Place, log: &StreamLog) -> Open {
+    let own = [Name::from(format!("user:{}", plan.user)), Name::from("all")];
+    let topics = place.topics.iter().map(|topic| Name::from(format!("topic:{topic}")));
+    Open {
+        stream: log.stream,
+        hop: Hop::User,
+        reader: plan.reader.as_str().into(),
+        recipients: own.into_iter().chain(topics).collect(),
+        presented: frames::cursor(&place.cursor),
+        standing: false,
+        collapses: false,
+    }
+}
+
+fn cut_at(plan: &Plan, started: Instant, rng: &mut Rng) -> Instant {
+    let cut = Instant::now() + rng.between(Duration::from_millis(300), Duration::from_secs(8));
+    let happens = rng.percent(plan.cut_percent);
+    if happens && cut < started + plan.cuts_until { cut } else { started + Duration::from_secs(86_400) }
+}
+
+/// What the transports need of a user while it is connected.
+pub(crate) struct Connection<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) log: &'a StreamLog,
+    rng: &'a mut Rng,
+    busy_until: Instant,
+}
+
+impl Connection<'_> {
+    /// Waits for something to arrive, unless nothing does for too long.
+    pub(crate) async fn within_silence<T>(&self, work: impl Future<Output = T>) -> Result<T, Name> {
+        timeout(self.plan.silence, work).await.map_err(|_| "silence".into())
+    }
+
+    /// Now and then a user is busy with something else.
+    pub(crate) async fn dawdle(&mut self) {
+        if Instant::now() < self.busy_until && self.rng.percent(self.plan.pause_percent) {
+            sleep(self.rng.between(Duration::from_millis(10), Duration::from_secs(2))).await;
+        }
+    }
+}
+
+async fn connect_and_read(
+    connection: Connection<'_>,
+    dial: &impl Dial,
+    host: String,
+    port: u16,
+    place: &mut Place,
+) -> anyhow::Result<Name> {
+    let io = match connection.within_silence(dial.dial(host, port)).await {
+        Ok(Ok(io)) => io,
+        Ok(Err(error)) => return Ok(format!("unreachable: {:?}", error.kind()).into()),
+        Err(silence) => return Ok(silence),
+    };
+    match connection.plan.transport {
+        Transport::Sse => sse::read(connection, io, place).await,
+        Transport::WsJson => ws::read(connection, io, place, ws::Form::Json).await,
+        Transport::WsProto => ws::read(connection, io, place, ws::Form::Proto).await,
+    }
+}

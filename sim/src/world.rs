@@ -1,0 +1,263 @@
+//! One world: every process of a scenario on a simulated network, its faults, and the history of what everybody saw.
+//!
+//! Deterministic: the same seed gives the same history, record by record.
+
+use std::time::Duration;
+
+use galaxy_push_core::window::Bounds;
+use galaxy_push_testkit::history::{self, Record, Rules, What};
+use galaxy_push_testkit::{Recorder, Report, check};
+
+use crate::rng::{Counter, Rng, ambient, now_us};
+use crate::scenario::{Fault, Kind, Scenario, gateway_name, user_name};
+use crate::{net, plain, processes, publisher, users};
+
+/// One step of simulated time: fine enough for every deadline of the system, the shortest being 200 ms.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A history that is longer than this tells that something publishes or prints without end.
+const RECORDS_MAX: usize = 2_000_000;
+
+/// Users notice silence after this; gateways say something every 5 s here.
+const USER_SILENCE: Duration = Duration::from_secs(12);
+
+/// What a run gave.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Everything that was seen.
+    pub history: Vec<Record>,
+    /// What the checker says.
+    pub report: Report,
+    /// How many faults struck.
+    pub faults: usize,
+}
+
+/// Runs a scenario to its end and judges it.
+///
+/// # Errors
+///
+/// When a process of the world fails in a way no fault explains; the message names it.
+pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
+    let recorder = Recorder::new(RECORDS_MAX);
+    recorder.record(0, What::Rules(Rules { live_within_us: 30_000_000, ..Rules::default() }));
+    let mut world = build(scenario, &recorder);
+    let mut faults = Faults::new(scenario);
+    while world.elapsed() < scenario.length {
+        faults.advance(&mut world, scenario, &recorder)?;
+        world.step().map_err(|error| anyhow::anyhow!("seed {}: {error}", scenario.seed))?;
+    }
+    recorder.record(scenario.length.as_micros() as u64, What::End);
+    let history = recorder.finish()?;
+    let report = check(&history);
+    Ok(Outcome { history, report, faults: scenario.faults.len() })
+}
+
+fn build(scenario: &Scenario, recorder: &Recorder) -> turmoil::Sim<'static> {
+    let mut world = turmoil::Builder::new()
+        .simulation_duration(scenario.length + Duration::from_secs(1))
+        .tick_duration(TICK)
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(Duration::from_millis(30))
+        .tcp_capacity(1 << 14)
+        .rng_seed(scenario.seed)
+        .build();
+    let seed = scenario.seed;
+    let (window, surroundings, log) = (scenario.window, ambient(seed, "hub"), recorder.process("hub"));
+    world.host("hub", move || {
+        let (surroundings, log) = (surroundings.clone(), log.clone());
+        async move { Ok(processes::hub(window, surroundings, log).await?) }
+    });
+    for number in 0..scenario.gateways {
+        let name = gateway_name(number);
+        let surroundings = ambient(seed, &name);
+        world.host(name.clone(), move || {
+            let (name, surroundings) = (name.clone(), surroundings.clone());
+            async move { Ok(processes::gateway(name, "hub".into(), window, surroundings).await?) }
+        });
+    }
+    add_readers(&mut world, scenario, recorder);
+    add_publishers(&mut world, scenario, recorder);
+    world
+}
+
+fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
+    let (seed, length) = (scenario.seed, scenario.length);
+    let gateways: Vec<_> = (0..scenario.gateways).map(|number| (gateway_name(number), net::PORT)).collect();
+    for (number, transport) in scenario.users.iter().enumerate() {
+        let name = user_name(number);
+        let mut rng = Rng::new(seed, &name);
+        let plan = users::Plan {
+            reader: name.clone(),
+            user: number.to_string(),
+            topics: if rng.percent(60) { vec!["news".into()] } else { Vec::new() },
+            later_topic: rng.percent(40).then(|| "sport".to_owned()),
+            transport: *transport,
+            gateways: gateways.clone(),
+            silence: USER_SILENCE,
+            cuts_until: scenario.calm_from,
+            cut_percent: 60,
+            pause_percent: if scenario.slow_users { 5 } else { 0 },
+        };
+        let log = recorder.process(name.as_str());
+        world.client(name, async move {
+            Ok(users::run(plan, net::connect, log, now_us, rng, length).await?)
+        });
+    }
+    let mut rng = Rng::new(seed, "plain");
+    let plan = plain::Plan {
+        gateway_id: "plain".into(),
+        recipients: if rng.percent(50) { Vec::new() } else { vec!["topic:*".into(), "user:0".into()] },
+        start: if rng.percent(50) { String::new() } else { "oldest".into() },
+        cuts_until: scenario.calm_from,
+        until: length,
+    };
+    let log = recorder.process("plain");
+    world.client("plain", async move { Ok(plain::run(plan, "hub".into(), log, rng).await?) });
+    let (log, rng) = (recorder.process("app"), Rng::new(seed, "app"));
+    world.client("app", async move { Ok(processes::app("app", "hub".into(), log, rng, length).await?) });
+    for (number, (at, fault)) in scenario.faults.iter().enumerate() {
+        if fault.kind == Kind::Rival {
+            add_rival(world, scenario, recorder, number, *at, fault.until);
+        }
+    }
+}
+
+/// Somebody else with the id of the plain gateway, for as long as the fault lasts.
+fn add_rival(
+    world: &mut turmoil::Sim<'static>,
+    scenario: &Scenario,
+    recorder: &Recorder,
+    number: usize,
+    at: Duration,
+    until: Duration,
+) {
+    let name = format!("rival-{number}");
+    let (log, rng) = (recorder.process(name.as_str()), Rng::new(scenario.seed, &name));
+    world.client(name, async move {
+        tokio::time::sleep(at).await;
+        let plan = plain::Plan {
+            gateway_id: "plain".into(),
+            recipients: Vec::new(),
+            start: String::new(),
+            cuts_until: Duration::ZERO,
+            until: until - at,
+        };
+        Ok(plain::run(plan, "hub".into(), log, rng).await?)
+    });
+}
+
+fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
+    let users = (0..scenario.users.len()).map(|number| format!("user:{number}"));
+    let others = ["all", "topic:news", "topic:sport", "user:nobody", "session:nobody"].map(str::to_owned);
+    let recipients: Vec<_> = users.chain(others).collect();
+    let numbers = Counter::default();
+    for number in 0..2 {
+        let name = format!("backend-{number}");
+        let plan = publisher::Plan {
+            source: name.clone(),
+            recipients: recipients.clone(),
+            pause: scenario.pause,
+            until: scenario.calm_from + Duration::from_secs(4),
+        };
+        let (log, numbers) = (recorder.process(name.as_str()), numbers.clone());
+        let rng = Rng::new(scenario.seed, &name);
+        world.client(name, async move { Ok(publisher::run(plan, "hub".into(), log, numbers, rng).await?) });
+    }
+}
+
+/// The settings of a simulated gateway: those of the binary, with a shorter heartbeat so that a minute holds several.
+pub(crate) fn gateway_config(id: &str, hub: &str, window: Bounds) -> galaxy_push_gateway::Config {
+    let mut config = galaxy_push_gateway::Config::new(format!("http://{hub}:{}", net::PORT), id);
+    config.window = window;
+    config.access = galaxy_push_gateway::Access::development();
+    config.heartbeat = Duration::from_secs(5);
+    config.ping = Duration::from_secs(5);
+    config.dead_after = Duration::from_secs(12);
+    config
+}
+
+/// Starts and ends the faults of a scenario.
+struct Faults {
+    /// What is to be done, by when; ends and starts alike.
+    due: Vec<(Duration, Change)>,
+    healed: bool,
+}
+
+enum Change {
+    Start(Fault),
+    Stop(Fault),
+}
+
+impl Faults {
+    fn new(scenario: &Scenario) -> Self {
+        let mut due = Vec::new();
+        for (at, fault) in &scenario.faults {
+            due.push((*at, Change::Start(fault.clone())));
+            due.push((fault.until, Change::Stop(fault.clone())));
+        }
+        due.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        Self { due, healed: false }
+    }
+
+    fn advance(
+        &mut self,
+        world: &mut turmoil::Sim<'_>,
+        scenario: &Scenario,
+        recorder: &Recorder,
+    ) -> anyhow::Result<()> {
+        let now = world.elapsed();
+        let at_us = now.as_micros() as u64;
+        while self.due.last().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, change)) = self.due.pop() else { break };
+            match change {
+                Change::Start(fault) => {
+                    recorder.record(at_us, What::FaultStart(described(&fault)));
+                    start(world, &fault.kind, at_us, recorder);
+                }
+                Change::Stop(fault) => {
+                    recorder.record(at_us, What::FaultStop(described(&fault)));
+                    stop(world, &fault.kind);
+                }
+            }
+        }
+        if !self.healed && self.due.is_empty() && now >= scenario.calm_from {
+            recorder.record(at_us, What::Healed);
+            self.healed = true;
+        }
+        Ok(())
+    }
+}
+
+fn start(world: &mut turmoil::Sim<'_>, kind: &Kind, at_us: u64, recorder: &Recorder) {
+    match kind {
+        Kind::Kill(host) => {
+            recorder.process(host.as_str()).record(at_us, What::Crash);
+            world.crash(host.as_str());
+        }
+        Kind::Partition(a, b) => world.partition(a.as_str(), b.as_str()),
+        Kind::OneWay(a, b) => world.partition_oneway(a.as_str(), b.as_str()),
+        Kind::Hold(a, b) => world.hold(a.as_str(), b.as_str()),
+        Kind::Rival => {}
+    }
+}
+
+fn stop(world: &mut turmoil::Sim<'_>, kind: &Kind) {
+    match kind {
+        Kind::Kill(host) => world.bounce(host.as_str()),
+        Kind::Partition(a, b) => world.repair(a.as_str(), b.as_str()),
+        Kind::OneWay(a, b) => world.repair_oneway(a.as_str(), b.as_str()),
+        Kind::Hold(a, b) => world.release(a.as_str(), b.as_str()),
+        Kind::Rival => {}
+    }
+}
+
+fn described(fault: &Fault) -> history::Fault {
+    let (kind, detail) = match &fault.kind {
+        Kind::Kill(host) => ("kill", host.clone()),
+        Kind::Partition(a, b) => ("partition", format!("{a} | {b}")),
+        Kind::OneWay(a, b) => ("one-way", format!("{a} -x-> {b}")),
+        Kind::Hold(a, b) => ("hold", format!("{a} | {b}")),
+        Kind::Rival => ("rival", "plain".to_owned()),
+    };
+    history::Fault { kind: kind.into(), detail }
+}
