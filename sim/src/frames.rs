@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{
-    Cursor, Event, Gap, GapReason, Goodbye, GoodbyeReason, Hash, Mark, Name, Outcome, Position, StreamId, Subscribed,
-    Welcome, What,
+    Cursor, Event, Gap, GapReason, Goodbye, GoodbyeReason, Hash, Mark, Name, Outcome, Position, StreamId,
+    Subscribed, Welcome, What,
 };
 use serde_json::Value;
 
@@ -49,8 +49,10 @@ impl StreamLog {
         let fields = frame.as_object().context("not an object")?;
         let text = fields.get("cursor").and_then(Value::as_str).unwrap_or_default();
         let (stream, cursor) = (self.stream, cursor(text));
-        let (kind, body) =
-            fields.iter().find(|(name, _)| !matches!(name.as_str(), "cursor" | "appendedUnixMs")).context("no kind")?;
+        let (kind, body) = fields
+            .iter()
+            .find(|(name, _)| !matches!(name.as_str(), "cursor" | "appendedUnixMs"))
+            .context("no kind")?;
         let mark = Mark { stream, cursor: cursor.clone() };
         Ok(match kind.as_str() {
             "event" => What::Event(event(stream, &cursor, body)?),
@@ -74,7 +76,9 @@ impl StreamLog {
                 count: number(body, "count"),
                 cursor,
             }),
-            "goodbye" => What::Goodbye(Goodbye { stream, reason: named::<GoodbyeReason>(body, "reason")?, cursor }),
+            "goodbye" => {
+                What::Goodbye(Goodbye { stream, reason: named::<GoodbyeReason>(body, "reason")?, cursor })
+            }
             "subscribed" => What::Subscribed(Subscribed { stream, cursor, recipients: topics(body) }),
             other => bail!("unknown kind {other}"),
         })
@@ -99,7 +103,13 @@ pub fn event_hash(event: &Value) -> anyhow::Result<Hash> {
     let data = event.get("data").map(Value::to_string).unwrap_or_default();
     let base64 = event.get("data_base64").and_then(Value::as_str).unwrap_or_default();
     let head = [text_of(event, "source")?, text_of(event, "id")?, text_of(event, "type")?];
-    Ok(Hash::of(&[head[0].as_bytes(), head[1].as_bytes(), head[2].as_bytes(), data.as_bytes(), base64.as_bytes()]))
+    Ok(Hash::of(&[
+        head[0].as_bytes(),
+        head[1].as_bytes(),
+        head[2].as_bytes(),
+        data.as_bytes(),
+        base64.as_bytes(),
+    ]))
 }
 
 fn topics(body: &Value) -> Vec<Name> {
@@ -123,7 +133,8 @@ pub fn cursor(text: &str) -> Cursor {
 
 fn position(text: &str) -> anyhow::Result<Position> {
     let mut parts = text.split('.');
-    let (Some("1"), Some(epoch), Some(seq), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some("1"), Some(epoch), Some(seq), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         bail!("{text:?} is not a position");
     };
     Ok(Position { epoch: Arc::from(epoch), seq: seq.parse()? })

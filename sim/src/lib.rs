@@ -10,6 +10,7 @@ pub mod net;
 pub mod plain;
 pub mod processes;
 pub mod publisher;
+pub mod real;
 pub mod rng;
 pub mod scenario;
 pub mod users;

@@ -99,7 +99,8 @@ async fn read(plan: &Plan, hub: &str, log: &StreamLog, cursor: &mut String) -> a
 ///
 /// When the hub cannot be reached within 5 s.
 async fn channel(hub: &str) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{hub}:{}", net::PORT))?.connect_timeout(Duration::from_secs(5));
+    let endpoint =
+        Endpoint::from_shared(format!("http://{hub}:{}", net::PORT))?.connect_timeout(Duration::from_secs(5));
     let connector = tower::service_fn(|uri: Uri| async move {
         let (host, port) = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(net::PORT));
         net::connect(host, port).await.map(TokioIo::new)
@@ -109,6 +110,7 @@ async fn channel(hub: &str) -> anyhow::Result<Channel> {
 
 /// A status in the words of the history: its code, and the reason of its details.
 fn code(status: &tonic::Status) -> Name {
-    let reason = Failure::of(status).reason.map_or_else(String::new, |reason| format!(" {}", reason.as_str()));
+    let reason =
+        Failure::of(status).reason.map_or_else(String::new, |reason| format!(" {}", reason.as_str()));
     format!("{:?}{reason}", status.code()).into()
 }

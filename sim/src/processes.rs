@@ -54,7 +54,13 @@ pub async fn gateway(id: String, hub: String, window: Bounds, ambient: Ambient) 
 /// # Errors
 ///
 /// When the client cannot be built.
-pub async fn app(name: &str, hub: String, recorder: Recorder, mut rng: Rng, until: Duration) -> anyhow::Result<()> {
+pub async fn app(
+    name: &str,
+    hub: String,
+    recorder: Recorder,
+    mut rng: Rng,
+    until: Duration,
+) -> anyhow::Result<()> {
     recorder.record(now_us(), What::Start);
     let reader = Name::from(name);
     let mut jitter = Rng::new(rng.draw(), "jitter");
@@ -67,7 +73,9 @@ pub async fn app(name: &str, hub: String, recorder: Recorder, mut rng: Rng, unti
                 return Err(HandlerError::msg("not today"));
             }
             let at = frames::cursor(item.cursor());
-            if let (Item::Event(_) | Item::Gap(_), galaxy_push_testkit::history::Cursor::At(position)) = (&item, at) {
+            if let (Item::Event(_) | Item::Gap(_), galaxy_push_testkit::history::Cursor::At(position)) =
+                (&item, at)
+            {
                 recorder.record(now_us(), What::Handled { reader, position });
             }
             Ok(())
@@ -104,16 +112,19 @@ impl Sink for Tap {
         for committed in batch.iter().filter(|committed| !committed.traits.has(Traits::EPHEMERAL)) {
             let Ok(event) = v1::Event::decode(&committed.event[..]) else { continue };
             let ttl = event.ttl.as_ref().map(|ttl| ttl.seconds.unsigned_abs() * 1_000_000);
-            self.recorder.record(now_us(), What::Log(LogLine {
-                position: place(committed.cursor),
-                source: event.source.as_str().into(),
-                id: event.id.as_str().into(),
-                to: event.to.iter().map(|to| Name::from(to.as_str())).collect(),
-                hash: hash(&event),
-                standing: false,
-                collapse_key: None,
-                expires_at_us: ttl.map(|ttl| now_us() + ttl),
-            }));
+            self.recorder.record(
+                now_us(),
+                What::Log(LogLine {
+                    position: place(committed.cursor),
+                    source: event.source.as_str().into(),
+                    id: event.id.as_str().into(),
+                    to: event.to.iter().map(|to| Name::from(to.as_str())).collect(),
+                    hash: hash(&event),
+                    standing: false,
+                    collapse_key: None,
+                    expires_at_us: ttl.map(|ttl| now_us() + ttl),
+                }),
+            );
         }
         if let Some(last) = batch.last() {
             self.recorder.record(now_us(), What::Head(place(last.cursor)));

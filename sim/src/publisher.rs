@@ -30,7 +30,13 @@ pub struct Plan {
 /// # Errors
 ///
 /// When the client cannot be built.
-pub async fn run(plan: Plan, hub: String, recorder: Recorder, numbers: Counter, mut rng: Rng) -> anyhow::Result<()> {
+pub async fn run(
+    plan: Plan,
+    hub: String,
+    recorder: Recorder,
+    numbers: Counter,
+    mut rng: Rng,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut jitter = Rng::new(rng.draw(), "jitter");
     let mut publisher = Publisher::builder()
@@ -47,9 +53,9 @@ pub async fn run(plan: Plan, hub: String, recorder: Recorder, numbers: Counter, 
             events.push(rng.pick(&earlier).clone());
         }
         earlier = events.clone();
-        let calls = record_calls(&recorder, &events);
+        let calls = record_calls(&recorder, &events, now_us());
         let answer = publisher.publish(events).await;
-        record_answer(&recorder, &calls, answer);
+        record_answer(&recorder, &calls, &answer, now_us());
     }
     Ok(())
 }
@@ -75,26 +81,35 @@ fn draw(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> v1::Event {
     }
 }
 
-fn record_calls(recorder: &Recorder, events: &[v1::Event]) -> Vec<CallId> {
+/// Writes down that these events are about to be published as one batch.
+pub fn record_calls(recorder: &Recorder, events: &[v1::Event], now_us: u64) -> Vec<CallId> {
     let batch = Some(recorder.next_call());
     let calls = events.iter().map(|event| {
         let call = recorder.next_call();
-        recorder.record(now_us(), What::PubCall(PubCall {
-            call,
-            source: event.source.as_str().into(),
-            id: event.id.as_str().into(),
-            to: event.to.iter().map(|to| Name::from(to.as_str())).collect(),
-            hash: hash(event),
-            batch,
-            ephemeral: event.ephemeral,
-        }));
+        recorder.record(
+            now_us,
+            What::PubCall(PubCall {
+                call,
+                source: event.source.as_str().into(),
+                id: event.id.as_str().into(),
+                to: event.to.iter().map(|to| Name::from(to.as_str())).collect(),
+                hash: hash(event),
+                batch,
+                ephemeral: event.ephemeral,
+            }),
+        );
         call
     });
     calls.collect()
 }
 
-fn record_answer(recorder: &Recorder, calls: &[CallId], answer: Result<Vec<Published>, Failure>) {
-    let now = now_us();
+/// Writes down what was answered.
+pub fn record_answer(
+    recorder: &Recorder,
+    calls: &[CallId],
+    answer: &Result<Vec<Published>, Failure>,
+    now: u64,
+) {
     match answer {
         Ok(published) => {
             for (call, published) in calls.iter().zip(published) {
@@ -108,7 +123,9 @@ fn record_answer(recorder: &Recorder, calls: &[CallId], answer: Result<Vec<Publi
     }
 }
 
-fn position(cursor: &str) -> Option<Position> {
+/// The position a cursor text names, if it names one.
+#[must_use]
+pub fn position(cursor: &str) -> Option<Position> {
     match frames::cursor(cursor) {
         galaxy_push_testkit::history::Cursor::At(position) => Some(position),
         _ => None,

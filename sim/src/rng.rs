@@ -17,7 +17,8 @@ impl Rng {
     /// A stream of numbers for this seed; `part` separates the streams of one scenario.
     #[must_use]
     pub fn new(seed: u64, part: &str) -> Self {
-        let mixed = part.bytes().fold(seed, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let mixed =
+            part.bytes().fold(seed, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self(mixed)
     }
 

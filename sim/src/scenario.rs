@@ -78,7 +78,11 @@ impl Scenario {
             length,
             calm_from,
             window,
-            pause: *rng.pick(&[Duration::from_millis(40), Duration::from_millis(200), Duration::from_millis(800)]),
+            pause: *rng.pick(&[
+                Duration::from_millis(40),
+                Duration::from_millis(200),
+                Duration::from_millis(800),
+            ]),
             gateways,
             slow_users: rng.percent(30),
             faults: Vec::new(),

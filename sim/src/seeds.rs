@@ -111,7 +111,10 @@ fn sum_up(args: &Args, done: &[Seed], took: Duration) -> anyhow::Result<String> 
         *seen.entry(sight.as_str()).or_insert(0) += count;
     }
     if args.seeds >= 100 {
-        let unseen = MUST_BE_SEEN.iter().map(|sight| format!("{sight:?}")).filter(|sight| !seen.contains_key(&**sight));
+        let unseen = MUST_BE_SEEN
+            .iter()
+            .map(|sight| format!("{sight:?}"))
+            .filter(|sight| !seen.contains_key(&**sight));
         let unseen: Vec<_> = unseen.collect();
         ensure!(unseen.is_empty(), "these must be met at least once, and were not: {}", unseen.join(", "));
     }

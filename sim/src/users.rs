@@ -49,6 +49,8 @@ pub struct Plan {
     pub cuts_until: Duration,
     /// How often a connection is cut, in percent; the others are left alone.
     pub cut_percent: u64,
+    /// How long a connection that is cut has lived: between these.
+    pub cut_after: (Duration, Duration),
     /// How often, in percent, it stops reading for up to two seconds after a frame, while it may be cut.
     pub pause_percent: u64,
 }
@@ -104,8 +106,10 @@ pub async fn run(
         log.record(What::Open(open(&plan, &place, &log)));
         let cut_at = cut_at(&plan, started, &mut rng).min(started + until);
         let (host, port) = rng.pick(&plan.gateways).clone();
-        let connection = Connection { plan: &plan, log: &log, rng: &mut rng, busy_until: started + plan.cuts_until };
-        let code = match timeout_at(cut_at, connect_and_read(connection, &dial, host, port, &mut place)).await {
+        let connection =
+            Connection { plan: &plan, log: &log, rng: &mut rng, busy_until: started + plan.cuts_until };
+        let code = match timeout_at(cut_at, connect_and_read(connection, &dial, host, port, &mut place)).await
+        {
             Ok(ended) => ended?,
             Err(_) => "cut".into(),
         };
@@ -131,7 +135,7 @@ fn open(plan: &Plan, place: &Place, log: &StreamLog) -> Open {
 }
 
 fn cut_at(plan: &Plan, started: Instant, rng: &mut Rng) -> Instant {
-    let cut = Instant::now() + rng.between(Duration::from_millis(300), Duration::from_secs(8));
+    let cut = Instant::now() + rng.between(plan.cut_after.0, plan.cut_after.1);
     let happens = rng.percent(plan.cut_percent);
     if happens && cut < started + plan.cuts_until { cut } else { started + Duration::from_secs(86_400) }
 }

@@ -96,12 +96,12 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             silence: USER_SILENCE,
             cuts_until: scenario.calm_from,
             cut_percent: 60,
+            cut_after: (Duration::from_millis(300), Duration::from_secs(8)),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
         };
         let log = recorder.process(name.as_str());
-        world.client(name, async move {
-            Ok(users::run(plan, net::connect, log, now_us, rng, length).await?)
-        });
+        world
+            .client(name, async move { Ok(users::run(plan, net::connect, log, now_us, rng, length).await?) });
     }
     let mut rng = Rng::new(seed, "plain");
     let plan = plain::Plan {

@@ -47,6 +47,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Send real webhooks through real processes, kill the hub on the way, and judge what every user received.
+    EndToEnd,
     /// Prove that the checker is not blind: plant each bug of sim/planted and count the seeds until it is found.
     Planted {
         /// Only check that every patch still applies.
@@ -95,6 +97,7 @@ impl Arguments {
                     .args(["run", "--quiet", "--package", "galaxy-push-sim", "--"])
                     .args(arguments),
             )?,
+            Command::EndToEnd => test::end_to_end(&project)?,
             Command::Planted { check_apply: true, only } => planted::check_apply(&project, only.as_deref())?,
             Command::Planted { only, .. } => planted::run(&project, only.as_deref())?,
             Command::Interop { peer: Peer::Python { only } } => interop::python(&project, only.as_deref())?,

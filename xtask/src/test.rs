@@ -19,7 +19,7 @@ struct Step {
 }
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -85,6 +85,12 @@ const STEPS: [Step; 14] = [
         run: simulate,
     },
     Step {
+        name: "end-to-end",
+        what: "real webhooks through real processes, the hub killed on the way",
+        advice: "the history and the logs are in target/end-to-end; repeat it with `cargo xtask end-to-end`",
+        run: end_to_end,
+    },
+    Step {
         name: "python",
         what: "a plain gRPC client in Python",
         advice: "repeat a scene with `cargo xtask interop python --only NAME`",
@@ -143,6 +149,16 @@ pub(crate) fn run(project: &Project, only: &[String]) -> Result<()> {
 fn lint_contract(project: &Project) -> Result<()> {
     let buf = Tools::npm(project)?.join(".bin/buf");
     shell::check(std::process::Command::new(buf).current_dir(&project.root).arg("lint"))
+}
+
+/// Sends real webhooks through real processes and judges what every user received.
+pub(crate) fn end_to_end(project: &Project) -> Result<()> {
+    let events = project.output.join("webhooks.ndjson");
+    webhooks::run(project, Some(events.clone()))?;
+    let harness = project.binary("galaxy-push-end-to-end")?;
+    let out = project.output.join("end-to-end");
+    let mut command = std::process::Command::new(harness);
+    shell::check(command.current_dir(&project.root).arg("--events").arg(events).arg("--out").arg(out))
 }
 
 fn simulate(project: &Project) -> Result<()> {

@@ -53,12 +53,19 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it serves until it is told to end.
+    pub(crate) const fn is_role(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Hub(_) | Self::Gateway(_))
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct LogArgs {
-    /// What to log: a level (error, warn, info, debug, trace) or a tracing filter. RUST_LOG is read too.
-    #[arg(long, global = true, env = "GALAXY_PUSH_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
-    #[arg(help_heading = "Logging")]
-    pub(crate) log_level: String,
+    /// What to log: a level (error, warn, info, debug, trace) or a tracing filter; RUST_LOG wins over it. Default: info
+    /// for serve, hub and gateway, warn for the rest.
+    #[arg(long, global = true, env = "GALAXY_PUSH_LOG_LEVEL", value_name = "FILTER", help_heading = "Logging")]
+    pub(crate) log_level: Option<String>,
     /// How to log: text for people, json for machines; auto is text on a terminal.
     #[arg(long, global = true, env = "GALAXY_PUSH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
     #[arg(help_heading = "Logging")]
@@ -304,7 +311,8 @@ pub(crate) struct TokenArgs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = humantime::parse_duration(text).map_err(|error| format!("{error}; write 500ms, 30s, 5m or 1h"))?;
+    let parsed =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; write 500ms, 30s, 5m or 1h"))?;
     if parsed.is_zero() { Err("must be longer than nothing".into()) } else { Ok(parsed) }
 }
 

@@ -62,7 +62,9 @@ fn set_defaults(mut command: Command, values: &BTreeMap<String, Vec<String>>) ->
         command = command.mut_subcommand(name, |sub| set_defaults(sub, values));
     }
     command.mut_args(|arg| match arg.get_long().and_then(|long| values.get(long)) {
-        Some(values) => arg.default_values(values.iter().cloned().map(clap::builder::OsStr::from)).required(false),
+        Some(values) => {
+            arg.default_values(values.iter().cloned().map(clap::builder::OsStr::from)).required(false)
+        }
         None => arg,
     })
 }

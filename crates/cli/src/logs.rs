@@ -7,12 +7,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{LogArgs, LogFormat};
 
-/// Starts logging. `RUST_LOG`, when set, wins over `--log-level`.
-pub(crate) fn start(args: &LogArgs) -> anyhow::Result<()> {
-    let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| args.log_level.clone());
-    let filter = EnvFilter::builder()
-        .parse(&wanted)
-        .with_context(|| format!("cannot understand the log filter `{wanted}`; try info, or warn,galaxy_push_hub=debug"))?;
+/// Starts logging. `RUST_LOG`, when set, wins over `--log-level`, and that over `default`.
+pub(crate) fn start(args: &LogArgs, default: &str) -> anyhow::Result<()> {
+    let flag = args.log_level.as_deref().unwrap_or(default);
+    let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| flag.to_owned());
+    let filter = EnvFilter::builder().parse(&wanted).with_context(|| {
+        format!("cannot understand the log filter `{wanted}`; try info, or warn,galaxy_push_hub=debug")
+    })?;
     let terminal = stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -34,7 +34,7 @@ fn run() -> anyhow::Result<()> {
     let line: Vec<_> = std::env::args_os().collect();
     let matches = config::with_file(Cli::command(), &line)?.get_matches_from(line);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    logs::start(&cli.logs)?;
+    logs::start(&cli.logs, if cli.command.is_role() { "info" } else { "warn" })?;
     match cli.command {
         Command::Token(args) => commands::token::run(&args),
         Command::Completions { shell } => commands::completions::run(shell),
@@ -52,6 +52,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     })
 }

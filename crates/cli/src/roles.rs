@@ -16,6 +16,7 @@ use galaxy_push_gateway::{Access, Gateway, Keys};
 use galaxy_push_hub::Hub;
 use galaxy_push_listener::{Limits, ambient};
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 
 use crate::args::{EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, Store, WindowArgs};
 use bind::Bound;
@@ -84,7 +85,10 @@ fn access(args: &EdgeArgs) -> anyhow::Result<Access> {
     let mut access = match &args.user_keys {
         Some(path) => {
             let text = std::fs::read(path).with_context(|| {
-                format!("cannot read --user-keys {}; `galaxy-push token --new-keys FILE` makes such a file", path.display())
+                format!(
+                    "cannot read --user-keys {}; `galaxy-push token --new-keys FILE` makes such a file",
+                    path.display()
+                )
             })?;
             let keys = Keys::from_jwks(&text).with_context(|| format!("--user-keys {}", path.display()))?;
             Access::keys(keys)
@@ -123,16 +127,23 @@ async fn run(process: Process, admin: Bound, args: &ProcessArgs) -> anyhow::Resu
     drain::serve_until_signal(process, admin, admin_app, Limits::edge(), args.drain_timeout).await
 }
 
+/// What `--ready-json` says.
+#[derive(Serialize)]
+struct Urls {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hub: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edge: Option<String>,
+    admin: String,
+}
+
 fn announce(process: &Process, admin: &Bound, args: &ProcessArgs) -> std::io::Result<()> {
     let hub = process.hub.as_ref().map(|(_, bound)| bound.local_url());
     let edge = process.gateway.as_ref().map(|(_, bound)| bound.local_url());
     let admin = admin.local_url();
     let mut out = std::io::stdout().lock();
     if args.ready_json {
-        let urls = [("hub", hub), ("edge", edge), ("admin", Some(admin))];
-        let line: serde_json::Map<_, _> =
-            urls.into_iter().filter_map(|(name, url)| Some((name.to_owned(), url?.into()))).collect();
-        writeln!(out, "{}", serde_json::Value::Object(line))?;
+        writeln!(out, "{}", serde_json::to_string(&Urls { hub, edge, admin })?)?;
         return out.flush();
     }
     if let Some(hub) = &hub {
@@ -143,7 +154,10 @@ fn announce(process: &Process, admin: &Bound, args: &ProcessArgs) -> std::io::Re
     }
     writeln!(out, "admin  {admin}   /metrics, /readyz?verbose")?;
     if let (Some(hub), Some(edge)) = (&hub, &edge) {
-        writeln!(out, "\nOpen {edge}/ in a browser, or in another terminal:\n  curl -N '{edge}/v1/stream?user=42'\n  galaxy-push publish --hub {hub} --to user:42 --type turn.ready '{{\"turn\":7}}'")?;
+        writeln!(
+            out,
+            "\nOpen {edge}/ in a browser, or in another terminal:\n  curl -N '{edge}/v1/stream?user=42'\n  galaxy-push publish --hub {hub} --to user:42 --type turn.ready '{{\"turn\":7}}'"
+        )?;
     }
     out.flush()
 }

@@ -57,8 +57,9 @@ impl Admission {
         }
         let topics: BTreeSet<String> = request.topics.into_iter().collect();
         request.identity.grants.check(&topics, self.limits.topics)?;
-        let ask = Ask::parse(&request.cursor)
-            .map_err(|malformed| Failure::new(Reason::CursorMalformed, malformed.to_string()).field("cursor"))?;
+        let ask = Ask::parse(&request.cursor).map_err(|malformed| {
+            Failure::new(Reason::CursorMalformed, malformed.to_string()).field("cursor")
+        })?;
         let settings = self.settings(request.frame_max);
         let reader = self.open(ask, &request.cursor, settings).await?;
         Ok(Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits))
@@ -73,7 +74,8 @@ impl Admission {
         if self.edge.is_caught_up() {
             return Ok(());
         }
-        let message = "this gateway has not caught up with its hub yet: try again soon, or at another gateway";
+        let message =
+            "this gateway has not caught up with its hub yet: try again soon, or at another gateway";
         Err(Failure::new(Reason::Overloaded, message).retry_after(NOT_READY_RETRY))
     }
 

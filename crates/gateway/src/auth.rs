@@ -146,7 +146,9 @@ impl Keys {
                 None => keys.anonymous.replace(key),
             };
             if replaced.is_some() {
-                return Err(bad("there is another key with the same `kid`, or without one: give each key its own"));
+                return Err(bad(
+                    "there is another key with the same `kid`, or without one: give each key its own",
+                ));
             }
         }
         if keys.by_id.is_empty() && keys.anonymous.is_none() {
@@ -179,17 +181,24 @@ impl Keys {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(invalid("the token is longer than 4096 bytes"));
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| invalid("this is no token: it must be a JWT"))?;
+        let header =
+            jsonwebtoken::decode_header(token).map_err(|_| invalid("this is no token: it must be a JWT"))?;
         if header.crit.is_some() {
             return Err(invalid("the token requires an extension that this gateway does not know"));
         }
-        if header.typ.is_some_and(|typ| !typ.eq_ignore_ascii_case("jwt") && !typ.eq_ignore_ascii_case("at+jwt")) {
+        if header
+            .typ
+            .is_some_and(|typ| !typ.eq_ignore_ascii_case("jwt") && !typ.eq_ignore_ascii_case("at+jwt"))
+        {
             return Err(invalid("the token is of another type than JWT"));
         }
         let key = match &header.kid {
             Some(id) => self.by_id.get(id),
             // A token that names no key is taken only where there is no choice.
-            None => self.anonymous.as_ref().or_else(|| self.by_id.values().next().filter(|_| self.by_id.len() == 1)),
+            None => self
+                .anonymous
+                .as_ref()
+                .or_else(|| self.by_id.values().next().filter(|_| self.by_id.len() == 1)),
         };
         let key = key.ok_or_else(|| invalid("the token names no key of this gateway"))?;
         let mut validation = Validation::new(key.algorithm);
@@ -220,11 +229,17 @@ impl Keys {
         if claims.sid.as_ref().is_some_and(|sid| check_id(sid).is_err()) {
             return Err(invalid("the token's session is not valid: check `sid`"));
         }
-        let grants = Grants::of_names(&claims.topics.unwrap_or_default())
-            .ok_or_else(|| invalid("the token's `topics` are not valid: names, or beginnings with one trailing `*`"))?;
+        let grants = Grants::of_names(&claims.topics.unwrap_or_default()).ok_or_else(|| {
+            invalid("the token's `topics` are not valid: names, or beginnings with one trailing `*`")
+        })?;
         // One that was taken within the skew gets the skew.
         let ends = if now < exp { exp } else { exp + SKEW };
-        Ok(Identity { user: Some(user), session: claims.sid, grants, expires_unix_ms: Some((ends * 1_000.0) as u64) })
+        Ok(Identity {
+            user: Some(user),
+            session: claims.sid,
+            grants,
+            expires_unix_ms: Some((ends * 1_000.0) as u64),
+        })
     }
 }
 
@@ -237,7 +252,9 @@ impl Key {
                 return Err("the secret is shorter than 32 bytes: make one with `openssl rand 32`");
             }
             AlgorithmParameters::OctetKey(_) => Algorithm::HS256,
-            AlgorithmParameters::OctetKeyPair(pair) if pair.curve != EllipticCurve::Ed25519 || bytes != ED25519_BYTES => {
+            AlgorithmParameters::OctetKeyPair(pair)
+                if pair.curve != EllipticCurve::Ed25519 || bytes != ED25519_BYTES =>
+            {
                 return Err("not an Ed25519 key of 32 bytes");
             }
             AlgorithmParameters::OctetKeyPair(_) => Algorithm::EdDSA,

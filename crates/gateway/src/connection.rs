@@ -347,7 +347,10 @@ fn opening(reader: &mut Reader, window: &Window, now: Now) -> Vec<Outgoing> {
     let mut expected = 1;
     while ready.len() < expected {
         let Step::Control(control) = reader.step(window, None, now) else { break };
-        if let Control::Welcome { outcome: Outcome::Trimmed | Outcome::EpochChanged | Outcome::Ahead, .. } = control {
+        if let Control::Welcome {
+            outcome: Outcome::Trimmed | Outcome::EpochChanged | Outcome::Ahead, ..
+        } = control
+        {
             expected = 2;
         }
         ready.push(Outgoing::Control(control));

@@ -44,7 +44,12 @@ pub(crate) enum Change<'a> {
 }
 
 impl Edge {
-    pub(crate) fn new(bounds: Bounds, mailbox_slots: usize, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(
+        bounds: Bounds,
+        mailbox_slots: usize,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let nowhere = Cursor::start(Epoch(0));
         Arc::new(Self {
             window: RwLock::new(Window::new(nowhere, bounds)),

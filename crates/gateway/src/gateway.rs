@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::Response;
 use axum::routing::{any, get, post};
-use galaxy_push_client::{BuildError, Connector, PushClient, State, Publisher};
+use galaxy_push_client::{BuildError, Connector, Publisher, PushClient, State};
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_listener::{Check, Health};
 use galaxy_push_proto::frame::WelcomeInfo;
@@ -75,7 +75,9 @@ pub enum StartError {
     #[error("cannot reach a hub with these settings")]
     Hub(#[from] BuildError),
     /// An allowed origin is none.
-    #[error("{0:?} is no origin: write it as browsers send it, such as https://app.example or http://localhost:3000")]
+    #[error(
+        "{0:?} is no origin: write it as browsers send it, such as https://app.example or http://localhost:3000"
+    )]
     Origin(String),
     /// Users could not say who they are.
     #[error("there is no way for users to say who they are: give a key set, or turn development mode on")]
@@ -203,6 +205,11 @@ impl Gateway {
         registry.register_collector(Box::new(scrape::Scrape(self.shared.clone())));
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The stream from the hub; `None` after [`Gateway::drain`].
     #[must_use]
     pub fn upstream(&self) -> Option<PushClient> {
@@ -217,7 +224,12 @@ impl Shared {
     }
 
     /// Who somebody is, by a token or, in development, by names.
-    pub(crate) fn identify(&self, token: Option<&str>, user: &str, session: &str) -> Result<Identity, Failure> {
+    pub(crate) fn identify(
+        &self,
+        token: Option<&str>,
+        user: &str,
+        session: &str,
+    ) -> Result<Identity, Failure> {
         let access: &Access = &self.config.access;
         let Some(token) = token else { return access.names(user, session) };
         if !user.is_empty() || !session.is_empty() {
@@ -262,7 +274,11 @@ impl Health for Shared {
             Some(client) => {
                 let status = client.status();
                 let status = status.borrow();
-                let why = status.last_error.as_ref().map(|error| format!("; last error: {error}")).unwrap_or_default();
+                let why = status
+                    .last_error
+                    .as_ref()
+                    .map(|error| format!("; last error: {error}"))
+                    .unwrap_or_default();
                 (status.state == State::Live, format!("{} for {:?}{why}", status.state, client.state_age()))
             }
             None => (false, "not connected".to_owned()),

@@ -28,7 +28,11 @@ impl Grants {
 
     /// Topic names, or beginnings of them with one trailing `*`. `None`: one of them is neither.
     pub(crate) fn of_names(names: &[String]) -> Option<Self> {
-        names.iter().map(|name| Pattern::parse(&format!("topic:{name}")).ok()).collect::<Option<_>>().map(Self)
+        names
+            .iter()
+            .map(|name| Pattern::parse(&format!("topic:{name}")).ok())
+            .collect::<Option<_>>()
+            .map(Self)
     }
 
     pub(crate) fn admits(&self, topic: &str) -> bool {
@@ -95,9 +99,14 @@ mod tests {
         let none = Grants::default();
         assert!(!none.admits("news"));
         let some = Grants::of_names(&names(&["news", "orders/*"])).unwrap();
-        for (topic, admitted) in
-            [("news", true), ("newsroom", false), ("orders/", true), ("orders/7", true), ("orders", false), ("", false)]
-        {
+        for (topic, admitted) in [
+            ("news", true),
+            ("newsroom", false),
+            ("orders/", true),
+            ("orders/7", true),
+            ("orders", false),
+            ("", false),
+        ] {
             assert_eq!(some.admits(topic), admitted, "{topic}");
         }
         assert!(Grants::everything().admits("anything/at all"));
@@ -107,7 +116,9 @@ mod tests {
     #[test]
     fn topics_are_checked_together() {
         let grants = Grants::of_names(&names(&["t*"])).unwrap();
-        let ask = |topics: &[&str]| grants.check(&names(topics).into_iter().collect(), 3).map_err(|f| f.reason.unwrap());
+        let ask = |topics: &[&str]| {
+            grants.check(&names(topics).into_iter().collect(), 3).map_err(|f| f.reason.unwrap())
+        };
         assert_eq!(ask(&[]), Ok(()));
         assert_eq!(ask(&["t1", "t2", "t3"]), Ok(()));
         assert_eq!(ask(&["t1", "t2", "t3", "t4"]), Err(Reason::RequestInvalid));

@@ -37,30 +37,30 @@
 //! It listens on no port (see `galaxy-push-listener`), reads no file, and knows no clock or randomness but what it is
 //! given. Standing records, `Edge/Connect`, tickets and cookies are answered with "not built yet".
 
+mod admission;
+mod auth;
+mod authority;
 mod clock;
 mod config;
-mod metrics;
-mod upstream;
-mod edge;
-mod routes;
 mod connection;
-mod render;
+mod edge;
 mod encode;
-mod sse;
-mod ws;
-mod auth;
-mod grants;
-mod origin;
-mod query;
-mod admission;
-mod authority;
-mod problem;
-mod page;
-mod proxy;
-mod scrape;
 mod gateway;
+mod grants;
+mod metrics;
+mod origin;
+mod page;
+mod problem;
+mod proxy;
+mod query;
+mod render;
+mod routes;
+mod scrape;
+mod sse;
 #[cfg(test)]
 mod tests;
+mod upstream;
+mod ws;
 
 pub use auth::{Access, Keys, KeysError};
 pub use config::Config;

@@ -91,7 +91,11 @@ impl Metrics {
         r.register("push_render_cache_hits", "Events found rendered already", self.render_hits.clone());
         r.register("push_render_cache_misses", "Events rendered", self.render_misses.clone());
         r.register("push_render_cache_bytes", "Rendered events held", self.render_bytes.clone());
-        r.register("push_upstream_entries", "Entries appended to the edge window", self.upstream_entries.clone());
+        r.register(
+            "push_upstream_entries",
+            "Entries appended to the edge window",
+            self.upstream_entries.clone(),
+        );
         r.register("push_upstream_gaps", "Gaps appended to the edge window", self.upstream_gaps.clone());
         r.register(
             "push_upstream_repeats",

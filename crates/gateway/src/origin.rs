@@ -16,8 +16,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, uri::Authori
 use crate::problem;
 
 /// What pages elsewhere may send.
-const ALLOWED_HEADERS: HeaderValue =
-    HeaderValue::from_static("authorization, content-type, last-event-id, ce-id, ce-source, ce-specversion, ce-type, ce-to");
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "authorization, content-type, last-event-id, ce-id, ce-source, ce-specversion, ce-type, ce-to",
+);
 
 /// How long a browser may remember that, in seconds.
 const PREFLIGHT_AGE: HeaderValue = HeaderValue::from_static("600");
@@ -65,13 +66,19 @@ impl Origins {
     fn is_ours(&self, host: &Authority) -> bool {
         is_local_host(host.host())
             || address(host.host()).is_some()
-            || self.allowed.iter().filter_map(|origin| authority_of(origin)).any(|known| known.host() == host.host())
+            || self
+                .allowed
+                .iter()
+                .filter_map(|origin| authority_of(origin))
+                .any(|known| known.host() == host.host())
     }
 }
 
 /// Whether a setting is an origin at all, as browsers write them.
 pub(crate) fn is_origin(text: &str) -> bool {
-    authority_of(text).is_some()
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
+    authority_of(text)
+        .is_some_and(|authority| !authority.host().is_empty() && authority.as_str().bytes().all(plain))
 }
 
 /// Applies the rule, and lets pages of an allowed origin read the answer.
@@ -82,11 +89,8 @@ pub(crate) async fn guard(State(origins): State<Arc<Origins>>, request: Request,
     let origin = request.headers().get(header::ORIGIN).cloned();
     let preflight = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if preflight && origin.is_some() {
-        preflight_answer()
-    } else {
-        next.run(request).await
-    };
+    let mut response =
+        if preflight && origin.is_some() { preflight_answer() } else { next.run(request).await };
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = origin {
@@ -135,7 +139,9 @@ fn is_local(origin: &str) -> bool {
 
 fn is_local_host(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
-    host == "localhost" || host.ends_with(".localhost") || address(&host).is_some_and(|address| address.is_loopback())
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address(&host).is_some_and(|address| address.is_loopback())
 }
 
 fn address(host: &str) -> Option<IpAddr> {

@@ -64,7 +64,8 @@ mod tests {
     fn every_file_that_the_page_names_is_there_and_has_a_type() {
         let index = FILES.iter().find(|(name, _)| *name == "index.html").expect("the page has an index").1;
         let index = std::str::from_utf8(index).unwrap();
-        let named: Vec<&str> = index.split("\"/tryit/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let named: Vec<&str> =
+            index.split("\"/tryit/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         assert!(named.contains(&"main.js"));
         for name in named {
             let response = file(name);

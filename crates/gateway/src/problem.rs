@@ -102,7 +102,11 @@ mod tests {
             (draining(), 503, 1012),
             (Failure::without_reason(Code::NotFound, "x"), 404, 4400),
         ] {
-            assert_eq!((response(&failure).status().as_u16(), close_code(&failure)), (status, code), "{failure:?}");
+            assert_eq!(
+                (response(&failure).status().as_u16(), close_code(&failure)),
+                (status, code),
+                "{failure:?}"
+            );
         }
         let unauthenticated = response(&not_granted().code(Code::Unauthenticated));
         assert_eq!(unauthenticated.headers()[header::WWW_AUTHENTICATE], "Bearer");

@@ -89,7 +89,9 @@ impl Proxy {
         let (io, hub) = self.line.connect().await?;
         let answering = ask(io, hub, headers, body.to_bytes());
         timeout(ANSWER_WITHIN, answering).await.unwrap_or_else(|_| {
-            Err(bad_gateway("the hub did not answer in time: publish again under the same ids").code(Code::DeadlineExceeded).http_status(504))
+            Err(bad_gateway("the hub did not answer in time: publish again under the same ids")
+                .code(Code::DeadlineExceeded)
+                .http_status(504))
         })
     }
 }
@@ -104,7 +106,12 @@ pub(crate) async fn forward(State(shared): State<Arc<Shared>>, request: Request)
     answer.unwrap_or_else(|failure| problem::response(&failure))
 }
 
-async fn ask(io: Box<dyn Io>, hub: &Authority, headers: &HeaderMap, body: Bytes) -> Result<Response, Failure> {
+async fn ask(
+    io: Box<dyn Io>,
+    hub: &Authority,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Response, Failure> {
     let lost = |error: hyper::Error| {
         tracing::debug!(%hub, %error, "a publish was cut off");
         bad_gateway("the connection to the hub broke: publish again under the same ids")
@@ -124,7 +131,8 @@ async fn ask(io: Box<dyn Io>, hub: &Authority, headers: &HeaderMap, body: Bytes)
     }
     let (head, body) = sender.send_request(request).await.map_err(lost)?.into_parts();
     let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await;
-    let body = body.map_err(|_| bad_gateway("the hub's answer was cut off: publish again under the same ids"))?;
+    let body =
+        body.map_err(|_| bad_gateway("the hub's answer was cut off: publish again under the same ids"))?;
     let mut response = Response::new(Body::from(body.to_bytes()));
     *response.status_mut() = head.status;
     for name in PASSED_BACK {

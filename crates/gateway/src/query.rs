@@ -8,9 +8,8 @@ use crate::problem::bad_request;
 use crate::sse::Naming;
 
 /// Names under which people try to pass a token in a URL, where logs and histories would keep it.
-const TOKEN_NAMES: [&str; 9] = [
-    "access_token", "token", "auth_token", "id_token", "jwt", "bearer", "authorization", "auth", "api_key",
-];
+const TOKEN_NAMES: [&str; 9] =
+    ["access_token", "token", "auth_token", "id_token", "jwt", "bearer", "authorization", "auth", "api_key"];
 
 /// A user's request, as far as the URL tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,7 +75,9 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
     match token {
-        Some(token) if !token.is_empty() && headers.get_all(header::AUTHORIZATION).iter().count() == 1 => Ok(Some(token)),
+        Some(token) if !token.is_empty() && headers.get_all(header::AUTHORIZATION).iter().count() == 1 => {
+            Ok(Some(token))
+        }
         _ => Err(Failure::new(Reason::NotGranted, "`Authorization` must be `Bearer` and a token")
             .code(tonic::Code::Unauthenticated)),
     }
@@ -86,7 +87,8 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
 pub(crate) fn last_event_id(headers: &HeaderMap) -> Result<&str, Failure> {
     let Some(value) = headers.get("last-event-id") else { return Ok("") };
     value.to_str().map_err(|_| {
-        Failure::new(Reason::CursorMalformed, galaxy_push_core::cursor::MalformedCursor.to_string()).field("Last-Event-ID")
+        Failure::new(Reason::CursorMalformed, galaxy_push_core::cursor::MalformedCursor.to_string())
+            .field("Last-Event-ID")
     })
 }
 
@@ -130,7 +132,8 @@ mod tests {
         };
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&["bearer  a.b.c"]), Ok(Some("a.b.c".into())));
-        for bad in [&["Basic dXNlcg=="][..], &["Bearer"], &["Bearer "], &["a.b.c"], &["Bearer a", "Bearer b"]] {
+        for bad in [&["Basic dXNlcg=="][..], &["Bearer"], &["Bearer "], &["a.b.c"], &["Bearer a", "Bearer b"]]
+        {
             assert_eq!(of(bad), Err(tonic::Code::Unauthenticated), "{bad:?}");
         }
     }

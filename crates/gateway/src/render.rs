@@ -113,7 +113,11 @@ mod tests {
             data: data.to_owned().into(),
             ..Event::default()
         };
-        encode_framed(&PushEvent { cursor: "1.x.1".into(), kind: Some(Kind::Event(event)), appended_unix_ms: 1 })
+        encode_framed(&PushEvent {
+            cursor: "1.x.1".into(),
+            kind: Some(Kind::Event(event)),
+            appended_unix_ms: 1,
+        })
     }
 
     fn renderer(cache_bytes: usize) -> (Renderer, Arc<Metrics>) {
@@ -144,13 +148,18 @@ mod tests {
         renderer.entry(Form::Json, Slot::default(), &framed("{}")).unwrap();
         renderer.entry(Form::Json, Slot::default().plus(49), &framed("{}")).unwrap();
         assert_eq!((metrics.render_misses.get(), metrics.render_hits.get()), (51, 2));
-        renderer.entry(Form::Json, Slot::default().plus(50), &framed(&format!("\"{}\"", "x".repeat(2_000)))).unwrap();
+        renderer
+            .entry(Form::Json, Slot::default().plus(50), &framed(&format!("\"{}\"", "x".repeat(2_000))))
+            .unwrap();
         assert!(metrics.render_bytes.get() <= 1_000);
     }
 
     #[test]
     fn bytes_that_are_no_frame_are_not_rendered() {
         let (renderer, _) = renderer(1_000);
-        assert_eq!(renderer.entry(Form::Json, Slot::default(), &Bytes::from_static(&[0, 0, 0, 0, 2, 0x12, 9])), None);
+        assert_eq!(
+            renderer.entry(Form::Json, Slot::default(), &Bytes::from_static(&[0, 0, 0, 0, 2, 0x12, 9])),
+            None
+        );
     }
 }

@@ -25,8 +25,8 @@ mod mailbox;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use mailbox::{Mailbox, Taken};
 use mailbox::Pushed;
+pub(crate) use mailbox::{Mailbox, Taken};
 
 /// The recipient that is everybody.
 const ALL: &str = "all";
@@ -101,7 +101,12 @@ pub(crate) enum Joined {
 }
 
 impl Routes {
-    pub(crate) fn new(base: Cursor, bounds: Bounds, mailbox_slots: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(
+        base: Cursor,
+        bounds: Bounds,
+        mailbox_slots: usize,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let table = Table {
             by_recipient: HashMap::default(),
             everybody: Mailboxes::new(),

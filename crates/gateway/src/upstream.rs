@@ -69,7 +69,9 @@ impl Upstream {
             | Item::CaughtUp(frame)
             | Item::SessionInvalidation(frame)
             | Item::Membership(frame) => self.advance(frame, changes)?,
-            Item::FellBehind(_) => tracing::warn!("this gateway lags behind the hub, and may soon miss events"),
+            Item::FellBehind(_) => {
+                tracing::warn!("this gateway lags behind the hub, and may soon miss events")
+            }
             // Standing records carry no position; kinds of a newer contract are counted by the client.
             _ => {}
         }
@@ -115,7 +117,12 @@ impl Upstream {
         if cursor.follows(head) || (view.cursor().is_empty() && cursor == head) {
             self.head = Some(cursor);
             self.edge.metrics.upstream_entries.inc();
-            changes.push(Change::Append { cursor, traits, frame: frame.framed().clone(), event: Some(event) });
+            changes.push(Change::Append {
+                cursor,
+                traits,
+                frame: frame.framed().clone(),
+                event: Some(event),
+            });
         } else if cursor.epoch == head.epoch {
             self.edge.metrics.upstream_repeats.inc();
         } else if let Some(gap) = Gap::between(GapReason::EpochChanged, head, cursor) {

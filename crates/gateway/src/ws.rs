@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::connection::{Connection, Ending};
 use crate::encode::Encoder;
 use crate::gateway::Shared;
+use crate::metrics::Transport;
 use crate::problem::{self, bad_request, close_code, close_reason};
 use crate::query::{Query, bearer};
 use crate::render::Form;
-use crate::metrics::Transport;
 
 mod greeting;
 
@@ -74,9 +74,9 @@ fn prepare(
         let message = "this address speaks WebSocket only: send a WebSocket handshake, version 13";
         (bad_request(message).http_status(StatusCode::UPGRADE_REQUIRED.as_u16()), true)
     })?;
-    let chosen = upgrade.requested_protocols().find_map(|asked| {
-        SUBPROTOCOLS.iter().find(|(name, _)| asked.as_bytes() == name.as_bytes()).copied()
-    });
+    let chosen = upgrade
+        .requested_protocols()
+        .find_map(|asked| SUBPROTOCOLS.iter().find(|(name, _)| asked.as_bytes() == name.as_bytes()).copied());
     let Some((name, form)) = chosen else {
         let message = "no known subprotocol was offered: offer `push.v1.json` or `push.v1.proto` in \
                        Sec-WebSocket-Protocol";
@@ -94,6 +94,15 @@ fn prepare(
         .max_message_size(shared.config.client_message_bytes)
         .max_frame_size(shared.config.client_message_bytes);
     Ok((upgrade, Greeting { form, query, presented }))
+}
+
+/// The first one that is known, in the peer's order.
+fn subprotocol(headers: &HeaderMap) -> Option<(&'static str, Form)> {
+    let offered =
+        headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    offered
+        .flat_map(|list| list.split(','))
+        .find_map(|offered| SUBPROTOCOLS.iter().find(|(name, _)| *name == offered.trim()).copied())
 }
 
 /// How a socket's life ends.

@@ -11,16 +11,15 @@ use crate::shared::Shared;
 
 pub(crate) async fn drain(shared: &Shared, limit: Duration) {
     let deadline = Instant::now() + limit;
-    let first = !shared.draining.send_replace(true);
+    shared.draining.send_replace(true);
     shared.log.look(|state, _| state.gateways.close());
     shared.publishes.close();
     shared.streams.close();
-    if first {
-        // A store that hangs must not keep the readers waiting: they may at least leave in order.
-        let finished = timeout_at(Instant::now() + limit / 4, shared.publishes.wait()).await.is_ok();
-        let rate = shared.config.return_rate;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let streams = shared.log.look(|state, now| state.gateways.dismiss(now.mono, rate, left));
+    // A store that hangs must not keep the readers waiting: they may at least leave in order.
+    let finished = timeout_at(Instant::now() + limit / 4, shared.publishes.wait()).await.is_ok();
+    let rate = shared.config.return_rate;
+    let left = deadline.saturating_duration_since(Instant::now());
+    if let Some(streams) = shared.log.look(|state, now| state.gateways.dismiss(now.mono, rate, left)) {
         tracing::info!(streams, publishes_finished = finished, ?limit, "draining: streams are sent away");
     }
     let ended = timeout_at(deadline, shared.streams.wait()).await.is_ok();

@@ -20,6 +20,7 @@ pub(crate) struct Gateways {
     current: BTreeMap<String, Incumbent>,
     generation: u64,
     draining: bool,
+    dismissed: bool,
 }
 
 /// Who asks for a gateway id.
@@ -107,18 +108,22 @@ impl Gateways {
         self.draining = true;
     }
 
-    /// Sends every stream away, `rate` per second from `now` on, all within `limit`. Returns how many there are.
+    /// Sends every stream away, `rate` per second from `now` on, all within `limit`. Returns how many there are, or
+    /// `None` if it was done before.
     ///
     /// Each has a return slot of its own on the same scale, so the herd does not come back as one. Streams go in the
     /// first half of the limit; the second is for the slow ones.
-    pub(crate) fn dismiss(&mut self, now: Duration, rate: u32, limit: Duration) -> usize {
+    pub(crate) fn dismiss(&mut self, now: Duration, rate: u32, limit: Duration) -> Option<usize> {
+        if std::mem::replace(&mut self.dismissed, true) {
+            return None;
+        }
         for (i, incumbent) in (0u32..).zip(self.current.values()) {
             let slot = Duration::from_secs(1) * i / rate.max(1);
             let close_at = now + slot.min(limit / 2);
             let close_by = close_at + limit / 4;
             incumbent.ending.send_replace(Some(Ending::Draining { close_at, close_by, retry_after: slot }));
         }
-        self.current.len()
+        Some(self.current.len())
     }
 }
 

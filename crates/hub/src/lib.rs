@@ -159,7 +159,7 @@ impl Hub {
     /// published and sent away with a `Goodbye`, at the configured rate. Returns when all streams have ended, or after
     /// `limit`; then it is time to close the connections.
     ///
-    /// Cancel safe: the drain goes on; call again to wait for it.
+    /// Cancel safe: what was begun goes on; call again for the rest.
     pub async fn drain(&self, limit: Duration) {
         drain::drain(&self.shared, limit).await;
     }

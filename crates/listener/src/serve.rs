@@ -120,7 +120,11 @@ async fn connection<I>(
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         let app = app.clone();
-        async move { Ok::<_, Infallible>(app.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {})) }
+        async move {
+            Ok::<_, Infallible>(
+                app.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}),
+            )
+        }
     });
     let mut connection = pin!(http.serve_connection_with_upgrades(io, service));
 
@@ -163,7 +167,11 @@ struct Counted<I> {
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);

@@ -103,7 +103,14 @@ where
             cursor.clone_into(&mut place.cursor);
         }
         if let Some(subscribed) = frame.get("subscribed") {
-            place.topics.extend(subscribed["topics"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+            place.topics.extend(
+                subscribed["topics"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned),
+            );
         }
         if frame.get("caughtUp").is_some()
             && let Some(topic) = place.later_topic.take()

@@ -51,7 +51,7 @@ const CURSOR: &str = "crates/core/src/cursor.rs";
 const RETRYING_CRATES: [&str; 3] = ["crates/hub", "crates/gateway", "crates/client"];
 
 /// Words by which waiting to try again shows in code.
-const RETRY_WORDS: [&str; 2] = ["Action::Wait", "Backoff::"];
+const RETRY_WORDS: [&str; 2] = ["Action::Wait", ".delay("];
 
 /// How operators and methods of arithmetic begin.
 const ARITHMETIC: [&str; 8] =

@@ -83,13 +83,13 @@ fn one_retry() {
     let driver = ("crates/client/src/driver.rs", "Action::Wait { until } => {}");
     check(
         "one-retry",
-        &[driver, ("crates/hub/src/a.rs", "// no Backoff:: here\nlet a: BackoffConfig;")],
+        &[driver, ("crates/hub/src/a.rs", "// no backoff.delay( here\nlet a: BackoffConfig;")],
         &[],
     );
     let both = [
         driver,
-        ("crates/gateway/src/a.rs", "\nlet wait = Backoff::new();"),
-        ("crates/store/src/a.rs", "Backoff::new()"),
+        ("crates/gateway/src/a.rs", "\nlet wait = backoff.delay(cause, None, random);"),
+        ("crates/store/src/a.rs", "backoff.delay(1)"),
     ];
     check("one-retry", &both, &["crates/client/src/driver.rs:1", "crates/gateway/src/a.rs:2"]);
 }

@@ -23,7 +23,10 @@ const BATCH_BYTES: usize = 3 << 20;
 
 pub(crate) async fn run(args: PublishArgs) -> anyhow::Result<()> {
     let mut publisher = Publisher::builder().hub(&args.hub).give_up_after(args.timeout).build()?;
-    let one = args.data.is_some() || args.event.data_file.is_some() || !args.event.to.is_empty() || args.event.r#type.is_some();
+    let one = args.data.is_some()
+        || args.event.data_file.is_some()
+        || !args.event.to.is_empty()
+        || args.event.r#type.is_some();
     if one {
         let event = single(args.data.as_deref(), &args.event)?;
         let published = send(&mut publisher, vec![event], &args.hub).await?;
@@ -53,7 +56,8 @@ fn single(data: Option<&str>, args: &EventArgs) -> anyhow::Result<v1::Event> {
     };
     let mut attributes = std::collections::BTreeMap::new();
     for pair in &args.attribute {
-        let (name, value) = pair.split_once('=').with_context(|| format!("--attribute {pair}: write NAME=VALUE"))?;
+        let (name, value) =
+            pair.split_once('=').with_context(|| format!("--attribute {pair}: write NAME=VALUE"))?;
         attributes.insert(name.to_owned(), value.to_owned());
     }
     let ambient = galaxy_push_listener::ambient();
@@ -120,7 +124,8 @@ async fn send(
     hub: &str,
 ) -> anyhow::Result<Vec<Published>> {
     let published = publisher.publish(events).await.map_err(|failure| explain(failure, hub))?;
-    if let Some((event, refusal)) = published.iter().find_map(|event| Some((event, event.refusal.as_ref()?))) {
+    if let Some((event, refusal)) = published.iter().find_map(|event| Some((event, event.refusal.as_ref()?)))
+    {
         bail!("the hub refused event {}: {} (code {})", event.id, refusal.reason, refusal.code);
     }
     Ok(published)
@@ -129,9 +134,13 @@ async fn send(
 fn explain(failure: Failure, hub: &str) -> anyhow::Error {
     let hint = match &failure {
         Failure::Unreachable(_) => format!("no hub answers at {hub}; start one with `galaxy-push serve`"),
-        Failure::NotGrpc { .. } => format!("{hub} is no hub; the hub listener is the one on port 7400 by default"),
+        Failure::NotGrpc { .. } => {
+            format!("{hub} is no hub; the hub listener is the one on port 7400 by default")
+        }
         Failure::Status(_) => "the hub refused".to_owned(),
-        _ => format!("the hub at {hub} gave no answer; whether it took the events is unknown, publish them again"),
+        _ => format!(
+            "the hub at {hub} gave no answer; whether it took the events is unknown, publish them again"
+        ),
     };
     anyhow::Error::msg(failure.to_string()).context(hint)
 }

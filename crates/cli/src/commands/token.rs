@@ -56,7 +56,9 @@ pub(crate) fn run(args: &TokenArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.new_keys {
         return write_new_keys(path);
     }
-    let (Some(path), Some(user)) = (&args.user_keys, &args.user) else { bail!("--user-keys and --user are needed") };
+    let (Some(path), Some(user)) = (&args.user_keys, &args.user) else {
+        bail!("--user-keys and --user are needed")
+    };
     let token = sign(args, path, user)?;
     writeln!(std::io::stdout(), "{token}")?;
     Ok(())
@@ -98,7 +100,8 @@ fn sign(args: &TokenArgs, path: &Path, user: &str) -> anyhow::Result<String> {
 
 impl Key {
     fn secret(&self) -> Option<(Algorithm, EncodingKey)> {
-        let decode = |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_ref()?.trim_end_matches('=')).ok();
+        let decode =
+            |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_ref()?.trim_end_matches('=')).ok();
         match (self.kty.as_str(), self.alg.as_deref(), self.crv.as_deref()) {
             ("oct", None | Some("HS256"), _) => {
                 Some((Algorithm::HS256, EncodingKey::from_secret(&decode(&self.k)?)))
@@ -131,7 +134,10 @@ fn write_new_keys(path: &Path) -> anyhow::Result<()> {
     let mut file = file.open(path).with_context(|| format!("cannot create {} anew", path.display()))?;
     serde_json::to_writer_pretty(&mut file, &KeySet { keys: vec![shared] })?;
     writeln!(file)?;
-    let told = format!("wrote {}: keep it secret; pass it to --user-keys of the gateway and of this command\n", path.display());
+    let told = format!(
+        "wrote {}: keep it secret; pass it to --user-keys of the gateway and of this command\n",
+        path.display()
+    );
     std::io::stderr().write_all(told.as_bytes())?;
     Ok(())
 }

@@ -89,8 +89,7 @@ mod tests {
     #[test]
     fn the_older_format_names_counters_as_their_samples() {
         let open = "# HELP push_x Things.\n# TYPE push_x counter\n# UNIT push_x seconds\npush_x_total 1\n# HELP push_y y\n# TYPE push_y gauge\npush_y 2\n# EOF\n";
-        let expected =
-            "# HELP push_x_total Things.\n# TYPE push_x_total counter\npush_x_total 1\n# HELP push_y y\n# TYPE push_y gauge\npush_y 2\n";
+        let expected = "# HELP push_x_total Things.\n# TYPE push_x_total counter\npush_x_total 1\n# HELP push_y y\n# TYPE push_y gauge\npush_y 2\n";
         assert_eq!(plain(open), expected);
     }
 }

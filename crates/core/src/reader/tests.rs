@@ -3,8 +3,8 @@
 use super::*;
 use crate::cursor::{Epoch, Seq};
 use crate::frame::put_event_frame;
-use crate::wire::put_bytes;
 use crate::window::Bounds;
+use crate::wire::put_bytes;
 use proptest::prelude::*;
 
 const EPOCH: Epoch = Epoch(1);
@@ -200,13 +200,18 @@ fn a_reader_that_is_told_which_entries_concern_it_visits_only_those() {
     let fifth = window.end();
     (5..=12).for_each(|_| append(&mut window, "all", seconds(0)));
     let told = reader.visit(&window, fifth, None, seconds(0));
-    assert!(matches!(&told, Step::Control(Control::Gap(gap)) if gap.to == at(6) && gap.count == Some(2)), "{told:?}");
+    assert!(
+        matches!(&told, Step::Control(Control::Gap(gap)) if gap.to == at(6) && gap.count == Some(2)),
+        "{told:?}"
+    );
     assert!(reader.next() > fifth);
 }
 
 #[derive(Clone, Debug)]
 enum Op {
-    Append { mine: bool },
+    Append {
+        mine: bool,
+    },
     Wait(u64),
     Steps(usize),
     /// Ends the stream and opens the next one with the last cursor a naive client holds.
@@ -251,9 +256,12 @@ impl Naive {
                 self.cursor = gap.to.to_string();
             }
             Step::Control(
-                Control::Progress { cursor } | Control::CaughtUp { cursor } | Control::FellBehind { cursor, .. },
+                Control::Progress { cursor }
+                | Control::CaughtUp { cursor }
+                | Control::FellBehind { cursor, .. },
             ) => {
-                let missed = (self.accounted + 1..=cursor.seq.0).filter(|seq| mine[*seq as usize - 1]).count();
+                let missed =
+                    (self.accounted + 1..=cursor.seq.0).filter(|seq| mine[*seq as usize - 1]).count();
                 prop_assert_eq!(missed, 0, "untold before {:?}", step);
                 self.accounted = self.accounted.max(cursor.seq.0);
                 self.cursor = cursor.to_string();

@@ -34,7 +34,8 @@ fn ed_private() -> EncodingKey {
 }
 
 fn signed(header: &Value, claims: &str, key: &EncodingKey, algorithm: Algorithm) -> String {
-    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims));
+    let message =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims));
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, algorithm).unwrap();
     format!("{message}.{signature}")
 }
@@ -128,20 +129,71 @@ fn bad_tokens() {
         ("four parts", format!("{good}.x")),
         ("no signature", format!("{}.{}.", parts[0], parts[1])),
         ("another's signature", signed(&header, &claims.to_string(), &other, Algorithm::HS256)),
-        ("a changed claim", format!("{}.{}.{}", parts[0], b64(&with(claims.clone(), "sub", json!("eve")).to_string()), parts[2])),
-        ("a changed header", format!("{}.{}.{}", b64(&with(header.clone(), "typ", json!("jwt")).to_string()), parts[1], parts[2])),
+        (
+            "a changed claim",
+            format!(
+                "{}.{}.{}",
+                parts[0],
+                b64(&with(claims.clone(), "sub", json!("eve")).to_string()),
+                parts[2]
+            ),
+        ),
+        (
+            "a changed header",
+            format!(
+                "{}.{}.{}",
+                b64(&with(header.clone(), "typ", json!("jwt")).to_string()),
+                parts[1],
+                parts[2]
+            ),
+        ),
         ("alg none", format!("{}.{}.", b64(r#"{"alg":"none","kid":"hs"}"#), parts[1])),
         ("alg None", format!("{}.{}.", b64(r#"{"alg":"None","kid":"hs"}"#), parts[1])),
         ("alg missing", format!("{}.{}.{}", b64(r#"{"kid":"hs"}"#), parts[1], parts[2])),
-        ("HS512 for the HS256 key", signed(&with(header.clone(), "alg", json!("HS512")), &claims.to_string(), &EncodingKey::from_secret(SECRET), Algorithm::HS512)),
-        ("the public key as a secret", signed(&json!({"alg": "HS256", "kid": "ed"}), &ed_claims, &EncodingKey::from_secret(&public), Algorithm::HS256)),
-        ("the public key's text as a secret", signed(&json!({"alg": "HS256", "kid": "ed"}), &ed_claims, &EncodingKey::from_secret(ED_PUBLIC.as_bytes()), Algorithm::HS256)),
-        ("EdDSA with the id of the secret", signed(&json!({"alg": "EdDSA", "kid": "hs"}), &ed_claims, &ed_private(), Algorithm::EdDSA)),
+        (
+            "HS512 for the HS256 key",
+            signed(
+                &with(header.clone(), "alg", json!("HS512")),
+                &claims.to_string(),
+                &EncodingKey::from_secret(SECRET),
+                Algorithm::HS512,
+            ),
+        ),
+        (
+            "the public key as a secret",
+            signed(
+                &json!({"alg": "HS256", "kid": "ed"}),
+                &ed_claims,
+                &EncodingKey::from_secret(&public),
+                Algorithm::HS256,
+            ),
+        ),
+        (
+            "the public key's text as a secret",
+            signed(
+                &json!({"alg": "HS256", "kid": "ed"}),
+                &ed_claims,
+                &EncodingKey::from_secret(ED_PUBLIC.as_bytes()),
+                Algorithm::HS256,
+            ),
+        ),
+        (
+            "EdDSA with the id of the secret",
+            signed(&json!({"alg": "EdDSA", "kid": "hs"}), &ed_claims, &ed_private(), Algorithm::EdDSA),
+        ),
         ("RS256", format!("{}.{}.{}", b64(r#"{"alg":"RS256","kid":"ed"}"#), parts[1], parts[2])),
         ("an unknown kid", hs(&with(header.clone(), "kid", json!("other")), &claims)),
         ("a kid that is a path", hs(&with(header.clone(), "kid", json!("../../dev/null")), &claims)),
         ("no kid, two keys", hs(&without(header.clone(), "kid"), &claims)),
-        ("a key of its own", signed(&json!({"alg": "HS256", "jwk": {"kty": "oct", "k": b64("another secret of at least 32 bytes")}}), &claims.to_string(), &other, Algorithm::HS256)),
+        (
+            "a key of its own",
+            signed(
+                &json!({"alg": "HS256", "jwk": {"kty": "oct", "k": b64("another secret of at least 32 bytes")}}),
+                &claims.to_string(),
+                &other,
+                Algorithm::HS256,
+            ),
+        ),
         ("a key elsewhere", hs(&json!({"alg": "HS256", "jku": "https://evil.example/jwks"}), &claims)),
         ("critical extensions", hs(&with(header.clone(), "crit", json!(["exp"])), &claims)),
         ("another type", hs(&with(header.clone(), "typ", json!("dpop+jwt")), &claims)),
@@ -159,9 +211,23 @@ fn bad_tokens() {
         ("sid with a space", hs(&header, &with(claims.clone(), "sid", json!("a b")))),
         ("topics as text", hs(&header, &with(claims.clone(), "topics", json!("news")))),
         ("topics with a space", hs(&header, &with(claims.clone(), "topics", json!(["a b"])))),
-        ("a claim twice", signed(&header, &format!(r#"{{"sub":"ann","sub":"eve","exp":{}}}"#, NOW + 60), &EncodingKey::from_secret(SECRET), Algorithm::HS256)),
-        ("claims that are no object", signed(&header, "[]", &EncodingKey::from_secret(SECRET), Algorithm::HS256)),
-        ("claims that are no JSON", signed(&header, "sub=ann", &EncodingKey::from_secret(SECRET), Algorithm::HS256)),
+        (
+            "a claim twice",
+            signed(
+                &header,
+                &format!(r#"{{"sub":"ann","sub":"eve","exp":{}}}"#, NOW + 60),
+                &EncodingKey::from_secret(SECRET),
+                Algorithm::HS256,
+            ),
+        ),
+        (
+            "claims that are no object",
+            signed(&header, "[]", &EncodingKey::from_secret(SECRET), Algorithm::HS256),
+        ),
+        (
+            "claims that are no JSON",
+            signed(&header, "sub=ann", &EncodingKey::from_secret(SECRET), Algorithm::HS256),
+        ),
         ("longer than 4 KiB", hs(&header, &with(claims.clone(), "pad", json!("x".repeat(4_096))))),
         ("padded base64", format!("{good}=")),
         ("a line break", format!("{good}\n")),

@@ -109,7 +109,8 @@ impl World {
         let letters: Vec<Letter<'_>> = appended
             .map(|(bytes, event, place)| {
                 // The slot of an entry is the one before the window's end just after it.
-                let slot = (0..).map(|n| Slot::default().plus(n)).find(|slot| slot.next() == place.slot).unwrap();
+                let slot =
+                    (0..).map(|n| Slot::default().plus(n)).find(|slot| slot.next() == place.slot).unwrap();
                 Letter { slot, bytes, event }
             })
             .collect();
@@ -118,7 +119,8 @@ impl World {
     }
 
     fn append(&mut self, to: &[usize], ephemeral: bool) {
-        let to: BTreeSet<String> = to.iter().map(|&one| RECIPIENTS[one % RECIPIENTS.len()].to_owned()).collect();
+        let to: BTreeSet<String> =
+            to.iter().map(|&one| RECIPIENTS[one % RECIPIENTS.len()].to_owned()).collect();
         let id = format!("e{}", self.events.len());
         let cursor = if ephemeral { self.head } else { self.head.next() };
         let event = Event {
@@ -132,7 +134,8 @@ impl World {
         let text = if ephemeral { String::new() } else { cursor.to_string() };
         let frame =
             encode_framed(&PushEvent { cursor: text, kind: Some(Kind::Event(event)), appended_unix_ms: 1 });
-        let view: EventView<'static> = FrameView::read(message(Box::leak(Box::<[u8]>::from(&*frame)))).unwrap().event().unwrap();
+        let view: EventView<'static> =
+            FrameView::read(message(Box::leak(Box::<[u8]>::from(&*frame)))).unwrap().event().unwrap();
         let traits = if ephemeral { Traits::EPHEMERAL } else { Traits::PLAIN };
         if !ephemeral {
             self.log.push(Logged { cursor, kind: What::Event(to.clone()) });
@@ -167,7 +170,8 @@ impl World {
         let text = self.log[at].cursor.to_string();
         let ask = Ask::parse(&text).unwrap();
         let settings = Settings { turn_bytes: self.limits.turn_bytes, ..Settings::default() };
-        let reader = self.edge.read(self.edge.clock.now(), |window| Reader::open(window, ask, &text, settings));
+        let reader =
+            self.edge.read(self.edge.clock.now(), |window| Reader::open(window, ask, &text, settings));
         let recipients = identity.recipients().chain(["all".to_owned()]).collect();
         let connection = Connection::open(self.edge.clone(), reader, identity, BTreeSet::new(), self.limits);
         let ephemeral = BTreeSet::new();
@@ -254,9 +258,9 @@ impl Told {
     }
 
     fn index(log: &[Logged], cursor: &str) -> Result<usize, TestCaseError> {
-        log.iter().rposition(|logged| logged.cursor.to_string() == cursor).ok_or_else(|| {
-            TestCaseError::fail(format!("{cursor} is no position of the log"))
-        })
+        log.iter()
+            .rposition(|logged| logged.cursor.to_string() == cursor)
+            .ok_or_else(|| TestCaseError::fail(format!("{cursor} is no position of the log")))
     }
 
     fn take(
@@ -272,7 +276,9 @@ impl Told {
             }
             Outgoing::Control(Control::Gap(gap)) => self.told_gap(log, &gap.to.to_string())?,
             Outgoing::Control(
-                Control::CaughtUp { cursor } | Control::Progress { cursor } | Control::FellBehind { cursor, .. },
+                Control::CaughtUp { cursor }
+                | Control::Progress { cursor }
+                | Control::FellBehind { cursor, .. },
             ) => self.reach(log, &cursor.to_string())?,
             Outgoing::Control(other) => return Err(TestCaseError::fail(format!("{other:?}"))),
             Outgoing::Subscribed { cursor, topics } => {

@@ -50,7 +50,11 @@ fn an_event_for_several_recipients_of_one_connection_comes_once() {
     let routes = routes(16, 1_000);
     let ann = listening(&routes, &["user:ann", "session:1", "topic:t"]);
     let bob = listening(&routes, &["user:bob"]);
-    dispatch(&routes, 0, &[&["user:ann", "topic:t", "session:1", "all"], &["user:bob"], &["user:eve"], &["topic:t"]]);
+    dispatch(
+        &routes,
+        0,
+        &[&["user:ann", "topic:t", "session:1", "all"], &["user:bob"], &["user:eve"], &["topic:t"]],
+    );
     assert_eq!(mail(&ann), [0, 3]);
     assert_eq!(mail(&bob), [0, 1]);
 }

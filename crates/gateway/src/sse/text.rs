@@ -88,7 +88,11 @@ mod tests {
         assert!(!text(&plain).contains("event:"));
         let progress = frame(&progress_frame("1.x.8"), &EdgeView::default(), Naming::Types);
         assert_eq!(text(&progress), "id: 1.x.8\n\n");
-        let goodbye = frame(&goodbye_frame("1.x.8", GoodbyeReason::Draining, None), &EdgeView::default(), Naming::Types);
+        let goodbye = frame(
+            &goodbye_frame("1.x.8", GoodbyeReason::Draining, None),
+            &EdgeView::default(),
+            Naming::Types,
+        );
         expect_test::expect![[r#"
             id: 1.x.8
             event: push.goodbye

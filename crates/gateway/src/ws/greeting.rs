@@ -70,7 +70,9 @@ impl Greeting {
                 presented.same_as(&newer)?;
                 newer
             }
-            (Some(_), None) => return Err(bad_request("`user` and `session` do not go together with a token")),
+            (Some(_), None) => {
+                return Err(bad_request("`user` and `session` do not go together with a token"));
+            }
             (None, token) => shared.identify(token, &user, &session)?,
         };
         let frame_max = match connect.max_receive_bytes as usize {

@@ -70,7 +70,8 @@ fn a_drain_spreads_the_returns_and_admits_nobody() {
         .collect();
     gateways.close();
     assert_eq!(gateways.admit(claim("z", 1)).unwrap_err().reason, Some(Reason::Draining));
-    assert_eq!(gateways.dismiss(Duration::from_secs(7), 10, Duration::from_millis(360)), 3);
+    assert_eq!(gateways.dismiss(Duration::from_secs(7), 10, Duration::from_millis(360)), Some(3));
+    assert_eq!(gateways.dismiss(Duration::from_secs(8), 10, Duration::from_millis(360)), None);
     let endings: Vec<_> = streams.iter().map(|stream| stream.ending.borrow().clone().unwrap()).collect();
     let ms = Duration::from_millis;
     for (ending, (close_at, slot)) in endings.into_iter().zip([(7_000, 0), (7_100, 100), (7_180, 200)]) {

@@ -116,6 +116,13 @@ async fn a_publish_under_way_reaches_the_readers_before_they_go() {
     let (publisher, drainer) = (world.hub.clone(), world.hub.clone());
     let publish = tokio::spawn(async move { publisher.publish(vec![event("a")]).await });
     sleep(Duration::from_millis(1)).await;
+    let cancelled = drainer.clone();
+    let cut = sleep(Duration::from_millis(50));
+    tokio::select! {
+        biased;
+        () = cancelled.drain(Duration::from_secs(10)) => panic!("it waits for the publish"),
+        () = cut => {}
+    }
     let drain = tokio::spawn(async move { drainer.drain(Duration::from_secs(10)).await });
     sleep(Duration::from_millis(100)).await;
     go.notify_one();

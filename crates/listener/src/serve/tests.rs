@@ -65,7 +65,8 @@ async fn a_request_carries_its_peer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_finishes_a_request_head_is_closed() {
-    for begun in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\n", b"GET /peer HTTP/1.1\r\nhost: a-very-long-name"] {
+    for begun in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\n", b"GET /peer HTTP/1.1\r\nhost: a-very-long-name"]
+    {
         let world = start(app());
         let mut io = world.connect().await;
         io.write_all(begun).await.unwrap();

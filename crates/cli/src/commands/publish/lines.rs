@@ -105,13 +105,18 @@ impl Lines {
     fn read_line(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         let mut limited = self.input.by_ref().take(LINE_BYTES_MAX);
-        let read = limited.read_until(b'\n', &mut line).with_context(|| format!("cannot read {}", self.name))?;
+        let read =
+            limited.read_until(b'\n', &mut line).with_context(|| format!("cannot read {}", self.name))?;
         if read == 0 {
             return Ok(None);
         }
         self.number += 1;
         if read as u64 == LINE_BYTES_MAX && !line.ends_with(b"\n") {
-            bail!("{}, line {}: longer than {LINE_BYTES_MAX} bytes, which no event can be", self.name, self.number);
+            bail!(
+                "{}, line {}: longer than {LINE_BYTES_MAX} bytes, which no event can be",
+                self.name,
+                self.number
+            );
         }
         Ok(Some(line))
     }

@@ -1,0 +1,236 @@
+//! What a stream brings, and what of it moves the cursor.
+
+use super::*;
+
+#[test]
+fn a_fresh_start_resumes_after_a_cut() {
+    check(
+        "connected | subscribed | receive welcome@a5 | handled | receive a6 a7 caught@a7 | handled | lost | timer",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "" within 5000
+        read within 5000, connecting at ""
+        deliver welcome@a5
+        read within 15000, catching up at "a5"
+        deliver a6 a7 caughtup@a7
+        read within 15000, live at "a7"
+        wait 200, backing off at "a7"
+        dial 1 within 5000
+        "#,
+    );
+}
+
+#[test]
+fn a_stream_cut_before_its_first_event_still_resumes_where_it_started() {
+    check(
+        "begin | receive welcome@a5 | handled | lost | timer | connected",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "" within 5000
+        read within 5000, connecting at ""
+        deliver welcome@a5
+        read within 15000, catching up at "a5"
+        wait 200, backing off at "a5"
+        dial 1 within 5000
+        subscribe 2 from "a5" within 5000
+        "#,
+    );
+}
+
+#[test]
+fn the_cursor_moves_with_what_is_handled_and_not_with_what_is_received() {
+    check(
+        "begin | receive welcome@a5 a6 a7 a8 | fails 2 | timer | fails | timer | handled | receive a9 | stop",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "" within 5000
+        read within 5000, connecting at ""
+        deliver welcome@a5 a6 a7 a8
+        pause 200, catching up at "a6"
+        deliver a7 a8
+        pause 200, catching up at "a6"
+        deliver a7 a8
+        read within 15000, catching up at "a8"
+        deliver a9
+        stopped at "a8"
+        "#,
+    );
+}
+
+#[test]
+fn a_stop_keeps_what_the_handler_had_finished() {
+    let mut world = World::new(Config::default());
+    world.play("begin");
+    world.play("receive welcome@a5 a6 a7");
+    world.link.batch_mut().finish_one();
+    world.link.batch_mut().finish_one();
+    world.play("stop");
+    assert_eq!(short(&world.link.status().cursor), "a6");
+    world.play("handled");
+    assert_eq!(short(&world.link.status().cursor), "a6", "nothing moves after the end");
+}
+
+#[test]
+fn a_handler_that_keeps_failing_is_seen_and_waited_for() {
+    let mut world = World::new(Config::default());
+    world.play("begin");
+    world.play("receive welcome@a5 a6");
+    for _ in 0..4 {
+        world.play("fails");
+        world.play("timer");
+    }
+    let trouble = world.link.status().handler.clone().unwrap();
+    assert_eq!((&*trouble.error, trouble.failures, trouble.since), ("oops", 4, Duration::ZERO));
+    assert_eq!(world.now, Duration::from_millis(200 + 200 + 400 + 800));
+    world.play("fails 1");
+    assert_eq!(world.link.status().handler.clone().unwrap().failures, 1, "another item fails now");
+    world.play("timer");
+    world.play("handled");
+    assert_eq!(world.link.status().handler, None);
+    assert_eq!(world.link.status().counters.handler_failures, 5);
+}
+
+#[test]
+fn a_received_position_is_never_passed_on_twice() {
+    check_from(
+        "a5",
+        "begin | receive welcome@a5 a5 a6 a6 a4 a7 caught@a7 | handled | lost | timer | begin | receive welcome@a7 a6 a7 a8",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "a5" within 5000
+        read within 5000, connecting at "a5"
+        deliver welcome@a5 a6 a7 caughtup@a7
+        read within 15000, live at "a7"
+        wait 200, backing off at "a7"
+        dial 1 within 5000
+        subscribe 2 from "a7" within 5000
+        read within 5000, connecting at "a7"
+        deliver welcome@a7 a8
+        "#,
+    );
+}
+
+#[test]
+fn a_control_frame_never_moves_the_cursor_back() {
+    check_from(
+        "a5",
+        "begin | receive welcome@a5 a6 progress@a4 | handled | receive progress@a9 | handled | receive gap:1:a2@a3 | handled",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "a5" within 5000
+        read within 5000, connecting at "a5"
+        deliver welcome@a5 a6 progress@a4
+        read within 15000, catching up at "a6"
+        deliver progress@a9
+        read within 15000, catching up at "a9"
+        deliver gap:Trimmed:a2..a3
+        read within 15000, catching up at "a9"
+        "#,
+    );
+}
+
+#[test]
+fn gaps_cross_holes_epochs_and_go_back_only_when_ahead() {
+    check_from(
+        "a5",
+        "begin | receive welcome@a5 gap:1:a5@a9 a10 | handled | receive gap:2:a10@b3 b4 | handled | receive gap:3:b4@b1 b2 | handled",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "a5" within 5000
+        read within 5000, connecting at "a5"
+        deliver welcome@a5 gap:Trimmed:a5..a9 a10
+        read within 15000, catching up at "a10"
+        deliver gap:EpochChanged:a10..b3 b4
+        read within 15000, catching up at "b4"
+        deliver gap:Ahead:b4..b1 b2
+        read within 15000, catching up at "b2"
+        "#,
+    );
+}
+
+#[test]
+fn another_epoch_without_a_gap_is_not_believed() {
+    check_from(
+        "a5",
+        "begin | receive welcome@a5 a6 b7 | handled | timer",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "a5" within 5000
+        read within 5000, connecting at "a5"
+        deliver welcome@a5 a6
+        wait 200, backing off at "a6"
+        dial 1 within 5000
+        "#,
+    );
+}
+
+#[test]
+fn an_opaque_cursor_is_given_back_as_it_came() {
+    check_from(
+        "2.new",
+        "begin | receive welcome@2.new caught@2.newer | handled | lost | timer | connected",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "2.new" within 5000
+        read within 5000, connecting at "2.new"
+        deliver welcome@2.new caughtup@2.newer
+        read within 15000, live at "2.newer"
+        wait 200, backing off at "2.newer"
+        dial 1 within 5000
+        subscribe 2 from "2.newer" within 5000
+        "#,
+    );
+}
+
+#[test]
+fn ephemeral_events_leave_the_cursor_alone_and_unknown_kinds_move_it() {
+    check_from(
+        "a5",
+        "begin | receive welcome@a5 ephemeral | handled | receive new@a6 | receive a7 new@a8 | handled | receive ephemeral new",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "a5" within 5000
+        read within 5000, connecting at "a5"
+        deliver welcome@a5 ephemeral
+        read within 15000, catching up at "a5"
+        read within 15000, catching up at "a6"
+        deliver a7
+        read within 15000, catching up at "a8"
+        deliver ephemeral
+        "#,
+    );
+}
+
+#[test]
+fn an_unreadable_cursor_is_told_and_the_stream_starts_from_the_oldest() {
+    check_from(
+        "rubbish",
+        "begin | status 3 CURSOR_MALFORMED | fails | timer | handled | begin | receive welcome@a0 a1 | handled",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "rubbish" within 5000
+        read within 5000, connecting at "rubbish"
+        deliver gap:CursorUnreadable:rubbish..
+        pause 200, connecting at "rubbish"
+        deliver gap:CursorUnreadable:rubbish..
+        dial 0 within 5000
+        subscribe 2 from "oldest" within 5000
+        read within 5000, connecting at "oldest"
+        deliver welcome@a0 a1
+        read within 15000, catching up at "a1"
+        "#,
+    );
+}
+
+#[test]
+fn a_hub_that_cannot_read_oldest_is_not_asked_in_a_loop() {
+    check_from(
+        "oldest",
+        "connected | status 3 CURSOR_MALFORMED",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "oldest" within 5000
+        wait 60000, refused at "oldest"
+        "#,
+    );
+}

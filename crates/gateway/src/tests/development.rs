@@ -1,0 +1,148 @@
+//! What only the development mode has: the page and the way to publish; and what is not built yet.
+
+use std::collections::BTreeMap;
+
+use axum::extract::Request as AxumRequest;
+use axum::routing::post;
+use galaxy_push_client::Io;
+
+use super::*;
+use crate::Keys;
+use crate::proxy::Line;
+
+#[tokio::test(start_paused = true)]
+async fn the_page_is_served_with_a_strict_policy() {
+    let world = World::new();
+    let page = world.get("/").await;
+    assert_eq!(
+        (page.status().as_u16(), page.headers()["content-type"].to_str().unwrap()),
+        (200, "text/html; charset=utf-8")
+    );
+    let policy = page.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'") && !policy.contains("unsafe"));
+    assert_eq!(world.get("/tryit/main.js").await.headers()["content-type"], "text/javascript; charset=utf-8");
+    assert_eq!(world.get("/tryit/nothing.js").await.status(), 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_development_there_is_neither_page_nor_proxy() {
+    let mut config = config();
+    let set = br#"{"keys":[{"kty":"oct","k":"YSBzZWNyZXQgb2YgYXQgbGVhc3QgMzIgYnl0ZXMsIG9r"}]}"#;
+    config.access = Access::keys(Keys::from_jwks(set).unwrap());
+    let world = World::with(config);
+    for (request, status) in [
+        (Request::get("/"), 404),
+        (Request::get("/tryit/main.js"), 404),
+        (Request::post("/v1/events"), 404),
+        (Request::post("/v1/tickets"), 501),
+        (Request::delete("/v1/stream"), 405),
+    ] {
+        let response = world.ask(request).await;
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()),
+            (status, "application/problem+json")
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_grpc_service_says_that_it_is_not_built_yet() {
+    let world = World::new();
+    let response =
+        world.ask(Request::post("/push.v1.Edge/Connect").header("content-type", "application/grpc")).await;
+    assert_eq!(
+        (response.status().as_u16(), response.headers()["grpc-status"].to_str().unwrap()),
+        (200, "12")
+    );
+    assert_eq!(response.headers()["content-type"], "application/grpc");
+}
+
+/// A gateway whose way to the hub leads to this app, or nowhere.
+fn gateway(app: Option<axum::Router>) -> axum::Router {
+    let connector = move |host: String, port: u16| {
+        let app = app.clone();
+        async move {
+            assert_eq!((host.as_str(), port), ("hub", 7400));
+            let Some(app) = app else { return Err(io::Error::from(io::ErrorKind::ConnectionRefused)) };
+            let (here, there) = tokio::io::duplex(1 << 16);
+            let service = hyper_util::service::TowerToHyperService::new(app);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(hyper_util::rt::TokioIo::new(there), service);
+            tokio::spawn(connection);
+            Ok(Box::new(here) as Box<dyn Io>)
+        }
+    };
+    let line = Line::new(Arc::new(connector), "http://hub:7400");
+    let ambient = Ambient::new(|| NOW_MS, || 1);
+    Gateway::assemble(config(), Heads(Arc::default()), Some(line), ambient).unwrap().0.router()
+}
+
+fn publish(body: impl Into<Body>) -> Request<Body> {
+    Request::post("/v1/events")
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .header("ce-id", "1")
+        .header("cookie", "private")
+        .header("authorization", "Bearer private")
+        .body(body.into())
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_is_passed_on_and_the_answer_back() {
+    let hub = axum::Router::new().route(
+        "/v1/events",
+        post(|request: AxumRequest| async move {
+            let (head, sent) = request.into_parts();
+            let headers: BTreeMap<_, _> = head
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                .collect();
+            let sent = axum::body::to_bytes(sent, 1 << 20).await.unwrap();
+            let status = if sent.is_empty() { 400 } else { 200 };
+            (
+                http::StatusCode::from_u16(status).unwrap(),
+                format!("{headers:?} {}", String::from_utf8_lossy(&sent)),
+            )
+        }),
+    );
+    let response = gateway(Some(hub.clone())).oneshot(publish("{}")).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let text = body(response).await;
+    assert!(
+        text.contains(r#""ce-id": "1""#) && text.contains(r#""content-type": "application/json""#),
+        "{text}"
+    );
+    assert!(text.ends_with(" {}") && !text.contains("private"), "{text}");
+    assert_eq!(gateway(Some(hub.clone())).oneshot(publish("")).await.unwrap().status(), 400);
+    let large = vec![b' '; (4 << 20) + 1];
+    assert_eq!(gateway(Some(hub)).oneshot(publish(large)).await.unwrap().status(), 413);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_is_away_is_a_bad_gateway() {
+    let response = gateway(None).oneshot(publish("{}")).await.unwrap();
+    assert_eq!(response.status(), 502);
+    assert!(body(response).await.contains("nothing was published"));
+    let silent =
+        axum::Router::new().route("/v1/events", post(|| async { std::future::pending::<()>().await }));
+    assert_eq!(gateway(Some(silent)).oneshot(publish("{}")).await.unwrap().status(), 504);
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    let start = |config: Config| {
+        Gateway::assemble(config, Heads(Arc::default()), None, Ambient::new(|| 0, || 0))
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    for origin in ["*", "app.example", "https://app.example/path", "https://*.example", ""] {
+        let mut config = config();
+        config.allowed_origins = vec![origin.to_owned()];
+        assert!(start(config).is_err(), "{origin:?}");
+    }
+    let mut config = config();
+    config.access = Access::default();
+    assert!(start(config).unwrap_err().contains("key set"));
+}

@@ -1,0 +1,99 @@
+//! What the hub sends, as it lies in the edge window.
+
+use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
+use galaxy_push_core::frame::{FrameView, message};
+use galaxy_push_proto::v1;
+
+use super::*;
+
+/// The window in one line: floor, entries, head.
+fn window(world: &World) -> String {
+    let edge = &world.gateway.shared().admission.edge;
+    let position = |cursor: Cursor| format!("{}.{}", cursor.epoch.0, cursor.seq.0);
+    edge.read(edge.clock.now(), |window| {
+        let mut line = format!("({}", position(window.floor()));
+        for entry in window.entries(window.oldest()..window.end()) {
+            let view = FrameView::read(message(entry.frame)).unwrap();
+            line += &match view.event() {
+                Some(event) => format!(" {}", event.id()),
+                None => format!(" gap→{}", position(entry.cursor)),
+            };
+        }
+        format!("{line} | {}", position(window.head()))
+    })
+}
+
+fn at(epoch: u128, seq: u64) -> Cursor {
+    Cursor { epoch: Epoch(epoch), seq: Seq(seq) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_begins_where_the_hub_says_and_holds_its_frames() {
+    let mut world = World::unready(config());
+    world.hub.head = at(1, 40);
+    world.hub.welcome(v1::Outcome::Fresh, at(1, 40));
+    world.hub.publish(&["user:a"]);
+    world.hub.publish_ephemeral(&["user:a"]);
+    assert!(!world.gateway.shared().admission.edge.is_caught_up());
+    world.hub.caught_up();
+    world.hub.progress(2);
+    assert_eq!(window(&world), "(1.40 e1 e2 | 1.43");
+    assert!(world.gateway.shared().admission.edge.is_caught_up());
+}
+
+#[tokio::test(start_paused = true)]
+async fn resuming_adds_nothing_and_repeats_are_left_out() {
+    let mut world = World::new();
+    world.hub.publish(&["user:a"]);
+    world.hub.cut();
+    world.hub.welcome(v1::Outcome::Resumed, world.hub.head);
+    world.hub.publish(&["user:a"]);
+    assert_eq!(window(&world), "(1.0 e1 e2 | 1.2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gaps_are_entries_and_lead_into_another_epoch() {
+    let mut world = World::new();
+    world.hub.publish(&["user:a"]);
+    world.hub.gap(v1::GapReason::Lapped, at(1, 9));
+    world.hub.publish(&["user:a"]);
+    world.hub.restart();
+    world.hub.publish(&["user:a"]);
+    assert_eq!(window(&world), "(1.0 e1 gap→1.9 e2 gap→2.0 e3 | 2.1");
+    assert!(world.metrics().contains("push_upstream_gaps_total 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_is_behind_takes_nothing_back() {
+    let mut world = World::new();
+    world.hub.publish(&["user:a"]);
+    world.hub.publish(&["user:a"]);
+    world.hub.cut();
+    world.hub.welcome(v1::Outcome::Ahead, at(1, 2));
+    world.hub.gap(v1::GapReason::Ahead, at(1, 1));
+    world.hub.caught_up();
+    assert_eq!(window(&world), "(1.0 e1 e2 | 1.2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_welcome_beyond_the_window_is_a_gap_in_it() {
+    let mut world = World::new();
+    world.hub.publish(&["user:a"]);
+    world.hub.cut();
+    world.hub.head = at(1, 7);
+    world.hub.welcome(v1::Outcome::Fresh, at(1, 7));
+    world.hub.publish(&["user:a"]);
+    assert_eq!(window(&world), "(1.0 e1 gap→1.7 e2 | 1.8");
+}
+
+#[tokio::test(start_paused = true)]
+async fn age_empties_the_window_of_a_silent_hub() {
+    let mut config = config();
+    config.window.age = Duration::from_secs(10);
+    let mut world = World::with(config);
+    world.hub.publish(&["user:a"]);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(window(&world), "(1.0 e1 | 1.1");
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(window(&world), "(1.1 | 1.1");
+}
