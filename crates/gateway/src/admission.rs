@@ -29,8 +29,6 @@ pub(crate) struct Request {
     pub(crate) identity: Identity,
     pub(crate) topics: Vec<String>,
     pub(crate) cursor: String,
-    /// The largest frame taken, in bytes; `None`: any that the hub sends.
-    pub(crate) frame_max: Option<usize>,
     pub(crate) namespace: String,
 }
 
@@ -60,9 +58,17 @@ impl Admission {
         let ask = Ask::parse(&request.cursor).map_err(|malformed| {
             Failure::new(Reason::CursorMalformed, malformed.to_string()).field("cursor")
         })?;
-        let settings = self.settings(request.frame_max);
+        // What is too large for a peer shows only in the form it is sent in: the encoder sees to that.
+        let settings = Settings {
+            heartbeat: self.heartbeat(),
+            message_max: usize::MAX,
+            turn_bytes: self.limits.turn_bytes,
+        };
         let reader = self.open(ask, &request.cursor, settings).await?;
-        Ok(Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits))
+        let user = request.identity.user.clone();
+        let connection = Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits);
+        tracing::debug!(connection = connection.id(), user, cursor = request.cursor, "connected");
+        Ok(connection)
     }
 
     /// Whether users can be served at all.
@@ -95,14 +101,6 @@ impl Admission {
             window_events: bounds.events,
             window_bytes: bounds.bytes,
             window_age: age.try_into().ok(),
-        }
-    }
-
-    fn settings(&self, frame_max: Option<usize>) -> Settings {
-        Settings {
-            heartbeat: self.heartbeat(),
-            message_max: frame_max.unwrap_or(usize::MAX),
-            turn_bytes: self.limits.turn_bytes,
         }
     }
 

@@ -24,6 +24,8 @@ use crate::grants::Identity;
 use crate::routes::{Joined, Place, Seat, Taken};
 
 #[cfg(test)]
+mod race;
+#[cfg(test)]
 mod tests;
 
 /// One thing to send.

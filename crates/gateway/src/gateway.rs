@@ -41,6 +41,9 @@ use crate::{page, problem, proxy, scrape, sse, ws};
 /// How often a drain ends some connections, and looks whether any are left.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
 
+/// The hub sends no larger frame, and no event, in whatever form, comes near it.
+const FRAME_BYTES_MAX: usize = 4 << 20;
+
 /// A returning user waits up to this long more, so that those ended in one tick do not come back in one.
 const RETURN_SPREAD_MS: u64 = 1_000;
 
@@ -151,10 +154,13 @@ impl Gateway {
     }
 
     /// The routes of the public listener. Probes are not among them: see [`Gateway::health`].
-    #[must_use]
     pub fn router(&self) -> Router {
         let config = &self.shared.config;
-        let origins = Origins::new(config.allowed_origins.clone(), config.access.development);
+        let origins = Origins::new(
+            config.allowed_origins.clone(),
+            config.access.development,
+            self.shared.metrics.clone(),
+        );
         let mut routes = Router::new()
             .route("/v1/stream", get(sse::stream))
             .route("/v1/ws", any(ws::upgrade))
@@ -249,7 +255,7 @@ impl Shared {
         let welcome = WelcomeInfo {
             generation: 0,
             heartbeat_interval: self.admission.heartbeat(),
-            limits: self.admission.bounds(self.config.event_bytes, frame_max.unwrap_or(u32::MAX as usize)),
+            limits: self.admission.bounds(self.config.event_bytes, frame_max.unwrap_or(FRAME_BYTES_MAX)),
             connection_id: format!("{:08x}-{connection}", self.run),
         };
         Encoder::new(self.renderer.clone(), self.metrics.clone(), transport, form, frame_max, welcome)

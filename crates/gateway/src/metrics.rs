@@ -69,6 +69,7 @@ impl Metrics {
     pub(crate) fn refused(&self, failure: &Failure) {
         let reason = failure.reason.map_or("OTHER", |reason| reason.as_str());
         self.refused.get_or_create(&[("reason", reason)]).inc();
+        tracing::debug!(reason, why = failure.message, "refused");
     }
 
     /// A connection was ended from this side.
@@ -102,11 +103,6 @@ impl Metrics {
             "Frames from the hub left out, because the window holds their position already",
             self.upstream_repeats.clone(),
         );
-    }
-
-    #[cfg(test)]
-    pub(crate) fn delivered_total(&self, transport: Transport) -> u64 {
-        self.delivered.get_or_create(&[("transport", transport.as_str())]).get()
     }
 }
 

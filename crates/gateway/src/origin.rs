@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use galaxy_push_proto::{Failure, Reason};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, uri::Authority};
 
+use crate::metrics::Metrics;
 use crate::problem;
 
 /// What pages elsewhere may send.
@@ -29,11 +30,12 @@ pub(crate) struct Origins {
     /// Exactly as browsers send them.
     allowed: Vec<String>,
     development: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl Origins {
-    pub(crate) fn new(allowed: Vec<String>, development: bool) -> Self {
-        Self { allowed, development }
+    pub(crate) fn new(allowed: Vec<String>, development: bool, metrics: Arc<Metrics>) -> Self {
+        Self { allowed, development, metrics }
     }
 
     /// Whether this request may go on.
@@ -84,6 +86,7 @@ pub(crate) fn is_origin(text: &str) -> bool {
 /// Applies the rule, and lets pages of an allowed origin read the answer.
 pub(crate) async fn guard(State(origins): State<Arc<Origins>>, request: Request, next: Next) -> Response {
     if let Err(failure) = origins.check(request.uri(), request.headers()) {
+        origins.metrics.refused(&failure);
         return problem::response(&failure);
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -163,7 +166,7 @@ mod tests {
 
     #[test]
     fn in_development_only_this_machine() {
-        let origins = Origins::new(vec!["https://app.example".into()], true);
+        let origins = Origins::new(vec!["https://app.example".into()], true, Arc::default());
         for (host, origin, allowed) in [
             ("127.0.0.1:8080", None, true),
             ("localhost:8080", None, true),
@@ -197,7 +200,11 @@ mod tests {
 
     #[test]
     fn with_keys_exactly_the_listed_origins() {
-        let origins = Origins::new(vec!["https://app.example".into(), "http://localhost:3000".into()], false);
+        let origins = Origins::new(
+            vec!["https://app.example".into(), "http://localhost:3000".into()],
+            false,
+            Arc::default(),
+        );
         for (origin, allowed) in [
             (None, true),
             (Some("https://app.example"), true),
@@ -219,7 +226,7 @@ mod tests {
 
     #[test]
     fn two_origins_or_hosts_are_none() {
-        let origins = Origins::new(vec!["https://app.example".into()], true);
+        let origins = Origins::new(vec!["https://app.example".into()], true, Arc::default());
         let mut headers = HeaderMap::new();
         headers.append(header::HOST, "localhost".parse().unwrap());
         headers.append(header::ORIGIN, "https://app.example".parse().unwrap());

@@ -54,10 +54,7 @@ impl Line {
     /// The same connector, to give away.
     pub(crate) fn connector(&self) -> impl Connector + use<> {
         let connector = self.connector.clone();
-        move |host: String, port| {
-            let connecting = connector.connect(&host, port);
-            async move { connecting.await }
-        }
+        move |host: String, port| connector.connect(&host, port)
     }
 
     async fn connect(&self) -> Result<(Box<dyn Io>, &Authority), Failure> {

@@ -74,10 +74,7 @@ fn prepare(
         let message = "this address speaks WebSocket only: send a WebSocket handshake, version 13";
         (bad_request(message).http_status(StatusCode::UPGRADE_REQUIRED.as_u16()), true)
     })?;
-    let chosen = upgrade
-        .requested_protocols()
-        .find_map(|asked| SUBPROTOCOLS.iter().find(|(name, _)| asked.as_bytes() == name.as_bytes()).copied());
-    let Some((name, form)) = chosen else {
+    let Some((name, form)) = subprotocol(headers) else {
         let message = "no known subprotocol was offered: offer `push.v1.json` or `push.v1.proto` in \
                        Sec-WebSocket-Protocol";
         return Err(plainly(bad_request(message).field("Sec-WebSocket-Protocol")));
@@ -219,12 +216,13 @@ impl Session {
 }
 
 fn message(form: Form, piece: Bytes) -> Message {
-    if form == Form::Json {
-        if let Ok(text) = Utf8Bytes::try_from(piece.clone()) {
-            return Message::Text(text);
+    match form {
+        // What is rendered as JSON is UTF-8.
+        Form::Json => {
+            Utf8Bytes::try_from(piece).map_or_else(|_| Message::Text(Utf8Bytes::default()), Message::Text)
         }
+        _ => Message::Binary(piece),
     }
-    Message::Binary(piece)
 }
 
 /// Says why it ends, as far as the peer still listens, and lets go of the socket.

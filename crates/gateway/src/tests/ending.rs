@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use galaxy_push_listener::Health as _;
-
 use super::*;
 
 #[tokio::test(start_paused = true)]

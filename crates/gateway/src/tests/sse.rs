@@ -40,7 +40,7 @@ async fn golden() {
 
         id: 1.AAAAAAAAAAAAAAAAAAAAAQ.0
         event: push.welcome
-        data: {"outcome":"FRESH","epoch":"AAAAAAAAAAAAAAAAAAAAAQ","head":"1.AAAAAAAAAAAAAAAAAAAAAQ.1","oldest":"1.AAAAAAAAAAAAAAAAAAAAAQ.0","generation":"0","heartbeatInterval":"25s","limits":{"maxEventBytes":65536,"maxFrameBytes":4294967295,"windowEvents":"1048576","windowBytes":"268435456","windowAge":"600s"},"connectionId":"12345678-0"}
+        data: {"outcome":"FRESH","epoch":"AAAAAAAAAAAAAAAAAAAAAQ","head":"1.AAAAAAAAAAAAAAAAAAAAAQ.1","oldest":"1.AAAAAAAAAAAAAAAAAAAAAQ.0","generation":"0","heartbeatInterval":"25s","limits":{"maxEventBytes":65536,"maxFrameBytes":4194304,"windowEvents":"1048576","windowBytes":"268435456","windowAge":"600s"},"connectionId":"12345678-0"}
 
         id: 1.AAAAAAAAAAAAAAAAAAAAAQ.1
         event: turn.ready

@@ -88,7 +88,6 @@ impl Greeting {
             identity,
             topics,
             cursor: either(connect.cursor, cursor),
-            frame_max: Some(frame_max),
             namespace: connect.namespace,
         };
         Ok((shared.admission.admit(request).await?, frame_max))

@@ -34,6 +34,8 @@ pub enum Promise {
     Fenced,
     /// Nobody sees an event meant for others.
     Isolated,
+    /// Nobody is sent an event after it has expired.
+    Unexpired,
     /// Acknowledged: in the log, and only once while a repeat is recognised.
     AckedOnce,
     /// Refused: never in the log.
@@ -155,6 +157,7 @@ impl Promise {
             Self::Progress => "progress",
             Self::Fenced => "fenced",
             Self::Isolated => "isolated",
+            Self::Unexpired => "unexpired",
             Self::AckedOnce => "acked_once",
             Self::NackedNever => "nacked_never",
             Self::UnknownAtMostOnce => "unknown_at_most_once",

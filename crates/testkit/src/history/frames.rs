@@ -118,6 +118,9 @@ pub struct Event {
     /// Whether the event says it is ephemeral (at an edge that hides it: whether its frame has no cursor).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ephemeral: bool,
+    /// The recipients that the frame itself names. At an edge: none, for recipients must not learn each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shown_to: Vec<Name>,
 }
 
 /// Why something is missing.

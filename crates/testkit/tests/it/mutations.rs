@@ -331,6 +331,7 @@ fn event(run: &Run<'_>, stream: u64, position: &Position) -> What {
         id: logged.id.clone(),
         hash: logged.hash,
         ephemeral: false,
+        shown_to: Vec::new(),
     })
 }
 

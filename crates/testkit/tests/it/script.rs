@@ -104,9 +104,12 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
         }),
         "welcome" => welcome(plain, option("gen")),
         "standing" => What::Standing(Standing { stream: stream(), cursor: cursor(plain[2]), records: 1 }),
-        "event" => event(stream(), Some(position(plain[2])), plain[3], flag("ephemeral")),
-        "event_without_cursor" => event(stream(), None, plain[2], flag("ephemeral")),
-        "ephemeral" => event(stream(), None, plain[2], true),
+        "event" => {
+            let shown_to = option("to").map(names).unwrap_or_default();
+            What::Event(Event { shown_to, ..event(stream(), Some(position(plain[2])), plain[3], flag("ephemeral")) })
+        }
+        "event_without_cursor" => What::Event(event(stream(), None, plain[2], flag("ephemeral"))),
+        "ephemeral" => What::Event(event(stream(), None, plain[2], true)),
         "gap" => What::Gap(Gap {
             stream: stream(),
             reason: word::<GapReason>(plain[2]),
@@ -193,9 +196,9 @@ fn welcome(plain: &[&str], generation: Option<&str>) -> What {
     })
 }
 
-fn event(stream: u64, position: Option<Position>, id: &str, ephemeral: bool) -> What {
+fn event(stream: u64, position: Option<Position>, id: &str, ephemeral: bool) -> Event {
     let (id, hash) = payload(id);
-    What::Event(Event { stream, position, id, hash, ephemeral })
+    Event { stream, position, id, hash, ephemeral, shown_to: Vec::new() }
 }
 
 /// `a` has a payload of its own; `a/x` is `a` with another one.

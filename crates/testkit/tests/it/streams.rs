@@ -257,6 +257,7 @@ fn progress() {
 #[test]
 fn frame_order() {
     let broken = |good, line, by| breaks(Promise::FrameOrder, good, line, by);
+    broken(EPHEMERAL, "caught_up 1 1", "");
     broken(PLAIN, "welcome 1 FRESH 0 0 3 gen=1", "");
     broken(PLAIN, "welcome 1 FRESH 0 0 3 gen=1", "progress 1 0 | welcome 1 FRESH 0 0 3 gen=1");
     broken(PLAIN, "event 1 2 b", "welcome 1 FRESH 0 0 3 gen=1");
@@ -336,6 +337,7 @@ const GRANTS: &str = "
 fn isolated() {
     let broken = |line, by| breaks(Promise::Isolated, GRANTS, line, by);
     broken("event 1 2 b", "event 1 1 a | event 1 2 b");
+    broken("event 1 2 b", "event 1 2 b to=user:amy");
     broken("event 1 5 e", "event 1 4 d | event 1 5 e");
     broken("event 1 6 f", "event 1 6 f | event 1 7 g");
     broken("event 2 10 i", "event 2 9 h | event 2 10 i");
@@ -388,6 +390,7 @@ fn handled_once() {
     breaks(Promise::HandledOnce, HANDLER, "handled g 2", "handled g 2 | handled g 2");
     breaks(Promise::HandledOnce, HANDLER, "handled g 1 | handled g 2", "handled g 2");
     breaks(Promise::HandledOnce, HANDLER, "crash | start", "");
+    breaks(Promise::HandledOnce, HANDLER, "handled g 2 | handled g 3\n", "handled g 2 | crash | start\n");
     keeps(HANDLER).require_seen(&[Sight::HandledAgainAfterCrash]).unwrap();
 }
 
@@ -425,6 +428,14 @@ fn what_expired_may_be_missing_and_what_was_superseded_is_told() {
     breaks(Promise::GapFreeOrTold, COLLAPSING, "gap 1 COLLAPSED 4 5 count=2", "gap 1 COLLAPSED 4 5 count=1");
     breaks(Promise::GapFreeOrTold, COLLAPSING, "event 1 4 d\n    gap 1 COLLAPSED 4 5", "gap 1 COLLAPSED 3 5");
     keeps(&COLLAPSING.replacen(" count=2", "", 1));
+}
+
+#[test]
+fn unexpired() {
+    let late = COLLAPSING.replacen("open 1", "wait 20 | open 1", 1);
+    breaks(Promise::Unexpired, &late, "event 1 3 c", "event 1 1 a | event 1 3 c");
+    // It may have been sent before it expired, and have been long on its way.
+    keeps(&COLLAPSING.replacen("event 1 3 c", "wait 20 | event 1 1 a | event 1 3 c", 1));
 }
 
 #[test]

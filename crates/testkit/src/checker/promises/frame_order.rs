@@ -1,6 +1,7 @@
 //! **Frame order**: `Welcome`, `Standing`* (unless RESUMED), `Gap`?, replay, `CaughtUp`, live, `Goodbye`?, status.
 //!
-//! That an outcome's gap comes before any *event* is judged by `gap_free`; that `CaughtUp` comes at all, by `live`.
+//! That an outcome's gap comes before any *event* is judged by `gap_free`; that `CaughtUp` comes at all, by `live`. An
+//! ephemeral event is for live readers: it has no place in a replay.
 
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
@@ -32,6 +33,9 @@ fn fault(step: &Step<'_, '_>) -> Option<String> {
         }
         (Some(_), What::Standing(_)) if state.past_standing => {
             Some("Standing must come right after Welcome".into())
+        }
+        (Some(_), What::Event(event)) if event.position.is_none() && (!state.caught_up || state.behind) => {
+            Some(format!("the ephemeral event {:?} on a stream that is not live", event.id))
         }
         (Some(_), What::FellBehind(_)) if state.behind => {
             Some("a second FellBehind, and no CaughtUp since the first".into())

@@ -1,13 +1,15 @@
 //! **Handled once**: within one life of a reader's process its handler finishes each item once, in order, and none that
 //! was delivered is passed over.
 //!
-//! Judged only for readers that record `handled`. A crash of the process begins a new life.
+//! Judged only for readers that record `handled`. A crash of the process begins a new life, which may finish again what
+//! an earlier one had, but begins after nothing that none of them had: a stored cursor never runs ahead of the handler.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use crate::checker::entitlement::Entitlement;
 use crate::checker::index::{Index, Pos};
 use crate::checker::report::{Findings, Promise};
-use crate::history::{GapReason, What};
+use crate::history::{GapReason, Open, What};
 
 /// One life of a reader's handler.
 #[derive(Default)]
@@ -28,6 +30,8 @@ pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
     let recording: HashSet<&str> = index.records.iter().filter_map(|record| handled(&record.what)).collect();
     let mut handlers: HashMap<&str, Handler> = HashMap::new();
     let mut lives: HashMap<&str, HashSet<&str>> = HashMap::new();
+    // Over all lives: the last item finished.
+    let mut finished: HashMap<&str, (Pos, usize)> = HashMap::new();
     for (line, record) in index.records.iter().enumerate() {
         let reader = match &record.what {
             What::Crash => {
@@ -36,7 +40,18 @@ pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
                 }
                 continue;
             }
-            What::Handled { reader, .. } => reader,
+            What::Handled { reader, position } => {
+                finished.insert(reader, (index.pos(position), line));
+                reader
+            }
+            What::Open(open) => {
+                if let Some(&last) = finished.get(&*open.reader)
+                    && let Some(fault) = ran_ahead(index, open, last.0, record.at_us)
+                {
+                    findings.at(Promise::HandledOnce, &[last.1, line], fault);
+                }
+                continue;
+            }
             What::Event(_) | What::Gap(_) => {
                 let stream = record.what.stream().and_then(|stream| index.stream(stream));
                 let Some(stream) = stream.filter(|stream| recording.contains(&*stream.open.reader)) else {
@@ -67,6 +82,18 @@ pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
             _ => {}
         }
     }
+}
+
+/// A reader that comes back with a cursor beyond what its handler finished.
+fn ran_ahead(index: &Index<'_>, open: &Open, last: Pos, at_us: u64) -> Option<String> {
+    let presented = index.at(&open.presented).filter(|presented| presented.epoch == last.epoch)?;
+    let entitlement = Entitlement::new(index, open);
+    let skipped = entitlement.owed(index, last, presented.seq, at_us).next()?;
+    let (reader, seq, id) = (&open.reader, skipped.seq, &skipped.line.id);
+    Some(format!(
+        "{reader} comes back with {}, but its handler finished {} last: {seq} ({id:?}) is skipped",
+        presented.seq, last.seq
+    ))
 }
 
 impl Handler {

@@ -1,9 +1,10 @@
-//! **Isolated**: nobody sees an event whose recipients do not include them, however they came to its position.
+//! **Isolated**: nobody sees an event whose recipients do not include them, however they came to its position; and no
+//! user is shown who else receives one.
 
 use crate::checker::entitlement::Right;
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
-use crate::history::{Event, What};
+use crate::history::{Event, Hop, What};
 
 pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let What::Event(event) = step.what else { return };
@@ -13,6 +14,9 @@ pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
 }
 
 fn leak(step: &Step<'_, '_>, event: &Event) -> Option<String> {
+    if step.stream.open.hop == Hop::User && !event.shown_to.is_empty() {
+        return Some(format!("{:?} names its recipients {:?} to a user", event.id, event.shown_to));
+    }
     let entitlement = &step.state.entitlement;
     let pos = step.event();
     if let Some(entry) = pos.and_then(|pos| step.index.entry(pos)) {

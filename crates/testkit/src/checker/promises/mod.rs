@@ -17,6 +17,7 @@ mod no_phantom;
 mod ordered;
 mod progress;
 mod resumable;
+mod unexpired;
 mod unique;
 
 use super::index::Index;
@@ -27,7 +28,7 @@ type OfAStream = for<'h> fn(&Step<'_, 'h>, &mut Findings<'_, 'h>);
 type OfAHistory = for<'h> fn(&Index<'h>, &mut Findings<'_, 'h>);
 
 /// Judged at every record of a stream.
-pub(super) const OF_A_STREAM: [OfAStream; 8] = [
+pub(super) const OF_A_STREAM: [OfAStream; 9] = [
     frame_order::check,
     ordered::check,
     unique::check,
@@ -36,6 +37,7 @@ pub(super) const OF_A_STREAM: [OfAStream; 8] = [
     cursor_safe::check,
     progress::check,
     isolated::check,
+    unexpired::check,
 ];
 
 /// Judged once.
