@@ -1,0 +1,140 @@
+//! The flags of `serve`, `hub` and `gateway`. All of them may be set in `galaxy-push.toml` as well.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+
+use super::values::{address, duration, event_size, gateway_id, hub_url, size};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  galaxy-push serve
+  galaxy-push serve --user-keys keys.json --allowed-origins https://app.example
+  galaxy-push serve --window-age 1h --window-bytes 1GiB")]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    #[command(flatten)]
+    pub(crate) edge: EdgeArgs,
+    #[command(flatten)]
+    pub(crate) window: WindowArgs,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  galaxy-push hub
+  galaxy-push hub --hub-addr 10.0.0.5:7400 --plaintext")]
+pub(crate) struct HubCommand {
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    #[command(flatten)]
+    pub(crate) window: WindowArgs,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  galaxy-push gateway --hub http://127.0.0.1:7400
+  galaxy-push gateway --hub http://a:7400,http://b:7400 --gateway-id edge-1 --user-keys keys.json")]
+pub(crate) struct GatewayCommand {
+    /// The hub, or several separated by commas: the gateway turns to the next one when one fails.
+    #[arg(long, env = "GALAXY_PUSH_HUB", value_name = "URL", value_delimiter = ',', required = true)]
+    #[arg(value_parser = hub_url)]
+    pub(crate) hub: Vec<String>,
+    #[command(flatten)]
+    pub(crate) edge: EdgeArgs,
+    #[command(flatten)]
+    pub(crate) window: WindowArgs,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Hub")]
+pub(crate) struct HubArgs {
+    /// Where gateways and publishers connect: gRPC and HTTP. Port 0: any free one.
+    #[arg(long, env = "GALAXY_PUSH_HUB_ADDR", value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    #[arg(value_parser = address)]
+    pub(crate) hub_addr: SocketAddr,
+    /// Where the log is kept. memory: in this process; a restart begins a new epoch, and readers are told.
+    #[arg(long, env = "GALAXY_PUSH_STORE", value_name = "STORE", value_enum, default_value_t = Store::Memory)]
+    pub(crate) store: Store,
+    /// The largest data of one event, 1MiB at most.
+    #[arg(long, env = "GALAXY_PUSH_MAX_EVENT_BYTES", value_name = "SIZE", default_value = "64KiB")]
+    #[arg(value_parser = event_size, allow_hyphen_values = true)]
+    pub(crate) max_event_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Store {
+    Memory,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Edge")]
+pub(crate) struct EdgeArgs {
+    /// Where users connect. Port 0: any free one.
+    #[arg(long, env = "GALAXY_PUSH_EDGE_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(value_parser = address)]
+    pub(crate) edge_addr: SocketAddr,
+    /// The name under which the gateway subscribes to the hub. Another gateway with the same name replaces it.
+    /// Default: random.
+    #[arg(long, env = "GALAXY_PUSH_GATEWAY_ID", value_name = "ID", value_parser = gateway_id)]
+    pub(crate) gateway_id: Option<String>,
+    /// Check user tokens with the keys of this JWKS file (HS256, EdDSA); `galaxy-push token --new-keys` makes one.
+    /// Without it, on loopback: development mode.
+    #[arg(long, env = "GALAXY_PUSH_USER_KEYS", value_name = "FILE")]
+    pub(crate) user_keys: Option<PathBuf>,
+    /// Development mode on any address: whoever connects is believed to be the user they say. Never where strangers can
+    /// connect.
+    #[arg(long, env = "GALAXY_PUSH_DEV", value_parser = BoolishValueParser::new())]
+    pub(crate) dev: bool,
+    /// The origins whose pages may connect, as browsers send them (https://app.example), separated by commas.
+    #[arg(long, env = "GALAXY_PUSH_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
+    pub(crate) allowed_origins: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Window: an event is held while within all three bounds")]
+pub(crate) struct WindowArgs {
+    /// Hold events for this long.
+    #[arg(long, env = "GALAXY_PUSH_WINDOW_AGE", value_name = "TIME", default_value = "10m")]
+    #[arg(value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) window_age: Duration,
+    /// Hold at most this many events.
+    #[arg(long, env = "GALAXY_PUSH_WINDOW_EVENTS", value_name = "COUNT", default_value_t = 1_048_576)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..), allow_hyphen_values = true)]
+    pub(crate) window_events: u64,
+    /// Hold at most this many bytes of events. Memory grows only as it is used.
+    #[arg(long, env = "GALAXY_PUSH_WINDOW_BYTES", value_name = "SIZE", default_value = "256MiB")]
+    #[arg(value_parser = size, allow_hyphen_values = true)]
+    pub(crate) window_bytes: u64,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Process")]
+pub(crate) struct ProcessArgs {
+    /// Where metrics (/metrics) and probes (/livez, /readyz?verbose) are served. Port 0: any free one.
+    #[arg(long, env = "GALAXY_PUSH_ADMIN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:7401")]
+    #[arg(value_parser = address)]
+    pub(crate) admin_addr: SocketAddr,
+    /// Print nothing on stdout but one JSON line with the URLs, once everything listens.
+    #[arg(long, env = "GALAXY_PUSH_READY_JSON", value_parser = BoolishValueParser::new())]
+    pub(crate) ready_json: bool,
+    /// How long a drain may take after SIGTERM or Ctrl-C before what is left is dropped.
+    #[arg(long, env = "GALAXY_PUSH_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s")]
+    #[arg(value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) drain_timeout: Duration,
+    /// Allow listeners on addresses other than loopback, although nothing on them is encrypted.
+    #[arg(long, env = "GALAXY_PUSH_PLAINTEXT", value_parser = BoolishValueParser::new())]
+    pub(crate) plaintext: bool,
+}

@@ -1,0 +1,116 @@
+//! What the values of flags look like: from text to a value, or what to write instead.
+//!
+//! The same texts come from the environment and from the file. A message here completes "invalid value 'x' for '--flag': ".
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use galaxy_push_client::{BuildError, Publisher};
+use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::recipient::{Pattern, Recipient, check_id};
+use galaxy_push_proto::validate::DATA_BYTES_MAX;
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than 0".into()),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err("write a number and its unit: 500ms, 30s, 5m, 1h".into()),
+    }
+}
+
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    match text.parse::<ByteSize>() {
+        Ok(ByteSize(0)) => Err("must be larger than 0".into()),
+        Ok(ByteSize(bytes)) => Ok(bytes),
+        Err(_) => Err("write a size such as 64KiB, 256MiB or 1GiB".into()),
+    }
+}
+
+pub(super) fn event_size(text: &str) -> Result<usize, String> {
+    let bytes = size(text)?;
+    let fits = usize::try_from(bytes).ok().filter(|bytes| *bytes <= DATA_BYTES_MAX);
+    fits.ok_or_else(|| "an event carries 1MiB at most; put larger data elsewhere and send its address".into())
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port: 127.0.0.1:7400, [::1]:7400, 0.0.0.0:7400".into())
+}
+
+pub(super) fn hub_url(text: &str) -> Result<String, String> {
+    match Publisher::builder().hub(text).build() {
+        Ok(_) => Ok(text.trim().to_owned()),
+        Err(BuildError::HubUrl { why, .. }) => Err(format!("{why}; write http://HOST:PORT")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub(super) fn recipient(text: &str) -> Result<String, String> {
+    Recipient::parse(text).map(|_| text.to_owned()).map_err(|why| why.to_string())
+}
+
+pub(super) fn pattern(text: &str) -> Result<String, String> {
+    Pattern::parse(text).map(|_| text.to_owned()).map_err(|why| why.to_string())
+}
+
+pub(super) fn topic(text: &str) -> Result<String, String> {
+    Pattern::parse(&format!("topic:{text}")).map(|_| text.to_owned()).map_err(|why| why.to_string())
+}
+
+pub(super) fn name(text: &str) -> Result<String, String> {
+    check_id(text).map(|()| text.to_owned()).map_err(|why| why.to_string())
+}
+
+pub(super) fn gateway_id(text: &str) -> Result<String, String> {
+    name(text).map_err(|why| format!("{why}; give each gateway a name of its own, such as edge-1"))
+}
+
+/// Where a reader starts, in the hub's words: now is the empty cursor.
+pub(super) fn start(text: &str) -> Result<String, String> {
+    match text {
+        "now" => Ok(String::new()),
+        "" => Err("write now, oldest, or a cursor".into()),
+        _ => Ask::parse(text)
+            .map(|_| text.to_owned())
+            .map_err(|_| "not a cursor: write now, oldest, or a cursor exactly as it was printed".into()),
+    }
+}
+
+pub(super) fn attribute(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_have_units() {
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for bad in ["5", "0s", "-5s", "5 parsecs", ""] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("1000"), Ok(1_000));
+        for bad in ["much", "0", "-1", ""] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(event_size("1MiB"), Ok(1 << 20));
+        assert!(event_size("1025KiB").is_err());
+    }
+
+    #[test]
+    fn addresses_urls_and_starts() {
+        assert!(address("127.0.0.1:0").is_ok() && address("[::1]:7400").is_ok());
+        assert!(address("localhost:7400").is_err() && address("127.0.0.1").is_err());
+        assert_eq!(hub_url(" http://hub:7400 "), Ok("http://hub:7400".into()));
+        assert!(hub_url("https://hub").is_err_and(|why| why.contains("TLS")));
+        assert_eq!((start("now"), start("oldest")), (Ok(String::new()), Ok("oldest".into())));
+        assert!(start("").is_err() && start("17").is_ok() && start("Now").is_err());
+        assert_eq!(attribute("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(attribute("=x").is_err() && attribute("x").is_err());
+    }
+}
