@@ -2,17 +2,21 @@
 
 use std::io::{IsTerminal as _, stderr};
 
-use anyhow::Context as _;
+use anyhow::anyhow;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
 use tracing_subscriber::EnvFilter;
 
+use crate::Usage;
 use crate::args::{LogArgs, LogFormat};
 
-/// Starts logging. `RUST_LOG`, when set, wins over `--log-level`, and that over `default`.
-pub(crate) fn start(args: &LogArgs, default: &str) -> anyhow::Result<()> {
-    let flag = args.log_level.as_deref().unwrap_or(default);
-    let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| flag.to_owned());
-    let filter = EnvFilter::builder().parse(&wanted).with_context(|| {
-        format!("cannot understand the log filter `{wanted}`; try info, or warn,galaxy_push_hub=debug")
+/// Starts logging, by the first of: `--log-level`, `RUST_LOG`, `GALAXY_PUSH_LOG_LEVEL`, the file, `default`.
+pub(crate) fn start(args: &LogArgs, matches: &ArgMatches, default: &str) -> anyhow::Result<()> {
+    let flagged = matches.value_source("log_level") == Some(ValueSource::CommandLine);
+    let rust_log = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty() && !flagged);
+    let wanted = rust_log.as_deref().or(args.log_level.as_deref()).unwrap_or(default);
+    let filter = EnvFilter::builder().parse(wanted).map_err(|error| {
+        anyhow!(Usage(format!("log filter `{wanted}`: {error}; try info, or warn,galaxy_push_hub=debug")))
     })?;
     let terminal = stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);

@@ -1,6 +1,6 @@
 //! The binary `galaxy-push`: parses the command line and maps the result to an exit code. Nothing else happens here.
 //!
-//! 0: done; 1: it could not be done, and stderr says why and what to do; 2: the command line was not understood.
+//! 0: done; 1: it could not be done, and stderr says why and what to do; 2: a flag or setting was not understood.
 
 mod args;
 mod commands;
@@ -8,33 +8,42 @@ mod config;
 mod logs;
 mod roles;
 
+use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 
 use args::{Cli, Command};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// A flag, a variable or a key of the file that cannot be what it says. Whatever else was asked for was not begun.
+#[derive(Debug)]
+struct Usage(String);
+
+/// A [`Usage`] of which everything has been said.
+#[derive(Debug)]
+struct Told;
+
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    if is_broken_pipe(&error) {
         // Whoever read our stdout has enough: `galaxy-push tail | head` is no failure.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
+        return ExitCode::SUCCESS;
     }
+    if !error.is::<Told>() {
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    }
+    if error.is::<Told>() || error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 fn run() -> anyhow::Result<()> {
     let line: Vec<_> = std::env::args_os().collect();
-    let matches = config::with_file(Cli::command(), &line)?.get_matches_from(line);
+    let matches = config::parse(&line)?;
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    logs::start(&cli.logs, if cli.command.is_role() { "info" } else { "warn" })?;
+    logs::start(&cli.logs, &matches, if cli.command.is_role() { "info" } else { "error" })?;
     match cli.command {
         Command::Token(args) => commands::token::run(&args),
         Command::Completions { shell } => commands::completions::run(shell),
@@ -57,3 +66,19 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
             .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     })
 }
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a setting was not understood")
+    }
+}
+
+impl std::error::Error for Told {}

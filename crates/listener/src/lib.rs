@@ -11,6 +11,7 @@ mod ambient;
 mod limits;
 mod probes;
 mod serve;
+mod watched;
 
 pub use accept::Accept;
 pub use ambient::ambient;

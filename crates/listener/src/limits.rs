@@ -26,6 +26,8 @@ pub struct Limits {
     pub keepalive: Duration,
     /// How long an HTTP/2 ping may stay unanswered.
     pub keepalive_timeout: Duration,
+    /// A peer whose socket takes nothing for this long is dropped; `None`: never for that.
+    pub write_stall: Option<Duration>,
 }
 
 impl Limits {
@@ -42,6 +44,8 @@ impl Limits {
             h2_send_buffer: 400 << 10,
             keepalive: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),
+            // A gateway is never closed for slowness while it answers pings.
+            write_stall: None,
         }
     }
 
@@ -55,6 +59,7 @@ impl Limits {
             h2_connection_window: 512 << 10,
             h2_frame: 16 << 10,
             h2_send_buffer: 64 << 10,
+            write_stall: Some(Duration::from_secs(5)),
             ..Self::hub()
         }
     }

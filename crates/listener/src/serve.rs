@@ -5,10 +5,9 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,13 +16,14 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::watched::Watched;
 use crate::{Accept, Limits};
 
 /// After a failed accept (no file descriptor left, most likely) the loop waits this long: short enough to be back at
@@ -62,7 +62,7 @@ pub async fn serve(mut accept: impl Accept, app: Router, limits: Limits, drain: 
         let Some((io, peer, place)) = accepted else { continue };
         let (http, app, drain) = (http.clone(), app.clone(), drain.clone());
         tasks.spawn(async move {
-            connection(&http, io, peer, app, limits.header_read, drain).await;
+            connection(&http, io, peer, app, limits, drain).await;
             drop(place);
         });
     }
@@ -110,13 +110,13 @@ async fn connection<I>(
     io: I,
     peer: SocketAddr,
     app: Router,
-    header_read: Duration,
+    limits: Limits,
     drain: Drain,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let received = Arc::new(AtomicUsize::new(0));
-    let io = TokioIo::new(Counted { io, received: received.clone() });
+    let io = TokioIo::new(Watched::new(io, received.clone(), limits.write_stall));
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         let app = app.clone();
@@ -132,7 +132,7 @@ async fn connection<I>(
     let started = tokio::select! {
         biased;
         () = drain.deadline.cancelled() => return,
-        ended = timeout(header_read, connection.as_mut()) => match ended {
+        ended = timeout(limits.header_read, connection.as_mut()) => match ended {
             Ok(ended) => return log_end(peer, ended),
             Err(_) => received.load(Ordering::Relaxed) >= FIRST_BYTES,
         },
@@ -157,52 +157,6 @@ async fn connection<I>(
 fn log_end<E: std::fmt::Display>(peer: SocketAddr, ended: Result<(), E>) {
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection ended");
-    }
-}
-
-/// Counts what was read, to tell a silent peer from a slow one.
-struct Counted<I> {
-    io: I,
-    received: Arc<AtomicUsize>,
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        this.received.fetch_add(buf.filled().len() - before, Ordering::Relaxed);
-        polled
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<I> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }
 

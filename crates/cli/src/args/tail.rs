@@ -17,9 +17,8 @@ pub(crate) struct TailArgs {
     #[arg(long, env = "GALAXY_PUSH_HUB", value_name = "URL", value_delimiter = ',', value_parser = hub_url)]
     #[arg(default_value = "http://127.0.0.1:7400")]
     pub(crate) hub: Vec<String>,
-    /// Where to start: now, oldest (all that is held), or after a cursor. In the form the hub takes.
+    /// Where to start: now, oldest (all that is held), or after a cursor.
     #[arg(long, value_name = "now|oldest|CURSOR", default_value = "now", value_parser = start)]
-    #[arg(help = "Where to start: now, oldest (all that is held), or after a cursor")]
     pub(crate) from: String,
     /// Only events for this recipient; a trailing * matches a beginning. May be given several times.
     #[arg(long, value_name = "RECIPIENT", value_parser = pattern)]

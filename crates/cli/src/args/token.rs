@@ -19,7 +19,7 @@ pub(crate) struct TokenArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "session", "topic", "kid"])]
     pub(crate) new_keys: Option<PathBuf>,
     /// Sign with a key of this JWKS file.
-    #[arg(long, env = "GALAXY_PUSH_USER_KEYS", value_name = "FILE", required_unless_present = "new_keys")]
+    #[arg(long, env = "GALAXY_PUSH_USER_KEYS", value_name = "FILE")]
     pub(crate) user_keys: Option<PathBuf>,
     /// Which key. Default: the first that can sign.
     #[arg(long, value_name = "KID")]

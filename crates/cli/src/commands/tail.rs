@@ -2,12 +2,10 @@
 
 use std::io::Write as _;
 
-use anyhow::{Context as _, bail};
 use galaxy_push_client::{HandlerError, Item, PushClient, State};
-use galaxy_push_core::cursor::{Ask, OLDEST};
-use galaxy_push_core::recipient::Pattern;
 use galaxy_push_proto::{json, v1};
 use prost::Message as _;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::args::TailArgs;
@@ -19,18 +17,6 @@ enum End {
 }
 
 pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
-    let cursor = match args.from.as_str() {
-        "now" => "",
-        "" => bail!("--from is empty: give now, oldest or a cursor"),
-        from => from,
-    };
-    Ask::parse(cursor).with_context(|| format!("--from {cursor}"))?;
-    for to in &args.to {
-        Pattern::parse(to).with_context(|| format!("--to {to}"))?;
-    }
-    if args.count == Some(0) {
-        return Ok(());
-    }
     let (end, mut ended) = mpsc::channel(1);
     let mut printer = Printer { all: args.all_frames, left: args.count };
     let handler = move |item: Item| {
@@ -42,15 +28,13 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
             std::future::pending::<Result<(), HandlerError>>().await
         }
     };
+    let mut terminate = signal(SignalKind::terminate())?;
     let ambient = galaxy_push_listener::ambient();
     let client = PushClient::builder(format!("tail-{:016x}", ambient.random()))
         .hub(&args.hub.join(","))
-        .cursor(cursor)
+        .cursor(args.from)
         .recipients(args.to)
         .start(handler)?;
-    if cursor == OLDEST || cursor.is_empty() {
-        tracing::debug!("no position to resume from");
-    }
     let outcome = tokio::select! {
         biased;
         reason = ended.recv() => match reason {
@@ -58,32 +42,36 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
             Some(End::Enough) | None => Ok(()),
         },
         _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = terminate.recv() => Ok(()),
         never = report(&client) => never,
     };
-    let last = client.shutdown().await;
-    if !last.cursor.is_empty() {
-        tracing::info!(cursor = last.cursor, "continue with --from and this cursor");
-    }
+    client.shutdown().await;
     outcome
 }
 
-/// Says on stderr when the stream is not what a person at the terminal would assume.
+/// Says on stderr when there is no stream, once for each reason, and when there is one again.
 async fn report(client: &PushClient) -> anyhow::Result<()> {
     let mut status = client.status();
-    let mut shown = State::Connecting;
+    let mut told = String::new();
     loop {
-        {
+        let line = {
             let status = status.borrow_and_update();
-            if status.state != shown {
-                shown = status.state;
-                match (&status.last_error, shown) {
-                    (Some(error), State::BackingOff | State::Conflicted | State::Refused) => {
-                        tracing::warn!(%error, state = %shown, "no stream; trying again");
-                    }
-                    (_, State::Live) => tracing::info!("live"),
-                    _ => {}
+            match (&status.last_error, status.state) {
+                (Some(error), State::BackingOff | State::Conflicted | State::Refused) => {
+                    let error = error.to_string();
+                    (error != told).then(|| {
+                        let line = format!("no stream: {error}; trying on\n");
+                        told = error;
+                        line
+                    })
                 }
+                (_, State::Live) if !std::mem::take(&mut told).is_empty() => Some("live again\n".to_owned()),
+                _ => None,
             }
+        };
+        if let Some(line) = line {
+            // Nobody may be there to read it, which is no reason to end.
+            let _ = std::io::stderr().write_all(line.as_bytes());
         }
         status.changed().await?;
     }

@@ -3,16 +3,17 @@
 //! For development and scripts. In production the backend that logs users in signs tokens with the same claims.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use galaxy_push_core::recipient::{Pattern, check_id};
+use galaxy_push_gateway::Keys;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 
+use crate::Usage;
 use crate::args::TokenArgs;
 
 /// The PKCS #8 wrapping of an Ed25519 private key (RFC 8410, section 7), in front of its 32 bytes.
@@ -56,25 +57,26 @@ pub(crate) fn run(args: &TokenArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.new_keys {
         return write_new_keys(path);
     }
-    let (Some(path), Some(user)) = (&args.user_keys, &args.user) else {
-        bail!("--user-keys and --user are needed")
+    let Some(path) = &args.user_keys else {
+        bail!(Usage(
+            "--user-keys FILE is needed to sign with; `galaxy-push token --new-keys FILE` makes one".into()
+        ))
     };
-    let token = sign(args, path, user)?;
-    writeln!(std::io::stdout(), "{token}")?;
+    let token = sign(args, path, args.user.as_deref().unwrap_or_default())?;
+    writeln!(io::stdout(), "{token}")?;
     Ok(())
 }
 
 fn sign(args: &TokenArgs, path: &Path, user: &str) -> anyhow::Result<String> {
-    check_id(user).context("--user")?;
-    args.session.as_deref().map(check_id).transpose().context("--session")?;
-    for topic in &args.topic {
-        Pattern::parse(&format!("topic:{topic}")).with_context(|| format!("--topic {topic}"))?;
-    }
-    let text = fs::read_to_string(path).with_context(|| {
-        format!("cannot read {}; `galaxy-push token --new-keys FILE` makes a key file", path.display())
+    let text = fs::read(path).with_context(|| {
+        format!(
+            "cannot read --user-keys {}; `galaxy-push token --new-keys FILE` makes such a file",
+            path.display()
+        )
     })?;
-    let set: KeySet =
-        serde_json::from_str(&text).with_context(|| format!("{} is not a JWKS file", path.display()))?;
+    // What no gateway would take is not signed with either.
+    Keys::from_jwks(&text).with_context(|| format!("--user-keys {}", path.display()))?;
+    let set: KeySet = serde_json::from_slice(&text)?;
     let wanted = |key: &&Key| args.kid.is_none() || key.kid == args.kid;
     let (key, algorithm, secret) = set
         .keys
@@ -131,13 +133,18 @@ fn write_new_keys(path: &Path) -> anyhow::Result<()> {
     file.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
-    let mut file = file.open(path).with_context(|| format!("cannot create {} anew", path.display()))?;
+    let mut file = file.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            anyhow!("{} exists, and keys are never overwritten: name another file", path.display())
+        }
+        _ => anyhow!(error).context(format!("cannot write {}", path.display())),
+    })?;
     serde_json::to_writer_pretty(&mut file, &KeySet { keys: vec![shared] })?;
     writeln!(file)?;
     let told = format!(
-        "wrote {}: keep it secret; pass it to --user-keys of the gateway and of this command\n",
+        "wrote {0}: keep it secret. Check tokens with `galaxy-push serve --user-keys {0}`, sign one with\n`galaxy-push token --user-keys {0} --user 42`\n",
         path.display()
     );
-    std::io::stderr().write_all(told.as_bytes())?;
+    io::stderr().write_all(told.as_bytes())?;
     Ok(())
 }

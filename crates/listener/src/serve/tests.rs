@@ -84,6 +84,38 @@ async fn an_unanswered_request_is_not_cut_by_the_head_deadline() {
     assert!(!closed(&mut io).await);
 }
 
+/// A body without end, for a peer that does not read it.
+async fn flood() -> Body {
+    let chunk = bytes::Bytes::from_static(&[b'x'; 4096]);
+    Body::from_stream(futures_util::stream::repeat_with(move || Ok::<_, Infallible>(chunk.clone())))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_is_dropped_where_that_is_asked_for() {
+    for (limits, dropped) in [(Limits::edge(), true), (Limits::hub(), false)] {
+        let (pipes, incoming) = mpsc::channel(4);
+        let app = Router::new().route("/flood", get(flood));
+        let server = tokio::spawn(serve(Pipes(incoming), app, limits, Drain::default()));
+        let world = World { pipes, drain: Drain::default(), server };
+        let mut io = world.connect().await;
+        io.write_all(b"GET /flood HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        // What lies in the pipe is still there to be read; then it ends, or goes on for ever.
+        let mut read = 0;
+        let mut buffer = vec![0; 1 << 16];
+        let ended = loop {
+            match io.read(&mut buffer).await {
+                Ok(0) | Err(_) => break true,
+                Ok(more) => read += more,
+            }
+            if read > 1 << 20 {
+                break false;
+            }
+        };
+        assert_eq!(ended, dropped, "{limits:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_waits_for_requests_until_its_deadline() {
     let mut world = start(app());
