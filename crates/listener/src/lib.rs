@@ -11,10 +11,12 @@ mod ambient;
 mod limits;
 mod probes;
 mod serve;
+mod tls;
 mod watched;
 
 pub use accept::Accept;
 pub use ambient::ambient;
 pub use limits::Limits;
 pub use probes::{Check, Health, probes};
-pub use serve::{Drain, Peer, serve};
+pub use serve::{Drain, Peer, serve, serve_tls};
+pub use tls::{PeerNames, Tls, TlsError, TlsFiles};

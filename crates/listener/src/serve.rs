@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::tls::{self, PeerNames, Tls};
 use crate::watched::Watched;
 use crate::{Accept, Limits};
 
@@ -46,10 +47,22 @@ pub struct Drain {
     pub deadline: CancellationToken,
 }
 
+/// A TLS handshake takes this long at most.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Serves `app` over TLS as [`serve`] does without. Peers that present a certificate are named by [`PeerNames`].
+pub async fn serve_tls(accept: impl Accept, tls: Arc<Tls>, app: Router, limits: Limits, drain: Drain) {
+    run(accept, Some(tls), app, limits, drain).await;
+}
+
 /// Serves `app` until the drain is over. Returns once every connection has ended.
 ///
 /// Cancel safe in the plain sense: dropping it closes the socket and, with it, every connection.
-pub async fn serve(mut accept: impl Accept, app: Router, limits: Limits, drain: Drain) {
+pub async fn serve(accept: impl Accept, app: Router, limits: Limits, drain: Drain) {
+    run(accept, None, app, limits, drain).await;
+}
+
+async fn run(mut accept: impl Accept, tls: Option<Arc<Tls>>, app: Router, limits: Limits, drain: Drain) {
     let http = Arc::new(protocol(&limits));
     let places = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
@@ -60,9 +73,13 @@ pub async fn serve(mut accept: impl Accept, app: Router, limits: Limits, drain: 
             accepted = next(&mut accept, &places) => accepted,
         };
         let Some((io, peer, place)) = accepted else { continue };
-        let (http, app, drain) = (http.clone(), app.clone(), drain.clone());
+        let (http, app, drain, tls) = (http.clone(), app.clone(), drain.clone(), tls.clone());
         tasks.spawn(async move {
-            connection(&http, io, peer, app, limits, drain).await;
+            let names = None;
+            match tls {
+                None => connection(&http, io, From { peer, names }, app, limits, drain).await,
+                Some(tls) => secured(&http, &tls, io, peer, app, limits, drain).await,
+            }
             drop(place);
         });
     }
@@ -105,8 +122,15 @@ fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
     http
 }
 
-async fn connection<I>(
+/// Who is at the other end.
+struct From {
+    peer: SocketAddr,
+    names: Option<PeerNames>,
+}
+
+async fn secured<I>(
     http: &Builder<TokioExecutor>,
+    tls: &Tls,
     io: I,
     peer: SocketAddr,
     app: Router,
@@ -115,10 +139,33 @@ async fn connection<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let io = match timeout(HANDSHAKE, tls.acceptor().accept(io)).await {
+        Ok(Ok(io)) => io,
+        Ok(Err(error)) => return tracing::info!(%peer, %error, "refused: the TLS handshake failed"),
+        Err(_) => return tracing::info!(%peer, "refused: no TLS handshake in time"),
+    };
+    let names = io.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::names);
+    connection(http, io, From { peer, names }, app, limits, drain).await;
+}
+
+async fn connection<I>(
+    http: &Builder<TokioExecutor>,
+    io: I,
+    from: From,
+    app: Router,
+    limits: Limits,
+    drain: Drain,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let received = Arc::new(AtomicUsize::new(0));
     let io = TokioIo::new(Watched::new(io, received.clone(), limits.write_stall));
+    let peer = from.peer;
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Peer(from.peer));
+        if let Some(names) = &from.names {
+            request.extensions_mut().insert(names.clone());
+        }
         let app = app.clone();
         async move {
             Ok::<_, Infallible>(

@@ -1,0 +1,162 @@
+//! TLS for a listener: its certificate, the authority that signs its peers', and what a peer's certificate calls it.
+//!
+//! The files are read again when they change, so a renewed certificate needs no restart: streams that are open keep the
+//! connection they have, new ones get the new certificate. A file that cannot be used is logged and the one before stays.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+/// How often a handshake looks whether the files have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Where a listener's certificate is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, PEM, the listener's own first.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// The authority whose certificates peers may present, PEM. Without it, peers present none.
+    pub peer_authority: Option<PathBuf>,
+}
+
+/// A listener's TLS.
+#[derive(Debug)]
+pub struct Tls {
+    files: TlsFiles,
+    state: Mutex<State>,
+}
+
+/// What a peer's certificate calls it: the DNS names and URIs of its subject alternative name. In the extensions of
+/// every request on a connection whose peer presented a certificate that the authority has signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerNames(pub Arc<[String]>);
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read, or holds no PEM of the kind it should.
+    #[error("cannot use {path}: {problem}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The files do not belong together, or use something unknown.
+    #[error("the certificate and the key cannot be used together")]
+    Unusable(#[from] rustls::Error),
+}
+
+#[derive(Debug)]
+struct State {
+    config: Arc<ServerConfig>,
+    changed: Vec<Option<SystemTime>>,
+    looked: Instant,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] names the file that cannot be used.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled.
+    pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
+        let state =
+            State { config: config(&files)?, changed: files.changed(), looked: Instant::now() };
+        Ok(Self { files, state: Mutex::new(state) })
+    }
+
+    /// For the next handshake.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.looked.elapsed() >= LOOK_EVERY {
+            state.looked = Instant::now();
+            let changed = self.files.changed();
+            if changed != state.changed {
+                state.changed = changed;
+                match config(&self.files) {
+                    Ok(config) => {
+                        tracing::info!(certificate = %self.files.certificate.display(), "took a new certificate");
+                        state.config = config;
+                    }
+                    Err(error) => tracing::error!(%error, "a changed certificate cannot be used; the one before stays"),
+                }
+            }
+        }
+        TlsAcceptor::from(state.config.clone())
+    }
+}
+
+impl TlsFiles {
+    fn changed(&self) -> Vec<Option<SystemTime>> {
+        let paths = [Some(&self.certificate), Some(&self.key), self.peer_authority.as_ref()];
+        let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        paths.into_iter().flatten().map(changed).collect()
+    }
+}
+
+fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, error))?;
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = match &files.peer_authority {
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate)?;
+            }
+            // Optional here: whether a peer needs a certificate, or a token will do, is decided by its role.
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| unusable(path, error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, error))?;
+    let chain: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| unusable(path, error))?;
+    if chain.is_empty() { Err(unusable(path, "it holds no certificate in PEM")) } else { Ok(chain) }
+}
+
+fn unusable(path: &Path, problem: impl ToString) -> TlsError {
+    TlsError::File { path: path.to_owned(), problem: problem.to_string() }
+}
+
+/// The names in a verified certificate.
+pub(crate) fn names(certificate: &CertificateDer<'_>) -> PeerNames {
+    let names = X509Certificate::from_der(certificate).ok().and_then(|(_, certificate)| {
+        let names = certificate.subject_alternative_name().ok()??;
+        let texts = names.value.general_names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        Some(texts.collect())
+    });
+    PeerNames(names.unwrap_or_else(|| Arc::from([])))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

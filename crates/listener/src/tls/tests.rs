@@ -1,0 +1,156 @@
+//! Handshakes with certificates made on the spot.
+
+use std::convert::Infallible;
+use std::fs;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::Extension;
+use axum::routing::get;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::{Accept, Drain, Limits, serve_tls};
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority() -> Authority {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A certificate for this name, and its key.
+fn issue(authority: &Authority, name: &str) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, authority).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("galaxy-push-tls-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, authority: &Authority, (certificate, key): &(String, String)) -> TlsFiles {
+        let file = |name: &str, text: &str| {
+            let path = self.0.join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        TlsFiles {
+            certificate: file("certificate.pem", certificate),
+            key: file("key.pem", key),
+            peer_authority: Some(file("authority.pem", &authority.pem())),
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Pipes(mpsc::Receiver<DuplexStream>);
+
+impl Accept for Pipes {
+    type Io = DuplexStream;
+
+    async fn accept(&mut self) -> std::io::Result<(DuplexStream, SocketAddr)> {
+        match self.0.recv().await {
+            Some(pipe) => Ok((pipe, SocketAddr::from(([127, 0, 0, 1], 9)))),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Asks a server who it takes us for.
+async fn ask(pipes: &mpsc::Sender<DuplexStream>, trust: &Authority, own: Option<(String, String)>) -> Option<String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trust.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let config = match own {
+        Some((certificate, key)) => {
+            let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(vec![certificate], key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let (near, far) = tokio::io::duplex(1 << 16);
+    pipes.send(far).await.unwrap();
+    let name = ServerName::try_from("hub.example").unwrap();
+    let mut io = TlsConnector::from(Arc::new(config)).connect(name, near).await.ok()?;
+    io.write_all(b"GET / HTTP/1.1\r\nhost: hub.example\r\nconnection: close\r\n\r\n").await.ok()?;
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).await.ok()?;
+    answer.rsplit("\r\n\r\n").next().map(str::to_owned)
+}
+
+fn start(files: TlsFiles) -> mpsc::Sender<DuplexStream> {
+    let who = async |names: Option<Extension<PeerNames>>| {
+        Ok::<_, Infallible>(names.map_or("nobody".to_owned(), |names| names.0.0.join(",")))
+    };
+    let (pipes, incoming) = mpsc::channel(4);
+    let tls = Arc::new(Tls::load(files).unwrap());
+    let app = Router::new().route("/", get(who));
+    tokio::spawn(serve_tls(Pipes(incoming), tls, app, Limits::hub(), Drain::default()));
+    pipes
+}
+
+#[tokio::test]
+async fn peers_are_named_by_their_certificates() {
+    let (ours, other) = (authority(), authority());
+    let folder = Folder::new("names");
+    let pipes = start(folder.write(&ours, &issue(&ours, "hub.example")));
+    assert_eq!(ask(&pipes, &ours, Some(issue(&ours, "gateway-1"))).await.as_deref(), Some("gateway-1"));
+    assert_eq!(ask(&pipes, &ours, None).await.as_deref(), Some("nobody"));
+    assert_eq!(ask(&pipes, &ours, Some(issue(&other, "gateway-1"))).await, None, "signed by somebody else");
+    assert_eq!(ask(&pipes, &other, None).await, None, "the peer does not trust this hub");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
+    let (first, second) = (authority(), authority());
+    let folder = Folder::new("renewal");
+    let pipes = start(folder.write(&first, &issue(&first, "hub.example")));
+    assert!(ask(&pipes, &first, None).await.is_some());
+
+    let files = folder.write(&second, &issue(&second, "hub.example"));
+    let later = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(5_000_000_000);
+    let touch = |path: &Path| fs::File::options().append(true).open(path).unwrap().set_modified(later).unwrap();
+    touch(&files.certificate);
+    tokio::time::advance(LOOK_EVERY).await;
+    assert!(ask(&pipes, &second, None).await.is_some(), "the new authority's");
+    assert!(ask(&pipes, &first, None).await.is_none());
+
+    fs::write(&files.certificate, "not a certificate").unwrap();
+    tokio::time::advance(LOOK_EVERY).await;
+    assert!(ask(&pipes, &second, None).await.is_some(), "the last good one stays");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_named() {
+    let ours = authority();
+    let folder = Folder::new("files");
+    let good = folder.write(&ours, &issue(&ours, "hub.example"));
+    let missing = TlsFiles { key: folder.0.join("nowhere.pem"), ..good.clone() };
+    assert!(Tls::load(missing).unwrap_err().to_string().contains("nowhere.pem"));
+    let swapped = TlsFiles { certificate: good.key.clone(), ..good.clone() };
+    assert!(Tls::load(swapped).unwrap_err().to_string().contains("key.pem"));
+    let (_, strange) = issue(&ours, "other.example");
+    fs::write(&good.key, strange).unwrap();
+    assert!(matches!(Tls::load(good), Err(TlsError::Unusable(_))));
+}
