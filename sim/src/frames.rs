@@ -91,7 +91,9 @@ fn event(stream: StreamId, cursor: &Cursor, event: &Value) -> anyhow::Result<Eve
         _ => None,
     };
     let id = text_of(event, "id")?.into();
-    Ok(Event { stream, ephemeral: position.is_none(), position, id, hash: event_hash(event)? })
+    let shown_to = event.get("to").and_then(Value::as_str).unwrap_or_default();
+    let shown_to = shown_to.split(',').filter(|to| !to.is_empty()).map(Name::from).collect();
+    Ok(Event { stream, ephemeral: position.is_none(), position, id, hash: event_hash(event)?, shown_to })
 }
 
 /// The fingerprint of an event in CloudEvents JSON: what every reader must receive unchanged.

@@ -5,6 +5,7 @@
 //!
 //! The users (`users`) and their history (`frames`) work over real sockets as well; the end-to-end test uses them so.
 
+pub mod app;
 pub mod frames;
 pub mod net;
 pub mod plain;

@@ -1,6 +1,5 @@
 //! The simulated network in the places where the system takes a real one.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -46,8 +45,8 @@ impl Accept for Listener {
 /// # Errors
 ///
 /// When the other host refuses.
-pub fn connect(host: String, port: u16) -> impl Future<Output = io::Result<Io>> + Send + 'static {
-    async move { Ok(Io(TcpStream::connect((host, port)).await?)) }
+pub async fn connect(host: String, port: u16) -> io::Result<Io> {
+    Ok(Io(TcpStream::connect((host, port)).await?))
 }
 
 impl AsyncRead for Io {

@@ -18,6 +18,9 @@ use crate::rng::{Rng, now_us};
 /// It gives a stream up when nothing came for this long.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// What the hub may send ahead: little, so that it notices when this gateway does not read.
+const WINDOW_BYTES: u32 = 16 << 10;
+
 /// How a plain gateway behaves.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -29,6 +32,10 @@ pub struct Plan {
     pub start: String,
     /// It cuts its stream now and then while this time has not passed.
     pub cuts_until: Duration,
+    /// How often it presents a cursor that nobody gave it, in percent, while it cuts its streams.
+    pub strays_percent: u64,
+    /// How often, in percent, it stops reading for a while after a frame, while it cuts its streams.
+    pub pause_percent: u64,
     /// It ends here.
     pub until: Duration,
 }
@@ -42,6 +49,10 @@ pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> a
     let started = Instant::now();
     let mut cursor = plan.start.clone();
     while started.elapsed() < plan.until {
+        let unruly = started.elapsed() < plan.cuts_until;
+        if unruly && rng.percent(plan.strays_percent) {
+            cursor = stray(&cursor, &mut rng);
+        }
         let log = StreamLog::new(&recorder, now_us);
         log.record(What::Open(Open {
             stream: log.stream,
@@ -54,7 +65,8 @@ pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> a
         }));
         let cut = Instant::now() + rng.between(Duration::from_millis(200), Duration::from_secs(15));
         let end = started + if cut < started + plan.cuts_until { cut - started } else { plan.until };
-        let code: Name = match timeout_at(end, read(&plan, &hub, &log, &mut cursor)).await {
+        let pauses = unruly.then_some(&mut rng);
+        let code: Name = match timeout_at(end, read(&plan, &hub, &log, &mut cursor, pauses)).await {
             Ok(ended) => ended?,
             Err(_) => "cut".into(),
         };
@@ -64,7 +76,26 @@ pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> a
     Ok(())
 }
 
-async fn read(plan: &Plan, hub: &str, log: &StreamLog, cursor: &mut String) -> anyhow::Result<Name> {
+/// A cursor that was not given out, or of a contract to come, or none at all.
+fn stray(cursor: &str, rng: &mut Rng) -> String {
+    let ahead = || {
+        let (epoch, seq) = cursor.rsplit_once('.')?;
+        Some(format!("{epoch}.{}", seq.parse::<u64>().ok()? + 1_000))
+    };
+    match rng.below(4) {
+        0 => "2.of-another-contract".to_owned(),
+        1 => "garbage".to_owned(),
+        _ => ahead().unwrap_or_default(),
+    }
+}
+
+async fn read(
+    plan: &Plan,
+    hub: &str,
+    log: &StreamLog,
+    cursor: &mut String,
+    mut pauses: Option<&mut Rng>,
+) -> anyhow::Result<Name> {
     let Ok(channel) = channel(hub).await else { return Ok("unreachable".into()) };
     let request = v1::GatewaySubscribeRequest {
         gateway_client_id: plan.gateway_id.clone(),
@@ -75,7 +106,12 @@ async fn read(plan: &Plan, hub: &str, log: &StreamLog, cursor: &mut String) -> a
     let mut client = PushClient::new(channel);
     let mut stream = match timeout(SILENCE, client.subscribe_push(request)).await {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return Ok(code(&status)),
+        Ok(Err(status)) => {
+            if status.code() == tonic::Code::InvalidArgument {
+                cursor.clear();
+            }
+            return Ok(code(&status));
+        }
         Err(_) => return Ok("silence".into()),
     };
     loop {
@@ -90,6 +126,11 @@ async fn read(plan: &Plan, hub: &str, log: &StreamLog, cursor: &mut String) -> a
         if !frame.cursor.is_empty() {
             cursor.clone_from(&frame.cursor);
         }
+        if let Some(rng) = pauses.as_deref_mut()
+            && rng.percent(plan.pause_percent)
+        {
+            sleep(rng.between(Duration::from_millis(10), Duration::from_secs(4))).await;
+        }
     }
 }
 
@@ -99,8 +140,9 @@ async fn read(plan: &Plan, hub: &str, log: &StreamLog, cursor: &mut String) -> a
 ///
 /// When the hub cannot be reached within 5 s.
 async fn channel(hub: &str) -> anyhow::Result<Channel> {
-    let endpoint =
-        Endpoint::from_shared(format!("http://{hub}:{}", net::PORT))?.connect_timeout(Duration::from_secs(5));
+    let endpoint = Endpoint::from_shared(format!("http://{hub}:{}", net::PORT))?
+        .initial_stream_window_size(WINDOW_BYTES)
+        .connect_timeout(Duration::from_secs(5));
     let connector = tower::service_fn(|uri: Uri| async move {
         let (host, port) = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(net::PORT));
         net::connect(host, port).await.map(TokioIo::new)

@@ -1,9 +1,9 @@
-//! The processes of the world: hub, gateway, and an application around `PushClient`, each as the binary runs it.
+//! The servers of the world, hub and gateway, each as the binary runs it.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galaxy_push_client::{HandlerError, Item, PushClient};
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::window::{Bounds, Traits};
@@ -15,26 +15,41 @@ use galaxy_push_store::{Committed, DedupBounds, Maker, MemoryStore, Sink};
 use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{LogLine, Name, Position, What};
 use prost::Message as _;
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
-use crate::frames;
 use crate::net::{self, Listener};
 use crate::publisher::hash;
-use crate::rng::{Rng, now_us};
+use crate::rng::now_us;
+
+/// Tells a server to leave in order, as SIGTERM does. Clones tell the same one.
+pub type Leave = watch::Sender<()>;
+
+/// How long a server may take to send its streams away, and then to close its connections.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whoever left in order is started again after this long, as by an orchestrator.
+const BACK_AFTER: Duration = Duration::from_millis(300);
 
 /// Runs a hub until it is killed. Each life is a new epoch.
 ///
 /// # Errors
 ///
 /// When it cannot start.
-pub async fn hub(window: Bounds, ambient: Ambient, recorder: Recorder) -> anyhow::Result<()> {
-    recorder.record(now_us(), What::Start);
-    let epoch = Epoch(ambient.random_128());
-    let store = tapped(MemoryStore::maker(epoch, DedupBounds::default()), recorder);
-    let config = galaxy_push_hub::Config::default().window(window);
-    let hub = Hub::new(config, store, ambient)?;
-    serve(Listener::bind().await?, hub.router(), Limits::hub(), Drain::default()).await;
-    Ok(())
+pub async fn hub(window: Bounds, ambient: Ambient, recorder: Recorder, leave: Leave) -> anyhow::Result<()> {
+    loop {
+        recorder.record(now_us(), What::Start);
+        let epoch = Epoch(ambient.random_128());
+        let store = tapped(MemoryStore::maker(epoch, DedupBounds::default()), recorder.clone());
+        let config = galaxy_push_hub::Config::default().window(window);
+        let hub = Hub::new(config, store, ambient.clone())?;
+        let drain = Drain::default();
+        let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
+        until_told(&leave, tokio::spawn(serving), drain, hub.drain(LEAVE_WITHIN)).await;
+        sleep(BACK_AFTER).await;
+    }
 }
 
 /// Runs a gateway until it is killed.
@@ -42,54 +57,35 @@ pub async fn hub(window: Bounds, ambient: Ambient, recorder: Recorder) -> anyhow
 /// # Errors
 ///
 /// When it cannot start.
-pub async fn gateway(id: String, hub: String, window: Bounds, ambient: Ambient) -> anyhow::Result<()> {
-    let config = crate::world::gateway_config(&id, &hub, window);
-    let gateway = Gateway::start(config, net::connect, ambient)?;
-    serve(Listener::bind().await?, gateway.router(), Limits::edge(), Drain::default()).await;
-    Ok(())
+pub async fn gateway(
+    config: galaxy_push_gateway::Config,
+    ambient: Ambient,
+    leave: Leave,
+) -> anyhow::Result<()> {
+    loop {
+        let gateway = Gateway::start(config.clone(), net::connect, ambient.clone())?;
+        let drain = Drain::default();
+        let serving = serve(Listener::bind().await?, gateway.router(), Limits::edge(), drain.clone());
+        until_told(&leave, tokio::spawn(serving), drain, gateway.drain()).await;
+        sleep(BACK_AFTER).await;
+    }
 }
 
-/// Runs an application whose handler fails and dawdles now and then, and writes down what it finished.
-///
-/// # Errors
-///
-/// When the client cannot be built.
-pub async fn app(
-    name: &str,
-    hub: String,
-    recorder: Recorder,
-    mut rng: Rng,
-    until: Duration,
-) -> anyhow::Result<()> {
-    recorder.record(now_us(), What::Start);
-    let reader = Name::from(name);
-    let mut jitter = Rng::new(rng.draw(), "jitter");
-    let handler = move |item: Item| {
-        let (fails, pause) = (rng.percent(3), rng.between(Duration::ZERO, Duration::from_millis(20)));
-        let (recorder, reader) = (recorder.clone(), reader.clone());
-        async move {
-            sleep(pause).await;
-            if fails {
-                return Err(HandlerError::msg("not today"));
-            }
-            let at = frames::cursor(item.cursor());
-            if let (Item::Event(_) | Item::Gap(_), galaxy_push_testkit::history::Cursor::At(position)) =
-                (&item, at)
-            {
-                recorder.record(now_us(), What::Handled { reader, position });
-            }
-            Ok(())
-        }
-    };
-    let client = PushClient::builder(name)
-        .hub(&format!("http://{hub}:{}", net::PORT))
-        .cursor("oldest")
-        .connector(net::connect)
-        .random(move || jitter.draw())
-        .start(handler)?;
-    sleep(until).await;
-    drop(client.shutdown().await);
-    Ok(())
+/// Serves until told to leave; then the streams go first, the listener last.
+async fn until_told(
+    leave: &Leave,
+    mut serving: JoinHandle<()>,
+    drain: Drain,
+    send_away: impl Future<Output = ()>,
+) {
+    let _ = leave.subscribe().changed().await;
+    let _ = timeout(LEAVE_WITHIN, send_away).await;
+    drain.draining.cancel();
+    let _ = timeout(CLOSE_WITHIN, &mut serving).await;
+    drain.deadline.cancel();
+    if !serving.is_finished() {
+        let _ = serving.await;
+    }
 }
 
 /// Writes down what a store commits: the truth, taken where it arises and not where it is read.

@@ -52,6 +52,10 @@ pub async fn run(
         if !earlier.is_empty() && rng.percent(10) {
             events.push(rng.pick(&earlier).clone());
         }
+        if rng.percent(3) {
+            let to = vec!["nobody".to_owned()];
+            events.push(v1::Event { to, ..draw(&plan, &numbers, &mut rng) });
+        }
         earlier = events.clone();
         let calls = record_calls(&recorder, &events, now_us());
         let answer = publisher.publish(events).await;
@@ -118,7 +122,11 @@ pub fn record_answer(
                 recorder.record(now, What::PubAck(ack));
             }
         }
-        // A status says that the hub refused, unless a try before it was not answered: then nobody knows.
+        // Such a request is refused by every hub alike, so none of the tries before can have landed.
+        Err(Failure::Status(status)) if status.code == i32::from(tonic::Code::InvalidArgument) => {
+            calls.iter().for_each(|call| recorder.record(now, What::PubNack(*call)));
+        }
+        // Another status says that the hub refused, unless a try before it was not answered: then nobody knows.
         Err(_) => calls.iter().for_each(|call| recorder.record(now, What::PubUnknown(*call))),
     }
 }

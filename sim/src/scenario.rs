@@ -27,8 +27,12 @@ pub struct Scenario {
     pub gateways: usize,
     /// The users, by how they are connected.
     pub users: Vec<Transport>,
-    /// Whether users stop reading now and then.
+    /// Whether users and plain gateways stop reading now and then.
     pub slow_users: bool,
+    /// How much a socket takes before its writer has to wait.
+    pub socket_segments: usize,
+    /// How many events a gateway names to a connection before that one has to scan the window.
+    pub mailbox_slots: usize,
     /// The faults, by when they strike.
     pub faults: Vec<(Duration, Fault)>,
 }
@@ -47,6 +51,8 @@ pub struct Fault {
 pub enum Kind {
     /// A process is killed, and started again when the fault is over.
     Kill(String),
+    /// A server is told to leave in order. It comes back by itself.
+    Leave(String),
     /// Two hosts drop what they send each other: connections are half open until somebody notices.
     Partition(String, String),
     /// The first host's messages to the second are dropped; the other way still works.
@@ -85,6 +91,8 @@ impl Scenario {
             ]),
             gateways,
             slow_users: rng.percent(30),
+            socket_segments: *rng.pick(&[32, 1 << 14]),
+            mailbox_slots: *rng.pick(&[2, 256]),
             faults: Vec::new(),
             users,
         };
@@ -95,7 +103,7 @@ impl Scenario {
     fn draw_faults(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {
         let mut faults = Vec::new();
         // Each seed has its own subset of kinds, so that rare combinations are met with nothing else in the way.
-        let kinds: Vec<u64> = (0..6).filter(|_| rng.percent(50)).collect();
+        let kinds: Vec<u64> = (0..7).filter(|_| rng.percent(50)).collect();
         let mut at = FAULTS_FROM;
         while !kinds.is_empty() {
             at += rng.between(Duration::from_millis(200), Duration::from_secs(7));
@@ -104,6 +112,9 @@ impl Scenario {
             }
             let kind = self.draw_kind(*rng.pick(&kinds), rng);
             let lasts = match kind {
+                Kind::Kill(_) if rng.percent(10) => {
+                    rng.between(Duration::from_secs(10), Duration::from_secs(22))
+                }
                 Kind::Kill(_) => rng.between(Duration::from_millis(50), Duration::from_secs(3)),
                 _ => rng.between(Duration::from_millis(200), Duration::from_secs(18)),
             };
@@ -115,11 +126,13 @@ impl Scenario {
     fn draw_kind(&self, kind: u64, rng: &mut Rng) -> Kind {
         let gateway = gateway_name(rng.below(self.gateways as u64) as usize);
         let user = user_name(rng.below(self.users.len() as u64) as usize);
-        let peers = [gateway.as_str(), "plain", "app", "backend-0", "backend-1"];
+        // Often a gateway: while it lags, its users come with cursors of another one.
+        let peers = [&*gateway, &*gateway, &*gateway, "plain", "app", "backend-0", "backend-1"];
         let of_hub = (*rng.pick(&peers)).to_owned();
         let hub = "hub".to_owned();
         match kind {
             0 => Kind::Kill(hub),
+            1 if rng.percent(30) => Kind::Kill("app".to_owned()),
             1 => Kind::Kill(gateway),
             2 if rng.percent(50) => Kind::Partition(hub, of_hub),
             2 => Kind::Partition(gateway, user),
@@ -127,6 +140,7 @@ impl Scenario {
             3 => Kind::OneWay(gateway, user),
             4 if rng.percent(50) => Kind::Hold(hub, of_hub),
             4 => Kind::Hold(gateway, user),
+            5 => Kind::Leave(if rng.percent(50) { hub } else { gateway }),
             _ => Kind::Rival,
         }
     }

@@ -2,15 +2,16 @@
 //!
 //! Deterministic: the same seed gives the same history, record by record.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use galaxy_push_core::window::Bounds;
 use galaxy_push_testkit::history::{self, Record, Rules, What};
 use galaxy_push_testkit::{Recorder, Report, check};
 
+use crate::processes::Leave;
 use crate::rng::{Counter, Rng, ambient, now_us};
 use crate::scenario::{Fault, Kind, Scenario, gateway_name, user_name};
-use crate::{net, plain, processes, publisher, users};
+use crate::{app, net, plain, processes, publisher, users};
 
 /// One step of simulated time: fine enough for every deadline of the system, the shortest being 200 ms.
 const TICK: Duration = Duration::from_millis(10);
@@ -40,8 +41,8 @@ pub struct Outcome {
 pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
     let recorder = Recorder::new(RECORDS_MAX);
     recorder.record(0, What::Rules(Rules { live_within_us: 30_000_000, ..Rules::default() }));
-    let mut world = build(scenario, &recorder);
-    let mut faults = Faults::new(scenario);
+    let (mut world, leaves) = build(scenario, &recorder);
+    let mut faults = Faults::new(scenario, leaves);
     while world.elapsed() < scenario.length {
         faults.advance(&mut world, scenario, &recorder)?;
         world.step().map_err(|error| anyhow::anyhow!("seed {}: {error}", scenario.seed))?;
@@ -52,32 +53,38 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
     Ok(Outcome { history, report, faults: scenario.faults.len() })
 }
 
-fn build(scenario: &Scenario, recorder: &Recorder) -> turmoil::Sim<'static> {
+/// How each server is told to leave.
+type Leaves = BTreeMap<String, Leave>;
+
+fn build(scenario: &Scenario, recorder: &Recorder) -> (turmoil::Sim<'static>, Leaves) {
     let mut world = turmoil::Builder::new()
         .simulation_duration(scenario.length + Duration::from_secs(1))
         .tick_duration(TICK)
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(30))
-        .tcp_capacity(1 << 14)
+        .tcp_capacity(scenario.socket_segments)
         .rng_seed(scenario.seed)
         .build();
     let seed = scenario.seed;
+    let mut leaves = Leaves::new();
     let (window, surroundings, log) = (scenario.window, ambient(seed, "hub"), recorder.process("hub"));
+    let leave = leaves.entry("hub".to_owned()).or_default().clone();
     world.host("hub", move || {
-        let (surroundings, log) = (surroundings.clone(), log.clone());
-        async move { Ok(processes::hub(window, surroundings, log).await?) }
+        let (surroundings, log, leave) = (surroundings.clone(), log.clone(), leave.clone());
+        async move { Ok(processes::hub(window, surroundings, log, leave).await?) }
     });
     for number in 0..scenario.gateways {
         let name = gateway_name(number);
-        let surroundings = ambient(seed, &name);
-        world.host(name.clone(), move || {
-            let (name, surroundings) = (name.clone(), surroundings.clone());
-            async move { Ok(processes::gateway(name, "hub".into(), window, surroundings).await?) }
+        let (config, surroundings) = (gateway_config(&name, "hub", scenario), ambient(seed, &name));
+        let leave = leaves.entry(name.clone()).or_default().clone();
+        world.host(name, move || {
+            let (config, surroundings, leave) = (config.clone(), surroundings.clone(), leave.clone());
+            async move { Ok(processes::gateway(config, surroundings, leave).await?) }
         });
     }
     add_readers(&mut world, scenario, recorder);
     add_publishers(&mut world, scenario, recorder);
-    world
+    (world, leaves)
 }
 
 fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
@@ -109,12 +116,17 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         recipients: if rng.percent(50) { Vec::new() } else { vec!["topic:*".into(), "user:0".into()] },
         start: if rng.percent(50) { String::new() } else { "oldest".into() },
         cuts_until: scenario.calm_from,
+        strays_percent: 8,
+        pause_percent: if scenario.slow_users { 2 } else { 0 },
         until: length,
     };
     let log = recorder.process("plain");
     world.client("plain", async move { Ok(plain::run(plan, "hub".into(), log, rng).await?) });
-    let (log, rng) = (recorder.process("app"), Rng::new(seed, "app"));
-    world.client("app", async move { Ok(processes::app("app", "hub".into(), log, rng, length).await?) });
+    let (log, disk, lives) = (recorder.process("app"), app::Disk::default(), Counter::default());
+    world.host("app", move || {
+        let (log, disk, rng) = (log.clone(), disk.clone(), Rng::new(seed, &format!("app {}", lives.next())));
+        async move { Ok(app::run("app".into(), "hub".into(), disk, log, rng).await?) }
+    });
     for (number, (at, fault)) in scenario.faults.iter().enumerate() {
         if fault.kind == Kind::Rival {
             add_rival(world, scenario, recorder, number, *at, fault.until);
@@ -140,6 +152,8 @@ fn add_rival(
             recipients: Vec::new(),
             start: String::new(),
             cuts_until: Duration::ZERO,
+            strays_percent: 0,
+            pause_percent: 0,
             until: until - at,
         };
         Ok(plain::run(plan, "hub".into(), log, rng).await?)
@@ -166,9 +180,10 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
 }
 
 /// The settings of a simulated gateway: those of the binary, with a shorter heartbeat so that a minute holds several.
-pub(crate) fn gateway_config(id: &str, hub: &str, window: Bounds) -> galaxy_push_gateway::Config {
+fn gateway_config(id: &str, hub: &str, scenario: &Scenario) -> galaxy_push_gateway::Config {
     let mut config = galaxy_push_gateway::Config::new(format!("http://{hub}:{}", net::PORT), id);
-    config.window = window;
+    config.window = scenario.window;
+    config.mailbox_slots = scenario.mailbox_slots;
     config.access = galaxy_push_gateway::Access::development();
     config.heartbeat = Duration::from_secs(5);
     config.ping = Duration::from_secs(5);
@@ -180,6 +195,7 @@ pub(crate) fn gateway_config(id: &str, hub: &str, window: Bounds) -> galaxy_push
 struct Faults {
     /// What is to be done, by when; ends and starts alike.
     due: Vec<(Duration, Change)>,
+    leaves: Leaves,
     healed: bool,
 }
 
@@ -189,14 +205,14 @@ enum Change {
 }
 
 impl Faults {
-    fn new(scenario: &Scenario) -> Self {
+    fn new(scenario: &Scenario, leaves: Leaves) -> Self {
         let mut due = Vec::new();
         for (at, fault) in &scenario.faults {
             due.push((*at, Change::Start(fault.clone())));
             due.push((fault.until, Change::Stop(fault.clone())));
         }
         due.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        Self { due, healed: false }
+        Self { due, leaves, healed: false }
     }
 
     fn advance(
@@ -212,7 +228,7 @@ impl Faults {
             match change {
                 Change::Start(fault) => {
                     recorder.record(at_us, What::FaultStart(described(&fault)));
-                    start(world, &fault.kind, at_us, recorder);
+                    start(world, &self.leaves, &fault.kind, at_us, recorder);
                 }
                 Change::Stop(fault) => {
                     recorder.record(at_us, What::FaultStop(described(&fault)));
@@ -228,7 +244,7 @@ impl Faults {
     }
 }
 
-fn start(world: &mut turmoil::Sim<'_>, kind: &Kind, at_us: u64, recorder: &Recorder) {
+fn start(world: &mut turmoil::Sim<'_>, leaves: &Leaves, kind: &Kind, at_us: u64, recorder: &Recorder) {
     match kind {
         Kind::Kill(host) => {
             recorder.process(host.as_str()).record(at_us, What::Crash);
@@ -237,23 +253,31 @@ fn start(world: &mut turmoil::Sim<'_>, kind: &Kind, at_us: u64, recorder: &Recor
         Kind::Partition(a, b) => world.partition(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.partition_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.hold(a.as_str(), b.as_str()),
+        Kind::Leave(host) => {
+            if let Some(leave) = leaves.get(host) {
+                leave.send_replace(());
+            }
+        }
         Kind::Rival => {}
     }
 }
 
 fn stop(world: &mut turmoil::Sim<'_>, kind: &Kind) {
     match kind {
+        // Of two kills that overlap, the first to be over starts it again.
+        Kind::Kill(host) if world.is_host_running(host.as_str()) => {}
         Kind::Kill(host) => world.bounce(host.as_str()),
         Kind::Partition(a, b) => world.repair(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.repair_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.release(a.as_str(), b.as_str()),
-        Kind::Rival => {}
+        Kind::Leave(_) | Kind::Rival => {}
     }
 }
 
 fn described(fault: &Fault) -> history::Fault {
     let (kind, detail) = match &fault.kind {
         Kind::Kill(host) => ("kill", host.clone()),
+        Kind::Leave(host) => ("leave", host.clone()),
         Kind::Partition(a, b) => ("partition", format!("{a} | {b}")),
         Kind::OneWay(a, b) => ("one-way", format!("{a} -x-> {b}")),
         Kind::Hold(a, b) => ("hold", format!("{a} | {b}")),

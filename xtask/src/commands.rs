@@ -58,10 +58,10 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
-    /// Run a peer written in another language against the hub.
+    /// Run peers written in other languages against the real binary: the scenes of interop/SCENES.md.
     Interop {
         #[command(subcommand)]
-        peer: Peer,
+        peer: interop::Peer,
     },
     /// Drive the try-it page in Chromium.
     Page,
@@ -69,16 +69,6 @@ enum Command {
     Screenshot,
     /// Regenerate the committed code of the contract.
     Codegen,
-}
-
-#[derive(Debug, Subcommand)]
-enum Peer {
-    /// A plain grpcio client, generated from the proto at run time.
-    Python {
-        /// Only scenes whose name contains this.
-        #[arg(long, value_name = "TEXT")]
-        only: Option<String>,
-    },
 }
 
 impl Arguments {
@@ -100,7 +90,7 @@ impl Arguments {
             Command::EndToEnd => test::end_to_end(&project)?,
             Command::Planted { check_apply: true, only } => planted::check_apply(&project, only.as_deref())?,
             Command::Planted { only, .. } => planted::run(&project, only.as_deref())?,
-            Command::Interop { peer: Peer::Python { only } } => interop::python(&project, only.as_deref())?,
+            Command::Interop { peer } => peer.play(&project)?,
             Command::Page => page::drive(&project)?,
             Command::Screenshot => page::screenshot(&project)?,
             Command::Codegen => {

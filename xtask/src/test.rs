@@ -5,7 +5,7 @@
 use anyhow::{Result, anyhow, bail};
 
 use crate::{
-    documents, interop, page, planted, project::Project, shell, tidy, tools::Tools, ui, ui::Stopwatch,
+    documents, interop::Peer, page, planted, project::Project, shell, tidy, tools::Tools, ui, ui::Stopwatch,
     webhooks,
 };
 
@@ -19,7 +19,7 @@ struct Step {
 }
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 17] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -91,10 +91,22 @@ const STEPS: [Step; 15] = [
         run: end_to_end,
     },
     Step {
+        name: "go",
+        what: "a gateway of the old kind in Go",
+        advice: "repeat a scene with `cargo xtask interop go --only NAME`; interop/SCENES.md says what it must show",
+        run: |project| Peer::go().play(project),
+    },
+    Step {
+        name: "node",
+        what: "a gateway of the old kind on Node",
+        advice: "repeat a scene with `cargo xtask interop node --only NAME`; interop/SCENES.md says what it must show",
+        run: |project| Peer::node().play(project),
+    },
+    Step {
         name: "python",
-        what: "a plain gRPC client in Python",
-        advice: "repeat a scene with `cargo xtask interop python --only NAME`",
-        run: |project| interop::python(project, None),
+        what: "a gateway of the old kind in Python, and our client before a hub in Python",
+        advice: "repeat a scene with `cargo xtask interop python --only NAME`; interop/SCENES.md says what it must show",
+        run: |project| Peer::python().play(project),
     },
     Step {
         name: "page",

@@ -1,4 +1,4 @@
-//! Pinned tools from npm, PyPI and Debian, installed on first use so that a fresh machine needs nothing prepared.
+//! Pinned tools from npm, PyPI, the Go module proxy and Debian, installed on first use so that a fresh machine needs nothing prepared.
 //!
 //! Called by the commands that need them. A stamp beside each installation holds the pins it was made from: while they are
 //! unchanged, nothing is touched and nothing is asked of the network.
@@ -16,6 +16,9 @@ use crate::{project::Project, shell, ui};
 /// Names a browser that Playwright can drive; tried in this order.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
+/// The code generators for Go, as protoc and buf look for them.
+pub(crate) const GO_PLUGINS: [&str; 2] = ["protoc-gen-go", "protoc-gen-go-grpc"];
+
 /// The installers. Each returns where the installed thing is.
 #[derive(Debug)]
 pub(crate) struct Tools;
@@ -25,11 +28,12 @@ impl Tools {
     pub(crate) fn all(project: &Project) -> Result<()> {
         Self::npm(project)?;
         Self::python(project)?;
+        Self::go_plugins(project)?;
         Self::browser()?;
         Ok(())
     }
 
-    /// The `node_modules` with buf, the webhook payloads and playwright-core.
+    /// The `node_modules` with buf, grpc-js, the webhook payloads and playwright-core.
     pub(crate) fn npm(project: &Project) -> Result<PathBuf> {
         let home = project.output.join("tools/npm");
         let (package, lock) = (pins(project, "package.json"), pins(project, "package-lock.json"));
@@ -73,6 +77,56 @@ impl Tools {
             Ok(())
         })?;
         Ok(interpreter)
+    }
+
+    /// Go, in the folder of the peer in Go.
+    pub(crate) fn go(project: &Project) -> Result<Command> {
+        Self::go_root()?;
+        let mut go = Command::new("go");
+        go.current_dir(project.root.join("interop/go"));
+        Ok(go)
+    }
+
+    /// The formatter that came with Go; it need not be in PATH.
+    pub(crate) fn gofmt() -> Result<Command> {
+        Ok(Command::new(Self::go_root()?.join("bin/gofmt")))
+    }
+
+    fn go_root() -> Result<PathBuf> {
+        // `--version`, by which other programs are found, is a failure to Go.
+        let root = shell::capture(Command::new("go").args(["env", "GOROOT"])).context(
+            "go is missing: install Go 1.26 or newer (https://go.dev/dl/) and put its bin folder into PATH",
+        )?;
+        Ok(PathBuf::from(root.trim()))
+    }
+
+    /// The folder of the code generators for Go.
+    pub(crate) fn go_plugins(project: &Project) -> Result<PathBuf> {
+        let home = project.output.join("tools/go");
+        let module = project.root.join("interop/go");
+        // The module that pins them does not load without the one that is generated with them.
+        Self::go_contract(project)?;
+        install_once(&home, &[&module.join("go.mod"), &module.join("go.sum")], || {
+            ui::line("building the code generators for Go into target/tools/go");
+            let mut build = Self::go(project)?;
+            build.args(["build", "-buildvcs=false", "-o"]).arg(home.join(""));
+            shell::capture(build.args([
+                "google.golang.org/protobuf/cmd/protoc-gen-go",
+                "google.golang.org/grpc/cmd/protoc-gen-go-grpc",
+            ]))?;
+            Ok(())
+        })?;
+        Ok(home)
+    }
+
+    /// The module that the Go code of the contract is generated into, at first without any.
+    pub(crate) fn go_contract(project: &Project) -> Result<PathBuf> {
+        let home = project.output.join("interop/go/contract");
+        fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+        let module = home.join("go.mod");
+        fs::write(&module, "module galaxy/backend\n\ngo 1.26.0\n")
+            .with_context(|| format!("cannot write {}", module.display()))?;
+        Ok(home)
     }
 
     /// The path of a Chromium: `CHROMIUM`, an installed one, or the one Debian offers.

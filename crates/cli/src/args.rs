@@ -15,7 +15,9 @@ use clap::{Arg, Args, Command as Definition, CommandFactory as _, Parser, Subcom
 use clap_complete::Shell;
 
 pub(crate) use publish::{EventArgs, PublishArgs};
-pub(crate) use roles::{EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, Store, WindowArgs};
+pub(crate) use roles::{
+    EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, Store, WindowArgs,
+};
 pub(crate) use tail::TailArgs;
 pub(crate) use token::TokenArgs;
 
@@ -125,7 +127,9 @@ pub(crate) fn definition() -> Definition {
 /// What holds for each flag of each command.
 fn settled(command: Definition) -> Definition {
     let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    names.into_iter().fold(command.mut_args(settled_arg), |command, name| command.mut_subcommand(name, settled))
+    names
+        .into_iter()
+        .fold(command.mut_args(settled_arg), |command, name| command.mut_subcommand(name, settled))
 }
 
 /// The help names a variable and keeps what it holds to itself; an empty one counts as not set.

@@ -1,83 +1,48 @@
-//! A client's settings, checked all at once when it starts.
+//! A client's settings. How a client starts from them is in `start`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_core::backoff;
-use galaxy_push_core::link::{self, Link};
+use galaxy_push_core::link;
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
-use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::client::Stop;
-use crate::driver::Driver;
-use crate::handler::OneByOne;
-use crate::hub::Hub;
+use crate::handler::AnyDeadLetterHandler;
 use crate::random::Random;
-use crate::transport::Dialer;
-use crate::{BatchHandler, Connector, Handler, PushClient, TcpConnector};
+use crate::reach::Reach;
+use crate::store::AnyStore;
+use crate::{Connector, CursorStore, DeadLetterHandler, Order, RetryPolicy};
 
-/// Settings that cannot work.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// No hub was named.
-    #[error("no hub: name at least one, such as http://127.0.0.1:7400")]
-    NoHub,
-    /// A hub's URL cannot be used.
-    #[error("cannot use {url:?} as a hub's URL: {why}")]
-    HubUrl {
-        /// The URL as given.
-        url: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// The gateway id is empty.
-    #[error("no gateway id: give each gateway a stable name of its own")]
-    NoGatewayId,
-    /// A deadline is zero.
-    #[error("the {0} deadline is zero, so nothing could ever keep it: make it positive")]
-    ZeroDeadline(&'static str),
-    /// The largest message to receive is zero.
-    #[error("max_receive_bytes is zero, so nothing could ever be received: make it positive")]
-    ZeroReceiveBytes,
-    /// The delays contradict each other.
-    #[error("the backoff cannot work")]
-    Backoff(#[from] backoff::ConfigError),
-    /// The operating system gave no random numbers.
-    #[error("the operating system gave no random numbers")]
-    NoRandomness(#[from] getrandom::Error),
-}
-
-/// Makes a [`PushClient`]. Every setting but the hub has a default.
+/// Makes a [`PushClient`](crate::PushClient). Every setting but the hub has a default.
 #[must_use]
 pub struct Builder {
-    hubs: Vec<Result<Hub, BuildError>>,
-    link: link::Config,
-    request: GatewaySubscribeRequest,
-    connector: Arc<dyn Connector>,
-    random: Option<Random>,
+    pub(crate) reach: Reach,
+    pub(crate) link: link::Config,
+    pub(crate) request: GatewaySubscribeRequest,
+    pub(crate) random: Option<Random>,
+    pub(crate) dead_letter: Option<Box<dyn AnyDeadLetterHandler>>,
+    pub(crate) handler_deadline: Option<Duration>,
+    pub(crate) store: Option<Box<dyn AnyStore>>,
+    pub(crate) in_flight_bytes: usize,
 }
 
 impl Builder {
     pub(crate) fn new(gateway_id: String) -> Self {
         Self {
-            hubs: Vec::new(),
+            reach: Reach::new(),
             link: link::Config::default(),
             request: GatewaySubscribeRequest { gateway_client_id: gateway_id, ..Default::default() },
-            connector: Arc::new(TcpConnector),
             random: None,
+            dead_letter: None,
+            handler_deadline: None,
+            store: None,
+            in_flight_bytes: 4 << 20,
         }
     }
 
     /// Adds a hub by its URL, or several with commas between. They are tried in turn: the next one after each failure
     /// but a conflict of gateway ids, which would meet the same rival there.
     pub fn hub(mut self, urls: &str) -> Self {
-        match Hub::parse_list(urls) {
-            Ok(hubs) => self.hubs.extend(hubs.into_iter().map(Ok)),
-            Err(error) => self.hubs.push(Err(error)),
-        }
+        self.reach.hub(urls);
         self
     }
 
@@ -91,6 +56,20 @@ impl Builder {
     /// Names this process, so that the hub tells its reconnects from a rival's. Default: 128 random bits.
     pub fn instance_id(mut self, instance_id: impl Into<String>) -> Self {
         self.request.instance_id = instance_id.into();
+        self
+    }
+
+    /// Proves the gateway's identity to the hub. Sent with every subscribe: over anything but TLS or loopback, everybody on
+    /// the way can read it.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.reach.token(token.into());
+        self
+    }
+
+    /// Secures connections to `https://` hubs.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::Tls) -> Self {
+        self.reach.tls(tls);
         self
     }
 
@@ -140,7 +119,7 @@ impl Builder {
 
     /// Opens connections with something else than TCP.
     pub fn connector(mut self, connector: impl Connector) -> Self {
-        self.connector = Arc::new(connector);
+        self.reach.connector(connector);
         self
     }
 
@@ -150,84 +129,71 @@ impl Builder {
         self
     }
 
-    /// Starts the client with a handler of single items.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] when a setting cannot work.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime with time enabled.
-    pub fn start(self, handler: impl Handler) -> Result<PushClient, BuildError> {
-        self.start_batches(OneByOne(handler))
+    /// How often an item on which the handler fails is tried again. Default: for ever; nothing behind it is delivered
+    /// before it succeeds. With a limit, a [`dead_letter`](Self::dead_letter) must take what is given up.
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.link.retry = retry;
+        self
     }
 
-    /// Starts the client with a handler of batches.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] when a setting cannot work.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime with time enabled.
-    pub fn start_batches(mut self, handler: impl BatchHandler) -> Result<PushClient, BuildError> {
-        let hubs = self.hubs.into_iter().collect::<Result<Vec<_>, _>>()?;
-        self.link.hubs = hubs.len();
-        check(&self.link, &self.request)?;
-        let mut random = match self.random {
-            Some(random) => random,
-            None => Random::from_os()?,
-        };
-        if self.request.instance_id.is_empty() {
-            self.request.instance_id = format!("{:016x}{:016x}", random.next(), random.next());
-        }
-        let link = Link::try_new(self.link)?;
-        let (status, shown) = watch::channel(link.status().clone());
-        let (stop, started) = (CancellationToken::new(), Instant::now());
-        let driver = Driver {
-            link,
-            dialer: Dialer::new(hubs, self.connector),
-            connection: None,
-            body: None,
-            request: self.request,
-            handler,
-            random,
-            started,
-            status,
-            stop: stop.clone(),
-        };
-        tokio::spawn(driver.run());
-        Ok(PushClient { status: shown, started, stop: Arc::new(Stop(stop)) })
+    /// Takes the items that are given up, with the handler's last error.
+    pub fn dead_letter(mut self, dead_letter: impl DeadLetterHandler) -> Self {
+        self.dead_letter = Some(Box::new(dead_letter));
+        self
     }
-}
 
-fn check(link: &link::Config, request: &GatewaySubscribeRequest) -> Result<(), BuildError> {
-    if link.hubs == 0 {
-        return Err(BuildError::NoHub);
+    /// How long one call of the handler may take, after which it is dropped at its `.await` and counts as failed.
+    /// Default: as long as it likes. Not for the stream form.
+    pub fn handler_deadline(mut self, deadline: Duration) -> Self {
+        self.handler_deadline = Some(deadline);
+        self
     }
-    if request.gateway_client_id.is_empty() {
-        return Err(BuildError::NoGatewayId);
+
+    /// Keeps the cursor across restarts. What the store holds wins over [`cursor`](Self::cursor), which is where a
+    /// client starts that never saved anything.
+    ///
+    /// Saved is after the handler has returned and before the next call, so a crash repeats one call at most and loses
+    /// none: an item for [`start`](Self::start), a batch for [`start_batches`](Self::start_batches). In the stream form
+    /// a crash repeats what was in flight, and one ack at most beside.
+    ///
+    /// A store that fails holds nobody up. It is tried again after a growing wait, [`Status::store`](crate::Status::store)
+    /// says so, and until it works a crash repeats more. One that cannot be read at the start is tried five times;
+    /// then the handler is told a [`Gap`](crate::Gap) of reason `CursorUnreadable`, and the stream starts from the
+    /// oldest event held.
+    pub fn cursor_store(mut self, store: impl CursorStore) -> Self {
+        self.store = Some(Box::new(store));
+        self
     }
-    if link.max_receive_bytes == 0 {
-        return Err(BuildError::ZeroReceiveBytes);
+
+    /// Saves the cursor only every so many handler calls, or `within` so long after the first unsaved one: cheaper, and a
+    /// crash repeats so many calls at most. The cursor is also saved before each wait and at a shutdown. Default: 1.
+    pub fn save_every(mut self, calls: u32, within: Duration) -> Self {
+        let storing = self.link.storing.get_or_insert_default();
+        (storing.every, storing.within) = (calls, within);
+        self
     }
-    let deadlines = [
-        ("connect", link.connect_deadline),
-        ("welcome", link.welcome_deadline),
-        ("silence", link.silence_deadline),
-    ];
-    match deadlines.into_iter().find(|(_, deadline)| deadline.is_zero()) {
-        Some((name, _)) => Err(BuildError::ZeroDeadline(name)),
-        None => Ok(()),
+
+    /// Saves the cursor *before* the handler is called: a crash repeats nothing, and loses what was being handled.
+    ///
+    /// This is about crashes. Within the process a failing call is repeated as [`retry`](Self::retry) says, so a handler
+    /// that must not be called twice takes `RetryPolicy::times(0)`. While the store fails the handler is not called.
+    pub fn at_most_once(mut self) -> Self {
+        self.link.storing.get_or_insert_default().order = Order::BeforeHandler;
+        self
+    }
+
+    /// For the stream form: how much may be out and not acked, in bytes of frames and 128 for each item. 4 MiB. Beyond
+    /// it nothing is handed out and nothing is read; one item alone may exceed it.
+    pub fn in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.in_flight_bytes = bytes;
+        self
     }
 }
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder")
-            .field("hubs", &self.hubs)
+            .field("reach", &self.reach)
             .field("request", &self.request)
             .finish_non_exhaustive()
     }

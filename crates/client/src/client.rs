@@ -24,6 +24,13 @@ pub struct PushClient {
 #[derive(Debug)]
 pub(crate) struct Stop(pub(crate) CancellationToken);
 
+impl Stop {
+    /// Stops the client at once, whoever else holds a handle.
+    pub(crate) fn cancel(&self) {
+        self.0.cancel();
+    }
+}
+
 impl Drop for Stop {
     fn drop(&mut self) {
         self.0.cancel();
@@ -64,7 +71,8 @@ impl PushClient {
     /// Stops the client and waits until it has stopped; returns its last status, with the cursor to resume from.
     ///
     /// The stop begins with this call, from whatever state and also when other handles exist; a handler that is at
-    /// work is dropped at its next `.await`.
+    /// work is dropped at its next `.await`. With a cursor store, the cursor is saved once more if it has moved since;
+    /// only a store that hangs holds up the stop, for at most 5 s.
     ///
     /// # Cancel safety
     ///
@@ -72,7 +80,7 @@ impl PushClient {
     #[must_use = "the client stops by itself, but has not stopped before this is awaited"]
     pub fn shutdown(self) -> impl Future<Output = Status> + Send + 'static {
         let Self { mut status, stop, .. } = self;
-        stop.0.cancel();
+        stop.cancel();
         async move {
             // An error means that the task is gone already, for example with its runtime.
             let _ = status.wait_for(|status| status.state == State::Stopped).await;

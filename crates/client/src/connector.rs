@@ -22,6 +22,11 @@ pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Sen
 pub trait Connector: Send + Sync + 'static {
     /// Opens one connection to the host and port of a hub's URL. The client drops the future when its deadline passes.
     fn connect(&self, host: &str, port: u16) -> Connecting;
+
+    /// Whether the byte streams are secure already, so that `https://` hubs need no TLS of the client's. Default: no.
+    fn secures(&self) -> bool {
+        false
+    }
 }
 
 impl<F, Fut, S> Connector for F

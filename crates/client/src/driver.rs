@@ -5,27 +5,27 @@
 //! when to dial, how long to wait and what a failure means is [`galaxy_push_core::link`]'s business. [`retry`] is the
 //! same for a single request, which the publisher uses.
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::future::pending;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use galaxy_push_core::backoff::{Backoff, Cause};
-use galaxy_push_core::link::{Action, Input, Link};
+use galaxy_push_core::link::{Action, Input, Link, Verdict};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::handler::{AnyDeadLetterHandler, guarded};
 use crate::random::Random;
+use crate::report::report;
+use crate::store::AnyStore;
+use crate::stream::Flight;
 use crate::transport::{Body, Connection, Dialer};
-use crate::{BatchHandler, Failure, State, Status};
+use crate::{BatchHandler, Failure, HandlerError, Status};
 
 const SUBSCRIBE: &str = "/push.v1.Push/SubscribePush";
 
 /// Everything one client is made of.
-#[derive(Debug)]
 pub(crate) struct Driver<H> {
     pub(crate) link: Link,
     pub(crate) dialer: Dialer,
@@ -34,44 +34,63 @@ pub(crate) struct Driver<H> {
     /// What every subscribe says; the link adds the cursor and the attempt.
     pub(crate) request: GatewaySubscribeRequest,
     pub(crate) handler: H,
+    /// In the stream form: where items go out and verdicts come in. The handler has nothing to do then.
+    pub(crate) flight: Option<Flight>,
+    pub(crate) dead_letter: Option<Box<dyn AnyDeadLetterHandler>>,
+    pub(crate) store: Option<Box<dyn AnyStore>>,
     pub(crate) random: Random,
     /// The origin of the link's clock.
     pub(crate) started: Instant,
     pub(crate) status: watch::Sender<Status>,
+    /// The number of the dial whose end the log was told last.
+    pub(crate) told: u64,
     pub(crate) stop: CancellationToken,
 }
 
 impl<H: BatchHandler> Driver<H> {
     /// Runs until stopped. Whatever is going on then is dropped at its present `.await`; the cursor keeps what the
-    /// handler had finished.
+    /// handler had finished, and is saved once more.
     pub(crate) async fn run(mut self) {
         let stopped = self.stop.clone().cancelled_owned();
         tokio::pin!(stopped);
+        let mut stopping = false;
         let mut action = self.link.start(Duration::ZERO);
         while action != Action::Finish {
+            self.hand_out();
             self.publish(&action);
             let input = tokio::select! {
                 biased; // A stop wins over any work.
-                () = &mut stopped => Input::Stop,
+                () = &mut stopped, if !stopping => Input::Stop,
                 input = self.perform(&action) => input,
             };
-            action = self.link.step(input, self.started.elapsed(), self.random.next());
+            if input == Input::Stop {
+                stopping = true;
+                self.take_last_verdicts();
+            }
+            action = self.step(input);
         }
         self.publish(&action);
     }
 
-    /// Does one thing and says how it went. Cancel safe but for the handler, which is told so.
+    fn step(&mut self, input: Input) -> Action {
+        self.link.step(input, self.started.elapsed(), self.random.next())
+    }
+
+    /// Does one thing and says how it went. Cancel safe but for handlers and store, which are told so.
     async fn perform(&mut self, action: &Action) -> Input {
         match *action {
             Action::Dial { hub, until } => self.dial(hub, until).await,
             Action::Subscribe { ref cursor, attempt, until } => self.subscribe(cursor, attempt, until).await,
             Action::Read { until } => self.read(until).await,
+            Action::Load { until } => self.load(until).await,
+            Action::Save { ref cursor, until } => self.save(cursor, until).await,
             Action::Deliver => self.deliver().await,
+            Action::DeadLetter => self.dead_letter().await,
             Action::Wait { until } => {
                 self.hang_up();
-                wait(self.at(until)).await
+                self.wait(until).await
             }
-            Action::Pause { until } => wait(self.at(until)).await,
+            Action::Pause { until } | Action::Await { until } => self.wait(until).await,
             Action::Finish => Input::Stop,
         }
     }
@@ -107,10 +126,26 @@ impl<H: BatchHandler> Driver<H> {
         let deadline = self.at(until);
         let Some(body) = &mut self.body else { return Input::Failed(no_connection()) };
         // `timeout_at` asks the body first: what is buffered is read before the time is looked at.
-        match timeout_at(deadline, body.next()).await {
-            Ok(Ok(bytes)) => Input::Received(bytes),
-            Ok(Err(failure)) => Input::Failed(failure),
-            Err(_) => Input::TimerFired,
+        let read = async {
+            match timeout_at(deadline, body.next()).await {
+                Ok(Ok(bytes)) => Input::Received(bytes),
+                Ok(Err(failure)) => Input::Failed(failure),
+                Err(_) => Input::TimerFired,
+            }
+        };
+        tokio::select! {
+            biased; // Verdicts are few: each item has one.
+            verdicts = verdicts(&mut self.flight) => Input::Verdicts(verdicts),
+            input = read => input,
+        }
+    }
+
+    async fn wait(&mut self, until: Duration) -> Input {
+        let until = self.at(until);
+        tokio::select! {
+            biased;
+            verdicts = verdicts(&mut self.flight) => Input::Verdicts(verdicts),
+            () = sleep_until(until) => Input::TimerFired,
         }
     }
 
@@ -118,11 +153,56 @@ impl<H: BatchHandler> Driver<H> {
         let (handler, batch) = (&mut self.handler, self.link.batch_mut());
         // A panicking handler may leave its own state half changed; it is called again all the same, as one that
         // failed, because the alternative is to end a stream that others rely on.
-        let call = AssertUnwindSafe(async { handler.handle(batch).await });
-        match call.catch_unwind().await {
-            Ok(Ok(())) => Input::Handled,
-            Ok(Err(error)) => Input::HandlerFailed(error.to_string().into()),
-            Err(panic) => Input::HandlerFailed(panic_message(&*panic)),
+        match guarded("the handler", async { handler.handle(batch).await }).await {
+            Ok(()) => Input::Handled,
+            Err(error) => Input::HandlerFailed(error),
+        }
+    }
+
+    async fn dead_letter(&mut self) -> Input {
+        let (Some(dead_letter), Some(dead)) = (&mut self.dead_letter, self.link.dead_letter()) else {
+            return Input::DeadLetterFailed("there is no dead letter".into()); // excluded when the client is built
+        };
+        let (item, error) = (dead.item.clone(), HandlerError::msg(&**dead.error));
+        tracing::warn!(cursor = item.cursor(), failures = dead.failures, error = %dead.error, "an item is given up");
+        match guarded("the dead letter", async { dead_letter.take(item, error).await }).await {
+            Ok(()) => Input::DeadLettered,
+            Err(error) => Input::DeadLetterFailed(error),
+        }
+    }
+
+    async fn load(&mut self, until: Duration) -> Input {
+        let deadline = self.at(until);
+        let Some(store) = &mut self.store else { return Input::Loaded(None) };
+        match timeout_at(deadline, guarded("the cursor store", async { store.load().await })).await {
+            Ok(Ok(cursor)) => Input::Loaded(cursor),
+            Ok(Err(error)) => Input::LoadFailed(error),
+            Err(_) => Input::TimerFired,
+        }
+    }
+
+    async fn save(&mut self, cursor: &str, until: Duration) -> Input {
+        let deadline = self.at(until);
+        let Some(store) = &mut self.store else { return Input::Saved };
+        match timeout_at(deadline, guarded("the cursor store", async { store.save(cursor).await })).await {
+            Ok(Ok(())) => Input::Saved,
+            Ok(Err(error)) => Input::SaveFailed(error),
+            Err(_) => Input::TimerFired,
+        }
+    }
+
+    /// In the stream form: what the link lets go goes out.
+    fn hand_out(&mut self) {
+        if let Some(flight) = &self.flight {
+            self.link.take_handed().into_iter().for_each(|handed| flight.deliver(handed));
+        }
+    }
+
+    /// Acks given before a stop count.
+    fn take_last_verdicts(&mut self) {
+        if let Some(flight) = &mut self.flight {
+            let verdicts = flight.verdicts_now();
+            self.step(Input::Verdicts(verdicts));
         }
     }
 
@@ -136,40 +216,37 @@ impl<H: BatchHandler> Driver<H> {
     }
 
     /// Shows the link's status to everyone who watches, and tells the log what an operator should know.
-    fn publish(&self, next: &Action) {
+    fn publish(&mut self, next: &Action) {
         let status = self.link.status();
-        let mut before = State::Connecting;
+        let mut before = Status::default();
         let changed = self.status.send_if_modified(|shown| {
-            before = shown.state;
+            (before.state, before.store) = (shown.state, shown.store.clone());
             let changed = shown != status;
             if changed {
                 shown.clone_from(status);
             }
             changed
         });
-        if !changed {
-            return;
-        }
-        let hub = self.dialer.hubs().get(status.hub).map(|hub| hub.origin.as_str()).unwrap_or_default();
-        match (status.state, next, &status.last_error, &status.handler) {
-            (_, Action::Pause { .. }, _, Some(trouble)) => {
-                tracing::warn!(error = %trouble.error, failures = trouble.failures, "the handler failed and is called again");
-            }
-            (state, Action::Wait { until }, Some(error), _) => {
+        if changed {
+            let hub = self.dialer.hubs().get(status.hub).map(|hub| hub.origin.as_str()).unwrap_or_default();
+            let ended = matches!(next, Action::Wait { .. }) && self.told < status.counters.dials;
+            report(status, &before, next, hub);
+            if let (Action::Wait { until }, true, Some(error)) = (next, ended, &status.last_error) {
                 let wait = until.saturating_sub(self.started.elapsed());
-                tracing::warn!(%state, %error, ?wait, next_hub = hub, attempt = status.attempt, "the stream ended");
+                let (state, attempt) = (status.state, status.attempt);
+                tracing::warn!(%state, %error, ?wait, next_hub = hub, attempt, "the stream ended");
+                self.told = status.counters.dials;
             }
-            (State::Live, ..) if before != State::Live => {
-                tracing::info!(hub, cursor = status.cursor, attempt = status.attempt, "live");
-            }
-            _ => {}
         }
     }
 }
 
-async fn wait(until: Instant) -> Input {
-    sleep_until(until).await;
-    Input::TimerFired
+/// The next verdicts; never any where there is a handler.
+async fn verdicts(flight: &mut Option<Flight>) -> Vec<Verdict> {
+    match flight {
+        Some(flight) => flight.verdicts().await,
+        None => pending().await,
+    }
 }
 
 /// Something that [`retry`] tries. A trait and no closure, whose future could not be shown to be `Send`.
@@ -202,7 +279,7 @@ pub(crate) async fn retry<A: Attempt>(
         if failure.cause() == Cause::Refused {
             return Err(failure);
         }
-        let until = Instant::now() + backoff.delay(failure.cause(), failure.retry_after(), random.next());
+        let until = next_try(&failure, backoff, random);
         if until >= give_up {
             return Err(failure);
         }
@@ -211,13 +288,12 @@ pub(crate) async fn retry<A: Attempt>(
     }
 }
 
+/// When to try again after this failure, by the same rules as everywhere.
+pub(crate) fn next_try(failure: &Failure, backoff: &mut Backoff, random: &mut Random) -> Instant {
+    Instant::now() + backoff.delay(failure.cause(), failure.retry_after(), random.next())
+}
+
 /// Never happens: the link reads only on a stream it subscribed to. It costs a retry if it does, not the process.
 fn no_connection() -> Failure {
     Failure::Lost("there is no connection".to_owned())
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> Arc<str> {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the handler panicked: {}", text.unwrap_or("with something that is no text")).into()
 }

@@ -2,17 +2,25 @@
 //!
 //! Called by the driver only, one call at a time, in stream order.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use tokio::time::timeout;
+
+use crate::store::Boxed;
 use crate::{Batch, Item};
 
 /// Deals with one item at a time. Implemented by every closure that takes an [`Item`] and returns a fitting future.
 ///
 /// Returning `Ok` says that the item need never be seen again: from then on the client resumes after it. Returning an
-/// error, or panicking, brings the same item back after a growing wait, for ever; nothing is skipped. Decide in the
-/// handler what is not worth trying again, and return `Ok` for it.
+/// error, or panicking, brings the same item back after a growing wait: for ever, or until the
+/// [`RetryPolicy`](crate::RetryPolicy) makes it a dead letter. Nothing is skipped.
 ///
 /// A call is dropped at its next `.await` when the client is shut down, and its item then counts as not handled.
 pub trait Handler: Send + 'static {
@@ -38,6 +46,9 @@ where
 ///
 /// Returning `Ok` finishes all of them. A handler that can fail in the middle calls [`Batch::finish_one`] as it goes:
 /// what it has finished commits also when it then fails or is dropped, and is not handed over again.
+///
+/// With limited retries, a batch that failed is handed over again item by item, so that only what fails by itself is
+/// given up.
 pub trait BatchHandler: Send + 'static {
     /// Deals with [`Batch::items`], in order.
     ///
@@ -47,18 +58,117 @@ pub trait BatchHandler: Send + 'static {
     fn handle(&mut self, batch: &mut Batch) -> impl Future<Output = Result<(), HandlerError>> + Send;
 }
 
+/// Takes the items that the handler failed on too often. Implemented by every closure that takes an [`Item`] and the
+/// handler's last error, and returns a fitting future.
+///
+/// Returning `Ok` is the item's outcome: the cursor moves past it. Returning an error, or panicking, brings it back
+/// after a growing wait. Put it where somebody looks: nothing else remembers it.
+pub trait DeadLetterHandler: Send + 'static {
+    /// Takes one item.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from being taken now.
+    fn take(
+        &mut self,
+        item: Item,
+        error: HandlerError,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+}
+
+impl<F, Fut> DeadLetterHandler for F
+where
+    F: FnMut(Item, HandlerError) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(), HandlerError>> + Send,
+{
+    fn take(
+        &mut self,
+        item: Item,
+        error: HandlerError,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        self(item, error)
+    }
+}
+
+/// A [`DeadLetterHandler`] of any type, so that the driver need not be made for each.
+pub(crate) trait AnyDeadLetterHandler: Send {
+    fn take(&mut self, item: Item, error: HandlerError) -> Boxed<'_, Result<(), HandlerError>>;
+}
+
+impl<H: DeadLetterHandler> AnyDeadLetterHandler for H {
+    fn take(&mut self, item: Item, error: HandlerError) -> Boxed<'_, Result<(), HandlerError>> {
+        Box::pin(DeadLetterHandler::take(self, item, error))
+    }
+}
+
 /// Makes a [`BatchHandler`] of a [`Handler`], finishing each item by itself.
 #[derive(Debug)]
-pub(crate) struct OneByOne<H>(pub(crate) H);
+pub(crate) struct OneByOne<H> {
+    pub(crate) handler: H,
+    pub(crate) deadline: Option<Duration>,
+}
 
 impl<H: Handler> BatchHandler for OneByOne<H> {
     async fn handle(&mut self, batch: &mut Batch) -> Result<(), HandlerError> {
         while let Some(item) = batch.items().first().cloned() {
-            self.0.handle(item).await?;
+            within(self.deadline, self.handler.handle(item)).await?;
             batch.finish_one();
         }
         Ok(())
     }
+}
+
+/// A batch handler whose every call has a deadline.
+#[derive(Debug)]
+pub(crate) struct Timed<H> {
+    pub(crate) handler: H,
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl<H: BatchHandler> BatchHandler for Timed<H> {
+    async fn handle(&mut self, batch: &mut Batch) -> Result<(), HandlerError> {
+        within(self.deadline, self.handler.handle(batch)).await
+    }
+}
+
+/// The handler of a client whose items go out as a stream. Never called.
+#[derive(Debug)]
+pub(crate) struct Nobody;
+
+impl BatchHandler for Nobody {
+    async fn handle(&mut self, _: &mut Batch) -> Result<(), HandlerError> {
+        Err(HandlerError::msg("a stream has no handler"))
+    }
+}
+
+async fn within(
+    deadline: Option<Duration>,
+    call: impl Future<Output = Result<(), HandlerError>>,
+) -> Result<(), HandlerError> {
+    match deadline {
+        None => call.await,
+        Some(deadline) => match timeout(deadline, call).await {
+            Ok(result) => result,
+            Err(_) => Err(HandlerError::msg(format!("the handler was not done after {deadline:?}"))),
+        },
+    }
+}
+
+/// Takes a panic of the application's code for a failure of that call.
+pub(crate) async fn guarded<T, E: ToString>(
+    whose: &str,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, Arc<str>> {
+    match AssertUnwindSafe(call).catch_unwind().await {
+        Ok(result) => result.map_err(|error| error.to_string().into()),
+        Err(panic) => Err(panic_message(whose, &*panic)),
+    }
+}
+
+fn panic_message(whose: &str, panic: &(dyn Any + Send)) -> Arc<str> {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("{whose} panicked: {}", text.unwrap_or("with something that is no text")).into()
 }
 
 /// Why an item could not be dealt with. `?` makes one of any error.

@@ -11,18 +11,20 @@ pub(crate) struct Hub {
     pub(crate) origin: String,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// Whether the URL asks for TLS.
+    pub(crate) secure: bool,
 }
 
 impl Hub {
-    /// Reads `http://host[:port]`.
+    /// Reads `http://host[:port]` or `https://host[:port]`.
     pub(crate) fn parse(url: &str) -> Result<Self, BuildError> {
         let bad = |why| BuildError::HubUrl { url: url.to_owned(), why };
         let uri: Uri = url.trim().parse().map_err(|_| bad("it is not a URL"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(bad("TLS is not built in yet, only http:// is")),
-            _ => return Err(bad("it must begin with http://")),
-        }
+        let (secure, default_port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(bad("it must begin with http:// or https://")),
+        };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(bad("a hub has no path of its own: end the URL after the port"));
         }
@@ -34,7 +36,9 @@ impl Hub {
         if host.is_empty() {
             return Err(bad("it names no host"));
         }
-        Ok(Self { origin: format!("http://{authority}"), host, port: authority.port_u16().unwrap_or(80) })
+        let scheme = if secure { "https" } else { "http" };
+        let port = authority.port_u16().unwrap_or(default_port);
+        Ok(Self { origin: format!("{scheme}://{authority}"), host, port, secure })
     }
 
     /// Reads one or more URLs with commas between.
@@ -53,21 +57,15 @@ mod tests {
         assert_eq!(hub("http://hub:7400"), ("http://hub:7400".into(), "hub".into(), 7400));
         assert_eq!(hub(" http://hub/ "), ("http://hub".into(), "hub".into(), 80));
         assert_eq!(hub("http://[::1]:7400"), ("http://[::1]:7400".into(), "::1".into(), 7400));
+        assert_eq!(hub("https://hub"), ("https://hub".into(), "hub".into(), 443));
         assert_eq!(Hub::parse_list("http://a:1,http://b:2").unwrap().len(), 2);
     }
 
     #[test]
     fn refuses_the_rest_and_says_why() {
-        for url in [
-            "",
-            "hub:7400",
-            "hub",
-            "https://hub",
-            "http://",
-            "http://hub/path",
-            "http://a:b@hub",
-            "http://a,",
-        ] {
+        for url in
+            ["", "hub:7400", "hub", "ftp://hub", "http://", "http://hub/path", "http://a:b@hub", "http://a,"]
+        {
             let error = Hub::parse_list(url).unwrap_err();
             assert!(error.to_string().contains(':'), "{url:?}: {error}");
         }

@@ -23,63 +23,111 @@
 //!
 //! The handler is called with one item, or one batch, at a time, in stream order. An item is *committed* when the
 //! handler returned `Ok` for it; until then the same item comes back after a growing wait, for as long as the handler
-//! fails, and [`Status::handler`] says so. Nothing is skipped silently.
+//! fails, and [`Status::handler`] says so. With [`Builder::retry`] limited, an item that keeps failing goes to the
+//! [`dead letter`](Builder::dead_letter) instead, which is an outcome that commits too. Nothing is skipped silently.
 //!
-//! Within one process, for events that stay inside the window of one epoch, each position is committed exactly once
-//! over any number of reconnects: a position received before is dropped and counted. Across a crash of the process
-//! delivery is at least once, from the cursor that was stored last; store [`Item::cursor`] after the effect, or with it
-//! in one transaction, which makes the *effect* happen exactly once. An idempotent handler achieves the same.
+//! Within one process, for events that stay inside the window of one epoch, each position has exactly one committed
+//! outcome, success or dead letter, over any number of reconnects: a position received before is dropped and counted.
+//!
+//! Across a crash of the process delivery is at least once, from the cursor that was stored last. With a
+//! [`Builder::cursor_store`] the cursor is stored *after* the handler has returned, so a crash costs this:
+//!
+//! | the process dies | by default | [`at_most_once`](Builder::at_most_once) | without a store |
+//! |---|---|---|---|
+//! | before the handler | handled once, after the restart | lost | lost from the head; from `oldest`, once |
+//! | inside the handler | its effect is unknown; handled again | its effect is unknown; never again | from the head never again |
+//! | after it, the cursor not stored | **handled twice** | once | once from the head, and what came meanwhile is missed; up to a whole window twice from `oldest` |
+//! | after the cursor is stored | once | once | as above |
+//!
+//! At most one handler call is repeated, or as many as [`Builder::save_every`] says. Exactly-once *effects* need a handler
+//! that is idempotent, by the event's id and source, or one that stores its effect and [`Item::cursor`] in one
+//! transaction: implement [`CursorStore`] to load from there.
 //!
 //! What was missed is told by a [`Gap`], an item like any other: its cursor commits when the handler has dealt with it.
+//!
+//! [`Builder::stream`] is the form for whoever deals with many items at once: each [`Delivery`] is acked by itself, in any
+//! order, and the cursor moves past an item once everything before it has its outcome, too. A delivery that is dropped
+//! without an ack comes back in this process, as one that failed.
 //!
 //! # Resuming
 //!
 //! A stream that ends is begun anew after the last committed cursor: soon at first, then ever later with full jitter,
 //! at another hub if there are several. Only a stream that proved healthy starts that over, so a hub that accepts and
 //! closes at once is not stormed. Refusals and conflicts wait longer and show as [`State::Refused`] and
-//! [`State::Conflicted`]; nothing but [`PushClient::shutdown`] ends the client for good.
+//! [`State::Conflicted`]; nothing but [`PushClient::shutdown`] ends the client for good. In the stream form it is begun
+//! anew after the last item that went out: what is in flight is neither lost nor delivered twice.
 //!
 //! A cursor that the hub cannot read, for example from a damaged store, becomes a [`Gap`] of reason
-//! `CursorUnreadable`, and the stream starts from the oldest event held.
+//! `CursorUnreadable`, and the stream starts from the oldest event held. So does a store that cannot be read. A store
+//! that cannot be written holds nobody up: [`Status::store`] says so, and until it works a crash repeats more.
 //!
 //! # Slow readers
 //!
 //! While the handler works nothing is read, and the hub holds back: a slow handler costs the hub no memory, and this
-//! process at most the receive window of 4 MiB. Pings are answered meanwhile, and the deadline for silence does not
-//! run, so slowness is never mistaken for death on either side. A handler that stays too slow for too long is told by
-//! `FellBehind`, and by a [`Gap`] once its position has left the hub's window.
+//! process at most the receive window of 4 MiB. The stream form hands out at most [`Builder::in_flight_bytes`] and then
+//! reads nothing either. Pings are answered meanwhile, and the deadline for silence does not run, so slowness is never
+//! mistaken for death on either side. A handler that stays too slow for too long is told by `FellBehind`, and by a
+//! [`Gap`] once its position has left the hub's window; [`Status::handling_since`] shows one that is stuck, and
+//! [`Builder::handler_deadline`] ends its call.
+//!
+//! # Publishing
+//!
+//! [`Publisher`] sends one request at a time and waits; [`Publisher::stream`] makes it a [`PublishStream`], which has many
+//! under way. Both send again, with the same event ids, until the hub answers, and wait as long as it asks for.
 //!
 //! # What this crate does not do
 //!
-//! No storing of cursors, no dead letters, no TLS (bring a [`Connector`]), no batching of publishes. It holds no window:
-//! a gateway, which does, keeps the framed bytes of [`Item::frame`] as they are.
+//! It does not batch publishes, and it holds no window: a gateway, which does, keeps the framed bytes of [`Item::frame`]
+//! as they are.
+//!
+//! Feature `tls`, on by default: [`Tls`] for `https://` hubs. Without it, a [`Connector`] may bring its own.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `client`, `builder` | the handle and the settings |
+//! | `client`, `builder`, `start` | the handle, the settings, and how one comes of the other |
 //! | `driver` | the loop, and the one place that retries |
-//! | `handler` | what the application provides |
-//! | `transport`, `connector` | gRPC over one HTTP/2 connection; where its bytes come from |
-//! | `publisher` | the other direction |
+//! | `handler`, `stream` | the two forms in which the application takes items |
+//! | `store`, `file_store` | where a cursor outlives the process |
+//! | `transport`, `connector`, `tls` | gRPC over one HTTP/2 connection; where its bytes come from |
+//! | `publisher`, `publish_stream` | the other direction |
 
 mod builder;
 mod client;
 mod connector;
 mod driver;
+mod error;
+mod file_store;
 mod handler;
 mod hub;
+mod publish_stream;
 mod publisher;
 mod random;
+mod reach;
+mod report;
+mod start;
+mod store;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 
-pub use builder::{BuildError, Builder};
+pub use builder::Builder;
 pub use client::PushClient;
 pub use connector::{Connecting, Connector, Io, TcpConnector};
+pub use error::BuildError;
+pub use file_store::FileCursorStore;
 pub use galaxy_push_core::backoff;
 pub use galaxy_push_core::link::{
-    Batch, Counters, Failure, Frame, Gap, HandlerTrouble, Item, ServerStatus, State, Status, Waited,
-    code_name,
+    Batch, Counters, Failure, Frame, Gap, HandlerTrouble, Item, RetryPolicy, ServerStatus, State, Status,
+    StoreTrouble, Waited, code_name,
 };
 pub use galaxy_push_core::window::GapReason;
-pub use handler::{BatchHandler, Handler, HandlerError};
+pub use handler::{BatchHandler, DeadLetterHandler, Handler, HandlerError};
+pub use publish_stream::{PublishAck, PublishStream};
 pub use publisher::{Head, Published, Publisher, PublisherBuilder, Refusal};
+pub use store::{CursorStore, MemoryCursorStore, StoreError};
+pub use stream::{Ack, Delivery, PushStream};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
+
+use galaxy_push_core::link::Order;

@@ -1,57 +1,51 @@
 //! Sends events to a hub and asks where its log stands.
 //!
 //! Called by backends and the command line. It neither batches nor queues: each call sends what it is given, again and
-//! again with the same ids until the hub answers, which appends each event at most once.
+//! again with the same ids until the hub answers, which appends each event at most once. For many requests at once see
+//! [`PublishStream`].
+
+mod builder;
+mod line;
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::time::Duration;
 
-use galaxy_push_core::backoff::{self, Backoff};
-use galaxy_push_proto::v1::{Event, HeadRequest, HeadResponse, PublishRequest, PublishResponse};
-use tokio::time::{Instant, timeout};
+use galaxy_push_core::backoff::Backoff;
+use galaxy_push_proto::v1::{
+    Event, HeadRequest, HeadResponse, InvalidateRequest, Membership, PublishRequest, PublishResponse,
+    PublishResult, RecordResponse, SessionInvalidation, SetMembershipRequest,
+};
+use tokio::time::Instant;
 
-use crate::driver::{Attempt, retry};
-use crate::hub::Hub;
+pub use builder::PublisherBuilder;
+pub(crate) use line::Line;
+
+use crate::driver::retry;
 use crate::random::Random;
-use crate::transport::{Connection, Dialer};
-use crate::{BuildError, Connector, Failure, TcpConnector};
+use crate::{Failure, PublishStream};
+use line::Call;
 
 const PUBLISH: &str = "/push.v1.Publisher/Publish";
 const HEAD: &str = "/push.v1.Publisher/Head";
+const INVALIDATE: &str = "/push.v1.Publisher/Invalidate";
+const SET_MEMBERSHIP: &str = "/push.v1.Publisher/SetMembership";
 
 /// The largest answer taken: a thousand results of the longest ids and cursors are well below it.
-const ANSWER_MAX_BYTES: usize = 4 << 20;
+pub(crate) const ANSWER_MAX_BYTES: usize = 4 << 20;
 
 /// How long one try may take, connection included.
-const TRY_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const TRY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Publishes events to a hub. One request at a time; make another publisher for more.
+/// Publishes events to a hub, one request at a time. [`stream`](Self::stream) makes it one that does not wait for the
+/// answers.
 #[derive(Debug)]
 pub struct Publisher {
-    line: Line,
-    backoff: Backoff,
-    random: Random,
-    give_up_after: Duration,
-    namespace: String,
-}
-
-/// The connection to the hub in use, or the way to the next one.
-#[derive(Debug)]
-struct Line {
-    dialer: Dialer,
-    connection: Option<Connection>,
-    hub: usize,
-}
-
-/// Makes a [`Publisher`]. Every setting but the hub has a default.
-#[must_use]
-pub struct PublisherBuilder {
-    hubs: Vec<Result<Hub, BuildError>>,
-    connector: Arc<dyn Connector>,
-    backoff: backoff::Config,
-    random: Option<Random>,
-    give_up_after: Duration,
+    pub(crate) line: Line,
+    pub(crate) backoff: Backoff,
+    pub(crate) random: Random,
+    pub(crate) give_up_after: Duration,
+    pub(crate) in_flight_bytes: u32,
+    pub(crate) namespace: String,
 }
 
 /// What became of one event.
@@ -93,13 +87,7 @@ pub struct Head {
 impl Publisher {
     /// Begins a publisher.
     pub fn builder() -> PublisherBuilder {
-        PublisherBuilder {
-            hubs: Vec::new(),
-            connector: Arc::new(TcpConnector),
-            backoff: backoff::Config::default(),
-            random: None,
-            give_up_after: Duration::from_secs(30),
-        }
+        PublisherBuilder::new()
     }
 
     /// Publishes events, at most 1,000 and 4 MiB at once, and returns what became of each, in order. Each event needs
@@ -117,16 +105,49 @@ impl Publisher {
         let sent = events.len();
         let request = PublishRequest { events, request_id: 0, namespace: self.namespace.clone() };
         let answer: PublishResponse = self.call(PUBLISH, &request).await?;
-        if answer.results.len() != sent {
-            return Err(Failure::Protocol("an answer that does not name each event of the request"));
-        }
-        let published = answer.results.into_iter().map(|result| Published {
-            refusal: (result.code != 0).then_some(Refusal { code: result.code, reason: result.reason }),
-            id: result.id,
-            cursor: result.cursor,
-            duplicate: result.duplicate,
-        });
-        Ok(published.collect())
+        published(answer.results, sent)
+    }
+
+    /// Makes it a publisher that sends without waiting for the answers, over one stream to the hub.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled.
+    #[must_use]
+    pub fn stream(self) -> PublishStream {
+        PublishStream::start(self)
+    }
+
+    /// Records that a session, or every session of a user, has ended; returns the record's position.
+    ///
+    /// # Errors
+    ///
+    /// As for [`publish`](Self::publish). A record that is sent again after no answer may be appended twice, which says
+    /// the same twice.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for not being answered.
+    pub async fn invalidate(&mut self, invalidation: SessionInvalidation) -> Result<String, Failure> {
+        let namespace = self.namespace.clone();
+        let request = InvalidateRequest { invalidation: Some(invalidation), namespace };
+        let answer: RecordResponse = self.call(INVALIDATE, &request).await?;
+        Ok(answer.cursor)
+    }
+
+    /// Records who belongs to a topic, or no longer does; returns the position of the last record.
+    ///
+    /// # Errors
+    ///
+    /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for not being answered.
+    pub async fn set_memberships(&mut self, memberships: Vec<Membership>) -> Result<String, Failure> {
+        let request = SetMembershipRequest { memberships, namespace: self.namespace.clone() };
+        let answer: RecordResponse = self.call(SET_MEMBERSHIP, &request).await?;
+        Ok(answer.cursor)
     }
 
     /// Asks where the log stands: pair it with a snapshot of your own state.
@@ -155,110 +176,16 @@ impl Publisher {
     }
 }
 
-/// One request, as often as it takes.
-struct Call<'a, R, T> {
-    line: &'a mut Line,
-    path: &'static str,
-    request: &'a R,
-    answer: PhantomData<fn() -> T>,
-}
-
-impl<R: prost::Message, T: prost::Message + Default> Attempt for Call<'_, R, T> {
-    type Answer = T;
-
-    async fn attempt(&mut self) -> Result<T, Failure> {
-        let answer = timeout(TRY_DEADLINE, self.line.ask(self.path, self.request)).await;
-        if self.line.connection.is_none() {
-            self.line.hub = (self.line.hub + 1) % self.line.dialer.hubs().len();
-        }
-        answer.unwrap_or_else(|_| Err(Failure::Lost("the hub did not answer in time".to_owned())))
+/// What became of each of the events sent.
+pub(crate) fn published(results: Vec<PublishResult>, sent: usize) -> Result<Vec<Published>, Failure> {
+    if results.len() != sent {
+        return Err(Failure::Protocol("an answer that does not name each event of the request"));
     }
-}
-
-impl Line {
-    async fn ask<T: prost::Message + Default>(
-        &mut self,
-        path: &str,
-        request: &impl prost::Message,
-    ) -> Result<T, Failure> {
-        // Taken out meanwhile: a request that is given up half way takes its connection with it.
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.dialer.dial(self.hub).await?,
-        };
-        let answer = connection.unary(path, request, ANSWER_MAX_BYTES).await;
-        if worth_keeping(&answer) {
-            self.connection = Some(connection);
-        }
-        answer
-    }
-}
-
-/// Whoever answers is worth asking again, unless the answer is to go elsewhere.
-fn worth_keeping<T>(answer: &Result<T, Failure>) -> bool {
-    match answer {
-        Ok(_) => true,
-        Err(Failure::Status(status)) => status.code != i32::from(tonic::Code::Unavailable),
-        Err(_) => false,
-    }
-}
-
-impl PublisherBuilder {
-    /// Adds a hub by its URL, or several with commas between. The next one is tried when one does not answer.
-    pub fn hub(mut self, urls: &str) -> Self {
-        match Hub::parse_list(urls) {
-            Ok(hubs) => self.hubs.extend(hubs.into_iter().map(Ok)),
-            Err(error) => self.hubs.push(Err(error)),
-        }
-        self
-    }
-
-    /// How long a call tries before it returns the last failure. 30 s.
-    pub fn give_up_after(mut self, duration: Duration) -> Self {
-        self.give_up_after = duration;
-        self
-    }
-
-    /// The waits between tries.
-    pub fn backoff(mut self, backoff: backoff::Config) -> Self {
-        self.backoff = backoff;
-        self
-    }
-
-    /// Opens connections with something else than TCP.
-    pub fn connector(mut self, connector: impl Connector) -> Self {
-        self.connector = Arc::new(connector);
-        self
-    }
-
-    /// Draws random numbers, uniform over all of `u64`, from here. Default: a generator seeded by the operating system.
-    pub fn random(mut self, source: impl FnMut() -> u64 + Send + 'static) -> Self {
-        self.random = Some(Random::new(source));
-        self
-    }
-
-    /// Makes the publisher. It connects with its first call.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] when a setting cannot work.
-    pub fn build(self) -> Result<Publisher, BuildError> {
-        let hubs = self.hubs.into_iter().collect::<Result<Vec<_>, _>>()?;
-        if hubs.is_empty() {
-            return Err(BuildError::NoHub);
-        }
-        Ok(Publisher {
-            line: Line { dialer: Dialer::new(hubs, self.connector), connection: None, hub: 0 },
-            backoff: Backoff::try_new(self.backoff)?,
-            random: self.random.map_or_else(Random::from_os, Ok)?,
-            give_up_after: self.give_up_after,
-            namespace: String::new(),
-        })
-    }
-}
-
-impl std::fmt::Debug for PublisherBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PublisherBuilder").field("hubs", &self.hubs).finish_non_exhaustive()
-    }
+    let published = results.into_iter().map(|result| Published {
+        refusal: (result.code != 0).then_some(Refusal { code: result.code, reason: result.reason }),
+        id: result.id,
+        cursor: result.cursor,
+        duplicate: result.duplicate,
+    });
+    Ok(published.collect())
 }

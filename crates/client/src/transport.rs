@@ -7,6 +7,7 @@
 //! hyper is used directly and not through a generated stub: a stub would copy and decode each message, and a channel
 //! would dial again behind the driver's back.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +15,19 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use galaxy_push_core::frame::{Deframer, PREFIX_BYTES, message, put_prefix};
-use http::{HeaderMap, Request, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Request, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Connector, Failure, ServerStatus, hub::Hub};
+use crate::handler::guarded;
+use crate::hub::Hub;
+use crate::{Connector, Failure, ServerStatus};
 
 /// A ping goes out this often, also while nothing else moves; a peer that leaves one unanswered for
 /// [`PING_TIMEOUT`] is gone. Together they equal the deadline for silence, and work while a handler is busy too.
@@ -39,15 +44,22 @@ const MAX_FRAME_BYTES: u32 = 1 << 20;
 
 /// Opens connections.
 pub(crate) struct Dialer {
-    hubs: Vec<Hub>,
-    connector: Arc<dyn Connector>,
+    pub(crate) hubs: Vec<Hub>,
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) authorization: Option<HeaderValue>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::Tls>,
 }
+
+/// What a request sends.
+type Upload = UnsyncBoxBody<Bytes, Infallible>;
 
 /// One HTTP/2 connection. Dropping it closes the socket at once.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Upload>,
     origin: String,
+    authorization: Option<HeaderValue>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -56,10 +68,6 @@ pub(crate) struct Connection {
 pub(crate) struct Body(Incoming);
 
 impl Dialer {
-    pub(crate) fn new(hubs: Vec<Hub>, connector: Arc<dyn Connector>) -> Self {
-        Self { hubs, connector }
-    }
-
     pub(crate) fn hubs(&self) -> &[Hub] {
         &self.hubs
     }
@@ -69,7 +77,17 @@ impl Dialer {
         let hub = &self.hubs[hub];
         let unreachable =
             |error: &dyn Error| Failure::Unreachable(format!("{}: {}", hub.origin, chain(error)));
-        let io = self.connector.connect(&hub.host, hub.port).await.map_err(|error| unreachable(&error))?;
+        // Application code: a panic in it is one failed try, not the end of the client.
+        let connecting =
+            guarded("the connector", async { self.connector.connect(&hub.host, hub.port).await });
+        let io = connecting.await.map_err(|why| Failure::Unreachable(format!("{}: {why}", hub.origin)))?;
+        #[cfg(feature = "tls")]
+        let io = match &self.tls {
+            Some(tls) if hub.secure => {
+                tls.secure(&hub.host, io).await.map_err(|error| unreachable(&error))?
+            }
+            _ => io,
+        };
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -83,19 +101,37 @@ impl Dialer {
             .map_err(|error| unreachable(&error))?;
         // The task ends with the connection; how it ended, the request or the body says.
         let task = tokio::spawn(async move { drop(connection.await) });
-        Ok(Connection { sender, origin: hub.origin.clone(), _task: AbortOnDropHandle::new(task) })
+        let (origin, authorization) = (hub.origin.clone(), self.authorization.clone());
+        Ok(Connection { sender, origin, authorization, _task: AbortOnDropHandle::new(task) })
     }
 }
 
 impl Connection {
     /// Sends a request with one message and waits until the response begins. Cancel safe.
     pub(crate) async fn call(&mut self, path: &str, request: &impl prost::Message) -> Result<Body, Failure> {
-        let request = Request::post(format!("{}{path}", self.origin))
+        self.begin(path, Full::new(framed(request)).boxed_unsync()).await
+    }
+
+    /// Sends framed messages as they come and waits until the response begins, which may be only after the first of
+    /// them. Cancel safe.
+    pub(crate) async fn stream(
+        &mut self,
+        path: &str,
+        messages: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> Result<Body, Failure> {
+        let frames = messages.map(|message| Ok(Frame::data(message)));
+        self.begin(path, StreamBody::new(frames).boxed_unsync()).await
+    }
+
+    async fn begin(&mut self, path: &str, upload: Upload) -> Result<Body, Failure> {
+        let mut request = Request::post(format!("{}{path}", self.origin))
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
-            .header(header::USER_AGENT, concat!("galaxy-push/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(framed(request)))
-            .map_err(|error| Failure::Unreachable(chain(&error)))?;
+            .header(header::USER_AGENT, concat!("galaxy-push/", env!("CARGO_PKG_VERSION")));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let request = request.body(upload).map_err(|error| Failure::Unreachable(chain(&error)))?;
         self.sender.ready().await.map_err(|error| lost(&error))?;
         let response = self.sender.send_request(request).await.map_err(|error| lost(&error))?;
         let (head, body) = response.into_parts();
@@ -182,7 +218,7 @@ fn end_of_stream(headers: &HeaderMap) -> Option<Failure> {
     Some(Failure::Status(status.with_reason(reason).with_retry_after(told.retry_after)))
 }
 
-fn framed(message: &impl prost::Message) -> Bytes {
+pub(crate) fn framed(message: &impl prost::Message) -> Bytes {
     let mut framed = Vec::with_capacity(PREFIX_BYTES + message.encoded_len());
     framed.extend_from_slice(&[0; PREFIX_BYTES]);
     framed.extend_from_slice(&message.encode_to_vec());
@@ -192,6 +228,13 @@ fn framed(message: &impl prost::Message) -> Bytes {
 
 fn lost(error: &dyn Error) -> Failure {
     Failure::Lost(chain(error))
+}
+
+/// The header that carries a token; `None` when the token cannot stand in one.
+pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then_some(value)
 }
 
 /// An error and all its sources, in one line.

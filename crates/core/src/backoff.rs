@@ -94,6 +94,12 @@ impl Backoff {
         between(above, up_to, random)
     }
 
+    /// The wait after [`Cause::Lost`] as if so many failures had been counted: for a caller that counts them itself.
+    #[must_use]
+    pub fn delay_after(&self, failures: u32, random: u64) -> Duration {
+        between(Duration::ZERO, self.ceiling(failures), random)
+    }
+
     /// Forgets the failures. Call it on proof of health only: a dial that succeeds proves nothing.
     pub fn reset(&mut self) {
         self.failures = 0;
@@ -113,14 +119,14 @@ impl Backoff {
                 let told = told.min(RETRY_AFTER_MAX);
                 (told, told + config.first)
             }
-            (None, Cause::Lost) => (Duration::ZERO, self.ceiling()),
+            (None, Cause::Lost) => (Duration::ZERO, self.ceiling(self.failures)),
             (None, Cause::Conflict) => (config.cap / 2, config.cap),
             (None, Cause::Refused) => (config.refused_min, config.refused_max),
         }
     }
 
-    fn ceiling(&self) -> Duration {
-        match self.failures.checked_sub(1) {
+    fn ceiling(&self, failures: u32) -> Duration {
+        match failures.checked_sub(1) {
             None => self.config.first,
             Some(doublings) => {
                 // Both steps clamp: a shift past 31 bits and a product past the range mean "the cap".
@@ -140,9 +146,9 @@ fn between(above: Duration, up_to: Duration, random: u64) -> Duration {
     (above + Duration::from_nanos(nanos)).min(up_to)
 }
 
-/// The delays contradict each other.
+/// Settings that contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConfigError(&'static str);
+pub struct ConfigError(pub(crate) &'static str);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -206,8 +212,9 @@ mod tests {
             let mut last = Duration::ZERO;
             for failures in (1..200).chain([u32::MAX - 1, u32::MAX]) {
                 backoff.failures = failures;
-                prop_assert!(backoff.ceiling() >= last);
-                last = backoff.ceiling();
+                prop_assert!(backoff.ceiling(failures) >= last);
+                last = backoff.ceiling(failures);
+                prop_assert_eq!(backoff.delay_after(failures, u64::MAX), last);
             }
             prop_assert_eq!(last, config.cap);
         }

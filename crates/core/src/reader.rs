@@ -10,25 +10,22 @@
 //! - `Progress` when nothing was said for a heartbeat, and while a filter skips more than an eighth of the window;
 //! - `FellBehind` once when the lag exceeds a quarter of any bound, `CaughtUp` when it is back.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use crate::Now;
 use crate::cursor::{Ask, Cursor, Epoch};
-use crate::frame::{EventView, FrameView, PREFIX_BYTES, message};
-use crate::window::{Entry, Gap, GapReason, Outcome, Slot, Start, Traits, Window};
+use crate::frame::{EventView, Kind};
+use crate::window::{Gap, GapReason, Outcome, Slot, Start, Window};
 
+mod scan;
+mod step;
 #[cfg(test)]
 mod tests;
 
-/// A filtered reader is told how far it has been scanned at least every 1/8 of any window bound.
-const TOLD_AT_LEAST_EVERY: u32 = 8;
+pub use step::{Control, Omitted, Step};
 
 /// A reader has fallen behind when it lags by more than 1/4 of any window bound.
 const FELL_BEHIND_AT: u32 = 4;
-
-/// How many entries one step may look at in vain before it gives the caller's lock back.
-const SCAN_PER_STEP: u64 = 4_096;
 
 /// Which events a reader is entitled to.
 pub trait Filter {
@@ -54,78 +51,40 @@ impl Default for Settings {
     }
 }
 
-/// A frame about the stream itself. Whoever encodes it adds what only it knows (generation, limits, …).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Control {
-    /// Always first.
-    Welcome {
-        /// The presented cursor, echoed; for an empty request the head, for `oldest` the floor.
-        cursor: String,
-        /// What became of it.
-        outcome: Outcome,
-        /// The log's present life.
-        epoch: Epoch,
-        /// The last position known.
-        head: Cursor,
-        /// Just before the oldest held.
-        oldest: Cursor,
-    },
-    /// What was missed; its cursor is [`Gap::to`].
-    Gap(Gap),
-    /// The replay is over, or the reader is back after falling behind.
-    CaughtUp {
-        /// The last position passed.
-        cursor: Cursor,
-    },
-    /// Everything up to here was delivered.
-    Progress {
-        /// The position scanned to.
-        cursor: Cursor,
-    },
-    /// The reader lags.
-    FellBehind {
-        /// The last position passed.
-        cursor: Cursor,
-        /// How many entries lie before it.
-        events: u64,
-        /// How old the next of them is.
-        lag: Duration,
-    },
+/// Which standing records a reader is sent in their place in the log. No filter hides them; a peer that does not know
+/// their kind is not sent them, and its cursor passes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Records {
+    /// Session invalidations.
+    pub invalidations: bool,
+    /// Memberships.
+    pub memberships: bool,
 }
 
-/// The one thing to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Send this frame.
-    Control(Control),
-    /// Send the frames of these slots, which lie in one chunk: see [`Window::bytes`].
-    Send(Range<Slot>),
-    /// Nothing to send yet, but more to look at: give the lock back and call again.
-    Again,
-    /// Nothing to do until the window has grown, or until this time.
-    WaitUntil(Duration),
-}
-
-/// What a reader left out, for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Omitted {
-    /// Events past their `ttl`.
-    pub expired: u64,
-    /// Events larger than the peer takes, told by a gap (or silently, if ephemeral).
-    pub too_large: u64,
+impl Records {
+    const fn include(self, kind: Kind) -> bool {
+        match kind {
+            Kind::SessionInvalidation => self.invalidations,
+            Kind::Membership => self.memberships,
+            _ => false,
+        }
+    }
 }
 
 /// A reader's place and what it has been told.
 #[derive(Clone, Debug)]
 pub struct Reader {
     settings: Settings,
+    records: Records,
     next: Slot,
     /// Everything up to here that the reader is entitled to was handed out.
     passed: Cursor,
     phase: Phase,
     /// A cursor beyond what this window knows yet, but within the authority's head.
-    awaited: Option<Awaited>,
+    promised: Option<Promised>,
     told: Told,
+    /// Whether a Progress was asked for before it is due.
+    asked: bool,
     omitted: Omitted,
 }
 
@@ -140,7 +99,7 @@ enum Phase {
 
 /// Nothing up to `cursor` is handed out. Entries of `meanwhile`, the epoch the window still is in, lie before it.
 #[derive(Clone, Copy, Debug)]
-struct Awaited {
+struct Promised {
     cursor: Cursor,
     meanwhile: Epoch,
 }
@@ -152,13 +111,6 @@ struct Told {
     slot: Slot,
     bytes: u64,
     appended: Option<Duration>,
-}
-
-enum Verdict {
-    Send,
-    Skip,
-    Expired,
-    TooLarge,
 }
 
 impl Reader {
@@ -179,7 +131,7 @@ impl Reader {
     pub fn open_awaiting(window: &Window, cursor: Cursor, settings: Settings) -> Self {
         let start = Start { outcome: Outcome::Resumed, next: window.end(), passed: cursor, gap: None };
         let mut reader = Self::start(window, start, cursor.to_string(), settings);
-        reader.awaited = Some(Awaited { cursor, meanwhile: window.head().epoch });
+        reader.promised = Some(Promised { cursor, meanwhile: window.head().epoch });
         reader
     }
 
@@ -193,13 +145,27 @@ impl Reader {
         });
         Self {
             settings,
+            records: Records { invalidations: true, memberships: true },
             next: start.next,
             passed: start.passed,
             phase: Phase::Opening { welcome, gap: start.gap },
-            awaited: None,
+            promised: None,
             told: Told { slot: start.next, ..Told::default() },
+            asked: false,
             omitted: Omitted::default(),
         }
+    }
+
+    /// Leaves out the standing records that the peer does not know. Unless told otherwise a reader takes all.
+    #[must_use]
+    pub const fn taking(mut self, records: Records) -> Self {
+        self.records = records;
+        self
+    }
+
+    /// Asks for a sign of life: where nothing else is to be sent, the next step is a `Progress`, due or not.
+    pub const fn speak_up(&mut self) {
+        self.asked = true;
     }
 
     /// The slot it reads next.
@@ -214,10 +180,27 @@ impl Reader {
         self.passed
     }
 
+    /// The cursor text that is safe to resume from, given what was handed out so far: what was presented until an opening
+    /// gap is told, since only the gap may cross the hole. `None` before the welcome, when nothing was said at all.
+    #[must_use]
+    pub fn resumes_from(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Opening { .. } => None,
+            Phase::Missed { gap } => Some(gap.from.clone()),
+            Phase::Replaying | Phase::Live | Phase::Behind => Some(self.passed.to_string()),
+        }
+    }
+
     /// Whether it has caught up and not fallen behind since.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
+    }
+
+    /// Whether it has fallen behind and not caught up since.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.phase == Phase::Behind
     }
 
     /// What was left out so far.
@@ -260,10 +243,10 @@ impl Reader {
     /// Says that everything before `slot`, up to `cursor`, is known not to be for this reader.
     pub fn pass(&mut self, slot: Slot, cursor: Cursor) {
         self.next = self.next.max(slot);
-        if self.awaited.is_some_and(|awaited| awaited.holds_back(cursor)) || slot < self.next {
+        if self.promised.is_some_and(|promised| promised.holds_back(cursor)) || slot < self.next {
             return;
         }
-        (self.awaited, self.passed) = (None, cursor);
+        (self.promised, self.passed) = (None, cursor);
     }
 
     /// Frames that were already decided on and only wait their turn.
@@ -289,13 +272,13 @@ impl Reader {
         }
         let (from, floor) = (self.passed, window.floor());
         self.next = window.oldest();
-        if self.awaited.is_some_and(|awaited| awaited.holds_back(floor)) {
+        if self.promised.is_some_and(|promised| promised.holds_back(floor)) {
             return None; // what was lost lies before the position this reader already holds
         }
         if self.phase == Phase::Live {
             self.phase = Phase::Behind;
         }
-        self.awaited = None;
+        self.promised = None;
         self.passed = floor;
         let gap = Gap::between(GapReason::Lapped, from, floor)?;
         self.tell(now);
@@ -328,7 +311,7 @@ impl Reader {
             return Step::Control(Control::CaughtUp { cursor: self.passed });
         }
         let due = self.told.at + self.settings.heartbeat;
-        if now.mono < due {
+        if now.mono < due && !self.asked {
             return Step::WaitUntil(due);
         }
         self.progress(now)
@@ -342,144 +325,12 @@ impl Reader {
     /// Whatever was just handed out says where the reader stands.
     fn tell(&mut self, now: Now) {
         self.told = Told { at: now.mono, slot: self.next, bytes: 0, appended: None };
-    }
-
-    fn read(&mut self, window: &Window, end: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
-        if filter.is_none() && self.awaited.is_none() {
-            let run = window.plain_run(self.next, self.settings.message_max, self.settings.turn_bytes);
-            let run = run.start..run.end.min(end);
-            if let Some(last) = run.end.since(run.start).checked_sub(1) {
-                let last = window.get(run.start.plus(last));
-                return self.send(run, last.map_or(self.passed, |entry| entry.cursor), now);
-            }
-        }
-        self.scan(window, end, filter, now)
-    }
-
-    fn send(&mut self, run: Range<Slot>, last: Cursor, now: Now) -> Step {
-        self.next = run.end;
-        self.passed = last;
-        self.tell(now);
-        Step::Send(run)
-    }
-
-    /// Looks at entries one by one: skips what is not for this reader, then takes the run that is.
-    fn scan(&mut self, window: &Window, end: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
-        let scan_end = end.min(self.next.plus(SCAN_PER_STEP));
-        let (mut run, mut bytes) = (None::<Range<Slot>>, 0);
-        let mut last = self.passed;
-        for entry in window.entries(self.next..scan_end) {
-            let verdict = self.judge(&entry, filter, now);
-            if let Some(run) = &mut run {
-                bytes += entry.frame.len();
-                let same_chunk = !window.bytes_are_apart(run.start, entry.slot);
-                if !matches!(verdict, Verdict::Send) || bytes > self.settings.turn_bytes || !same_chunk {
-                    break;
-                }
-                run.end = entry.slot.next();
-                last = entry.cursor;
-                continue;
-            }
-            match verdict {
-                Verdict::Send => {
-                    run = Some(entry.slot..entry.slot.next());
-                    (bytes, last) = (entry.frame.len(), entry.cursor);
-                }
-                Verdict::TooLarge if !entry.traits.has(Traits::EPHEMERAL) => {
-                    return self.too_large(&entry, now);
-                }
-                skipped => {
-                    self.omitted.count(&skipped);
-                    self.skip(&entry);
-                    if !entry.traits.has(Traits::CONTINUES) && self.is_untold_for_long(window, &entry) {
-                        return self.progress(now);
-                    }
-                }
-            }
-        }
-        match run {
-            Some(run) => self.send(run, last, now),
-            None => Step::Again,
-        }
-    }
-
-    fn skip(&mut self, entry: &Entry<'_>) {
-        self.next = entry.slot.next();
-        self.told.bytes += entry.frame.len() as u64;
-        self.told.appended.get_or_insert(entry.at);
-        if self.awaited.is_none() {
-            self.passed = entry.cursor;
-        }
-    }
-
-    fn judge(&mut self, entry: &Entry<'_>, filter: Option<&dyn Filter>, now: Now) -> Verdict {
-        if let Some(awaited) = self.awaited {
-            if awaited.holds_back(entry.cursor) {
-                return Verdict::Skip;
-            }
-            self.awaited = None;
-        }
-        if entry.traits.has(Traits::GAP) {
-            return Verdict::Send;
-        }
-        if entry.traits.has(Traits::EPHEMERAL) && self.phase != Phase::Live {
-            return Verdict::Skip;
-        }
-        let Ok(frame) = FrameView::read(message(entry.frame)) else { return Verdict::Send };
-        let Some(event) = frame.event() else { return Verdict::Send };
-        if filter.is_some_and(|filter| !filter.admits(event)) {
-            return Verdict::Skip;
-        }
-        let expired = entry.traits.has(Traits::EXPIRES)
-            && event.ttl_ms().is_some_and(|ttl| now.unix_ms > frame.appended_unix_ms().saturating_add(ttl));
-        if expired {
-            return Verdict::Expired;
-        }
-        if entry.frame.len() - PREFIX_BYTES > self.settings.message_max {
-            Verdict::TooLarge
-        } else {
-            Verdict::Send
-        }
-    }
-
-    fn too_large(&mut self, entry: &Entry<'_>, now: Now) -> Step {
-        let from = self.passed;
-        self.omitted.count(&Verdict::TooLarge);
-        self.skip(entry);
-        self.tell(now);
-        let gap = Gap {
-            reason: GapReason::TooLarge,
-            from: from.to_string(),
-            to: entry.cursor,
-            count: Some(1),
-            repair_after: None,
-        };
-        Step::Control(Control::Gap(gap))
-    }
-
-    /// Whether a reader whose filter skips everything has not been told for an eighth of any bound.
-    fn is_untold_for_long(&self, window: &Window, scanned: &Entry<'_>) -> bool {
-        let bounds = window.bounds();
-        let part = u64::from(TOLD_AT_LEAST_EVERY);
-        let age = self.told.appended.map_or(Duration::ZERO, |first| scanned.at.saturating_sub(first));
-        self.next.since(self.told.slot) > bounds.events / part
-            || self.told.bytes > bounds.bytes / part
-            || age > bounds.age / TOLD_AT_LEAST_EVERY
+        self.asked = false;
     }
 }
 
-impl Omitted {
-    const fn count(&mut self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Expired => self.expired += 1,
-            Verdict::TooLarge => self.too_large += 1,
-            Verdict::Send | Verdict::Skip => {}
-        }
-    }
-}
-
-impl Awaited {
-    /// Whether a position lies at or before the awaited one. A gap into any third epoch ends the wait: it is told.
+impl Promised {
+    /// Whether a position lies at or before the promised one. A gap into any third epoch ends the wait: it is told.
     fn holds_back(&self, position: Cursor) -> bool {
         if position.epoch == self.cursor.epoch {
             !position.follows(self.cursor)

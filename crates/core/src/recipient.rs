@@ -114,6 +114,12 @@ impl Pattern {
     pub fn admits(&self, recipient: &str) -> bool {
         if self.prefix { recipient.starts_with(&self.text) } else { recipient == self.text }
     }
+
+    /// Whether the pattern admits everything that `other` does.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.admits(&other.text) && (self.prefix || !other.prefix)
+    }
 }
 
 impl fmt::Display for Recipient<'_> {
@@ -179,6 +185,13 @@ mod tests {
             assert!(parsed.admits(admitted), "{pattern}");
             assert_eq!(parsed.admits(refused), pattern == "*", "{pattern}");
             assert_eq!(parsed.to_string(), pattern);
+        }
+        for (wide, narrow) in
+            [("topic:*", "topic:a*"), ("topic:*", "topic:a"), ("*", "user:*"), ("user:1", "user:1")]
+        {
+            let (wide, narrow) = (Pattern::parse(wide).unwrap(), Pattern::parse(narrow).unwrap());
+            assert!(wide.covers(&narrow), "{wide} {narrow}");
+            assert_eq!(narrow.covers(&wide), narrow == wide, "{narrow} {wide}");
         }
         for pattern in ["", "group:*", "user:a b*", "x*", "user:*x"] {
             let exact_star = pattern == "user:*x";

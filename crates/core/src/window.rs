@@ -87,6 +87,8 @@ impl Traits {
     pub const GAP: Self = Self(4);
     /// More of the same batch follows: no Progress may fall behind this entry.
     pub const CONTINUES: Self = Self(8);
+    /// A standing record: never hidden by a filter, sent only to peers that know its kind.
+    pub const STANDING: Self = Self(16);
 
     /// Both.
     #[must_use]
@@ -101,7 +103,7 @@ impl Traits {
     }
 
     /// Whether nothing holds that a sender must look at: such a frame may go out as it lies.
-    const fn is_plain(self) -> bool {
+    pub(crate) const fn is_plain(self) -> bool {
         self.0 & !Self::CONTINUES.0 == 0
     }
 }

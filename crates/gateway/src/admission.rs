@@ -106,14 +106,21 @@ impl Admission {
 
     async fn open(&self, ask: Ask, text: &str, settings: Settings) -> Result<Reader, Failure> {
         if let Ask::At(cursor) = ask
-            && self.is_beyond(cursor, text)
+            && self.read(|window| is_beyond(window, cursor, text))
         {
             match self.authority.judge(cursor).await {
-                // The window may have come to it meanwhile.
-                Verdict::Exists if self.is_beyond(cursor, text) => {
-                    return Ok(self.read(|window| Reader::open_awaiting(window, cursor, settings)));
+                // The window may have come to it meanwhile: looking and opening are one step, or what it has come to
+                // in between would be skipped.
+                Verdict::Exists => {
+                    return Ok(self.read(|window| {
+                        if is_beyond(window, cursor, text) {
+                            Reader::open_awaiting(window, cursor, settings)
+                        } else {
+                            Reader::open(window, ask, text, settings)
+                        }
+                    }));
                 }
-                Verdict::Exists | Verdict::Unknown => {}
+                Verdict::Unknown => {}
                 Verdict::Unreachable => {
                     let message = "the cursor is newer than what this gateway has, and the hub does not answer \
                                    whether it exists: try again, or at another gateway";
@@ -125,12 +132,12 @@ impl Admission {
     }
 
     /// Whether this window alone cannot tell what became of a position.
-    fn is_beyond(&self, cursor: Cursor, text: &str) -> bool {
-        let outcome = self.read(|window| window.find(Ask::At(cursor), text).outcome);
-        matches!(outcome, Outcome::Ahead | Outcome::EpochChanged)
-    }
-
     fn read<R>(&self, look: impl FnOnce(&galaxy_push_core::window::Window) -> R) -> R {
         self.edge.read(self.edge.clock.now(), look)
     }
+}
+
+/// Whether a position lies beyond what this window knows.
+fn is_beyond(window: &galaxy_push_core::window::Window, cursor: Cursor, text: &str) -> bool {
+    matches!(window.find(Ask::At(cursor), text).outcome, Outcome::Ahead | Outcome::EpochChanged)
 }

@@ -1,7 +1,7 @@
 //! Whether a position exists that this gateway has not seen yet: a question for the hub.
 //!
 //! A user may come with a cursor from a gateway that is a little further on. Such a cursor is not wrong, only early; the
-//! hub's head tells the two apart. Asked rarely, and once for all who wait.
+//! hub's head tells the two apart. One question at a time.
 
 use std::fmt;
 use std::future::Future;
@@ -27,7 +27,7 @@ pub(crate) trait Hub: Send {
 
 /// Asks one hub on behalf of every connection.
 pub(crate) struct Authority {
-    hub: Mutex<(Box<dyn Hub>, Option<Cursor>)>,
+    hub: Mutex<Box<dyn Hub>>,
 }
 
 /// What the hub knows of a position.
@@ -43,23 +43,16 @@ pub(crate) enum Verdict {
 
 impl Authority {
     pub(crate) fn new(hub: impl Hub + 'static) -> Self {
-        Self { hub: Mutex::new((Box::new(hub), None)) }
+        Self { hub: Mutex::new(Box::new(hub)) }
     }
 
     /// Whether a position exists. Cancel safe.
     pub(crate) async fn judge(&self, cursor: Cursor) -> Verdict {
         let asking = async {
-            let mut hub = self.hub.lock().await;
-            let (hub, known) = &mut *hub;
-            // Those who waited meanwhile are answered by what the first was told: what existed goes on existing.
-            if known.is_some_and(|known| reaches(known, cursor)) {
-                return Verdict::Exists;
-            }
-            match hub.head().await {
-                Some(head) => {
-                    *known = Some(head);
-                    if reaches(head, cursor) { Verdict::Exists } else { Verdict::Unknown }
-                }
+            // No answer is kept: the hub may have begun another epoch since, and then the position is gone for good.
+            match self.hub.lock().await.head().await {
+                Some(head) if reaches(head, cursor) => Verdict::Exists,
+                Some(_) => Verdict::Unknown,
                 None => Verdict::Unreachable,
             }
         };

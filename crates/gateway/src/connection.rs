@@ -123,7 +123,8 @@ impl Connection {
     pub(crate) async fn next(&mut self, out: &mut Vec<Outgoing>) -> Result<(), Ending> {
         loop {
             let now = self.edge.clock.now();
-            if let Some(ending) = self.ending(now) {
+            // What is decided goes first: only the gap that lies in there may cross a hole, never a `Goodbye`.
+            if let Some(ending) = self.ending(now).filter(|_| self.ready.is_empty()) {
                 return Err(ending);
             }
             let rest = self.visit(now, out);

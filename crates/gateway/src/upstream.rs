@@ -50,8 +50,8 @@ impl Upstream {
         }
         self.edge.apply(&changes);
         if caught_up && !self.edge.is_caught_up() {
-            tracing::info!(head = %self.edge.head(), "caught up with the hub; ready for users");
             self.edge.set_caught_up();
+            tracing::info!(head = %self.edge.head(), "caught up with the hub; ready for users");
         }
         (taken, result)
     }

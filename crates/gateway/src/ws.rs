@@ -248,6 +248,9 @@ async fn finish(
             let mut pieces = Vec::new();
             encoder.goodbye(connection.passed(), ending, &mut pieces);
             drop(connection);
+            if ending == Ending::Slow {
+                pieces.clear(); // some frames before it were never written, and its cursor would hide them
+            }
             for piece in pieces {
                 socket.feed(message(form, piece)).await?;
             }

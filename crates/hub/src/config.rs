@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use galaxy_push_core::window::Bounds;
-use galaxy_push_proto::validate::{DATA_BYTES_DEFAULT, DATA_BYTES_MAX};
+use galaxy_push_proto::validate::{
+    DATA_BYTES_DEFAULT, DATA_BYTES_MAX, INVALIDATION_LIFE_DEFAULT, REQUEST_BYTES_MAX,
+};
+use galaxy_push_store::standing::RECORDS_MAX;
 
 /// A gateway takes a hub that says nothing for 15 s for dead, so two heartbeats must fit in.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(7);
@@ -18,6 +21,10 @@ pub struct Config {
     pub(crate) heartbeat: Duration,
     pub(crate) return_rate: u32,
     pub(crate) repair_spread: Duration,
+    pub(crate) publish_requests_max: usize,
+    pub(crate) publish_bytes_max: usize,
+    pub(crate) standing_records_max: usize,
+    pub(crate) invalidation_life: Duration,
 }
 
 /// A setting that no hub can keep.
@@ -31,7 +38,8 @@ pub struct InvalidConfig {
 
 impl Default for Config {
     /// A window of 10 minutes, 1,048,576 events and 256 MiB; 64 KiB of data per event; Progress after 5 s of silence;
-    /// 1,000 returns per second after a drain; repairs after a gap spread over 30 s.
+    /// 1,000 returns per second after a drain; repairs after a gap spread over 30 s; 1,024 publishes of 64 MiB under way
+    /// at a time; 100,000 standing records, invalidations kept for 24 h.
     fn default() -> Self {
         Self {
             window: Bounds::default(),
@@ -39,6 +47,10 @@ impl Default for Config {
             heartbeat: Duration::from_secs(5),
             return_rate: 1_000,
             repair_spread: Duration::from_secs(30),
+            publish_requests_max: 1_024,
+            publish_bytes_max: 64 << 20,
+            standing_records_max: RECORDS_MAX,
+            invalidation_life: INVALIDATION_LIFE_DEFAULT,
         }
     }
 }
@@ -80,6 +92,30 @@ impl Config {
         self
     }
 
+    /// How many publish requests may be under way at a time on all surfaces together, and how many bytes of events: at
+    /// least 1, and at least 4 MiB, the largest request. More are refused before anything is appended: a store that is
+    /// slow must not fill the memory.
+    #[must_use]
+    pub fn publishes_under_way(mut self, requests: usize, bytes: usize) -> Self {
+        (self.publish_requests_max, self.publish_bytes_max) = (requests, bytes);
+        self
+    }
+
+    /// The most standing records held by the store of [`Hub::in_memory`](crate::Hub::in_memory). A store that is opened
+    /// elsewhere has a limit of its own.
+    #[must_use]
+    pub fn standing_records_max(mut self, records: usize) -> Self {
+        self.standing_records_max = records;
+        self
+    }
+
+    /// How long an invalidation is kept that does not say so: the longest life of a token, above 0.
+    #[must_use]
+    pub fn invalidation_life(mut self, life: Duration) -> Self {
+        self.invalidation_life = life;
+        self
+    }
+
     /// Checks the settings together.
     ///
     /// # Errors
@@ -104,6 +140,13 @@ impl Config {
                 self.heartbeat.is_zero() || self.heartbeat > HEARTBEAT_MAX,
                 format!("must be longer than 0 and at most {} s", HEARTBEAT_MAX.as_secs()),
             ),
+            ("publish-requests-max", self.publish_requests_max == 0, "must be at least 1".to_owned()),
+            (
+                "publish-bytes-max",
+                self.publish_bytes_max < REQUEST_BYTES_MAX,
+                format!("must hold one request of {REQUEST_BYTES_MAX} bytes"),
+            ),
+            ("invalidation-life", self.invalidation_life.is_zero(), "must be longer than 0".to_owned()),
             ("return-rate", self.return_rate == 0, "must be at least 1 per second".to_owned()),
         ];
         match rules.into_iter().find(|(_, broken, _)| *broken) {
@@ -130,6 +173,9 @@ mod tests {
             (Config::default().heartbeat(Duration::ZERO), "heartbeat"),
             (Config::default().heartbeat(Duration::from_secs(8)), "heartbeat"),
             (Config::default().return_rate(0), "return-rate"),
+            (Config::default().publishes_under_way(0, 4 << 20), "publish-requests-max"),
+            (Config::default().publishes_under_way(1, (4 << 20) - 1), "publish-bytes-max"),
+            (Config::default().invalidation_life(Duration::ZERO), "invalidation-life"),
         ] {
             assert_eq!(config.check().unwrap_err().setting, setting);
         }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::shared::Shared;
@@ -30,4 +31,11 @@ pub(crate) async fn drain(shared: &Shared, limit: Duration) {
             "the drain ran out of time: what is left ends with its connection"
         ),
     }
+}
+
+/// Returns when a drain begins, or has begun.
+///
+/// Cancel safe.
+pub(crate) async fn begins(draining: &mut watch::Receiver<bool>) {
+    let _ = draining.wait_for(|draining| *draining).await; // an error: the hub is gone, which ends it too
 }

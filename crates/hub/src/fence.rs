@@ -1,23 +1,42 @@
 //! Who holds which gateway id, and who gives way when two want the same one.
 //!
 //! Pure; lives under the log's lock (`log.rs`), so that a takeover has a place in the order of appends. `subscription.rs`
-//! is the only caller besides the drain. It does not count how often two instances take an id from each other: whoever
-//! comes last wins.
+//! is the only caller besides the drain.
+//!
+//! Whoever comes last wins, until an id is fought over (`duel.rs`): then the incumbent keeps its stream if it answers a
+//! ping, and whoever comes is held off. A gateway cannot be asked anything on a stream that only flows down to it, so a
+//! ping is a `Progress`, and it is answered when HTTP/2 has taken that and asks for more: the connection stands, and the
+//! peer makes room. A peer that stopped reading, or whose connection is full, does not answer. A connection that died
+//! without a word still may, for as long as it has room; HTTP/2's own pings end it within 15 s, and with it the stream.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use galaxy_push_proto::{Failure, Reason};
+use galaxy_push_proto::{Failure, Reason, error};
 use tokio::sync::watch;
 
+use self::duel::Duel;
+use self::incumbent::Incumbent;
+pub(crate) use self::incumbent::{ANSWER_WITHIN, Contest, Ending, Signal};
+use crate::place::Place;
+
+mod duel;
+mod incumbent;
 #[cfg(test)]
 mod tests;
+
+/// The most ids of which is remembered how they changed hands: 200 bytes and some names each. With more than these
+/// changing hands at a time, the last wins for the others.
+const DUELS_MAX: usize = 10_000;
 
 /// The gateways that have a stream, and the last generation given out.
 #[derive(Debug, Default)]
 pub(crate) struct Gateways {
     /// Ordered, so that a drain sends them away in an order that a simulation repeats.
     current: BTreeMap<String, Incumbent>,
+    /// The ids that changed hands of late, at most [`DUELS_MAX`]; [`Gateways::forget`] lets go of them.
+    duels: BTreeMap<String, Duel>,
     generation: u64,
     draining: bool,
     dismissed: bool,
@@ -33,35 +52,22 @@ pub(crate) struct Claim {
     pub(crate) peer: String,
 }
 
+/// What became of a claim that was not refused.
 #[derive(Debug)]
-struct Incumbent {
-    generation: u64,
-    claim: Claim,
-    ending: watch::Sender<Option<Ending>>,
-}
-
-/// Why a stream must end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// A newer subscription has the gateway id. Nothing more is handed out.
-    Replaced { rival: Claim },
-    /// The hub shuts down. Times are on the log's monotonic clock.
-    Draining {
-        /// This stream's turn to go: it ends as soon as it has been handed everything.
-        close_at: Duration,
-        /// It ends now, wherever it is.
-        close_by: Duration,
-        /// When to come back, counted from the goodbye.
-        retry_after: Duration,
-    },
+pub(crate) enum Claimed {
+    /// It has the gateway id.
+    Admitted(Admitted),
+    /// The id is fought over, and the incumbent was pinged. Wait for the answer, then claim again with this.
+    Contested(Contest),
 }
 
 /// An accepted subscription.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) generation: u64,
-    /// Holds the reason once the stream must end.
-    pub(crate) ending: watch::Receiver<Option<Ending>>,
+    pub(crate) signal: watch::Receiver<Signal>,
+    /// For the stream to say where it stands.
+    pub(crate) place: Arc<Place>,
     pub(crate) takeover: Option<Takeover>,
 }
 
@@ -69,31 +75,97 @@ pub(crate) struct Admitted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Takeover {
     pub(crate) older: Claim,
-    /// The same instance came back; otherwise two gateways use one id.
-    pub(crate) quiet: bool,
+    pub(crate) how: How,
+}
+
+/// How it came to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// The same instance came back.
+    Quiet,
+    /// Another instance came.
+    Rival,
+    /// Another instance came, in a duel in which one of the two has no name: the last wins.
+    Duel,
+    /// Another instance came, in a duel, and the incumbent did not answer.
+    Unanswered,
 }
 
 impl Gateways {
-    /// Gives the gateway id to this claim, and ends the stream that had it.
+    /// Gives the gateway id to this claim, and ends the stream that had it, unless that is to be asked first.
     ///
     /// # Errors
     ///
-    /// `STALE_ATTEMPT` when a newer attempt of the same instance has it already; `DRAINING`.
-    pub(crate) fn admit(&mut self, claim: Claim) -> Result<Admitted, Failure> {
+    /// `STALE_ATTEMPT` when a newer attempt of the same instance has it already; `HELD_OFF` when the id is fought over
+    /// and its incumbent alive; `DRAINING`.
+    pub(crate) fn claim(
+        &mut self,
+        claim: Claim,
+        contest: Option<&Contest>,
+        now: Duration,
+    ) -> Result<Claimed, Failure> {
         if self.draining {
             return Err(draining());
         }
-        let takeover = match self.current.get(&claim.gateway) {
-            Some(older) => Some(Takeover::decide(&older.claim, &claim)?),
-            None => None,
+        let Some(older) = self.current.get(&claim.gateway) else {
+            return Ok(Claimed::Admitted(self.admit(claim, None, now)));
         };
-        self.generation += 1;
-        let (ending, ends) = watch::channel(None);
-        let newer = Incumbent { generation: self.generation, claim: claim.clone(), ending };
-        if let Some(older) = self.current.insert(claim.gateway.clone(), newer) {
-            older.ending.send_replace(Some(Ending::Replaced { rival: claim }));
+        let how = if older.claim.is_same_instance(&claim) {
+            check_attempt(&older.claim, &claim)?;
+            How::Quiet
+        } else {
+            let fought_over =
+                self.duels.get(&claim.gateway).is_some_and(|duel| duel.is_on_with(&claim.instance, now));
+            let named = !claim.instance.is_empty() && !older.claim.instance.is_empty();
+            match (fought_over, named) {
+                (false, _) => How::Rival,
+                (true, false) => How::Duel,
+                (true, true) => match older.is_alive(contest, now) {
+                    None => return Ok(Claimed::Contested(older.ping())),
+                    Some(true) => return Err(self.hold_off(&claim, now)),
+                    Some(false) => How::Unanswered,
+                },
+            }
+        };
+        let takeover = Takeover { older: older.claim.clone(), how };
+        Ok(Claimed::Admitted(self.admit(claim, Some(takeover), now)))
+    }
+
+    fn admit(&mut self, claim: Claim, takeover: Option<Takeover>, now: Duration) -> Admitted {
+        if let Some(Takeover { older, how: How::Rival | How::Duel | How::Unanswered }) = &takeover {
+            let room = self.duels.len() < DUELS_MAX || self.duels.contains_key(&claim.gateway);
+            if room {
+                let duel = self.duels.entry(claim.gateway.clone()).or_default();
+                duel.changed_hands(&older.instance, &claim.instance, now);
+            }
         }
-        Ok(Admitted { generation: self.generation, ending: ends, takeover })
+        self.generation += 1;
+        let newer = Incumbent::new(self.generation, claim.clone(), now);
+        let (signal, place) = (newer.signal(), newer.place.clone());
+        if let Some(older) = self.current.insert(claim.gateway.clone(), newer) {
+            older.end(Ending::Replaced { rival: claim });
+        }
+        Admitted { generation: self.generation, signal, place, takeover }
+    }
+
+    fn hold_off(&mut self, claim: &Claim, now: Duration) -> Failure {
+        let wait = self.duels.entry(claim.gateway.clone()).or_default().hold_off(now);
+        let message = "instances keep taking this gateway id from each other, and the one that has the stream is alive: \
+                       give each gateway an id of its own";
+        let failure = Failure::new(Reason::HeldOff, message).retry_after(wait);
+        match self.current.get(&claim.gateway) {
+            Some(older) => failure
+                .metadata(error::RIVAL_INSTANCE, &older.claim.instance)
+                .metadata(error::RIVAL_PEER, &older.claim.peer),
+            None => failure,
+        }
+    }
+
+    /// The stream of this generation has answered a ping.
+    pub(crate) fn answer(&self, gateway: &str, generation: u64, ping: u64) {
+        if let Some(incumbent) = self.current.get(gateway).filter(|each| each.generation == generation) {
+            incumbent.answer(ping);
+        }
     }
 
     /// The stream of this generation is gone. A newer one that has the id meanwhile is not touched.
@@ -101,6 +173,21 @@ impl Gateways {
         if self.current.get(gateway).is_some_and(|incumbent| incumbent.generation == generation) {
             self.current.remove(gateway);
         }
+    }
+
+    /// Where the streams stand.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.current.values().map(|incumbent| &*incumbent.place)
+    }
+
+    /// How many ids are fought over.
+    pub(crate) fn duels(&self, now: Duration) -> usize {
+        self.duels.values().filter(|duel| duel.is_on(now)).count()
+    }
+
+    /// Lets go of what no longer matters.
+    pub(crate) fn forget(&mut self, now: Duration) {
+        self.duels.retain(|_, duel| !duel.is_forgotten(now));
     }
 
     /// From now on nobody is admitted.
@@ -121,24 +208,27 @@ impl Gateways {
             let slot = Duration::from_secs(1) * i / rate.max(1);
             let close_at = now + slot.min(limit / 2);
             let close_by = close_at + limit / 4;
-            incumbent.ending.send_replace(Some(Ending::Draining { close_at, close_by, retry_after: slot }));
+            incumbent.end(Ending::Draining { close_at, close_by, retry_after: slot });
         }
         Some(self.current.len())
     }
 }
 
-impl Takeover {
-    fn decide(older: &Claim, newer: &Claim) -> Result<Self, Failure> {
-        let quiet = !newer.instance.is_empty() && newer.instance == older.instance;
-        if quiet && newer.attempt < older.attempt {
-            let message = format!(
-                "attempt {} of this instance arrived after attempt {}, which has the stream: a late duplicate",
-                newer.attempt, older.attempt
-            );
-            return Err(Failure::new(Reason::StaleAttempt, message));
-        }
-        Ok(Self { older: older.clone(), quiet })
+impl Claim {
+    pub(crate) fn is_same_instance(&self, other: &Self) -> bool {
+        !self.instance.is_empty() && self.instance == other.instance
     }
+}
+
+fn check_attempt(older: &Claim, newer: &Claim) -> Result<(), Failure> {
+    if newer.attempt >= older.attempt {
+        return Ok(());
+    }
+    let message = format!(
+        "attempt {} of this instance arrived after attempt {}, which has the stream: a late duplicate",
+        newer.attempt, older.attempt
+    );
+    Err(Failure::new(Reason::StaleAttempt, message))
 }
 
 /// The answer to whoever comes during a drain.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use galaxy_push_listener::{Check, Health};
-use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{Health as GrpcHealth, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use crate::drain;
 use crate::shared::Shared;
 
 /// What has a health: the server as a whole, and each service.
@@ -46,10 +46,6 @@ fn serving(draining: bool) -> HealthCheckResponse {
     answer(if draining { ServingStatus::NotServing } else { ServingStatus::Serving })
 }
 
-async fn drain_begins(mut draining: watch::Receiver<bool>) {
-    let _ = draining.wait_for(|draining| *draining).await; // an error: the hub is gone, which ends it too
-}
-
 #[tonic::async_trait]
 impl GrpcHealth for Service {
     async fn check(
@@ -72,7 +68,8 @@ impl GrpcHealth for Service {
     ) -> Result<Response<Self::WatchStream>, Status> {
         if !SERVICES.contains(&request.get_ref().service.as_str()) {
             // The protocol wants the stream kept open, in case the service appears; here none ever does.
-            let drain = Box::pin(drain_begins(self.0.draining.subscribe()));
+            let mut draining = self.0.draining.subscribe();
+            let drain = Box::pin(async move { drain::begins(&mut draining).await });
             let unknown = stream::iter([Ok(answer(ServingStatus::ServiceUnknown))]).chain(stream::pending());
             return Ok(Response::new(unknown.take_until(drain).boxed()));
         }

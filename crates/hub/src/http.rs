@@ -1,4 +1,7 @@
-//! The HTTP surface for publishers: CloudEvents in, positions out; problems as `application/problem+json`.
+//! The HTTP surface for publishers: CloudEvents and standing records in, positions out; problems as
+//! `application/problem+json`.
+
+pub(crate) mod records;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,11 +88,6 @@ pub(crate) async fn head(State(shared): State<Arc<Shared>>, scope: ScopeQuery) -
     ([(header::CACHE_CONTROL, "no-store")], Json(json)).into_response()
 }
 
-/// The routes of standing records, which this build does not keep.
-pub(crate) async fn no_standing_records() -> Response<Body> {
-    problem(&grpc::unimplemented("standing records are not served yet: this hub keeps none"))
-}
-
 /// Whatever has no route.
 pub(crate) async fn unknown(request: Request) -> Response<Body> {
     if grpc::is_grpc(request.headers()) {
@@ -97,7 +95,8 @@ pub(crate) async fn unknown(request: Request) -> Response<Body> {
             "no such method here: this is a hub, see its server reflection",
         ));
     }
-    let message = "nothing here: POST /v1/events publishes, GET /v1/head tells the current cursor";
+    let message = "nothing here: POST /v1/events, /v1/invalidations and /v1/memberships publish, GET /v1/head tells \
+                   the current cursor";
     problem(&Failure::without_reason(Code::NotFound, message))
 }
 
@@ -114,8 +113,8 @@ async fn publish(shared: &Shared, scope: ScopeQuery, request: Request) -> Result
         cloudevents::mode(&head.headers)?; // before the body is read for nothing
         cloudevents::from_http(&head.headers, read(body).await?)
     };
-    let events = parsed.await.inspect_err(|failure| shared.metrics.refused(failure))?;
-    publish::publish(shared, events).await
+    let mut events = parsed.await.inspect_err(|failure| shared.metrics.refused(failure))?;
+    publish::publish(shared, &mut events).await
 }
 
 fn check_scope(scope: ScopeQuery) -> Result<(), Failure> {

@@ -13,7 +13,24 @@
 //!
 //! The way of an event: [`publish`](Hub::publish) validates it (`publish.rs`), the store orders it
 //! (`galaxy_push_store`), the window holds it (`log.rs`), each stream reads it from there (`subscription.rs`). gRPC
-//! (`push.rs`, `publisher.rs`) and HTTP (`http.rs`) are thin surfaces on these.
+//! (`push.rs`, `publisher.rs`) and HTTP (`http.rs`) are thin surfaces on these. To mount the hub in a server of your own,
+//! take [`push_service`](Hub::push_service) and [`publisher_service`](Hub::publisher_service); `examples/embed.rs` does.
+//!
+//! # Delivery
+//!
+//! On one stream positions rise, none comes twice, and a hole is preceded by a `Gap` that covers it. An acknowledged event
+//! is as durable as the store says; a refused request left nothing behind. More publishes than
+//! [`Config::publishes_under_way`] are refused before they are looked at, and told when to come back.
+//!
+//! One stream holds a gateway id: whoever comes last takes it, and nothing appended after that reaches the older. Two
+//! instances that keep taking it from each other are told apart from a restart (`fence.rs`): then the one that has the
+//! stream and is alive keeps it, and the other is held off.
+//!
+//! # Resuming
+//!
+//! The cursor of every frame is safe to resume from. A reader that resumes is sent what follows. One that begins without
+//! a place, or has lost it, is first sent the standing records that hold: session invalidations and memberships, which
+//! outlive the window until they expire. They are sent to peers that list the features, and no filter hides them.
 //!
 //! # Slow readers
 //!
@@ -23,8 +40,8 @@
 //!
 //! # What it does not do
 //!
-//! It does not listen (the `listener` crate), keep events across restarts (a store does), authenticate anybody, or know
-//! users: those are the gateway's.
+//! It does not listen (the `listener` crate), keep events across restarts (a store does), or know users: those are the
+//! gateway's.
 
 mod clock;
 mod config;
@@ -36,19 +53,22 @@ mod health;
 mod http;
 mod log;
 mod metrics;
+mod place;
 mod publish;
+mod publish_stream;
 mod publisher;
 mod push;
 mod router;
 mod shared;
 mod subscription;
+mod under_way;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
 use galaxy_push_core::ambient::Ambient;
-use galaxy_push_core::cursor::Epoch;
+use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::{Failure, v1};
 use galaxy_push_store::{DedupBounds, Maker, MemoryStore};
 use prometheus_client::registry::Registry;
@@ -58,12 +78,14 @@ use tokio_util::task::TaskTracker;
 pub use config::{Config, InvalidConfig};
 pub use log::{Head, Held};
 pub use publish::Published;
+pub use publisher::PublisherService;
 pub use push::PushService;
 
 use clock::Clock;
 use log::Log;
 use metrics::Metrics;
 use shared::Shared;
+use under_way::UnderWay;
 
 /// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
@@ -100,6 +122,7 @@ impl Hub {
         let store = store(log.clone())?;
         let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
         let shared = Arc::new(Shared {
+            under_way: UnderWay::new(config.publish_requests_max, config.publish_bytes_max),
             config,
             clock,
             metrics,
@@ -120,7 +143,9 @@ impl Hub {
     /// A setting that cannot be kept.
     pub fn in_memory(config: Config, ambient: Ambient) -> Result<Self, Error> {
         let epoch = Epoch(ambient.random_128());
-        Self::new(config, MemoryStore::maker(epoch, DedupBounds::default()), ambient)
+        let records_max = config.standing_records_max;
+        let store = MemoryStore::maker_with_records(epoch, DedupBounds::default(), records_max);
+        Self::new(config, store, ambient)
     }
 
     /// Everything the hub serves on its listener, but for the probes: gRPC `Push` and `Publisher`, health, reflection,
@@ -135,6 +160,12 @@ impl Hub {
         PushService::new(self.shared.clone())
     }
 
+    /// The gRPC service `push.v1.Publisher` alone, for embedding in another server.
+    #[must_use]
+    pub fn publisher_service(&self) -> PublisherService {
+        PublisherService::new(self.shared.clone())
+    }
+
     /// Publishes a batch: what `time` and media type are missing is filled in, everything is checked, then the store
     /// appends it contiguously or not at all. The results are in the order of the events.
     ///
@@ -144,9 +175,34 @@ impl Hub {
     /// # Errors
     ///
     /// Nothing was appended: an event breaks a rule (`field` says which, such as `events[3].to[0]`), there are more than
-    /// 1,000, the hub is draining, or the store is unavailable.
-    pub async fn publish(&self, events: Vec<v1::Event>) -> Result<Vec<Published>, Failure> {
-        publish::publish(&self.shared, events).await
+    /// 1,000, too much is being published already, the hub is draining, or the store is unavailable.
+    pub async fn publish(&self, mut events: Vec<v1::Event>) -> Result<Vec<Published>, Failure> {
+        publish::publish(&self.shared, &mut events).await
+    }
+
+    /// Voids the tokens of a session or user that were issued before now, unless the record says before when. Readers
+    /// are told in the order of the log; the record is kept until it expires, a day unless it says, and told to every
+    /// reader that comes without a place. Returns its position.
+    ///
+    /// To say it again does no harm. Cancel safe as [`Hub::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::publish`]; or as many standing records are held as there is room for.
+    pub async fn invalidate(&self, record: v1::SessionInvalidation) -> Result<Cursor, Failure> {
+        publish::invalidate(&self.shared, record).await
+    }
+
+    /// Makes users or sessions members of topics, or ends that: of each recipient and topic the latest record holds,
+    /// until it expires. The records, at most 1,000, are appended together. Returns the position of the last.
+    ///
+    /// To say it again does no harm. Cancel safe as [`Hub::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::invalidate`].
+    pub async fn set_memberships(&self, records: Vec<v1::Membership>) -> Result<Cursor, Failure> {
+        publish::set_memberships(&self.shared, records).await
     }
 
     /// Where the log is now.
@@ -182,11 +238,11 @@ impl Hub {
     }
 }
 
-/// Trims the window of a hub until the hub is gone.
+/// Trims the window of a hub, and what is remembered of its gateways, until the hub is gone.
 async fn trim(shared: Weak<Shared>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         let Some(shared) = shared.upgrade() else { return };
-        shared.log.look(|_, _| ());
+        shared.log.look(|state, now| state.gateways.forget(now.mono));
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
-use galaxy_push_core::frame::put_event_frame;
+use galaxy_push_core::frame::put_log_frame;
 use galaxy_push_core::window::{Bounds, Traits, Window};
 use galaxy_push_store::{Committed, Sink};
 use tokio::sync::watch;
@@ -115,7 +115,7 @@ impl Sink for Log {
             for event in batch {
                 let position = (!event.traits.has(Traits::EPHEMERAL)).then_some(event.cursor);
                 scratch.clear();
-                put_event_frame(scratch, position, &event.event, event.appended_unix_ms);
+                put_log_frame(scratch, event.kind, position, &event.event, event.appended_unix_ms);
                 window.append(event.cursor, event.traits, scratch, now.mono);
                 bytes += scratch.len() as u64;
             }

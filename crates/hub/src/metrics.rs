@@ -1,20 +1,22 @@
 //! What the hub counts, under names that begin with `push_`.
 //!
-//! Counters are kept where things happen; what a scrape can read off the window is read then. No label has a value that
-//! a peer chose.
+//! Counters are kept where things happen; what a scrape can read off the hub is read then (`scraped.rs`). No label has a
+//! value that a peer chose.
 
-use std::fmt;
+mod scraped;
+
 use std::sync::Weak;
 
 use galaxy_push_core::window::{GapReason, Outcome};
 use galaxy_push_proto::Failure;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 
+use self::scraped::Scraped;
+use crate::fence::How;
 use crate::shared::Shared;
 
 /// One label with a value from a fixed list.
@@ -27,7 +29,7 @@ macro_rules! label {
     )+};
 }
 
-label!(ByOutcome { outcome }, ByReason { reason }, ByKind { kind });
+label!(ByOutcome { outcome }, ByReason { reason }, ByKind { kind }, ByClass { class }, ByBound { bound });
 
 /// The hub's counters. Cheap to clone: clones count together.
 #[derive(Clone, Debug, Default)]
@@ -38,46 +40,59 @@ pub(crate) struct Metrics {
     pub(crate) bytes_sent: Counter,
     pub(crate) subscribes: Family<ByOutcome, Counter>,
     pub(crate) takeovers: Family<ByKind, Counter>,
+    pub(crate) held_off: Counter,
     pub(crate) publish_refused: Family<ByReason, Counter>,
     pub(crate) publish_duplicates: Counter,
     pub(crate) gaps: Family<ByReason, Counter>,
+    pub(crate) gaps_to_untold_readers: Counter,
+    pub(crate) standing_frames: Counter,
     pub(crate) frames_skipped: Family<ByReason, Counter>,
 }
 
 impl Metrics {
     /// Adds everything to a registry that puts no prefix before the names.
     pub(crate) fn register(&self, registry: &mut Registry, shared: Weak<Shared>) {
-        let Self { streams, events_appended, bytes_appended, bytes_sent, .. } = self.clone();
-        let Self { subscribes, takeovers, publish_refused, publish_duplicates, gaps, frames_skipped, .. } =
-            self.clone();
-        registry.register("push_streams", "Open gateway streams", streams);
-        registry.register("push_events_appended", "Events appended to the log", events_appended);
-        registry.register("push_bytes_appended", "Bytes of frames appended to the log", bytes_appended);
-        registry.register("push_bytes_sent", "Bytes of frames handed to gateway streams", bytes_sent);
-        registry.register("push_subscribes", "Subscribe requests, by what became of the cursor", subscribes);
-        registry.register(
+        let m = self.clone();
+        let r = registry;
+        r.register("push_streams", "Open gateway streams", m.streams);
+        r.register(
+            "push_events_appended",
+            "Events and standing records appended to the log",
+            m.events_appended,
+        );
+        r.register("push_bytes_appended", "Bytes of frames appended to the log", m.bytes_appended);
+        r.register("push_bytes_sent", "Bytes of frames handed to gateway streams", m.bytes_sent);
+        r.register("push_subscribes", "Subscribe requests, by what became of the cursor", m.subscribes);
+        r.register(
             "push_takeovers",
             "Streams that gave way to a newer one of the same gateway id: quiet is the same instance coming back, \
-             rival is two instances with one id",
-            takeovers,
+             rival is two instances with one id, unanswered is one that kept silent in a duel",
+            m.takeovers,
         );
-        registry.register(
+        r.register(
+            "push_held_off",
+            "Subscribe requests refused because the gateway id is fought over and its stream alive",
+            m.held_off,
+        );
+        r.register(
             "push_publish_refused",
             "Publish requests refused before append, by reason",
-            publish_refused,
+            m.publish_refused,
         );
-        registry.register(
+        r.register(
             "push_publish_duplicates",
             "Events published again inside the dedup window",
-            publish_duplicates,
+            m.publish_duplicates,
         );
-        registry.register("push_gaps", "Gap frames sent, by reason", gaps);
-        registry.register(
-            "push_frames_skipped",
-            "Frames a reader was entitled to and not sent",
-            frames_skipped,
+        r.register("push_gaps", "Gap frames sent, by reason", m.gaps);
+        r.register(
+            "push_gaps_to_untold_readers",
+            "Gap frames sent to clients that name neither features nor an instance, and most likely skip them",
+            m.gaps_to_untold_readers,
         );
-        registry.register_collector(Box::new(WindowGauges(shared)));
+        r.register("push_standing_frames", "Standing frames sent", m.standing_frames);
+        r.register("push_frames_skipped", "Frames a reader was entitled to and not sent", m.frames_skipped);
+        r.register_collector(Box::new(Scraped(shared)));
     }
 
     pub(crate) fn subscribed(&self, outcome: Outcome) {
@@ -95,8 +110,13 @@ impl Metrics {
         self.subscribes.get_or_create(&ByOutcome { outcome: "refused" }).inc();
     }
 
-    pub(crate) fn took_over(&self, quiet: bool) {
-        self.takeovers.get_or_create(&ByKind { kind: if quiet { "quiet" } else { "rival" } }).inc();
+    pub(crate) fn took_over(&self, how: How) {
+        let kind = match how {
+            How::Quiet => "quiet",
+            How::Rival | How::Duel => "rival",
+            How::Unanswered => "unanswered",
+        };
+        self.takeovers.get_or_create(&ByKind { kind }).inc();
     }
 
     pub(crate) fn refused(&self, failure: &Failure) {
@@ -120,39 +140,5 @@ impl Metrics {
         if count > 0 {
             self.frames_skipped.get_or_create(&ByReason { reason }).inc_by(count);
         }
-    }
-}
-
-/// What is read off the window when somebody scrapes. A hub that is gone shows nothing.
-struct WindowGauges(Weak<Shared>);
-
-impl Collector for WindowGauges {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(shared) = self.0.upgrade() else { return Ok(()) };
-        let (events, bytes, age, now) = shared.log.look(|state, now| {
-            let window = &state.window;
-            let age = window.appended_at(window.oldest()).map(|at| now.mono.saturating_sub(at));
-            (window.len(), window.held_bytes(), age.unwrap_or_default(), now.mono)
-        });
-        let horizon = shared.store.dedup_horizon(now);
-        let mut gauge = |name, help, unit: Option<&Unit>, value: f64| {
-            let gauge = ConstGauge::new(value);
-            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
-        };
-        gauge("push_window_events", "Events held in the window.", None, events as f64)?;
-        gauge("push_window", "Bytes of frames held in the window.", Some(&Unit::Bytes), bytes as f64)?;
-        gauge("push_window_age", "Age of the oldest event held.", Some(&Unit::Seconds), age.as_secs_f64())?;
-        gauge(
-            "push_dedup_horizon",
-            "How far back a repeated publish is recognised.",
-            Some(&Unit::Seconds),
-            horizon.as_secs_f64(),
-        )
-    }
-}
-
-impl fmt::Debug for WindowGauges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WindowGauges")
     }
 }

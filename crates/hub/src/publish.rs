@@ -1,11 +1,16 @@
-//! The one way in: every surface publishes through here.
+//! The one way in: every surface publishes events and standing records through here.
 
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_proto::{Failure, Reason, v1, validate};
-use galaxy_push_store::Batch;
+use galaxy_push_store::{Appended, Batch, Error};
+use prost::Message as _;
+use std::time::Duration;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tonic::Code;
 
 use crate::fence;
 use crate::shared::Shared;
+use crate::under_way::Share;
 
 /// What became of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +23,12 @@ pub struct Published {
     pub duplicate: bool,
 }
 
+/// Held while a request is under way.
+struct Entered {
+    _share: Share,
+    _token: TaskTrackerToken,
+}
+
 impl Published {
     /// The cursor as every surface shows it; empty for an ephemeral event.
     pub(crate) fn cursor_text(&self) -> String {
@@ -25,27 +36,88 @@ impl Published {
     }
 }
 
-pub(crate) async fn publish(shared: &Shared, events: Vec<v1::Event>) -> Result<Vec<Published>, Failure> {
-    // Taken before the look at the drain, which waits for those it has not turned away.
-    let _under_way = shared.publishes.token();
-    let result = if shared.is_draining() { Err(fence::draining()) } else { append(shared, events).await };
-    result.inspect_err(|failure| shared.metrics.refused(failure))
-}
-
-async fn append(shared: &Shared, mut events: Vec<v1::Event>) -> Result<Vec<Published>, Failure> {
-    let now = shared.clock.now();
-    events.iter_mut().for_each(|event| validate::fill_in(event, now.unix_ms));
-    validate::batch(&events, shared.config.event_bytes_max)?;
-    let appended = shared.store.append(Batch::encode(&events, now)).await.map_err(|error| {
-        tracing::warn!(%error, events = events.len(), "a batch was refused by the store; the publisher may retry");
-        Failure::new(Reason::StoreUnavailable, error.to_string()).retry_after(std::time::Duration::from_secs(1))
-    })?;
+/// Publishes a batch. On an error the events are as they were but for what was filled in.
+pub(crate) async fn publish(shared: &Shared, events: &mut [v1::Event]) -> Result<Vec<Published>, Failure> {
+    let appended =
+        append_events(shared, events).await.inspect_err(|failure| shared.metrics.refused(failure))?;
     let duplicates = appended.iter().filter(|each| each.duplicate).count();
     shared.metrics.publish_duplicates.inc_by(duplicates as u64);
-    let published = events.into_iter().zip(appended);
-    Ok(published
-        .map(|(event, each)| Published { id: event.id, cursor: each.cursor, duplicate: each.duplicate })
-        .collect())
+    let published = events.iter_mut().zip(appended).map(|(event, each)| Published {
+        id: std::mem::take(&mut event.id),
+        cursor: each.cursor,
+        duplicate: each.duplicate,
+    });
+    Ok(published.collect())
+}
+
+/// Appends an invalidation, and keeps it until it expires. Returns its position.
+pub(crate) async fn invalidate(
+    shared: &Shared,
+    mut record: v1::SessionInvalidation,
+) -> Result<Cursor, Failure> {
+    let append = async {
+        let _entered = enter(shared, record.encoded_len())?;
+        let now = shared.clock.now();
+        validate::fill_in_invalidation(&mut record, now.unix_ms, shared.config.invalidation_life);
+        validate::invalidation(&record, now.unix_ms)?;
+        append_records(shared, Batch::invalidation(&record, now)).await
+    };
+    append.await.inspect_err(|failure| shared.metrics.refused(failure))
+}
+
+/// Appends memberships one behind another, and keeps each until it expires or ends. Returns the last one's position.
+pub(crate) async fn set_memberships(
+    shared: &Shared,
+    records: Vec<v1::Membership>,
+) -> Result<Cursor, Failure> {
+    let append = async {
+        let _entered = enter(shared, records.iter().map(v1::Membership::encoded_len).sum())?;
+        let now = shared.clock.now();
+        validate::memberships(&records, now.unix_ms)?;
+        append_records(shared, Batch::memberships(&records, now)).await
+    };
+    append.await.inspect_err(|failure| shared.metrics.refused(failure))
+}
+
+async fn append_events(shared: &Shared, events: &mut [v1::Event]) -> Result<Vec<Appended>, Failure> {
+    let _entered = enter(shared, events.iter().map(v1::Event::encoded_len).sum())?;
+    let now = shared.clock.now();
+    events.iter_mut().for_each(|event| validate::fill_in(event, now.unix_ms));
+    validate::batch(events, shared.config.event_bytes_max)?;
+    append(shared, Batch::encode(events, now)).await
+}
+
+async fn append_records(shared: &Shared, batch: Batch) -> Result<Cursor, Failure> {
+    let appended = append(shared, batch).await?;
+    // Records always have a position, and a batch of them is never empty.
+    let last = appended.last().and_then(|last| last.cursor);
+    last.ok_or_else(|| {
+        Failure::without_reason(Code::Internal, "the store gave a standing record no position")
+    })
+}
+
+async fn append(shared: &Shared, batch: Batch) -> Result<Vec<Appended>, Failure> {
+    let length = batch.items.len();
+    shared.store.append(batch).await.map_err(|error| {
+        tracing::warn!(%error, length, "a batch was refused by the store; the publisher may retry");
+        match error {
+            Error::StandingFull { .. } => {
+                Failure::new(Reason::Overloaded, error.to_string()).code(Code::ResourceExhausted)
+            }
+            error => {
+                Failure::new(Reason::StoreUnavailable, error.to_string()).retry_after(Duration::from_secs(1))
+            }
+        }
+    })
+}
+
+fn enter(shared: &Shared, bytes: usize) -> Result<Entered, Failure> {
+    // Taken before the look at the drain, which waits for those it has not turned away.
+    let token = shared.publishes.token();
+    if shared.is_draining() {
+        return Err(fence::draining());
+    }
+    Ok(Entered { _share: shared.under_way.enter(bytes, &shared.clock.ambient)?, _token: token })
 }
 
 /// Whether this hub has the namespace.
@@ -58,5 +130,5 @@ pub(crate) fn check_namespace(namespace: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let failure = Failure::new(Reason::RequestInvalid, "no such namespace: leave it out, or name `default`");
-    Err(failure.code(tonic::Code::NotFound).field("namespace"))
+    Err(failure.code(Code::NotFound).field("namespace"))
 }

@@ -3,9 +3,12 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
-use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, Stream};
 use galaxy_push_proto::v1::publisher_server::{Publisher, PublisherServer};
 use galaxy_push_proto::v1::{
     HeadRequest, HeadResponse, InvalidateRequest, PublishRequest, PublishResponse, PublishResult,
@@ -13,46 +16,71 @@ use galaxy_push_proto::v1::{
 };
 use galaxy_push_proto::validate::REQUEST_BYTES_MAX;
 use galaxy_push_proto::{Failure, Reason};
+use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, Streaming};
-use tower::ServiceExt;
 
-use crate::grpc::{refusal, unimplemented};
+use crate::fence;
+use crate::grpc::refusal;
 use crate::publish::{self, Published, check_namespace};
+use crate::publish_stream;
 use crate::shared::Shared;
 
-#[derive(Clone, Debug)]
-pub(crate) struct Service(Arc<Shared>);
+/// How long one request may take to arrive and be answered, as over HTTP.
+const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 
-impl Service {
-    /// The service, ready to be routed to.
-    pub(crate) fn service(
-        shared: Arc<Shared>,
-    ) -> impl tower::Service<
-        http::Request<Body>,
-        Response = http::Response<Body>,
-        Error = Infallible,
-        Future: Send + 'static,
-    > + Clone
-    + Send
-    + Sync
-    + 'static {
-        let server = PublisherServer::new(Self(shared)).max_decoding_message_size(REQUEST_BYTES_MAX);
-        ServiceExt::<http::Request<Body>>::map_response(server, |response| {
-            explain_size(response.map(Body::new))
-        })
+/// `push.v1.Publisher` of a [`Hub`](crate::Hub), as a tower service. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PublisherService {
+    server: PublisherServer<Handler>,
+}
+
+#[derive(Clone, Debug)]
+struct Handler(Arc<Shared>);
+
+impl PublisherService {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { server: PublisherServer::new(Handler(shared)).max_decoding_message_size(REQUEST_BYTES_MAX) }
+    }
+}
+
+impl NamedService for PublisherService {
+    const NAME: &'static str = "push.v1.Publisher";
+}
+
+impl<B> tower::Service<http::Request<B>> for PublisherService
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let endless = request.uri().path().ends_with("/PublishStream");
+        let answered = tower::Service::call(&mut self.server, request);
+        let answered = answered.map(|answer| answer.map(|response| explain_size(response.map(Body::new))));
+        if endless {
+            return answered.boxed();
+        }
+        // A request whose body stops half way must not be held for ever.
+        let answered = tokio::time::timeout(REQUEST_WITHIN, answered);
+        answered.map(|answer| answer.unwrap_or_else(|_| Ok(refusal(&too_late())))).boxed()
     }
 }
 
 #[tonic::async_trait]
-impl Publisher for Service {
+impl Publisher for Handler {
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        let PublishRequest { events, request_id, namespace } = request.into_inner();
+        let PublishRequest { mut events, request_id, namespace } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
-        let published = publish::publish(&self.0, events).await?;
-        Ok(Response::new(PublishResponse {
-            results: published.into_iter().map(result).collect(),
-            request_id,
-        }))
+        let published = publish::publish(&self.0, &mut events).await?;
+        let results = published.into_iter().map(Published::result).collect();
+        Ok(Response::new(PublishResponse { results, request_id }))
     }
 
     async fn head(&self, request: Request<HeadRequest>) -> Result<Response<HeadResponse>, Status> {
@@ -69,24 +97,51 @@ impl Publisher for Service {
 
     async fn publish_stream(
         &self,
-        _: Request<Streaming<PublishRequest>>,
+        request: Request<Streaming<PublishRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
-        Err(unimplemented(
-            "PublishStream is not served yet: publish batches of up to 1,000 events with Publish",
-        )
-        .into())
+        if self.0.is_draining() {
+            return Err(fence::draining().into());
+        }
+        Ok(Response::new(Box::pin(publish_stream::answers(self.0.clone(), request.into_inner()))))
     }
 
-    async fn invalidate(&self, _: Request<InvalidateRequest>) -> Result<Response<RecordResponse>, Status> {
-        Err(unimplemented("Invalidate is not served yet: this hub keeps no standing records").into())
+    async fn invalidate(
+        &self,
+        request: Request<InvalidateRequest>,
+    ) -> Result<Response<RecordResponse>, Status> {
+        let InvalidateRequest { invalidation, namespace } = request.into_inner();
+        check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
+        let cursor = publish::invalidate(&self.0, invalidation.unwrap_or_default()).await?;
+        Ok(Response::new(RecordResponse { cursor: cursor.to_string() }))
     }
 
     async fn set_membership(
         &self,
-        _: Request<SetMembershipRequest>,
+        request: Request<SetMembershipRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
-        Err(unimplemented("SetMembership is not served yet: this hub keeps no standing records").into())
+        let SetMembershipRequest { memberships, namespace } = request.into_inner();
+        check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
+        let cursor = publish::set_memberships(&self.0, memberships).await?;
+        Ok(Response::new(RecordResponse { cursor: cursor.to_string() }))
     }
+}
+
+impl Published {
+    pub(crate) fn result(self) -> PublishResult {
+        let cursor = self.cursor_text();
+        PublishResult { id: self.id, cursor, duplicate: self.duplicate, ..PublishResult::default() }
+    }
+}
+
+/// What a request above the limit is answered.
+pub(crate) fn too_large() -> Failure {
+    let message = format!("the request is larger than {REQUEST_BYTES_MAX} bytes: split the batch");
+    Failure::new(Reason::RequestInvalid, message)
+}
+
+fn too_late() -> Failure {
+    let message = format!("the request did not arrive within {REQUEST_WITHIN:?}: send it again");
+    Failure::without_reason(Code::DeadlineExceeded, message)
 }
 
 /// The library refuses a request above the limit as OUT_OF_RANGE and does not say what to do.
@@ -95,16 +150,5 @@ fn explain_size(response: http::Response<Body>) -> http::Response<Body> {
     if response.headers().get("grpc-status").is_none_or(|status| *status != *out_of_range.to_string()) {
         return response;
     }
-    let message = format!("the request is larger than {REQUEST_BYTES_MAX} bytes: split the batch");
-    refusal(&Failure::new(Reason::RequestInvalid, message))
-}
-
-fn result(published: Published) -> PublishResult {
-    PublishResult {
-        cursor: published.cursor_text(),
-        id: published.id,
-        duplicate: published.duplicate,
-        code: 0,
-        reason: String::new(),
-    }
+    refusal(&too_large())
 }

@@ -14,11 +14,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::frame::EventView;
-use galaxy_push_core::reader::Filter;
+use galaxy_push_core::reader::{Filter, Records};
 use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id};
 use galaxy_push_listener::Peer;
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
-use galaxy_push_proto::{Failure, Reason};
+use galaxy_push_proto::{Failure, Reason, feature};
 use http::{Method, Request, Response, StatusCode};
 use tonic::server::NamedService;
 use tower::Service;
@@ -29,8 +29,12 @@ use crate::shared::Shared;
 use crate::subscription::Subscription;
 use crate::{grpc, http as plain};
 
-/// The largest subscribe request, in bytes: an id, a cursor and a few hundred patterns.
-const REQUEST_BYTES_MAX: usize = 64 << 10;
+/// The largest subscribe request, in bytes: as many patterns as may be, and room for a cursor that is none, so that its
+/// sender is told what is wrong with it.
+const REQUEST_BYTES_MAX: usize = 512 << 10;
+
+/// The most recipients and patterns a stream is filtered by. Each event is held against each of them.
+const PATTERNS_MAX: usize = 1_024;
 
 /// What a peer takes unless it says: gRPC's usual limit.
 const RECEIVE_BYTES_DEFAULT: usize = 4 << 20;
@@ -105,18 +109,16 @@ where
 {
     let peer =
         request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string());
-    let opened = async {
+    let asked = async {
         let message = grpc::read_request(request.into_body(), REQUEST_BYTES_MAX).await?;
-        Subscription::open(shared, Asked::check(message, peer.clone())?)
+        Asked::check(message, peer.clone())
     };
-    match opened.await {
-        Ok(subscription) => Ok(grpc::streaming(subscription.into_body())),
-        Err(failure) => {
-            shared.metrics.subscribe_refused();
-            tracing::warn!(%peer, code = ?failure.code, reason = %failure, "subscribe refused");
-            Err(failure)
-        }
-    }
+    let asked = asked.await.inspect_err(|failure| {
+        shared.metrics.subscribe_refused();
+        tracing::warn!(%peer, code = ?failure.code, reason = %failure, "subscribe refused");
+    })?;
+    let subscription = Subscription::open(shared, asked).await?;
+    Ok(grpc::streaming(subscription.into_body()))
 }
 
 /// A subscribe request that is in order.
@@ -129,11 +131,35 @@ pub(crate) struct Asked {
     pub(crate) filter: Option<Patterns>,
     /// The largest message the peer takes, in bytes.
     pub(crate) message_max: usize,
+    pub(crate) features: Features,
+}
+
+/// What the peer understands besides events, as far as this hub has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Features {
+    pub(crate) standing: bool,
+    pub(crate) records: Records,
+    /// It named none at all and has no instance id: a client from before control frames.
+    pub(crate) is_old: bool,
+}
+
+impl Features {
+    fn of(request: &GatewaySubscribeRequest) -> Self {
+        let has = |name: &str| request.features.iter().any(|feature| feature == name);
+        Self {
+            standing: has(feature::STANDING),
+            records: Records {
+                invalidations: has(feature::SESSION_INVALIDATION),
+                memberships: has(feature::MEMBERSHIP),
+            },
+            is_old: request.features.is_empty() && request.instance_id.is_empty(),
+        }
+    }
 }
 
 /// Recipients, any of which an event must have.
-#[derive(Debug)]
-pub(crate) struct Patterns(Vec<Pattern>);
+#[derive(Clone, Debug)]
+pub(crate) struct Patterns(Arc<[Pattern]>);
 
 impl Filter for Patterns {
     fn admits(&self, event: EventView<'_>) -> bool {
@@ -168,6 +194,11 @@ impl Asked {
                 return Err(invalid("max_receive_bytes".into(), message));
             }
         };
+        let features = Features::of(&request);
+        if request.recipients.len() > PATTERNS_MAX {
+            let message = format!("recipients: more than {PATTERNS_MAX}; a trailing * matches any rest");
+            return Err(invalid("recipients".into(), message));
+        }
         let patterns = request.recipients.iter().enumerate().map(|(i, text)| {
             Pattern::parse(text).map_err(|error| {
                 let message = format!("recipients[{i}]: {error}; a trailing * matches any rest");
@@ -184,8 +215,9 @@ impl Asked {
             },
             ask,
             cursor: request.cursor,
-            filter: (!patterns.is_empty()).then_some(Patterns(patterns)),
+            filter: (!patterns.is_empty()).then_some(Patterns(patterns.into())),
             message_max,
+            features,
         })
     }
 }

@@ -7,19 +7,20 @@ use axum::routing::{get, post};
 use galaxy_push_proto::FILE_DESCRIPTOR_SET;
 use tonic_reflection::server::Builder;
 
+use crate::publisher::PublisherService;
 use crate::push::PushService;
 use crate::shared::Shared;
-use crate::{health, http, publisher};
+use crate::{health, http};
 
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let app = Router::new()
         .route("/v1/events", post(http::events))
         .route("/v1/head", get(http::head))
-        .route("/v1/invalidations", post(http::no_standing_records))
-        .route("/v1/memberships", post(http::no_standing_records))
+        .route("/v1/invalidations", post(http::records::invalidations))
+        .route("/v1/memberships", post(http::records::memberships))
         .with_state(shared.clone())
         .route_service("/push.v1.Push/{method}", PushService::new(shared.clone()))
-        .route_service("/push.v1.Publisher/{method}", publisher::Service::service(shared.clone()))
+        .route_service("/push.v1.Publisher/{method}", PublisherService::new(shared.clone()))
         .route_service("/grpc.health.v1.Health/{method}", health::Service::server(shared.clone()));
     with_reflection(app).fallback(http::unknown).method_not_allowed_fallback(http::wrong_method)
 }

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::under_way::UnderWay;
 
 /// One hub. Handles, services and streams hold it; nothing in it holds them.
 pub(crate) struct Shared {
@@ -18,11 +19,12 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) log: Arc<Log>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) under_way: UnderWay,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Sender<bool>,
     /// Publishes under way: a drain lets them finish before it sends readers away.
     pub(crate) publishes: TaskTracker,
-    /// Open streams: a drain waits for them.
+    /// Open streams, of gateways and of publishers: a drain waits for them.
     pub(crate) streams: TaskTracker,
 }
 

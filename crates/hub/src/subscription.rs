@@ -2,7 +2,7 @@
 //!
 //! HTTP/2 asks for the next piece when the peer has room, and only then does the stream look at the window; so it holds
 //! a position and at most one turn of frames, never a queue. What a frame says and when is decided by
-//! [`Reader`]; this file adds the waiting, the takeover and the end.
+//! [`Reader`]; this file adds the waiting, the standing records, the answer to a ping, and the end.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -12,8 +12,9 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
-use galaxy_push_core::reader::{Control, Filter, Omitted, Reader, Settings, Step};
-use galaxy_push_core::window::Outcome;
+use galaxy_push_core::Now;
+use galaxy_push_core::reader::{Control, Filter, Omitted, Reader, Step};
+use galaxy_push_core::window::{GapReason, Outcome};
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, encode_framed, goodbye_frame};
 use galaxy_push_proto::{Failure, Reason, v1};
 use http_body::Frame;
@@ -23,11 +24,17 @@ use tokio::time::sleep_until;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
-use crate::fence::{Admitted, Claim, Ending, Takeover};
-use crate::gathered::{Gathered, TURN_BYTES};
+use self::standing::Pages;
+use crate::fence::{Claim, Ending, Signal};
+use crate::gathered::Gathered;
 use crate::grpc;
-use crate::push::{Asked, Patterns};
+use crate::log::State;
+use crate::place::Place;
+use crate::push::{Features, Patterns};
 use crate::shared::Shared;
+
+mod opening;
+mod standing;
 
 /// An open stream. Its end, however it comes, frees the gateway id unless a newer stream has it.
 #[derive(Debug)]
@@ -37,10 +44,18 @@ pub(crate) struct Subscription {
     generation: u64,
     reader: Reader,
     filter: Option<Patterns>,
+    features: Features,
+    message_max: usize,
     welcome: WelcomeInfo,
     gathered: Gathered,
+    /// Standing records on their way: nothing else is sent before the last of them.
+    pages: Option<Pages>,
+    /// The gap that belongs to the outcome is still to come.
+    opening_gap: bool,
     grown: watch::Receiver<()>,
-    ending: watch::Receiver<Option<Ending>>,
+    signal: watch::Receiver<Signal>,
+    ping: Ping,
+    place: Arc<Place>,
     omitted: Omitted,
     phase: Phase,
     _open: TaskTrackerToken,
@@ -54,6 +69,17 @@ enum Phase {
     Closed,
 }
 
+/// A ping on its way to being answered, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ping {
+    /// The latest is answered.
+    Answered(u64),
+    /// The next piece carries it.
+    Asked(u64),
+    /// HTTP/2 has it. To ask for more is the answer.
+    HandedOver(u64),
+}
+
 /// What to do next.
 enum Turn {
     Data(Bytes),
@@ -65,37 +91,6 @@ enum Turn {
 }
 
 impl Subscription {
-    /// Takes the gateway id and finds the cursor's place, both at one moment of the log.
-    ///
-    /// # Errors
-    ///
-    /// The claim is refused: nothing has changed.
-    pub(crate) fn open(shared: &Arc<Shared>, asked: Asked) -> Result<Box<Self>, Failure> {
-        let Asked { claim, ask, cursor, filter, message_max } = asked;
-        let settings = Settings { heartbeat: shared.config.heartbeat, message_max, turn_bytes: TURN_BYTES };
-        let (admitted, reader, outcome) = shared.log.look(|state, _| {
-            let admitted = state.gateways.admit(claim.clone())?;
-            let outcome = state.window.find(ask, &cursor).outcome;
-            Ok::<_, Failure>((admitted, Reader::open(&state.window, ask, &cursor, settings), outcome))
-        })?;
-        let Admitted { generation, ending, takeover } = admitted;
-        report_open(shared, &claim, generation, &cursor, outcome, takeover.as_ref());
-        Ok(Box::new(Self {
-            welcome: welcome(shared, generation, message_max),
-            gathered: Gathered::default(),
-            grown: shared.log.grown(),
-            omitted: Omitted::default(),
-            phase: Phase::Open,
-            _open: shared.streams.token(),
-            shared: shared.clone(),
-            claim,
-            generation,
-            reader,
-            filter,
-            ending,
-        }))
-    }
-
     /// The stream as the body of a response.
     pub(crate) fn into_body(self: Box<Self>) -> Body {
         let frames = stream::unfold(self, async |mut subscription| {
@@ -109,17 +104,20 @@ impl Subscription {
     ///
     /// Cancel safe: nothing is taken from the reader without being returned.
     async fn next(&mut self) -> Option<Frame<Bytes>> {
-        match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Open => self.phase = Phase::Open,
-            Phase::Closing(status) => return Some(Frame::trailers(grpc::trailers(&status))),
-            Phase::Closed => return None,
-        }
         loop {
+            match std::mem::replace(&mut self.phase, Phase::Closed) {
+                Phase::Open => self.phase = Phase::Open,
+                Phase::Closing(status) => return Some(Frame::trailers(grpc::trailers(&status))),
+                Phase::Closed => return None,
+            }
             let turn = self.turn();
             self.count_omitted();
             let data = match turn {
                 Turn::Data(data) => data,
-                Turn::End(ending) => self.say_goodbye(&ending),
+                Turn::End(ending) => match self.end(&ending) {
+                    Some(goodbye) => goodbye,
+                    None => continue,
+                },
                 Turn::Again => {
                     tokio::task::yield_now().await;
                     continue;
@@ -129,6 +127,9 @@ impl Subscription {
                     continue;
                 }
             };
+            if let Ping::Asked(ping) = self.ping {
+                self.ping = Ping::HandedOver(ping);
+            }
             self.shared.metrics.bytes_sent.inc_by(data.len() as u64);
             return Some(Frame::data(data));
         }
@@ -140,60 +141,123 @@ impl Subscription {
             return Turn::Data(data);
         }
         self.grown.borrow_and_update();
-        let Self { shared, reader, filter, welcome, gathered, ending, .. } = self;
-        let filter = filter.as_ref().map(|patterns| patterns as &dyn Filter);
-        shared.log.look(|state, now| {
-            let ending = ending.borrow_and_update().clone();
+        // Taken before the look at the end: what was appended after a takeover is then seen to be too late.
+        let page = self.pages.as_mut().map(|pages| pages.next(&self.shared));
+        let shared = self.shared.clone();
+        let turn = shared.log.look(|state, now| {
+            self.answer_pings(state);
+            let ending = self.signal.borrow().ending.clone();
             if ending.as_ref().is_some_and(|ending| ending.is_due(now.mono)) {
                 return ending.map_or(Turn::Again, Turn::End);
             }
-            loop {
-                let (done, idle) = match reader.step(&state.window, filter, now) {
-                    Step::Control(control) => {
-                        gathered.push(encode(shared, control, welcome));
-                        (gathered.is_full(), Turn::Again)
-                    }
-                    Step::Send(slots) => {
-                        gathered.push(state.window.bytes(slots));
-                        (gathered.is_full(), Turn::Again)
-                    }
-                    Step::Again => (true, Turn::Again),
-                    Step::WaitUntil(due) => (true, Ending::once_idle(ending.as_ref(), now.mono, due)),
-                };
-                if done {
-                    return gathered.take().map_or(idle, Turn::Data);
-                }
+            if let Some((frame, is_last)) = page {
+                self.pages.take_if(|_| is_last);
+                return Turn::Data(frame);
             }
-        })
+            self.gather(state, now, ending.as_ref())
+        });
+        self.place.set(&self.reader);
+        turn
+    }
+
+    fn gather(&mut self, state: &State, now: Now, ending: Option<&Ending>) -> Turn {
+        loop {
+            let filter = self.filter.as_ref().map(|patterns| patterns as &dyn Filter);
+            let (done, idle) = match self.reader.step(&state.window, filter, now) {
+                Step::Control(control) => {
+                    self.pages = self.pages_after(&control);
+                    let frame = self.encode(control);
+                    self.gathered.push(frame);
+                    (self.gathered.is_full() || self.pages.is_some(), Turn::Again)
+                }
+                Step::Send(slots) => {
+                    self.gathered.push(state.window.bytes(slots));
+                    (self.gathered.is_full(), Turn::Again)
+                }
+                Step::Again => (true, Turn::Again),
+                Step::WaitUntil(due) => (true, Ending::once_idle(ending, now.mono, due)),
+            };
+            if done {
+                return self.gathered.take().map_or(idle, Turn::Data);
+            }
+        }
+    }
+
+    /// Whoever begins without a place, or has lost it, may have missed standing records, and is sent those that hold:
+    /// before an opening gap, after any other. An event too large for the peer hides no record.
+    fn pages_after(&mut self, control: &Control) -> Option<Pages> {
+        let cursor = match control {
+            Control::Welcome { cursor, outcome, .. } if *outcome != Outcome::Resumed => {
+                self.opening_gap = *outcome != Outcome::Fresh;
+                cursor.clone()
+            }
+            Control::Gap(_) if std::mem::take(&mut self.opening_gap) => return None,
+            Control::Gap(gap) if gap.reason != GapReason::TooLarge => gap.to.to_string(),
+            _ => return None,
+        };
+        self.features.standing.then(|| Pages::new(cursor, self.message_max))
+    }
+
+    fn answer_pings(&mut self, state: &State) {
+        if let Ping::HandedOver(ping) = self.ping {
+            state.gateways.answer(&self.claim.gateway, self.generation, ping);
+            self.ping = Ping::Answered(ping);
+        }
+        let latest = self.signal.borrow_and_update().ping;
+        if let Ping::Answered(before) = self.ping
+            && latest > before
+        {
+            self.reader.speak_up();
+            self.ping = Ping::Asked(latest);
+        }
     }
 
     async fn wait(&mut self, due: Duration) {
         let due = self.shared.clock.instant(due);
         tokio::select! {
             biased;
-            () = changed(&mut self.ending) => {}
+            () = changed(&mut self.signal) => {}
             () = changed(&mut self.grown) => {}
             () = sleep_until(due) => {}
         }
     }
 
-    fn say_goodbye(&mut self, ending: &Ending) -> Bytes {
+    fn encode(&self, mut control: Control) -> Bytes {
+        if let Control::Gap(gap) = &mut control {
+            let (config, metrics) = (&self.shared.config, &self.shared.metrics);
+            let spread = u64::try_from(config.repair_spread.as_millis()).unwrap_or(u64::MAX).max(1);
+            gap.repair_after = Some(Duration::from_millis(self.shared.clock.ambient.random() % spread));
+            metrics.gap(gap.reason);
+            if self.features.is_old {
+                metrics.gaps_to_untold_readers.inc();
+            }
+        }
+        encode_framed(&control_frame(&control, &self.welcome))
+    }
+
+    /// Ends the stream: what it says last, if it says anything, before the status.
+    fn end(&mut self, ending: &Ending) -> Option<Bytes> {
         let (reason, failure) = match ending {
+            Ending::Replaced { rival } if rival.is_same_instance(&self.claim) => {
+                let message = "a later attempt of the same instance has the stream";
+                (None, Failure::new(Reason::StaleAttempt, message))
+            }
             Ending::Replaced { rival } => {
-                (v1::GoodbyeReason::Replaced, Failure::replaced(&rival.instance, &rival.peer))
+                (Some(v1::GoodbyeReason::Replaced), Failure::replaced(&rival.instance, &rival.peer))
             }
             Ending::Draining { retry_after, .. } => {
                 let message =
                     "this hub is shutting down: subscribe again with the last cursor, another will answer";
                 let failure = Failure::new(Reason::Draining, message).retry_after(*retry_after);
-                (v1::GoodbyeReason::Draining, failure)
+                (Some(v1::GoodbyeReason::Draining), failure)
             }
         };
-        let passed = self.reader.passed();
         tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-            %passed, cause = ?reason, "stream ended by the hub; the gateway may subscribe again");
+            passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
         self.phase = Phase::Closing(failure.status());
-        encode_framed(&goodbye_frame(passed.to_string(), reason, failure.retry_after))
+        // A stream that was not welcomed has no place to say goodbye from; its client still holds the cursor it sent.
+        let cursor = self.reader.resumes_from()?;
+        Some(encode_framed(&goodbye_frame(cursor, reason?, failure.retry_after)))
     }
 
     fn count_omitted(&mut self) {
@@ -238,54 +302,5 @@ impl Ending {
 async fn changed<T>(value: &mut watch::Receiver<T>) {
     if value.changed().await.is_err() {
         pending().await
-    }
-}
-
-fn encode(shared: &Shared, mut control: Control, info: &WelcomeInfo) -> Bytes {
-    if let Control::Gap(gap) = &mut control {
-        let spread = u64::try_from(shared.config.repair_spread.as_millis()).unwrap_or(u64::MAX).max(1);
-        gap.repair_after = Some(Duration::from_millis(shared.clock.ambient.random() % spread));
-        shared.metrics.gap(gap.reason);
-    }
-    encode_framed(&control_frame(&control, info))
-}
-
-fn welcome(shared: &Shared, generation: u64, message_max: usize) -> WelcomeInfo {
-    let bounds = shared.config.window;
-    WelcomeInfo {
-        generation,
-        heartbeat_interval: shared.config.heartbeat,
-        limits: v1::Limits {
-            max_event_bytes: u32::try_from(shared.config.event_bytes_max).unwrap_or(u32::MAX),
-            max_frame_bytes: u32::try_from(message_max).unwrap_or(u32::MAX),
-            window_events: bounds.events,
-            window_bytes: bounds.bytes,
-            window_age: bounds.age.try_into().ok(),
-        },
-        connection_id: format!("{:016x}", shared.clock.ambient.random()),
-    }
-}
-
-fn report_open(
-    shared: &Shared,
-    claim: &Claim,
-    generation: u64,
-    cursor: &str,
-    outcome: Outcome,
-    takeover: Option<&Takeover>,
-) {
-    shared.metrics.streams.inc();
-    shared.metrics.subscribed(outcome);
-    tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
-        peer = %claim.peer, cursor, ?outcome, "stream opened");
-    let Some(Takeover { older, quiet }) = takeover else { return };
-    shared.metrics.took_over(*quiet);
-    if *quiet {
-        tracing::info!(gateway = %claim.gateway, generation, peer = %claim.peer, older_peer = %older.peer,
-            "the same instance came back; its older stream ends");
-    } else {
-        tracing::warn!(gateway = %claim.gateway, generation, instance = %claim.instance, peer = %claim.peer,
-            older_instance = %older.instance, older_peer = %older.peer,
-            "two instances use one gateway id; the older stream ends, give each gateway an id of its own");
     }
 }

@@ -59,7 +59,8 @@ impl Limits {
             h2_connection_window: 512 << 10,
             h2_frame: 16 << 10,
             h2_send_buffer: 64 << 10,
-            write_stall: Some(Duration::from_secs(5)),
+            // The app ends a slow user after 5 s and says why; this is for those it cannot see.
+            write_stall: Some(Duration::from_secs(10)),
             ..Self::hub()
         }
     }

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -31,8 +31,8 @@ use crate::{Accept, Limits};
 /// once, long enough not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// An HTTP/2 preface, and less than any HTTP/1.1 request, which must name a host.
-const FIRST_BYTES: usize = 24;
+/// A TLS handshake takes this long at most.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// The address of the peer, in the extensions of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +46,6 @@ pub struct Drain {
     /// Drop whatever is left.
     pub deadline: CancellationToken,
 }
-
-/// A TLS handshake takes this long at most.
-const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Serves `app` over TLS as [`serve`] does without. Peers that present a certificate are named by [`PeerNames`].
 pub async fn serve_tls(accept: impl Accept, tls: Arc<Tls>, app: Router, limits: Limits, drain: Drain) {
@@ -77,7 +74,7 @@ async fn run(mut accept: impl Accept, tls: Option<Arc<Tls>>, app: Router, limits
         tasks.spawn(async move {
             let names = None;
             match tls {
-                None => connection(&http, io, From { peer, names }, app, limits, drain).await,
+                None => connection(&http, io, Caller { peer, names }, app, limits, drain).await,
                 Some(tls) => secured(&http, &tls, io, peer, app, limits, drain).await,
             }
             drop(place);
@@ -123,14 +120,14 @@ fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
 }
 
 /// Who is at the other end.
-struct From {
+struct Caller {
     peer: SocketAddr,
     names: Option<PeerNames>,
 }
 
 async fn secured<I>(
     http: &Builder<TokioExecutor>,
-    tls: &Tls,
+    tls: &Arc<Tls>,
     io: I,
     peer: SocketAddr,
     app: Router,
@@ -139,29 +136,35 @@ async fn secured<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let io = match timeout(HANDSHAKE, tls.acceptor().accept(io)).await {
+    let handshake = tokio::select! {
+        biased;
+        () = drain.deadline.cancelled() => return,
+        handshake = timeout(HANDSHAKE, tls.acceptor().await.accept(io)) => handshake,
+    };
+    let io = match handshake {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => return tracing::info!(%peer, %error, "refused: the TLS handshake failed"),
         Err(_) => return tracing::info!(%peer, "refused: no TLS handshake in time"),
     };
     let names = io.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::names);
-    connection(http, io, From { peer, names }, app, limits, drain).await;
+    connection(http, io, Caller { peer, names }, app, limits, drain).await;
 }
 
 async fn connection<I>(
     http: &Builder<TokioExecutor>,
     io: I,
-    from: From,
+    from: Caller,
     app: Router,
     limits: Limits,
     drain: Drain,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let received = Arc::new(AtomicUsize::new(0));
-    let io = TokioIo::new(Watched::new(io, received.clone(), limits.write_stall));
-    let peer = from.peer;
+    let asked = Arc::new(AtomicBool::new(false));
+    let io = TokioIo::new(Watched::new(io, limits.write_stall));
+    let (peer, first) = (from.peer, asked.clone());
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        first.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(from.peer));
         if let Some(names) = &from.names {
             request.extensions_mut().insert(names.clone());
@@ -175,17 +178,17 @@ async fn connection<I>(
     });
     let mut connection = pin!(http.serve_connection_with_upgrades(io, service));
 
-    // hyper waits for ever for the bytes that tell HTTP/1 from HTTP/2.
-    let started = tokio::select! {
+    // hyper waits for ever for the bytes that tell HTTP/1 from HTTP/2, and for the first HTTP/2 request.
+    let asked = tokio::select! {
         biased;
         () = drain.deadline.cancelled() => return,
         ended = timeout(limits.header_read, connection.as_mut()) => match ended {
             Ok(ended) => return log_end(peer, ended),
-            Err(_) => received.load(Ordering::Relaxed) >= FIRST_BYTES,
+            Err(_) => asked.load(Ordering::Relaxed),
         },
         () = drain.draining.cancelled() => true,
     };
-    if !started {
+    if !asked {
         return tracing::debug!(%peer, "closed: no request in time");
     }
     tokio::select! {

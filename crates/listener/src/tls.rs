@@ -4,7 +4,7 @@
 //! connection they have, new ones get the new certificate. A file that cannot be used is logged and the one before stays.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::PemObject as _;
@@ -76,29 +76,48 @@ impl Tls {
     ///
     /// Outside a tokio runtime with time enabled.
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
-        let state =
-            State { config: config(&files)?, changed: files.changed(), looked: Instant::now() };
+        let state = State { config: config(&files)?, changed: files.changed(), looked: Instant::now() };
         Ok(Self { files, state: Mutex::new(state) })
     }
 
-    /// For the next handshake.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.looked.elapsed() >= LOOK_EVERY {
-            state.looked = Instant::now();
-            let changed = self.files.changed();
-            if changed != state.changed {
-                state.changed = changed;
-                match config(&self.files) {
-                    Ok(config) => {
-                        tracing::info!(certificate = %self.files.certificate.display(), "took a new certificate");
-                        state.config = config;
-                    }
-                    Err(error) => tracing::error!(%error, "a changed certificate cannot be used; the one before stays"),
-                }
+    /// For the next handshake. Now and then it looks at the files first, away from the async workers.
+    pub(crate) async fn acceptor(self: &Arc<Self>) -> TlsAcceptor {
+        let due = {
+            let mut state = self.lock();
+            let due = state.looked.elapsed() >= LOOK_EVERY;
+            if due {
+                state.looked = Instant::now();
+            }
+            due
+        };
+        if due {
+            let tls = self.clone();
+            let _ = tokio::task::spawn_blocking(move || tls.reload()).await; // a panic in there changes nothing
+        }
+        TlsAcceptor::from(self.lock().config.clone())
+    }
+
+    fn reload(&self) {
+        let changed = self.files.changed();
+        if changed == self.lock().changed {
+            return;
+        }
+        let config = config(&self.files);
+        let mut state = self.lock();
+        state.changed = changed;
+        match config {
+            Ok(config) => {
+                tracing::info!(certificate = %self.files.certificate.display(), "took a new certificate");
+                state.config = config;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a changed certificate cannot be used; the one before stays")
             }
         }
-        TlsAcceptor::from(state.config.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,7 +133,8 @@ fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, error))?;
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder =
+        ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match &files.peer_authority {
         Some(path) => {
             let mut roots = RootCertStore::empty();

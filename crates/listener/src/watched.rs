@@ -1,12 +1,10 @@
-//! A connection's byte stream, watched: how much came in, and for how long nothing could go out.
+//! A connection's byte stream, watched: for how long nothing could go out.
 //!
 //! hyper does not poll a response body while the socket is full, so nobody above this layer would ever notice a peer
 //! that stopped reading. The timer exists only while a write is blocked.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,16 +13,15 @@ use tokio::time::{Sleep, sleep};
 
 pub(crate) struct Watched<I> {
     io: I,
-    received: Arc<AtomicUsize>,
     write_stall: Option<Duration>,
     /// Runs since a write was first refused.
     blocked: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Watched<I> {
-    /// Counts into `received`; a write blocked for `write_stall` fails.
-    pub(crate) fn new(io: I, received: Arc<AtomicUsize>, write_stall: Option<Duration>) -> Self {
-        Self { io, received, write_stall, blocked: None }
+    /// A write blocked for `write_stall` fails; `None`: never.
+    pub(crate) fn new(io: I, write_stall: Option<Duration>) -> Self {
+        Self { io, write_stall, blocked: None }
     }
 
     /// Passes on what became of a write, unless nothing could be written for too long.
@@ -42,11 +39,7 @@ impl<I> Watched<I> {
 
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        this.received.fetch_add(buf.filled().len() - before, Ordering::Relaxed);
-        polled
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
     }
 }
 

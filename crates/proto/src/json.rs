@@ -10,6 +10,7 @@
 mod client_frame;
 mod control;
 mod event;
+mod record;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use std::collections::BTreeSet;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 pub use client_frame::parse_client_frame;
+pub use record::{parse_invalidation, parse_memberships};
 
 use crate::v1::{self, push_event::Kind};
 use control::ControlJson;

@@ -1,10 +1,15 @@
-//! The rules an event must keep to be published, on every surface alike.
+//! The rules that events and standing records must keep to be appended, on every surface alike.
 //!
 //! The hub calls [`fill_in`] and then [`batch`] or [`event`] before it appends anything; the publishing side of the
 //! command line may call them earlier for a quicker answer. What a credential allows is not checked here.
 
+mod standing;
 #[cfg(test)]
 mod tests;
+
+pub use standing::{
+    INVALIDATION_LIFE_DEFAULT, INVALIDATION_REASON_BYTES_MAX, fill_in_invalidation, invalidation, memberships,
+};
 
 use galaxy_push_core::recipient::{RECIPIENTS_MAX, Recipient};
 use serde::de::IgnoredAny;
@@ -54,6 +59,12 @@ impl Invalid {
 
     fn because(reason: Reason, field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), reason, message: message.into() }
+    }
+
+    /// The same, inside the message that is this field.
+    fn inside(mut self, field: &str) -> Self {
+        self.field = format!("{field}.{}", self.field);
+        self
     }
 
     /// The same, inside the event of this index in a batch.

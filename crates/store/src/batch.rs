@@ -1,45 +1,65 @@
-//! Events on their way in: encoded once, with what a store must know of each.
+//! Events and standing records on their way in: encoded once, with what a store must know of each.
 //!
-//! The hub builds a [`Batch`] from validated messages; from here on an event is bytes.
+//! The hub builds a [`Batch`] from validated messages; from here on each is bytes.
 
 use bytes::Bytes;
 use galaxy_push_core::Now;
+use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Traits;
 use galaxy_push_proto::v1;
 use prost::Message as _;
 
 use crate::dedup::Key;
+use crate::standing::Change;
 
-/// Events that are appended together, in this order.
+/// What is appended together, in this order.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The events.
+    /// The events or standing records.
     pub items: Vec<Item>,
     /// When the hub took them.
     pub now: Now,
 }
 
-/// One event of a batch.
+/// One event or standing record of a batch.
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// Its identity.
-    pub key: Key,
-    /// [`Traits::EPHEMERAL`] and [`Traits::EXPIRES`] as they apply.
+    /// What it is.
+    pub kind: LogKind,
+    /// Its identity, by which a repetition is recognised. A standing record has none: to repeat it changes nothing.
+    pub key: Option<Key>,
+    /// [`Traits::EPHEMERAL`], [`Traits::EXPIRES`] and [`Traits::STANDING`] as they apply.
     pub traits: Traits,
-    /// The encoded `Event`.
+    /// The encoded message of its kind.
     pub event: Bytes,
+    /// What a standing record changes.
+    pub change: Option<Change>,
 }
 
 impl Batch {
     /// Encodes validated events. Fields lie in the order of their numbers, so `to` is first.
     #[must_use]
     pub fn encode(events: &[v1::Event], now: Now) -> Self {
-        Self { items: events.iter().map(Item::encode).collect(), now }
+        Self { items: events.iter().map(Item::event).collect(), now }
+    }
+
+    /// Encodes a validated invalidation.
+    #[must_use]
+    pub fn invalidation(record: &v1::SessionInvalidation, now: Now) -> Self {
+        Self { items: vec![Item::record(LogKind::SessionInvalidation, Change::invalidation(record))], now }
+    }
+
+    /// Encodes validated memberships.
+    #[must_use]
+    pub fn memberships(records: &[v1::Membership], now: Now) -> Self {
+        let items =
+            records.iter().map(|record| Item::record(LogKind::Membership, Change::membership(record)));
+        Self { items: items.collect(), now }
     }
 }
 
 impl Item {
-    fn encode(event: &v1::Event) -> Self {
+    fn event(event: &v1::Event) -> Self {
         let mut traits = Traits::PLAIN;
         if event.ephemeral {
             traits = traits.with(Traits::EPHEMERAL);
@@ -47,6 +67,17 @@ impl Item {
         if event.ttl.is_some() {
             traits = traits.with(Traits::EXPIRES);
         }
-        Self { key: Key::new(&event.source, &event.id), traits, event: event.encode_to_vec().into() }
+        let key = Key::new(&event.source, &event.id);
+        Self {
+            kind: LogKind::Event,
+            key: Some(key),
+            traits,
+            event: event.encode_to_vec().into(),
+            change: None,
+        }
+    }
+
+    fn record(kind: LogKind, (change, message): (Change, Bytes)) -> Self {
+        Self { kind, key: None, traits: Traits::STANDING, event: message, change: Some(change) }
     }
 }

@@ -9,12 +9,16 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_core::frame::EventView;
+use galaxy_push_core::frame::{EventView, LogKind};
 use galaxy_push_core::window::Traits;
 use galaxy_push_proto::v1;
 use prost::Message as _;
+use prost_types::Timestamp;
 
+use crate::standing::Count;
 use crate::{Appended, Batch, Committed, Error, Sink, Store};
+
+const NOW: Now = Now { mono: Duration::from_secs(1), unix_ms: 1_700_000_000_000 };
 
 /// What a sink was told.
 #[derive(Debug, Default)]
@@ -77,6 +81,7 @@ pub async fn check(make: impl Fn(Arc<dyn Sink>) -> Result<Arc<dyn Store>, Error>
     duplicates_answer_the_first_position(&world()).await;
     ephemeral_events_have_no_position(&world()).await;
     concurrent_batches_lie_apart(&world()).await;
+    records_have_positions_and_hold(&world()).await;
     assert_ne!(world().base().epoch, world().base().epoch, "two logs never share an epoch");
 }
 
@@ -86,9 +91,13 @@ impl World {
     }
 
     async fn append(&self, events: &[v1::Event]) -> Vec<Appended> {
-        let now = Now { mono: Duration::from_secs(1), unix_ms: 1_700_000_000_000 };
-        let appended = self.store.append(Batch::encode(events, now)).await;
+        let appended = self.store.append(Batch::encode(events, NOW)).await;
         appended.unwrap_or_else(|error| panic!("an idle store takes a batch: {error}"))
+    }
+
+    async fn append_records(&self, batch: Batch) -> Vec<Appended> {
+        let appended = self.store.append(batch).await;
+        appended.unwrap_or_else(|error| panic!("an idle store takes records: {error}"))
     }
 
     async fn append_one(&self, event: v1::Event) -> Appended {
@@ -127,7 +136,7 @@ async fn events_arrive_as_they_were_sent(world: &World) {
     assert_eq!(v1::Event::decode(seen[0].event.clone()).as_ref(), Ok(&sent));
     let recipients: Vec<_> = EventView::of(&seen[0].event).recipients().collect();
     assert_eq!(recipients, sent.to, "`to` is first");
-    assert_eq!(seen[0].appended_unix_ms, 1_700_000_000_000);
+    assert_eq!(seen[0].appended_unix_ms, NOW.unix_ms);
     assert!(seen[0].traits.has(Traits::EXPIRES) && !seen[1].traits.has(Traits::EXPIRES));
 }
 
@@ -184,4 +193,47 @@ async fn concurrent_batches_lie_apart(world: &World) {
     for pair in seen.windows(2) {
         assert_eq!(pair[1].cursor, pair[0].cursor.next(), "the sink is called in the order of the log");
     }
+}
+
+async fn records_have_positions_and_hold(world: &World) {
+    let member = |topic: &str, member| v1::Membership {
+        recipient: "user:1".to_owned(),
+        topic: topic.to_owned(),
+        member,
+        expires_at: None,
+    };
+    let void = v1::SessionInvalidation {
+        recipient: "session:s".to_owned(),
+        issued_before: Some(Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+        expires_at: Some(Timestamp { seconds: 1_700_000_100, nanos: 0 }),
+        ..v1::SessionInvalidation::default()
+    };
+    let said = [member("a", true), member("b", true), member("a", true), member("b", false)];
+    let first = world.append_one(event("e")).await;
+    let members = world.append_records(Batch::memberships(&said, NOW)).await;
+    let voided = world.append_records(Batch::invalidation(&void, NOW)).await;
+    let mut expected = first.cursor;
+    for each in members.iter().chain(&voided) {
+        expected = expected.map(Cursor::next);
+        assert_eq!(
+            *each,
+            Appended { cursor: expected, duplicate: false },
+            "a record has a position of its own"
+        );
+    }
+    let seen = world.sink.committed();
+    let kinds: Vec<_> = seen.iter().map(|each| each.kind).collect();
+    let (event, member) = (LogKind::Event, LogKind::Membership);
+    assert_eq!(kinds, [event, member, member, member, member, LogKind::SessionInvalidation]);
+    assert!(seen[1..].iter().all(|each| each.traits.has(Traits::STANDING)));
+    assert!(seen[1..4].iter().all(|each| each.traits.has(Traits::CONTINUES)), "they are one batch");
+    assert_eq!(v1::Membership::decode(seen[4].event.clone()).as_ref(), Ok(&said[3]));
+
+    let page = world.store.standing(None, 1, 0, NOW.unix_ms);
+    assert_eq!(page.records, [(LogKind::SessionInvalidation, seen[5].event.clone())], "one at least");
+    let rest = world.store.standing(page.next.as_ref(), 1 << 20, 0, NOW.unix_ms);
+    assert_eq!((rest.records, rest.next), (vec![(member, seen[3].event.clone())], None));
+    let count = |unix_ms| world.store.standing_count(unix_ms);
+    assert_eq!(count(NOW.unix_ms), Count { invalidations: 1, memberships: 1 });
+    assert_eq!(count(NOW.unix_ms + 100_000), Count { invalidations: 0, memberships: 1 }, "it has expired");
 }

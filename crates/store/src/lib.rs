@@ -1,4 +1,4 @@
-//! Where events become durable, and where they get their positions.
+//! Where events and standing records become durable, and where they get their positions.
 //!
 //! The hub hands a [`Store`] batches of validated events; the store orders them, keeps them as durably as it promises,
 //! and gives them to its [`Sink`], the hub's window, before it acknowledges them. So no reader ever sees an event that
@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`batch`] | events on their way in, encoded once |
 //! | [`dedup`] | which events were published before |
+//! | [`standing`] | the standing records that hold now |
 //! | [`memory`] | the store that keeps nothing but the order |
 //! | [`conformance`] | what every store must do, as a test |
 //!
@@ -24,6 +25,7 @@ pub mod batch;
 pub mod conformance;
 pub mod dedup;
 pub mod memory;
+pub mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,20 +33,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Traits;
 
 pub use batch::Batch;
 pub use dedup::{Bounds as DedupBounds, Dedup};
 pub use memory::MemoryStore;
+pub use standing::Standing;
 
-/// One event that has its place in the log.
+/// One event or standing record that has its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
+    /// What it is.
+    pub kind: LogKind,
     /// Its position; for an ephemeral event, which has none, the position before it.
     pub cursor: Cursor,
-    /// [`Traits::EPHEMERAL`], [`Traits::EXPIRES`] and [`Traits::CONTINUES`] as they apply.
+    /// [`Traits::EPHEMERAL`], [`Traits::EXPIRES`], [`Traits::STANDING`] and [`Traits::CONTINUES`] as they apply.
     pub traits: Traits,
-    /// The encoded `Event`, `to` first.
+    /// The encoded message of its kind; an `Event` has `to` first.
     pub event: Bytes,
     /// When the hub took it, in milliseconds since the Unix epoch.
     pub appended_unix_ms: u64,
@@ -76,15 +82,27 @@ pub enum Error {
     /// The store takes nothing at present.
     #[error("the store is unavailable ({0}): try again later")]
     Unavailable(String),
+    /// There is no room for more standing records.
+    #[error(
+        "{records_max} standing records are held and there is room for no more: end memberships, give records an \
+         earlier end, or raise the limit"
+    )]
+    StandingFull {
+        /// The most records held.
+        records_max: usize,
+    },
 }
 
-/// An ordered, deduplicated log of events.
+/// An ordered, deduplicated log of events and standing records, and the records that hold.
 pub trait Store: Send + Sync + 'static {
     /// Appends a batch. When the future yields `Ok`, every event that is not a duplicate is as durable as this store
     /// promises and was handed to the sink; the results are in the order of the batch.
     ///
     /// An event is a duplicate if one with the same id and source was appended inside the dedup window, the same batch
     /// included. The `memory` store appends what is left contiguously: no other event gets a position between.
+    ///
+    /// Batches whose futures are first polled one after another are appended in that order. A caller may have several
+    /// under way at a time.
     ///
     /// Cancel safe in that a dropped future leaves the batch appended as a whole or not at all; which of the two, the
     /// caller cannot know, and finds out by publishing it again.
@@ -96,6 +114,22 @@ pub trait Store: Send + Sync + 'static {
 
     /// How far back a duplicate is recognised at present. `now` is on the clock of [`Batch`]'s time.
     fn dedup_horizon(&self, now: Duration) -> Duration;
+
+    /// The standing records that hold, page by page: those after `after`, of at most `bytes_max` bytes together, each
+    /// counted with `bytes_each` bytes besides its message, but one at least.
+    ///
+    /// A record is in here no later than it is handed to the sink. So whoever first takes its place in the log and then
+    /// reads all pages misses none: what is appended meanwhile lies behind its place.
+    fn standing(
+        &self,
+        after: Option<&standing::Key>,
+        bytes_max: usize,
+        bytes_each: usize,
+        now_unix_ms: u64,
+    ) -> standing::Page;
+
+    /// How many standing records hold.
+    fn standing_count(&self, now_unix_ms: u64) -> standing::Count;
 }
 
 /// Opens a store that hands what it commits to this sink. [`Sink::begin`] has been called when it returns.

@@ -1,10 +1,10 @@
-//! The store that keeps nothing but the order: events live in the hub's window and nowhere else.
+//! The store that keeps nothing but the order and the standing records: events live in the hub's window, nowhere else.
 //!
 //! For development, and where a gap after a hub restart is acceptable. An acknowledgement means "held in this hub's
 //! window"; when the process ends the log ends, and the next one begins a new epoch, so readers are told.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture, FutureExt as _};
@@ -13,6 +13,7 @@ use galaxy_push_core::window::Traits;
 
 use crate::batch::Batch;
 use crate::dedup::{Bounds, Dedup};
+use crate::standing::{self, Standing};
 use crate::{Appended, Committed, Error, Maker, Sink, Store};
 
 /// Orders events in memory.
@@ -27,23 +28,43 @@ struct Log {
     head: Cursor,
     /// The position each remembered event got; an ephemeral one has none.
     published: Dedup<Option<Seq>>,
+    standing: Standing,
     /// The latest time seen. Batches are stamped before the lock is taken, so they may arrive a little out of order.
     now: Duration,
 }
 
 impl MemoryStore {
-    /// An empty log in this epoch, which must never have been used before: draw it at random.
+    /// An empty log in this epoch, which must never have been used before: draw it at random. It holds the default
+    /// number of standing records.
     #[must_use]
     pub fn new(epoch: Epoch, dedup: Bounds, sink: Arc<dyn Sink>) -> Self {
+        Self::with_records(epoch, dedup, standing::RECORDS_MAX, sink)
+    }
+
+    /// As [`MemoryStore::new`], with room for so many standing records.
+    #[must_use]
+    pub fn with_records(epoch: Epoch, dedup: Bounds, records_max: usize, sink: Arc<dyn Sink>) -> Self {
         let head = Cursor::start(epoch);
         sink.begin(head);
-        Self { sink, log: Mutex::new(Log { head, published: Dedup::new(dedup), now: Duration::ZERO }) }
+        let (published, standing) = (Dedup::new(dedup), Standing::new(records_max));
+        Self { sink, log: Mutex::new(Log { head, published, standing, now: Duration::ZERO }) }
     }
 
     /// Makes a memory store for a hub.
     #[must_use]
     pub fn maker(epoch: Epoch, dedup: Bounds) -> Maker {
-        Box::new(move |sink| Ok(Arc::new(Self::new(epoch, dedup, sink))))
+        Self::maker_with_records(epoch, dedup, standing::RECORDS_MAX)
+    }
+
+    /// As [`MemoryStore::maker`], with room for so many standing records.
+    #[must_use]
+    pub fn maker_with_records(epoch: Epoch, dedup: Bounds, records_max: usize) -> Maker {
+        Box::new(move |sink| Ok(Arc::new(Self::with_records(epoch, dedup, records_max, sink))))
+    }
+
+    /// After a panic the log takes nothing more, but what it holds can still be looked at.
+    fn look(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn commit(&self, batch: Batch) -> Result<Vec<Appended>, Error> {
@@ -51,21 +72,31 @@ impl MemoryStore {
         let broken = |_| Error::Unavailable("an earlier append did not finish; restart the hub".to_owned());
         let mut log = self.log.lock().map_err(broken)?;
         log.now = log.now.max(batch.now.mono);
+        let changes = batch.items.iter().filter_map(|item| item.change.as_ref());
+        log.standing
+            .check(changes, batch.now.unix_ms)
+            .map_err(|full| Error::StandingFull { records_max: full.records_max })?;
         let mut committed = Vec::with_capacity(batch.items.len());
         let mut results = Vec::with_capacity(batch.items.len());
         let now = log.now;
         for item in batch.items {
             let ephemeral = item.traits.has(Traits::EPHEMERAL);
-            let known = log.published.get(&item.key, now);
+            let known = item.key.as_ref().and_then(|key| log.published.get(key, now));
             let seq = known.unwrap_or_else(|| (!ephemeral).then(|| log.head.next().seq));
             let cursor = seq.map(|seq| Cursor { seq, ..log.head });
             results.push(Appended { cursor, duplicate: known.is_some() });
             if known.is_some() {
                 continue;
             }
-            log.published.remember(item.key, seq, now);
+            if let Some(key) = item.key {
+                log.published.remember(key, seq, now);
+            }
+            if let Some(change) = &item.change {
+                log.standing.apply(change, batch.now.unix_ms);
+            }
             log.head = cursor.unwrap_or(log.head);
             committed.push(Committed {
+                kind: item.kind,
                 cursor: log.head,
                 traits: item.traits,
                 event: item.event,
@@ -86,7 +117,21 @@ impl Store for MemoryStore {
     }
 
     fn dedup_horizon(&self, now: Duration) -> Duration {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).published.horizon(now)
+        self.look().published.horizon(now)
+    }
+
+    fn standing(
+        &self,
+        after: Option<&standing::Key>,
+        bytes_max: usize,
+        bytes_each: usize,
+        now_unix_ms: u64,
+    ) -> standing::Page {
+        self.look().standing.page(after, bytes_max, bytes_each, now_unix_ms)
+    }
+
+    fn standing_count(&self, now_unix_ms: u64) -> standing::Count {
+        self.look().standing.count(now_unix_ms)
     }
 }
 

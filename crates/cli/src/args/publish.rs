@@ -17,7 +17,7 @@ Examples:
   generate | galaxy-push publish
 
 A line of a file:
-  {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"game\",\"type\":\"turn.ready\",\"to\":\"user:42\",\"data\":{\"turn\":7}}
+  {\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"game\",\"type\":\"ready\",\"to\":\"user:42\",\"data\":{\"turn\":7}}
 
 The same id and source within two minutes are recognised and answered with the first position: repeating is safe.")]
 pub(crate) struct PublishArgs {

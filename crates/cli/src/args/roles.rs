@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
-use super::values::{address, duration, event_size, gateway_id, hub_url, size};
+use super::values::{address, count, duration, event_size, gateway_id, hub_url, size, switch};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -96,7 +95,7 @@ pub(crate) struct EdgeArgs {
     pub(crate) user_keys: Option<PathBuf>,
     /// Development mode on any address: whoever connects is believed to be the user they say. Never where strangers can
     /// connect.
-    #[arg(long, env = "GALAXY_PUSH_DEV", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "GALAXY_PUSH_DEV", value_parser = switch)]
     pub(crate) dev: bool,
     /// The origins whose pages may connect, as browsers send them (https://app.example), separated by commas.
     #[arg(long, env = "GALAXY_PUSH_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
@@ -104,7 +103,7 @@ pub(crate) struct EdgeArgs {
 }
 
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Window: an event is held while within all three bounds")]
+#[command(next_help_heading = "Window (an event is held while within all three bounds)")]
 pub(crate) struct WindowArgs {
     /// Hold events for this long.
     #[arg(long, env = "GALAXY_PUSH_WINDOW_AGE", value_name = "TIME", default_value = "10m")]
@@ -112,7 +111,7 @@ pub(crate) struct WindowArgs {
     pub(crate) window_age: Duration,
     /// Hold at most this many events.
     #[arg(long, env = "GALAXY_PUSH_WINDOW_EVENTS", value_name = "COUNT", default_value_t = 1_048_576)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..), allow_hyphen_values = true)]
+    #[arg(value_parser = count, allow_hyphen_values = true)]
     pub(crate) window_events: u64,
     /// Hold at most this many bytes of events. Memory grows only as it is used.
     #[arg(long, env = "GALAXY_PUSH_WINDOW_BYTES", value_name = "SIZE", default_value = "256MiB")]
@@ -128,13 +127,13 @@ pub(crate) struct ProcessArgs {
     #[arg(value_parser = address)]
     pub(crate) admin_addr: SocketAddr,
     /// Print nothing on stdout but one JSON line with the URLs, once everything listens.
-    #[arg(long, env = "GALAXY_PUSH_READY_JSON", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "GALAXY_PUSH_READY_JSON", value_parser = switch)]
     pub(crate) ready_json: bool,
     /// How long a drain may take after SIGTERM or Ctrl-C before what is left is dropped.
     #[arg(long, env = "GALAXY_PUSH_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s")]
     #[arg(value_parser = duration, allow_hyphen_values = true)]
     pub(crate) drain_timeout: Duration,
     /// Allow listeners on addresses other than loopback, although nothing on them is encrypted.
-    #[arg(long, env = "GALAXY_PUSH_PLAINTEXT", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "GALAXY_PUSH_PLAINTEXT", value_parser = switch)]
     pub(crate) plaintext: bool,
 }

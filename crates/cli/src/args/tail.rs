@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::values::{hub_url, pattern, start};
+use super::values::{count, hub_url, pattern, start};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -23,11 +23,10 @@ pub(crate) struct TailArgs {
     /// Only events for this recipient; a trailing * matches a beginning. May be given several times.
     #[arg(long, value_name = "RECIPIENT", value_parser = pattern)]
     pub(crate) to: Vec<String>,
-    /// Print every frame, not just events and gaps.
+    /// Print what is said about the stream as well: welcome, caughtUp, progress, fellBehind.
     #[arg(long)]
     pub(crate) all_frames: bool,
     /// End after this many events.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    #[arg(allow_hyphen_values = true)]
+    #[arg(long, value_name = "COUNT", value_parser = count, allow_hyphen_values = true)]
     pub(crate) count: Option<u64>,
 }

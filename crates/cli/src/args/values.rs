@@ -34,7 +34,8 @@ pub(super) fn event_size(text: &str) -> Result<usize, String> {
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "write an IP address and a port: 127.0.0.1:7400, [::1]:7400, 0.0.0.0:7400".into())
+    text.parse()
+        .map_err(|_| "write an IP address and a port: 127.0.0.1:7400, [::1]:7400, 0.0.0.0:7400".into())
 }
 
 pub(super) fn hub_url(text: &str) -> Result<String, String> {
@@ -58,11 +59,28 @@ pub(super) fn topic(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn name(text: &str) -> Result<String, String> {
-    check_id(text).map(|()| text.to_owned()).map_err(|why| why.to_string())
+    match check_id(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) if text.is_empty() => Err("must not be empty".into()),
+        Err(why) => Err(why.to_string()),
+    }
 }
 
 pub(super) fn gateway_id(text: &str) -> Result<String, String> {
     name(text).map_err(|why| format!("{why}; give each gateway a name of its own, such as edge-1"))
+}
+
+/// A flag that takes no value on the command line, but one in the environment and in the file.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("write true or false".into()),
+    }
+}
+
+pub(super) fn count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "write a whole number, 1 at least".into())
 }
 
 /// Where a reader starts, in the hub's words: now is the empty cursor.
@@ -100,6 +118,8 @@ mod tests {
         }
         assert_eq!(event_size("1MiB"), Ok(1 << 20));
         assert!(event_size("1025KiB").is_err());
+        assert_eq!((count("1"), switch("On"), switch("0")), (Ok(1), Ok(true), Ok(false)));
+        assert!(count("0").is_err() && count("-1").is_err() && switch("maybe").is_err());
     }
 
     #[test]

@@ -60,7 +60,7 @@ async fn report(client: &PushClient) -> anyhow::Result<()> {
                 (Some(error), State::BackingOff | State::Conflicted | State::Refused) => {
                     let error = error.to_string();
                     (error != told).then(|| {
-                        let line = format!("no stream: {error}; trying on\n");
+                        let line = format!("no stream: {error}; still trying\n");
                         told = error;
                         line
                     })

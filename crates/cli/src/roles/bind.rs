@@ -1,8 +1,9 @@
-//! Listeners: bound before anything else starts, and only where they may be.
+//! Listeners: bound before anything else starts.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::{Context as _, bail};
+use anyhow::anyhow;
 use tokio::net::TcpListener;
 
 use crate::args::{EdgeArgs, HubArgs, ProcessArgs};
@@ -25,28 +26,29 @@ impl Bound {
     }
 }
 
-pub(crate) async fn hub(args: &HubArgs, process: &ProcessArgs) -> anyhow::Result<Bound> {
-    bind("--hub-addr", args.hub_addr, process.plaintext).await
+pub(crate) async fn hub(args: &HubArgs) -> anyhow::Result<Bound> {
+    bind("--hub-addr", args.hub_addr).await
 }
 
-pub(crate) async fn edge(args: &EdgeArgs, process: &ProcessArgs) -> anyhow::Result<Bound> {
-    bind("--edge-addr", args.edge_addr, process.plaintext).await
+pub(crate) async fn edge(args: &EdgeArgs) -> anyhow::Result<Bound> {
+    bind("--edge-addr", args.edge_addr).await
 }
 
 pub(crate) async fn admin(args: &ProcessArgs) -> anyhow::Result<Bound> {
-    bind("--admin-addr", args.admin_addr, args.plaintext).await
+    bind("--admin-addr", args.admin_addr).await
 }
 
-async fn bind(flag: &str, address: SocketAddr, plaintext: bool) -> anyhow::Result<Bound> {
-    if !address.ip().is_loopback() && !plaintext {
-        bail!(
-            "{flag} {address} can be reached from other machines, and nothing is encrypted; add --plaintext to allow \
-             that, or bind a loopback address such as 127.0.0.1:{}",
-            address.port()
-        );
-    }
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; give another address with {flag}, or port 0 for any free one")
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<Bound> {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        let tip = match error.kind() {
+            ErrorKind::AddrInUse => {
+                "another process listens there: end it, or give another port; 0 is any free one"
+            }
+            ErrorKind::AddrNotAvailable => "this machine has no such address; 0.0.0.0 stands for all it has",
+            ErrorKind::PermissionDenied => "ports below 1024 need a privilege: give a higher one",
+            _ => "give another address",
+        };
+        anyhow!("cannot listen on {flag} {address}: {error}\n\n  tip: {tip}")
     })?;
     let address = listener.local_addr()?;
     Ok(Bound { listener, address })

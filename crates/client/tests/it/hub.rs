@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt as _, future};
-use galaxy_push_client::{Builder, Item, PushClient, Status};
+use galaxy_push_client::{Builder, Io, Item, PushClient, Status};
 use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
 use galaxy_push_proto::v1::{self, push_event::Kind};
 use http::{HeaderMap, Request, Response};
@@ -33,6 +33,8 @@ pub(crate) enum Dial {
     Hang,
     /// A connection on which each request is answered by the same steps.
     Serve(Vec<Step>),
+    /// A connection on which the cursor of each subscribe decides the steps.
+    Answer(Steps),
 }
 
 /// One step of an answer.
@@ -53,6 +55,8 @@ pub(crate) enum Step {
     Http(u16, &'static str),
 }
 
+type Steps = Arc<dyn Fn(&str) -> Vec<Step> + Send + Sync>;
+
 #[derive(Clone, Default)]
 pub(crate) struct Hub(Arc<Inner>);
 
@@ -61,8 +65,15 @@ struct Inner {
     script: Mutex<VecDeque<Dial>>,
     dials: Mutex<Vec<(Instant, String)>>,
     requests: Mutex<Vec<Bytes>>,
+    authorizations: Mutex<Vec<String>>,
+    paths: Mutex<Vec<String>>,
     seen: watch::Sender<usize>,
+    secure: Mutex<Option<Secure>>,
 }
+
+/// What the server does with a byte stream first.
+pub(crate) type Secure =
+    Arc<dyn Fn(DuplexStream) -> future::BoxFuture<'static, io::Result<Box<dyn Io>>> + Send + Sync>;
 
 impl Hub {
     pub(crate) fn new(script: impl IntoIterator<Item = Dial>) -> Self {
@@ -73,6 +84,12 @@ impl Hub {
 
     pub(crate) fn then(&self, script: impl IntoIterator<Item = Dial>) {
         self.0.script.lock().unwrap().extend(script);
+    }
+
+    /// Lets every connection begin with something, such as a TLS handshake.
+    pub(crate) fn secure(self, secure: Secure) -> Self {
+        *self.0.secure.lock().unwrap() = Some(secure);
+        self
     }
 
     /// A client of this hub whose every wait takes its upper bound.
@@ -98,8 +115,20 @@ impl Hub {
         self.0.dials.lock().unwrap().iter().map(|(_, host)| host.clone()).collect()
     }
 
+    pub(crate) fn authorizations(&self) -> Vec<String> {
+        self.0.authorizations.lock().unwrap().clone()
+    }
+
     pub(crate) fn requests<T: Message + Default>(&self) -> Vec<T> {
         self.0.requests.lock().unwrap().iter().map(|bytes| T::decode(&bytes[5..]).unwrap()).collect()
+    }
+
+    pub(crate) fn request<T: Message + Default>(&self, number: usize) -> T {
+        T::decode(&self.0.requests.lock().unwrap()[number][5..]).unwrap()
+    }
+
+    pub(crate) fn paths(&self) -> Vec<String> {
+        self.0.paths.lock().unwrap().clone()
     }
 
     pub(crate) fn cursors(&self) -> Vec<String> {
@@ -118,15 +147,29 @@ impl Hub {
         match next {
             Dial::Refused => Err(io::ErrorKind::ConnectionRefused.into()),
             Dial::Hang => future::pending().await,
-            Dial::Serve(steps) => {
-                let (near, far) = tokio::io::duplex(1 << 20);
-                tokio::spawn(self.serve(far, steps));
-                Ok(near)
-            }
+            Dial::Serve(steps) => self.accept(Arc::new(move |_| steps.clone())),
+            Dial::Answer(steps) => self.accept(steps),
         }
     }
 
-    async fn serve(self, io: DuplexStream, steps: Vec<Step>) {
+    fn accept(self, steps: Steps) -> io::Result<DuplexStream> {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let secure = self.0.secure.lock().unwrap().clone();
+        tokio::spawn(async move {
+            match secure {
+                None => self.serve(Box::new(far), steps).await,
+                // What is wrong with a handshake the client says.
+                Some(secure) => {
+                    if let Ok(io) = secure(far).await {
+                        self.serve(io, steps).await;
+                    }
+                }
+            }
+        });
+        Ok(near)
+    }
+
+    async fn serve(self, io: Box<dyn Io>, steps: Steps) {
         let (fate, mut fated) = mpsc::channel(1);
         let service = hyper::service::service_fn(move |request| {
             self.clone().answer(request, steps.clone(), fate.clone())
@@ -144,12 +187,17 @@ impl Hub {
     async fn answer(
         self,
         request: Request<Incoming>,
-        steps: Vec<Step>,
+        steps: Steps,
         fate: mpsc::Sender<Step>,
     ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
         assert_eq!(request.headers()["content-type"], "application/grpc");
         assert_eq!(request.headers()["te"], "trailers");
+        self.0.paths.lock().unwrap().push(request.uri().path().to_owned());
+        if let Some(authorization) = request.headers().get("authorization") {
+            self.0.authorizations.lock().unwrap().push(authorization.to_str().unwrap().to_owned());
+        }
         let request = request.into_body().collect().await.unwrap().to_bytes();
+        let steps = steps(&v1::GatewaySubscribeRequest::decode(&request[5..]).unwrap_or_default().cursor);
         self.0.requests.lock().unwrap().push(request);
         let mut response = Response::builder().header("content-type", "application/grpc");
         match steps.first() {

@@ -1,9 +1,17 @@
 //! The client against a scripted hub, on paused time and without sockets, but for the one test that proves TCP.
 #![expect(clippy::unwrap_used, reason = "a test's helpers may panic")]
 
+mod acks;
+mod crash;
+mod dead_letters;
+mod defects;
 mod hub;
 mod publish;
+mod publish_stream;
 mod refusals;
 mod stop;
+mod store;
 mod stream;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;

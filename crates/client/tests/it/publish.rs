@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use galaxy_push_client::{Failure, Publisher, PublisherBuilder};
+use galaxy_push_proto::Reason;
 use galaxy_push_proto::v1::{self, PublishRequest};
 use prost::Message;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::hub::{Dial, Hub, Step, code};
+use crate::hub::{Dial, Hub, Step, code, status};
 
 fn publisher(hub: &Hub) -> Publisher {
     builder(hub).build().unwrap()
@@ -67,6 +68,34 @@ async fn tells_what_became_of_each_event() {
     assert_eq!(hub.dialed_hosts(), ["hub", "b"], "the second call uses the connection of the first");
     let failure = publisher.publish(vec![event("a")]).await.unwrap_err();
     assert!(matches!(failure, Failure::Protocol(_)), "two results for one event");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_hub_is_given_the_time_it_asks_for() {
+    let overloaded =
+        galaxy_push_proto::Failure::new(Reason::Overloaded, "busy").code(Code::ResourceExhausted);
+    let hub = Hub::new([Dial::Serve(vec![status(&overloaded.retry_after(Duration::from_secs(7)))])]);
+    let before = Instant::now();
+    let mut publisher = builder(&hub).give_up_after(Duration::from_secs(20)).build().unwrap();
+    publisher.publish(vec![event("a")]).await.unwrap_err();
+    assert_eq!(before.elapsed(), Duration::from_millis(14_400), "7.2 s, twice; the third would be too late");
+    let ids = hub.requests::<PublishRequest>().into_iter().map(|request| request.events[0].id.clone());
+    assert_eq!(ids.collect::<Vec<_>>(), ["a"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_appended_and_answered_with_their_position() {
+    let response = v1::RecordResponse { cursor: "1.x".into() };
+    let hub = Hub::new([Dial::Refused, answer(&response)]);
+    let mut publisher = publisher(&hub);
+    let invalidation = v1::SessionInvalidation { recipient: "user:42".into(), ..Default::default() };
+    assert_eq!(publisher.invalidate(invalidation.clone()).await.unwrap(), "1.x");
+    let member = v1::Membership { recipient: "user:42".into(), topic: "a".into(), ..Default::default() };
+    assert_eq!(publisher.set_memberships(vec![member.clone()]).await.unwrap(), "1.x");
+    let asked = hub.request::<v1::InvalidateRequest>(0).invalidation;
+    assert_eq!(asked, Some(invalidation));
+    assert_eq!(hub.request::<v1::SetMembershipRequest>(1).memberships, [member]);
+    assert_eq!(hub.paths(), ["/push.v1.Publisher/Invalidate", "/push.v1.Publisher/SetMembership"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future;
-use galaxy_push_client::{Batch, BatchHandler, HandlerError, Item, PushClient, State, Status};
+use galaxy_push_client::{
+    Batch, BatchHandler, CursorStore, HandlerError, Item, PushClient, State, Status, StoreError,
+};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -107,6 +109,65 @@ async fn stops_while_the_handler_keeps_failing() {
     let client = client.unwrap();
     until(&client, |status| status.handler.as_ref().is_some_and(|trouble| trouble.failures > 3)).await;
     assert_eq!(stop_at_once(client).await.cursor, at(5));
+}
+
+/// A cursor store that answers nothing, or no saves.
+struct Stuck {
+    loads: bool,
+}
+
+impl CursorStore for Stuck {
+    async fn load(&mut self) -> Result<Option<String>, StoreError> {
+        if !self.loads {
+            future::pending::<()>().await;
+        }
+        Ok(Some(at(5)))
+    }
+
+    async fn save(&mut self, _: &str) -> Result<(), StoreError> {
+        future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn stops_while_the_store_is_asked_where_to_start() {
+    let client = Hub::new([]).client().cursor_store(Stuck { loads: false }).start(Notes::default().handler());
+    let client = client.unwrap();
+    settle().await;
+    assert_eq!(stop_at_once(client).await.counters.dials, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stops_while_it_waits_to_ask_again() {
+    let client = Hub::new([]).client().cursor_store(Stuck { loads: false }).start(Notes::default().handler());
+    let client = client.unwrap();
+    until(&client, |status| status.state == State::BackingOff).await;
+    settle().await;
+    stop_at_once(client).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_holds_up_the_stop_for_its_deadline_only() {
+    let steps = vec![welcome(&at(5)), event(6), caught_up(6), Step::Sleep(Duration::MAX)];
+    let hub = Hub::new([Dial::Serve(steps)]);
+    let client = hub.client().cursor_store(Stuck { loads: true }).start(Notes::default().handler()).unwrap();
+    until(&client, |status| status.cursor == at(6)).await;
+    settle().await;
+    let before = Instant::now();
+    let last = client.shutdown().await;
+    assert_eq!((last.state, last.cursor, last.stored), (State::Stopped, at(6), at(5)));
+    assert_eq!(before.elapsed(), Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stops_while_at_most_once_waits_for_its_store() {
+    let steps = vec![welcome(&at(5)), event(6), Step::Sleep(Duration::MAX)];
+    let hub = Hub::new([Dial::Serve(steps)]);
+    let builder = hub.client().cursor_store(Stuck { loads: true }).at_most_once();
+    let client = builder.start(Notes::default().handler()).unwrap();
+    until(&client, |status| status.counters.handled == 1).await;
+    settle().await;
+    assert_eq!(stop_at_once(client).await.cursor, at(5), "nothing is owed to a store that is ahead");
 }
 
 #[tokio::test(start_paused = true)]

@@ -206,6 +206,78 @@ async fn hubs_are_tried_in_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_hub_takes_over_where_the_first_one_died() {
+    let live = |from: u64, to| vec![welcome(&at(from)), event(to), caught_up(to)];
+    let hub = Hub::new([
+        Dial::Serve([live(5, 6), heartbeats(6, 3), vec![Step::Cut]].concat()),
+        Dial::Serve([live(6, 7), heartbeats(7, 3), vec![Step::Freeze]].concat()),
+        Dial::Refused,
+        Dial::Hang,
+        Dial::Serve([live(7, 8), vec![Step::Sleep(Duration::MAX)]].concat()),
+    ]);
+    let notes = Notes::default();
+    let client = hub.client().hub("http://b:1").start(notes.handler()).unwrap();
+    until(&client, |status| status.cursor == at(8) && status.state == State::Live).await;
+    assert_eq!(hub.dialed_hosts(), ["hub", "b", "hub", "b", "hub"]);
+    assert_eq!(hub.cursors(), ["".to_owned(), at(6), at(7)]);
+    let times = hub.dial_times();
+    assert!(times[1] - 15.0 < 0.3, "from a dead hub to the next in 200 ms: {times:?}");
+    assert!(times[2] - times[1] - 15.0 <= 20.3, "and from a frozen one in 20 s");
+    let text = notes.text().replace(" Progress", "");
+    assert_eq!(text, "Welcome 6 CaughtUp Welcome 7 CaughtUp Welcome 8 CaughtUp");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_state_shows_with_the_error_that_led_there() {
+    let goodbye = v1::Goodbye { reason: v1::GoodbyeReason::Slow.into(), ..Default::default() };
+    let fell = v1::FellBehind { events: 9, ..Default::default() };
+    let hub = Hub::new([
+        Dial::Refused,
+        Dial::Serve(vec![crate::hub::code(tonic::Code::Unauthenticated)]),
+        Dial::Serve(vec![crate::hub::code(tonic::Code::Aborted)]),
+        Dial::Serve(vec![
+            welcome(&at(5)),
+            seconds(1),
+            caught_up(5),
+            seconds(1),
+            frame(&at(5), Kind::FellBehind(fell)),
+            seconds(1),
+            caught_up(5),
+            seconds(1),
+            frame(&at(5), Kind::Goodbye(goodbye)),
+            crate::hub::code(tonic::Code::Unavailable),
+        ]),
+    ]);
+    let client = hub.client().start(Notes::default().handler()).unwrap();
+    let mut shown = client.status();
+    let mut states = Vec::new(); // a state that lasts no time is not seen, such as connecting in here
+    while hub.dialed_hosts().len() < 5 {
+        let status = shown.borrow_and_update().clone();
+        let error = status.last_error.map(|error| error.to_string()).unwrap_or_default();
+        let line = format!("{} {}", status.state, error.split(':').next().unwrap_or_default());
+        if states.last() != Some(&line) {
+            states.push(line);
+        }
+        shown.changed().await.unwrap();
+    }
+    let (unreachable, unauthenticated) = ("cannot reach the hub", "the hub answered UNAUTHENTICATED");
+    let (aborted, unavailable) = ("the hub answered ABORTED", "the hub answered UNAVAILABLE");
+    let expected = [
+        ("connecting", ""),
+        ("backing off", unreachable),
+        ("refused", unauthenticated),
+        ("conflicted", aborted),
+        ("catching up", aborted),
+        ("live", aborted),
+        ("catching up", aborted),
+        ("live", aborted),
+        ("backing off", unavailable),
+    ];
+    assert_eq!(states, expected.map(|(state, error)| format!("{state} {error}")));
+    assert_eq!(client.shutdown().await.state.to_string(), "stopped");
+}
+
+#[tokio::test(start_paused = true)]
 async fn frames_are_found_however_the_bytes_are_cut() {
     let all: Vec<u8> = [welcome(&at(0))]
         .into_iter()

@@ -1,4 +1,4 @@
-//! What a handler is given: items, and the batch of them that one read brought.
+//! What a handler is given: items.
 //!
 //! Built by [`Link`](super::Link) alone. Nothing is decoded here that a gateway would only pass on: a frame stays the
 //! bytes that arrived.
@@ -17,7 +17,7 @@ use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint};
 pub struct Frame {
     framed: Bytes,
     /// Whether handling this frame moves the point from which the client resumes.
-    commits: bool,
+    pub(super) commits: bool,
 }
 
 impl Frame {
@@ -111,6 +111,18 @@ impl Item {
     #[must_use]
     pub fn cursor(&self) -> &str {
         self.frame().cursor()
+    }
+
+    /// Whether something is lost when nobody deals with this item: data, or a gap. The others only say where the
+    /// stream stands.
+    #[must_use]
+    pub fn matters(&self) -> bool {
+        !matches!(self, Self::Welcome(_) | Self::Progress(_) | Self::CaughtUp(_) | Self::FellBehind(_))
+    }
+
+    /// The cursor that is safe to resume from once this item is dealt with, if that moves at all.
+    pub(super) fn commits(&self) -> Option<&str> {
+        Some(self.cursor()).filter(|cursor| self.frame().commits && !cursor.is_empty())
     }
 
     /// The item of a frame of this kind; `None` for kinds that no handler is given.
@@ -241,57 +253,4 @@ pub(super) fn read_duration(message: &[u8]) -> Option<Duration> {
     let seconds = i64::try_from(seconds).ok()?.unsigned_abs();
     let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Duration::new(seconds, nanos))
-}
-
-/// The items of one read, in order, and how many of them are dealt with.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    items: Vec<Item>,
-    done: usize,
-    /// The cursor of frames after the last item that no handler is given: committed with the whole batch.
-    tail: Option<String>,
-}
-
-impl Batch {
-    /// The items not yet marked as done.
-    #[must_use]
-    pub fn items(&self) -> &[Item] {
-        &self.items[self.done..]
-    }
-
-    /// Marks the first item that is not done as done. It commits when the handler returns or is cancelled, and is
-    /// not handed over again when the handler fails on a later one.
-    pub fn finish_one(&mut self) {
-        self.done = (self.done + 1).min(self.items.len());
-    }
-
-    pub(super) fn finish_all(&mut self) {
-        self.done = self.items.len();
-    }
-
-    pub(super) fn push(&mut self, item: Item) {
-        self.tail = None;
-        self.items.push(item);
-    }
-
-    /// Notes the cursor of a frame that no handler is given.
-    pub(super) fn pass(&mut self, cursor: &str) {
-        self.tail = Some(cursor.to_owned());
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// Removes what is done; returns how many items that were and where to resume from now, if that moved.
-    pub(super) fn settle(&mut self) -> (usize, Option<String>) {
-        let done = std::mem::take(&mut self.done);
-        let commits = |item: &&Item| item.frame().commits && !item.cursor().is_empty();
-        let mut cursor = self.items[..done].iter().rev().find(commits).map(|item| item.cursor().to_owned());
-        self.items.drain(..done);
-        if self.items.is_empty() {
-            cursor = self.tail.take().or(cursor);
-        }
-        (done, cursor)
-    }
 }

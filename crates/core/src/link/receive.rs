@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Config, Failure, Frame, Item, Link, Next, State, item};
+use super::{Config, Course, Failure, Frame, Item, Link, State, item};
 use crate::backoff::Cause;
 use crate::cursor::Cursor;
 use crate::frame::{Deframer, FrameView, Kind, message};
@@ -53,11 +53,12 @@ impl Link {
     pub(super) fn receive(&mut self, bytes: Bytes, now: Duration, random: u64) {
         self.status.counters.bytes += bytes.len() as u64;
         self.stream.deframer.push(bytes);
-        if let Err(failure) = self.take_messages(now) {
+        match self.take_messages(now) {
+            Ok(()) => self.read_on(now),
             // What came before the fault is good: it is handled first.
-            self.next = Next::Fail(failure);
+            Err(failure) => self.course = Course::Fail(failure),
         }
-        self.deliver_or_go_on(now, random);
+        self.go_on(now, random);
     }
 
     fn take_messages(&mut self, now: Duration) -> Result<(), Failure> {

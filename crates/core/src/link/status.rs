@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Failure;
+use super::{Failure, StoreTrouble};
 
 /// Where a client stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,8 +57,19 @@ pub struct Status {
     pub hub: usize,
     /// Why the last try or stream ended; kept while the next one is well.
     pub last_error: Option<Arc<Failure>>,
-    /// Set while the handler fails on one and the same item.
+    /// Set while the handler fails on one and the same item; in the stream form, while any item in flight has failed.
     pub handler: Option<HandlerTrouble>,
+    /// What the cursor store is known to hold; empty without one.
+    pub stored: String,
+    /// Set while the cursor store fails.
+    pub store: Option<StoreTrouble>,
+    /// Since when the handler has been at work on what it was given last, on the clock the link is driven by; `None`
+    /// while it is not.
+    pub handling_since: Option<Duration>,
+    /// In the stream form: items handed out of which it, or one before it, is not dealt with.
+    pub in_flight_items: usize,
+    /// What they hold, in bytes.
+    pub in_flight_bytes: usize,
     /// What happened so far.
     pub counters: Counters,
 }
@@ -73,6 +84,8 @@ pub struct HandlerTrouble {
     pub failures: u32,
     /// Since when, on the clock the link is driven by.
     pub since: Duration,
+    /// What the dead-letter callback said, if it failed too.
+    pub dead_letter_error: Option<Arc<str>>,
 }
 
 /// What happened since the client started. Each only rises.
@@ -109,6 +122,14 @@ pub struct Counters {
     pub conflicts: u64,
     /// Tries and streams that the hub refused.
     pub refusals: u64,
-    /// Calls of the handler that failed or panicked.
+    /// Calls of the handler that failed or panicked, and deliveries that were dropped or failed.
     pub handler_failures: u64,
+    /// Items given up and taken by the dead-letter callback. Not among those handled.
+    pub dead_letters: u64,
+    /// Calls of the dead-letter callback that failed or panicked.
+    pub dead_letter_failures: u64,
+    /// Cursors stored.
+    pub saves: u64,
+    /// Loads and saves of the cursor store that failed or took too long.
+    pub store_failures: u64,
 }

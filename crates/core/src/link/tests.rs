@@ -3,10 +3,17 @@
 //! In scripts and transcripts `a6` is position 6 of epoch a, and an event there. Every delay takes its upper bound.
 
 mod ends;
+mod flight;
+mod outcomes;
 mod random;
+mod retry;
+mod storing;
 mod streams;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::*;
 use crate::cursor::{Epoch, Seq};
@@ -21,7 +28,12 @@ fn check(script: &str, expected: &str) {
 
 #[track_caller]
 fn check_from(start: &str, script: &str, expected: &str) {
-    let mut world = World::new(Config { start: long(start), hubs: 2, ..Config::default() });
+    check_with(Config { start: long(start), hubs: 2, ..Config::default() }, script, expected);
+}
+
+#[track_caller]
+fn check_with(config: Config, script: &str, expected: &str) {
+    let mut world = World::new(config);
     for line in script.split('|').map(str::trim) {
         world.play(line);
     }
@@ -65,6 +77,14 @@ impl World {
                 (0..done).for_each(|_| self.link.batch_mut().finish_one());
                 Input::HandlerFailed("oops".into())
             }
+            "loaded" => Input::Loaded((!rest.is_empty()).then(|| long(rest.trim_matches('"')))),
+            "unloadable" => Input::LoadFailed("no disk".into()),
+            "saved" => Input::Saved,
+            "unsaved" => Input::SaveFailed("disk full".into()),
+            "taken" => Input::DeadLettered,
+            "untaken" => Input::DeadLetterFailed("no room".into()),
+            "ack" => verdicts(rest, &Ok(())),
+            "nack" => verdicts(rest, &Err("oops".into())),
             "lost" => Input::Failed(Failure::Lost("cut".into())),
             "status" => {
                 let mut words = rest.split(' ');
@@ -98,15 +118,25 @@ impl World {
             | Action::Subscribe { until, .. }
             | Action::Read { until }
             | Action::Pause { until }
+            | Action::Load { until }
+            | Action::Save { until, .. }
+            | Action::Await { until }
             | Action::Wait { until } => until,
-            Action::Deliver | Action::Finish => self.now,
+            Action::Deliver | Action::DeadLetter | Action::Finish => self.now,
         }
     }
 
     fn write(&mut self) {
         let left = self.until().saturating_sub(self.now).as_millis();
         let status = self.link.status().clone();
+        let dead_letter =
+            self.link.dead_letter().map(|dead| (name(dead.item), dead.failures, dead.error.clone()));
+        let handed = self.link.take_handed();
         let out = &mut self.transcript;
+        if !handed.is_empty() {
+            let handed = handed.iter().map(|handed| format!("{}#{}", name(&handed.item), handed.id));
+            writeln!(out, "out {}", handed.collect::<Vec<_>>().join(" ")).unwrap();
+        }
         match &self.action {
             Action::Dial { hub, .. } => write!(out, "dial {hub} within {left}"),
             Action::Subscribe { cursor, attempt, .. } => {
@@ -125,11 +155,25 @@ impl World {
             Action::Pause { .. } => {
                 write!(out, "pause {left}, {} at {:?}", status.state, short(&status.cursor))
             }
+            Action::Load { .. } => write!(out, "load within {left}, {}", status.state),
+            Action::Save { cursor, .. } => write!(out, "save {} within {left}", short(cursor)),
+            Action::DeadLetter => {
+                let (item, failures, error) = dead_letter.unwrap();
+                write!(out, "give up {item} after {failures}: {error}")
+            }
+            Action::Await { .. } => {
+                write!(out, "await {} items at {:?}", status.in_flight_items, short(&status.cursor))
+            }
             Action::Finish => write!(out, "{} at {:?}", status.state, short(&status.cursor)),
         }
         .unwrap();
         out.push('\n');
     }
+}
+
+fn verdicts(ids: &str, result: &Result<(), Arc<str>>) -> Input {
+    let verdict = |id: &str| Verdict { id: id.parse().unwrap(), result: result.clone() };
+    Input::Verdicts(ids.split(' ').map(verdict).collect())
 }
 
 /// `a6` as cursor text; anything else as it is.

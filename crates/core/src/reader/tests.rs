@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::cursor::{Epoch, Seq};
-use crate::frame::put_event_frame;
-use crate::window::Bounds;
+use crate::frame::{LogKind, put_event_frame, put_log_frame};
+use crate::window::{Bounds, Traits};
 use crate::wire::put_bytes;
 use proptest::prelude::*;
 
@@ -43,6 +43,12 @@ fn append(window: &mut Window, to: &str, now: Now) {
 fn append_with(window: &mut Window, to: &str, traits: Traits, now: Now) {
     let cursor = window.head().next();
     window.append(cursor, traits, &framed(Some(cursor), to, None, now), now.mono);
+}
+
+fn append_record(window: &mut Window, kind: LogKind, now: Now) {
+    let (cursor, mut frame) = (window.head().next(), Vec::new());
+    put_log_frame(&mut frame, kind, Some(cursor), b"\x0a\x06user:x", now.unix_ms);
+    window.append(cursor, Traits::STANDING, &frame, now.mono);
 }
 
 fn window(bounds: Bounds) -> Window {
@@ -94,6 +100,18 @@ fn every_stream_opens_in_order() {
         let mut reader = open(&window, ask);
         assert_eq!(transcript(&mut reader, &window, None, seconds(0)), expected, "{ask:?}");
     }
+}
+
+#[test]
+fn nothing_but_the_gap_crosses_the_hole() {
+    let mut window = window(Bounds { events: 3, ..Bounds::default() });
+    (1..=5).for_each(|_| append(&mut window, "all", seconds(0)));
+    let mut reader = open(&window, Ask::At(at(1)));
+    assert_eq!(reader.resumes_from(), None, "nothing was said");
+    reader.step(&window, None, seconds(0));
+    assert_eq!(reader.resumes_from(), Some(at(1).to_string()), "welcomed, not told yet");
+    reader.step(&window, None, seconds(0));
+    assert_eq!(reader.resumes_from(), Some(at(2).to_string()), "told");
 }
 
 #[test]
@@ -212,6 +230,8 @@ enum Op {
     Append {
         mine: bool,
     },
+    /// A standing record: mine whatever I filter, if I know its kind.
+    Record(LogKind),
     Wait(u64),
     Steps(usize),
     /// Ends the stream and opens the next one with the last cursor a naive client holds.
@@ -221,6 +241,7 @@ enum Op {
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         6 => any::<bool>().prop_map(|mine| Op::Append { mine }),
+        1 => prop_oneof![Just(LogKind::SessionInvalidation), Just(LogKind::Membership)].prop_map(Op::Record),
         1 => (0u64..4).prop_map(Op::Wait),
         3 => (1usize..6).prop_map(Op::Steps),
         1 => Just(Op::Reconnect),
@@ -276,18 +297,23 @@ impl Naive {
 proptest! {
     #[test]
     fn a_client_that_sends_back_the_last_cursor_misses_nothing_untold(
-        ops in ops(), events in 2u64..30, filtered: bool, from_oldest: bool,
+        ops in ops(), events in 2u64..30, filtered: bool, from_oldest: bool, invalidations: bool, memberships: bool,
     ) {
+        let records = Records { invalidations, memberships };
         let mut window = window(Bounds { events, ..Bounds::default() });
         let filter = filtered.then_some(&Only("user:me") as &dyn Filter);
         let ask = if from_oldest { Ask::Oldest } else { Ask::Head };
-        let (mut reader, mut now, mut mine) = (open(&window, ask), seconds(0), Vec::new());
+        let (mut reader, mut now, mut mine) = (open(&window, ask).taking(records), seconds(0), Vec::new());
         let mut client = Naive { cursor: String::new(), accounted: 0, handed: Vec::new() };
         for op in ops {
             match op {
                 Op::Append { mine: for_me } => {
                     append(&mut window, if for_me { "user:me" } else { "user:other" }, now);
                     mine.push(for_me || !filtered);
+                }
+                Op::Record(kind) => {
+                    append_record(&mut window, kind, now);
+                    mine.push(if kind == LogKind::Membership { memberships } else { invalidations });
                 }
                 Op::Wait(ms) => now = Now { mono: now.mono + Duration::from_secs(ms), ..now },
                 Op::Steps(steps) => {
@@ -300,7 +326,7 @@ proptest! {
                     if ask == Ask::Head {
                         client.accounted = window.head().seq.0;
                     }
-                    reader = Reader::open(&window, ask, &client.cursor, Settings::default());
+                    reader = Reader::open(&window, ask, &client.cursor, Settings::default()).taking(records);
                 }
             }
         }
@@ -310,4 +336,44 @@ proptest! {
         let last_mine = (1..=mine.len() as u64).rfind(|seq| mine[*seq as usize - 1]).unwrap_or(0);
         prop_assert!(client.accounted >= last_mine, "{} of {}", client.accounted, last_mine);
     }
+}
+
+#[test]
+fn standing_records_are_hidden_by_no_filter_but_only_told_to_who_knows_them() {
+    let mut window = window(Bounds::default());
+    append_record(&mut window, LogKind::SessionInvalidation, seconds(0));
+    append(&mut window, "user:x", seconds(0));
+    append_record(&mut window, LogKind::Membership, seconds(0));
+    let me: Option<&dyn Filter> = Some(&Only("user:me"));
+    for (invalidations, memberships, everything, filtered) in [
+        (true, true, "1 2 3", "1 3"),
+        (true, false, "1 2", "1"),
+        (false, true, "2 3", "3"),
+        (false, false, "2", ""),
+    ] {
+        let records = Records { invalidations, memberships };
+        for (filter, sent) in [(None, everything), (me, filtered)] {
+            let mut reader = open(&window, Ask::Oldest).taking(records);
+            let expected = ["Fresh", sent, "caught-up@3"].join(" ").replace("  ", " ");
+            assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), expected, "{records:?}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_is_asked_to_speaks_up_once() {
+    let mut window = window(Bounds::default());
+    let mut reader = open(&window, Ask::Head);
+    reader.speak_up();
+    assert_eq!(
+        transcript(&mut reader, &window, None, seconds(1)),
+        "Fresh caught-up@0",
+        "a sign as good as any"
+    );
+    reader.speak_up();
+    assert_eq!(transcript(&mut reader, &window, None, seconds(2)), "progress@0");
+    assert_eq!(reader.step(&window, None, seconds(2)), Step::WaitUntil(Duration::from_secs(7)));
+    append(&mut window, "all", seconds(3));
+    reader.speak_up();
+    assert_eq!(transcript(&mut reader, &window, None, seconds(3)), "1");
 }

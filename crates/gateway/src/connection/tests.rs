@@ -363,3 +363,18 @@ proptest! {
         world.settle()?;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_ending_waits_for_the_gap_that_is_decided() {
+    let mut world = World::new(Bounds { events: 2, ..Bounds::default() }, 8, 1 << 16);
+    (0..5).for_each(|_| world.append(&[5], false));
+    world.dispatch();
+    world.open(0, 5);
+    let connection = &mut world.connections[0].connection;
+    connection.seat.mailbox().end(Ending::Draining(Duration::ZERO));
+    let mut out = Vec::new();
+    assert_eq!(connection.next(&mut out).await, Ok(()));
+    let gap = out.iter().any(|outgoing| matches!(outgoing, Outgoing::Control(Control::Gap(_))));
+    assert!(gap, "a `Goodbye` would cross the hole: {out:?}");
+    assert!(connection.next(&mut Vec::new()).await.is_err());
+}

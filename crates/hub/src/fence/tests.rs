@@ -1,82 +1,300 @@
-//! Every way in which two claims on one gateway id can meet.
+//! Every way in which two claims on one gateway id can meet, and a duel of random claims against an independent count.
+
+use proptest::prelude::*;
+use tonic::Code;
 
 use super::*;
-use tonic::Code;
 
 fn claim(instance: &str, attempt: u64) -> Claim {
     Claim { gateway: "gw".into(), instance: instance.into(), attempt, peer: format!("{instance}:{attempt}") }
 }
 
-fn is_over(admitted: &Admitted) -> bool {
-    admitted.ending.borrow().is_some()
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn admit(gateways: &mut Gateways, claim: Claim, now: Duration) -> Result<Admitted, Failure> {
+    match gateways.claim(claim, None, now)? {
+        Claimed::Admitted(admitted) => Ok(admitted),
+        Claimed::Contested(contest) => panic!("contested: {contest:?}"),
+    }
+}
+
+fn ending(admitted: &Admitted) -> Option<Ending> {
+    admitted.signal.borrow().ending.clone()
 }
 
 #[test]
 fn who_gives_way() {
-    for (older, newer, quiet) in [
-        (claim("a", 1), claim("a", 2), Some(true)),
-        (claim("a", 1), claim("a", 1), Some(true)), // a transparent retry
+    for (older, newer, how) in [
+        (claim("a", 1), claim("a", 2), Some(How::Quiet)),
+        (claim("a", 1), claim("a", 1), Some(How::Quiet)), // a transparent retry
         (claim("a", 2), claim("a", 1), None),
-        (claim("a", 9), claim("b", 1), Some(false)),
-        (claim("a", 9), claim("", 0), Some(false)),
-        (claim("", 0), claim("a", 1), Some(false)),
-        (claim("", 0), claim("", 0), Some(false)), // without an instance id the last wins
+        (claim("a", 9), claim("b", 1), Some(How::Rival)),
+        (claim("a", 9), claim("", 0), Some(How::Rival)),
+        (claim("", 0), claim("a", 1), Some(How::Rival)),
+        (claim("", 0), claim("", 0), Some(How::Rival)), // without an instance id the last wins
     ] {
         let mut gateways = Gateways::default();
-        let first = gateways.admit(older.clone()).unwrap();
-        let second = gateways.admit(newer.clone());
+        let first = admit(&mut gateways, older.clone(), s(0)).unwrap();
+        let second = admit(&mut gateways, newer.clone(), s(0));
         assert_eq!(first.takeover, None);
-        match quiet {
-            Some(quiet) => {
+        match how {
+            Some(how) => {
                 let second = second.unwrap();
-                assert_eq!(second.takeover, Some(Takeover { older, quiet }), "{newer:?}");
-                assert!(second.generation > first.generation && !is_over(&second));
-                assert_eq!(*first.ending.borrow(), Some(Ending::Replaced { rival: newer }));
+                assert_eq!(second.takeover, Some(Takeover { older, how }), "{newer:?}");
+                assert!(second.generation > first.generation && ending(&second).is_none());
+                assert_eq!(ending(&first), Some(Ending::Replaced { rival: newer }));
             }
             None => {
                 let refused = second.unwrap_err();
                 assert_eq!((refused.code, refused.reason), (Code::Aborted, Some(Reason::StaleAttempt)));
-                assert!(!is_over(&first), "a late duplicate disturbs nobody");
+                assert_eq!(ending(&first), None, "a late duplicate disturbs nobody");
             }
         }
     }
 }
 
+/// Two instances take the id from each other every ten seconds until it is a duel; the last claim is `next`'s.
+fn duel() -> (Gateways, Admitted, Duration) {
+    let (mut gateways, mut now, mut last) = (Gateways::default(), s(100), None);
+    for instance in ["a", "b", "a", "b", "a", "b"] {
+        last = Some(admit(&mut gateways, claim(instance, 1), now).unwrap());
+        now += s(10);
+    }
+    assert_eq!(gateways.duels(now), 0, "four returns");
+    (gateways, last.unwrap(), now)
+}
+
+fn contest(gateways: &mut Gateways, newer: Claim, now: Duration) -> Contest {
+    match gateways.claim(newer, None, now) {
+        Ok(Claimed::Contested(contest)) => contest,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn in_a_duel_an_incumbent_that_answers_stays() {
+    let (mut gateways, incumbent, now) = duel();
+    let asked = contest(&mut gateways, claim("a", 1), now);
+    assert_eq!(incumbent.signal.borrow().ping, 1);
+    gateways.answer("gw", incumbent.generation, 1);
+    let refused = gateways.claim(claim("a", 1), Some(&asked), now).unwrap_err();
+    assert_eq!((refused.code, refused.reason), (Code::ResourceExhausted, Some(Reason::HeldOff)));
+    assert_eq!(refused.retry_after, Some(s(60)));
+    assert_eq!((&*refused.metadata["instance"], &*refused.metadata["peer"]), ("b", "b:1"));
+    assert_eq!(ending(&incumbent), None);
+    assert_eq!(gateways.duels(now), 1);
+    assert_eq!(gateways.duels(now + s(359)), 1);
+    assert_eq!(gateways.duels(now + s(361)), 0, "a minute and five quiet ones");
+    // It came back in time, and the answer of before does not count.
+    let asked = contest(&mut gateways, claim("a", 2), now + s(60));
+    gateways.answer("gw", incumbent.generation, 2);
+    let refused = gateways.claim(claim("a", 2), Some(&asked), now + s(60)).unwrap_err();
+    assert_eq!(refused.retry_after, Some(s(120)));
+    gateways.forget(now + s(479));
+    assert!(!gateways.duels.is_empty());
+    gateways.forget(now + s(481));
+    assert!(gateways.duels.is_empty());
+}
+
+#[test]
+fn in_a_duel_an_incumbent_that_keeps_silent_gives_way() {
+    let (mut gateways, incumbent, now) = duel();
+    let asked = contest(&mut gateways, claim("a", 1), now);
+    gateways.answer("gw", incumbent.generation - 1, 1);
+    let newer = match gateways.claim(claim("a", 1), Some(&asked), now + ANSWER_WITHIN) {
+        Ok(Claimed::Admitted(admitted)) => admitted,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(newer.takeover.as_ref().map(|takeover| takeover.how), Some(How::Unanswered));
+    assert!(matches!(ending(&incumbent), Some(Ending::Replaced { .. })));
+    let refused = gateways.claim(claim("b", 1), None, now + ANSWER_WITHIN).unwrap_err();
+    assert_eq!(refused.reason, Some(Reason::HeldOff), "who has just come is alive");
+}
+
+#[test]
+fn an_answer_of_another_stream_does_not_count() {
+    let (mut gateways, incumbent, now) = duel();
+    let asked = contest(&mut gateways, claim("a", 1), now);
+    gateways.leave("gw", incumbent.generation);
+    let third = admit(&mut gateways, claim("c", 1), now).unwrap();
+    gateways.answer("gw", third.generation, 1);
+    let later = now + s(10);
+    let again = match gateways.claim(claim("a", 1), Some(&asked), later) {
+        Ok(Claimed::Contested(contest)) => contest,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(again.generation, third.generation);
+}
+
+#[test]
+fn without_instance_ids_the_last_wins_and_the_duel_shows() {
+    let (mut gateways, mut now) = (Gateways::default(), s(0));
+    let mut hows = Vec::new();
+    for _ in 0..8 {
+        let admitted = admit(&mut gateways, claim("", 0), now).unwrap();
+        hows.extend(admitted.takeover.map(|takeover| takeover.how));
+        now += s(5);
+    }
+    assert_eq!(hows, [How::Rival, How::Rival, How::Rival, How::Rival, How::Rival, How::Duel, How::Duel]);
+    assert_eq!(gateways.duels(now), 1);
+    let named = admit(&mut gateways, claim("a", 1), now).unwrap();
+    assert_eq!(named.takeover.map(|takeover| takeover.how), Some(How::Duel));
+}
+
+#[test]
+fn what_is_remembered_of_ids_is_bounded() {
+    let mut gateways = Gateways::default();
+    for i in 0..=DUELS_MAX {
+        for instance in ["a", "b"] {
+            admit(&mut gateways, Claim { gateway: i.to_string(), ..claim(instance, 1) }, s(0)).unwrap();
+        }
+    }
+    assert_eq!(gateways.duels.len(), DUELS_MAX);
+    gateways.forget(s(61));
+    assert!(gateways.duels.is_empty());
+}
+
 #[test]
 fn cleaning_up_after_the_older_leaves_the_newer_alone() {
     let mut gateways = Gateways::default();
-    let first = gateways.admit(claim("a", 1)).unwrap();
-    let second = gateways.admit(claim("b", 1)).unwrap();
+    let first = admit(&mut gateways, claim("a", 1), s(0)).unwrap();
+    let second = admit(&mut gateways, claim("b", 1), s(0)).unwrap();
     gateways.leave("gw", first.generation);
-    let third = gateways.admit(claim("c", 1)).unwrap();
-    assert!(is_over(&second), "it was still known, and so it was ended");
+    let third = admit(&mut gateways, claim("c", 1), s(0)).unwrap();
+    assert!(ending(&second).is_some(), "it was still known, and so it was ended");
     gateways.leave("gw", third.generation);
-    assert_eq!(gateways.admit(claim("d", 1)).unwrap().takeover, None);
+    assert_eq!(admit(&mut gateways, claim("d", 1), s(0)).unwrap().takeover, None);
 }
 
 #[test]
 fn ids_are_independent_and_generations_rise() {
     let mut gateways = Gateways::default();
-    let first = gateways.admit(claim("a", 1)).unwrap();
-    let second = gateways.admit(Claim { gateway: "other".into(), ..claim("a", 1) }).unwrap();
-    assert!(!is_over(&first) && second.generation > first.generation);
+    let first = admit(&mut gateways, claim("a", 1), s(0)).unwrap();
+    let other = Claim { gateway: "other".into(), ..claim("a", 1) };
+    let second = admit(&mut gateways, other, s(0)).unwrap();
+    assert!(ending(&first).is_none() && second.generation > first.generation);
 }
 
 #[test]
 fn a_drain_spreads_the_returns_and_admits_nobody() {
     let mut gateways = Gateways::default();
     let streams: Vec<_> = (0..3)
-        .map(|i| gateways.admit(Claim { gateway: format!("gw{i}"), ..claim("a", 1) }).unwrap())
+        .map(|i| admit(&mut gateways, Claim { gateway: format!("gw{i}"), ..claim("a", 1) }, s(0)).unwrap())
         .collect();
     gateways.close();
-    assert_eq!(gateways.admit(claim("z", 1)).unwrap_err().reason, Some(Reason::Draining));
-    assert_eq!(gateways.dismiss(Duration::from_secs(7), 10, Duration::from_millis(360)), Some(3));
-    assert_eq!(gateways.dismiss(Duration::from_secs(8), 10, Duration::from_millis(360)), None);
-    let endings: Vec<_> = streams.iter().map(|stream| stream.ending.borrow().clone().unwrap()).collect();
+    assert_eq!(admit(&mut gateways, claim("z", 1), s(0)).unwrap_err().reason, Some(Reason::Draining));
+    assert_eq!(gateways.dismiss(s(7), 10, Duration::from_millis(360)), Some(3));
+    assert_eq!(gateways.dismiss(s(8), 10, Duration::from_millis(360)), None);
     let ms = Duration::from_millis;
-    for (ending, (close_at, slot)) in endings.into_iter().zip([(7_000, 0), (7_100, 100), (7_180, 200)]) {
+    for (stream, (close_at, slot)) in streams.iter().zip([(7_000, 0), (7_100, 100), (7_180, 200)]) {
         let expected =
             Ending::Draining { close_at: ms(close_at), close_by: ms(close_at + 90), retry_after: ms(slot) };
-        assert_eq!(ending, expected);
+        assert_eq!(ending(stream), Some(expected));
+    }
+}
+
+/// What happens next to one gateway id.
+#[derive(Clone, Debug)]
+enum Op {
+    /// After so many milliseconds, this instance comes; the incumbent answers pings or does not.
+    Claim { after_ms: u64, who: usize, answers: bool },
+    /// The stream with this index, of all that ever were, is cleaned up.
+    Leave { index: usize },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        9 => (prop_oneof![0..3_000u64, 0..20_000u64, 0..400_000u64], 0usize..4, any::<bool>())
+            .prop_map(|(after_ms, who, answers)| Op::Claim { after_ms, who, answers }),
+        1 => any::<usize>().prop_map(|index| Op::Leave { index }),
+    ]
+}
+
+/// An independent count of who returned when: the whole story is kept.
+#[derive(Default)]
+struct Story {
+    lost: Vec<(String, Duration)>,
+    returns: Vec<Duration>,
+}
+
+impl Story {
+    fn returned(&self, instance: &str, now: Duration) -> bool {
+        self.lost.iter().any(|(loser, at)| loser == instance && now - *at <= s(60))
+    }
+
+    fn returns_of_late(&self, now: Duration) -> usize {
+        self.returns.iter().filter(|at| now - **at <= s(60)).count()
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_one_stream_holds_the_id(ops in prop::collection::vec(op(), 1..80)) {
+        let (mut gateways, mut now, mut story) = (Gateways::default(), s(1_000), Story::default());
+        let mut streams: Vec<(Admitted, String, bool)> = Vec::new(); // and whether it has left
+        let mut held_off_until = None::<Duration>;
+        for op in ops {
+            match op {
+                Op::Leave { index } => {
+                    let index = index % streams.len().max(1);
+                    if let Some((stream, _, left)) = streams.get_mut(index) {
+                        gateways.leave("gw", stream.generation);
+                        *left = true;
+                    }
+                }
+                Op::Claim { after_ms, who, answers } => {
+                    now += Duration::from_millis(after_ms);
+                    gateways.forget(now);
+                    let instance = ["a", "b", "c", ""][who];
+                    let holder = streams.iter().rposition(|(stream, _, left)| !left && ending(stream).is_none());
+                    let mut claimed = gateways.claim(claim(instance, 1), None, now);
+                    if let Ok(Claimed::Contested(asked)) = &claimed {
+                        let holder = holder.unwrap();
+                        prop_assert!(streams[holder].0.signal.borrow().ping >= asked.ping);
+                        if answers {
+                            gateways.answer("gw", streams[holder].0.generation, asked.ping);
+                        }
+                        claimed = gateways.claim(claim(instance, 1), Some(asked), now);
+                    }
+                    match claimed {
+                        Ok(Claimed::Contested(_)) => prop_assert!(false, "contested twice"),
+                        Ok(Claimed::Admitted(admitted)) => {
+                            prop_assert_eq!(admitted.takeover.is_some(), holder.is_some());
+                            if let Some(holder) = holder {
+                                let older = streams[holder].1.clone();
+                                prop_assert!(ending(&streams[holder].0).is_some());
+                                if older != instance || instance.is_empty() {
+                                    if story.returned(instance, now) {
+                                        story.returns.push(now);
+                                    }
+                                    story.lost.retain(|(loser, _)| *loser != older);
+                                    story.lost.push((older, now));
+                                }
+                            }
+                            let rises = streams.last().is_none_or(|(last, ..)| admitted.generation > last.generation);
+                            prop_assert!(rises);
+                            streams.push((admitted, instance.to_owned(), false));
+                        }
+                        Err(refused) => {
+                            prop_assert_eq!(refused.reason, Some(Reason::HeldOff));
+                            let incumbent = &streams[holder.unwrap()];
+                            prop_assert!(ending(&incumbent.0).is_none(), "the incumbent stays");
+                            prop_assert!(!instance.is_empty() && !incumbent.1.is_empty() && incumbent.1 != instance);
+                            let wait = refused.retry_after.unwrap();
+                            prop_assert!(wait <= s(600));
+                            let returns = story.returns_of_late(now) + usize::from(story.returned(instance, now));
+                            let still = held_off_until.is_some_and(|until| now < until + s(300));
+                            prop_assert!(returns >= 5 || still, "{} returns", returns);
+                            held_off_until = Some(now + wait);
+                        }
+                    }
+                }
+            }
+            let open = streams.iter().filter(|(stream, _, left)| !left && ending(stream).is_none()).count();
+            prop_assert!(open <= 1, "one stream per gateway id");
+            prop_assert_eq!(open, gateways.current.len());
+        }
     }
 }

@@ -1,19 +1,15 @@
 //! A hub that shuts down: what it acknowledged is handed over, then everybody is sent away in order.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
-use galaxy_push_core::cursor::Epoch;
-use galaxy_push_hub::{Config, Hub};
+use galaxy_push_hub::Config;
 use galaxy_push_proto::v1::push_event::Kind;
 use galaxy_push_proto::{Failure, Reason};
-use galaxy_push_store::{Appended, Batch, DedupBounds, Error, MemoryStore, Store};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
-use crate::world::{World, ambient, event, from, text};
+use crate::stores;
+use crate::world::{World, event, from, text};
 
 #[tokio::test(start_paused = true)]
 async fn readers_are_handed_everything_and_sent_away() {
@@ -84,33 +80,9 @@ async fn a_reader_that_does_not_read_does_not_hold_up_the_end() {
 }
 
 /// A store that commits when it is told to.
-struct Slow {
-    inner: MemoryStore,
-    go: Arc<Notify>,
-}
-
-impl Store for Slow {
-    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
-        async move {
-            self.go.notified().await;
-            self.inner.append(batch).await
-        }
-        .boxed()
-    }
-
-    fn dedup_horizon(&self, now: Duration) -> Duration {
-        self.inner.dedup_horizon(now)
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_publish_under_way_reaches_the_readers_before_they_go() {
-    let go = Arc::new(Notify::new());
-    let slow = go.clone();
-    let maker: galaxy_push_store::Maker = Box::new(move |sink| {
-        Ok(Arc::new(Slow { inner: MemoryStore::new(Epoch(7), DedupBounds::default(), sink), go: slow }))
-    });
-    let world = World::over(Hub::new(Config::default(), maker, ambient()).unwrap());
+    let (world, go) = stores::slow(Config::default());
     let mut reading = world.read("gw", "").await;
     reading.until("caught up").await;
     let (publisher, drainer) = (world.hub.clone(), world.hub.clone());
@@ -125,7 +97,7 @@ async fn a_publish_under_way_reaches_the_readers_before_they_go() {
     }
     let drain = tokio::spawn(async move { drainer.drain(Duration::from_secs(10)).await });
     sleep(Duration::from_millis(100)).await;
-    go.notify_one();
+    go.add_permits(1);
     assert!(publish.await.unwrap().is_ok());
     assert_eq!(reading.until("status").await, "event a @1 | goodbye DRAINING @1 | status Unavailable");
     drain.await.unwrap();

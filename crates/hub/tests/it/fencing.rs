@@ -11,7 +11,7 @@ use tonic::Code;
 use crate::services::scrape;
 use crate::world::{World, event, from};
 
-fn claim(instance: &str, attempt: u64) -> GatewaySubscribeRequest {
+pub(crate) fn claim(instance: &str, attempt: u64) -> GatewaySubscribeRequest {
     GatewaySubscribeRequest { instance_id: instance.to_owned(), attempt, ..from("gw", "") }
 }
 

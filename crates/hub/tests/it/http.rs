@@ -186,8 +186,8 @@ async fn head_and_the_routes_around_it() {
         (Request::get("/v1/events"), 405),
         (Request::put("/v1/events"), 405),
         (Request::post("/v1/head"), 405),
-        (Request::post("/v1/invalidations"), 501),
-        (Request::post("/v1/memberships"), 501),
+        (Request::get("/v1/invalidations"), 405),
+        (Request::post("/v1/memberships"), 415),
         (Request::get("/nothing"), 404),
     ] {
         let described = format!("{request:?}");

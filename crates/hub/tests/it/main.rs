@@ -2,14 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod convergence;
 mod drain;
+mod duels;
+mod embedding;
 mod fencing;
 mod http;
 mod opening;
+mod overload;
+mod publish_stream;
 mod publishing;
+mod records;
 mod refusals;
 mod seam;
 mod services;
 mod slow;
+mod snapshot;
+mod standing;
+mod stores;
 mod streaming;
 mod world;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use galaxy_push_core::window::Bounds;
 use galaxy_push_hub::Config;
 use galaxy_push_proto::v1::push_event::Kind;
+use galaxy_push_proto::{Failure, Reason};
+use tonic::Code;
 
 use crate::world::{World, from};
 
@@ -15,53 +17,114 @@ async fn world() -> World {
     world
 }
 
+/// The same, by each of the three bounds.
+async fn worlds() -> [(&'static str, World); 3] {
+    let wide = Bounds::default();
+    let frame = {
+        let world = World::new(Config::default());
+        world.publish("a").await;
+        world.hub.log_dump()[0].message.len() as u64 + 5
+    };
+    let by_bytes = Config::default().event_bytes_max(100).window(Bounds { bytes: 3 * frame, ..wide });
+    let by_bytes = World::new(by_bytes);
+    by_bytes.publish("a b c d e").await;
+    let by_age = World::new(Config::default().window(Bounds { age: Duration::from_secs(60), ..wide }));
+    by_age.publish("a b").await;
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    by_age.publish("c d e").await;
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    [("events", world().await), ("bytes", by_bytes), ("age", by_age)]
+}
+
 #[tokio::test(start_paused = true)]
-async fn every_cursor_has_one_outcome() {
-    let world = world().await;
-    let other_epoch = world.at(4).replace("1.A", "1.B");
-    for (cursor, expected) in [
-        ("", "welcome FRESH @2..@5 @5 | caught up @5"),
-        ("oldest", "welcome FRESH @2..@5 @2 | event c @3 | event d @4 | event e @5 | caught up @5"),
-        (
-            &*world.at(0),
-            "welcome TRIMMED @2..@5 @0 | gap TRIMMED @0..@2 2 @2 | event c @3 | event d @4 | event e @5 | caught up @5",
-        ),
-        (
-            &*world.at(1),
-            "welcome TRIMMED @2..@5 @1 | gap TRIMMED @1..@2 1 @2 | event c @3 | event d @4 | event e @5 | caught up @5",
-        ),
-        (&*world.at(2), "welcome RESUMED @2..@5 @2 | event c @3 | event d @4 | event e @5 | caught up @5"),
-        (&*world.at(4), "welcome RESUMED @2..@5 @4 | event e @5 | caught up @5"),
-        (&*world.at(5), "welcome RESUMED @2..@5 @5 | caught up @5"),
-        (&*world.at(6), "welcome AHEAD @2..@5 @6 | gap AHEAD @6..@5 ? @5 | caught up @5"),
-        (
-            &*other_epoch,
-            "welcome EPOCH_CHANGED @2..@5 @4 | gap EPOCH_CHANGED @4..@2 ? @2 | event c @3 | event d @4 | event e @5 | \
-             caught up @5",
-        ),
-        (
-            "9.of-a-newer-version",
-            "welcome EPOCH_CHANGED @2..@5 @\"9.of-a-newer-version\" | \
-             gap EPOCH_CHANGED @\"9.of-a-newer-version\"..@2 ? @2 | event c @3 | event d @4 | event e @5 | caught up @5",
-        ),
-    ] {
-        let seen = world.read("gw", cursor).await.until("caught up").await;
-        assert_eq!(seen, expected, "{cursor:?}");
+async fn every_cursor_has_one_outcome_whichever_bound_holds() {
+    const HELD: &str = "event c @3 | event d @4 | event e @5 | caught up @5";
+    for (bound, world) in worlds().await {
+        let other_epoch = world.at(4).replace("1.A", "1.B");
+        let unknown = "9.of-a-newer-version";
+        for (what, cursor, expected) in [
+            ("empty", "", "welcome FRESH @2..@5 @5 | caught up @5".to_owned()),
+            ("oldest", "oldest", format!("welcome FRESH @2..@5 @2 | {HELD}")),
+            (
+                "the very first",
+                &*world.at(0),
+                format!("welcome TRIMMED @2..@5 @0 | gap TRIMMED @0..@2 2 @2 | {HELD}"),
+            ),
+            (
+                "two before the oldest",
+                &*world.at(1),
+                format!("welcome TRIMMED @2..@5 @1 | gap TRIMMED @1..@2 1 @2 | {HELD}"),
+            ),
+            ("one before the oldest", &*world.at(2), format!("welcome RESUMED @2..@5 @2 | {HELD}")),
+            (
+                "the oldest",
+                &*world.at(3),
+                "welcome RESUMED @2..@5 @3 | event d @4 | event e @5 | caught up @5".to_owned(),
+            ),
+            ("the head", &*world.at(5), "welcome RESUMED @2..@5 @5 | caught up @5".to_owned()),
+            (
+                "one beyond the head",
+                &*world.at(6),
+                "welcome AHEAD @2..@5 @6 | gap AHEAD @6..@5 ? @5 | caught up @5".to_owned(),
+            ),
+            (
+                "far beyond the head",
+                &*world.at(u64::MAX),
+                format!("welcome AHEAD @2..@5 @{0} | gap AHEAD @{0}..@5 ? @5 | caught up @5", u64::MAX),
+            ),
+            (
+                "another epoch",
+                &*other_epoch,
+                format!("welcome EPOCH_CHANGED @2..@5 @4 | gap EPOCH_CHANGED @4..@2 ? @2 | {HELD}"),
+            ),
+            (
+                "an unknown version",
+                unknown,
+                format!(
+                    "welcome EPOCH_CHANGED @2..@5 @{unknown:?} | gap EPOCH_CHANGED @{unknown:?}..@2 ? @2 | {HELD}"
+                ),
+            ),
+        ] {
+            let seen = world.read("gw", cursor).await.until("caught up").await;
+            assert_eq!(seen, expected, "{what}, window by {bound}");
+        }
+        let too_long = "2".repeat(129);
+        for cursor in ["garbage", "1.short.7", "-1", "Oldest", &too_long, &"1".repeat(64 << 10)] {
+            let refused = world.subscribe(from("gw", cursor)).await.map(|_| ()).unwrap_err();
+            let failure = Failure::of(&refused);
+            assert_eq!(
+                (failure.code, failure.reason),
+                (Code::InvalidArgument, Some(Reason::CursorMalformed)),
+                "{} bytes, window by {bound}",
+                cursor.len()
+            );
+        }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_window_resumes_at_its_head() {
     let age = Duration::from_secs(60);
-    let world = World::new(Config::default().window(Bounds { age, ..Bounds::default() }));
-    world.publish("a b").await;
+    let aged_out = World::new(Config::default().window(Bounds { age, ..Bounds::default() }));
+    aged_out.publish("a b").await;
     tokio::time::sleep(Duration::from_secs(61)).await;
-    for (cursor, expected) in [
-        (&*world.at(2), "welcome RESUMED @2..@2 @2 | caught up @2"),
-        (&*world.at(1), "welcome TRIMMED @2..@2 @1 | gap TRIMMED @1..@2 1 @2 | caught up @2"),
-        ("oldest", "welcome FRESH @2..@2 @2 | caught up @2"),
+    let unused = World::new(Config::default());
+    for (world, cursor, expected) in [
+        (&aged_out, &*aged_out.at(2), "welcome RESUMED @2..@2 @2 | caught up @2"),
+        (&aged_out, &*aged_out.at(1), "welcome TRIMMED @2..@2 @1 | gap TRIMMED @1..@2 1 @2 | caught up @2"),
+        (&aged_out, &*aged_out.at(3), "welcome AHEAD @2..@2 @3 | gap AHEAD @3..@2 ? @2 | caught up @2"),
+        (&aged_out, "oldest", "welcome FRESH @2..@2 @2 | caught up @2"),
+        (&aged_out, "", "welcome FRESH @2..@2 @2 | caught up @2"),
+        (&unused, &*unused.at(0), "welcome RESUMED @0..@0 @0 | caught up @0"),
+        (&unused, &*unused.at(1), "welcome AHEAD @0..@0 @1 | gap AHEAD @1..@0 ? @0 | caught up @0"),
+        (
+            &unused,
+            "9.newer",
+            "welcome EPOCH_CHANGED @0..@0 @\"9.newer\" | gap EPOCH_CHANGED @\"9.newer\"..@0 ? @0 | caught up @0",
+        ),
+        (&unused, "oldest", "welcome FRESH @0..@0 @0 | caught up @0"),
     ] {
-        assert_eq!(world.read("gw", cursor).await.until("caught up").await, expected);
+        assert_eq!(world.read("gw", cursor).await.until("caught up").await, expected, "{cursor:?}");
     }
 }
 

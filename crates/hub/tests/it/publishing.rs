@@ -1,23 +1,18 @@
 //! `Publisher` over gRPC and in process: results, refusals, and that a refused batch leaves nothing behind.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
-use galaxy_push_core::cursor::Epoch;
-use galaxy_push_hub::{Config, Hub};
+use galaxy_push_hub::Config;
 use galaxy_push_proto::v1::publisher_client::PublisherClient;
-use galaxy_push_proto::v1::{
-    Event, HeadRequest, InvalidateRequest, PublishRequest, PublishResult, PushEvent, SetMembershipRequest,
-};
+use galaxy_push_proto::v1::{Event, HeadRequest, PublishRequest, PublishResult, PushEvent};
 use galaxy_push_proto::{Failure, Reason};
-use galaxy_push_store::{Appended, Batch, DedupBounds, Error, MemoryStore, Store};
 use prost::Message as _;
 use tonic::Code;
 use tonic::transport::Channel;
 
 use crate::services::scrape;
-use crate::world::{START_UNIX_MS, World, ambient, at, event};
+use crate::stores;
+use crate::world::{START_UNIX_MS, World, at, event};
 
 fn client(world: &World) -> PublisherClient<Channel> {
     PublisherClient::new(world.connection())
@@ -153,35 +148,8 @@ async fn other_namespaces_do_not_exist() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_served_says_so() {
-    let world = World::new(Config::default());
-    let mut client = client(&world);
-    let stream = client.publish_stream(tokio_stream::iter([PublishRequest::default()])).await.unwrap_err();
-    let invalidate = client.invalidate(InvalidateRequest::default()).await.unwrap_err();
-    let membership = client.set_membership(SetMembershipRequest::default()).await.unwrap_err();
-    for status in [stream, invalidate, membership] {
-        assert_eq!(status.code(), Code::Unimplemented);
-        assert!(status.message().contains("not served yet"), "{status}");
-    }
-}
-
-struct Full(MemoryStore);
-
-impl Store for Full {
-    fn append(&self, _: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
-        async { Err(Error::Unavailable("the disk is full".into())) }.boxed()
-    }
-
-    fn dedup_horizon(&self, now: Duration) -> Duration {
-        self.0.dedup_horizon(now)
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_store_that_takes_nothing_is_unavailable_and_streams_go_on() {
-    let maker: galaxy_push_store::Maker =
-        Box::new(|sink| Ok(Arc::new(Full(MemoryStore::new(Epoch(1), DedupBounds::default(), sink)))));
-    let world = World::over(Hub::new(Config::default(), maker, ambient()).unwrap());
+    let world = stores::full();
     let mut reading = world.read("gw", "").await;
     reading.until("caught up").await;
     let failure = publish(&world, vec![event("a")]).await.unwrap_err();

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use galaxy_push_hub::{Config, PushService};
+use galaxy_push_hub::Config;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tonic::Code;
-use tonic::server::NamedService;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
@@ -89,18 +88,77 @@ async fn a_scrape_shows_the_window_and_what_happened() {
         push_bytes_appended_total 134
         push_bytes_sent_total 337
         push_subscribes_total{outcome="fresh"} 1
+        push_held_off_total 0
         push_publish_duplicates_total 0
+        push_gaps_to_untold_readers_total 0
+        push_standing_frames_total 0
         push_window_events 2.0
         push_window_bytes 134.0
         push_window_age_seconds 3.0
-        push_dedup_horizon_seconds 120.0"#]]
+        push_window_fill_ratio{bound="age"} 0.005
+        push_window_fill_ratio{bound="bytes"} 4.991888999938965e-7
+        push_window_fill_ratio{bound="events"} 0.0000019073486328125
+        push_streams_by_class{class="catching_up"} 0.0
+        push_streams_by_class{class="live"} 0.0
+        push_streams_by_class{class="behind"} 0.0
+        push_stream_lag_events{class="catching_up"} 0.0
+        push_stream_lag_events{class="live"} 0.0
+        push_stream_lag_events{class="behind"} 0.0
+        push_stream_lag_seconds{class="catching_up"} 0.0
+        push_stream_lag_seconds{class="live"} 0.0
+        push_stream_lag_seconds{class="behind"} 0.0
+        push_duels 0.0
+        push_dedup_horizon_seconds 120.0
+        push_publishes_under_way 0.0
+        push_publish_under_way_bytes 0.0
+        push_standing_records{kind="invalidation"} 0.0
+        push_standing_records{kind="membership"} 0.0"#]]
     .assert_eq(&figures.join("\n"));
 }
 
-#[test]
-fn the_push_service_can_be_embedded() {
-    const fn name<S: NamedService>() -> &'static str {
-        S::NAME
+/// Every family has a help text and a name that says its unit; counters alone end in `_total`.
+#[tokio::test(start_paused = true)]
+async fn the_names_of_metrics_follow_the_conventions() {
+    let world = World::new(Config::default());
+    world.publish("a").await;
+    let scraped = scrape(&world);
+    let described = |keyword: &str| -> Vec<(String, String)> {
+        let lines = scraped.lines().filter_map(|line| line.strip_prefix(&format!("# {keyword} ")));
+        lines.filter_map(|line| line.split_once(' ')).map(|(name, text)| (name.into(), text.into())).collect()
+    };
+    let (types, helps) = (described("TYPE"), described("HELP"));
+    assert!(types.len() > 15, "{types:?}");
+    for (name, kind) in &types {
+        assert!(name.starts_with("push_") && !name.ends_with("_total") && !name.contains(kind), "{name}");
+        assert!(!["_count", "_sum", "_bucket"].iter().any(|end| name.ends_with(end)), "{name}");
+        let help = helps.iter().find(|(of, _)| of == name).map(|(_, help)| help.trim_end_matches('.'));
+        assert!(help.is_some_and(|help| help.len() > 10 && !help.ends_with('.')), "{name}: {help:?}");
     }
-    assert_eq!(name::<PushService>(), "push.v1.Push");
+    for (name, unit) in described("UNIT") {
+        assert!(name.ends_with(&unit), "{name} in {unit}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lag_of_the_slowest_stream_shows_by_what_it_is_doing() {
+    let world = World::new(Config::default());
+    let mut live = world.read("live", "").await;
+    live.until("caught up").await;
+    let shown = |line: &str| {
+        let metrics = scrape(&world);
+        assert!(metrics.contains(&format!("{line}\n")), "{line} in {metrics}");
+    };
+    shown("push_streams_by_class{class=\"live\"} 1.0");
+    shown("push_stream_lag_events{class=\"live\"} 0.0");
+    let _stalled = world.read("stalled", "").await;
+    world.flood(200).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    while live.next().await != "event 199 @200" {}
+    shown("push_streams_by_class{class=\"live\"} 2.0");
+    shown("push_stream_lag_seconds{class=\"live\"} 3.0");
+    assert!(!scrape(&world).contains("push_stream_lag_events{class=\"live\"} 0.0\n"), "the slowest counts");
+    drop(_stalled);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    shown("push_stream_lag_events{class=\"live\"} 0.0");
+    shown("push_stream_lag_seconds{class=\"live\"} 0.0");
 }

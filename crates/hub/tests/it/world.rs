@@ -218,7 +218,19 @@ pub(crate) fn text(frame: &PushEvent) -> String {
         Kind::Goodbye(goodbye) => {
             format!("goodbye {}", goodbye.reason().as_str_name().trim_start_matches("GOODBYE_REASON_"))
         }
-        other => format!("{other:?}"),
+        Kind::SessionInvalidation(record) => format!("void {}", record.recipient),
+        Kind::Membership(record) => membership(record),
+        Kind::Standing(standing) => {
+            let void = standing.invalidations.iter().map(|record| format!("void {}", record.recipient));
+            let records: Vec<_> = void.chain(standing.memberships.iter().map(membership)).collect();
+            format!("standing [{}]{}", records.join(", "), if standing.more { " more" } else { "" })
+        }
+        other @ Kind::Subscribed(_) => format!("{other:?}"),
     };
     format!("{kind} {}", at(&frame.cursor)).replace(" @\"\"", "")
+}
+
+fn membership(record: &v1::Membership) -> String {
+    let sign = if record.member { '+' } else { '-' };
+    format!("{}{sign}{}", record.recipient, record.topic)
 }

@@ -28,7 +28,8 @@ fn authority() -> Authority {
 /// A certificate for this name, and its key.
 fn issue(authority: &Authority, name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, authority).unwrap();
+    let certificate =
+        CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, authority).unwrap();
     (certificate.pem(), key.serialize_pem())
 }
 
@@ -75,11 +76,16 @@ impl Accept for Pipes {
 }
 
 /// Asks a server who it takes us for.
-async fn ask(pipes: &mpsc::Sender<DuplexStream>, trust: &Authority, own: Option<(String, String)>) -> Option<String> {
+async fn ask(
+    pipes: &mpsc::Sender<DuplexStream>,
+    trust: &Authority,
+    own: Option<(String, String)>,
+) -> Option<String> {
     let mut roots = RootCertStore::empty();
     roots.add(trust.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let builder = builder.with_root_certificates(roots);
     let config = match own {
         Some((certificate, key)) => {
@@ -130,7 +136,8 @@ async fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
 
     let files = folder.write(&second, &issue(&second, "hub.example"));
     let later = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(5_000_000_000);
-    let touch = |path: &Path| fs::File::options().append(true).open(path).unwrap().set_modified(later).unwrap();
+    let touch =
+        |path: &Path| fs::File::options().append(true).open(path).unwrap().set_modified(later).unwrap();
     touch(&files.certificate);
     tokio::time::advance(LOOK_EVERY).await;
     assert!(ask(&pipes, &second, None).await.is_some(), "the new authority's");

@@ -1,6 +1,6 @@
 //! The JSON event format: one event, or an array of them.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -28,8 +28,9 @@ pub(super) fn parse(json: &[u8]) -> Result<v1::Event, Invalid> {
 
     let mut reading = Reading::default();
     let (mut data, mut data_base64) = (None, None);
-    for (index, (name, value)) in members.iter().enumerate() {
-        if members[..index].iter().any(|(earlier, _)| earlier == name) {
+    let mut named = BTreeSet::new();
+    for (name, value) in &members {
+        if !named.insert(name.as_str()) {
             return Err(Invalid::new(name.escape_debug().to_string(), "is named twice"));
         }
         match name.as_str() {

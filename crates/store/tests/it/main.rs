@@ -104,3 +104,25 @@ async fn a_log_whose_sink_may_have_a_hole_takes_nothing_more() {
     let second = store.append(Batch::encode(&[event("b")], at(0))).await;
     assert!(matches!(second, Err(Error::Unavailable(_))), "{second:?}");
 }
+
+/// Refused before anything is appended: the position that the batch would have had goes to the next one.
+#[tokio::test]
+async fn a_full_set_of_records_refuses_the_whole_batch() {
+    let sink = Arc::new(Positions::default());
+    let store = MemoryStore::with_records(Epoch(1), DedupBounds::default(), 2, sink.clone());
+    let member = |topic: &str| v1::Membership {
+        recipient: "user:1".into(),
+        topic: topic.into(),
+        member: true,
+        expires_at: None,
+    };
+    let append = async |topics: &[&str]| {
+        let records: Vec<_> = topics.iter().map(|topic| member(topic)).collect();
+        store.append(Batch::memberships(&records, at(1))).await.map(|appended| appended.len())
+    };
+    assert_eq!(append(&["a", "b", "c"]).await, Err(Error::StandingFull { records_max: 2 }));
+    assert_eq!(append(&["a", "b", "a"]).await, Ok(3));
+    assert_eq!(append(&["a", "c"]).await, Err(Error::StandingFull { records_max: 2 }));
+    assert!(store.append(Batch::encode(&[event("a")], at(1))).await.is_ok(), "events are not concerned");
+    assert_eq!(*sink.0.lock().unwrap(), [1, 2, 3, 4]);
+}

@@ -431,7 +431,14 @@ fn published(call: u64, entry: &Entry, ephemeral: bool) -> PubCall {
 
 fn event(stream: u64, position: Option<Position>, entry: &Entry) -> Event {
     let ephemeral = position.is_none();
-    Event { stream, position, id: entry.id.clone(), hash: payload(&entry.id), ephemeral, shown_to: Vec::new() }
+    Event {
+        stream,
+        position,
+        id: entry.id.clone(),
+        hash: payload(&entry.id),
+        ephemeral,
+        shown_to: Vec::new(),
+    }
 }
 
 fn with_stream(what: &What, stream: u64) -> What {

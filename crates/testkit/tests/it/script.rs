@@ -106,7 +106,10 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
         "standing" => What::Standing(Standing { stream: stream(), cursor: cursor(plain[2]), records: 1 }),
         "event" => {
             let shown_to = option("to").map(names).unwrap_or_default();
-            What::Event(Event { shown_to, ..event(stream(), Some(position(plain[2])), plain[3], flag("ephemeral")) })
+            What::Event(Event {
+                shown_to,
+                ..event(stream(), Some(position(plain[2])), plain[3], flag("ephemeral"))
+            })
         }
         "event_without_cursor" => What::Event(event(stream(), None, plain[2], flag("ephemeral"))),
         "ephemeral" => What::Event(event(stream(), None, plain[2], true)),

@@ -1,0 +1,106 @@
+//! What a role prints once it listens: its URLs for people, with commands to try, or one JSON line for scripts.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Bound, Process};
+use crate::args::EdgeArgs;
+
+/// Where `publish` looks for a hub by itself.
+const DEFAULT_HUB: &str = "http://127.0.0.1:7400";
+
+#[derive(Serialize)]
+pub(super) struct Announcement {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hub: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edge: Option<String>,
+    admin: String,
+    /// The file of the keys that users' tokens are checked with; without one, users are named in the URL.
+    #[serde(skip)]
+    user_keys: Option<String>,
+}
+
+impl Announcement {
+    pub(super) fn of(process: &Process, admin: &Bound, edge: Option<&EdgeArgs>) -> Self {
+        Self {
+            hub: process.hub.as_ref().map(|(_, bound)| bound.local_url()),
+            edge: process.gateway.as_ref().map(|(_, bound)| bound.local_url()),
+            admin: admin.local_url(),
+            user_keys: edge
+                .filter(|edge| !edge.dev)
+                .and_then(|edge| Some(edge.user_keys.as_ref()?.display().to_string())),
+        }
+    }
+
+    pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
+        let text = if json { serde_json::to_string(self)? + "\n" } else { self.text(&program()) };
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        Ok(())
+    }
+
+    fn text(&self, program: &str) -> String {
+        let mut text = String::new();
+        if let Some(hub) = &self.hub {
+            text += &format!("hub    {hub}   gateways and publishers: gRPC, POST /v1/events\n");
+        }
+        if let Some(edge) = &self.edge {
+            text += &format!("edge   {edge}   users: /v1/stream, /v1/ws\n");
+        }
+        text += &format!("admin  {}   /metrics, /readyz?verbose\n", self.admin);
+        if let Some(edge) = &self.edge {
+            text += &match &self.user_keys {
+                None => format!(
+                    "\nOpen {edge}/ in a browser, or be user 42 in another terminal:\n  curl -N '{edge}/v1/stream?user=42'\n"
+                ),
+                Some(keys) => format!(
+                    "\nBe user 42 in another terminal:\n  curl -N -H \"Authorization: Bearer $({program} token --user-keys {keys} --user 42)\" {edge}/v1/stream\n"
+                ),
+            };
+        }
+        if let Some(hub) = &self.hub {
+            let hub = if hub == DEFAULT_HUB { String::new() } else { format!("--hub {hub} ") };
+            text += &format!(
+                "{}Send user 42 an event:\n  {program} publish {hub}--to user:42 --type turn.ready '{{\"turn\":7}}'\n",
+                if self.edge.is_some() { "" } else { "\n" }
+            );
+        }
+        text
+    }
+}
+
+/// How whoever started this process would start it again: a path stays one, as behind `cargo run`.
+fn program() -> String {
+    std::env::args()
+        .next()
+        .filter(|program| Path::new(program).components().count() > 1)
+        .unwrap_or_else(|| "galaxy-push".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_fit_the_setup() {
+        let mut announcement = Announcement {
+            hub: Some(DEFAULT_HUB.into()),
+            edge: Some("http://127.0.0.1:8080".into()),
+            admin: "http://127.0.0.1:7401".into(),
+            user_keys: None,
+        };
+        let text = announcement.text("galaxy-push");
+        assert!(text.contains("curl -N 'http://127.0.0.1:8080/v1/stream?user=42'"), "{text}");
+        assert!(text.contains("galaxy-push publish --to user:42"), "{text}");
+        announcement.user_keys = Some("keys.json".into());
+        announcement.hub = Some("http://127.0.0.1:9".into());
+        let text = announcement.text("target/release/galaxy-push");
+        assert!(text.contains("target/release/galaxy-push token --user-keys keys.json --user 42"), "{text}");
+        assert!(text.contains("publish --hub http://127.0.0.1:9 --to"), "{text}");
+        assert!(!text.contains("user=42"), "{text}");
+    }
+}

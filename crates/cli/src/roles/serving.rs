@@ -1,0 +1,115 @@
+//! Serving, and its orderly end: the first SIGTERM or Ctrl-C drains, the second ends at once.
+//!
+//! A drain goes from the inside out: the roles send their streams away with a `Goodbye`, then the listeners close. Probes
+//! and metrics are served until the very end, so that an orchestrator sees what happens.
+
+use std::time::Duration;
+
+use axum::Router;
+use galaxy_push_gateway::Gateway;
+use galaxy_push_hub::Hub;
+use galaxy_push_listener::{Drain, Limits, probes, serve};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use super::Process;
+use super::bind::Bound;
+
+/// What is left of the drain timeout for connections, once the streams have been sent away.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// How long a gateway may take to catch up with the hub in its own process. It takes a few milliseconds.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Roles that listen.
+pub(super) struct Serving {
+    hub: Option<Hub>,
+    gateway: Option<Gateway>,
+    listeners: JoinSet<()>,
+    admin: JoinHandle<()>,
+    drain: Drain,
+    admin_drain: Drain,
+}
+
+impl Serving {
+    pub(super) fn start(process: Process, admin: Bound, admin_app: Router) -> Self {
+        let (drain, admin_drain) = (Drain::default(), Drain::default());
+        let mut listeners = JoinSet::new();
+        let hub = process.hub.map(|(hub, bound)| {
+            let app = hub.router().merge(probes(hub.health()));
+            listeners.spawn(serve(bound.listener, app, Limits::hub(), drain.clone()));
+            hub
+        });
+        let gateway = process.gateway.map(|(gateway, bound)| {
+            let app = gateway.router().merge(probes(gateway.health()));
+            listeners.spawn(serve(bound.listener, app, Limits::edge(), drain.clone()));
+            gateway
+        });
+        let admin = tokio::spawn(serve(admin.listener, admin_app, Limits::edge(), admin_drain.clone()));
+        Self { hub, gateway, listeners, admin, drain, admin_drain }
+    }
+
+    /// Waits until users are let in, if that depends on this process alone: the commands it prints then work at once.
+    pub(super) async fn ready(&self) {
+        let (Some(_), Some(gateway)) = (&self.hub, &self.gateway) else { return };
+        let health = gateway.health();
+        let ready = async {
+            while health.checks().iter().any(|check| check.needed && !check.ok) {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = timeout(READY_WITHIN, ready).await; // If it is late, it says so itself in the log.
+    }
+
+    /// Serves until a signal, then drains.
+    pub(super) async fn until_signal(mut self, mut signals: Signals, limit: Duration) {
+        signals.next().await;
+        tracing::info!(timeout = ?limit, "draining: streams are sent away; a second signal ends at once");
+        tokio::select! {
+            biased;
+            () = signals.next() => tracing::warn!("ended at once by a second signal"),
+            done = timeout(limit, self.leave(limit)) => match done {
+                Ok(()) => tracing::info!("drained"),
+                Err(_) => tracing::warn!(timeout = ?limit, "the drain took too long; what was left is dropped"),
+            },
+        }
+        self.drain.deadline.cancel();
+        self.admin_drain.draining.cancel();
+        self.admin_drain.deadline.cancel();
+        let _ = self.admin.await;
+    }
+
+    async fn leave(&mut self, limit: Duration) {
+        // Users first: they are the ones who would otherwise lose a gateway that still has a hub.
+        if let Some(gateway) = &self.gateway {
+            // One that does not read must not keep the hub's other gateways from being sent away.
+            let _ = timeout(limit / 2, gateway.drain()).await;
+        }
+        if let Some(hub) = &self.hub {
+            hub.drain((limit / 2).saturating_sub(CLOSING)).await;
+        }
+        self.drain.draining.cancel();
+        while self.listeners.join_next().await.is_some() {}
+    }
+}
+
+/// Listened to before anything is announced: whoever was told that this process runs may end it.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

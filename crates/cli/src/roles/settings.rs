@@ -1,0 +1,95 @@
+//! The settings of the roles, from flags: checked together before anything is bound or started.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, bail};
+use galaxy_push_core::window::Bounds;
+use galaxy_push_gateway::{Access, Keys};
+use galaxy_push_listener::ambient;
+use galaxy_push_proto::validate::DATA_BYTES_DEFAULT;
+
+use crate::Usage;
+use crate::args::{EdgeArgs, HubArgs, ProcessArgs, WindowArgs};
+
+/// The settings of a hub.
+pub(super) fn hub(args: &HubArgs, window: &WindowArgs) -> anyhow::Result<galaxy_push_hub::Config> {
+    let config =
+        galaxy_push_hub::Config::default().window(bounds(window)).event_bytes_max(args.max_event_bytes);
+    config.check().map_err(|invalid| {
+        // Each flag was checked by itself, so it is the two together that do not fit.
+        Usage(format!("--{invalid}: raise it, or lower --max-event-bytes"))
+    })?;
+    Ok(config)
+}
+
+/// The settings of a gateway, but for the hubs.
+pub(super) fn edge(args: &EdgeArgs, window: &WindowArgs) -> anyhow::Result<galaxy_push_gateway::Config> {
+    let id = args.gateway_id.clone().unwrap_or_else(|| format!("gateway-{:016x}", ambient().random()));
+    if window.window_bytes < DATA_BYTES_DEFAULT as u64 {
+        let usage =
+            format!("--window-bytes must hold at least one event of {DATA_BYTES_DEFAULT} bytes: raise it");
+        bail!(Usage(usage));
+    }
+    let mut config = galaxy_push_gateway::Config::new("", id);
+    config.window = bounds(window);
+    config.access = access(args)?;
+    config.allowed_origins.clone_from(&args.allowed_origins);
+    Ok(config)
+}
+
+/// Who can reach the listeners: only this machine, unless somebody said so.
+pub(super) fn reach(
+    process: &ProcessArgs,
+    hub: Option<&HubArgs>,
+    edge: Option<&EdgeArgs>,
+) -> Result<(), Usage> {
+    let listeners = [
+        hub.map(|args| ("--hub-addr", args.hub_addr)),
+        edge.map(|args| ("--edge-addr", args.edge_addr)),
+        Some(("--admin-addr", process.admin_addr)),
+    ];
+    let exposed = |(_, address): &(_, SocketAddr)| !address.ip().is_loopback();
+    match listeners.into_iter().flatten().find(exposed) {
+        Some((flag, address)) if !process.plaintext => Err(Usage(format!(
+            "{flag} {address} can be reached from other machines, and nothing on it is encrypted: add --plaintext to \
+             allow that, or bind a loopback address such as 127.0.0.1:{}",
+            address.port()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// How users say who they are: by tokens when there are keys, by name in development mode.
+fn access(args: &EdgeArgs) -> anyhow::Result<Access> {
+    let loopback = args.edge_addr.ip().is_loopback();
+    let mut access = match &args.user_keys {
+        Some(path) => {
+            let text = std::fs::read(path).with_context(|| {
+                format!(
+                    "cannot read --user-keys {}; `galaxy-push token --new-keys FILE` makes such a file",
+                    path.display()
+                )
+            })?;
+            let keys = Keys::from_jwks(&text).with_context(|| format!("--user-keys {}", path.display()))?;
+            Access::keys(keys)
+        }
+        None if args.dev || loopback => Access::development(),
+        None => bail!(Usage(format!(
+            "users of --edge-addr {} could not say who they are: give --user-keys FILE (`galaxy-push token --new-keys \
+             FILE` makes one), or --dev to believe everybody",
+            args.edge_addr
+        ))),
+    };
+    access.development |= args.dev;
+    if access.development && !loopback {
+        tracing::warn!(
+            edge = %args.edge_addr,
+            "DEVELOPMENT MODE on an address that others can reach: whoever connects can be any user and publish anything"
+        );
+    }
+    Ok(access)
+}
+
+const fn bounds(args: &WindowArgs) -> Bounds {
+    Bounds { age: args.window_age, events: args.window_events, bytes: args.window_bytes }
+}

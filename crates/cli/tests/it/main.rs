@@ -1,0 +1,15 @@
+//! The binary as its users meet it: real processes on free ports of the loopback, real files, real signals.
+//!
+//! Nothing sleeps: a test waits for what it expects to read, and fails when that takes longer than [`world::PATIENCE`].
+
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it, in helpers too")]
+
+mod drain;
+mod files;
+mod help;
+mod quick_start;
+mod refusals;
+mod settings;
+mod sse;
+mod tail;
+mod world;

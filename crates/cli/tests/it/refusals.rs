@@ -1,0 +1,157 @@
+//! Bad input: each is told in words that name what to change, with 2 for what was asked and 1 for what could not be done.
+
+use std::net::TcpListener;
+
+use crate::sse::Sse;
+use crate::world::{Folder, NOBODY, line};
+
+/// A command line and its standard input, how it must end, and what stderr must say.
+type Case<'a> = (&'a str, i32, &'a [&'a str]);
+
+fn check(folder: &Folder, cases: &[Case<'_>]) {
+    for (words, code, expected) in cases {
+        let args: Vec<_> =
+            words.split_whitespace().map(|word| if word == "''" { "" } else { word }).collect();
+        let outcome = folder.run(&args);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(*code), ""), "{words}: {outcome:?}");
+        for text in *expected {
+            assert!(outcome.stderr.contains(text), "{words}: {text:?} is not in {}", outcome.stderr);
+        }
+        assert!(!outcome.stderr.contains("panicked"), "{words}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn what_was_asked() {
+    let folder = Folder::new("asked");
+    folder.write("bad.toml", "dev = true\nwindw-age = '5m'");
+    folder.write("value.toml", "window-age = '5 parsecs'");
+    folder.write("broken.toml", "dev = true\nwindow-age = ");
+    folder.write("list.toml", "window-age = ['5m', '6m']");
+    check(
+        &folder,
+        &[
+            ("serve --wndow-age 5m", 2, &["--wndow-age", "a similar argument exists: '--window-age'"]),
+            ("publsh", 2, &["a similar subcommand exists: 'publish'"]),
+            ("gateway", 2, &["--hub <URL>"]),
+            ("gateway --hub https://hub", 2, &["--hub", "needs TLS", "http://HOST:PORT"]),
+            ("publish --hub hub:7400", 2, &["--hub", "must begin with http://"]),
+            ("serve --hub-addr localhost:7400", 2, &["--hub-addr", "an IP address and a port"]),
+            ("serve --hub-addr 0.0.0.0:0", 2, &["--hub-addr 0.0.0.0:0", "--plaintext", "127.0.0.1:0"]),
+            ("hub --hub-addr 127.0.0.1:0 --admin-addr [::]:0", 2, &["--admin-addr [::]:0", "--plaintext"]),
+            (
+                "serve --plaintext --edge-addr 0.0.0.0:0",
+                2,
+                &["--edge-addr 0.0.0.0:0", "--user-keys", "--dev"],
+            ),
+            ("serve --window-bytes 1KiB", 2, &["--window-bytes", "65536 bytes", "--max-event-bytes"]),
+            ("gateway --hub http://h --window-bytes 1KiB", 2, &["--window-bytes", "65536 bytes"]),
+            ("serve --max-event-bytes 2MiB", 2, &["--max-event-bytes", "1MiB at most"]),
+            ("serve --window-age -5s", 2, &["'-5s'", "--window-age", "30s, 5m"]),
+            ("serve --drain-timeout 0s", 2, &["--drain-timeout", "longer than 0"]),
+            ("serve --window-events 0", 2, &["--window-events", "1 at least"]),
+            ("serve --gateway-id ''", 2, &["--gateway-id", "must not be empty"]),
+            (
+                "serve --allowed-origins https://app.example/",
+                2,
+                &["--allowed-origins", "such as https://app.example"],
+            ),
+            ("serve --log-level a=b=c", 2, &["log filter `a=b=c`", "try info"]),
+            ("serve --config bad.toml", 2, &["bad.toml: unknown key `windw-age`", "window-age,"]),
+            ("serve --config value.toml", 2, &["'5 parsecs'", "the key `window-age` in value.toml"]),
+            ("serve --config broken.toml", 2, &["broken.toml: line 2: "]),
+            ("serve --config list.toml", 2, &["list.toml: key `window-age`: takes one value"]),
+            ("publish {}", 2, &["--to <RECIPIENT>", "--type <TYPE>"]),
+            ("publish --type t {}", 2, &["--to <RECIPIENT>"]),
+            ("publish --ttl 5s", 2, &["--to <RECIPIENT>", "--type <TYPE>"]),
+            ("publish --to group:1 --type t", 2, &["--to", "user:<id>, session:<id>, topic:<name> or all"]),
+            (
+                "publish --to user:1 --type t hello",
+                2,
+                &["DATA: is not valid JSON", "--content-type text/plain"],
+            ),
+            ("publish --to user:1 --type open", 2, &["--type: ", "reserved"]),
+            ("publish --to user:1 --type t --attribute x", 2, &["--attribute", "NAME=VALUE"]),
+            ("publish --to user:1 --type t --file f", 2, &["--file", "cannot be used with"]),
+            ("publish --checkpoint pos", 2, &["--file <FILE>"]),
+            ("tail --from garbage", 2, &["--from", "not a cursor: write now, oldest"]),
+            ("tail --to group:1", 2, &["--to", "user:<id>"]),
+            ("tail --count 0", 2, &["--count", "1 at least"]),
+            ("token --user 42", 2, &["--user-keys FILE", "--new-keys"]),
+            ("completions tcsh", 2, &["bash", "zsh", "fish"]),
+        ],
+    );
+}
+
+#[test]
+fn what_cannot_be_done() {
+    let folder = Folder::new("cannot");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    folder.write("text.json", "hello");
+    folder.write("short.json", r#"{"keys":[{"kty":"oct","kid":"a","k":"YWJj"}]}"#);
+    folder.write("events.ndjson", line("1", "all"));
+    folder.write("garbage.pos", "garbage");
+    folder.write("far.pos", "99");
+    let serve = "serve --admin-addr 127.0.0.1:0 --edge-addr 127.0.0.1:0";
+    let file = format!("publish --hub {NOBODY} --file events.ndjson --checkpoint");
+    check(
+        &folder,
+        &[
+            (
+                &format!("{serve} --hub-addr {address}"),
+                1,
+                &[&format!("--hub-addr {address}"), "another process"],
+            ),
+            (
+                &format!("hub --hub-addr 127.0.0.1:0 --admin-addr {address}"),
+                1,
+                &[&format!("--admin-addr {address}"), "0 is any free one"],
+            ),
+            (
+                "serve --user-keys nowhere.json",
+                1,
+                &["--user-keys nowhere.json", "--new-keys", "No such file"],
+            ),
+            ("serve --user-keys text.json", 1, &["--user-keys text.json", "not a JSON Web Key Set"]),
+            (
+                "serve --user-keys short.json",
+                1,
+                &["--user-keys short.json", "key a", "shorter than 32 bytes"],
+            ),
+            ("token --user-keys text.json --user 1", 1, &["text.json", "not a JSON Web Key Set"]),
+            ("token --new-keys text.json", 1, &["text.json exists"]),
+            ("serve --config nowhere.toml", 1, &["nowhere.toml", "No such file"]),
+            ("publish --file nowhere.ndjson", 1, &["--file nowhere.ndjson", "No such file"]),
+            ("publish --to all --type t --data-file nowhere", 1, &["--data-file nowhere", "No such file"]),
+            (&format!("{file} garbage.pos"), 1, &["--checkpoint garbage.pos", "delete it to start over"]),
+            (&format!("{file} far.pos"), 1, &["at line 99", "events.ndjson has fewer"]),
+            (
+                &format!("publish --hub {NOBODY} --timeout 2s --to all --type t"),
+                1,
+                &["Connection refused", "gave up after 2s", "galaxy-push serve"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_a_server_refuses_disturbs_nobody_else() {
+    let folder = Folder::new("refused");
+    let server = folder.serve(&[]);
+    let user = Sse::open(&format!("{}/v1/stream?user=42", server.edge), &[]);
+    user.find("push.caught_up");
+    folder.write("large.txt", "x".repeat(70_000));
+    let large = format!("publish --hub {} --to user:42 --type t --content-type text/plain", server.hub);
+    check(
+        &folder,
+        &[
+            (&format!("{large} --data-file large.txt"), 1, &["the hub refused the event", "65536 bytes"]),
+            (&format!("publish --hub {} --to all --type t", server.edge), 1, &["is no hub", "7400", "--hub"]),
+            (&format!("publish --hub {} --to all --type t", server.admin), 1, &["is no hub", "7401"]),
+        ],
+    );
+    folder.stdout(&["publish", "--hub", &server.hub, "--to", "user:42", "--type", "good", "--id", "1"]);
+    let next = user.next().unwrap();
+    assert!(next.event == "good" && next.id.ends_with(".1"), "nothing of it was appended: {next:?}");
+}

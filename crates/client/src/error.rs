@@ -1,0 +1,58 @@
+//! What is wrong with settings, said before anything starts.
+
+use galaxy_push_core::backoff;
+
+/// Settings that cannot work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// No hub was named.
+    #[error("no hub: name at least one, such as http://127.0.0.1:7400")]
+    NoHub,
+    /// A hub's URL cannot be used.
+    #[error("cannot use {url:?} as a hub's URL: {why}")]
+    HubUrl {
+        /// The URL as given.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The gateway id is empty.
+    #[error("no gateway id: give each gateway a stable name of its own")]
+    NoGatewayId,
+    /// The token cannot be sent.
+    #[error("the token is empty, or has characters that cannot stand in a header: use visible ASCII")]
+    Token,
+    /// A deadline is zero.
+    #[error("the {0} deadline is zero, so nothing could ever keep it: make it positive")]
+    ZeroDeadline(&'static str),
+    /// The largest message to receive is zero.
+    #[error("max_receive_bytes is zero, so nothing could ever be received: make it positive")]
+    ZeroReceiveBytes,
+    /// A limit of retries without a dead letter would drop what it gives up.
+    #[error("retries are limited and nobody takes what is given up: set a dead letter, or retry for ever")]
+    NoDeadLetter,
+    /// A dead letter without a limit of retries would never be used.
+    #[error("a dead letter is never used while retries have no limit: set RetryPolicy::times")]
+    NoRetryLimit,
+    /// Saving is configured and there is no cursor store.
+    #[error("the cursor is to be saved and there is no cursor store: set one")]
+    NoCursorStore,
+    /// The cursor would never be saved.
+    #[error("the cursor is to be saved every 0 calls: 1 is every call")]
+    ZeroSaveEvery,
+    /// At most once and the stream form exclude each other.
+    #[error(
+        "at most once works with a handler only: a stream cannot tell when its reader begins with an item"
+    )]
+    AtMostOnceStream,
+    /// Nothing could ever be in flight.
+    #[error("in_flight_bytes is zero: make it positive")]
+    ZeroInFlight,
+    /// The delays contradict each other.
+    #[error("the backoff cannot work")]
+    Backoff(#[from] backoff::ConfigError),
+    /// The operating system gave no random numbers.
+    #[error("the operating system gave no random numbers")]
+    NoRandomness(#[from] getrandom::Error),
+}

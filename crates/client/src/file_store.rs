@@ -1,0 +1,119 @@
+//! A cursor in a file, replaced as a whole and fsynced.
+//!
+//! One line of text, so that a person can read it and write it: a cursor, or `oldest`. One client writes one file.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::spawn_blocking;
+
+use crate::{CursorStore, StoreError};
+
+/// Far more than a cursor has. What is longer is no cursor, and the hub need not see all of it to say so.
+const READ_MAX: u64 = 4096;
+
+/// Keeps a cursor in a file.
+///
+/// Saving writes `<file>.new`, fsyncs it, renames it over the file and fsyncs the directory, in that order, so a crash of
+/// the process or the machine leaves the old cursor or the new one, whole. A file that is not there is an empty store;
+/// a directory that is not there is an error, because it may be a volume that is not mounted.
+///
+/// The work is done on tokio's blocking threads.
+#[derive(Debug)]
+pub struct FileCursorStore {
+    file: Arc<CursorFile>,
+    saves: u64,
+}
+
+#[derive(Debug)]
+struct CursorFile {
+    path: PathBuf,
+    /// The number of the newest save that was written. Held while writing: a save that was given up may still be at it,
+    /// and must not undo a newer one.
+    written: Mutex<u64>,
+}
+
+impl FileCursorStore {
+    /// Keeps the cursor in this file. Neither opens nor makes it yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { file: Arc::new(CursorFile { path: path.into(), written: Mutex::new(0) }), saves: 0 }
+    }
+}
+
+impl CursorStore for FileCursorStore {
+    async fn load(&mut self) -> Result<Option<String>, StoreError> {
+        let file = self.file.clone();
+        spawn_blocking(move || file.load()).await?.map_err(|error| self.file.explain(&error))
+    }
+
+    async fn save(&mut self, cursor: &str) -> Result<(), StoreError> {
+        self.saves += 1;
+        let (file, number, cursor) = (self.file.clone(), self.saves, cursor.to_owned());
+        spawn_blocking(move || file.save(number, &cursor)).await?.map_err(|error| self.file.explain(&error))
+    }
+}
+
+impl CursorFile {
+    fn load(&self) -> io::Result<Option<String>> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && directory(&self.path).is_dir() => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        file.take(READ_MAX).read_to_end(&mut bytes)?;
+        Ok(Some(String::from_utf8_lossy(&bytes).trim_ascii().to_owned()))
+    }
+
+    fn save(&self, number: u64, cursor: &str) -> io::Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if number < *written {
+            return Ok(());
+        }
+        let mut new = self.path.as_os_str().to_owned();
+        new.push(".new");
+        let mut file = File::create(&new)?;
+        file.write_all(format!("{cursor}\n").as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        // Without this a crash of the machine may undo the rename. Elsewhere directories cannot be opened.
+        #[cfg(unix)]
+        File::open(directory(&self.path))?.sync_all()?;
+        *written = number;
+        Ok(())
+    }
+
+    fn explain(&self, error: &io::Error) -> StoreError {
+        format!("{}: {error}", self.path.display()).into()
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_save_does_not_undo_a_newer_one() {
+        let path = std::env::temp_dir().join(format!("galaxy-push-late-save-{}", std::process::id()));
+        let file = CursorFile { path, written: Mutex::new(0) };
+        for (number, cursor, held) in [(2, "second", "second"), (1, "first", "second"), (3, "third", "third")]
+        {
+            file.save(number, cursor).unwrap();
+            assert_eq!(file.load().unwrap().as_deref(), Some(held));
+        }
+        fs::remove_file(&file.path).unwrap();
+        assert_eq!(directory(Path::new("cursor")), Path::new("."));
+    }
+}

@@ -1,0 +1,115 @@
+//! Publishing without waiting for the answers: many requests under way on one stream, an answer for each by its id.
+//!
+//! Made by [`Publisher::stream`]. A handle queues requests; one task owns the stream, keeps every request until it is
+//! answered, and sends what is not answered again on the next stream. The bound is in bytes, and a permit of it goes
+//! with each request from [`PublishStream::send`] to its answer. How long to wait is not decided here.
+
+mod pipe;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use galaxy_push_proto::v1::{Event, PublishRequest};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::transport::framed;
+use crate::{Failure, Published, Publisher};
+use pipe::Pipe;
+
+/// What a request costs beside its bytes.
+const REQUEST_OVERHEAD: usize = 1024;
+
+/// Publishes events without waiting for the answers.
+///
+/// Requests are sent in the order of the calls, and each is sent again, with the same event ids, until it is answered or
+/// given up. Where one is refused for the moment, those behind it may be appended before it: await the ack of what must
+/// come first.
+///
+/// A cheap clone. When the last one is dropped, what was sent is still brought to its answer.
+#[derive(Clone, Debug)]
+pub struct PublishStream {
+    requests: mpsc::Sender<Request>,
+    room: Arc<Semaphore>,
+    room_bytes: u32,
+    ids: Arc<AtomicU64>,
+    give_up_after: Duration,
+    namespace: Arc<str>,
+}
+
+/// What will become of one request. Dropping it does not take the request back.
+#[derive(Debug)]
+#[must_use = "a request that is sent is not published before this says so"]
+pub struct PublishAck(oneshot::Receiver<Result<Vec<Published>, Failure>>);
+
+/// A request until its answer.
+#[derive(Debug)]
+struct Request {
+    id: u64,
+    framed: Bytes,
+    events: usize,
+    give_up: Instant,
+    /// On the present stream, and not answered there yet.
+    sent: bool,
+    answer: oneshot::Sender<Result<Vec<Published>, Failure>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl PublishStream {
+    pub(crate) fn start(publisher: Publisher) -> Self {
+        let Publisher { line, backoff, random, give_up_after, in_flight_bytes, namespace } = publisher;
+        // Whoever sends has a permit, so neither this queue nor a stream's can be full.
+        let requests_max = (in_flight_bytes as usize / REQUEST_OVERHEAD).max(1);
+        let (requests, queued) = mpsc::channel(requests_max);
+        tokio::spawn(Pipe::new(line, backoff, random, queued, requests_max).run());
+        Self {
+            requests,
+            room: Arc::new(Semaphore::new(in_flight_bytes as usize)),
+            room_bytes: in_flight_bytes,
+            ids: Arc::default(),
+            give_up_after,
+            namespace: namespace.into(),
+        }
+    }
+
+    /// Sends events, at most 1,000 and 4 MiB at once, as soon as there is room, and returns the ack to come. Each event
+    /// needs an id: that is what makes sending it again harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when the stream's task is gone, which is when its runtime is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is sent when the future is dropped; the place in the order is lost.
+    pub async fn send(&self, events: Vec<Event>) -> Result<PublishAck, Failure> {
+        let (answer, ack) = oneshot::channel();
+        let (id, sent) = (self.ids.fetch_add(1, Ordering::Relaxed) + 1, events.len());
+        let namespace = self.namespace.to_string();
+        let framed = framed(&PublishRequest { events, request_id: id, namespace });
+        let cost = u32::try_from(framed.len() + REQUEST_OVERHEAD).unwrap_or(u32::MAX).min(self.room_bytes);
+        let room = self.room.clone().acquire_many_owned(cost).await.map_err(|_| gone())?;
+        let give_up = Instant::now() + self.give_up_after;
+        let request = Request { id, framed, events: sent, give_up, sent: false, answer, _room: room };
+        self.requests.try_send(request).map_err(|_| gone())?;
+        Ok(PublishAck(ack))
+    }
+}
+
+impl Future for PublishAck {
+    /// What became of each event, in order. An error as for [`Publisher::publish`].
+    type Output = Result<Vec<Published>, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.0).poll(cx));
+        Poll::Ready(answer.unwrap_or_else(|_| Err(gone())))
+    }
+}
+
+fn gone() -> Failure {
+    Failure::Lost("the publisher's task is gone".to_owned())
+}

@@ -1,0 +1,246 @@
+//! The task behind a [`PublishStream`](super::PublishStream): one stream after the other, until everything is answered.
+
+use std::collections::VecDeque;
+use std::future::pending;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use galaxy_push_core::backoff::{Backoff, Cause};
+use galaxy_push_core::frame::{Deframer, message};
+use galaxy_push_proto::v1::PublishResponse;
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Request;
+use crate::driver::next_try;
+use crate::publisher::{ANSWER_MAX_BYTES, Line, TRY_DEADLINE, published};
+use crate::random::Random;
+use crate::transport::{Body, Connection};
+use crate::{Failure, ServerStatus};
+
+const PUBLISH_STREAM: &str = "/push.v1.Publisher/PublishStream";
+
+/// The task.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    line: Line,
+    backoff: Backoff,
+    random: Random,
+    requests: mpsc::Receiver<Request>,
+    requests_max: usize,
+    /// Everything that is not answered, in the order of the calls.
+    pending: VecDeque<Request>,
+    /// Nothing is sent before then, because the hub is overloaded.
+    paused_until: Option<Instant>,
+    /// Something before the last request that was sent is to be sent again.
+    resend: bool,
+    /// Why the last stream ended: what a request that is given up is told.
+    last_failure: Failure,
+}
+
+/// The answers of one stream.
+enum Answers {
+    /// Some servers begin the response with the first answer only, so requests go out meanwhile.
+    Awaited(BoxFuture<'static, Result<(Connection, Body), Failure>>),
+    /// The connection lives as long as its stream.
+    Open { body: Body, _connection: Connection },
+}
+
+impl Pipe {
+    pub(super) fn new(
+        line: Line,
+        backoff: Backoff,
+        random: Random,
+        requests: mpsc::Receiver<Request>,
+        requests_max: usize,
+    ) -> Self {
+        Self {
+            line,
+            backoff,
+            random,
+            requests,
+            requests_max,
+            pending: VecDeque::new(),
+            paused_until: None,
+            resend: false,
+            last_failure: Failure::Lost("the hub did not answer in time".to_owned()),
+        }
+    }
+
+    /// Runs until every handle is gone and everything is answered or given up.
+    pub(super) async fn run(mut self) {
+        loop {
+            if self.pending.is_empty() {
+                match self.requests.recv().await {
+                    Some(request) => self.pending.push_back(request),
+                    None => return,
+                }
+            }
+            if let Err(failure) = self.stream().await {
+                self.lost(failure).await;
+            }
+        }
+    }
+
+    /// One connection and one stream, until it ends; `Ok` when nothing is left to do.
+    async fn stream(&mut self) -> Result<(), Failure> {
+        let late = |_| Err(Failure::Lost("the hub did not accept the connection in time".to_owned()));
+        let dial = self.line.dialer.dial(self.line.hub);
+        let mut connection = timeout(TRY_DEADLINE, dial).await.unwrap_or_else(late)?;
+        let (upload, mut messages) = mpsc::channel(self.requests_max);
+        let messages = stream::poll_fn(move |cx| messages.poll_recv(cx));
+        let answers = Answers::Awaited(Box::pin(async move {
+            let body = connection.stream(PUBLISH_STREAM, messages).await?;
+            Ok((connection, body))
+        }));
+        self.converse(&upload, answers).await
+    }
+
+    async fn converse(&mut self, upload: &mpsc::Sender<Bytes>, mut answers: Answers) -> Result<(), Failure> {
+        self.pending.iter_mut().for_each(|request| request.sent = false);
+        let (mut deframer, mut open) = (Deframer::new(ANSWER_MAX_BYTES), true);
+        let mut answer_by = None;
+        loop {
+            self.give_up();
+            if self.send_unsent(upload)? {
+                answer_by.get_or_insert_with(|| Instant::now() + TRY_DEADLINE);
+            }
+            if self.pending.is_empty() && !open {
+                return Ok(());
+            }
+            let next_timer = self.next_timer(answer_by);
+            tokio::select! {
+                biased;
+                answer = answers.next() => {
+                    deframer.push(answer?);
+                    while let Some(framed) = deframer.next_message().map_err(Failure::Unsplittable)? {
+                        self.answered(&framed)?;
+                    }
+                    let waiting = self.pending.iter().any(|request| request.sent);
+                    answer_by = waiting.then(|| Instant::now() + TRY_DEADLINE);
+                }
+                request = self.requests.recv(), if open => match request {
+                    Some(request) => self.pending.push_back(request),
+                    None => open = false,
+                },
+                () = until(next_timer) => {
+                    if answer_by.is_some_and(|by| by <= Instant::now()) {
+                        return Err(Failure::Lost("the hub did not answer in time".to_owned()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what is not on the stream yet, unless the hub asked for patience; says whether anything was.
+    fn send_unsent(&mut self, upload: &mpsc::Sender<Bytes>) -> Result<bool, Failure> {
+        if self.paused_until.is_some_and(|until| Instant::now() < until) {
+            return Ok(false);
+        }
+        self.paused_until = None;
+        let mut any = false;
+        // What is not sent is at the back, but for what was overloaded.
+        let unsent = self.pending.iter().rev().take_while(|request| !request.sent).count();
+        let first = if std::mem::take(&mut self.resend) { 0 } else { self.pending.len() - unsent };
+        for request in self.pending.range_mut(first..).filter(|request| !request.sent) {
+            let sent = upload.try_send(request.framed.clone());
+            sent.map_err(|_| Failure::Lost("the hub stopped reading the stream".to_owned()))?;
+            (request.sent, any) = (true, true);
+        }
+        Ok(any)
+    }
+
+    fn next_timer(&self, answer_by: Option<Instant>) -> Option<Instant> {
+        [answer_by, self.paused_until, self.first_give_up()].into_iter().flatten().min()
+    }
+
+    fn answered(&mut self, framed: &Bytes) -> Result<(), Failure> {
+        let answer = PublishResponse::decode(message(framed))
+            .map_err(|_| Failure::Protocol("an answer that cannot be decoded"))?;
+        let Some(index) = self.pending.iter().position(|request| request.id == answer.request_id) else {
+            return Ok(()); // given up meanwhile
+        };
+        if let Some(overload) = overload(&answer) {
+            (self.pending[index].sent, self.resend) = (false, true);
+            let until = next_try(&overload, &mut self.backoff, &mut self.random);
+            self.paused_until = self.paused_until.max(Some(until));
+            self.last_failure = overload;
+            return Ok(());
+        }
+        self.backoff.reset();
+        if let Some(request) = self.pending.remove(index) {
+            // Whoever sent it may have lost interest.
+            let _ = request.answer.send(published(answer.results, request.events));
+        }
+        Ok(())
+    }
+
+    /// Decides what the end of a stream means for each request, then waits before the next one if any is left.
+    async fn lost(&mut self, failure: Failure) {
+        self.line.hub = (self.line.hub + 1) % self.line.dialer.hubs().len();
+        self.last_failure = failure.clone();
+        if failure.cause() == Cause::Refused {
+            // Answers come in order, so what the hub found wrong is in the first request that it did not answer; but
+            // who may not publish at all need not send the others.
+            let faulty = matches!(&failure, Failure::Status(status) if status.code == INVALID_ARGUMENT);
+            let refused = if faulty { self.pending.len().min(1) } else { self.pending.len() };
+            for request in self.pending.drain(..refused) {
+                let _ = request.answer.send(Err(failure.clone()));
+            }
+            return;
+        }
+        let next = next_try(&failure, &mut self.backoff, &mut self.random);
+        tracing::debug!(error = %failure, pending = self.pending.len(), "the publish stream ended and is opened again");
+        while !self.pending.is_empty() && Instant::now() < next {
+            sleep_until(self.first_give_up().map_or(next, |give_up| give_up.min(next))).await;
+            self.give_up();
+        }
+    }
+
+    /// Every request may take the same time, so the first one is the first to be given up.
+    fn first_give_up(&self) -> Option<Instant> {
+        self.pending.front().map(|request| request.give_up)
+    }
+
+    fn give_up(&mut self) {
+        while self.first_give_up().is_some_and(|give_up| give_up <= Instant::now()) {
+            if let Some(request) = self.pending.pop_front() {
+                let _ = request.answer.send(Err(self.last_failure.clone()));
+            }
+        }
+    }
+}
+
+const INVALID_ARGUMENT: i32 = 3;
+
+impl Answers {
+    /// The next bytes. Cancel safe.
+    async fn next(&mut self) -> Result<Bytes, Failure> {
+        if let Self::Awaited(awaited) = self {
+            let (_connection, body) = awaited.await?;
+            *self = Self::Open { body, _connection };
+        }
+        match self {
+            Self::Open { body, .. } => body.next().await,
+            Self::Awaited(_) => pending().await,
+        }
+    }
+}
+
+/// Whether the hub did not append the request, or not all of it, for a reason that passes.
+fn overload(answer: &PublishResponse) -> Option<Failure> {
+    const RESOURCE_EXHAUSTED: i32 = 8;
+    const UNAVAILABLE: i32 = 14;
+    let passes = |code| matches!(code, RESOURCE_EXHAUSTED | UNAVAILABLE);
+    let result = answer.results.iter().find(|result| passes(result.code))?;
+    Some(Failure::Status(ServerStatus::new(result.code, "").with_reason(result.reason.clone())))
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,109 @@
+//! A publisher's settings, checked all at once.
+
+use std::time::Duration;
+
+use galaxy_push_core::backoff::{self, Backoff};
+
+use super::Publisher;
+use super::line::Line;
+use crate::random::Random;
+use crate::reach::Reach;
+use crate::{BuildError, Connector};
+
+/// The most that [`PublisherBuilder::in_flight_bytes`] can be.
+const IN_FLIGHT_MAX: u32 = 256 << 20;
+
+/// Makes a [`Publisher`]. Every setting but the hub has a default.
+#[must_use]
+pub struct PublisherBuilder {
+    reach: Reach,
+    backoff: backoff::Config,
+    random: Option<Random>,
+    give_up_after: Duration,
+    in_flight_bytes: u32,
+}
+
+impl PublisherBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            reach: Reach::new(),
+            backoff: backoff::Config::default(),
+            random: None,
+            give_up_after: Duration::from_secs(30),
+            in_flight_bytes: 4 << 20,
+        }
+    }
+
+    /// Adds a hub by its URL, or several with commas between. The next one is tried when one does not answer.
+    pub fn hub(mut self, urls: &str) -> Self {
+        self.reach.hub(urls);
+        self
+    }
+
+    /// How long a call tries before it returns the last failure. 30 s.
+    pub fn give_up_after(mut self, duration: Duration) -> Self {
+        self.give_up_after = duration;
+        self
+    }
+
+    /// For the stream: how much may be sent and not answered, in bytes of requests and 1 KiB for each. 4 MiB, and at most
+    /// 256 MiB. Beyond it [`PublishStream::send`](crate::PublishStream::send) waits; one request alone may exceed it.
+    pub fn in_flight_bytes(mut self, bytes: u32) -> Self {
+        self.in_flight_bytes = bytes;
+        self
+    }
+
+    /// Proves the publisher's identity to the hub. Sent with every request: over anything but TLS or loopback, everybody
+    /// on the way can read it.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.reach.token(token.into());
+        self
+    }
+
+    /// Secures connections to `https://` hubs.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::Tls) -> Self {
+        self.reach.tls(tls);
+        self
+    }
+
+    /// The waits between tries.
+    pub fn backoff(mut self, backoff: backoff::Config) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Opens connections with something else than TCP.
+    pub fn connector(mut self, connector: impl Connector) -> Self {
+        self.reach.connector(connector);
+        self
+    }
+
+    /// Draws random numbers, uniform over all of `u64`, from here. Default: a generator seeded by the operating system.
+    pub fn random(mut self, source: impl FnMut() -> u64 + Send + 'static) -> Self {
+        self.random = Some(Random::new(source));
+        self
+    }
+
+    /// Makes the publisher. It connects with its first call.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] when a setting cannot work.
+    pub fn build(self) -> Result<Publisher, BuildError> {
+        Ok(Publisher {
+            line: Line::new(self.reach.dialer()?),
+            backoff: Backoff::try_new(self.backoff)?,
+            random: self.random.map_or_else(Random::from_os, Ok)?,
+            give_up_after: self.give_up_after,
+            in_flight_bytes: self.in_flight_bytes.clamp(1, IN_FLIGHT_MAX),
+            namespace: String::new(),
+        })
+    }
+}
+
+impl std::fmt::Debug for PublisherBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PublisherBuilder").field("reach", &self.reach).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! The settings that say how to reach a hub, common to client and publisher.
+//!
+//! Filled by both builders, and made a [`Dialer`] once everything is checked. It opens nothing itself.
+
+use std::sync::Arc;
+
+use crate::hub::Hub;
+use crate::transport::{Dialer, bearer};
+use crate::{BuildError, Connector, TcpConnector};
+
+/// Where the hubs are, and how to speak to them.
+pub(crate) struct Reach {
+    hubs: Vec<Result<Hub, BuildError>>,
+    connector: Arc<dyn Connector>,
+    token: Option<String>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::Tls>,
+}
+
+impl Reach {
+    pub(crate) fn new() -> Self {
+        Self {
+            hubs: Vec::new(),
+            connector: Arc::new(TcpConnector),
+            token: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    pub(crate) fn hub(&mut self, urls: &str) {
+        match Hub::parse_list(urls) {
+            Ok(hubs) => self.hubs.extend(hubs.into_iter().map(Ok)),
+            Err(error) => self.hubs.push(Err(error)),
+        }
+    }
+
+    pub(crate) fn connector(&mut self, connector: impl Connector) {
+        self.connector = Arc::new(connector);
+    }
+
+    pub(crate) fn token(&mut self, token: String) {
+        self.token = Some(token);
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&mut self, tls: crate::Tls) {
+        self.tls = Some(tls);
+    }
+
+    /// Checks it all.
+    pub(crate) fn dialer(self) -> Result<Dialer, BuildError> {
+        #[cfg(feature = "tls")]
+        let secures = self.tls.is_some() || self.connector.secures();
+        #[cfg(not(feature = "tls"))]
+        let secures = self.connector.secures();
+        let hubs = self.hubs.into_iter().collect::<Result<Vec<_>, _>>()?;
+        if hubs.is_empty() {
+            return Err(BuildError::NoHub);
+        }
+        if let Some(hub) = hubs.iter().find(|hub| hub.secure && !secures) {
+            let why = "https:// needs TLS: say which authority signs the hub's certificate";
+            return Err(BuildError::HubUrl { url: hub.origin.clone(), why });
+        }
+        let authorization = self.token.map(|token| bearer(&token).ok_or(BuildError::Token)).transpose()?;
+        Ok(Dialer {
+            hubs,
+            connector: self.connector,
+            authorization,
+            #[cfg(feature = "tls")]
+            tls: self.tls,
+        })
+    }
+}
+
+impl std::fmt::Debug for Reach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reach").field("hubs", &self.hubs).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! From settings to a running client: they are checked all at once, then the driver's task begins.
+
+use std::sync::Arc;
+
+use galaxy_push_core::link::{Handing, Link, Storing};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Stop;
+use crate::driver::Driver;
+use crate::handler::{Nobody, OneByOne, Timed};
+use crate::random::Random;
+use crate::reach::Reach;
+use crate::stream::Flight;
+use crate::{BatchHandler, BuildError, Builder, Handler, Order, PushClient, PushStream};
+
+impl Builder {
+    /// Starts the client with a handler of single items.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] when a setting cannot work.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled.
+    pub fn start(mut self, handler: impl Handler) -> Result<PushClient, BuildError> {
+        self.link.handing = Handing::Items;
+        let deadline = self.handler_deadline;
+        self.run(OneByOne { handler, deadline }, None)
+    }
+
+    /// Starts the client with a handler of batches.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] when a setting cannot work.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled.
+    pub fn start_batches(mut self, handler: impl BatchHandler) -> Result<PushClient, BuildError> {
+        self.link.handing = Handing::Batches;
+        let deadline = self.handler_deadline;
+        self.run(Timed { handler, deadline }, None)
+    }
+
+    /// Starts the client without a handler: items come out of the stream, many at a time if the application likes, and
+    /// each is acked by itself.
+    ///
+    /// The cursor moves only past items that are acked, or dead letters, and so is everything before them. What is in
+    /// flight survives a reconnect: it is not delivered again, and acks go on counting.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] when a setting cannot work.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled.
+    pub fn stream(mut self) -> Result<PushStream, BuildError> {
+        if self.in_flight_bytes == 0 {
+            return Err(BuildError::ZeroInFlight);
+        }
+        if self.link.storing.as_ref().is_some_and(|storing| storing.order == Order::BeforeHandler) {
+            return Err(BuildError::AtMostOnceStream);
+        }
+        self.link.handing = Handing::Stream { in_flight_bytes: self.in_flight_bytes };
+        let (flight, deliveries) = Flight::new(self.in_flight_bytes);
+        Ok(PushStream::new(deliveries, self.run(Nobody, Some(flight))?))
+    }
+
+    fn run(mut self, handler: impl BatchHandler, flight: Option<Flight>) -> Result<PushClient, BuildError> {
+        let dialer = std::mem::replace(&mut self.reach, Reach::new()).dialer()?;
+        self.link.hubs = dialer.hubs.len();
+        self.check()?;
+        if self.store.is_some() {
+            self.link.storing.get_or_insert_default();
+        }
+        let mut random = self.random.map_or_else(Random::from_os, Ok)?;
+        if self.request.instance_id.is_empty() {
+            self.request.instance_id = format!("{:016x}{:016x}", random.next(), random.next());
+        }
+        let link = Link::try_new(self.link)?;
+        let (status, shown) = watch::channel(link.status().clone());
+        let (stop, started) = (CancellationToken::new(), Instant::now());
+        let driver = Driver {
+            link,
+            dialer,
+            connection: None,
+            body: None,
+            request: self.request,
+            handler,
+            flight,
+            dead_letter: self.dead_letter,
+            store: self.store,
+            random,
+            started,
+            status,
+            told: 0,
+            stop: stop.clone(),
+        };
+        tokio::spawn(driver.run());
+        Ok(PushClient { status: shown, started, stop: Arc::new(Stop(stop)) })
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let link = &self.link;
+        if self.request.gateway_client_id.is_empty() {
+            return Err(BuildError::NoGatewayId);
+        }
+        if link.max_receive_bytes == 0 {
+            return Err(BuildError::ZeroReceiveBytes);
+        }
+        match (link.retry.is_limited(), &self.dead_letter) {
+            (true, None) => return Err(BuildError::NoDeadLetter),
+            (false, Some(_)) => return Err(BuildError::NoRetryLimit),
+            _ => {}
+        }
+        match (&link.storing, &self.store) {
+            (Some(_), None) => return Err(BuildError::NoCursorStore),
+            (Some(Storing { every: 0, .. }), _) => return Err(BuildError::ZeroSaveEvery),
+            _ => {}
+        }
+        let deadlines = [
+            ("connect", Some(link.connect_deadline)),
+            ("welcome", Some(link.welcome_deadline)),
+            ("silence", Some(link.silence_deadline)),
+            ("handler", self.handler_deadline),
+        ];
+        match deadlines.into_iter().find(|(_, deadline)| deadline.is_some_and(|deadline| deadline.is_zero()))
+        {
+            Some((name, _)) => Err(BuildError::ZeroDeadline(name)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The stream form: deliveries come out, and each is acked by itself.
+//!
+//! Made by [`Builder::stream`](crate::Builder::stream). Two queues join it to the driver, which owns everything else:
+//! deliveries one way, verdicts the other. Neither can fill up: what is out is bounded by the link, and each delivery
+//! has exactly one verdict.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use galaxy_push_core::link::{Handed, IN_FLIGHT_OVERHEAD, Verdict};
+use tokio::sync::mpsc;
+
+use crate::handler::HandlerError;
+use crate::{Item, PushClient, Status};
+
+/// How many verdicts the driver takes at once.
+const VERDICTS_MAX: usize = 1024;
+
+/// Everything the hub sends, as a stream of deliveries that are acked one by one.
+///
+/// Ends when the client has stopped. Dropping it stops the client.
+#[derive(Debug)]
+pub struct PushStream {
+    deliveries: mpsc::Receiver<Delivery>,
+    client: PushClient,
+}
+
+impl PushStream {
+    /// The next delivery; `None` once the client has stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        self.deliveries.recv().await
+    }
+
+    /// The handle to the client behind it, with its status.
+    #[must_use]
+    pub fn client(&self) -> &PushClient {
+        &self.client
+    }
+
+    /// Stops the client, as [`PushClient::shutdown`] does. Acks given before this call count.
+    #[must_use = "the client stops by itself, but has not stopped before this is awaited"]
+    pub fn shutdown(self) -> impl Future<Output = Status> + Send + 'static {
+        self.client.clone().shutdown()
+    }
+}
+
+impl Stream for PushStream {
+    type Item = Delivery;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.deliveries.poll_recv(cx)
+    }
+}
+
+impl Drop for PushStream {
+    fn drop(&mut self) {
+        self.client.stop.cancel();
+    }
+}
+
+/// An item, and the duty to say what became of it.
+///
+/// Dropping it is an answer too: see [`Ack`].
+#[derive(Debug)]
+#[must_use = "a delivery that is dropped comes back: ack it when it is dealt with"]
+pub struct Delivery {
+    item: Item,
+    failures: u32,
+    ack: Ack,
+}
+
+impl Delivery {
+    /// The item.
+    #[must_use]
+    pub fn item(&self) -> &Item {
+        &self.item
+    }
+
+    /// How often it was delivered before, each time in vain.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The item is dealt with, as by [`Ack::ack`].
+    pub fn ack(self) {
+        self.ack.ack();
+    }
+
+    /// The item is not dealt with, as by [`Ack::fail`].
+    pub fn fail(self, error: impl Into<HandlerError>) {
+        self.ack.fail(error);
+    }
+
+    /// The item and its ack apart.
+    pub fn into_parts(self) -> (Item, Ack) {
+        (self.item, self.ack)
+    }
+}
+
+/// Says what became of one delivery, once.
+///
+/// Dropped without a word, an event, a standing record or a gap counts as failed: it is delivered again, in this process
+/// and without the hub, after a growing wait, or becomes a dead letter once the
+/// [`RetryPolicy`](crate::RetryPolicy) gives it up. Any other item only says where the stream stands, and dropping
+/// it acks it.
+#[must_use = "a delivery whose ack is dropped comes back"]
+pub struct Ack {
+    id: u64,
+    matters: bool,
+    verdicts: Option<mpsc::Sender<Verdict>>,
+}
+
+impl Ack {
+    /// The item is dealt with. The cursor moves past it once everything before it is, too.
+    ///
+    /// Without effect once the client has stopped: what was acked too late is delivered again by the next process.
+    pub fn ack(mut self) {
+        self.say(Ok(()));
+    }
+
+    /// The item is not dealt with: it comes back after a growing wait, or is given up.
+    pub fn fail(mut self, error: impl Into<HandlerError>) {
+        self.say(Err(error.into().to_string().into()));
+    }
+
+    fn say(&mut self, result: Result<(), Arc<str>>) {
+        if let Some(verdicts) = self.verdicts.take() {
+            // There is room for every delivery that is out; only a driver that has ended does not listen.
+            let _ = verdicts.try_send(Verdict { id: self.id, result });
+        }
+    }
+}
+
+impl Drop for Ack {
+    fn drop(&mut self) {
+        let result =
+            if self.matters { Err("the delivery was dropped without an ack".into()) } else { Ok(()) };
+        self.say(result);
+    }
+}
+
+impl fmt::Debug for Ack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ack").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The driver's ends of the two queues.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    deliveries: mpsc::Sender<Delivery>,
+    verdicts: mpsc::Receiver<Verdict>,
+    verdict: mpsc::Sender<Verdict>,
+}
+
+impl Flight {
+    /// The driver's ends, and the application's.
+    pub(crate) fn new(in_flight_bytes: usize) -> (Self, mpsc::Receiver<Delivery>) {
+        // An item in flight costs more than the overhead, and one may always be out.
+        let out_max = (in_flight_bytes / IN_FLIGHT_OVERHEAD).max(1);
+        let (deliveries, stream) = mpsc::channel(out_max);
+        let (verdict, verdicts) = mpsc::channel(out_max);
+        (Self { deliveries, verdicts, verdict }, stream)
+    }
+
+    pub(crate) fn deliver(&self, handed: Handed) {
+        let Handed { id, item, failures, .. } = handed;
+        let ack = Ack { id, matters: item.matters(), verdicts: Some(self.verdict.clone()) };
+        // Room as for verdicts. A stream that is gone has stopped the client.
+        let _ = self.deliveries.try_send(Delivery { item, failures, ack });
+    }
+
+    /// The next verdicts, at least one. Cancel safe.
+    pub(crate) async fn verdicts(&mut self) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        self.verdicts.recv_many(&mut verdicts, VERDICTS_MAX).await;
+        verdicts
+    }
+
+    /// The verdicts that are there already.
+    pub(crate) fn verdicts_now(&mut self) -> Vec<Verdict> {
+        std::iter::from_fn(|| self.verdicts.try_recv().ok()).collect()
+    }
+}
+
+impl PushStream {
+    pub(crate) fn new(deliveries: mpsc::Receiver<Delivery>, client: PushClient) -> Self {
+        Self { deliveries, client }
+    }
+}

@@ -1,0 +1,325 @@
+//! Publishing without waiting for the answers, against the generated server with a script of what it does.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::{self, BoxFuture};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use galaxy_push_client::{Failure, PublishStream, Publisher, PublisherBuilder};
+use galaxy_push_proto::Reason;
+use galaxy_push_proto::v1::publisher_server::{self, PublisherServer};
+use galaxy_push_proto::v1::{self, PublishRequest, PublishResponse, PublishResult};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use crate::hub::settle;
+
+/// What the hub does with one request.
+#[derive(Clone, Debug)]
+enum Reply {
+    Accept,
+    /// Each event has this code.
+    Results(Code),
+    /// It says nothing, and reads on.
+    Silence,
+    /// It appends and answers only after so long.
+    Slow(u64),
+    End(Status),
+    /// Appended, and the connection breaks before the answer.
+    AcceptAndCut,
+}
+
+/// A log that appends each id once, behind a server that follows a script and then accepts.
+#[derive(Clone, Default)]
+struct Server(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    script: Mutex<VecDeque<Reply>>,
+    log: Mutex<Vec<String>>,
+    /// When each request came, in seconds after the first, with the ids in it.
+    seen: Mutex<Vec<(Instant, String)>>,
+    dials: Mutex<Vec<String>>,
+    cut: Mutex<Vec<tokio::task::AbortHandle>>,
+}
+
+impl Server {
+    fn new(script: impl IntoIterator<Item = Reply>) -> Self {
+        let server = Self::default();
+        server.0.script.lock().unwrap().extend(script);
+        server
+    }
+
+    fn builder(&self) -> PublisherBuilder {
+        let server = self.clone();
+        let connect = move |host: String, _| -> BoxFuture<'static, io::Result<DuplexStream>> {
+            server.0.dials.lock().unwrap().push(host);
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let service = TowerToHyperService::new(PublisherServer::new(server.clone()));
+            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(far), service);
+            let task = tokio::spawn(async move { drop(connection.await) });
+            server.0.cut.lock().unwrap().push(task.abort_handle());
+            future::ready(Ok(near)).boxed()
+        };
+        Publisher::builder().hub("http://a,http://b").connector(connect).random(|| u64::MAX)
+    }
+
+    fn stream(&self) -> PublishStream {
+        self.builder().build().unwrap().stream()
+    }
+
+    fn log(&self) -> String {
+        self.0.log.lock().unwrap().join(" ")
+    }
+
+    fn seen(&self) -> Vec<(u64, String)> {
+        let seen = self.0.seen.lock().unwrap();
+        seen.iter().map(|(at, ids)| ((*at - seen[0].0).as_millis() as u64, ids.clone())).collect()
+    }
+
+    fn append(&self, request: &PublishRequest) -> PublishResponse {
+        let mut log = self.0.log.lock().unwrap();
+        let results = request.events.iter().map(|event| {
+            let known = log.iter().position(|id| *id == event.id);
+            let position = known.unwrap_or_else(|| {
+                log.push(event.id.clone());
+                log.len() - 1
+            });
+            let cursor = format!("1.{position}");
+            PublishResult { id: event.id.clone(), cursor, duplicate: known.is_some(), ..Default::default() }
+        });
+        PublishResponse { results: results.collect(), request_id: request.request_id }
+    }
+
+    async fn reply(&self, request: PublishRequest) -> Option<Result<PublishResponse, Status>> {
+        let ids: Vec<_> = request.events.iter().map(|event| event.id.as_str()).collect();
+        self.0.seen.lock().unwrap().push((Instant::now(), ids.join(" ")));
+        let reply = self.0.script.lock().unwrap().pop_front().unwrap_or(Reply::Accept);
+        match reply {
+            Reply::Accept => Some(Ok(self.append(&request))),
+            Reply::Slow(seconds) => {
+                sleep(Duration::from_secs(seconds)).await;
+                Some(Ok(self.append(&request)))
+            }
+            Reply::Results(code) => {
+                let result =
+                    |id: &str| PublishResult { id: id.into(), code: code.into(), ..Default::default() };
+                let results = ids.into_iter().map(result).collect();
+                Some(Ok(PublishResponse { results, request_id: request.request_id }))
+            }
+            Reply::Silence => None,
+            Reply::End(status) => Some(Err(status)),
+            Reply::AcceptAndCut => {
+                self.append(&request);
+                settle().await; // earlier answers arrive
+                self.0.cut.lock().unwrap().drain(..).for_each(|task| task.abort());
+                future::pending().await
+            }
+        }
+    }
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<PublishResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl publisher_server::Publisher for Server {
+    type PublishStreamStream = Answers;
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<PublishRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let (server, mut requests) = (self.clone(), request.into_inner());
+        let (answer, answers) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(Ok(request)) = requests.next().await {
+                if let Some(reply) = server.reply(request).await {
+                    let ends = reply.is_err();
+                    if answer.send(reply).await.is_err() || ends {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(answers).boxed()))
+    }
+
+    async fn publish(&self, _: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn invalidate(
+        &self,
+        _: Request<v1::InvalidateRequest>,
+    ) -> Result<Response<v1::RecordResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn set_membership(
+        &self,
+        _: Request<v1::SetMembershipRequest>,
+    ) -> Result<Response<v1::RecordResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn head(&self, _: Request<v1::HeadRequest>) -> Result<Response<v1::HeadResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+}
+
+fn event(id: &str) -> v1::Event {
+    v1::Event { id: id.into(), ..Default::default() }
+}
+
+/// Sends one event per id without waiting, then tells what became of each: its position, `=` before a duplicate's.
+async fn publish(stream: &PublishStream, ids: &str) -> String {
+    let mut acks = Vec::new();
+    for id in ids.split(' ') {
+        acks.push(stream.send(vec![event(id)]).await.unwrap());
+    }
+    let mut text = Vec::new();
+    for ack in acks {
+        text.push(match timeout(Duration::from_secs(600), ack).await.expect("an answer") {
+            Ok(published) => {
+                let sign = if published[0].duplicate { "=" } else { "" };
+                format!("{sign}{}", published[0].cursor)
+            }
+            Err(Failure::Status(status)) => format!("status {}", status.code),
+            Err(failure) => failure.to_string(),
+        });
+    }
+    text.join(" ")
+}
+
+fn overloaded(seconds: u64) -> Reply {
+    let failure = galaxy_push_proto::Failure::new(Reason::Overloaded, "busy").code(Code::ResourceExhausted);
+    Reply::End(failure.retry_after(Duration::from_secs(seconds)).status())
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_go_out_without_waiting_for_answers() {
+    let server = Server::new([Reply::Slow(1), Reply::Slow(1), Reply::Slow(1)]);
+    let stream = server.stream();
+    assert_eq!(publish(&stream, "a b c d").await, "1.0 1.1 1.2 1.3");
+    assert_eq!(server.0.dials.lock().unwrap().len(), 1);
+    let ack = stream.send(vec![event("e"), event("f")]).await.unwrap();
+    let published = ack.await.unwrap();
+    assert_eq!(published.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["e", "f"]);
+    assert_eq!(server.log(), "a b c d e f");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_connection_did_not_answer_is_sent_again_and_appended_once() {
+    let server = Server::new([Reply::Accept, Reply::AcceptAndCut]);
+    let stream = server.stream();
+    assert_eq!(publish(&stream, "a b c").await, "1.0 =1.1 1.2");
+    assert_eq!(server.log(), "a b c");
+    assert_eq!(*server.0.dials.lock().unwrap(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_hub_is_given_the_time_it_asks_for() {
+    let server = Server::new([Reply::Accept, overloaded(7)]);
+    assert_eq!(publish(&server.stream(), "a b c").await, "1.0 1.1 1.2");
+    assert_eq!(server.log(), "a b c");
+    let seen = server.seen();
+    let again: Vec<_> = seen.iter().filter(|(at, _)| *at > 0).map(|(at, ids)| (*at, ids.as_str())).collect();
+    assert_eq!(again, [(7200, "b"), (7200, "c")], "7 s, and 200 ms of jitter: {seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overload_told_per_request_pauses_the_stream_and_loses_nothing() {
+    for code in [Code::ResourceExhausted, Code::Unavailable] {
+        let server = Server::new([Reply::Accept, Reply::Results(code), Reply::Accept, Reply::Results(code)]);
+        assert_eq!(publish(&server.stream(), "a b c").await, "1.0 1.2 1.1");
+        assert_eq!(server.log(), "a c b");
+        let b: Vec<_> = server.seen().into_iter().filter(|(_, ids)| ids == "b").map(|(at, _)| at).collect();
+        assert_eq!(b, [0, 200, 400], "{code:?}");
+        assert_eq!(server.0.dials.lock().unwrap().len(), 1, "the stream stays");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_good_is_told_and_the_rest_goes_on() {
+    let server = Server::new([Reply::Accept, Reply::Results(Code::InvalidArgument)]);
+    let stream = server.stream();
+    assert!(stream.send(vec![event("a")]).await.unwrap().await.unwrap()[0].refusal.is_none());
+    let refused = stream.send(vec![event("b")]).await.unwrap().await.unwrap();
+    assert_eq!(refused[0].refusal.as_ref().unwrap().code, 3);
+
+    let server = Server::new([Reply::Accept, Reply::End(Status::invalid_argument("too large"))]);
+    assert_eq!(publish(&server.stream(), "a b c").await, "1.0 status 3 1.1", "the first one not answered");
+    assert_eq!(server.log(), "a c");
+
+    let server = Server::new([Reply::End(Status::unauthenticated("who?"))]);
+    let stream = server.stream();
+    assert_eq!(publish(&stream, "a b").await, "status 16 status 16");
+    assert_eq!(publish(&stream, "c").await, "1.0", "it can be used again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_falls_silent_is_left_for_the_next() {
+    let server = Server::new([Reply::Silence]);
+    let before = Instant::now();
+    assert_eq!(publish(&server.stream(), "a").await, "1.0");
+    assert!((10..11).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+    assert_eq!(*server.0.dials.lock().unwrap(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_answered_in_time_is_given_up_with_the_real_error() {
+    let server = Server::new((0..100).map(|_| Reply::End(Status::unavailable("down"))));
+    let stream = server.stream();
+    let before = Instant::now();
+    assert_eq!(publish(&stream, "a b").await, "status 14 status 14");
+    assert_eq!(before.elapsed().as_secs(), 30);
+    server.0.script.lock().unwrap().clear();
+    assert_eq!(publish(&stream, "c").await, "1.0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_the_bound_is_in_flight() {
+    let server = Server::new((0..100).map(|_| Reply::Slow(1)));
+    let stream = server.builder().in_flight_bytes(4 * 1100).build().unwrap().stream();
+    let mut acks = Vec::new();
+    while let Ok(ack) = timeout(Duration::from_millis(10), stream.send(vec![event("same size")])).await {
+        acks.push(ack.unwrap());
+    }
+    assert_eq!(acks.len(), 4);
+    let ack = timeout(Duration::from_secs(2), stream.send(vec![event("later")])).await.unwrap().unwrap();
+    drop(acks);
+    assert!(ack.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_is_brought_to_its_answer_when_the_last_handle_is_gone() {
+    let server = Server::new([Reply::Slow(1), Reply::AcceptAndCut]);
+    let stream = server.stream();
+    let acks = [stream.send(vec![event("a")]).await.unwrap(), stream.send(vec![event("b")]).await.unwrap()];
+    drop(stream);
+    let [a, b] = future::join_all(acks).await.try_into().unwrap();
+    assert!(a.is_ok() && b.unwrap()[0].duplicate);
+    settle().await;
+    assert_eq!(server.log(), "a b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_ends_while_nothing_is_under_way_costs_nothing() {
+    let server = Server::default();
+    let stream = server.stream();
+    assert_eq!(publish(&stream, "a").await, "1.0");
+    server.0.cut.lock().unwrap().drain(..).for_each(|task| task.abort());
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(server.0.dials.lock().unwrap().len(), 1, "no dial without a need");
+    let before = Instant::now();
+    assert_eq!(publish(&stream, "b").await, "1.1");
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}

@@ -1,0 +1,102 @@
+//! What passes between the link and its driver: what is to be done, and how it went.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Failure, Verdict};
+
+/// How an action went. An input that answers no outstanding action is ignored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// `Dial`: the connection stands.
+    Connected,
+    /// `Subscribe`: the response began, and it is a stream.
+    Subscribed,
+    /// `Read`: the next bytes of the stream's body.
+    Received(Bytes),
+    /// `Dial`, `Subscribe` or `Read`: it failed, or the stream ended.
+    Failed(Failure),
+    /// `Load`: what the store holds, if it holds anything.
+    Loaded(Option<String>),
+    /// `Load`: the store cannot say.
+    LoadFailed(Arc<str>),
+    /// `Save`: it is stored.
+    Saved,
+    /// `Save`: it may be stored or not.
+    SaveFailed(Arc<str>),
+    /// `Deliver`: every item offered is finished.
+    Handled,
+    /// `Deliver`: the handler failed or panicked on the first item that is not marked as done.
+    HandlerFailed(Arc<str>),
+    /// `DeadLetter`: the callback took the item.
+    DeadLettered,
+    /// `DeadLetter`: the callback failed or panicked.
+    DeadLetterFailed(Arc<str>),
+    /// What became of items that were handed out; at any time.
+    Verdicts(Vec<Verdict>),
+    /// The action's `until` has come.
+    TimerFired,
+    /// The owner wants it to end: answered by `Finish`, or by one `Save` and then `Finish`. A second one always is.
+    Stop,
+}
+
+/// What the driver does next; exactly one at a time. Times are on the clock the driver passes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Drop any connection and open a new one to this hub.
+    Dial {
+        /// Index into the configured hubs.
+        hub: usize,
+        /// The deadline.
+        until: Duration,
+    },
+    /// Subscribe on the connection.
+    Subscribe {
+        /// Where to resume.
+        cursor: String,
+        /// Rises with every subscribe of this instance.
+        attempt: u64,
+        /// The deadline.
+        until: Duration,
+    },
+    /// Wait for bytes, taking those that are there already before looking at the time.
+    Read {
+        /// The deadline.
+        until: Duration,
+    },
+    /// Ask the cursor store where to start.
+    Load {
+        /// The deadline.
+        until: Duration,
+    },
+    /// Store this cursor.
+    Save {
+        /// The cursor.
+        cursor: String,
+        /// The deadline.
+        until: Duration,
+    },
+    /// Hand [`Link::batch_mut`](super::Link::batch_mut) to the handler.
+    Deliver,
+    /// Hand [`Link::dead_letter`](super::Link::dead_letter) to the dead-letter callback.
+    DeadLetter,
+    /// Keep the connection and wait for verdicts: as much is in flight as may be.
+    Await {
+        /// When to go on without.
+        until: Duration,
+    },
+    /// Drop any connection and wait.
+    Wait {
+        /// When to go on.
+        until: Duration,
+    },
+    /// Keep the connection and wait, before the handler is called again.
+    Pause {
+        /// When to go on.
+        until: Duration,
+    },
+    /// Never step again.
+    Finish,
+}

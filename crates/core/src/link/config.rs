@@ -1,0 +1,104 @@
+//! The settings of a client's policy, with the defaults that are the project's.
+//!
+//! Built by the client's builder. That they fit together is checked by [`Link::try_new`](super::Link::try_new).
+
+use std::time::Duration;
+
+use super::Storing;
+use crate::backoff;
+
+/// The policy's settings.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// How many hubs there are to rotate through; at least 1.
+    pub hubs: usize,
+    /// The cursor of the first subscribe: empty for the head, `oldest`, or a stored cursor.
+    pub start: String,
+    /// How long a connection may take to come about; 5 s.
+    pub connect_deadline: Duration,
+    /// How long a `Welcome` may take from then on; 5 s.
+    pub welcome_deadline: Duration,
+    /// How long a stream may be silent while the link waits to read; 15 s. Runs neither while the handler works nor
+    /// while it is waited for.
+    pub silence_deadline: Duration,
+    /// How long a stream must have been live before a record or `Progress` proves health; 10 s.
+    pub healthy_after: Duration,
+    /// The largest message taken, in bytes without its prefix; 4 MiB.
+    pub max_receive_bytes: usize,
+    /// The waits between tries, between calls of a failing handler, and between saves of a failing store.
+    pub backoff: backoff::Config,
+    /// How items reach the application.
+    pub handing: Handing,
+    /// What becomes of an item that fails.
+    pub retry: RetryPolicy,
+    /// How a cursor store is used; `None`: there is none.
+    pub storing: Option<Storing>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hubs: 1,
+            start: String::new(),
+            connect_deadline: Duration::from_secs(5),
+            welcome_deadline: Duration::from_secs(5),
+            silence_deadline: Duration::from_secs(15),
+            healthy_after: Duration::from_secs(10),
+            max_receive_bytes: 4 << 20,
+            backoff: backoff::Config::default(),
+            handing: Handing::default(),
+            retry: RetryPolicy::default(),
+            storing: None,
+        }
+    }
+}
+
+/// How items reach the application.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Handing {
+    /// A handler takes everything that one read brought.
+    #[default]
+    Batches,
+    /// A handler takes the items of a batch one by one, and marks each as done.
+    Items,
+    /// Items go out as they come, and [`Input::Verdicts`](super::Input::Verdicts) says what became of each.
+    Stream {
+        /// So much may be out and not acked, in bytes of frames and [`IN_FLIGHT_OVERHEAD`] for each item.
+        in_flight_bytes: usize,
+    },
+}
+
+/// What an item in flight costs beside the bytes of its frame.
+pub const IN_FLIGHT_OVERHEAD: usize = super::flight::ITEM_OVERHEAD;
+
+/// How often an item that fails is tried again before it becomes a dead letter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryPolicy {
+    retries: Option<u32>,
+}
+
+impl RetryPolicy {
+    /// Again and again, after growing waits, until it succeeds: nothing behind the item is delivered before. The default.
+    #[must_use]
+    pub const fn forever() -> Self {
+        Self { retries: None }
+    }
+
+    /// So many times more after the first failure; then it is a dead letter.
+    #[must_use]
+    pub const fn times(retries: u32) -> Self {
+        Self { retries: Some(retries) }
+    }
+
+    /// Whether an item can become a dead letter at all.
+    #[must_use]
+    pub const fn is_limited(self) -> bool {
+        self.retries.is_some()
+    }
+
+    pub(super) fn gives_up(self, failures: u32) -> bool {
+        self.retries.is_some_and(|retries| failures > retries)
+    }
+}

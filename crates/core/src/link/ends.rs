@@ -1,0 +1,74 @@
+//! How tries and streams end, and when the next one begins.
+//!
+//! The fourth part of [`Link`]: it asks what an end means, not what came before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::receive::{Phase, Stream};
+use super::{Action, Course, Failure, Gap, Item, Link, State};
+use crate::backoff::Cause;
+use crate::cursor::OLDEST;
+
+impl Link {
+    /// A try or a stream has ended: decides when the next one begins, and where.
+    pub(super) fn ended(&mut self, failure: Failure, now: Duration, random: u64) {
+        let readable = self.resume.is_empty() || self.resume == OLDEST;
+        if failure.is_cursor_malformed() && !readable {
+            self.status.last_error = Some(Arc::new(failure));
+            return self.tell_cursor_unreadable();
+        }
+        let (cause, retry_after) = match self.stream.phase {
+            Phase::Closing(goodbye) => goodbye.followed_by(&failure),
+            _ => (failure.cause(), failure.retry_after()),
+        };
+        self.status.last_error = Some(Arc::new(failure));
+        self.stream = Stream::new(&self.config);
+        let counters = &mut self.status.counters;
+        let state = match cause {
+            Cause::Lost => {
+                counters.lost += 1;
+                State::BackingOff
+            }
+            Cause::Conflict => {
+                counters.conflicts += 1;
+                State::Conflicted
+            }
+            Cause::Refused => {
+                counters.refusals += 1;
+                State::Refused
+            }
+        };
+        if cause != Cause::Conflict {
+            // A rival is met at every hub; whatever else is wrong may be wrong with this one only.
+            self.status.hub = (self.status.hub + 1) % self.config.hubs.max(1);
+        }
+        self.show(state, now);
+        self.course = Course::Wait { until: now + self.backoff.delay(cause, retry_after, random) };
+    }
+
+    /// A broken cursor store must not wedge the client: the handler is told that anything may be missing, then the
+    /// stream starts over from the oldest event held.
+    pub(super) fn tell_cursor_unreadable(&mut self) {
+        self.status.counters.unreadable_cursors += 1;
+        self.status.counters.gaps += 1;
+        self.passed = None;
+        self.batch.push(Item::Gap(Box::new(Gap::cursor_unreadable(&self.resume))));
+        self.course = Course::Begin;
+    }
+
+    /// Ends it all, but for one last save if the store is owed one.
+    pub(super) fn stop(&mut self, now: Duration) {
+        self.commit(now);
+        self.stopping = true;
+        self.action = self.finish(now);
+    }
+
+    pub(super) fn finish(&mut self, now: Duration) -> Action {
+        if let Some(save) = self.save_last(now) {
+            return save;
+        }
+        self.show(State::Stopped, now);
+        Action::Finish
+    }
+}

@@ -1,0 +1,167 @@
+//! How a reader goes over the entries of a window: runs that may go out as they lie, and the look at each where not.
+//!
+//! The part of [`Reader`] below [`Reader::step`]; nobody else calls it.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::{Control, Filter, Omitted, Phase, Reader, Step};
+use crate::Now;
+use crate::cursor::Cursor;
+use crate::frame::{FrameView, PREFIX_BYTES, message};
+use crate::window::{Entry, Gap, GapReason, Slot, Traits, Window};
+
+/// A filtered reader is told how far it has been scanned at least every 1/8 of any window bound.
+const TOLD_AT_LEAST_EVERY: u32 = 8;
+
+/// How many entries one step may look at in vain before it gives the caller's lock back.
+const SCAN_PER_STEP: u64 = 4_096;
+
+enum Verdict {
+    Send,
+    Skip,
+    Expired,
+    TooLarge,
+}
+
+impl Reader {
+    pub(super) fn read(&mut self, window: &Window, end: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
+        if filter.is_none() && self.promised.is_none() {
+            let run = window.plain_run(self.next, self.settings.message_max, self.settings.turn_bytes);
+            let run = run.start..run.end.min(end);
+            if let Some(last) = run.end.since(run.start).checked_sub(1) {
+                let last = window.get(run.start.plus(last));
+                return self.send(run, last.map_or(self.passed, |entry| entry.cursor), now);
+            }
+        }
+        self.scan(window, end, filter, now)
+    }
+
+    fn send(&mut self, run: Range<Slot>, last: Cursor, now: Now) -> Step {
+        self.next = run.end;
+        self.passed = last;
+        self.tell(now);
+        Step::Send(run)
+    }
+
+    /// Looks at entries one by one: skips what is not for this reader, then takes the run that is.
+    fn scan(&mut self, window: &Window, end: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
+        let scan_end = end.min(self.next.plus(SCAN_PER_STEP));
+        let (mut run, mut bytes) = (None::<Range<Slot>>, 0);
+        let mut last = self.passed;
+        for entry in window.entries(self.next..scan_end) {
+            let verdict = self.judge(&entry, filter, now);
+            if let Some(run) = &mut run {
+                bytes += entry.frame.len();
+                let same_chunk = !window.bytes_are_apart(run.start, entry.slot);
+                if !matches!(verdict, Verdict::Send) || bytes > self.settings.turn_bytes || !same_chunk {
+                    break;
+                }
+                run.end = entry.slot.next();
+                last = entry.cursor;
+                continue;
+            }
+            match verdict {
+                Verdict::Send => {
+                    run = Some(entry.slot..entry.slot.next());
+                    (bytes, last) = (entry.frame.len(), entry.cursor);
+                }
+                Verdict::TooLarge if !entry.traits.has(Traits::EPHEMERAL) => {
+                    return self.too_large(&entry, now);
+                }
+                skipped => {
+                    self.omitted.count(&skipped);
+                    self.skip(&entry);
+                    if !entry.traits.has(Traits::CONTINUES) && self.is_untold_for_long(window, &entry) {
+                        return self.progress(now);
+                    }
+                }
+            }
+        }
+        match run {
+            Some(run) => self.send(run, last, now),
+            None => Step::Again,
+        }
+    }
+
+    fn skip(&mut self, entry: &Entry<'_>) {
+        self.next = entry.slot.next();
+        self.told.bytes += entry.frame.len() as u64;
+        self.told.appended.get_or_insert(entry.at);
+        if self.promised.is_none() {
+            self.passed = entry.cursor;
+        }
+    }
+
+    fn judge(&mut self, entry: &Entry<'_>, filter: Option<&dyn Filter>, now: Now) -> Verdict {
+        if let Some(promised) = self.promised {
+            if promised.holds_back(entry.cursor) {
+                return Verdict::Skip;
+            }
+            self.promised = None;
+        }
+        if entry.traits.has(Traits::GAP) {
+            return Verdict::Send;
+        }
+        if filter.is_none() && entry.traits.is_plain() {
+            return self.fit(entry); // nothing in it could make a difference
+        }
+        if entry.traits.has(Traits::EPHEMERAL) && self.phase != Phase::Live {
+            return Verdict::Skip;
+        }
+        let Ok(frame) = FrameView::read(message(entry.frame)) else { return Verdict::Send };
+        if entry.traits.has(Traits::STANDING) {
+            return if self.records.include(frame.kind()) { self.fit(entry) } else { Verdict::Skip };
+        }
+        let Some(event) = frame.event() else { return Verdict::Send };
+        if filter.is_some_and(|filter| !filter.admits(event)) {
+            return Verdict::Skip;
+        }
+        let expired = entry.traits.has(Traits::EXPIRES)
+            && event.ttl_ms().is_some_and(|ttl| now.unix_ms > frame.appended_unix_ms().saturating_add(ttl));
+        if expired { Verdict::Expired } else { self.fit(entry) }
+    }
+
+    const fn fit(&self, entry: &Entry<'_>) -> Verdict {
+        if entry.frame.len() - PREFIX_BYTES > self.settings.message_max {
+            Verdict::TooLarge
+        } else {
+            Verdict::Send
+        }
+    }
+
+    fn too_large(&mut self, entry: &Entry<'_>, now: Now) -> Step {
+        let from = self.passed;
+        self.omitted.count(&Verdict::TooLarge);
+        self.skip(entry);
+        self.tell(now);
+        let gap = Gap {
+            reason: GapReason::TooLarge,
+            from: from.to_string(),
+            to: entry.cursor,
+            count: Some(1),
+            repair_after: None,
+        };
+        Step::Control(Control::Gap(gap))
+    }
+
+    /// Whether a reader whose filter skips everything has not been told for an eighth of any bound.
+    fn is_untold_for_long(&self, window: &Window, scanned: &Entry<'_>) -> bool {
+        let bounds = window.bounds();
+        let part = u64::from(TOLD_AT_LEAST_EVERY);
+        let age = self.told.appended.map_or(Duration::ZERO, |first| scanned.at.saturating_sub(first));
+        self.next.since(self.told.slot) > bounds.events / part
+            || self.told.bytes > bounds.bytes / part
+            || age > bounds.age / TOLD_AT_LEAST_EVERY
+    }
+}
+
+impl Omitted {
+    const fn count(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Expired => self.expired += 1,
+            Verdict::TooLarge => self.too_large += 1,
+            Verdict::Send | Verdict::Skip => {}
+        }
+    }
+}

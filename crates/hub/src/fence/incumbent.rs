@@ -1,0 +1,103 @@
+//! The stream that has a gateway id, as the fence knows it: how to end it, and how to ask whether it is alive.
+//!
+//! `fence.rs` keeps one for each id; the stream itself holds the other end of [`Signal`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Claim;
+use crate::place::Place;
+
+/// How long an incumbent has to answer. Whoever subscribed within this time needs no ping to be alive.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Incumbent {
+    pub(super) generation: u64,
+    pub(super) claim: Claim,
+    since: Duration,
+    pub(super) place: Arc<Place>,
+    signal: watch::Sender<Signal>,
+    /// The latest ping that was answered.
+    answered: watch::Sender<u64>,
+}
+
+/// What a stream is told from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Signal {
+    /// Why it must end, once it must.
+    pub(crate) ending: Option<Ending>,
+    /// The number of the latest ping; 0 is none. [`Gateways::answer`] tells that it was answered.
+    pub(crate) ping: u64,
+}
+
+/// Why a stream must end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// A newer subscription has the gateway id. Nothing more is handed out.
+    Replaced { rival: Claim },
+    /// The hub shuts down. Times are on the log's monotonic clock.
+    Draining {
+        /// This stream's turn to go: it ends as soon as it has been handed everything.
+        close_at: Duration,
+        /// It ends now, wherever it is.
+        close_by: Duration,
+        /// When to come back, counted from the goodbye.
+        retry_after: Duration,
+    },
+}
+
+/// A ping that an incumbent has yet to answer.
+#[derive(Debug)]
+pub(crate) struct Contest {
+    pub(super) generation: u64,
+    pub(super) ping: u64,
+    answered: watch::Receiver<u64>,
+}
+
+impl Incumbent {
+    pub(super) fn new(generation: u64, claim: Claim, now: Duration) -> Self {
+        let (signal, answered) = (watch::Sender::default(), watch::Sender::new(0));
+        Self { generation, claim, since: now, place: Arc::default(), signal, answered }
+    }
+
+    /// For its stream to listen to.
+    pub(super) fn signal(&self) -> watch::Receiver<Signal> {
+        self.signal.subscribe()
+    }
+
+    pub(super) fn answer(&self, ping: u64) {
+        self.answered.send_replace(ping);
+    }
+
+    pub(super) fn end(&self, ending: Ending) {
+        self.signal.send_modify(|signal| signal.ending = Some(ending));
+    }
+
+    pub(super) fn ping(&self) -> Contest {
+        self.signal.send_modify(|signal| signal.ping += 1);
+        let ping = self.signal.borrow().ping;
+        Contest { generation: self.generation, ping, answered: self.answered.subscribe() }
+    }
+
+    /// Whether it has shown that it is alive, or failed to; `None`: it must be asked.
+    pub(super) fn is_alive(&self, contest: Option<&Contest>, now: Duration) -> Option<bool> {
+        if now.saturating_sub(self.since) <= ANSWER_WITHIN {
+            return Some(true);
+        }
+        let asked = contest.filter(|contest| contest.generation == self.generation)?;
+        Some(*self.answered.borrow() >= asked.ping)
+    }
+}
+
+impl Contest {
+    /// Returns when the ping was answered, or never will be because the stream has ended.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn answered(&mut self) {
+        let ping = self.ping;
+        let _ = self.answered.wait_for(|answered| *answered >= ping).await; // an error: the stream has ended
+    }
+}

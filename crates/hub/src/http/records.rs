@@ -1,0 +1,82 @@
+//! Standing records over HTTP: their JSON form in, their position out.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::IntoResponse as _;
+use galaxy_push_core::cursor::Cursor;
+use galaxy_push_proto::{Failure, Reason, json};
+use http::{HeaderMap, HeaderValue, Response, header};
+use serde::Serialize;
+
+use super::{ScopeQuery, check_scope, problem, read};
+use crate::publish;
+use crate::shared::Shared;
+
+#[derive(Serialize)]
+struct RecordJson {
+    cursor: String,
+}
+
+/// `POST /v1/invalidations`: one session invalidation.
+pub(crate) async fn invalidations(
+    State(shared): State<Arc<Shared>>,
+    scope: ScopeQuery,
+    request: Request,
+) -> Response<Body> {
+    let appended = async {
+        let body = body(&shared, scope, request).await?;
+        let record = json::parse_invalidation(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
+        publish::invalidate(&shared, record).await
+    };
+    answer(appended.await)
+}
+
+/// `POST /v1/memberships`: one membership, or several that are appended together.
+pub(crate) async fn memberships(
+    State(shared): State<Arc<Shared>>,
+    scope: ScopeQuery,
+    request: Request,
+) -> Response<Body> {
+    let appended = async {
+        let body = body(&shared, scope, request).await?;
+        let records = json::parse_memberships(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
+        publish::set_memberships(&shared, records).await
+    };
+    answer(appended.await)
+}
+
+async fn body(shared: &Shared, scope: ScopeQuery, request: Request) -> Result<bytes::Bytes, Failure> {
+    let read = async {
+        check_scope(scope)?;
+        let (head, body) = request.into_parts();
+        check_json(&head.headers)?;
+        read(body).await
+    };
+    read.await.map_err(|failure| refuse(shared, failure))
+}
+
+/// A form on some web page can send texts, but not JSON without the browser asking first.
+fn check_json(headers: &HeaderMap) -> Result<(), Failure> {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") {
+        return Ok(());
+    }
+    let message = "standing records are JSON: send Content-Type application/json";
+    Err(Failure::new(Reason::RequestInvalid, message).field("content-type").http_status(415))
+}
+
+fn refuse(shared: &Shared, failure: Failure) -> Failure {
+    shared.metrics.refused(&failure);
+    failure
+}
+
+fn answer(appended: Result<Cursor, Failure>) -> Response<Body> {
+    match appended {
+        Ok(cursor) => Json(RecordJson { cursor: cursor.to_string() }).into_response(),
+        Err(failure) => problem(&failure),
+    }
+}

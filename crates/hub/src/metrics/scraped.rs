@@ -1,0 +1,151 @@
+//! What is read off the hub at the moment somebody scrapes: the window, the streams, the store. A hub that is gone shows
+//! nothing.
+
+use std::fmt;
+use std::sync::Weak;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+use super::{ByBound, ByClass, ByKind};
+use crate::place::Class;
+use crate::shared::Shared;
+
+pub(super) struct Scraped(pub(super) Weak<Shared>);
+
+/// What is read under the log's lock.
+#[derive(Default)]
+struct Seen {
+    now: Duration,
+    events: u64,
+    bytes: u64,
+    age: Duration,
+    duels: usize,
+    lags: [Lag; Class::ALL.len()],
+}
+
+/// The streams of one class.
+#[derive(Clone, Copy, Default)]
+struct Lag {
+    streams: u64,
+    events: u64,
+    time: Duration,
+}
+
+impl Collector for Scraped {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(shared) = self.0.upgrade() else { return Ok(()) };
+        let seen = look(&shared);
+        let mut out = Out(encoder);
+        window(&mut out, &shared, &seen)?;
+        streams(&mut out, &seen)?;
+        publishers(&mut out, &shared, &seen)
+    }
+}
+
+fn look(shared: &Shared) -> Seen {
+    shared.log.look(|state, now| {
+        let (window, now) = (&state.window, now.mono);
+        let age_of = |slot| window.appended_at(slot).map_or(Duration::ZERO, |at| now.saturating_sub(at));
+        let mut lags = [Lag::default(); Class::ALL.len()];
+        for place in state.gateways.places() {
+            let (next, class) = place.get();
+            let lag = &mut lags[class as usize];
+            lag.streams += 1;
+            lag.events = lag.events.max(window.end().since(next));
+            lag.time = lag.time.max(age_of(next.max(window.oldest())));
+        }
+        let (events, bytes, age) = (window.len(), window.held_bytes(), age_of(window.oldest()));
+        Seen { now, events, bytes, age, duels: state.gateways.duels(now), lags }
+    })
+}
+
+fn window(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
+    out.gauge("push_window_events", "Entries held in the window", None, seen.events as f64)?;
+    out.gauge("push_window", "Bytes of frames held in the window", Some(&Unit::Bytes), seen.bytes as f64)?;
+    let age = seen.age.as_secs_f64();
+    out.gauge("push_window_age", "Age of the oldest entry held", Some(&Unit::Seconds), age)?;
+    let bounds = shared.config.window;
+    let fill = [
+        (ByBound { bound: "age" }, age / bounds.age.as_secs_f64()),
+        (ByBound { bound: "bytes" }, seen.bytes as f64 / bounds.bytes as f64),
+        (ByBound { bound: "events" }, seen.events as f64 / bounds.events as f64),
+    ];
+    let help = "How much of each bound the window fills: the fullest is the one that binds";
+    out.gauges("push_window_fill", help, Some(&Unit::Other("ratio".to_owned())), fill)
+}
+
+fn streams(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
+    let by = |class: Class| ByClass { class: class.name() };
+    let lags = || Class::ALL.into_iter().zip(seen.lags);
+    let help = "Open gateway streams by what they are doing";
+    let streams = lags().map(|(class, lag)| (by(class), lag.streams as f64));
+    out.gauges("push_streams_by_class", help, None, streams)?;
+    let help = "The most entries that any stream of the class has not been handed yet";
+    let events = lags().map(|(class, lag)| (by(class), lag.events as f64));
+    out.gauges("push_stream_lag_events", help, None, events)?;
+    let help = "The age of the oldest entry that any stream of the class has not been handed yet";
+    let times = lags().map(|(class, lag)| (by(class), lag.time.as_secs_f64()));
+    out.gauges("push_stream_lag", help, Some(&Unit::Seconds), times)?;
+    out.gauge("push_duels", "Gateway ids that instances keep taking from each other", None, seen.duels as f64)
+}
+
+fn publishers(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
+    let horizon = shared.store.dedup_horizon(seen.now).as_secs_f64();
+    out.gauge(
+        "push_dedup_horizon",
+        "How far back a repeated publish is recognised",
+        Some(&Unit::Seconds),
+        horizon,
+    )?;
+    let under_way = shared.under_way.amount();
+    let requests = under_way.requests as f64;
+    out.gauge("push_publishes_under_way", "Publish requests that are not answered yet", None, requests)?;
+    let help = "Bytes of the publish requests that are not answered yet";
+    out.gauge("push_publish_under_way", help, Some(&Unit::Bytes), under_way.bytes as f64)?;
+    let count = shared.store.standing_count(shared.clock.ambient.unix_ms());
+    let records = [
+        (ByKind { kind: "invalidation" }, count.invalidations as f64),
+        (ByKind { kind: "membership" }, count.memberships as f64),
+    ];
+    out.gauges("push_standing_records", "Standing records that hold, by kind", None, records)
+}
+
+/// Writes gauges.
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
+        let gauge = ConstGauge::new(value);
+        gauge.encode(self.0.encode_descriptor(name, &sentence(help), unit, gauge.metric_type())?)
+    }
+
+    fn gauges<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        values: impl IntoIterator<Item = (L, f64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, &sentence(help), unit, MetricType::Gauge)?;
+        for (labels, value) in values {
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// A registry ends the help of its own metrics with a full stop.
+fn sentence(help: &str) -> String {
+    format!("{help}.")
+}
+
+impl fmt::Debug for Scraped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scraped")
+    }
+}

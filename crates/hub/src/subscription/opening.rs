@@ -1,0 +1,145 @@
+//! How a stream comes about: the gateway id is claimed and the cursor's place found, both at one moment of the log.
+
+use std::sync::Arc;
+
+use galaxy_push_core::reader::{Omitted, Reader, Settings};
+use galaxy_push_core::window::Outcome;
+use galaxy_push_proto::frame::WelcomeInfo;
+use galaxy_push_proto::{Failure, Reason, v1};
+use tokio::time::timeout;
+
+use super::{Phase, Ping, Subscription};
+use crate::fence::{ANSWER_WITHIN, Admitted, Claim, Claimed, Contest, How, Takeover};
+use crate::gathered::{Gathered, TURN_BYTES};
+use crate::push::Asked;
+use crate::shared::Shared;
+
+impl Subscription {
+    /// Takes the gateway id and finds the cursor's place. Where the id is fought over, its incumbent is asked first,
+    /// which takes 2 s at most.
+    ///
+    /// Cancel safe: until it returns nothing has changed but that an incumbent may have been asked.
+    ///
+    /// # Errors
+    ///
+    /// The claim is refused.
+    pub(crate) async fn open(shared: &Arc<Shared>, asked: Asked) -> Result<Box<Self>, Failure> {
+        let mut contest = None;
+        loop {
+            match Self::try_open(shared, &asked, contest.as_ref()) {
+                Ok(Opening::Open(subscription)) => return Ok(subscription),
+                Ok(Opening::Contested(mut asked_first)) => {
+                    let _late = timeout(ANSWER_WITHIN, asked_first.answered()).await; // the fence sees for itself
+                    contest = Some(asked_first);
+                }
+                Err(failure) => {
+                    report_refusal(shared, &asked.claim, &failure);
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    fn try_open(shared: &Arc<Shared>, asked: &Asked, contest: Option<&Contest>) -> Result<Opening, Failure> {
+        let Asked { claim, ask, cursor, message_max, features, .. } = asked;
+        let (heartbeat, message_max) = (shared.config.heartbeat, *message_max);
+        let settings = Settings { heartbeat, message_max, turn_bytes: TURN_BYTES };
+        let claimed = shared.log.look(|state, now| {
+            Ok::<_, Failure>(match state.gateways.claim(claim.clone(), contest, now.mono)? {
+                Claimed::Contested(contest) => Err(contest),
+                Claimed::Admitted(admitted) => {
+                    let outcome = state.window.find(*ask, cursor).outcome;
+                    let reader = Reader::open(&state.window, *ask, cursor, settings).taking(features.records);
+                    admitted.place.set(&reader);
+                    Ok((admitted, reader, outcome))
+                }
+            })
+        })?;
+        let (admitted, reader, outcome) = match claimed {
+            Ok(admitted) => admitted,
+            Err(contest) => return Ok(Opening::Contested(contest)),
+        };
+        report_open(shared, claim, &admitted, cursor, outcome);
+        let Admitted { generation, signal, place, .. } = admitted;
+        Ok(Opening::Open(Box::new(Self {
+            welcome: welcome(shared, generation, message_max),
+            gathered: Gathered::default(),
+            pages: None,
+            opening_gap: false,
+            grown: shared.log.grown(),
+            ping: Ping::Answered(0),
+            omitted: Omitted::default(),
+            phase: Phase::Open,
+            _open: shared.streams.token(),
+            shared: shared.clone(),
+            claim: claim.clone(),
+            features: *features,
+            filter: asked.filter.clone(),
+            generation,
+            reader,
+            message_max,
+            signal,
+            place,
+        })))
+    }
+}
+
+enum Opening {
+    Open(Box<Subscription>),
+    Contested(Contest),
+}
+
+fn welcome(shared: &Shared, generation: u64, message_max: usize) -> WelcomeInfo {
+    let bounds = shared.config.window;
+    WelcomeInfo {
+        generation,
+        heartbeat_interval: shared.config.heartbeat,
+        limits: v1::Limits {
+            max_event_bytes: u32::try_from(shared.config.event_bytes_max).unwrap_or(u32::MAX),
+            max_frame_bytes: u32::try_from(message_max).unwrap_or(u32::MAX),
+            window_events: bounds.events,
+            window_bytes: bounds.bytes,
+            window_age: bounds.age.try_into().ok(),
+        },
+        connection_id: format!("{:016x}", shared.clock.ambient.random()),
+    }
+}
+
+fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str, outcome: Outcome) {
+    let generation = admitted.generation;
+    shared.metrics.streams.inc();
+    shared.metrics.subscribed(outcome);
+    tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
+        peer = %claim.peer, cursor, ?outcome, "stream opened");
+    let Some(Takeover { older, how }) = &admitted.takeover else { return };
+    shared.metrics.took_over(*how);
+    let next = match how {
+        How::Quiet => {
+            tracing::info!(gateway = %claim.gateway, generation, peer = %claim.peer, older_peer = %older.peer,
+                "the same instance came back; its older stream ends");
+            return;
+        }
+        How::Rival => {
+            "two instances use one gateway id; the older stream ends, give each gateway an id of its own"
+        }
+        How::Duel => {
+            "instances keep taking one gateway id from each other, and without instance ids the last always wins: the \
+             older stream ends and will be back, give each gateway an id of its own"
+        }
+        How::Unanswered => {
+            "instances keep taking one gateway id from each other, and the one that had it did not answer: its stream \
+             ends, give each gateway an id of its own"
+        }
+    };
+    tracing::warn!(gateway = %claim.gateway, generation, instance = %claim.instance, peer = %claim.peer,
+        older_instance = %older.instance, older_peer = %older.peer, "{next}");
+}
+
+fn report_refusal(shared: &Shared, claim: &Claim, failure: &Failure) {
+    shared.metrics.subscribe_refused();
+    if failure.reason == Some(Reason::HeldOff) {
+        shared.metrics.held_off.inc();
+    }
+    tracing::warn!(gateway = %claim.gateway, instance = %claim.instance, peer = %claim.peer, code = ?failure.code,
+        reason = %failure, held_by = ?failure.metadata, retry_after = ?failure.retry_after, "subscribe refused");
+}

@@ -1,0 +1,68 @@
+//! Stores that misbehave as real ones may: one that takes nothing, and one that takes its time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use galaxy_push_core::cursor::Epoch;
+use galaxy_push_hub::{Config, Hub};
+use galaxy_push_store::standing::{Count, Key, Page};
+use galaxy_push_store::{Appended, Batch, DedupBounds, Error, Maker, MemoryStore, Store};
+use tokio::sync::Semaphore;
+
+use crate::world::{World, ambient};
+
+/// What comes before the append.
+enum Before {
+    Fail,
+    /// Each append waits for a permit, and takes it with it. Appends wait in the order in which they came.
+    Wait(Arc<Semaphore>),
+}
+
+struct Moody {
+    inner: MemoryStore,
+    before: Before,
+}
+
+fn world(config: Config, before: Before) -> World {
+    let maker: Maker = Box::new(move |sink| {
+        Ok(Arc::new(Moody { inner: MemoryStore::new(Epoch(7), DedupBounds::default(), sink), before }))
+    });
+    World::over(Hub::new(config, maker, ambient()).unwrap())
+}
+
+/// A world whose store takes nothing.
+pub(crate) fn full() -> World {
+    world(Config::default(), Before::Fail)
+}
+
+/// A world whose store appends as many batches as are let go.
+pub(crate) fn slow(config: Config) -> (World, Arc<Semaphore>) {
+    let go = Arc::new(Semaphore::new(0));
+    (world(config, Before::Wait(go.clone())), go)
+}
+
+impl Store for Moody {
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
+        async move {
+            match &self.before {
+                Before::Fail => return Err(Error::Unavailable("the disk is full".into())),
+                Before::Wait(go) => go.acquire().await.unwrap().forget(),
+            }
+            self.inner.append(batch).await
+        }
+        .boxed()
+    }
+
+    fn dedup_horizon(&self, now: Duration) -> Duration {
+        self.inner.dedup_horizon(now)
+    }
+
+    fn standing(&self, after: Option<&Key>, bytes_max: usize, bytes_each: usize, now_unix_ms: u64) -> Page {
+        self.inner.standing(after, bytes_max, bytes_each, now_unix_ms)
+    }
+
+    fn standing_count(&self, now_unix_ms: u64) -> Count {
+        self.inner.standing_count(now_unix_ms)
+    }
+}

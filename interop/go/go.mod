@@ -1,0 +1,26 @@
+// A gateway in Go, as teams have them: `cargo xtask interop go` generates its contract and runs it.
+module galaxy/interop
+
+go 1.26.0
+
+// Generated from proto/push/v1/push.proto before anything here is built.
+replace galaxy/backend => ../../target/interop/go/contract
+
+require (
+	galaxy/backend v0.0.0
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20261104224025-d1e00e9f33ab
+	google.golang.org/grpc v1.85.0
+	google.golang.org/protobuf v1.36.12
+)
+
+require (
+	golang.org/x/net v0.60.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+	golang.org/x/text v0.42.0 // indirect
+	google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.6.2 // indirect
+)
+
+tool (
+	google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	google.golang.org/protobuf/cmd/protoc-gen-go
+)

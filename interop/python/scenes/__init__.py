@@ -1,0 +1,1 @@
+"""The scenes with a real hub, by what they are about."""
