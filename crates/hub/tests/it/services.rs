@@ -150,7 +150,7 @@ async fn the_lag_of_the_slowest_stream_shows_by_what_it_is_doing() {
     };
     shown("push_streams_by_class{class=\"live\"} 1.0");
     shown("push_stream_lag_events{class=\"live\"} 0.0");
-    let _stalled = world.read("stalled", "").await;
+    let _stalled = world.read("asleep", "").await;
     world.flood(200).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     while live.next().await != "event 199 @200" {}
