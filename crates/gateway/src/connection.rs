@@ -232,6 +232,9 @@ impl Connection {
 
     fn say_subscribed(&mut self) {
         let (cursor, topics) = (self.passed(), self.asked.iter().cloned().collect());
+        // One that was not sent yet is overtaken by this one, which names all that is asked for: a peer that asks
+        // without reading is owed one answer, however often it asks.
+        self.ready.retain(|outgoing| !matches!(outgoing, Outgoing::Subscribed { .. }));
         self.ready.push(Outgoing::Subscribed { cursor, topics });
     }
 

@@ -378,3 +378,19 @@ async fn an_ending_waits_for_the_gap_that_is_decided() {
     assert!(gap, "a `Goodbye` would cross the hole: {out:?}");
     assert!(connection.next(&mut Vec::new()).await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_asks_without_reading_is_owed_one_answer() {
+    let mut world = World::new(Bounds::default(), 8, 1 << 16);
+    world.open(0, 0);
+    let connection = &mut world.connections[0].connection;
+    let before = connection.ready.len();
+    for _ in 0..1_000 {
+        connection.subscribe(&["a".to_owned()]).unwrap();
+        connection.unsubscribe(&["a".to_owned()]);
+    }
+    assert_eq!(connection.ready.len(), before + 1);
+    assert!(
+        matches!(connection.ready.last(), Some(Outgoing::Subscribed { topics, .. }) if topics.is_empty())
+    );
+}
