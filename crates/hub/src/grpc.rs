@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use galaxy_push_core::frame::{DeframeError, Deframer, message};
-use galaxy_push_proto::{Failure, Reason};
+use galaxy_push_core::frame::{DeframeError, Deframer};
+use galaxy_push_proto::{Failure, Reason, codec};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use prost::Message;
@@ -68,8 +68,7 @@ where
         error => invalid(error.to_string()),
     })?;
     match framed {
-        Some(framed) if deframer.is_at_boundary() => M::decode(message(&framed))
-            .map_err(|error| invalid(format!("the request is not a message of the contract: {error}"))),
+        Some(framed) if deframer.is_at_boundary() => codec::decode(framed.slice(PREFIX_BYTES..)),
         Some(_) => Err(invalid("the request holds more than one message".to_owned())),
         None => Err(invalid("the request holds no whole message".to_owned())),
     }

@@ -13,6 +13,7 @@
 //! | [`json`] | the JSON form of a frame, and of what a user sends |
 //! | [`cloudevents`] | events as CloudEvents 1.0, in JSON and in HTTP headers |
 //! | [`validate`] | the rules an event must keep to be published |
+//! | `codec` | how the stubs read messages: counted, and refused clearly |
 //! | [`error`] | one failure, as a gRPC status or as an HTTP problem |
 //!
 //! Features, none on by default: `client` and `server` add the stubs of the services.
@@ -20,6 +21,8 @@
 pub mod v1;
 
 pub mod cloudevents;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod codec;
 pub mod error;
 pub mod frame;
 pub mod json;

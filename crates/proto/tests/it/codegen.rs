@@ -38,6 +38,7 @@ fn generate(out: &Path) {
         .out_dir(out)
         // A `connect` that dials by itself would be a second place that knows about transports.
         .build_transport(false)
+        .codec_path("crate::codec::BoundedCodec")
         .client_mod_attribute("push.v1", "#[cfg(feature = \"client\")]")
         .server_mod_attribute("push.v1", "#[cfg(feature = \"server\")]")
         .bytes(".push.v1.Event.data")
