@@ -1,11 +1,12 @@
 //! Whether a position exists that this gateway has not seen yet: a question for the hub.
 //!
 //! A user may come with a cursor from a gateway that is a little further on. Such a cursor is not wrong, only early; the
-//! hub's head tells the two apart. One question at a time.
+//! hub's head tells the two apart.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use galaxy_push_client::Publisher;
@@ -25,9 +26,18 @@ pub(crate) trait Hub: Send {
     fn head(&mut self) -> Asking<'_>;
 }
 
-/// Asks one hub on behalf of every connection.
+/// Asks one hub on behalf of every connection, one question at a time. Whoever came before a question was asked shares
+/// its answer; nobody is given an older one, because the hub may have begun another epoch since.
 pub(crate) struct Authority {
-    hub: Mutex<Box<dyn Hub>>,
+    /// How many have come.
+    came: AtomicU64,
+    line: Mutex<Line>,
+}
+
+struct Line {
+    hub: Box<dyn Hub>,
+    /// The latest answer, and how many had come when its question was asked.
+    answer: Option<(u64, Option<Cursor>)>,
 }
 
 /// What the hub knows of a position.
@@ -43,14 +53,24 @@ pub(crate) enum Verdict {
 
 impl Authority {
     pub(crate) fn new(hub: impl Hub + 'static) -> Self {
-        Self { hub: Mutex::new(Box::new(hub)) }
+        Self { came: AtomicU64::new(0), line: Mutex::new(Line { hub: Box::new(hub), answer: None }) }
     }
 
     /// Whether a position exists. Cancel safe.
     pub(crate) async fn judge(&self, cursor: Cursor) -> Verdict {
+        let place = self.came.fetch_add(1, Ordering::Relaxed);
         let asking = async {
-            // No answer is kept: the hub may have begun another epoch since, and then the position is gone for good.
-            match self.hub.lock().await.head().await {
+            let mut line = self.line.lock().await;
+            let head = match line.answer {
+                Some((came, head)) if place < came => head,
+                _ => {
+                    let came = self.came.load(Ordering::Relaxed);
+                    let head = line.hub.head().await;
+                    line.answer = Some((came, head));
+                    head
+                }
+            };
+            match head {
                 Some(head) if reaches(head, cursor) => Verdict::Exists,
                 Some(_) => Verdict::Unknown,
                 None => Verdict::Unreachable,
@@ -81,5 +101,48 @@ impl Hub for Publisher {
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use galaxy_push_core::cursor::{Epoch, Seq};
+
+    use super::*;
+
+    /// Answers after 100 ms, with another epoch from the third question on, and counts.
+    struct Slow(Arc<AtomicU64>);
+
+    impl Hub for Slow {
+        fn head(&mut self) -> Asking<'_> {
+            Box::pin(async {
+                let question = self.0.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Some(Cursor { epoch: Epoch(if question < 2 { 1 } else { 2 }), seq: Seq(9) })
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_herd_shares_an_answer_and_nobody_is_given_an_older_one() {
+        let questions = Arc::new(AtomicU64::new(0));
+        let authority = Arc::new(Authority::new(Slow(questions.clone())));
+        let cursor = Cursor { epoch: Epoch(1), seq: Seq(5) };
+        let herd: Vec<_> = (0..1_000)
+            .map(|_| {
+                let authority = authority.clone();
+                tokio::spawn(async move { authority.judge(cursor).await })
+            })
+            .collect();
+        for one in herd {
+            assert_eq!(one.await.unwrap(), Verdict::Exists);
+        }
+        assert!(questions.load(Ordering::Relaxed) <= 2);
+        while questions.load(Ordering::Relaxed) < 2 {
+            authority.judge(cursor).await;
+        }
+        assert_eq!(authority.judge(cursor).await, Verdict::Unknown, "the epoch has changed since");
     }
 }

@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn elements_are_counted_before_they_are_decoded() {
-        let request = |events| PublishRequest { events: vec![Event::default(); events], ..Default::default() };
+        let request =
+            |events| PublishRequest { events: vec![Event::default(); events], ..Default::default() };
         let decoded = |events| decode::<PublishRequest>(request(events).encode_to_vec().into());
         assert_eq!(decoded(FIELDS_MAX).unwrap().events.len(), FIELDS_MAX);
         assert!(decoded(FIELDS_MAX + 1).unwrap_err().message.contains("split"));

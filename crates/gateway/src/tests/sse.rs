@@ -164,7 +164,6 @@ async fn a_cursor_that_only_the_hub_knows_is_waited_for() {
         world.hub.publish(&["user:a"]);
     }
     assert_eq!(Events::ids(&events.now().await), ["e4", "e5"], "e2 and e3 lie before the cursor");
-    // A second user within the known head does not ask again.
     let text =
         world.stream(&format!("/v1/stream?user=a&cursor={EPOCH_1}.5")).await.until("push.caught_up").await;
     assert!(text.contains("RESUMED"));
