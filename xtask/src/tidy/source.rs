@@ -33,10 +33,20 @@ impl Text {
         self.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// The lines of Rust code with their numbers, without comments, up to the inline tests.
+    /// The lines of Rust code with their numbers, without comments, up to the inline tests. A `mod tests;` that is
+    /// declared on top, before the code, hides nothing.
     pub(super) fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.content.lines().enumerate().map(|(index, line)| (index + 1, without_comment(line)));
-        lines.take_while(|(_, line)| !line.trim().starts_with("#[cfg(test)]"))
+        let lines = || self.content.lines().map(without_comment);
+        let following = lines().skip(1).map(Some).chain([None]);
+        let begins_inline_tests = |line: &str, next: Option<&str>| {
+            line.trim().starts_with("#[cfg(test)]")
+                && !next.is_some_and(|next| next.trim_end().ends_with(';'))
+        };
+        lines()
+            .zip(following)
+            .enumerate()
+            .take_while(move |(_, (line, next))| !begins_inline_tests(line, *next))
+            .map(|(index, (line, _))| (index + 1, line))
     }
 
     pub(super) fn finding(&self, line: usize, message: impl Into<String>) -> Finding {

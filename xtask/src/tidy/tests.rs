@@ -52,6 +52,7 @@ fn pure_core() {
             "crates/core/src/b.rs",
             "//! B.\nuse std::time::Duration;\n#[cfg(test)]\nmod tests { use std::fs; }",
         ),
+        ("crates/core/src/c.rs", "//! C.\n#[cfg(test)]\nmod tests;\nasync fn c() {}"),
         ("crates/hub/src/a.rs", "async fn a() {}"),
     ];
     let expected = [
@@ -59,6 +60,7 @@ fn pure_core() {
         "crates/core/Cargo.toml:5",
         "crates/core/src/a.rs:2",
         "crates/core/src/a.rs:3",
+        "crates/core/src/c.rs:4",
     ];
     check("pure-core", &texts, &expected);
 }
@@ -101,6 +103,7 @@ fn bounded() {
             "crates/hub/src/a.rs",
             "// never unbounded\nlet (a, b) = unbounded_channel();\nlet c: UnboundedSender<u8>;",
         ),
+        ("crates/hub/src/b.rs", "map.range((Bound::Unbounded, Bound::Excluded(key)))"),
         ("xtask/src/a.rs", "unbounded"),
     ];
     check("bounded", &texts, &["crates/hub/src/a.rs:2", "crates/hub/src/a.rs:3"]);
