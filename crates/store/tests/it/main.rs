@@ -21,6 +21,32 @@ async fn conforms() {
     .await;
 }
 
+/// Two logs never share an epoch as long as nobody opens two with one: a store adds no doing of its own.
+#[tokio::test]
+async fn a_log_lives_in_the_epoch_it_was_opened_with() {
+    struct Base(Mutex<Option<Cursor>>);
+    impl Sink for Base {
+        fn begin(&self, base: Cursor) {
+            *self.0.lock().unwrap() = Some(base);
+        }
+
+        fn committed(&self, batch: &[Committed]) {
+            assert!(
+                batch
+                    .iter()
+                    .all(|event| Some(event.cursor.epoch) == self.0.lock().unwrap().map(|at| at.epoch))
+            );
+        }
+    }
+    for epoch in [Epoch(1), Epoch(2), Epoch(u128::MAX)] {
+        let base = Arc::new(Base(Mutex::default()));
+        let store = MemoryStore::new(epoch, DedupBounds::default(), base.clone());
+        assert_eq!(*base.0.lock().unwrap(), Some(Cursor::start(epoch)));
+        let appended = store.append(Batch::encode(&[event("a")], at(0))).await.unwrap();
+        assert_eq!(appended[0].cursor, Some(Cursor::start(epoch).next()));
+    }
+}
+
 #[derive(Default)]
 struct Positions(Mutex<Vec<u64>>);
 
