@@ -14,62 +14,19 @@ use std::time::Duration;
 
 use crate::Now;
 use crate::cursor::{Ask, Cursor, Epoch};
-use crate::frame::{EventView, Kind};
 use crate::window::{Gap, GapReason, Outcome, Slot, Start, Window};
 
 mod scan;
+mod settings;
 mod step;
 #[cfg(test)]
 mod tests;
 
+pub use settings::{Filter, Records, Settings};
 pub use step::{Control, Omitted, Step};
 
 /// A reader has fallen behind when it lags by more than 1/4 of any window bound.
 const FELL_BEHIND_AT: u32 = 4;
-
-/// Which events a reader is entitled to.
-pub trait Filter {
-    /// Whether this event may be sent.
-    fn admits(&self, event: EventView<'_>) -> bool;
-}
-
-/// How a stream is read.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// A `Progress` follows when nothing was sent for this long.
-    pub heartbeat: Duration,
-    /// The largest message the peer takes, in bytes without the prefix.
-    pub message_max: usize,
-    /// The most bytes one step hands out, unless a single frame is larger.
-    pub turn_bytes: usize,
-}
-
-impl Default for Settings {
-    /// 5 s, 4 MiB, 256 KiB.
-    fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(5), message_max: 4 << 20, turn_bytes: 256 << 10 }
-    }
-}
-
-/// Which standing records a reader is sent in their place in the log. No filter hides them; a peer that does not know
-/// their kind is not sent them, and its cursor passes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Records {
-    /// Session invalidations.
-    pub invalidations: bool,
-    /// Memberships.
-    pub memberships: bool,
-}
-
-impl Records {
-    const fn include(self, kind: Kind) -> bool {
-        match kind {
-            Kind::SessionInvalidation => self.invalidations,
-            Kind::Membership => self.memberships,
-            _ => false,
-        }
-    }
-}
 
 /// A reader's place and what it has been told.
 #[derive(Clone, Debug)]
@@ -240,10 +197,11 @@ impl Reader {
         self.step_until(window, slot.next(), filter, now)
     }
 
-    /// Says that everything before `slot`, up to `cursor`, is known not to be for this reader.
+    /// Says that everything before `slot`, up to `cursor`, is known not to be for this reader. Never takes it back.
     pub fn pass(&mut self, slot: Slot, cursor: Cursor) {
         self.next = self.next.max(slot);
-        if self.promised.is_some_and(|promised| promised.holds_back(cursor)) || slot < self.next {
+        let held_back = self.promised.is_some_and(|promised| promised.holds_back(cursor));
+        if held_back || slot < self.next || self.passed.follows(cursor) {
             return;
         }
         (self.promised, self.passed) = (None, cursor);

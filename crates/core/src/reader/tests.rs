@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cursor::{Epoch, Seq};
-use crate::frame::{LogKind, put_event_frame, put_log_frame};
+use crate::frame::{EventView, LogKind, put_event_frame, put_log_frame};
 use crate::window::{Bounds, Traits};
 use crate::wire::put_bytes;
 use proptest::prelude::*;
@@ -376,4 +376,18 @@ fn a_reader_that_is_asked_to_speaks_up_once() {
     append(&mut window, "all", seconds(3));
     reader.speak_up();
     assert_eq!(transcript(&mut reader, &window, None, seconds(3)), "1");
+}
+
+#[test]
+fn passing_never_takes_a_position_back() {
+    let mut window = window(Bounds::default());
+    append(&mut window, "all", seconds(0));
+    let end = window.end();
+    let mut reader = open(&window, Ask::Oldest);
+    transcript(&mut reader, &window, None, seconds(0));
+    assert_eq!((reader.next(), reader.passed()), (end, at(1)));
+    window.advance(at(9)); // the head moved on with nothing to hold, so many positions share one slot
+    reader.pass(end, at(9));
+    reader.pass(end, at(4));
+    assert_eq!(reader.passed(), at(9));
 }

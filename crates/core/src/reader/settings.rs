@@ -1,0 +1,51 @@
+//! What a reader is told about its peer: how much it takes, of which kinds, and what it may see.
+//!
+//! Set by whoever opens a stream, asked by [`Reader`](super::Reader) at each step. Nothing here changes while it reads.
+
+use std::time::Duration;
+
+use crate::frame::{EventView, Kind};
+
+/// Which events a reader is entitled to.
+pub trait Filter {
+    /// Whether this event may be sent.
+    fn admits(&self, event: EventView<'_>) -> bool;
+}
+
+/// How a stream is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// A `Progress` follows when nothing was sent for this long.
+    pub heartbeat: Duration,
+    /// The largest message the peer takes, in bytes without the prefix.
+    pub message_max: usize,
+    /// The most bytes one step hands out, unless a single frame is larger.
+    pub turn_bytes: usize,
+}
+
+impl Default for Settings {
+    /// 5 s, 4 MiB, 256 KiB.
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_secs(5), message_max: 4 << 20, turn_bytes: 256 << 10 }
+    }
+}
+
+/// Which standing records a reader is sent in their place in the log. No filter hides them; a peer that does not know
+/// their kind is not sent them, and its cursor passes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Records {
+    /// Session invalidations.
+    pub invalidations: bool,
+    /// Memberships.
+    pub memberships: bool,
+}
+
+impl Records {
+    pub(super) const fn include(self, kind: Kind) -> bool {
+        match kind {
+            Kind::SessionInvalidation => self.invalidations,
+            Kind::Membership => self.memberships,
+            _ => false,
+        }
+    }
+}
