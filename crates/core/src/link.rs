@@ -46,7 +46,7 @@ pub use status::{Counters, HandlerTrouble, State, Status};
 pub use storing::{Order, StoreTrouble, Storing};
 
 use crate::backoff::{Backoff, ConfigError};
-use crate::cursor::Cursor;
+use crate::cursor::{Ask, Cursor};
 use flight::Flight;
 use receive::{Phase, Stream};
 use storing::Store;
@@ -220,6 +220,8 @@ impl Link {
             }
             match std::mem::replace(&mut self.course, Course::Begin) {
                 Course::Begin if !self.store.loaded => break self.load(now),
+                // What is no cursor is the same to every hub, and may be too long to be sent at all.
+                Course::Begin if Ask::parse(&self.resume).is_err() => self.tell_cursor_unreadable(),
                 Course::Begin => break self.dial(now),
                 Course::Read(clock) => break self.read(clock, now),
                 Course::Fail(failure) => self.ended(failure, now, random),

@@ -45,6 +45,7 @@ impl Link {
         }
         self.show(state, now);
         self.course = Course::Wait { until: now + self.backoff.delay(cause, retry_after, random) };
+        self.status.failures = self.backoff.failures();
     }
 
     /// A broken cursor store must not wedge the client: the handler is told that anything may be missing, then the

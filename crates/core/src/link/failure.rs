@@ -100,7 +100,12 @@ impl Failure {
     /// How the next try must wait.
     #[must_use]
     pub fn cause(&self) -> Cause {
-        let Self::Status(status) = self else { return Cause::Lost };
+        let status = match self {
+            Self::Status(status) => status,
+            // Too late, too many and whatever is the server's own fault passes; the rest is a wrong URL.
+            Self::NotGrpc { status: 300..=407 | 409..=428 | 430..=499, .. } => return Cause::Refused,
+            _ => return Cause::Lost,
+        };
         match (status.code, status.reason.as_str()) {
             (code::ABORTED, _) | (code::RESOURCE_EXHAUSTED, "HELD_OFF") => Cause::Conflict,
             (

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cursor::OLDEST;
+use crate::cursor::{CURSOR_TEXT_MAX, OLDEST};
 use crate::frame::{self, FrameView, Kind, PREFIX_BYTES};
 use crate::window::GapReason;
 use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint};
@@ -88,6 +88,8 @@ pub enum Item {
     CaughtUp(Frame),
     /// The stream lags by a quarter of the window or more.
     FellBehind(Frame),
+    /// The hub ends the stream and says why. The client comes back by itself.
+    Goodbye(Frame),
 }
 
 impl Item {
@@ -102,7 +104,8 @@ impl Item {
             | Self::Membership(frame)
             | Self::Progress(frame)
             | Self::CaughtUp(frame)
-            | Self::FellBehind(frame) => frame,
+            | Self::FellBehind(frame)
+            | Self::Goodbye(frame) => frame,
             Self::Gap(gap) => &gap.frame,
         }
     }
@@ -117,7 +120,10 @@ impl Item {
     /// stream stands.
     #[must_use]
     pub fn matters(&self) -> bool {
-        !matches!(self, Self::Welcome(_) | Self::Progress(_) | Self::CaughtUp(_) | Self::FellBehind(_))
+        !matches!(
+            self,
+            Self::Welcome(_) | Self::Progress(_) | Self::CaughtUp(_) | Self::FellBehind(_) | Self::Goodbye(_)
+        )
     }
 
     /// The cursor that is safe to resume from once this item is dealt with, if that moves at all.
@@ -137,6 +143,7 @@ impl Item {
             Kind::Progress => Self::Progress(frame),
             Kind::CaughtUp => Self::CaughtUp(frame),
             Kind::FellBehind => Self::FellBehind(frame),
+            Kind::Goodbye => Self::Goodbye(frame),
             _ => return None,
         }))
     }
@@ -161,7 +168,7 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// Whether the client made this gap itself because the hub could not read its cursor. Its frame's cursor is
+    /// Whether the client made this gap itself because its cursor could not be read, here or by the hub. Its frame's cursor is
     /// `oldest`, which is no position: do not append it to a window.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -191,9 +198,10 @@ impl Gap {
         Ok(gap)
     }
 
-    /// The gap a client tells its handler when the hub could not read `cursor`. Its own cursor is `oldest`, so that
-    /// "resume from the last non-empty cursor" holds here too.
+    /// The gap a client tells its handler when nobody can read `cursor`. Its own cursor is `oldest`, so that "resume
+    /// from the last non-empty cursor" holds here too.
     pub(super) fn cursor_unreadable(cursor: &str) -> Self {
+        let cursor = beginning(cursor);
         let (mut body, mut framed) = (Vec::new(), vec![0; PREFIX_BYTES]);
         put_varint(&mut body, 1 << 3);
         put_varint(&mut body, CURSOR_UNREADABLE);
@@ -210,6 +218,15 @@ impl Gap {
             repair_after: None,
         }
     }
+}
+
+/// As much of a text as a cursor can have. What is longer is none, and whoever looks into it wants to see how it begins.
+fn beginning(text: &str) -> &str {
+    let mut end = text.len().min(CURSOR_TEXT_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// The number of `GAP_REASON_CURSOR_UNREADABLE`.

@@ -18,6 +18,8 @@ use crate::wire::{Fields, Malformed, Value};
 pub(super) struct Stream {
     deframer: Deframer,
     pub(super) phase: Phase,
+    /// Whether it began as it must. A goodbye may come before that, and nothing else.
+    welcomed: bool,
     /// When it first caught up; `FellBehind` does not take that back.
     live_since: Option<Duration>,
     /// The read deadline has passed once.
@@ -72,7 +74,9 @@ impl Link {
         let malformed = |Malformed| Failure::Protocol("a frame that is not a PushEvent");
         let view = FrameView::read(message(&framed)).map_err(malformed)?;
         self.note(&view, now)?;
-        let (kind, place) = (view.kind(), self.place(&view)?);
+        let kind = view.kind();
+        // Before the welcome no cursor means anything yet.
+        let place = if self.stream.welcomed { self.place(&view)? } else { Place::Passed };
         if is_record(kind) {
             if place == Place::Passed {
                 self.status.counters.duplicates += 1;
@@ -80,7 +84,7 @@ impl Link {
             }
             self.status.counters.records += 1;
         }
-        if matches!(kind, Kind::Goodbye | Kind::Subscribed | Kind::Unknown) {
+        if matches!(kind, Kind::Subscribed | Kind::Unknown) || !self.stream.welcomed {
             if place == Place::Ahead && !view.cursor().is_empty() {
                 self.batch.pass(view.cursor());
             }
@@ -101,13 +105,13 @@ impl Link {
             (Kind::Unknown | Kind::Subscribed, _) => counters.unknown += 1,
             (Kind::Welcome, Phase::Welcoming) => {
                 counters.streams += 1;
-                self.stream.phase = Phase::Streaming;
+                (self.stream.phase, self.stream.welcomed) = (Phase::Streaming, true);
                 self.show(State::CatchingUp, now);
             }
-            (Kind::Welcome, _) => return Err(Failure::Protocol("a second welcome on one stream")),
-            (_, Phase::Welcoming) => {
+            _ if !self.stream.welcomed => {
                 return Err(Failure::Protocol("a stream that does not begin with a welcome"));
             }
+            (Kind::Welcome, _) => return Err(Failure::Protocol("a second welcome on one stream")),
             (Kind::CaughtUp, _) => {
                 self.stream.live_since.get_or_insert(now);
                 self.show(State::Live, now);
@@ -131,6 +135,7 @@ impl Link {
         let live_for = self.stream.live_since.map(|since| now.saturating_sub(since));
         if live_for.is_some_and(|live| live >= self.config.healthy_after) {
             self.backoff.reset();
+            self.status.failures = 0;
         }
     }
 
@@ -170,6 +175,7 @@ impl Stream {
         Self {
             deframer: Deframer::new(config.max_receive_bytes),
             phase: Phase::Welcoming,
+            welcomed: false,
             live_since: None,
             last_look: false,
             welcome_by: Duration::ZERO,

@@ -53,6 +53,8 @@ pub struct Status {
     pub cursor: String,
     /// The number of the latest subscribe.
     pub attempt: u64,
+    /// How many tries and streams in a row have ended without proof of health; the waits grow with it.
+    pub failures: u32,
     /// Which of the configured hubs it uses or tries next, counted from 0.
     pub hub: usize,
     /// Why the last try or stream ended; kept while the next one is well.

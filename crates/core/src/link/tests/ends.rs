@@ -54,6 +54,8 @@ fn goodbyes() {
         let mut world = World::new(Config { start: long("a5"), ..Config::default() });
         world.play_all(&["begin", "receive welcome@a5", "handled"]);
         world.play(&format!("receive {goodbye}"));
+        assert_eq!(world.transcript.lines().last().unwrap(), "deliver goodbye@a5");
+        world.play("handled");
         assert_eq!(world.transcript.lines().last().unwrap(), "read within 1000, catching up at \"a5\"");
         world.play(end);
         assert_eq!(
@@ -143,6 +145,35 @@ fn a_peer_that_breaks_the_contract_is_left_and_what_came_before_is_kept() {
     world.play("begin");
     world.play("receive a6");
     assert_eq!(world.transcript.lines().last().unwrap(), "wait 200, backing off at \"\"");
+}
+
+#[test]
+fn what_is_no_hub_is_asked_slowly_unless_it_may_only_be_unwell() {
+    for (status, expected) in [
+        (404, "wait 60000, refused"),
+        (401, "wait 60000, refused"),
+        (301, "wait 60000, refused"),
+        (408, "wait 200, backing off"),
+        (429, "wait 200, backing off"),
+        (502, "wait 200, backing off"),
+        (200, "wait 200, backing off"),
+    ] {
+        let mut world = World::new(Config::default());
+        world.play("begin");
+        world.step(Input::Failed(Failure::NotGrpc { status, content_type: "text/html".into() }));
+        assert_eq!(world.transcript.lines().last().unwrap(), format!("{expected} at \"\""), "{status}");
+    }
+}
+
+#[test]
+fn failures_in_a_row_are_shown_until_health_is_proven() {
+    let mut world = World::new(Config::default());
+    world.play_all(&["lost", "timer", "begin", "status 16", "timer"]);
+    assert_eq!((world.link.status().failures, world.link.status().attempt), (2, 1));
+    world.play_all(&["begin", "receive welcome@a1 caught@a1", "handled"]);
+    assert_eq!(world.link.status().failures, 2);
+    world.play_all(&["later 10", "receive progress@a1"]);
+    assert_eq!(world.link.status().failures, 0);
 }
 
 #[test]

@@ -15,10 +15,11 @@ fn any_line() -> impl Strategy<Value = String> {
         2 => (1u8..10, 0u8..2, 0u64..12).prop_map(|(reason, epoch, to)| format!("gap:{reason}:a1@{}{to}", char::from(b'a' + epoch))),
         1 => (0u8..6, 0u8..9).prop_map(|(reason, after)| format!("goodbye:{reason}:{after}@a3")),
     ];
+    let words = || prop::collection::vec(word.clone(), 1..6).prop_map(|words| words.join(" "));
     prop_oneof![
-        3 => Just("begin".to_owned()),
-        1 => Just("receive welcome@a3".to_owned()),
-        6 => prop::collection::vec(word, 1..6).prop_map(|words| format!("receive {}", words.join(" "))),
+        6 => Just("begin".to_owned()),
+        6 => (0u8..4, words()).prop_map(|(at, words)| format!("receive welcome@a{at} {words}")),
+        6 => words().prop_map(|words| format!("receive {words}")),
         6 => Just("handled".to_owned()),
         1 => (0u8..4).prop_map(|done| format!("fails {done}")),
         1 => Just("lost".to_owned()),
@@ -33,19 +34,28 @@ proptest! {
     #[test]
     fn whatever_happens_the_promises_hold(lines in prop::collection::vec(any_line(), 1..80), start in "(|oldest|a3|x)") {
         let mut world = World::new(Config { start: long(&start), hubs: 2, ..Config::default() });
-        let (mut attempt, mut handed) = (0, Vec::<Cursor>::new());
+        let (mut attempt, mut handed, mut untold) = (0, Vec::<Cursor>::new(), Vec::new());
         for line in lines {
             let before = world.link.status().clone();
             let was = world.action.clone();
             let offered: Vec<_> = world.link.batch_mut().items().iter().map(|item| item.cursor().to_owned()).collect();
+            let last = world.link.batch_mut().items().iter().rev().take_while(|item| !matches!(item, Item::Gap(_)));
+            let last = last.filter(|item| matches!(item, Item::Event(_))).find_map(|item| Cursor::parse(item.cursor()).ok());
             world.play(&line);
             let status = world.link.status();
 
             // The cursor moves only to what the handler was given, or past frames that no handler is given.
-            if status.cursor != before.cursor && was == Action::Deliver && world.action != Action::Finish {
-                let tail = Cursor::parse(&status.cursor).is_ok();
-                prop_assert!(offered.contains(&status.cursor) || tail);
-                prop_assert!(line == "handled" || line.starts_with("fails"));
+            if let (Action::Read { .. }, Some(words)) = (&was, line.strip_prefix("receive ")) {
+                let new = words.split(' ').filter_map(|word| word.strip_prefix("new@"));
+                untold = new.map(long).collect();
+            }
+            if status.cursor != before.cursor {
+                prop_assert!(untold.contains(&status.cursor) || was == Action::Deliver && offered.contains(&status.cursor));
+                prop_assert!(was != Action::Deliver || line == "handled" || line.starts_with("fails"));
+            }
+            // What was handled does not come again.
+            if let (Action::Deliver, "handled", Some(last), Ok(cursor)) = (&was, &*line, last, Cursor::parse(&status.cursor)) {
+                prop_assert!(!last.follows(cursor), "{last} is handled, and {cursor} is where it resumes");
             }
             if was == Action::Deliver && line != "handled" && !line.starts_with("fails") {
                 prop_assert_eq!(&status.cursor, &before.cursor);
@@ -66,8 +76,8 @@ proptest! {
                     let Ok(cursor) = Cursor::parse(item.cursor()) else { continue };
                     match item {
                         Item::Gap(gap) if gap.is_local() => handed.clear(),
-                        Item::Gap(gap) if gap.reason == Some(GapReason::Ahead) => handed.retain(|c| !c.follows(cursor)),
                         Item::Gap(_) if handed.last().is_some_and(|last| last.epoch != cursor.epoch) => handed.clear(),
+                        Item::Gap(gap) if gap.reason == Some(GapReason::Ahead) => handed.retain(|c| !c.follows(cursor)),
                         Item::Event(_) | Item::SessionInvalidation(_) => {
                             prop_assert!(handed.last().is_none_or(|last| cursor.follows(*last)), "{:?}", cursor);
                             handed.push(cursor);

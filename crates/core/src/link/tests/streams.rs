@@ -204,15 +204,15 @@ fn ephemeral_events_leave_the_cursor_alone_and_unknown_kinds_move_it() {
 #[test]
 fn an_unreadable_cursor_is_told_and_the_stream_starts_from_the_oldest() {
     check_from(
-        "rubbish",
+        "2.rubbish",
         "begin | status 3 CURSOR_MALFORMED | fails | timer | handled | begin | receive welcome@a0 a1 | handled",
         r#"
         dial 0 within 5000
-        subscribe 1 from "rubbish" within 5000
-        read within 5000, connecting at "rubbish"
-        deliver gap:CursorUnreadable:rubbish..
-        pause 200, connecting at "rubbish"
-        deliver gap:CursorUnreadable:rubbish..
+        subscribe 1 from "2.rubbish" within 5000
+        read within 5000, connecting at "2.rubbish"
+        deliver gap:CursorUnreadable:2.rubbish..
+        pause 200, connecting at "2.rubbish"
+        deliver gap:CursorUnreadable:2.rubbish..
         dial 0 within 5000
         subscribe 2 from "oldest" within 5000
         read within 5000, connecting at "oldest"
@@ -231,6 +231,64 @@ fn a_hub_that_cannot_read_oldest_is_not_asked_in_a_loop() {
         dial 0 within 5000
         subscribe 1 from "oldest" within 5000
         wait 60000, refused at "oldest"
+        "#,
+    );
+}
+
+#[test]
+fn what_is_no_cursor_is_never_sent_and_told_at_once() {
+    check_from(
+        "rubbish",
+        "handled | begin",
+        r#"
+        deliver gap:CursorUnreadable:rubbish..
+        dial 0 within 5000
+        subscribe 1 from "oldest" within 5000
+        read within 5000, connecting at "oldest"
+        "#,
+    );
+    let mut world = World::new(Config { start: "7".repeat(64 << 10), ..Config::default() });
+    let Some(Item::Gap(gap)) = world.link.batch_mut().items().first().cloned() else { panic!("no gap") };
+    assert_eq!(gap.from, "7".repeat(128), "as much as a person wants to see of it");
+    world.play_all(&["handled", "begin"]);
+    assert!(matches!(&world.action, Action::Read { .. }) && world.link.status().cursor == "oldest");
+    assert_eq!(world.link.status().counters.unreadable_cursors, 1);
+}
+
+#[test]
+fn what_comes_before_the_welcome_moves_nothing() {
+    for early in ["goodbye:1@a9", "new@a9"] {
+        let mut world = World::new(Config { start: long("a5"), ..Config::default() });
+        world.play("begin");
+        world.play(&format!("receive {early}"));
+        world.play_all(&["lost", "timer", "begin", "receive welcome@a5 a6"]);
+        assert_eq!(world.transcript.lines().last().unwrap(), "deliver welcome@a5 a6", "{early}");
+    }
+}
+
+#[test]
+fn a_goodbye_does_not_stand_for_a_welcome() {
+    for data in ["record@a4", "a4", "gap:1:a1@a4", "caught@a4", "welcome@a4"] {
+        let mut world = World::new(Config::default());
+        world.play("begin");
+        world.play(&format!("receive goodbye:0:0@a3 {data}"));
+        let told = world.link.status().last_error.clone();
+        let expected = Failure::Protocol("a stream that does not begin with a welcome");
+        assert_eq!(told.as_deref(), Some(&expected), "{data}");
+        assert_eq!(world.link.status().counters.records + world.link.status().counters.gaps, 0, "{data}");
+    }
+}
+
+#[test]
+fn a_position_ahead_may_lead_into_another_epoch() {
+    check(
+        "begin | receive welcome@a3 record@a4 gap:3:a1@b0 b1 | handled",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "" within 5000
+        read within 5000, connecting at ""
+        deliver welcome@a3 sessioninvalidation@a4 gap:Ahead:a1..b0 b1
+        read within 15000, catching up at "b1"
         "#,
     );
 }
