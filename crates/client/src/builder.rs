@@ -86,7 +86,8 @@ impl Builder {
         self
     }
 
-    /// The largest message to take, in bytes. The hub is told, and sends a gap in place of a larger event. 4 MiB.
+    /// The largest message to take, in bytes, at least 1,024. The hub is told, and sends a gap in place of a larger
+    /// event. 4 MiB.
     pub fn max_receive_bytes(mut self, bytes: u32) -> Self {
         self.link.max_receive_bytes = bytes as usize;
         self.request.max_receive_bytes = bytes;

@@ -8,7 +8,7 @@
 use std::future::pending;
 use std::time::Duration;
 
-use galaxy_push_core::backoff::{Backoff, Cause};
+use galaxy_push_core::backoff::{Backoff, Cause, RETRY_AFTER_MAX};
 use galaxy_push_core::link::{Action, Input, Link, Verdict};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use tokio::sync::watch;
@@ -233,8 +233,8 @@ impl<H: BatchHandler> Driver<H> {
             report(status, &before, next, hub);
             if let (Action::Wait { until }, true, Some(error)) = (next, ended, &status.last_error) {
                 let wait = until.saturating_sub(self.started.elapsed());
-                let (state, attempt) = (status.state, status.attempt);
-                tracing::warn!(%state, %error, ?wait, next_hub = hub, attempt, "the stream ended");
+                let (state, failures) = (status.state, status.failures);
+                tracing::warn!(%state, %error, ?wait, next_hub = hub, failures, "the stream ended");
                 self.told = status.counters.dials;
             }
         }
@@ -258,8 +258,10 @@ pub(crate) trait Attempt {
     fn attempt(&mut self) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 }
 
-/// Tries until it succeeds, the hub refuses, or the next wait would pass `give_up`; then returns the last failure
-/// itself. No wait follows the last try.
+/// Tries until it succeeds, the hub refuses, or a try fails after `give_up`; then returns the last failure itself.
+///
+/// Where the next wait would pass `give_up` the last try is made then, so the whole time is used, and no wait follows it.
+/// Only a hub that asks to be left alone for longer is not asked again.
 ///
 /// Cancel safe as far as the attempt is.
 pub(crate) async fn retry<A: Attempt>(
@@ -279,11 +281,13 @@ pub(crate) async fn retry<A: Attempt>(
         if failure.cause() == Cause::Refused {
             return Err(failure);
         }
-        let until = next_try(&failure, backoff, random);
-        if until >= give_up {
+        let (until, now) = (next_try(&failure, backoff, random), Instant::now());
+        let told = failure.retry_after().is_some_and(|told| now + told.min(RETRY_AFTER_MAX) > give_up);
+        if now >= give_up || told {
             return Err(failure);
         }
-        tracing::debug!(error = %failure, "a request failed and is sent again");
+        let until = until.min(give_up);
+        tracing::debug!(error = %failure, wait = ?(until - now), "a request failed and is sent again");
         sleep_until(until).await;
     }
 }

@@ -26,9 +26,14 @@ pub enum BuildError {
     /// A deadline is zero.
     #[error("the {0} deadline is zero, so nothing could ever keep it: make it positive")]
     ZeroDeadline(&'static str),
-    /// The largest message to receive is zero.
-    #[error("max_receive_bytes is zero, so nothing could ever be received: make it positive")]
-    ZeroReceiveBytes,
+    /// The largest message to receive is too small for control frames, and a hub refuses it.
+    #[error("max_receive_bytes is {bytes}, and the frames about the stream itself need {min}: raise it")]
+    ReceiveBytes {
+        /// As given.
+        bytes: usize,
+        /// The least that works.
+        min: usize,
+    },
     /// A limit of retries without a dead letter would drop what it gives up.
     #[error("retries are limited and nobody takes what is given up: set a dead letter, or retry for ever")]
     NoDeadLetter,

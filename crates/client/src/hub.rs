@@ -4,6 +4,8 @@ use http::Uri;
 
 use crate::BuildError;
 
+const BAD_PORT: &str = "its port must be a number from 1 to 65535: give one, or leave the colon out";
+
 /// A hub's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hub {
@@ -37,7 +39,11 @@ impl Hub {
             return Err(bad("it names no host"));
         }
         let scheme = if secure { "https" } else { "http" };
-        let port = authority.port_u16().unwrap_or(default_port);
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => default_port,
+            // The parser takes any digits, and none at all, for a port that is not given.
+            _ => authority.port_u16().filter(|port| *port > 0).ok_or_else(|| bad(BAD_PORT))?,
+        };
         Ok(Self { origin: format!("{scheme}://{authority}"), host, port, secure })
     }
 
@@ -68,6 +74,11 @@ mod tests {
         {
             let error = Hub::parse_list(url).unwrap_err();
             assert!(error.to_string().contains(':'), "{url:?}: {error}");
+        }
+        for url in ["http://hub:", "http://hub:99999", "http://hub:0", "http://[::1]:", "https://[::1]:65536"]
+        {
+            let error = Hub::parse(url).unwrap_err().to_string();
+            assert!(error.contains("1 to 65535"), "{url:?}: {error}");
         }
     }
 }

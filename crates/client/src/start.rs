@@ -15,6 +15,9 @@ use crate::reach::Reach;
 use crate::stream::Flight;
 use crate::{BatchHandler, BuildError, Builder, Handler, Order, PushClient, PushStream};
 
+/// What hubs ask for, so that control frames with their longest cursors fit.
+const RECEIVE_BYTES_MIN: usize = 1 << 10;
+
 impl Builder {
     /// Starts the client with a handler of single items.
     ///
@@ -110,8 +113,8 @@ impl Builder {
         if self.request.gateway_client_id.is_empty() {
             return Err(BuildError::NoGatewayId);
         }
-        if link.max_receive_bytes == 0 {
-            return Err(BuildError::ZeroReceiveBytes);
+        if link.max_receive_bytes < RECEIVE_BYTES_MIN {
+            return Err(BuildError::ReceiveBytes { bytes: link.max_receive_bytes, min: RECEIVE_BYTES_MIN });
         }
         match (link.retry.is_limited(), &self.dead_letter) {
             (true, None) => return Err(BuildError::NoDeadLetter),

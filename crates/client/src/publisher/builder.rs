@@ -40,7 +40,8 @@ impl PublisherBuilder {
         self
     }
 
-    /// How long a call tries before it returns the last failure. 30 s.
+    /// How long a call tries before it returns the last failure: the last try begins then at the latest, and may take 10 s
+    /// itself. 30 s.
     pub fn give_up_after(mut self, duration: Duration) -> Self {
         self.give_up_after = duration;
         self

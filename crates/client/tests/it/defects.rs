@@ -117,18 +117,18 @@ async fn seed_defect_05_an_event_too_large_comes_again_for_ever() {
     let steps = vec![welcome(&at(5)), frame(&at(6), Kind::Gap(gap)), event(7), caught_up(7)];
     let hub = Hub::new([Dial::Serve([steps, vec![Step::Sleep(Duration::MAX)]].concat())]);
     let notes = Notes::default();
-    let client = hub.client().max_receive_bytes(1000).start(notes.handler()).unwrap();
+    let client = hub.client().max_receive_bytes(1024).start(notes.handler()).unwrap();
     until(&client, |status| status.state == State::Live && status.cursor == at(7)).await;
     settle().await;
     assert_eq!(notes.text(), "Welcome gap:TooLarge 7 CaughtUp");
-    assert_eq!(hub.requests::<v1::GatewaySubscribeRequest>()[0].max_receive_bytes, 1000);
+    assert_eq!(hub.requests::<v1::GatewaySubscribeRequest>()[0].max_receive_bytes, 1024);
     client.shutdown().await;
 
     // A hub that sends it all the same is no hot loop, and an operator reads what to change.
     let large = v1::Event { data: vec![0; 2000].into(), ..Default::default() };
     let steps = vec![welcome(&at(5)), event(6), frame(&at(7), Kind::Event(large))];
     let hub = Hub::new((0..1000).map(|_| Dial::Serve(steps.clone())));
-    let client = hub.client().max_receive_bytes(1000).start(Notes::default().handler()).unwrap();
+    let client = hub.client().max_receive_bytes(1024).start(Notes::default().handler()).unwrap();
     sleep(Duration::from_secs(300)).await;
     let (dials, status) = (hub.dial_times().len(), client.status().borrow().clone());
     assert!((30..40).contains(&dials), "{dials} dials in 300 s");

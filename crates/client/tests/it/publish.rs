@@ -119,9 +119,21 @@ async fn gives_up_in_time_with_the_real_error() {
     let call = tokio::time::timeout(Duration::from_secs(60), publisher.publish(vec![event("a")]));
     let failure = call.await.unwrap().unwrap_err();
     assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
-    assert!(before.elapsed() < Duration::from_secs(30));
+    assert_eq!(before.elapsed(), Duration::from_secs(30), "neither before nor after");
     let waits = hub.dial_times();
     assert!((8..12).contains(&waits.len()), "{waits:?}");
+    assert_eq!(waits.last(), Some(&30.0), "the last try is made at the end: {waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_may_not_come_back_in_time_is_told_at_once() {
+    let overloaded =
+        galaxy_push_proto::Failure::new(Reason::Overloaded, "busy").code(Code::ResourceExhausted);
+    let hub = Hub::new([Dial::Serve(vec![status(&overloaded.retry_after(Duration::from_secs(40)))])]);
+    let before = Instant::now();
+    let failure = publisher(&hub).publish(vec![event("a")]).await.unwrap_err();
+    assert!(failure.to_string().contains("OVERLOADED"), "{failure}");
+    assert_eq!((before.elapsed(), hub.dial_times().len()), (Duration::ZERO, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use galaxy_push_client::{BuildError, Failure, PushClient, State, backoff};
+use galaxy_push_client::{BuildError, Failure, MemoryCursorStore, PushClient, State, backoff};
 use galaxy_push_proto::Reason;
 use http::HeaderMap;
 use tonic::Code;
@@ -64,7 +64,6 @@ async fn what_no_hub_said_is_a_broken_connection() {
         (Dial::Serve(vec![welcome(&at(1)), Step::Cut]), "the connection broke"),
         (Dial::Serve(vec![]), "the connection broke: the stream ended without a status"),
         (Dial::Serve(vec![Step::Http(503, "text/html")]), "no gRPC server answered (HTTP status 503"),
-        (Dial::Serve(vec![Step::Http(401, "text/html")]), "no gRPC server answered (HTTP status 401"),
         (Dial::Serve(vec![Step::Http(200, "text/html")]), "no gRPC server answered (HTTP status 200"),
         (Dial::Serve(vec![code(Code::Unavailable)]), "the hub answered UNAVAILABLE: no"),
         (Dial::Serve(vec![welcome(&at(1)), code(Code::Ok)]), "the hub ended the stream"),
@@ -83,6 +82,17 @@ async fn what_no_hub_said_is_a_broken_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_no_hub_is_polled_slowly() {
+    for http in [401, 404, 307] {
+        let (state, waited, error) = after(Dial::Serve(vec![Step::Http(http, "text/html")])).await;
+        assert!(error.to_string().contains("check the hub's URL"), "{error}");
+        assert_eq!((state, waited), (State::Refused, 60.0), "{http}");
+    }
+    let (state, waited, _) = after(Dial::Serve(vec![Step::Http(429, "text/html")])).await;
+    assert_eq!((state, waited), (State::BackingOff, 0.2), "that passes");
+}
+
+#[tokio::test(start_paused = true)]
 async fn details_that_are_no_base64_harm_nobody() {
     let mut headers = HeaderMap::new();
     headers.insert("grpc-status", "16".parse().unwrap());
@@ -98,13 +108,34 @@ async fn a_malformed_cursor_is_told_and_the_stream_starts_from_the_oldest() {
         Dial::Serve(vec![welcome(&at(0)), event(1), caught_up(1), Step::Sleep(Duration::MAX)]),
     ]);
     let notes = Notes::default();
-    let client = hub.client().cursor("broken store").start(notes.handler()).unwrap();
+    let client = hub.client().cursor("2.from-elsewhere").start(notes.handler()).unwrap();
     until(&client, |status| status.state == State::Live && status.cursor == at(1)).await;
     settle().await;
-    assert_eq!(hub.cursors(), ["broken store", "oldest"]);
+    assert_eq!(hub.cursors(), ["2.from-elsewhere", "oldest"]);
     assert_eq!(notes.text(), "gap:CursorUnreadable Welcome 1 CaughtUp");
     assert!(hub.dial_times()[1] < 0.1, "nothing to wait for");
     assert_eq!(client.counters().unreadable_cursors, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_cursor_is_told_and_never_sent() {
+    for stored in ["broken store".to_owned(), "7".repeat(70_000)] {
+        let hub = Hub::new([Dial::Serve(vec![
+            welcome(&at(0)),
+            event(1),
+            caught_up(1),
+            Step::Sleep(Duration::MAX),
+        ])]);
+        let (notes, store) = (Notes::default(), MemoryCursorStore::holding(stored));
+        let client = hub.client().cursor_store(store.clone()).start(notes.handler()).unwrap();
+        until(&client, |status| status.state == State::Live && status.cursor == at(1)).await;
+        settle().await;
+        assert_eq!(
+            (hub.cursors(), notes.text().as_str()),
+            (vec!["oldest".to_owned()], "gap:CursorUnreadable Welcome 1 CaughtUp")
+        );
+        assert_eq!(store.cursor(), Some(at(1)), "it heals");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,7 +146,16 @@ async fn settings_that_cannot_work_are_refused_before_anything_starts() {
     assert!(matches!(start(PushClient::builder("g").hub("hub:1")), BuildError::HubUrl { .. }));
     assert!(matches!(start(PushClient::builder("").hub("http://hub")), BuildError::NoGatewayId));
     assert!(matches!(start(builder().connect_deadline(Duration::ZERO)), BuildError::ZeroDeadline("connect")));
-    assert!(matches!(start(builder().max_receive_bytes(0)), BuildError::ZeroReceiveBytes));
+    for bytes in [0, 1, 1023] {
+        assert!(matches!(
+            start(builder().max_receive_bytes(bytes)),
+            BuildError::ReceiveBytes { min: 1024, .. }
+        ));
+    }
+    drop(builder().max_receive_bytes(1024).start(Notes::default().handler()).unwrap());
+    for url in ["http://hub:99999", "http://hub:"] {
+        assert!(matches!(start(PushClient::builder("g").hub(url)), BuildError::HubUrl { .. }));
+    }
     let mut never = backoff::Config::default();
     never.cap = Duration::ZERO;
     assert!(matches!(start(builder().backoff(never)), BuildError::Backoff(_)));

@@ -28,7 +28,7 @@ async fn resumes_after_a_cut_with_the_last_cursor() {
     ]);
     let notes = Notes::default();
     let client =
-        hub.client().instance_id("i").features(["standing"]).max_receive_bytes(1000).start(notes.handler());
+        hub.client().instance_id("i").features(["standing"]).max_receive_bytes(1024).start(notes.handler());
     let client = client.unwrap();
     hub.dialed(3).await;
     assert_eq!(hub.cursors(), ["".to_owned(), at(7)]);
@@ -38,7 +38,7 @@ async fn resumes_after_a_cut_with_the_last_cursor() {
     assert_eq!((counters.dials, counters.streams, counters.records, counters.duplicates), (3, 2, 3, 1));
     for (i, request) in hub.requests::<v1::GatewaySubscribeRequest>().into_iter().enumerate() {
         assert_eq!((request.attempt, request.instance_id.as_str()), (i as u64 + 1, "i"));
-        assert_eq!((request.gateway_client_id.as_str(), request.max_receive_bytes), ("gateway-1", 1000));
+        assert_eq!((request.gateway_client_id.as_str(), request.max_receive_bytes), ("gateway-1", 1024));
         assert_eq!(request.features, ["standing"]);
     }
 }
