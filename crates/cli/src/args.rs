@@ -3,7 +3,9 @@
 //! `config` parses with it, after making the values of `galaxy-push.toml` its defaults: so flags beat the environment,
 //! the environment beats the file, and the file beats what is written here. What a value may look like is in `values`.
 
+mod cursor;
 mod publish;
+mod records;
 mod roles;
 mod tail;
 mod token;
@@ -14,7 +16,9 @@ use std::path::PathBuf;
 use clap::{Arg, Args, Command as Definition, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use cursor::CursorCommand;
 pub(crate) use publish::{EventArgs, PublishArgs};
+pub(crate) use records::{MemberArgs, MemberCommand, RevokeArgs, SayArgs};
 pub(crate) use roles::{
     EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, Store, WindowArgs,
 };
@@ -70,7 +74,18 @@ pub(crate) enum Command {
     /// stdin, with the attribute `to` naming the recipients, separated by commas. Ends with 0 only if the hub acknowledged
     /// every one.
     Publish(PublishArgs),
-    /// Print the events and gaps of a hub as JSON lines.
+    /// End a session, or every session of a user, at all gateways.
+    ///
+    /// Publishes a session invalidation: it is ordered like an event, reaches every gateway, and is kept until it expires,
+    /// so that a gateway that starts later knows it too.
+    Revoke(RevokeArgs),
+    /// Make a user or session a member of a topic, or end that.
+    ///
+    /// Publishes a topic membership: members receive the topic's events without asking for it. It is ordered like an
+    /// event, reaches every gateway, and holds until it expires or is removed.
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Print the events, records and gaps of a hub as JSON lines.
     ///
     /// Subscribes as a gateway does, under a random id, and disturbs nobody. Keeps trying while the hub cannot be
     /// reached, and says so on stderr.
@@ -80,6 +95,9 @@ pub(crate) enum Command {
     /// For development and scripts: in production, the backend that logs users in signs tokens with the same claims (sub,
     /// sid, topics, exp).
     Token(TokenArgs),
+    /// Explain a cursor.
+    #[command(subcommand)]
+    Cursor(CursorCommand),
     /// Print a completion script for a shell.
     #[command(after_help = "\
 Examples:

@@ -46,11 +46,14 @@ fn run() -> anyhow::Result<()> {
     logs::start(&cli.logs, &matches, if cli.command.is_role() { "info" } else { "error" })?;
     match cli.command {
         Command::Token(args) => commands::token::run(&args),
+        Command::Cursor(command) => commands::cursor::run(&command),
         Command::Completions { shell } => commands::completions::run(shell),
         Command::Serve(args) => runtime()?.block_on(roles::serve(args)),
         Command::Hub(args) => runtime()?.block_on(roles::hub(args)),
         Command::Gateway(args) => runtime()?.block_on(roles::gateway(args)),
         Command::Publish(args) => runtime()?.block_on(commands::publish::run(args)),
+        Command::Revoke(args) => runtime()?.block_on(commands::records::revoke(args)),
+        Command::Member(command) => runtime()?.block_on(commands::records::member(command)),
         Command::Tail(args) => runtime()?.block_on(commands::tail::run(args)),
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct TailArgs {
     /// Only events for this recipient; a trailing * matches a beginning. May be given several times.
     #[arg(long, value_name = "RECIPIENT", value_parser = pattern)]
     pub(crate) to: Vec<String>,
-    /// Print what is said about the stream as well: welcome, caughtUp, progress, fellBehind.
+    /// Print what is said about the stream as well: welcome, standing, caughtUp, progress, fellBehind, goodbye.
     #[arg(long)]
     pub(crate) all_frames: bool,
     /// End after this many events.

@@ -3,12 +3,12 @@
 //! The same texts come from the environment and from the file. A message here completes "invalid value 'x' for '--flag': ".
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use galaxy_push_client::{BuildError, Publisher};
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_core::recipient::{Pattern, Recipient, check_id};
+use galaxy_push_core::recipient::{InvalidRecipient, Pattern, Recipient, check_id};
 use galaxy_push_proto::validate::DATA_BYTES_MAX;
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -48,6 +48,19 @@ pub(super) fn hub_url(text: &str) -> Result<String, String> {
 
 pub(super) fn recipient(text: &str) -> Result<String, String> {
     Recipient::parse(text).map(|_| text.to_owned()).map_err(|why| why.to_string())
+}
+
+/// Who can hold a session or a membership.
+pub(super) fn holder(text: &str) -> Result<String, String> {
+    match Recipient::parse(text) {
+        Ok(Recipient::User(_) | Recipient::Session(_)) => Ok(text.to_owned()),
+        Ok(_) | Err(InvalidRecipient::UnknownKind) => Err("write user:<id> or session:<id>".into()),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+pub(super) fn instant(text: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339(text).map_err(|_| "write a moment in UTC, such as 2026-11-24T10:00:00Z".into())
 }
 
 pub(super) fn pattern(text: &str) -> Result<String, String> {

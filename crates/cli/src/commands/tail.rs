@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use galaxy_push_client::{HandlerError, Item, PushClient, State};
-use galaxy_push_proto::{json, v1};
+use galaxy_push_proto::{feature, json, v1};
 use prost::Message as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -30,10 +30,13 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let ambient = galaxy_push_listener::ambient();
+    let mut features = vec![feature::SESSION_INVALIDATION, feature::MEMBERSHIP];
+    features.extend(args.all_frames.then_some(feature::STANDING));
     let client = PushClient::builder(format!("tail-{:016x}", ambient.random()))
         .hub(&args.hub.join(","))
         .cursor(args.from)
         .recipients(args.to)
+        .features(features)
         .start(handler)?;
     let outcome = tokio::select! {
         biased;

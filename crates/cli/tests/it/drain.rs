@@ -29,6 +29,8 @@ fn sigterm_says_goodbye_and_ends_with_0() {
     assert_eq!((&goodbye.data["reason"], &goodbye.data["reconnect"]), (&json!("DRAINING"), &json!(true)));
     assert_eq!(user.next(), None);
     assert_eq!(tail.stdout.json()["cursor"], json!(last));
+    let told = tail.stdout.json();
+    assert_eq!((&told["goodbye"]["reason"], &told["cursor"]), (&json!("DRAINING"), &json!(last)), "{told}");
     assert!(tail.stderr.next().unwrap().contains("shutting down"));
     let outcome = server.process.end();
     assert!(outcome.code == Some(0) && outcome.stderr.contains("drained"), "{outcome:?}");

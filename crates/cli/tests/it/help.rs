@@ -55,44 +55,47 @@ fn the_overview() {
     check(
         &["--help"],
         expect![[r#"
-        Push events to people over WebSocket, SSE and gRPC, and lose none of them silently
+            Push events to people over WebSocket, SSE and gRPC, and lose none of them silently
 
-        Usage: galaxy-push [OPTIONS] <COMMAND>
+            Usage: galaxy-push [OPTIONS] <COMMAND>
 
-        Commands:
-          serve        Run hub and gateway in one process: the quickest way to try everything
-          hub          Run the backend side: takes events from publishers, serves gateways
-          gateway      Run the edge: one stream from the hub, carried on to many users
-          publish      Publish one event from flags, or many from CloudEvents JSON lines
-          tail         Print the events and gaps of a hub as JSON lines
-          token        Sign a user token, or make the keys to sign with
-          completions  Print a completion script for a shell
-          help         Print this message or the help of the given subcommand(s)
+            Commands:
+              serve        Run hub and gateway in one process: the quickest way to try everything
+              hub          Run the backend side: takes events from publishers, serves gateways
+              gateway      Run the edge: one stream from the hub, carried on to many users
+              publish      Publish one event from flags, or many from CloudEvents JSON lines
+              revoke       End a session, or every session of a user, at all gateways
+              member       Make a user or session a member of a topic, or end that
+              tail         Print the events, records and gaps of a hub as JSON lines
+              token        Sign a user token, or make the keys to sign with
+              cursor       Explain a cursor
+              completions  Print a completion script for a shell
+              help         Print this message or the help of the given subcommand(s)
 
-        Options:
-          -h, --help     Print help
-          -V, --version  Print version
+            Options:
+              -h, --help     Print help
+              -V, --version  Print version
 
-        Every command:
-              --config <FILE>        Read settings from this file. Otherwise: galaxy-push.toml in this
-                                     folder, if there is one [env: GALAXY_PUSH_CONFIG]
-              --log-level <FILTER>   What to log on stderr: error, warn, info, debug, trace, or a filter
-                                     such as warn,galaxy_push_hub=debug. Default: info for serve, hub and
-                                     gateway, error for the rest. RUST_LOG is understood too [env:
-                                     GALAXY_PUSH_LOG_LEVEL]
-              --log-format <FORMAT>  How to log: text for people, json for machines; auto is text on a
-                                     terminal [env: GALAXY_PUSH_LOG_FORMAT] [default: auto] [possible
-                                     values: auto, text, json]
+            Every command:
+                  --config <FILE>        Read settings from this file. Otherwise: galaxy-push.toml in this
+                                         folder, if there is one [env: GALAXY_PUSH_CONFIG]
+                  --log-level <FILTER>   What to log on stderr: error, warn, info, debug, trace, or a filter
+                                         such as warn,galaxy_push_hub=debug. Default: info for serve, hub and
+                                         gateway, error for the rest. RUST_LOG is understood too [env:
+                                         GALAXY_PUSH_LOG_LEVEL]
+                  --log-format <FORMAT>  How to log: text for people, json for machines; auto is text on a
+                                         terminal [env: GALAXY_PUSH_LOG_FORMAT] [default: auto] [possible
+                                         values: auto, text, json]
 
-        Try it, each line in a terminal of its own:
-          galaxy-push serve
-          curl -N 'http://127.0.0.1:8080/v1/stream?user=42'
-          galaxy-push publish --to user:42 --type turn.ready '{"turn":7}'
+            Try it, each line in a terminal of its own:
+              galaxy-push serve
+              curl -N 'http://127.0.0.1:8080/v1/stream?user=42'
+              galaxy-push publish --to user:42 --type turn.ready '{"turn":7}'
 
-        Flags beat the environment (GALAXY_PUSH_HUB_ADDR=…), which beats galaxy-push.toml (hub-addr = "…").
-        Durations are written 500ms, 30s, 5m, 1h; sizes 64KiB, 256MiB, 1GiB.
-        Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood.
-    "#]],
+            Flags beat the environment (GALAXY_PUSH_HUB_ADDR=…), which beats galaxy-push.toml (hub-addr = "…").
+            Durations are written 500ms, 30s, 5m, 1h; sizes 64KiB, 256MiB, 1GiB.
+            Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood.
+        "#]],
     );
 }
 

@@ -8,6 +8,7 @@ mod drain;
 mod files;
 mod help;
 mod quick_start;
+mod records;
 mod refusals;
 mod settings;
 mod sse;

@@ -18,7 +18,8 @@ fn each_line_is_a_frame_in_its_json_form() {
     let lines = folder.stdout(&["tail", "--hub", hub, "--from", "oldest", "--count", "1", "--all-frames"]);
     let lines: Vec<serde_json::Value> =
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let [welcome, event] = &lines[..] else { panic!("{lines:?}") };
+    let [welcome, standing, event] = &lines[..] else { panic!("{lines:?}") };
+    assert!(standing.get("standing").is_some(), "{standing}");
     assert_eq!(welcome["welcome"]["outcome"], "FRESH");
     assert!(event["cursor"].as_str().unwrap().ends_with(".1"));
     let mut event = event["event"].clone();

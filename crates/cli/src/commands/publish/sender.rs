@@ -1,21 +1,17 @@
-//! Sends events and waits for the hub's answer: says when that takes long, and explains why there was none.
+//! Sends events and says what became of them.
 //!
-//! Trying again is the publisher client's business, not done here.
+//! Trying again is the publisher client's business, waiting that of `patience`; neither is done here.
 
 use std::time::Duration;
 
 use anyhow::anyhow;
 use galaxy_push_client::{Failure, Published, Publisher};
 use galaxy_push_proto::v1;
-use tokio::time::{sleep, timeout};
 
+use super::super::patience::{NoAnswer, patiently};
 use super::progress::Progress;
 
-/// How long whoever waits is left without a word.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long asking what is wrong may take.
-const ASKING: Duration = Duration::from_secs(1);
+const UNKNOWN: &str = "Whether the hub took the events is unknown: publish them again with the same ids";
 
 pub(super) struct Sender {
     publisher: Publisher,
@@ -55,17 +51,9 @@ impl Sender {
         progress: &Progress,
     ) -> Result<Vec<Published>, NotSent> {
         let Self { publisher, hubs, timeout: limit } = self;
-        let answer = tokio::select! {
-            biased;
-            answer = timeout(*limit, publisher.publish(events)) => match answer {
-                Ok(answer) => answer.map_err(|failure| not_sent(failure, hubs, *limit)),
-                Err(_) => {
-                    let silence = Failure::Lost("the hub did not answer in time".to_owned());
-                    Err(not_sent(silence, hubs, *limit))
-                }
-            },
-            hopeless = tell_why_it_takes_long(hubs, *limit, progress) => Err(not_sent(hopeless, hubs, PATIENCE)),
-        }?;
+        let tell = |text: &str| progress.tell(text);
+        let answer = patiently(hubs, *limit, tell, publisher.publish(events)).await;
+        let answer = answer.map_err(|no_answer| not_sent(&no_answer, hubs))?;
         let refused =
             answer.iter().enumerate().find_map(|(index, event)| Some((index, event.refusal.as_ref()?)));
         match refused {
@@ -75,43 +63,13 @@ impl Sender {
     }
 }
 
-/// After a moment, asks the hub how it is and tells what it says. Returns only if waiting longer makes no sense.
-async fn tell_why_it_takes_long(hubs: &str, limit: Duration, progress: &Progress) -> Failure {
-    sleep(PATIENCE).await;
-    let asked = async {
-        Publisher::builder().hub(hubs).give_up_after(Duration::ZERO).build().ok()?.head().await.err()
-    };
-    let why = match timeout(ASKING, asked).await {
-        // A proxy in front of a hub that is down answers 502 and the like; other answers do not become a hub.
-        Ok(Some(failure @ Failure::NotGrpc { status: 400..=499, .. })) => return failure,
-        Ok(Some(failure)) => failure.to_string(),
-        Ok(None) | Err(_) => "the hub has not answered yet".to_owned(),
-    };
-    progress.tell(&format!("{why}; still trying, for {} in all", humantime::format_duration(limit)));
-    std::future::pending().await
-}
-
-fn not_sent(failure: Failure, hubs: &str, waited: Duration) -> NotSent {
-    if let Failure::Status(status) = &failure
+fn not_sent(no_answer: &NoAnswer, hubs: &str) -> NotSent {
+    if let Failure::Status(status) = &no_answer.failure
         && let Some((index, what)) = refused_event(&status.message)
     {
         return NotSent::Refused { index, what: what.to_owned() };
     }
-    let waited = humantime::format_duration(waited);
-    NotSent::Failed(match &failure {
-        Failure::Status(_) => anyhow!("{failure}"),
-        Failure::NotGrpc { status, .. } => anyhow!(
-            "{hubs} is no hub: it answered with HTTP status {status}\n\n  tip: --hub is the hub listener, on port 7400 \
-             unless `hub-addr` says otherwise; users' port 8080 and the admin port 7401 take no publishers"
-        ),
-        Failure::Unreachable(_) => anyhow!(
-            "{failure}; gave up after {waited}\n\n  tip: start a hub with `galaxy-push serve`, or name another with --hub"
-        ),
-        _ => anyhow!(
-            "{failure}; gave up after {waited}. Whether the hub took the events is unknown: publish them again with \
-             the same ids"
-        ),
-    })
+    NotSent::Failed(no_answer.explain(hubs, UNKNOWN))
 }
 
 /// The index in a message such as `events[3].data: too large`, and what is said about that event.

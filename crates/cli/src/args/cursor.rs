@@ -1,0 +1,16 @@
+//! What `cursor` takes.
+
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CursorCommand {
+    /// Say what a cursor means. Asks no hub.
+    #[command(after_help = "\
+Examples:
+  galaxy-push cursor show 1.q83vEjRWeJCrze8SNFZ4kA.42
+  galaxy-push cursor show oldest")]
+    Show {
+        /// The cursor, exactly as it was received.
+        cursor: String,
+    },
+}

@@ -1,0 +1,76 @@
+//! Waiting for a hub's answer: says when that takes long, and explains why there was none.
+//!
+//! Used by the commands that ask a hub for something. Trying again is the publisher client's business, not done here.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use galaxy_push_client::{Failure, Publisher};
+use tokio::time::{sleep, timeout};
+
+/// How long whoever waits is left without a word.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the last try may take, which begins when it is time to give up.
+const LAST_TRY: Duration = Duration::from_secs(1);
+
+/// How long asking what is wrong may take.
+const ASKING: Duration = Duration::from_secs(1);
+
+/// No answer, and for how long it was waited for.
+pub(super) struct NoAnswer {
+    pub(super) failure: Failure,
+    waited: Duration,
+}
+
+/// Waits for a call that gives up after `limit`. `tell` says to whoever waits why it takes long.
+pub(super) async fn patiently<T>(
+    hubs: &str,
+    limit: Duration,
+    tell: impl Fn(&str),
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, NoAnswer> {
+    tokio::select! {
+        biased;
+        answer = timeout(limit + LAST_TRY, call) => {
+            let silence = || Failure::Lost("the hub did not answer in time".to_owned());
+            let answer = answer.unwrap_or_else(|_| Err(silence()));
+            answer.map_err(|failure| NoAnswer { failure, waited: limit })
+        }
+        failure = tell_why_it_takes_long(hubs, limit, tell) => Err(NoAnswer { failure, waited: PATIENCE }),
+    }
+}
+
+/// After a moment, asks the hub how it is and tells what it says. Returns only if waiting longer makes no sense.
+async fn tell_why_it_takes_long(hubs: &str, limit: Duration, tell: impl Fn(&str)) -> Failure {
+    sleep(PATIENCE).await;
+    let asked = async {
+        Publisher::builder().hub(hubs).give_up_after(Duration::ZERO).build().ok()?.head().await.err()
+    };
+    let why = match timeout(ASKING, asked).await {
+        // A proxy in front of a hub that is down answers 502 and the like; other answers do not become a hub.
+        Ok(Some(failure @ Failure::NotGrpc { status: 400..=499, .. })) => return failure,
+        Ok(Some(failure)) => failure.to_string(),
+        Ok(None) | Err(_) => "the hub has not answered yet".to_owned(),
+    };
+    tell(&format!("{why}; still trying, for {} in all", humantime::format_duration(limit)));
+    std::future::pending().await
+}
+
+impl NoAnswer {
+    /// For people. `unknown` says what to do where the hub may have done what it was asked for.
+    pub(super) fn explain(&self, hubs: &str, unknown: &str) -> anyhow::Error {
+        let (failure, waited) = (&self.failure, humantime::format_duration(self.waited));
+        match failure {
+            Failure::Status(_) => anyhow!("{failure}"),
+            Failure::NotGrpc { status, .. } => anyhow!(
+                "{hubs} is no hub: it answered with HTTP status {status}\n\n  tip: --hub is the hub listener, on port 7400 \
+                 unless `hub-addr` says otherwise; users' port 8080 and the admin port 7401 take no publishers"
+            ),
+            Failure::Unreachable(_) => anyhow!(
+                "{failure}; gave up after {waited}\n\n  tip: start a hub with `galaxy-push serve`, or name another with --hub"
+            ),
+            _ => anyhow!("{failure}; gave up after {waited}. {unknown}"),
+        }
+    }
+}

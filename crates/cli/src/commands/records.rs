@@ -1,0 +1,72 @@
+//! `revoke` and `member`: standing records, said to a hub until it has acknowledged them.
+
+use std::io::Write as _;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, anyhow};
+use galaxy_push_client::{Failure, Publisher};
+use galaxy_push_proto::v1;
+
+use super::patience::patiently;
+use crate::args::{MemberArgs, MemberCommand, RevokeArgs, SayArgs};
+
+const UNKNOWN: &str =
+    "Whether the hub took the record is unknown: repeat the command, which says the same once more";
+
+pub(crate) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
+    let recipient = match (&args.session, &args.user) {
+        (Some(session), _) => format!("session:{session}"),
+        (None, user) => format!("user:{}", user.as_deref().unwrap_or_default()), // clap: one of them is there
+    };
+    let record = v1::SessionInvalidation {
+        recipient,
+        reason: args.reason,
+        issued_before: args.before.map(prost_types::Timestamp::from),
+        expires_at: expiry("--expires", args.expires)?,
+    };
+    let mut publisher = publisher(&args.say)?;
+    said(&args.say, publisher.invalidate(record)).await
+}
+
+pub(crate) async fn member(command: MemberCommand) -> anyhow::Result<()> {
+    let (MemberArgs { recipient, topic, say }, member, expires) = match command {
+        MemberCommand::Add { whom, expires } => (whom, true, expires),
+        MemberCommand::Remove { whom } => (whom, false, None),
+    };
+    let record = v1::Membership { recipient, topic, member, expires_at: expiry("--expires", expires)? };
+    let mut publisher = publisher(&say)?;
+    said(&say, publisher.set_memberships(vec![record])).await
+}
+
+fn publisher(say: &SayArgs) -> anyhow::Result<Publisher> {
+    Ok(Publisher::builder().hub(&say.hub.join(",")).give_up_after(say.timeout).build()?)
+}
+
+/// Waits for the record's position and prints it.
+async fn said(say: &SayArgs, call: impl Future<Output = Result<String, Failure>>) -> anyhow::Result<()> {
+    let hubs = say.hub.join(",");
+    // Nobody may be there to read it, which is no reason to end.
+    let tell = |text: &str| drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
+    let answer = patiently(&hubs, say.timeout, tell, call).await;
+    let cursor = answer.map_err(|no_answer| match &no_answer.failure {
+        Failure::Status(status) => anyhow!("the hub refused the record: {}", status.message),
+        _ => no_answer.explain(&hubs, UNKNOWN),
+    })?;
+    writeln!(std::io::stdout(), "{}", serde_json::json!({ "cursor": cursor }))?;
+    Ok(())
+}
+
+/// When something ends that lasts so long from now, by this machine's clock.
+fn expiry(flag: &'static str, life: Option<Duration>) -> anyhow::Result<Option<prost_types::Timestamp>> {
+    let Some(life) = life else { return Ok(None) };
+    let now = Duration::from_millis(galaxy_push_listener::ambient().unix_ms());
+    let end = now.checked_add(life).and_then(|end| SystemTime::UNIX_EPOCH.checked_add(end));
+    let end =
+        end.filter(|end| *end < last_moment()).context("is too far away: 100y at most").context(flag)?;
+    Ok(Some(end.into()))
+}
+
+/// The contract's times end with the year 9999.
+fn last_moment() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799)
+}

@@ -1,0 +1,84 @@
+//! `revoke`, `member` and `cursor show`: what they say to a hub, and what they refuse.
+
+use serde_json::{Value, json};
+
+use crate::world::{Folder, NOBODY};
+
+fn printed(folder: &Folder, args: &[&str]) -> Value {
+    serde_json::from_str(&folder.stdout(args)).unwrap()
+}
+
+/// The records that a hub holds, as `tail` prints them.
+fn told(folder: &Folder, hub: &str) -> Vec<Value> {
+    folder.stdout(&["publish", "--hub", hub, "--to", "user:tail", "--type", "end"]);
+    let lines = folder.stdout(&["tail", "--hub", hub, "--from", "oldest", "--count", "1"]);
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn what_they_say_is_what_a_hub_tells_its_readers() {
+    let folder = Folder::new("records");
+    let server = folder.serve(&[]);
+    let hub = server.hub.as_str();
+    let revoke = ["revoke", "--hub", hub, "--user", "42", "--reason", "signed out"];
+    let before = ["--before", "2026-01-02T03:04:05Z", "--expires", "7d"];
+    let revoked = printed(&folder, &[&revoke[..], &before].concat());
+    let session = printed(&folder, &["revoke", "--hub", hub, "--session", "8d1f"]);
+    let added = printed(&folder, &["member", "add", "user:7", "game.*", "--expires", "2h", "--hub", hub]);
+    let removed = printed(&folder, &["member", "remove", "user:7", "game.*", "--hub", hub]);
+
+    let lines = told(&folder, hub);
+    let cursors: Vec<_> = lines.iter().map(|line| line["cursor"].clone()).collect();
+    let said = [&revoked, &session, &added, &removed].map(|answer| answer["cursor"].clone());
+    assert_eq!(cursors[..4], said, "{lines:?}");
+    let record = &lines[0]["sessionInvalidation"];
+    assert_eq!(record["recipient"], "user:42");
+    assert_eq!(
+        (&record["reason"], &record["issuedBefore"]),
+        (&json!("signed out"), &json!("2026-01-02T03:04:05Z"))
+    );
+    assert_eq!(lines[1]["sessionInvalidation"]["recipient"], "session:8d1f");
+    let member = &lines[2]["membership"];
+    assert_eq!(
+        (&member["recipient"], &member["topic"], &member["member"]),
+        (&json!("user:7"), &json!("game.*"), &json!(true))
+    );
+    assert!(member["expiresAt"].is_string(), "{member}");
+    assert_ne!(lines[3]["membership"]["member"], json!(true));
+}
+
+#[test]
+fn what_they_do_not_understand_and_what_no_hub_hears() {
+    let folder = Folder::new("records-refused");
+    let server = folder.serve(&[]);
+    let hub = server.hub.as_str();
+    let long = "x".repeat(300);
+    for (args, code, expected) in [
+        (&["revoke"][..], 2, "--session <ID>|--user <ID>"),
+        (&["revoke", "--user", "1", "--session", "2"], 2, "cannot be used with"),
+        (&["revoke", "--user", "a b"], 2, "--user"),
+        (&["revoke", "--user", "1", "--before", "yesterday"], 2, "2026-11-24T10:00:00Z"),
+        (&["revoke", "--user", "1", "--expires", "0s"], 2, "longer than 0"),
+        (&["revoke", "--user", "1", "--expires", "9999y"], 1, "--expires: is too far away"),
+        (&["revoke", "--user", "1", "--hub", hub, "--reason", &long], 1, "the hub refused the record"),
+        (&["member"], 2, "add"),
+        (&["member", "add", "topic:x", "y"], 2, "user:<id> or session:<id>"),
+        (&["member", "add", "user:1"], 2, "<TOPIC>"),
+        (&["member", "remove", "user:1", "a b"], 2, "TOPIC"),
+        (&["member", "add", "user:1", "x", "--hub", NOBODY, "--timeout", "1s"], 1, "Connection refused"),
+        (&["member", "add", "user:1", "x", "--hub", &server.admin], 1, "is no hub"),
+        (&["cursor", "show", "garbage"], 2, "not a cursor: \"garbage\""),
+    ] {
+        let outcome = folder.run(args);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(code), ""), "{args:?}: {outcome:?}");
+        assert!(outcome.stderr.contains(expected), "{args:?}: {expected:?} is not in {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_cursor_is_explained() {
+    let folder = Folder::new("cursor");
+    let text = folder.stdout(&["cursor", "show", "1.AAAAAAAAAAAAAAAAAAAAAA.41"]);
+    assert!(text.contains("AAAAAAAAAAAAAAAAAAAAAA") && text.contains("resumes with 42"), "{text}");
+    assert!(folder.stdout(&["cursor", "show", "oldest"]).contains("still held"));
+}
