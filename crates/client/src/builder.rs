@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use galaxy_push_core::backoff;
 use galaxy_push_core::link;
+use galaxy_push_proto::feature;
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 
 use crate::handler::AnyDeadLetterHandler;
@@ -81,8 +82,12 @@ impl Builder {
 
     /// Lists the frame kinds beyond events that the handler deals with. Default: none. The names are those of
     /// [`galaxy_push_proto::feature`].
+    ///
+    /// With `standing`, no cursor is resumed from before the standing records that belong to it were handled; a stream that
+    /// breaks in between begins again where the one before it was.
     pub fn features(mut self, features: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.request.features = features.into_iter().map(Into::into).collect();
+        self.link.standing = self.request.features.iter().any(|name| name == feature::STANDING);
         self
     }
 

@@ -16,6 +16,7 @@
 //! - Each item has exactly one outcome: handled, or given up and taken as a dead letter. An item that fails comes back.
 //! - The cursor moves only past items that have their outcome, and never back but across a [`Gap`].
 //! - No position is handed over twice, across streams too.
+//! - No cursor is resumed from before the standing records that belong to it have come, if they were asked for.
 //! - A stream proves health by a record or a `Progress` at least [`Config::healthy_after`] after it became live. Only
 //!   that resets the backoff: a dial or a `Welcome` proves nothing.
 //! - Nothing but [`Input::Stop`] ends it, and that ends it at once, but for one last save.
@@ -29,6 +30,7 @@ mod flight;
 mod handing;
 mod item;
 mod receive;
+mod standing;
 mod status;
 mod storing;
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// How a cursor store is used; `None`: there is none.
     pub storing: Option<Storing>,
+    /// Standing records were asked for: a cursor is resumed from only once those that belong to it have come.
+    pub standing: bool,
 }
 
 impl Default for Config {
@@ -50,6 +52,7 @@ impl Default for Config {
             handing: Handing::default(),
             retry: RetryPolicy::default(),
             storing: None,
+            standing: false,
         }
     }
 }

@@ -23,6 +23,7 @@ impl Link {
             _ => (failure.cause(), failure.retry_after()),
         };
         self.status.last_error = Some(Arc::new(failure));
+        self.forget_place_without_standing();
         self.stream = Stream::new(&self.config);
         let counters = &mut self.status.counters;
         let state = match cause {

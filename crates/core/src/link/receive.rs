@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::standing::Standing;
 use super::{Config, Course, Failure, Frame, Item, Link, State, item};
 use crate::backoff::Cause;
 use crate::cursor::Cursor;
@@ -26,6 +27,7 @@ pub(super) struct Stream {
     pub(super) last_look: bool,
     /// The moment the `Welcome` must have come.
     pub(super) welcome_by: Duration,
+    pub(super) standing: Standing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +76,10 @@ impl Link {
         let malformed = |Malformed| Failure::Protocol("a frame that is not a PushEvent");
         let view = FrameView::read(message(&framed)).map_err(malformed)?;
         self.note(&view, now)?;
-        let kind = view.kind();
+        let (kind, before) = (view.kind(), self.passed);
         // Before the welcome no cursor means anything yet.
         let place = if self.stream.welcomed { self.place(&view)? } else { Place::Passed };
+        let commits = self.may_resume_from(&view, before) && place == Place::Ahead;
         if is_record(kind) {
             if place == Place::Passed {
                 self.status.counters.duplicates += 1;
@@ -85,10 +88,10 @@ impl Link {
             self.status.counters.records += 1;
         }
         if matches!(kind, Kind::Subscribed | Kind::Unknown) || !self.stream.welcomed {
-            if place == Place::Ahead && !view.cursor().is_empty() {
+            if commits && !view.cursor().is_empty() {
                 self.batch.pass(view.cursor());
             }
-        } else if let Some(item) = Item::of(kind, Frame::of_read(framed, place == Place::Ahead)) {
+        } else if let Some(item) = Item::of(kind, Frame::of_read(framed, commits)) {
             self.batch.push(item.map_err(malformed)?);
         }
         Ok(())
@@ -179,6 +182,7 @@ impl Stream {
             live_since: None,
             last_look: false,
             welcome_by: Duration::ZERO,
+            standing: Standing::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod flight;
 mod outcomes;
 mod random;
 mod retry;
+mod standing;
 mod storing;
 mod streams;
 
@@ -220,6 +221,10 @@ fn frame(word: &str) -> Vec<u8> {
         "fell" => 14,
         "goodbye" => 15,
         "standing" => 16,
+        "standing+" => {
+            body.extend_from_slice(&[3 << 3, 1]);
+            16
+        }
         "new" => 99,
         event => {
             let mut out = Vec::new();

@@ -10,7 +10,7 @@ fn any_line() -> impl Strategy<Value = String> {
         8 => (0u8..2, 0u64..12).prop_map(|(epoch, seq)| format!("{}{seq}", char::from(b'a' + epoch))),
         1 => Just("ephemeral".to_owned()),
         1 => Just("broken".to_owned()),
-        6 => (prop::sample::select(vec!["welcome", "progress", "caught", "fell", "new", "record", "standing"]), 0u64..12)
+        6 => (prop::sample::select(vec!["welcome", "progress", "caught", "fell", "new", "record", "standing", "standing+", "welcome:1"]), 0u64..12)
             .prop_map(|(kind, seq)| format!("{kind}@a{seq}")),
         2 => (1u8..10, 0u8..2, 0u64..12).prop_map(|(reason, epoch, to)| format!("gap:{reason}:a1@{}{to}", char::from(b'a' + epoch))),
         1 => (0u8..6, 0u8..9).prop_map(|(reason, after)| format!("goodbye:{reason}:{after}@a3")),
@@ -32,8 +32,9 @@ fn any_line() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn whatever_happens_the_promises_hold(lines in prop::collection::vec(any_line(), 1..80), start in "(|oldest|a3|x)") {
-        let mut world = World::new(Config { start: long(&start), hubs: 2, ..Config::default() });
+    fn whatever_happens_the_promises_hold(lines in prop::collection::vec(any_line(), 1..80), start in "(|oldest|a3|x)", standing: bool) {
+        let config = Config { start: long(&start), hubs: 2, standing, ..Config::default() };
+        let mut world = World::new(config);
         let (mut attempt, mut handed, mut untold) = (0, Vec::<Cursor>::new(), Vec::new());
         for line in lines {
             let before = world.link.status().clone();

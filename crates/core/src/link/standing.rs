@@ -1,0 +1,70 @@
+//! Which cursors may be resumed from while standing records are on their way.
+//!
+//! Whoever resumes is sent no `Standing`: the hub takes it to have every record up to its cursor. Right after a `Welcome`
+//! that is not RESUMED, and right after a `Gap` within a stream, that is not so yet. A stream that breaks there must not
+//! be resumed from the cursor of that frame, nor from one that repeats it, or the records would be missed for good.
+
+use super::{Link, item};
+use crate::cursor::Cursor;
+use crate::frame::{FrameView, Kind};
+use crate::window::GapReason;
+use crate::wire::{Fields, Value};
+
+/// What of the standing records is still to come on the present stream.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Until the last `Standing` is there: what was passed before the frame that announced it.
+    awaited: Option<Option<Cursor>>,
+    /// The gap that belongs to the outcome, which no `Standing` of its own follows, is still to come.
+    opening_gap: bool,
+}
+
+impl Link {
+    /// Whether this frame's cursor may be resumed from. `before` is what was passed before it.
+    pub(super) fn may_resume_from(&mut self, frame: &FrameView<'_>, before: Option<Cursor>) -> bool {
+        /// `OUTCOME_RESUMED` and `OUTCOME_FRESH`.
+        const RESUMED: Option<u64> = Some(1);
+        const FRESH: Option<u64> = Some(2);
+
+        if !self.config.standing {
+            return true;
+        }
+        let standing = &mut self.stream.standing;
+        match frame.kind() {
+            Kind::Welcome => {
+                let outcome = number(frame.body(), 1);
+                standing.opening_gap = outcome != RESUMED && outcome != FRESH;
+                standing.awaited = (outcome != RESUMED).then_some(before);
+            }
+            Kind::Gap if std::mem::take(&mut standing.opening_gap) => standing.awaited = None,
+            Kind::Gap if item::read_reason(frame.body()) != Some(GapReason::TooLarge) => {
+                standing.awaited.get_or_insert(before);
+            }
+            Kind::Standing if number(frame.body(), 3).is_some_and(|more| more != 0) => {
+                standing.awaited.get_or_insert(before);
+            }
+            // They may come at any moment and repeat a cursor.
+            Kind::Goodbye | Kind::Subscribed | Kind::Unknown => {}
+            // The last `Standing`, or a frame that shows that this hub sends none.
+            _ => standing.awaited = None,
+        }
+        standing.awaited.is_none()
+    }
+
+    /// A stream that broke before its standing records were whole did not get anywhere: what the next one brings is
+    /// compared with what was passed before.
+    pub(super) fn forget_place_without_standing(&mut self) {
+        if let Some(before) = self.stream.standing.awaited.take() {
+            self.passed = before;
+        }
+    }
+}
+
+/// The number in a field of a message.
+fn number(message: &[u8], field: u32) -> Option<u64> {
+    let numbers = Fields::of(message).map_while(Result::ok).filter_map(|found| match found {
+        (number, Value::Varint(value)) if number == field => Some(value),
+        _ => None,
+    });
+    numbers.last()
+}
