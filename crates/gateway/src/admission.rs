@@ -53,6 +53,7 @@ impl Admission {
             let message = "there is no such namespace: leave `namespace` out";
             return Err(Failure::without_reason(Code::NotFound, message).field("namespace"));
         }
+        self.edge.routes.check(&request.identity, self.edge.clock.now().unix_ms)?;
         let topics: BTreeSet<String> = request.topics.into_iter().collect();
         request.identity.grants.check(&topics, self.limits.topics)?;
         let ask = Ask::parse(&request.cursor).map_err(|malformed| {
@@ -66,7 +67,7 @@ impl Admission {
         };
         let reader = self.open(ask, &request.cursor, settings).await?;
         let user = request.identity.user.clone();
-        let connection = Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits);
+        let connection = Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits)?;
         tracing::debug!(connection = connection.id(), user, cursor = request.cursor, "connected");
         Ok(connection)
     }

@@ -107,7 +107,7 @@ impl Access {
     /// # Errors
     ///
     /// A token is needed, or a name is not valid.
-    pub(crate) fn names(&self, user: &str, session: &str) -> Result<Identity, Failure> {
+    pub(crate) fn names(&self, user: &str, session: &str, unix_ms: u64) -> Result<Identity, Failure> {
         if !self.development {
             if user.is_empty() && session.is_empty() {
                 let message = "a token is needed: send it as `Authorization: Bearer …`, or in the first WebSocket \
@@ -121,6 +121,7 @@ impl Access {
             user: name("user", user)?,
             session: name("session", session)?,
             grants: Grants::everything(),
+            issued_unix_ms: unix_ms,
             expires_unix_ms: None,
         })
     }
@@ -238,6 +239,8 @@ impl Keys {
             user: Some(user),
             session: claims.sid,
             grants,
+            // One that does not say is older than any invalidation.
+            issued_unix_ms: claims.iat.map_or(0, |iat| (iat * 1_000.0) as u64),
             expires_unix_ms: Some((ends * 1_000.0) as u64),
         })
     }

@@ -40,12 +40,14 @@ pub(crate) enum Outgoing {
 }
 
 /// Why this side ends a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// The process is shutting down. Come back after this long.
     Draining(Duration),
     /// The token has ended.
     TokenEnded,
+    /// Somebody ended the session, for this reason.
+    SessionInvalidated(Arc<str>),
     /// The peer read too slowly.
     Slow,
 }
@@ -82,16 +84,19 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Takes a seat for a reader that was just opened.
+    ///
+    /// # Errors
+    ///
+    /// The session was invalidated.
     pub(crate) fn open(
         edge: Arc<Edge>,
         mut reader: Reader,
         identity: Identity,
         topics: BTreeSet<String>,
         limits: Limits,
-    ) -> Self {
+    ) -> Result<Self, Failure> {
         let now = edge.clock.now();
-        let recipients = identity.recipients().chain(topics.iter().map(topic)).collect::<Vec<_>>();
-        let seat = edge.routes.enter(recipients);
+        let seat = edge.routes.enter(&identity, topics.iter().map(topic), now.unix_ms)?;
         let ready = edge.read(now, |window| opening(&mut reader, window, now));
         let covered = edge.routes.dispatched();
         let mut connection = Self {
@@ -110,7 +115,7 @@ impl Connection {
             turn_bytes: limits.turn_bytes,
         };
         connection.expires = connection.expiry(now);
-        connection
+        Ok(connection)
     }
 
     /// Waits until there is something to send, and puts it into `out`: what one visit to the socket should carry.
@@ -197,11 +202,13 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The token is somebody else's.
+    /// The token is somebody else's, or its session was invalidated.
     pub(crate) fn refresh(&mut self, identity: Identity) -> Result<(), Failure> {
         self.identity.same_as(&identity)?;
+        let now = self.edge.clock.now();
+        self.seat.renew_token(identity.issued_unix_ms, now.unix_ms)?;
         self.identity = identity;
-        self.expires = self.expiry(self.edge.clock.now());
+        self.expires = self.expiry(now);
         let lost: Vec<_> =
             self.asked.iter().filter(|name| !self.identity.grants.admits(name)).cloned().collect();
         if !lost.is_empty() {
@@ -243,6 +250,9 @@ impl Connection {
         let Self { edge, reader, seat, .. } = self;
         let end = edge.routes.dispatched().slot;
         let step = edge.read(now, |window| {
+            if !seat.renew(now.unix_ms) {
+                return Found::NothingYet; // it ends
+            }
             let step = reader.step_until(window, end, Some(seat), now);
             found(step, window, out, budget)
         });
@@ -275,6 +285,9 @@ impl Connection {
         let Self { edge, reader, seat, inbox, covered, .. } = self;
         let had_mail = !inbox.is_empty();
         let step = edge.read(now, |window| {
+            if !seat.renew(now.unix_ms) {
+                return Found::NothingYet; // it ends
+            }
             while let Some(&slot) = inbox.front() {
                 if reader.next() > slot {
                     inbox.pop_front();
@@ -290,7 +303,11 @@ impl Connection {
             let step = reader.step_until(window, covered.slot, Some(seat), now);
             found(step, window, out, budget)
         });
-        let Found::End(until) = step else { return None };
+        let until = match step {
+            Found::End(until) => until,
+            Found::Something => return None,
+            Found::NothingYet => return Some(Rest::None),
+        };
         if had_mail {
             return None; // more may have come meanwhile
         }

@@ -1,7 +1,7 @@
 //! The edge: the hub's events as this gateway holds them, under the hub's own cursors.
 //!
 //! [`Upstream`](crate::upstream::Upstream) alone writes; every connection reads. The window is behind a lock of its own,
-//! which is never held together with those of the routes, nor across an await.
+//! which is never taken while one of the routes' is held, nor kept across an await.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -10,11 +10,11 @@ use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::EventView;
-use galaxy_push_core::window::{Bounds, Traits, Window};
+use galaxy_push_core::window::{Bounds, Slot, Traits, Window};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::routes::{Letter, Place, Routes};
+use crate::routes::{Letter, Place, Routes, Rule};
 
 /// The window, and who is told of what is appended to it.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(crate) enum Change<'a> {
     },
     /// The log is known up to here.
     Advance(Cursor),
+    /// Who may have what from here on.
+    Rule(Rule),
 }
 
 impl Edge {
@@ -86,8 +88,32 @@ impl Edge {
 
     /// Applies what upstream brought, then dispatches it. One caller at a time.
     pub(super) fn apply(&self, changes: &[Change<'_>]) {
+        self.govern(changes);
         let (letters, upto) = self.hold(changes);
         self.routes.dispatch(letters, upto);
+    }
+
+    /// Applies the rules, each with the slot that the next entry will have.
+    pub(super) fn govern(&self, changes: &[Change<'_>]) {
+        let now_ms = self.clock.now().unix_ms;
+        let (end, oldest) = {
+            let window = self.reading();
+            (window.end(), window.oldest())
+        };
+        let mut next = end;
+        let rules = changes.iter().filter_map(|change| match change {
+            Change::Rule(rule) => Some((rule, next)),
+            Change::Append { .. } => {
+                next = next.next();
+                None
+            }
+            Change::Begin(_) => {
+                next = Slot::default();
+                Some((&Rule::Begin, next))
+            }
+            Change::Advance(_) => None,
+        });
+        self.routes.govern(rules, end, oldest, now_ms);
     }
 
     /// Changes the window; says what is to be dispatched, and where the window ends then.
@@ -110,6 +136,7 @@ impl Edge {
                     window.advance(*cursor);
                     window.trim(now);
                 }
+                Change::Rule(_) => {}
             }
         }
         (letters, Place { slot: window.end(), cursor: window.head() })

@@ -59,10 +59,10 @@ impl Encoder {
     }
 
     /// The last frame of a connection that this side ends.
-    pub(crate) fn goodbye(&mut self, cursor: String, ending: Ending, out: &mut Vec<Bytes>) {
+    pub(crate) fn goodbye(&mut self, cursor: String, ending: &Ending, out: &mut Vec<Bytes>) {
         let (reason, retry_after) = match ending {
-            Ending::Draining(wait) => (GoodbyeReason::Draining, Some(wait)),
-            Ending::TokenEnded => (GoodbyeReason::SessionEnded, None),
+            Ending::Draining(wait) => (GoodbyeReason::Draining, Some(*wait)),
+            Ending::TokenEnded | Ending::SessionInvalidated(_) => (GoodbyeReason::SessionEnded, None),
             Ending::Slow => (GoodbyeReason::Slow, Some(SLOW_RETRY)),
         };
         self.metrics.ended(ending.as_str());
@@ -114,10 +114,11 @@ impl Encoder {
 const SLOW_RETRY: Duration = Duration::from_secs(5);
 
 impl Ending {
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(&self) -> &'static str {
         match self {
             Self::Draining(_) => "DRAINING",
             Self::TokenEnded => "SESSION_ENDED",
+            Self::SessionInvalidated(_) => "SESSION_INVALIDATED",
             Self::Slow => "SLOW",
         }
     }

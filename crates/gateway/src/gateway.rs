@@ -15,7 +15,7 @@ use galaxy_push_core::ambient::Ambient;
 use galaxy_push_listener::{Check, Health};
 use galaxy_push_proto::frame::WelcomeInfo;
 use galaxy_push_proto::json::EdgeView;
-use galaxy_push_proto::{Failure, Reason};
+use galaxy_push_proto::{Failure, Reason, feature};
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -109,6 +109,7 @@ impl Gateway {
         let builder = PushClient::builder(&config.gateway_id)
             .hub(&config.hubs)
             .cursor("oldest")
+            .features([feature::STANDING, feature::SESSION_INVALIDATION, feature::MEMBERSHIP])
             .connector(line.connector())
             .random(move || for_client.random());
         let (gateway, upstream) = Self::assemble(config, publisher, Some(line), ambient)?;
@@ -237,11 +238,12 @@ impl Shared {
         session: &str,
     ) -> Result<Identity, Failure> {
         let access: &Access = &self.config.access;
-        let Some(token) = token else { return access.names(user, session) };
+        let now_ms = self.admission.edge.clock.now().unix_ms;
+        let Some(token) = token else { return access.names(user, session, now_ms) };
         if !user.is_empty() || !session.is_empty() {
             return Err(problem::bad_request("`user` and `session` do not go together with a token"));
         }
-        access.token(token, self.admission.edge.clock.now().unix_ms)
+        access.token(token, now_ms)
     }
 
     /// Encodes for one connection.

@@ -16,6 +16,8 @@ pub(crate) struct Identity {
     pub(crate) user: Option<String>,
     pub(crate) session: Option<String>,
     pub(crate) grants: Grants,
+    /// When it was issued, on the wall clock; 0 if the token does not say. In development, when the user came.
+    pub(crate) issued_unix_ms: u64,
     /// When it ends, on the wall clock.
     pub(crate) expires_unix_ms: Option<u64>,
 }

@@ -20,6 +20,7 @@
 //! | step | module |
 //! |---|---|
 //! | the hub's frame arrives, and is placed | `upstream` |
+//! | standing records say who may have it | `standing`, `routes` |
 //! | it is held, as it came, under the hub's cursor | `edge` |
 //! | its recipients' connections are found, and woken once | `routes` |
 //! | a connection looks at the window and takes what is for it | `connection` |
@@ -35,7 +36,7 @@
 //! # What this crate does not do
 //!
 //! It listens on no port (see `galaxy-push-listener`), reads no file, and knows no clock or randomness but what it is
-//! given. Standing records, `Edge/Connect`, tickets and cookies are answered with "not built yet".
+//! given. `Edge/Connect`, tickets and cookies are answered with "not built yet".
 
 mod admission;
 mod auth;
@@ -57,6 +58,7 @@ mod render;
 mod routes;
 mod scrape;
 mod sse;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod upstream;

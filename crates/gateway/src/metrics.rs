@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     gaps: Family<Label, Counter>,
     refused: Family<Label, Counter>,
     ended: Family<Label, Counter>,
+    standing: Family<Label, Counter>,
     pub(crate) mailbox_overflows: Counter,
     pub(crate) render_hits: Counter,
     pub(crate) render_misses: Counter,
@@ -72,6 +73,11 @@ impl Metrics {
         tracing::debug!(reason, why = failure.message, "refused");
     }
 
+    /// Standing records did something.
+    pub(crate) fn standing(&self, change: &'static str, count: u64) {
+        self.standing.get_or_create(&[("change", change)]).inc_by(count);
+    }
+
     /// A connection was ended from this side.
     pub(crate) fn ended(&self, reason: &'static str) {
         self.ended.get_or_create(&[("reason", reason)]).inc();
@@ -84,6 +90,11 @@ impl Metrics {
         r.register("push_gaps", "Gaps told to users, by reason", self.gaps.clone());
         r.register("push_refused", "Users' requests refused, by reason", self.refused.clone());
         r.register("push_ended", "Users' connections ended by the gateway, by reason", self.ended.clone());
+        r.register(
+            "push_standing_changes",
+            "Standing records that changed something: INVALIDATED, JOINED, LEFT; REPLACED: all memberships at once",
+            self.standing.clone(),
+        );
         r.register(
             "push_mailbox_overflows",
             "Times a connection could not keep up and went back to scanning the window",

@@ -32,6 +32,16 @@ pub(crate) fn draining() -> Failure {
         .retry_after(std::time::Duration::from_secs(1))
 }
 
+/// Somebody ended the session that a token belongs to.
+pub(crate) fn session_ended(why: &str) -> Failure {
+    Failure::new(Reason::NotGranted, format!("{}: sign in again", session_ended_text(why)))
+        .code(Code::Unauthenticated)
+}
+
+fn session_ended_text(why: &str) -> String {
+    if why.is_empty() { "the session was ended".to_owned() } else { format!("the session was ended ({why})") }
+}
+
 /// The failure as an HTTP answer.
 pub(crate) fn response(failure: &Failure) -> Response {
     let problem = failure.problem();
@@ -64,10 +74,14 @@ pub(crate) fn close_code(failure: &Failure) -> u16 {
 
 /// What is said beside the code: the contract's reason, then as much of the message as fits.
 pub(crate) fn close_reason(failure: &Failure) -> String {
-    let mut text = match failure.reason {
+    fitting(match failure.reason {
         Some(reason) => format!("{reason}: {}", failure.message),
         None => failure.message.clone(),
-    };
+    })
+}
+
+/// As much of a close frame's reason as fits.
+fn fitting(mut text: String) -> String {
     let end = (0..=CLOSE_REASON_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.truncate(end.unwrap_or_default());
     text
@@ -75,12 +89,19 @@ pub(crate) fn close_reason(failure: &Failure) -> String {
 
 impl Ending {
     /// The code that closes a WebSocket for this ending, and what is said beside it.
-    pub(crate) const fn close(self) -> (u16, &'static str) {
-        match self {
+    pub(crate) fn close(&self) -> (u16, String) {
+        let (code, reason) = match self {
             Self::Draining(_) => (close::DRAINING, "draining: connect again, another gateway will answer"),
             Self::TokenEnded => (close::UNAUTHENTICATED, "the token has ended: connect with a new one"),
+            Self::SessionInvalidated(why) => {
+                return (
+                    close::UNAUTHENTICATED,
+                    fitting(format!("{}: sign in again", session_ended_text(why))),
+                );
+            }
             Self::Slow => (close::LATER, "too slow: come back later with the last cursor"),
-        }
+        };
+        (code, reason.to_owned())
     }
 }
 

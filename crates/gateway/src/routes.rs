@@ -9,24 +9,32 @@
 //! list of [`Slot`]s, and one that overflows is emptied, because its connection still knows its place in the window.
 //!
 //! Locks: the table, then one mailbox at a time under it. A connection that only takes its mail locks its mailbox alone.
-//! The window's lock is never held together with either.
+//! The window's lock is never taken while one of them is held; a connection that reads the window may take the table's.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::EventView;
-use galaxy_push_core::reader::Filter;
 use galaxy_push_core::window::{Bounds, Slot};
 
 use crate::metrics::Metrics;
+use crate::standing::topic_of;
 
+mod governed;
 mod mailbox;
+mod members;
+mod seat;
 #[cfg(test)]
 mod tests;
 
+use governed::Governed;
+pub(crate) use governed::Rule;
 use mailbox::Pushed;
 pub(crate) use mailbox::{Mailbox, Taken};
+use members::Members;
+pub(crate) use seat::{Joined, Seat};
 
 /// The recipient that is everybody.
 const ALL: &str = "all";
@@ -60,6 +68,8 @@ pub(crate) struct Routes {
     mailbox_slots: usize,
     sweep_after: Sweep,
     metrics: Arc<Metrics>,
+    /// Rises with each change of the standing records, under the table's lock.
+    version: AtomicU64,
 }
 
 /// Connections are numbered, and kept in that order, so that one run of events always wakes them alike.
@@ -69,6 +79,8 @@ type Mailboxes = BTreeMap<u64, Arc<Mailbox>>;
 struct Table {
     by_recipient: HashMap<Box<str>, Mailboxes, foldhash::quality::RandomState>,
     everybody: Mailboxes,
+    members: Members,
+    governed: Governed,
     dispatched: Place,
     /// The number of the present dispatch, so that each mailbox is woken once in it.
     batch: u64,
@@ -82,24 +94,6 @@ struct Sweep {
     bytes: u64,
 }
 
-/// A connection's place in the table: what it receives, and its mailbox. Dropping it leaves.
-#[derive(Debug)]
-pub(crate) struct Seat {
-    routes: Arc<Routes>,
-    id: u64,
-    mailbox: Arc<Mailbox>,
-    recipients: BTreeSet<Box<str>>,
-}
-
-/// From where recipients that were just added count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Joined {
-    /// From here: everything before it is known not to be for this connection.
-    At(Place),
-    /// From wherever the connection's reader stands: it must scan from there.
-    Scanning,
-}
-
 impl Routes {
     pub(crate) fn new(
         base: Cursor,
@@ -110,13 +104,16 @@ impl Routes {
         let table = Table {
             by_recipient: HashMap::default(),
             everybody: Mailboxes::new(),
+            members: Members::default(),
+            governed: Governed::default(),
             dispatched: Place { slot: Slot::default(), cursor: base },
             batch: 0,
             next_id: 0,
             since_sweep: Sweep::default(),
         };
         let sweep_after = Sweep { entries: bounds.events / SWEEP_EVERY, bytes: bounds.bytes / SWEEP_EVERY };
-        Arc::new(Self { table: RwLock::new(table), mailbox_slots, sweep_after, metrics })
+        let version = AtomicU64::new(0);
+        Arc::new(Self { table: RwLock::new(table), mailbox_slots, sweep_after, metrics, version })
     }
 
     /// How far the window has been dispatched.
@@ -134,12 +131,15 @@ impl Routes {
         self.read().everybody.values().cloned().collect()
     }
 
-    /// Puts each letter into the mailboxes of its recipients, and wakes each of them once. `upto` is the end of the
+    /// Puts each letter into the mailboxes of its recipients, and wakes each of them once, unless all is held back. `upto` is the end of the
     /// window after these letters; called by one thread at a time, in the window's order.
     pub(crate) fn dispatch<'a>(&self, letters: impl IntoIterator<Item = Letter<'a>>, upto: Place) {
         let mut wakes = Wakes { woken: Vec::new(), batch: 0, limit: self.mailbox_slots, overflows: 0 };
         {
             let mut table = self.write();
+            if table.governed.held_back {
+                return;
+            }
             table.batch += 1;
             wakes.batch = table.batch;
             for letter in letters {
@@ -148,26 +148,17 @@ impl Routes {
                 table.deliver(&letter, &mut wakes);
             }
             table.dispatched = upto;
+            if std::mem::take(&mut table.governed.let_go) {
+                // What was held back is in no mailbox.
+                table.everybody.values().for_each(|mailbox| mailbox.scan());
+                wakes.woken.extend(table.everybody.values().cloned());
+            }
             table.sweep(self.sweep_after, &mut wakes);
         }
         self.metrics.mailbox_overflows.inc_by(wakes.overflows);
         for mailbox in wakes.woken {
             mailbox.wake();
         }
-    }
-
-    /// Adds a connection, which has to scan the window first.
-    pub(crate) fn enter(self: &Arc<Self>, recipients: impl IntoIterator<Item = String>) -> Seat {
-        let recipients: BTreeSet<Box<str>> =
-            recipients.into_iter().map(Box::from).chain([Box::from(ALL)]).collect();
-        let mailbox = Arc::new(Mailbox::new());
-        let mut table = self.write();
-        let id = table.next_id;
-        table.next_id += 1;
-        table.everybody.insert(id, mailbox.clone());
-        table.add(id, &mailbox, recipients.iter());
-        drop(table);
-        Seat { routes: self.clone(), id, mailbox, recipients }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {
@@ -210,6 +201,9 @@ impl Table {
             } else if let Some(mailboxes) = self.by_recipient.get(recipient) {
                 mailboxes.values().for_each(|mailbox| wakes.push(mailbox, letter.slot));
             }
+            if let Some(topic) = topic_of(recipient) {
+                self.members.of(topic).for_each(|mailbox| wakes.push(mailbox, letter.slot));
+            }
         }
     }
 
@@ -237,65 +231,5 @@ impl Table {
                 self.by_recipient.remove(recipient);
             }
         }
-    }
-}
-
-impl Seat {
-    /// A number that names this connection, in logs too.
-    pub(crate) fn id(&self) -> u64 {
-        self.id
-    }
-
-    pub(crate) fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
-    }
-
-    /// Ends scanning, if the reader has come to the end of what is dispatched: from then on the mailbox has everything.
-    pub(crate) fn rejoin(&self, next: Slot) -> Option<Place> {
-        // No dispatch can run meanwhile: it needs the table for itself.
-        let table = self.routes.read();
-        (next >= table.dispatched.slot).then(|| {
-            self.mailbox.listen();
-            table.dispatched
-        })
-    }
-
-    /// Receives more. `idle` says that the connection has dealt with all it took from the mailbox.
-    pub(crate) fn add(&mut self, recipients: impl IntoIterator<Item = String>, idle: bool) -> Joined {
-        let added: Vec<Box<str>> = recipients.into_iter().map(Box::from).collect();
-        let mut table = self.routes.write();
-        table.add(self.id, &self.mailbox, added.iter());
-        let joined = if idle && self.mailbox.is_idle() {
-            Joined::At(table.dispatched)
-        } else {
-            self.mailbox.scan();
-            Joined::Scanning
-        };
-        drop(table);
-        self.recipients.extend(added);
-        joined
-    }
-
-    /// Receives less. What already lies in the mailbox is filtered when it is read.
-    pub(crate) fn remove(&mut self, recipients: impl IntoIterator<Item = String>) {
-        let removed: Vec<Box<str>> = recipients.into_iter().map(Box::from).collect();
-        self.routes.write().remove(self.id, removed.iter());
-        for recipient in &removed {
-            self.recipients.remove(recipient);
-        }
-    }
-}
-
-impl Filter for Seat {
-    fn admits(&self, event: EventView<'_>) -> bool {
-        event.recipients().any(|recipient| self.recipients.contains(recipient))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut table = self.routes.write();
-        table.everybody.remove(&self.id);
-        table.remove(self.id, self.recipients.iter());
     }
 }

@@ -34,7 +34,15 @@ impl Collector for Scrape {
             let age = oldest.map_or(0.0, |at| now.mono.saturating_sub(at).as_secs_f64());
             (window.len() as f64, window.held_bytes() as f64, age)
         });
+        let (invalidations, memberships, held_back) = edge.routes.standing();
         for (name, help, value) in [
+            ("push_edge_invalidations", "Session invalidations that hold", invalidations as f64),
+            ("push_edge_memberships", "Topic memberships that hold", memberships as f64),
+            (
+                "push_edge_held_back",
+                "1 while users wait, because the place in the hub's log was lost and is not caught up with",
+                f64::from(u8::from(held_back)),
+            ),
             ("push_edge_window_events", "Entries that the edge window holds", entries),
             ("push_edge_window_bytes", "Bytes of frames that the edge window holds", bytes),
             ("push_edge_window_seconds", "Age of the oldest entry that the edge window holds", seconds),

@@ -110,7 +110,7 @@ impl Stream {
         let ending = if slow { Some(Ending::Slow) } else { self.connection.next(&mut outgoing).await.err() };
         match ending {
             None => self.encoder.encode(outgoing, &mut pieces),
-            Some(ending) => self.encoder.goodbye(self.connection.passed(), ending, &mut pieces),
+            Some(ref ending) => self.encoder.goodbye(self.connection.passed(), ending, &mut pieces),
         }
         self.phase = if ending.is_some() { Phase::Over } else { Phase::Sent(Instant::now()) };
         Some((Ok(joined(pieces)), self))

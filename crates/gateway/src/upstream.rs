@@ -11,8 +11,14 @@ use galaxy_push_client::{Batch, BatchHandler, Frame, HandlerError, Item};
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::window::{Gap, GapReason, Traits};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
+use galaxy_push_proto::v1;
+use prost::Message as _;
 
 use crate::edge::{Change, Edge};
+
+mod records;
+
+use records::Records;
 
 /// The writer of the edge. There is one.
 #[derive(Debug)]
@@ -20,6 +26,7 @@ pub(crate) struct Upstream {
     edge: Arc<Edge>,
     /// Where the window ends once the changes so far are applied; `None` before the first `Welcome`.
     head: Option<Cursor>,
+    records: Records,
 }
 
 /// A frame that this build cannot place in its window. The stream stays before it.
@@ -31,13 +38,12 @@ pub(crate) struct UnknownPosition {
 
 impl Upstream {
     pub(crate) fn new(edge: Arc<Edge>) -> Self {
-        Self { edge, head: None }
+        Self { edge, head: None, records: Records::default() }
     }
 
     /// Takes the items in order, and says how many were dealt with; all of them, unless there is an error.
     pub(crate) fn take(&mut self, items: &[Item]) -> (usize, Result<(), UnknownPosition>) {
         let mut changes = Vec::with_capacity(items.len());
-        let mut caught_up = false;
         let mut result = Ok(());
         let mut taken = 0;
         for item in items {
@@ -45,11 +51,10 @@ impl Upstream {
                 result = Err(error);
                 break;
             }
-            caught_up |= matches!(item, Item::CaughtUp(_));
             taken += 1;
         }
         self.edge.apply(&changes);
-        if caught_up && !self.edge.is_caught_up() {
+        if self.records.settled() {
             self.edge.set_caught_up();
             tracing::info!(head = %self.edge.head(), "caught up with the hub; ready for users");
         }
@@ -58,31 +63,53 @@ impl Upstream {
 
     fn plan<'a>(&mut self, item: &'a Item, changes: &mut Vec<Change<'a>>) -> Result<(), UnknownPosition> {
         match item {
-            Item::Welcome(frame) => self.welcome(read(frame.cursor())?, changes),
+            Item::Welcome(frame) => {
+                let cursor = read(frame.cursor())?;
+                let outcome = v1::Welcome::decode(frame.view().body()).map(|welcome| welcome.outcome());
+                let outcome = outcome.unwrap_or_default();
+                self.welcome(outcome, cursor, changes);
+                self.records.welcome(outcome, changes);
+            }
             Item::Event(frame) => self.event(frame, changes)?,
             Item::Gap(gap) if gap.is_local() => {
                 // The next Welcome says where the hub's log begins; what is missing is told then.
                 tracing::warn!(cursor = gap.from, "the hub could not read this gateway's own cursor");
             }
-            Item::Gap(gap) => self.gap(read(gap.frame.cursor())?, gap.frame.framed().clone(), changes),
-            Item::Progress(frame)
-            | Item::CaughtUp(frame)
-            | Item::SessionInvalidation(frame)
-            | Item::Membership(frame) => self.advance(frame, changes)?,
+            Item::Gap(gap) => {
+                let to = read(gap.frame.cursor())?;
+                self.records.gap(gap, changes);
+                self.gap(to, gap.frame.framed().clone(), changes);
+            }
+            Item::Progress(frame) => {
+                self.advance(frame, changes)?;
+                self.records.at_end(changes);
+            }
+            Item::CaughtUp(frame) => {
+                self.advance(frame, changes)?;
+                self.records.caught_up(changes);
+            }
+            Item::SessionInvalidation(frame) | Item::Membership(frame) => {
+                self.advance(frame, changes)?;
+                self.records.record(frame, changes);
+            }
+            Item::Standing(frame) => self.records.standing(frame, changes),
             Item::FellBehind(_) => {
                 tracing::warn!("this gateway lags behind the hub, and may soon miss events")
             }
-            // Standing records carry no position; kinds of a newer contract are counted by the client.
+            // Kinds of a newer contract are counted by the client.
             _ => {}
         }
         Ok(())
     }
 
-    fn welcome<'a>(&mut self, cursor: Cursor, changes: &mut Vec<Change<'a>>) {
+    fn welcome<'a>(&mut self, outcome: v1::Outcome, cursor: Cursor, changes: &mut Vec<Change<'a>>) {
+        let echoed = !matches!(outcome, v1::Outcome::Resumed | v1::Outcome::Fresh);
         match self.head {
             // Nobody reads yet, so there is nothing to be told: the window simply begins here.
             None => self.begin(cursor, changes),
             Some(head) if head != cursor && !self.edge.is_caught_up() => self.begin(cursor, changes),
+            // Only what was presented, and a gap follows: it says where the stream goes on.
+            Some(_) if echoed => {}
             // On resuming, the hub echoes this very head. Anything beyond it would be a hole.
             Some(head) => {
                 if let Some(gap) = Gap::between(GapReason::Upstream, head, cursor) {

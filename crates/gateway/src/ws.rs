@@ -234,10 +234,7 @@ async fn finish(
 ) {
     let (code, reason) = match end {
         End::Gone => return linger(&mut socket).await,
-        End::Ended(ending) => {
-            let (code, reason) = ending.close();
-            (code, reason.to_owned())
-        }
+        End::Ended(ref ending) => ending.close(),
         End::Refused(ref failure) => {
             shared.metrics.refused(failure);
             (close_code(failure), close_reason(failure))
@@ -246,7 +243,7 @@ async fn finish(
     let closing = async {
         if let (Some((connection, mut encoder, form)), End::Ended(ending)) = (session, end) {
             let mut pieces = Vec::new();
-            encoder.goodbye(connection.passed(), ending, &mut pieces);
+            encoder.goodbye(connection.passed(), &ending, &mut pieces);
             drop(connection);
             if ending == Ending::Slow {
                 pieces.clear(); // some frames before it were never written, and its cursor would hide them

@@ -16,6 +16,7 @@ use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::frame::EventView;
 use galaxy_push_core::reader::{Filter, Records};
 use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id};
+use galaxy_push_core::window::Slot;
 use galaxy_push_listener::Peer;
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::{Failure, Reason, feature};
@@ -162,7 +163,7 @@ impl Features {
 pub(crate) struct Patterns(Arc<[Pattern]>);
 
 impl Filter for Patterns {
-    fn admits(&self, event: EventView<'_>) -> bool {
+    fn admits(&self, event: EventView<'_>, _slot: Slot) -> bool {
         event.recipients().any(|recipient| self.0.iter().any(|pattern| pattern.admits(recipient)))
     }
 }

@@ -12,5 +12,6 @@ mod records;
 mod refusals;
 mod settings;
 mod sse;
+mod standing;
 mod tail;
 mod world;

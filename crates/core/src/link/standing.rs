@@ -14,7 +14,7 @@ use crate::wire::{Fields, Value};
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     /// Until the last `Standing` is there: what was passed before the frame that announced it.
-    awaited: Option<Option<Cursor>>,
+    due: Option<Option<Cursor>>,
     /// The gap that belongs to the outcome, which no `Standing` of its own follows, is still to come.
     opening_gap: bool,
 }
@@ -34,27 +34,27 @@ impl Link {
             Kind::Welcome => {
                 let outcome = number(frame.body(), 1);
                 standing.opening_gap = outcome != RESUMED && outcome != FRESH;
-                standing.awaited = (outcome != RESUMED).then_some(before);
+                standing.due = (outcome != RESUMED).then_some(before);
             }
-            Kind::Gap if std::mem::take(&mut standing.opening_gap) => standing.awaited = None,
+            Kind::Gap if std::mem::take(&mut standing.opening_gap) => standing.due = None,
             Kind::Gap if item::read_reason(frame.body()) != Some(GapReason::TooLarge) => {
-                standing.awaited.get_or_insert(before);
+                standing.due.get_or_insert(before);
             }
             Kind::Standing if number(frame.body(), 3).is_some_and(|more| more != 0) => {
-                standing.awaited.get_or_insert(before);
+                standing.due.get_or_insert(before);
             }
             // They may come at any moment and repeat a cursor.
             Kind::Goodbye | Kind::Subscribed | Kind::Unknown => {}
             // The last `Standing`, or a frame that shows that this hub sends none.
-            _ => standing.awaited = None,
+            _ => standing.due = None,
         }
-        standing.awaited.is_none()
+        standing.due.is_none()
     }
 
     /// A stream that broke before its standing records were whole did not get anywhere: what the next one brings is
     /// compared with what was passed before.
     pub(super) fn forget_place_without_standing(&mut self) {
-        if let Some(before) = self.stream.standing.awaited.take() {
+        if let Some(before) = self.stream.standing.due.take() {
             self.passed = before;
         }
     }

@@ -114,7 +114,7 @@ impl Reader {
             return if self.records.include(frame.kind()) { self.fit(entry) } else { Verdict::Skip };
         }
         let Some(event) = frame.event() else { return Verdict::Send };
-        if filter.is_some_and(|filter| !filter.admits(event)) {
+        if filter.is_some_and(|filter| !filter.admits(event, entry.slot)) {
             return Verdict::Skip;
         }
         let expired = entry.traits.has(Traits::EXPIRES)

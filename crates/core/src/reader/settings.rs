@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use crate::frame::{EventView, Kind};
+use crate::window::Slot;
 
 /// Which events a reader is entitled to.
 pub trait Filter {
-    /// Whether this event may be sent.
-    fn admits(&self, event: EventView<'_>) -> bool;
+    /// Whether this event, which lies at `slot`, may be sent.
+    fn admits(&self, event: EventView<'_>, slot: Slot) -> bool;
 }
 
 /// How a stream is read.

@@ -20,7 +20,7 @@ fn seconds(seconds: u64) -> Now {
 struct Only(&'static str);
 
 impl Filter for Only {
-    fn admits(&self, event: EventView<'_>) -> bool {
+    fn admits(&self, event: EventView<'_>, _slot: Slot) -> bool {
         event.recipients().any(|to| to == self.0)
     }
 }

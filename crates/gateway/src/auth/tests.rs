@@ -247,14 +247,14 @@ fn unsafe_key_sets_are_refused_as_a_whole() {
 #[test]
 fn names_are_for_development() {
     let development = Access::development();
-    let nobody = development.names("", "").unwrap();
+    let nobody = development.names("", "", 5).unwrap();
     assert_eq!(nobody.recipients().count(), 0);
-    let ann = development.names("ann", "s").unwrap();
+    let ann = development.names("ann", "s", 5).unwrap();
     assert_eq!(ann.recipients().collect::<Vec<_>>(), ["user:ann", "session:s"]);
-    assert_eq!(development.names("a b", "").unwrap_err().reason, Some(Reason::RecipientInvalid));
+    assert_eq!(development.names("a b", "", 5).unwrap_err().reason, Some(Reason::RecipientInvalid));
     assert_eq!(development.token("a.b.c", 0).unwrap_err().problem().status, 401);
 
     let production = Access::keys(keys());
-    assert_eq!(production.names("", "").unwrap_err().problem().status, 401);
-    assert_eq!(production.names("ann", "").unwrap_err().problem().status, 400);
+    assert_eq!(production.names("", "", 5).unwrap_err().problem().status, 401);
+    assert_eq!(production.names("ann", "", 5).unwrap_err().problem().status, 400);
 }

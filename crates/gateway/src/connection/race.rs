@@ -49,7 +49,7 @@ fn read(edge: Arc<Edge>, user: &str) -> Vec<u64> {
     let reader = edge
         .read(edge.clock.now(), |window| Reader::open(window, Ask::Oldest, "oldest", Settings::default()));
     let limits = Limits { topics: 1, turn_bytes: 1_000 };
-    let mut connection = Connection::open(edge.clone(), reader, identity, BTreeSet::new(), limits);
+    let mut connection = Connection::open(edge.clone(), reader, identity, BTreeSet::new(), limits).unwrap();
     let (mut seen, mut out) = (Vec::new(), Vec::new());
     while connection.reader.passed().seq.0 < EVENTS {
         connection.visit(edge.clock.now(), &mut out);

@@ -164,6 +164,7 @@ impl World {
             user: Some(["ann", "bob"][user % 2].to_owned()),
             session: user.is_multiple_of(3).then(|| "s".to_owned()),
             grants: Grants::everything(),
+            issued_unix_ms: 0,
             expires_unix_ms: None,
         };
         let at = self.log.len() - 1 - back % self.log.len();
@@ -173,7 +174,8 @@ impl World {
         let reader =
             self.edge.read(self.edge.clock.now(), |window| Reader::open(window, ask, &text, settings));
         let recipients = identity.recipients().chain(["all".to_owned()]).collect();
-        let connection = Connection::open(self.edge.clone(), reader, identity, BTreeSet::new(), self.limits);
+        let connection =
+            Connection::open(self.edge.clone(), reader, identity, BTreeSet::new(), self.limits).unwrap();
         let ephemeral = BTreeSet::new();
         self.connections.push(Told { connection, recipients, at, welcomed: false, ephemeral });
     }

@@ -7,6 +7,7 @@ use galaxy_push_core::window::Slot;
 use tokio::sync::Notify;
 
 use crate::connection::Ending;
+use crate::standing::Invalidation;
 
 /// What the dispatcher and one connection share.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ struct Mail {
     /// The connection has to say where it stands.
     swept: bool,
     ending: Option<Ending>,
+    /// When the token was issued, in milliseconds since the Unix epoch.
+    issued_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ pub(crate) enum Taken {
 }
 
 impl Mailbox {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(issued_ms: u64) -> Self {
         let mail = Mail {
             slots: VecDeque::new(),
             mode: Mode::Scanning,
@@ -67,6 +70,7 @@ impl Mailbox {
             batch: 0,
             swept: false,
             ending: None,
+            issued_ms,
         };
         Self { mail: Mutex::new(mail), wake: Notify::new() }
     }
@@ -132,7 +136,23 @@ impl Mailbox {
 
     /// Whether the connection is to end, and why.
     pub(crate) fn ending(&self) -> Option<Ending> {
-        self.lock().ending
+        self.lock().ending.clone()
+    }
+
+    /// Ends the connection if the record voids its token; whether it does.
+    pub(super) fn invalidate(&self, record: &Invalidation) -> bool {
+        self.lock().issued_ms < record.issued_before_ms
+            && self.end(Ending::SessionInvalidated(record.reason.clone()))
+    }
+
+    /// Whether the session was invalidated.
+    pub(super) fn is_void(&self) -> bool {
+        matches!(self.lock().ending, Some(Ending::SessionInvalidated(_)))
+    }
+
+    /// The token was replaced by one issued then.
+    pub(super) fn issued(&self, issued_ms: u64) {
+        self.lock().issued_ms = issued_ms;
     }
 
     pub(crate) fn wake(&self) {

@@ -5,6 +5,7 @@ use galaxy_push_core::wire::put_bytes;
 use std::collections::VecDeque;
 
 use super::*;
+use crate::grants::Identity;
 
 fn routes(mailbox_slots: usize, events: u64) -> Arc<Routes> {
     let bounds = Bounds { events, ..Bounds::default() };
@@ -34,7 +35,16 @@ fn dispatch(routes: &Routes, from: u64, events: &[&[&str]]) {
 }
 
 fn listening(routes: &Arc<Routes>, recipients: &[&str]) -> Seat {
-    let seat = routes.enter(recipients.iter().map(|&one| one.to_owned()));
+    let mut identity = Identity::default();
+    let mut topics = Vec::new();
+    for recipient in recipients {
+        match recipient.split_once(':').unwrap() {
+            ("user", id) => identity.user = Some(id.to_owned()),
+            ("session", id) => identity.session = Some(id.to_owned()),
+            _ => topics.push((*recipient).to_owned()),
+        }
+    }
+    let seat = routes.enter(&identity, topics, 0).unwrap();
     assert!(seat.rejoin(routes.dispatched().slot).is_some());
     seat
 }
@@ -124,5 +134,5 @@ fn whoever_leaves_is_forgotten() {
     assert_eq!(routes.len(), 1);
     drop(ann);
     assert_eq!(routes.len(), 0);
-    assert!(routes.read().by_recipient.is_empty());
+    assert!(routes.read().by_recipient.is_empty() && routes.read().members.is_empty());
 }

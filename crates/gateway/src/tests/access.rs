@@ -11,7 +11,7 @@ use crate::Keys;
 
 const SECRET: &[u8] = b"a secret of at least 32 bytes, ok";
 
-fn with_keys() -> Config {
+pub(super) fn with_keys() -> Config {
     let set = json!({"keys": [{"kty": "oct", "k": URL_SAFE_NO_PAD.encode(SECRET)}]});
     let mut config = config();
     config.access = Access::keys(Keys::from_jwks(set.to_string().as_bytes()).unwrap());
@@ -19,7 +19,7 @@ fn with_keys() -> Config {
     config
 }
 
-fn token(claims: &Value) -> String {
+pub(super) fn token(claims: &Value) -> String {
     jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }
 
@@ -27,7 +27,7 @@ fn ann(seconds: u64) -> String {
     token(&json!({"sub": "ann", "topics": ["news", "orders/*"], "exp": NOW_MS / 1_000 + seconds}))
 }
 
-fn with_token(path: &str, token: &str) -> http::request::Builder {
+pub(super) fn with_token(path: &str, token: &str) -> http::request::Builder {
     Request::get(path).header("authorization", format!("Bearer {token}"))
 }
 

@@ -16,15 +16,23 @@ pub(super) struct Hub {
     now: Duration,
     pub(super) head: Cursor,
     pub(super) published: u64,
+    asked: String,
 }
 
 impl Hub {
     pub(super) fn new(upstream: Upstream) -> Self {
         let mut config = Config::default();
         config.start = "oldest".into();
+        config.standing = true;
         let link = Link::try_new(config).unwrap();
-        let mut hub =
-            Self { link, upstream, now: Duration::ZERO, head: Cursor::start(Epoch(1)), published: 0 };
+        let mut hub = Self {
+            link,
+            upstream,
+            now: Duration::ZERO,
+            head: Cursor::start(Epoch(1)),
+            published: 0,
+            asked: String::new(),
+        };
         assert!(matches!(hub.link.start(hub.now), Action::Dial { .. }));
         hub.subscribe();
         hub
@@ -35,14 +43,39 @@ impl Hub {
     }
 
     fn subscribe(&mut self) {
-        assert!(matches!(self.step(Input::Connected), Action::Subscribe { .. }));
+        let Action::Subscribe { cursor, .. } = self.step(Input::Connected) else { panic!("no subscribe") };
+        self.asked = cursor;
         assert!(matches!(self.step(Input::Subscribed), Action::Read { .. }));
+    }
+
+    /// The cursor that the gateway presented last.
+    pub(super) fn asked(&self) -> &str {
+        &self.asked
     }
 
     /// The gateway subscribes to an empty log, and has caught up.
     pub(super) fn begin(&mut self) {
         self.welcome(v1::Outcome::Fresh, self.head);
+        self.standing(&[], &[], false);
         self.caught_up();
+    }
+
+    /// One frame of the records that hold.
+    pub(super) fn standing(
+        &mut self,
+        invalidations: &[v1::SessionInvalidation],
+        memberships: &[v1::Membership],
+        more: bool,
+    ) {
+        let (invalidations, memberships) = (invalidations.to_vec(), memberships.to_vec());
+        let standing = v1::Standing { invalidations, memberships, more };
+        self.frame(self.head.to_string(), Kind::Standing(standing));
+    }
+
+    /// A record in its place in the log.
+    pub(super) fn record(&mut self, kind: Kind) {
+        self.head = self.head.next();
+        self.frame(self.head.to_string(), kind);
     }
 
     pub(super) fn welcome(&mut self, outcome: v1::Outcome, cursor: Cursor) {
@@ -109,7 +142,7 @@ impl Hub {
         self.send(&[PushEvent { cursor, kind: Some(event), appended_unix_ms: super::NOW_MS }]);
     }
 
-    fn event(&mut self, to: &[&str], data: &str) -> v1::Event {
+    pub(super) fn event(&mut self, to: &[&str], data: &str) -> v1::Event {
         self.published += 1;
         v1::Event {
             to: to.iter().map(|&one| one.to_owned()).collect(),
@@ -122,8 +155,15 @@ impl Hub {
         }
     }
 
-    /// The hub tells a gap up to this position, and goes on from there.
+    /// The hub tells a gap up to this position and the records that hold, none, and goes on from there.
     pub(super) fn gap(&mut self, reason: v1::GapReason, to: Cursor) {
+        self.gap_alone(reason, to);
+        self.standing(&[], &[], false);
+        self.caught_up();
+    }
+
+    /// The hub tells a gap up to this position.
+    pub(super) fn gap_alone(&mut self, reason: v1::GapReason, to: Cursor) {
         let gap = v1::Gap {
             reason: reason.into(),
             from: self.head.to_string(),
@@ -139,7 +179,8 @@ impl Hub {
     pub(super) fn restart(&mut self) {
         self.cut();
         self.welcome(v1::Outcome::EpochChanged, self.head);
-        self.gap(v1::GapReason::EpochChanged, Cursor::start(Epoch(self.head.epoch.0 + 1)));
+        self.standing(&[], &[], false);
+        self.gap_alone(v1::GapReason::EpochChanged, Cursor::start(Epoch(self.head.epoch.0 + 1)));
         self.caught_up();
     }
 

@@ -5,6 +5,7 @@ mod development;
 mod ending;
 mod hub;
 mod sse;
+mod standing;
 mod upstream;
 mod ws;
 

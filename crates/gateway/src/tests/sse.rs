@@ -189,6 +189,13 @@ async fn nobody_is_admitted_before_the_first_catch_up() {
     world.hub.publish(&["all"]);
     assert_eq!(world.get("/v1/stream").await.status(), 503);
     world.hub.caught_up();
+    assert_eq!(world.get("/v1/stream").await.status(), 503, "it knows no standing records");
+    world.hub.cut();
+    world.hub.welcome(v1::Outcome::Fresh, world.hub.head);
+    world.hub.standing(&[], &[], true);
+    world.hub.standing(&[], &[], false);
+    assert_eq!(world.get("/v1/stream").await.status(), 503, "it has not caught up");
+    world.hub.caught_up();
     assert_eq!(world.get("/v1/stream").await.status(), 200);
 }
 

@@ -32,6 +32,7 @@ async fn the_window_begins_where_the_hub_says_and_holds_its_frames() {
     let mut world = World::unready(config());
     world.hub.head = at(1, 40);
     world.hub.welcome(v1::Outcome::Fresh, at(1, 40));
+    world.hub.standing(&[], &[], false);
     world.hub.publish(&["user:a"]);
     world.hub.publish_ephemeral(&["user:a"]);
     assert!(!world.gateway.shared().admission.edge.is_caught_up());

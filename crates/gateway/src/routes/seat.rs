@@ -1,0 +1,171 @@
+//! A connection's place in the table: what it receives, and its mailbox.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use galaxy_push_core::frame::EventView;
+use galaxy_push_core::reader::Filter;
+use galaxy_push_core::window::Slot;
+use galaxy_push_proto::Failure;
+
+use super::{ALL, Mailbox, Place, Routes};
+use crate::grants::Identity;
+use crate::standing::{Granted, topic_of};
+
+/// What one connection receives. Dropping it leaves the table.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    routes: Arc<Routes>,
+    id: u64,
+    mailbox: Arc<Mailbox>,
+    /// `all`, who it is, and the topics it asked for.
+    recipients: BTreeSet<Box<str>>,
+    /// Who it is: its user and its session.
+    holders: Box<[Box<str>]>,
+    /// The topics it belongs to without asking, as of `version` of the routes.
+    granted: Granted,
+    version: u64,
+}
+
+/// From where recipients that were just added count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Joined {
+    /// From here: everything before it is known not to be for this connection.
+    At(Place),
+    /// From wherever the connection's reader stands: it must scan from there.
+    Scanning,
+}
+
+impl Routes {
+    /// Adds a connection, which has to scan the window first.
+    ///
+    /// # Errors
+    ///
+    /// Its session was invalidated.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        identity: &Identity,
+        topics: impl IntoIterator<Item = String>,
+        now_ms: u64,
+    ) -> Result<Seat, Failure> {
+        let holders: Box<[Box<str>]> = identity.recipients().map(Box::from).collect();
+        let asked = topics.into_iter().map(Box::from);
+        let recipients: BTreeSet<Box<str>> =
+            asked.chain(holders.iter().cloned()).chain([Box::from(ALL)]).collect();
+        let mailbox = Arc::new(Mailbox::new(identity.issued_unix_ms));
+        let mut table = self.write();
+        table.governed.check(&holders, identity.issued_unix_ms, now_ms)?;
+        let id = table.next_id;
+        table.next_id += 1;
+        table.everybody.insert(id, mailbox.clone());
+        table.add(id, &mailbox, recipients.iter());
+        table.join_topics(id, &mailbox, &holders);
+        let version = self.version.load(Ordering::Acquire);
+        let granted = table.governed.memberships.granted(holders.iter().map(|holder| &**holder), now_ms);
+        drop(table);
+        Ok(Seat { routes: self.clone(), id, mailbox, recipients, holders, granted, version })
+    }
+
+    /// Whether somebody's session still stands.
+    ///
+    /// # Errors
+    ///
+    /// It was invalidated.
+    pub(crate) fn check(&self, identity: &Identity, now_ms: u64) -> Result<(), Failure> {
+        let holders: Box<[Box<str>]> = identity.recipients().map(Box::from).collect();
+        self.read().governed.check(&holders, identity.issued_unix_ms, now_ms)
+    }
+}
+
+impl Seat {
+    /// A number that names this connection, in logs too.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// Looks up what has changed of the standing records; whether the connection may go on.
+    ///
+    /// Call it under the window's lock and before looking at entries: a record is known before any entry behind it is
+    /// in the window, so that no event is judged by what was known before the record.
+    pub(crate) fn renew(&mut self, now_ms: u64) -> bool {
+        let version = self.routes.version.load(Ordering::Acquire);
+        if version == self.version && now_ms < self.granted.stale_ms {
+            return true;
+        }
+        let table = self.routes.read();
+        // A change that comes after this lock is one that comes after the look at the window, too.
+        self.version = self.routes.version.load(Ordering::Acquire);
+        self.granted =
+            table.governed.memberships.granted(self.holders.iter().map(|holder| &**holder), now_ms);
+        drop(table);
+        !self.mailbox.is_void()
+    }
+
+    /// Goes on with a token issued then.
+    ///
+    /// # Errors
+    ///
+    /// The session was invalidated for it, too.
+    pub(crate) fn renew_token(&self, issued_ms: u64, now_ms: u64) -> Result<(), Failure> {
+        let table = self.routes.read();
+        table.governed.check(&self.holders, issued_ms, now_ms)?;
+        self.mailbox.issued(issued_ms);
+        Ok(())
+    }
+
+    /// Ends scanning, if the reader has come to the end of what is dispatched: from then on the mailbox has everything.
+    pub(crate) fn rejoin(&self, next: Slot) -> Option<Place> {
+        // No dispatch can run meanwhile: it needs the table for itself.
+        let table = self.routes.read();
+        (next >= table.dispatched.slot).then(|| {
+            self.mailbox.listen();
+            table.dispatched
+        })
+    }
+
+    /// Receives more. `idle` says that the connection has dealt with all it took from the mailbox.
+    pub(crate) fn add(&mut self, recipients: impl IntoIterator<Item = String>, idle: bool) -> Joined {
+        let added: Vec<Box<str>> = recipients.into_iter().map(Box::from).collect();
+        let mut table = self.routes.write();
+        table.add(self.id, &self.mailbox, added.iter());
+        let joined = if idle && self.mailbox.is_idle() {
+            Joined::At(table.dispatched)
+        } else {
+            self.mailbox.scan();
+            Joined::Scanning
+        };
+        drop(table);
+        self.recipients.extend(added);
+        joined
+    }
+
+    /// Receives less. What already lies in the mailbox is filtered when it is read.
+    pub(crate) fn remove(&mut self, recipients: impl IntoIterator<Item = String>) {
+        let removed: Vec<Box<str>> = recipients.into_iter().map(Box::from).collect();
+        self.routes.write().remove(self.id, removed.iter());
+        for recipient in &removed {
+            self.recipients.remove(recipient);
+        }
+    }
+}
+
+impl Filter for Seat {
+    fn admits(&self, event: EventView<'_>, slot: Slot) -> bool {
+        let belongs = |recipient| topic_of(recipient).is_some_and(|topic| self.granted.admits(topic, slot));
+        event.recipients().any(|recipient| self.recipients.contains(recipient) || belongs(recipient))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut table = self.routes.write();
+        table.everybody.remove(&self.id);
+        table.remove(self.id, self.recipients.iter());
+        table.leave_topics(self.id, &self.holders);
+    }
+}

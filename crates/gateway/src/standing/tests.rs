@@ -1,0 +1,229 @@
+//! Records by themselves: what they grant, against a log that knows everything, and what they void.
+
+use std::collections::BTreeSet;
+
+use galaxy_push_core::window::Slot;
+use galaxy_push_proto::v1::{Membership, SessionInvalidation};
+use proptest::prelude::*;
+use prost_types::Timestamp;
+
+use super::*;
+
+fn at(slot: u64) -> Slot {
+    Slot::default().plus(slot)
+}
+
+fn seconds(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp { seconds, nanos: 0 })
+}
+
+fn joins(topic: &str) -> Membership {
+    Membership { recipient: "user:ann".into(), topic: topic.into(), member: true, expires_at: None }
+}
+
+fn leaves(topic: &str) -> Membership {
+    Membership { member: false, ..joins(topic) }
+}
+
+/// Which of the first slots are granted to ann, for a topic.
+fn slots(memberships: &Memberships, topic: &str, now_ms: u64) -> Vec<u64> {
+    let granted = memberships.granted(["user:ann", "session:1"].into_iter(), now_ms);
+    (0..10).filter(|slot| granted.admits(topic, at(*slot))).collect()
+}
+
+#[test]
+fn granted_is_what_held_then_and_holds_now() {
+    let mut memberships = Memberships::default();
+    memberships.set(&joins("t"), at(2), 0);
+    assert_eq!(memberships.set(&joins("t"), at(3), 0), None, "renewed");
+    assert_eq!(slots(&memberships, "t", 0), [2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(slots(&memberships, "tt", 0), [0; 0]);
+    memberships.set(&leaves("t"), at(4), 0);
+    assert_eq!(slots(&memberships, "t", 0), [0; 0]);
+    memberships.set(&joins("t"), at(6), 0);
+    assert_eq!(slots(&memberships, "t", 0), [2, 3, 6, 7, 8, 9]);
+    memberships.set(&Membership { recipient: "session:1".into(), ..joins("t*") }, at(9), 0);
+    assert_eq!(slots(&memberships, "tt", 0), [9]);
+    assert_eq!(memberships.len(), 2);
+}
+
+#[test]
+fn a_membership_ends_by_itself() {
+    let mut memberships = Memberships::default();
+    let until = Membership { expires_at: seconds(5), ..joins("t") };
+    memberships.set(&until, at(1), 0);
+    let granted = memberships.granted(["user:ann"].into_iter(), 4_999);
+    assert_eq!((slots(&memberships, "t", 4_999).len(), granted.stale_ms), (9, 5_000));
+    assert_eq!(slots(&memberships, "t", 5_000), [0; 0], "before anybody has noticed");
+    assert_eq!(memberships.expire(at(3), 4_999), []);
+    assert_eq!(memberships.expire(at(3), 5_000).len(), 1);
+    assert_eq!(memberships.set(&until, at(3), 5_000), None, "it is over already");
+    memberships.set(&joins("t"), at(5), 6_000);
+    assert_eq!(slots(&memberships, "t", 6_000), [1, 2, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn what_the_window_has_left_behind_is_forgotten() {
+    let mut memberships = Memberships::default();
+    for slot in (0..8).step_by(2) {
+        memberships.set(&joins("t"), at(slot), 0);
+        memberships.set(&leaves("t"), at(slot + 1), 0);
+    }
+    memberships.forget_before(at(5));
+    memberships.set(&joins("t"), at(8), 0);
+    assert_eq!(slots(&memberships, "t", 0), [6, 8, 9]);
+    memberships.set(&leaves("t"), at(9), 0);
+    memberships.forget_before(at(9));
+    assert_eq!(format!("{memberships:?}"), format!("{:?}", Memberships::default()));
+}
+
+#[test]
+fn a_replayed_record_opens_nothing_that_standing_does_not_bear_out() {
+    let mut memberships = Memberships::default();
+    for topic in ["left", "stays", "renewed"] {
+        memberships.set(&joins(topic), at(0), 0);
+    }
+    // The log from here on is missed; in that part ann leaves `left`, and joins `new`.
+    memberships.replace(&[joins("stays"), joins("renewed"), joins("new")], at(4), 0);
+    assert_eq!(slots(&memberships, "left", 0), [0; 0]);
+    assert_eq!(slots(&memberships, "stays", 0).len(), 10);
+    memberships.set(&joins("left"), at(5), 0);
+    memberships.set(&joins("renewed"), at(6), 0);
+    assert_eq!(slots(&memberships, "left", 0), [0; 0], "it is older than what is known");
+    assert_eq!(slots(&memberships, "renewed", 0), [0, 1, 2, 3, 6, 7, 8, 9]);
+    memberships.set(&leaves("left"), at(7), 0);
+    memberships.set(&joins("last"), at(8), 0);
+    memberships.caught_up();
+    assert_eq!(slots(&memberships, "left", 0), [0; 0]);
+    assert_eq!(slots(&memberships, "last", 0), [8, 9]);
+    assert_eq!(slots(&memberships, "new", 0), [4, 5, 6, 7, 8, 9]);
+}
+
+/// What a log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Logged {
+    Event,
+    /// One of two topics is joined or left.
+    Record(bool, bool),
+}
+
+/// Who belonged to a topic when so much was logged.
+fn belongs(log: &[Logged], topic: bool) -> bool {
+    let records = log.iter().rev().filter_map(|entry| match entry {
+        Logged::Record(of, member) if *of == topic => Some(*member),
+        _ => None,
+    });
+    records.into_iter().next().unwrap_or(false)
+}
+
+const TOPICS: [(bool, &str); 2] = [(false, "a"), (true, "b")];
+
+fn record(topic: bool, member: bool) -> Membership {
+    let name = if topic { "b" } else { "a" };
+    if member { joins(name) } else { leaves(name) }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Log(Logged),
+    /// So much is read.
+    Read(usize),
+    /// All but so much of what was not read is missed.
+    Miss(usize),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => Just(Step::Log(Logged::Event)),
+        3 => any::<(bool, bool)>().prop_map(|(topic, member)| Step::Log(Logged::Record(topic, member))),
+        4 => (1usize..4).prop_map(Step::Read),
+        1 => (0usize..6).prop_map(Step::Miss),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_granted_that_was_not_and_without_a_hole_nothing_is_denied(
+        steps in prop::collection::vec(any_step(), 1..60),
+    ) {
+        let mut memberships = Memberships::default();
+        let (mut log, mut read) = (Vec::new(), 0);
+        // For each slot, how much was logged when its event was.
+        let mut slots: Vec<usize> = Vec::new();
+        let (mut missed, mut hole, mut told) = (false, 0, None::<BTreeSet<bool>>);
+        for step in steps {
+            match step {
+                Step::Log(entry) => log.push(entry),
+                Step::Read(count) => {
+                    for _ in 0..count.min(log.len() - read) {
+                        match log[read] {
+                            Logged::Event => slots.push(read),
+                            Logged::Record(topic, member) => {
+                                memberships.set(&record(topic, member), at(slots.len() as u64), 0);
+                            }
+                        }
+                        read += 1;
+                    }
+                    if read == log.len() {
+                        memberships.caught_up();
+                        told = None;
+                    }
+                }
+                Step::Miss(but) => {
+                    read = read.max(log.len().saturating_sub(but));
+                    (missed, hole) = (true, slots.len());
+                    let holds: BTreeSet<bool> = [false, true].into_iter().filter(|t| belongs(&log, *t)).collect();
+                    let records: Vec<_> = holds.iter().map(|topic| record(*topic, true)).collect();
+                    memberships.replace(&records, at(slots.len() as u64), 0);
+                    told = Some(holds);
+                }
+            }
+            let granted = memberships.granted(["user:ann"].into_iter(), 0);
+            for (slot, logged) in slots.iter().enumerate() {
+                for (topic, name) in TOPICS {
+                    let then = belongs(&log[..*logged], topic);
+                    let now = told.as_ref().map_or_else(|| belongs(&log[..read], topic), |told| told.contains(&topic));
+                    let admitted = granted.admits(name, at(slot as u64));
+                    prop_assert!(!admitted || now, "{name} now, slot {slot}");
+                    // What lies behind a hole is not handed out before all is known.
+                    if told.is_none() || slot < hole {
+                        prop_assert!(!admitted || then, "{name} then, slot {slot}");
+                    }
+                    if !missed {
+                        prop_assert_eq!(admitted, then && now);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_invalidation_voids_what_was_issued_before_it_until_it_expires() {
+    let record = |recipient: &str, before: i64, until: i64| {
+        Invalidation::of(&SessionInvalidation {
+            recipient: recipient.into(),
+            reason: "signed out".into(),
+            issued_before: Some(Timestamp { seconds: before, nanos: 1 }),
+            expires_at: seconds(until),
+        })
+    };
+    let mut invalidations = Invalidations::default();
+    assert!(invalidations.add(&record("session:1", 10, 100), 0));
+    assert!(!invalidations.add(&record("session:1", 9, 100), 0), "says nothing new");
+    assert!(invalidations.add(&record("session:1", 9, 200), 0));
+    assert!(!invalidations.add(&record("session:2", 9, 20), 20_000), "over already");
+    let voids = |invalidations: &Invalidations, issued_ms, now_ms| {
+        invalidations.voiding(["user:ann", "session:1"].into_iter(), issued_ms, now_ms).is_some()
+    };
+    assert!(voids(&invalidations, 10_000, 99_999), "a moment before");
+    assert!(!voids(&invalidations, 10_001, 99_999));
+    assert!(!voids(&invalidations, 10_000, 100_000) && voids(&invalidations, 9_000, 100_000));
+    assert!(invalidations.add(&record("user:ann", 20, 300), 150_000));
+    assert_eq!(invalidations.len(), 2, "what has expired is forgotten");
+    assert!(invalidations.add(&record("user:ann", 21, 301), 150_000));
+    assert_eq!(invalidations.len(), 2, "what is covered is forgotten");
+    let endless = SessionInvalidation { recipient: "user:eve".into(), ..Default::default() };
+    assert!(invalidations.add(&Invalidation::of(&endless), u64::MAX - 1));
+    assert_eq!(invalidations.len(), 1);
+}
