@@ -238,10 +238,18 @@ impl Connection {
     }
 
     fn say_subscribed(&mut self) {
-        let (cursor, topics) = (self.passed(), self.asked.iter().cloned().collect());
+        let (cursor, topics) = (self.passed(), self.asked.iter().cloned().collect::<Vec<_>>());
         // One that was not sent yet is overtaken by this one, which names all that is asked for: a peer that asks
-        // without reading is owed one answer, however often it asks.
-        self.ready.retain(|outgoing| !matches!(outgoing, Outgoing::Subscribed { .. }));
+        // without reading is owed two answers at most. The first names what it kept all the while; without it, a topic
+        // that it left and joined again would seem to be kept, and what lies between to be missed.
+        let is_answer = |outgoing: &mut Outgoing| matches!(outgoing, Outgoing::Subscribed { .. });
+        let unsent: Vec<_> = self.ready.extract_if(.., is_answer).collect();
+        if let Some(Outgoing::Subscribed { cursor, topics: mut kept }) = unsent.into_iter().next() {
+            kept.retain(|topic| self.asked.contains(topic));
+            if kept != topics {
+                self.ready.push(Outgoing::Subscribed { cursor, topics: kept });
+            }
+        }
         self.ready.push(Outgoing::Subscribed { cursor, topics });
     }
 

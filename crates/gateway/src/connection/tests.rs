@@ -382,7 +382,7 @@ async fn an_ending_waits_for_the_gap_that_is_decided() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_asks_without_reading_is_owed_one_answer() {
+async fn a_peer_that_asks_without_reading_is_owed_two_answers_at_most() {
     let mut world = World::new(Bounds::default(), 8, 1 << 16);
     world.open(0, 0);
     let connection = &mut world.connections[0].connection;
@@ -392,6 +392,9 @@ async fn a_peer_that_asks_without_reading_is_owed_one_answer() {
         connection.unsubscribe(&["a".to_owned()]);
     }
     assert_eq!(connection.ready.len(), before + 1);
+    connection.subscribe(&["a".to_owned()]).unwrap();
+    assert_eq!(connection.ready.len(), before + 2);
+    connection.unsubscribe(&["a".to_owned()]);
     assert!(
         matches!(connection.ready.last(), Some(Outgoing::Subscribed { topics, .. }) if topics.is_empty())
     );
