@@ -14,7 +14,7 @@ mod serve;
 mod tls;
 mod watched;
 
-pub use accept::Accept;
+pub use accept::{Accept, listen};
 pub use ambient::ambient;
 pub use limits::Limits;
 pub use probes::{Check, Health, probes};

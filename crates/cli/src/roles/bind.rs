@@ -39,7 +39,7 @@ pub(crate) async fn admin(args: &ProcessArgs) -> anyhow::Result<Bound> {
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<Bound> {
-    let listener = TcpListener::bind(address).await.map_err(|error| {
+    let listener = galaxy_push_listener::listen(address).map_err(|error| {
         let tip = match error.kind() {
             ErrorKind::AddrInUse => {
                 "another process listens there: end it, or give another port; 0 is any free one"
