@@ -3,10 +3,15 @@
 //! A seed decides everything: who is there, what is published, which faults strike when. A world runs it (`world`), each
 //! reader writes down what it is sent, and the history checker judges. The same seed gives the same history.
 //!
-//! The users (`users`) and their history (`frames`) work over real sockets as well; the end-to-end test uses them so.
+//! The users (`users`) and their history (`frames`) work over real sockets as well; the end-to-end test uses them so, and
+//! the chaos test (`chaos`), which hurts real processes.
 
 pub mod app;
+pub mod chaos;
+pub mod floods;
 pub mod frames;
+pub mod journal;
+pub mod measure;
 pub mod net;
 pub mod plain;
 pub mod processes;
@@ -14,5 +19,6 @@ pub mod publisher;
 pub mod real;
 pub mod rng;
 pub mod scenario;
+pub mod storm;
 pub mod users;
 pub mod world;

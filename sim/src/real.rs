@@ -54,6 +54,43 @@ impl Process {
         Ok(Self { child, _stdout: stdout, urls })
     }
 
+    /// Its number with the operating system.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal by name, such as `STOP`.
+    ///
+    /// # Errors
+    ///
+    /// When there is nobody to send it to, or no `kill` to send it with.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let status = Command::new("kill").args([format!("-{name}"), self.id().to_string()]).status()?;
+        if !status.success() {
+            bail!("`kill -{name}` could not reach process {}", self.id());
+        }
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself, and says whether it did so with success.
+    ///
+    /// # Errors
+    ///
+    /// When it has not ended in time.
+    pub async fn ended(&mut self, within: Duration) -> anyhow::Result<bool> {
+        let due = tokio::time::Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.success());
+            }
+            if tokio::time::Instant::now() >= due {
+                bail!("process {} did not end within {within:?}", self.id());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// `kill -9`.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    documents, interop, page, planted, project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
+    chaos, documents, interop, page, planted, project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
 };
 
 /// The project's own commands.
@@ -49,6 +49,12 @@ enum Command {
     },
     /// Send real webhooks through real processes, kill the hub on the way, and judge what every user received.
     EndToEnd,
+    /// Kill, stop, cut off, squeeze and drain real processes, cycle after cycle, and judge what every reader received.
+    Chaos(chaos::Chaos),
+    /// Send 1,000 clients away at once, and then kill their hub: all are live again within 15 s, and nothing is lost.
+    Storm(chaos::Storm),
+    /// Send both listeners what no honest peer sends, in masses: they cut it off, or it costs them nothing.
+    Floods,
     /// Prove that the checker is not blind: plant each bug of sim/planted and count the seeds until it is found.
     Planted {
         /// Only check that every patch still applies.
@@ -88,6 +94,9 @@ impl Arguments {
                     .args(arguments),
             )?,
             Command::EndToEnd => test::end_to_end(&project)?,
+            Command::Chaos(chaos) => chaos::run(&project, &chaos)?,
+            Command::Storm(storm) => chaos::storm(&project, &storm, true)?,
+            Command::Floods => chaos::floods(&project, true)?,
             Command::Planted { check_apply: true, only } => planted::check_apply(&project, only.as_deref())?,
             Command::Planted { only, .. } => planted::run(&project, only.as_deref())?,
             Command::Interop { peer } => peer.play(&project)?,

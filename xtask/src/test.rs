@@ -5,8 +5,8 @@
 use anyhow::{Result, anyhow, bail};
 
 use crate::{
-    documents, interop::Peer, page, planted, project::Project, shell, tidy, tools::Tools, ui, ui::Stopwatch,
-    webhooks,
+    chaos, documents, interop::Peer, page, planted, project::Project, shell, tidy, tools::Tools, ui,
+    ui::Stopwatch, webhooks,
 };
 
 /// One thing that must hold.
@@ -19,7 +19,7 @@ struct Step {
 }
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 20] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -89,6 +89,24 @@ const STEPS: [Step; 17] = [
         what: "real webhooks through real processes, the hub killed on the way",
         advice: "the history and the logs are in target/end-to-end; repeat it with `cargo xtask end-to-end`",
         run: end_to_end,
+    },
+    Step {
+        name: "chaos",
+        what: "real processes killed, stopped, cut off, doubled and drained, one after the other",
+        advice: "the logs and the history are in target/chaos; repeat a fault with `cargo xtask chaos --only FAULT --cycles 5`",
+        run: chaos::short,
+    },
+    Step {
+        name: "storm",
+        what: "1,000 clients sent away, and their hub killed",
+        advice: "the hub's log is in target/storm; repeat it with `cargo xtask storm`",
+        run: |project| chaos::storm(project, &chaos::Storm::default(), false),
+    },
+    Step {
+        name: "floods",
+        what: "frames that no honest peer sends, in masses",
+        advice: "the log is in target/floods; repeat it with `cargo xtask floods`",
+        run: |project| chaos::floods(project, false),
     },
     Step {
         name: "go",

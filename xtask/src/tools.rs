@@ -30,7 +30,18 @@ impl Tools {
         Self::python(project)?;
         Self::go_plugins(project)?;
         Self::browser()?;
+        Self::network()?;
         Ok(())
+    }
+
+    /// What harms the packets of a network namespace: nft, tc and ip.
+    pub(crate) fn network() -> Result<()> {
+        let has =
+            |program: &str| find_in_path(program).is_some() || Path::new("/usr/sbin").join(program).is_file();
+        if ["nft", "tc", "ip"].iter().all(|program| has(program)) {
+            return Ok(());
+        }
+        apt_install(&["nftables", "iproute2"], "the network cannot be harmed without nft, tc and ip")
     }
 
     /// The `node_modules` with buf, grpc-js, the webhook payloads and playwright-core.

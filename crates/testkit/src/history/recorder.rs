@@ -94,6 +94,12 @@ impl Recorder {
         shared.next_call - 1
     }
 
+    /// Copies what was recorded from record `from` on, counted from 0: for a harness that waits until something is seen.
+    #[must_use]
+    pub fn since(&self, from: usize) -> Vec<Record> {
+        self.lock().records.get(from..).unwrap_or_default().to_vec()
+    }
+
     /// Takes the history out; what is recorded later starts an empty one.
     ///
     /// # Errors

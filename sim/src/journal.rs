@@ -1,0 +1,112 @@
+//! What the handler of a `PushClient` is given, as the records of a history.
+//!
+//! Used by the simulated application and by the one that is run as a process of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use galaxy_push_client::Item;
+use galaxy_push_proto::{json, v1};
+use galaxy_push_testkit::Recorder;
+use galaxy_push_testkit::history::{Close, Cursor, Hop, Name, Open, What};
+use prost::Message as _;
+
+use crate::frames::{self, StreamLog};
+
+/// Writes down what the handler is given: its items are the frames of a stream, and a `Welcome` begins another one.
+#[derive(Debug)]
+pub struct Journal {
+    reader: Name,
+    recorder: Recorder,
+    clock: fn() -> u64,
+    /// What the client presents that has no cursor yet.
+    start: Cursor,
+    stream: Option<StreamLog>,
+    /// When the last connection was begun: before anything on its stream was sent.
+    dialed: Arc<AtomicU64>,
+    /// What the handler failed on: it comes again, and is the same frame.
+    failed: Option<Bytes>,
+    /// The cursor of the last item that it finished.
+    finished: String,
+}
+
+/// What to write down once an item is finished.
+pub type Done = Option<(Recorder, What)>;
+
+impl Journal {
+    /// For a client of this name. `dialed` is kept by its connector: when it began its last connection, on `clock`.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        recorder: Recorder,
+        clock: fn() -> u64,
+        dialed: Arc<AtomicU64>,
+        start: Cursor,
+    ) -> Self {
+        let reader = Name::from(name);
+        Self { reader, recorder, clock, start, stream: None, dialed, failed: None, finished: String::new() }
+    }
+
+    /// Writes down an item that is given to the handler; returns what to write down when the handler has finished it.
+    ///
+    /// # Errors
+    ///
+    /// When the item does not have the form of a frame.
+    pub fn take(&mut self, item: &Item, fails: bool) -> anyhow::Result<Done> {
+        let framed = item.frame().framed().clone();
+        let again = self.failed.take().is_some_and(|failed| failed == framed);
+        if !again {
+            self.receive(item)?;
+        }
+        if fails {
+            self.failed = Some(framed);
+            return Ok(None);
+        }
+        if !item.cursor().is_empty() {
+            item.cursor().clone_into(&mut self.finished);
+        }
+        Ok(match (item, frames::cursor(item.cursor())) {
+            (Item::Event(_) | Item::Gap(_), Cursor::At(position)) => {
+                Some((self.recorder.clone(), What::Handled { reader: self.reader.clone(), position }))
+            }
+            _ => None,
+        })
+    }
+
+    fn receive(&mut self, item: &Item) -> anyhow::Result<()> {
+        let frame = v1::PushEvent::decode(item.frame().message())?;
+        if let Some(v1::push_event::Kind::Welcome(welcome)) = &frame.kind {
+            self.begin(&frame.cursor, welcome.outcome());
+        }
+        let form = serde_json::from_slice(&json::frame(&frame, json::View::Full)).context("the JSON form")?;
+        self.stream.as_ref().context("a frame before any welcome")?.frame(&form)
+    }
+
+    /// The client does not show what it presents, but the hub echoes it, unless it was asked for none.
+    fn begin(&mut self, echo: &str, outcome: v1::Outcome) {
+        if let Some(stream) = self.stream.take() {
+            stream.record(What::Close(Close { stream: stream.stream, code: "ended".into() }));
+        }
+        let stream = StreamLog::new(&self.recorder, self.clock);
+        let presented = match (outcome, self.finished.as_str()) {
+            (v1::Outcome::Fresh, "") => self.start.clone(),
+            (v1::Outcome::Fresh, finished) => frames::cursor(finished),
+            _ => frames::cursor(echo),
+        };
+        self.recorder.record(
+            self.dialed.load(Ordering::Relaxed),
+            What::Open(Open {
+                stream: stream.stream,
+                hop: Hop::Gateway,
+                reader: self.reader.clone(),
+                recipients: Vec::new(),
+                presented,
+                standing: false,
+                collapses: false,
+            }),
+        );
+        self.stream = Some(stream);
+    }
+}
