@@ -128,6 +128,11 @@ pub(crate) struct LogArgs {
     #[arg(long, global = true, env = "GALAXY_PUSH_LOG_FORMAT", value_name = "FORMAT")]
     #[arg(value_enum, default_value_t = LogFormat::Auto)]
     pub(crate) log_format: LogFormat,
+    /// Send traces of events to this OpenTelemetry collector, over gRPC: serve, hub, gateway, publish. The standard
+    /// variables OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and so on hold too. Default: no
+    /// traces.
+    #[arg(long, global = true, env = "GALAXY_PUSH_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod logs;
 mod roles;
+mod traces;
 
 use std::fmt;
 use std::io::Write as _;
@@ -15,6 +16,8 @@ use std::process::ExitCode;
 use clap::FromArgMatches as _;
 
 use args::{Cli, Command};
+use galaxy_push_client::Tracing;
+use traces::Traces;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,18 +47,37 @@ fn run() -> anyhow::Result<()> {
     let matches = config::parse(&line)?;
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     logs::start(&cli.logs, &matches, if cli.command.is_role() { "info" } else { "error" })?;
+    let otlp = cli.logs.otlp_endpoint.as_deref();
     match cli.command {
         Command::Token(args) => commands::token::run(&args),
         Command::Cursor(command) => commands::cursor::run(&command),
         Command::Completions { shell } => commands::completions::run(shell),
-        Command::Serve(args) => runtime()?.block_on(roles::serve(args)),
-        Command::Hub(args) => runtime()?.block_on(roles::hub(args)),
-        Command::Gateway(args) => runtime()?.block_on(roles::gateway(args)),
-        Command::Publish(args) => runtime()?.block_on(commands::publish::run(args)),
+        Command::Serve(args) => traced(otlp, "serve", async |tracing| roles::serve(args, tracing).await),
+        Command::Hub(args) => traced(otlp, "hub", async |tracing| roles::hub(args, tracing).await),
+        Command::Gateway(args) => {
+            traced(otlp, "gateway", async |tracing| roles::gateway(args, tracing).await)
+        }
+        Command::Publish(args) => {
+            traced(otlp, "publish", async |tracing| commands::publish::run(args, tracing).await)
+        }
         Command::Revoke(args) => runtime()?.block_on(commands::records::revoke(args)),
         Command::Member(command) => runtime()?.block_on(commands::records::member(command)),
         Command::Tail(args) => runtime()?.block_on(commands::tail::run(args)),
     }
+}
+
+/// Runs a command whose events are traced, and sends the last spans when it ends, however that is.
+fn traced(
+    endpoint: Option<&str>,
+    role: &str,
+    command: impl AsyncFnOnce(Tracing) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    runtime()?.block_on(async {
+        let traces = Traces::start(endpoint, role)?;
+        let outcome = command(traces.tracing()).await;
+        traces.end().await;
+        outcome
+    })
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

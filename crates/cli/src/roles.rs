@@ -9,7 +9,7 @@ mod bind;
 mod serving;
 mod settings;
 
-use galaxy_push_client::TcpConnector;
+use galaxy_push_client::{TcpConnector, Tracing};
 use galaxy_push_gateway::{Gateway, StartError};
 use galaxy_push_hub::Hub;
 use galaxy_push_listener::ambient;
@@ -28,10 +28,11 @@ pub(crate) struct Process {
     pub(crate) gateway: Option<(Gateway, Bound)>,
 }
 
-pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
-    let hub = settings::hub(&args.hub, &args.window)?;
+    let hub = settings::hub(&args.hub, &args.window)?.tracing(tracing.clone());
     let mut edge = settings::edge(&args.edge, &args.window)?;
+    edge.tracing = tracing;
     edge.event_bytes = u32::try_from(args.hub.max_event_bytes).unwrap_or(u32::MAX);
     settings::reach(&args.process, Some(&args.hub), Some(&args.edge))?;
     let (hub_bound, edge_bound) = (bind::hub(&args.hub).await?, bind::edge(&args.edge).await?);
@@ -43,9 +44,9 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     run(process, admin, &args.process, Some(&args.edge), signals).await
 }
 
-pub(crate) async fn hub(args: HubCommand) -> anyhow::Result<()> {
+pub(crate) async fn hub(args: HubCommand, tracing: Tracing) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
-    let config = settings::hub(&args.hub, &args.window)?;
+    let config = settings::hub(&args.hub, &args.window)?.tracing(tracing);
     settings::reach(&args.process, Some(&args.hub), None)?;
     let bound = bind::hub(&args.hub).await?;
     let admin = bind::admin(&args.process).await?;
@@ -53,10 +54,11 @@ pub(crate) async fn hub(args: HubCommand) -> anyhow::Result<()> {
     run(Process { hub: Some((hub, bound)), gateway: None }, admin, &args.process, None, signals).await
 }
 
-pub(crate) async fn gateway(args: GatewayCommand) -> anyhow::Result<()> {
+pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     let mut config = settings::edge(&args.edge, &args.window)?;
     config.hubs = args.hub.join(",");
+    config.tracing = tracing;
     settings::reach(&args.process, None, Some(&args.edge))?;
     let bound = bind::edge(&args.edge).await?;
     let admin = bind::admin(&args.process).await?;

@@ -11,7 +11,7 @@ use crate::handler::AnyDeadLetterHandler;
 use crate::random::Random;
 use crate::reach::Reach;
 use crate::store::AnyStore;
-use crate::{Connector, CursorStore, DeadLetterHandler, Order, RetryPolicy};
+use crate::{Connector, CursorStore, DeadLetterHandler, Order, RetryPolicy, Tracing};
 
 /// Makes a [`PushClient`](crate::PushClient). Every setting but the hub has a default.
 #[must_use]
@@ -24,6 +24,7 @@ pub struct Builder {
     pub(crate) handler_deadline: Option<Duration>,
     pub(crate) store: Option<Box<dyn AnyStore>>,
     pub(crate) in_flight_bytes: usize,
+    pub(crate) tracing: Tracing,
 }
 
 impl Builder {
@@ -37,6 +38,7 @@ impl Builder {
             handler_deadline: None,
             store: None,
             in_flight_bytes: 4 << 20,
+            tracing: Tracing::default(),
         }
     }
 
@@ -120,6 +122,12 @@ impl Builder {
     /// How long a stream may be silent while the client waits to read. 15 s; hubs send progress every 5 s.
     pub fn silence_deadline(mut self, deadline: Duration) -> Self {
         self.link.silence_deadline = deadline;
+        self
+    }
+
+    /// Where the spans of handling events go that carry a trace. Default: nowhere.
+    pub fn tracing(mut self, tracing: Tracing) -> Self {
+        self.tracing = tracing;
         self
     }
 

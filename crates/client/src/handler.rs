@@ -13,8 +13,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
+use crate::spans::{processed, processing};
 use crate::store::Boxed;
-use crate::{Batch, Item};
+use crate::{Batch, Item, Tracing};
 
 /// Deals with one item at a time. Implemented by every closure that takes an [`Item`] and returns a fitting future.
 ///
@@ -106,12 +107,18 @@ impl<H: DeadLetterHandler> AnyDeadLetterHandler for H {
 pub(crate) struct OneByOne<H> {
     pub(crate) handler: H,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) tracing: Tracing,
 }
 
 impl<H: Handler> BatchHandler for OneByOne<H> {
     async fn handle(&mut self, batch: &mut Batch) -> Result<(), HandlerError> {
         while let Some(item) = batch.items().first().cloned() {
-            within(self.deadline, self.handler.handle(item)).await?;
+            let traced = processing(&self.tracing, &item).map(|span| (span, item.cursor().to_owned()));
+            let outcome = within(self.deadline, self.handler.handle(item)).await;
+            if let Some((span, cursor)) = traced {
+                processed(span, &cursor, &outcome);
+            }
+            outcome?;
             batch.finish_one();
         }
         Ok(())
@@ -123,11 +130,27 @@ impl<H: Handler> BatchHandler for OneByOne<H> {
 pub(crate) struct Timed<H> {
     pub(crate) handler: H,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) tracing: Tracing,
 }
 
 impl<H: BatchHandler> BatchHandler for Timed<H> {
     async fn handle(&mut self, batch: &mut Batch) -> Result<(), HandlerError> {
-        within(self.deadline, self.handler.handle(batch)).await
+        if !self.tracing.is_on() {
+            return within(self.deadline, self.handler.handle(batch)).await;
+        }
+        let begin =
+            |item: &Item| processing(&self.tracing, item).map(|span| (span, item.cursor().to_owned()));
+        let mut traced: Vec<_> = batch.items().iter().map(begin).collect();
+        let outcome = within(self.deadline, self.handler.handle(batch)).await;
+        // What the handler finished went well, whatever came after it.
+        let done = if outcome.is_ok() { traced.len() } else { traced.len() - batch.items().len() };
+        for (span, cursor) in traced.drain(..done).flatten() {
+            processed(span, &cursor, &Ok(()));
+        }
+        for (span, cursor) in traced.into_iter().flatten() {
+            processed(span, &cursor, &outcome);
+        }
+        outcome
     }
 }
 

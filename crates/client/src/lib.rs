@@ -104,6 +104,7 @@ mod publisher;
 mod random;
 mod reach;
 mod report;
+mod spans;
 mod start;
 mod store;
 mod stream;
@@ -121,6 +122,7 @@ pub use galaxy_push_core::link::{
     Batch, Counters, Failure, Frame, Gap, HandlerTrouble, Item, RetryPolicy, ServerStatus, State, Status,
     StoreTrouble, Waited, code_name,
 };
+pub use galaxy_push_core::trace::{self, Tracing};
 pub use galaxy_push_core::window::GapReason;
 pub use handler::{BatchHandler, DeadLetterHandler, Handler, HandlerError};
 pub use publish_stream::{PublishAck, PublishStream};

@@ -17,8 +17,9 @@ use galaxy_push_proto::v1::{Event, PublishRequest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::spans::Sending;
 use crate::transport::framed;
-use crate::{Failure, Published, Publisher};
+use crate::{Failure, Published, Publisher, Tracing};
 use pipe::Pipe;
 
 /// What a request costs beside its bytes.
@@ -39,6 +40,7 @@ pub struct PublishStream {
     ids: Arc<AtomicU64>,
     give_up_after: Duration,
     namespace: Arc<str>,
+    tracing: Tracing,
 }
 
 /// What will become of one request. Dropping it does not take the request back.
@@ -55,13 +57,28 @@ struct Request {
     give_up: Instant,
     /// On the present stream, and not answered there yet.
     sent: bool,
-    answer: oneshot::Sender<Result<Vec<Published>, Failure>>,
+    answer: Answer,
     _room: OwnedSemaphorePermit,
+}
+
+/// Where a request's outcome goes: to whoever sent it, and into its traces.
+#[derive(Debug)]
+struct Answer {
+    ack: oneshot::Sender<Result<Vec<Published>, Failure>>,
+    sending: Sending,
+}
+
+impl Answer {
+    fn send(self, outcome: Result<Vec<Published>, Failure>) {
+        self.sending.end(&outcome);
+        let _ = self.ack.send(outcome); // whoever sent it may have lost interest
+    }
 }
 
 impl PublishStream {
     pub(crate) fn start(publisher: Publisher) -> Self {
-        let Publisher { line, backoff, random, give_up_after, in_flight_bytes, namespace } = publisher;
+        let Publisher { line, backoff, random, give_up_after, in_flight_bytes, namespace, tracing } =
+            publisher;
         // Whoever sends has a permit, so neither this queue nor a stream's can be full.
         let requests_max = (in_flight_bytes as usize / REQUEST_OVERHEAD).max(1);
         let (requests, queued) = mpsc::channel(requests_max);
@@ -73,6 +90,7 @@ impl PublishStream {
             ids: Arc::default(),
             give_up_after,
             namespace: namespace.into(),
+            tracing,
         }
     }
 
@@ -86,15 +104,24 @@ impl PublishStream {
     /// # Cancel safety
     ///
     /// Nothing is sent when the future is dropped; the place in the order is lost.
-    pub async fn send(&self, events: Vec<Event>) -> Result<PublishAck, Failure> {
-        let (answer, ack) = oneshot::channel();
+    pub async fn send(&self, mut events: Vec<Event>) -> Result<PublishAck, Failure> {
+        let sending = Sending::begin(&self.tracing, &mut events);
+        let (to, ack) = oneshot::channel();
         let (id, sent) = (self.ids.fetch_add(1, Ordering::Relaxed) + 1, events.len());
         let namespace = self.namespace.to_string();
         let framed = framed(&PublishRequest { events, request_id: id, namespace });
         let cost = u32::try_from(framed.len() + REQUEST_OVERHEAD).unwrap_or(u32::MAX).min(self.room_bytes);
         let room = self.room.clone().acquire_many_owned(cost).await.map_err(|_| gone())?;
         let give_up = Instant::now() + self.give_up_after;
-        let request = Request { id, framed, events: sent, give_up, sent: false, answer, _room: room };
+        let request = Request {
+            id,
+            framed,
+            events: sent,
+            give_up,
+            sent: false,
+            answer: Answer { ack: to, sending },
+            _room: room,
+        };
         self.requests.try_send(request).map_err(|_| gone())?;
         Ok(PublishAck(ack))
     }

@@ -22,7 +22,8 @@ pub(crate) use line::Line;
 
 use crate::driver::retry;
 use crate::random::Random;
-use crate::{Failure, PublishStream};
+use crate::spans::Sending;
+use crate::{Failure, PublishStream, Tracing};
 use line::Call;
 
 const PUBLISH: &str = "/push.v1.Publisher/Publish";
@@ -46,6 +47,7 @@ pub struct Publisher {
     pub(crate) give_up_after: Duration,
     pub(crate) in_flight_bytes: u32,
     pub(crate) namespace: String,
+    pub(crate) tracing: Tracing,
 }
 
 /// What became of one event.
@@ -101,7 +103,14 @@ impl Publisher {
     /// # Cancel safety
     ///
     /// As for not being answered.
-    pub async fn publish(&mut self, events: Vec<Event>) -> Result<Vec<Published>, Failure> {
+    pub async fn publish(&mut self, mut events: Vec<Event>) -> Result<Vec<Published>, Failure> {
+        let sending = Sending::begin(&self.tracing, &mut events);
+        let outcome = self.send(events).await;
+        sending.end(&outcome);
+        outcome
+    }
+
+    async fn send(&mut self, events: Vec<Event>) -> Result<Vec<Published>, Failure> {
         let sent = events.len();
         let request = PublishRequest { events, request_id: 0, namespace: self.namespace.clone() };
         let answer: PublishResponse = self.call(PUBLISH, &request).await?;

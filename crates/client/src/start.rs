@@ -31,7 +31,8 @@ impl Builder {
     pub fn start(mut self, handler: impl Handler) -> Result<PushClient, BuildError> {
         self.link.handing = Handing::Items;
         let deadline = self.handler_deadline;
-        self.run(OneByOne { handler, deadline }, None)
+        let tracing = self.tracing.clone();
+        self.run(OneByOne { handler, deadline, tracing }, None)
     }
 
     /// Starts the client with a handler of batches.
@@ -46,7 +47,8 @@ impl Builder {
     pub fn start_batches(mut self, handler: impl BatchHandler) -> Result<PushClient, BuildError> {
         self.link.handing = Handing::Batches;
         let deadline = self.handler_deadline;
-        self.run(Timed { handler, deadline }, None)
+        let tracing = self.tracing.clone();
+        self.run(Timed { handler, deadline, tracing }, None)
     }
 
     /// Starts the client without a handler: items come out of the stream, many at a time if the application likes, and
@@ -70,7 +72,7 @@ impl Builder {
             return Err(BuildError::AtMostOnceStream);
         }
         self.link.handing = Handing::Stream { in_flight_bytes: self.in_flight_bytes };
-        let (flight, deliveries) = Flight::new(self.in_flight_bytes);
+        let (flight, deliveries) = Flight::new(self.in_flight_bytes, self.tracing.clone());
         Ok(PushStream::new(deliveries, self.run(Nobody, Some(flight))?))
     }
 

@@ -11,10 +11,12 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use galaxy_push_core::link::{Handed, IN_FLIGHT_OVERHEAD, Verdict};
+use galaxy_push_core::trace::Span;
 use tokio::sync::mpsc;
 
 use crate::handler::HandlerError;
-use crate::{Item, PushClient, Status};
+use crate::spans::processing;
+use crate::{Item, PushClient, Status, Tracing};
 
 /// How many verdicts the driver takes at once.
 const VERDICTS_MAX: usize = 1024;
@@ -115,6 +117,7 @@ impl Delivery {
 pub struct Ack {
     id: u64,
     matters: bool,
+    span: Option<Box<dyn Span>>,
     verdicts: Option<mpsc::Sender<Verdict>>,
 }
 
@@ -133,6 +136,9 @@ impl Ack {
 
     fn say(&mut self, result: Result<(), Arc<str>>) {
         if let Some(verdicts) = self.verdicts.take() {
+            if let Some(span) = self.span.take() {
+                span.end(result.as_ref().map(|()| "").map_err(|error| &**error));
+            }
             // There is room for every delivery that is out; only a driver that has ended does not listen.
             let _ = verdicts.try_send(Verdict { id: self.id, result });
         }
@@ -159,21 +165,23 @@ pub(crate) struct Flight {
     deliveries: mpsc::Sender<Delivery>,
     verdicts: mpsc::Receiver<Verdict>,
     verdict: mpsc::Sender<Verdict>,
+    tracing: Tracing,
 }
 
 impl Flight {
     /// The driver's ends, and the application's.
-    pub(crate) fn new(in_flight_bytes: usize) -> (Self, mpsc::Receiver<Delivery>) {
+    pub(crate) fn new(in_flight_bytes: usize, tracing: Tracing) -> (Self, mpsc::Receiver<Delivery>) {
         // An item in flight costs more than the overhead, and one may always be out.
         let out_max = (in_flight_bytes / IN_FLIGHT_OVERHEAD).max(1);
         let (deliveries, stream) = mpsc::channel(out_max);
         let (verdict, verdicts) = mpsc::channel(out_max);
-        (Self { deliveries, verdicts, verdict }, stream)
+        (Self { deliveries, verdicts, verdict, tracing }, stream)
     }
 
     pub(crate) fn deliver(&self, handed: Handed) {
         let Handed { id, item, failures, .. } = handed;
-        let ack = Ack { id, matters: item.matters(), verdicts: Some(self.verdict.clone()) };
+        let span = processing(&self.tracing, &item);
+        let ack = Ack { id, matters: item.matters(), span, verdicts: Some(self.verdict.clone()) };
         // Room as for verdicts. A stream that is gone has stopped the client.
         let _ = self.deliveries.try_send(Delivery { item, failures, ack });
     }

@@ -38,6 +38,7 @@ mod event {
     pub(super) const DATA: u32 = 4;
     pub(super) const SOURCE: u32 = 7;
     pub(super) const TTL: u32 = 10;
+    pub(super) const ATTRIBUTES: u32 = 11;
     pub(super) const EPHEMERAL: u32 = 12;
 }
 
@@ -238,6 +239,24 @@ impl<'a> EventView<'a> {
             }
         }
         Some(seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000))
+    }
+
+    /// An extension attribute.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<&'a str> {
+        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap_or_default();
+        let entries = Fields::of(self.body).map_while(Result::ok).filter_map(|field| match field {
+            (event::ATTRIBUTES, Value::Bytes(entry)) => Some(entry),
+            _ => None,
+        });
+        let pairs = entries.map(|entry| {
+            Fields::of(entry).map_while(Result::ok).fold(("", ""), |(key, value), field| match field {
+                (1, Value::Bytes(key)) => (text(key), value),
+                (2, Value::Bytes(value)) => (key, text(value)),
+                _ => (key, value),
+            })
+        });
+        pairs.filter(|(key, _)| *key == name).last().map(|(_, value)| value)
     }
 
     fn text(&self, number: u32) -> &'a str {

@@ -16,6 +16,7 @@
 //! | [`reader`] | what one stream is sent next: the promises of a stream, as a state machine |
 //! | [`backoff`] | how long to wait before the next try |
 //! | [`link`] | a client's whole policy: when to dial, wait, deliver and give up |
+//! | [`trace`] | the context an event carries, and where spans of it go |
 
 pub mod ambient;
 pub mod backoff;
@@ -24,6 +25,7 @@ pub mod frame;
 pub mod link;
 pub mod reader;
 pub mod recipient;
+pub mod trace;
 pub mod window;
 pub mod wire;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use galaxy_push_core::trace::Tracing;
 use galaxy_push_core::window::Bounds;
 
 use crate::auth::Access;
@@ -48,6 +49,8 @@ pub struct Config {
     pub retry: Duration,
     /// How many connections a drain ends per second.
     pub return_slots: u32,
+    /// Where spans of events that carry a trace go. Default: nowhere.
+    pub tracing: Tracing,
 }
 
 impl Config {
@@ -74,6 +77,7 @@ impl Config {
             client_message_bytes: 64 << 10,
             retry: Duration::from_secs(1),
             return_slots: 1_000,
+            tracing: Tracing::default(),
         }
     }
 }

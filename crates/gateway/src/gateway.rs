@@ -111,6 +111,7 @@ impl Gateway {
             .cursor("oldest")
             .features([feature::STANDING, feature::SESSION_INVALIDATION, feature::MEMBERSHIP])
             .connector(line.connector())
+            .tracing(config.tracing.clone())
             .random(move || for_client.random());
         let (gateway, upstream) = Self::assemble(config, publisher, Some(line), ambient)?;
         let client = builder.start_batches(upstream)?;

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use galaxy_push_core::trace::Tracing;
 use galaxy_push_core::window::Bounds;
 use galaxy_push_proto::validate::{
     DATA_BYTES_DEFAULT, DATA_BYTES_MAX, INVALIDATION_LIFE_DEFAULT, REQUEST_BYTES_MAX,
@@ -25,6 +26,7 @@ pub struct Config {
     pub(crate) publish_bytes_max: usize,
     pub(crate) standing_records_max: usize,
     pub(crate) invalidation_life: Duration,
+    pub(crate) tracing: Tracing,
 }
 
 /// A setting that no hub can keep.
@@ -51,6 +53,7 @@ impl Default for Config {
             publish_bytes_max: 64 << 20,
             standing_records_max: RECORDS_MAX,
             invalidation_life: INVALIDATION_LIFE_DEFAULT,
+            tracing: Tracing::default(),
         }
     }
 }
@@ -60,6 +63,13 @@ impl Config {
     #[must_use]
     pub fn window(mut self, bounds: Bounds) -> Self {
         self.window = bounds;
+        self
+    }
+
+    /// Where spans of events that carry a trace go. Default: nowhere.
+    #[must_use]
+    pub fn tracing(mut self, tracing: Tracing) -> Self {
+        self.tracing = tracing;
         self
     }
 

@@ -60,6 +60,7 @@ mod publisher;
 mod push;
 mod router;
 mod shared;
+mod spans;
 mod subscription;
 mod under_way;
 

@@ -10,6 +10,7 @@ use tonic::Code;
 
 use crate::fence;
 use crate::shared::Shared;
+use crate::spans::Spans;
 use crate::under_way::Share;
 
 /// What became of one event.
@@ -38,8 +39,10 @@ impl Published {
 
 /// Publishes a batch. On an error the events are as they were but for what was filled in.
 pub(crate) async fn publish(shared: &Shared, events: &mut [v1::Event]) -> Result<Vec<Published>, Failure> {
-    let appended =
-        append_events(shared, events).await.inspect_err(|failure| shared.metrics.refused(failure))?;
+    let spans = Spans::begin(&shared.config.tracing, events);
+    let appended = append_events(shared, events).await;
+    spans.end(&appended);
+    let appended = appended.inspect_err(|failure| shared.metrics.refused(failure))?;
     let duplicates = appended.iter().filter(|each| each.duplicate).count();
     shared.metrics.publish_duplicates.inc_by(duplicates as u64);
     let published = events.iter_mut().zip(appended).map(|(event, each)| Published {

@@ -13,7 +13,7 @@ mod single;
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, anyhow, bail};
-use galaxy_push_client::Published;
+use galaxy_push_client::{Published, Tracing};
 use galaxy_push_proto::{cloudevents, v1, validate};
 
 use crate::Usage;
@@ -26,8 +26,8 @@ use sender::{NotSent, Sender};
 /// Below the hub's limit of 4 MiB by more than any framing could add.
 const BATCH_BYTES: usize = 3 << 20;
 
-pub(crate) async fn run(args: PublishArgs) -> anyhow::Result<()> {
-    let mut sender = Sender::new(&args.hub, args.timeout)?;
+pub(crate) async fn run(args: PublishArgs, tracing: Tracing) -> anyhow::Result<()> {
+    let mut sender = Sender::new(&args.hub, args.timeout, tracing)?;
     // The flags of one event stand or fall together; clap sees to that.
     if args.event.r#type.is_some() {
         let event = single::event(args.data.as_deref(), &args.event)?;

@@ -86,6 +86,10 @@ fn the_overview() {
                   --log-format <FORMAT>  How to log: text for people, json for machines; auto is text on a
                                          terminal [env: GALAXY_PUSH_LOG_FORMAT] [default: auto] [possible
                                          values: auto, text, json]
+                  --otlp-endpoint <URL>  Send traces of events to this OpenTelemetry collector, over gRPC:
+                                         serve, hub, gateway, publish. The standard variables
+                                         OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and
+                                         so on hold too. Default: no traces [env: GALAXY_PUSH_OTLP_ENDPOINT]
 
             Try it, each line in a terminal of its own:
               galaxy-push serve
@@ -151,6 +155,10 @@ fn the_flags_of_publish() {
                   --log-format <FORMAT>  How to log: text for people, json for machines; auto is text on a
                                          terminal [env: GALAXY_PUSH_LOG_FORMAT] [default: auto] [possible
                                          values: auto, text, json]
+                  --otlp-endpoint <URL>  Send traces of events to this OpenTelemetry collector, over gRPC:
+                                         serve, hub, gateway, publish. The standard variables
+                                         OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and
+                                         so on hold too. Default: no traces [env: GALAXY_PUSH_OTLP_ENDPOINT]
 
             Examples:
               galaxy-push publish --to user:42 --type turn.ready '{"turn":7}'

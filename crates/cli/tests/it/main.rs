@@ -14,4 +14,5 @@ mod settings;
 mod sse;
 mod standing;
 mod tail;
+mod traces;
 mod world;

@@ -171,8 +171,7 @@ impl Pipe {
         }
         self.backoff.reset();
         if let Some(request) = self.pending.remove(index) {
-            // Whoever sent it may have lost interest.
-            let _ = request.answer.send(published(answer.results, request.events));
+            request.answer.send(published(answer.results, request.events));
         }
         Ok(())
     }
@@ -187,7 +186,7 @@ impl Pipe {
             let faulty = matches!(&failure, Failure::Status(status) if status.code == INVALID_ARGUMENT);
             let refused = if faulty { self.pending.len().min(1) } else { self.pending.len() };
             for request in self.pending.drain(..refused) {
-                let _ = request.answer.send(Err(failure.clone()));
+                request.answer.send(Err(failure.clone()));
             }
             return;
         }
@@ -207,7 +206,7 @@ impl Pipe {
     fn give_up(&mut self) {
         while self.first_give_up().is_some_and(|give_up| give_up <= Instant::now()) {
             if let Some(request) = self.pending.pop_front() {
-                let _ = request.answer.send(Err(self.last_failure.clone()));
+                request.answer.send(Err(self.last_failure.clone()));
             }
         }
     }

@@ -8,7 +8,7 @@ use super::Publisher;
 use super::line::Line;
 use crate::random::Random;
 use crate::reach::Reach;
-use crate::{BuildError, Connector};
+use crate::{BuildError, Connector, Tracing};
 
 /// The most that [`PublisherBuilder::in_flight_bytes`] can be.
 const IN_FLIGHT_MAX: u32 = 256 << 20;
@@ -21,6 +21,7 @@ pub struct PublisherBuilder {
     random: Option<Random>,
     give_up_after: Duration,
     in_flight_bytes: u32,
+    tracing: Tracing,
 }
 
 impl PublisherBuilder {
@@ -31,6 +32,7 @@ impl PublisherBuilder {
             random: None,
             give_up_after: Duration::from_secs(30),
             in_flight_bytes: 4 << 20,
+            tracing: Tracing::default(),
         }
     }
 
@@ -68,6 +70,12 @@ impl PublisherBuilder {
         self
     }
 
+    /// Where the spans of publishing go. With a tracer, an event without `traceparent` is given one. Default: nowhere.
+    pub fn tracing(mut self, tracing: Tracing) -> Self {
+        self.tracing = tracing;
+        self
+    }
+
     /// The waits between tries.
     pub fn backoff(mut self, backoff: backoff::Config) -> Self {
         self.backoff = backoff;
@@ -99,6 +107,7 @@ impl PublisherBuilder {
             give_up_after: self.give_up_after,
             in_flight_bytes: self.in_flight_bytes.clamp(1, IN_FLIGHT_MAX),
             namespace: String::new(),
+            tracing: self.tracing,
         })
     }
 }

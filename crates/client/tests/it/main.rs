@@ -15,3 +15,4 @@ mod stream;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
+mod traces;

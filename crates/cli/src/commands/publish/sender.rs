@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use galaxy_push_client::{Failure, Published, Publisher};
+use galaxy_push_client::{Failure, Published, Publisher, Tracing};
 use galaxy_push_proto::v1;
 
 use super::super::patience::{NoAnswer, patiently};
@@ -38,9 +38,9 @@ impl NotSent {
 }
 
 impl Sender {
-    pub(super) fn new(hubs: &[String], timeout: Duration) -> anyhow::Result<Self> {
+    pub(super) fn new(hubs: &[String], timeout: Duration, tracing: Tracing) -> anyhow::Result<Self> {
         let hubs = hubs.join(",");
-        let publisher = Publisher::builder().hub(&hubs).give_up_after(timeout).build()?;
+        let publisher = Publisher::builder().hub(&hubs).give_up_after(timeout).tracing(tracing).build()?;
         Ok(Self { publisher, hubs, timeout })
     }
 
