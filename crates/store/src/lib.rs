@@ -115,6 +115,10 @@ pub trait Store: Send + Sync + 'static {
     /// How far back a duplicate is recognised at present. `now` is on the clock of [`Batch`]'s time.
     fn dedup_horizon(&self, now: Duration) -> Duration;
 
+    /// Lets go of what is too old to matter. A hub calls it now and then, so that an idle one gives memory back; what a
+    /// store forgets by itself it need not forget here.
+    fn trim(&self, _now: Duration) {}
+
     /// The standing records that hold, page by page: those after `after`, of at most `bytes_max` bytes together, each
     /// counted with `bytes_each` bytes besides its message, but one at least.
     ///

@@ -120,6 +120,13 @@ impl Store for MemoryStore {
         self.look().published.horizon(now)
     }
 
+    fn trim(&self, now: Duration) {
+        let mut log = self.look();
+        log.now = log.now.max(now);
+        let now = log.now;
+        log.published.trim(now);
+    }
+
     fn standing(
         &self,
         after: Option<&standing::Key>,

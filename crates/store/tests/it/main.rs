@@ -100,7 +100,7 @@ async fn threads_that_repeat_each_other_append_each_id_once() {
 
 #[tokio::test]
 async fn an_id_may_be_used_again_outside_the_window() {
-    let bounds = DedupBounds { age: Duration::from_secs(120), ids: 10 };
+    let bounds = DedupBounds { age: Duration::from_secs(120), ids: 10, ..DedupBounds::default() };
     let store = MemoryStore::new(Epoch(1), bounds, Arc::new(Positions::default()));
     let append =
         async |seconds| store.append(Batch::encode(&[event("a")], at(seconds))).await.unwrap()[0].duplicate;
