@@ -1,6 +1,6 @@
 //! What every listener of Galaxy Push does alike: accept, bound, answer probes, drain.
 //!
-//! Hub, edge and admin each hand [`serve`] an axum router. One port speaks HTTP/1.1 and HTTP/2 without TLS (gRPC
+//! Hub, edge and admin each hand [`serve`] or [`serve_tls`] an axum router. One port speaks HTTP/1.1 and HTTP/2 (gRPC
 //! included); each connection has a deadline for its first request, keepalive, and bounds on what a peer may make this
 //! process hold. The socket side is the trait [`Accept`], so a simulated network fits as well as TCP.
 //!
@@ -9,6 +9,8 @@
 mod accept;
 mod ambient;
 mod limits;
+mod pages;
+mod pipes;
 mod probes;
 mod serve;
 mod tls;
@@ -17,6 +19,8 @@ mod watched;
 pub use accept::{Accept, listen};
 pub use ambient::ambient;
 pub use limits::Limits;
+pub use pages::{Hosts, address, host, is_local_name, without_pages};
+pub use pipes::{Dial, Pipes, pipes};
 pub use probes::{Check, Health, probes};
 pub use serve::{Drain, Peer, serve, serve_tls};
 pub use tls::{PeerNames, Tls, TlsError, TlsFiles};

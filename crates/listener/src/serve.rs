@@ -16,7 +16,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A TLS handshake takes this long at most.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Whoever is refused has this long to hear why, and may send so much meanwhile.
+const HEARD_OUT: Duration = Duration::from_secs(1);
+const HEARD_OUT_BYTES: u64 = 64 << 10;
 
 /// The address of the peer, in the extensions of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,15 +143,33 @@ async fn secured<I>(
     let handshake = tokio::select! {
         biased;
         () = drain.deadline.cancelled() => return,
-        handshake = timeout(HANDSHAKE, tls.acceptor().await.accept(io)) => handshake,
+        handshake = timeout(HANDSHAKE, tls.acceptor().await.accept(io).into_fallible()) => handshake,
     };
     let io = match handshake {
         Ok(Ok(io)) => io,
-        Ok(Err(error)) => return tracing::info!(%peer, %error, "refused: the TLS handshake failed"),
+        Ok(Err((error, io))) => {
+            tracing::info!(%peer, %error, "refused: the TLS handshake failed");
+            return hear_out(io, &drain).await;
+        }
         Err(_) => return tracing::info!(%peer, "refused: no TLS handshake in time"),
     };
     let names = io.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::names);
     connection(http, io, Caller { peer, names }, app, limits, drain).await;
+}
+
+/// Reads on for a moment, so that the peer reads why it was refused: to close with its bytes unread would reset the
+/// connection, and what was said last with it.
+async fn hear_out(mut io: impl AsyncRead + AsyncWrite + Unpin, drain: &Drain) {
+    let reading = async {
+        let _ = io.shutdown().await; // it may be gone, which is as well
+        let mut rest = (&mut io).take(HEARD_OUT_BYTES);
+        let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
+    };
+    tokio::select! {
+        biased;
+        () = drain.draining.cancelled() => {}
+        _ = timeout(HEARD_OUT, reading) => {}
+    }
 }
 
 async fn connection<I>(

@@ -3,7 +3,7 @@
 use std::io;
 
 use axum::routing::get;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::*;

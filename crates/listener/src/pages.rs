@@ -1,0 +1,154 @@
+//! Keeps web pages away from a listener that takes whoever connects for a friend.
+//!
+//! A browser on a developer's machine reaches what listens on loopback, for any page that is open in it. It says where a
+//! page comes from (`Origin`), but not when the page has made a name of its own resolve to this machine; then the name
+//! it asked for (`Host`) tells. The edge has a finer rule, because pages are its users.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use http::uri::Authority;
+use http::{HeaderMap, StatusCode, Uri, header};
+
+const FROM_A_PAGE: &str = "requests of web pages are not taken here: send it without an Origin header";
+const WRONG_HOST: &str = "only localhost and IP addresses are answered to here, so that no web page reaches this machine under \
+                          a name of its own: use one of them, or start it with --allowed-hosts";
+
+/// Which names a listener is asked for.
+#[derive(Clone, Debug)]
+pub enum Hosts {
+    /// Any: it is there for others.
+    Any,
+    /// Names of this machine, addresses, and these names of a proxy's.
+    LocalAnd(Vec<String>),
+}
+
+/// Refuses requests that a web page made.
+pub fn without_pages(app: Router, hosts: Hosts) -> Router {
+    app.layer(from_fn_with_state(Arc::new(hosts), guard))
+}
+
+async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    let why = if request.headers().contains_key(header::ORIGIN) {
+        FROM_A_PAGE
+    } else if !hosts.admit(request.uri(), request.headers()) {
+        WRONG_HOST
+    } else {
+        return next.run(request).await;
+    };
+    tracing::warn!(path = request.uri().path(), reason = why, "refused");
+    refusal(request.headers(), why)
+}
+
+fn refusal(headers: &HeaderMap, why: &str) -> Response {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    if content_type.starts_with(b"application/grpc") {
+        let headers = [("content-type", "application/grpc"), ("grpc-status", "7"), ("grpc-message", why)];
+        return headers.into_response();
+    }
+    let headers = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
+    let problem = format!(r#"{{"type":"about:blank","title":"Forbidden","status":403,"detail":"{why}"}}"#);
+    (StatusCode::FORBIDDEN, headers, problem).into_response()
+}
+
+impl Hosts {
+    fn admit(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let Self::LocalAnd(names) = self else { return true };
+        let Some(host) = host(uri, headers) else {
+            // Every browser says which host it asks for; a probe need not.
+            return !headers.contains_key(header::HOST);
+        };
+        let host = host.host();
+        is_local_name(host)
+            || address(host).is_some()
+            || names.iter().any(|name| name.eq_ignore_ascii_case(host))
+    }
+}
+
+/// The host that a request is for: of the URI over HTTP/2, of the one `Host` header over HTTP/1.
+#[must_use]
+pub fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    if let Some(authority) = uri.authority() {
+        return Some(authority.clone());
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next()?.to_str().ok()?.parse().ok();
+    host.filter(|_| hosts.next().is_none())
+}
+
+/// Whether a host is `localhost`, a name below it, or a loopback address: nobody elsewhere can make it another machine.
+#[must_use]
+pub fn is_local_name(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address(&host).is_some_and(|address| address.is_loopback())
+}
+
+/// The IP address that a host is, if it is one; brackets included.
+#[must_use]
+pub fn address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn status(hosts: Hosts, host: &str, origin: Option<&str>) -> u16 {
+        let app = without_pages(Router::new().route("/", get(|| async { "ok" })), hosts);
+        let mut request = Request::get("/").header("host", host);
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn a_page_is_told_by_its_origin_or_by_the_name_it_asks_for() {
+        let local = || Hosts::LocalAnd(vec!["hub.example".into()]);
+        for (host, expected) in [
+            ("127.0.0.1:7400", 200),
+            ("[::1]:7400", 200),
+            ("localhost", 200),
+            ("LOCALHOST:7400", 200),
+            ("a.localhost", 200),
+            ("10.0.0.5:7400", 200),
+            ("hub.example", 200),
+            ("HUB.example:7400", 200),
+            ("evil.example:7400", 403),
+            ("localhost.evil.example", 403),
+            ("127.0.0.1.evil.example", 403),
+            ("hub.example.evil", 403),
+            ("", 403),
+        ] {
+            assert_eq!(status(local(), host, None).await, expected, "{host}");
+            assert_eq!(status(local(), host, Some("http://127.0.0.1:7400")).await, 403, "{host}");
+        }
+        let app = without_pages(Router::new().route("/", get(|| async { "ok" })), local());
+        let unnamed = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(unnamed.status().as_u16(), 200, "a probe");
+        assert_eq!(status(Hosts::Any, "hub", None).await, 200);
+        assert_eq!(status(Hosts::Any, "hub", Some("http://hub")).await, 403);
+    }
+
+    #[tokio::test]
+    async fn grpc_is_told_in_its_own_words() {
+        let app = without_pages(Router::new(), Hosts::LocalAnd(vec![]));
+        let request = Request::post("http://evil.example/push.v1.Push/SubscribePush");
+        let request = request.header("content-type", "application/grpc").body(Body::empty()).unwrap();
+        let response = app.oneshot(request).await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["grpc-status"]),
+            (200, &"7".parse().unwrap())
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! Connections inside one process: pipes in memory, which nobody else can open.
+//!
+//! For a gateway in the same process as its hub. Everything above the bytes is as over a network.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{DuplexStream, duplex};
+use tokio::sync::mpsc;
+
+use crate::Accept;
+
+/// What may be under way in one direction of a pipe, as a socket's buffer has it.
+const PIPE_BYTES: usize = 256 << 10;
+
+/// So many connections may wait to be accepted.
+const BACKLOG: usize = 16;
+
+/// Opens pipes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Dial(mpsc::Sender<DuplexStream>);
+
+/// Accepts what [`Dial`] opens.
+#[derive(Debug)]
+pub struct Pipes(mpsc::Receiver<DuplexStream>);
+
+/// Both ends of a listener that no network reaches.
+#[must_use]
+pub fn pipes() -> (Dial, Pipes) {
+    let (dial, pipes) = mpsc::channel(BACKLOG);
+    (Dial(dial), Pipes(pipes))
+}
+
+impl Dial {
+    /// Opens a connection. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Nobody accepts any more.
+    pub async fn connect(&self) -> io::Result<DuplexStream> {
+        let (near, far) = duplex(PIPE_BYTES);
+        let gone =
+            |_| io::Error::new(io::ErrorKind::ConnectionRefused, "this process takes no more connections");
+        self.0.send(far).await.map_err(gone)?;
+        Ok(near)
+    }
+}
+
+impl Accept for Pipes {
+    type Io = DuplexStream;
+
+    async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+        match self.0.recv().await {
+            Some(pipe) => Ok((pipe, SocketAddr::from(([127, 0, 0, 1], 0)))),
+            None => std::future::pending().await,
+        }
+    }
+}
