@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
-use crate::Io;
+use crate::{Connecting, Connector, Io};
 
 /// TLS to hubs: the authority that signs their certificates, and this peer's own certificate for mTLS.
 #[derive(Clone, Debug)]
@@ -76,6 +76,13 @@ impl Tls {
         Ok(Self { files: Arc::new(files), config })
     }
 
+    /// Makes a connector of secure byte streams out of one of plain ones, for code that takes a [`Connector`] and nothing
+    /// else. Every hub it is asked for is then an `https://` one.
+    #[must_use]
+    pub fn over(self, connector: impl Connector) -> impl Connector {
+        Secured { tls: self, connector }
+    }
+
     /// Makes a byte stream to this host a secure one. Whoever calls this sets the deadline.
     pub(crate) async fn secure(&self, host: &str, io: Box<dyn Io>) -> io::Result<Box<dyn Io>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
@@ -96,6 +103,22 @@ impl Tls {
             Err(_) => {} // the runtime shuts down
         }
         config.clone()
+    }
+}
+
+struct Secured<C> {
+    tls: Tls,
+    connector: C,
+}
+
+impl<C: Connector> Connector for Secured<C> {
+    fn connect(&self, host: &str, port: u16) -> Connecting {
+        let (tls, host, connecting) = (self.tls.clone(), host.to_owned(), self.connector.connect(host, port));
+        Box::pin(async move { tls.secure(&host, connecting.await?).await })
+    }
+
+    fn secures(&self) -> bool {
+        true
     }
 }
 

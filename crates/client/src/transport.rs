@@ -23,6 +23,8 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::handler::guarded;
@@ -42,6 +44,9 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 /// Allows a hub to send thousands of events in one DATA frame, which is one read and one batch here.
 const MAX_FRAME_BYTES: u32 = 1 << 20;
 
+/// How long a failed request waits to learn what became of its connection.
+const END_WITHIN: Duration = Duration::from_millis(100);
+
 /// Opens connections.
 pub(crate) struct Dialer {
     pub(crate) hubs: Vec<Hub>,
@@ -60,6 +65,8 @@ pub(crate) struct Connection {
     sender: SendRequest<Upload>,
     origin: String,
     authorization: Option<HeaderValue>,
+    /// How the connection ended, once it has.
+    ended: watch::Receiver<Option<String>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -99,10 +106,14 @@ impl Dialer {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| unreachable(&error))?;
-        // The task ends with the connection; how it ended, the request or the body says.
-        let task = tokio::spawn(async move { drop(connection.await) });
+        // The task ends with the connection; how it ended, the body says, too, but not a request that never went out.
+        let (end, ended) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let error = connection.await.err().map(|error| chain(&error));
+            end.send_replace(Some(error.unwrap_or_else(|| "the hub closed the connection".to_owned())));
+        });
         let (origin, authorization) = (hub.origin.clone(), self.authorization.clone());
-        Ok(Connection { sender, origin, authorization, _task: AbortOnDropHandle::new(task) })
+        Ok(Connection { sender, origin, authorization, ended, _task: AbortOnDropHandle::new(task) })
     }
 }
 
@@ -132,8 +143,14 @@ impl Connection {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         let request = request.body(upload).map_err(|error| Failure::Unreachable(chain(&error)))?;
-        self.sender.ready().await.map_err(|error| lost(&error))?;
-        let response = self.sender.send_request(request).await.map_err(|error| lost(&error))?;
+        let sent = match self.sender.ready().await {
+            Ok(()) => self.sender.send_request(request).await,
+            Err(error) => Err(error),
+        };
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => return Err(self.not_sent(&error).await),
+        };
         let (head, body) = response.into_parts();
         if let Some(end) = end_of_stream(&head.headers) {
             return Err(end);
@@ -145,6 +162,21 @@ impl Connection {
             return Err(Failure::NotGrpc { status: head.status.as_u16(), content_type });
         }
         Ok(Body(body))
+    }
+
+    /// Why a request got no response: what ended the connection, if it has ended.
+    async fn not_sent(&mut self, error: &hyper::Error) -> Failure {
+        let why = match timeout(END_WITHIN, self.ended.wait_for(Option::is_some)).await {
+            Ok(Ok(ended)) => ended.clone().unwrap_or_default(),
+            Ok(Err(_)) | Err(_) => chain(error),
+        };
+        match refused_certificate(&why) {
+            Some(alert) => Failure::Unreachable(format!(
+                "{}: the hub refuses the certificate that this peer presents ({alert})",
+                self.origin
+            )),
+            None => Failure::Lost(why),
+        }
     }
 
     /// Calls a method that answers with one message of at most `limit` bytes. Cancel safe.
@@ -224,6 +256,14 @@ pub(crate) fn framed(message: &impl prost::Message) -> Bytes {
     framed.extend_from_slice(&message.encode_to_vec());
     put_prefix(&mut framed, 0);
     framed.into()
+}
+
+/// In TLS 1.3 a peer learns only after its handshake what the other side thinks of its certificate.
+fn refused_certificate(why: &str) -> Option<&str> {
+    let alert = why.split("received fatal alert: ").nth(1)?.split([' ', ':', ';']).next()?;
+    let about_it =
+        alert.contains("Certificate") || matches!(alert, "UnknownCA" | "AccessDenied" | "DecryptError");
+    about_it.then_some(alert)
 }
 
 fn lost(error: &dyn Error) -> Failure {
