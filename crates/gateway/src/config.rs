@@ -7,12 +7,32 @@ use galaxy_push_core::window::Bounds;
 
 use crate::auth::Access;
 
+/// A secret that hubs know this gateway by. Never shown.
+#[derive(Clone)]
+pub struct HubToken(pub(crate) String);
+
+impl HubToken {
+    /// This text, exactly.
+    #[must_use]
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+}
+
+impl std::fmt::Debug for HubToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HubToken")
+    }
+}
+
 /// Settings of a gateway. Every default runs; only the hub's address and the gateway's id must be given.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The hubs, `http://host:port`, with commas between. They are tried in turn.
+    /// The hubs, `http://host:port`, with commas between; `https://` where the connector secures. They are tried in turn.
     pub hubs: String,
+    /// Proves to the hubs who this gateway is. Default: it does not say.
+    pub hub_token: Option<HubToken>,
     /// The gateway's stable name: a hub lets one stream per name live at a time.
     pub gateway_id: String,
     /// What the edge window holds. The same as the hub's, so that it can resume whom the hub could.
@@ -59,6 +79,7 @@ impl Config {
     pub fn new(hubs: impl Into<String>, gateway_id: impl Into<String>) -> Self {
         Self {
             hubs: hubs.into(),
+            hub_token: None,
             gateway_id: gateway_id.into(),
             window: Bounds::default(),
             access: Access::default(),

@@ -26,7 +26,7 @@ use crate::admission::Admission;
 use crate::auth::Access;
 use crate::authority::{Authority, Hub};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, HubToken};
 use crate::connection::{Ending, Limits};
 use crate::edge::Edge;
 use crate::encode::Encoder;
@@ -98,22 +98,24 @@ impl Gateway {
     ///
     /// Outside a tokio runtime with time enabled.
     pub fn start(config: Config, connector: impl Connector, ambient: Ambient) -> Result<Self, StartError> {
-        let line = Line::new(Arc::new(connector), &config.hubs);
+        let line = Line::new(Arc::new(connector), &config.hubs, config.hub_token.clone());
         let (for_client, for_publisher) = (ambient.clone(), ambient.clone());
-        let publisher = Publisher::builder()
+        let mut publisher = Publisher::builder()
             .hub(&config.hubs)
             .connector(line.connector())
             .random(move || for_publisher.random())
-            .give_up_after(Duration::from_secs(1))
-            .build()?;
-        let builder = PushClient::builder(&config.gateway_id)
+            .give_up_after(Duration::from_secs(1));
+        let mut builder = PushClient::builder(&config.gateway_id)
             .hub(&config.hubs)
             .cursor("oldest")
             .features([feature::STANDING, feature::SESSION_INVALIDATION, feature::MEMBERSHIP])
             .connector(line.connector())
             .tracing(config.tracing.clone())
             .random(move || for_client.random());
-        let (gateway, upstream) = Self::assemble(config, publisher, Some(line), ambient)?;
+        if let Some(HubToken(token)) = &config.hub_token {
+            (publisher, builder) = (publisher.token(token), builder.token(token));
+        }
+        let (gateway, upstream) = Self::assemble(config, publisher.build()?, Some(line), ambient)?;
         let client = builder.start_batches(upstream)?;
         *gateway.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
         Ok(gateway)

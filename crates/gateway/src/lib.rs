@@ -65,5 +65,5 @@ mod upstream;
 mod ws;
 
 pub use auth::{Access, Keys, KeysError};
-pub use config::Config;
+pub use config::{Config, HubToken};
 pub use gateway::{Gateway, StartError};

@@ -11,10 +11,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use galaxy_push_client::{Connector, Io};
+use galaxy_push_client::{Connecting, Connector, Io};
 use galaxy_push_proto::{Failure, Reason, validate::REQUEST_BYTES_MAX};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
+use crate::config::HubToken;
 use crate::gateway::Shared;
 use crate::problem;
 
@@ -36,7 +37,11 @@ const PASSED_BACK: [HeaderName; 2] = [header::CONTENT_TYPE, header::RETRY_AFTER]
 pub(crate) struct Line {
     connector: Arc<dyn Connector>,
     hubs: Vec<Authority>,
+    token: Option<HubToken>,
 }
+
+/// A connector that is given away more than once.
+struct Shareable(Arc<dyn Connector>);
 
 /// Passes publishes on.
 #[derive(Debug)]
@@ -46,21 +51,21 @@ pub(crate) struct Proxy {
 
 impl Line {
     /// URLs that are none are left out here; the client refuses them.
-    pub(crate) fn new(connector: Arc<dyn Connector>, hubs: &str) -> Self {
+    pub(crate) fn new(connector: Arc<dyn Connector>, hubs: &str, token: Option<HubToken>) -> Self {
         let hubs = hubs.split(',').filter_map(|url| url.trim().parse::<Uri>().ok()?.into_parts().authority);
-        Self { connector, hubs: hubs.collect() }
+        Self { connector, hubs: hubs.collect(), token }
     }
 
     /// The same connector, to give away.
     pub(crate) fn connector(&self) -> impl Connector + use<> {
-        let connector = self.connector.clone();
-        move |host: String, port| connector.connect(&host, port)
+        Shareable(self.connector.clone())
     }
 
     async fn connect(&self) -> Result<(Box<dyn Io>, &Authority), Failure> {
+        let default_port = if self.connector.secures() { 443 } else { 80 };
         for hub in &self.hubs {
             let host = hub.host().trim_start_matches('[').trim_end_matches(']');
-            let connecting = self.connector.connect(host, hub.port_u16().unwrap_or(80));
+            let connecting = self.connector.connect(host, hub.port_u16().unwrap_or(default_port));
             match timeout(CONNECT_WITHIN, connecting).await {
                 Ok(Ok(io)) => return Ok((io, hub)),
                 Ok(Err(error)) => tracing::debug!(%hub, %error, "cannot pass a publish on"),
@@ -68,6 +73,16 @@ impl Line {
             }
         }
         Err(bad_gateway("the hub does not answer: nothing was published; is it running?"))
+    }
+}
+
+impl Connector for Shareable {
+    fn connect(&self, host: &str, port: u16) -> Connecting {
+        self.0.connect(host, port)
+    }
+
+    fn secures(&self) -> bool {
+        self.0.secures()
     }
 }
 
@@ -84,7 +99,7 @@ impl Proxy {
                 .http_status(status.as_u16())
         })?;
         let (io, hub) = self.line.connect().await?;
-        let answering = ask(io, hub, headers, body.to_bytes());
+        let answering = ask(io, hub, self.line.token.as_ref(), headers, body.to_bytes());
         timeout(ANSWER_WITHIN, answering).await.unwrap_or_else(|_| {
             Err(bad_gateway("the hub did not answer in time: publish again under the same ids")
                 .code(Code::DeadlineExceeded)
@@ -106,6 +121,7 @@ pub(crate) async fn forward(State(shared): State<Arc<Shared>>, request: Request)
 async fn ask(
     io: Box<dyn Io>,
     hub: &Authority,
+    token: Option<&HubToken>,
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response, Failure> {
@@ -121,6 +137,13 @@ async fn ask(
     *request.uri_mut() = Uri::from_static("/v1/events");
     let host = hub.as_str().parse().map_err(|_| bad_gateway("the hub's address is no host"))?;
     request.headers_mut().insert(header::HOST, host);
+    if let Some(HubToken(token)) = token {
+        // The client was built with the same token, so it can stand in a header.
+        let bearer = HeaderValue::try_from(format!("Bearer {token}"));
+        let mut bearer = bearer.map_err(|_| bad_gateway("the gateway's token cannot stand in a header"))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(header::AUTHORIZATION, bearer);
+    }
     for (name, value) in headers {
         if *name == header::CONTENT_TYPE || name.as_str().starts_with("ce-") {
             request.headers_mut().append(name, value.clone());

@@ -72,7 +72,7 @@ fn gateway(app: Option<axum::Router>) -> axum::Router {
             Ok(Box::new(here) as Box<dyn Io>)
         }
     };
-    let line = Line::new(Arc::new(connector), "http://hub:7400");
+    let line = Line::new(Arc::new(connector), "http://hub:7400", None);
     let ambient = Ambient::new(|| NOW_MS, || 1);
     Gateway::assemble(config(), Heads(Arc::default()), Some(line), ambient).unwrap().0.router()
 }
