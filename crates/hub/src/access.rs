@@ -3,7 +3,11 @@
 //! Built by whoever starts the hub, asked by every surface before it does anything. An identity is recognised by the
 //! name in its certificate or by a token of its own; the role, the recipients and the rate belong to the identity, never
 //! to what a peer says of itself. With no identities at all, everybody may do everything: for loopback.
+//!
+//! What each door needs is in `door.rs`.
 
+pub(crate) mod door;
+mod identity;
 mod rate;
 #[cfg(test)]
 mod tests;
@@ -13,80 +17,39 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galaxy_push_core::recipient::Pattern;
+use galaxy_push_core::recipient::{Pattern, check_id};
 use galaxy_push_listener::PeerNames;
 use galaxy_push_proto::{Failure, Reason, v1};
 use http::{Extensions, HeaderMap, header};
-use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
+pub use identity::{Fingerprint, Identity, InvalidIdentity, Role};
 use rate::Rate;
 
 /// The event attribute in which the hub writes who published it, when it knows. A publisher's own value is replaced.
 pub const PUBLISHER_ATTRIBUTE: &str = "publisher";
 
-/// What an identity is for. The roles are separate: a publisher cannot read, a gateway cannot publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Publishes events and standing records, and asks for the head.
-    Publisher,
-    /// Subscribes under its own name, replays, reports, and asks for the head.
-    Gateway,
-    /// Subscribes under any name: `tail` and other tools.
-    Operator,
-}
-
-/// Somebody the hub knows.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    name: String,
-    role: Role,
-    recipients: Vec<Pattern>,
-    events_per_second: Option<u32>,
-}
-
 /// Everybody the hub knows, and how it recognises them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Access {
     by_name: BTreeMap<String, Vec<Arc<Known>>>,
-    by_token: HashMap<[u8; 32], Arc<Known>>,
+    /// Looked up only, never iterated.
+    by_token: HashMap<Fingerprint, Arc<Known>>,
 }
 
 #[derive(Debug)]
-struct Known {
+pub(crate) struct Known {
     identity: Identity,
     rate: Option<Rate>,
 }
 
-/// Who makes a request.
+/// Who makes a request. `None`: the hub knows nobody, or it is the process itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller(Option<Arc<Known>>);
 
-impl Identity {
-    /// An identity of this name and role, for all recipients and without a limit of its rate.
-    #[must_use]
-    pub fn new(name: impl Into<String>, role: Role) -> Self {
-        Self { name: name.into(), role, recipients: Vec::new(), events_per_second: None }
-    }
-
-    /// Limits it to recipients that one of these patterns admits.
-    #[must_use]
-    pub fn recipients(mut self, patterns: impl IntoIterator<Item = Pattern>) -> Self {
-        self.recipients = patterns.into_iter().collect();
-        self
-    }
-
-    /// Limits how many events it publishes per second; a second's worth may come at once.
-    #[must_use]
-    pub fn events_per_second(mut self, limit: u32) -> Self {
-        self.events_per_second = Some(limit);
-        self
-    }
-
-    fn admits(&self, recipient: &str) -> bool {
-        self.recipients.is_empty() || self.recipients.iter().any(|pattern| pattern.admits(recipient))
-    }
-}
+/// In the extensions of a request that comes over no network: who makes it, by construction.
+#[derive(Clone, Debug)]
+pub(crate) struct InProcess(Arc<Known>);
 
 impl Access {
     /// Everybody may do everything.
@@ -95,57 +58,103 @@ impl Access {
         Self::default()
     }
 
-    /// Adds an identity that is recognised by the name in its certificate and, if there is one, by its token.
-    #[must_use]
-    pub fn with(mut self, identity: Identity, token: Option<&str>) -> Self {
-        let rate = identity.events_per_second.map(Rate::new);
-        let known = Arc::new(Known { identity, rate });
-        if let Some(token) = token {
-            self.by_token.insert(fingerprint(token), known.clone());
+    /// Adds an identity, which is recognised by its name among those in a peer's certificate and, where there is one, by
+    /// its token. A name may be given twice, for two roles.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidIdentity`]: it could not be told from another, or nobody could ever be it.
+    pub fn with(mut self, identity: Identity, token: Option<Fingerprint>) -> Result<Self, InvalidIdentity> {
+        check_id(identity.name()).map_err(|_| InvalidIdentity::Name)?;
+        let same_name = self.by_name.get(identity.name()).map_or(&[][..], Vec::as_slice);
+        if same_name.iter().any(|known| known.identity.role() == identity.role()) {
+            return Err(InvalidIdentity::Twice { role: identity.role() });
         }
-        self.by_name.entry(known.identity.name.clone()).or_default().push(known);
-        self
+        if identity.rate_limit() == Some(0) {
+            return Err(InvalidIdentity::Rate);
+        }
+        let known = Known::new(identity);
+        if let Some(token) = token
+            && let Some(other) = self.by_token.insert(token, known.clone())
+        {
+            return Err(InvalidIdentity::SameToken { other: other.identity.name().to_owned() });
+        }
+        self.by_name.entry(known.identity.name().to_owned()).or_default().push(known);
+        Ok(self)
     }
 
-    fn is_open(&self) -> bool {
+    /// Whether everybody may do everything.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
         self.by_name.is_empty()
     }
 
-    /// Who makes a request, for the role that it needs.
+    /// Who makes a request, for one of the roles that it needs.
     ///
     /// # Errors
     ///
     /// UNAUTHENTICATED when the peer is nobody known, PERMISSION_DENIED when it is known but not for this.
-    pub(crate) fn identify(
+    fn identify(
         &self,
         headers: &HeaderMap,
         extensions: &Extensions,
         roles: &[Role],
     ) -> Result<Caller, Failure> {
         if self.is_open() {
-            return Ok(Caller(None));
+            return Ok(Caller::process());
         }
-        let candidates = match bearer(headers) {
-            // Looking a fingerprint up takes no time that depends on how much of a token was guessed.
-            Some(token) => self.by_token.get(&fingerprint(token)).into_iter().collect::<Vec<_>>(),
-            None => {
-                let names = extensions.get::<PeerNames>();
-                let names = names.iter().flat_map(|names| names.0.iter());
-                names.filter_map(|name| self.by_name.get(name)).flatten().collect()
-            }
-        };
-        if candidates.is_empty() {
-            let message = "who is this? present a certificate of this hub's authority, or a token in `authorization`";
+        let candidates = self.candidates(headers, extensions);
+        let Some(first) = candidates.first() else {
+            let message = "who is this? present a certificate or a token (`authorization: Bearer …`) of an identity that this hub \
+                 knows";
             return Err(Failure::new(Reason::NotGranted, message).code(Code::Unauthenticated));
-        }
-        match candidates.iter().find(|known| roles.contains(&known.identity.role)) {
+        };
+        match candidates.iter().find(|known| roles.contains(&known.identity.role())) {
             Some(known) => Ok(Caller(Some(Arc::clone(known)))),
-            None => Err(denied(format!("{} has no role for this", candidates[0].identity.name))),
+            None => Err(denied(format!(
+                "{} is known here as {}, and this is for {}",
+                first.identity.name(),
+                first.identity.role(),
+                door::for_whom(roles)
+            ))),
         }
+    }
+
+    fn candidates(&self, headers: &HeaderMap, extensions: &Extensions) -> Vec<Arc<Known>> {
+        if let Some(InProcess(known)) = extensions.get() {
+            return vec![known.clone()];
+        }
+        // A token that is presented must be good: nobody is let in by a certificate instead.
+        if headers.contains_key(header::AUTHORIZATION) {
+            // Looking a fingerprint up takes no time that depends on how much of a token was guessed.
+            let known = bearer(headers).and_then(|token| self.by_token.get(&Fingerprint::of(token)));
+            return known.cloned().into_iter().collect();
+        }
+        let names = extensions.get::<PeerNames>();
+        let names = names.iter().flat_map(|names| names.0.iter());
+        names.filter_map(|name| self.by_name.get(name)).flatten().cloned().collect()
+    }
+}
+
+impl Known {
+    fn new(identity: Identity) -> Arc<Self> {
+        let rate = identity.rate_limit().map(Rate::new);
+        Arc::new(Self { identity, rate })
+    }
+}
+
+impl InProcess {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self(Known::new(identity))
     }
 }
 
 impl Caller {
+    /// The process itself, or anybody where everybody may do everything.
+    pub(crate) const fn process() -> Self {
+        Self(None)
+    }
+
     /// Whether it may publish these events now, and in whose name they go in.
     ///
     /// # Errors
@@ -155,22 +164,50 @@ impl Caller {
         let Some(known) = &self.0 else { return Ok(()) };
         for (number, event) in events.iter().enumerate() {
             if let Some(at) = event.to.iter().position(|to| !known.identity.admits(to)) {
-                let failure = denied(format!("{} may not publish to {}", known.identity.name, event.to[at]));
-                return Err(failure.field(format!("events[{number}].to[{at}]")));
+                return Err(known.outside(&event.to[at], format!("events[{number}].to[{at}]")));
             }
         }
-        if let Some(rate) = &known.rate {
-            rate.take(events.len() as u32, now).map_err(|wait| {
-                Failure::new(Reason::Overloaded, format!("{} publishes faster than its limit", known.identity.name))
-                    .code(Code::ResourceExhausted)
-                    .http_status(429)
-                    .retry_after(wait)
-            })?;
-        }
+        known.take(events.len(), now)?;
         for event in events {
-            event.attributes.insert(PUBLISHER_ATTRIBUTE.to_owned(), known.identity.name.clone());
+            event.attributes.insert(PUBLISHER_ATTRIBUTE.to_owned(), known.identity.name().to_owned());
         }
         Ok(())
+    }
+
+    /// Whether it may void this recipient's tokens. It counts as one event.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::stamp`].
+    pub(crate) fn may_invalidate(
+        &self,
+        record: &v1::SessionInvalidation,
+        now: Duration,
+    ) -> Result<(), Failure> {
+        let Some(known) = &self.0 else { return Ok(()) };
+        if !known.identity.admits(&record.recipient) {
+            return Err(known.outside(&record.recipient, "invalidation.recipient".to_owned()));
+        }
+        known.take(1, now)
+    }
+
+    /// Whether it may make these recipients members of these topics, or end that: a member is sent what is for the
+    /// topic, so both must be in its scope. Each record counts as one event.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::stamp`].
+    pub(crate) fn may_set(&self, records: &[v1::Membership], now: Duration) -> Result<(), Failure> {
+        let Some(known) = &self.0 else { return Ok(()) };
+        for (number, record) in records.iter().enumerate() {
+            let topic = format!("topic:{}", record.topic);
+            for (to, field) in [(&record.recipient, "recipient"), (&topic, "topic")] {
+                if !known.identity.admits(to) {
+                    return Err(known.outside(to, format!("memberships[{number}].{field}")));
+                }
+            }
+        }
+        known.take(records.len(), now)
     }
 
     /// Whether it may subscribe under this gateway id, and to what: the asked patterns, or its scope when it asks for
@@ -182,24 +219,43 @@ impl Caller {
     pub(crate) fn subscribe(&self, gateway_id: &str, asked: Vec<Pattern>) -> Result<Vec<Pattern>, Failure> {
         let Some(known) = &self.0 else { return Ok(asked) };
         let identity = &known.identity;
-        if identity.role == Role::Gateway && identity.name != gateway_id {
-            return Err(denied(format!("{} may not subscribe as {gateway_id}", identity.name)));
-        }
-        if identity.recipients.is_empty() {
-            return Ok(asked);
+        if identity.role() == Role::Gateway && identity.name() != gateway_id {
+            let message = format!(
+                "{} may not subscribe as {gateway_id}: a gateway's id is the name of its identity",
+                identity.name()
+            );
+            return Err(denied(message).field("gateway_client_id"));
         }
         if asked.is_empty() {
-            return Ok(identity.recipients.clone());
+            return Ok(identity.scope().to_vec());
         }
-        match asked.iter().find(|pattern| !identity.recipients.iter().any(|scope| scope.covers(pattern))) {
-            Some(pattern) => Err(denied(format!("{} may not ask for {pattern}", identity.name))),
+        match asked.iter().position(|pattern| !identity.covers(pattern)) {
+            Some(at) => Err(known.outside(&asked[at].to_string(), format!("recipients[{at}]"))),
             None => Ok(asked),
         }
     }
 
     /// The name for logs; empty for nobody in particular.
     pub(crate) fn name(&self) -> &str {
-        self.0.as_ref().map_or("", |known| &known.identity.name)
+        self.0.as_ref().map_or("", |known| known.identity.name())
+    }
+}
+
+impl Known {
+    fn outside(&self, recipient: &str, field: String) -> Failure {
+        denied(format!("{field}: {recipient} is outside the recipients of {}", self.identity.name()))
+            .field(field)
+    }
+
+    fn take(&self, count: usize, now: Duration) -> Result<(), Failure> {
+        let Some(rate) = &self.rate else { return Ok(()) };
+        rate.take(u32::try_from(count).unwrap_or(u32::MAX), now).map_err(|wait| {
+            let limit = self.identity.rate_limit().unwrap_or_default();
+            let name = self.identity.name();
+            let message =
+                format!("{name} publishes more than its {limit} events per second: nothing was appended");
+            Failure::new(Reason::Overloaded, message).code(Code::ResourceExhausted).retry_after(wait)
+        })
     }
 }
 
@@ -207,22 +263,18 @@ fn denied(message: String) -> Failure {
     Failure::new(Reason::NotGranted, message).code(Code::PermissionDenied)
 }
 
+/// The one token of a request.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    (scheme.eq_ignore_ascii_case("bearer") && values.next().is_none()).then(|| token.trim())
 }
 
-fn fingerprint(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
-
-impl fmt::Display for Role {
+impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Publisher => "publisher",
-            Self::Gateway => "gateway",
-            Self::Operator => "operator",
-        })
+        let names =
+            self.by_name.values().flatten().map(|known| (known.identity.name(), known.identity.role()));
+        f.debug_list().entries(names).finish()
     }
 }

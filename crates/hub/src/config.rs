@@ -11,11 +11,17 @@ use galaxy_push_proto::validate::{
 };
 use galaxy_push_store::standing::RECORDS_MAX;
 
+use crate::Access;
+
 /// A gateway takes a hub that says nothing for 15 s for dead, so two heartbeats must fit in.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(7);
 
+/// What the frame around an event's data takes at the least, in bytes. One that names much takes more; an event whose
+/// frame no window could hold is refused when it is published.
+const FRAME_BYTES: usize = 100;
+
 /// The settings of a hub.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) window: Bounds,
     pub(crate) event_bytes_max: usize,
@@ -27,21 +33,23 @@ pub struct Config {
     pub(crate) standing_records_max: usize,
     pub(crate) invalidation_life: Duration,
     pub(crate) tracing: Tracing,
+    pub(crate) access: Access,
 }
 
 /// A setting that no hub can keep.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} {rule}")]
 pub struct InvalidConfig {
-    /// The setting at fault.
+    /// The setting at fault: the method of [`Config`] that sets it, and behind a dot which part of it.
     pub setting: &'static str,
-    rule: String,
+    /// The rule it breaks, as the rest of a sentence.
+    pub rule: String,
 }
 
 impl Default for Config {
     /// A window of 10 minutes, 1,048,576 events and 256 MiB; 64 KiB of data per event; Progress after 5 s of silence;
     /// 1,000 returns per second after a drain; repairs after a gap spread over 30 s; 1,024 publishes of 64 MiB under way
-    /// at a time; 100,000 standing records, invalidations kept for 24 h.
+    /// at a time; 100,000 standing records, invalidations kept for 24 h; everybody may do everything.
     fn default() -> Self {
         Self {
             window: Bounds::default(),
@@ -54,6 +62,7 @@ impl Default for Config {
             standing_records_max: RECORDS_MAX,
             invalidation_life: INVALIDATION_LIFE_DEFAULT,
             tracing: Tracing::default(),
+            access: Access::open(),
         }
     }
 }
@@ -126,6 +135,13 @@ impl Config {
         self
     }
 
+    /// Who may do what.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
     /// Checks the settings together.
     ///
     /// # Errors
@@ -133,15 +149,18 @@ impl Config {
     /// [`InvalidConfig`] names the first setting that cannot be kept, and the rule it breaks.
     pub fn check(&self) -> Result<(), InvalidConfig> {
         let rules = [
-            ("window-age", self.window.age.is_zero(), "must be longer than 0".to_owned()),
-            ("window-events", self.window.events == 0, "must be at least 1".to_owned()),
+            ("window.age", self.window.age.is_zero(), "must be longer than 0".to_owned()),
+            ("window.events", self.window.events == 0, "must be at least 1".to_owned()),
             (
-                "window-bytes",
-                self.window.bytes < self.event_bytes_max as u64,
-                format!("must hold at least one event of {} bytes", self.event_bytes_max),
+                "window.bytes",
+                self.window.bytes < (self.event_bytes_max + FRAME_BYTES) as u64,
+                format!(
+                    "must hold at least one event of {} bytes and the {FRAME_BYTES} bytes around it",
+                    self.event_bytes_max
+                ),
             ),
             (
-                "event-bytes-max",
+                "event_bytes_max",
                 self.event_bytes_max == 0 || self.event_bytes_max > DATA_BYTES_MAX,
                 format!("must be 1 to {DATA_BYTES_MAX} bytes"),
             ),
@@ -150,14 +169,14 @@ impl Config {
                 self.heartbeat.is_zero() || self.heartbeat > HEARTBEAT_MAX,
                 format!("must be longer than 0 and at most {} s", HEARTBEAT_MAX.as_secs()),
             ),
-            ("publish-requests-max", self.publish_requests_max == 0, "must be at least 1".to_owned()),
+            ("publishes_under_way.requests", self.publish_requests_max == 0, "must be at least 1".to_owned()),
             (
-                "publish-bytes-max",
+                "publishes_under_way.bytes",
                 self.publish_bytes_max < REQUEST_BYTES_MAX,
                 format!("must hold one request of {REQUEST_BYTES_MAX} bytes"),
             ),
-            ("invalidation-life", self.invalidation_life.is_zero(), "must be longer than 0".to_owned()),
-            ("return-rate", self.return_rate == 0, "must be at least 1 per second".to_owned()),
+            ("invalidation_life", self.invalidation_life.is_zero(), "must be longer than 0".to_owned()),
+            ("return_rate", self.return_rate == 0, "must be at least 1 per second".to_owned()),
         ];
         match rules.into_iter().find(|(_, broken, _)| *broken) {
             Some((setting, _, rule)) => Err(InvalidConfig { setting, rule }),
@@ -175,17 +194,17 @@ mod tests {
         let wide = Bounds::default();
         assert_eq!(Config::default().check(), Ok(()));
         for (config, setting) in [
-            (Config::default().window(Bounds { age: Duration::ZERO, ..wide }), "window-age"),
-            (Config::default().window(Bounds { events: 0, ..wide }), "window-events"),
-            (Config::default().window(Bounds { bytes: 65_535, ..wide }), "window-bytes"),
-            (Config::default().event_bytes_max(0), "event-bytes-max"),
-            (Config::default().event_bytes_max((1 << 20) + 1), "event-bytes-max"),
+            (Config::default().window(Bounds { age: Duration::ZERO, ..wide }), "window.age"),
+            (Config::default().window(Bounds { events: 0, ..wide }), "window.events"),
+            (Config::default().window(Bounds { bytes: 65_635, ..wide }), "window.bytes"),
+            (Config::default().event_bytes_max(0), "event_bytes_max"),
+            (Config::default().event_bytes_max((1 << 20) + 1), "event_bytes_max"),
             (Config::default().heartbeat(Duration::ZERO), "heartbeat"),
             (Config::default().heartbeat(Duration::from_secs(8)), "heartbeat"),
-            (Config::default().return_rate(0), "return-rate"),
-            (Config::default().publishes_under_way(0, 4 << 20), "publish-requests-max"),
-            (Config::default().publishes_under_way(1, (4 << 20) - 1), "publish-bytes-max"),
-            (Config::default().invalidation_life(Duration::ZERO), "invalidation-life"),
+            (Config::default().return_rate(0), "return_rate"),
+            (Config::default().publishes_under_way(0, 4 << 20), "publishes_under_way.requests"),
+            (Config::default().publishes_under_way(1, (4 << 20) - 1), "publishes_under_way.bytes"),
+            (Config::default().invalidation_life(Duration::ZERO), "invalidation_life"),
         ] {
             assert_eq!(config.check().unwrap_err().setting, setting);
         }

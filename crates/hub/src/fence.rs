@@ -17,8 +17,7 @@ use galaxy_push_proto::{Failure, Reason, error};
 use tokio::sync::watch;
 
 use self::duel::Duel;
-use self::incumbent::Incumbent;
-pub(crate) use self::incumbent::{ANSWER_WITHIN, Contest, Ending, Signal};
+pub(crate) use self::incumbent::{ANSWER_WITHIN, Contest, Ending, Incumbent, Signal};
 use crate::place::Place;
 
 mod duel;
@@ -50,6 +49,8 @@ pub(crate) struct Claim {
     pub(crate) instance: String,
     pub(crate) attempt: u64,
     pub(crate) peer: String,
+    /// Whom the hub took it for, by certificate or token; empty where everybody may do everything.
+    pub(crate) identity: String,
 }
 
 /// What became of a claim that was not refused.
@@ -180,6 +181,17 @@ impl Gateways {
         self.current.values().map(|incumbent| &*incumbent.place)
     }
 
+    /// The streams.
+    pub(crate) fn incumbents(&self) -> impl Iterator<Item = &Incumbent> {
+        self.current.values()
+    }
+
+    /// The ids that are fought over, and for how long yet whoever comes is held off.
+    pub(crate) fn fought_over(&self, now: Duration) -> impl Iterator<Item = (&str, Duration)> {
+        let on = self.duels.iter().filter(move |(_, duel)| duel.is_on(now));
+        on.map(move |(gateway, duel)| (gateway.as_str(), duel.held_off_for(now)))
+    }
+
     /// How many ids are fought over.
     pub(crate) fn duels(&self, now: Duration) -> usize {
         self.duels.values().filter(|duel| duel.is_on(now)).count()
@@ -198,8 +210,9 @@ impl Gateways {
     /// Sends every stream away, `rate` per second from `now` on, all within `limit`. Returns how many there are, or
     /// `None` if it was done before.
     ///
-    /// Each has a return slot of its own on the same scale, so the herd does not come back as one. Streams go in the
-    /// first half of the limit; the second is for the slow ones.
+    /// Each is to be back at its turn on that scale, counted from `now`, so the herd does not come back as one: it is
+    /// sent away at its turn and may come back at once. Streams go in the first half of the limit; the second is for the
+    /// slow ones. Whoever is sent away before its turn because the limit is short is told to wait for it.
     pub(crate) fn dismiss(&mut self, now: Duration, rate: u32, limit: Duration) -> Option<usize> {
         if std::mem::replace(&mut self.dismissed, true) {
             return None;
@@ -208,7 +221,7 @@ impl Gateways {
             let slot = Duration::from_secs(1) * i / rate.max(1);
             let close_at = now + slot.min(limit / 2);
             let close_by = close_at + limit / 4;
-            incumbent.end(Ending::Draining { close_at, close_by, retry_after: slot });
+            incumbent.end(Ending::Draining { close_at, close_by, back_at: now + slot });
         }
         Some(self.current.len())
     }

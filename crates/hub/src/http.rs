@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Extension, Query, Request, State};
 use axum::response::IntoResponse as _;
 use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::validate::REQUEST_BYTES_MAX;
@@ -19,6 +19,7 @@ use http_body_util::LengthLimitError;
 use serde::{Deserialize, Serialize};
 use tonic::Code;
 
+use crate::access::Caller;
 use crate::grpc;
 use crate::publish::{self, Published, check_namespace};
 use crate::shared::Shared;
@@ -58,10 +59,11 @@ struct HeadJson {
 /// `POST /v1/events`: one event or a batch, as CloudEvents 1.0.
 pub(crate) async fn events(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     scope: ScopeQuery,
     request: Request,
 ) -> Response<Body> {
-    match publish(&shared, scope, request).await {
+    match publish(&shared, &caller, scope, request).await {
         Ok(published) => {
             let results = published.into_iter().map(|each| ResultJson {
                 cursor: each.cursor_text(),
@@ -106,7 +108,12 @@ pub(crate) async fn wrong_method(request: Request) -> Response<Body> {
     problem(&Failure::without_reason(Code::InvalidArgument, message).http_status(405))
 }
 
-async fn publish(shared: &Shared, scope: ScopeQuery, request: Request) -> Result<Vec<Published>, Failure> {
+async fn publish(
+    shared: &Shared,
+    caller: &Caller,
+    scope: ScopeQuery,
+    request: Request,
+) -> Result<Vec<Published>, Failure> {
     let parsed = async {
         check_scope(scope)?;
         let (head, body) = request.into_parts();
@@ -114,7 +121,7 @@ async fn publish(shared: &Shared, scope: ScopeQuery, request: Request) -> Result
         cloudevents::from_http(&head.headers, read(body).await?)
     };
     let mut events = parsed.await.inspect_err(|failure| shared.metrics.refused(failure))?;
-    publish::publish(shared, &mut events).await
+    publish::publish(shared, caller, &mut events).await
 }
 
 fn check_scope(scope: ScopeQuery) -> Result<(), Failure> {
@@ -144,6 +151,10 @@ pub(crate) fn problem(failure: &Failure) -> Response<Body> {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let media_type = [(header::CONTENT_TYPE, PROBLEM_MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
     let mut response = (status, media_type, problem.to_json()).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        let how = HeaderValue::from_static("Bearer realm=\"galaxy-push hub\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+    }
     if let Some(wait) = problem.retry_after {
         // The header counts whole seconds; too late is better than too early.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

@@ -38,11 +38,18 @@
 //! listener says otherwise), one turn of frames (256 KiB), and a chunk of the window it may pin (256 KiB); publishers
 //! never wait for it. Once its position has left the window it is told by a `Gap`.
 //!
+//! # Who may do what
+//!
+//! Everybody may do everything, unless [`Config::access`] names identities: publishers, gateways and operators, each
+//! recognised by a name in its certificate or by a token, each with a scope of recipients (`access.rs`). Calls in this
+//! process, such as [`Hub::publish`], are its own and are not asked.
+//!
 //! # What it does not do
 //!
 //! It does not listen (the `listener` crate), keep events across restarts (a store does), or know users: those are the
 //! gateway's.
 
+mod access;
 mod clock;
 mod config;
 mod drain;
@@ -53,6 +60,7 @@ mod health;
 mod http;
 mod log;
 mod metrics;
+mod patterns;
 mod place;
 mod publish;
 mod publish_stream;
@@ -61,13 +69,14 @@ mod push;
 mod router;
 mod shared;
 mod spans;
+mod status;
 mod subscription;
 mod under_way;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::{Failure, v1};
@@ -76,12 +85,15 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+pub use access::{Access, Fingerprint, Identity, InvalidIdentity, PUBLISHER_ATTRIBUTE, Role};
 pub use config::{Config, InvalidConfig};
 pub use log::{Head, Held};
 pub use publish::Published;
 pub use publisher::PublisherService;
 pub use push::PushService;
+pub use status::{Doing, FoughtOver, Status, Stream, WindowStatus};
 
+use access::{Caller, InProcess};
 use clock::Clock;
 use log::Log;
 use metrics::Metrics;
@@ -155,6 +167,12 @@ impl Hub {
         router::router(&self.shared)
     }
 
+    /// As [`Hub::router`], for requests that come over no network: each is made by this identity, whatever it says. For
+    /// a gateway in the same process, over a pipe.
+    pub fn router_for(&self, identity: Identity) -> Router {
+        self.router().layer(Extension(InProcess::new(identity)))
+    }
+
     /// The gRPC service `push.v1.Push` alone, for embedding in another server.
     #[must_use]
     pub fn push_service(&self) -> PushService {
@@ -178,7 +196,7 @@ impl Hub {
     /// Nothing was appended: an event breaks a rule (`field` says which, such as `events[3].to[0]`), there are more than
     /// 1,000, too much is being published already, the hub is draining, or the store is unavailable.
     pub async fn publish(&self, mut events: Vec<v1::Event>) -> Result<Vec<Published>, Failure> {
-        publish::publish(&self.shared, &mut events).await
+        publish::publish(&self.shared, &Caller::process(), &mut events).await
     }
 
     /// Voids the tokens of a session or user that were issued before now, unless the record says before when. Readers
@@ -191,7 +209,7 @@ impl Hub {
     ///
     /// As [`Hub::publish`]; or as many standing records are held as there is room for.
     pub async fn invalidate(&self, record: v1::SessionInvalidation) -> Result<Cursor, Failure> {
-        publish::invalidate(&self.shared, record).await
+        publish::invalidate(&self.shared, &Caller::process(), record).await
     }
 
     /// Makes users or sessions members of topics, or ends that: of each recipient and topic the latest record holds,
@@ -203,13 +221,21 @@ impl Hub {
     ///
     /// As [`Hub::invalidate`].
     pub async fn set_memberships(&self, records: Vec<v1::Membership>) -> Result<Cursor, Failure> {
-        publish::set_memberships(&self.shared, records).await
+        publish::set_memberships(&self.shared, &Caller::process(), records).await
     }
 
     /// Where the log is now.
     #[must_use]
     pub fn head(&self) -> Head {
         self.shared.log.head()
+    }
+
+    /// Who is connected and where each stands, which ids are fought over, and how full the window is.
+    ///
+    /// Takes the lock that publishers and streams share, for about a microsecond per stream.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        status::status(&self.shared)
     }
 
     /// Shuts down what the hub serves: nothing new is taken, publishes under way finish, every stream is handed what was
@@ -239,11 +265,12 @@ impl Hub {
     }
 }
 
-/// Trims the window of a hub, and what is remembered of its gateways, until the hub is gone.
+/// Trims the window of a hub, and what is remembered of its publishes and gateways, until the hub is gone.
 async fn trim(shared: Weak<Shared>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         let Some(shared) = shared.upgrade() else { return };
         shared.log.look(|state, now| state.gateways.forget(now.mono));
+        shared.store.trim(shared.clock.now().mono);
     }
 }

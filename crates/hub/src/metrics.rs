@@ -14,6 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tonic::Code;
 
 use self::scraped::Scraped;
 use crate::fence::How;
@@ -41,6 +42,7 @@ pub(crate) struct Metrics {
     pub(crate) subscribes: Family<ByOutcome, Counter>,
     pub(crate) takeovers: Family<ByKind, Counter>,
     pub(crate) held_off: Counter,
+    pub(crate) peers_refused: Family<ByReason, Counter>,
     pub(crate) publish_refused: Family<ByReason, Counter>,
     pub(crate) publish_duplicates: Counter,
     pub(crate) gaps: Family<ByReason, Counter>,
@@ -73,6 +75,11 @@ impl Metrics {
             "push_held_off",
             "Subscribe requests refused because the gateway id is fought over and its stream alive",
             m.held_off,
+        );
+        r.register(
+            "push_peers_refused",
+            "Requests refused for who made them: unauthenticated is nobody known, denied is somebody known but not for this",
+            m.peers_refused,
         );
         r.register(
             "push_publish_refused",
@@ -108,6 +115,11 @@ impl Metrics {
 
     pub(crate) fn subscribe_refused(&self) {
         self.subscribes.get_or_create(&ByOutcome { outcome: "refused" }).inc();
+    }
+
+    pub(crate) fn peer_refused(&self, failure: &Failure) {
+        let reason = if failure.code == Code::Unauthenticated { "unauthenticated" } else { "denied" };
+        self.peers_refused.get_or_create(&ByReason { reason }).inc();
     }
 
     pub(crate) fn took_over(&self, how: How) {

@@ -2,16 +2,21 @@
 
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_proto::{Failure, Reason, v1, validate};
+use galaxy_push_store::batch::Item;
 use galaxy_push_store::{Appended, Batch, Error};
 use prost::Message as _;
 use std::time::Duration;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Code;
 
+use crate::access::Caller;
 use crate::fence;
 use crate::shared::Shared;
 use crate::spans::Spans;
 use crate::under_way::Share;
+
+/// What the log puts around an encoded event at most: prefix, cursor, time, and the tags and lengths of each.
+const LOG_FRAME_OVERHEAD_BYTES: usize = 96;
 
 /// What became of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +43,13 @@ impl Published {
 }
 
 /// Publishes a batch. On an error the events are as they were but for what was filled in.
-pub(crate) async fn publish(shared: &Shared, events: &mut [v1::Event]) -> Result<Vec<Published>, Failure> {
+pub(crate) async fn publish(
+    shared: &Shared,
+    caller: &Caller,
+    events: &mut [v1::Event],
+) -> Result<Vec<Published>, Failure> {
     let spans = Spans::begin(&shared.config.tracing, events);
-    let appended = append_events(shared, events).await;
+    let appended = append_events(shared, caller, events).await;
     spans.end(&appended);
     let appended = appended.inspect_err(|failure| shared.metrics.refused(failure))?;
     let duplicates = appended.iter().filter(|each| each.duplicate).count();
@@ -56,6 +65,7 @@ pub(crate) async fn publish(shared: &Shared, events: &mut [v1::Event]) -> Result
 /// Appends an invalidation, and keeps it until it expires. Returns its position.
 pub(crate) async fn invalidate(
     shared: &Shared,
+    caller: &Caller,
     mut record: v1::SessionInvalidation,
 ) -> Result<Cursor, Failure> {
     let append = async {
@@ -63,6 +73,7 @@ pub(crate) async fn invalidate(
         let now = shared.clock.now();
         validate::fill_in_invalidation(&mut record, now.unix_ms, shared.config.invalidation_life);
         validate::invalidation(&record, now.unix_ms)?;
+        caller.may_invalidate(&record, now.mono)?;
         append_records(shared, Batch::invalidation(&record, now)).await
     };
     append.await.inspect_err(|failure| shared.metrics.refused(failure))
@@ -71,23 +82,44 @@ pub(crate) async fn invalidate(
 /// Appends memberships one behind another, and keeps each until it expires or ends. Returns the last one's position.
 pub(crate) async fn set_memberships(
     shared: &Shared,
+    caller: &Caller,
     records: Vec<v1::Membership>,
 ) -> Result<Cursor, Failure> {
     let append = async {
         let _entered = enter(shared, records.iter().map(v1::Membership::encoded_len).sum())?;
         let now = shared.clock.now();
         validate::memberships(&records, now.unix_ms)?;
+        caller.may_set(&records, now.mono)?;
         append_records(shared, Batch::memberships(&records, now)).await
     };
     append.await.inspect_err(|failure| shared.metrics.refused(failure))
 }
 
-async fn append_events(shared: &Shared, events: &mut [v1::Event]) -> Result<Vec<Appended>, Failure> {
+async fn append_events(
+    shared: &Shared,
+    caller: &Caller,
+    events: &mut [v1::Event],
+) -> Result<Vec<Appended>, Failure> {
     let _entered = enter(shared, events.iter().map(v1::Event::encoded_len).sum())?;
     let now = shared.clock.now();
     events.iter_mut().for_each(|event| validate::fill_in(event, now.unix_ms));
     validate::batch(events, shared.config.event_bytes_max)?;
-    append(shared, Batch::encode(events, now)).await
+    caller.stamp(events, now.mono)?;
+    let batch = Batch::encode(events, now);
+    check_frames(shared, &batch)?;
+    append(shared, batch).await
+}
+
+/// An event that the window could not hold even alone would be acknowledged and gone.
+fn check_frames(shared: &Shared, batch: &Batch) -> Result<(), Failure> {
+    let room = shared.config.window.bytes;
+    let too_large = |item: &Item| (item.event.len() + LOG_FRAME_OVERHEAD_BYTES) as u64 > room;
+    let Some(index) = batch.items.iter().position(too_large) else { return Ok(()) };
+    let message = format!(
+        "events[{index}]: the event and all it names are larger than the {room} bytes of the window: send less, or raise \
+         the window"
+    );
+    Err(Failure::new(Reason::EventTooLarge, message).field(format!("events[{index}]")))
 }
 
 async fn append_records(shared: &Shared, batch: Batch) -> Result<Cursor, Failure> {

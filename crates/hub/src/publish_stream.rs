@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, Status};
 
+use crate::access::Caller;
 use crate::publish::{self, Published, check_namespace};
 use crate::publisher::too_large;
 use crate::shared::Shared;
@@ -35,6 +36,7 @@ type Answer = (usize, PublishResponse);
 /// One stream of requests.
 struct Pipeline<R> {
     shared: Arc<Shared>,
+    caller: Caller,
     requests: R,
     under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     bytes: usize,
@@ -48,18 +50,21 @@ struct Pipeline<R> {
 /// The answers to these requests, in their order.
 pub(crate) fn answers<R>(
     shared: Arc<Shared>,
+    caller: Caller,
+    open: TaskTrackerToken,
     requests: R,
 ) -> impl Stream<Item = Result<PublishResponse, Status>> + Send
 where
     R: Stream<Item = Result<PublishRequest, Status>> + Send + Unpin,
 {
     let pipeline = Pipeline {
+        caller,
         requests,
         under_way: FuturesOrdered::new(),
         bytes: 0,
         draining: shared.draining.subscribe(),
         end: None,
-        _open: shared.streams.token(),
+        _open: open,
         shared,
     };
     stream::unfold(pipeline, async |mut pipeline| pipeline.next().await.map(|answer| (answer, pipeline)))
@@ -95,8 +100,8 @@ where
     /// Polled once at once, so that requests are appended in the order in which they came.
     async fn begin(&mut self, request: PublishRequest) {
         let bytes = request.encoded_len();
-        let shared = self.shared.clone();
-        let mut answer = async move { (bytes, answer(&shared, request).await) }.boxed();
+        let (shared, caller) = (self.shared.clone(), self.caller.clone());
+        let mut answer = async move { (bytes, answer(&shared, &caller, request).await) }.boxed();
         self.bytes += bytes;
         self.under_way.push_back(match poll!(&mut answer) {
             std::task::Poll::Ready(answered) => future::ready(answered).boxed(),
@@ -105,10 +110,10 @@ where
     }
 }
 
-async fn answer(shared: &Shared, request: PublishRequest) -> PublishResponse {
+async fn answer(shared: &Shared, caller: &Caller, request: PublishRequest) -> PublishResponse {
     let PublishRequest { mut events, request_id, namespace } = request;
     let published = match check_namespace(&namespace) {
-        Ok(()) => publish::publish(shared, &mut events).await,
+        Ok(()) => publish::publish(shared, caller, &mut events).await,
         Err(failure) => {
             shared.metrics.refused(&failure);
             Err(failure)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, Stream};
+use futures_util::{FutureExt as _, Stream, future};
 use galaxy_push_proto::v1::publisher_server::{Publisher, PublisherServer};
 use galaxy_push_proto::v1::{
     HeadRequest, HeadResponse, InvalidateRequest, PublishRequest, PublishResponse, PublishResult,
@@ -19,6 +19,7 @@ use galaxy_push_proto::{Failure, Reason};
 use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use crate::access::{Caller, door};
 use crate::fence;
 use crate::grpc::refusal;
 use crate::publish::{self, Published, check_namespace};
@@ -31,6 +32,7 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 /// `push.v1.Publisher` of a [`Hub`](crate::Hub), as a tower service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PublisherService {
+    shared: Arc<Shared>,
     server: PublisherServer<Handler>,
 }
 
@@ -39,7 +41,9 @@ struct Handler(Arc<Shared>);
 
 impl PublisherService {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { server: PublisherServer::new(Handler(shared)).max_decoding_message_size(REQUEST_BYTES_MAX) }
+        let server =
+            PublisherServer::new(Handler(shared.clone())).max_decoding_message_size(REQUEST_BYTES_MAX);
+        Self { shared, server }
     }
 }
 
@@ -60,8 +64,14 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let endless = request.uri().path().ends_with("/PublishStream");
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        let path = request.uri().path();
+        let method = path.rsplit('/').next().unwrap_or_default();
+        let (endless, roles) = (method == "PublishStream", door::of_publisher(method));
+        match door::admit(&self.shared, request.headers(), request.extensions(), path, roles) {
+            Ok(caller) => _ = request.extensions_mut().insert(caller),
+            Err(failure) => return future::ready(Ok(refusal(&failure))).boxed(),
+        }
         let answered = tower::Service::call(&mut self.server, request);
         let answered = answered.map(|answer| answer.map(|response| explain_size(response.map(Body::new))));
         if endless {
@@ -76,9 +86,10 @@ where
 #[tonic::async_trait]
 impl Publisher for Handler {
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        let caller = caller(&request)?;
         let PublishRequest { mut events, request_id, namespace } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
-        let published = publish::publish(&self.0, &mut events).await?;
+        let published = publish::publish(&self.0, &caller, &mut events).await?;
         let results = published.into_iter().map(Published::result).collect();
         Ok(Response::new(PublishResponse { results, request_id }))
     }
@@ -99,19 +110,24 @@ impl Publisher for Handler {
         &self,
         request: Request<Streaming<PublishRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        let caller = caller(&request)?;
+        // Taken before the look at the drain, which waits for the streams it has not turned away.
+        let open = self.0.streams.token();
         if self.0.is_draining() {
             return Err(fence::draining().into());
         }
-        Ok(Response::new(Box::pin(publish_stream::answers(self.0.clone(), request.into_inner()))))
+        let answers = publish_stream::answers(self.0.clone(), caller, open, request.into_inner());
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn invalidate(
         &self,
         request: Request<InvalidateRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
+        let caller = caller(&request)?;
         let InvalidateRequest { invalidation, namespace } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
-        let cursor = publish::invalidate(&self.0, invalidation.unwrap_or_default()).await?;
+        let cursor = publish::invalidate(&self.0, &caller, invalidation.unwrap_or_default()).await?;
         Ok(Response::new(RecordResponse { cursor: cursor.to_string() }))
     }
 
@@ -119,11 +135,18 @@ impl Publisher for Handler {
         &self,
         request: Request<SetMembershipRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
+        let caller = caller(&request)?;
         let SetMembershipRequest { memberships, namespace } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
-        let cursor = publish::set_memberships(&self.0, memberships).await?;
+        let cursor = publish::set_memberships(&self.0, &caller, memberships).await?;
         Ok(Response::new(RecordResponse { cursor: cursor.to_string() }))
     }
+}
+
+/// Whom the door let in.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Status::unauthenticated("nobody was asked who this is"))
 }
 
 impl Published {

@@ -13,10 +13,8 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_core::frame::EventView;
-use galaxy_push_core::reader::{Filter, Records};
+use galaxy_push_core::reader::Records;
 use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id};
-use galaxy_push_core::window::Slot;
 use galaxy_push_listener::Peer;
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::{Failure, Reason, feature};
@@ -24,7 +22,9 @@ use http::{Method, Request, Response, StatusCode};
 use tonic::server::NamedService;
 use tower::Service;
 
+use crate::access::{Caller, door};
 use crate::fence::Claim;
+use crate::patterns::Patterns;
 use crate::publish::check_namespace;
 use crate::shared::Shared;
 use crate::subscription::Subscription;
@@ -34,7 +34,7 @@ use crate::{grpc, http as plain};
 /// sender is told what is wrong with it.
 const REQUEST_BYTES_MAX: usize = 512 << 10;
 
-/// The most recipients and patterns a stream is filtered by. Each event is held against each of them.
+/// The most recipients and patterns a stream is filtered by.
 const PATTERNS_MAX: usize = 1_024;
 
 /// What a peer takes unless it says: gRPC's usual limit.
@@ -90,9 +90,15 @@ where
             Failure::new(Reason::RequestInvalid, "this is a gRPC method: call it with a gRPC client");
         return plain::problem(&failure.http_status(StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16()));
     }
-    let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let path = request.uri().path();
+    let method = path.rsplit('/').next().unwrap_or_default();
+    let roles = door::of_push(method);
+    let caller = match door::admit(shared, request.headers(), request.extensions(), path, roles) {
+        Ok(caller) => caller,
+        Err(failure) => return grpc::refusal(&failure),
+    };
     let refused = match method {
-        "SubscribePush" => match subscribe(shared, request).await {
+        "SubscribePush" => match subscribe(shared, &caller, request).await {
             Ok(response) => return response,
             Err(failure) => failure,
         },
@@ -103,7 +109,11 @@ where
     grpc::refusal(&refused)
 }
 
-async fn subscribe<B>(shared: &Arc<Shared>, request: Request<B>) -> Result<Response<Body>, Failure>
+async fn subscribe<B>(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+    request: Request<B>,
+) -> Result<Response<Body>, Failure>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -112,11 +122,11 @@ where
         request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string());
     let asked = async {
         let message = grpc::read_request(request.into_body(), REQUEST_BYTES_MAX).await?;
-        Asked::check(message, peer.clone())
+        Asked::check(message, peer.clone(), caller)
     };
     let asked = asked.await.inspect_err(|failure| {
         shared.metrics.subscribe_refused();
-        tracing::warn!(%peer, code = ?failure.code, reason = %failure, "subscribe refused");
+        tracing::warn!(%peer, caller = caller.name(), code = ?failure.code, reason = %failure, "subscribe refused");
     })?;
     let subscription = Subscription::open(shared, asked).await?;
     Ok(grpc::streaming(subscription.into_body()))
@@ -158,18 +168,12 @@ impl Features {
     }
 }
 
-/// Recipients, any of which an event must have.
-#[derive(Clone, Debug)]
-pub(crate) struct Patterns(Arc<[Pattern]>);
-
-impl Filter for Patterns {
-    fn admits(&self, event: EventView<'_>, _slot: Slot) -> bool {
-        event.recipients().any(|recipient| self.0.iter().any(|pattern| pattern.admits(recipient)))
-    }
-}
-
 impl Asked {
-    fn check(request: GatewaySubscribeRequest, peer: String) -> Result<Self, Failure> {
+    pub(crate) fn check(
+        request: GatewaySubscribeRequest,
+        peer: String,
+        caller: &Caller,
+    ) -> Result<Self, Failure> {
         let invalid =
             |field: String, message: String| Failure::new(Reason::RequestInvalid, message).field(field);
         check_namespace(&request.namespace)?;
@@ -207,16 +211,18 @@ impl Asked {
             })
         });
         let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
+        let patterns = caller.subscribe(&request.gateway_client_id, patterns)?;
         Ok(Self {
             claim: Claim {
                 gateway: request.gateway_client_id,
                 instance: request.instance_id,
                 attempt: request.attempt,
                 peer,
+                identity: caller.name().to_owned(),
             },
             ask,
             cursor: request.cursor,
-            filter: (!patterns.is_empty()).then_some(Patterns(patterns.into())),
+            filter: (!patterns.is_empty()).then(|| Patterns::new(&patterns)),
             message_max,
             features,
         })

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use galaxy_push_proto::FILE_DESCRIPTOR_SET;
 use tonic_reflection::server::Builder;
 
+use crate::access::door;
 use crate::publisher::PublisherService;
 use crate::push::PushService;
 use crate::shared::Shared;
@@ -22,7 +24,10 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route_service("/push.v1.Push/{method}", PushService::new(shared.clone()))
         .route_service("/push.v1.Publisher/{method}", PublisherService::new(shared.clone()))
         .route_service("/grpc.health.v1.Health/{method}", health::Service::server(shared.clone()));
-    with_reflection(app).fallback(http::unknown).method_not_allowed_fallback(http::wrong_method)
+    with_reflection(app)
+        .fallback(http::unknown)
+        .method_not_allowed_fallback(http::wrong_method)
+        .layer(from_fn_with_state(shared.clone(), door::guard))
 }
 
 /// Reflection in both versions, for the services that are served here and no others of the contract.

@@ -29,12 +29,19 @@ use crate::fence::{Claim, Ending, Signal};
 use crate::gathered::Gathered;
 use crate::grpc;
 use crate::log::State;
+use crate::patterns::Patterns;
 use crate::place::Place;
-use crate::push::{Features, Patterns};
+use crate::push::Features;
 use crate::shared::Shared;
 
 mod opening;
 mod standing;
+#[cfg(test)]
+mod tests;
+
+/// A turn that has looked at so many entries gives the log's lock back, however little of them was for this stream. One
+/// step of the reader looks at no more than that by itself, so a turn looks at less than twice as many.
+const ENTRIES_PER_TURN: u64 = 4_096;
 
 /// An open stream. Its end, however it comes, frees the gateway id unless a newer stream has it.
 #[derive(Debug)]
@@ -161,8 +168,13 @@ impl Subscription {
     }
 
     fn gather(&mut self, state: &State, now: Now, ending: Option<&Ending>) -> Turn {
+        let begun_at = self.reader.next();
         loop {
             let filter = self.filter.as_ref().map(|patterns| patterns as &dyn Filter);
+            let looked_at = self.reader.next().since(begun_at);
+            if looked_at >= ENTRIES_PER_TURN {
+                return self.gathered.take().map_or(Turn::Again, Turn::Data);
+            }
             let (done, idle) = match self.reader.step(&state.window, filter, now) {
                 Step::Control(control) => {
                     self.pages = self.pages_after(&control);
@@ -245,10 +257,11 @@ impl Subscription {
             Ending::Replaced { rival } => {
                 (Some(v1::GoodbyeReason::Replaced), Failure::replaced(&rival.instance, &rival.peer))
             }
-            Ending::Draining { retry_after, .. } => {
+            Ending::Draining { back_at, .. } => {
                 let message =
                     "this hub is shutting down: subscribe again with the last cursor, another will answer";
-                let failure = Failure::new(Reason::Draining, message).retry_after(*retry_after);
+                let wait = back_at.saturating_sub(self.shared.clock.now().mono);
+                let failure = Failure::new(Reason::Draining, message).retry_after(wait);
                 (Some(v1::GoodbyeReason::Draining), failure)
             }
         };

@@ -7,13 +7,15 @@ fn patterns(texts: &[&str]) -> Vec<Pattern> {
 }
 
 fn access() -> Access {
+    let backend = Identity::new("backend", Role::Publisher)
+        .recipients(patterns(&["user:*", "topic:news"]))
+        .events_per_second(10);
+    let gateway = Identity::new("gateway-1", Role::Gateway).recipients(patterns(&["topic:*"]));
     Access::open()
-        .with(
-            Identity::new("backend", Role::Publisher).recipients(patterns(&["user:*", "topic:news"])).events_per_second(10),
-            Some("secret-1"),
-        )
-        .with(Identity::new("gateway-1", Role::Gateway).recipients(patterns(&["topic:*"])), Some("secret-2"))
-        .with(Identity::new("ops", Role::Operator), None)
+        .with(backend, Some(Fingerprint::of("secret-1")))
+        .and_then(|access| access.with(gateway, Some(Fingerprint::of("secret-2"))))
+        .and_then(|access| access.with(Identity::new("ops", Role::Operator), None))
+        .unwrap()
 }
 
 fn by_token(token: &str, roles: &[Role]) -> Result<Caller, Failure> {
@@ -32,7 +34,9 @@ fn by_certificate(name: &str, roles: &[Role]) -> Result<Caller, Failure> {
 fn a_hub_that_knows_nobody_is_open() {
     let caller = Access::open().identify(&HeaderMap::new(), &Extensions::new(), &[Role::Publisher]).unwrap();
     assert_eq!(caller.name(), "");
-    assert!(caller.stamp(&mut [v1::Event::default()], Duration::ZERO).is_ok());
+    let mut events = [v1::Event::default()];
+    caller.stamp(&mut events, Duration::ZERO).unwrap();
+    assert!(events[0].attributes.is_empty(), "it does not know who published it");
 }
 
 #[test]
@@ -84,7 +88,7 @@ fn a_publisher_is_named_and_kept_to_its_recipients() {
 #[test]
 fn a_publisher_is_kept_to_its_rate() {
     let caller = by_token("secret-1", &[Role::Publisher]).unwrap();
-    let mut publish = |count: usize, ms: u64| {
+    let publish = |count: usize, ms: u64| {
         let mut events = vec![v1::Event { to: vec!["user:1".into()], ..v1::Event::default() }; count];
         caller.stamp(&mut events, Duration::from_millis(ms)).map_err(|failure| failure.retry_after)
     };
@@ -109,4 +113,66 @@ fn a_gateway_has_its_own_name_and_scope() {
     assert_eq!(ask("gateway-1", &["*"]), Err(Code::PermissionDenied), "wider than granted");
     let ops = by_certificate("ops", &[Role::Operator]).unwrap();
     assert!(ops.subscribe("tail-1", patterns(&["*"])).is_ok());
+}
+
+#[test]
+fn a_publisher_is_kept_to_its_recipients_in_standing_records_too() {
+    let caller = by_token("secret-1", &[Role::Publisher]).unwrap();
+    let invalidate = |recipient: &str| {
+        let record = v1::SessionInvalidation { recipient: recipient.into(), ..Default::default() };
+        caller.may_invalidate(&record, Duration::ZERO).map_err(|failure| failure.field.unwrap())
+    };
+    assert_eq!(invalidate("user:1"), Ok(()));
+    assert_eq!(invalidate("session:1"), Err("invalidation.recipient".to_owned()));
+    let set = |recipient: &str, topic: &str| {
+        let member = |recipient: &str, topic: &str| v1::Membership {
+            recipient: recipient.into(),
+            topic: topic.into(),
+            ..Default::default()
+        };
+        let records = [member("user:1", "news"), member(recipient, topic)];
+        caller.may_set(&records, Duration::ZERO).map_err(|failure| failure.field.unwrap())
+    };
+    assert_eq!(set("user:2", "news"), Ok(()));
+    assert_eq!(
+        set("user:2", "secrets"),
+        Err("memberships[1].topic".to_owned()),
+        "it would be sent what is for it"
+    );
+    assert_eq!(set("session:2", "news"), Err("memberships[1].recipient".to_owned()));
+}
+
+#[test]
+fn identities_that_could_not_be_told_apart_are_refused() {
+    let token = |text: &str| Some(Fingerprint::of(text));
+    let twice = access().with(Identity::new("ops", Role::Operator), None);
+    assert_eq!(twice.unwrap_err(), InvalidIdentity::Twice { role: Role::Operator });
+    let same = access().with(Identity::new("other", Role::Publisher), token("secret-2"));
+    assert_eq!(same.unwrap_err(), InvalidIdentity::SameToken { other: "gateway-1".into() });
+    let unnamed = access().with(Identity::new("a b", Role::Publisher), None);
+    assert_eq!(unnamed.unwrap_err(), InvalidIdentity::Name);
+    let mute = access().with(Identity::new("mute", Role::Publisher).events_per_second(0), None);
+    assert_eq!(mute.unwrap_err(), InvalidIdentity::Rate);
+    let two_roles = access().with(Identity::new("ops", Role::Publisher), token("secret-3"));
+    assert!(two_roles.is_ok());
+}
+
+#[test]
+fn fingerprints_are_read_as_tools_print_them_and_never_shown() {
+    let sha256_of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(Fingerprint::from_hex(sha256_of_abc), Some(Fingerprint::of("abc")));
+    assert_eq!(Fingerprint::from_hex(&sha256_of_abc.to_uppercase()), Some(Fingerprint::of("abc")));
+    for bad in ["", "ba78", &sha256_of_abc[1..], &format!("{sha256_of_abc}00"), &"g".repeat(64)] {
+        assert_eq!(Fingerprint::from_hex(bad), None, "{bad}");
+    }
+    let shown = format!("{:?} {:?}", access(), Fingerprint::of("secret-1"));
+    assert!(shown.contains("backend") && !shown.contains("secret") && !shown.contains("ba78"), "{shown}");
+}
+
+#[test]
+fn two_tokens_are_none() {
+    let mut headers = HeaderMap::new();
+    headers.append(header::AUTHORIZATION, "Bearer secret-1".parse().unwrap());
+    headers.append(header::AUTHORIZATION, "Bearer secret-2".parse().unwrap());
+    assert!(access().identify(&headers, &Extensions::new(), &[Role::Publisher, Role::Gateway]).is_err());
 }

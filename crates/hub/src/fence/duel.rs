@@ -85,6 +85,11 @@ impl Duel {
         wait
     }
 
+    /// How long whoever comes now would be told to stay away, if it would.
+    pub(super) fn held_off_for(&self, now: Duration) -> Duration {
+        self.held_off.map_or(Duration::ZERO, |held| held.until.saturating_sub(now))
+    }
+
     /// Whether there is anything left to remember.
     pub(super) fn is_forgotten(&self, now: Duration) -> bool {
         let recent = |at: &Duration| now.saturating_sub(*at) <= WITHIN;

@@ -14,11 +14,11 @@ use crate::place::Place;
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
-pub(super) struct Incumbent {
-    pub(super) generation: u64,
-    pub(super) claim: Claim,
-    since: Duration,
-    pub(super) place: Arc<Place>,
+pub(crate) struct Incumbent {
+    pub(crate) generation: u64,
+    pub(crate) claim: Claim,
+    pub(crate) since: Duration,
+    pub(crate) place: Arc<Place>,
     signal: watch::Sender<Signal>,
     /// The latest ping that was answered.
     answered: watch::Sender<u64>,
@@ -44,8 +44,8 @@ pub(crate) enum Ending {
         close_at: Duration,
         /// It ends now, wherever it is.
         close_by: Duration,
-        /// When to come back, counted from the goodbye.
-        retry_after: Duration,
+        /// When its gateway should be back.
+        back_at: Duration,
     },
 }
 

@@ -6,7 +6,13 @@ use tonic::Code;
 use super::*;
 
 fn claim(instance: &str, attempt: u64) -> Claim {
-    Claim { gateway: "gw".into(), instance: instance.into(), attempt, peer: format!("{instance}:{attempt}") }
+    Claim {
+        gateway: "gw".into(),
+        instance: instance.into(),
+        attempt,
+        peer: format!("{instance}:{attempt}"),
+        identity: String::new(),
+    }
 }
 
 const fn s(seconds: u64) -> Duration {
@@ -188,9 +194,10 @@ fn a_drain_spreads_the_returns_and_admits_nobody() {
     assert_eq!(gateways.dismiss(s(7), 10, Duration::from_millis(360)), Some(3));
     assert_eq!(gateways.dismiss(s(8), 10, Duration::from_millis(360)), None);
     let ms = Duration::from_millis;
-    for (stream, (close_at, slot)) in streams.iter().zip([(7_000, 0), (7_100, 100), (7_180, 200)]) {
+    for (stream, (close_at, back_at)) in streams.iter().zip([(7_000, 7_000), (7_100, 7_100), (7_180, 7_200)])
+    {
         let expected =
-            Ending::Draining { close_at: ms(close_at), close_by: ms(close_at + 90), retry_after: ms(slot) };
+            Ending::Draining { close_at: ms(close_at), close_by: ms(close_at + 90), back_at: ms(back_at) };
         assert_eq!(ending(stream), Some(expected));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::IntoResponse as _;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_proto::{Failure, Reason, json};
@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use serde::Serialize;
 
 use super::{ScopeQuery, check_scope, problem, read};
+use crate::access::Caller;
 use crate::publish;
 use crate::shared::Shared;
 
@@ -23,13 +24,14 @@ struct RecordJson {
 /// `POST /v1/invalidations`: one session invalidation.
 pub(crate) async fn invalidations(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     scope: ScopeQuery,
     request: Request,
 ) -> Response<Body> {
     let appended = async {
         let body = body(&shared, scope, request).await?;
         let record = json::parse_invalidation(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
-        publish::invalidate(&shared, record).await
+        publish::invalidate(&shared, &caller, record).await
     };
     answer(appended.await)
 }
@@ -37,13 +39,14 @@ pub(crate) async fn invalidations(
 /// `POST /v1/memberships`: one membership, or several that are appended together.
 pub(crate) async fn memberships(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     scope: ScopeQuery,
     request: Request,
 ) -> Response<Body> {
     let appended = async {
         let body = body(&shared, scope, request).await?;
         let records = json::parse_memberships(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
-        publish::set_memberships(&shared, records).await
+        publish::set_memberships(&shared, &caller, records).await
     };
     answer(appended.await)
 }

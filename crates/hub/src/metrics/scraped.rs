@@ -14,6 +14,7 @@ use prometheus_client::registry::Unit;
 use super::{ByBound, ByClass, ByKind};
 use crate::place::Class;
 use crate::shared::Shared;
+use crate::status::{WindowStatus, of_window};
 
 pub(super) struct Scraped(pub(super) Weak<Shared>);
 
@@ -21,9 +22,7 @@ pub(super) struct Scraped(pub(super) Weak<Shared>);
 #[derive(Default)]
 struct Seen {
     now: Duration,
-    events: u64,
-    bytes: u64,
-    age: Duration,
+    window: Option<WindowStatus>,
     duels: usize,
     lags: [Lag; Class::ALL.len()],
 }
@@ -41,7 +40,7 @@ impl Collector for Scraped {
         let Some(shared) = self.0.upgrade() else { return Ok(()) };
         let seen = look(&shared);
         let mut out = Out(encoder);
-        window(&mut out, &shared, &seen)?;
+        seen.window.as_ref().map_or(Ok(()), |seen| window(&mut out, seen))?;
         streams(&mut out, &seen)?;
         publishers(&mut out, &shared, &seen)
     }
@@ -49,32 +48,30 @@ impl Collector for Scraped {
 
 fn look(shared: &Shared) -> Seen {
     shared.log.look(|state, now| {
-        let (window, now) = (&state.window, now.mono);
-        let age_of = |slot| window.appended_at(slot).map_or(Duration::ZERO, |at| now.saturating_sub(at));
+        let held = &state.window;
+        let window = Some(of_window(held, shared.config.window, now));
+        let age_of = |slot| held.appended_at(slot).map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
         let mut lags = [Lag::default(); Class::ALL.len()];
         for place in state.gateways.places() {
             let (next, class) = place.get();
             let lag = &mut lags[class as usize];
             lag.streams += 1;
-            lag.events = lag.events.max(window.end().since(next));
-            lag.time = lag.time.max(age_of(next.max(window.oldest())));
+            lag.events = lag.events.max(held.end().since(next));
+            lag.time = lag.time.max(age_of(next.max(held.oldest())));
         }
-        let (events, bytes, age) = (window.len(), window.held_bytes(), age_of(window.oldest()));
-        Seen { now, events, bytes, age, duels: state.gateways.duels(now), lags }
+        Seen { now: now.mono, window, duels: state.gateways.duels(now.mono), lags }
     })
 }
 
-fn window(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
-    out.gauge("push_window_events", "Entries held in the window", None, seen.events as f64)?;
-    out.gauge("push_window", "Bytes of frames held in the window", Some(&Unit::Bytes), seen.bytes as f64)?;
-    let age = seen.age.as_secs_f64();
+fn window(out: &mut Out<'_>, window: &WindowStatus) -> fmt::Result {
+    out.gauge("push_window_events", "Entries held in the window", None, window.events as f64)?;
+    out.gauge("push_window", "Bytes of frames held in the window", Some(&Unit::Bytes), window.bytes as f64)?;
+    let age = window.age.as_secs_f64();
     out.gauge("push_window_age", "Age of the oldest entry held", Some(&Unit::Seconds), age)?;
-    let bounds = shared.config.window;
-    let fill = [
-        (ByBound { bound: "age" }, age / bounds.age.as_secs_f64()),
-        (ByBound { bound: "bytes" }, seen.bytes as f64 / bounds.bytes as f64),
-        (ByBound { bound: "events" }, seen.events as f64 / bounds.events as f64),
-    ];
+    let help = "How long the window holds an event at the rate of those held now";
+    out.gauge("push_window_holds", help, Some(&Unit::Seconds), window.holds.as_secs_f64())?;
+    let bounds = ["age", "events", "bytes"].map(|bound| ByBound { bound });
+    let fill = bounds.into_iter().zip(window.fill);
     let help = "How much of each bound the window fills: the fullest is the one that binds";
     out.gauges("push_window_fill", help, Some(&Unit::Other("ratio".to_owned())), fill)
 }

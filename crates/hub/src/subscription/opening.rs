@@ -41,6 +41,8 @@ impl Subscription {
     }
 
     fn try_open(shared: &Arc<Shared>, asked: &Asked, contest: Option<&Contest>) -> Result<Opening, Failure> {
+        // Taken before the fence looks whether a drain has begun, which waits for whom it has let in.
+        let open = shared.streams.token();
         let Asked { claim, ask, cursor, message_max, features, .. } = asked;
         let (heartbeat, message_max) = (shared.config.heartbeat, *message_max);
         let settings = Settings { heartbeat, message_max, turn_bytes: TURN_BYTES };
@@ -70,7 +72,7 @@ impl Subscription {
             ping: Ping::Answered(0),
             omitted: Omitted::default(),
             phase: Phase::Open,
-            _open: shared.streams.token(),
+            _open: open,
             shared: shared.clone(),
             claim: claim.clone(),
             features: *features,
@@ -110,7 +112,7 @@ fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str
     shared.metrics.streams.inc();
     shared.metrics.subscribed(outcome);
     tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
-        peer = %claim.peer, cursor, ?outcome, "stream opened");
+        peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
     let Some(Takeover { older, how }) = &admitted.takeover else { return };
     shared.metrics.took_over(*how);
     let next = match how {

@@ -63,10 +63,33 @@ async fn returns_are_spread() {
         assert_eq!(start.elapsed().as_millis(), 100 * i, "{}", text(&frame));
         let Some(Kind::Goodbye(goodbye)) = frame.kind else { panic!("{frame:?}") };
         assert!(goodbye.reconnect);
-        assert_eq!(u128::from(goodbye.retry_after.unwrap().nanos.unsigned_abs()), 100_000_000 * i);
+        assert_eq!(goodbye.retry_after.unwrap(), Default::default(), "it is sent away when it may be back");
     }
     drain.await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+/// However short the drain: the herd comes back at the rate.
+#[tokio::test(start_paused = true)]
+async fn each_gateway_is_back_at_its_turn() {
+    let world = World::new(Config::default().return_rate(10));
+    let mut readings = Vec::new();
+    for i in 0..10 {
+        let mut reading = world.read(&format!("gw{i}"), "").await;
+        reading.until("caught up").await;
+        readings.push(reading);
+    }
+    let start = Instant::now();
+    let hub = world.hub.clone();
+    let drain = tokio::spawn(async move { hub.drain(Duration::from_secs(1)).await });
+    for (i, mut reading) in (0..).zip(readings) {
+        let Some(Kind::Goodbye(goodbye)) = reading.frame().await.unwrap().unwrap().kind else { panic!() };
+        let wait = goodbye.retry_after.unwrap();
+        let wait = Duration::new(wait.seconds.unsigned_abs(), wait.nanos.unsigned_abs());
+        assert!(start.elapsed() <= Duration::from_millis(500), "the first half of the limit");
+        assert_eq!((start.elapsed() + wait).as_millis(), 100 * i);
+    }
+    drain.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod access;
 mod convergence;
 mod drain;
 mod duels;
@@ -19,6 +20,7 @@ mod services;
 mod slow;
 mod snapshot;
 mod standing;
+mod status;
 mod stores;
 mod streaming;
 mod world;

@@ -25,7 +25,7 @@ async fn worlds() -> [(&'static str, World); 3] {
         world.publish("a").await;
         world.hub.log_dump()[0].message.len() as u64 + 5
     };
-    let by_bytes = Config::default().event_bytes_max(100).window(Bounds { bytes: 3 * frame, ..wide });
+    let by_bytes = Config::default().event_bytes_max(50).window(Bounds { bytes: 3 * frame, ..wide });
     let by_bytes = World::new(by_bytes);
     by_bytes.publish("a b c d e").await;
     let by_age = World::new(Config::default().window(Bounds { age: Duration::from_secs(60), ..wide }));

@@ -95,9 +95,10 @@ async fn a_scrape_shows_the_window_and_what_happened() {
         push_window_events 2.0
         push_window_bytes 134.0
         push_window_age_seconds 3.0
+        push_window_holds_seconds 600.0
         push_window_fill_ratio{bound="age"} 0.005
-        push_window_fill_ratio{bound="bytes"} 4.991888999938965e-7
         push_window_fill_ratio{bound="events"} 0.0000019073486328125
+        push_window_fill_ratio{bound="bytes"} 4.991888999938965e-7
         push_streams_by_class{class="catching_up"} 0.0
         push_streams_by_class{class="live"} 0.0
         push_streams_by_class{class="behind"} 0.0

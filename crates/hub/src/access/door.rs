@@ -1,0 +1,96 @@
+//! The doors of a hub, and the roles that each lets in. What is not listed is for nobody.
+//!
+//! The gRPC services ask at each call, so that they are guarded wherever they are mounted; the rest of the router is
+//! asked for by one layer. Where the hub knows nobody every door stands open.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use galaxy_push_listener::Peer;
+use galaxy_push_proto::Failure;
+use http::{Extensions, HeaderMap};
+
+use super::{Caller, Role};
+use crate::shared::Shared;
+use crate::{grpc, http as plain};
+
+const PUBLISHERS: &[Role] = &[Role::Publisher];
+const READERS: &[Role] = &[Role::Gateway, Role::Operator];
+const ALL: &[Role] = &[Role::Publisher, Role::Gateway, Role::Operator];
+const NOBODY: &[Role] = &[];
+
+/// Whom a method of `push.v1.Push` is for.
+pub(crate) fn of_push(method: &str) -> &'static [Role] {
+    match method {
+        "SubscribePush" | "Replay" | "Report" => READERS,
+        _ => NOBODY,
+    }
+}
+
+/// Whom a method of `push.v1.Publisher` is for.
+pub(crate) fn of_publisher(method: &str) -> &'static [Role] {
+    match method {
+        "Publish" | "PublishStream" | "Invalidate" | "SetMembership" => PUBLISHERS,
+        "Head" => ALL,
+        _ => NOBODY,
+    }
+}
+
+/// Whom any other path is for; `None`: it asks for nobody, or asks for itself.
+fn of_path(path: &str) -> Option<&'static [Role]> {
+    match path {
+        "/v1/events" | "/v1/invalidations" | "/v1/memberships" => Some(PUBLISHERS),
+        "/v1/head" => Some(ALL),
+        // Says whether the hub serves, and nothing else: for load balancers, which have no certificate.
+        _ if path.starts_with("/grpc.health.v1.Health/") => None,
+        _ if path.starts_with("/grpc.reflection.") => Some(ALL),
+        _ if path.starts_with("/push.v1.Push/") || path.starts_with("/push.v1.Publisher/") => None,
+        _ => Some(NOBODY),
+    }
+}
+
+/// "publishers", "gateways and operators".
+pub(super) fn for_whom(roles: &[Role]) -> String {
+    match roles {
+        [] => "nobody".to_owned(),
+        [one] => format!("{one}s"),
+        [first, rest @ ..] => {
+            let rest: Vec<_> = rest.iter().map(|role| format!("{role}s")).collect();
+            format!("{first}s and {}", rest.join(" and "))
+        }
+    }
+}
+
+/// Who makes a request that these roles may make.
+///
+/// # Errors
+///
+/// It is nobody known (UNAUTHENTICATED), or not for this (PERMISSION_DENIED). That is counted and logged.
+pub(crate) fn admit(
+    shared: &Shared,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    path: &str,
+    roles: &[Role],
+) -> Result<Caller, Failure> {
+    shared.config.access.identify(headers, extensions, roles).inspect_err(|failure| {
+        shared.metrics.peer_refused(failure);
+        let peer = extensions.get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string());
+        tracing::warn!(%peer, path, code = ?failure.code, reason = %failure, "peer refused");
+    })
+}
+
+/// Stands before every route that does not ask by itself, and leaves the [`Caller`] with the request.
+pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    if let Some(roles) = of_path(request.uri().path()) {
+        let path = request.uri().path();
+        match admit(&shared, request.headers(), request.extensions(), path, roles) {
+            Ok(caller) => _ = request.extensions_mut().insert(caller),
+            Err(failure) if grpc::is_grpc(request.headers()) => return grpc::refusal(&failure),
+            Err(failure) => return plain::problem(&failure),
+        }
+    }
+    next.run(request).await
+}

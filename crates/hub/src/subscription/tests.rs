@@ -1,0 +1,47 @@
+//! What one turn may cost the others, who wait for the log's lock meanwhile.
+
+use galaxy_push_core::ambient::Ambient;
+use galaxy_push_proto::v1::{Event, GatewaySubscribeRequest};
+
+use super::*;
+use crate::access::Caller;
+use crate::push::Asked;
+use crate::{Config, Hub};
+
+fn event(id: usize, to: &str) -> Event {
+    Event {
+        to: vec![to.to_owned()],
+        id: id.to_string(),
+        source: "/s".to_owned(),
+        r#type: "t".to_owned(),
+        ..Event::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sparse_filter_gives_the_lock_back_between_what_it_finds() {
+    let hub = Hub::in_memory(Config::default(), Ambient::new(|| 0, || 4)).unwrap();
+    for batch in 0..40 {
+        let to = |i: usize| if i % 500 == 0 { "user:1" } else { "user:2" };
+        hub.publish((0..1_000).map(|i| event(batch * 1_000 + i, to(i))).collect()).await.unwrap();
+    }
+    let request = GatewaySubscribeRequest {
+        gateway_client_id: "gw".to_owned(),
+        cursor: "oldest".to_owned(),
+        recipients: vec!["user:1".to_owned()],
+        ..GatewaySubscribeRequest::default()
+    };
+    let asked = Asked::check(request, "peer".to_owned(), &Caller::process()).unwrap();
+    let mut stream = Subscription::open(&hub.shared, asked).await.unwrap();
+    let (mut turns, mut bytes) = (0, 0);
+    while !stream.reader.is_live() {
+        let before = stream.reader.next();
+        if let Turn::Data(data) = stream.turn() {
+            bytes += data.len();
+        }
+        let looked_at = stream.reader.next().since(before);
+        assert!(looked_at < 2 * ENTRIES_PER_TURN, "{looked_at} entries under one lock");
+        turns += 1;
+    }
+    assert!((5..50).contains(&turns) && bytes > 80 * 40, "{turns} turns, {bytes} bytes");
+}

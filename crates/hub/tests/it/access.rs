@@ -1,0 +1,193 @@
+//! Who may do what: every role at every method, every cell of it, and what an identity may not do inside its role.
+
+use axum::Extension;
+use axum::body::{Body, to_bytes};
+use galaxy_push_core::recipient::Pattern;
+use galaxy_push_hub::{Access, Config, Fingerprint, Hub, Identity, Role};
+use galaxy_push_listener::PeerNames;
+use galaxy_push_proto::v1::push_event::Kind;
+use galaxy_push_proto::v1::{
+    GatewaySubscribeRequest, InvalidateRequest, Membership, PublishRequest, PushEvent, SessionInvalidation,
+    SetMembershipRequest,
+};
+use http::Request;
+use prost::Message;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use crate::services::scrape;
+use crate::world::{World, ambient, event, event_to, from};
+
+/// Who knocks: by certificate, but for the last two.
+const WHO: [&str; 5] = ["backend", "edge-1", "ops", "stranger", "wrong token"];
+
+fn access() -> Access {
+    let scope = ["user:*", "topic:news", "all"].map(|text| Pattern::parse(text).unwrap());
+    let backend = Identity::new("backend", Role::Publisher).recipients(scope).events_per_second(1_000);
+    Access::open()
+        .with(backend, Some(Fingerprint::of("token of the backend")))
+        .and_then(|access| access.with(Identity::new("edge-1", Role::Gateway), None))
+        .and_then(|access| access.with(Identity::new("ops", Role::Operator), None))
+        .unwrap()
+}
+
+fn world() -> World {
+    World::over(Hub::in_memory(Config::default().access(access()), ambient()).unwrap())
+}
+
+fn framed(message: &impl Message) -> Vec<u8> {
+    let message = message.encode_to_vec();
+    [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat()
+}
+
+/// What a method answers: a gRPC status code, or an HTTP status.
+async fn ask(world: &World, who: &str, request: http::request::Builder, body: Vec<u8>) -> u16 {
+    let request = match who {
+        "wrong token" => request.header("authorization", "Bearer of nothing"),
+        _ => request.extension(PeerNames([who.to_owned()].into())),
+    };
+    let response = world.hub.router().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    if response.status() == 401 {
+        assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"galaxy-push hub\"");
+    }
+    let status = response.status().as_u16();
+    match response.headers().get("grpc-status") {
+        Some(code) => code.to_str().unwrap().parse().unwrap(),
+        None if status == 200 && response.headers()["content-type"] == "application/grpc" => 0,
+        None => status,
+    }
+}
+
+fn grpc(path: &str) -> http::request::Builder {
+    Request::post(path).header("content-type", "application/grpc")
+}
+
+fn json(path: &str, media_type: &str) -> http::request::Builder {
+    Request::post(path).header("content-type", media_type)
+}
+
+/// gRPC codes: 0 OK, 7 PERMISSION_DENIED, 12 UNIMPLEMENTED, 16 UNAUTHENTICATED.
+#[tokio::test(start_paused = true)]
+async fn every_role_at_every_method() {
+    const PUBLISHERS: [u16; 5] = [0, 7, 7, 16, 16];
+    let subscribe = framed(&from("edge-1", ""));
+    let publish = framed(&PublishRequest { events: vec![event("a")], ..Default::default() });
+    let record = SessionInvalidation { recipient: "user:1".into(), ..Default::default() };
+    let invalidate = framed(&InvalidateRequest { invalidation: Some(record), ..Default::default() });
+    let member =
+        Membership { recipient: "user:1".into(), topic: "news".into(), member: true, expires_at: None };
+    let set = framed(&SetMembershipRequest { memberships: vec![member], ..Default::default() });
+    let cloud_event = br#"{"specversion":"1.0","id":"h","source":"/s","type":"t","to":"all"}"#.to_vec();
+    let (event_type, plain) = ("application/cloudevents+json", "application/json");
+    let empty = framed(&GatewaySubscribeRequest::default());
+    let rows: Vec<(_, Box<dyn Fn() -> http::request::Builder>, Vec<u8>, [u16; 5])> = vec![
+        ("SubscribePush", Box::new(|| grpc("/push.v1.Push/SubscribePush")), subscribe, [7, 0, 0, 16, 16]),
+        ("Replay", Box::new(|| grpc("/push.v1.Push/Replay")), empty.clone(), [7, 12, 12, 16, 16]),
+        ("Report", Box::new(|| grpc("/push.v1.Push/Report")), empty.clone(), [7, 12, 12, 16, 16]),
+        ("Push/Other", Box::new(|| grpc("/push.v1.Push/Other")), empty.clone(), [7, 7, 7, 16, 16]),
+        ("Publish", Box::new(|| grpc("/push.v1.Publisher/Publish")), publish.clone(), PUBLISHERS),
+        ("PublishStream", Box::new(|| grpc("/push.v1.Publisher/PublishStream")), publish, PUBLISHERS),
+        ("Invalidate", Box::new(|| grpc("/push.v1.Publisher/Invalidate")), invalidate, PUBLISHERS),
+        ("SetMembership", Box::new(|| grpc("/push.v1.Publisher/SetMembership")), set, PUBLISHERS),
+        ("Head", Box::new(|| grpc("/push.v1.Publisher/Head")), empty.clone(), [0, 0, 0, 16, 16]),
+        ("Publisher/Other", Box::new(|| grpc("/push.v1.Publisher/Other")), empty.clone(), [7, 7, 7, 16, 16]),
+        ("Health", Box::new(|| grpc("/grpc.health.v1.Health/Check")), framed(&()), [0, 0, 0, 0, 0]),
+        (
+            "reflection",
+            Box::new(|| grpc("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")),
+            vec![],
+            [0, 0, 0, 16, 16],
+        ),
+        ("another service", Box::new(|| grpc("/push.v1.Edge/Connect")), empty, [7, 7, 7, 16, 16]),
+        ("events", Box::new(move || json("/v1/events", event_type)), cloud_event, [200, 403, 403, 401, 401]),
+        (
+            "invalidations",
+            Box::new(move || json("/v1/invalidations", plain)),
+            br#"{"recipient":"user:1"}"#.to_vec(),
+            [200, 403, 403, 401, 401],
+        ),
+        (
+            "memberships",
+            Box::new(move || json("/v1/memberships", plain)),
+            br#"{"recipient":"user:1","topic":"news","member":true}"#.to_vec(),
+            [200, 403, 403, 401, 401],
+        ),
+        ("head", Box::new(|| Request::get("/v1/head")), vec![], [200, 200, 200, 401, 401]),
+        ("another path", Box::new(|| Request::get("/v1/other")), vec![], [403, 403, 403, 401, 401]),
+    ];
+    let world = world();
+    for (name, request, body, expected) in rows {
+        for (who, expected) in WHO.into_iter().zip(expected) {
+            assert_eq!(ask(&world, who, request(), body.clone()).await, expected, "{name} by {who}");
+        }
+    }
+    let scraped = scrape(&world);
+    assert!(scraped.contains("push_peers_refused_total{reason=\"denied\"} 29\n"), "{scraped}");
+    assert!(scraped.contains("push_peers_refused_total{reason=\"unauthenticated\"} 34\n"), "{scraped}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_cannot_take_the_id_of_another() {
+    let world = world();
+    let subscribe = |who: &'static str, id: &'static str| {
+        ask(&world, who, grpc("/push.v1.Push/SubscribePush"), framed(&from(id, "")))
+    };
+    assert_eq!(subscribe("edge-1", "edge-2").await, 7);
+    assert_eq!(subscribe("edge-1", "edge-1").await, 0);
+    assert_eq!(subscribe("ops", "tail-1").await, 0, "an operator may have any id");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hub_writes_who_published() {
+    let world = world();
+    let lie =
+        br#"{"specversion":"1.0","id":"a","source":"/s","type":"t","to":"user:1","publisher":"the boss"}"#;
+    let request = json("/v1/events", "application/cloudevents+json");
+    assert_eq!(ask(&world, "backend", request, lie.to_vec()).await, 200);
+    let held = &world.hub.log_dump()[0];
+    let Some(Kind::Event(event)) = PushEvent::decode(held.message.clone()).unwrap().kind else { panic!() };
+    assert_eq!(event.attributes["publisher"], "backend");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_holds_on_every_surface_and_leaves_nothing_behind() {
+    let world = world();
+    let before = world.hub.head();
+    let out = vec![event_to("a", "user:1"), event_to("b", "topic:secret")];
+    let publish = framed(&PublishRequest { events: out, ..Default::default() });
+    assert_eq!(ask(&world, "backend", grpc("/push.v1.Publisher/Publish"), publish).await, 7);
+    let request =
+        json("/v1/memberships", "application/json").extension(PeerNames(["backend".to_owned()].into()));
+    let body = Body::from(r#"{"recipient":"user:1","topic":"secret","member":true}"#);
+    let response = world.hub.router().oneshot(request.body(body).unwrap()).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["content-type"]),
+        (403, &"application/problem+json".parse().unwrap())
+    );
+    let problem: Value =
+        serde_json::from_slice(&to_bytes(response.into_body(), 4_096).await.unwrap()).unwrap();
+    assert_eq!(
+        (problem["reason"].as_str(), problem["field"].as_str()),
+        (Some("NOT_GRANTED"), Some("memberships[0].topic"))
+    );
+    assert_eq!(world.hub.head(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_for_one_identity_is_that_identity_whatever_the_request_says() {
+    let world = world();
+    let app = world.hub.router_for(Identity::new("inside", Role::Gateway));
+    let call = async |path: &str, body: Vec<u8>| {
+        let request = grpc(path)
+            .header("authorization", "Bearer token of the backend")
+            .extension(PeerNames(["backend".to_owned()].into()));
+        let response = app.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        response.headers().get("grpc-status").map_or(0, |code| code.to_str().unwrap().parse().unwrap())
+    };
+    assert_eq!(call("/push.v1.Push/SubscribePush", framed(&from("inside", ""))).await, 0);
+    assert_eq!(call("/push.v1.Push/SubscribePush", framed(&from("edge-1", ""))).await, 7);
+    assert_eq!(call("/push.v1.Publisher/Publish", framed(&PublishRequest::default())).await, 7);
+    let outside = world.hub.router();
+    let request = grpc("/push.v1.Push/SubscribePush").body(Body::from(framed(&from("inside", "")))).unwrap();
+    assert_eq!(outside.layer(Extension(())).oneshot(request).await.unwrap().headers()["grpc-status"], "16");
+}
