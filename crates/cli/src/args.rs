@@ -4,6 +4,7 @@
 //! the environment beats the file, and the file beats what is written here. What a value may look like is in `values`.
 
 mod cursor;
+mod peer;
 mod publish;
 mod records;
 mod roles;
@@ -17,6 +18,7 @@ use clap::{Arg, Args, Command as Definition, CommandFactory as _, Parser, Subcom
 use clap_complete::Shell;
 
 pub(crate) use cursor::CursorCommand;
+pub(crate) use peer::PeerArgs;
 pub(crate) use publish::{EventArgs, PublishArgs};
 pub(crate) use records::{MemberArgs, MemberCommand, RevokeArgs, SayArgs};
 pub(crate) use roles::{

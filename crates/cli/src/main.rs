@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod config;
 mod logs;
+mod peer;
 mod roles;
 mod traces;
 

@@ -6,52 +6,70 @@
 mod admin;
 mod announce;
 mod bind;
+mod credentials;
+mod secure;
 mod serving;
 mod settings;
 
-use galaxy_push_client::{TcpConnector, Tracing};
-use galaxy_push_gateway::{Gateway, StartError};
-use galaxy_push_hub::Hub;
-use galaxy_push_listener::ambient;
+use axum::Router;
+use galaxy_push_client::{Connector, TcpConnector, Tracing};
+use galaxy_push_gateway::{Gateway, HubToken, StartError};
+use galaxy_push_hub::{Hub, Identity, Role};
+use galaxy_push_listener::{Pipes, ambient, pipes, probes};
 use prometheus_client::registry::Registry;
 
 use crate::Usage;
 use crate::args::{EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, Store};
+use crate::peer::Peer;
 use announce::Announcement;
 use bind::Bound;
-use serving::{Serving, Signals};
+use serving::{Apps, Serving, Signals};
 
 /// What one process serves.
 #[derive(Default)]
 pub(crate) struct Process {
     pub(crate) hub: Option<(Hub, Bound)>,
     pub(crate) gateway: Option<(Gateway, Bound)>,
+    /// Where the hub hears from the gateway in the same process, and what it answers there with.
+    pub(crate) inside: Option<(Pipes, Router)>,
 }
 
 pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
+    settings::reach(&args.process, Some(&args.hub), Some(&args.edge))?;
     let hub = settings::hub(&args.hub, &args.window)?.tracing(tracing.clone());
     let mut edge = settings::edge(&args.edge, &args.window)?;
     edge.tracing = tracing;
     edge.event_bytes = u32::try_from(args.hub.max_event_bytes).unwrap_or(u32::MAX);
-    settings::reach(&args.process, Some(&args.hub), Some(&args.edge))?;
     let (hub_bound, edge_bound) = (bind::hub(&args.hub).await?, bind::edge(&args.edge).await?);
     let admin = bind::admin(&args.process).await?;
-    edge.hubs = hub_bound.local_url();
     let hub = start_hub(&args.hub, hub)?;
-    let gateway = start_gateway(edge)?;
-    let process = Process { hub: Some((hub, hub_bound)), gateway: Some((gateway, edge_bound)) };
-    run(process, admin, &args.process, Some(&args.edge), signals).await
+    // Through a pipe, not the hub's listener: so it needs no certificate or token of its own, and nobody else can be it.
+    let (dial, pipes) = pipes();
+    let inside = inside(&args.hub, &hub, &edge.gateway_id);
+    edge.hubs = "http://this-process".to_owned();
+    let connector = move |_: String, _| {
+        let dial = dial.clone();
+        async move { dial.connect().await }
+    };
+    let gateway = start_gateway(edge, connector)?;
+    let process = Process {
+        hub: Some((hub, hub_bound)),
+        gateway: Some((gateway, edge_bound)),
+        inside: Some((pipes, inside)),
+    };
+    run(process, admin, &args.process, Some(&args.hub), Some(&args.edge), signals).await
 }
 
 pub(crate) async fn hub(args: HubCommand, tracing: Tracing) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
-    let config = settings::hub(&args.hub, &args.window)?.tracing(tracing);
     settings::reach(&args.process, Some(&args.hub), None)?;
+    let config = settings::hub(&args.hub, &args.window)?.tracing(tracing);
     let bound = bind::hub(&args.hub).await?;
     let admin = bind::admin(&args.process).await?;
     let hub = start_hub(&args.hub, config)?;
-    run(Process { hub: Some((hub, bound)), gateway: None }, admin, &args.process, None, signals).await
+    let process = Process { hub: Some((hub, bound)), ..Process::default() };
+    run(process, admin, &args.process, Some(&args.hub), None, signals).await
 }
 
 pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::Result<()> {
@@ -59,12 +77,17 @@ pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::R
     let mut config = settings::edge(&args.edge, &args.window)?;
     config.hubs = args.hub.join(",");
     config.tracing = tracing;
+    let peer = Peer::of(&args.peer, &args.hub)?;
+    config.hub_token = peer.token.map(HubToken::new);
     settings::reach(&args.process, None, Some(&args.edge))?;
     let bound = bind::edge(&args.edge).await?;
     let admin = bind::admin(&args.process).await?;
-    let gateway = start_gateway(config)?;
-    let process = Process { hub: None, gateway: Some((gateway, bound)) };
-    run(process, admin, &args.process, Some(&args.edge), signals).await
+    let gateway = match peer.tls {
+        Some(tls) => start_gateway(config, tls.over(TcpConnector))?,
+        None => start_gateway(config, TcpConnector)?,
+    };
+    let process = Process { gateway: Some((gateway, bound)), ..Process::default() };
+    run(process, admin, &args.process, None, Some(&args.edge), signals).await
 }
 
 fn start_hub(args: &HubArgs, config: galaxy_push_hub::Config) -> anyhow::Result<Hub> {
@@ -73,8 +96,17 @@ fn start_hub(args: &HubArgs, config: galaxy_push_hub::Config) -> anyhow::Result<
     }
 }
 
-fn start_gateway(config: galaxy_push_gateway::Config) -> anyhow::Result<Gateway> {
-    Gateway::start(config, TcpConnector, ambient()).map_err(|error| match error {
+/// What a hub answers the gateway of its own process with. Where it knows its peers, that one is a gateway like any
+/// other: it reads, and what it passes on for the try-it page is not its to publish.
+fn inside(args: &HubArgs, hub: &Hub, gateway_id: &str) -> Router {
+    match args.hub_credentials {
+        Some(_) => hub.router_for(Identity::new(gateway_id, Role::Gateway)),
+        None => hub.router(),
+    }
+}
+
+fn start_gateway(config: galaxy_push_gateway::Config, connector: impl Connector) -> anyhow::Result<Gateway> {
+    Gateway::start(config, connector, ambient()).map_err(|error| match error {
         StartError::Origin(_) => Usage(format!("--allowed-origins: {error}")).into(),
         error => error.into(),
     })
@@ -84,6 +116,7 @@ async fn run(
     process: Process,
     admin: Bound,
     args: &ProcessArgs,
+    hub_args: Option<&HubArgs>,
     edge: Option<&EdgeArgs>,
     signals: Signals,
 ) -> anyhow::Result<()> {
@@ -94,9 +127,19 @@ async fn run(
     if let Some((gateway, _)) = &process.gateway {
         gateway.register(&mut registry);
     }
+    let mut apps = Apps::default();
+    if let Some((hub, bound)) = &process.hub {
+        let app = hub.router().merge(probes(hub.health()));
+        let is_open = hub_args.is_none_or(|args| args.hub_credentials.is_none());
+        apps.hub = secure::hub_app(app, bound, is_open, args);
+    }
+    if let Some((gateway, _)) = &process.gateway {
+        apps.edge = gateway.router().merge(probes(gateway.health()));
+    }
     let admin_app = admin::router(registry, admin::Health::of(&process));
-    let announcement = Announcement::of(&process, &admin, edge);
-    let serving = Serving::start(process, admin, admin_app);
+    apps.admin = secure::admin_app(admin_app, &admin, args);
+    let announcement = Announcement::of(&process, &admin, hub_args, edge);
+    let serving = Serving::start(process, admin, apps);
     serving.ready().await;
     announcement.print(args.ready_json)?;
     serving.until_signal(signals, args.drain_timeout).await;

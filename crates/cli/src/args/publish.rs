@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::PeerArgs;
 use super::values::{attribute, duration, hub_url, recipient};
 
 #[derive(Args, Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct PublishArgs {
     /// Remember in this file how many lines were acknowledged, and continue after them.
     #[arg(long, value_name = "FILE", requires = "file", help_heading = "Many events")]
     pub(crate) checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) peer: PeerArgs,
 }
 
 /// Each needs the recipient and the type: otherwise it would quietly not hold for the lines of a file.

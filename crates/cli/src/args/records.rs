@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::PeerArgs;
 use super::values::{duration, holder, hub_url, instant, name, topic};
 
 /// How a record reaches a hub.
@@ -16,6 +17,8 @@ pub(crate) struct SayArgs {
     /// Give up when the hub has not acknowledged for this long.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) peer: PeerArgs,
 }
 
 #[derive(Args, Debug)]

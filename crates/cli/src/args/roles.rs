@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{address, count, duration, event_size, gateway_id, hub_url, size, switch};
+use super::PeerArgs;
+use super::values::{address, count, duration, event_size, gateway_id, hub_url, request_size, size, switch};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -29,7 +30,17 @@ pub(crate) struct ServeArgs {
 #[command(after_help = "\
 Examples:
   galaxy-push hub
-  galaxy-push hub --hub-addr 10.0.0.5:7400 --plaintext")]
+  galaxy-push hub --hub-addr 10.0.0.5:7400 --hub-tls-cert hub.pem --hub-tls-key hub.key \\
+    --hub-peer-ca ca.pem --hub-credentials credentials.toml
+  galaxy-push hub --hub-addr 10.0.0.5:7400 --plaintext
+
+A file of credentials:
+  [[identity]]
+  name = \"backend\"
+  role = \"publisher\"          # or gateway, operator
+  token-file = \"backend.token\"   # without one: by its certificate only
+  recipients = [\"user:*\"]
+  events-per-second = 500")]
 pub(crate) struct HubCommand {
     #[command(flatten)]
     pub(crate) hub: HubArgs,
@@ -49,6 +60,8 @@ pub(crate) struct GatewayCommand {
     #[arg(long, env = "GALAXY_PUSH_HUB", value_name = "URL", value_delimiter = ',', required = true)]
     #[arg(value_parser = hub_url)]
     pub(crate) hub: Vec<String>,
+    #[command(flatten)]
+    pub(crate) peer: PeerArgs,
     #[command(flatten)]
     pub(crate) edge: EdgeArgs,
     #[command(flatten)]
@@ -71,6 +84,35 @@ pub(crate) struct HubArgs {
     #[arg(long, env = "GALAXY_PUSH_MAX_EVENT_BYTES", value_name = "SIZE", default_value = "64KiB")]
     #[arg(value_parser = event_size, allow_hyphen_values = true)]
     pub(crate) max_event_bytes: usize,
+    /// Refuse publishes while this many are under way; the publishers are told when to come back.
+    #[arg(long, env = "GALAXY_PUSH_MAX_PUBLISHES", value_name = "COUNT", default_value_t = 1_024)]
+    #[arg(value_parser = count, allow_hyphen_values = true)]
+    pub(crate) max_publishes: u64,
+    /// Refuse publishes while they are this large together, 4MiB at least.
+    #[arg(long, env = "GALAXY_PUSH_MAX_PUBLISH_BYTES", value_name = "SIZE", default_value = "64MiB")]
+    #[arg(value_parser = request_size, allow_hyphen_values = true)]
+    pub(crate) max_publish_bytes: u64,
+    /// Hold at most this many session invalidations and memberships.
+    #[arg(long, env = "GALAXY_PUSH_MAX_STANDING_RECORDS", value_name = "COUNT", default_value_t = 100_000)]
+    #[arg(value_parser = count, allow_hyphen_values = true)]
+    pub(crate) max_standing_records: u64,
+    /// Keep an invalidation for this long if it does not say: the longest life of a user's token.
+    #[arg(long, env = "GALAXY_PUSH_INVALIDATION_LIFE", value_name = "TIME", default_value = "24h")]
+    #[arg(value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) invalidation_life: Duration,
+    /// Speak TLS with the certificate in this file (PEM, the chain behind it). Taken anew when it changes.
+    #[arg(long, env = "GALAXY_PUSH_HUB_TLS_CERT", value_name = "FILE")]
+    pub(crate) hub_tls_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM).
+    #[arg(long, env = "GALAXY_PUSH_HUB_TLS_KEY", value_name = "FILE")]
+    pub(crate) hub_tls_key: Option<PathBuf>,
+    /// Let peers say who they are by a certificate that an authority in this file has signed (PEM).
+    #[arg(long, env = "GALAXY_PUSH_HUB_PEER_CA", value_name = "FILE")]
+    pub(crate) hub_peer_ca: Option<PathBuf>,
+    /// Let in whom this file names, each for its role and recipients, and nobody else. Without it everybody may do
+    /// everything.
+    #[arg(long, env = "GALAXY_PUSH_HUB_CREDENTIALS", value_name = "FILE")]
+    pub(crate) hub_credentials: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -100,6 +142,12 @@ pub(crate) struct EdgeArgs {
     /// The origins whose pages may connect, as browsers send them (https://app.example), separated by commas.
     #[arg(long, env = "GALAXY_PUSH_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) allowed_origins: Vec<String>,
+    /// Speak TLS with users, with the certificate in this file (PEM, the chain behind it). Taken anew when it changes.
+    #[arg(long, env = "GALAXY_PUSH_EDGE_TLS_CERT", value_name = "FILE")]
+    pub(crate) edge_tls_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM).
+    #[arg(long, env = "GALAXY_PUSH_EDGE_TLS_KEY", value_name = "FILE")]
+    pub(crate) edge_tls_key: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -133,7 +181,12 @@ pub(crate) struct ProcessArgs {
     #[arg(long, env = "GALAXY_PUSH_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s")]
     #[arg(value_parser = duration, allow_hyphen_values = true)]
     pub(crate) drain_timeout: Duration,
-    /// Allow listeners on addresses other than loopback, although nothing on them is encrypted.
+    /// Allow listeners without TLS on addresses other than loopback, although nothing on them is encrypted.
+    /// The admin listener has no TLS.
     #[arg(long, env = "GALAXY_PUSH_PLAINTEXT", value_parser = switch)]
     pub(crate) plaintext: bool,
+    /// Names under which a proxy on this machine asks for the hub or admin listener, separated by commas. On loopback
+    /// others than localhost and addresses are refused, so that no web page gets there under a name of its own.
+    #[arg(long, env = "GALAXY_PUSH_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) allowed_hosts: Vec<String>,
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::PeerArgs;
 use super::values::{count, hub_url, pattern, start};
 
 #[derive(Args, Debug)]
@@ -29,4 +30,6 @@ pub(crate) struct TailArgs {
     /// End after this many events.
     #[arg(long, value_name = "COUNT", value_parser = count, allow_hyphen_values = true)]
     pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) peer: PeerArgs,
 }

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
-use galaxy_push_client::{BuildError, Publisher};
+use galaxy_push_client::{BuildError, Connecting, Connector, Publisher};
 use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::recipient::{InvalidRecipient, Pattern, Recipient, check_id};
-use galaxy_push_proto::validate::DATA_BYTES_MAX;
+use galaxy_push_proto::validate::{DATA_BYTES_MAX, REQUEST_BYTES_MAX};
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
@@ -33,16 +33,37 @@ pub(super) fn event_size(text: &str) -> Result<usize, String> {
     fits.ok_or_else(|| "an event carries 1MiB at most; put larger data elsewhere and send its address".into())
 }
 
+pub(super) fn request_size(text: &str) -> Result<u64, String> {
+    let bytes = size(text)?;
+    let fits = bytes >= REQUEST_BYTES_MAX as u64;
+    fits.then_some(bytes).ok_or_else(|| "must hold one request, which may have 4MiB".into())
+}
+
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "write an IP address and a port: 127.0.0.1:7400, [::1]:7400, 0.0.0.0:7400".into())
 }
 
 pub(super) fn hub_url(text: &str) -> Result<String, String> {
-    match Publisher::builder().hub(text).build() {
+    match Publisher::builder().hub(text).connector(AnyHub).build() {
         Ok(_) => Ok(text.trim().to_owned()),
-        Err(BuildError::HubUrl { why, .. }) => Err(format!("{why}; write http://HOST:PORT")),
+        Err(BuildError::HubUrl { why, .. }) => {
+            Err(format!("{why}; write http://HOST:PORT, or https://HOST:PORT with --hub-ca"))
+        }
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Takes every URL that a client takes; whether there is TLS is seen once all flags are known.
+struct AnyHub;
+
+impl Connector for AnyHub {
+    fn connect(&self, _: &str, _: u16) -> Connecting {
+        Box::pin(async { Err(std::io::ErrorKind::Unsupported.into()) }) // nothing is connected
+    }
+
+    fn secures(&self) -> bool {
+        true
     }
 }
 
@@ -140,7 +161,8 @@ mod tests {
         assert!(address("127.0.0.1:0").is_ok() && address("[::1]:7400").is_ok());
         assert!(address("localhost:7400").is_err() && address("127.0.0.1").is_err());
         assert_eq!(hub_url(" http://hub:7400 "), Ok("http://hub:7400".into()));
-        assert!(hub_url("https://hub").is_err_and(|why| why.contains("TLS")));
+        assert_eq!(hub_url("https://hub"), Ok("https://hub".into()));
+        assert!(hub_url("ftp://hub").is_err_and(|why| why.contains("https://HOST:PORT with --hub-ca")));
         assert_eq!((start("now"), start("oldest")), (Ok(String::new()), Ok("oldest".into())));
         assert!(start("").is_err() && start("17").is_ok() && start("Now").is_err());
         assert_eq!(attribute("a=b=c"), Ok(("a".into(), "b=c".into())));

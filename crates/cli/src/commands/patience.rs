@@ -8,6 +8,8 @@ use anyhow::anyhow;
 use galaxy_push_client::{Failure, Publisher};
 use tokio::time::{sleep, timeout};
 
+use crate::peer::Peer;
+
 /// How long whoever waits is left without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -26,6 +28,7 @@ pub(super) struct NoAnswer {
 /// Waits for a call that gives up after `limit`. `tell` says to whoever waits why it takes long.
 pub(super) async fn patiently<T>(
     hubs: &str,
+    peer: &Peer,
     limit: Duration,
     tell: impl Fn(&str),
     call: impl Future<Output = Result<T, Failure>>,
@@ -37,15 +40,16 @@ pub(super) async fn patiently<T>(
             let answer = answer.unwrap_or_else(|_| Err(silence()));
             answer.map_err(|failure| NoAnswer { failure, waited: limit })
         }
-        failure = tell_why_it_takes_long(hubs, limit, tell) => Err(NoAnswer { failure, waited: PATIENCE }),
+        failure = tell_why_it_takes_long(hubs, peer, limit, tell) => Err(NoAnswer { failure, waited: PATIENCE }),
     }
 }
 
 /// After a moment, asks the hub how it is and tells what it says. Returns only if waiting longer makes no sense.
-async fn tell_why_it_takes_long(hubs: &str, limit: Duration, tell: impl Fn(&str)) -> Failure {
+async fn tell_why_it_takes_long(hubs: &str, peer: &Peer, limit: Duration, tell: impl Fn(&str)) -> Failure {
     sleep(PATIENCE).await;
     let asked = async {
-        Publisher::builder().hub(hubs).give_up_after(Duration::ZERO).build().ok()?.head().await.err()
+        let builder = peer.clone().publisher(Publisher::builder().hub(hubs));
+        builder.give_up_after(Duration::ZERO).build().ok()?.head().await.err()
     };
     let why = match timeout(ASKING, asked).await {
         // A proxy in front of a hub that is down answers 502 and the like; other answers do not become a hub.
@@ -67,8 +71,15 @@ impl NoAnswer {
                 "{hubs} is no hub: it answered with HTTP status {status}\n\n  tip: --hub is the hub listener, on port 7400 \
                  unless `hub-addr` says otherwise; users' port 8080 and the admin port 7401 take no publishers"
             ),
+            Failure::Unreachable(why) if why.contains("certificate") => anyhow!(
+                "{failure}; gave up after {waited}. Nothing was appended\n\n  tip: --hub-ca is the authority that signs the \
+                 hub's certificate, and --hub names the hub as its certificate does; the hub's --hub-peer-ca signs --hub-cert"
+            ),
             Failure::Unreachable(_) => anyhow!(
                 "{failure}; gave up after {waited}\n\n  tip: start a hub with `galaxy-push serve`, or name another with --hub"
+            ),
+            _ if hubs.contains("http://") => anyhow!(
+                "{failure}; gave up after {waited}. {unknown}\n\n  tip: a hub that speaks TLS is reached by https://"
             ),
             _ => anyhow!("{failure}; gave up after {waited}. {unknown}"),
         }

@@ -18,6 +18,7 @@ use galaxy_push_proto::{cloudevents, v1, validate};
 
 use crate::Usage;
 use crate::args::PublishArgs;
+use crate::peer::Peer;
 use checkpoint::Checkpoint;
 use lines::{Batch, Lines, Stop};
 use progress::Progress;
@@ -27,7 +28,7 @@ use sender::{NotSent, Sender};
 const BATCH_BYTES: usize = 3 << 20;
 
 pub(crate) async fn run(args: PublishArgs, tracing: Tracing) -> anyhow::Result<()> {
-    let mut sender = Sender::new(&args.hub, args.timeout, tracing)?;
+    let mut sender = Sender::new(&args.hub, Peer::of(&args.peer, &args.hub)?, args.timeout, tracing)?;
     // The flags of one event stand or fall together; clap sees to that.
     if args.event.r#type.is_some() {
         let event = single::event(args.data.as_deref(), &args.event)?;

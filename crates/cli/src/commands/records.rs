@@ -9,6 +9,7 @@ use galaxy_push_proto::v1;
 
 use super::patience::patiently;
 use crate::args::{MemberArgs, MemberCommand, RevokeArgs, SayArgs};
+use crate::peer::Peer;
 
 const UNKNOWN: &str =
     "Whether the hub took the record is unknown: repeat the command, which says the same once more";
@@ -24,8 +25,9 @@ pub(crate) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
         issued_before: args.before.map(prost_types::Timestamp::from),
         expires_at: expiry("--expires", args.expires)?,
     };
-    let mut publisher = publisher(&args.say)?;
-    said(&args.say, publisher.invalidate(record)).await
+    let peer = Peer::of(&args.say.peer, &args.say.hub)?;
+    let mut publisher = publisher(&args.say, &peer)?;
+    said(&args.say, &peer, publisher.invalidate(record)).await
 }
 
 pub(crate) async fn member(command: MemberCommand) -> anyhow::Result<()> {
@@ -34,20 +36,22 @@ pub(crate) async fn member(command: MemberCommand) -> anyhow::Result<()> {
         MemberCommand::Remove { whom } => (whom, false, None),
     };
     let record = v1::Membership { recipient, topic, member, expires_at: expiry("--expires", expires)? };
-    let mut publisher = publisher(&say)?;
-    said(&say, publisher.set_memberships(vec![record])).await
+    let peer = Peer::of(&say.peer, &say.hub)?;
+    let mut publisher = publisher(&say, &peer)?;
+    said(&say, &peer, publisher.set_memberships(vec![record])).await
 }
 
-fn publisher(say: &SayArgs) -> anyhow::Result<Publisher> {
-    Ok(Publisher::builder().hub(&say.hub.join(",")).give_up_after(say.timeout).build()?)
+fn publisher(say: &SayArgs, peer: &Peer) -> anyhow::Result<Publisher> {
+    let builder = peer.clone().publisher(Publisher::builder().hub(&say.hub.join(",")));
+    Ok(builder.give_up_after(say.timeout).build()?)
 }
 
 /// Waits for the record's position and prints it.
-async fn said(say: &SayArgs, call: impl Future<Output = Result<String, Failure>>) -> anyhow::Result<()> {
+async fn said(say: &SayArgs, peer: &Peer, call: impl Future<Output = Result<String, Failure>>) -> anyhow::Result<()> {
     let hubs = say.hub.join(",");
     // Nobody may be there to read it, which is no reason to end.
     let tell = |text: &str| drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
-    let answer = patiently(&hubs, say.timeout, tell, call).await;
+    let answer = patiently(&hubs, peer, say.timeout, tell, call).await;
     let cursor = answer.map_err(|no_answer| match &no_answer.failure {
         Failure::Status(status) => anyhow!("the hub refused the record: {}", status.message),
         _ => no_answer.explain(&hubs, UNKNOWN),

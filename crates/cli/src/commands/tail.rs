@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::args::TailArgs;
+use crate::peer::Peer;
 
 /// Why printing is over.
 enum End {
@@ -32,7 +33,9 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
     let ambient = galaxy_push_listener::ambient();
     let mut features = vec![feature::SESSION_INVALIDATION, feature::MEMBERSHIP];
     features.extend(args.all_frames.then_some(feature::STANDING));
-    let client = PushClient::builder(format!("tail-{:016x}", ambient.random()))
+    let builder = PushClient::builder(format!("tail-{:016x}", ambient.random()));
+    let client = Peer::of(&args.peer, &args.hub)?
+        .client(builder)
         .hub(&args.hub.join(","))
         .cursor(args.from)
         .recipients(args.to)

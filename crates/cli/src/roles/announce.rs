@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Bound, Process};
-use crate::args::EdgeArgs;
+use crate::args::{EdgeArgs, HubArgs};
 
 /// Where `publish` looks for a hub by itself.
 const DEFAULT_HUB: &str = "http://127.0.0.1:7400";
@@ -21,14 +21,28 @@ pub(super) struct Announcement {
     /// The file of the keys that users' tokens are checked with; without one, users are named in the URL.
     #[serde(skip)]
     user_keys: Option<String>,
+    /// What a publisher needs besides the hub's URL.
+    #[serde(skip)]
+    hub_flags: String,
 }
 
 impl Announcement {
-    pub(super) fn of(process: &Process, admin: &Bound, edge: Option<&EdgeArgs>) -> Self {
+    pub(super) fn of(
+        process: &Process,
+        admin: &Bound,
+        hub: Option<&HubArgs>,
+        edge: Option<&EdgeArgs>,
+    ) -> Self {
+        let secure = hub.is_some_and(|hub| hub.hub_tls_cert.is_some());
+        let by_token = hub.is_some_and(|hub| hub.hub_credentials.is_some());
+
         Self {
             hub: process.hub.as_ref().map(|(_, bound)| bound.local_url()),
             edge: process.gateway.as_ref().map(|(_, bound)| bound.local_url()),
             admin: admin.local_url(),
+            hub_flags: [(secure, "--hub-ca CA.pem "), (by_token, "--hub-token-file TOKEN ")]
+                .map(|(needed, flag)| if needed { flag } else { "" })
+                .concat(),
             user_keys: edge
                 .filter(|edge| !edge.dev)
                 .and_then(|edge| Some(edge.user_keys.as_ref()?.display().to_string())),
@@ -65,8 +79,9 @@ impl Announcement {
         if let Some(hub) = &self.hub {
             let hub = if hub == DEFAULT_HUB { String::new() } else { format!("--hub {hub} ") };
             text += &format!(
-                "{}Send user 42 an event:\n  {program} publish {hub}--to user:42 --type turn.ready '{{\"turn\":7}}'\n",
-                if self.edge.is_some() { "" } else { "\n" }
+                "{}Send user 42 an event:\n  {program} publish {hub}{}--to user:42 --type turn.ready '{{\"turn\":7}}'\n",
+                if self.edge.is_some() { "" } else { "\n" },
+                self.hub_flags
             );
         }
         text
@@ -92,6 +107,7 @@ mod tests {
             edge: Some("http://127.0.0.1:8080".into()),
             admin: "http://127.0.0.1:7401".into(),
             user_keys: None,
+            hub_flags: String::new(),
         };
         let text = announcement.text("galaxy-push");
         assert!(text.contains("curl -N 'http://127.0.0.1:8080/v1/stream?user=42'"), "{text}");

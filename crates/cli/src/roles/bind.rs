@@ -2,16 +2,22 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::anyhow;
+use axum::Router;
+use galaxy_push_listener::{Drain, Limits, Tls, serve, serve_tls};
 use tokio::net::TcpListener;
 
+use super::secure;
 use crate::args::{EdgeArgs, HubArgs, ProcessArgs};
 
 /// A bound socket.
 pub(crate) struct Bound {
     pub(crate) listener: TcpListener,
     address: SocketAddr,
+    /// How it speaks, if not in the clear.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 impl Bound {
@@ -22,23 +28,36 @@ impl Bound {
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             ip => ip,
         };
-        format!("http://{}", SocketAddr::new(ip, self.address.port()))
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", SocketAddr::new(ip, self.address.port()))
+    }
+
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.address.ip().is_loopback()
+    }
+
+    /// Serves until the drain is over.
+    pub(crate) async fn serve(self, app: Router, limits: Limits, drain: Drain) {
+        match self.tls {
+            Some(tls) => serve_tls(self.listener, tls, app, limits, drain).await,
+            None => serve(self.listener, app, limits, drain).await,
+        }
     }
 }
 
 pub(crate) async fn hub(args: &HubArgs) -> anyhow::Result<Bound> {
-    bind("--hub-addr", args.hub_addr).await
+    bind("--hub-addr", args.hub_addr, secure::hub_tls(args)?).await
 }
 
 pub(crate) async fn edge(args: &EdgeArgs) -> anyhow::Result<Bound> {
-    bind("--edge-addr", args.edge_addr).await
+    bind("--edge-addr", args.edge_addr, secure::edge_tls(args)?).await
 }
 
 pub(crate) async fn admin(args: &ProcessArgs) -> anyhow::Result<Bound> {
-    bind("--admin-addr", args.admin_addr).await
+    bind("--admin-addr", args.admin_addr, None).await
 }
 
-async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<Bound> {
+async fn bind(flag: &str, address: SocketAddr, tls: Option<Arc<Tls>>) -> anyhow::Result<Bound> {
     let listener = galaxy_push_listener::listen(address).map_err(|error| {
         let tip = match error.kind() {
             ErrorKind::AddrInUse => {
@@ -51,5 +70,5 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<Bound> {
         anyhow!("cannot listen on {flag} {address}: {error}\n\n  tip: {tip}")
     })?;
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address })
+    Ok(Bound { listener, address, tls })
 }

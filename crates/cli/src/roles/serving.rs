@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use galaxy_push_gateway::Gateway;
 use galaxy_push_hub::Hub;
-use galaxy_push_listener::{Drain, Limits, probes, serve};
+use galaxy_push_listener::{Drain, Limits, serve};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -22,6 +22,14 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// How long a gateway may take to catch up with the hub in its own process. It takes a few milliseconds.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
+/// What each listener answers with; one that there is none of answers nothing.
+#[derive(Default)]
+pub(super) struct Apps {
+    pub(super) hub: Router,
+    pub(super) edge: Router,
+    pub(super) admin: Router,
+}
+
 /// Roles that listen.
 pub(super) struct Serving {
     hub: Option<Hub>,
@@ -33,20 +41,21 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    pub(super) fn start(process: Process, admin: Bound, admin_app: Router) -> Self {
+    pub(super) fn start(process: Process, admin: Bound, apps: Apps) -> Self {
         let (drain, admin_drain) = (Drain::default(), Drain::default());
         let mut listeners = JoinSet::new();
         let hub = process.hub.map(|(hub, bound)| {
-            let app = hub.router().merge(probes(hub.health()));
-            listeners.spawn(serve(bound.listener, app, Limits::hub(), drain.clone()));
+            listeners.spawn(bound.serve(apps.hub, Limits::hub(), drain.clone()));
             hub
         });
+        if let Some((pipes, app)) = process.inside {
+            listeners.spawn(serve(pipes, app, Limits::hub(), drain.clone()));
+        }
         let gateway = process.gateway.map(|(gateway, bound)| {
-            let app = gateway.router().merge(probes(gateway.health()));
-            listeners.spawn(serve(bound.listener, app, Limits::edge(), drain.clone()));
+            listeners.spawn(bound.serve(apps.edge, Limits::edge(), drain.clone()));
             gateway
         });
-        let admin = tokio::spawn(serve(admin.listener, admin_app, Limits::edge(), admin_drain.clone()));
+        let admin = tokio::spawn(admin.serve(apps.admin, Limits::edge(), admin_drain.clone()));
         Self { hub, gateway, listeners, admin, drain, admin_drain }
     }
 

@@ -8,18 +8,41 @@ use galaxy_push_gateway::{Access, Keys};
 use galaxy_push_listener::ambient;
 use galaxy_push_proto::validate::DATA_BYTES_DEFAULT;
 
+use super::secure;
 use crate::Usage;
 use crate::args::{EdgeArgs, HubArgs, ProcessArgs, WindowArgs};
 
 /// The settings of a hub.
 pub(super) fn hub(args: &HubArgs, window: &WindowArgs) -> anyhow::Result<galaxy_push_hub::Config> {
-    let config =
-        galaxy_push_hub::Config::default().window(bounds(window)).event_bytes_max(args.max_event_bytes);
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let config = galaxy_push_hub::Config::default()
+        .window(bounds(window))
+        .event_bytes_max(args.max_event_bytes)
+        .publishes_under_way(size(args.max_publishes), size(args.max_publish_bytes))
+        .standing_records_max(size(args.max_standing_records))
+        .invalidation_life(args.invalidation_life)
+        .access(secure::access(args)?);
     config.check().map_err(|invalid| {
-        // Each flag was checked by itself, so it is the two together that do not fit.
-        Usage(format!("--{invalid}: raise it, or lower --max-event-bytes"))
+        let flag = flag_of(invalid.setting);
+        // Each flag was checked by itself, so where one still does not fit it is two of them together.
+        let tip = if flag == "--window-bytes" { ": raise it, or lower --max-event-bytes" } else { "" };
+        Usage(format!("{flag} {}{tip}", invalid.rule))
     })?;
     Ok(config)
+}
+
+/// The flag that makes a setting of the hub.
+fn flag_of(setting: &str) -> &str {
+    match setting {
+        "window.age" => "--window-age",
+        "window.events" => "--window-events",
+        "window.bytes" => "--window-bytes",
+        "event_bytes_max" => "--max-event-bytes",
+        "publishes_under_way.requests" => "--max-publishes",
+        "publishes_under_way.bytes" => "--max-publish-bytes",
+        "invalidation_life" => "--invalidation-life",
+        other => other, // no flag makes it, so nobody can have made it wrong
+    }
 }
 
 /// The settings of a gateway, but for the hubs.
@@ -44,15 +67,20 @@ pub(super) fn reach(
     edge: Option<&EdgeArgs>,
 ) -> Result<(), Usage> {
     let listeners = [
-        hub.map(|args| ("--hub-addr", args.hub_addr)),
-        edge.map(|args| ("--edge-addr", args.edge_addr)),
+        hub.filter(|args| args.hub_tls_cert.is_none()).map(|args| ("--hub-addr", args.hub_addr)),
+        edge.filter(|args| args.edge_tls_cert.is_none()).map(|args| ("--edge-addr", args.edge_addr)),
         Some(("--admin-addr", process.admin_addr)),
     ];
     let exposed = |(_, address): &(_, SocketAddr)| !address.ip().is_loopback();
     match listeners.into_iter().flatten().find(exposed) {
         Some((flag, address)) if !process.plaintext => Err(Usage(format!(
-            "{flag} {address} can be reached from other machines, and nothing on it is encrypted: add --plaintext to \
+            "{flag} {address} can be reached from other machines, and nothing on it is encrypted: {}add --plaintext to \
              allow that, or bind a loopback address such as 127.0.0.1:{}",
+            match flag {
+                "--hub-addr" => "give --hub-tls-cert, ",
+                "--edge-addr" => "give --edge-tls-cert, ",
+                _ => "",
+            },
             address.port()
         ))),
         _ => Ok(()),

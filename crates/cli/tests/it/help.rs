@@ -145,6 +145,16 @@ fn the_flags_of_publish() {
                   --checkpoint <FILE>  Remember in this file how many lines were acknowledged, and continue
                                        after them
 
+            The way to the hub (a token may also be in GALAXY_PUSH_HUB_TOKEN):
+                  --hub-ca <FILE>          Speak TLS with https:// hubs, and trust those whose certificate an
+                                           authority in this file has signed (PEM) [env: GALAXY_PUSH_HUB_CA]
+                  --hub-cert <FILE>        Say who this is by the certificate in this file (PEM, the chain
+                                           behind it). Read again for each connection [env:
+                                           GALAXY_PUSH_HUB_CERT]
+                  --hub-key <FILE>         The private key of that certificate (PEM) [env: GALAXY_PUSH_HUB_KEY]
+                  --hub-token-file <FILE>  Say who this is by the token in this file [env:
+                                           GALAXY_PUSH_HUB_TOKEN_FILE]
+
             Every command:
                   --config <FILE>        Read settings from this file. Otherwise: galaxy-push.toml in this
                                          folder, if there is one [env: GALAXY_PUSH_CONFIG]

@@ -10,6 +10,7 @@ mod help;
 mod quick_start;
 mod records;
 mod refusals;
+mod secure;
 mod settings;
 mod sse;
 mod standing;

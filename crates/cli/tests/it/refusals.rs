@@ -27,6 +27,7 @@ fn what_was_asked() {
     folder.write("bad.toml", "dev = true\nwindw-age = '5m'");
     folder.write("value.toml", "window-age = '5 parsecs'");
     folder.write("broken.toml", "dev = true\nwindow-age = ");
+    folder.write("none.toml", "");
     folder.write("list.toml", "window-age = ['5m', '6m']");
     check(
         &folder,
@@ -34,7 +35,14 @@ fn what_was_asked() {
             ("serve --wndow-age 5m", 2, &["--wndow-age", "a similar argument exists: '--window-age'"]),
             ("publsh", 2, &["a similar subcommand exists: 'publish'"]),
             ("gateway", 2, &["--hub <URL>"]),
-            ("gateway --hub https://hub", 2, &["--hub", "needs TLS", "http://HOST:PORT"]),
+            ("gateway --hub https://hub", 2, &["https://hub speaks TLS", "--hub-ca FILE"]),
+            ("tail --hub http://hub --hub-cert a", 2, &["--hub-cert is for https:// hubs", "--hub-ca FILE"]),
+            ("publish --hub http://hub --hub-ca a --to all --type t", 2, &["--hub-ca is for https:// hubs"]),
+            ("hub --hub-tls-cert a", 2, &["--hub-tls-cert needs --hub-tls-key"]),
+            ("serve --edge-tls-key a", 2, &["--edge-tls-key needs --edge-tls-cert"]),
+            ("hub --hub-peer-ca a", 2, &["--hub-peer-ca needs TLS", "--hub-tls-cert"]),
+            ("hub --hub-credentials none.toml", 2, &["none.toml: line 1: names nobody"]),
+            ("hub --max-publish-bytes 1MiB", 2, &["--max-publish-bytes", "4MiB"]),
             ("publish --hub hub:7400", 2, &["--hub", "must begin with http://"]),
             ("serve --hub-addr localhost:7400", 2, &["--hub-addr", "an IP address and a port"]),
             ("serve --hub-addr 0.0.0.0:0", 2, &["--hub-addr 0.0.0.0:0", "--plaintext", "127.0.0.1:0"]),
@@ -44,7 +52,11 @@ fn what_was_asked() {
                 2,
                 &["--edge-addr 0.0.0.0:0", "--user-keys", "--dev"],
             ),
-            ("serve --window-bytes 1KiB", 2, &["--window-bytes", "65536 bytes", "--max-event-bytes"]),
+            (
+                "serve --window-bytes 1KiB",
+                2,
+                &["--window-bytes must hold", "65536 bytes", "--max-event-bytes"],
+            ),
             ("gateway --hub http://h --window-bytes 1KiB", 2, &["--window-bytes", "65536 bytes"]),
             ("serve --max-event-bytes 2MiB", 2, &["--max-event-bytes", "1MiB at most"]),
             ("serve --window-age -5s", 2, &["'-5s'", "--window-age", "30s, 5m"]),
@@ -93,6 +105,7 @@ fn what_cannot_be_done() {
     folder.write("events.ndjson", line("1", "all"));
     folder.write("garbage.pos", "garbage");
     folder.write("far.pos", "99");
+    folder.write("short.token", "hush-hush");
     let serve = "serve --admin-addr 127.0.0.1:0 --edge-addr 127.0.0.1:0";
     let file = format!("publish --hub {NOBODY} --file events.ndjson --checkpoint");
     check(
@@ -122,6 +135,13 @@ fn what_cannot_be_done() {
             ("token --user-keys text.json --user 1", 1, &["text.json", "not a JSON Web Key Set"]),
             ("token --new-keys text.json", 1, &["text.json exists"]),
             ("serve --config nowhere.toml", 1, &["nowhere.toml", "No such file"]),
+            ("tail --hub-token-file nowhere", 1, &["the token in nowhere", "No such file"]),
+            ("tail --hub-token-file short.token", 1, &["short.token: a token has 16 characters at least"]),
+            (
+                "tail --hub https://h --hub-ca text.json",
+                1,
+                &["--hub-ca: cannot use text.json", "no certificate in PEM"],
+            ),
             ("publish --file nowhere.ndjson", 1, &["--file nowhere.ndjson", "No such file"]),
             ("publish --to all --type t --data-file nowhere", 1, &["--data-file nowhere", "No such file"]),
             (&format!("{file} garbage.pos"), 1, &["--checkpoint garbage.pos", "delete it to start over"]),

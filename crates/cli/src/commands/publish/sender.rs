@@ -10,12 +10,14 @@ use galaxy_push_proto::v1;
 
 use super::super::patience::{NoAnswer, patiently};
 use super::progress::Progress;
+use crate::peer::Peer;
 
 const UNKNOWN: &str = "Whether the hub took the events is unknown: publish them again with the same ids";
 
 pub(super) struct Sender {
     publisher: Publisher,
     hubs: String,
+    peer: Peer,
     timeout: Duration,
 }
 
@@ -38,10 +40,16 @@ impl NotSent {
 }
 
 impl Sender {
-    pub(super) fn new(hubs: &[String], timeout: Duration, tracing: Tracing) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        hubs: &[String],
+        peer: Peer,
+        timeout: Duration,
+        tracing: Tracing,
+    ) -> anyhow::Result<Self> {
         let hubs = hubs.join(",");
-        let publisher = Publisher::builder().hub(&hubs).give_up_after(timeout).tracing(tracing).build()?;
-        Ok(Self { publisher, hubs, timeout })
+        let builder = peer.clone().publisher(Publisher::builder().hub(&hubs));
+        let publisher = builder.give_up_after(timeout).tracing(tracing).build()?;
+        Ok(Self { publisher, hubs, peer, timeout })
     }
 
     /// Sends events until all are acknowledged, or the time to give up.
@@ -50,9 +58,9 @@ impl Sender {
         events: Vec<v1::Event>,
         progress: &Progress,
     ) -> Result<Vec<Published>, NotSent> {
-        let Self { publisher, hubs, timeout: limit } = self;
+        let Self { publisher, hubs, peer, timeout: limit } = self;
         let tell = |text: &str| progress.tell(text);
-        let answer = patiently(hubs, *limit, tell, publisher.publish(events)).await;
+        let answer = patiently(hubs, peer, *limit, tell, publisher.publish(events)).await;
         let answer = answer.map_err(|no_answer| not_sent(&no_answer, hubs))?;
         let refused =
             answer.iter().enumerate().find_map(|(index, event)| Some((index, event.refusal.as_ref()?)));

@@ -1,0 +1,112 @@
+//! How a command reaches a hub and says who it is, from its flags: for `gateway`, `publish`, `tail` and whatever else
+//! connects.
+//!
+//! Everything is read and checked before anything is connected. A token is never shown, whatever is wrong with it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, bail};
+use galaxy_push_client::{Builder, PublisherBuilder, Tls};
+
+use crate::Usage;
+use crate::args::PeerArgs;
+
+const TOKEN_VARIABLE: &str = "GALAXY_PUSH_HUB_TOKEN";
+
+/// The secured way to hubs.
+#[derive(Clone, Default)]
+pub(crate) struct Peer {
+    pub(crate) tls: Option<Tls>,
+    pub(crate) token: Option<String>,
+}
+
+impl Peer {
+    /// What the flags say, for these hubs.
+    pub(crate) fn of(args: &PeerArgs, hubs: &[String]) -> anyhow::Result<Self> {
+        let secure = |hub: &&String| hub.starts_with("https:");
+        let tls = match (&args.hub_ca, hubs.iter().find(secure)) {
+            (None, Some(hub)) => bail!(Usage(format!(
+                "{hub} speaks TLS: give --hub-ca FILE, the authority that signs the hub's certificate"
+            ))),
+            (None, None) => {
+                if let Some((flag, _)) =
+                    given(&[("--hub-cert", &args.hub_cert), ("--hub-key", &args.hub_key)])
+                {
+                    bail!(Usage(format!(
+                        "{flag} is for https:// hubs: give --hub-ca FILE, too, and such a --hub"
+                    )));
+                }
+                None
+            }
+            (Some(authority), _) => {
+                if let Some(hub) = hubs.iter().find(|hub| !secure(hub)) {
+                    bail!(Usage(format!(
+                        "--hub-ca is for https:// hubs, and {hub} is none: write https:// there"
+                    )));
+                }
+                Some(tls(authority, args)?)
+            }
+        };
+        Ok(Self { tls, token: token(args)? })
+    }
+
+    pub(crate) fn client(self, builder: Builder) -> Builder {
+        let builder = self.tls.into_iter().fold(builder, Builder::tls);
+        self.token.into_iter().fold(builder, Builder::token)
+    }
+
+    pub(crate) fn publisher(self, builder: PublisherBuilder) -> PublisherBuilder {
+        let builder = self.tls.into_iter().fold(builder, PublisherBuilder::tls);
+        self.token.into_iter().fold(builder, PublisherBuilder::token)
+    }
+}
+
+fn given<'a, T>(flags: &[(&'a str, &Option<T>)]) -> Option<(&'a str, usize)> {
+    let at = flags.iter().position(|(_, value)| value.is_some())?;
+    Some((flags[at].0, at))
+}
+
+fn tls(authority: &Path, args: &PeerArgs) -> anyhow::Result<Tls> {
+    let tls = Tls::trusting(authority).context("--hub-ca")?;
+    match (&args.hub_cert, &args.hub_key) {
+        (None, None) => Ok(tls),
+        (Some(certificate), Some(key)) => {
+            tls.presenting(certificate, key).context("--hub-cert and --hub-key")
+        }
+        (Some(_), None) => bail!(Usage("--hub-cert needs --hub-key FILE, its private key".into())),
+        (None, Some(_)) => {
+            bail!(Usage("--hub-key needs --hub-cert FILE, the certificate it belongs to".into()))
+        }
+    }
+}
+
+fn token(args: &PeerArgs) -> anyhow::Result<Option<String>> {
+    let (token, origin) = match (&args.hub_token_file, std::env::var_os(TOKEN_VARIABLE)) {
+        (Some(path), _) => (read_token(path)?, format!("--hub-token-file {}", path.display())),
+        (None, Some(text)) if !text.is_empty() => {
+            let text = text.into_string().map_err(|_| anyhow!("{TOKEN_VARIABLE} is not text"))?;
+            (text.trim_end().to_owned(), TOKEN_VARIABLE.to_owned())
+        }
+        (None, _) => return Ok(None),
+    };
+    check_token(&token).map_err(|why| anyhow!("{origin}: {why}"))?;
+    Ok(Some(token))
+}
+
+/// The token in a file, without the line end that editors put behind it.
+pub(crate) fn read_token(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("cannot read the token in {}", path.display()))?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Whether a token can stand in a header and cannot be guessed by trying.
+pub(crate) fn check_token(token: &str) -> Result<(), &'static str> {
+    if token.len() < 16 {
+        return Err("a token has 16 characters at least: `openssl rand -hex 32` makes one");
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a token is one word of ASCII: `openssl rand -hex 32` makes one");
+    }
+    Ok(())
+}
