@@ -4,12 +4,12 @@
 //! name resolve to this machine even looks like the same origin. In development, where no token stands in the way, both
 //! are refused here.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use galaxy_push_listener::{address, host, is_local_name};
 use galaxy_push_proto::{Failure, Reason};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, uri::Authority};
 
@@ -66,7 +66,7 @@ impl Origins {
 
     /// A name that resolves here only because an attacker says so is neither an address nor localhost.
     fn is_ours(&self, host: &Authority) -> bool {
-        is_local_host(host.host())
+        is_local_name(host.host())
             || address(host.host()).is_some()
             || self
                 .allowed
@@ -111,16 +111,6 @@ fn preflight_answer() -> Response {
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
-/// The host the request is for: of the URI over HTTP/2, of the one `Host` header over HTTP/1.
-fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    if let Some(authority) = uri.authority() {
-        return Some(authority.clone());
-    }
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next()?.to_str().ok()?.parse().ok();
-    host.filter(|_| hosts.next().is_none())
-}
-
 fn authority_of(origin: &str) -> Option<Authority> {
     let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"))?;
     // An authority alone: a path, a user or a query would make it something else than an origin.
@@ -137,18 +127,7 @@ fn is_same(origin: &str, host: Option<&Authority>) -> bool {
 }
 
 fn is_local(origin: &str) -> bool {
-    authority_of(origin).is_some_and(|of_page| is_local_host(of_page.host()))
-}
-
-fn is_local_host(host: &str) -> bool {
-    let host = host.to_ascii_lowercase();
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || address(&host).is_some_and(|address| address.is_loopback())
-}
-
-fn address(host: &str) -> Option<IpAddr> {
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    authority_of(origin).is_some_and(|of_page| is_local_name(of_page.host()))
 }
 
 #[cfg(test)]

@@ -200,11 +200,14 @@ impl Caller {
     pub(crate) fn may_set(&self, records: &[v1::Membership], now: Duration) -> Result<(), Failure> {
         let Some(known) = &self.0 else { return Ok(()) };
         for (number, record) in records.iter().enumerate() {
+            let field = |name: &str| format!("memberships[{number}].{name}");
+            if !known.identity.admits(&record.recipient) {
+                return Err(known.outside(&record.recipient, field("recipient")));
+            }
+            // It may be a pattern itself, and then stands for all that it admits.
             let topic = format!("topic:{}", record.topic);
-            for (to, field) in [(&record.recipient, "recipient"), (&topic, "topic")] {
-                if !known.identity.admits(to) {
-                    return Err(known.outside(to, format!("memberships[{number}].{field}")));
-                }
+            if !Pattern::parse(&topic).is_ok_and(|topic| known.identity.covers(&topic)) {
+                return Err(known.outside(&topic, field("topic")));
             }
         }
         known.take(records.len(), now)

@@ -47,7 +47,11 @@ fn publisher(say: &SayArgs, peer: &Peer) -> anyhow::Result<Publisher> {
 }
 
 /// Waits for the record's position and prints it.
-async fn said(say: &SayArgs, peer: &Peer, call: impl Future<Output = Result<String, Failure>>) -> anyhow::Result<()> {
+async fn said(
+    say: &SayArgs,
+    peer: &Peer,
+    call: impl Future<Output = Result<String, Failure>>,
+) -> anyhow::Result<()> {
     let hubs = say.hub.join(",");
     // Nobody may be there to read it, which is no reason to end.
     let tell = |text: &str| drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));

@@ -139,6 +139,11 @@ fn a_publisher_is_kept_to_its_recipients_in_standing_records_too() {
         Err("memberships[1].topic".to_owned()),
         "it would be sent what is for it"
     );
+    assert_eq!(
+        set("user:2", "news*"),
+        Err("memberships[1].topic".to_owned()),
+        "a pattern wider than its scope"
+    );
     assert_eq!(set("session:2", "news"), Err("memberships[1].recipient".to_owned()));
 }
 

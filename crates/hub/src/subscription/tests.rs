@@ -22,7 +22,7 @@ fn event(id: usize, to: &str) -> Event {
 async fn a_sparse_filter_gives_the_lock_back_between_what_it_finds() {
     let hub = Hub::in_memory(Config::default(), Ambient::new(|| 0, || 4)).unwrap();
     for batch in 0..40 {
-        let to = |i: usize| if i % 500 == 0 { "user:1" } else { "user:2" };
+        let to = |i: usize| if i.is_multiple_of(500) { "user:1" } else { "user:2" };
         hub.publish((0..1_000).map(|i| event(batch * 1_000 + i, to(i))).collect()).await.unwrap();
     }
     let request = GatewaySubscribeRequest {

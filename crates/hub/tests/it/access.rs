@@ -21,6 +21,9 @@ use crate::world::{World, ambient, event, event_to, from};
 /// Who knocks: by certificate, but for the last two.
 const WHO: [&str; 5] = ["backend", "edge-1", "ops", "stranger", "wrong token"];
 
+/// A method, a request for it, its body, and what each of [`WHO`] is answered.
+type Row = (&'static str, Box<dyn Fn() -> http::request::Builder>, Vec<u8>, [u16; 5]);
+
 fn access() -> Access {
     let scope = ["user:*", "topic:news", "all"].map(|text| Pattern::parse(text).unwrap());
     let backend = Identity::new("backend", Role::Publisher).recipients(scope).events_per_second(1_000);
@@ -80,7 +83,7 @@ async fn every_role_at_every_method() {
     let cloud_event = br#"{"specversion":"1.0","id":"h","source":"/s","type":"t","to":"all"}"#.to_vec();
     let (event_type, plain) = ("application/cloudevents+json", "application/json");
     let empty = framed(&GatewaySubscribeRequest::default());
-    let rows: Vec<(_, Box<dyn Fn() -> http::request::Builder>, Vec<u8>, [u16; 5])> = vec![
+    let rows: Vec<Row> = vec![
         ("SubscribePush", Box::new(|| grpc("/push.v1.Push/SubscribePush")), subscribe, [7, 0, 0, 16, 16]),
         ("Replay", Box::new(|| grpc("/push.v1.Push/Replay")), empty.clone(), [7, 12, 12, 16, 16]),
         ("Report", Box::new(|| grpc("/push.v1.Push/Report")), empty.clone(), [7, 12, 12, 16, 16]),
