@@ -47,6 +47,8 @@ pub(super) struct Index<'h> {
     pub(super) logs: Vec<EpochLog<'h>>,
     pub(super) streams: Vec<Stream<'h>>,
     pub(super) publishes: Publishes<'h>,
+    /// When an ephemeral event was published, in order.
+    pub(super) ephemerals_us: Vec<u64>,
     pub(super) run: Run<'h>,
     /// Records that make no sense where they stand.
     pub(super) unsound: Vec<(usize, &'static str)>,
@@ -77,6 +79,7 @@ impl<'h> Index<'h> {
             logs: Vec::new(),
             streams: Vec::new(),
             publishes: Publishes::default(),
+            ephemerals_us: Vec::new(),
             run: Run::default(),
             unsound: Vec::new(),
             epochs: Numbers::default(),
@@ -161,6 +164,10 @@ impl<'h> Index<'h> {
                 let entry = Entry { seq: pos.seq, line: entry, record: line, to, superseded_for: Vec::new() };
                 self.logs[pos.epoch as usize].add(entry);
             }
+            What::LogRecord(said) => {
+                let pos = self.pos(&said.position);
+                self.logs[pos.epoch as usize].add_record(said, record.at_us);
+            }
             What::LogKnown(known) => {
                 let epoch = self.epochs.number(&known.epoch) as usize;
                 self.logs.resize_with(self.epochs.names.len(), EpochLog::default);
@@ -180,6 +187,9 @@ impl<'h> Index<'h> {
         match &record.what {
             What::PubCall(call) => {
                 self.run.last_publish_us = record.at_us;
+                if call.ephemeral {
+                    self.ephemerals_us.push(record.at_us);
+                }
                 self.publishes.called(line, record.at_us, call);
             }
             What::PubAck(ack) => {
@@ -299,6 +309,7 @@ fn each_position<'h>(what: &'h What, mut see: impl FnMut(&'h Position)) {
         What::Ungrant(ungrant) => ungrant.after.iter().for_each(see),
         What::Grant(grant) => see(&grant.after),
         What::Log(entry) => see(&entry.position),
+        What::LogRecord(record) => see(&record.position),
         What::Head(position) | What::Handled { position, .. } => see(position),
         _ => {}
     }

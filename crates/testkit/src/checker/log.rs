@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::history::{LogKnown, LogLine};
+use crate::history::{Hash, LogKnown, LogLine, LogRecord};
 
 /// One entry of the log.
 pub(super) struct Entry<'h> {
@@ -16,6 +16,15 @@ pub(super) struct Entry<'h> {
     pub(super) superseded_for: Vec<u32>,
 }
 
+/// What a standing record says.
+pub(super) struct Record<'h> {
+    pub(super) said: &'h LogRecord,
+    /// When it was appended, if `log` lines are written then.
+    pub(super) at_us: u64,
+    /// Its fingerprint; `None` if the log has no line for it.
+    pub(super) hash: Option<Hash>,
+}
+
 /// The log of one epoch.
 #[derive(Default)]
 pub(super) struct EpochLog<'h> {
@@ -25,6 +34,10 @@ pub(super) struct EpochLog<'h> {
     pub(super) head: u64,
     /// Two records that give one position to different payloads.
     pub(super) conflicts: Vec<(usize, usize)>,
+    /// By what they are about, in the order of their positions.
+    pub(super) records: HashMap<&'h str, Vec<Record<'h>>>,
+    /// What the standing records of a fingerprint are about.
+    pub(super) about: HashMap<Hash, &'h str>,
     known: Option<&'h LogKnown>,
     concerned: HashMap<u32, Vec<usize>>,
     standing: Vec<usize>,
@@ -34,6 +47,10 @@ impl<'h> EpochLog<'h> {
     pub(super) fn add(&mut self, entry: Entry<'h>) {
         self.head = self.head.max(entry.seq);
         self.entries.push(entry);
+    }
+
+    pub(super) fn add_record(&mut self, said: &'h LogRecord, at_us: u64) {
+        self.records.entry(&said.about).or_default().push(Record { said, at_us, hash: None });
     }
 
     pub(super) const fn set_known(&mut self, known: &'h LogKnown) {
@@ -56,6 +73,19 @@ impl<'h> EpochLog<'h> {
             let Some(key) = &entry.line.collapse_key else { continue };
             entry.superseded_for =
                 entry.to.iter().copied().filter(|to| newest.insert((&**key, *to), ()).is_some()).collect();
+        }
+        let hashes: HashMap<u64, Hash> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.line.standing)
+            .map(|entry| (entry.seq, entry.line.hash))
+            .collect();
+        for (about, records) in &mut self.records {
+            records.sort_by_key(|record| record.said.position.seq);
+            for record in records {
+                record.hash = hashes.get(&record.said.position.seq).copied();
+                self.about.extend(record.hash.map(|hash| (hash, *about)));
+            }
         }
         for (index, entry) in self.entries.iter().enumerate() {
             if entry.line.standing {

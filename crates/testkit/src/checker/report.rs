@@ -24,6 +24,8 @@ pub enum Promise {
     Unique,
     /// A hole in what the reader is entitled to is preceded by a gap.
     GapFreeOrTold,
+    /// What a gap says is so: something lies in its range, its count fits, and the window had it no more.
+    GapTrue,
     /// A presented cursor gets the outcome it deserves, and a good one is followed by the very next event.
     Resumable,
     /// Sending back the last cursor of any frame loses nothing.
@@ -32,6 +34,8 @@ pub enum Promise {
     Progress,
     /// Generations rise; nothing appended after a takeover reaches the older stream.
     Fenced,
+    /// Whoever begins without a place, or lost it, is told the standing records that hold, before anything else.
+    Standing,
     /// Nobody sees an event meant for others.
     Isolated,
     /// Nobody is sent an event after it has expired.
@@ -152,10 +156,12 @@ impl Promise {
             Self::Ordered => "ordered",
             Self::Unique => "unique",
             Self::GapFreeOrTold => "gap_free_or_told",
+            Self::GapTrue => "gap_true",
             Self::Resumable => "resumable",
             Self::CursorSafe => "cursor_safe",
             Self::Progress => "progress",
             Self::Fenced => "fenced",
+            Self::Standing => "standing",
             Self::Isolated => "isolated",
             Self::Unexpired => "unexpired",
             Self::AckedOnce => "acked_once",

@@ -36,6 +36,8 @@ pub enum Sight {
     Event,
     /// A standing record in its place in the log.
     StandingInPlace,
+    /// Standing records that were told anew after a gap in mid-stream.
+    StandingAfterGap,
     Ephemeral,
     Standing,
     Progress,
@@ -56,6 +58,8 @@ pub enum Sight {
     GapCursorUnreadable,
     /// A stream ended because a newer one took over.
     Replaced,
+    /// A late duplicate of a subscription was refused, or ended quietly.
+    StaleAttempt,
     /// A subscription was put off.
     HeldOff,
     Drained,
@@ -175,6 +179,9 @@ pub(super) fn in_step(step: &Step<'_, '_>, seen: &mut Seen) {
             }
         }
         What::Goodbye(_) => seen.count(Sight::Goodbye),
+        What::Standing(_) if state.stretch.as_ref().is_some_and(|stretch| stretch.gap.is_some()) => {
+            seen.count(Sight::StandingAfterGap);
+        }
         What::Gap(_) if state.stretch.is_some() => {
             if let What::Gap(gap) = step.what
                 && gap.reason == GapReason::EpochChanged
@@ -185,6 +192,9 @@ pub(super) fn in_step(step: &Step<'_, '_>, seen: &mut Seen) {
         What::Close(close) => {
             if state.welcome.is_none() && step.stream.open.presented == Cursor::Garbage {
                 seen.count(Sight::GarbageRefused);
+            }
+            if close.code.contains("STALE_ATTEMPT") {
+                seen.count(Sight::StaleAttempt);
             }
             if close.code.contains("HELD_OFF") {
                 seen.count(Sight::HeldOff);

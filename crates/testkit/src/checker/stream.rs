@@ -26,8 +26,8 @@ pub(super) struct State<'h> {
     pub(super) welcome_us: u64,
     /// The welcome announced a gap that has not come yet.
     pub(super) gap_due: bool,
-    /// A frame other than `Welcome` and `Standing` was seen.
-    pub(super) past_standing: bool,
+    /// Standing records belong here: right after the welcome, or after a gap in mid-stream.
+    pub(super) listing: Option<Listing<'h>>,
     pub(super) caught_up: bool,
     pub(super) behind: bool,
     pub(super) said_goodbye: bool,
@@ -38,6 +38,18 @@ pub(super) struct State<'h> {
     pub(super) ephemerals: HashMap<(&'h str, Hash), usize>,
     pub(super) collapsed: Collapsed<'h>,
     collapses: bool,
+}
+
+/// The standing records that a reader is being told apart from the log.
+pub(super) struct Listing<'h> {
+    /// The cursor that their frames carry.
+    pub(super) cursor: &'h Cursor,
+    /// Where reading goes on: later records come in their place.
+    pub(super) from: Option<Pos>,
+    /// What was told so far.
+    pub(super) records: Vec<Hash>,
+    /// The last of them has not come.
+    pub(super) due: bool,
 }
 
 /// The part of a stream that lies in one epoch and in which positions rise.
@@ -98,7 +110,7 @@ impl<'h> State<'h> {
             welcome: None,
             welcome_us: 0,
             gap_due: false,
-            past_standing: false,
+            listing: None,
             caught_up: false,
             behind: false,
             said_goodbye: false,
@@ -114,7 +126,7 @@ impl<'h> State<'h> {
     /// Takes a record in, whether it was right or not.
     pub(super) fn apply(&mut self, index: &Index<'h>, line: usize) {
         let record = &index.records[line];
-        self.past_standing |= !matches!(record.what, What::Welcome(_) | What::Standing(_));
+        self.list(index, &record.what);
         if self.collapses {
             self.collapse(index, &record.what, record.at_us);
         }
@@ -153,6 +165,33 @@ impl<'h> State<'h> {
             }
             What::Close(_) => self.closed = true,
             _ => {}
+        }
+    }
+
+    /// Whoever has no place, or lost it, is told what holds.
+    fn list(&mut self, index: &Index<'h>, what: &'h What) {
+        let begin = |cursor, from| Some(Listing { cursor, from, records: Vec::new(), due: true });
+        match what {
+            What::Welcome(welcome) => {
+                let from = match welcome.outcome {
+                    Outcome::Resumed => return,
+                    Outcome::Fresh => index.at(&welcome.cursor),
+                    Outcome::Ahead => Some(index.pos(&welcome.head)),
+                    Outcome::Trimmed | Outcome::EpochChanged => Some(index.pos(&welcome.oldest)),
+                };
+                self.listing = begin(&welcome.cursor, from);
+            }
+            What::Gap(gap) if !self.gap_due && gap.reason.loses_the_place() => {
+                self.listing = begin(&gap.cursor, index.at(&gap.to));
+            }
+            What::Standing(frame) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.records.extend(&frame.records);
+                    listing.due = frame.more;
+                }
+            }
+            What::Claim(_) | What::Grant(_) | What::Ungrant(_) => {}
+            _ => self.listing = None,
         }
     }
 

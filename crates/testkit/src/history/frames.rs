@@ -90,7 +90,7 @@ pub struct Welcome {
     pub generation: u64,
 }
 
-/// Standing records at the start of a stream.
+/// Standing records apart from the log: at the start of a stream, or after a gap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Standing {
@@ -98,8 +98,24 @@ pub struct Standing {
     pub stream: StreamId,
     /// The frame's cursor.
     pub cursor: Cursor,
-    /// How many records it holds.
-    pub records: u64,
+    /// The fingerprints of the records in it, as in their `log` lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<Hash>,
+    /// Whether it says that another frame of them follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+/// Who subscribes under a gateway id: written after the `open` of a peer that says so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The stream.
+    pub stream: StreamId,
+    /// The instance.
+    pub instance: Name,
+    /// Its attempt.
+    pub attempt: u64,
 }
 
 /// An event, or a standing record in its place in the log.
@@ -145,6 +161,14 @@ pub enum GapReason {
     Damaged,
     /// The stored cursor could not be read.
     CursorUnreadable,
+}
+
+impl GapReason {
+    /// Whether standing records may have been missed too, and are told after a gap of this reason.
+    #[must_use]
+    pub const fn loses_the_place(self) -> bool {
+        !matches!(self, Self::TooLarge | Self::Collapsed)
+    }
 }
 
 /// The reader was told of a hole: missing is `(from, to]`.

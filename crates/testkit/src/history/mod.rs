@@ -10,10 +10,10 @@ mod recorder;
 
 pub use file::{Error, read, write};
 pub use frames::{
-    Close, Cursor, Event, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open, Outcome, Standing,
-    Subscribed, Ungrant, Welcome,
+    Claim, Close, Cursor, Event, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open, Outcome,
+    Standing, Subscribed, Ungrant, Welcome,
 };
-pub use publish::{Hash, LogKnown, LogLine, PubAck, PubCall};
+pub use publish::{Hash, LogKnown, LogLine, LogRecord, PubAck, PubCall};
 pub use recorder::{DEFAULT_CAP, Full, Recorder};
 
 use std::fmt;
@@ -66,6 +66,24 @@ pub struct Rules {
     pub batches_contiguous: bool,
     /// How long a taken-over stream may still be fed, in microseconds. Zero unless several hubs share a log.
     pub fence_grace_us: u64,
+    /// The hub's window, if the harness knows it and writes `log` lines at the time of the append: then a gap over what
+    /// it must still have held is told as needless.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowRule>,
+}
+
+/// The bounds of a hub's window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowRule {
+    /// It holds an event for this long, in microseconds.
+    pub age_us: u64,
+    /// It holds so many.
+    pub events: u64,
+    /// It holds so many bytes.
+    pub bytes: u64,
+    /// What no event of this history exceeds, with all that is stored beside it.
+    pub event_bytes_max: u64,
 }
 
 /// The kinds of record.
@@ -88,6 +106,8 @@ pub enum What {
 
     /// One entry of the log, dumped from the store: the truth. May be written at any time, in any order.
     Log(LogLine),
+    /// What a standing record of the log says.
+    LogRecord(LogRecord),
     /// Which part of an epoch's log the `log` lines tell whole. Without it: all of it.
     LogKnown(LogKnown),
     /// The end of the log as the harness reads it. The last one names the epoch and position live readers must reach.
@@ -97,7 +117,9 @@ pub enum What {
     Open(Open),
     /// The first frame.
     Welcome(Welcome),
-    /// Standing records sent at the start of a stream.
+    /// The instance that opened a stream.
+    Claim(Claim),
+    /// Standing records sent at the start of a stream, or after a gap.
     Standing(Standing),
     /// An event, or a standing record sent in its place in the log.
     Event(Event),
@@ -164,6 +186,7 @@ impl Default for Rules {
             dedup_events: 1_000_000,
             batches_contiguous: true,
             fence_grace_us: 0,
+            window: None,
         }
     }
 }
@@ -189,6 +212,7 @@ impl What {
         Some(match self {
             Self::Open(open) => open.stream,
             Self::Welcome(welcome) => welcome.stream,
+            Self::Claim(claim) => claim.stream,
             Self::Standing(standing) => standing.stream,
             Self::Event(event) => event.stream,
             Self::Gap(gap) => gap.stream,

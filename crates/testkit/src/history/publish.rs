@@ -76,6 +76,21 @@ pub struct LogLine {
     pub expires_at_us: Option<u64>,
 }
 
+/// What the standing record at a position says, besides its `log` line. Needed to judge what `standing` frames list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogRecord {
+    /// Where it lies.
+    pub position: Position,
+    /// What it is about: of several about the same, the last one holds.
+    pub about: Name,
+    /// False: it says that what was said about this no longer holds.
+    pub holds: bool,
+    /// Until then it holds, in microseconds of the harness's clock. `None`: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_us: Option<u64>,
+}
+
 /// The `log` lines of `epoch` are whole in `(after, through]`; elsewhere some may be missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

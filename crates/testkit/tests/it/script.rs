@@ -1,9 +1,9 @@
 //! Histories as short texts: one record a line, in words. Positions are `5` (of epoch `e1`) or `e2:5`.
 
 use galaxy_push_testkit::history::{
-    Close, Cursor, Event, Fault, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hash, Hop, LogKnown, LogLine,
-    Mark, Name, Open, Outcome, Position, PubAck, PubCall, Rules, Standing, Subscribed, Ungrant, Welcome,
-    What,
+    Claim, Close, Cursor, Event, Fault, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hash, Hop, LogKnown,
+    LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall, Rules, Standing, Subscribed,
+    Ungrant, Welcome, What, WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
@@ -58,11 +58,18 @@ fn parse(words: &[&str]) -> Vec<What> {
             What::Rules(Rules {
                 fence_grace_us: rule("grace", 0),
                 dedup_events: rule("dedup", 100),
+                window: option("events").map(|events| WindowRule {
+                    age_us: rule("age", 1_000_000) * 1_000,
+                    events: events.parse().unwrap(),
+                    bytes: rule("bytes", 1_000_000),
+                    event_bytes_max: 100,
+                }),
                 ..Rules::default()
             })
         }
         "log" => return published(&plain, option("key"), option("expires")),
         "dump" => log_line(&plain, option("key"), option("expires"), flag("standing")),
+        "record" => return record(&plain, option("until")),
         "known" => {
             let through = plain.get(3).map(|text| text.parse().unwrap());
             What::LogKnown(LogKnown { epoch: plain[1].into(), after: plain[2].parse().unwrap(), through })
@@ -103,7 +110,20 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
             collapses: flag("collapses"),
         }),
         "welcome" => welcome(plain, option("gen")),
-        "standing" => What::Standing(Standing { stream: stream(), cursor: cursor(plain[2]), records: 1 }),
+        "claim" => {
+            let (instance, attempt) = (plain[2].into(), plain[3].parse().unwrap());
+            What::Claim(Claim { stream: stream(), instance, attempt })
+        }
+        "standing" => {
+            let ids = plain.get(3).map_or_else(Vec::new, |ids| names(ids));
+            let records = ids.iter().map(|id| payload(id).1).collect();
+            What::Standing(Standing {
+                stream: stream(),
+                cursor: cursor(plain[2]),
+                records,
+                more: flag("more"),
+            })
+        }
         "event" => {
             let shown_to = option("to").map(names).unwrap_or_default();
             What::Event(Event {
@@ -156,6 +176,17 @@ fn published(plain: &[&str], key: Option<&str>, expires: Option<&str>) -> Vec<Wh
     let call = call(&["call", &number.to_string(), plain[2], plain[3]], None, false);
     let ack = What::PubAck(PubAck { call: number, position: Some(position), duplicate: false });
     vec![call, ack, log_line(plain, key, expires, false)]
+}
+
+/// `record POSITION ID ABOUT [ends]`: a standing record of the log.
+fn record(plain: &[&str], until: Option<&str>) -> Vec<What> {
+    let said = LogRecord {
+        position: position(plain[1]),
+        about: plain[3].into(),
+        holds: !plain.contains(&"ends"),
+        until_us: until.map(|ms| ms.parse::<u64>().unwrap() * 1_000),
+    };
+    vec![log_line(plain, None, None, true), What::LogRecord(said)]
 }
 
 fn log_line(plain: &[&str], key: Option<&str>, expires: Option<&str>, standing: bool) -> What {

@@ -217,6 +217,7 @@ fn cursor_safe() {
     broken(PLAIN, "welcome 1 FRESH 0 0 3", "welcome 1 FRESH 3 0 3");
     broken(TRIMMED, "welcome 1 TRIMMED 1", "welcome 1 TRIMMED 3");
     broken(TRIMMED, "standing 1 1", "standing 1 3");
+    broken(STANDING, "standing 1 4 m1,i1", "standing 1 0 m1,i1");
     broken(LAPPED, "gap 1 LAPPED 1 4", "gap 1 LAPPED 0 4");
     broken(LAPPED, "gap 1 LAPPED 1 4", "gap 1 LAPPED 1 4 cursor=5");
     broken(EPHEMERAL, "ephemeral 1 x", "event 1 2 x ephemeral");
@@ -263,6 +264,12 @@ fn frame_order() {
     broken(PLAIN, "event 1 2 b", "welcome 1 FRESH 0 0 3 gen=1");
     broken(PLAIN, "welcome 2 RESUMED 3 0 5 gen=2", "welcome 2 RESUMED 3 0 5 gen=2 | standing 2 3");
     broken(PLAIN, "caught_up 1 3", "standing 1 0 | caught_up 1 3");
+    broken(TRIMMED, "standing 1 1", "");
+    broken(TRIMMED, "standing 1 1", "standing 1 1 more");
+    broken(TRIMMED, "standing 1 1", "standing 1 1 | standing 1 1");
+    broken(TRIMMED, "open 1 gateway g - 1 standing", "open 1 gateway g - 1");
+    broken(STANDING, "standing 1 4 m1,i1", "");
+    broken(STANDING, "standing 1 4 m1,i1\n    event 1 5 e", "event 1 5 e | standing 1 4 m1,i1");
     broken(PLAIN, "close 1 reset", "close 1 reset | progress 1 3");
     broken(TRIMMED, "gap 1 TRIMMED 1 3", "caught_up 1 1 | gap 1 TRIMMED 1 3");
     broken(FAREWELLS, "goodbye 1 DRAINING 3", "goodbye 1 DRAINING 3 | event 1 4 d");
@@ -296,6 +303,13 @@ fn fenced() {
     broken(TAKEOVER, "goodbye 1 REPLACED 2", "event 1 3 c");
     broken(TAKEOVER, "close 1 ABORTED,REPLACED", "");
     broken(TAKEOVER, "welcome 2 FRESH 0 0 2 gen=2", "welcome 2 FRESH 0 0 2 gen=1");
+    let claimed = TAKEOVER.replacen("welcome 1", "claim 1 one 3 | welcome 1", 1).replacen(
+        "welcome 2",
+        "claim 2 one 4 | welcome 2",
+        1,
+    );
+    broken(&claimed, "claim 2 one 4", "claim 2 one 2");
+    keeps(&claimed.replacen("claim 2 one 4", "claim 2 two 1", 1));
     // Where several hubs share a log, the older stream may be fed a little longer.
     let late =
         "rules grace=50000\n".to_owned() + &TAKEOVER.replacen("goodbye 1 REPLACED 2", "event 1 3 c", 1);
@@ -304,6 +318,29 @@ fn fenced() {
         "",
         1,
     ));
+}
+
+#[test]
+fn whoever_keeps_taking_an_id_back_is_held_off() {
+    let duel = |takeovers: u64, pause: u64| {
+        let mut script = String::from("log 1 a all\n");
+        for stream in 1..=takeovers {
+            let instance = ["one", "two"][(stream % 2) as usize];
+            let before = stream - 1;
+            script += &format!(
+                "wait {pause} | open {stream} gateway g - 1 | claim {stream} {instance} {stream}\n\
+                 welcome {stream} RESUMED 1 0 1 gen={stream} | caught_up {stream} 1\n"
+            );
+            if before > 0 {
+                script += &format!("goodbye {before} REPLACED 1 | close {before} ABORTED,REPLACED\n");
+            }
+        }
+        script
+    };
+    keeps(&duel(9, 1_000));
+    keeps(&duel(20, 10_000));
+    let report = check(&records(&duel(10, 1_000)));
+    assert!(report.breaks(Promise::Fenced), "{report}");
 }
 
 /// A user whose topics change, and a gateway that reads for some users only.
@@ -342,6 +379,68 @@ fn isolated() {
     broken("event 1 6 f", "event 1 6 f | event 1 7 g");
     broken("event 2 10 i", "event 2 9 h | event 2 10 i");
     broken("event 2 6 f", "event 2 5 e | event 2 6 f");
+}
+
+/// Standing records that come, are replaced, end and expire; and a reader that is told of them, in place and apart.
+const STANDING: &str = "
+    record 1 m0 ann-in-x | record 2 m1 ann-in-x | record 3 i1 bob-out until=60000
+    open 1 gateway g user:ann oldest standing
+    welcome 1 FRESH 0 0 3 gen=1
+    standing 1 0 i1 more | standing 1 0
+    event 1 1 m0 | event 1 2 m1 | event 1 3 i1
+    caught_up 1 3
+    log 4 d user:ann | log 5 e user:ann
+    gap 1 LAPPED 3 4 count=1
+    standing 1 4 m1,i1
+    event 1 5 e
+    caught_up 1 5
+    record 6 m2 ann-in-x ends
+    event 1 6 m2
+    open 2 gateway h user:ann empty standing
+    welcome 2 FRESH 6 0 6 gen=1
+    standing 2 6 i1
+    caught_up 2 6
+    wait 70000
+    open 3 gateway h user:ann foreign standing
+    welcome 3 EPOCH_CHANGED foreign 6 6 gen=2
+    standing 3 foreign
+    gap 3 EPOCH_CHANGED foreign 6
+    caught_up 3 6
+";
+
+#[test]
+fn standing() {
+    keeps(STANDING)
+        .require_seen(&[Sight::Standing, Sight::StandingInPlace, Sight::StandingAfterGap])
+        .unwrap();
+    let broken = |line, by| breaks(Promise::Standing, STANDING, line, by);
+    broken("standing 1 4 m1,i1", "standing 1 4 m1");
+    broken("standing 1 4 m1,i1", "standing 1 4 i1");
+    broken("standing 1 4 m1,i1", "standing 1 4 m0,i1");
+    broken("standing 2 6 i1", "standing 2 6");
+    broken("standing 2 6 i1", "standing 2 6 i1,m1");
+    broken("standing 2 6 i1", "standing 2 6 i1,unheard-of");
+    // One that is replaced meanwhile may be told or not; it comes again in its place.
+    keeps(&STANDING.replacen("standing 1 0 i1 more", "standing 1 0 m1,i1 more", 1));
+    breaks(Promise::Progress, STANDING, "event 1 6 m2", "progress 1 6");
+}
+
+#[test]
+fn gap_true() {
+    let broken = |good: &str, line, by| breaks(Promise::GapTrue, good, line, by);
+    broken(LAPPED, "gap 1 LAPPED 1 4 count=3", "gap 1 LAPPED 1 4 count=4");
+    broken(LAPPED, "gap 1 LAPPED 1 4 count=3", "gap 1 LAPPED 1 4 count=2");
+    broken(LAPPED, "gap 1 LAPPED 1 4 count=3", "gap 1 LAPPED 1 1 | gap 1 LAPPED 1 4 count=3");
+    broken(COLLAPSING, "gap 1 COLLAPSED 4 5 count=2", "gap 1 COLLAPSED 4 4 count=2");
+    // With the window known: it holds one event, so that 4 was out of it when 5 was there.
+    let tight = "rules events=1\n".to_owned() + LAPPED;
+    broken(&tight, "rules events=1", "rules events=2");
+    keeps(&tight.replacen("rules events=1", "rules events=2 age=1", 1));
+    keeps(&tight.replacen("rules events=1", "rules events=2 bytes=150", 1));
+    // An ephemeral event takes a place as well.
+    keeps(&tight.replacen("rules events=1", "rules events=2 | call 1 x all ephemeral | ack 1 -", 1));
+    let trimmed = "rules events=1\n".to_owned() + TRIMMED;
+    broken(&trimmed, "rules events=1", "rules events=2");
 }
 
 #[test]
@@ -401,6 +500,19 @@ fn live() {
     broken(PLAIN, "by gateway | event 2 6 f | event 2 7 g", "close 2 reset");
     broken(PLAIN, "by ann | event 3 7 g", "by ann | fell_behind 3 5 | event 3 7 g");
     broken(PLAIN, "healed", "head e2:0 | healed");
+    // To connect again and again is not to be live, even if the last time was only just now.
+    let again = "close 3 1012 | wait 9000 | open 4 user ann user:ann,all 5 | close 4 reset | wait 9000 | \
+                 open 5 user ann user:ann,all 5 | wait 3000 | end";
+    let restless = PLAIN.replacen("by ann | event 3 7 g\n    healed", "healed | by ann", 1);
+    let restless = restless.replacen("wait 20000 | end", again, 1);
+    let report = check(&records(&restless));
+    assert!(report.breaks(Promise::Live), "{report}");
+    let late = again.replacen("close 3", "event 3 7 g | close 3", 1);
+    keeps(&PLAIN.replacen(
+        "event 3 7 g\n    healed | wait 20000 | end",
+        &format!("healed | by ann | {late}"),
+        1,
+    ));
     // Whoever leaves, is down, or had no time, is not expected at the head.
     keeps(&PLAIN.replacen("by gateway | event 2 6 f | event 2 7 g", "close 2 reset | left g", 1));
     keeps(&PLAIN.replacen("by gateway | event 2 6 f | event 2 7 g", "by gateway | crash", 1));

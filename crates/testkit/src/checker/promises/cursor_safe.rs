@@ -1,6 +1,6 @@
 //! **Cursor safe**: whoever sends back the last cursor it saw loses nothing and gets nothing twice.
 //!
-//! `Welcome` and `Standing` echo; an event has its own position (an ephemeral one: none); `CaughtUp`, `FellBehind`,
+//! `Welcome` echoes, and `Standing` repeats the frame before it; an event has its own position (an ephemeral one: none); `CaughtUp`, `FellBehind`,
 //! `Subscribed` and `Goodbye` carry the last position passed, never the head; a `Gap` carries its `to`.
 
 use crate::checker::report::{Findings, Promise};
@@ -11,8 +11,9 @@ pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let fault = match step.what {
         What::Welcome(frame) => welcome(step, frame),
         What::Standing(frame) => {
-            let echo = step.state.welcome.is_some_and(|welcome| welcome.cursor != frame.cursor);
-            echo.then(|| "the cursor of Standing is not that of Welcome".into())
+            let listing = step.state.listing.as_ref();
+            let other = listing.is_some_and(|listing| *listing.cursor != frame.cursor);
+            other.then(|| "the cursor of Standing is not that of the Welcome or Gap before it".into())
         }
         What::Event(frame) => event(step, frame),
         What::Gap(frame) => gap(step, frame),

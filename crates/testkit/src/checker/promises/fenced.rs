@@ -2,19 +2,26 @@
 //! older stream.
 //!
 //! A welcome's `head` is where the log stood at the takeover, so positions are compared and messages still in flight
-//! need no clock. That the older stream ends at all is judged by `live`.
+//! need no clock. That the older stream ends at all is judged by `live`. Of peers that name their instance two things
+//! more: a lower attempt does not take over from a higher one of its own instance, and instances that keep taking one id
+//! from each other are held off.
 
 use std::collections::HashMap;
 
 use crate::checker::index::{Index, Pos, Stream};
 use crate::checker::report::{Findings, Promise};
-use crate::history::{Hop, Welcome, What};
+use crate::history::{Claim, Hop, Welcome, What};
+
+/// After so many returns within [`DUEL_US`] a newcomer is held off; the product counts to five, and in a minute.
+const RETURNS_MAX: usize = 7;
+const DUEL_US: u64 = 55_000_000;
 
 /// One welcomed subscription of a gateway id.
 struct Term<'a, 'h> {
     stream: &'a Stream<'h>,
     welcome: &'h Welcome,
     line: usize,
+    claim: Option<&'h Claim>,
 }
 
 /// Where a takeover left the older streams.
@@ -34,11 +41,64 @@ pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
             terms.push((&stream.open.reader, Vec::new()));
             terms.len() - 1
         });
-        terms[reader].1.push(Term { stream, welcome, line });
+        let claim = stream.lines.iter().find_map(|&line| match &index.records[line].what {
+            What::Claim(claim) => Some(claim),
+            _ => None,
+        });
+        terms[reader].1.push(Term { stream, welcome, line, claim });
     }
     for (reader, terms) in &mut terms {
         rising(reader, terms, findings);
+        stale_attempts(terms, findings);
+        duels(index, reader, terms, findings);
         overtaken(index, terms, findings);
+    }
+}
+
+/// A lower attempt was welcomed, and got a higher generation, after a higher one of its instance.
+fn stale_attempts<'h>(terms: &[Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
+    let mut highest: HashMap<(&str, &str), Vec<(u64, u64)>> = HashMap::new();
+    for term in terms {
+        let Some(claim) = term.claim else { continue };
+        let before = highest.entry((&term.welcome.epoch, &claim.instance)).or_default();
+        let generation = term.welcome.generation;
+        let older =
+            before.iter().find(|&&(earlier, attempt)| earlier < generation && attempt > claim.attempt);
+        if let Some((older, attempt)) = older {
+            let text = format!(
+                "attempt {} of {} was welcomed as generation {generation}, though attempt {attempt} had {older}",
+                claim.attempt, claim.instance
+            );
+            findings.on_stream(Promise::Fenced, term.stream, term.line, text);
+        }
+        before.push((generation, claim.attempt));
+    }
+}
+
+/// Instances took an id from each other more often than anybody may within a minute.
+fn duels<'h>(index: &Index<'h>, reader: &str, terms: &[Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
+    let mut claims: HashMap<&str, Vec<(u64, &Term<'_, 'h>, &Claim)>> = HashMap::new();
+    for term in terms {
+        let Some(claim) = term.claim else { continue };
+        claims.entry(&term.welcome.epoch).or_default().push((term.welcome.generation, term, claim));
+    }
+    for claims in claims.values_mut() {
+        claims.sort_by_key(|(generation, ..)| *generation);
+        let is_return = |window: &&[(u64, &Term<'_, 'h>, &Claim)]| {
+            let [(_, _, one), (_, _, two), (_, _, three)] = window else { return false };
+            one.instance == three.instance && one.instance != two.instance
+        };
+        let returns: Vec<_> = claims.windows(3).filter(is_return).map(|window| window[2].1).collect();
+        let late = returns.windows(RETURNS_MAX + 1).find(|returns| {
+            let (first, last) = (returns[0].line, returns[RETURNS_MAX].line);
+            index.records[last].at_us.saturating_sub(index.records[first].at_us) <= DUEL_US
+        });
+        if let Some(last) = late.and_then(|returns| returns.last()) {
+            let text = format!(
+                "two instances took {reader} back from each other {RETURNS_MAX} times and were not held off"
+            );
+            findings.on_stream(Promise::Fenced, last.stream, last.line, text);
+        }
     }
 }
 

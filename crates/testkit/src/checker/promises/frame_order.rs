@@ -1,4 +1,5 @@
-//! **Frame order**: `Welcome`, `Standing`* (unless RESUMED), `Gap`?, replay, `CaughtUp`, live, `Goodbye`?, status.
+//! **Frame order**: `Welcome`, `Standing`* (unless RESUMED), `Gap`?, replay, `CaughtUp`, live, `Goodbye`?, status; and
+//! `Standing`* again after a gap that comes later.
 //!
 //! That an outcome's gap comes before any *event* is judged by `gap_free`; that `CaughtUp` comes at all, by `live`. An
 //! ephemeral event is for live readers: it has no place in a replay.
@@ -31,8 +32,10 @@ fn fault(step: &Step<'_, '_>) -> Option<String> {
         (Some(welcome), What::Standing(_)) if welcome.outcome == Outcome::Resumed => {
             Some("Standing after RESUMED: this reader has them already".into())
         }
-        (Some(_), What::Standing(_)) if state.past_standing => {
-            Some("Standing must come right after Welcome".into())
+        (Some(_), What::Standing(_)) => misplaced(step),
+        (Some(_), What::Goodbye(_)) => None,
+        (Some(_), _) if is_listing_due(step) => {
+            Some("the standing records that hold must come before this frame".into())
         }
         (Some(_), What::Event(event)) if event.position.is_none() && (!state.caught_up || state.behind) => {
             Some(format!("the ephemeral event {:?} on a stream that is not live", event.id))
@@ -48,6 +51,20 @@ fn fault(step: &Step<'_, '_>) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn misplaced(step: &Step<'_, '_>) -> Option<String> {
+    if !step.stream.open.standing {
+        return Some("Standing to a reader that does not take standing records".into());
+    }
+    match &step.state.listing {
+        None => Some("Standing must come right after Welcome, or after a gap".into()),
+        Some(listing) => (!listing.due).then(|| "Standing after the one that said it is the last".into()),
+    }
+}
+
+fn is_listing_due(step: &Step<'_, '_>) -> bool {
+    step.stream.open.standing && step.state.listing.as_ref().is_some_and(|listing| listing.due)
 }
 
 const fn is_frame(what: &What) -> bool {

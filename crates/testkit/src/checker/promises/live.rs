@@ -1,8 +1,8 @@
 //! **Live**: a while after the last fault healed, every reader has a stream, and it has reached the head.
 //!
 //! Judged at the end of a history that says `healed` and `end` and leaves enough time between (and after the last
-//! publish). Readers that left on purpose or whose process is down are not expected; a stream opened only just now is
-//! given its time.
+//! publish). Readers that left on purpose or whose process is down are not expected. A stream opened only just now is
+//! given its time, if one before it was at the head: whoever does nothing but connect again is not live.
 
 use std::collections::BTreeMap;
 
@@ -52,9 +52,21 @@ pub(in crate::checker) fn check<'h>(
             }
         }
         let stream = &index.streams[current];
-        if index.records[stream.open_line].at_us <= due
-            && let Some((promise, fault)) = stuck(index, stream, &last[current], end)
-        {
+        let fault = if index.records[stream.open_line].at_us <= due {
+            stuck(index, stream, &last[current], end)
+        } else {
+            let long_there = index.records[index.streams[streams[0]].open_line].at_us <= due;
+            let was_live = |&number: &usize| {
+                let stream = &index.streams[number];
+                let until = stream.lines.last().map_or(0, |&line| index.records[line].at_us);
+                until >= settled && stuck(index, stream, &last[number], end).is_none()
+            };
+            let restless = long_there && !streams.iter().any(was_live);
+            let text =
+                || format!("{reader} connects again and again, and never reached the head since all healed");
+            restless.then(|| (Promise::Live, text()))
+        };
+        if let Some((promise, fault)) = fault {
             findings.on_stream(promise, stream, end_line, fault);
         }
     }
@@ -67,7 +79,7 @@ fn stuck(
     state: &State<'_>,
     end_us: u64,
 ) -> Option<(Promise, String)> {
-    if state.said_goodbye {
+    if state.said_goodbye && !state.closed {
         return None; // it is about to end, and its reader to come back
     }
     let Some(stretch) = state.welcome.and(state.stretch.as_ref()) else {

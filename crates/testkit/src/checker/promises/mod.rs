@@ -9,6 +9,7 @@ mod cursor_safe;
 mod fenced;
 mod frame_order;
 mod gap_free;
+mod gap_true;
 mod handled_once;
 mod history;
 mod isolated;
@@ -17,6 +18,7 @@ mod no_phantom;
 mod ordered;
 mod progress;
 mod resumable;
+mod standing;
 mod unexpired;
 mod unique;
 
@@ -28,14 +30,16 @@ type OfAStream = for<'h> fn(&Step<'_, 'h>, &mut Findings<'_, 'h>);
 type OfAHistory = for<'h> fn(&Index<'h>, &mut Findings<'_, 'h>);
 
 /// Judged at every record of a stream.
-pub(super) const OF_A_STREAM: [OfAStream; 9] = [
+pub(super) const OF_A_STREAM: [OfAStream; 11] = [
     frame_order::check,
     ordered::check,
     unique::check,
     gap_free::check,
+    gap_true::check,
     resumable::check,
     cursor_safe::check,
     progress::check,
+    standing::check,
     isolated::check,
     unexpired::check,
 ];

@@ -1,0 +1,65 @@
+//! **Gap true**: what a gap tells is so. Something lies in its range; its count is exact for a reader of everything and
+//! an upper bound for others; and a hub tells only of what its window had no more.
+//!
+//! The last is judged where the rules name the window. What it held when the gap was sent nobody knows, but no less than
+//! when the gap was received. A gateway's window may begin later than the hub's, so users are not judged by it.
+
+use crate::checker::index::Pos;
+use crate::checker::report::{Findings, Promise};
+use crate::checker::stream::Step;
+use crate::history::{Gap, GapReason, Hop, What, WindowRule};
+
+/// Clocks of the product count in milliseconds, and round.
+const ROUNDING_US: u64 = 5_000;
+
+pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
+    let What::Gap(gap) = step.what else { return };
+    let (Some(from), Some(to)) = (step.index.at(&gap.from), step.index.at(&gap.to)) else { return };
+    let fault = needless(step, gap, to)
+        .or_else(|| if from.epoch == to.epoch { range(step, gap, from, to) } else { None });
+    if let Some(fault) = fault {
+        findings.on_stream(Promise::GapTrue, step.stream, step.line, fault);
+    }
+}
+
+fn range(step: &Step<'_, '_>, gap: &Gap, from: Pos, to: Pos) -> Option<String> {
+    if gap.reason == GapReason::Ahead {
+        return None; // it leads back
+    }
+    let span = to.seq.saturating_sub(from.seq);
+    if span == 0 {
+        return Some(format!("nothing lies between {} and {}", from.seq, to.seq));
+    }
+    let count = gap.count.filter(|_| gap.reason != GapReason::Collapsed)?;
+    let exact = step.stream.open.recipients.is_empty()
+        && matches!(gap.reason, GapReason::Trimmed | GapReason::Lapped);
+    (count > span || exact && count < span)
+        .then(|| format!("it says {count}, but {span} positions lie in ({}, {}]", from.seq, to.seq))
+}
+
+fn needless(step: &Step<'_, '_>, gap: &Gap, to: Pos) -> Option<String> {
+    let window = step.index.rules.window.as_ref()?;
+    let judged = matches!(gap.reason, GapReason::Trimmed | GapReason::Lapped);
+    if !judged || step.stream.open.hop == Hop::User || !is_held(step, window, to) {
+        return None;
+    }
+    Some(format!("the window must have held {} still", step.index.show(to)))
+}
+
+/// Whether the window held this position for certain when the step was recorded.
+fn is_held(step: &Step<'_, '_>, window: &WindowRule, pos: Pos) -> bool {
+    let index = step.index;
+    let Some((log, entry)) = index.log(pos.epoch).and_then(|log| Some((log, log.get(pos.seq)?))) else {
+        return false;
+    };
+    let appended_us = index.records[entry.record].at_us;
+    let later = &log.entries[log.index_after(pos.seq)..];
+    let later = later.partition_point(|entry| index.records[entry.record].at_us <= step.at_us) as u64;
+    let ephemerals = &index.ephemerals_us;
+    // What is not answered yet may have been appended before: look a little further back.
+    let early = ephemerals.partition_point(|&at_us| at_us + 10_000_000 < appended_us);
+    let ephemerals = (ephemerals.partition_point(|&at_us| at_us <= step.at_us) - early) as u64;
+    let held = later.saturating_add(ephemerals).saturating_add(1);
+    let young = step.at_us.saturating_sub(appended_us).saturating_add(ROUNDING_US) < window.age_us;
+    young && held <= window.events && held.saturating_mul(window.event_bytes_max) <= window.bytes
+}
