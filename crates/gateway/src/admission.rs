@@ -121,6 +121,17 @@ impl Admission {
                         }
                     }));
                 }
+                // Whether it was there at the end of that epoch nobody can tell any more, and a gateway that is still in
+                // it will be told of the end itself: who waits for that is told the same.
+                Verdict::OtherEpoch => {
+                    return Ok(self.read(|window| {
+                        if window.find(ask, text).outcome == Outcome::Ahead {
+                            Reader::open_awaiting(window, cursor, settings)
+                        } else {
+                            Reader::open(window, ask, text, settings)
+                        }
+                    }));
+                }
                 Verdict::Unknown => {}
                 Verdict::Unreachable => {
                     let message = "the cursor is newer than what this gateway has, and the hub does not answer \

@@ -47,6 +47,8 @@ pub(crate) enum Verdict {
     Exists,
     /// It does not.
     Unknown,
+    /// The hub is in another life of the log than the position.
+    OtherEpoch,
     /// The hub did not answer in time.
     Unreachable,
 }
@@ -71,17 +73,14 @@ impl Authority {
                 }
             };
             match head {
-                Some(head) if reaches(head, cursor) => Verdict::Exists,
-                Some(_) => Verdict::Unknown,
+                Some(head) if head.epoch != cursor.epoch => Verdict::OtherEpoch,
+                Some(head) if cursor.follows(head) => Verdict::Unknown,
+                Some(_) => Verdict::Exists,
                 None => Verdict::Unreachable,
             }
         };
         timeout(ANSWER_WITHIN, asking).await.unwrap_or(Verdict::Unreachable)
     }
-}
-
-fn reaches(head: Cursor, cursor: Cursor) -> bool {
-    head.epoch == cursor.epoch && !cursor.follows(head)
 }
 
 impl Hub for Publisher {
@@ -143,6 +142,6 @@ mod tests {
         while questions.load(Ordering::Relaxed) < 2 {
             authority.judge(cursor).await;
         }
-        assert_eq!(authority.judge(cursor).await, Verdict::Unknown, "the epoch has changed since");
+        assert_eq!(authority.judge(cursor).await, Verdict::OtherEpoch, "the epoch has changed since");
     }
 }

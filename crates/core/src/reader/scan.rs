@@ -22,6 +22,8 @@ enum Verdict {
     Skip,
     Expired,
     TooLarge,
+    /// A gap of this window's own reader, met by one that stands elsewhere.
+    Missed,
 }
 
 impl Reader {
@@ -66,6 +68,7 @@ impl Reader {
                     run = Some(entry.slot..entry.slot.next());
                     (bytes, last) = (entry.frame.len(), entry.cursor);
                 }
+                Verdict::Missed => return self.missed(&entry, now),
                 Verdict::TooLarge if !entry.traits.has(Traits::EPHEMERAL) => {
                     return self.too_large(&entry, now);
                 }
@@ -99,6 +102,9 @@ impl Reader {
                 return Verdict::Skip;
             }
             self.promised = None;
+            if entry.traits.has(Traits::GAP) {
+                return Verdict::Missed;
+            }
         }
         if entry.traits.has(Traits::GAP) {
             return Verdict::Send;
@@ -145,6 +151,16 @@ impl Reader {
         Step::Control(Control::Gap(gap))
     }
 
+    /// What is held in the window says from where the window's own reader missed something. Who waited at a position
+    /// beyond that is told from there.
+    fn missed(&mut self, entry: &Entry<'_>, now: Now) -> Step {
+        let from = self.passed;
+        self.skip(entry);
+        let Some(gap) = Gap::between(GapReason::Upstream, from, entry.cursor) else { return Step::Again };
+        self.tell(now);
+        Step::Control(Control::Gap(gap))
+    }
+
     /// Whether a reader whose filter skips everything has not been told for an eighth of any bound.
     fn is_untold_for_long(&self, window: &Window, scanned: &Entry<'_>) -> bool {
         let bounds = window.bounds();
@@ -161,7 +177,7 @@ impl Omitted {
         match verdict {
             Verdict::Expired => self.expired += 1,
             Verdict::TooLarge => self.too_large += 1,
-            Verdict::Send | Verdict::Skip => {}
+            Verdict::Send | Verdict::Skip | Verdict::Missed => {}
         }
     }
 }

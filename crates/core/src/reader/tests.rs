@@ -200,8 +200,23 @@ fn an_awaited_epoch_that_never_comes_is_told() {
     append(&mut window, "all", seconds(0));
     window.append(third, Traits::GAP, &framed(None, "", None, seconds(0)), Duration::ZERO);
     window.append(third.next(), Traits::PLAIN, &framed(None, "all", None, seconds(0)), Duration::ZERO);
-    assert_eq!(transcript(&mut reader, &window, None, seconds(0)), "1 2", "the gap and what follows it");
+    let Step::Control(Control::Gap(gap)) = reader.step(&window, None, seconds(0)) else { panic!("no gap") };
+    assert_eq!((gap.reason, gap.from, gap.to), (GapReason::EpochChanged, awaited.to_string(), third));
+    assert_eq!(transcript(&mut reader, &window, None, seconds(0)), "2", "what follows it");
     assert_eq!(reader.passed(), third.next());
+}
+
+#[test]
+fn a_gap_beyond_an_awaited_position_is_told_from_there() {
+    let new = |seq| Cursor { epoch: Epoch(2), seq: Seq(seq) };
+    let mut window = window(Bounds::default());
+    let mut reader = Reader::open_awaiting(&window, new(5), Settings::default());
+    transcript(&mut reader, &window, None, seconds(0));
+    // The window itself comes from another epoch, but not this reader.
+    window.append(new(9), Traits::GAP, &framed(None, "", None, seconds(0)), Duration::ZERO);
+    let Step::Control(Control::Gap(gap)) = reader.step(&window, None, seconds(0)) else { panic!("no gap") };
+    let told = (gap.reason, gap.from, gap.to, gap.count);
+    assert_eq!(told, (GapReason::Upstream, new(5).to_string(), new(9), Some(4)));
 }
 
 #[test]
