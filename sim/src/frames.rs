@@ -1,17 +1,20 @@
-//! What a reader saw, from the JSON form of a frame into the history.
+//! What a reader saw, from a frame as it came over the wire into the history.
 //!
-//! SSE, WebSocket and gRPC readers all come through here, so that the three are judged by the same words. Nothing is
-//! read with the product's own cursor or frame code.
+//! SSE, WebSocket and gRPC readers all come through here, so that they are judged by the same words. Nothing is read with
+//! the product's own code for cursors, frames or JSON: protobuf by the generated types, JSON by the names of the
+//! contract (`forms`). A fault of the product's own encoding therefore shows as another payload.
+
+mod forms;
+mod prints;
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use galaxy_push_proto::v1;
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{
-    Cursor, Event, Gap, GapReason, Goodbye, GoodbyeReason, Hash, Mark, Name, Outcome, Position, StreamId,
-    Subscribed, Welcome, What,
-};
-use serde_json::Value;
+use galaxy_push_testkit::history::{Cursor, Position, StreamId, What};
+
+pub use prints::{event as event_hash, invalidation as invalidation_hash, membership as membership_hash};
 
 /// One stream as its reader writes it down.
 #[derive(Clone, Debug)]
@@ -20,6 +23,15 @@ pub struct StreamLog {
     /// The stream's number in the history.
     pub stream: StreamId,
     clock: fn() -> u64,
+}
+
+/// A frame as it was written down.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its cursor.
+    pub cursor: String,
+    /// What it is.
+    pub what: What,
 }
 
 impl StreamLog {
@@ -34,89 +46,38 @@ impl StreamLog {
         self.recorder.record((self.clock)(), what);
     }
 
-    /// Writes a frame down.
+    /// Writes a frame in protobuf down.
     ///
     /// # Errors
     ///
-    /// When it does not have the JSON form of a frame: that is a broken promise of its own.
-    pub fn frame(&self, frame: &Value) -> anyhow::Result<()> {
-        let what = self.read(frame).with_context(|| format!("not a frame in JSON form: {frame}"))?;
-        self.record(what);
-        Ok(())
+    /// When it is no frame of the contract: that is a broken promise of its own.
+    pub fn proto(&self, frame: &v1::PushEvent) -> anyhow::Result<Seen> {
+        let what = forms::of_proto(self.stream, frame).with_context(|| format!("not a frame: {frame:?}"))?;
+        self.record(what.clone());
+        Ok(Seen { cursor: frame.cursor.clone(), what })
     }
 
-    fn read(&self, frame: &Value) -> anyhow::Result<What> {
-        let fields = frame.as_object().context("not an object")?;
-        let text = fields.get("cursor").and_then(Value::as_str).unwrap_or_default();
-        let (stream, cursor) = (self.stream, cursor(text));
-        let (kind, body) = fields
-            .iter()
-            .find(|(name, _)| !matches!(name.as_str(), "cursor" | "appendedUnixMs"))
-            .context("no kind")?;
-        let mark = Mark { stream, cursor: cursor.clone() };
-        Ok(match kind.as_str() {
-            "event" => What::Event(event(stream, &cursor, body)?),
-            "progress" => What::Progress(mark),
-            "caughtUp" => What::CaughtUp(mark),
-            "fellBehind" => What::FellBehind(mark),
-            "welcome" => What::Welcome(Welcome {
-                stream,
-                outcome: named::<Outcome>(body, "outcome")?,
-                cursor,
-                head: position(text_of(body, "head")?)?,
-                oldest: position(text_of(body, "oldest")?)?,
-                epoch: text_of(body, "epoch")?.into(),
-                generation: number(body, "generation").unwrap_or_default(),
-            }),
-            "gap" => What::Gap(Gap {
-                stream,
-                reason: named::<GapReason>(body, "reason")?,
-                from: self::cursor(body["from"].as_str().unwrap_or_default()),
-                to: self::cursor(text_of(body, "to")?),
-                count: number(body, "count"),
-                cursor,
-            }),
-            "goodbye" => {
-                What::Goodbye(Goodbye { stream, reason: named::<GoodbyeReason>(body, "reason")?, cursor })
-            }
-            "subscribed" => What::Subscribed(Subscribed { stream, cursor, recipients: topics(body) }),
-            other => bail!("unknown kind {other}"),
-        })
+    /// Writes a frame in its JSON form down.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamLog::proto`].
+    pub fn json(&self, text: &str) -> anyhow::Result<Seen> {
+        let (cursor, kind, body) = forms::split(text).with_context(|| format!("not a frame: {text}"))?;
+        self.json_part(&cursor, &kind, body)
     }
-}
 
-fn event(stream: StreamId, cursor: &Cursor, event: &Value) -> anyhow::Result<Event> {
-    let position = match cursor {
-        Cursor::At(position) => Some(position.clone()),
-        _ => None,
-    };
-    let id = text_of(event, "id")?.into();
-    let shown_to = event.get("to").and_then(Value::as_str).unwrap_or_default();
-    let shown_to = shown_to.split(',').filter(|to| !to.is_empty()).map(Name::from).collect();
-    Ok(Event { stream, ephemeral: position.is_none(), position, id, hash: event_hash(event)?, shown_to })
-}
-
-/// The fingerprint of an event in CloudEvents JSON: what every reader must receive unchanged.
-///
-/// # Errors
-///
-/// When id, source or type is missing.
-pub fn event_hash(event: &Value) -> anyhow::Result<Hash> {
-    let data = event.get("data").map(Value::to_string).unwrap_or_default();
-    let base64 = event.get("data_base64").and_then(Value::as_str).unwrap_or_default();
-    let head = [text_of(event, "source")?, text_of(event, "id")?, text_of(event, "type")?];
-    Ok(Hash::of(&[
-        head[0].as_bytes(),
-        head[1].as_bytes(),
-        head[2].as_bytes(),
-        data.as_bytes(),
-        base64.as_bytes(),
-    ]))
-}
-
-fn topics(body: &Value) -> Vec<Name> {
-    let topics = body["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
-    topics.iter().filter_map(Value::as_str).map(|topic| Name::from(format!("topic:{topic}"))).collect()
+    /// Writes a frame down that came in pieces: its cursor, its kind, and the JSON of the kind.
+    ///
+    /// # Errors
+    ///
+    /// As [`StreamLog::proto`].
+    pub fn json_part(&self, cursor: &str, kind: &str, body: &str) -> anyhow::Result<Seen> {
+        let what = forms::of_json(self.stream, cursor, kind, body);
+        let what = what.with_context(|| format!("not a frame: {cursor:?} {kind} {body}"))?;
+        self.record(what.clone());
+        Ok(Seen { cursor: cursor.to_owned(), what })
+    }
 }
 
 /// What a cursor text says. Reads `1.<epoch>.<seq>` by hand.
@@ -140,17 +101,4 @@ fn position(text: &str) -> anyhow::Result<Position> {
         bail!("{text:?} is not a position");
     };
     Ok(Position { epoch: Arc::from(epoch), seq: seq.parse()? })
-}
-
-fn text_of<'a>(body: &'a Value, field: &str) -> anyhow::Result<&'a str> {
-    body.get(field).and_then(Value::as_str).with_context(|| format!("no text `{field}`"))
-}
-
-/// 64-bit numbers are strings in the JSON form.
-fn number(body: &Value, field: &str) -> Option<u64> {
-    body.get(field)?.as_str()?.parse().ok()
-}
-
-fn named<T: serde::de::DeserializeOwned>(body: &Value, field: &str) -> anyhow::Result<T> {
-    Ok(serde_json::from_value(body.get(field).cloned().with_context(|| format!("no `{field}`"))?)?)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context as _;
 use bytes::Bytes;
 use galaxy_push_client::Item;
-use galaxy_push_proto::{json, v1};
+use galaxy_push_proto::v1;
 use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{Close, Cursor, Hop, Name, Open, What};
 use prost::Message as _;
@@ -80,8 +80,8 @@ impl Journal {
         if let Some(v1::push_event::Kind::Welcome(welcome)) = &frame.kind {
             self.begin(&frame.cursor, welcome.outcome());
         }
-        let form = serde_json::from_slice(&json::frame(&frame, json::View::Full)).context("the JSON form")?;
-        self.stream.as_ref().context("a frame before any welcome")?.frame(&form)
+        self.stream.as_ref().context("a frame before any welcome")?.proto(&frame)?;
+        Ok(())
     }
 
     /// The client does not show what it presents, but the hub echoes it, unless it was asked for none.

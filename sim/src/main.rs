@@ -3,8 +3,10 @@
 //! Each seed runs in a process of its own. tokio numbers the tasks of a process one after another and drops them in an
 //! order that depends on those numbers, so only a fresh process replays a seed exactly.
 
+mod ledger;
 mod seeds;
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,9 +36,24 @@ struct Args {
     /// Simulated seconds of each.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(40..=3_600))]
     seconds: u64,
-    /// Run each seed twice and compare the histories.
+    /// Run each seed twice and compare the histories; with a number, the first so many.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_value_t = 0, default_missing_value = "18446744073709551615")]
+    twice: u64,
+    /// Say now and then how far the run is.
     #[arg(long)]
-    twice: bool,
+    progress: bool,
+    /// Go on after a broken promise, and count it.
+    #[arg(long)]
+    keep_going: bool,
+    /// Keep what each seed came to in this file, and run only the seeds that are not in it.
+    #[arg(long, value_name = "FILE", conflicts_with = "twice")]
+    results: Option<PathBuf>,
+    /// Write the whole run down in this Markdown file, below the runs it has already.
+    #[arg(long, value_name = "FILE", requires = "code")]
+    ledger: Option<PathBuf>,
+    /// What code is run, for the ledger.
+    #[arg(long, value_name = "COMMIT")]
+    code: Option<String>,
     /// Write the history of the one seed to this file, for `galaxy-push-check`.
     #[arg(long, value_name = "FILE", requires = "seed")]
     history: Option<PathBuf>,
@@ -84,9 +101,13 @@ fn one(seed: u64, args: &Args) -> anyhow::Result<String> {
     for record in &outcome.history {
         format!("{record:?}").hash(&mut hasher);
     }
+    let mut faults = BTreeMap::new();
+    for (_, fault) in &scenario.faults {
+        *faults.entry(fault.kind.name().to_owned()).or_insert(0) += 1;
+    }
     let seed = seeds::Seed {
         seed,
-        faults: outcome.faults,
+        faults,
         records: outcome.history.len(),
         trace: format!("{:016x}", hasher.finish()),
         seen: outcome.report.seen.iter().map(|(sight, count)| (format!("{sight:?}"), count)).collect(),

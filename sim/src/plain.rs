@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::ensure;
 use galaxy_push_proto::v1::push_client::PushClient;
-use galaxy_push_proto::{Failure, json, v1};
+use galaxy_push_proto::{Failure, v1};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Close, Hop, Name, Open, What};
+use galaxy_push_testkit::history::{Claim, Close, Hop, Name, Open, What};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use prost::Message as _;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::frames::{self, StreamLog};
 use crate::net;
 use crate::rng::{Rng, now_us};
+use crate::users::{Lost, stray};
 
 /// It gives a stream up when nothing came for this long.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -36,6 +38,14 @@ pub struct Plan {
     pub strays_percent: u64,
     /// How often, in percent, it stops reading for a while after a frame, while it cuts its streams.
     pub pause_percent: u64,
+    /// Whether it lists the features of standing records.
+    pub standing: bool,
+    /// The largest frame it takes, in bytes; 0: as the contract says.
+    pub receive_bytes_max: u32,
+    /// Its instance id; empty: a client from before there were any.
+    pub instance: String,
+    /// Whether its requests are late duplicates of another's: the attempt is always the first.
+    pub late: bool,
     /// It ends here.
     pub until: Duration,
 }
@@ -48,10 +58,11 @@ pub struct Plan {
 pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut cursor = plan.start.clone();
+    let mut attempt = 0;
     while started.elapsed() < plan.until {
         let unruly = started.elapsed() < plan.cuts_until;
         if unruly && rng.percent(plan.strays_percent) {
-            cursor = stray(&cursor, &mut rng);
+            cursor = stray(&cursor, &Lost::default(), &mut rng);
         }
         let log = StreamLog::new(&recorder, now_us);
         log.record(What::Open(Open {
@@ -60,76 +71,85 @@ pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> a
             reader: plan.gateway_id.as_str().into(),
             recipients: plan.recipients.iter().map(|recipient| Name::from(recipient.as_str())).collect(),
             presented: frames::cursor(&cursor),
-            standing: false,
+            standing: plan.standing,
             collapses: false,
         }));
+        attempt = if plan.late { 0 } else { attempt + 1 };
+        if !plan.instance.is_empty() {
+            let instance = plan.instance.as_str().into();
+            log.record(What::Claim(Claim { stream: log.stream, instance, attempt }));
+        }
         let cut = Instant::now() + rng.between(Duration::from_millis(200), Duration::from_secs(15));
         let end = started + if cut < started + plan.cuts_until { cut - started } else { plan.until };
-        let pauses = unruly.then_some(&mut rng);
-        let code: Name = match timeout_at(end, read(&plan, &hub, &log, &mut cursor, pauses)).await {
+        let calm_at = started + plan.cuts_until;
+        let stream = Stream { plan: &plan, log: &log, attempt, calm_at, rng: &mut rng };
+        let code: Name = match timeout_at(end, stream.read(&hub, &mut cursor)).await {
             Ok(ended) => ended?,
             Err(_) => "cut".into(),
         };
+        let refused = code.contains("HELD_OFF") || plan.late;
         log.record(What::Close(Close { stream: log.stream, code }));
-        sleep(rng.between(Duration::ZERO, Duration::from_millis(800))).await;
+        let (least, most) = if refused { (3_000, 6_000) } else { (0, 800) };
+        sleep(rng.between(Duration::from_millis(least), Duration::from_millis(most))).await;
     }
     Ok(())
 }
 
-/// A cursor that was not given out, or of a contract to come, or none at all.
-fn stray(cursor: &str, rng: &mut Rng) -> String {
-    let ahead = || {
-        let (epoch, seq) = cursor.rsplit_once('.')?;
-        Some(format!("{epoch}.{}", seq.parse::<u64>().ok()? + 1_000))
-    };
-    match rng.below(4) {
-        0 => "2.of-another-contract".to_owned(),
-        1 => "garbage".to_owned(),
-        _ => ahead().unwrap_or_default(),
-    }
+/// One stream while it is open.
+struct Stream<'a> {
+    plan: &'a Plan,
+    log: &'a StreamLog,
+    attempt: u64,
+    calm_at: Instant,
+    rng: &'a mut Rng,
 }
 
-async fn read(
-    plan: &Plan,
-    hub: &str,
-    log: &StreamLog,
-    cursor: &mut String,
-    mut pauses: Option<&mut Rng>,
-) -> anyhow::Result<Name> {
-    let Ok(channel) = channel(hub).await else { return Ok("unreachable".into()) };
-    let request = v1::GatewaySubscribeRequest {
-        gateway_client_id: plan.gateway_id.clone(),
-        cursor: cursor.clone(),
-        recipients: plan.recipients.clone(),
-        ..v1::GatewaySubscribeRequest::default()
-    };
-    let mut client = PushClient::new(channel);
-    let mut stream = match timeout(SILENCE, client.subscribe_push(request)).await {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => {
-            if status.code() == tonic::Code::InvalidArgument {
-                cursor.clear();
+impl Stream<'_> {
+    async fn read(self, hub: &str, cursor: &mut String) -> anyhow::Result<Name> {
+        let Ok(channel) = channel(hub).await else { return Ok("unreachable".into()) };
+        let mut client = PushClient::new(channel);
+        let mut stream = match timeout(SILENCE, client.subscribe_push(self.request(cursor))).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => {
+                if status.code() == tonic::Code::InvalidArgument {
+                    cursor.clear();
+                }
+                return Ok(code(&status));
             }
-            return Ok(code(&status));
-        }
-        Err(_) => return Ok("silence".into()),
-    };
-    loop {
-        let frame = match timeout(SILENCE, stream.message()).await {
-            Ok(Ok(Some(frame))) => frame,
-            Ok(Ok(None)) => return Ok("OK".into()),
-            Ok(Err(status)) => return Ok(code(&status)),
             Err(_) => return Ok("silence".into()),
         };
-        let form = serde_json::from_slice(&json::frame(&frame, json::View::Full)).context("the JSON form")?;
-        log.frame(&form)?;
-        if !frame.cursor.is_empty() {
-            cursor.clone_from(&frame.cursor);
+        loop {
+            let frame = match timeout(SILENCE, stream.message()).await {
+                Ok(Ok(Some(frame))) => frame,
+                Ok(Ok(None)) => return Ok("OK".into()),
+                Ok(Err(status)) => return Ok(code(&status)),
+                Err(_) => return Ok("silence".into()),
+            };
+            let (bytes, most) = (frame.encoded_len(), self.plan.receive_bytes_max as usize);
+            ensure!(most == 0 || bytes <= most, "{bytes} bytes to a gateway that takes {most}");
+            self.log.proto(&frame)?;
+            if !frame.cursor.is_empty() {
+                cursor.clone_from(&frame.cursor);
+            }
+            // What it once began in the calm is not interrupted any more: everybody must reach the head.
+            if Instant::now() < self.calm_at && self.rng.percent(self.plan.pause_percent) {
+                let pause = self.rng.between(Duration::from_millis(10), Duration::from_secs(4));
+                sleep_until((Instant::now() + pause).min(self.calm_at)).await;
+            }
         }
-        if let Some(rng) = pauses.as_deref_mut()
-            && rng.percent(plan.pause_percent)
-        {
-            sleep(rng.between(Duration::from_millis(10), Duration::from_secs(4))).await;
+    }
+
+    fn request(&self, cursor: &str) -> v1::GatewaySubscribeRequest {
+        let features = ["standing", "session_invalidation", "membership"].map(str::to_owned).to_vec();
+        v1::GatewaySubscribeRequest {
+            gateway_client_id: self.plan.gateway_id.clone(),
+            cursor: cursor.to_owned(),
+            recipients: self.plan.recipients.clone(),
+            features: if self.plan.standing { features } else { Vec::new() },
+            max_receive_bytes: self.plan.receive_bytes_max,
+            instance_id: self.plan.instance.clone(),
+            attempt: if self.plan.instance.is_empty() { 0 } else { self.attempt },
+            ..v1::GatewaySubscribeRequest::default()
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::{Bounds, Traits};
 use galaxy_push_gateway::Gateway;
 use galaxy_push_hub::Hub;
@@ -13,15 +14,17 @@ use galaxy_push_listener::{Drain, Limits, serve};
 use galaxy_push_proto::v1;
 use galaxy_push_store::{Committed, DedupBounds, Maker, MemoryStore, Sink};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{LogLine, Name, Position, What};
+use galaxy_push_testkit::history::{Hash, LogLine, LogRecord, Name, Position, Says, What};
 use prost::Message as _;
+use prost_types::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::frames::{invalidation_hash, membership_hash};
 use crate::net::{self, Listener};
 use crate::publisher::hash;
-use crate::rng::now_us;
+use crate::rng::{now_unix_ms, now_us};
 
 /// Tells a server to leave in order, as SIGTERM does. Clones tell the same one.
 pub type Leave = watch::Sender<()>;
@@ -106,6 +109,10 @@ impl Sink for Tap {
 
     fn committed(&self, batch: &[Committed]) {
         for committed in batch.iter().filter(|committed| !committed.traits.has(Traits::EPHEMERAL)) {
+            if committed.kind != LogKind::Event {
+                self.record(committed);
+                continue;
+            }
             let Ok(event) = v1::Event::decode(&committed.event[..]) else { continue };
             let ttl = event.ttl.as_ref().map(|ttl| ttl.seconds.unsigned_abs() * 1_000_000);
             self.recorder.record(
@@ -117,7 +124,8 @@ impl Sink for Tap {
                     to: event.to.iter().map(|to| Name::from(to.as_str())).collect(),
                     hash: hash(&event),
                     standing: false,
-                    collapse_key: None,
+                    collapse_key: (!event.collapse_key.is_empty())
+                        .then(|| event.collapse_key.as_str().into()),
                     expires_at_us: ttl.map(|ttl| now_us() + ttl),
                 }),
             );
@@ -126,6 +134,48 @@ impl Sink for Tap {
             self.recorder.record(now_us(), What::Head(place(last.cursor)));
         }
         self.sink.committed(batch);
+    }
+}
+
+impl Tap {
+    /// A standing record: its fingerprint serves as its id.
+    fn record(&self, committed: &Committed) {
+        let Some((hash, says, expires)) = standing(committed) else { return };
+        let position = place(committed.cursor);
+        let line = LogLine {
+            position: position.clone(),
+            source: "".into(),
+            id: hash.to_string().into(),
+            to: Vec::new(),
+            hash,
+            standing: true,
+            collapse_key: None,
+            expires_at_us: None,
+        };
+        self.recorder.record(now_us(), What::Log(line));
+        let until_us = expires.map(|at| {
+            let unix_us = at.seconds.unsigned_abs() * 1_000_000 + u64::from(at.nanos.unsigned_abs()) / 1_000;
+            unix_us.saturating_sub(now_unix_ms() * 1_000) + now_us()
+        });
+        self.recorder.record(now_us(), What::LogRecord(LogRecord { position, says, until_us }));
+    }
+}
+
+fn standing(committed: &Committed) -> Option<(Hash, Says, Option<Timestamp>)> {
+    match committed.kind {
+        LogKind::Event => None,
+        LogKind::SessionInvalidation => {
+            let record = v1::SessionInvalidation::decode(&committed.event[..]).ok()?;
+            let says = Says::Void { holder: record.recipient.as_str().into() };
+            Some((invalidation_hash(&record), says, record.expires_at))
+        }
+        LogKind::Membership => {
+            let record = v1::Membership::decode(&committed.event[..]).ok()?;
+            let (holder, recipient) =
+                (record.recipient.as_str().into(), format!("topic:{}", record.topic).into());
+            let says = Says::Member { holder, recipient, member: record.member };
+            Some((membership_hash(&record), says, record.expires_at))
+        }
     }
 }
 

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use galaxy_push_client::{Failure, Published, Publisher};
-use galaxy_push_proto::{json, v1};
+use galaxy_push_proto::v1;
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{CallId, Name, Position, PubAck, PubCall, What};
+use galaxy_push_testkit::history::{CallId, Hash, Name, Position, PubAck, PubCall, What};
 use tokio::time::{Instant, sleep};
 
-use crate::frames::{self, event_hash};
+use crate::frames::{self, event_hash, invalidation_hash, membership_hash};
 use crate::net;
-use crate::rng::{Counter, Rng, now_us};
+use crate::rng::{Counter, Rng, now_unix_ms, now_us};
+
+/// No event is larger than this, with all that is stored beside its data.
+pub const LARGE_BYTES: u64 = 24 << 10;
 
 /// How a backend behaves.
 #[derive(Clone, Debug)]
@@ -19,6 +22,8 @@ pub struct Plan {
     pub source: String,
     /// Whom it publishes for.
     pub recipients: Vec<String>,
+    /// Whose memberships and sessions change now and then.
+    pub members: Vec<String>,
     /// The longest pause between two batches.
     pub pause: Duration,
     /// It ends here.
@@ -48,6 +53,10 @@ pub async fn run(
     let mut earlier: Vec<v1::Event> = Vec::new();
     while started.elapsed() < plan.until {
         sleep(rng.between(Duration::ZERO, plan.pause)).await;
+        if rng.percent(4) {
+            let call = draw_change(&plan, &numbers, &mut rng);
+            change(&mut publisher, call, &recorder).await;
+        }
         let mut events: Vec<_> = (0..1 + rng.below(4)).map(|_| draw(&plan, &numbers, &mut rng)).collect();
         if !earlier.is_empty() && rng.percent(10) {
             events.push(rng.pick(&earlier).clone());
@@ -64,24 +73,112 @@ pub async fn run(
     Ok(())
 }
 
+/// A change of a standing record.
+enum Change {
+    Invalidation(v1::SessionInvalidation),
+    Membership(v1::Membership),
+}
+
+/// The number makes every record another one, by the nanoseconds of its end.
+fn draw_change(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> Change {
+    let number = numbers.next();
+    let nanos = i32::try_from(number % 1_000_000_000).unwrap_or_default();
+    let seconds = |in_secs: u64| (now_unix_ms() / 1_000 + in_secs) as i64;
+    let at = |in_secs: u64| Some(prost_types::Timestamp { seconds: seconds(in_secs), nanos });
+    if rng.percent(30) {
+        return Change::Invalidation(v1::SessionInvalidation {
+            recipient: if rng.percent(20) {
+                rng.pick(&plan.members).clone()
+            } else {
+                format!("session:gone-{number}")
+            },
+            reason: "signed out".into(),
+            issued_before: None,
+            expires_at: at(8 + rng.below(40)),
+        });
+    }
+    let soon = rng.percent(20);
+    Change::Membership(v1::Membership {
+        recipient: rng.pick(&plan.members).clone(),
+        topic: (*rng.pick(&["vip", "staff", "room-1", "room-2"])).to_owned(),
+        member: rng.percent(65),
+        expires_at: at(if soon { 6 } else { 86_400 }),
+    })
+}
+
+/// Publishes a change. What was acknowledged must be in the log where the answer says.
+async fn change(publisher: &mut Publisher, change: Change, recorder: &Recorder) {
+    let hash = match &change {
+        Change::Invalidation(record) => invalidation_hash(record),
+        Change::Membership(record) => membership_hash(record),
+    };
+    let call = recorder.next_call();
+    let id = Name::from(hash.to_string());
+    let asked = PubCall { call, source: "".into(), id, to: Vec::new(), hash, batch: None, ephemeral: false };
+    recorder.record(now_us(), What::PubCall(asked));
+    let answer = match change {
+        Change::Invalidation(record) => publisher.invalidate(record).await,
+        Change::Membership(record) => publisher.set_memberships(vec![record]).await,
+    };
+    let answer = match answer {
+        Ok(cursor) => What::PubAck(PubAck { call, position: position(&cursor), duplicate: false }),
+        Err(_) => What::PubUnknown(call),
+    };
+    recorder.record(now_us(), answer);
+}
+
 fn draw(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> v1::Event {
     let number = numbers.next();
     let mut to = vec![rng.pick(&plan.recipients).clone()];
     if rng.percent(15) {
         to.push(rng.pick(&plan.recipients).clone());
     }
-    let padding = "x".repeat(rng.below(200) as usize);
-    let ttl = rng.percent(5).then_some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let ttl = rng.percent(5).then(|| prost_types::Duration { seconds: 1 + rng.below(3) as i64, nanos: 0 });
+    let (data, data_content_type) = draw_data(number, rng);
+    let texts = |percent: u64, rng: &mut Rng, text: &str| {
+        if rng.percent(percent) { text.to_owned() } else { String::new() }
+    };
+    let mut attributes = std::collections::BTreeMap::new();
+    if rng.percent(20) {
+        attributes.insert("traceparent".to_owned(), format!("00-{number:032x}-{number:016x}-01"));
+    }
     v1::Event {
         to,
         id: format!("e{number}"),
-        r#type: "sim.event".into(),
+        r#type: (*rng.pick(&["sim.event", "sim.other", "\u{fc}bung"])).to_owned(),
         source: plan.source.clone(),
-        data: format!(r#"{{"n":{number},"padding":"{padding}"}}"#).into_bytes().into(),
-        data_content_type: "application/json".into(),
+        subject: texts(20, rng, "a \"subject\" of \u{1f30c}"),
+        collapse_key: texts(10, rng, "latest"),
+        data: data.into(),
+        data_content_type: data_content_type.into(),
         ephemeral: ttl.is_none() && rng.percent(4),
         ttl,
+        attributes,
         ..v1::Event::default()
+    }
+}
+
+/// Mostly small; some larger than some readers take, and a few that are no JSON.
+fn draw_data(number: u64, rng: &mut Rng) -> (Vec<u8>, &'static str) {
+    let padding = match rng.below(100) {
+        0 => 4_000 + rng.below(LARGE_BYTES - 5_000),
+        1..8 => rng.below(4_000),
+        _ => rng.below(200),
+    };
+    match rng.below(20) {
+        0 => ((0..padding).map(|_| rng.below(256) as u8).collect(), "application/octet-stream"),
+        // As it is sent, to the last space and digit.
+        1 => {
+            let text = format!(
+                "[ 1.50, {number}00000000000000000000,\t\"\\u00fc\",-0.0e1 ,\"{}\"]",
+                "y".repeat(padding as usize)
+            );
+            (text.into_bytes(), "application/json")
+        }
+        _ => {
+            let padding = "x".repeat(padding as usize);
+            (format!(r#"{{"n":{number},"padding":"{padding}"}}"#).into_bytes(), "application/json")
+        }
     }
 }
 
@@ -142,8 +239,6 @@ pub fn position(cursor: &str) -> Option<Position> {
 
 /// The fingerprint of an event before it was published.
 #[must_use]
-pub fn hash(event: &v1::Event) -> galaxy_push_testkit::history::Hash {
-    let form = json::event_data(event, json::View::Full);
-    let form = serde_json::from_slice(&form).unwrap_or_default();
-    event_hash(&form).unwrap_or(galaxy_push_testkit::history::Hash(0))
+pub fn hash(event: &v1::Event) -> Hash {
+    event_hash(event)
 }

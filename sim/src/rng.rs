@@ -59,7 +59,13 @@ impl Rng {
 pub fn ambient(seed: u64, process: &str) -> Ambient {
     let rng = Arc::new(Mutex::new(Rng::new(seed, process)));
     let random = move || rng.lock().unwrap_or_else(PoisonError::into_inner).draw();
-    Ambient::new(|| UNIX_MS_START + now_us() / 1_000, random)
+    Ambient::new(now_unix_ms, random)
+}
+
+/// The wall clock of the simulation.
+#[must_use]
+pub fn now_unix_ms() -> u64 {
+    UNIX_MS_START + now_us() / 1_000
 }
 
 /// Simulated time in microseconds; 0 outside a simulation.

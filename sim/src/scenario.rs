@@ -29,6 +29,10 @@ pub struct Scenario {
     pub users: Vec<Transport>,
     /// Whether users and plain gateways stop reading now and then.
     pub slow_users: bool,
+    /// Whether users present tokens, which live this long at least.
+    pub token_life: Option<Duration>,
+    /// Whether two instances fight over one gateway id.
+    pub duel: bool,
     /// How much a socket takes before its writer has to wait.
     pub socket_segments: usize,
     /// How many events a gateway names to a connection before that one has to scan the window.
@@ -63,6 +67,21 @@ pub enum Kind {
     Rival,
 }
 
+impl Kind {
+    /// What it is called in a history.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Kill(_) => "kill",
+            Self::Leave(_) => "leave",
+            Self::Partition(..) => "partition",
+            Self::OneWay(..) => "one-way",
+            Self::Hold(..) => "hold",
+            Self::Rival => "rival",
+        }
+    }
+}
+
 impl Scenario {
     /// Draws the scenario of a seed.
     #[must_use]
@@ -93,6 +112,8 @@ impl Scenario {
             slow_users: rng.percent(30),
             socket_segments: *rng.pick(&[32, 1 << 14]),
             mailbox_slots: *rng.pick(&[2, 256]),
+            token_life: rng.percent(40).then(|| rng.between(Duration::from_secs(3), Duration::from_secs(20))),
+            duel: rng.percent(12),
             faults: Vec::new(),
             users,
         };

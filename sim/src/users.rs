@@ -3,19 +3,21 @@
 //! Works over any byte stream, simulated or real. A user judges nothing; it writes down what it is sent.
 
 mod sse;
+pub mod token;
 mod ws;
 
 use std::future::Future;
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Close, Hop, Name, Open, What};
+use galaxy_push_testkit::history::{Close, Cursor, Hop, Name, Open, Token, What};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::frames::{self, StreamLog};
-use crate::rng::Rng;
+use crate::rng::{Rng, now_unix_ms, now_us};
 
 /// How a user is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,62 @@ pub struct Plan {
     pub cut_after: (Duration, Duration),
     /// How often, in percent, it stops reading for up to two seconds after a frame, while it may be cut.
     pub pause_percent: u64,
+    /// What only some users do.
+    pub habits: Habits,
+}
+
+/// What only some users do. None of it by default.
+#[derive(Clone, Debug, Default)]
+pub struct Habits {
+    /// The session it belongs to; empty: none.
+    pub session: String,
+    /// The largest message it takes, in bytes; 0: as the contract says. WebSocket only.
+    pub receive_bytes_max: u32,
+    /// How long its tokens live; none: it needs no token. Over WebSocket it refreshes them.
+    pub token_life: Option<Duration>,
+    /// How often, in percent of frames, it gives a topic up, while it may be cut. WebSocket only.
+    pub fickle_percent: u64,
+    /// How often, in percent of connections, it presents a cursor that nobody gave it, while it may be cut.
+    pub strays_percent: u64,
+    /// Cursors that users left lying around: whoever strays may take one of somebody else.
+    pub lost: Lost,
+}
+
+/// Cursors of everybody.
+#[derive(Clone, Debug, Default)]
+pub struct Lost(Arc<Mutex<Vec<String>>>);
+
+impl Lost {
+    /// No more than these are kept.
+    const MOST: usize = 64;
+
+    fn leave(&self, cursor: &str, rng: &mut Rng) {
+        let mut lost = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lost.len() < Self::MOST {
+            lost.push(cursor.to_owned());
+        } else if let Some(older) = lost.get_mut(rng.below(Self::MOST as u64) as usize) {
+            cursor.clone_into(older);
+        }
+    }
+
+    fn find(&self, rng: &mut Rng) -> Option<String> {
+        let lost = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!lost.is_empty()).then(|| rng.pick(&lost).clone())
+    }
+}
+
+/// A cursor that was not given out, or to somebody else, or of a contract to come, or none at all.
+pub(crate) fn stray(cursor: &str, lost: &Lost, rng: &mut Rng) -> String {
+    let ahead = || {
+        let (epoch, seq) = cursor.rsplit_once('.')?;
+        Some(format!("{epoch}.{}", seq.parse::<u64>().ok()? + 1_000))
+    };
+    match rng.below(6) {
+        0 => "2.of-another-contract".to_owned(),
+        1 => "garbage".to_owned(),
+        2 | 3 => ahead().unwrap_or_default(),
+        _ => lost.find(rng).unwrap_or_else(|| "oldest".to_owned()),
+    }
 }
 
 /// What a user keeps between connections.
@@ -102,6 +160,10 @@ pub async fn run(
     let mut place =
         Place { cursor: String::new(), topics: plan.topics.clone(), later_topic: plan.later_topic.clone() };
     while started.elapsed() < until {
+        let habits = &plan.habits;
+        if started.elapsed() < plan.cuts_until && rng.percent(habits.strays_percent) {
+            place.cursor = stray(&place.cursor, &habits.lost, &mut rng);
+        }
         let log = StreamLog::new(&recorder, clock);
         log.record(What::Open(open(&plan, &place, &log)));
         let cut_at = cut_at(&plan, started, &mut rng).min(started + until);
@@ -113,6 +175,11 @@ pub async fn run(
             Ok(ended) => ended?,
             Err(_) => "cut".into(),
         };
+        if is_refused_cursor(&code) {
+            place.cursor.clear();
+        } else if habits.strays_percent > 0 && frames::cursor(&place.cursor) != Cursor::Empty {
+            habits.lost.leave(&place.cursor, &mut rng);
+        }
         log.record(What::Close(Close { stream: log.stream, code }));
         sleep(rng.between(Duration::ZERO, Duration::from_millis(1_000))).await;
     }
@@ -122,16 +189,23 @@ pub async fn run(
 
 fn open(plan: &Plan, place: &Place, log: &StreamLog) -> Open {
     let own = [Name::from(format!("user:{}", plan.user)), Name::from("all")];
+    let session = &plan.habits.session;
+    let session = (!session.is_empty()).then(|| Name::from(format!("session:{session}")));
     let topics = place.topics.iter().map(|topic| Name::from(format!("topic:{topic}")));
     Open {
         stream: log.stream,
         hop: Hop::User,
         reader: plan.reader.as_str().into(),
-        recipients: own.into_iter().chain(topics).collect(),
+        recipients: own.into_iter().chain(session).chain(topics).collect(),
         presented: frames::cursor(&place.cursor),
         standing: false,
         collapses: false,
     }
+}
+
+/// The close code of a WebSocket, or the status of a response, that says so.
+fn is_refused_cursor(code: &str) -> bool {
+    matches!(code, "4400" | "http 400")
 }
 
 fn cut_at(plan: &Plan, started: Instant, rng: &mut Rng) -> Instant {
@@ -154,9 +228,34 @@ impl Connection<'_> {
         timeout(self.plan.silence, work).await.map_err(|_| "silence".into())
     }
 
+    /// Whether it may still do as it likes.
+    pub(crate) fn is_unruly(&self) -> bool {
+        Instant::now() < self.busy_until
+    }
+
+    /// Whether a fickle user changes its mind now.
+    pub(crate) fn is_fickle(&mut self) -> bool {
+        let percent = self.plan.habits.fickle_percent;
+        percent > 0 && self.is_unruly() && self.rng.percent(percent)
+    }
+
+    /// One of these topics.
+    pub(crate) fn pick(&mut self, topics: &[String]) -> Option<String> {
+        (!topics.is_empty()).then(|| self.rng.pick(topics).clone())
+    }
+
+    /// A token of its own, if it needs one, and when to refresh it.
+    pub(crate) fn token(&self) -> anyhow::Result<Option<(String, Instant)>> {
+        let Habits { session, token_life, .. } = &self.plan.habits;
+        let Some(life) = *token_life else { return Ok(None) };
+        let token = token::issue(&self.plan.user, session, now_unix_ms(), life)?;
+        self.log.record(What::Token(Token { stream: self.log.stream, issued_us: now_us() }));
+        Ok(Some((token, Instant::now() + life / 2)))
+    }
+
     /// Now and then a user is busy with something else.
     pub(crate) async fn dawdle(&mut self) {
-        if Instant::now() < self.busy_until && self.rng.percent(self.plan.pause_percent) {
+        if self.is_unruly() && self.rng.percent(self.plan.pause_percent) {
             sleep(self.rng.between(Duration::from_millis(10), Duration::from_secs(2))).await;
         }
     }

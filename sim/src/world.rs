@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use galaxy_push_testkit::history::{self, Record, Rules, What};
+use galaxy_push_testkit::history::{self, Record, Rules, What, WindowRule};
 use galaxy_push_testkit::{Recorder, Report, check};
 
 use crate::processes::Leave;
@@ -29,8 +29,6 @@ pub struct Outcome {
     pub history: Vec<Record>,
     /// What the checker says.
     pub report: Report,
-    /// How many faults struck.
-    pub faults: usize,
 }
 
 /// Runs a scenario to its end and judges it.
@@ -40,8 +38,14 @@ pub struct Outcome {
 /// When a process of the world fails in a way no fault explains; the message names it.
 pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
     let recorder = Recorder::new(RECORDS_MAX);
-    recorder.record(0, What::Rules(Rules { live_within_us: 30_000_000, ..Rules::default() }));
-    let (mut world, leaves) = build(scenario, &recorder);
+    let window = Some(WindowRule {
+        age_us: scenario.window.age.as_micros() as u64,
+        events: scenario.window.events,
+        bytes: scenario.window.bytes,
+        event_bytes_max: publisher::LARGE_BYTES,
+    });
+    recorder.record(0, What::Rules(Rules { live_within_us: 30_000_000, window, ..Rules::default() }));
+    let (mut world, leaves) = build(scenario, &recorder)?;
     let mut faults = Faults::new(scenario, leaves);
     while world.elapsed() < scenario.length {
         faults.advance(&mut world, scenario, &recorder)?;
@@ -50,13 +54,13 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
     recorder.record(scenario.length.as_micros() as u64, What::End);
     let history = recorder.finish()?;
     let report = check(&history);
-    Ok(Outcome { history, report, faults: scenario.faults.len() })
+    Ok(Outcome { history, report })
 }
 
 /// How each server is told to leave.
 type Leaves = BTreeMap<String, Leave>;
 
-fn build(scenario: &Scenario, recorder: &Recorder) -> (turmoil::Sim<'static>, Leaves) {
+fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::Sim<'static>, Leaves)> {
     let mut world = turmoil::Builder::new()
         .simulation_duration(scenario.length + Duration::from_secs(1))
         .tick_duration(TICK)
@@ -75,7 +79,7 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> (turmoil::Sim<'static>, Le
     });
     for number in 0..scenario.gateways {
         let name = gateway_name(number);
-        let (config, surroundings) = (gateway_config(&name, "hub", scenario), ambient(seed, &name));
+        let (config, surroundings) = (gateway_config(&name, "hub", scenario)?, ambient(seed, &name));
         let leave = leaves.entry(name.clone()).or_default().clone();
         world.host(name, move || {
             let (config, surroundings, leave) = (config.clone(), surroundings.clone(), leave.clone());
@@ -84,12 +88,13 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> (turmoil::Sim<'static>, Le
     }
     add_readers(&mut world, scenario, recorder);
     add_publishers(&mut world, scenario, recorder);
-    (world, leaves)
+    Ok((world, leaves))
 }
 
 fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
     let (seed, length) = (scenario.seed, scenario.length);
     let gateways: Vec<_> = (0..scenario.gateways).map(|number| (gateway_name(number), net::PORT)).collect();
+    let lost = users::Lost::default();
     for (number, transport) in scenario.users.iter().enumerate() {
         let name = user_name(number);
         let mut rng = Rng::new(seed, &name);
@@ -105,6 +110,14 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             cut_percent: 60,
             cut_after: (Duration::from_millis(300), Duration::from_secs(8)),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
+            habits: users::Habits {
+                session: if rng.percent(50) { format!("s{number}") } else { String::new() },
+                receive_bytes_max: if rng.percent(30) { 4_096 } else { 0 },
+                token_life: scenario.token_life,
+                fickle_percent: if rng.percent(40) { 2 } else { 0 },
+                strays_percent: if rng.percent(40) { 12 } else { 0 },
+                lost: lost.clone(),
+            },
         };
         let log = recorder.process(name.as_str());
         world
@@ -118,6 +131,10 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         cuts_until: scenario.calm_from,
         strays_percent: 8,
         pause_percent: if scenario.slow_users { 2 } else { 0 },
+        standing: rng.percent(60),
+        receive_bytes_max: if rng.percent(40) { 2_048 } else { 0 },
+        instance: String::new(),
+        late: false,
         until: length,
     };
     let log = recorder.process("plain");
@@ -127,10 +144,36 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         let (log, disk, rng) = (log.clone(), disk.clone(), Rng::new(seed, &format!("app {}", lives.next())));
         async move { Ok(app::run("app".into(), "hub".into(), disk, log, rng).await?) }
     });
+    if scenario.duel {
+        add_duel(world, scenario, recorder);
+    }
     for (number, (at, fault)) in scenario.faults.iter().enumerate() {
         if fault.kind == Kind::Rival {
             add_rival(world, scenario, recorder, number, *at, fault.until);
         }
+    }
+}
+
+/// Two instances with one gateway id, each coming back whenever it is replaced; and one of which late duplicates arrive.
+fn add_duel(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
+    let twin = |name: &'static str| (name, "twin", "twin", name == "late");
+    let duelist = |name: &'static str| (name, "duel", name, false);
+    for (name, id, instance, late) in [duelist("duel-a"), duelist("duel-b"), twin("twin"), twin("late")] {
+        let (log, rng) = (recorder.process(name), Rng::new(scenario.seed, name));
+        let plan = plain::Plan {
+            gateway_id: id.into(),
+            recipients: vec!["topic:*".into()],
+            start: "oldest".into(),
+            cuts_until: Duration::from_secs(1),
+            strays_percent: 0,
+            pause_percent: 0,
+            standing: true,
+            receive_bytes_max: 0,
+            instance: instance.into(),
+            late,
+            until: scenario.length,
+        };
+        world.client(name, async move { Ok(plain::run(plan, "hub".into(), log, rng).await?) });
     }
 }
 
@@ -154,6 +197,10 @@ fn add_rival(
             cuts_until: Duration::ZERO,
             strays_percent: 0,
             pause_percent: 0,
+            standing: false,
+            receive_bytes_max: 0,
+            instance: String::new(),
+            late: false,
             until: until - at,
         };
         Ok(plain::run(plan, "hub".into(), log, rng).await?)
@@ -162,14 +209,17 @@ fn add_rival(
 
 fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
     let users = (0..scenario.users.len()).map(|number| format!("user:{number}"));
-    let others = ["all", "topic:news", "topic:sport", "user:nobody", "session:nobody"].map(str::to_owned);
-    let recipients: Vec<_> = users.chain(others).collect();
+    let members: Vec<_> = users.chain(["session:s0".to_owned()]).collect();
+    let others =
+        ["all", "topic:news", "topic:sport", "topic:vip", "topic:staff", "user:nobody", "session:s1"];
+    let recipients: Vec<_> = members.iter().cloned().chain(others.map(str::to_owned)).collect();
     let numbers = Counter::default();
     for number in 0..2 {
         let name = format!("backend-{number}");
         let plan = publisher::Plan {
             source: name.clone(),
             recipients: recipients.clone(),
+            members: members.clone(),
             pause: scenario.pause,
             until: scenario.calm_from + Duration::from_secs(4),
         };
@@ -180,15 +230,18 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
 }
 
 /// The settings of a simulated gateway: those of the binary, with a shorter heartbeat so that a minute holds several.
-fn gateway_config(id: &str, hub: &str, scenario: &Scenario) -> galaxy_push_gateway::Config {
+fn gateway_config(id: &str, hub: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
     let mut config = galaxy_push_gateway::Config::new(format!("http://{hub}:{}", net::PORT), id);
     config.window = scenario.window;
     config.mailbox_slots = scenario.mailbox_slots;
-    config.access = galaxy_push_gateway::Access::development();
+    config.access = match scenario.token_life {
+        Some(_) => users::token::access()?,
+        None => galaxy_push_gateway::Access::development(),
+    };
     config.heartbeat = Duration::from_secs(5);
     config.ping = Duration::from_secs(5);
     config.dead_after = Duration::from_secs(12);
-    config
+    Ok(config)
 }
 
 /// Starts and ends the faults of a scenario.
@@ -275,13 +328,11 @@ fn stop(world: &mut turmoil::Sim<'_>, kind: &Kind) {
 }
 
 fn described(fault: &Fault) -> history::Fault {
-    let (kind, detail) = match &fault.kind {
-        Kind::Kill(host) => ("kill", host.clone()),
-        Kind::Leave(host) => ("leave", host.clone()),
-        Kind::Partition(a, b) => ("partition", format!("{a} | {b}")),
-        Kind::OneWay(a, b) => ("one-way", format!("{a} -x-> {b}")),
-        Kind::Hold(a, b) => ("hold", format!("{a} | {b}")),
-        Kind::Rival => ("rival", "plain".to_owned()),
+    let detail = match &fault.kind {
+        Kind::Kill(host) | Kind::Leave(host) => host.clone(),
+        Kind::Partition(a, b) | Kind::Hold(a, b) => format!("{a} | {b}"),
+        Kind::OneWay(a, b) => format!("{a} -x-> {b}"),
+        Kind::Rival => "plain".to_owned(),
     };
-    history::Fault { kind: kind.into(), detail }
+    history::Fault { kind: fault.kind.name().into(), detail }
 }

@@ -8,7 +8,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    chaos, documents, interop, page, planted, project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
+    chaos, documents, interop, long, page, planted, project::Project, shell, test, tidy, tools::Tools, ui,
+    webhooks,
 };
 
 /// The project's own commands.
@@ -47,6 +48,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run hours of simulated time and write docs/simulation.md. A run that was interrupted goes on where it stopped.
+    SimLong(long::Long),
     /// Send real webhooks through real processes, kill the hub on the way, and judge what every user received.
     EndToEnd,
     /// Kill, stop, cut off, squeeze and drain real processes, cycle after cycle, and judge what every reader received.
@@ -93,6 +96,7 @@ impl Arguments {
                     .args(["run", "--quiet", "--package", "galaxy-push-sim", "--"])
                     .args(arguments),
             )?,
+            Command::SimLong(long) => long::run(&project, &long)?,
             Command::EndToEnd => test::end_to_end(&project)?,
             Command::Chaos(chaos) => chaos::run(&project, &chaos)?,
             Command::Storm(storm) => chaos::storm(&project, &storm, true)?,

@@ -7,6 +7,7 @@ mod commands;
 mod documents;
 mod hub;
 mod interop;
+mod long;
 mod page;
 mod planted;
 mod project;

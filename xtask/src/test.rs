@@ -80,7 +80,7 @@ const STEPS: [Step; 20] = [
     },
     Step {
         name: "sim",
-        what: "the whole system in the simulator, 100 seeds of 60 simulated seconds",
+        what: "the whole system in the simulator, 300 seeds of 60 simulated seconds, some of them twice",
         advice: "replay the seed named above with `cargo xtask sim --seed SEED`",
         run: simulate,
     },
@@ -193,6 +193,6 @@ pub(crate) fn end_to_end(project: &Project) -> Result<()> {
 
 fn simulate(project: &Project) -> Result<()> {
     let simulator = project.binary("galaxy-push-sim")?;
-    let seeds = ["--seeds", "100", "--seconds", "60"];
+    let seeds = ["--seeds", "300", "--seconds", "60", "--twice", "8", "--progress"];
     shell::check(std::process::Command::new(simulator).current_dir(&project.root).args(seeds))
 }

@@ -4,7 +4,6 @@ use galaxy_push_testkit::history::Name;
 use galaxy_push_testkit::sse::{SseEvent, SseParser};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -37,9 +36,7 @@ where
             Err(silence) => return Ok(silence),
         };
         for event in parser.push(&data) {
-            if let Some(frame) = frame(&event)? {
-                user.log.frame(&frame)?;
-            }
+            write_down(&user, &event)?;
             if let Some(id) = event.id.filter(|id| !id.is_empty()) {
                 place.cursor = id;
             }
@@ -49,30 +46,37 @@ where
 }
 
 fn request(user: &Connection<'_>, place: &Place) -> anyhow::Result<http::Request<Empty<bytes::Bytes>>> {
-    let topics: String = place.topics.iter().map(|topic| format!("&topic={topic}")).collect();
-    let mut request = http::Request::get(format!("/v1/stream?user={}{topics}", user.plan.user))
+    let topics = place.topics.iter().map(|topic| format!("topic={topic}"));
+    let token = user.token()?;
+    let session = &user.plan.habits.session;
+    let names = token.is_none().then(|| format!("user={}", user.plan.user));
+    let session = (token.is_none() && !session.is_empty()).then(|| format!("session={session}"));
+    let query: Vec<_> = names.into_iter().chain(session).chain(topics).collect();
+    let mut request = http::Request::get(format!("/v1/stream?{}", query.join("&")))
         .header("host", "localhost")
         .header("accept", "text/event-stream");
     if !place.cursor.is_empty() {
         request = request.header("last-event-id", &place.cursor);
     }
+    if let Some((token, _)) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
     Ok(request.body(Empty::new())?)
 }
 
-/// Puts an SSE block back into the JSON form it was split from.
-fn frame(event: &SseEvent) -> anyhow::Result<Option<Value>> {
+/// Puts an SSE block back into the frame it was split from.
+fn write_down(user: &Connection<'_>, event: &SseEvent) -> anyhow::Result<()> {
     let cursor = event.id.as_deref().unwrap_or_default();
-    let Some(data) = &event.data else {
-        return Ok(event.id.as_ref().map(|id| json!({"cursor": id, "progress": {}})));
+    let (kind, body) = match (&event.data, &*event.event) {
+        (None, _) if event.id.is_none() => return Ok(()),
+        (None, _) => ("progress", "{}"),
+        (Some(body), "push.welcome") => ("welcome", &**body),
+        (Some(body), "push.gap") => ("gap", &**body),
+        (Some(body), "push.caught_up") => ("caughtUp", &**body),
+        (Some(body), "push.fell_behind") => ("fellBehind", &**body),
+        (Some(body), "push.goodbye") => ("goodbye", &**body),
+        (Some(body), _) => ("event", &**body),
     };
-    let body: Value = serde_json::from_str(data)?;
-    let kind = match event.event.as_str() {
-        "push.welcome" => "welcome",
-        "push.gap" => "gap",
-        "push.caught_up" => "caughtUp",
-        "push.fell_behind" => "fellBehind",
-        "push.goodbye" => "goodbye",
-        _ => "event",
-    };
-    Ok(Some(json!({"cursor": cursor, kind: body})))
+    user.log.json_part(cursor, kind, body)?;
+    Ok(())
 }

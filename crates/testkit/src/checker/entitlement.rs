@@ -1,5 +1,6 @@
 //! Which entries of the log a reader must see, may see, or must not see.
 
+use super::governed::Governed;
 use super::index::{Index, Pos};
 use super::log::{Entry, EpochLog};
 use crate::history::{Hop, Name, Open};
@@ -24,6 +25,8 @@ pub(super) struct Entitlement<'h> {
     standing: bool,
     collapses: bool,
     grants: Vec<Granted<'h>>,
+    /// What standing records do to it, if it is a user's.
+    pub(super) governed: Governed<'h>,
 }
 
 struct Granted<'h> {
@@ -41,12 +44,13 @@ enum Until {
     Now,
     /// Taken away: up to this position an entry may be shown, beyond it must not.
     Position(Pos),
-    /// Taken away at a moment nobody knows.
+    /// Taken away at a moment nobody knows, or not yet.
     Unknown,
 }
 
 /// Entries of a range that a reader is owed at a time, or that it would be if nothing newer superseded them.
 pub(super) struct Owed<'a, 'h> {
+    index: &'a Index<'h>,
     entitlement: &'a Entitlement<'h>,
     log: Option<&'a EpochLog<'h>>,
     epoch: u32,
@@ -69,6 +73,7 @@ impl<'h> Entitlement<'h> {
             standing: open.standing && open.hop == Hop::Gateway,
             collapses: open.collapses,
             grants: Vec::new(),
+            governed: Governed::new(index, open),
         };
         for recipient in &open.recipients {
             entitlement.grant(index, recipient, None);
@@ -83,13 +88,14 @@ impl<'h> Entitlement<'h> {
 
     pub(super) fn ungrant(&mut self, recipient: &str, after: Option<Pos>) {
         for grant in &mut self.grants {
-            if grant.recipient == recipient && matches!(grant.until, Until::Now) {
+            if grant.recipient == recipient && !matches!(grant.until, Until::Position(_)) {
                 grant.until = after.map_or(Until::Unknown, Until::Position);
             }
         }
     }
 
-    pub(super) fn right(&self, epoch: u32, entry: &Entry<'h>) -> Right {
+    /// What the reader may expect of an entry at a time.
+    pub(super) fn right(&self, index: &Index<'h>, epoch: u32, entry: &Entry<'h>, at_us: u64) -> Right {
         if entry.line.standing {
             return if self.standing { Right::Owed } else { Right::None };
         }
@@ -98,12 +104,14 @@ impl<'h> Entitlement<'h> {
         }
         let pos = Pos { epoch, seq: entry.seq };
         let rights = self.grants.iter().filter(|grant| grant.is_for(&entry.to)).map(|grant| grant.right(pos));
-        rights.max().unwrap_or(Right::None)
+        let asked = rights.max().unwrap_or(Right::None);
+        asked.max(self.governed.right(index, pos, entry, at_us)).min(self.governed.at_most(pos, at_us))
     }
 
     /// Whether an event of these recipients may be shown, wherever it lies.
     pub(super) fn may_see(&self, to: &[Name]) -> bool {
         let mut patterns = self.grants.iter().map(|grant| grant.recipient);
+        let mut patterns = patterns.by_ref().chain(self.governed.recipients());
         self.everything || patterns.any(|pattern| to.iter().any(|to| matches(pattern, to)))
     }
 
@@ -139,11 +147,11 @@ impl<'h> Entitlement<'h> {
     ) -> Owed<'a, 'h> {
         let log = index.log(after.epoch);
         let next = log.map_or(0, |log| log.index_after(after.seq));
-        Owed { entitlement: self, log, epoch: after.epoch, which, next, upto, at_us }
+        Owed { index, entitlement: self, log, epoch: after.epoch, which, next, upto, at_us }
     }
 
-    fn selects(&self, epoch: u32, entry: &Entry<'h>, at_us: u64, which: Which) -> bool {
-        self.right(epoch, entry) == Right::Owed
+    fn selects(&self, index: &Index<'h>, epoch: u32, entry: &Entry<'h>, at_us: u64, which: Which) -> bool {
+        self.right(index, epoch, entry, at_us) == Right::Owed
             && entry.line.expires_at_us.is_none_or(|expires| at_us < expires)
             && (self.collapses && self.has_newer(entry)) == (which == Which::Superseded)
     }
@@ -156,7 +164,7 @@ impl<'h> Entitlement<'h> {
 
     /// The first entry from `index` on that may concern this reader.
     fn candidate(&self, log: &EpochLog<'h>, index: usize) -> Option<usize> {
-        let members = || self.grants.iter().flat_map(|grant| &grant.members);
+        let members = || self.grants.iter().flat_map(|grant| &grant.members).chain(self.governed.numbers());
         if self.everything || members().nth(INDEXED_MAX).is_some() {
             return (index < log.entries.len()).then_some(index);
         }
@@ -195,7 +203,7 @@ impl<'a, 'h> Iterator for Owed<'a, 'h> {
                 return None;
             }
             self.next = found + 1;
-            if self.entitlement.selects(self.epoch, entry, self.at_us, self.which) {
+            if self.entitlement.selects(self.index, self.epoch, entry, self.at_us, self.which) {
                 return Some(entry);
             }
         }

@@ -126,6 +126,13 @@ impl<'h> Index<'h> {
         self.by_stream.get(&id).map(|&number| &self.streams[number])
     }
 
+    /// Whether another epoch has begun after this one.
+    pub(super) fn is_over(&self, epoch: u32, at_us: u64) -> bool {
+        let Some(began_us) = self.log(epoch).and_then(|log| log.began_us) else { return false };
+        let mut others = self.logs.iter().filter_map(|log| log.began_us);
+        others.any(|other_us| began_us < other_us && other_us <= at_us)
+    }
+
     /// The numbers of all recipients that a recipient or pattern stands for, in order.
     pub(super) fn matching(&self, pattern: &str) -> Vec<u32> {
         match pattern.strip_suffix('*') {
@@ -161,8 +168,12 @@ impl<'h> Index<'h> {
             What::Log(entry) => {
                 let to = entry.to.iter().map(|to| self.recipients.number(to)).collect();
                 let pos = self.pos(&entry.position);
-                let entry = Entry { seq: pos.seq, line: entry, record: line, to, superseded_for: Vec::new() };
-                self.logs[pos.epoch as usize].add(entry);
+                let at_us = record.at_us;
+                let entry =
+                    Entry { seq: pos.seq, line: entry, record: line, at_us, to, superseded_for: Vec::new() };
+                let log = &mut self.logs[pos.epoch as usize];
+                log.began_us.get_or_insert(record.at_us);
+                log.add(entry);
             }
             What::LogRecord(said) => {
                 let pos = self.pos(&said.position);
@@ -177,6 +188,7 @@ impl<'h> Index<'h> {
                 let pos = self.pos(position);
                 let log = &mut self.logs[pos.epoch as usize];
                 log.head = log.head.max(pos.seq);
+                log.began_us.get_or_insert(record.at_us);
                 self.run.head = Some(pos);
             }
             _ => self.take_of_publish(line, record, pass),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::history::{Hash, LogKnown, LogLine, LogRecord};
+use crate::history::{Hash, LogKnown, LogLine, LogRecord, Says};
 
 /// One entry of the log.
 pub(super) struct Entry<'h> {
@@ -10,11 +10,16 @@ pub(super) struct Entry<'h> {
     pub(super) line: &'h LogLine,
     /// The record that dumped it.
     pub(super) record: usize,
+    /// When it was dumped: when it was appended, if `log` lines are written then.
+    pub(super) at_us: u64,
     /// Its recipients, as numbers of the index.
     pub(super) to: Vec<u32>,
     /// Those of them for whom a later entry has the same collapse key.
     pub(super) superseded_for: Vec<u32>,
 }
+
+/// Whom a standing record is about: a holder; and the recipient, if it is a membership.
+pub(super) type About<'h> = (&'h str, Option<&'h str>);
 
 /// What a standing record says.
 pub(super) struct Record<'h> {
@@ -25,6 +30,27 @@ pub(super) struct Record<'h> {
     pub(super) hash: Option<Hash>,
 }
 
+impl Record<'_> {
+    /// Whether it says that something holds, and not that it no longer does.
+    pub(super) const fn holds(&self) -> bool {
+        matches!(self.said.says, Says::Member { member: true, .. } | Says::Void { .. })
+    }
+
+    /// Whether it holds beside others about the same.
+    pub(super) const fn is_beside(&self) -> bool {
+        matches!(self.said.says, Says::Void { .. })
+    }
+
+    /// Whether it lasts as long as another one.
+    pub(super) fn outlasts(&self, other: &Self) -> bool {
+        self.said.until_us.is_none_or(|until| other.said.until_us.is_some_and(|other| other <= until))
+    }
+
+    pub(super) const fn seq(&self) -> u64 {
+        self.said.position.seq
+    }
+}
+
 /// The log of one epoch.
 #[derive(Default)]
 pub(super) struct EpochLog<'h> {
@@ -32,12 +58,14 @@ pub(super) struct EpochLog<'h> {
     pub(super) entries: Vec<Entry<'h>>,
     /// The last position, from entries and `head` records.
     pub(super) head: u64,
+    /// When it was first heard of from the log itself.
+    pub(super) began_us: Option<u64>,
     /// Two records that give one position to different payloads.
     pub(super) conflicts: Vec<(usize, usize)>,
     /// By what they are about, in the order of their positions.
-    pub(super) records: HashMap<&'h str, Vec<Record<'h>>>,
+    pub(super) records: HashMap<About<'h>, Vec<Record<'h>>>,
     /// What the standing records of a fingerprint are about.
-    pub(super) about: HashMap<Hash, &'h str>,
+    pub(super) about: HashMap<Hash, About<'h>>,
     known: Option<&'h LogKnown>,
     concerned: HashMap<u32, Vec<usize>>,
     standing: Vec<usize>,
@@ -50,7 +78,11 @@ impl<'h> EpochLog<'h> {
     }
 
     pub(super) fn add_record(&mut self, said: &'h LogRecord, at_us: u64) {
-        self.records.entry(&said.about).or_default().push(Record { said, at_us, hash: None });
+        let about: About<'h> = match &said.says {
+            Says::Member { holder, recipient, .. } => (holder, Some(recipient)),
+            Says::Void { holder } => (holder, None),
+        };
+        self.records.entry(about).or_default().push(Record { said, at_us, hash: None });
     }
 
     pub(super) const fn set_known(&mut self, known: &'h LogKnown) {
@@ -81,9 +113,9 @@ impl<'h> EpochLog<'h> {
             .map(|entry| (entry.seq, entry.line.hash))
             .collect();
         for (about, records) in &mut self.records {
-            records.sort_by_key(|record| record.said.position.seq);
+            records.sort_by_key(|record| record.seq());
             for record in records {
-                record.hash = hashes.get(&record.said.position.seq).copied();
+                record.hash = hashes.get(&record.seq()).copied();
                 self.about.extend(record.hash.map(|hash| (hash, *about)));
             }
         }

@@ -9,6 +9,7 @@
 
 mod collapse;
 mod entitlement;
+mod governed;
 mod index;
 mod log;
 mod promises;

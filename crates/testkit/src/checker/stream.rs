@@ -163,6 +163,7 @@ impl<'h> State<'h> {
                 self.entitlement
                     .ungrant(&ungrant.recipient, ungrant.after.as_ref().map(|after| index.pos(after)));
             }
+            What::Token(token) => self.entitlement.governed.issued(token.issued_us),
             What::Close(_) => self.closed = true,
             _ => {}
         }
@@ -190,7 +191,7 @@ impl<'h> State<'h> {
                     listing.due = frame.more;
                 }
             }
-            What::Claim(_) | What::Grant(_) | What::Ungrant(_) => {}
+            What::Claim(_) | What::Token(_) | What::Grant(_) | What::Ungrant(_) => {}
             _ => self.listing = None,
         }
     }
@@ -225,6 +226,7 @@ impl<'h> State<'h> {
     fn welcomed(&mut self, index: &Index<'h>, welcome: &'h Welcome, at_us: u64) {
         self.welcome = Some(welcome);
         self.welcome_us = at_us;
+        self.entitlement.governed.welcomed(index.pos(&welcome.head), at_us);
         self.stretch = None;
         match welcome.outcome {
             Outcome::Resumed | Outcome::Fresh => self.stretch = index.at(&welcome.cursor).map(Stretch::new),

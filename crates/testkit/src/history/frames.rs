@@ -236,6 +236,16 @@ pub struct Close {
     pub code: Name,
 }
 
+/// A user presents a token: with `open`, or a newer one later. Without any, one counts as issued at the `welcome`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// The stream.
+    pub stream: StreamId,
+    /// When it was issued, in microseconds of the harness's clock.
+    pub issued_us: u64,
+}
+
 /// Topics were added by a `Subscribed` frame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -268,8 +278,8 @@ pub struct Ungrant {
     pub stream: StreamId,
     /// The recipient, exactly as it was granted.
     pub recipient: Name,
-    /// From where it counts. `None` when the harness cannot know (an unsubscribe has no answer): later events may or
-    /// may not be shown.
+    /// From where it counts. `None` while the harness cannot know (an unsubscribe that is not answered yet): later events
+    /// may or may not be shown. It may be said again when it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Position>,
 }

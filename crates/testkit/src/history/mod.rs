@@ -11,9 +11,9 @@ mod recorder;
 pub use file::{Error, read, write};
 pub use frames::{
     Claim, Close, Cursor, Event, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open, Outcome,
-    Standing, Subscribed, Ungrant, Welcome,
+    Standing, Subscribed, Token, Ungrant, Welcome,
 };
-pub use publish::{Hash, LogKnown, LogLine, LogRecord, PubAck, PubCall};
+pub use publish::{Hash, LogKnown, LogLine, LogRecord, PubAck, PubCall, Says};
 pub use recorder::{DEFAULT_CAP, Full, Recorder};
 
 use std::fmt;
@@ -119,6 +119,8 @@ pub enum What {
     Welcome(Welcome),
     /// The instance that opened a stream.
     Claim(Claim),
+    /// The token that a user presents on a stream, from here on.
+    Token(Token),
     /// Standing records sent at the start of a stream, or after a gap.
     Standing(Standing),
     /// An event, or a standing record sent in its place in the log.
@@ -213,6 +215,7 @@ impl What {
             Self::Open(open) => open.stream,
             Self::Welcome(welcome) => welcome.stream,
             Self::Claim(claim) => claim.stream,
+            Self::Token(token) => token.stream,
             Self::Standing(standing) => standing.stream,
             Self::Event(event) => event.stream,
             Self::Gap(gap) => gap.stream,

@@ -76,19 +76,38 @@ pub struct LogLine {
     pub expires_at_us: Option<u64>,
 }
 
-/// What the standing record at a position says, besides its `log` line. Needed to judge what `standing` frames list.
+/// What the standing record at a position says, besides its `log` line. Needed to judge what `standing` frames list and
+/// what it does to users.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogRecord {
     /// Where it lies.
     pub position: Position,
-    /// What it is about: of several about the same, the last one holds.
-    pub about: Name,
-    /// False: it says that what was said about this no longer holds.
-    pub holds: bool,
+    /// What.
+    pub says: Says,
     /// Until then it holds, in microseconds of the harness's clock. `None`: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_us: Option<u64>,
+}
+
+/// The kinds of standing record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Says {
+    /// Of several about one holder and recipient the last one holds.
+    Member {
+        /// Who: `user:ID` or `session:ID`.
+        holder: Name,
+        /// What the holder gets besides its own: `topic:NAME`, or a pattern with one trailing `*`.
+        recipient: Name,
+        /// Whether it does from here on, or no longer.
+        member: bool,
+    },
+    /// Tokens issued before the record was appended are void.
+    Void {
+        /// Whose: `user:ID` or `session:ID`.
+        holder: Name,
+    },
 }
 
 /// The `log` lines of `epoch` are whole in `(after, through]`; elsewhere some may be missing.

@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
 mod files;
+mod gaps;
 mod model;
 mod mutations;
 mod publishing;
 mod script;
 mod sse;
+mod standing;
 mod streams;

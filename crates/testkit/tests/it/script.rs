@@ -2,8 +2,8 @@
 
 use galaxy_push_testkit::history::{
     Claim, Close, Cursor, Event, Fault, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hash, Hop, LogKnown,
-    LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall, Rules, Standing, Subscribed,
-    Ungrant, Welcome, What, WindowRule,
+    LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall, Rules, Says, Standing,
+    Subscribed, Token, Ungrant, Welcome, What, WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
@@ -114,6 +114,9 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
             let (instance, attempt) = (plain[2].into(), plain[3].parse().unwrap());
             What::Claim(Claim { stream: stream(), instance, attempt })
         }
+        "token" => {
+            What::Token(Token { stream: stream(), issued_us: plain[2].parse::<u64>().unwrap() * 1_000 })
+        }
         "standing" => {
             let ids = plain.get(3).map_or_else(Vec::new, |ids| names(ids));
             let records = ids.iter().map(|id| payload(id).1).collect();
@@ -178,14 +181,15 @@ fn published(plain: &[&str], key: Option<&str>, expires: Option<&str>) -> Vec<Wh
     vec![call, ack, log_line(plain, key, expires, false)]
 }
 
-/// `record POSITION ID ABOUT [ends]`: a standing record of the log.
+/// `record POSITION ID HOLDER void`, or `… joins RECIPIENT`, or `… leaves RECIPIENT`: a standing record of the log.
 fn record(plain: &[&str], until: Option<&str>) -> Vec<What> {
-    let said = LogRecord {
-        position: position(plain[1]),
-        about: plain[3].into(),
-        holds: !plain.contains(&"ends"),
-        until_us: until.map(|ms| ms.parse::<u64>().unwrap() * 1_000),
+    let holder = Name::from(plain[3]);
+    let says = match plain[4] {
+        "void" => Says::Void { holder },
+        does => Says::Member { holder, recipient: plain[5].into(), member: does == "joins" },
     };
+    let until_us = until.map(|ms| ms.parse::<u64>().unwrap() * 1_000);
+    let said = LogRecord { position: position(plain[1]), says, until_us };
     vec![log_line(plain, None, None, true), What::LogRecord(said)]
 }
 

@@ -2,7 +2,9 @@
 
 use galaxy_push_testkit::{Promise, Sight, check};
 
+use crate::gaps::COLLAPSING;
 use crate::script::{breaks, keeps, records};
+use crate::standing::STANDING;
 
 /// Three events; a gateway reads them all, loses its stream and resumes; a user reads what is for her.
 pub(crate) const PLAIN: &str = "
@@ -80,7 +82,7 @@ fn unique() {
 }
 
 /// The window overtakes a reader in mid-stream.
-const LAPPED: &str = "
+pub(crate) const LAPPED: &str = "
     log 1 a all | log 2 b all | log 3 c all | log 4 d all | log 5 e all
     open 1 gateway g - oldest
     welcome 1 FRESH 0 0 5 gen=1
@@ -104,7 +106,7 @@ fn gap_free_or_told() {
 }
 
 /// Position 1 has left the window when its reader comes back.
-const TRIMMED: &str = "
+pub(crate) const TRIMMED: &str = "
     log 1 a all | log 2 b all | log 3 c all | log 4 d all
     open 1 gateway g - 1 standing
     welcome 1 TRIMMED 1 3 4 gen=1
@@ -183,6 +185,10 @@ fn resumable() {
     broken(AHEAD, "welcome 1 AHEAD 9", "welcome 1 RESUMED 9");
     broken(AHEAD, "gap 1 AHEAD 9 1", "gap 1 AHEAD 9 0");
     broken(AHEAD, "close 2", "welcome 2 FRESH 1 0 1 | close 2");
+    broken(AHEAD, "open 3 user ann all 4", "open 3 user ann all 9");
+    let over = AHEAD.replacen("open 3 user ann all 4", "head e2:0 | open 3 user ann all 9", 1);
+    let over = over.replacen("RESUMED 4", "RESUMED 9", 1).replacen("caught_up 3 4", "", 1);
+    keeps(over.split("log 3 c all").next().unwrap());
     // What had been seen before cannot be ahead, even of a hub that says its head is lower.
     broken(AHEAD, "open 1 gateway g - 9", "log 9 i all | open 1 gateway g - 9");
 }
@@ -303,11 +309,10 @@ fn fenced() {
     broken(TAKEOVER, "goodbye 1 REPLACED 2", "event 1 3 c");
     broken(TAKEOVER, "close 1 ABORTED,REPLACED", "");
     broken(TAKEOVER, "welcome 2 FRESH 0 0 2 gen=2", "welcome 2 FRESH 0 0 2 gen=1");
-    let claimed = TAKEOVER.replacen("welcome 1", "claim 1 one 3 | welcome 1", 1).replacen(
-        "welcome 2",
-        "claim 2 one 4 | welcome 2",
-        1,
-    );
+    let claimed = TAKEOVER
+        .replacen("welcome 1", "claim 1 one 3 | welcome 1", 1)
+        .replacen("welcome 2", "claim 2 one 4 | welcome 2", 1)
+        .replacen("ABORTED,REPLACED", "ABORTED,STALE_ATTEMPT", 1);
     broken(&claimed, "claim 2 one 4", "claim 2 one 2");
     keeps(&claimed.replacen("claim 2 one 4", "claim 2 two 1", 1));
     // Where several hubs share a log, the older stream may be fed a little longer.
@@ -381,78 +386,14 @@ fn isolated() {
     broken("event 2 6 f", "event 2 5 e | event 2 6 f");
 }
 
-/// Standing records that come, are replaced, end and expire; and a reader that is told of them, in place and apart.
-const STANDING: &str = "
-    record 1 m0 ann-in-x | record 2 m1 ann-in-x | record 3 i1 bob-out until=60000
-    open 1 gateway g user:ann oldest standing
-    welcome 1 FRESH 0 0 3 gen=1
-    standing 1 0 i1 more | standing 1 0
-    event 1 1 m0 | event 1 2 m1 | event 1 3 i1
-    caught_up 1 3
-    log 4 d user:ann | log 5 e user:ann
-    gap 1 LAPPED 3 4 count=1
-    standing 1 4 m1,i1
-    event 1 5 e
-    caught_up 1 5
-    record 6 m2 ann-in-x ends
-    event 1 6 m2
-    open 2 gateway h user:ann empty standing
-    welcome 2 FRESH 6 0 6 gen=1
-    standing 2 6 i1
-    caught_up 2 6
-    wait 70000
-    open 3 gateway h user:ann foreign standing
-    welcome 3 EPOCH_CHANGED foreign 6 6 gen=2
-    standing 3 foreign
-    gap 3 EPOCH_CHANGED foreign 6
-    caught_up 3 6
-";
-
-#[test]
-fn standing() {
-    keeps(STANDING)
-        .require_seen(&[Sight::Standing, Sight::StandingInPlace, Sight::StandingAfterGap])
-        .unwrap();
-    let broken = |line, by| breaks(Promise::Standing, STANDING, line, by);
-    broken("standing 1 4 m1,i1", "standing 1 4 m1");
-    broken("standing 1 4 m1,i1", "standing 1 4 i1");
-    broken("standing 1 4 m1,i1", "standing 1 4 m0,i1");
-    broken("standing 2 6 i1", "standing 2 6");
-    broken("standing 2 6 i1", "standing 2 6 i1,m1");
-    broken("standing 2 6 i1", "standing 2 6 i1,unheard-of");
-    // One that is replaced meanwhile may be told or not; it comes again in its place.
-    keeps(&STANDING.replacen("standing 1 0 i1 more", "standing 1 0 m1,i1 more", 1));
-    breaks(Promise::Progress, STANDING, "event 1 6 m2", "progress 1 6");
-}
-
-#[test]
-fn gap_true() {
-    let broken = |good: &str, line, by| breaks(Promise::GapTrue, good, line, by);
-    broken(LAPPED, "gap 1 LAPPED 1 4 count=3", "gap 1 LAPPED 1 4 count=4");
-    broken(LAPPED, "gap 1 LAPPED 1 4 count=3", "gap 1 LAPPED 1 4 count=2");
-    broken(LAPPED, "gap 1 LAPPED 1 4 count=3", "gap 1 LAPPED 1 1 | gap 1 LAPPED 1 4 count=3");
-    broken(COLLAPSING, "gap 1 COLLAPSED 4 5 count=2", "gap 1 COLLAPSED 4 4 count=2");
-    // With the window known: it holds one event, so that 4 was out of it when 5 was there.
-    let tight = "rules events=1\n".to_owned() + LAPPED;
-    broken(&tight, "rules events=1", "rules events=2");
-    keeps(&tight.replacen("rules events=1", "rules events=2 age=1", 1));
-    keeps(&tight.replacen("rules events=1", "rules events=2 bytes=150", 1));
-    // An ephemeral event takes a place as well.
-    keeps(&tight.replacen("rules events=1", "rules events=2 | call 1 x all ephemeral | ack 1 -", 1));
-    let trimmed = "rules events=1\n".to_owned() + TRIMMED;
-    broken(&trimmed, "rules events=1", "rules events=2");
-}
-
 #[test]
 fn what_is_granted_is_owed() {
     breaks(Promise::Progress, GRANTS, "event 1 3 c", "");
     breaks(Promise::Progress, GRANTS, "event 1 6 f", "");
     breaks(Promise::CursorSafe, GRANTS, "event 2 8 record", "");
-    keeps(&GRANTS.replacen("ungrant 1 topic:x 3", "ungrant 1 topic:x", 1).replacen(
-        "event 1 5 e",
-        "event 1 4 d | event 1 5 e",
-        1,
-    ));
+    let unknown = GRANTS.replacen("ungrant 1 topic:x 3", "ungrant 1 topic:x", 1);
+    keeps(&unknown.replacen("event 1 5 e", "event 1 4 d | event 1 5 e", 1));
+    breaks(Promise::Isolated, &unknown, "event 1 5 e", "ungrant 1 topic:x 3 | event 1 4 d | event 1 5 e");
 }
 
 /// An ephemeral event beside an ordinary one.
@@ -518,28 +459,6 @@ fn live() {
     keeps(&PLAIN.replacen("by gateway | event 2 6 f | event 2 7 g", "by gateway | crash", 1));
     let early = keeps(&PLAIN.replacen("wait 20000", "wait 2000", 1).replacen("event 3 7 g", "", 1));
     assert_eq!(early.seen.of(Sight::LiveJudged), 0);
-}
-
-/// A reader that opted in to collapsing, and lags: 2 and 5 are superseded by 6, and 1 expires at once.
-const COLLAPSING: &str = "
-    log 1 a all expires=5 | log 2 b all key=k | log 3 c all | log 4 d all key=l | log 5 e all key=k | log 6 f all key=k
-    open 1 gateway g - oldest collapses
-    welcome 1 FRESH 0 0 6 gen=1
-    event 1 3 c | event 1 4 d
-    gap 1 COLLAPSED 4 5 count=2
-    event 1 6 f
-    caught_up 1 6
-";
-
-#[test]
-fn what_expired_may_be_missing_and_what_was_superseded_is_told() {
-    keeps(COLLAPSING).require_seen(&[Sight::GapCollapsed]).unwrap();
-    breaks(Promise::Resumable, COLLAPSING, "expires=5", "expires=500");
-    breaks(Promise::Resumable, COLLAPSING, " collapses", "");
-    breaks(Promise::GapFreeOrTold, COLLAPSING, "gap 1 COLLAPSED 4 5 count=2", "");
-    breaks(Promise::GapFreeOrTold, COLLAPSING, "gap 1 COLLAPSED 4 5 count=2", "gap 1 COLLAPSED 4 5 count=1");
-    breaks(Promise::GapFreeOrTold, COLLAPSING, "event 1 4 d\n    gap 1 COLLAPSED 4 5", "gap 1 COLLAPSED 3 5");
-    keeps(&COLLAPSING.replacen(" count=2", "", 1));
 }
 
 #[test]

@@ -49,41 +49,49 @@ pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
     }
     for (reader, terms) in &mut terms {
         rising(reader, terms, findings);
-        stale_attempts(terms, findings);
+        stale_attempts(index, terms, findings);
         duels(index, reader, terms, findings);
         overtaken(index, terms, findings);
     }
 }
 
-/// A lower attempt was welcomed, and got a higher generation, after a higher one of its instance.
-fn stale_attempts<'h>(terms: &[Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
-    let mut highest: HashMap<(&str, &str), Vec<(u64, u64)>> = HashMap::new();
-    for term in terms {
-        let Some(claim) = term.claim else { continue };
-        let before = highest.entry((&term.welcome.epoch, &claim.instance)).or_default();
-        let generation = term.welcome.generation;
-        let older =
-            before.iter().find(|&&(earlier, attempt)| earlier < generation && attempt > claim.attempt);
-        if let Some((older, attempt)) = older {
-            let text = format!(
-                "attempt {} of {} was welcomed as generation {generation}, though attempt {attempt} had {older}",
-                claim.attempt, claim.instance
-            );
-            findings.on_stream(Promise::Fenced, term.stream, term.line, text);
+/// A higher attempt was ended by a lower one of its own instance.
+fn stale_attempts<'h>(index: &Index<'h>, terms: &[Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
+    for claims in claims_of(terms).values() {
+        for pair in claims.windows(2) {
+            let ((older, older_term, before), (newer, term, claim)) = (pair[0], pair[1]);
+            let ended = || {
+                let mut whats = older_term.stream.lines.iter().map(|&line| &index.records[line].what);
+                whats.any(|what| matches!(what, What::Close(close) if close.code.contains("STALE_ATTEMPT")))
+            };
+            let late = before.instance == claim.instance && claim.attempt < before.attempt;
+            if late && older + 1 == newer && ended() {
+                let text = format!(
+                    "attempt {} of {} was welcomed, and ended its attempt {}",
+                    claim.attempt, claim.instance, before.attempt
+                );
+                findings.on_stream(Promise::Fenced, term.stream, term.line, text);
+            }
         }
-        before.push((generation, claim.attempt));
     }
 }
 
-/// Instances took an id from each other more often than anybody may within a minute.
-fn duels<'h>(index: &Index<'h>, reader: &str, terms: &[Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
-    let mut claims: HashMap<&str, Vec<(u64, &Term<'_, 'h>, &Claim)>> = HashMap::new();
+type Claims<'a, 'h> = HashMap<&'h str, Vec<(u64, &'a Term<'a, 'h>, &'h Claim)>>;
+
+/// By epoch, in the order of their generations.
+fn claims_of<'a, 'h>(terms: &'a [Term<'a, 'h>]) -> Claims<'a, 'h> {
+    let mut claims = Claims::new();
     for term in terms {
         let Some(claim) = term.claim else { continue };
         claims.entry(&term.welcome.epoch).or_default().push((term.welcome.generation, term, claim));
     }
-    for claims in claims.values_mut() {
-        claims.sort_by_key(|(generation, ..)| *generation);
+    claims.values_mut().for_each(|claims| claims.sort_by_key(|(generation, ..)| *generation));
+    claims
+}
+
+/// Instances took an id from each other more often than anybody may within a minute.
+fn duels<'h>(index: &Index<'h>, reader: &str, terms: &[Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
+    for claims in claims_of(terms).values() {
         let is_return = |window: &&[(u64, &Term<'_, 'h>, &Claim)]| {
             let [(_, _, one), (_, _, two), (_, _, three)] = window else { return false };
             one.instance == three.instance && one.instance != two.instance

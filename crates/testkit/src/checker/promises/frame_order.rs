@@ -6,7 +6,7 @@
 
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
-use crate::history::{Outcome, What};
+use crate::history::What;
 
 pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     if let Some(fault) = fault(step) {
@@ -29,9 +29,6 @@ fn fault(step: &Step<'_, '_>) -> Option<String> {
         (None, What::Welcome(_)) => None,
         (None, _) => Some("the first frame is not a Welcome".into()),
         (Some(_), What::Welcome(_)) => Some("a second Welcome".into()),
-        (Some(welcome), What::Standing(_)) if welcome.outcome == Outcome::Resumed => {
-            Some("Standing after RESUMED: this reader has them already".into())
-        }
         (Some(_), What::Standing(_)) => misplaced(step),
         (Some(_), What::Goodbye(_)) => None,
         (Some(_), _) if is_listing_due(step) => {
@@ -58,7 +55,9 @@ fn misplaced(step: &Step<'_, '_>) -> Option<String> {
         return Some("Standing to a reader that does not take standing records".into());
     }
     match &step.state.listing {
-        None => Some("Standing must come right after Welcome, or after a gap".into()),
+        None => {
+            Some("Standing must come right after Welcome (unless it says RESUMED), or after a gap".into())
+        }
         Some(listing) => (!listing.due).then(|| "Standing after the one that said it is the last".into()),
     }
 }

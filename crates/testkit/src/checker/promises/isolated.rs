@@ -21,8 +21,11 @@ fn leak(step: &Step<'_, '_>, event: &Event) -> Option<String> {
     let pos = step.event();
     if let Some(entry) = pos.and_then(|pos| step.index.entry(pos)) {
         let epoch = pos.map_or(0, |pos| pos.epoch);
-        let leaked = entitlement.right(epoch, entry) == Right::None;
+        let leaked = entitlement.right(step.index, epoch, entry, step.at_us) == Right::None;
         return leaked.then(|| match entry.line.standing {
+            _ if pos.is_some_and(|pos| entitlement.governed.is_void(pos, step.at_us)) => {
+                format!("{} ({:?}) lies behind the record that ended this session", entry.seq, event.id)
+            }
             true => format!("{} is a standing record, which this reader does not take", entry.seq),
             false => {
                 format!("{} ({:?}) is for {:?}, not for this reader", entry.seq, event.id, entry.line.to)

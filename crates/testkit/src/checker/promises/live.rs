@@ -26,6 +26,7 @@ pub(in crate::checker) fn check<'h>(
     for (number, stream) in index.streams.iter().enumerate() {
         readers.entry((stream.open.hop == Hop::User, &stream.open.reader)).or_default().push(number);
     }
+    let judged = Judged { index, last, settled, due, end };
     for ((_, reader), streams) in &readers {
         let Some(newest) = streams.last().map(|&number| &index.streams[number]) else { continue };
         let left = index.run.left.get(reader).is_some_and(|&line| line > newest.open_line);
@@ -37,9 +38,10 @@ pub(in crate::checker) fn check<'h>(
         let generation = |number: usize| last[number].welcome.map_or(u64::MAX, |welcome| welcome.generation);
         open.sort_by_key(|&number| (generation(number), number));
         let Some(current) = open.pop() else {
-            let line = newest.lines.last().copied().unwrap_or(newest.open_line);
-            let text = format!("{reader} has no stream at the end, and did not leave");
-            findings.at(Promise::Live, &[newest.open_line, line, end_line], text);
+            if let Some(text) = judged.without_stream(reader, streams) {
+                let line = newest.lines.last().copied().unwrap_or(newest.open_line);
+                findings.at(Promise::Live, &[newest.open_line, line, end_line], text);
+            }
             continue;
         };
         if newest.open.hop == Hop::Gateway
@@ -52,25 +54,57 @@ pub(in crate::checker) fn check<'h>(
             }
         }
         let stream = &index.streams[current];
-        let fault = if index.records[stream.open_line].at_us <= due {
+        let fault = if judged.opened_us(current) <= due {
             stuck(index, stream, &last[current], end)
         } else {
-            let long_there = index.records[index.streams[streams[0]].open_line].at_us <= due;
-            let was_live = |&number: &usize| {
-                let stream = &index.streams[number];
-                let until = stream.lines.last().map_or(0, |&line| index.records[line].at_us);
-                until >= settled && stuck(index, stream, &last[number], end).is_none()
-            };
-            let restless = long_there && !streams.iter().any(was_live);
-            let text =
-                || format!("{reader} connects again and again, and never reached the head since all healed");
-            restless.then(|| (Promise::Live, text()))
+            judged.restless(reader, streams).map(|text| (Promise::Live, text))
         };
         if let Some((promise, fault)) = fault {
             findings.on_stream(promise, stream, end_line, fault);
         }
     }
     true
+}
+
+/// What the readers of a history are judged by.
+struct Judged<'a, 'h> {
+    index: &'a Index<'h>,
+    last: &'a [State<'h>],
+    /// Since when nothing changed any more.
+    settled: u64,
+    /// Whatever began later is given its time.
+    due: u64,
+    end: u64,
+}
+
+impl Judged<'_, '_> {
+    fn opened_us(&self, stream: usize) -> u64 {
+        self.index.records[self.index.streams[stream].open_line].at_us
+    }
+
+    fn last_us(&self, stream: usize) -> u64 {
+        self.index.streams[stream].lines.last().map_or(0, |&line| self.index.records[line].at_us)
+    }
+
+    fn without_stream(&self, reader: &str, streams: &[usize]) -> Option<String> {
+        let long_ago = streams.last().is_none_or(|&newest| self.last_us(newest) <= self.due);
+        if long_ago {
+            return Some(format!("{reader} has no stream at the end, and did not leave"));
+        }
+        self.restless(reader, streams)
+    }
+
+    /// A reader whose stream is new, and none before it was at the head since all healed.
+    fn restless(&self, reader: &str, streams: &[usize]) -> Option<String> {
+        let was_live = |&number: &usize| {
+            let stuck = stuck(self.index, &self.index.streams[number], &self.last[number], self.end);
+            self.last_us(number) >= self.settled && stuck.is_none()
+        };
+        let long_there = streams.first().is_some_and(|&first| self.opened_us(first) <= self.due);
+        (long_there && !streams.iter().any(was_live)).then(|| {
+            format!("{reader} connects again and again, and never reached the head since all healed")
+        })
+    }
 }
 
 fn stuck(

@@ -59,9 +59,11 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
     if held.seq <= head.seq {
         return &[Outcome::Resumed];
     }
-    let within_authority =
-        step.index.log(held.epoch).is_some_and(|log| held.seq <= log.head || !log.is_whole_at(held.seq));
-    if within_authority { &[Outcome::Resumed, Outcome::Ahead] } else { &[Outcome::Ahead] }
+    let log = step.index.log(held.epoch);
+    let within_authority = log.is_some_and(|log| held.seq <= log.head || !log.is_whole_at(held.seq));
+    // A gateway in an epoch that is over cannot tell any more how far that went: it waits to be told of the end.
+    let over = at_user && step.index.is_over(held.epoch, step.at_us);
+    if within_authority || over { &[Outcome::Resumed, Outcome::Ahead] } else { &[Outcome::Ahead] }
 }
 
 /// The gap that an outcome announced.

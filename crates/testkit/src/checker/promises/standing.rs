@@ -31,26 +31,34 @@ fn fault(step: &Step<'_, '_>, frame: &Standing) -> Option<String> {
         return None;
     }
     let told = |hash: &Hash| listing.records.contains(hash) || frame.records.contains(hash);
-    let missing = log.records.values().filter_map(|records| holds(records, from, step.at_us));
+    let missing = log.records.values().flat_map(|records| holding(records, from, step.at_us));
     let missing = missing.filter(|record| record.hash.is_some_and(|hash| !told(&hash)));
-    let missing = missing.min_by_key(|record| record.said.position.seq)?;
-    let (about, seq) = (&missing.said.about, missing.said.position.seq);
-    Some(format!("{about:?} holds since {seq}, and was not told before reading goes on at {}", from.seq))
+    let missing = missing.min_by_key(|record| record.seq())?;
+    let (says, seq) = (&missing.said.says, missing.seq());
+    Some(format!("{says:?} holds since {seq}, and was not told before reading goes on at {}", from.seq))
 }
 
-/// The record that holds for certain, if one does: nothing newer about it can have been told instead.
-fn holds<'a, 'h>(records: &'a [Record<'h>], from: Pos, at_us: u64) -> Option<&'a Record<'h>> {
-    let later = records.partition_point(|record| record.said.position.seq <= from.seq);
-    let record = &records[later.checked_sub(1)?];
-    let replaced = records.get(later).is_some_and(|newer| newer.at_us <= at_us);
-    let ended = record.said.until_us.is_some_and(|until| until <= at_us.saturating_add(ROUNDING_US));
-    (record.said.holds && !replaced && !ended).then_some(record)
+/// The records that hold for certain: nothing newer about the same can have been told instead.
+fn holding<'a, 'h>(records: &'a [Record<'h>], from: Pos, at_us: u64) -> impl Iterator<Item = &'a Record<'h>> {
+    records
+        .iter()
+        .enumerate()
+        .filter(move |(number, record)| {
+            let ended = record.said.until_us.is_some_and(|until| until <= at_us.saturating_add(ROUNDING_US));
+            let mut newer =
+                records[number + 1..].iter().filter(|newer| newer.seq() <= from.seq || newer.at_us <= at_us);
+            let replaced = newer.any(|newer| !record.is_beside() || newer.outlasts(record));
+            record.holds() && record.seq() <= from.seq && !ended && !replaced
+        })
+        .map(|(_, record)| record)
 }
 
 /// Whether a record of this fingerprint may be told to a reader that goes on from here.
 fn may_hold(log: &EpochLog<'_>, hash: Hash, from: Pos) -> bool {
     let Some(records) = log.about.get(&hash).and_then(|about| log.records.get(about)) else { return false };
-    let later = records.partition_point(|record| record.said.position.seq <= from.seq);
+    let later = records.partition_point(|record| record.seq() <= from.seq);
     let present = later.saturating_sub(1);
-    records[present..].iter().any(|record| record.said.holds && record.hash == Some(hash))
+    let mut held =
+        records.iter().enumerate().filter(|(_, record)| record.holds() && record.hash == Some(hash));
+    held.any(|(number, record)| record.is_beside() || number >= present)
 }

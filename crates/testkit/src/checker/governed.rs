@@ -1,0 +1,158 @@
+//! What standing records do to a user: memberships add topics, invalidations end sessions.
+//!
+//! Both count in their place in the log of one epoch: whoever was a member when an event was appended, and still is, is
+//! owed it. When a gateway came to know of a later change nobody can tell, except that it knew what lay before the head
+//! it named in its `Welcome`; so around an end an event may be shown or not.
+
+use std::collections::HashMap;
+
+use super::entitlement::Right;
+use super::index::{Index, Pos};
+use super::log::Entry;
+use crate::history::{Hop, Open, Says};
+
+/// Around the end of a record, and around the second in which a token was issued, nothing is certain.
+const ROUNDING_US: u64 = 1_100_000;
+
+/// The standing records that concern one stream.
+pub(super) struct Governed<'h> {
+    memberships: Vec<Membership<'h>>,
+    /// By epoch, in the order of the log: what ends its sessions.
+    voids: HashMap<u32, Vec<Mark>>,
+    /// When its token was issued.
+    token_us: Option<u64>,
+    /// What its gateway had of the log when the stream was opened.
+    known: Option<Pos>,
+}
+
+struct Membership<'h> {
+    recipient: &'h str,
+    /// The recipients it stands for, as numbers of the index, in order.
+    numbers: Vec<u32>,
+    epoch: u32,
+    /// In the order of the log.
+    marks: Vec<Mark>,
+}
+
+/// A record at its place.
+#[derive(Clone, Copy)]
+struct Mark {
+    seq: u64,
+    at_us: u64,
+    holds: bool,
+    until_us: Option<u64>,
+}
+
+impl Mark {
+    fn lasts(&self, beyond_us: u64) -> bool {
+        self.until_us.is_none_or(|until| beyond_us < until)
+    }
+}
+
+impl<'h> Governed<'h> {
+    pub(super) fn new(index: &Index<'h>, open: &'h Open) -> Self {
+        let mut governed =
+            Self { memberships: Vec::new(), voids: HashMap::new(), token_us: None, known: None };
+        if open.hop == Hop::Gateway {
+            return governed;
+        }
+        for (epoch, log) in (0..).zip(&index.logs) {
+            for ((holder, recipient), records) in &log.records {
+                if !open.recipients.iter().any(|own| &**own == *holder) {
+                    continue;
+                }
+                let marks = records.iter().map(|record| Mark {
+                    seq: record.seq(),
+                    at_us: record.at_us,
+                    holds: !matches!(record.said.says, Says::Member { member: false, .. }),
+                    until_us: record.said.until_us,
+                });
+                match recipient {
+                    None => governed.voids.entry(epoch).or_default().extend(marks),
+                    Some(recipient) => {
+                        let (numbers, marks) = (index.matching(recipient), marks.collect());
+                        governed.memberships.push(Membership { recipient, numbers, epoch, marks });
+                    }
+                }
+            }
+        }
+        governed
+    }
+
+    /// A token issued then is presented.
+    pub(super) const fn issued(&mut self, at_us: u64) {
+        self.token_us = Some(at_us);
+    }
+
+    /// The gateway named its head. Without a token the connection itself counts as one.
+    pub(super) fn welcomed(&mut self, head: Pos, at_us: u64) {
+        self.known = Some(head);
+        self.token_us.get_or_insert(at_us);
+    }
+
+    /// All recipients that memberships may add.
+    pub(super) fn recipients(&self) -> impl Iterator<Item = &'h str> {
+        self.memberships.iter().map(|membership| membership.recipient)
+    }
+
+    /// The same, as numbers of the index.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = &u32> {
+        self.memberships.iter().flat_map(|membership| &membership.numbers)
+    }
+
+    /// What memberships give it of an entry.
+    pub(super) fn right(&self, index: &Index<'_>, pos: Pos, entry: &Entry<'_>, at_us: u64) -> Right {
+        let of_epoch = self.memberships.iter().filter(|membership| membership.epoch == pos.epoch);
+        let concerned = of_epoch
+            .filter(|membership| entry.to.iter().any(|to| membership.numbers.binary_search(to).is_ok()));
+        let right = concerned.map(|membership| membership.right(pos, entry.at_us, at_us, self.known)).max();
+        match right {
+            // A hub that begins anew has forgotten its memberships.
+            Some(Right::Owed) if index.is_over(pos.epoch, at_us) => Right::Maybe,
+            right => right.unwrap_or(Right::None),
+        }
+    }
+
+    /// No more than this, once its session may have ended.
+    pub(super) fn at_most(&self, pos: Pos, at_us: u64) -> Right {
+        if self.is_void(pos, at_us) {
+            Right::None
+        } else if self.void_before(pos).any(|mark| self.is_issued_before(mark.at_us + ROUNDING_US)) {
+            Right::Maybe
+        } else {
+            Right::Owed
+        }
+    }
+
+    /// Whether this lies behind a record that voids the token for certain.
+    pub(super) fn is_void(&self, pos: Pos, at_us: u64) -> bool {
+        self.void_before(pos).any(|mark| self.is_issued_before(mark.at_us) && mark.lasts(at_us))
+    }
+
+    fn void_before(&self, pos: Pos) -> impl Iterator<Item = &Mark> {
+        self.voids.get(&pos.epoch).into_iter().flatten().filter(move |mark| mark.seq < pos.seq)
+    }
+
+    fn is_issued_before(&self, at_us: u64) -> bool {
+        self.token_us.is_some_and(|issued| issued < at_us)
+    }
+}
+
+impl Membership<'_> {
+    fn right(&self, pos: Pos, appended_us: u64, at_us: u64, known: Option<Pos>) -> Right {
+        let later = self.marks.partition_point(|mark| mark.seq < pos.seq);
+        let Some(mark) = later.checked_sub(1).map(|held| self.marks[held]) else { return Right::None };
+        if !mark.holds || !mark.lasts(appended_us.saturating_sub(ROUNDING_US)) {
+            return Right::None;
+        }
+        let mut since = self.marks[later..].iter().filter(|mark| mark.at_us <= at_us).peekable();
+        if since.peek().is_none() {
+            let certain = mark.lasts(at_us.saturating_add(ROUNDING_US));
+            return if certain { Right::Owed } else { Right::Maybe };
+        }
+        let known = known.filter(|known| known.epoch == self.epoch).map_or(0, |known| known.seq);
+        let left = since.clone().rfind(|mark| mark.seq <= known).is_some_and(|mark| !mark.holds);
+        let back = since.any(|mark| mark.holds && mark.seq > known);
+        if left && !back { Right::None } else { Right::Maybe }
+    }
+}

@@ -1,0 +1,94 @@
+//! What standing records demand: told whole to whoever has no place, and taking effect at users in their place in the log.
+
+use galaxy_push_testkit::{Promise, Sight};
+
+use crate::script::{breaks, keeps};
+
+/// Standing records that come, are replaced, end and expire; and a reader that is told of them, in place and apart.
+pub(crate) const STANDING: &str = "
+    record 1 m0 user:ann joins topic:x | record 2 m1 user:ann joins topic:x | record 3 i1 user:bob void until=60000
+    open 1 gateway g user:ann oldest standing
+    welcome 1 FRESH 0 0 3 gen=1
+    standing 1 0 i1 more | standing 1 0
+    event 1 1 m0 | event 1 2 m1 | event 1 3 i1
+    caught_up 1 3
+    log 4 d user:ann | log 5 e user:ann
+    gap 1 LAPPED 3 4 count=1
+    standing 1 4 m1,i1
+    event 1 5 e
+    caught_up 1 5
+    record 6 m2 user:ann leaves topic:x
+    event 1 6 m2
+    open 2 gateway h user:ann empty standing
+    welcome 2 FRESH 6 0 6 gen=1
+    standing 2 6 i1
+    caught_up 2 6
+    wait 70000
+    open 3 gateway h user:ann foreign standing
+    welcome 3 EPOCH_CHANGED foreign 6 6 gen=2
+    standing 3 foreign
+    gap 3 EPOCH_CHANGED foreign 6
+    caught_up 3 6
+";
+
+#[test]
+fn standing() {
+    keeps(STANDING)
+        .require_seen(&[Sight::Standing, Sight::StandingInPlace, Sight::StandingAfterGap])
+        .unwrap();
+    let broken = |line, by| breaks(Promise::Standing, STANDING, line, by);
+    broken("standing 1 4 m1,i1", "standing 1 4 m1");
+    broken("standing 1 4 m1,i1", "standing 1 4 i1");
+    broken("standing 1 4 m1,i1", "standing 1 4 m0,i1");
+    broken("standing 2 6 i1", "standing 2 6");
+    broken("standing 2 6 i1", "standing 2 6 i1,m1");
+    broken("standing 2 6 i1", "standing 2 6 i1,unheard-of");
+    // One that is replaced meanwhile may be told or not; it comes again in its place.
+    keeps(&STANDING.replacen("standing 1 0 i1 more", "standing 1 0 m1,i1 more", 1));
+    breaks(Promise::Progress, STANDING, "event 1 6 m2", "progress 1 6");
+}
+
+/// A user who joins a topic, leaves it, and whose session ends.
+const MEMBER: &str = "
+    log 1 a topic:x | record 2 j1 user:ann joins topic:x | log 3 c topic:x
+    open 1 user ann user:ann oldest
+    welcome 1 FRESH 0 0 3
+    event 1 3 c
+    caught_up 1 3
+    log 4 d topic:x
+    event 1 4 d
+    record 5 l1 user:ann leaves topic:x | log 6 f topic:x | log 7 g user:ann
+    event 1 7 g
+    open 2 user ann user:ann 2 | token 2 20
+    welcome 2 RESUMED 2 0 7
+    event 2 7 g
+    caught_up 2 7
+    wait 2000 | record 8 v user:ann void | log 9 i user:bob
+    progress 2 8
+";
+
+#[test]
+fn who_belongs_to_a_topic_gets_what_was_said_while_they_did() {
+    keeps(MEMBER);
+    let leaks = |line, by| breaks(Promise::Isolated, MEMBER, line, by);
+    leaks("event 1 3 c", "event 1 1 a | event 1 3 c");
+    leaks("event 1 7 g", "event 1 6 f | event 1 7 g");
+    leaks("event 2 7 g", "event 2 3 c | event 2 7 g");
+    breaks(Promise::Resumable, MEMBER, "event 1 3 c", "event 1 4 d");
+    breaks(Promise::Progress, MEMBER, "event 1 4 d", "progress 1 4");
+    breaks(Promise::CursorSafe, MEMBER, "event 1 3 c", "");
+    // A gateway that has not come to the end yet still shows what lies before it.
+    keeps(&MEMBER.replacen("welcome 2 RESUMED 2 0 7", "welcome 2 RESUMED 2 0 4", 1).replacen(
+        "event 2 7 g",
+        "event 2 3 c | event 2 7 g",
+        1,
+    ));
+}
+
+#[test]
+fn nothing_is_shown_behind_the_end_of_a_session() {
+    let ended = MEMBER.replacen("log 9 i user:bob", "log 9 i user:ann", 1);
+    breaks(Promise::Isolated, &ended, "progress 2 8", "event 2 9 i");
+    // With a newer token it is.
+    keeps(&ended.replacen("progress 2 8", "wait 2000 | token 2 5000 | event 2 9 i", 1));
+}
