@@ -136,12 +136,14 @@ async fn run(
     if let Some((gateway, _)) = &process.gateway {
         apps.edge = gateway.router().merge(probes(gateway.health()));
     }
+    let process_epoch = process.hub.as_ref().map(|(hub, _)| hub.head().cursor.epoch.to_string());
     let admin_app = admin::router(registry, admin::Health::of(&process));
     apps.admin = secure::admin_app(admin_app, &admin, args);
     let announcement = Announcement::of(&process, &admin, hub_args, edge);
     let serving = Serving::start(process, admin, apps);
     serving.ready().await;
     announcement.print(args.ready_json)?;
+    announcement.log(process_epoch.as_deref());
     serving.until_signal(signals, args.drain_timeout).await;
     Ok(())
 }

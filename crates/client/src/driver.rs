@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::handler::{AnyDeadLetterHandler, guarded};
 use crate::random::Random;
-use crate::report::report;
+use crate::report::{Ends, report};
 use crate::store::AnyStore;
 use crate::stream::Flight;
 use crate::transport::{Body, Connection, Dialer};
-use crate::{BatchHandler, Failure, HandlerError, Status};
+use crate::{BatchHandler, Failure, HandlerError, State, Status};
 
 const SUBSCRIBE: &str = "/push.v1.Push/SubscribePush";
 
@@ -44,6 +44,8 @@ pub(crate) struct Driver<H> {
     pub(crate) status: watch::Sender<Status>,
     /// The number of the dial whose end the log was told last.
     pub(crate) told: u64,
+    /// Why that was; empty once a stream is live.
+    pub(crate) told_error: String,
     pub(crate) stop: CancellationToken,
 }
 
@@ -220,7 +222,7 @@ impl<H: BatchHandler> Driver<H> {
         let status = self.link.status();
         let mut before = Status::default();
         let changed = self.status.send_if_modified(|shown| {
-            (before.state, before.store) = (shown.state, shown.store.clone());
+            (before.state, before.store, before.hub) = (shown.state, shown.store.clone(), shown.hub);
             let changed = shown != status;
             if changed {
                 shown.clone_from(status);
@@ -228,13 +230,18 @@ impl<H: BatchHandler> Driver<H> {
             changed
         });
         if changed {
-            let hub = self.dialer.hubs().get(status.hub).map(|hub| hub.origin.as_str()).unwrap_or_default();
+            let name =
+                |hub: usize| self.dialer.hubs().get(hub).map(|hub| hub.origin.as_str()).unwrap_or_default();
+            let hub = name(status.hub);
             let ended = matches!(next, Action::Wait { .. }) && self.told < status.counters.dials;
             report(status, &before, next, hub);
+            if status.state == State::Live {
+                self.told_error.clear();
+            }
             if let (Action::Wait { until }, true, Some(error)) = (next, ended, &status.last_error) {
                 let wait = until.saturating_sub(self.started.elapsed());
-                let (state, failures) = (status.state, status.failures);
-                tracing::warn!(%state, %error, ?wait, next_hub = hub, failures, "the stream ended");
+                let ends = Ends { hub: name(before.hub), next_hub: hub, wait, was: before.state };
+                ends.report(status, error, &mut self.told_error);
                 self.told = status.counters.dials;
             }
         }

@@ -80,7 +80,14 @@
 //! It does not batch publishes, and it holds no window: a gateway, which does, keeps the framed bytes of [`Item::frame`]
 //! as they are.
 //!
-//! Feature `tls`, on by default: [`Tls`] for `https://` hubs. Without it, a [`Connector`] may bring its own.
+//! Feature `tls`, on by default: [`Tls`] for `https://` hubs. Without it, a [`Connector`] may bring its own. Feature
+//! `metrics`: `PushClient::register` for a Prometheus registry.
+//!
+//! # Watching it
+//!
+//! [`PushClient::status`] shows the state, the last error and what is waited for; the log has one line for each change that
+//! asks for attention. With [`Builder::tracing`] the handling of an event continues the trace that the event carries, and with
+//! [`PublisherBuilder::tracing`] publishing begins one.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -99,6 +106,8 @@ mod error;
 mod file_store;
 mod handler;
 mod hub;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod publish_stream;
 mod publisher;
 mod random;

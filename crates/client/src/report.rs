@@ -1,9 +1,41 @@
 //! What an operator reads in the log: one line for each change that asks for attention, with what comes next. Never a
 //! payload.
 
+use std::time::Duration;
+
 use galaxy_push_core::link::Action;
 
-use crate::{State, Status};
+use crate::{Failure, State, Status};
+
+/// The end of a try or a stream, and what comes next.
+pub(crate) struct Ends<'a> {
+    /// The hub it was at.
+    pub(crate) hub: &'a str,
+    pub(crate) next_hub: &'a str,
+    pub(crate) wait: Duration,
+    /// What the client was doing.
+    pub(crate) was: State,
+}
+
+impl Ends<'_> {
+    /// Tells it. A hub that is away for hours is told at the first try and then ever more rarely, not 360 times an hour;
+    /// a reason that changes is told at once.
+    pub(crate) fn report(&self, status: &Status, error: &Failure, told: &mut String) {
+        let Self { hub, next_hub, wait, .. } = *self;
+        let (state, failures, error) = (status.state, status.failures, error.to_string());
+        let happened = match self.was {
+            State::Live | State::CatchingUp => "the stream ended; a new one is opened after the wait",
+            _ => "no stream came about; the next try follows the wait",
+        };
+        let wait = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        if error != *told || failures.is_power_of_two() {
+            tracing::warn!(%state, error, hub, ?wait, next_hub, failures, "{happened}");
+        } else {
+            tracing::debug!(%state, error, hub, ?wait, next_hub, failures, "{happened}");
+        }
+        *told = error;
+    }
+}
 
 /// Tells what has changed since the status shown before.
 ///
@@ -24,7 +56,14 @@ pub(crate) fn report(status: &Status, before: &Status, next: &Action, hub: &str)
             }
         },
         (State::Live, ..) if before.state != State::Live => {
-            tracing::info!(hub, cursor = status.cursor, attempt = status.attempt, "live");
+            let (attempt, failures) = (status.attempt, status.failures);
+            tracing::info!(
+                hub,
+                cursor = status.cursor,
+                attempt,
+                failures,
+                "live: events come as they are published"
+            );
         }
         _ => {}
     }

@@ -104,6 +104,7 @@ impl Builder {
             started,
             status,
             told: 0,
+            told_error: String::new(),
             stop: stop.clone(),
         };
         tokio::spawn(driver.run());

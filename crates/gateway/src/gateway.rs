@@ -213,6 +213,9 @@ impl Gateway {
     pub fn register(&self, registry: &mut Registry) {
         self.shared.metrics.register(registry);
         registry.register_collector(Box::new(scrape::Scrape(self.shared.clone())));
+        if let Some(client) = self.upstream() {
+            client.register(registry);
+        }
     }
 
     #[cfg(test)]

@@ -57,6 +57,12 @@ impl Announcement {
         Ok(())
     }
 
+    /// The first line of the log: what runs, where, and which life of the log began.
+    pub(super) fn log(&self, epoch: Option<&str>) {
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, hub = self.hub, edge = self.edge, admin = self.admin, epoch, "serving");
+    }
+
     fn text(&self, program: &str) -> String {
         let mut text = String::new();
         if let Some(hub) = &self.hub {

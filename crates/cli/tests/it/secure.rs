@@ -170,7 +170,7 @@ fn whoever_is_not_who_they_should_be_is_refused_and_told() {
     incumbent.stderr.find("ready for users");
     for (id, args, why) in refused {
         let peer = gateway(&folder, &server.hub, id, args);
-        let line = peer.stderr.find("the stream ended");
+        let line = peer.stderr.find("no stream came about");
         assert!(line.contains(why), "{why}: {line}");
     }
     incumbent.signal("TERM");
