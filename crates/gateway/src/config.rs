@@ -67,6 +67,8 @@ pub struct Config {
     pub client_message_bytes: usize,
     /// How long a browser waits before it reconnects by itself.
     pub retry: Duration,
+    /// Users that are told of a gap are told to fetch their state anew some time in this long.
+    pub repair_spread: Duration,
     /// How many connections a drain ends per second.
     pub return_slots: u32,
     /// Where spans of events that carry a trace go. Default: nowhere.
@@ -97,6 +99,7 @@ impl Config {
             write_stall: Duration::from_secs(5),
             client_message_bytes: 64 << 10,
             retry: Duration::from_secs(1),
+            repair_spread: Duration::from_secs(30),
             return_slots: 1_000,
             tracing: Tracing::default(),
         }

@@ -152,6 +152,13 @@ impl Connection {
 
     /// Puts into `out` what can be sent now, up to the bytes of one turn.
     pub(crate) fn visit(&mut self, now: Now, out: &mut Vec<Outgoing>) -> Rest {
+        let before = self.reader.omitted().expired;
+        let rest = self.look(now, out);
+        self.edge.metrics.expired.inc_by(self.reader.omitted().expired - before);
+        rest
+    }
+
+    fn look(&mut self, now: Now, out: &mut Vec<Outgoing>) -> Rest {
         out.append(&mut self.ready);
         let mut budget = self.turn_bytes;
         loop {
@@ -217,9 +224,15 @@ impl Connection {
         Ok(())
     }
 
-    /// The last position passed: what a `Goodbye` says.
+    /// The last position passed.
     pub(crate) fn passed(&self) -> String {
         self.reader.passed().to_string()
+    }
+
+    /// The last position told, which a `Goodbye` may say. Empty: what is decided was not sent yet, and a gap in it might
+    /// be the only one to cross a hole.
+    pub(crate) fn told(&self) -> String {
+        if self.ready.is_empty() { self.passed() } else { String::new() }
     }
 
     /// Names the connection in `Welcome` and logs.

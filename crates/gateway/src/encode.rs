@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::{FrameView, Kind, message};
 use galaxy_push_core::reader::Control;
 use galaxy_push_core::window::{Gap, GapReason, Slot};
 use galaxy_push_core::wire::{Fields, Value};
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, gap_frame, goodbye_frame, subscribed_frame};
-use galaxy_push_proto::v1::{self, GoodbyeReason, PushEvent};
+use galaxy_push_proto::v1::{self, GoodbyeReason, PushEvent, push_event};
+use prost::Message as _;
 
 use crate::connection::{Ending, Outgoing};
 use crate::metrics::{Metrics, Transport};
@@ -29,8 +31,23 @@ pub(crate) struct Encoder {
     /// In bytes of the form that is sent; `None`: any.
     frame_max: Option<usize>,
     welcome: WelcomeInfo,
+    repairs: Repairs,
     /// The last cursor sent.
     told: String,
+}
+
+/// When each user is to fetch its state anew after a gap: not all at once.
+#[derive(Debug)]
+pub(crate) struct Repairs {
+    pub(crate) ambient: Ambient,
+    pub(crate) spread: Duration,
+}
+
+impl Repairs {
+    fn after(&self) -> Duration {
+        let spread = u64::try_from(self.spread.as_millis()).unwrap_or(u64::MAX).max(1);
+        Duration::from_millis(self.ambient.random() % spread)
+    }
 }
 
 impl Encoder {
@@ -41,8 +58,9 @@ impl Encoder {
         form: Form,
         frame_max: Option<usize>,
         welcome: WelcomeInfo,
+        repairs: Repairs,
     ) -> Self {
-        Self { renderer, metrics, transport, form, frame_max, welcome, told: String::new() }
+        Self { renderer, metrics, transport, form, frame_max, welcome, repairs, told: String::new() }
     }
 
     /// The bytes of everything in `outgoing`, one piece per frame, in order.
@@ -72,6 +90,10 @@ impl Encoder {
     /// Whether it was an event that is sent.
     fn entry(&mut self, slot: Slot, framed: &Bytes, out: &mut Vec<Bytes>) -> bool {
         let view = FrameView::read(message(framed)).ok();
+        if let Some(view) = view.filter(|view| view.kind() == Kind::Gap) {
+            self.upstream_gap(&view, framed, out);
+            return false;
+        }
         let rendered = self.renderer.entry(self.form, slot, framed);
         let reason = match &rendered {
             Some(bytes) if self.frame_max.is_some_and(|max| bytes.len() > max) => GapReason::TooLarge,
@@ -80,9 +102,6 @@ impl Encoder {
                 let Some(view) = view else { return true };
                 if !view.cursor().is_empty() {
                     view.cursor().clone_into(&mut self.told);
-                }
-                if view.kind() == Kind::Gap {
-                    self.metrics.gap(reason_of(view.body()));
                 }
                 return view.kind() == Kind::Event;
             }
@@ -96,10 +115,21 @@ impl Encoder {
         false
     }
 
+    /// A gap that lies in the window is the same for all but for the time to repair it, so it is not shared.
+    fn upstream_gap(&mut self, view: &FrameView<'_>, framed: &Bytes, out: &mut Vec<Bytes>) {
+        self.metrics.gap(reason_of(view.body()));
+        let Ok(mut frame) = PushEvent::decode(message(framed)) else { return };
+        if let Some(push_event::Kind::Gap(gap)) = &mut frame.kind {
+            gap.repair_after = self.repairs.after().try_into().ok();
+        }
+        self.push(&frame, out);
+    }
+
     fn control(&mut self, control: &Control, out: &mut Vec<Bytes>) {
         if let Control::Gap(gap) = control {
             self.metrics.gap(gap.reason.into());
-            return self.push(&gap_frame(gap), out);
+            let repair_after = gap.repair_after.unwrap_or_else(|| self.repairs.after());
+            return self.push(&gap_frame(&Gap { repair_after: Some(repair_after), ..gap.clone() }), out);
         }
         self.push(&control_frame(control, &self.welcome), out);
     }

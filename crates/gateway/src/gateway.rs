@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::{Config, HubToken};
 use crate::connection::{Ending, Limits};
 use crate::edge::Edge;
-use crate::encode::Encoder;
+use crate::encode::{Encoder, Repairs};
 use crate::grants::Identity;
 use crate::metrics::{Metrics, Transport};
 use crate::origin::{Origins, guard, is_origin};
@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) draining: CancellationToken,
     /// Every user's connection, from its request to its very end.
     pub(crate) tracker: TaskTracker,
+    pub(crate) unread: sse::unread::Unread,
     renderer: Arc<Renderer>,
     proxy: Option<Proxy>,
     /// The stream from the hub, until it is shut down.
@@ -151,10 +152,13 @@ impl Gateway {
             metrics,
             draining: CancellationToken::new(),
             tracker: TaskTracker::new(),
+            unread: sse::unread::Unread::default(),
             upstream: Mutex::new(None),
             run,
         };
-        Ok((Self { shared: Arc::new(shared) }, Upstream::new(edge)))
+        let shared = Arc::new(shared);
+        sse::unread::start(&shared);
+        Ok((Self { shared }, Upstream::new(edge)))
     }
 
     /// The routes of the public listener. Probes are not among them: see [`Gateway::health`].
@@ -266,7 +270,16 @@ impl Shared {
             limits: self.admission.bounds(self.config.event_bytes, frame_max.unwrap_or(FRAME_BYTES_MAX)),
             connection_id: format!("{:08x}-{connection}", self.run),
         };
-        Encoder::new(self.renderer.clone(), self.metrics.clone(), transport, form, frame_max, welcome)
+        let (ambient, spread) = (self.admission.edge.clock.ambient().clone(), self.config.repair_spread);
+        let (renderer, metrics, repairs) =
+            (self.renderer.clone(), self.metrics.clone(), Repairs { ambient, spread });
+        Encoder::new(renderer, metrics, transport, form, frame_max, welcome, repairs)
+    }
+
+    /// At least this long, and up to `over` more: for those who would otherwise come back together.
+    pub(crate) fn spread(&self, least: Duration, over: Duration) -> Duration {
+        let over = u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(1);
+        least + Duration::from_millis(self.admission.edge.clock.ambient().random() % over)
     }
 
     pub(crate) fn proxy(&self) -> Option<&Proxy> {

@@ -18,6 +18,9 @@ pub(crate) struct Metrics {
     refused: Family<Label, Counter>,
     ended: Family<Label, Counter>,
     standing: Family<Label, Counter>,
+    broken: Counter,
+    pub(crate) skipped_client_frames: Counter,
+    pub(crate) expired: Counter,
     pub(crate) mailbox_overflows: Counter,
     pub(crate) render_hits: Counter,
     pub(crate) render_misses: Counter,
@@ -78,6 +81,11 @@ impl Metrics {
         self.standing.get_or_create(&[("change", change)]).inc_by(count);
     }
 
+    /// A user's WebSocket was ended, because it broke the protocol.
+    pub(crate) fn broke_protocol(&self) {
+        self.broken.inc();
+    }
+
     /// A connection was ended from this side.
     pub(crate) fn ended(&self, reason: &'static str) {
         self.ended.get_or_create(&[("reason", reason)]).inc();
@@ -90,6 +98,17 @@ impl Metrics {
         r.register("push_gaps", "Gaps told to users, by reason", self.gaps.clone());
         r.register("push_refused", "Users' requests refused, by reason", self.refused.clone());
         r.register("push_ended", "Users' connections ended by the gateway, by reason", self.ended.clone());
+        r.register("push_protocol_breaches", "WebSockets that broke the protocol", self.broken.clone());
+        r.register(
+            "push_client_frames_skipped",
+            "Frames of users that are of no kind this gateway knows",
+            self.skipped_client_frames.clone(),
+        );
+        r.register(
+            "push_expired",
+            "Events left out of users' connections, because they expired before they could be sent",
+            self.expired.clone(),
+        );
         r.register(
             "push_standing_changes",
             "Standing records that changed something: INVALIDATED, JOINED, LEFT; REPLACED: all memberships at once",

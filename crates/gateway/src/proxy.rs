@@ -13,8 +13,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use galaxy_push_client::{Connecting, Connector, Io};
 use galaxy_push_proto::{Failure, Reason, validate::REQUEST_BYTES_MAX};
+use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -27,6 +28,7 @@ use crate::gateway::Shared;
 use crate::problem;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const BODY_WITHIN: Duration = Duration::from_secs(15);
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// What of the hub's answer is passed back.
@@ -91,15 +93,20 @@ impl Proxy {
         Self { line }
     }
 
-    async fn forward(&self, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
-        let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map_err(|error| {
+    async fn forward(&self, head: &Parts, body: Body) -> Result<Response, Failure> {
+        let reading = timeout(BODY_WITHIN, Limited::new(body, REQUEST_BYTES_MAX).collect()).await;
+        let read = reading.map_err(|_| {
+            let message = "the body did not come in time: nothing was published";
+            problem::bad_request(message).http_status(StatusCode::REQUEST_TIMEOUT.as_u16())
+        })?;
+        let body = read.map_err(|error| {
             let too_large = error.is::<http_body_util::LengthLimitError>();
             let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
             problem::bad_request("the body is cut off, or larger than 4 MiB: publish fewer events at once")
                 .http_status(status.as_u16())
         })?;
         let (io, hub) = self.line.connect().await?;
-        let answering = ask(io, hub, self.line.token.as_ref(), headers, body.to_bytes());
+        let answering = ask(io, hub, self.line.token.as_ref(), head, body.to_bytes());
         timeout(ANSWER_WITHIN, answering).await.unwrap_or_else(|_| {
             Err(bad_gateway("the hub did not answer in time: publish again under the same ids")
                 .code(Code::DeadlineExceeded)
@@ -112,7 +119,7 @@ impl Proxy {
 pub(crate) async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let answer = match shared.proxy() {
-        Some(proxy) => proxy.forward(&head.headers, body).await,
+        Some(proxy) => proxy.forward(&head, body).await,
         None => Err(bad_gateway("this gateway has no way to the hub")),
     };
     answer.unwrap_or_else(|failure| problem::response(&failure))
@@ -122,7 +129,7 @@ async fn ask(
     io: Box<dyn Io>,
     hub: &Authority,
     token: Option<&HubToken>,
-    headers: &HeaderMap,
+    asked: &Parts,
     body: Bytes,
 ) -> Result<Response, Failure> {
     let lost = |error: hyper::Error| {
@@ -134,7 +141,10 @@ async fn ask(
     let _connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
     let mut request = http::Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::from_static("/v1/events");
+    *request.uri_mut() = asked
+        .uri
+        .path_and_query()
+        .map_or_else(|| Uri::from_static("/v1/events"), |whole| Uri::from(whole.clone()));
     let host = hub.as_str().parse().map_err(|_| bad_gateway("the hub's address is no host"))?;
     request.headers_mut().insert(header::HOST, host);
     if let Some(HubToken(token)) = token {
@@ -144,7 +154,7 @@ async fn ask(
         bearer.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
     }
-    for (name, value) in headers {
+    for (name, value) in &asked.headers {
         if *name == header::CONTENT_TYPE || name.as_str().starts_with("ce-") {
             request.headers_mut().append(name, value.clone());
         }

@@ -8,8 +8,23 @@ use crate::problem::bad_request;
 use crate::sse::Naming;
 
 /// Names under which people try to pass a token in a URL, where logs and histories would keep it.
-const TOKEN_NAMES: [&str; 9] =
-    ["access_token", "token", "auth_token", "id_token", "jwt", "bearer", "authorization", "auth", "api_key"];
+/// Compared without regard to case and to what joins words.
+const TOKEN_NAMES: [&str; 14] = [
+    "accesstoken",
+    "token",
+    "authtoken",
+    "idtoken",
+    "jwt",
+    "jwttoken",
+    "bearer",
+    "bearertoken",
+    "authorization",
+    "auth",
+    "apikey",
+    "usertoken",
+    "refreshtoken",
+    "xaccesstoken",
+];
 
 /// A user's request, as far as the URL tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +48,8 @@ impl Query {
         let mut query = Self::default();
         let mut event = String::new();
         for (name, value) in pairs {
-            if TOKEN_NAMES.contains(&name.to_ascii_lowercase().as_str()) {
+            let plain = name.replace(['_', '-', '.'], "").to_ascii_lowercase();
+            if TOKEN_NAMES.contains(&plain.as_str()) {
                 let message = "a token does not belong into a URL, which logs and histories keep: send it as \
                                `Authorization: Bearer …`, or in the first WebSocket message";
                 return Err(bad_request(message).field(name));
@@ -114,7 +130,14 @@ mod tests {
 
     #[test]
     fn a_token_in_a_url_is_refused_and_not_repeated() {
-        for name in TOKEN_NAMES.iter().chain(&["Access_Token", "TOKEN"]) {
+        for name in TOKEN_NAMES.iter().chain(&[
+            "Access_Token",
+            "TOKEN",
+            "access-token",
+            "x-access-token",
+            "API_KEY",
+            "jwt.",
+        ]) {
             let failure = read(&format!("{name}=planted")).unwrap_err();
             assert_eq!(failure.reason, Some(Reason::RequestInvalid));
             assert!(!format!("{failure:?}").contains("planted"));

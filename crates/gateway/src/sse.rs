@@ -1,20 +1,25 @@
 //! Users over server-sent events: `GET /v1/stream`.
 //!
 //! The body is pulled: the HTTP connection asks for the next piece when it can send, and the [`Connection`] then looks
-//! what there is. No task, no queue: a user that does not read costs a position.
+//! what there is. No task, no queue: a user that does not read costs a position, and after a while nothing ([`unread`]).
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
+use galaxy_push_core::cursor::Ask;
 use galaxy_push_proto::Failure;
-use http::{HeaderMap, HeaderValue, Uri, header};
-use tokio::time::Instant;
+use galaxy_push_proto::frame::goodbye_frame;
+use galaxy_push_proto::json::EdgeView;
+use galaxy_push_proto::v1::GoodbyeReason;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tonic::Code;
 
 use crate::admission::Request;
 use crate::connection::{Connection, Ending};
@@ -26,6 +31,9 @@ use crate::query::{Query, bearer, last_event_id};
 use crate::render::Form;
 
 pub(crate) mod text;
+pub(crate) mod unread;
+
+use unread::Left;
 
 /// Whether events arrive under their own types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +51,9 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, uri: Uri, headers:
         Ok(stream) => answer(stream),
         Err(failure) => {
             shared.metrics.refused(&failure);
+            if failure.code == Code::Unavailable && takes_events(&headers) {
+                return later(&shared, &failure, presented(&uri, &headers));
+            }
             problem::response(&failure)
         }
     }
@@ -57,63 +68,135 @@ async fn open(shared: &Arc<Shared>, uri: &Uri, headers: &HeaderMap) -> Result<St
     let request = Request { identity, topics: query.topics, cursor, ..Request::default() };
     let connection = shared.admission.admit(request).await?;
     let form = if query.naming == Naming::Messages { Form::SseMessage } else { Form::Sse };
-    let encoder = shared.encoder(Transport::Sse, form, None, connection.id());
-    Ok(Stream {
+    let id = connection.id();
+    shared.unread.put(Box::new(Open {
+        encoder: shared.encoder(Transport::Sse, form, None, id),
         connection,
-        encoder,
         phase: Phase::Fresh,
         _connected: shared.metrics.connected(Transport::Sse),
         _tracked: shared.tracker.token(),
-        shared: shared.clone(),
-    })
+    }));
+    Ok(Stream { shared: shared.clone(), id, over: false })
 }
 
 fn answer(stream: Stream) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform")),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ];
-    (headers, Body::from_stream(stream::unfold(stream, Stream::next))).into_response()
+    (HEADERS, Body::from_stream(stream::unfold(stream, Stream::next))).into_response()
 }
 
-/// One response body.
+/// What a stream's answer says besides.
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+];
+
+/// Whether the client reads server-sent events as such, as every browser's `EventSource` says.
+fn takes_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|list| list.split(',')).any(|media| {
+        media.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+    })
+}
+
+/// The position that the request names, if it is one: to be told back, so that the browser keeps it.
+fn presented(uri: &Uri, headers: &HeaderMap) -> String {
+    let last = last_event_id(headers).unwrap_or_default().to_owned();
+    let cursor =
+        if last.is_empty() { Query::read(uri).map(|query| query.cursor).unwrap_or_default() } else { last };
+    match Ask::parse(&cursor) {
+        Ok(Ask::At(_) | Ask::Foreign) => cursor,
+        _ => String::new(),
+    }
+}
+
+/// "Not now" in a form after which a browser comes back: any status but 200 ends an `EventSource` for good.
+fn later(shared: &Shared, failure: &Failure, cursor: String) -> Response {
+    let retry = shared.spread(failure.retry_after.unwrap_or(shared.config.retry), LATER_SPREAD);
+    let goodbye = goodbye_frame(cursor, GoodbyeReason::Draining, Some(retry));
+    let mut body = text::retry(retry.as_millis()).into_bytes();
+    body.extend_from_slice(&text::frame(&goodbye, &EdgeView::default(), Naming::Types));
+    (HEADERS, body).into_response()
+}
+
+/// Those who are sent away come back over this much more time, or they would all be there at once.
+const LATER_SPREAD: Duration = Duration::from_secs(4);
+
+/// One response body: the name of a stream that waits in [`Unread`] until the next piece is asked for.
 struct Stream {
+    shared: Arc<Shared>,
+    id: u64,
+    over: bool,
+}
+
+/// What a stream holds of the gateway.
+pub(crate) struct Open {
     connection: Connection,
     encoder: Encoder,
     phase: Phase,
-    shared: Arc<Shared>,
     _connected: Connected,
     _tracked: TaskTrackerToken,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing was sent.
     Fresh,
-    /// A piece was handed out at this time. Being asked for the next one says that it is on its way.
-    Sent(Instant),
-    /// The last piece was handed out.
+    Sent,
+    /// The last piece was handed out, and is still on its way.
     Over,
 }
 
 impl Stream {
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+        if self.over {
+            return None;
+        }
+        let (mut open, since) = match self.shared.unread.take(self.id)? {
+            (Left::Open(open), since) => (open, since),
+            (Left::Goodbye(goodbye), _) => {
+                self.over = true;
+                return Some((Ok(goodbye), self));
+            }
+        };
+        if open.phase == Phase::Over {
+            return None;
+        }
+        let config = &self.shared.config;
         let mut pieces = Vec::new();
-        let mut slow = false;
-        match self.phase {
-            Phase::Fresh => pieces.push(text::retry(self.shared.config.retry.as_millis()).into()),
-            Phase::Sent(at) => slow = at.elapsed() > self.shared.config.write_stall,
-            Phase::Over => return None,
+        if open.phase == Phase::Fresh {
+            let retry = self.shared.spread(config.retry, config.retry);
+            pieces.push(text::retry(retry.as_millis()).into());
         }
+        // To be asked for more says that the last piece is on its way.
+        let slow = open.phase == Phase::Sent && since.elapsed() > config.write_stall;
         let mut outgoing = Vec::new();
-        let ending = if slow { Some(Ending::Slow) } else { self.connection.next(&mut outgoing).await.err() };
+        let ending = if slow { Some(Ending::Slow) } else { open.connection.next(&mut outgoing).await.err() };
         match ending {
-            None => self.encoder.encode(outgoing, &mut pieces),
-            Some(ref ending) => self.encoder.goodbye(self.connection.passed(), ending, &mut pieces),
+            None => {
+                open.phase = Phase::Sent;
+                open.encoder.encode(outgoing, &mut pieces);
+            }
+            Some(ref ending) => pieces.push(open.goodbye(ending)),
         }
-        self.phase = if ending.is_some() { Phase::Over } else { Phase::Sent(Instant::now()) };
+        self.shared.unread.put(open);
         Some((Ok(joined(pieces)), self))
+    }
+}
+
+impl Open {
+    /// The last piece.
+    fn goodbye(&mut self, ending: &Ending) -> Bytes {
+        self.phase = Phase::Over;
+        let mut pieces = Vec::new();
+        self.encoder.goodbye(self.connection.told(), ending, &mut pieces);
+        joined(pieces)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        drop(self.shared.unread.take(self.id));
     }
 }
 

@@ -15,6 +15,7 @@ use futures_util::SinkExt as _;
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 use crate::connection::{Connection, Ending};
 use crate::encode::Encoder;
@@ -110,6 +111,48 @@ enum End {
     Ended(Ending),
     /// The user broke a rule.
     Refused(Failure),
+    /// The user broke a rule of WebSocket itself.
+    Broken(Breach),
+}
+
+/// A breach of the protocol, by the code it is answered with (RFC 6455, section 7.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Breach {
+    TooBig,
+    NotText,
+    Protocol,
+}
+
+impl Breach {
+    /// What went wrong in reading. `None`: the connection is gone.
+    fn of(error: axum::Error) -> Option<Self> {
+        match *error.into_inner().downcast::<tungstenite::Error>().ok()? {
+            tungstenite::Error::Capacity(_) => Some(Self::TooBig),
+            tungstenite::Error::Utf8(_) => Some(Self::NotText),
+            tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+            tungstenite::Error::Protocol(_) => Some(Self::Protocol),
+            _ => None,
+        }
+    }
+
+    const fn close(self) -> (u16, &'static str) {
+        match self {
+            Self::TooBig => {
+                (1009, "the message is too big: send at most 64 KiB, unless the gateway is set otherwise")
+            }
+            Self::NotText => (1007, "a text message must be UTF-8"),
+            Self::Protocol => (1002, "a frame breaks the rules of WebSocket"),
+        }
+    }
+}
+
+/// What was read, or how that ends the connection.
+fn received(message: Option<Result<Message, axum::Error>>) -> Result<Message, End> {
+    match message {
+        Some(Ok(message)) => Ok(message),
+        Some(Err(error)) => Err(Breach::of(error).map_or(End::Gone, End::Broken)),
+        None => Err(End::Gone),
+    }
 }
 
 async fn run(shared: Arc<Shared>, mut socket: WebSocket, greeting: Greeting) {
@@ -149,7 +192,10 @@ impl Session {
             tokio::select! {
                 biased;
                 message = self.socket.recv() => {
-                    let Some(Ok(message)) = message else { return End::Gone };
+                    let message = match received(message) {
+                        Ok(message) => message,
+                        Err(end) => return end,
+                    };
                     heard = Instant::now();
                     if let Err(end) = self.receive(message) {
                         return end;
@@ -198,7 +244,7 @@ impl Session {
     fn receive(&mut self, message: Message) -> Result<(), End> {
         use galaxy_push_proto::v1::client_frame::Kind;
 
-        let Some(kind) = client_frame(self.form, &message)? else { return Ok(()) };
+        let Some(kind) = client_frame(self.form, &message, &self.shared.metrics)? else { return Ok(()) };
         let done = match kind {
             Kind::Connect(_) => Err(bad_request("`connect` comes once, as the first frame")),
             Kind::Subscribe(asked) => self.connection.subscribe(&asked.topics),
@@ -235,6 +281,11 @@ async fn finish(
     let (code, reason) = match end {
         End::Gone => return linger(&mut socket).await,
         End::Ended(ref ending) => ending.close(),
+        End::Broken(breach) => {
+            shared.metrics.broke_protocol();
+            let (code, reason) = breach.close();
+            (code, reason.to_owned())
+        }
         End::Refused(ref failure) => {
             shared.metrics.refused(failure);
             (close_code(failure), close_reason(failure))

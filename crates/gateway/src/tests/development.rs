@@ -78,7 +78,7 @@ fn gateway(app: Option<axum::Router>) -> axum::Router {
 }
 
 fn publish(body: impl Into<Body>) -> Request<Body> {
-    Request::post("/v1/events")
+    Request::post("/v1/events?namespace=default")
         .header("host", "localhost")
         .header("content-type", "application/json")
         .header("ce-id", "1")
@@ -103,7 +103,7 @@ async fn a_publish_is_passed_on_and_the_answer_back() {
             let status = if sent.is_empty() { 400 } else { 200 };
             (
                 http::StatusCode::from_u16(status).unwrap(),
-                format!("{headers:?} {}", String::from_utf8_lossy(&sent)),
+                format!("{} {headers:?} {}", head.uri, String::from_utf8_lossy(&sent)),
             )
         }),
     );
@@ -114,6 +114,7 @@ async fn a_publish_is_passed_on_and_the_answer_back() {
         text.contains(r#""ce-id": "1""#) && text.contains(r#""content-type": "application/json""#),
         "{text}"
     );
+    assert!(text.starts_with("/v1/events?namespace=default "), "{text}");
     assert!(text.ends_with(" {}") && !text.contains("private"), "{text}");
     assert_eq!(gateway(Some(hub.clone())).oneshot(publish("")).await.unwrap().status(), 400);
     let large = vec![b' '; (4 << 20) + 1];
@@ -125,6 +126,8 @@ async fn a_hub_that_is_away_is_a_bad_gateway() {
     let response = gateway(None).oneshot(publish("{}")).await.unwrap();
     assert_eq!(response.status(), 502);
     assert!(body(response).await.contains("nothing was published"));
+    let slow = Body::from_stream(futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>());
+    assert_eq!(gateway(Some(axum::Router::new())).oneshot(publish(slow)).await.unwrap().status(), 408);
     let silent =
         axum::Router::new().route("/v1/events", post(|| async { std::future::pending::<()>().await }));
     assert_eq!(gateway(Some(silent)).oneshot(publish("{}")).await.unwrap().status(), 504);

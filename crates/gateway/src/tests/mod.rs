@@ -1,6 +1,7 @@
 //! The gateway through its router, with a scripted hub behind it and paused time around it.
 
 mod access;
+mod coming_back;
 mod development;
 mod ending;
 mod hub;
@@ -92,7 +93,9 @@ impl World {
 
     fn unready(config: Config) -> Self {
         let began = tokio::time::Instant::now();
-        let ambient = Ambient::new(move || NOW_MS + began.elapsed().as_millis() as u64, || 0x1234_5678);
+        let drawn = std::sync::atomic::AtomicU64::new(0x1234_5678);
+        let random = move || drawn.fetch_add(0x1_0001, std::sync::atomic::Ordering::Relaxed);
+        let ambient = Ambient::new(move || NOW_MS + began.elapsed().as_millis() as u64, random);
         let heads = Arc::default();
         let (gateway, upstream) =
             Gateway::assemble(config, Heads(Arc::clone(&heads)), None, ambient).unwrap();

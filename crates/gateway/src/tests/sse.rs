@@ -36,7 +36,7 @@ async fn golden() {
     tokio::time::advance(Duration::from_secs(25)).await;
     text += &events.now().await;
     expect![[r#"
-        retry: 1000
+        retry: 1433
 
         id: 1.AAAAAAAAAAAAAAAAAAAAAQ.0
         event: push.welcome
@@ -63,7 +63,7 @@ async fn golden() {
 
         id: 1.AAAAAAAAAAAAAAAAAAAAAQ.9
         event: push.gap
-        data: {"reason":"LAPPED","from":"1.AAAAAAAAAAAAAAAAAAAAAQ.4","to":"1.AAAAAAAAAAAAAAAAAAAAAQ.9","count":"5"}
+        data: {"reason":"LAPPED","from":"1.AAAAAAAAAAAAAAAAAAAAAQ.4","to":"1.AAAAAAAAAAAAAAAAAAAAAQ.9","count":"5","repairAfter":"0.970s"}
 
         id: 1.AAAAAAAAAAAAAAAAAAAAAQ.9
 
@@ -255,6 +255,7 @@ async fn an_expired_event_is_not_sent() {
     tokio::time::advance(Duration::from_secs(6)).await;
     let text = world.stream("/v1/stream?user=a&cursor=oldest").await.until("push.caught_up").await;
     assert_eq!(Events::ids(&text), ["e2"]);
+    assert!(world.metrics().contains("push_expired_total 1"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use expect_test::expect;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use galaxy_push_proto::v1::{self, ClientFrame, PushEvent, client_frame, push_event};
 use prost::Message as _;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -259,13 +259,41 @@ async fn a_gateway_that_is_not_ready_says_come_back_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_over_64_kib_ends_the_connection() {
+async fn a_breach_of_the_protocol_is_answered_with_its_code() {
     let world = World::new();
+    let large = format!(r#"{{"subscribe":{{"topics":["{}"]}}}}"#, "x".repeat(64 << 10));
+    let masked = |head: &[u8], body: &[u8]| [head, &[0x80 | body.len() as u8, 0, 0, 0, 0], body].concat();
+    for (bytes, code) in [
+        (masked(&[0x81], &[0xff, 0xfe]), 1007),
+        (masked(&[0x83], b"reserved"), 1002),
+        (vec![0x81, 0x02, b'{', b'}'], 1002), // not masked
+    ] {
+        for greeted in [true, false] {
+            let mut socket = world.socket().await;
+            if greeted {
+                socket.send(r#"{"connect":{}}"#).await;
+                socket.until("caughtUp").await;
+            }
+            socket.stream.get_mut().write_all(&bytes).await.unwrap();
+            assert_eq!(socket.closed().await.1, code, "{bytes:?}");
+        }
+    }
     let mut socket = world.connected("{}").await;
     socket.until("caughtUp").await;
-    socket.send(&format!(r#"{{"subscribe":{{"topics":["{}"]}}}}"#, "x".repeat(64 << 10))).await;
-    let end = timeout(Duration::from_secs(10), socket.stream.next()).await.unwrap();
-    assert!(!matches!(end, Some(Ok(Message::Text(_)))), "{end:?}");
+    socket.send(&large).await;
+    assert_eq!(socket.closed().await.1, 1009);
+    assert!(world.metrics().contains("push_protocol_breaches_total 7"), "{}", world.metrics());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_of_a_kind_from_the_future_is_skipped_and_counted() {
+    let mut world = World::new();
+    let mut socket = world.connected("{}").await;
+    socket.until("caughtUp").await;
+    socket.send(r#"{"publish":{"to":["all"]}}"#).await;
+    world.hub.publish(&["all"]);
+    socket.until("e1").await;
+    assert!(world.metrics().contains("push_client_frames_skipped_total 1"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -283,7 +311,7 @@ async fn no_frame_is_larger_than_the_peer_takes() {
     assert!(lines.lines().all(|line| line.len() <= 4_096));
     assert!(
         lines.contains(&format!(
-            r#""gap":{{"reason":"TOO_LARGE","from":"{before}","to":"{lost}","count":"1"}}"#
+            r#""gap":{{"reason":"TOO_LARGE","from":"{before}","to":"{lost}","count":"1","repairAfter":"#
         )),
         "{lines}"
     );

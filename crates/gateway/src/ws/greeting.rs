@@ -7,11 +7,12 @@ use prost::Message as _;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::End;
+use super::{End, received};
 use crate::admission::Request;
 use crate::connection::Connection;
 use crate::gateway::Shared;
 use crate::grants::Identity;
+use crate::metrics::Metrics;
 use crate::problem::{bad_request, draining};
 use crate::query::Query;
 use crate::render::Form;
@@ -41,7 +42,7 @@ impl Greeting {
         let connect = tokio::select! {
             biased;
             () = shared.draining.cancelled() => return Err(End::Refused(draining())),
-            connect = timeout(within, first_frame(self.form, socket)) => match connect {
+            connect = timeout(within, first_frame(self.form, socket, &shared.metrics)) => match connect {
                 Ok(connect) => connect?,
                 Err(_) => return Err(End::Refused(self.late())),
             },
@@ -95,10 +96,14 @@ impl Greeting {
 }
 
 /// The first frame, which must be `connect`. `None`: the peer has left.
-async fn first_frame(form: Form, socket: &mut WebSocket) -> Result<Option<Connect>, End> {
+async fn first_frame(form: Form, socket: &mut WebSocket, metrics: &Metrics) -> Result<Option<Connect>, End> {
     loop {
-        let Some(Ok(message)) = socket.recv().await else { return Ok(None) };
-        match client_frame(form, &message)? {
+        let message = match received(socket.recv().await) {
+            Ok(message) => message,
+            Err(End::Gone) => return Ok(None),
+            Err(end) => return Err(end),
+        };
+        match client_frame(form, &message, metrics)? {
             Some(Kind::Connect(connect)) => return Ok(Some(connect)),
             Some(_) => return Err(End::Refused(bad_request("the first frame must be `connect`"))),
             None => {}
@@ -107,7 +112,7 @@ async fn first_frame(form: Form, socket: &mut WebSocket) -> Result<Option<Connec
 }
 
 /// What a message says; `None`: nothing that concerns the stream.
-pub(super) fn client_frame(form: Form, message: &Message) -> Result<Option<Kind>, End> {
+pub(super) fn client_frame(form: Form, message: &Message, metrics: &Metrics) -> Result<Option<Kind>, End> {
     let frame = match (form, message) {
         (_, Message::Ping(_) | Message::Pong(_)) => return Ok(None),
         (_, Message::Close(_)) => return Err(End::Gone),
@@ -120,5 +125,8 @@ pub(super) fn client_frame(form: Form, message: &Message) -> Result<Option<Kind>
         (_, _) => return Err(End::Refused(bad_request("`push.v1.proto` takes binary messages only"))),
     };
     // A kind of a newer contract is none here, and skipped.
+    if frame.kind.is_none() {
+        metrics.skipped_client_frames.inc();
+    }
     Ok(frame.kind)
 }

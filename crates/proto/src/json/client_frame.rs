@@ -20,14 +20,20 @@ const KINDS: [&str; 4] = ["connect", "subscribe", "unsubscribe", "refresh"];
 ///
 /// # Errors
 ///
-/// Not a JSON object, none or several of the known kinds, or a member of the wrong type.
+/// Not a JSON object, an empty one, several kinds, or a member of the wrong type. One kind that is not known is none.
 pub fn parse_client_frame(json: &[u8]) -> Result<v1::ClientFrame, Invalid> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(json)
         .map_err(|error| Invalid::new("", format!("a frame must be a JSON object: {error}")))?;
     let mut known = KINDS.iter().filter_map(|&kind| members.get(kind).map(|body| (kind, *body)));
-    let (Some((kind, body)), None) = (known.next(), known.next()) else {
-        let message = "a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`";
-        return Err(Invalid::new("", message));
+    let (kind, body) = match (known.next(), known.next()) {
+        (Some(kind), None) => kind,
+        // A kind of a newer contract: whoever reads it skips it.
+        (None, _) if members.len() == 1 => return Ok(v1::ClientFrame { kind: None }),
+        _ => {
+            let message =
+                "a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`";
+            return Err(Invalid::new("", message));
+        }
     };
     let kind = match kind {
         "connect" => Kind::Connect(parse::<ConnectJson>(kind, body)?.into()),

@@ -264,13 +264,18 @@ fn client_frames() {
 }
 
 #[test]
+fn a_client_frame_of_a_newer_kind_is_none_and_no_fault() {
+    assert_eq!(parse_client_frame(br#"{"publish":{"to":["all"]}}"#), Ok(v1::ClientFrame { kind: None }));
+}
+
+#[test]
 fn client_frames_that_are_none() {
     let table: String = [
         "",
         "hello",
         "[]",
         "{}",
-        r#"{"publish":{}}"#,
+        r#"{"publish":{},"other":{}}"#,
         r#"{"connect":{},"subscribe":{}}"#,
         r#"{"connect":null}"#,
         r#"{"connect":["token"]}"#,
@@ -286,7 +291,7 @@ fn client_frames_that_are_none() {
         hello => a frame must be a JSON object: expected value at line 1 column 1
         [] => a frame must be a JSON object: invalid type: sequence, expected a map at line 1 column 0
         {} => a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`
-        {"publish":{}} => a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`
+        {"publish":{},"other":{}} => a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`
         {"connect":{},"subscribe":{}} => a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`
         {"connect":null} => connect: must be a JSON object
         {"connect":["token"]} => connect: must be a JSON object

@@ -456,11 +456,9 @@ fn feed_overtaken(run: &Run<'_>, dice: &mut Dice) -> Option<Vec<Record>> {
 }
 
 fn drop_welcome(run: &Run<'_>, dice: &mut Dice) -> Option<Vec<Record>> {
-    Some(
-        run.without(
-            run.pick(dice, |line, what| matches!(what, What::Welcome(_)) && run.next(line).is_some())?,
-        ),
-    )
+    // A goodbye alone would be a stream that was not opened.
+    let goes_on = |line| run.next(line).is_some_and(|next| !matches!(run.what(next), What::Goodbye(_)));
+    Some(run.without(run.pick(dice, |line, what| matches!(what, What::Welcome(_)) && goes_on(line))?))
 }
 
 fn after_goodbye(run: &Run<'_>, dice: &mut Dice) -> Option<Vec<Record>> {

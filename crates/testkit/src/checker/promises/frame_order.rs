@@ -26,7 +26,8 @@ fn fault(step: &Step<'_, '_>) -> Option<String> {
         return Some("a frame after Goodbye, which is the last one".into());
     }
     match (state.welcome, step.what) {
-        (None, What::Welcome(_)) => None,
+        // A stream that is not opened may say so in a goodbye, its only frame: a browser understands nothing else.
+        (None, What::Welcome(_) | What::Goodbye(_)) => None,
         (None, _) => Some("the first frame is not a Welcome".into()),
         (Some(_), What::Welcome(_)) => Some("a second Welcome".into()),
         (Some(_), What::Standing(_)) => misplaced(step),

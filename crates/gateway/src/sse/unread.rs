@@ -1,0 +1,96 @@
+//! Streams whose last piece nobody has taken: HTTP asks for the next one only when it can send, and over HTTP/2 a peer
+//! that gives no window, but answers pings, never lets it ask again.
+//!
+//! A stream that waits for events is not here, it is being polled; so there are few. One that stays too long is given up:
+//! what it held of the gateway goes, and with it the seat in the routes and its hold on a drain. What is left is a goodbye,
+//! for whoever asks for it after all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::{Open, Phase};
+use crate::connection::Ending;
+use crate::gateway::Shared;
+
+/// How often it is looked for streams to give up, at most and at least.
+const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// The streams of one gateway, by their connections' numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Unread(Mutex<BTreeMap<u64, Waiting>>);
+
+struct Waiting {
+    since: Instant,
+    stream: Left,
+}
+
+/// What there is of a stream.
+pub(super) enum Left {
+    /// All of it.
+    Open(Box<Open>),
+    /// Its last piece: it was given up.
+    Goodbye(Bytes),
+}
+
+impl Unread {
+    /// The last piece was handed out, or the stream is new.
+    pub(super) fn put(&self, stream: Box<Open>) {
+        let id = stream.connection.id();
+        self.lock().insert(id, Waiting { since: Instant::now(), stream: Left::Open(stream) });
+    }
+
+    /// The next piece is asked for; since when it could have been.
+    pub(super) fn take(&self, id: u64) -> Option<(Left, Instant)> {
+        self.lock().remove(&id).map(|waiting| (waiting.stream, waiting.since))
+    }
+
+    /// Lets go of those that have waited for longer than `stall`; how many that were.
+    fn give_up(&self, stall: Duration) -> usize {
+        let now = Instant::now();
+        let mut given_up = Vec::new();
+        for waiting in self.lock().values_mut() {
+            let Left::Open(stream) = &mut waiting.stream else { continue };
+            if now.saturating_duration_since(waiting.since) > stall {
+                // One that had said goodbye already says nothing more.
+                let said = stream.phase == Phase::Over;
+                let goodbye = if said { Bytes::new() } else { stream.goodbye(&Ending::Slow) };
+                let goodbye = Left::Goodbye(goodbye);
+                given_up.push(std::mem::replace(&mut waiting.stream, goodbye));
+            }
+        }
+        given_up.len() // and they are dropped, without the lock
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives up unread streams for as long as the gateway lives.
+pub(crate) async fn watch(shared: Weak<Shared>) {
+    loop {
+        let Some(gateway) = shared.upgrade() else { return };
+        let stall = gateway.config.write_stall;
+        let given_up = gateway.unread.give_up(stall);
+        if given_up > 0 {
+            tracing::info!(streams = given_up, "users took nothing for too long: their streams are given up");
+        }
+        drop(gateway);
+        sleep((stall / 4).clamp(TICK.0, TICK.1)).await;
+    }
+}
+
+/// Starts [`watch`].
+pub(crate) fn start(shared: &Arc<Shared>) {
+    tokio::spawn(watch(Arc::downgrade(shared)));
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").field("since", &self.since).finish_non_exhaustive()
+    }
+}
