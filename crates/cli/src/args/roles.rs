@@ -135,6 +135,12 @@ pub(crate) struct EdgeArgs {
     /// Without it, on loopback: development mode.
     #[arg(long, env = "GALAXY_PUSH_USER_KEYS", value_name = "FILE")]
     pub(crate) user_keys: Option<PathBuf>,
+    /// Take tokens of this issuer only: `iss` must equal it.
+    #[arg(long, env = "GALAXY_PUSH_USER_ISSUER", value_name = "ISSUER", requires = "user_keys")]
+    pub(crate) user_issuer: Option<String>,
+    /// Take tokens for this audience only: `aud` must name it.
+    #[arg(long, env = "GALAXY_PUSH_USER_AUDIENCE", value_name = "AUDIENCE", requires = "user_keys")]
+    pub(crate) user_audience: Option<String>,
     /// Development mode on any address: whoever connects is believed to be the user they say. Never where strangers can
     /// connect.
     #[arg(long, env = "GALAXY_PUSH_DEV", value_parser = switch)]

@@ -98,7 +98,14 @@ fn access(args: &EdgeArgs) -> anyhow::Result<Access> {
                     path.display()
                 )
             })?;
-            let keys = Keys::from_jwks(&text).with_context(|| format!("--user-keys {}", path.display()))?;
+            let mut keys =
+                Keys::from_jwks(&text).with_context(|| format!("--user-keys {}", path.display()))?;
+            if let Some(issuer) = &args.user_issuer {
+                keys = keys.issuer(issuer);
+            }
+            if let Some(audience) = &args.user_audience {
+                keys = keys.audience(audience);
+            }
             Access::keys(keys)
         }
         None if args.dev || loopback => Access::development(),
