@@ -142,7 +142,7 @@ async fn secured<I>(
 {
     let handshake = tokio::select! {
         biased;
-        () = drain.deadline.cancelled() => return,
+        () = drain.draining.cancelled() => return, // nobody has asked anything yet
         handshake = timeout(HANDSHAKE, tls.acceptor().await.accept(io).into_fallible()) => handshake,
     };
     let io = match handshake {

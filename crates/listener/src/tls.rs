@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
 
 /// How often a handshake looks whether the files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -76,6 +76,7 @@ impl Tls {
     ///
     /// Outside a tokio runtime with time enabled.
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
+        warn_of_expiry(&files);
         let state = State { config: config(&files)?, changed: files.changed(), looked: Instant::now() };
         Ok(Self { files, state: Mutex::new(state) })
     }
@@ -108,6 +109,7 @@ impl Tls {
         match config {
             Ok(config) => {
                 tracing::info!(certificate = %self.files.certificate.display(), "took a new certificate");
+                warn_of_expiry(&self.files);
                 state.config = config;
             }
             Err(error) => {
@@ -152,6 +154,11 @@ fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     };
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if files.peer_authority.is_some() {
+        // A resumed session goes by a certificate that was looked at long ago, though it has expired since.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(config))
 }
 
@@ -163,6 +170,22 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn unusable(path: &Path, problem: impl ToString) -> TlsError {
     TlsError::File { path: path.to_owned(), problem: problem.to_string() }
+}
+
+/// It is used all the same: the clock may be wrong, and peers judge for themselves.
+fn warn_of_expiry(files: &TlsFiles) {
+    let chain = certificates(&files.certificate).unwrap_or_default();
+    if let Some(expired) = chain.first().and_then(expired) {
+        let certificate = files.certificate.display();
+        tracing::warn!(%certificate, %expired, "the certificate has expired, and peers will refuse it: renew it");
+    }
+}
+
+/// When a certificate expired, if it has.
+fn expired(certificate: &CertificateDer<'_>) -> Option<ASN1Time> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let until = certificate.validity().not_after;
+    (until < ASN1Time::now()).then_some(until)
 }
 
 /// The names in a verified certificate.

@@ -8,8 +8,8 @@ use axum::Router;
 use axum::extract::Extension;
 use axum::routing::get;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
@@ -75,34 +75,47 @@ impl Accept for Pipes {
     }
 }
 
-/// Asks a server who it takes us for.
-async fn ask(
-    pipes: &mpsc::Sender<DuplexStream>,
-    trust: &Authority,
-    own: Option<(String, String)>,
-) -> Option<String> {
+/// How a peer that trusts this authority connects, and shows who it is.
+fn client(trust: &Authority, own: Option<(String, String)>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(trust.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let builder = builder.with_root_certificates(roots);
-    let config = match own {
+    Arc::new(match own {
         Some((certificate, key)) => {
             let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
             builder.with_client_auth_cert(vec![certificate], key).unwrap()
         }
         None => builder.with_no_client_auth(),
-    };
+    })
+}
+
+/// Asks a server who it takes us for.
+async fn ask(
+    pipes: &mpsc::Sender<DuplexStream>,
+    trust: &Authority,
+    own: Option<(String, String)>,
+) -> Option<String> {
+    ask_as(pipes, client(trust, own)).await.map(|(_, who)| who)
+}
+
+/// The same, and whether that took a whole handshake.
+async fn ask_as(
+    pipes: &mpsc::Sender<DuplexStream>,
+    client: Arc<ClientConfig>,
+) -> Option<(HandshakeKind, String)> {
     let (near, far) = tokio::io::duplex(1 << 16);
     pipes.send(far).await.unwrap();
     let name = ServerName::try_from("hub.example").unwrap();
-    let mut io = TlsConnector::from(Arc::new(config)).connect(name, near).await.ok()?;
+    let mut io = TlsConnector::from(client).connect(name, near).await.ok()?;
     io.write_all(b"GET / HTTP/1.1\r\nhost: hub.example\r\nconnection: close\r\n\r\n").await.ok()?;
     let mut answer = String::new();
     io.read_to_string(&mut answer).await.ok()?;
-    answer.rsplit("\r\n\r\n").next().map(str::to_owned)
+    let handshake = io.get_ref().1.handshake_kind()?;
+    answer.rsplit("\r\n\r\n").next().map(|who| (handshake, who.to_owned()))
 }
 
 fn start(files: TlsFiles) -> mpsc::Sender<DuplexStream> {
@@ -125,6 +138,41 @@ async fn peers_are_named_by_their_certificates() {
     assert_eq!(ask(&pipes, &ours, None).await.as_deref(), Some("nobody"));
     assert_eq!(ask(&pipes, &ours, Some(issue(&other, "gateway-1"))).await, None, "signed by somebody else");
     assert_eq!(ask(&pipes, &other, None).await, None, "the peer does not trust this hub");
+}
+
+/// A session that is resumed goes by a certificate that was looked at long ago: it may have expired, or its authority
+/// may be trusted no longer.
+#[tokio::test]
+async fn a_peer_shows_its_certificate_each_time() {
+    let ours = authority();
+    let folder = Folder::new("sessions");
+    let files = folder.write(&ours, &issue(&ours, "hub.example"));
+    let (with, without) = (files.clone(), TlsFiles { peer_authority: None, ..files });
+    let twice = async |files, own| {
+        let (pipes, client) = (start(files), client(&ours, own));
+        [ask_as(&pipes, client.clone()).await.unwrap().0, ask_as(&pipes, client).await.unwrap().0]
+    };
+    let own = Some(issue(&ours, "gateway-1"));
+    assert_eq!(twice(with, own).await, [HandshakeKind::Full, HandshakeKind::Full]);
+    let resumed = [HandshakeKind::Full, HandshakeKind::Resumed];
+    assert_eq!(twice(without, None).await, resumed, "users show no certificate");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_handshakes() {
+    let ours = authority();
+    let folder = Folder::new("drain");
+    let tls = Arc::new(Tls::load(folder.write(&ours, &issue(&ours, "hub.example"))).unwrap());
+    let (pipes, incoming) = mpsc::channel(4);
+    let drain = Drain::default();
+    let server = tokio::spawn(serve_tls(Pipes(incoming), tls, Router::new(), Limits::hub(), drain.clone()));
+    let (_silent, far) = tokio::io::duplex(1 << 16);
+    pipes.send(far).await.unwrap();
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    drain.draining.cancel();
+    server.await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,4 +208,17 @@ async fn files_that_cannot_be_used_are_named() {
     let (_, strange) = issue(&ours, "other.example");
     fs::write(&good.key, strange).unwrap();
     assert!(matches!(Tls::load(good), Err(TlsError::Unusable(_))));
+}
+
+#[test]
+fn what_has_expired_is_told() {
+    let ours = authority();
+    let until = |year| {
+        let mut params = CertificateParams::new(vec!["hub.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&KeyPair::generate().unwrap(), &ours).unwrap();
+        expired(certificate.der()).map(|at| at.to_string())
+    };
+    assert_eq!(until(2021).as_deref(), Some("Jan  1 00:00:00 2021 +00:00"));
+    assert_eq!(until(4000), None);
 }
