@@ -43,9 +43,10 @@ pub(crate) struct Known {
     rate: Option<Rate>,
 }
 
-/// Who makes a request. `None`: the hub knows nobody, or it is the process itself.
+/// Who makes a request: the identities it may be, the first of which counts unless another is asked for. None at all:
+/// the hub knows nobody, or it is the process itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller(Option<Arc<Known>>);
+pub(crate) struct Caller(Vec<Arc<Known>>);
 
 /// In the extensions of a request that comes over no network: who makes it, by construction.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ impl Access {
     }
 
     /// Adds an identity, which is recognised by its name among those in a peer's certificate and, where there is one, by
-    /// its token. A name may be given twice, for two roles.
+    /// its token. A name may be given twice, for two roles; a certificate may name several gateways.
     ///
     /// # Errors
     ///
@@ -109,15 +110,15 @@ impl Access {
                  knows";
             return Err(Failure::new(Reason::NotGranted, message).code(Code::Unauthenticated));
         };
-        match candidates.iter().find(|known| roles.contains(&known.identity.role())) {
-            Some(known) => Ok(Caller(Some(Arc::clone(known)))),
-            None => Err(denied(format!(
-                "{} is known here as {}, and this is for {}",
-                first.identity.name(),
-                first.identity.role(),
-                door::for_whom(roles)
-            ))),
-        }
+        let why = format!(
+            "{} is known here as {}, and this is for {}",
+            first.identity.name(),
+            first.identity.role(),
+            door::for_whom(roles)
+        );
+        let fit = |known: &Arc<Known>| roles.contains(&known.identity.role());
+        let fitting: Vec<_> = candidates.into_iter().filter(fit).collect();
+        if fitting.is_empty() { Err(denied(why)) } else { Ok(Caller(fitting)) }
     }
 
     fn candidates(&self, headers: &HeaderMap, extensions: &Extensions) -> Vec<Arc<Known>> {
@@ -152,7 +153,7 @@ impl InProcess {
 impl Caller {
     /// The process itself, or anybody where everybody may do everything.
     pub(crate) const fn process() -> Self {
-        Self(None)
+        Self(Vec::new())
     }
 
     /// Whether it may publish these events now, and in whose name they go in.
@@ -161,7 +162,7 @@ impl Caller {
     ///
     /// PERMISSION_DENIED for a recipient outside its scope, RESOURCE_EXHAUSTED above its rate. Nothing is counted then.
     pub(crate) fn stamp(&self, events: &mut [v1::Event], now: Duration) -> Result<(), Failure> {
-        let Some(known) = &self.0 else { return Ok(()) };
+        let Some(known) = self.0.first() else { return Ok(()) };
         for (number, event) in events.iter().enumerate() {
             if let Some(at) = event.to.iter().position(|to| !known.identity.admits(to)) {
                 return Err(known.outside(&event.to[at], format!("events[{number}].to[{at}]")));
@@ -184,7 +185,7 @@ impl Caller {
         record: &v1::SessionInvalidation,
         now: Duration,
     ) -> Result<(), Failure> {
-        let Some(known) = &self.0 else { return Ok(()) };
+        let Some(known) = self.0.first() else { return Ok(()) };
         if !known.identity.admits(&record.recipient) {
             return Err(known.outside(&record.recipient, "invalidation.recipient".to_owned()));
         }
@@ -198,7 +199,7 @@ impl Caller {
     ///
     /// As [`Caller::stamp`].
     pub(crate) fn may_set(&self, records: &[v1::Membership], now: Duration) -> Result<(), Failure> {
-        let Some(known) = &self.0 else { return Ok(()) };
+        let Some(known) = self.0.first() else { return Ok(()) };
         for (number, record) in records.iter().enumerate() {
             let field = |name: &str| format!("memberships[{number}].{name}");
             if !known.identity.admits(&record.recipient) {
@@ -213,26 +214,39 @@ impl Caller {
         known.take(records.len(), now)
     }
 
-    /// Whether it may subscribe under this gateway id, and to what: the asked patterns, or its scope when it asks for
-    /// everything.
+    /// Who it is under this gateway id: one certificate may name several gateways.
     ///
     /// # Errors
     ///
-    /// PERMISSION_DENIED for another gateway's id, or for a pattern outside its scope.
-    pub(crate) fn subscribe(&self, gateway_id: &str, asked: Vec<Pattern>) -> Result<Vec<Pattern>, Failure> {
-        let Some(known) = &self.0 else { return Ok(asked) };
-        let identity = &known.identity;
-        if identity.role() == Role::Gateway && identity.name() != gateway_id {
-            let message = format!(
-                "{} may not subscribe as {gateway_id}: a gateway's id is the name of its identity",
-                identity.name()
-            );
-            return Err(denied(message).field("gateway_client_id"));
+    /// PERMISSION_DENIED for another gateway's id.
+    pub(crate) fn reading_as(&self, gateway_id: &str) -> Result<Self, Failure> {
+        let Some(first) = self.0.first() else { return Ok(Self::process()) };
+        let may = |known: &&Arc<Known>| {
+            known.identity.role() == Role::Operator || known.identity.name() == gateway_id
+        };
+        match self.0.iter().find(may) {
+            Some(known) => Ok(Self(vec![known.clone()])),
+            None => {
+                let message = format!(
+                    "{} may not subscribe as {gateway_id}: a gateway's id is the name of its identity",
+                    first.identity.name()
+                );
+                Err(denied(message).field("gateway_client_id"))
+            }
         }
+    }
+
+    /// To what it may subscribe: the asked patterns, or its scope when it asks for everything.
+    ///
+    /// # Errors
+    ///
+    /// PERMISSION_DENIED for a pattern outside its scope.
+    pub(crate) fn subscribe(&self, asked: Vec<Pattern>) -> Result<Vec<Pattern>, Failure> {
+        let Some(known) = self.0.first() else { return Ok(asked) };
         if asked.is_empty() {
-            return Ok(identity.scope().to_vec());
+            return Ok(known.identity.scope().to_vec());
         }
-        match asked.iter().position(|pattern| !identity.covers(pattern)) {
+        match asked.iter().position(|pattern| !known.identity.covers(pattern)) {
             Some(at) => Err(known.outside(&asked[at].to_string(), format!("recipients[{at}]"))),
             None => Ok(asked),
         }
@@ -240,7 +254,7 @@ impl Caller {
 
     /// The name for logs; empty for nobody in particular.
     pub(crate) fn name(&self) -> &str {
-        self.0.as_ref().map_or("", |known| known.identity.name())
+        self.0.first().map_or("", |known| known.identity.name())
     }
 }
 

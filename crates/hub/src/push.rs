@@ -211,7 +211,8 @@ impl Asked {
             })
         });
         let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
-        let patterns = caller.subscribe(&request.gateway_client_id, patterns)?;
+        let caller = caller.reading_as(&request.gateway_client_id)?;
+        let patterns = caller.subscribe(patterns)?;
         Ok(Self {
             claim: Claim {
                 gateway: request.gateway_client_id,

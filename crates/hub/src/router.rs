@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{get, post};
+use futures_util::StreamExt as _;
 use galaxy_push_proto::FILE_DESCRIPTOR_SET;
 use tonic_reflection::server::Builder;
 
@@ -12,7 +16,7 @@ use crate::access::door;
 use crate::publisher::PublisherService;
 use crate::push::PushService;
 use crate::shared::Shared;
-use crate::{health, http};
+use crate::{drain, health, http};
 
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let app = Router::new()
@@ -24,14 +28,14 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route_service("/push.v1.Push/{method}", PushService::new(shared.clone()))
         .route_service("/push.v1.Publisher/{method}", PublisherService::new(shared.clone()))
         .route_service("/grpc.health.v1.Health/{method}", health::Service::server(shared.clone()));
-    with_reflection(app)
+    with_reflection(app, shared)
         .fallback(http::unknown)
         .method_not_allowed_fallback(http::wrong_method)
         .layer(from_fn_with_state(shared.clone(), door::guard))
 }
 
 /// Reflection in both versions, for the services that are served here and no others of the contract.
-fn with_reflection(app: Router) -> Router {
+fn with_reflection(app: Router, shared: &Arc<Shared>) -> Router {
     let builder = || {
         Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -41,13 +45,25 @@ fn with_reflection(app: Router) -> Router {
             .with_service_name("grpc.health.v1.Health")
     };
     match (builder().build_v1(), builder().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => app
-            .route_service("/grpc.reflection.v1.ServerReflection/{method}", v1)
-            .route_service("/grpc.reflection.v1alpha.ServerReflection/{method}", v1alpha),
+        (Ok(v1), Ok(v1alpha)) => app.merge(
+            Router::new()
+                .route_service("/grpc.reflection.v1.ServerReflection/{method}", v1)
+                .route_service("/grpc.reflection.v1alpha.ServerReflection/{method}", v1alpha)
+                .layer(from_fn_with_state(shared.clone(), ask_until_drain)),
+        ),
         (Err(error), _) | (_, Err(error)) => {
             // Both sets are part of the build and a test reads them; without reflection everything else still works.
             tracing::error!(%error, "no server reflection: a descriptor set of this build cannot be read");
             app
         }
     }
+}
+
+/// Ends what is asked once a drain begins, and with it the answers: tools keep such a stream for as long as they run, and
+/// the end of their connection waits for it.
+async fn ask_until_drain(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let mut draining = shared.draining.subscribe();
+    let drain = Box::pin(async move { drain::begins(&mut draining).await });
+    let asked = |body: Body| Body::from_stream(body.into_data_stream().take_until(drain));
+    next.run(request.map(asked)).await
 }

@@ -89,7 +89,10 @@ pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
         match admit(&shared, request.headers(), request.extensions(), path, roles) {
             Ok(caller) => _ = request.extensions_mut().insert(caller),
             Err(failure) if grpc::is_grpc(request.headers()) => return grpc::refusal(&failure),
-            Err(failure) => return plain::problem(&failure),
+            Err(failure) => {
+                plain::hear_out(request.version(), request.into_body()).await;
+                return plain::problem(&failure);
+            }
         }
     }
     next.run(request).await

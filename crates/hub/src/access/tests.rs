@@ -25,9 +25,13 @@ fn by_token(token: &str, roles: &[Role]) -> Result<Caller, Failure> {
 }
 
 fn by_certificate(name: &str, roles: &[Role]) -> Result<Caller, Failure> {
+    by_names(&access(), &[name], roles)
+}
+
+fn by_names(access: &Access, names: &[&str], roles: &[Role]) -> Result<Caller, Failure> {
     let mut extensions = Extensions::new();
-    extensions.insert(PeerNames(Arc::from([name.to_owned()])));
-    access().identify(&HeaderMap::new(), &extensions, roles)
+    extensions.insert(PeerNames(names.iter().map(ToString::to_string).collect()));
+    access.identify(&HeaderMap::new(), &extensions, roles)
 }
 
 #[test]
@@ -103,7 +107,8 @@ fn a_publisher_is_kept_to_its_rate() {
 fn a_gateway_has_its_own_name_and_scope() {
     let caller = by_certificate("gateway-1", &[Role::Gateway, Role::Operator]).unwrap();
     let ask = |id: &str, asked: &[&str]| {
-        let granted = caller.subscribe(id, patterns(asked)).map_err(|failure| failure.code)?;
+        let granted = caller.reading_as(id).and_then(|caller| caller.subscribe(patterns(asked)));
+        let granted = granted.map_err(|failure| failure.code)?;
         Ok(granted.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     assert_eq!(ask("gateway-2", &[]), Err(Code::PermissionDenied));
@@ -112,7 +117,35 @@ fn a_gateway_has_its_own_name_and_scope() {
     assert_eq!(ask("gateway-1", &["user:1"]), Err(Code::PermissionDenied));
     assert_eq!(ask("gateway-1", &["*"]), Err(Code::PermissionDenied), "wider than granted");
     let ops = by_certificate("ops", &[Role::Operator]).unwrap();
-    assert!(ops.subscribe("tail-1", patterns(&["*"])).is_ok());
+    assert!(ops.reading_as("tail-1").unwrap().subscribe(patterns(&["*"])).is_ok());
+}
+
+/// Gateways that share one certificate, and a name that stands for two roles.
+#[test]
+fn a_certificate_may_name_several() {
+    const READERS: &[Role] = &[Role::Gateway, Role::Operator];
+    let scoped = |name: &str, text: &str| Identity::new(name, Role::Gateway).recipients(patterns(&[text]));
+    let access = Access::open()
+        .with(scoped("edge-1", "user:*"), None)
+        .and_then(|access| access.with(scoped("edge-2", "topic:*"), None))
+        .and_then(|access| access.with(Identity::new("edge-2", Role::Operator), None))
+        .unwrap();
+    let ask = |names: &[&str], id: &str| {
+        let caller = by_names(&access, names, READERS)?.reading_as(id)?;
+        let granted = caller.subscribe(Vec::new())?;
+        Ok::<_, Failure>(format!("{} {granted:?}", caller.name()))
+    };
+    assert!(
+        ask(&["edge-1", "edge-2"], "edge-2")
+            .is_ok_and(|who| who.starts_with("edge-2 ") && who.contains("topic:"))
+    );
+    assert!(
+        ask(&["edge-1", "edge-2"], "edge-1")
+            .is_ok_and(|who| who.starts_with("edge-1 ") && who.contains("user:"))
+    );
+    assert_eq!(ask(&["edge-2"], "tail-1"), Ok("edge-2 []".to_owned()), "as the operator");
+    assert_eq!(ask(&["edge-1"], "edge-2").unwrap_err().code, Code::PermissionDenied);
+    assert_eq!(ask(&["edge-1"], "tail-1").unwrap_err().code, Code::PermissionDenied);
 }
 
 #[test]

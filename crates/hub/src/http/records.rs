@@ -11,7 +11,7 @@ use galaxy_push_proto::{Failure, Reason, json};
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde::Serialize;
 
-use super::{ScopeQuery, check_scope, problem, read};
+use super::{ScopeQuery, check_scope, hear_out, problem, read};
 use crate::access::Caller;
 use crate::publish;
 use crate::shared::Shared;
@@ -53,9 +53,11 @@ pub(crate) async fn memberships(
 
 async fn body(shared: &Shared, scope: ScopeQuery, request: Request) -> Result<bytes::Bytes, Failure> {
     let read = async {
-        check_scope(scope)?;
         let (head, body) = request.into_parts();
-        check_json(&head.headers)?;
+        if let Err(failure) = check_scope(scope).and_then(|()| check_json(&head.headers)) {
+            hear_out(head.version, body).await;
+            return Err(failure);
+        }
         read(body).await
     };
     read.await.map_err(|failure| refuse(shared, failure))

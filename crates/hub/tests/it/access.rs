@@ -1,5 +1,10 @@
 //! Who may do what: every role at every method, every cell of it, and what an identity may not do inside its role.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use axum::Extension;
 use axum::body::{Body, to_bytes};
 use galaxy_push_core::recipient::Pattern;
@@ -10,9 +15,10 @@ use galaxy_push_proto::v1::{
     GatewaySubscribeRequest, InvalidateRequest, Membership, PublishRequest, PushEvent, SessionInvalidation,
     SetMembershipRequest,
 };
-use http::Request;
+use http::{Request, Version};
 use prost::Message;
 use serde_json::Value;
+use tokio_stream::StreamExt as _;
 use tower::ServiceExt as _;
 
 use crate::services::scrape;
@@ -193,4 +199,33 @@ async fn a_router_for_one_identity_is_that_identity_whatever_the_request_says() 
     let outside = world.hub.router();
     let request = grpc("/push.v1.Push/SubscribePush").body(Body::from(framed(&from("inside", "")))).unwrap();
     assert_eq!(outside.layer(Extension(())).oneshot(request).await.unwrap().headers()["grpc-status"], "16");
+}
+
+/// Over HTTP/2 curl before 8 takes an answer that does not wait for the body for a broken stream.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_refused_is_heard_out() {
+    let world = world();
+    let ask = async |content_type: &str, token: &str, chunks: usize| {
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = read.clone();
+        let body = tokio_stream::iter(0..chunks).map(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>([b'x'; 1_024].to_vec())
+        });
+        let request =
+            Request::post("/v1/events").version(Version::HTTP_2).header("content-type", content_type);
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.body(Body::from_stream(body)).unwrap();
+        let status = world.hub.router().oneshot(request).await.unwrap().status().as_u16();
+        (status, read.load(Ordering::Relaxed))
+    };
+    let event_type = "application/cloudevents+json";
+    assert_eq!(ask(event_type, "of nothing", 3).await, (401, 3));
+    assert_eq!(ask("text/plain", "token of the backend", 3).await, (415, 3));
+    let (status, read) = ask(event_type, "of nothing", 10_000).await;
+    assert!(status == 401 && read < 100, "nobody known makes it read {read} KiB");
+    let silent = Body::from_stream(tokio_stream::pending::<Result<Vec<u8>, Infallible>>());
+    let request = Request::post("/v1/events").version(Version::HTTP_2).body(silent).unwrap();
+    let answered = tokio::time::timeout(Duration::from_secs(2), world.hub.router().oneshot(request)).await;
+    assert_eq!(answered.expect("it is not waited for").unwrap().status(), 401);
 }

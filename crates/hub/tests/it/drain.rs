@@ -5,8 +5,10 @@ use std::time::Duration;
 use galaxy_push_hub::Config;
 use galaxy_push_proto::v1::push_event::Kind;
 use galaxy_push_proto::{Failure, Reason};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 use crate::stores;
 use crate::world::{World, event, from, text};
@@ -124,4 +126,16 @@ async fn a_publish_under_way_reaches_the_readers_before_they_go() {
     assert!(publish.await.unwrap().is_ok());
     assert_eq!(reading.until("status").await, "event a @1 | goodbye DRAINING @1 | status Unavailable");
     drain.await.unwrap();
+}
+
+/// Tools such as grpcurl's kin keep their reflection open for as long as they run.
+#[tokio::test(start_paused = true)]
+async fn reflection_ends_with_a_drain() {
+    let world = World::new(Config::default());
+    let mut client = ServerReflectionClient::new(world.connection());
+    let never = tokio_stream::pending::<ServerReflectionRequest>();
+    let mut answers = client.server_reflection_info(never).await.unwrap().into_inner();
+    world.hub.drain(Duration::from_secs(1)).await;
+    let end = timeout(Duration::from_secs(1), answers.message()).await;
+    assert!(matches!(end, Ok(Ok(None))), "{end:?}");
 }
