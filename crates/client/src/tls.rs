@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, InvalidMessage, RootCertStore};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
@@ -87,7 +87,7 @@ impl Tls {
     pub(crate) async fn secure(&self, host: &str, io: Box<dyn Io>) -> io::Result<Box<dyn Io>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let connector = TlsConnector::from(self.config().await);
-        Ok(Box::new(connector.connect(name, io).await?))
+        Ok(Box::new(connector.connect(name, io).await.map_err(explain)?))
     }
 
     /// What the files hold now, or what they held last if they cannot be used.
@@ -103,6 +103,18 @@ impl Tls {
             Err(_) => {} // the runtime shuts down
         }
         config.clone()
+    }
+}
+
+/// The library does not say that what came was not TLS at all.
+fn explain(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => io::Error::new(
+            error.kind(),
+            "what listens there does not speak TLS: write http:// for it, or give the hub a certificate",
+        ),
+        _ => error,
     }
 }
 

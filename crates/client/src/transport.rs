@@ -175,6 +175,10 @@ impl Connection {
                 "{}: the hub refuses the certificate that this peer presents ({alert})",
                 self.origin
             )),
+            // What a TLS alert looks like to whoever expects HTTP/2.
+            None if self.origin.starts_with("http:") && why.contains("frame with invalid size") => {
+                Failure::Lost(format!("{why}: a hub that speaks TLS is reached by https://"))
+            }
             None => Failure::Lost(why),
         }
     }

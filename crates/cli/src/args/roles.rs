@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::PeerArgs;
-use super::values::{address, count, duration, event_size, gateway_id, hub_url, request_size, size, switch};
+use super::values::{
+    address, count, duration, event_size, gateway_id, host_name, hub_url, request_size, size, switch,
+};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -194,5 +196,6 @@ pub(crate) struct ProcessArgs {
     /// Names under which a proxy on this machine asks for the hub or admin listener, separated by commas. On loopback
     /// others than localhost and addresses are refused, so that no web page gets there under a name of its own.
     #[arg(long, env = "GALAXY_PUSH_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    #[arg(value_parser = host_name)]
     pub(crate) allowed_hosts: Vec<String>,
 }

@@ -19,6 +19,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let fits = !text.is_empty() && text.chars().all(is_name);
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| "write the name alone, such as hub.example: no scheme, no port".into())
+}
+
 pub(super) fn size(text: &str) -> Result<u64, String> {
     match text.parse::<ByteSize>() {
         Ok(ByteSize(0)) => Err("must be larger than 0".into()),

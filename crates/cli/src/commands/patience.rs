@@ -75,11 +75,11 @@ impl NoAnswer {
                 "{failure}; gave up after {waited}. Nothing was appended\n\n  tip: --hub-ca is the authority that signs the \
                  hub's certificate, and --hub names the hub as its certificate does; the hub's --hub-peer-ca signs --hub-cert"
             ),
+            Failure::Unreachable(why) if why.contains("does not speak TLS") => {
+                anyhow!("{failure}; gave up after {waited}. Nothing was appended")
+            }
             Failure::Unreachable(_) => anyhow!(
                 "{failure}; gave up after {waited}\n\n  tip: start a hub with `galaxy-push serve`, or name another with --hub"
-            ),
-            _ if hubs.contains("http://") => anyhow!(
-                "{failure}; gave up after {waited}. {unknown}\n\n  tip: a hub that speaks TLS is reached by https://"
             ),
             _ => anyhow!("{failure}; gave up after {waited}. {unknown}"),
         }

@@ -11,7 +11,7 @@ use galaxy_push_hub::Hub;
 use galaxy_push_listener::{Drain, Limits, serve};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Process;
 use super::bind::Bound;
@@ -90,13 +90,14 @@ impl Serving {
     }
 
     async fn leave(&mut self, limit: Duration) {
+        let end = Instant::now() + limit;
         // Users first: they are the ones who would otherwise lose a gateway that still has a hub.
         if let Some(gateway) = &self.gateway {
             // One that does not read must not keep the hub's other gateways from being sent away.
             let _ = timeout(limit / 2, gateway.drain()).await;
         }
         if let Some(hub) = &self.hub {
-            hub.drain((limit / 2).saturating_sub(CLOSING)).await;
+            hub.drain(end.saturating_duration_since(Instant::now()).saturating_sub(CLOSING)).await;
         }
         self.drain.draining.cancel();
         while self.listeners.join_next().await.is_some() {}

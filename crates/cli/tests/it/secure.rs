@@ -252,6 +252,26 @@ fn hub_and_gateway_in_one_process_need_no_certificate_between_them() {
     assert_eq!(published.code, Some(0), "{published:?}");
 }
 
+#[test]
+fn whoever_speaks_the_wrong_way_is_told_the_right_one() {
+    let (folder, _) = folder("secure-schemes");
+    let (secured, plain) = (hub(&folder, &SECURED), hub(&folder, &[]));
+    let in_the_clear = secured.hub.replace("https:", "http:");
+    let over_tls = plain.hub.replace("http:", "https:");
+    for (url, args, why) in [
+        (&in_the_clear, &[][..], "a hub that speaks TLS is reached by https://"),
+        (&over_tls, &["--hub-ca", "ca.pem"][..], "does not speak TLS: write http://"),
+    ] {
+        let event = ["publish", "--hub", url, "--to", "user:1", "--type", "t", "--timeout", "1s"];
+        let outcome = folder.run(&[&event[..], args].concat());
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains(why), "{outcome:?}");
+        let tail = Running::spawn(folder.command(&[&["tail", "--hub", url], args].concat()));
+        let line = tail.stderr.find("no stream");
+        assert!(line.contains(why), "{line}");
+    }
+}
+
 /// What a listener answers a request for this host.
 fn get(url: &str, path: &str, headers: &str) -> String {
     let mut socket = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
@@ -264,6 +284,9 @@ fn get(url: &str, path: &str, headers: &str) -> String {
 #[test]
 fn no_web_page_reaches_a_hub_that_believes_everybody() {
     let folder = Folder::new("pages");
+    let useless = folder.run(&["hub", "--allowed-hosts", "https://hub.example:7400"]);
+    assert_eq!(useless.code, Some(2), "{useless:?}");
+    assert!(useless.stderr.contains("such as hub.example: no scheme, no port"), "{useless:?}");
     let server = hub(&folder, &["--allowed-hosts", "hub.example"]);
     for (url, path) in [(&server.hub, "/v1/head"), (&server.admin, "/metrics")] {
         for host in ["localhost", "127.0.0.1:1", "hub.example"] {
