@@ -30,7 +30,10 @@ pub async fn run(
     mut rng: Rng,
 ) -> anyhow::Result<()> {
     recorder.record(now_us(), What::Start);
-    let stored = disk.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut stored = disk.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if !stored.is_empty() && rng.percent(20) {
+        stored.insert_str(0, "damaged "); // the disk has lost it
+    }
     let dialed = Arc::new(AtomicU64::new(0));
     let mut jitter = Rng::new(rng.draw(), "jitter");
     let dialing = dialed.clone();

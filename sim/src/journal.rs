@@ -77,11 +77,37 @@ impl Journal {
 
     fn receive(&mut self, item: &Item) -> anyhow::Result<()> {
         let frame = v1::PushEvent::decode(item.frame().message())?;
+        if let Item::Gap(gap) = item
+            && gap.is_local()
+        {
+            return self.unreadable(&frame);
+        }
         if let Some(v1::push_event::Kind::Welcome(welcome)) = &frame.kind {
             self.begin(&frame.cursor, welcome.outcome());
         }
         self.stream.as_ref().context("a frame before any welcome")?.proto(&frame)?;
         Ok(())
+    }
+
+    /// The hub refused what was presented, and the client tells of it by itself: a stream that never began.
+    fn unreadable(&self, gap: &v1::PushEvent) -> anyhow::Result<()> {
+        let stream = StreamLog::new(&self.recorder, self.clock);
+        stream.record(What::Open(self.open(&stream, Cursor::Garbage)));
+        stream.proto(gap)?;
+        stream.record(What::Close(Close { stream: stream.stream, code: "a cursor that is none".into() }));
+        Ok(())
+    }
+
+    fn open(&self, stream: &StreamLog, presented: Cursor) -> Open {
+        Open {
+            stream: stream.stream,
+            hop: Hop::Gateway,
+            reader: self.reader.clone(),
+            recipients: Vec::new(),
+            presented,
+            standing: false,
+            collapses: false,
+        }
     }
 
     /// The client does not show what it presents, but the hub echoes it, unless it was asked for none.
@@ -95,18 +121,7 @@ impl Journal {
             (v1::Outcome::Fresh, finished) => frames::cursor(finished),
             _ => frames::cursor(echo),
         };
-        self.recorder.record(
-            self.dialed.load(Ordering::Relaxed),
-            What::Open(Open {
-                stream: stream.stream,
-                hop: Hop::Gateway,
-                reader: self.reader.clone(),
-                recipients: Vec::new(),
-                presented,
-                standing: false,
-                collapses: false,
-            }),
-        );
+        self.recorder.record(self.dialed.load(Ordering::Relaxed), What::Open(self.open(&stream, presented)));
         self.stream = Some(stream);
     }
 }

@@ -87,7 +87,7 @@ impl Scenario {
     #[must_use]
     pub fn draw(seed: u64, length: Duration) -> Self {
         let mut rng = Rng::new(seed, "scenario");
-        let gateways = 1 + rng.below(2) as usize;
+        let gateways = if rng.percent(30) { 1 } else { 2 };
         let users: Vec<_> = (0..2 + rng.below(4))
             .map(|_| *rng.pick(&[Transport::Sse, Transport::WsJson, Transport::WsProto]))
             .collect();

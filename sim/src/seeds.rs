@@ -47,6 +47,7 @@ const MUST_BE_SEEN: &[Sight] = &[
     Sight::GapLapped,
     Sight::GapUpstream,
     Sight::GapTooLarge,
+    Sight::GapCursorUnreadable,
     Sight::Replaced,
     Sight::StaleAttempt,
     Sight::HeldOff,

@@ -115,7 +115,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
                 receive_bytes_max: if rng.percent(30) { 4_096 } else { 0 },
                 token_life: scenario.token_life,
                 fickle_percent: if rng.percent(40) { 2 } else { 0 },
-                strays_percent: if rng.percent(40) { 12 } else { 0 },
+                strays_percent: if rng.percent(50) { 20 } else { 0 },
                 lost: lost.clone(),
             },
         };

@@ -47,6 +47,9 @@ pub fn check_with(records: &[Record], rules: &Rules) -> Report {
         let mut state = State::new(&index, stream);
         for &line in &stream.lines {
             let step = Step::new(&index, stream, &state, line);
+            if step.is_local() {
+                continue;
+            }
             for promise in promises::OF_A_STREAM {
                 promise(&step, &mut findings);
             }

@@ -80,6 +80,11 @@ impl<'a, 'h> Step<'a, 'h> {
         Self { index, stream, state, line, at_us: record.at_us, what: &record.what }
     }
 
+    /// A gap that a client tells of by itself, its own cursor being unreadable: no server sent it.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.what, What::Gap(gap) if gap.reason == GapReason::CursorUnreadable)
+    }
+
     /// The position of an event, if this record is one and has one.
     pub(super) fn event(&self) -> Option<Pos> {
         match self.what {

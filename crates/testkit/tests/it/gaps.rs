@@ -23,6 +23,14 @@ fn gap_true() {
     broken(&trimmed, "rules events=1", "rules events=2");
 }
 
+#[test]
+fn a_client_may_tell_itself_that_its_cursor_cannot_be_read() {
+    let local =
+        "open 9 gateway h - garbage | gap 9 CURSOR_UNREADABLE garbage oldest | close 9 INVALID_ARGUMENT\n";
+    let seen = keeps(&(local.to_owned() + LAPPED));
+    seen.require_seen(&[Sight::GapCursorUnreadable, Sight::GarbageRefused]).unwrap();
+}
+
 /// A reader that opted in to collapsing, and lags: 2 and 5 are superseded by 6, and 1 expires at once.
 pub(crate) const COLLAPSING: &str = "
     log 1 a all expires=5 | log 2 b all key=k | log 3 c all | log 4 d all key=l | log 5 e all key=k | log 6 f all key=k
