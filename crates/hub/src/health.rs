@@ -17,6 +17,9 @@ use crate::shared::Shared;
 /// What has a health: the server as a whole, and each service.
 const SERVICES: [&str; 3] = ["", "push.v1.Push", "push.v1.Publisher"];
 
+/// The largest request, in bytes: the name of a service. Nobody is asked who they are here, so nobody may send much.
+const REQUEST_BYTES_MAX: usize = 1 << 10;
+
 /// Answers the probes of the listener.
 pub(crate) struct Probe(pub(crate) Arc<Shared>);
 
@@ -34,7 +37,7 @@ pub(crate) struct Service(Arc<Shared>);
 
 impl Service {
     pub(crate) fn server(shared: Arc<Shared>) -> HealthServer<Self> {
-        HealthServer::new(Self(shared))
+        HealthServer::new(Self(shared)).max_decoding_message_size(REQUEST_BYTES_MAX)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything the hub serves, on one router: gRPC by path, HTTP under `/v1`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -10,6 +11,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
 use galaxy_push_proto::FILE_DESCRIPTOR_SET;
+use tokio::time::sleep;
 use tonic_reflection::server::Builder;
 
 use crate::access::door;
@@ -17,6 +19,12 @@ use crate::publisher::PublisherService;
 use crate::push::PushService;
 use crate::shared::Shared;
 use crate::{drain, health, http};
+
+/// The largest question of server reflection, in bytes: it names one thing.
+const REFLECTION_BYTES_MAX: usize = 16 << 10;
+
+/// How long a question may take to arrive during a drain: health is asked about until the end.
+const ASKED_WITHIN: Duration = Duration::from_millis(500);
 
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let app = Router::new()
@@ -26,16 +34,18 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route("/v1/memberships", post(http::records::memberships))
         .with_state(shared.clone())
         .route_service("/push.v1.Push/{method}", PushService::new(shared.clone()))
-        .route_service("/push.v1.Publisher/{method}", PublisherService::new(shared.clone()))
+        .route_service("/push.v1.Publisher/{method}", PublisherService::new(shared.clone()));
+    let about = Router::new()
         .route_service("/grpc.health.v1.Health/{method}", health::Service::server(shared.clone()));
-    with_reflection(app, shared)
+    let about = with_reflection(about).layer(from_fn_with_state(shared.clone(), ask_until_drain));
+    app.merge(about)
         .fallback(http::unknown)
         .method_not_allowed_fallback(http::wrong_method)
         .layer(from_fn_with_state(shared.clone(), door::guard))
 }
 
 /// Reflection in both versions, for the services that are served here and no others of the contract.
-fn with_reflection(app: Router, shared: &Arc<Shared>) -> Router {
+fn with_reflection(app: Router) -> Router {
     let builder = || {
         Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -45,12 +55,15 @@ fn with_reflection(app: Router, shared: &Arc<Shared>) -> Router {
             .with_service_name("grpc.health.v1.Health")
     };
     match (builder().build_v1(), builder().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => app.merge(
-            Router::new()
-                .route_service("/grpc.reflection.v1.ServerReflection/{method}", v1)
-                .route_service("/grpc.reflection.v1alpha.ServerReflection/{method}", v1alpha)
-                .layer(from_fn_with_state(shared.clone(), ask_until_drain)),
-        ),
+        (Ok(v1), Ok(v1alpha)) => app
+            .route_service(
+                "/grpc.reflection.v1.ServerReflection/{method}",
+                v1.max_decoding_message_size(REFLECTION_BYTES_MAX),
+            )
+            .route_service(
+                "/grpc.reflection.v1alpha.ServerReflection/{method}",
+                v1alpha.max_decoding_message_size(REFLECTION_BYTES_MAX),
+            ),
         (Err(error), _) | (_, Err(error)) => {
             // Both sets are part of the build and a test reads them; without reflection everything else still works.
             tracing::error!(%error, "no server reflection: a descriptor set of this build cannot be read");
@@ -59,11 +72,14 @@ fn with_reflection(app: Router, shared: &Arc<Shared>) -> Router {
     }
 }
 
-/// Ends what is asked once a drain begins, and with it the answers: tools keep such a stream for as long as they run, and
-/// the end of their connection waits for it.
+/// Ends what is asked soon after a drain begins, and with it the answers. Tools keep a reflection stream for as long as they run,
+/// anybody may begin to ask about health and never finish, and the end of a connection waits for them.
 async fn ask_until_drain(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let mut draining = shared.draining.subscribe();
-    let drain = Box::pin(async move { drain::begins(&mut draining).await });
+    let drain = Box::pin(async move {
+        drain::begins(&mut draining).await;
+        sleep(ASKED_WITHIN).await;
+    });
     let asked = |body: Body| Body::from_stream(body.into_data_stream().take_until(drain));
     next.run(request.map(asked)).await
 }

@@ -1,14 +1,19 @@
 //! A hub that shuts down: what it acknowledged is handed over, then everybody is sent away in order.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::body::Body;
 use galaxy_push_hub::Config;
 use galaxy_push_proto::v1::push_event::Kind;
 use galaxy_push_proto::{Failure, Reason};
+use http::Request;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tower::ServiceExt as _;
 
 use crate::stores;
 use crate::world::{World, event, from, text};
@@ -138,4 +143,17 @@ async fn reflection_ends_with_a_drain() {
     world.hub.drain(Duration::from_secs(1)).await;
     let end = timeout(Duration::from_secs(1), answers.message()).await;
     assert!(matches!(end, Ok(Ok(None))), "{end:?}");
+}
+
+/// Anybody may begin one, and need not end it.
+#[tokio::test(start_paused = true)]
+async fn half_a_question_about_health_ends_with_a_drain() {
+    let world = World::new(Config::default());
+    let half = tokio_stream::iter([Ok::<_, Infallible>(vec![0, 0, 0])]).chain(tokio_stream::pending());
+    let request = Request::post("/grpc.health.v1.Health/Check").header("content-type", "application/grpc");
+    let asked = world.hub.router().oneshot(request.body(Body::from_stream(half)).unwrap());
+    let asked = tokio::spawn(asked);
+    world.hub.drain(Duration::from_secs(1)).await;
+    let answered = timeout(Duration::from_secs(1), asked).await;
+    assert!(answered.is_ok(), "{answered:?}");
 }

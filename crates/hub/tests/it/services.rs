@@ -41,6 +41,16 @@ async fn health_follows_the_drain() {
     assert_eq!(client.check(ask("")).await.unwrap().into_inner().status, 2);
 }
 
+/// Whoever it is: health asks nobody.
+#[tokio::test(start_paused = true)]
+async fn nobody_makes_a_hub_hold_a_large_question_about_its_health() {
+    let world = World::new(Config::default());
+    let mut client = HealthClient::new(world.connection());
+    let large = HealthCheckRequest { service: "x".repeat(2_000) };
+    assert_eq!(client.check(large.clone()).await.unwrap_err().code(), Code::OutOfRange);
+    assert_eq!(client.watch(large).await.unwrap_err().code(), Code::OutOfRange);
+}
+
 #[tokio::test(start_paused = true)]
 async fn reflection_lists_what_is_served() {
     let world = World::new(Config::default());
