@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::network::Harm;
 use super::stage::{LEAVES_WITHIN, Stage};
@@ -25,6 +25,9 @@ const SHORT_CUT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_
 
 /// Longer than the 15 s after which a gateway takes its hub for dead.
 const LONG_CUT: (Duration, Duration) = (Duration::from_secs(17), Duration::from_secs(19));
+
+/// A peer that is silent is taken for dead within this.
+const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Memory that a narrow link may cost the hub, beside the window.
 const NARROW_BYTES_MAX: u64 = 64 << 20;
@@ -147,14 +150,13 @@ pub(super) async fn strike(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyh
         Kind::PauseHub | Kind::FreezeHub => return stop(kind, stage, None).await,
         Kind::PauseGateway | Kind::FreezeGateway => return stop(kind, stage, Some(gateway)).await,
         Kind::CutHub => cut(stage.hub_port()?, Harm::Cut, rng.between(SHORT_CUT.0, SHORT_CUT.1)).await?,
-        Kind::CutHubLong => cut(stage.hub_port()?, Harm::Cut, rng.between(LONG_CUT.0, LONG_CUT.1)).await?,
+        Kind::CutHubLong => return long_cut(stage, Harm::Cut, rng).await,
         Kind::CutEdge => {
             cut(stage.edge_port(gateway), Harm::Cut, rng.between(SHORT_CUT.0, SHORT_CUT.1)).await?
         }
+        // The client still hears the hub; it is the hub that hears nothing, and sends it away.
         Kind::OneWayToHub => cut(stage.hub_port()?, Harm::CutTo, rng.between(LONG_CUT.0, LONG_CUT.1)).await?,
-        Kind::OneWayFromHub => {
-            cut(stage.hub_port()?, Harm::CutFrom, rng.between(LONG_CUT.0, LONG_CUT.1)).await?
-        }
+        Kind::OneWayFromHub => return long_cut(stage, Harm::CutFrom, rng).await,
         Kind::Loss => cut(stage.hub_port()?, Harm::Lose(30), Duration::from_secs(6)).await?,
         Kind::Narrow => return narrow(stage).await,
         Kind::Duel => return duels::of_clients(stage).await,
@@ -184,6 +186,15 @@ async fn cut(port: u16, harm: Harm, during: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Cuts the hub off for so long that its peers take it for dead.
+async fn long_cut(stage: &mut Stage, harm: Harm, rng: &mut Rng) -> anyhow::Result<Vec<String>> {
+    let harmed = harm.strike(stage.hub_port()?)?;
+    sleep(rng.between(LONG_CUT.0, LONG_CUT.1)).await;
+    let unnoticed = stage.client.is_live();
+    harmed.heal()?;
+    Ok(complaint(unnoticed, "the client did not take a hub for dead that it had not heard for 17 s"))
+}
+
 /// Stops a process: the hub, or a gateway.
 async fn stop(kind: Kind, stage: &mut Stage, gateway: Option<usize>) -> anyhow::Result<Vec<String>> {
     let readers = stage.readers.clone();
@@ -195,9 +206,9 @@ async fn stop(kind: Kind, stage: &mut Stage, gateway: Option<usize>) -> anyhow::
     if is_short {
         sleep(PAUSE).await;
     } else {
-        sleep(FREEZE).await;
-        let noticed = stage.watch.opened(&readers) > opened;
-        complaints.extend(complaint(!noticed, "nobody took a process for dead that was stopped for 60 s"));
+        let stopped = Instant::now();
+        complaints.extend(complaint(!noticed(stage, gateway).await?, "nobody took it for dead within 20 s"));
+        sleep(FREEZE.saturating_sub(stopped.elapsed())).await;
     }
     signal(stage, gateway, "CONT")?;
     if is_short {
@@ -211,6 +222,21 @@ async fn stop(kind: Kind, stage: &mut Stage, gateway: Option<usize>) -> anyhow::
         ));
     }
     Ok(complaints)
+}
+
+/// Whether the client has given the hub up in time, or the hub a gateway.
+async fn noticed(stage: &Stage, gateway: Option<usize>) -> anyhow::Result<bool> {
+    let due = Instant::now() + NOTICED_WITHIN;
+    loop {
+        let noticed = match gateway {
+            None => !stage.client.is_live(),
+            Some(_) => measure::metric(&stage.hub.urls.admin, "push_streams").await? < Stage::HUB_STREAMS,
+        };
+        if noticed || Instant::now() >= due {
+            return Ok(noticed);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 fn signal(stage: &Stage, gateway: Option<usize>, name: &str) -> anyhow::Result<()> {

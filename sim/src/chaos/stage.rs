@@ -174,6 +174,9 @@ impl Stage {
         Ok(())
     }
 
+    /// How many streams the hub has when everybody is live: the gateways and the client.
+    pub(super) const HUB_STREAMS: f64 = 3.0;
+
     /// Where the hub listens.
     pub(super) fn hub_port(&self) -> anyhow::Result<u16> {
         Ok(host_and_port(&self.hub_url)?.1)
