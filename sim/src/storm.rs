@@ -37,10 +37,13 @@ const PEACE: Duration = Duration::from_secs(1);
 /// A hub that is away for this long: every wait of its clients has come to its cap.
 const LONG_OUTAGE: Duration = Duration::from_secs(20);
 
+/// After a drain, at most one client of so many comes back within the same 100 ms.
+const HERD_SHARE: usize = 4;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many clients.
+    /// How many clients; the return slots of fewer than 1,000 lie too close together to be told apart.
     pub clients: usize,
     /// Whether a hub is also away for long.
     pub long: bool,
@@ -120,6 +123,12 @@ async fn drained(mut hub: Process, flock: &Flock, source: &Source) -> anyhow::Re
     ensure!(leaving.await??, "the hub drained, but did not end with success");
     let mut storm = measured("SIGTERM, a second hub takes over", flock, begun, live_after);
     storm.sent_away_over = flock.ended_over(begun);
+    ensure!(
+        flock.len() < 1_000 || storm.peak_per_100_ms * HERD_SHARE <= flock.len(),
+        "{} of {} clients came back within 100 ms of each other: the drain must spread them",
+        storm.peak_per_100_ms,
+        flock.len()
+    );
     Ok(storm)
 }
 

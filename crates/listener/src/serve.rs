@@ -67,11 +67,12 @@ async fn run(mut accept: impl Accept, tls: Option<Arc<Tls>>, app: Router, limits
     let http = Arc::new(protocol(&limits));
     let places = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
             () = drain.draining.cancelled() => break,
-            accepted = next(&mut accept, &places) => accepted,
+            accepted = next(&mut accept, &places, &mut failing) => accepted,
         };
         let Some((io, peer, place)) = accepted else { continue };
         let (http, app, drain, tls) = (http.clone(), app.clone(), drain.clone(), tls.clone());
@@ -89,15 +90,24 @@ async fn run(mut accept: impl Accept, tls: Option<Arc<Tls>>, app: Router, limits
     tasks.wait().await;
 }
 
+/// The next connection. Says when it begins to fail and when it works again, and not each time between.
 async fn next<A: Accept>(
     accept: &mut A,
     places: &Arc<Semaphore>,
+    failing: &mut bool,
 ) -> Option<(A::Io, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     match accept.accept().await {
-        Ok((io, peer)) => Some((io, peer, place)),
+        Ok((io, peer)) => {
+            if std::mem::take(failing) {
+                tracing::info!("connections are accepted again");
+            }
+            Some((io, peer, place))
+        }
         Err(error) => {
-            tracing::warn!(%error, pause = ?ACCEPT_PAUSE, "cannot accept a connection; trying on");
+            if !std::mem::replace(failing, true) {
+                tracing::warn!(%error, pause = ?ACCEPT_PAUSE, "cannot accept connections; trying on");
+            }
             sleep(ACCEPT_PAUSE).await;
             None
         }
