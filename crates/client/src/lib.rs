@@ -128,7 +128,7 @@ pub use error::BuildError;
 pub use file_store::FileCursorStore;
 pub use galaxy_push_core::backoff;
 pub use galaxy_push_core::link::{
-    Batch, Counters, Failure, Frame, Gap, HandlerTrouble, Item, RetryPolicy, ServerStatus, State, Status,
+    Batch, Counters, End, EndCounts, Failure, Frame, Gap, HandlerTrouble, Item, RetryPolicy, ServerStatus, State, Status,
     StoreTrouble, Waited, code_name,
 };
 pub use galaxy_push_core::trace::{self, Tracing};

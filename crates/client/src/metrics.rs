@@ -69,14 +69,11 @@ impl Collector for Scrape {
         for (name, help, value) in counted(&status.counters) {
             put(&mut out, name, help, &ConstCounter::new(value))?;
         }
-        let help = "Tries and streams that ended, by what the next try waits for.";
+        let help = "Tries and streams that ended, by why.";
         let counter = ConstCounter::new(0_u64);
         let mut ends = out.encode_descriptor("push_client_ends", help, None, counter.metric_type())?;
-        let counters = &status.counters;
-        for (cause, value) in
-            [("lost", counters.lost), ("conflict", counters.conflicts), ("refused", counters.refusals)]
-        {
-            ConstCounter::new(value).encode(ends.encode_family(&[("cause", cause)])?)?;
+        for (end, value) in status.counters.ends.iter() {
+            ConstCounter::new(value).encode(ends.encode_family(&[("cause", end.name())])?)?;
         }
         Ok(())
     }
@@ -114,14 +111,14 @@ mod tests {
     #[test]
     fn shows_the_status() {
         let mut status = crate::Status::default();
-        (status.state, status.counters.conflicts, status.failures) = (State::Live, 3, 2);
+        (status.state, status.counters.gaps, status.failures) = (State::Live, 3, 2);
         let (_sender, status) = tokio::sync::watch::channel(status);
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Scrape { status, started: tokio::time::Instant::now() }));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in
-            ["push_client_live 1", "push_client_ends_total{cause=\"conflict\"} 3", "push_client_failures 2"]
+            ["push_client_live 1", "push_client_ends_total{cause=\"silence\"} 0", "push_client_gaps_total 3"]
         {
             assert!(text.contains(line), "{line}: {text}");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use galaxy_push_core::link::Action;
 
-use crate::{Failure, State, Status};
+use crate::{End, Failure, State, Status};
 
 /// The end of a try or a stream, and what comes next.
 pub(crate) struct Ends<'a> {
@@ -23,15 +23,16 @@ impl Ends<'_> {
     pub(crate) fn report(&self, status: &Status, error: &Failure, told: &mut String) {
         let Self { hub, next_hub, wait, .. } = *self;
         let (state, failures, error) = (status.state, status.failures, error.to_string());
+        let cause = status.last_end.map_or("none", End::name);
         let happened = match self.was {
             State::Live | State::CatchingUp => "the stream ended; a new one is opened after the wait",
             _ => "no stream came about; the next try follows the wait",
         };
         let wait = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         if error != *told || failures.is_power_of_two() {
-            tracing::warn!(%state, error, hub, ?wait, next_hub, failures, "{happened}");
+            tracing::warn!(%state, cause, error, hub, ?wait, next_hub, failures, "{happened}");
         } else {
-            tracing::debug!(%state, error, hub, ?wait, next_hub, failures, "{happened}");
+            tracing::debug!(%state, cause, error, hub, ?wait, next_hub, failures, "{happened}");
         }
         *told = error;
     }

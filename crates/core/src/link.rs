@@ -24,6 +24,7 @@
 mod action;
 mod batch;
 mod config;
+mod end;
 mod ends;
 mod failure;
 mod flight;
@@ -41,6 +42,7 @@ use std::time::Duration;
 pub use action::{Action, Input};
 pub use batch::Batch;
 pub use config::{Config, Handing, IN_FLIGHT_OVERHEAD, RetryPolicy};
+pub use end::{End, EndCounts};
 pub use failure::{Failure, ServerStatus, Waited, code_name};
 pub use handing::{DeadLetter, Handed, Verdict};
 pub use item::{Frame, Gap, Item};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::receive::{Phase, Stream};
-use super::{Action, Course, Failure, Gap, Item, Link, State};
+use super::{Action, Course, End, Failure, Gap, Item, Link, State};
 use crate::backoff::Cause;
 use crate::cursor::OLDEST;
 
@@ -18,14 +18,17 @@ impl Link {
             self.status.last_error = Some(Arc::new(failure));
             return self.tell_cursor_unreadable();
         }
-        let (cause, retry_after) = match self.stream.phase {
-            Phase::Closing(goodbye) => goodbye.followed_by(&failure),
-            _ => (failure.cause(), failure.retry_after()),
+        let (goodbye, (cause, retry_after)) = match self.stream.phase {
+            Phase::Closing(goodbye) => (true, goodbye.followed_by(&failure)),
+            _ => (false, (failure.cause(), failure.retry_after())),
         };
+        let end = End::of(&failure, cause, goodbye);
+        self.status.last_end = Some(end);
         self.status.last_error = Some(Arc::new(failure));
         self.forget_place_without_standing();
         self.stream = Stream::new(&self.config);
         let counters = &mut self.status.counters;
+        counters.ends.count(end);
         let state = match cause {
             Cause::Lost => {
                 counters.lost += 1;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, StoreTrouble};
+use super::{End, EndCounts, Failure, StoreTrouble};
 
 /// Where a client stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,6 +59,8 @@ pub struct Status {
     pub hub: usize,
     /// Why the last try or stream ended; kept while the next one is well.
     pub last_error: Option<Arc<Failure>>,
+    /// The same in one word of a fixed list; absent while only a cursor could not be read.
+    pub last_end: Option<End>,
     /// Set while the handler fails on one and the same item; in the stream form, while any item in flight has failed.
     pub handler: Option<HandlerTrouble>,
     /// What the cursor store is known to hold; empty without one.
@@ -118,6 +120,8 @@ pub struct Counters {
     pub duplicates: u64,
     /// Frames of a kind this build does not know, skipped.
     pub unknown: u64,
+    /// Tries and streams that ended, by why: the sum of the three that follow, which say what the next try waited for.
+    pub ends: EndCounts,
     /// Tries and streams that ended otherwise than by a conflict or a refusal.
     pub lost: u64,
     /// Tries and streams that ended because another process uses the same gateway id.

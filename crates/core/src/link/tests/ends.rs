@@ -67,6 +67,44 @@ fn goodbyes() {
 }
 
 #[test]
+fn each_end_is_counted_once_under_one_name() {
+    let lost = |failure: Failure| (vec!["begin"], Some(failure));
+    let not_grpc = |status| Failure::NotGrpc { status, content_type: String::new() };
+    let welcomed = ["begin", "receive welcome@a5", "handled"];
+    let parted = |goodbye, end| [&welcomed[..], &[goodbye, "handled", end]].concat();
+    for ((script, failure), expected) in [
+        ((vec!["timer"], None), "unreachable"),
+        (lost(Failure::Unreachable("refused".into())), "unreachable"),
+        ((vec!["begin", "timer", "timer"], None), "no_welcome"),
+        (([&welcomed[..], &["timer", "timer"]].concat(), None), "silence"),
+        ((vec!["begin", "lost"], None), "transport"),
+        (lost(Failure::Ended), "ended"),
+        ((vec!["begin", "status 14 DRAINING"], None), "status"),
+        (lost(not_grpc(502)), "not_grpc"),
+        (lost(not_grpc(404)), "refused"),
+        ((vec!["begin", "status 12"], None), "refused"),
+        ((vec!["begin", "status 10 STALE_ATTEMPT"], None), "conflict"),
+        ((vec!["begin", "receive a1"], None), "protocol"),
+        ((parted("receive goodbye:1@a5", "status 14 DRAINING"), None), "goodbye"),
+        ((parted("receive goodbye:4@a5", "timer"), None), "goodbye"),
+        ((parted("receive goodbye:2@a5", "status 10 REPLACED"), None), "conflict"),
+        ((parted("receive goodbye:3@a5", "lost"), None), "refused"),
+    ] {
+        let mut world = World::new(Config { start: long("a5"), ..Config::default() });
+        world.play_all(&script);
+        if let Some(failure) = failure {
+            world.step(Input::Failed(failure));
+        }
+        let status = world.link.status();
+        let counted: Vec<_> = status.counters.ends.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [(status.last_end.unwrap(), 1)], "{script:?}");
+        assert_eq!(counted[0].0.name(), expected, "{script:?}");
+        let counters = &status.counters;
+        assert_eq!(counters.lost + counters.conflicts + counters.refusals, 1, "{script:?}");
+    }
+}
+
+#[test]
 fn deadlines() {
     check(
         "timer | timer | connected | timer | timer | begin | timer | timer | timer | begin | receive welcome@a1 | handled | timer | receive a2 | handled | timer | timer",
