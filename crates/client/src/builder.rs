@@ -25,6 +25,8 @@ pub struct Builder {
     pub(crate) store: Option<Box<dyn AnyStore>>,
     pub(crate) in_flight_bytes: usize,
     pub(crate) tracing: Tracing,
+    pub(crate) report_every: Option<Duration>,
+    pub(crate) connections: Option<Box<dyn Fn() -> u64 + Send>>,
 }
 
 impl Builder {
@@ -39,6 +41,8 @@ impl Builder {
             store: None,
             in_flight_bytes: 4 << 20,
             tracing: Tracing::default(),
+            report_every: None,
+            connections: None,
         }
     }
 
@@ -128,6 +132,23 @@ impl Builder {
     /// Where the spans of handling events go that carry a trace. Default: nowhere.
     pub fn tracing(mut self, tracing: Tracing) -> Self {
         self.tracing = tracing;
+        self
+    }
+
+    /// Tells the hub how far the handler is, about so often (a quarter more or less) and only while a stream is open and
+    /// something has changed: the hub shows the lag of what is *handled* beside that of what is sent. 5 s is a good value.
+    /// Default: never.
+    ///
+    /// Reports take a second connection, so that nothing disturbs the stream. One that fails is forgotten. A hub that refuses
+    /// them, because it does not know them or this peer may not send them, is not asked again before the next stream.
+    pub fn report_every(mut self, every: Duration) -> Self {
+        self.report_every = Some(every);
+        self
+    }
+
+    /// How many users' connections this gateway has, for its reports. Called at each; must not wait. Default: 0 is reported.
+    pub fn report_connections(mut self, connections: impl Fn() -> u64 + Send + 'static) -> Self {
+        self.connections = Some(Box::new(connections));
         self
     }
 

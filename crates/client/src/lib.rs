@@ -86,7 +86,7 @@
 //! # Watching it
 //!
 //! [`PushClient::status`] shows the state, the last error and what is waited for; the log has one line for each change that
-//! asks for attention. With [`Builder::tracing`] the handling of an event continues the trace that the event carries, and with
+//! asks for attention. [`Builder::report_every`] tells the hub how far the handler is, so that its operator sees it. With [`Builder::tracing`] the handling of an event continues the trace that the event carries, and with
 //! [`PublisherBuilder::tracing`] publishing begins one.
 //!
 //! | module | what it is |
@@ -97,6 +97,7 @@
 //! | `store`, `file_store` | where a cursor outlives the process |
 //! | `transport`, `connector`, `tls` | gRPC over one HTTP/2 connection; where its bytes come from |
 //! | `publisher`, `publish_stream` | the other direction |
+//! | `report`, `reporter` | what is said of the client: in the log, and to the hub |
 
 mod builder;
 mod client;
@@ -113,6 +114,7 @@ mod publisher;
 mod random;
 mod reach;
 mod report;
+mod reporter;
 mod spans;
 mod start;
 mod store;
@@ -128,8 +130,8 @@ pub use error::BuildError;
 pub use file_store::FileCursorStore;
 pub use galaxy_push_core::backoff;
 pub use galaxy_push_core::link::{
-    Batch, Counters, End, EndCounts, Failure, Frame, Gap, HandlerTrouble, Item, RetryPolicy, ServerStatus, State, Status,
-    StoreTrouble, Waited, code_name,
+    Batch, Counters, End, EndCounts, Failure, Frame, Gap, HandlerTrouble, Item, RetryPolicy, ServerStatus,
+    State, Status, StoreTrouble, Waited, code_name,
 };
 pub use galaxy_push_core::trace::{self, Tracing};
 pub use galaxy_push_core::window::GapReason;

@@ -12,15 +12,19 @@ impl Random {
 
     /// Seeded by the operating system.
     pub(crate) fn from_os() -> Result<Self, getrandom::Error> {
+        Ok(Self::seeded(getrandom::u64()?))
+    }
+
+    /// The same numbers for the same seed.
+    pub(crate) fn seeded(mut state: u64) -> Self {
         // SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): passes BigCrush,
         // which is more than jitter asks for.
-        let mut state = getrandom::u64()?;
-        Ok(Self::new(move || {
+        Self::new(move || {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             mixed ^ (mixed >> 31)
-        }))
+        })
     }
 
     pub(crate) fn next(&mut self) -> u64 {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use galaxy_push_core::link::{Handing, Link, Storing};
+use galaxy_push_proto::v1::GatewayReport;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use crate::driver::Driver;
 use crate::handler::{Nobody, OneByOne, Timed};
 use crate::random::Random;
 use crate::reach::Reach;
+use crate::reporter::Reporter;
 use crate::stream::Flight;
 use crate::{BatchHandler, BuildError, Builder, Handler, Order, PushClient, PushStream};
 
@@ -90,6 +92,22 @@ impl Builder {
         let link = Link::try_new(self.link)?;
         let (status, shown) = watch::channel(link.status().clone());
         let (stop, started) = (CancellationToken::new(), Instant::now());
+        if let Some(every) = self.report_every {
+            let reporter = Reporter {
+                dialer: dialer.clone(),
+                report: GatewayReport {
+                    gateway_client_id: self.request.gateway_client_id.clone(),
+                    instance_id: self.request.instance_id.clone(),
+                    ..GatewayReport::default()
+                },
+                every,
+                connections: self.connections,
+                status: shown.clone(),
+                random: Random::seeded(random.next()),
+                stop: stop.clone(),
+            };
+            tokio::spawn(reporter.run());
+        }
         let driver = Driver {
             link,
             dialer,
@@ -134,6 +152,7 @@ impl Builder {
             ("welcome", Some(link.welcome_deadline)),
             ("silence", Some(link.silence_deadline)),
             ("handler", self.handler_deadline),
+            ("report", self.report_every),
         ];
         match deadlines.into_iter().find(|(_, deadline)| deadline.is_some_and(|deadline| deadline.is_zero()))
         {

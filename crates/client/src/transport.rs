@@ -48,6 +48,7 @@ const MAX_FRAME_BYTES: u32 = 1 << 20;
 const END_WITHIN: Duration = Duration::from_millis(100);
 
 /// Opens connections.
+#[derive(Clone)]
 pub(crate) struct Dialer {
     pub(crate) hubs: Vec<Hub>,
     pub(crate) connector: Arc<dyn Connector>,

@@ -71,6 +71,8 @@ pub struct Config {
     pub repair_spread: Duration,
     /// How many connections a drain ends per second.
     pub return_slots: u32,
+    /// How often the hub is told how far this gateway is, while something changes; `None`: never. It takes a second connection.
+    pub report_every: Option<Duration>,
     /// Where spans of events that carry a trace go. Default: nowhere.
     pub tracing: Tracing,
 }
@@ -101,6 +103,7 @@ impl Config {
             retry: Duration::from_secs(1),
             repair_spread: Duration::from_secs(30),
             return_slots: 1_000,
+            report_every: Some(Duration::from_secs(5)),
             tracing: Tracing::default(),
         }
     }

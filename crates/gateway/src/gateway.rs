@@ -116,7 +116,15 @@ impl Gateway {
         if let Some(HubToken(token)) = &config.hub_token {
             (publisher, builder) = (publisher.token(token), builder.token(token));
         }
+        let report_every = config.report_every;
         let (gateway, upstream) = Self::assemble(config, publisher.build()?, Some(line), ambient)?;
+        if let Some(every) = report_every {
+            // Weak: the client would keep its own owner alive.
+            let shared = Arc::downgrade(&gateway.shared);
+            let connections =
+                move || shared.upgrade().map_or(0, |shared| shared.admission.edge.routes.len() as u64);
+            builder = builder.report_every(every).report_connections(connections);
+        }
         let client = builder.start_batches(upstream)?;
         *gateway.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
         Ok(gateway)

@@ -219,7 +219,7 @@ impl Caller {
     /// # Errors
     ///
     /// PERMISSION_DENIED for another gateway's id.
-    pub(crate) fn reading_as(&self, gateway_id: &str) -> Result<Self, Failure> {
+    pub(crate) fn acting_as(&self, gateway_id: &str, to_do: &str) -> Result<Self, Failure> {
         let Some(first) = self.0.first() else { return Ok(Self::process()) };
         let may = |known: &&Arc<Known>| {
             known.identity.role() == Role::Operator || known.identity.name() == gateway_id
@@ -228,7 +228,7 @@ impl Caller {
             Some(known) => Ok(Self(vec![known.clone()])),
             None => {
                 let message = format!(
-                    "{} may not subscribe as {gateway_id}: a gateway's id is the name of its identity",
+                    "{} may not {to_do} as {gateway_id}: a gateway's id is the name of its identity",
                     first.identity.name()
                 );
                 Err(denied(message).field("gateway_client_id"))

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use self::duel::Duel;
 pub(crate) use self::incumbent::{ANSWER_WITHIN, Contest, Ending, Incumbent, Signal};
 use crate::place::Place;
+use crate::report::Reported;
 
 mod duel;
 mod incumbent;
@@ -141,7 +142,10 @@ impl Gateways {
             }
         }
         self.generation += 1;
-        let newer = Incumbent::new(self.generation, claim.clone(), now);
+        let mut newer = Incumbent::new(self.generation, claim.clone(), now);
+        // The same process goes on from where it was, and so does what it has handled.
+        let same = self.current.get_mut(&claim.gateway).filter(|older| older.claim.is_same_instance(&claim));
+        newer.reported = same.and_then(|older| older.reported.take());
         let (signal, place) = (newer.signal(), newer.place.clone());
         if let Some(older) = self.current.insert(claim.gateway.clone(), newer) {
             older.end(Ending::Replaced { rival: claim });
@@ -176,9 +180,10 @@ impl Gateways {
         }
     }
 
-    /// Where the streams stand.
-    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
-        self.current.values().map(|incumbent| &*incumbent.place)
+    /// A gateway says how it is. Whether that is about the stream that has the id, and not about one that gave way.
+    pub(crate) fn report(&mut self, gateway: &str, instance: &str, reported: Reported) -> bool {
+        let incumbent = self.current.get_mut(gateway).filter(|each| each.claim.instance == instance);
+        incumbent.map(|incumbent| incumbent.reported = Some(reported)).is_some()
     }
 
     /// The streams.

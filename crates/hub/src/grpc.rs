@@ -1,14 +1,17 @@
 //! The few pieces of gRPC over HTTP/2 that a hand-written service needs: one request message in, frames and trailers
 //! out (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use galaxy_push_core::frame::{DeframeError, Deframer};
+use futures_util::stream;
+use galaxy_push_core::frame::{DeframeError, Deframer, put_prefix};
 use galaxy_push_proto::{Failure, Reason, codec};
 use http::{HeaderMap, HeaderValue, Response, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited, StreamBody};
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -61,17 +64,31 @@ where
     };
     let mut deframer = Deframer::new(limit);
     deframer.push(body);
-    let framed = deframer.next_message().map_err(|error| match error {
-        DeframeError::Compressed => {
-            unimplemented("compressed requests are not taken: send identity encoding")
-        }
-        error => invalid(error.to_string()),
-    })?;
+    let framed = deframer.next_message().map_err(|error| unreadable(&error))?;
     match framed {
         Some(framed) if deframer.is_at_boundary() => codec::decode(framed.slice(PREFIX_BYTES..)),
         Some(_) => Err(invalid("the request holds more than one message".to_owned())),
         None => Err(invalid("the request holds no whole message".to_owned())),
     }
+}
+
+/// Why a message of a request cannot be read.
+pub(crate) fn unreadable(error: &DeframeError) -> Failure {
+    match error {
+        DeframeError::Compressed => {
+            unimplemented("compressed requests are not taken: send identity encoding")
+        }
+        error => Failure::new(Reason::RequestInvalid, error.to_string()),
+    }
+}
+
+/// A response of one message.
+pub(crate) fn answer(message: &impl Message) -> Response<Body> {
+    let mut framed = vec![0; PREFIX_BYTES];
+    framed.extend_from_slice(&message.encode_to_vec());
+    put_prefix(&mut framed, 0);
+    let frames = [Frame::data(Bytes::from(framed)), Frame::trailers(trailers(&Status::new(Code::Ok, "")))];
+    streaming(Body::new(StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)))))
 }
 
 /// A response that streams what this body yields.

@@ -66,6 +66,7 @@ mod publish;
 mod publish_stream;
 mod publisher;
 mod push;
+mod report;
 mod router;
 mod shared;
 mod spans;
@@ -91,7 +92,7 @@ pub use log::{Head, Held};
 pub use publish::Published;
 pub use publisher::PublisherService;
 pub use push::PushService;
-pub use status::{Doing, FoughtOver, Status, Stream, WindowStatus};
+pub use status::{Doing, FoughtOver, Handled, Reported, Status, Stream, WindowStatus};
 
 use access::{Caller, InProcess};
 use clock::Clock;

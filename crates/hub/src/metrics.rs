@@ -49,6 +49,7 @@ pub(crate) struct Metrics {
     pub(crate) gaps_to_untold_readers: Counter,
     pub(crate) standing_frames: Counter,
     pub(crate) frames_skipped: Family<ByReason, Counter>,
+    pub(crate) reports: Family<ByOutcome, Counter>,
 }
 
 impl Metrics {
@@ -99,6 +100,11 @@ impl Metrics {
         );
         r.register("push_standing_frames", "Standing frames sent", m.standing_frames);
         r.register("push_frames_skipped", "Frames a reader was entitled to and not sent", m.frames_skipped);
+        r.register(
+            "push_reports",
+            "Reports of gateways about themselves: taken; stale, from an instance that has no stream; refused",
+            m.reports,
+        );
         r.register_collector(Box::new(Scraped(shared)));
     }
 
@@ -115,6 +121,10 @@ impl Metrics {
 
     pub(crate) fn subscribe_refused(&self) {
         self.subscribes.get_or_create(&ByOutcome { outcome: "refused" }).inc();
+    }
+
+    pub(crate) fn report(&self, outcome: &'static str) {
+        self.reports.get_or_create(&ByOutcome { outcome }).inc();
     }
 
     pub(crate) fn peer_refused(&self, failure: &Failure) {

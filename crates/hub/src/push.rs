@@ -19,6 +19,7 @@ use galaxy_push_listener::Peer;
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::{Failure, Reason, feature};
 use http::{Method, Request, Response, StatusCode};
+use tonic::Code;
 use tonic::server::NamedService;
 use tower::Service;
 
@@ -28,7 +29,7 @@ use crate::patterns::Patterns;
 use crate::publish::check_namespace;
 use crate::shared::Shared;
 use crate::subscription::Subscription;
-use crate::{grpc, http as plain};
+use crate::{grpc, http as plain, report};
 
 /// The largest subscribe request, in bytes: as many patterns as may be, and room for a cursor that is none, so that its
 /// sender is told what is wrong with it.
@@ -45,7 +46,7 @@ const RECEIVE_BYTES_MIN: usize = 1 << 10;
 
 /// `push.v1.Push` of a [`Hub`](crate::Hub), as a tower service. Cheap to clone.
 ///
-/// Serves `SubscribePush`; `Replay` and `Report` answer UNIMPLEMENTED.
+/// Serves `SubscribePush` and `Report`; `Replay` answers UNIMPLEMENTED.
 #[derive(Clone, Debug)]
 pub struct PushService {
     shared: Arc<Shared>,
@@ -103,7 +104,10 @@ where
             Err(failure) => failure,
         },
         "Replay" => grpc::unimplemented("Replay is not served yet: subscribe again with the cursor you hold"),
-        "Report" => grpc::unimplemented("Report is not served yet: this hub takes no reports from gateways"),
+        "Report" => match report(shared, &caller, request).await {
+            Ok(response) => return response,
+            Err(failure) => failure,
+        },
         _ => grpc::unimplemented("push.v1.Push has no such method"),
     };
     grpc::refusal(&refused)
@@ -118,8 +122,7 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let peer =
-        request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string());
+    let peer = peer_of(&request);
     let asked = async {
         let message = grpc::read_request(request.into_body(), REQUEST_BYTES_MAX).await?;
         Asked::check(message, peer.clone(), caller)
@@ -130,6 +133,29 @@ where
     })?;
     let subscription = Subscription::open(shared, asked).await?;
     Ok(grpc::streaming(subscription.into_body()))
+}
+
+async fn report<B>(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+    request: Request<B>,
+) -> Result<Response<Body>, Failure>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let peer = peer_of(&request);
+    report::take_all(shared, caller, request.into_body()).await.inspect_err(|failure| {
+        // Whoever goes away, or is sent away by a drain, did nothing wrong.
+        if !matches!(failure.code, Code::Cancelled | Code::Unavailable) {
+            shared.metrics.report("refused");
+            tracing::warn!(%peer, caller = caller.name(), code = ?failure.code, reason = %failure, "report refused");
+        }
+    })
+}
+
+fn peer_of<B>(request: &Request<B>) -> String {
+    request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string())
 }
 
 /// A subscribe request that is in order.
@@ -211,7 +237,7 @@ impl Asked {
             })
         });
         let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
-        let caller = caller.reading_as(&request.gateway_client_id)?;
+        let caller = caller.acting_as(&request.gateway_client_id, "subscribe")?;
         let patterns = caller.subscribe(patterns)?;
         Ok(Self {
             claim: Claim {

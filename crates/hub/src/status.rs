@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use galaxy_push_core::Now;
+use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::window::{Bounds, Window};
 
 use crate::fence::Incumbent;
 use crate::log::Head;
 use crate::place::Class;
+use crate::report;
 use crate::shared::Shared;
 
 /// A hub at one moment.
@@ -66,6 +68,34 @@ pub struct Stream {
     /// How many entries it has yet to be handed.
     pub lag_events: u64,
     /// How old the oldest of them is.
+    pub lag: Duration,
+    /// What its gateway said of itself last; `None`: nothing.
+    pub reported: Option<Reported>,
+}
+
+/// What a gateway said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reported {
+    /// How long ago that was. Gateways report every few seconds, and only what has changed.
+    pub ago: Duration,
+    /// How far it is with what it was handed; `None`: it has not said.
+    pub handled: Option<Handled>,
+    /// How many users' connections it has.
+    pub connections: u64,
+    /// Its own counters, by names it chose itself: at most 64.
+    pub counts: Vec<(String, u64)>,
+}
+
+/// How far a gateway is with what it was handed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Handled {
+    /// Everything up to here is handled.
+    pub cursor: Cursor,
+    /// How many entries come after it, those that are not for this gateway included.
+    pub lag_events: u64,
+    /// How old the oldest of them is that is still held.
     pub lag: Duration,
 }
 
@@ -141,5 +171,14 @@ fn stream(incumbent: &Incumbent, window: &Window, now: Now) -> Stream {
         },
         lag_events: window.end().since(next),
         lag: oldest.map_or(Duration::ZERO, |at| now.mono.saturating_sub(at)),
+        reported: incumbent.reported.as_ref().map(|reported| Reported {
+            ago: now.mono.saturating_sub(reported.at),
+            handled: reported.handled.map(|cursor| {
+                let (lag_events, lag) = report::lag(window, cursor, now);
+                Handled { cursor, lag_events, lag }
+            }),
+            connections: reported.connections,
+            counts: reported.counts.iter().map(|(name, count)| (name.clone(), *count)).collect(),
+        }),
     }
 }

@@ -9,6 +9,7 @@ mod hub;
 mod publish;
 mod publish_stream;
 mod refusals;
+mod reports;
 mod stop;
 mod store;
 mod stream;

@@ -18,13 +18,15 @@ use crate::{grpc, http as plain};
 
 const PUBLISHERS: &[Role] = &[Role::Publisher];
 const READERS: &[Role] = &[Role::Gateway, Role::Operator];
+const GATEWAYS: &[Role] = &[Role::Gateway];
 const ALL: &[Role] = &[Role::Publisher, Role::Gateway, Role::Operator];
 const NOBODY: &[Role] = &[];
 
 /// Whom a method of `push.v1.Push` is for.
 pub(crate) fn of_push(method: &str) -> &'static [Role] {
     match method {
-        "SubscribePush" | "Replay" | "Report" => READERS,
+        "SubscribePush" | "Replay" => READERS,
+        "Report" => GATEWAYS,
         _ => NOBODY,
     }
 }

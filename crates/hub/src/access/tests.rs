@@ -107,7 +107,7 @@ fn a_publisher_is_kept_to_its_rate() {
 fn a_gateway_has_its_own_name_and_scope() {
     let caller = by_certificate("gateway-1", &[Role::Gateway, Role::Operator]).unwrap();
     let ask = |id: &str, asked: &[&str]| {
-        let granted = caller.reading_as(id).and_then(|caller| caller.subscribe(patterns(asked)));
+        let granted = caller.acting_as(id, "subscribe").and_then(|caller| caller.subscribe(patterns(asked)));
         let granted = granted.map_err(|failure| failure.code)?;
         Ok(granted.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
@@ -117,7 +117,7 @@ fn a_gateway_has_its_own_name_and_scope() {
     assert_eq!(ask("gateway-1", &["user:1"]), Err(Code::PermissionDenied));
     assert_eq!(ask("gateway-1", &["*"]), Err(Code::PermissionDenied), "wider than granted");
     let ops = by_certificate("ops", &[Role::Operator]).unwrap();
-    assert!(ops.reading_as("tail-1").unwrap().subscribe(patterns(&["*"])).is_ok());
+    assert!(ops.acting_as("tail-1", "subscribe").unwrap().subscribe(patterns(&["*"])).is_ok());
 }
 
 /// Gateways that share one certificate, and a name that stands for two roles.
@@ -131,7 +131,7 @@ fn a_certificate_may_name_several() {
         .and_then(|access| access.with(Identity::new("edge-2", Role::Operator), None))
         .unwrap();
     let ask = |names: &[&str], id: &str| {
-        let caller = by_names(&access, names, READERS)?.reading_as(id)?;
+        let caller = by_names(&access, names, READERS)?.acting_as(id, "subscribe")?;
         let granted = caller.subscribe(Vec::new())?;
         Ok::<_, Failure>(format!("{} {granted:?}", caller.name()))
     };

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::Claim;
 use crate::place::Place;
+use crate::report::Reported;
 
 /// How long an incumbent has to answer. Whoever subscribed within this time needs no ping to be alive.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -19,6 +20,8 @@ pub(crate) struct Incumbent {
     pub(crate) claim: Claim,
     pub(crate) since: Duration,
     pub(crate) place: Arc<Place>,
+    /// What its gateway said of itself last.
+    pub(crate) reported: Option<Reported>,
     signal: watch::Sender<Signal>,
     /// The latest ping that was answered.
     answered: watch::Sender<u64>,
@@ -60,7 +63,7 @@ pub(crate) struct Contest {
 impl Incumbent {
     pub(super) fn new(generation: u64, claim: Claim, now: Duration) -> Self {
         let (signal, answered) = (watch::Sender::default(), watch::Sender::new(0));
-        Self { generation, claim, since: now, place: Arc::default(), signal, answered }
+        Self { generation, claim, since: now, place: Arc::default(), reported: None, signal, answered }
     }
 
     /// For its stream to listen to.

@@ -13,6 +13,7 @@ use prometheus_client::registry::Unit;
 
 use super::{ByBound, ByClass, ByKind};
 use crate::place::Class;
+use crate::report;
 use crate::shared::Shared;
 use crate::status::{WindowStatus, of_window};
 
@@ -24,6 +25,7 @@ struct Seen {
     now: Duration,
     window: Option<WindowStatus>,
     duels: usize,
+    connections: u64,
     lags: [Lag; Class::ALL.len()],
 }
 
@@ -33,6 +35,17 @@ struct Lag {
     streams: u64,
     events: u64,
     time: Duration,
+    handled: HandledLag,
+}
+
+/// Of the streams whose gateway has reported what it handled.
+#[derive(Clone, Copy, Default)]
+struct HandledLag {
+    streams: u64,
+    events_max: u64,
+    events_all: u64,
+    time_max: Duration,
+    time_all: Duration,
 }
 
 impl Collector for Scraped {
@@ -52,14 +65,20 @@ fn look(shared: &Shared) -> Seen {
         let window = Some(of_window(held, shared.config.window, now));
         let age_of = |slot| held.appended_at(slot).map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
         let mut lags = [Lag::default(); Class::ALL.len()];
-        for place in state.gateways.places() {
-            let (next, class) = place.get();
+        let mut connections = 0_u64;
+        for incumbent in state.gateways.incumbents() {
+            let (next, class) = incumbent.place.get();
             let lag = &mut lags[class as usize];
             lag.streams += 1;
             lag.events = lag.events.max(held.end().since(next));
             lag.time = lag.time.max(age_of(next.max(held.oldest())));
+            let Some(reported) = &incumbent.reported else { continue };
+            connections = connections.saturating_add(reported.connections);
+            if let Some(handled) = reported.handled {
+                lag.handled.add(report::lag(held, handled, now));
+            }
         }
-        Seen { now: now.mono, window, duels: state.gateways.duels(now.mono), lags }
+        Seen { now: now.mono, window, duels: state.gateways.duels(now.mono), connections, lags }
     })
 }
 
@@ -88,7 +107,37 @@ fn streams(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
     let help = "The age of the oldest entry that any stream of the class has not been handed yet";
     let times = lags().map(|(class, lag)| (by(class), lag.time.as_secs_f64()));
     out.gauges("push_stream_lag", help, Some(&Unit::Seconds), times)?;
+    handled(out, &lags().map(|(class, lag)| (class, lag.handled)).collect::<Vec<_>>())?;
+    let help = "Users' connections, as the gateways report them";
+    out.gauge("push_reported_connections", help, None, seen.connections as f64)?;
     out.gauge("push_duels", "Gateway ids that instances keep taking from each other", None, seen.duels as f64)
+}
+
+fn handled(out: &mut Out<'_>, lags: &[(Class, HandledLag)]) -> fmt::Result {
+    let each = |value: fn(&HandledLag) -> f64| {
+        lags.iter().map(move |(class, lag)| (ByClass { class: class.name() }, value(lag)))
+    };
+    let seconds = Some(&Unit::Seconds);
+    let help = "Open gateway streams whose gateway reports what it has handled";
+    out.gauges("push_streams_reporting", help, None, each(|lag| lag.streams as f64))?;
+    let help = "The most entries that any reporting gateway of the class has not reported as handled";
+    out.gauges("push_handled_lag_events", help, None, each(|lag| lag.events_max as f64))?;
+    let help = "The age of the oldest entry held that any reporting gateway of the class has not reported as handled";
+    out.gauges("push_handled_lag", help, seconds, each(|lag| lag.time_max.as_secs_f64()))?;
+    let help = "Entries not reported as handled, summed over the reporting gateways of the class";
+    out.gauges("push_handled_lag_all_events", help, None, each(|lag| lag.events_all as f64))?;
+    let help = "The age of the oldest entry held and not reported as handled, summed over the reporting gateways of the class";
+    out.gauges("push_handled_lag_all", help, seconds, each(|lag| lag.time_all.as_secs_f64()))
+}
+
+impl HandledLag {
+    fn add(&mut self, (events, time): (u64, Duration)) {
+        self.streams += 1;
+        self.events_max = self.events_max.max(events);
+        self.events_all += events;
+        self.time_max = self.time_max.max(time);
+        self.time_all += time;
+    }
 }
 
 fn publishers(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {

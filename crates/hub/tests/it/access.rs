@@ -12,8 +12,8 @@ use galaxy_push_hub::{Access, Config, Fingerprint, Hub, Identity, Role};
 use galaxy_push_listener::PeerNames;
 use galaxy_push_proto::v1::push_event::Kind;
 use galaxy_push_proto::v1::{
-    GatewaySubscribeRequest, InvalidateRequest, Membership, PublishRequest, PushEvent, SessionInvalidation,
-    SetMembershipRequest,
+    GatewayReport, GatewaySubscribeRequest, InvalidateRequest, Membership, PublishRequest, PushEvent,
+    SessionInvalidation, SetMembershipRequest,
 };
 use http::{Request, Version};
 use prost::Message;
@@ -80,6 +80,7 @@ fn json(path: &str, media_type: &str) -> http::request::Builder {
 async fn every_role_at_every_method() {
     const PUBLISHERS: [u16; 5] = [0, 7, 7, 16, 16];
     let subscribe = framed(&from("edge-1", ""));
+    let report = framed(&GatewayReport { gateway_client_id: "edge-1".into(), ..Default::default() });
     let publish = framed(&PublishRequest { events: vec![event("a")], ..Default::default() });
     let record = SessionInvalidation { recipient: "user:1".into(), ..Default::default() };
     let invalidate = framed(&InvalidateRequest { invalidation: Some(record), ..Default::default() });
@@ -92,7 +93,7 @@ async fn every_role_at_every_method() {
     let rows: Vec<Row> = vec![
         ("SubscribePush", Box::new(|| grpc("/push.v1.Push/SubscribePush")), subscribe, [7, 0, 0, 16, 16]),
         ("Replay", Box::new(|| grpc("/push.v1.Push/Replay")), empty.clone(), [7, 12, 12, 16, 16]),
-        ("Report", Box::new(|| grpc("/push.v1.Push/Report")), empty.clone(), [7, 12, 12, 16, 16]),
+        ("Report", Box::new(|| grpc("/push.v1.Push/Report")), report, [7, 0, 7, 16, 16]),
         ("Push/Other", Box::new(|| grpc("/push.v1.Push/Other")), empty.clone(), [7, 7, 7, 16, 16]),
         ("Publish", Box::new(|| grpc("/push.v1.Publisher/Publish")), publish.clone(), PUBLISHERS),
         ("PublishStream", Box::new(|| grpc("/push.v1.Publisher/PublishStream")), publish, PUBLISHERS),
@@ -131,7 +132,7 @@ async fn every_role_at_every_method() {
         }
     }
     let scraped = scrape(&world);
-    assert!(scraped.contains("push_peers_refused_total{reason=\"denied\"} 29\n"), "{scraped}");
+    assert!(scraped.contains("push_peers_refused_total{reason=\"denied\"} 30\n"), "{scraped}");
     assert!(scraped.contains("push_peers_refused_total{reason=\"unauthenticated\"} 34\n"), "{scraped}");
 }
 
@@ -144,6 +145,9 @@ async fn a_gateway_cannot_take_the_id_of_another() {
     assert_eq!(subscribe("edge-1", "edge-2").await, 7);
     assert_eq!(subscribe("edge-1", "edge-1").await, 0);
     assert_eq!(subscribe("ops", "tail-1").await, 0, "an operator may have any id");
+    let other = GatewayReport { gateway_client_id: "edge-2".into(), ..Default::default() };
+    let report = ask(&world, "edge-1", grpc("/push.v1.Push/Report"), framed(&other)).await;
+    assert_eq!(report, 7, "nobody speaks for another gateway");
 }
 
 #[tokio::test(start_paused = true)]

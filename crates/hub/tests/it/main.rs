@@ -15,6 +15,7 @@ mod publish_stream;
 mod publishing;
 mod records;
 mod refusals;
+mod reports;
 mod seam;
 mod services;
 mod slow;

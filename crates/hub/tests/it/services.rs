@@ -118,6 +118,22 @@ async fn a_scrape_shows_the_window_and_what_happened() {
         push_stream_lag_seconds{class="catching_up"} 0.0
         push_stream_lag_seconds{class="live"} 0.0
         push_stream_lag_seconds{class="behind"} 0.0
+        push_streams_reporting{class="catching_up"} 0.0
+        push_streams_reporting{class="live"} 0.0
+        push_streams_reporting{class="behind"} 0.0
+        push_handled_lag_events{class="catching_up"} 0.0
+        push_handled_lag_events{class="live"} 0.0
+        push_handled_lag_events{class="behind"} 0.0
+        push_handled_lag_seconds{class="catching_up"} 0.0
+        push_handled_lag_seconds{class="live"} 0.0
+        push_handled_lag_seconds{class="behind"} 0.0
+        push_handled_lag_all_events{class="catching_up"} 0.0
+        push_handled_lag_all_events{class="live"} 0.0
+        push_handled_lag_all_events{class="behind"} 0.0
+        push_handled_lag_all_seconds{class="catching_up"} 0.0
+        push_handled_lag_all_seconds{class="live"} 0.0
+        push_handled_lag_all_seconds{class="behind"} 0.0
+        push_reported_connections 0.0
         push_duels 0.0
         push_dedup_horizon_seconds 120.0
         push_publishes_under_way 0.0

@@ -1,0 +1,142 @@
+//! Tells the hub, every few seconds, how far the handler is: the task beside the driver that [`Builder::report_every`]
+//! asks for.
+//!
+//! It watches the status and never touches the stream. Reports go over a connection of their own, because a stream has
+//! its connection for itself (docs/adr/0013). It decides nothing about retries either: a report that fails is forgotten,
+//! and the next one says what is true by then.
+//!
+//! [`Builder::report_every`]: crate::Builder::report_every
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use galaxy_push_core::backoff::Cause;
+use galaxy_push_core::cursor::Ask;
+use galaxy_push_proto::v1::{GatewayReport, ReportSummary};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::random::Random;
+use crate::transport::{Connection, Dialer};
+use crate::{Failure, State, Status};
+
+const REPORT: &str = "/push.v1.Push/Report";
+
+/// How long a report may take, its connection included.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+
+/// The answer holds nothing; this is room for what a later contract adds.
+const SUMMARY_BYTES_MAX: usize = 64 << 10;
+
+/// Everything one task of reports is made of.
+pub(crate) struct Reporter {
+    pub(crate) dialer: Dialer,
+    /// What every report says alike.
+    pub(crate) report: GatewayReport,
+    pub(crate) every: Duration,
+    pub(crate) connections: Option<Box<dyn Fn() -> u64 + Send>>,
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) random: Random,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What the hub was told, and in which stream's life: another stream's hub may know nothing yet.
+type Told = (u64, GatewayReport);
+
+/// A connection, and to which hub.
+type Line = Option<(usize, Connection)>;
+
+impl Reporter {
+    /// Runs until the client stops.
+    pub(crate) async fn run(mut self) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.tell_on() => {}
+        }
+    }
+
+    async fn tell_on(&mut self) {
+        let (mut line, mut told, mut refused): (Line, Option<Told>, _) = (None, None, None);
+        // An error: the driver is gone, and nothing changes any more.
+        while self.status.has_changed().is_ok() {
+            sleep(self.pause()).await;
+            let status = self.status.borrow().clone();
+            if !matches!(status.state, State::Live | State::CatchingUp) {
+                line = None;
+                continue;
+            }
+            let now = (status.attempt, self.about(&status));
+            if refused == Some(status.attempt) || told.as_ref() == Some(&now) {
+                continue;
+            }
+            match self.tell(&mut line, status.hub, &now.1).await {
+                Ok(ReportSummary {}) => told = Some(now),
+                Err(failure) if failure.cause() == Cause::Refused => {
+                    tracing::info!(error = %failure, "the hub takes no reports; the next stream's will be asked again");
+                    refused = Some(status.attempt);
+                }
+                Err(failure) => tracing::debug!(error = %failure, "a report was lost; the next one follows"),
+            }
+        }
+    }
+
+    /// A quarter more or less, so that a thousand gateways that came back together do not report together.
+    fn pause(&mut self) -> Duration {
+        let part = self.random.next() >> 32; // of 2^32
+        let half = ((self.every / 2).as_nanos() * u128::from(part)) >> 32;
+        (self.every / 4 * 3).saturating_add(Duration::from_nanos(u64::try_from(half).unwrap_or(u64::MAX)))
+    }
+
+    fn about(&self, status: &Status) -> GatewayReport {
+        // Before anything is handled there is a wish where to start, and no position.
+        let position = matches!(Ask::parse(&status.cursor), Ok(Ask::At(_) | Ask::Foreign));
+        GatewayReport {
+            handled_cursor: if position { status.cursor.clone() } else { String::new() },
+            connections: self.connections.as_ref().map_or(0, |connections| connections()),
+            counts: counts(status),
+            ..self.report.clone()
+        }
+    }
+
+    /// Tells one report. The connection is kept only where the hub took it.
+    async fn tell(
+        &mut self,
+        line: &mut Line,
+        hub: usize,
+        report: &GatewayReport,
+    ) -> Result<ReportSummary, Failure> {
+        let kept = line.take().filter(|(at, _)| *at == hub);
+        let told = async {
+            let mut connection = match kept {
+                Some((_, connection)) => connection,
+                None => self.dialer.dial(hub).await?,
+            };
+            let summary = connection.unary(REPORT, report, SUMMARY_BYTES_MAX).await?;
+            *line = Some((hub, connection));
+            Ok(summary)
+        };
+        timeout(TOLD_WITHIN, told)
+            .await
+            .unwrap_or_else(|_| Err(Failure::Lost("the hub did not answer in time".to_owned())))
+    }
+}
+
+/// What has happened at all, by name.
+fn counts(status: &Status) -> BTreeMap<String, u64> {
+    let counters = &status.counters;
+    let counts = [
+        ("gaps", counters.gaps),
+        ("unreadable_cursors", counters.unreadable_cursors),
+        ("fell_behind", counters.fell_behind),
+        ("duplicates", counters.duplicates),
+        ("handler_failures", counters.handler_failures),
+        ("dead_letters", counters.dead_letters),
+        ("store_failures", counters.store_failures),
+    ];
+    let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count));
+    let ends = counters.ends.iter().map(|(end, count)| (format!("ends.{end}"), count));
+    counts.chain(ends).filter(|(_, count)| *count > 0).collect()
+}

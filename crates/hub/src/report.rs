@@ -1,0 +1,154 @@
+//! `Report`: what gateways say of themselves, above all how far they have *handled* what they were sent.
+//!
+//! A report belongs to the stream of the same gateway id and instance, and lives and dies with it (`fence.rs` keeps the
+//! latest). It moves nothing: neither the stream nor anybody's cursor depends on it. Scrapes and [`Hub::status`] show it.
+//!
+//! [`Hub::status`]: crate::Hub::status
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use galaxy_push_core::Now;
+use galaxy_push_core::cursor::{Ask, Cursor};
+use galaxy_push_core::frame::{Deframer, PREFIX_BYTES};
+use galaxy_push_core::recipient::check_id;
+use galaxy_push_core::window::Window;
+use galaxy_push_proto::v1::{GatewayReport, ReportSummary};
+use galaxy_push_proto::{Failure, Reason, codec};
+use http::Response;
+use http_body_util::BodyExt as _;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tonic::Code;
+
+use crate::access::Caller;
+use crate::shared::Shared;
+use crate::{drain, fence, grpc};
+
+/// The largest report, in bytes: most of it may be the presence of users, at which this hub does not look.
+const REPORT_BYTES_MAX: usize = 256 << 10;
+
+/// The most counters of one report. With [`COUNT_NAME_BYTES_MAX`] they make a stream cost 8 KiB more at most.
+const COUNTS_MAX: usize = 64;
+
+const COUNT_NAME_BYTES_MAX: usize = 64;
+
+/// Reports of one stream are taken no faster: each takes the lock that publishers and streams share. HTTP/2 holds a
+/// gateway back that sends more.
+const APART: Duration = Duration::from_millis(100);
+
+/// The latest report of a gateway that has a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reported {
+    /// When it came, on the log's monotonic clock.
+    pub(crate) at: Duration,
+    /// Everything up to here is handled; `None`: nothing yet, or a position that this build cannot read.
+    pub(crate) handled: Option<Cursor>,
+    /// Users' connections at the gateway.
+    pub(crate) connections: u64,
+    pub(crate) counts: BTreeMap<String, u64>,
+}
+
+/// How many entries come after what was handled, and how old the oldest of them is that is still held.
+pub(crate) fn lag(window: &Window, handled: Cursor, now: Now) -> (u64, Duration) {
+    let start = window.find(Ask::At(handled), "");
+    let gone = start.gap.and_then(|gap| gap.count).unwrap_or(0);
+    let age = window.appended_at(start.next).map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
+    (gone + window.end().since(start.next), age)
+}
+
+/// Takes reports until the gateway ends the request.
+///
+/// # Errors
+///
+/// A report is out of order, not this caller's to make, or broke off; or the hub drains. The reports before it are taken.
+pub(crate) async fn take_all<B>(shared: &Shared, caller: &Caller, body: B) -> Result<Response<Body>, Failure>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    // Taken before the look at the drain, which waits for the streams it has not turned away.
+    let _open = shared.streams.token();
+    let mut draining = shared.draining.subscribe();
+    let mut body = Box::pin(body);
+    let (mut deframer, mut next_at) = (Deframer::new(REPORT_BYTES_MAX), Instant::now());
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = drain::begins(&mut draining) => return Err(fence::draining()),
+            frame = body.frame() => frame.transpose().map_err(|error| broke_off(error.into().as_ref()))?,
+        };
+        let Some(frame) = next else { break };
+        deframer.push(frame.into_data().unwrap_or_default());
+        while let Some(framed) = deframer.next_message().map_err(|error| grpc::unreadable(&error))? {
+            pace(next_at, &mut draining).await?;
+            next_at = Instant::now() + APART;
+            take(shared, caller, codec::decode(framed.slice(PREFIX_BYTES..))?)?;
+        }
+    }
+    if deframer.is_at_boundary() {
+        return Ok(grpc::answer(&ReportSummary {}));
+    }
+    Err(Failure::new(Reason::RequestInvalid, "the request ends inside a report"))
+}
+
+async fn pace(next_at: Instant, draining: &mut watch::Receiver<bool>) -> Result<(), Failure> {
+    tokio::select! {
+        biased;
+        () = drain::begins(draining) => Err(fence::draining()),
+        () = sleep_until(next_at) => Ok(()),
+    }
+}
+
+fn take(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), Failure> {
+    check(caller, &report)?;
+    let handled = match Ask::parse(&report.handled_cursor) {
+        Ok(Ask::At(cursor)) => Some(cursor),
+        Ok(Ask::Head | Ask::Foreign) => None,
+        Ok(Ask::Oldest) => {
+            return Err(malformed("`oldest` is no position: leave the cursor empty before there is one"));
+        }
+        Err(error) => return Err(malformed(&error.to_string())),
+    };
+    let GatewayReport { gateway_client_id: gateway, instance_id: instance, connections, counts, .. } = report;
+    let taken = shared.log.look(|state, now| {
+        state.gateways.report(&gateway, &instance, Reported { at: now.mono, handled, connections, counts })
+    });
+    shared.metrics.report(if taken { "taken" } else { "stale" });
+    if !taken {
+        tracing::debug!(gateway, instance, "a report of an instance that has no stream is ignored");
+    }
+    Ok(())
+}
+
+fn check(caller: &Caller, report: &GatewayReport) -> Result<(), Failure> {
+    let invalid =
+        |field: &str, message: String| Err(Failure::new(Reason::RequestInvalid, message).field(field));
+    if let Err(error) = check_id(&report.gateway_client_id) {
+        return invalid("gateway_client_id", format!("gateway_client_id: {error}"));
+    }
+    caller.acting_as(&report.gateway_client_id, "report")?;
+    if report.counts.len() > COUNTS_MAX {
+        return invalid("counts", format!("counts: more than {COUNTS_MAX} names"));
+    }
+    let unfit = |name: &&String| {
+        name.is_empty() || name.len() > COUNT_NAME_BYTES_MAX || name.chars().any(char::is_control)
+    };
+    if report.counts.keys().any(|name| unfit(&name)) {
+        let message =
+            format!("counts: a name has 1 to {COUNT_NAME_BYTES_MAX} bytes and no control characters");
+        return invalid("counts", message);
+    }
+    Ok(())
+}
+
+fn broke_off(error: &dyn Error) -> Failure {
+    Failure::without_reason(Code::Cancelled, format!("the reports broke off: {error}"))
+}
+
+fn malformed(why: &str) -> Failure {
+    Failure::new(Reason::CursorMalformed, format!("handled_cursor: {why}")).field("handled_cursor")
+}
