@@ -128,9 +128,13 @@ impl Connection {
     pub(crate) async fn next(&mut self, out: &mut Vec<Outgoing>) -> Result<(), Ending> {
         loop {
             let now = self.edge.clock.now();
-            // What is decided goes first: only the gap that lies in there may cross a hole, never a `Goodbye`.
-            if let Some(ending) = self.ending(now).filter(|_| self.ready.is_empty()) {
-                return Err(ending);
+            if let Some(ending) = self.ending(now) {
+                if !self.is_opening() {
+                    return Err(ending);
+                }
+                // The opening goes first, and nothing with it: only the gap in there may cross a hole, never a `Goodbye`.
+                out.append(&mut self.ready);
+                return Ok(());
             }
             let rest = self.visit(now, out);
             if !out.is_empty() {
@@ -232,7 +236,12 @@ impl Connection {
     /// The last position told, which a `Goodbye` may say. Empty: what is decided was not sent yet, and a gap in it might
     /// be the only one to cross a hole.
     pub(crate) fn told(&self) -> String {
-        if self.ready.is_empty() { self.passed() } else { String::new() }
+        if self.is_opening() { String::new() } else { self.passed() }
+    }
+
+    /// Whether `Welcome`, and what belongs to it, was not sent yet.
+    fn is_opening(&self) -> bool {
+        self.ready.iter().any(|outgoing| matches!(outgoing, Outgoing::Control(_)))
     }
 
     /// Names the connection in `Welcome` and logs.

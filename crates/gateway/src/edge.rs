@@ -96,10 +96,13 @@ impl Edge {
     /// Applies the rules, each with the slot that the next entry will have.
     pub(super) fn govern(&self, changes: &[Change<'_>]) {
         let now_ms = self.clock.now().unix_ms;
-        let (end, oldest) = {
+        let (end, mut oldest) = {
             let window = self.reading();
             (window.end(), window.oldest())
         };
+        if changes.iter().any(|change| matches!(change, Change::Begin(_))) {
+            oldest = Slot::default(); // slots count anew
+        }
         let mut next = end;
         let rules = changes.iter().filter_map(|change| match change {
             Change::Rule(rule) => Some((rule, next)),

@@ -24,6 +24,7 @@ mod invalidations;
 mod memberships;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 pub(crate) use invalidations::{Invalidation, Invalidations};
 pub(crate) use memberships::{Granted, Memberships, Moved};

@@ -27,6 +27,8 @@ struct Mail {
     /// The connection has to say where it stands.
     swept: bool,
     ending: Option<Ending>,
+    /// The session was invalidated, whatever else ends the connection.
+    void: bool,
     /// When the token was issued, in milliseconds since the Unix epoch.
     issued_ms: u64,
 }
@@ -70,6 +72,7 @@ impl Mailbox {
             batch: 0,
             swept: false,
             ending: None,
+            void: false,
             issued_ms,
         };
         Self { mail: Mutex::new(mail), wake: Notify::new() }
@@ -141,13 +144,18 @@ impl Mailbox {
 
     /// Ends the connection if the record voids its token; whether it does.
     pub(super) fn invalidate(&self, record: &Invalidation) -> bool {
-        self.lock().issued_ms < record.issued_before_ms
-            && self.end(Ending::SessionInvalidated(record.reason.clone()))
+        let mut mail = self.lock();
+        if mail.issued_ms >= record.issued_before_ms {
+            return false;
+        }
+        mail.void = true;
+        drop(mail);
+        self.end(Ending::SessionInvalidated(record.reason.clone()))
     }
 
     /// Whether the session was invalidated.
     pub(super) fn is_void(&self) -> bool {
-        matches!(self.lock().ending, Some(Ending::SessionInvalidated(_)))
+        self.lock().void
     }
 
     /// The token was replaced by one issued then.

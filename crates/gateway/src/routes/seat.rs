@@ -94,16 +94,20 @@ impl Seat {
     /// in the window, so that no event is judged by what was known before the record.
     pub(crate) fn renew(&mut self, now_ms: u64) -> bool {
         let version = self.routes.version.load(Ordering::Acquire);
-        if version == self.version && now_ms < self.granted.stale_ms {
+        if version == self.version {
+            self.granted.at(now_ms);
             return true;
         }
         let table = self.routes.read();
+        if self.mailbox.is_void() {
+            return false; // and looks again if it is asked again
+        }
         // A change that comes after this lock is one that comes after the look at the window, too.
         self.version = self.routes.version.load(Ordering::Acquire);
         self.granted =
             table.governed.memberships.granted(self.holders.iter().map(|holder| &**holder), now_ms);
         drop(table);
-        !self.mailbox.is_void()
+        true
     }
 
     /// Goes on with a token issued then.

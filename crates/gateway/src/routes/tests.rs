@@ -136,3 +136,30 @@ fn whoever_leaves_is_forgotten() {
     assert_eq!(routes.len(), 0);
     assert!(routes.read().by_recipient.is_empty() && routes.read().members.is_empty());
 }
+
+/// A hub's clock may be behind: what it says holds may be over here.
+#[test]
+fn a_membership_that_is_over_when_it_is_named_leaves_nothing_behind() {
+    use galaxy_push_proto::v1::Membership;
+
+    let routes = routes(16, 1_000);
+    let ann = listening(&routes, &["user:ann"]);
+    let record = |seconds: Option<i64>| Membership {
+        recipient: "user:ann".into(),
+        topic: "t".into(),
+        member: true,
+        expires_at: seconds.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
+    };
+    let govern =
+        |rule: Rule| routes.govern([(&rule, Slot::default())], Slot::default(), Slot::default(), 5_000);
+    govern(Rule::Membership(record(None)));
+    assert!(!routes.read().members.is_empty());
+    govern(Rule::Standing(vec![record(Some(5))]));
+    assert!(routes.read().members.is_empty());
+    govern(Rule::Standing(vec![record(None)]));
+    govern(Rule::Standing(vec![Membership { member: false, ..record(None) }]));
+    assert!(routes.read().members.is_empty(), "who is named as no member is none");
+    govern(Rule::Standing(vec![record(None)]));
+    drop(ann);
+    assert!(routes.read().members.is_empty());
+}

@@ -4,11 +4,12 @@
 //! the window holds anything from before its end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
+use std::sync::Arc;
 
 use galaxy_push_core::window::Slot;
 use galaxy_push_proto::v1::Membership as Record;
 
+use super::topics::{Ground, Spell, Topics};
 use super::unix_ms;
 
 /// The most ended spells remembered, over all memberships. Beyond it the oldest is forgotten, and what it granted denied.
@@ -17,7 +18,8 @@ const ENDED_MAX: usize = 1 << 18;
 /// All memberships.
 #[derive(Debug, Default)]
 pub(crate) struct Memberships {
-    by_holder: BTreeMap<Box<str>, BTreeMap<Box<str>, Membership>>,
+    /// Connections keep what they are granted by; it is copied once if it changes meanwhile.
+    by_holder: BTreeMap<Box<str>, Arc<Topics>>,
     /// Those that hold and expire, the next one first.
     expiries: BTreeSet<(u64, Box<str>, Box<str>)>,
     /// The spells that ended, in their order.
@@ -25,32 +27,6 @@ pub(crate) struct Memberships {
     held: usize,
     /// Between `Standing` and `CaughtUp`.
     catching_up: bool,
-}
-
-/// One holder's membership of one topic, or of all that begin alike.
-#[derive(Clone, Debug, Default)]
-struct Membership {
-    past: Vec<Range<Slot>>,
-    now: Option<Spell>,
-}
-
-/// A time in which a membership holds.
-#[derive(Clone, Copy, Debug)]
-struct Spell {
-    since: Slot,
-    until_ms: u64,
-    ground: Ground,
-}
-
-/// What a spell rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ground {
-    /// The log.
-    Log,
-    /// `Standing`, which does not say since when; a record replayed after it may.
-    Standing,
-    /// A replayed record that `Standing` does not bear out: it does not count before `CaughtUp`.
-    Replay,
 }
 
 /// A membership that began to hold, or ended.
@@ -66,16 +42,8 @@ pub(crate) struct Moved {
 /// What the memberships of one connection grant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Granted {
-    grants: Vec<Grant>,
-    /// From then on it has to be looked up anew, in milliseconds since the Unix epoch.
-    pub(crate) stale_ms: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Grant {
-    topic: Box<str>,
-    spells: Vec<Range<Slot>>,
-    since: Slot,
+    holders: Vec<Arc<Topics>>,
+    now_ms: u64,
 }
 
 impl Memberships {
@@ -91,13 +59,15 @@ impl Memberships {
     /// is older.
     pub(crate) fn replace(&mut self, records: &[Record], at: Slot, now_ms: u64) -> Vec<Moved> {
         let mut moved = Vec::new();
-        let named: BTreeSet<(&str, &str)> = records.iter().map(|r| (&*r.recipient, &*r.topic)).collect();
+        let holds = |record: &&Record| record.member && expiry(record) > now_ms;
+        let named: BTreeSet<(&str, &str)> =
+            records.iter().filter(holds).map(|r| (&*r.recipient, &*r.topic)).collect();
         for (holder, topic) in self.open_keys() {
             if !named.contains(&(&*holder, &*topic)) {
                 moved.extend(self.end(&holder, &topic, at));
             }
         }
-        for record in records {
+        for record in records.iter().filter(holds) {
             self.end(&record.recipient, &record.topic, at);
             moved.extend(self.begin(record, at, Ground::Standing, now_ms));
         }
@@ -117,8 +87,9 @@ impl Memberships {
     /// The log was read to its end: what holds now is known.
     pub(crate) fn caught_up(&mut self) {
         self.catching_up = false;
-        let all = self.by_holder.values_mut().flat_map(BTreeMap::values_mut);
-        all.filter_map(|membership| membership.now.as_mut()).for_each(|spell| spell.ground = Ground::Log);
+        for topics in self.by_holder.values_mut().filter(|topics| !topics.are_settled()) {
+            Arc::make_mut(topics).settle();
+        }
     }
 
     /// Ends what has expired; `at` is the slot of the next entry.
@@ -138,34 +109,23 @@ impl Memberships {
         while self.ended.front().is_some_and(|(end, ..)| *end <= oldest) || self.ended.len() > ENDED_MAX {
             let Some((end, holder, topic)) = self.ended.pop_front() else { break };
             let Some(topics) = self.by_holder.get_mut(&holder) else { continue };
-            let Some(membership) = topics.get_mut(&topic) else { continue };
-            membership.past.retain(|spell| spell.end > end);
-            if membership.past.is_empty() && membership.now.is_none() {
-                topics.remove(&topic);
-                if topics.is_empty() {
-                    self.by_holder.remove(&holder);
-                }
+            let topics = Arc::make_mut(topics);
+            topics.forget_past(&topic, end);
+            if topics.is_empty() {
+                self.by_holder.remove(&holder);
             }
         }
     }
 
     /// The topics, or beginnings of them, that a holder belongs to.
     pub(crate) fn topics<'a>(&'a self, holder: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-        let topics = self.by_holder.get(holder).into_iter().flatten();
-        topics.filter(|(_, membership)| membership.now.is_some()).map(|(topic, _)| &**topic)
+        self.by_holder.get(holder).into_iter().flat_map(|topics| topics.open())
     }
 
     /// What these holders are granted together.
     pub(crate) fn granted<'a>(&self, holders: impl Iterator<Item = &'a str>, now_ms: u64) -> Granted {
-        let mut granted = Granted { grants: Vec::new(), stale_ms: u64::MAX };
-        for (topic, membership) in holders.filter_map(|holder| self.by_holder.get(holder)).flatten() {
-            let counts = |spell: &Spell| spell.ground != Ground::Replay && spell.until_ms > now_ms;
-            let Some(now) = membership.now.filter(counts) else { continue };
-            granted.stale_ms = granted.stale_ms.min(now.until_ms);
-            let (topic, spells) = (topic.clone(), membership.past.clone());
-            granted.grants.push(Grant { topic, spells, since: now.since });
-        }
-        granted
+        let holders = holders.filter_map(|holder| self.by_holder.get(holder)).cloned().collect();
+        Granted { holders, now_ms }
     }
 
     /// How many hold.
@@ -175,16 +135,13 @@ impl Memberships {
 
     fn begin(&mut self, record: &Record, at: Slot, ground: Ground, now_ms: u64) -> Option<Moved> {
         let (holder, topic) = (record.recipient.as_str(), record.topic.as_str());
-        let until_ms = record.expires_at.as_ref().map_or(u64::MAX, unix_ms);
+        let until_ms = expiry(record);
         if until_ms <= now_ms {
             return self.end(holder, topic, at);
         }
-        let membership = self.by_holder.entry(holder.into()).or_default().entry(topic.into()).or_default();
-        let before = membership.now.replace(Spell { since: at, until_ms, ground });
-        if let (Some(spell), Some(before)) = (&mut membership.now, before) {
-            // Renewed. A spell that `Standing` named begins with the first record of it that is replayed.
-            spell.since = if before.ground == Ground::Standing { at } else { before.since };
-            spell.ground = if before.ground == Ground::Standing { Ground::Log } else { before.ground };
+        let topics = Arc::make_mut(self.by_holder.entry(holder.into()).or_default());
+        let before = topics.begin(topic, Spell { since: at, until_ms, ground });
+        if let Some(before) = before {
             self.expiries.remove(&(before.until_ms, holder.into(), topic.into()));
         }
         if until_ms != u64::MAX {
@@ -195,12 +152,8 @@ impl Memberships {
     }
 
     fn end(&mut self, holder: &str, topic: &str, at: Slot) -> Option<Moved> {
-        let membership = self.by_holder.get_mut(holder)?.get_mut(topic)?;
-        let spell = membership.now.take()?;
-        // Whether one that only `Standing` named held all the while is not known.
-        if spell.since < at && spell.ground != Ground::Standing {
-            membership.past.push(spell.since..at);
-        }
+        let topics = self.by_holder.get_mut(holder).filter(|topics| topics.holds(topic))?;
+        let spell = Arc::make_mut(topics).end(topic, at)?;
         // One without an entry in it is queued too, so that the membership itself is forgotten.
         self.ended.push_back((at, holder.into(), topic.into()));
         self.expiries.remove(&(spell.until_ms, holder.into(), topic.into()));
@@ -209,24 +162,27 @@ impl Memberships {
     }
 
     fn open_keys(&self) -> Vec<(Box<str>, Box<str>)> {
-        let mut open = Vec::new();
-        for (holder, topics) in &self.by_holder {
-            let topics = topics.iter().filter(|(_, membership)| membership.now.is_some());
-            open.extend(topics.map(|(topic, _)| (holder.clone(), topic.clone())));
-        }
-        open
+        let open = |(holder, topics): (&Box<str>, &Arc<Topics>)| -> Vec<_> {
+            topics.open().map(|topic| (holder.clone(), topic.into())).collect()
+        };
+        self.by_holder.iter().flat_map(open).collect()
     }
 }
 
+/// When a record ends, in milliseconds since the Unix epoch.
+fn expiry(record: &Record) -> u64 {
+    record.expires_at.as_ref().map_or(u64::MAX, unix_ms)
+}
+
 impl Granted {
-    /// Whether an event for this topic, which lies at this slot, is granted.
+    /// Goes by what holds at this time of the wall clock.
+    pub(crate) const fn at(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Whether an event for this topic, which lies at this slot, is granted. It looks at the memberships of this topic
+    /// only, however many there are.
     pub(crate) fn admits(&self, topic: &str, slot: Slot) -> bool {
-        let named = |grant: &&Grant| match grant.topic.strip_suffix('*') {
-            Some(beginning) => topic.starts_with(beginning),
-            None => *grant.topic == *topic,
-        };
-        let held =
-            |grant: &Grant| grant.since <= slot || grant.spells.iter().any(|spell| spell.contains(&slot));
-        self.grants.iter().filter(named).any(held)
+        self.holders.iter().any(|topics| topics.grant(topic, slot, self.now_ms))
     }
 }

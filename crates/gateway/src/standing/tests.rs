@@ -52,8 +52,10 @@ fn a_membership_ends_by_itself() {
     let mut memberships = Memberships::default();
     let until = Membership { expires_at: seconds(5), ..joins("t") };
     memberships.set(&until, at(1), 0);
-    let granted = memberships.granted(["user:ann"].into_iter(), 4_999);
-    assert_eq!((slots(&memberships, "t", 4_999).len(), granted.stale_ms), (9, 5_000));
+    let mut granted = memberships.granted(["user:ann"].into_iter(), 4_999);
+    assert_eq!((slots(&memberships, "t", 4_999).len(), granted.admits("t", at(1))), (9, true));
+    granted.at(5_000);
+    assert!(!granted.admits("t", at(1)), "though nobody has looked it up anew");
     assert_eq!(slots(&memberships, "t", 5_000), [0; 0], "before anybody has noticed");
     assert_eq!(memberships.expire(at(3), 4_999), []);
     assert_eq!(memberships.expire(at(3), 5_000).len(), 1);
@@ -226,4 +228,22 @@ fn an_invalidation_voids_what_was_issued_before_it_until_it_expires() {
     let endless = SessionInvalidation { recipient: "user:eve".into(), ..Default::default() };
     assert!(invalidations.add(&Invalidation::of(&endless), u64::MAX - 1));
     assert_eq!(invalidations.len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn a_topic_is_granted_by_its_name_and_by_each_of_its_beginnings(
+        names in prop::collection::vec("[ab!ä]{0,3}\\*?", 0..8),
+        topics in prop::collection::vec("[ab!ä*]{1,4}", 1..12),
+    ) {
+        let mut memberships = Memberships::default();
+        for (slot, name) in (0..).zip(&names) {
+            memberships.set(&joins(name), at(slot), 0);
+        }
+        for topic in &topics {
+            let named = |name: &str| name == topic || name.strip_suffix('*').is_some_and(|part| topic.starts_with(part));
+            let first = names.iter().position(|name| named(name)).unwrap_or(10) as u64;
+            prop_assert_eq!(slots(&memberships, topic, 0), (first.min(10)..10).collect::<Vec<_>>(), "{} {:?}", topic, &names);
+        }
+    }
 }

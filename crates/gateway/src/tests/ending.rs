@@ -2,7 +2,72 @@
 
 use std::time::Duration;
 
+use galaxy_push_proto::v1::{SessionInvalidation, push_event::Kind};
+
 use super::*;
+use crate::admission::Request as Asked;
+use crate::connection::{Connection, Ending, Outgoing};
+use crate::grants::{Grants, Identity};
+
+/// A connection of ann's, which has caught up, under a token that ends after this long.
+async fn ann(world: &World, lasts: Duration) -> Connection {
+    let identity = Identity {
+        user: Some("ann".into()),
+        grants: Grants::everything(),
+        issued_unix_ms: NOW_MS,
+        expires_unix_ms: Some(NOW_MS + lasts.as_millis() as u64),
+        ..Identity::default()
+    };
+    let asked = Asked { identity, ..Asked::default() };
+    let mut connection = world.gateway.shared().admission.admit(asked).await.unwrap();
+    assert_eq!(connection.next(&mut Vec::new()).await, Ok(()));
+    connection
+}
+
+/// How it ends for somebody who asks for more before each visit, and must be handed no event.
+async fn ends(connection: &mut Connection) -> Ending {
+    for _ in 0..10 {
+        connection.subscribe(&["t".into()]).unwrap();
+        let mut out = Vec::new();
+        if let Err(ending) = connection.next(&mut out).await {
+            return ending;
+        }
+        assert!(!out.iter().any(|outgoing| matches!(outgoing, Outgoing::Entry { .. })), "{out:?}");
+    }
+    panic!("it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_outlives_a_session_by_asking_for_more() {
+    let mut world = World::new();
+    let mut connection = ann(&world, Duration::from_secs(5)).await;
+    tokio::time::advance(Duration::from_secs(5)).await;
+    world.hub.publish(&["user:ann"]);
+    assert_eq!(ends(&mut connection).await, Ending::TokenEnded);
+
+    let mut connection = ann(&world, Duration::from_secs(600)).await;
+    world.hub.record(Kind::SessionInvalidation(SessionInvalidation {
+        recipient: "user:ann".into(),
+        ..SessionInvalidation::default()
+    }));
+    world.hub.publish(&["user:ann"]);
+    assert_eq!(ends(&mut connection).await, Ending::SessionInvalidated("".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_void_session_that_a_drain_has_told_to_end_first_is_handed_nothing_either() {
+    let mut world = World::new();
+    let mut connection = ann(&world, Duration::from_secs(600)).await;
+    for mailbox in world.gateway.shared().admission.edge.routes.mailboxes() {
+        mailbox.end(Ending::Draining(Duration::ZERO));
+    }
+    world.hub.record(Kind::SessionInvalidation(SessionInvalidation {
+        recipient: "user:ann".into(),
+        ..SessionInvalidation::default()
+    }));
+    world.hub.publish(&["user:ann"]);
+    assert_eq!(ends(&mut connection).await, Ending::Draining(Duration::ZERO));
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_says_goodbye_to_everybody_a_few_at_a_time() {

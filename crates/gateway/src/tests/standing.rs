@@ -317,3 +317,37 @@ async fn a_gap_without_standing_records_takes_memberships_away() {
     world.hub.publish(&["topic:t"]);
     assert_eq!(ids(&mut ann).await, ["e2"]);
 }
+
+/// A hub that filters says how far it has looked in the middle of a replay, too.
+#[tokio::test(start_paused = true)]
+async fn progress_within_a_replay_lets_nothing_go() {
+    let mut world = World::unready(config());
+    world.hub.welcome(v1::Outcome::Fresh, world.hub.head);
+    world.hub.standing(&[], &[], false);
+    world.joins("user:ann", "t"); // and leaves it later, as `Standing` knows
+    world.hub.publish(&["topic:t"]);
+    world.hub.progress(10);
+    assert_eq!(world.get("/v1/stream?user=ann").await.status(), 503);
+    world.leaves("user:ann", "t");
+    world.hub.caught_up();
+    let mut ann = world.stream("/v1/stream?user=ann&cursor=oldest").await;
+    assert_eq!(ids(&mut ann).await, [""; 0]);
+
+    world.hub.gap_alone(v1::GapReason::Lapped, world.hub.head.next());
+    world.hub.standing(&[], &[], false);
+    world.joins("user:ann", "t");
+    world.hub.publish(&["topic:t"]);
+    world.hub.progress(10);
+    assert_eq!(ids(&mut ann).await, [""; 0]);
+    world.leaves("user:ann", "t");
+    world.hub.caught_up();
+    assert_eq!(ids(&mut ann).await, [""; 0]);
+
+    // A hub that lives on in another epoch tells no catch-up: its live readers stay live.
+    world.hub.gap_alone(v1::GapReason::EpochChanged, Cursor { epoch: Epoch(9), seq: Seq(0) });
+    world.hub.standing(&[], &[membership("user:ann", "u", true)], false);
+    world.hub.publish(&["topic:u"]);
+    assert_eq!(ids(&mut ann).await, [""; 0]);
+    world.hub.progress(0);
+    assert_eq!(ids(&mut ann).await, ["e3"]);
+}

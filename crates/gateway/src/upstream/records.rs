@@ -31,6 +31,8 @@ pub(super) struct Records {
     lost: bool,
     /// It was found again, and nobody has asked yet.
     found: bool,
+    /// `CaughtUp` is to come: until then `Progress` says no more than how far a hub that filters has looked.
+    catching_up: bool,
 }
 
 impl Records {
@@ -38,6 +40,7 @@ impl Records {
     pub(super) fn welcome(&mut self, outcome: v1::Outcome, changes: &mut Vec<Change<'_>>) {
         let resumed = outcome == v1::Outcome::Resumed;
         self.coming = Vec::new();
+        self.catching_up = true;
         self.awaited = !resumed;
         self.opening_gap = !resumed && outcome != v1::Outcome::Fresh;
         if !resumed {
@@ -51,6 +54,8 @@ impl Records {
             return;
         }
         self.coming = Vec::new();
+        // Who was passed by the window has fallen behind, and is told when it has caught up.
+        self.catching_up |= gap.reason == Some(GapReason::Lapped);
         self.awaited = true;
         self.lose(changes);
     }
@@ -99,6 +104,7 @@ impl Records {
             changes.push(Change::Rule(Rule::Standing(Vec::new())));
             self.awaited = false;
         }
+        self.catching_up = false;
         self.at_end(changes);
         if self.lost {
             tracing::warn!(
@@ -107,9 +113,9 @@ impl Records {
         }
     }
 
-    /// As [`caught_up`](Self::caught_up), for `Progress`: the hub says so only to whom it has nothing more to send.
+    /// As [`caught_up`](Self::caught_up), for `Progress`: to a live reader the hub says so when it has nothing more to send.
     pub(super) fn at_end(&mut self, changes: &mut Vec<Change<'_>>) {
-        if self.lost && !self.awaited {
+        if self.lost && !self.awaited && !self.catching_up {
             changes.push(Change::Rule(Rule::LetGo));
             (self.lost, self.found) = (false, true);
         }
