@@ -13,12 +13,14 @@ use galaxy_push_core::frame::{FrameView, Kind, message};
 use galaxy_push_core::reader::Control;
 use galaxy_push_core::window::{Gap, GapReason, Slot};
 use galaxy_push_core::wire::{Fields, Value};
+use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, gap_frame, goodbye_frame, subscribed_frame};
 use galaxy_push_proto::v1::{self, GoodbyeReason, PushEvent, push_event};
 use prost::Message as _;
 
 use crate::connection::{Ending, Outgoing};
 use crate::metrics::{Metrics, Transport};
+use crate::problem::bad_request;
 use crate::render::{Form, Renderer};
 
 /// Encodes what one connection sends.
@@ -64,16 +66,31 @@ impl Encoder {
     }
 
     /// The bytes of everything in `outgoing`, one piece per frame, in order.
-    pub(crate) fn encode(&mut self, outgoing: Vec<Outgoing>, out: &mut Vec<Bytes>) {
+    ///
+    /// # Errors
+    ///
+    /// An answer that is too large for the peer, which only asking for less would make smaller. The rest is there.
+    pub(crate) fn encode(&mut self, outgoing: Vec<Outgoing>, out: &mut Vec<Bytes>) -> Result<(), Failure> {
         let mut events = 0;
+        let mut answered = Ok(());
         for outgoing in outgoing {
             match outgoing {
                 Outgoing::Entry { slot, framed } => events += u64::from(self.entry(slot, &framed, out)),
                 Outgoing::Control(control) => self.control(&control, out),
-                Outgoing::Subscribed { cursor, topics } => self.push(&subscribed_frame(cursor, topics), out),
+                Outgoing::Subscribed { cursor, topics } => {
+                    let told = self.told.clone();
+                    self.push(&subscribed_frame(cursor, topics), out);
+                    let too_large = |answer: &mut Bytes| self.frame_max.is_some_and(|max| answer.len() > max);
+                    if out.pop_if(too_large).is_some() {
+                        self.told = told;
+                        answered = Err(bad_request(ANSWER_TOO_LARGE).field("subscribe.topics"));
+                        break;
+                    }
+                }
             }
         }
         self.metrics.delivered(self.transport, events);
+        answered
     }
 
     /// The last frame of a connection that this side ends.
@@ -139,6 +156,9 @@ impl Encoder {
         out.push(self.renderer.frame(self.form, frame));
     }
 }
+
+const ANSWER_TOO_LARGE: &str = "the names of all topics asked for are more than the peer's `maxReceiveBytes`: raise it, or ask \
+                                for fewer topics";
 
 /// A peer that was too slow once is given this long to recover.
 const SLOW_RETRY: Duration = Duration::from_secs(5);

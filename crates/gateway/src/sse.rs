@@ -175,7 +175,8 @@ impl Stream {
         match ending {
             None => {
                 open.phase = Phase::Sent;
-                open.encoder.encode(outgoing, &mut pieces);
+                // An event stream has no limit to a frame, and nothing is answered in it.
+                let _ = open.encoder.encode(outgoing, &mut pieces);
             }
             Some(ref ending) => pieces.push(open.goodbye(ending)),
         }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::SinkExt as _;
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
@@ -215,30 +216,27 @@ impl Session {
                     if let Err(ending) = visited {
                         return End::Ended(ending);
                     }
-                    self.encoder.encode(std::mem::take(&mut outgoing), &mut pieces);
+                    let encoded = self.encoder.encode(std::mem::take(&mut outgoing), &mut pieces);
                     let form = self.form;
                     if let Err(end) = self.write(pieces.drain(..).map(|piece| message(form, piece))).await {
                         return end;
+                    }
+                    if let Err(refused) = encoded {
+                        return End::Refused(refused);
                     }
                 }
             }
         }
     }
 
-    /// Feeds everything, then flushes once.
+    /// Feeds everything, then flushes once. Each message has its own time, so that who takes one after the other is not
+    /// too slow for many.
     async fn write(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), End> {
-        let socket = &mut self.socket;
-        let writing = async {
-            for message in messages {
-                socket.feed(message).await?;
-            }
-            socket.flush().await
-        };
-        match timeout(self.shared.config.write_stall, writing).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
-            Err(_) => Err(End::Ended(Ending::Slow)),
+        let stall = self.shared.config.write_stall;
+        for message in messages {
+            written(timeout(stall, self.socket.feed(message)).await)?;
         }
+        written(timeout(stall, self.socket.flush()).await)
     }
 
     fn receive(&mut self, message: Message) -> Result<(), End> {
@@ -258,6 +256,15 @@ impl Session {
                 .and_then(|identity| self.connection.refresh(identity)),
         };
         done.map_err(End::Refused)
+    }
+}
+
+/// What became of one write.
+fn written(result: Result<Result<(), axum::Error>, Elapsed>) -> Result<(), End> {
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Gone),
+        Err(_) => Err(End::Ended(Ending::Slow)),
     }
 }
 

@@ -377,3 +377,41 @@ async fn a_slow_user_is_ended_and_nobody_else_notices() {
     }
     assert!(number > 0 && number < 1_000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_is_larger_than_the_peer_takes() {
+    let world = World::new();
+    let mut socket = world.connected(r#"{"user":"a","maxReceiveBytes":4096}"#).await;
+    socket.until("caughtUp").await;
+    let ask = |number: usize| format!(r#"{{"subscribe":{{"topics":["{number:0>200}"]}}}}"#);
+    for number in 0..19 {
+        socket.send(&ask(number)).await;
+        let answer = socket.until("subscribed").await;
+        assert!(answer.len() <= 4_097, "{answer}");
+    }
+    for number in 19..25 {
+        socket.send(&ask(number)).await;
+    }
+    let (lines, code, reason) = socket.closed().await;
+    assert!(lines.lines().all(|line| line.len() <= 4_096), "{lines}");
+    assert_eq!(code, 4400);
+    assert!(reason.contains("maxReceiveBytes"), "{reason}");
+}
+
+/// A peer that takes a little all the time is slow, but not too slow.
+#[tokio::test(start_paused = true)]
+async fn a_turn_may_take_longer_than_one_write() {
+    let mut world = World::new();
+    let mut slow = world.shake("push.v1.json", "/v1/ws", &[], 1 << 10).await.unwrap();
+    slow.send(r#"{"connect":{"user":"a"}}"#).await;
+    slow.until("caughtUp").await;
+    let data = format!("\"{}\"", "x".repeat(3_000));
+    for _ in 0..10 {
+        world.hub.publish_data(&["user:a"], &data);
+    }
+    for number in 1..=10 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let text = slow.text().await;
+        assert!(text.contains(&format!("\"e{number}\"")), "{text}");
+    }
+}
