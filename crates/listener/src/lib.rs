@@ -16,7 +16,7 @@ mod serve;
 mod tls;
 mod watched;
 
-pub use accept::{Accept, listen};
+pub use accept::{Accept, listen, listen_for_users};
 pub use ambient::ambient;
 pub use limits::Limits;
 pub use pages::{Hosts, address, host, is_local_name, without_pages};

@@ -1,12 +1,12 @@
 //! Listeners: bound before anything else starts.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::anyhow;
 use axum::Router;
-use galaxy_push_listener::{Drain, Limits, Tls, serve, serve_tls};
+use galaxy_push_listener::{Drain, Limits, Tls, listen, listen_for_users, serve, serve_tls};
 use tokio::net::TcpListener;
 
 use super::secure;
@@ -46,19 +46,24 @@ impl Bound {
 }
 
 pub(crate) async fn hub(args: &HubArgs) -> anyhow::Result<Bound> {
-    bind("--hub-addr", args.hub_addr, secure::hub_tls(args)?).await
+    bind("--hub-addr", args.hub_addr, listen, secure::hub_tls(args)?).await
 }
 
 pub(crate) async fn edge(args: &EdgeArgs) -> anyhow::Result<Bound> {
-    bind("--edge-addr", args.edge_addr, secure::edge_tls(args)?).await
+    bind("--edge-addr", args.edge_addr, listen_for_users, secure::edge_tls(args)?).await
 }
 
 pub(crate) async fn admin(args: &ProcessArgs) -> anyhow::Result<Bound> {
-    bind("--admin-addr", args.admin_addr, None).await
+    bind("--admin-addr", args.admin_addr, listen, None).await
 }
 
-async fn bind(flag: &str, address: SocketAddr, tls: Option<Arc<Tls>>) -> anyhow::Result<Bound> {
-    let listener = galaxy_push_listener::listen(address).map_err(|error| {
+async fn bind(
+    flag: &str,
+    address: SocketAddr,
+    listen: impl FnOnce(SocketAddr) -> io::Result<TcpListener>,
+    tls: Option<Arc<Tls>>,
+) -> anyhow::Result<Bound> {
+    let listener = listen(address).map_err(|error| {
         let tip = match error.kind() {
             ErrorKind::AddrInUse => {
                 "another process listens there: end it, or give another port; 0 is any free one"
