@@ -239,8 +239,9 @@ impl Keys {
             user: Some(user),
             session: claims.sid,
             grants,
-            // One that does not say is older than any invalidation.
-            issued_unix_ms: claims.iat.map_or(0, |iat| (iat * 1_000.0) as u64),
+            // One that does not say is older than any invalidation; none is of later than now, whatever its issuer's clock
+            // says, or it would outlive an invalidation that is soon to come.
+            issued_unix_ms: claims.iat.map_or(0, |iat| (iat.min(now) * 1_000.0) as u64),
             expires_unix_ms: Some((ends * 1_000.0) as u64),
         })
     }

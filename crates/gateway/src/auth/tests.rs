@@ -258,3 +258,11 @@ fn names_are_for_development() {
     assert_eq!(production.names("", "", 5).unwrap_err().problem().status, 401);
     assert_eq!(production.names("ann", "", 5).unwrap_err().problem().status, 400);
 }
+
+#[test]
+fn no_token_was_issued_later_than_now() {
+    for (iat, issued) in [(NOW - 5, NOW - 5), (NOW + 29, NOW)] {
+        let token = hs(&good_header(), &with(good_claims(), "iat", json!(iat)));
+        assert_eq!(keys().identify(&token, NOW * 1_000).unwrap().issued_unix_ms, issued * 1_000);
+    }
+}
