@@ -104,6 +104,11 @@ impl Encoder {
         self.push(&goodbye_frame(cursor, reason, retry_after), out);
     }
 
+    /// A connection that ended without a last frame.
+    pub(crate) fn dropped(&self, ending: &Ending) {
+        self.metrics.ended(ending.as_str());
+    }
+
     /// Whether it was an event that is sent.
     fn entry(&mut self, slot: Slot, framed: &Bytes, out: &mut Vec<Bytes>) -> bool {
         let view = FrameView::read(message(framed)).ok();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use galaxy_push_proto::Failure;
@@ -22,9 +23,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// `/` and everything below `/tryit/`.
 pub(crate) fn routes() -> Router<Arc<Shared>> {
-    Router::new()
-        .route("/", get(|| async { file("index.html") }))
-        .route("/tryit/{*file}", get(|Path(name): Path<String>| async move { file(&name) }))
+    Router::new().route("/", get(|| async { file("index.html") })).route("/tryit/{*file}", get(below))
+}
+
+/// A path that is no text names no file either.
+async fn below(name: Result<Path<String>, PathRejection>) -> Response {
+    file(name.as_ref().map_or("", |Path(name)| name))
 }
 
 fn file(name: &str) -> Response {

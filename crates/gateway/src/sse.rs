@@ -7,12 +7,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use galaxy_push_core::cursor::Ask;
+use galaxy_push_listener::Stalled;
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::goodbye_frame;
 use galaxy_push_proto::json::EdgeView;
@@ -46,8 +48,14 @@ pub(crate) enum Naming {
 }
 
 /// Answers `GET /v1/stream`.
-pub(crate) async fn stream(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
-    match open(&shared, &uri, &headers).await {
+pub(crate) async fn stream(
+    State(shared): State<Arc<Shared>>,
+    stalled: Option<Extension<Stalled>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let stalled = stalled.map(|Extension(stalled)| stalled).unwrap_or_default();
+    match open(&shared, stalled, &uri, &headers).await {
         Ok(stream) => answer(stream),
         Err(failure) => {
             shared.metrics.refused(&failure);
@@ -59,7 +67,12 @@ pub(crate) async fn stream(State(shared): State<Arc<Shared>>, uri: Uri, headers:
     }
 }
 
-async fn open(shared: &Arc<Shared>, uri: &Uri, headers: &HeaderMap) -> Result<Stream, Failure> {
+async fn open(
+    shared: &Arc<Shared>,
+    stalled: Stalled,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Stream, Failure> {
     shared.open_for_users()?;
     let query = Query::read(uri)?;
     let identity = shared.identify(bearer(headers)?, &query.user, &query.session)?;
@@ -73,6 +86,7 @@ async fn open(shared: &Arc<Shared>, uri: &Uri, headers: &HeaderMap) -> Result<St
         encoder: shared.encoder(Transport::Sse, form, None, id),
         connection,
         phase: Phase::Fresh,
+        stalled,
         _connected: shared.metrics.connected(Transport::Sse),
         _tracked: shared.tracker.token(),
     }));
@@ -134,6 +148,8 @@ pub(crate) struct Open {
     connection: Connection,
     encoder: Encoder,
     phase: Phase,
+    /// Whether the listener has dropped it for taking nothing.
+    stalled: Stalled,
     _connected: Connected,
     _tracked: TaskTrackerToken,
 }
@@ -192,6 +208,14 @@ impl Open {
         let mut pieces = Vec::new();
         self.encoder.goodbye(self.connection.told(), ending, &mut pieces);
         joined(pieces)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.phase != Phase::Over && self.stalled.is() {
+            self.encoder.dropped(&Ending::Slow);
+        }
     }
 }
 

@@ -24,3 +24,4 @@ pub use pipes::{Dial, Pipes, pipes};
 pub use probes::{Check, Health, probes};
 pub use serve::{Drain, Peer, serve, serve_tls};
 pub use tls::{PeerNames, Tls, TlsError, TlsFiles};
+pub use watched::Stalled;

@@ -39,7 +39,14 @@ pub fn probes(health: Arc<dyn Health>) -> Router {
         .route("/livez", get(|| async { text(StatusCode::OK, "ok\n".into()) }))
         .route("/readyz", get(ready.clone()))
         .route("/healthz", get(ready))
+        .method_not_allowed_fallback(|| async {
+            let headers =
+                [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
+            (StatusCode::METHOD_NOT_ALLOWED, headers, METHOD_NOT_ALLOWED)
+        })
 }
+
+const METHOD_NOT_ALLOWED: &str = r#"{"type":"about:blank","title":"Method Not Allowed","status":405,"detail":"probes are asked with GET"}"#;
 
 fn readiness(checks: &[Check], query: &str) -> Response {
     let missing: Vec<_> = checks.iter().filter(|check| check.needed && !check.ok).collect();
@@ -78,6 +85,26 @@ mod tests {
     async fn body(response: Response) -> String {
         let bytes = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn another_method_is_told_in_the_words_of_all_refusals() {
+        use tower::ServiceExt as _;
+
+        struct Well;
+        impl Health for Well {
+            fn checks(&self) -> Vec<Check> {
+                Vec::new()
+            }
+        }
+        for path in ["/livez", "/readyz", "/healthz"] {
+            let request = http::Request::post(path).body(axum::body::Body::empty()).unwrap();
+            let app = Router::new().merge(probes(Arc::new(Well)));
+            let response = app.oneshot(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+            assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
+        }
     }
 
     #[tokio::test]

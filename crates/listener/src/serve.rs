@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::tls::{self, PeerNames, Tls};
-use crate::watched::Watched;
+use crate::watched::{Stalled, Watched};
 use crate::{Accept, Limits};
 
 /// After a failed accept (no file descriptor left, most likely) the loop waits this long: short enough to be back at
@@ -193,11 +193,13 @@ async fn connection<I>(
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let asked = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(Watched::new(io, limits.write_stall));
+    let stalled = Stalled::default();
+    let io = TokioIo::new(Watched::new(io, limits.write_stall, stalled.clone()));
     let (peer, first) = (from.peer, asked.clone());
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         first.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(from.peer));
+        request.extensions_mut().insert(stalled.clone());
         if let Some(names) = &from.names {
             request.extensions_mut().insert(names.clone());
         }

@@ -5,23 +5,39 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+/// Whether the peer of a connection took nothing for too long, in the extensions of every request: its streams are
+/// dropped then like those of a peer that has left.
+#[derive(Clone, Debug, Default)]
+pub struct Stalled(Arc<AtomicBool>);
+
+impl Stalled {
+    /// Whether it was given up for that.
+    #[must_use]
+    pub fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 pub(crate) struct Watched<I> {
     io: I,
     write_stall: Option<Duration>,
+    stalled: Stalled,
     /// Runs since a write was first refused.
     blocked: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Watched<I> {
-    /// A write blocked for `write_stall` fails; `None`: never.
-    pub(crate) fn new(io: I, write_stall: Option<Duration>) -> Self {
-        Self { io, write_stall, blocked: None }
+    /// A write blocked for `write_stall` fails, and `stalled` says so; `None`: never.
+    pub(crate) fn new(io: I, write_stall: Option<Duration>, stalled: Stalled) -> Self {
+        Self { io, write_stall, stalled, blocked: None }
     }
 
     /// Passes on what became of a write, unless nothing could be written for too long.
@@ -33,6 +49,7 @@ impl<I> Watched<I> {
         }
         let timer = self.blocked.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(timer.as_mut().poll(cx));
+        self.stalled.0.store(true, Ordering::Relaxed);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing: too slow")))
     }
 }

@@ -21,7 +21,11 @@ async fn the_page_is_served_with_a_strict_policy() {
     let policy = page.headers()["content-security-policy"].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'; script-src 'self'") && !policy.contains("unsafe"));
     assert_eq!(world.get("/tryit/main.js").await.headers()["content-type"], "text/javascript; charset=utf-8");
-    assert_eq!(world.get("/tryit/nothing.js").await.status(), 404);
+    for nothing in ["/tryit/nothing.js", "/tryit/%ff"] {
+        let response = world.get(nothing).await;
+        assert_eq!(response.status(), 404);
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{nothing}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

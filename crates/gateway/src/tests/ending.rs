@@ -153,3 +153,23 @@ async fn an_sse_user_that_stalled_is_told_so_when_it_reads_again() {
     assert!(text.contains(r#""reason":"SLOW""#) && text.contains(r#""reconnect":true"#), "{text}");
     assert!(!text.contains("e2"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_sse_user_that_the_listener_gives_up_is_counted_too() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let world = World::new();
+    // What is unsent fits into the buffer of the HTTP connection, which therefore waits for the next piece.
+    let mut user = world.dial(16).await;
+    let mut left = world.dial(1 << 16).await;
+    for stream in [&mut user, &mut left] {
+        let request = b"GET /v1/stream?user=a HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        tokio::time::timeout(Duration::from_secs(1), stream.write_all(request)).await.unwrap().unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(left);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let metrics = world.metrics();
+    assert!(metrics.contains(r#"push_ended_total{reason="SLOW"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"push_connections{transport="sse"} 0"#), "{metrics}");
+}
