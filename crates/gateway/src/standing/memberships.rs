@@ -162,10 +162,11 @@ impl Memberships {
     }
 
     fn open_keys(&self) -> Vec<(Box<str>, Box<str>)> {
-        let open = |(holder, topics): (&Box<str>, &Arc<Topics>)| -> Vec<_> {
-            topics.open().map(|topic| (holder.clone(), topic.into())).collect()
-        };
-        self.by_holder.iter().flat_map(open).collect()
+        let mut open = Vec::new();
+        for (holder, topics) in &self.by_holder {
+            open.extend(topics.open().map(|topic| (holder.clone(), topic.into())));
+        }
+        open
     }
 }
 

@@ -77,7 +77,9 @@ impl Topics {
     /// Forgets the spells of a topic that ended up to this slot.
     pub(super) fn forget_past(&mut self, topic: &str, end: Slot) {
         let Some(membership) = self.memberships.get_mut(topic) else { return };
-        while membership.past.pop_front_if(|spell| spell.end <= end).is_some() {}
+        while membership.past.front().is_some_and(|spell| spell.end <= end) {
+            membership.past.pop_front();
+        }
         if membership.past.is_empty() && membership.now.is_none() {
             self.memberships.remove(topic);
             if let Some(beginning) = topic.strip_suffix('*') {
