@@ -39,10 +39,14 @@ pub async fn run(
     let dialing = dialed.clone();
     let mut journal = Journal::new(&name, recorder, now_us, dialed, Cursor::Oldest);
     let handler = move |item: Item| {
-        let (fails, pause) = (rng.percent(3), rng.between(Duration::ZERO, Duration::from_millis(20)));
+        // Now and then, or it would be slower than what is published, and never reach the head.
+        let (fails, dawdles) = (rng.percent(2), rng.percent(15));
+        let pause = rng.between(Duration::from_millis(1), Duration::from_millis(20));
         let done = journal.take(&item, fails);
         async move {
-            sleep(pause).await;
+            if dawdles {
+                sleep(pause).await;
+            }
             if fails {
                 return Err(HandlerError::msg("not today"));
             }

@@ -201,6 +201,13 @@ impl Window {
         }
     }
 
+    /// The position of the entry before this one, if it is held; else the floor.
+    #[must_use]
+    pub fn before(&self, slot: Slot) -> Cursor {
+        let before = slot.0.checked_sub(1).and_then(|before| self.get(Slot(before)));
+        before.map_or(self.floor, |entry| entry.cursor)
+    }
+
     /// The bounds.
     #[must_use]
     pub const fn bounds(&self) -> Bounds {

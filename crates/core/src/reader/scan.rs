@@ -52,7 +52,10 @@ impl Reader {
         let (mut run, mut bytes) = (None::<Range<Slot>>, 0);
         let mut last = self.passed;
         for entry in window.entries(self.next..scan_end) {
-            let verdict = self.judge(&entry, filter, now);
+            let verdict = match self.judge(&entry, filter, now) {
+                Verdict::Send if self.stands_in(&entry, window) => Verdict::Missed,
+                verdict => verdict,
+            };
             if let Some(run) = &mut run {
                 bytes += entry.frame.len();
                 let same_chunk = !window.bytes_are_apart(run.start, entry.slot);
@@ -149,6 +152,15 @@ impl Reader {
             repair_after: None,
         };
         Step::Control(Control::Gap(gap))
+    }
+
+    /// Whether the entry is a gap that leads the window into the epoch that the reader is in already: it came with a
+    /// cursor of somebody who missed less.
+    fn stands_in(&self, entry: &Entry<'_>, window: &Window) -> bool {
+        let epoch = entry.cursor.epoch;
+        entry.traits.has(Traits::GAP)
+            && self.passed.epoch == epoch
+            && window.before(entry.slot).epoch != epoch
     }
 
     /// What is held in the window says from where the window's own reader missed something. Who waited at a position

@@ -220,6 +220,25 @@ fn a_gap_beyond_an_awaited_position_is_told_from_there() {
 }
 
 #[test]
+fn whoever_comes_from_inside_a_gap_into_another_epoch_is_told_from_there() {
+    let new = |seq| Cursor { epoch: Epoch(2), seq: Seq(seq) };
+    let mut window = window(Bounds::default());
+    append(&mut window, "all", seconds(0));
+    window.append(new(9), Traits::GAP, &framed(None, "", None, seconds(0)), Duration::ZERO);
+    window.append(new(10), Traits::PLAIN, &framed(None, "all", None, seconds(0)), Duration::ZERO);
+    for filter in [None, Some(&Only("all") as &dyn Filter)] {
+        let mut reader = open(&window, Ask::At(new(5)));
+        assert_eq!(
+            transcript(&mut reader, &window, filter, seconds(0)),
+            "Resumed gap:Upstream..9 10 caught-up@10"
+        );
+        // Who stood in the old epoch is handed what is held.
+        let mut reader = open(&window, Ask::At(at(0)));
+        assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), "Resumed 1 9 10 caught-up@10");
+    }
+}
+
+#[test]
 fn a_reader_that_is_told_which_entries_concern_it_visits_only_those() {
     let mut window = window(Bounds { events: 6, ..Bounds::default() });
     let mut reader = open(&window, Ask::Head);
