@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it, in helpers too")]
 
+mod bounded;
 mod drain;
 mod files;
 mod help;
