@@ -139,7 +139,7 @@ impl Publisher {
     /// As for not being answered.
     pub async fn invalidate(&mut self, invalidation: SessionInvalidation) -> Result<String, Failure> {
         let namespace = self.namespace.clone();
-        let request = InvalidateRequest { invalidation: Some(invalidation), namespace };
+        let request = InvalidateRequest { invalidation: Some(invalidation), namespace, ..Default::default() };
         let answer: RecordResponse = self.call(INVALIDATE, &request).await?;
         Ok(answer.cursor)
     }
@@ -154,7 +154,8 @@ impl Publisher {
     ///
     /// As for not being answered.
     pub async fn set_memberships(&mut self, memberships: Vec<Membership>) -> Result<String, Failure> {
-        let request = SetMembershipRequest { memberships, namespace: self.namespace.clone() };
+        let request =
+            SetMembershipRequest { memberships, namespace: self.namespace.clone(), ..Default::default() };
         let answer: RecordResponse = self.call(SET_MEMBERSHIP, &request).await?;
         Ok(answer.cursor)
     }

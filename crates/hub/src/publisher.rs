@@ -101,6 +101,7 @@ impl Publisher for Handler {
             cursor: head.cursor.to_string(),
             oldest: head.oldest.to_string(),
             epoch: head.cursor.epoch.to_string(),
+            stale: false,
         }))
     }
 
@@ -125,10 +126,10 @@ impl Publisher for Handler {
         request: Request<InvalidateRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
         let caller = caller(&request)?;
-        let InvalidateRequest { invalidation, namespace } = request.into_inner();
+        let InvalidateRequest { invalidation, namespace, .. } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
         let cursor = publish::invalidate(&self.0, &caller, invalidation.unwrap_or_default()).await?;
-        Ok(Response::new(RecordResponse { cursor: cursor.to_string() }))
+        Ok(Response::new(RecordResponse { cursor: cursor.to_string(), duplicate: false }))
     }
 
     async fn set_membership(
@@ -136,10 +137,10 @@ impl Publisher for Handler {
         request: Request<SetMembershipRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
         let caller = caller(&request)?;
-        let SetMembershipRequest { memberships, namespace } = request.into_inner();
+        let SetMembershipRequest { memberships, namespace, .. } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
         let cursor = publish::set_memberships(&self.0, &caller, memberships).await?;
-        Ok(Response::new(RecordResponse { cursor: cursor.to_string() }))
+        Ok(Response::new(RecordResponse { cursor: cursor.to_string(), duplicate: false }))
     }
 }
 

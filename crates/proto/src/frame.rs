@@ -78,7 +78,7 @@ pub fn gap_frame(gap: &Gap) -> v1::PushEvent {
 /// The frame that says everything up to `cursor` was delivered.
 #[must_use]
 pub fn progress_frame(cursor: impl Into<String>) -> v1::PushEvent {
-    frame(cursor.into(), Kind::Progress(v1::Progress {}))
+    frame(cursor.into(), Kind::Progress(v1::Progress::default()))
 }
 
 /// The frame that ends a stream, at the last position passed on it.

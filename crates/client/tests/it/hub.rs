@@ -256,7 +256,7 @@ pub(crate) fn caught_up(seq: u64) -> Step {
 }
 
 pub(crate) fn progress(seq: u64) -> Step {
-    frame(&at(seq), Kind::Progress(v1::Progress {}))
+    frame(&at(seq), Kind::Progress(v1::Progress::default()))
 }
 
 pub(crate) fn seconds(seconds: u64) -> Step {

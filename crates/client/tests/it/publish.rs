@@ -85,7 +85,7 @@ async fn an_overloaded_hub_is_given_the_time_it_asks_for() {
 
 #[tokio::test(start_paused = true)]
 async fn records_are_appended_and_answered_with_their_position() {
-    let response = v1::RecordResponse { cursor: "1.x".into() };
+    let response = v1::RecordResponse { cursor: "1.x".into(), duplicate: false };
     let hub = Hub::new([Dial::Refused, answer(&response)]);
     let mut publisher = publisher(&hub);
     let invalidation = v1::SessionInvalidation { recipient: "user:42".into(), ..Default::default() };
@@ -138,7 +138,8 @@ async fn whoever_may_not_come_back_in_time_is_told_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hub_that_hangs_is_left_for_the_next() {
-    let response = v1::HeadResponse { cursor: "c".into(), oldest: "o".into(), epoch: "e".into() };
+    let response =
+        v1::HeadResponse { cursor: "c".into(), oldest: "o".into(), epoch: "e".into(), stale: false };
     let hub = Hub::new([Dial::Hang, Dial::Serve(vec![Step::Ignore]), answer(&response)]);
     let head = publisher(&hub).head().await.unwrap();
     assert_eq!((head.cursor.as_str(), head.oldest.as_str(), head.epoch.as_str()), ("c", "o", "e"));

@@ -89,7 +89,7 @@ impl Hub {
 
     pub(super) fn progress(&mut self, by: u64) {
         self.head.seq = Seq(self.head.seq.0 + by);
-        self.frame(self.head.to_string(), Kind::Progress(v1::Progress {}));
+        self.frame(self.head.to_string(), Kind::Progress(v1::Progress::default()));
     }
 
     /// The stream breaks, and the gateway is about to subscribe again.

@@ -49,7 +49,7 @@ async fn over_grpc_a_record_answers_its_position() {
     let request = InvalidateRequest { invalidation: Some(invalidation("session:s")), ..Default::default() };
     let first = client.invalidate(request).await.unwrap().into_inner();
     let memberships = vec![membership("user:1", "a", true), membership("user:1", "b/*", true)];
-    let request = SetMembershipRequest { memberships, namespace: "default".into() };
+    let request = SetMembershipRequest { memberships, namespace: "default".into(), ..Default::default() };
     let second = client.set_membership(request).await.unwrap().into_inner();
     assert_eq!((first.cursor, second.cursor), (world.at(1), world.at(3)), "that of the last");
     world.publish("x").await;

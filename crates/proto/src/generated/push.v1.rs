@@ -70,8 +70,9 @@ pub struct PushEvent {
     /// passed on this stream. Gap: the last position missed.
     #[prost(string, tag = "1")]
     pub cursor: ::prost::alloc::string::String,
-    /// When the hub took the event or record, in milliseconds since the Unix epoch. Lag, ttl and freshness are measured
-    /// from it. 0 in control frames.
+    /// When the hub took the event or record, in milliseconds since the Unix epoch by the hub's own clock, which never
+    /// steps. Welcome, Progress and CaughtUp carry the present time of that clock. Lag, ttl and freshness are measured
+    /// from these. 0 in other control frames.
     #[prost(fixed64, tag = "9")]
     pub appended_unix_ms: u64,
     /// What the frame is.
@@ -266,7 +267,11 @@ pub struct Limits {
 }
 /// Progress says that everything up to the frame's cursor was delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Progress {}
+pub struct Progress {
+    /// True: the hub cannot reach its store, and the log may have gone on without it.
+    #[prost(bool, tag = "1")]
+    pub stale: bool,
+}
 /// CaughtUp says that the reader has everything that the log had when the frame was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CaughtUp {}
@@ -371,6 +376,12 @@ pub struct InvalidateRequest {
     /// The log to append to. Empty: `default`.
     #[prost(string, tag = "2")]
     pub namespace: ::prost::alloc::string::String,
+    /// Unique for its source: sending the same id and source again, inside the dedup window, appends nothing. Empty: none.
+    #[prost(string, tag = "3")]
+    pub id: ::prost::alloc::string::String,
+    /// Where the record comes from, as in Event. Required with an id.
+    #[prost(string, tag = "4")]
+    pub source: ::prost::alloc::string::String,
 }
 /// SetMembershipRequest asks for topic memberships.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -381,6 +392,12 @@ pub struct SetMembershipRequest {
     /// The log to append to. Empty: `default`.
     #[prost(string, tag = "2")]
     pub namespace: ::prost::alloc::string::String,
+    /// Unique for its source: sending the same id and source again, inside the dedup window, appends nothing. Empty: none.
+    #[prost(string, tag = "3")]
+    pub id: ::prost::alloc::string::String,
+    /// Where the record comes from, as in Event. Required with an id.
+    #[prost(string, tag = "4")]
+    pub source: ::prost::alloc::string::String,
 }
 /// RecordResponse says where standing records stand in the log.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -388,6 +405,9 @@ pub struct RecordResponse {
     /// The position of the last record appended.
     #[prost(string, tag = "1")]
     pub cursor: ::prost::alloc::string::String,
+    /// True: the log had these records already, by their id and source, and nothing was appended.
+    #[prost(bool, tag = "2")]
+    pub duplicate: bool,
 }
 /// HeadRequest asks for the head of a log.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -408,6 +428,9 @@ pub struct HeadResponse {
     /// The present life of the log.
     #[prost(string, tag = "3")]
     pub epoch: ::prost::alloc::string::String,
+    /// True: the hub cannot reach its store, and the log may have gone on without it.
+    #[prost(bool, tag = "4")]
+    pub stale: bool,
 }
 /// ClientFrame is what a user's connection sends.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

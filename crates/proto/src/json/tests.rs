@@ -158,7 +158,7 @@ fn welcome() {
 
 #[test]
 fn control_frames() {
-    check(Kind::Progress(Progress {}), expect![[r#"{"cursor":"1.e.7","progress":{}}"#]]);
+    check(Kind::Progress(Progress::default()), expect![[r#"{"cursor":"1.e.7","progress":{}}"#]]);
     check(Kind::CaughtUp(CaughtUp {}), expect![[r#"{"cursor":"1.e.7","caughtUp":{}}"#]]);
     check(
         Kind::FellBehind(FellBehind { events: 12, lag: Some(Duration { seconds: 1, nanos: 500_000_000 }) }),
