@@ -23,6 +23,7 @@ use crate::report::Reported;
 
 mod duel;
 mod incumbent;
+pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
 

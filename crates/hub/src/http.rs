@@ -85,11 +85,14 @@ pub(crate) async fn head(State(shared): State<Arc<Shared>>, scope: ScopeQuery) -
     if let Err(failure) = check_scope(scope) {
         return problem(&failure);
     }
-    let head = shared.log.head();
+    let head = match publish::head(&shared).await {
+        Ok(head) => head,
+        Err(failure) => return problem(&failure),
+    };
     let json = HeadJson {
-        cursor: head.cursor.to_string(),
-        oldest: head.oldest.to_string(),
-        epoch: head.cursor.epoch.to_string(),
+        cursor: head.to_string(),
+        oldest: shared.log.head().oldest.to_string(),
+        epoch: head.epoch.to_string(),
     };
     ([(header::CACHE_CONTROL, "no-store")], Json(json)).into_response()
 }

@@ -12,7 +12,7 @@ use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::put_log_frame;
 use galaxy_push_core::window::{Bounds, Traits, Window};
-use galaxy_push_store::{Committed, Sink};
+use galaxy_push_store::{Committed, Holder, Sink};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -123,6 +123,10 @@ impl Sink for Log {
         self.metrics.events_appended.inc_by(batch.len() as u64);
         self.metrics.bytes_appended.inc_by(bytes);
         self.grown.send_replace(());
+    }
+
+    fn taken(&self, gateway: &str, by: &Holder) {
+        self.lock().gateways.taken(gateway, by);
     }
 }
 

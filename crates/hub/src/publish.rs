@@ -3,9 +3,10 @@
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_proto::{Failure, Reason, v1, validate};
 use galaxy_push_store::batch::Item;
-use galaxy_push_store::{Appended, Batch, Error};
+use galaxy_push_store::{Appended, Batch, Error, Refused};
 use prost::Message as _;
 use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Code;
 
@@ -17,6 +18,9 @@ use crate::under_way::Share;
 
 /// What the log puts around an encoded event at most: prefix, cursor, time, and the tags and lengths of each.
 const LOG_FRAME_OVERHEAD_BYTES: usize = 96;
+
+/// How long the store may take to say how far its log goes.
+const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// What became of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,15 +138,29 @@ async fn append_records(shared: &Shared, batch: Batch) -> Result<Cursor, Failure
 async fn append(shared: &Shared, batch: Batch) -> Result<Vec<Appended>, Failure> {
     let length = batch.items.len();
     shared.store.append(batch).await.map_err(|error| {
-        tracing::warn!(%error, length, "a batch was refused by the store; the publisher may retry");
+        tracing::warn!(%error, length, "the store did not acknowledge a batch; the publisher may retry");
         match error {
-            Error::StandingFull { .. } => {
+            Error::Refused(Refused::StandingFull { .. }) => {
                 Failure::new(Reason::Overloaded, error.to_string()).code(Code::ResourceExhausted)
             }
             error => {
                 Failure::new(Reason::StoreUnavailable, error.to_string()).retry_after(Duration::from_secs(1))
             }
         }
+    })
+}
+
+/// The last position given out at any door to the log: this hub's window may not have come to it yet.
+///
+/// # Errors
+///
+/// The store did not say within 1 s.
+pub(crate) async fn head(shared: &Shared) -> Result<Cursor, Failure> {
+    let answer = timeout(HEAD_WITHIN, shared.store.head()).await;
+    let answer = answer.unwrap_or_else(|_| Err(Error::Unknown(format!("nothing within {HEAD_WITHIN:?}"))));
+    answer.map_err(|error| {
+        let message = format!("how far the log goes is not known at present ({error}): come back");
+        Failure::new(Reason::StoreUnavailable, message).retry_after(Duration::from_secs(1))
     })
 }
 

@@ -96,11 +96,11 @@ impl Publisher for Handler {
 
     async fn head(&self, request: Request<HeadRequest>) -> Result<Response<HeadResponse>, Status> {
         check_namespace(&request.get_ref().namespace)?;
-        let head = self.0.log.head();
+        let head = publish::head(&self.0).await?;
         Ok(Response::new(HeadResponse {
-            cursor: head.cursor.to_string(),
-            oldest: head.oldest.to_string(),
-            epoch: head.cursor.epoch.to_string(),
+            cursor: head.to_string(),
+            oldest: self.0.log.head().oldest.to_string(),
+            epoch: head.epoch.to_string(),
             stale: false,
         }))
     }

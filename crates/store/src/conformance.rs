@@ -124,6 +124,7 @@ async fn positions_follow_the_base(world: &World) {
     assert_eq!(second, Appended { cursor: Some(base.next().next()), duplicate: false });
     let seen: Vec<_> = world.sink.committed().iter().map(|event| Some(event.cursor)).collect();
     assert_eq!(seen, [first.cursor, second.cursor], "the sink has what was acknowledged");
+    assert_eq!(world.store.head().await.ok(), second.cursor, "the head is the last position given out");
 }
 
 async fn events_arrive_as_they_were_sent(world: &World) {

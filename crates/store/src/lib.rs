@@ -9,6 +9,7 @@
 //! | [`batch`] | events on their way in, encoded once |
 //! | [`dedup`] | which events were published before |
 //! | [`standing`] | the standing records that hold now |
+//! | [`fence`] | who holds a gateway id, where several hubs serve one log |
 //! | [`memory`] | the store that keeps nothing but the order |
 //! | [`conformance`] | what every store must do, as a test |
 //!
@@ -18,12 +19,19 @@
 //! |---|---|
 //! | `memory` | held in this hub's window. Lost when the process ends; the next life of the log has a new epoch |
 //!
+//! # Several doors to one log
+//!
+//! A store may be shared: each hub opens it with a sink of its own, a *door*, and every door is handed the same batches
+//! in the same order, some later than others. Then [`Store::head`] knows more than a door's sink, and [`Store::fence`]
+//! says who holds which gateway id, whichever door it was taken at.
+//!
 //! What it does not do: validate events (the `proto` crate), hold them for readers (the window), retry, or know who
 //! publishes and who reads.
 
 pub mod batch;
 pub mod conformance;
 pub mod dedup;
+pub mod fence;
 pub mod memory;
 pub mod standing;
 
@@ -38,6 +46,7 @@ use galaxy_push_core::window::Traits;
 
 pub use batch::Batch;
 pub use dedup::{Bounds as DedupBounds, Dedup};
+pub use fence::{Fence, Holder};
 pub use memory::MemoryStore;
 pub use standing::Standing;
 
@@ -61,9 +70,14 @@ pub trait Sink: Send + Sync + 'static {
     /// The log continues after `base`. Called once, before anything is committed.
     fn begin(&self, base: Cursor);
 
-    /// These events follow what was committed before. One call per batch, in the order of the log, never two at a
-    /// time, and before the batch is acknowledged. Must be quick and must not wait: the store may hold its lock.
+    /// These events follow what was committed before. One call per batch, in the order of the log, and never two at a
+    /// time; before the batch is acknowledged, unless the log has several doors. Must be quick and must not wait: the
+    /// store may hold its lock.
     fn committed(&self, batch: &[Committed]);
+
+    /// Somebody has taken this gateway id, here or at another door. Called within 1 s where the store has a
+    /// [`Fence`], never by others. As quick as `committed`.
+    fn taken(&self, _gateway: &str, _by: &Holder) {}
 }
 
 /// What became of one event of a batch.
@@ -75,10 +89,21 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
-/// Why a batch was not appended. Nothing of it was.
+/// Why a batch was not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nothing of it was appended, and nothing of it ever reaches a reader.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Nobody knows: it was appended as a whole or not at all, and may be found in the log later.
+    #[error("the store did not answer ({0}): publish it again with the same ids to find out")]
+    Unknown(String),
+}
+
+/// Why a store surely did not append a batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum Refused {
     /// The store takes nothing at present.
     #[error("the store is unavailable ({0}): try again later")]
     Unavailable(String),
@@ -96,7 +121,8 @@ pub enum Error {
 /// An ordered, deduplicated log of events and standing records, and the records that hold.
 pub trait Store: Send + Sync + 'static {
     /// Appends a batch. When the future yields `Ok`, every event that is not a duplicate is as durable as this store
-    /// promises and was handed to the sink; the results are in the order of the batch.
+    /// promises and was handed to the sink, or will be in its place if the log has several doors; the results are in the
+    /// order of the batch.
     ///
     /// An event is a duplicate if one with the same id and source was appended inside the dedup window, the same batch
     /// included. The `memory` store appends what is left contiguously: no other event gets a position between.
@@ -109,8 +135,20 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error`]: nothing of the batch was appended, and nothing of it ever reaches a reader.
+    /// [`Error`]: refused, or nobody knows.
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>>;
+
+    /// The last position given out at any door: no lower than that of any append acknowledged before the call.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be known at present.
+    fn head(&self) -> BoxFuture<'_, Result<Cursor, Error>>;
+
+    /// Who holds which gateway id, if the log may have several doors. `None`: the hub that opened it is the only one.
+    fn fence(&self) -> Option<&dyn Fence> {
+        None
+    }
 
     /// How far back a duplicate is recognised at present. `now` is on the clock of [`Batch`]'s time.
     fn dedup_horizon(&self, now: Duration) -> Duration;

@@ -14,7 +14,7 @@ use galaxy_push_core::window::Traits;
 use crate::batch::Batch;
 use crate::dedup::{Bounds, Dedup};
 use crate::standing::{self, Standing};
-use crate::{Appended, Committed, Error, Maker, Sink, Store};
+use crate::{Appended, Committed, Error, Maker, Refused, Sink, Store};
 
 /// Orders events in memory.
 pub struct MemoryStore {
@@ -69,13 +69,13 @@ impl MemoryStore {
 
     fn commit(&self, batch: Batch) -> Result<Vec<Appended>, Error> {
         // A panic in here may have given out positions that the sink never saw: going on could hide a hole.
-        let broken = |_| Error::Unavailable("an earlier append did not finish; restart the hub".to_owned());
+        let broken = |_| Refused::Unavailable("an earlier append did not finish; restart the hub".to_owned());
         let mut log = self.log.lock().map_err(broken)?;
         log.now = log.now.max(batch.now.mono);
         let changes = batch.items.iter().filter_map(|item| item.change.as_ref());
         log.standing
             .check(changes, batch.now.unix_ms)
-            .map_err(|full| Error::StandingFull { records_max: full.records_max })?;
+            .map_err(|full| Refused::StandingFull { records_max: full.records_max })?;
         let mut committed = Vec::with_capacity(batch.items.len());
         let mut results = Vec::with_capacity(batch.items.len());
         let now = log.now;
@@ -114,6 +114,10 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
         future::lazy(move |_| self.commit(batch)).boxed()
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cursor, Error>> {
+        future::lazy(move |_| Ok(self.look().head)).boxed()
     }
 
     fn dedup_horizon(&self, now: Duration) -> Duration {

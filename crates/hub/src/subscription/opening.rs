@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use galaxy_push_core::cursor::{Ask, Cursor};
 use galaxy_push_core::reader::{Omitted, Reader, Settings};
 use galaxy_push_core::window::Outcome;
 use galaxy_push_proto::frame::WelcomeInfo;
@@ -9,8 +10,9 @@ use galaxy_push_proto::{Failure, Reason, v1};
 use tokio::time::timeout;
 
 use super::{Phase, Ping, Subscription};
-use crate::fence::{ANSWER_WITHIN, Admitted, Claim, Claimed, Contest, How, Takeover};
+use crate::fence::{self, ANSWER_WITHIN, Admitted, Claim, Claimed, Contest, How, Takeover};
 use crate::gathered::{Gathered, TURN_BYTES};
+use crate::publish;
 use crate::push::Asked;
 use crate::shared::Shared;
 
@@ -24,23 +26,41 @@ impl Subscription {
     ///
     /// The claim is refused.
     pub(crate) async fn open(shared: &Arc<Shared>, asked: Asked) -> Result<Box<Self>, Failure> {
+        let opened = Self::open_fenced(shared, &asked).await;
+        opened.inspect_err(|failure| report_refusal(shared, &asked.claim, failure))
+    }
+
+    async fn open_fenced(shared: &Arc<Shared>, asked: &Asked) -> Result<Box<Self>, Failure> {
+        let early = early(shared, asked.ask).await?;
         let mut contest = None;
-        loop {
-            match Self::try_open(shared, &asked, contest.as_ref()) {
-                Ok(Opening::Open(subscription)) => return Ok(subscription),
-                Ok(Opening::Contested(mut asked_first)) => {
+        let mut subscription = loop {
+            match Self::try_open(shared, asked, early, contest.as_ref())? {
+                Opening::Open(subscription) => break subscription,
+                Opening::Contested(mut asked_first) => {
                     let _late = timeout(ANSWER_WITHIN, asked_first.answered()).await; // the fence sees for itself
                     contest = Some(asked_first);
                 }
-                Err(failure) => {
-                    report_refusal(shared, &asked.claim, &failure);
-                    return Err(failure);
-                }
             }
+        };
+        if let Some(fence) = shared.store.fence() {
+            let shared_one = fence::shared::take(fence, &asked.claim, subscription.generation).await?;
+            subscription.renumber(shared_one);
         }
+        Ok(subscription)
     }
 
-    fn try_open(shared: &Arc<Shared>, asked: &Asked, contest: Option<&Contest>) -> Result<Opening, Failure> {
+    fn renumber(&mut self, generation: u64) {
+        let (gateway, own) = (&self.claim.gateway, self.generation);
+        self.shared.log.look(|state, _| state.gateways.renumber(gateway, own, generation));
+        (self.generation, self.welcome.generation) = (generation, generation);
+    }
+
+    fn try_open(
+        shared: &Arc<Shared>,
+        asked: &Asked,
+        early: Option<Cursor>,
+        contest: Option<&Contest>,
+    ) -> Result<Opening, Failure> {
         // Taken before the fence looks whether a drain has begun, which waits for whom it has let in.
         let open = shared.streams.token();
         let Asked { claim, ask, cursor, message_max, features, .. } = asked;
@@ -50,8 +70,13 @@ impl Subscription {
             Ok::<_, Failure>(match state.gateways.claim(claim.clone(), contest, now.mono)? {
                 Claimed::Contested(contest) => Err(contest),
                 Claimed::Admitted(admitted) => {
-                    let outcome = state.window.find(*ask, cursor).outcome;
-                    let reader = Reader::open(&state.window, *ask, cursor, settings).taking(features.records);
+                    let (reader, outcome) = match (state.window.find(*ask, cursor).outcome, early) {
+                        (Outcome::Ahead, Some(early)) => {
+                            (Reader::open_awaiting(&state.window, early, settings), Outcome::Resumed)
+                        }
+                        (outcome, _) => (Reader::open(&state.window, *ask, cursor, settings), outcome),
+                    };
+                    let reader = reader.taking(features.records);
                     admitted.place.set(&reader);
                     Ok((admitted, reader, outcome))
                 }
@@ -84,6 +109,20 @@ impl Subscription {
             place,
         })))
     }
+}
+
+/// The presented position, if this hub has not come to it yet but the store's log has: another door is further on.
+///
+/// # Errors
+///
+/// The store does not say how far its log goes.
+async fn early(shared: &Shared, ask: Ask) -> Result<Option<Cursor>, Failure> {
+    let Ask::At(cursor) = ask else { return Ok(None) };
+    if !cursor.follows(shared.log.head().cursor) {
+        return Ok(None);
+    }
+    let head = publish::head(shared).await?;
+    Ok((head.epoch == cursor.epoch && !cursor.follows(head)).then_some(cursor))
 }
 
 enum Opening {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use galaxy_push_core::cursor::Epoch;
+use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_hub::{Config, Hub};
 use galaxy_push_store::standing::{Count, Key, Page};
-use galaxy_push_store::{Appended, Batch, DedupBounds, Error, Maker, MemoryStore, Store};
+use galaxy_push_store::{Appended, Batch, DedupBounds, Error, Maker, MemoryStore, Refused, Store};
 use tokio::sync::Semaphore;
 
 use crate::world::{World, ambient};
@@ -46,12 +46,16 @@ impl Store for Moody {
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
         async move {
             match &self.before {
-                Before::Fail => return Err(Error::Unavailable("the disk is full".into())),
+                Before::Fail => return Err(Refused::Unavailable("the disk is full".into()).into()),
                 Before::Wait(go) => go.acquire().await.unwrap().forget(),
             }
             self.inner.append(batch).await
         }
         .boxed()
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cursor, Error>> {
+        self.inner.head()
     }
 
     fn dedup_horizon(&self, now: Duration) -> Duration {

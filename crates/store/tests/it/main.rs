@@ -9,7 +9,7 @@ use std::time::Duration;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::v1;
-use galaxy_push_store::{Batch, Committed, DedupBounds, Error, MemoryStore, Sink, Store, conformance};
+use galaxy_push_store::{Batch, Committed, DedupBounds, Error, MemoryStore, Refused, Sink, Store, conformance};
 
 #[tokio::test]
 async fn conforms() {
@@ -128,7 +128,7 @@ async fn a_log_whose_sink_may_have_a_hole_takes_nothing_more() {
     };
     assert!(first.await.unwrap_err().is_panic());
     let second = store.append(Batch::encode(&[event("b")], at(0))).await;
-    assert!(matches!(second, Err(Error::Unavailable(_))), "{second:?}");
+    assert!(matches!(second, Err(Error::Refused(Refused::Unavailable(_)))), "{second:?}");
 }
 
 /// Refused before anything is appended: the position that the batch would have had goes to the next one.
@@ -146,9 +146,9 @@ async fn a_full_set_of_records_refuses_the_whole_batch() {
         let records: Vec<_> = topics.iter().map(|topic| member(topic)).collect();
         store.append(Batch::memberships(&records, at(1))).await.map(|appended| appended.len())
     };
-    assert_eq!(append(&["a", "b", "c"]).await, Err(Error::StandingFull { records_max: 2 }));
+    assert_eq!(append(&["a", "b", "c"]).await, Err(Error::Refused(Refused::StandingFull { records_max: 2 })));
     assert_eq!(append(&["a", "b", "a"]).await, Ok(3));
-    assert_eq!(append(&["a", "c"]).await, Err(Error::StandingFull { records_max: 2 }));
+    assert_eq!(append(&["a", "c"]).await, Err(Error::Refused(Refused::StandingFull { records_max: 2 })));
     assert!(store.append(Batch::encode(&[event("a")], at(1))).await.is_ok(), "events are not concerned");
     assert_eq!(*sink.0.lock().unwrap(), [1, 2, 3, 4]);
 }

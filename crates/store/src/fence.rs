@@ -1,0 +1,118 @@
+//! Who holds which gateway id, where several hubs serve one log: a register for each id, changed by compare-and-set.
+//!
+//! A hub has a fence of its own, whose takeovers have a place in the order of appends; that is all there is where it is
+//! the only door to the log. Where it is not, it then takes the id here too, and whoever had it at another door is ended
+//! there once that door is told ([`Sink::taken`](crate::Sink::taken)), within 1 s.
+//!
+//! What a register says is decided here, and the same for every store; a store only keeps it.
+
+use futures_util::future::BoxFuture;
+
+use crate::Error;
+
+/// The most instances of one id whose attempts are remembered, the holder's included.
+const INSTANCES_MAX: usize = 8;
+
+/// Who holds a gateway id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// Rises with each taking of the id, at whichever door.
+    pub generation: u64,
+    /// The instance; empty for a client that does not say.
+    pub instance: String,
+    /// Where it came from.
+    pub peer: String,
+    /// The highest attempt of each recent instance, the latest to take the id last.
+    pub attempts: Vec<(String, u64)>,
+}
+
+/// What a register holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Register {
+    /// Who holds the id; nobody yet: the default.
+    pub holder: Holder,
+    /// Changes with every change of the register. 0: it was never written.
+    pub revision: u64,
+}
+
+/// A late duplicate: this instance has taken the id with a higher attempt before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaleAttempt {
+    /// The highest attempt seen.
+    pub highest: u64,
+}
+
+/// The registers of a shared log, one for each gateway id.
+pub trait Fence: Send + Sync {
+    /// Reads a register.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read at present.
+    fn read<'a>(&'a self, gateway: &'a str) -> BoxFuture<'a, Result<Register, Error>>;
+
+    /// Writes a register, if its revision still is this one. False: it is not, and nothing was written.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written at present, or nobody knows whether it was.
+    fn swap<'a>(
+        &'a self,
+        gateway: &'a str,
+        revision: u64,
+        holder: Holder,
+    ) -> BoxFuture<'a, Result<bool, Error>>;
+}
+
+impl Holder {
+    /// The holder after this one. `least` is the lowest generation it may have.
+    ///
+    /// # Errors
+    ///
+    /// [`StaleAttempt`]: it may not have the id.
+    pub fn succeeded_by(
+        &self,
+        instance: &str,
+        attempt: u64,
+        peer: &str,
+        least: u64,
+    ) -> Result<Self, StaleAttempt> {
+        let mut attempts = self.attempts.clone();
+        if !instance.is_empty() {
+            if let Some(known) = attempts.iter().position(|(known, _)| known == instance) {
+                let (_, highest) = attempts.remove(known);
+                if attempt < highest {
+                    return Err(StaleAttempt { highest });
+                }
+            }
+            attempts.push((instance.to_owned(), attempt));
+            let forgotten = attempts.len().saturating_sub(INSTANCES_MAX);
+            attempts.drain(..forgotten);
+        }
+        let generation = (self.generation + 1).max(least);
+        Ok(Self { generation, instance: instance.to_owned(), peer: peer.to_owned(), attempts })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lower_attempt_than_the_highest_seen_of_its_instance_never_takes_an_id() {
+        let first = Holder::default().succeeded_by("a", 3, "peer", 1).unwrap();
+        let rival = first.succeeded_by("b", 1, "peer", 1).unwrap();
+        assert_eq!(rival.succeeded_by("a", 2, "peer", 1), Err(StaleAttempt { highest: 3 }));
+        let back = rival.succeeded_by("a", 3, "peer", 9).unwrap();
+        assert_eq!((back.generation, back.instance.as_str()), (9, "a"));
+        assert_eq!(back.succeeded_by("", 0, "peer", 1).unwrap().generation, 10);
+    }
+
+    #[test]
+    fn as_many_instances_are_remembered_as_there_is_room_for() {
+        let take = |holder: Holder, n: usize| holder.succeeded_by(&n.to_string(), 5, "", 1).unwrap();
+        let holder = (0..20).fold(Holder::default(), take);
+        assert_eq!(holder.attempts.len(), INSTANCES_MAX);
+        assert!(holder.succeeded_by("12", 4, "", 1).is_err() && holder.succeeded_by("11", 4, "", 1).is_ok());
+    }
+}
