@@ -9,7 +9,9 @@ use std::time::Duration;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::v1;
-use galaxy_push_store::{Batch, Committed, DedupBounds, Error, MemoryStore, Refused, Sink, Store, conformance};
+use galaxy_push_store::{
+    Batch, Committed, DedupBounds, Error, MemoryStore, Refused, Sink, Store, conformance,
+};
 
 #[tokio::test]
 async fn conforms() {
