@@ -122,5 +122,5 @@ func isStatus(err error, code codes.Code, reason string) {
 
 // sequence is the position in a cursor. Clients never look; a check of the hub may.
 func sequence(cursor string) int {
-	return must(strconv.Atoi(cursor[strings.LastIndex(cursor, ".")+1:]))
+	return must(strconv.Atoi(cursor[strings.LastIndex(cursor, ".")+2:]))
 }

@@ -151,7 +151,7 @@ func aReaderAheadIsTold(stage *stage) string {
 	hub := stage.startHub()
 	publisher := stage.publisher(hub)
 	last := stage.publish(publisher, 2)[1].cursor
-	ahead := fmt.Sprintf("%s%d", last[:strings.LastIndex(last, ".")+1], sequence(last)+1000)
+	ahead := fmt.Sprintf("%sd%d", last[:strings.LastIndex(last, ".")+1], sequence(last)+1000)
 	frames := stage.stream(stage.gateway(ahead), hub.address)
 	isWelcome(frames.next(), ahead, pushv1.Outcome_OUTCOME_AHEAD)
 	equal(isGap(frames.next(), pushv1.GapReason_GAP_REASON_AHEAD).GetTo(), last)
@@ -165,7 +165,7 @@ func aMalformedCursorIsRefused(stage *stage) string {
 	hub := stage.startHub()
 	neighbour := stage.stream(&gateway{id: "neighbour"}, hub.address)
 	equal(kind(neighbour.next()), "welcome")
-	for _, cursor := range []string{"garbage", "Oldest", "1.2", "9 9", strings.Repeat("1", 129), strings.Repeat("1", 60_000)} {
+	for _, cursor := range []string{"garbage", "Oldest", "2.2", "9 9", strings.Repeat("3", 129), strings.Repeat("3", 60_000)} {
 		_, err := stage.stream(stage.gateway(cursor), hub.address).recv()
 		isStatus(err, codes.InvalidArgument, "CURSOR_MALFORMED")
 	}

@@ -81,6 +81,6 @@ export function isStatus(error, code, reason) {
 }
 
 /** The position in a cursor. Clients never look; a check of the hub may. */
-export const sequence = (cursor) => Number(cursor.slice(cursor.lastIndexOf(".") + 1));
+export const sequence = (cursor) => Number(cursor.slice(cursor.lastIndexOf(".") + 2));
 
 export const ids = (published) => published.map(({ id }) => id);

@@ -78,4 +78,4 @@ def refused(call, code: grpc.StatusCode, reason: str = ""):
 
 def sequence(cursor: str) -> int:
     """The position in a cursor. Clients never look; a check of the hub may."""
-    return int(cursor.rpartition(".")[2])
+    return int(cursor.rpartition(".")[2][1:])

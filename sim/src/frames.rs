@@ -80,7 +80,7 @@ impl StreamLog {
     }
 }
 
-/// What a cursor text says. Reads `1.<epoch>.<seq>` by hand.
+/// What a cursor text says. Reads `2.<epoch>.<letter><seq>` by hand.
 #[must_use]
 pub fn cursor(text: &str) -> Cursor {
     match text {
@@ -96,9 +96,15 @@ pub fn cursor(text: &str) -> Cursor {
 
 fn position(text: &str) -> anyhow::Result<Position> {
     let mut parts = text.split('.');
-    let (Some("1"), Some(epoch), Some(seq), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some("2"), Some(epoch), Some(seq), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         bail!("{text:?} is not a position");
     };
-    Ok(Position { epoch: Arc::from(epoch), seq: seq.parse()? })
+    // Before the number stands a letter for how many digits it has: `a` for one, `t` for twenty.
+    let digits = seq.get(1..).unwrap_or_default();
+    let letter = seq.bytes().next().map(|letter| usize::from(letter.wrapping_sub(b'a')) + 1);
+    if letter != Some(digits.len()) {
+        bail!("{text:?} does not count its digits");
+    }
+    Ok(Position { epoch: Arc::from(epoch), seq: digits.parse()? })
 }

@@ -103,10 +103,11 @@ impl Lost {
 pub(crate) fn stray(cursor: &str, lost: &Lost, rng: &mut Rng) -> String {
     let ahead = || {
         let (epoch, seq) = cursor.rsplit_once('.')?;
-        Some(format!("{epoch}.{}", seq.parse::<u64>().ok()? + 1_000))
+        let seq = (seq.get(1..)?.parse::<u64>().ok()? + 1_000).to_string();
+        Some(format!("{epoch}.{}{seq}", char::from(b'`' + seq.len() as u8)))
     };
     match rng.below(6) {
-        0 => "2.of-another-contract".to_owned(),
+        0 => "3.of-another-contract".to_owned(),
         1 => "garbage".to_owned(),
         2 | 3 => ahead().unwrap_or_default(),
         _ => lost.find(rng).unwrap_or_else(|| "oldest".to_owned()),

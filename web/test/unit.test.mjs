@@ -16,7 +16,7 @@ import { WindowModel } from '../tryit/window-model.js';
 
 const EPOCH = 'kq3vT0a9QxW7bD2mZr5LfA';
 const OTHER = 'AAAAAAAAAAAAAAAAAAAAAA';
-const at = (seq, epoch = EPOCH) => `1.${epoch}.${seq}`;
+const at = (seq, epoch = EPOCH) => `2.${epoch}.${String.fromCharCode(96 + `${seq}`.length)}${seq}`;
 
 test('backoff grows from 200 ms to the cap and never past it, for any count of failures', () => {
   const highest = new Backoff(() => 0.999999);
@@ -38,9 +38,12 @@ test('backoff starts over after proven health, and waits long when asked to come
 test('cursor text is read for display only, and unknown versions are kept whole', () => {
   assert.deepEqual(parseCursor(at(57)), { epoch: EPOCH, seq: 57 });
   assert.equal(parseCursor(at('057')), null);
-  assert.equal(parseCursor('2.x.57'), null);
+  assert.equal(parseCursor(`2.${EPOCH}.c57`), null);
+  assert.equal(parseCursor(`1.${EPOCH}.57`), null);
+  assert.equal(parseCursor('3.x.57'), null);
+  assert.equal(parseCursor(at(0))?.seq, 0);
   assert.equal(parseCursor(undefined), null);
-  assert.equal(shortCursor(at(57)), '1.kq3v….57');
+  assert.equal(shortCursor(at(57)), '2.kq3v….57');
   assert.equal(shortCursor('oldest'), 'oldest');
 });
 

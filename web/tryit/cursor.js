@@ -11,17 +11,18 @@
  * @returns {Position | null} null for a cursor of a version this page does not know
  */
 export function parseCursor(text) {
-  const parts = /^1\.([A-Za-z0-9_-]{22})\.(0|[1-9][0-9]*)$/.exec(text ?? '');
-  return parts ? { epoch: parts[1], seq: Number(parts[2]) } : null;
+  const parts = /^2\.([A-Za-z0-9_-]{22})\.([a-t])(0|[1-9][0-9]*)$/.exec(text ?? '');
+  const counted = parts && parts[2].charCodeAt(0) - 96 === parts[3].length; // a letter for the number of digits
+  return counted ? { epoch: parts[1], seq: Number(parts[3]) } : null;
 }
 
 /**
- * `1.Ab3x….57`: enough to tell two cursors apart at a glance.
+ * `2.Ab3x….57`: enough to tell two cursors apart at a glance.
  * @param {string} text
  */
 export function shortCursor(text) {
   const position = parseCursor(text);
-  if (position) return `1.${position.epoch.slice(0, 4)}….${position.seq}`;
+  if (position) return `2.${position.epoch.slice(0, 4)}….${position.seq}`;
   return text.length > 16 ? `${text.slice(0, 15)}…` : text;
 }
 

@@ -12,8 +12,9 @@ pub const CURSOR_TEXT_MAX: usize = 128;
 /// The reserved cursor text that asks for everything still held.
 pub const OLDEST: &str = "oldest";
 
-/// The version this build writes, the first field of a cursor's text.
-const VERSION: &str = "1";
+/// The version this build writes, the first field of a cursor's text. Version 1 wrote the position as a bare decimal,
+/// which does not sort as text; its cursors are of another epoch to this build.
+pub const VERSION: &str = "2";
 
 /// 128 bits in base64url without padding.
 const EPOCH_TEXT_LEN: usize = 22;
@@ -111,7 +112,7 @@ impl Cursor {
         else {
             return Err(MalformedCursor);
         };
-        Ok(Self { epoch: epoch.parse()?, seq: parse_seq(seq)? })
+        Ok(Self { epoch: epoch.parse()?, seq: seq.parse()? })
     }
 }
 
@@ -141,13 +142,29 @@ impl Ask {
     }
 }
 
-/// Decimal without sign or leading zeros, so that one position has one text.
-fn parse_seq(text: &str) -> Result<Seq, MalformedCursor> {
-    let canonical = text == "0" || !text.starts_with('0');
-    if !canonical || text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(MalformedCursor);
+/// One letter for the number of digits, `a` for one to `t` for twenty, and the decimal without sign or leading zeros: one
+/// position has one text, and texts sort by bytes as their positions do.
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let further_digits = self.0.checked_ilog10().unwrap_or(0) as u8;
+        write!(f, "{}{}", char::from(b'a' + further_digits), self.0)
     }
-    text.parse().map(Seq).map_err(|_| MalformedCursor)
+}
+
+impl FromStr for Seq {
+    type Err = MalformedCursor;
+
+    fn from_str(text: &str) -> Result<Self, MalformedCursor> {
+        let (Some(letter), Some(digits)) = (text.bytes().next(), text.get(1..)) else {
+            return Err(MalformedCursor);
+        };
+        let counted = usize::from(letter).checked_sub(usize::from(b'a') - 1) == Some(digits.len());
+        let canonical = digits == "0" || !digits.starts_with('0');
+        if !counted || !canonical || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(MalformedCursor);
+        }
+        digits.parse().map(Self).map_err(|_| MalformedCursor)
+    }
 }
 
 impl FromStr for Epoch {
@@ -197,7 +214,7 @@ impl fmt::Display for Epoch {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{VERSION}.{}.{}", self.epoch, self.seq.0)
+        write!(f, "{VERSION}.{}.{}", self.epoch, self.seq)
     }
 }
 
@@ -228,6 +245,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Every number of digits as likely as any other, and the steps between two of them often.
+    fn any_seq() -> impl Strategy<Value = u64> {
+        let steps =
+            (0u32..20, 0u64..3).prop_map(|(digits, past)| (10u64.pow(digits) - 1).saturating_add(past));
+        prop_oneof![any::<u64>(), (any::<u64>(), 0u32..64).prop_map(|(seq, bits)| seq >> bits), steps]
+    }
+
     proptest! {
         #[test]
         fn text_round_trips(epoch: u128, seq: u64) {
@@ -249,6 +273,12 @@ mod tests {
         }
 
         #[test]
+        fn cursors_of_one_epoch_sort_as_text(epoch: u128, a in any_seq(), b in any_seq()) {
+            let text = |seq| Cursor { epoch: Epoch(epoch), seq: Seq(seq) }.to_string();
+            prop_assert_eq!(text(a).as_bytes().cmp(text(b).as_bytes()), a.cmp(&b));
+        }
+
+        #[test]
         fn any_text_has_an_answer(text in ".{0,140}") {
             let _ = Ask::parse(&text);
         }
@@ -259,22 +289,33 @@ mod tests {
         for (text, expected) in [
             ("", Ok(Ask::Head)),
             ("oldest", Ok(Ask::Oldest)),
-            ("2.whatever-comes_next", Ok(Ask::Foreign)),
+            ("3.whatever-comes_next", Ok(Ask::Foreign)),
             ("10", Ok(Ask::Foreign)),
-            ("1", Err(MalformedCursor)),
-            ("1.AAAAAAAAAAAAAAAAAAAAAA.01", Err(MalformedCursor)),
-            ("1.AAAAAAAAAAAAAAAAAAAAAA.", Err(MalformedCursor)),
-            ("1.AAAAAAAAAAAAAAAAAAAAAB.1", Err(MalformedCursor)),
-            ("1.AAAAAAAAAAAAAAAAAAAAAA.18446744073709551616", Err(MalformedCursor)),
-            ("1.AAAAAAAAAAAAAAAAAAAAAA.1.2", Err(MalformedCursor)),
+            ("1", Ok(Ask::Foreign)),
+            ("1.AAAAAAAAAAAAAAAAAAAAAA.7", Ok(Ask::Foreign)),
+            ("2", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.7", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.b7", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.b07", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.a07", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.A7", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.a", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.`", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAB.a1", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.t18446744073709551616", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.u100000000000000000000", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.a1.a2", Err(MalformedCursor)),
             ("Oldest", Err(MalformedCursor)),
-            ("2 2", Err(MalformedCursor)),
-            ("1.AAAAAAAAAAAAAAAAAAAAAA.7", Ok(Ask::At(Cursor { epoch: Epoch(0), seq: Seq(7) }))),
+            ("3 3", Err(MalformedCursor)),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.a7", Ok(Ask::At(Cursor { epoch: Epoch(0), seq: Seq(7) }))),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.a0", Ok(Ask::At(Cursor { epoch: Epoch(0), seq: Seq(0) }))),
+            ("2.AAAAAAAAAAAAAAAAAAAAAA.c527", Ok(Ask::At(Cursor { epoch: Epoch(0), seq: Seq(527) }))),
         ] {
             assert_eq!(Ask::parse(text), expected, "{text:?}");
         }
-        assert_eq!(Ask::parse(&"2".repeat(129)), Err(MalformedCursor));
-        assert_eq!(Ask::parse(&"2".repeat(65536)), Err(MalformedCursor));
+        assert_eq!(Ask::parse(&"3".repeat(129)), Err(MalformedCursor));
+        assert_eq!(Ask::parse(&"3".repeat(65536)), Err(MalformedCursor));
     }
 
     #[test]

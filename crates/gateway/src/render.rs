@@ -118,7 +118,7 @@ mod tests {
             ..Event::default()
         };
         encode_framed(&PushEvent {
-            cursor: "1.x.1".into(),
+            cursor: "2.x.a1".into(),
             kind: Some(Kind::Event(event)),
             appended_unix_ms: 1,
         })

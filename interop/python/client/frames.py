@@ -14,12 +14,12 @@ UNKNOWN_KIND = b"\xf2\x01\x04\x0a\x02hi"
 
 
 def cursor(seq: int, epoch: str = EPOCH) -> str:
-    return f"1.{epoch}.{seq}"
+    return f"2.{epoch}.{chr(96 + len(str(seq)))}{seq}"
 
 
 def seq_of(text: str) -> int:
     """The position in a request's cursor; 0 when it asks for none."""
-    return int(text.rpartition(".")[2]) if text.startswith("1.") else 0
+    return int(text.rpartition(".")[2][1:]) if text.startswith("2.") else 0
 
 
 class Frames:

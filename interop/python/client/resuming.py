@@ -4,7 +4,7 @@ import socket
 
 import grpc
 
-from checks import equal, wait_until
+from checks import equal, sequence, wait_until
 from client.frames import cursor, ends, error_details, error_info, refuses
 from client.stage import ClientStage
 
@@ -52,7 +52,7 @@ def resumes_after_a_reset(stage: ClientStage):
     wait_until(lambda: len(tail.events()) >= 1000, "all events are printed")
     equal(tail.events(), ids(1000))
     equal(len(hub.calls), 2)
-    return f"resumed from {hub.calls[1].request.cursor.rpartition('.')[2]}"
+    return f"resumed from {sequence(hub.calls[1].request.cursor)}"
 
 
 def resumes_after_a_restart(stage: ClientStage):

@@ -2,7 +2,7 @@
 
 import grpc
 
-from checks import equal, ids_until_caught_up, kind, next_event, refused
+from checks import equal, ids_until_caught_up, kind, next_event, refused, sequence
 from stage import Stage, ids
 
 
@@ -115,8 +115,8 @@ def a_reader_ahead_is_told(stage: Stage):
     hub = stage.start_hub()
     publisher = stage.publisher(hub)
     head = stage.publish(publisher, 2)[-1][1]
-    position, _, seq = head.rpartition(".")
-    client = stage.client(cursor=f"{position}.{int(seq) + 1000}")
+    epoch, _, _ = head.rpartition(".")
+    client = stage.client(cursor=f"{epoch}.d{sequence(head) + 1000}")
     with client.stream(hub.address) as frames:
         equal(next(frames).welcome.outcome, stage.messages.OUTCOME_AHEAD)
         frame = next(frames)
@@ -130,7 +130,7 @@ def a_malformed_cursor_is_refused(stage: Stage):
     hub = stage.start_hub()
     with stage.client("neighbour").stream(hub.address) as neighbour:
         equal(kind(next(neighbour)), "welcome")
-        for cursor in ["garbage", "Oldest", "1.2", "9 9", "1" * 129, "1" * 60_000]:
+        for cursor in ["garbage", "Oldest", "2.2", "9 9", "3" * 129, "3" * 60_000]:
             with stage.client(cursor=cursor).stream(hub.address) as frames:
                 refused(lambda: next(frames), grpc.StatusCode.INVALID_ARGUMENT, "CURSOR_MALFORMED")
         published = stage.publish(stage.publisher(hub), 1)

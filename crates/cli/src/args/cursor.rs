@@ -7,7 +7,7 @@ pub(crate) enum CursorCommand {
     /// Say what a cursor means. Asks no hub.
     #[command(after_help = "\
 Examples:
-  galaxy-push cursor show 1.q83vEjRWeJCrze8SNFZ4kA.42
+  galaxy-push cursor show 2.q83vEjRWeJCrze8SNFZ4kA.b42
   galaxy-push cursor show oldest")]
     Show {
         /// The cursor, exactly as it was received.

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::bail;
-use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::cursor::{Ask, VERSION};
 
 use crate::Usage;
 use crate::args::CursorCommand;
@@ -25,14 +25,14 @@ fn meaning(cursor: &str) -> Option<String> {
         Ask::Head => "no position: reading begins with the next event that is published".to_owned(),
         Ask::Oldest => "no position: reading begins with the oldest event that is still held".to_owned(),
         Ask::At(cursor) => format!(
-            "version   1\nepoch     {}   one life of a log; a new one begins when continuity cannot be proven\nposition  {}   \
+            "version   {VERSION}\nepoch     {}   one life of a log; a new one begins when continuity cannot be proven\nposition  {}   \
              the last event passed; reading resumes with {}",
             cursor.epoch,
             cursor.seq.0,
             u128::from(cursor.seq.0) + 1
         ),
         Ask::Foreign => format!(
-            "version   {}   not known to this build, which reads version 1: a hub of this build takes it for another \
+            "version   {}   not known to this build, which reads version {VERSION}: a hub of this build takes it for another \
              epoch, tells a gap, and sends everything it holds",
             cursor.split('.').next().unwrap_or_default()
         ),
@@ -53,11 +53,12 @@ mod tests {
             let meaning = meaning(cursor).unwrap_or_default();
             assert!(meaning.contains(text), "{cursor}: {meaning}");
         };
-        says("1.AAAAAAAAAAAAAAAAAAAAAA.42", "resumes with 43");
-        says("1.AAAAAAAAAAAAAAAAAAAAAA.18446744073709551615", "resumes with 18446744073709551616");
+        says("2.AAAAAAAAAAAAAAAAAAAAAA.b42", "resumes with 43");
+        says("2.AAAAAAAAAAAAAAAAAAAAAA.t18446744073709551615", "resumes with 18446744073709551616");
         says("oldest", "the oldest event that is still held");
         says("", "the next event");
-        says("2.x", "version   2");
-        assert_eq!(meaning("1.x"), None);
+        says("1.AAAAAAAAAAAAAAAAAAAAAA.42", "version   1   not known");
+        says("3.x", "version   3");
+        assert_eq!(meaning("2.x"), None);
     }
 }

@@ -78,7 +78,7 @@ fn what_they_do_not_understand_and_what_no_hub_hears() {
 #[test]
 fn a_cursor_is_explained() {
     let folder = Folder::new("cursor");
-    let text = folder.stdout(&["cursor", "show", "1.AAAAAAAAAAAAAAAAAAAAAA.41"]);
+    let text = folder.stdout(&["cursor", "show", "2.AAAAAAAAAAAAAAAAAAAAAA.b41"]);
     assert!(text.contains("AAAAAAAAAAAAAAAAAAAAAA") && text.contains("resumes with 42"), "{text}");
     assert!(folder.stdout(&["cursor", "show", "oldest"]).contains("still held"));
 }

@@ -108,10 +108,10 @@ async fn a_malformed_cursor_is_told_and_the_stream_starts_from_the_oldest() {
         Dial::Serve(vec![welcome(&at(0)), event(1), caught_up(1), Step::Sleep(Duration::MAX)]),
     ]);
     let notes = Notes::default();
-    let client = hub.client().cursor("2.from-elsewhere").start(notes.handler()).unwrap();
+    let client = hub.client().cursor("3.from-elsewhere").start(notes.handler()).unwrap();
     until(&client, |status| status.state == State::Live && status.cursor == at(1)).await;
     settle().await;
-    assert_eq!(hub.cursors(), ["2.from-elsewhere", "oldest"]);
+    assert_eq!(hub.cursors(), ["3.from-elsewhere", "oldest"]);
     assert_eq!(notes.text(), "gap:CursorUnreadable Welcome 1 CaughtUp");
     assert!(hub.dial_times()[1] < 0.1, "nothing to wait for");
     assert_eq!(client.counters().unreadable_cursors, 1);

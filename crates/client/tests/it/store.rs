@@ -10,9 +10,10 @@ use std::time::Duration;
 use galaxy_push_client::{
     BuildError, CursorStore, FileCursorStore, Item, MemoryCursorStore, State, StoreError,
 };
+use galaxy_push_proto::v1::{self, push_event::Kind};
 use tokio::time::Instant;
 
-use crate::hub::{Dial, Hub, Notes, Step, at, caught_up, event, status, until, welcome};
+use crate::hub::{Dial, Hub, Notes, Step, at, caught_up, event, frame, status, until, welcome};
 
 /// A directory of its own that is gone after the test.
 struct Directory(PathBuf);
@@ -114,6 +115,29 @@ async fn a_file_that_is_no_cursor_is_told_and_replaced() {
         assert_eq!(notes.text(), "gap:CursorUnreadable Welcome 1 CaughtUp");
         assert_eq!(fs::read_to_string(directory.file()).unwrap(), format!("{}\n", at(1)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_cursor_of_version_1_is_a_told_gap_and_never_a_wedge() {
+    const VERSION_1: &str = "1.AAAAAAAAAAAAAAAAAAAAAQ.7";
+    let directory = Directory::new();
+    fs::write(directory.file(), format!("{VERSION_1}\n")).unwrap();
+    let hub = Hub::new([Dial::Answer(Arc::new(|_| {
+        let reason = v1::GapReason::EpochChanged.into();
+        let gap = v1::Gap { reason, from: VERSION_1.into(), to: at(8), ..Default::default() };
+        let gap = frame(&at(8), Kind::Gap(gap));
+        vec![welcome(VERSION_1), gap, event(9), caught_up(9), Step::Sleep(Duration::MAX)]
+    }))]);
+    let notes = Notes::default();
+    let store = FileCursorStore::new(directory.file());
+    let client = hub.client().cursor_store(store).start(notes.handler()).unwrap();
+    until(&client, |status| status.stored == at(9)).await;
+    client.shutdown().await;
+    assert_eq!(
+        (hub.cursors(), notes.text()),
+        (vec![VERSION_1.into()], "Welcome gap:EpochChanged 9 CaughtUp".into())
+    );
+    assert_eq!(fs::read_to_string(directory.file()).unwrap(), format!("{}\n", at(9)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -75,10 +75,11 @@ mod tests {
             data: "{\n  \"turn\": 7\r\n}".into(),
             ..Event::default()
         };
-        let event = PushEvent { cursor: "1.x.7".into(), kind: Some(Kind::Event(event)), appended_unix_ms: 9 };
+        let event =
+            PushEvent { cursor: "2.x.a7".into(), kind: Some(Kind::Event(event)), appended_unix_ms: 9 };
         let named = frame(&event, &EdgeView::default(), Naming::Types);
         expect_test::expect![[r#"
-            id: 1.x.7
+            id: 2.x.a7
             event: turn.ready
             data: {"specversion":"1.0","id":"a1","source":"/game","type":"turn.ready","data":{   "turn": 7  }}
 
@@ -86,15 +87,15 @@ mod tests {
         .assert_eq(text(&named));
         let plain = frame(&event, &EdgeView::default(), Naming::Messages);
         assert!(!text(&plain).contains("event:"));
-        let progress = frame(&progress_frame("1.x.8"), &EdgeView::default(), Naming::Types);
-        assert_eq!(text(&progress), "id: 1.x.8\n\n");
+        let progress = frame(&progress_frame("2.x.a8"), &EdgeView::default(), Naming::Types);
+        assert_eq!(text(&progress), "id: 2.x.a8\n\n");
         let goodbye = frame(
-            &goodbye_frame("1.x.8", GoodbyeReason::Draining, None),
+            &goodbye_frame("2.x.a8", GoodbyeReason::Draining, None),
             &EdgeView::default(),
             Naming::Types,
         );
         expect_test::expect![[r#"
-            id: 1.x.8
+            id: 2.x.a8
             event: push.goodbye
             data: {"reason":"DRAINING","reconnect":true}
 

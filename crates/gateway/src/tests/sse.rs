@@ -6,7 +6,7 @@ use galaxy_push_proto::v1;
 
 use super::*;
 
-const EPOCH_1: &str = "1.AAAAAAAAAAAAAAAAAAAAAQ";
+const EPOCH_1: &str = "2.AAAAAAAAAAAAAAAAAAAAAQ";
 
 #[tokio::test(start_paused = true)]
 async fn golden() {
@@ -38,34 +38,34 @@ async fn golden() {
     expect![[r#"
         retry: 1433
 
-        id: 1.AAAAAAAAAAAAAAAAAAAAAQ.0
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a0
         event: push.welcome
-        data: {"outcome":"FRESH","epoch":"AAAAAAAAAAAAAAAAAAAAAQ","head":"1.AAAAAAAAAAAAAAAAAAAAAQ.1","oldest":"1.AAAAAAAAAAAAAAAAAAAAAQ.0","generation":"0","heartbeatInterval":"25s","limits":{"maxEventBytes":65536,"maxFrameBytes":4194304,"windowEvents":"1048576","windowBytes":"268435456","windowAge":"600s"},"connectionId":"12345678-0"}
+        data: {"outcome":"FRESH","epoch":"AAAAAAAAAAAAAAAAAAAAAQ","head":"2.AAAAAAAAAAAAAAAAAAAAAQ.a1","oldest":"2.AAAAAAAAAAAAAAAAAAAAAQ.a0","generation":"0","heartbeatInterval":"25s","limits":{"maxEventBytes":65536,"maxFrameBytes":4194304,"windowEvents":"1048576","windowBytes":"268435456","windowAge":"600s"},"connectionId":"12345678-0"}
 
-        id: 1.AAAAAAAAAAAAAAAAAAAAAQ.1
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a1
         event: turn.ready
         data: {"specversion":"1.0","id":"e1","source":"/game","type":"turn.ready","data":{"n":1}}
 
-        id: 1.AAAAAAAAAAAAAAAAAAAAAQ.1
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a1
         event: push.caught_up
         data: {}
 
-        id: 1.AAAAAAAAAAAAAAAAAAAAAQ.2
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a2
         event: turn.ready
         data: {"specversion":"1.0","id":"e2","source":"/game","type":"turn.ready","data":[ 1, 2]}
 
-        id: 1.AAAAAAAAAAAAAAAAAAAAAQ.4
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a4
         event: turn.ready
         data: {"specversion":"1.0","id":"e4","source":"/game","type":"turn.ready","data":{"n":1}}
 
         event: turn.ready
         data: {"specversion":"1.0","id":"e5","source":"/game","type":"turn.ready","data":1}
 
-        id: 1.AAAAAAAAAAAAAAAAAAAAAQ.9
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a9
         event: push.gap
-        data: {"reason":"LAPPED","from":"1.AAAAAAAAAAAAAAAAAAAAAQ.4","to":"1.AAAAAAAAAAAAAAAAAAAAAQ.9","count":"5","repairAfter":"0.970s"}
+        data: {"reason":"LAPPED","from":"2.AAAAAAAAAAAAAAAAAAAAAQ.a4","to":"2.AAAAAAAAAAAAAAAAAAAAAQ.a9","count":"5","repairAfter":"0.970s"}
 
-        id: 1.AAAAAAAAAAAAAAAAAAAAAQ.9
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a9
 
     "#]]
     .assert_eq(&text);
@@ -113,22 +113,23 @@ async fn every_cursor_has_its_outcome() {
         world.hub.publish(&["user:a"]);
     }
     // Held: the gap into the second epoch, then e4, e5, e6.
-    let (head, epoch_2) = (world.hub.head.to_string(), "1.AAAAAAAAAAAAAAAAAAAAAg");
+    let (head, epoch_2) = (world.hub.head.to_string(), "2.AAAAAAAAAAAAAAAAAAAAAg");
     for (cursor, head_of_hub, outcome, told) in [
         (String::new(), None, "FRESH", "caught_up"),
         ("oldest".into(), None, "FRESH", "gap e4 e5 e6 caught_up"),
         (head.clone(), None, "RESUMED", "caught_up"),
-        (format!("{epoch_2}.1"), None, "RESUMED", "e5 e6 caught_up"),
-        (format!("{EPOCH_1}.3"), None, "RESUMED", "gap e4 e5 e6 caught_up"),
-        (format!("{EPOCH_1}.1"), None, "TRIMMED", "gap gap e4 e5 e6 caught_up"),
-        (format!("{epoch_2}.9"), Some(world.hub.head), "AHEAD", "gap caught_up"),
+        (format!("{epoch_2}.a1"), None, "RESUMED", "e5 e6 caught_up"),
+        (format!("{EPOCH_1}.a3"), None, "RESUMED", "gap e4 e5 e6 caught_up"),
+        (format!("{EPOCH_1}.a1"), None, "TRIMMED", "gap gap e4 e5 e6 caught_up"),
+        (format!("{epoch_2}.a9"), Some(world.hub.head), "AHEAD", "gap caught_up"),
         (
-            "1.AAAAAAAAAAAAAAAAAAAACQ.1".into(),
+            "2.AAAAAAAAAAAAAAAAAAAACQ.a1".into(),
             Some(world.hub.head),
             "EPOCH_CHANGED",
             "gap gap e4 e5 e6 caught_up",
         ),
-        ("2.from-the-future".into(), None, "EPOCH_CHANGED", "gap gap e4 e5 e6 caught_up"),
+        ("1.AAAAAAAAAAAAAAAAAAAAAg.1".into(), None, "EPOCH_CHANGED", "gap gap e4 e5 e6 caught_up"),
+        ("3.from-the-future".into(), None, "EPOCH_CHANGED", "gap gap e4 e5 e6 caught_up"),
     ] {
         world.heads.lock().unwrap().extend(head_of_hub.map(Some));
         let text =
@@ -143,7 +144,7 @@ async fn every_cursor_has_its_outcome() {
         }
         assert_eq!(seen.join(" "), told, "{cursor}: {text}");
     }
-    for malformed in ["1", "x", "1.AAAAAAAAAAAAAAAAAAAAAQ.01", "latest", "%00", &"2".repeat(129)] {
+    for malformed in ["2", "x", "2.AAAAAAAAAAAAAAAAAAAAAQ.b01", "latest", "%00", &"3".repeat(129)] {
         let response = world.get(&format!("/v1/stream?cursor={malformed}")).await;
         assert_eq!(
             (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()),
@@ -158,14 +159,14 @@ async fn a_cursor_that_only_the_hub_knows_is_waited_for() {
     let mut world = World::new();
     world.hub.publish(&["user:a"]);
     world.heads.lock().unwrap().push_back(Some(Cursor { epoch: Epoch(1), seq: Seq(5) }));
-    let mut events = world.stream(&format!("/v1/stream?user=a&cursor={EPOCH_1}.3")).await;
+    let mut events = world.stream(&format!("/v1/stream?user=a&cursor={EPOCH_1}.a3")).await;
     assert!(events.until("push.caught_up").await.contains("RESUMED"));
     for _ in 0..4 {
         world.hub.publish(&["user:a"]);
     }
     assert_eq!(Events::ids(&events.now().await), ["e4", "e5"], "e2 and e3 lie before the cursor");
     let text =
-        world.stream(&format!("/v1/stream?user=a&cursor={EPOCH_1}.5")).await.until("push.caught_up").await;
+        world.stream(&format!("/v1/stream?user=a&cursor={EPOCH_1}.a5")).await.until("push.caught_up").await;
     assert!(text.contains("RESUMED"));
 }
 
@@ -173,11 +174,11 @@ async fn a_cursor_that_only_the_hub_knows_is_waited_for() {
 async fn a_hub_that_does_not_answer_costs_a_second_and_a_503() {
     let world = World::new();
     let began = tokio::time::Instant::now();
-    let response = world.get(&format!("/v1/stream?cursor={EPOCH_1}.3")).await;
+    let response = world.get(&format!("/v1/stream?cursor={EPOCH_1}.a3")).await;
     assert_eq!((response.status().as_u16(), began.elapsed()), (503, Duration::from_secs(1)));
     assert_eq!(response.headers()["retry-after"], "1");
     world.heads.lock().unwrap().push_back(None);
-    assert_eq!(world.get(&format!("/v1/stream?cursor={EPOCH_1}.3")).await.status(), 503);
+    assert_eq!(world.get(&format!("/v1/stream?cursor={EPOCH_1}.a3")).await.status(), 503);
 }
 
 #[tokio::test(start_paused = true)]

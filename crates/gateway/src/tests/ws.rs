@@ -130,14 +130,14 @@ async fn golden_json() {
     lines += &socket.until(r#""topics":[]"#).await;
     lines += &socket.until("progress").await;
     expect![[r#"
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.0","welcome":{"outcome":"FRESH","epoch":"AAAAAAAAAAAAAAAAAAAAAQ","head":"1.AAAAAAAAAAAAAAAAAAAAAQ.1","oldest":"1.AAAAAAAAAAAAAAAAAAAAAQ.0","generation":"0","heartbeatInterval":"25s","limits":{"maxEventBytes":65536,"maxFrameBytes":4194304,"windowEvents":"1048576","windowBytes":"268435456","windowAge":"600s"},"connectionId":"12345678-0"}}
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.1","event":{"specversion":"1.0","id":"e1","source":"/game","type":"turn.ready","data":{"n":1}}}
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.1","caughtUp":{}}
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.2","event":{"specversion":"1.0","id":"e2","source":"/game","type":"turn.ready","data":{"n":1}}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a0","welcome":{"outcome":"FRESH","epoch":"AAAAAAAAAAAAAAAAAAAAAQ","head":"2.AAAAAAAAAAAAAAAAAAAAAQ.a1","oldest":"2.AAAAAAAAAAAAAAAAAAAAAQ.a0","generation":"0","heartbeatInterval":"25s","limits":{"maxEventBytes":65536,"maxFrameBytes":4194304,"windowEvents":"1048576","windowBytes":"268435456","windowAge":"600s"},"connectionId":"12345678-0"}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a1","event":{"specversion":"1.0","id":"e1","source":"/game","type":"turn.ready","data":{"n":1}}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a1","caughtUp":{}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a2","event":{"specversion":"1.0","id":"e2","source":"/game","type":"turn.ready","data":{"n":1}}}
         {"event":{"specversion":"1.0","id":"e4","source":"/game","type":"turn.ready","data":1}}
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.3","subscribed":{"topics":["news","sport"]}}
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.3","subscribed":{"topics":[]}}
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.3","progress":{}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a3","subscribed":{"topics":["news","sport"]}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a3","subscribed":{"topics":[]}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a3","progress":{}}
     "#]]
     .assert_eq(&lines);
 }
@@ -230,7 +230,7 @@ async fn whoever_breaks_a_rule_is_told_by_the_code() {
         (vec![r#"{"connect":{"namespace":"other"}}"#.into()], 4400, "namespace"),
         (vec![r#"{"connect":{"maxReceiveBytes":10}}"#.into()], 4400, "4096"),
         (vec![r#"{"connect":{"token":"a.b.c"}}"#.into()], 4401, "NOT_GRANTED"),
-        (vec![r#"{"connect":{"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.9"}}"#.into()], 1013, "OVERLOADED"),
+        (vec![r#"{"connect":{"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a9"}}"#.into()], 1013, "OVERLOADED"),
         (vec![], 4401, "no `connect` frame came in time"),
     ] {
         let mut socket = world.socket().await;

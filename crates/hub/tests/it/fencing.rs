@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use galaxy_push_core::cursor::Cursor;
 use galaxy_push_hub::Config;
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::v1::push_event::Kind;
@@ -85,7 +86,7 @@ async fn an_older_stream_with_much_unsent_ends_where_it_is() {
     assert_eq!(newer.next().await, "welcome FRESH @0..@200 @200");
     let (mut last, mut events) = (0, 0);
     while let Ok(Some(frame)) = older.frame().await {
-        let seq: u64 = frame.cursor.rsplit('.').next().unwrap().parse().unwrap();
+        let seq = Cursor::parse(&frame.cursor).unwrap().seq.0;
         assert!(seq >= last);
         last = seq;
         events += u64::from(matches!(frame.kind, Some(Kind::Event(_))));
@@ -129,7 +130,7 @@ async fn nothing_appended_after_a_takeover_reaches_the_older() {
         publisher.await.unwrap();
         assert_eq!(status.code(), Code::Aborted);
         assert_eq!(goodbye, last, "round {round}: a goodbye is at the last position passed");
-        let seq = |cursor: &str| cursor.rsplit('.').next().unwrap().parse::<u64>().unwrap();
+        let seq = |cursor: &str| Cursor::parse(cursor).unwrap().seq.0;
         assert!(seq(&last) <= seq(&accepted_at), "round {round}: {last} after {accepted_at}");
     }
 }

@@ -40,8 +40,9 @@ async fn worlds() -> [(&'static str, World); 3] {
 async fn every_cursor_has_one_outcome_whichever_bound_holds() {
     const HELD: &str = "event c @3 | event d @4 | event e @5 | caught up @5";
     for (bound, world) in worlds().await {
-        let other_epoch = world.at(4).replace("1.A", "1.B");
+        let other_epoch = world.at(4).replace("2.A", "2.B");
         let unknown = "9.of-a-newer-version";
+        let version_1 = "1.AAAAAAAAAAAAAAAAAAAAAA.4";
         for (what, cursor, expected) in [
             ("empty", "", "welcome FRESH @2..@5 @5 | caught up @5".to_owned()),
             ("oldest", "oldest", format!("welcome FRESH @2..@5 @2 | {HELD}")),
@@ -84,12 +85,19 @@ async fn every_cursor_has_one_outcome_whichever_bound_holds() {
                     "welcome EPOCH_CHANGED @2..@5 @{unknown:?} | gap EPOCH_CHANGED @{unknown:?}..@2 ? @2 | {HELD}"
                 ),
             ),
+            (
+                "version 1, whose positions did not sort as text",
+                version_1,
+                format!(
+                    "welcome EPOCH_CHANGED @2..@5 @{version_1:?} | gap EPOCH_CHANGED @{version_1:?}..@2 ? @2 | {HELD}"
+                ),
+            ),
         ] {
             let seen = world.read("gw", cursor).await.until("caught up").await;
             assert_eq!(seen, expected, "{what}, window by {bound}");
         }
-        let too_long = "2".repeat(129);
-        for cursor in ["garbage", "1.short.7", "-1", "Oldest", &too_long, &"1".repeat(64 << 10)] {
+        let too_long = "3".repeat(129);
+        for cursor in ["garbage", "2.short.a7", "-1", "Oldest", &too_long, &"3".repeat(64 << 10)] {
             let refused = world.subscribe(from("gw", cursor)).await.map(|_| ()).unwrap_err();
             let failure = Failure::of(&refused);
             assert_eq!(

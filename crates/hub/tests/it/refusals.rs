@@ -22,7 +22,7 @@ async fn each_names_the_field_and_the_reason() {
         (from(&long, ""), Code::InvalidArgument, Reason::RequestInvalid, "gateway_client_id"),
         (from("a\nb", ""), Code::InvalidArgument, Reason::RequestInvalid, "gateway_client_id"),
         (from("gw", "garbage"), Code::InvalidArgument, Reason::CursorMalformed, "cursor"),
-        (from("gw", "1.short.7"), Code::InvalidArgument, Reason::CursorMalformed, "cursor"),
+        (from("gw", "2.short.a7"), Code::InvalidArgument, Reason::CursorMalformed, "cursor"),
         (from("gw", &"2".repeat(129)), Code::InvalidArgument, Reason::CursorMalformed, "cursor"),
         (
             GatewaySubscribeRequest { namespace: "other".into(), ..plain() },

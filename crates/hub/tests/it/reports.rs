@@ -113,7 +113,7 @@ async fn what_has_left_the_window_is_counted_and_another_epoch_is_everything_hel
         report(&world, [by("a", handled)]).await.unwrap();
         assert_eq!(handled_lag(&world).0, expected);
     }
-    report(&world, [by("a", "1.AAAAAAAAAAAAAAAAAAAAAA.5".into())]).await.unwrap();
+    report(&world, [by("a", "2.AAAAAAAAAAAAAAAAAAAAAA.a5".into())]).await.unwrap();
     assert_eq!(handled_lag(&world).0, 2);
 }
 

@@ -95,20 +95,20 @@ async fn a_scrape_shows_the_window_and_what_happened() {
     expect![[r#"
         push_streams 0
         push_events_appended_total 2
-        push_bytes_appended_total 134
-        push_bytes_sent_total 337
+        push_bytes_appended_total 136
+        push_bytes_sent_total 343
         push_subscribes_total{outcome="fresh"} 1
         push_held_off_total 0
         push_publish_duplicates_total 0
         push_gaps_to_untold_readers_total 0
         push_standing_frames_total 0
         push_window_events 2.0
-        push_window_bytes 134.0
+        push_window_bytes 136.0
         push_window_age_seconds 3.0
         push_window_holds_seconds 600.0
         push_window_fill_ratio{bound="age"} 0.005
         push_window_fill_ratio{bound="events"} 0.0000019073486328125
-        push_window_fill_ratio{bound="bytes"} 4.991888999938965e-7
+        push_window_fill_ratio{bound="bytes"} 5.066394805908203e-7
         push_streams_by_class{class="catching_up"} 0.0
         push_streams_by_class{class="live"} 0.0
         push_streams_by_class{class="behind"} 0.0

@@ -42,7 +42,7 @@ async fn world() -> World {
 #[tokio::test(start_paused = true)]
 async fn a_reader_without_a_place_gets_them_before_anything_else() {
     let world = world().await;
-    let other_epoch = world.at(4).replace("1.A", "1.B");
+    let other_epoch = world.at(4).replace("2.A", "2.B");
     let held = "standing [void session:s, user:1+t]";
     let replay = "void session:s @4 | event c @5 | event d @6 | caught up @6";
     for (cursor, expected) in [

@@ -45,22 +45,22 @@ fn every_control_has_its_frame() {
         connection_id: "c1".into(),
     };
     let mut frames: Vec<_> = controls().iter().map(|control| control_frame(control, &welcome)).collect();
-    frames.push(goodbye_frame("1.e.8", v1::GoodbyeReason::Draining, Some(Duration::from_secs(2))));
-    frames.push(goodbye_frame("1.e.8", v1::GoodbyeReason::Replaced, None));
-    frames.push(subscribed_frame("1.e.8", vec!["orders".into()]));
+    frames.push(goodbye_frame("2.e.a8", v1::GoodbyeReason::Draining, Some(Duration::from_secs(2))));
+    frames.push(goodbye_frame("2.e.a8", v1::GoodbyeReason::Replaced, None));
+    frames.push(subscribed_frame("2.e.a8", vec!["orders".into()]));
     let table: String = frames
         .iter()
         .map(|frame| String::from_utf8(json::frame(frame, View::Full)).unwrap() + "\n")
         .collect();
     expect![[r#"
-        {"cursor":"9.presented","welcome":{"outcome":"EPOCH_CHANGED","epoch":"AAAAAAAAAAAAAAAAAAAAAQ","head":"1.AAAAAAAAAAAAAAAAAAAAAQ.9","oldest":"1.AAAAAAAAAAAAAAAAAAAAAQ.2","generation":"4","heartbeatInterval":"5s","limits":{"maxEventBytes":65536,"maxFrameBytes":0,"windowEvents":"0","windowBytes":"0"},"connectionId":"c1"}}
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.7","gap":{"reason":"LAPPED","from":"1.AAAAAAAAAAAAAAAAAAAAAQ.2","to":"1.AAAAAAAAAAAAAAAAAAAAAQ.7","count":"5","repairAfter":"0.040s"}}
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.7","caughtUp":{}}
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.8","progress":{}}
-        {"cursor":"1.AAAAAAAAAAAAAAAAAAAAAQ.8","fellBehind":{"events":"3","lag":"1.500s"}}
-        {"cursor":"1.e.8","goodbye":{"reason":"DRAINING","retryAfter":"2s","reconnect":true}}
-        {"cursor":"1.e.8","goodbye":{"reason":"REPLACED","reconnect":false}}
-        {"cursor":"1.e.8","subscribed":{"topics":["orders"]}}
+        {"cursor":"9.presented","welcome":{"outcome":"EPOCH_CHANGED","epoch":"AAAAAAAAAAAAAAAAAAAAAQ","head":"2.AAAAAAAAAAAAAAAAAAAAAQ.a9","oldest":"2.AAAAAAAAAAAAAAAAAAAAAQ.a2","generation":"4","heartbeatInterval":"5s","limits":{"maxEventBytes":65536,"maxFrameBytes":0,"windowEvents":"0","windowBytes":"0"},"connectionId":"c1"}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a7","gap":{"reason":"LAPPED","from":"2.AAAAAAAAAAAAAAAAAAAAAQ.a2","to":"2.AAAAAAAAAAAAAAAAAAAAAQ.a7","count":"5","repairAfter":"0.040s"}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a7","caughtUp":{}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a8","progress":{}}
+        {"cursor":"2.AAAAAAAAAAAAAAAAAAAAAQ.a8","fellBehind":{"events":"3","lag":"1.500s"}}
+        {"cursor":"2.e.a8","goodbye":{"reason":"DRAINING","retryAfter":"2s","reconnect":true}}
+        {"cursor":"2.e.a8","goodbye":{"reason":"REPLACED","reconnect":false}}
+        {"cursor":"2.e.a8","subscribed":{"topics":["orders"]}}
     "#]].assert_eq(&table);
 }
 

@@ -25,7 +25,7 @@ fn event() -> Event {
 }
 
 fn of_kind(kind: Kind) -> PushEvent {
-    PushEvent { cursor: "1.e.7".into(), kind: Some(kind), appended_unix_ms: 9 }
+    PushEvent { cursor: "2.e.a7".into(), kind: Some(kind), appended_unix_ms: 9 }
 }
 
 #[track_caller]
@@ -48,7 +48,7 @@ fn an_event_in_full() {
     check(
         Kind::Event(event()),
         expect![[
-            r#"{"cursor":"1.e.7","event":{"specversion":"1.0","id":"a","source":"/orders","type":"order.shipped","subject":"7","time":"2023-11-14T22:13:20.250Z","datacontenttype":"application/json","to":"user:42,topic:orders","collapsekey":"order-7","ttl":30,"ephemeral":true,"region":"eu","traceparent":"00-1-2-01","data":{"total": 1.50,"n":[1, 2]}}}"#
+            r#"{"cursor":"2.e.a7","event":{"specversion":"1.0","id":"a","source":"/orders","type":"order.shipped","subject":"7","time":"2023-11-14T22:13:20.250Z","datacontenttype":"application/json","to":"user:42,topic:orders","collapsekey":"order-7","ttl":30,"ephemeral":true,"region":"eu","traceparent":"00-1-2-01","data":{"total": 1.50,"n":[1, 2]}}}"#
         ]],
     );
 }
@@ -122,8 +122,8 @@ fn frames_without_a_cursor_or_a_kind() {
     let json = super::frame(&ephemeral, View::Edge(&EdgeView::default()));
     expect![[r#"{"event":{"specversion":"1.0","id":"","source":"","type":""}}"#]]
         .assert_eq(str::from_utf8(&json).unwrap());
-    let unknown = PushEvent { cursor: "1.e.7".into(), ..PushEvent::default() };
-    assert_eq!(super::frame(&unknown, View::Full), br#"{"cursor":"1.e.7"}"#);
+    let unknown = PushEvent { cursor: "2.e.a7".into(), ..PushEvent::default() };
+    assert_eq!(super::frame(&unknown, View::Full), br#"{"cursor":"2.e.a7"}"#);
 }
 
 #[test]
@@ -139,30 +139,30 @@ fn welcome() {
         Kind::Welcome(Welcome {
             outcome: Outcome::Resumed.into(),
             epoch: "e".into(),
-            head: "1.e.9".into(),
-            oldest: "1.e.0".into(),
+            head: "2.e.a9".into(),
+            oldest: "2.e.a0".into(),
             generation: 3,
             heartbeat_interval: Some(Duration { seconds: 5, nanos: 0 }),
             limits: Some(limits),
             connection_id: "c1".into(),
         }),
         expect![[
-            r#"{"cursor":"1.e.7","welcome":{"outcome":"RESUMED","epoch":"e","head":"1.e.9","oldest":"1.e.0","generation":"3","heartbeatInterval":"5s","limits":{"maxEventBytes":65536,"maxFrameBytes":4194304,"windowEvents":"1048576","windowBytes":"268435456","windowAge":"600s"},"connectionId":"c1"}}"#
+            r#"{"cursor":"2.e.a7","welcome":{"outcome":"RESUMED","epoch":"e","head":"2.e.a9","oldest":"2.e.a0","generation":"3","heartbeatInterval":"5s","limits":{"maxEventBytes":65536,"maxFrameBytes":4194304,"windowEvents":"1048576","windowBytes":"268435456","windowAge":"600s"},"connectionId":"c1"}}"#
         ]],
     );
     check(
         Kind::Welcome(Welcome { outcome: 77, ..Welcome::default() }),
-        expect![[r#"{"cursor":"1.e.7","welcome":{"outcome":77,"generation":"0"}}"#]],
+        expect![[r#"{"cursor":"2.e.a7","welcome":{"outcome":77,"generation":"0"}}"#]],
     );
 }
 
 #[test]
 fn control_frames() {
-    check(Kind::Progress(Progress::default()), expect![[r#"{"cursor":"1.e.7","progress":{}}"#]]);
-    check(Kind::CaughtUp(CaughtUp {}), expect![[r#"{"cursor":"1.e.7","caughtUp":{}}"#]]);
+    check(Kind::Progress(Progress::default()), expect![[r#"{"cursor":"2.e.a7","progress":{}}"#]]);
+    check(Kind::CaughtUp(CaughtUp {}), expect![[r#"{"cursor":"2.e.a7","caughtUp":{}}"#]]);
     check(
         Kind::FellBehind(FellBehind { events: 12, lag: Some(Duration { seconds: 1, nanos: 500_000_000 }) }),
-        expect![[r#"{"cursor":"1.e.7","fellBehind":{"events":"12","lag":"1.500s"}}"#]],
+        expect![[r#"{"cursor":"2.e.a7","fellBehind":{"events":"12","lag":"1.500s"}}"#]],
     );
     check(
         Kind::Goodbye(Goodbye {
@@ -171,16 +171,16 @@ fn control_frames() {
             reconnect: false,
         }),
         expect![[
-            r#"{"cursor":"1.e.7","goodbye":{"reason":"SESSION_ENDED","retryAfter":"2s","reconnect":false}}"#
+            r#"{"cursor":"2.e.a7","goodbye":{"reason":"SESSION_ENDED","retryAfter":"2s","reconnect":false}}"#
         ]],
     );
     check(
         Kind::Subscribed(Subscribed { topics: vec!["orders".into()] }),
-        expect![[r#"{"cursor":"1.e.7","subscribed":{"topics":["orders"]}}"#]],
+        expect![[r#"{"cursor":"2.e.a7","subscribed":{"topics":["orders"]}}"#]],
     );
     check(
         Kind::Subscribed(Subscribed::default()),
-        expect![[r#"{"cursor":"1.e.7","subscribed":{"topics":[]}}"#]],
+        expect![[r#"{"cursor":"2.e.a7","subscribed":{"topics":[]}}"#]],
     );
 }
 
@@ -189,18 +189,20 @@ fn gaps() {
     check(
         Kind::Gap(Gap {
             reason: GapReason::CursorUnreadable.into(),
-            from: "1.e.2".into(),
-            to: "1.e.7".into(),
+            from: "2.e.a2".into(),
+            to: "2.e.a7".into(),
             count: Some(5),
             repair_after: Some(Duration { seconds: 0, nanos: 40_000_000 }),
         }),
         expect![[
-            r#"{"cursor":"1.e.7","gap":{"reason":"CURSOR_UNREADABLE","from":"1.e.2","to":"1.e.7","count":"5","repairAfter":"0.040s"}}"#
+            r#"{"cursor":"2.e.a7","gap":{"reason":"CURSOR_UNREADABLE","from":"2.e.a2","to":"2.e.a7","count":"5","repairAfter":"0.040s"}}"#
         ]],
     );
     check(
-        Kind::Gap(Gap { to: "1.e.7".into(), count: Some(0), ..Gap::default() }),
-        expect![[r#"{"cursor":"1.e.7","gap":{"reason":"UNSPECIFIED","from":"","to":"1.e.7","count":"0"}}"#]],
+        Kind::Gap(Gap { to: "2.e.a7".into(), count: Some(0), ..Gap::default() }),
+        expect![[
+            r#"{"cursor":"2.e.a7","gap":{"reason":"UNSPECIFIED","from":"","to":"2.e.a7","count":"0"}}"#
+        ]],
     );
 }
 
@@ -216,12 +218,12 @@ fn standing_records() {
     check(
         Kind::SessionInvalidation(invalidation.clone()),
         expect![[
-            r#"{"cursor":"1.e.7","sessionInvalidation":{"recipient":"session:s","reason":"signed out","issuedBefore":"1970-01-01T00:00:00Z","expiresAt":"1970-01-02T00:00:00Z"}}"#
+            r#"{"cursor":"2.e.a7","sessionInvalidation":{"recipient":"session:s","reason":"signed out","issuedBefore":"1970-01-01T00:00:00Z","expiresAt":"1970-01-02T00:00:00Z"}}"#
         ]],
     );
     check(
         Kind::Membership(membership.clone()),
-        expect![[r#"{"cursor":"1.e.7","membership":{"recipient":"user:42","topic":"a/*","member":false}}"#]],
+        expect![[r#"{"cursor":"2.e.a7","membership":{"recipient":"user:42","topic":"a/*","member":false}}"#]],
     );
     check(
         Kind::Standing(Standing {
@@ -230,7 +232,7 @@ fn standing_records() {
             more: true,
         }),
         expect![[
-            r#"{"cursor":"1.e.7","standing":{"invalidations":[{"recipient":"session:s","reason":"signed out","issuedBefore":"1970-01-01T00:00:00Z","expiresAt":"1970-01-02T00:00:00Z"}],"memberships":[{"recipient":"user:42","topic":"a/*","member":false}],"more":true}}"#
+            r#"{"cursor":"2.e.a7","standing":{"invalidations":[{"recipient":"session:s","reason":"signed out","issuedBefore":"1970-01-01T00:00:00Z","expiresAt":"1970-01-02T00:00:00Z"}],"memberships":[{"recipient":"user:42","topic":"a/*","member":false}],"more":true}}"#
         ]],
     );
 }
@@ -238,11 +240,11 @@ fn standing_records() {
 #[test]
 fn client_frames() {
     let parse = |json: &str| parse_client_frame(json.as_bytes()).unwrap().kind.unwrap();
-    let connect = r#"{"connect":{"token":"t","cursor":"1.e.7","topics":["a","b"],"user":"42","session":"s",
+    let connect = r#"{"connect":{"token":"t","cursor":"2.e.a7","topics":["a","b"],"user":"42","session":"s",
         "features":["membership"],"maxReceiveBytes":65536,"namespace":"default","newer":[1]},"newer":true}"#;
     let wanted = Connect {
         token: "t".into(),
-        cursor: "1.e.7".into(),
+        cursor: "2.e.a7".into(),
         topics: vec!["a".into(), "b".into()],
         user: "42".into(),
         session: "s".into(),

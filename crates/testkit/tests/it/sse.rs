@@ -22,8 +22,8 @@ fn check(stream: &[u8], expected: &[&str]) -> SseParser {
 #[test]
 fn an_event_has_id_type_and_data() {
     let parser =
-        check(b"id: 1.e.5\nevent: turn.ready\ndata: {\"turn\":7}\n\n", &["1.e.5|turn.ready|{\"turn\":7}"]);
-    assert_eq!(parser.last_event_id(), "1.e.5");
+        check(b"id: 2.e.a5\nevent: turn.ready\ndata: {\"turn\":7}\n\n", &["2.e.a5|turn.ready|{\"turn\":7}"]);
+    assert_eq!(parser.last_event_id(), "2.e.a5");
 }
 
 #[test]

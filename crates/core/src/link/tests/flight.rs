@@ -141,18 +141,18 @@ fn what_is_in_flight_survives_a_reconnect() {
 #[test]
 fn an_unreadable_cursor_does_not_loop_while_its_gap_is_not_acked() {
     check_with(
-        Config { start: "2.rubbish".into(), ..many() },
+        Config { start: "3.rubbish".into(), ..many() },
         "begin | status 3 CURSOR_MALFORMED | begin | receive welcome@a0 a1",
         r#"
         dial 0 within 5000
-        subscribe 1 from "2.rubbish" within 5000
-        read within 5000, connecting at "2.rubbish"
-        out gap:CursorUnreadable:2.rubbish..#0
+        subscribe 1 from "3.rubbish" within 5000
+        read within 5000, connecting at "3.rubbish"
+        out gap:CursorUnreadable:3.rubbish..#0
         dial 0 within 5000
         subscribe 2 from "oldest" within 5000
-        read within 5000, connecting at "2.rubbish"
+        read within 5000, connecting at "3.rubbish"
         out welcome@a0#1 a1#2
-        read within 15000, catching up at "2.rubbish"
+        read within 15000, catching up at "3.rubbish"
         "#,
     );
 }

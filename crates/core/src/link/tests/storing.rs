@@ -179,13 +179,13 @@ fn a_store_that_cannot_be_read_is_told_and_does_not_wedge() {
 fn what_is_stored_goes_to_the_hub_as_it_is_but_nothing_is_not_taken_for_the_head() {
     check_with(
         every(1),
-        "loaded 2.rubbish | begin | status 3 CURSOR_MALFORMED | handled | saved",
+        "loaded 3.rubbish | begin | status 3 CURSOR_MALFORMED | handled | saved",
         r#"
         load within 5000, connecting
         dial 0 within 5000
-        subscribe 1 from "2.rubbish" within 5000
-        read within 5000, connecting at "2.rubbish"
-        deliver gap:CursorUnreadable:2.rubbish..
+        subscribe 1 from "3.rubbish" within 5000
+        read within 5000, connecting at "3.rubbish"
+        deliver gap:CursorUnreadable:3.rubbish..
         save oldest within 5000
         dial 0 within 5000
         "#,

@@ -167,17 +167,17 @@ fn another_epoch_without_a_gap_is_not_believed() {
 #[test]
 fn an_opaque_cursor_is_given_back_as_it_came() {
     check_from(
-        "2.new",
-        "begin | receive welcome@2.new caught@2.newer | handled | lost | timer | connected",
+        "3.new",
+        "begin | receive welcome@3.new caught@3.newer | handled | lost | timer | connected",
         r#"
         dial 0 within 5000
-        subscribe 1 from "2.new" within 5000
-        read within 5000, connecting at "2.new"
-        deliver welcome@2.new caughtup@2.newer
-        read within 15000, live at "2.newer"
-        wait 200, backing off at "2.newer"
+        subscribe 1 from "3.new" within 5000
+        read within 5000, connecting at "3.new"
+        deliver welcome@3.new caughtup@3.newer
+        read within 15000, live at "3.newer"
+        wait 200, backing off at "3.newer"
         dial 1 within 5000
-        subscribe 2 from "2.newer" within 5000
+        subscribe 2 from "3.newer" within 5000
         "#,
     );
 }
@@ -204,15 +204,15 @@ fn ephemeral_events_leave_the_cursor_alone_and_unknown_kinds_move_it() {
 #[test]
 fn an_unreadable_cursor_is_told_and_the_stream_starts_from_the_oldest() {
     check_from(
-        "2.rubbish",
+        "3.rubbish",
         "begin | status 3 CURSOR_MALFORMED | fails | timer | handled | begin | receive welcome@a0 a1 | handled",
         r#"
         dial 0 within 5000
-        subscribe 1 from "2.rubbish" within 5000
-        read within 5000, connecting at "2.rubbish"
-        deliver gap:CursorUnreadable:2.rubbish..
-        pause 200, connecting at "2.rubbish"
-        deliver gap:CursorUnreadable:2.rubbish..
+        subscribe 1 from "3.rubbish" within 5000
+        read within 5000, connecting at "3.rubbish"
+        deliver gap:CursorUnreadable:3.rubbish..
+        pause 200, connecting at "3.rubbish"
+        deliver gap:CursorUnreadable:3.rubbish..
         dial 0 within 5000
         subscribe 2 from "oldest" within 5000
         read within 5000, connecting at "oldest"
