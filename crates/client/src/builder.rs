@@ -211,7 +211,8 @@ impl Builder {
     /// Saves the cursor *before* the handler is called: a crash repeats nothing, and loses what was being handled.
     ///
     /// This is about crashes. Within the process a failing call is repeated as [`retry`](Self::retry) says, so a handler
-    /// that must not be called twice takes `RetryPolicy::times(0)`. While the store fails the handler is not called.
+    /// that must not be called twice takes `RetryPolicy::times(0)`, and one item at a time: a batch that failed is handed
+    /// over again item by item. While the store fails the handler is not called.
     pub fn at_most_once(mut self) -> Self {
         self.link.storing.get_or_insert_default().order = Order::BeforeHandler;
         self

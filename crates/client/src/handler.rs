@@ -48,8 +48,8 @@ where
 /// Returning `Ok` finishes all of them. A handler that can fail in the middle calls [`Batch::finish_one`] as it goes:
 /// what it has finished commits also when it then fails or is dropped, and is not handed over again.
 ///
-/// With limited retries, a batch that failed is handed over again item by item, so that only what fails by itself is
-/// given up.
+/// With limited retries, a batch that failed is handed over again item by item, and only failures of an item alone count
+/// against it. So with `RetryPolicy::times(0)` an item may be seen twice: in a batch that failed, and once by itself.
 pub trait BatchHandler: Send + 'static {
     /// Deals with [`Batch::items`], in order.
     ///

@@ -79,6 +79,8 @@ pub struct Link {
     batch: Batch,
     /// Offer one item of the batch at a time, to find the one at fault.
     narrow: bool,
+    /// How often the first item of the batch failed by itself.
+    blamed: u32,
     /// A failed item waits until then.
     pause: Option<Duration>,
     flight: Flight,
@@ -133,6 +135,7 @@ impl Link {
             resume: config.start.clone(),
             batch: Batch::default(),
             narrow: false,
+            blamed: 0,
             pause: None,
             flight: Flight::new(in_flight_bytes),
             dead: None,

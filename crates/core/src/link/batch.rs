@@ -49,6 +49,11 @@ impl Batch {
         self.offered = self.done.saturating_add(at_most).min(self.items.len());
     }
 
+    /// How many items the handler was offered at once, those it has finished since included.
+    pub(super) fn offered_together(&self) -> usize {
+        self.offered.saturating_sub(self.settled)
+    }
+
     pub(super) fn push(&mut self, item: Item) {
         self.tail = None;
         self.items.push(item);

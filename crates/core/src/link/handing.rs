@@ -17,7 +17,7 @@ pub struct DeadLetter<'a> {
     pub item: &'a Item,
     /// What the handler said last.
     pub error: &'a Arc<str>,
-    /// How often it failed.
+    /// How often it failed by itself. Failures of a batch in which it was not alone are not among them.
     pub failures: u32,
 }
 
@@ -51,7 +51,7 @@ impl Link {
             None => {
                 let trouble = self.status.handler.as_ref()?;
                 let item = self.batch.first()?;
-                Some(DeadLetter { item, error: &trouble.error, failures: trouble.failures })
+                Some(DeadLetter { item, error: &trouble.error, failures: self.blamed })
             }
         }
     }
@@ -82,7 +82,7 @@ impl Link {
             return Some(Action::Pause { until });
         }
         self.pause = None;
-        if self.status.handler.as_ref().is_some_and(|trouble| self.config.retry.gives_up(trouble.failures)) {
+        if self.config.retry.gives_up(self.blamed) {
             return Some(Action::DeadLetter);
         }
         let count = match self.config.handing {
@@ -134,8 +134,12 @@ impl Link {
     }
 
     /// The same item again, after a growing wait; what is before it and done commits. Given up are only items that
-    /// failed by themselves: after a batch failed, its items are offered one by one.
+    /// failed by themselves: a batch that failed counts against none of its items, which are then offered one by one.
     pub(super) fn handler_failed(&mut self, error: Arc<str>, now: Duration, random: u64) {
+        let by_itself = match self.config.handing {
+            Handing::Batches => self.batch.offered_together() == 1,
+            Handing::Items | Handing::Stream { .. } => true,
+        };
         let nothing_left = self.batch.items().is_empty();
         if self.commit(now) > 0 {
             self.forget_trouble();
@@ -143,8 +147,9 @@ impl Link {
         self.status.counters.handler_failures += 1;
         if !nothing_left {
             let wait = self.handler_backoff.delay(Cause::Lost, None, random);
-            let failures = self.note_trouble(error, self.handler_backoff.failures(), now);
-            if !self.config.retry.gives_up(failures) {
+            self.note_trouble(error, self.handler_backoff.failures(), now);
+            self.blamed = self.blamed.saturating_add(u32::from(by_itself));
+            if !self.config.retry.gives_up(self.blamed) {
                 self.pause = Some(now + wait);
             }
             self.narrow = self.config.retry.is_limited();
@@ -243,15 +248,15 @@ impl Link {
         self.move_to(cursor, calls, now);
     }
 
-    fn note_trouble(&mut self, error: Arc<str>, failures: u32, now: Duration) -> u32 {
+    fn note_trouble(&mut self, error: Arc<str>, failures: u32, now: Duration) {
         let before = self.status.handler.take();
         let since = before.map_or(now, |trouble| trouble.since);
         self.status.handler = Some(HandlerTrouble { error, failures, since, dead_letter_error: None });
-        failures
     }
 
     fn forget_trouble(&mut self) {
         self.status.handler = None;
+        self.blamed = 0;
         self.handler_backoff.reset();
         self.pause = None;
     }

@@ -23,12 +23,17 @@ struct Judge {
     sent: u64,
     outcomes: BTreeMap<String, (u32, u32)>,
     calls: BTreeMap<String, u32>,
+    /// How often each item failed while nothing else was offered, or when the handler takes one at a time.
+    own_failures: BTreeMap<String, u32>,
     out: Vec<Handed>,
     stored: Option<String>,
+    one_by_one: bool,
+    retry: RetryPolicy,
 }
 
 impl Judge {
     fn new(config: Config) -> Self {
+        let (one_by_one, retry) = (config.handing == Handing::Items, config.retry);
         let world = World::new(config);
         Self {
             world,
@@ -36,8 +41,11 @@ impl Judge {
             sent: 0,
             outcomes: BTreeMap::new(),
             calls: BTreeMap::new(),
+            own_failures: BTreeMap::new(),
             out: Vec::new(),
             stored: None,
+            one_by_one,
+            retry,
         }
     }
 
@@ -64,7 +72,10 @@ impl Judge {
             (Action::Deliver, chance) => self.call(chance, number),
             (Action::DeadLetter, Chance::Bad) => Input::DeadLetterFailed("bad".into()),
             (Action::DeadLetter, _) => {
-                let name = name(self.world.link.dead_letter().unwrap().item);
+                let dead = self.world.link.dead_letter().unwrap();
+                let name = name(dead.item);
+                let own = self.own_failures.get(&name).copied().unwrap_or_default();
+                assert!(self.retry.gives_up(own), "{name} is given up after {own} failures of its own");
                 self.outcomes.entry(name).or_default().1 += 1;
                 Input::DeadLettered
             }
@@ -108,7 +119,13 @@ impl Judge {
                 self.world.link.batch_mut().finish_one();
             }
         }
-        if done == items.len() { Input::Handled } else { Input::HandlerFailed("bad".into()) }
+        if done == items.len() {
+            return Input::Handled;
+        }
+        if items.len() == 1 || self.one_by_one {
+            *self.own_failures.entry(items[done].clone()).or_default() += 1;
+        }
+        Input::HandlerFailed("bad".into())
     }
 
     /// The application judges one of the items it holds.
@@ -119,7 +136,10 @@ impl Judge {
         let handed = self.out.remove(number as usize % self.out.len());
         *self.calls.entry(name(&handed.item)).or_default() += 1;
         let result = match chance {
-            Chance::Bad => Err("bad".into()),
+            Chance::Bad => {
+                *self.own_failures.entry(name(&handed.item)).or_default() += 1;
+                Err("bad".into())
+            }
             _ => {
                 self.outcomes.entry(name(&handed.item)).or_default().0 += 1;
                 Ok(())
@@ -173,7 +193,8 @@ proptest! {
     fn each_item_has_exactly_one_committed_outcome(
         config in any_config(), chances in prop::collection::vec(any_chance(), 0..200),
     ) {
-        let limit = config.retry.is_limited().then_some(2);
+        // The failure of a batch may come before those of the item.
+        let limit = config.retry.is_limited().then_some(2 + u32::from(config.handing == Handing::Batches));
         let mut judge = Judge::new(config);
         for (chance, number, verdict) in chances {
             if verdict {

@@ -69,6 +69,49 @@ fn a_failing_batch_is_offered_one_by_one_so_that_only_the_item_at_fault_is_given
 }
 
 #[test]
+fn a_batch_that_fails_without_retries_gives_up_no_innocent_item() {
+    check_with(
+        retries(0, Handing::Batches),
+        "begin | receive welcome@a5 a6 a7 a8 | fails 1 | timer | handled | fails | taken | handled | receive a9 | fails | taken",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "a5" within 5000
+        read within 5000, connecting at "a5"
+        deliver welcome@a5 a6 a7 a8
+        pause 200, catching up at "a5"
+        deliver a6
+        deliver a7
+        give up a7 after 1: oops
+        deliver a8
+        read within 15000, catching up at "a8"
+        deliver a9
+        give up a9 after 1: oops
+        read within 15000, catching up at "a9"
+        "#,
+    );
+}
+
+#[test]
+fn the_failure_of_a_batch_is_none_of_the_retries_of_its_first_item() {
+    check_with(
+        retries(1, Handing::Batches),
+        "begin | receive welcome@a5 a6 a7 | fails 1 | timer | fails | timer | fails | taken",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "a5" within 5000
+        read within 5000, connecting at "a5"
+        deliver welcome@a5 a6 a7
+        pause 200, catching up at "a5"
+        deliver a6
+        pause 200, catching up at "a5"
+        deliver a6
+        give up a6 after 2: oops
+        deliver a7
+        "#,
+    );
+}
+
+#[test]
 fn a_dead_letter_that_nobody_takes_is_offered_again() {
     let mut world = World::new(retries(0, Handing::Items));
     world.play_all(&["begin", "receive welcome@a5 a6", "fails 1", "untaken"]);
