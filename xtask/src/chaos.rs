@@ -8,7 +8,7 @@ use std::{fs, num::NonZero, path::PathBuf, process::Command, thread};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{project::Project, shell, tools::Tools, ui};
+use crate::{project::Project, shell, skips::Skips, tools::Tools, ui};
 
 /// Where the results of whole runs are kept.
 const TABLE: &str = "docs/chaos.md";
@@ -22,6 +22,11 @@ const WHOLE_CLIENTS: usize = 1_000;
 /// The faults that need a network of their own.
 const OF_THE_NETWORK: [&str; 7] =
     ["cut-hub", "cut-hub-long", "cut-edge", "one-way-to-hub", "one-way-from-hub", "loss", "narrow"];
+
+/// How the harness is put into a namespace of its own.
+const ALONE: [&str; 5] = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
+const NO_NAMESPACE: &str = "no network namespace can be made";
 
 /// `cargo xtask chaos`.
 #[derive(Args, Clone, Debug)]
@@ -74,10 +79,19 @@ pub(crate) fn run(project: &Project, chaos: &Chaos) -> Result<()> {
 }
 
 /// One cycle of each of the faults that take little time, for the test run.
-pub(crate) fn short(project: &Project) -> Result<()> {
+pub(crate) fn short(project: &Project, skips: &mut Skips) -> Result<()> {
     let harness = Harness::new(project, "chaos")?;
-    let mut command = harness.command(true)?;
+    let can_harm = way_into_a_namespace().is_some();
+    if !can_harm {
+        skips.leave_out("chaos", &format!("the faults {}", OF_THE_NETWORK.join(", ")), NO_NAMESPACE)?;
+    }
+    let mut command = harness.command(can_harm)?;
     command.args(["run", "--short", "--out"]).arg(project.output.join("chaos"));
+    if !can_harm {
+        OF_THE_NETWORK.iter().for_each(|fault| {
+            command.args(["--skip", fault]);
+        });
+    }
     harness.check(&mut command).map(drop)
 }
 
@@ -107,6 +121,13 @@ pub(crate) fn floods(project: &Project, keep: bool) -> Result<()> {
         harness.keep("cargo xtask floods", &result)?;
     }
     Ok(())
+}
+
+/// The arguments by which `unshare` may make a namespace here; none where it may not.
+fn way_into_a_namespace() -> Option<&'static [&'static str]> {
+    let ways: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
+    ways.into_iter()
+        .find(|way| shell::capture(Command::new("unshare").args(*way).args(ALONE).arg("true")).is_ok())
 }
 
 fn needs_network(chaos: &Chaos) -> bool {
@@ -148,20 +169,14 @@ impl<'a> Harness<'a> {
             return Ok(command);
         }
         Tools::network()?;
-        let alone = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
-        let as_root = ["--user", "--map-root-user"];
-        let ways: [&[&str]; 2] = [&[], &as_root];
-        let works = |way: &&&[&str]| {
-            shell::capture(Command::new("unshare").args(**way).args(alone).arg("true")).is_ok()
-        };
-        let Some(way) = ways.iter().find(works) else {
+        let Some(way) = way_into_a_namespace() else {
             bail!(
-                "no network namespace can be made: run as root, or leave the faults of the network out with \
+                "{NO_NAMESPACE}: run as root, or leave the faults of the network out with \
                  `cargo xtask chaos --skip network`"
             );
         };
         let mut command = Command::new("unshare");
-        command.current_dir(&self.project.root).args(*way).args(alone).arg(&self.binary);
+        command.current_dir(&self.project.root).args(way).args(ALONE).arg(&self.binary);
         Ok(command)
     }
 

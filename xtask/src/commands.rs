@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    chaos, documents, interop, long, page, planted, project::Project, shell, test, tidy, tools::Tools, ui,
-    webhooks,
+    chaos, completions, documents, interop, long, page, planted, project::Project, shell, test, tidy,
+    tools::Tools, ui, webhooks,
 };
 
 /// The project's own commands.
@@ -31,6 +31,8 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// What one checks before every commit: format, tidy, clippy, unit tests. Nothing but Rust is needed.
+    Check,
     /// Install what the other commands need into target/tools (they call this by themselves).
     Tools,
     /// Check the habits of the code that neither rustc nor clippy knows.
@@ -67,6 +69,8 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
+    /// Try the completion scripts in bash, zsh and fish.
+    Completions,
     /// Run peers written in other languages against the real binary: the scenes of interop/SCENES.md.
     Interop {
         #[command(subcommand)]
@@ -87,6 +91,7 @@ impl Arguments {
         match self.command {
             Command::Test { list: true, .. } => test::list(),
             Command::Test { only, .. } => test::run(&project, &only)?,
+            Command::Check => test::check(&project)?,
             Command::Tools => Tools::all(&project)?,
             Command::Tidy => tidy::run(&project)?,
             Command::Docs => documents::run(&project)?,
@@ -103,6 +108,7 @@ impl Arguments {
             Command::Floods => chaos::floods(&project, true)?,
             Command::Planted { check_apply: true, only } => planted::check_apply(&project, only.as_deref())?,
             Command::Planted { only, .. } => planted::run(&project, only.as_deref())?,
+            Command::Completions => completions::run(&project)?,
             Command::Interop { peer } => peer.play(&project)?,
             Command::Page => page::drive(&project)?,
             Command::Screenshot => page::screenshot(&project)?,

@@ -4,6 +4,7 @@
 
 mod chaos;
 mod commands;
+mod completions;
 mod documents;
 mod hub;
 mod interop;
@@ -12,6 +13,7 @@ mod page;
 mod planted;
 mod project;
 mod shell;
+mod skips;
 mod test;
 mod tidy;
 mod tools;

@@ -8,7 +8,6 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -20,13 +19,12 @@ const WINDOW_EVENTS: &str = "500";
 
 /// Tests the page's logic in Node, without a browser.
 pub(crate) fn logic(project: &Project) -> Result<()> {
-    ensure!(shell::is_installed("node"), "node is missing: install Node.js 20 or newer");
     let is_test =
         |file: &PathBuf| file.starts_with("web/test") && file.to_string_lossy().ends_with(".test.mjs");
     let tests: Vec<PathBuf> = project.files()?.into_iter().filter(is_test).collect();
     ensure!(!tests.is_empty(), "web/test holds no *.test.mjs");
     shell::check(
-        Command::new("node").current_dir(&project.root).args(["--test", "--test-reporter=dot"]).args(tests),
+        Tools::node(project)?.current_dir(&project.root).args(["--test", "--test-reporter=dot"]).args(tests),
     )
 }
 
@@ -61,7 +59,7 @@ fn run(project: &Project) -> Result<PathBuf> {
     }
     let server = Running::start(&binary, &arguments, &log)?;
     shell::check(
-        Command::new("node")
+        Tools::node(project)?
             .args(["--preserve-symlinks", "--preserve-symlinks-main"])
             .arg(script)
             .current_dir(&project.root)

@@ -46,17 +46,6 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{shown}` wrote something that is not UTF-8"))
 }
 
-/// Whether a program is there: it can be started and answers `--version`.
-pub(crate) fn is_installed(program: &str) -> bool {
-    let quiet = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    quiet.is_ok_and(|status| status.success())
-}
-
 /// The command as one would type it: the program by its name, not by where it is installed.
 fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());

@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn play(project: &Project, choice: &Choice) -> Result<()> {
     let plugins = Tools::go_plugins(project)?;
     generate(project, &plugins)?;
-    let unformatted = shell::capture(Tools::gofmt()?.arg("-l").arg(project.root.join("interop/go")))?;
+    let unformatted = shell::capture(Tools::gofmt(project)?.arg("-l").arg(project.root.join("interop/go")))?;
     ensure!(unformatted.is_empty(), "run `gofmt -w` on these files:\n{}", unformatted.trim_end());
     shell::check(Tools::go(project)?.args(["vet", "./..."]))?;
     let scenes = project.output.join("interop/go/scenes");
@@ -40,11 +40,6 @@ fn generate(project: &Project, plugins: &Path) -> Result<()> {
     let plugin =
         |name: &&str| json!({ "local": plugins.join(name), "out": contract, "opt": "module=galaxy/backend" });
     let template = json!({ "version": "v2", "plugins": GO_PLUGINS.iter().map(plugin).collect::<Vec<_>>() });
-    let buf = Tools::npm(project)?.join(".bin/buf");
-    shell::check(
-        Command::new(buf)
-            .current_dir(&project.root)
-            .args(["generate", "proto", "--template"])
-            .arg(template.to_string()),
-    )
+    let template = template.to_string();
+    shell::check(Tools::buf(project)?.args(["generate", "proto", "--template", template.as_str()]))
 }

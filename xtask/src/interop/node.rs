@@ -1,16 +1,13 @@
 //! The Node peer. Called from `interop`; the scenes are in `interop/node`.
 
-use std::process::Command;
-
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::{Choice, run};
-use crate::{project::Project, shell, tools::Tools};
+use crate::{project::Project, tools::Tools};
 
 /// Plays the scenes. The contract is loaded by the scenes' own program.
 pub(super) fn play(project: &Project, choice: &Choice) -> Result<()> {
-    ensure!(shell::is_installed("node"), "node is missing: install Node.js 20 or newer");
-    let mut scenes = Command::new("node");
+    let mut scenes = Tools::node(project)?;
     scenes
         .arg("interop/node/main.mjs")
         // Node looks for packages in the folders above a script, and these are elsewhere.

@@ -8,6 +8,15 @@ pub(crate) fn run(shell: Shell) -> anyhow::Result<()> {
     // Written into memory first: the generator panics when a pipe closes early.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut crate::args::definition(), "galaxy-push", &mut script);
+    if shell == Shell::Bash {
+        script = one_name_for_each_command(&String::from_utf8(script)?).into_bytes();
+    }
     std::io::stdout().write_all(&script)?;
     Ok(())
+}
+
+/// The generator writes the `-` of the program's name as `__` where it finds out which command is typed, and as `__subcmd__` where
+/// it lists what the command takes: nothing of any command would ever be offered.
+fn one_name_for_each_command(script: &str) -> String {
+    script.replace("galaxy__subcmd__push", "galaxy__push")
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it, in helpers too")]
 
 mod bounded;
+mod completions;
 mod drain;
 mod files;
 mod help;

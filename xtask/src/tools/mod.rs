@@ -1,0 +1,253 @@
+//! What the commands need from elsewhere, installed on first use so that a fresh machine needs nothing prepared but Rust and a C
+//! compiler: pinned packages of npm, PyPI and the Go module proxy in `target/tools`, and programs of Debian.
+//!
+//! Called by the commands that need them. A stamp beside each installation holds the pins it was made from: while they are
+//! unchanged, nothing is touched and nothing is asked of the network.
+
+mod debian;
+mod runtimes;
+mod version;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{project::Project, shell, ui};
+use runtimes::Node;
+
+/// Names a browser that Playwright can drive; tried in this order.
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
+/// The code generators for Go, as protoc and buf look for them.
+pub(crate) const GO_PLUGINS: [&str; 2] = ["protoc-gen-go", "protoc-gen-go-grpc"];
+
+/// What the pinned packages of PyPI ask for.
+const PYTHON_MIN: version::Version = (3, 9);
+
+/// The shells that a command line is completed in.
+pub(crate) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+
+/// The installers. Each returns where the installed thing is.
+#[derive(Debug)]
+pub(crate) struct Tools;
+
+impl Tools {
+    /// Installs everything that `cargo xtask test` needs.
+    pub(crate) fn all(project: &Project) -> Result<()> {
+        Self::rust_components(project)?;
+        // All of Debian's packages with one call, rather than one after the other as the parts below would.
+        let has_browser = installed_browser()?.is_some();
+        let names = debian::PROGRAMS.iter().map(|program| program.name);
+        debian::provide(&names.filter(|name| !(has_browser && *name == "chromium")).collect::<Vec<_>>())?;
+        Self::python(project)?;
+        Self::npm(project)?;
+        Self::go_plugins(project)?;
+        Self::browser()?;
+        Self::promtool(project)?;
+        Ok(())
+    }
+
+    /// The formatter and the linter, which a minimal toolchain lacks.
+    pub(crate) fn rust_components(project: &Project) -> Result<()> {
+        for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+            if shell::capture(shell::cargo(project).args([subcommand, "--version"])).is_err() {
+                ui::line(&format!("installing {component} with rustup"));
+                shell::capture(Command::new("rustup").current_dir(&project.root).args([
+                    "component",
+                    "add",
+                    component,
+                ]))
+                .with_context(|| {
+                    format!(
+                        "`cargo {subcommand}` is missing: install the component {component} of your toolchain"
+                    )
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What lists the files of the project.
+    pub(crate) fn git() -> Result<()> {
+        debian::provide(&["git"])
+    }
+
+    /// What harms processes and the packets of a network namespace.
+    pub(crate) fn network() -> Result<()> {
+        debian::provide(&["kill", "unshare", "prlimit", "nft", "tc", "ip"])
+    }
+
+    /// The shells that a command line is completed in.
+    pub(crate) fn shells() -> Result<()> {
+        debian::provide(&SHELLS)
+    }
+
+    /// Node.js.
+    pub(crate) fn node(project: &Project) -> Result<Command> {
+        Ok(Node::provide(project)?.node())
+    }
+
+    /// buf, in the project's root.
+    pub(crate) fn buf(project: &Project) -> Result<Command> {
+        let script = Self::npm(project)?.join(".bin/buf");
+        let mut buf = Self::node(project)?;
+        buf.current_dir(&project.root).arg(script);
+        Ok(buf)
+    }
+
+    /// The `node_modules` with buf, grpc-js, the webhook payloads and playwright-core.
+    pub(crate) fn npm(project: &Project) -> Result<PathBuf> {
+        let home = project.output.join("tools/npm");
+        let (package, lock) = (pins(project, "package.json"), pins(project, "package-lock.json"));
+        install_once(&home, &texts(&[&package, &lock])?, || {
+            let mut npm = Node::provide(project)?.npm();
+            ui::line("installing npm packages into target/tools/npm");
+            fs::copy(&package, home.join("package.json"))?;
+            fs::copy(&lock, home.join("package-lock.json"))?;
+            // Not `npm ci`: buf is one optional package per platform, and `ci` refuses a lock that lacks those a registry does
+            // not offer. The versions are exact all the same, and the lock's hashes are checked. No package here needs its
+            // install script, so none is run.
+            shell::capture(npm.current_dir(&home).args([
+                "install",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+            ]))?;
+            Ok(())
+        })?;
+        Ok(home.join("node_modules"))
+    }
+
+    /// The Python interpreter of a virtual environment with grpcio and its tools.
+    pub(crate) fn python(project: &Project) -> Result<PathBuf> {
+        let home = project.output.join("tools/python");
+        let requirements = pins(project, "requirements.txt");
+        let interpreter = home.join("bin/python");
+        install_once(&home, &texts(&[&requirements])?, || {
+            debian::provide(&["python3"])?;
+            let found = version::of("python3", "--version");
+            ensure!(
+                found.is_some_and(|found| found >= PYTHON_MIN),
+                "python3 is older than 3.9: install a newer one and put it first in PATH"
+            );
+            ui::line("installing Python packages into target/tools/python");
+            // Debian ships Python without the part that makes virtual environments.
+            if shell::capture(Command::new("python3").args(["-c", "import ensurepip"])).is_err() {
+                debian::install(&["python3-venv"], "Python cannot make a virtual environment")?;
+            }
+            shell::capture(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
+            shell::capture(
+                Command::new(&interpreter)
+                    .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+                    .arg(&requirements),
+            )?;
+            Ok(())
+        })?;
+        Ok(interpreter)
+    }
+
+    /// Go, in the folder of the peer in Go.
+    pub(crate) fn go(project: &Project) -> Result<Command> {
+        let mut go = Command::new(runtimes::go_root(project)?.join("bin/go"));
+        go.current_dir(project.root.join("interop/go"));
+        Ok(go)
+    }
+
+    /// The formatter that came with Go; it need not be in PATH.
+    pub(crate) fn gofmt(project: &Project) -> Result<Command> {
+        Ok(Command::new(runtimes::go_root(project)?.join("bin/gofmt")))
+    }
+
+    /// The folder of the code generators for Go.
+    pub(crate) fn go_plugins(project: &Project) -> Result<PathBuf> {
+        let home = project.output.join("tools/go");
+        let module = project.root.join("interop/go");
+        // The module that pins them does not load without the one that is generated with them.
+        Self::go_contract(project)?;
+        install_once(&home, &texts(&[&module.join("go.mod"), &module.join("go.sum")])?, || {
+            let mut build = Self::go(project)?;
+            ui::line("building the code generators for Go into target/tools/go");
+            build.args(["build", "-buildvcs=false", "-o"]).arg(home.join(""));
+            shell::capture(build.args([
+                "google.golang.org/protobuf/cmd/protoc-gen-go",
+                "google.golang.org/grpc/cmd/protoc-gen-go-grpc",
+            ]))?;
+            Ok(())
+        })?;
+        Ok(home)
+    }
+
+    /// The module that the Go code of the contract is generated into, at first without any.
+    pub(crate) fn go_contract(project: &Project) -> Result<PathBuf> {
+        let home = project.output.join("interop/go/contract");
+        fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+        let module = home.join("go.mod");
+        fs::write(&module, "module galaxy/backend\n\ngo 1.26.0\n")
+            .with_context(|| format!("cannot write {}", module.display()))?;
+        Ok(home)
+    }
+
+    /// The path of a Chromium: `CHROMIUM`, an installed one, or the one Debian offers.
+    pub(crate) fn browser() -> Result<PathBuf> {
+        if let Some(found) = installed_browser()? {
+            return Ok(found);
+        }
+        debian::provide(&["chromium"])?;
+        debian::find("chromium").context("chromium was installed but is not in PATH")
+    }
+
+    /// Prometheus's own judge of metrics: an installed one, or the one in Debian's package.
+    pub(crate) fn promtool(project: &Project) -> Result<PathBuf> {
+        if let Some(found) = debian::find("promtool") {
+            return Ok(found);
+        }
+        let home = project.output.join("tools/prometheus");
+        install_once(&home, "Debian's package prometheus", || {
+            ui::line("unpacking Debian's prometheus into target/tools/prometheus");
+            // Not installed: the package would start a Prometheus on this machine.
+            debian::unpack("prometheus", &home).context(
+                "promtool is missing: install Debian's package prometheus, or put promtool into PATH",
+            )
+        })?;
+        Ok(home.join("usr/bin/promtool"))
+    }
+}
+
+fn installed_browser() -> Result<Option<PathBuf>> {
+    if let Some(chosen) = std::env::var_os("CHROMIUM") {
+        let chosen = PathBuf::from(chosen);
+        ensure!(chosen.is_file(), "CHROMIUM names {}, which is no file", chosen.display());
+        return Ok(Some(chosen));
+    }
+    Ok(BROWSERS.iter().find_map(|name| debian::find(name)))
+}
+
+fn pins(project: &Project, file: &str) -> PathBuf {
+    project.root.join("xtask/tools").join(file)
+}
+
+/// The contents of some files, one after the other.
+fn texts(files: &[&Path]) -> Result<String> {
+    let text =
+        |file: &&Path| fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
+    files.iter().map(text).collect()
+}
+
+/// Runs `install` unless the stamp in `home` already says that it was made from `wanted`.
+fn install_once(home: &Path, wanted: &str, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stamp = home.join("installed-from");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    if home.exists() {
+        fs::remove_dir_all(home).with_context(|| format!("cannot remove the old {}", home.display()))?;
+    }
+    fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
+    install()?;
+    // Last, so that an installation cut short is made again.
+    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
