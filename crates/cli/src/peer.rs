@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use galaxy_push_client::{Builder, PublisherBuilder, Tls};
+use galaxy_push_listener::warn_of_readers;
 
 use crate::Usage;
 use crate::args::PeerArgs;
@@ -71,6 +72,7 @@ fn tls(authority: &Path, args: &PeerArgs) -> anyhow::Result<Tls> {
     match (&args.hub_cert, &args.hub_key) {
         (None, None) => Ok(tls),
         (Some(certificate), Some(key)) => {
+            warn_of_readers(key);
             tls.presenting(certificate, key).context("--hub-cert and --hub-key")
         }
         (Some(_), None) => bail!(Usage("--hub-cert needs --hub-key FILE, its private key".into())),
@@ -97,6 +99,7 @@ fn token(args: &PeerArgs) -> anyhow::Result<Option<String>> {
 pub(crate) fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path);
     let text = text.with_context(|| format!("cannot read the token in {}", path.display()))?;
+    warn_of_readers(path);
     Ok(text.trim_end().to_owned())
 }
 

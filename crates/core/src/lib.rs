@@ -15,12 +15,14 @@
 //! | [`window`] | the ordered, bounded events still held |
 //! | [`reader`] | what one stream is sent next: the promises of a stream, as a state machine |
 //! | [`backoff`] | how long to wait before the next try |
+//! | [`damp`] | which of many log lines of one kind are written |
 //! | [`link`] | a client's whole policy: when to dial, wait, deliver and give up |
 //! | [`trace`] | the context an event carries, and where spans of it go |
 
 pub mod ambient;
 pub mod backoff;
 pub mod cursor;
+pub mod damp;
 pub mod frame;
 pub mod link;
 pub mod reader;

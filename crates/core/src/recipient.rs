@@ -33,7 +33,7 @@ pub enum InvalidRecipient {
     EmptyId,
     /// The id is longer than [`ID_BYTES_MAX`] bytes.
     IdTooLong,
-    /// The id holds a control character, a space or a comma.
+    /// The id holds a control or format character, a space or a comma.
     ForbiddenCharacter,
 }
 
@@ -78,11 +78,23 @@ pub fn check_id(id: &str) -> Result<(), InvalidRecipient> {
     if id.len() > ID_BYTES_MAX {
         return Err(InvalidRecipient::IdTooLong);
     }
-    // Commas separate recipients in the CloudEvents attribute `to`; spaces and controls break headers and logs.
-    if id.chars().any(|c| c.is_control() || c == ' ' || c == ',') {
+    // Commas separate recipients in the CloudEvents attribute `to`; spaces and controls break headers and logs; and what
+    // nobody sees makes two ids that look like one.
+    if id.chars().any(|c| c.is_control() || c.is_whitespace() || c == ',' || is_format(c)) {
         return Err(InvalidRecipient::ForbiddenCharacter);
     }
     Ok(())
+}
+
+/// Whether a character shows nothing and changes how others are shown: the format characters of Unicode (category Cf),
+/// those for the direction of text among them, and the separators of lines and paragraphs.
+#[must_use]
+pub fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+        | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
 impl Pattern {
@@ -145,7 +157,7 @@ impl fmt::Display for InvalidRecipient {
             Self::UnknownKind => "must be user:<id>, session:<id>, topic:<name> or all",
             Self::EmptyId => "the id after the colon is empty",
             Self::IdTooLong => "the id is longer than 255 bytes",
-            Self::ForbiddenCharacter => "the id holds a control character, a space or a comma",
+            Self::ForbiddenCharacter => "the id holds a space, a comma, or a control or format character",
         })
     }
 }
@@ -168,6 +180,26 @@ mod tests {
         assert_eq!(Recipient::parse("user:a b"), Err(InvalidRecipient::ForbiddenCharacter));
         assert_eq!(Recipient::parse("user:a,b"), Err(InvalidRecipient::ForbiddenCharacter));
         assert_eq!(Recipient::parse("user:a\u{7f}"), Err(InvalidRecipient::ForbiddenCharacter));
+        for unseen in [
+            '\u{a0}',
+            '\u{ad}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{202e}',
+            '\u{2028}',
+            '\u{2066}',
+            '\u{3000}',
+            '\u{feff}',
+            '\u{e0041}',
+        ] {
+            for id in [format!("{unseen}ann"), format!("a{unseen}nn"), format!("ann{unseen}")] {
+                assert_eq!(check_id(&id), Err(InvalidRecipient::ForbiddenCharacter), "{id:?}");
+                assert!(Pattern::parse(&format!("user:{id}*")).is_err(), "{id:?}");
+            }
+        }
+        for seen in ["ann", "Änne", "安", "😀", "a\u{301}", "سارا"] {
+            assert_eq!(check_id(seen), Ok(()), "{seen}");
+        }
         let longest = format!("user:{}", "x".repeat(ID_BYTES_MAX));
         assert!(Recipient::parse(&longest).is_ok());
         assert_eq!(Recipient::parse(&format!("{longest}x")), Err(InvalidRecipient::IdTooLong));

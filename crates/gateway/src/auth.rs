@@ -35,10 +35,19 @@ const ED25519_BYTES: usize = 32;
 #[non_exhaustive]
 pub struct Access {
     /// Takes `user` and `session` on trust from whoever connects, and checks Host and Origin instead. For one
-    /// developer's own machine.
-    pub development: bool,
+    /// developer's own machine, and not together with keys.
+    pub development: Option<Development>,
     /// The keys that users' tokens are signed with.
     pub keys: Option<Keys>,
+}
+
+/// Who is let in where whoever connects is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Development {
+    /// Whoever comes directly: a request with `Forwarded`, `X-Forwarded-*` or `Via` may be anybody's, and is refused.
+    Direct,
+    /// Whoever comes, through a proxy as well.
+    Proxied,
 }
 
 /// The keys that users' tokens are signed with, and what the tokens must say.
@@ -78,16 +87,16 @@ pub enum KeysError {
 }
 
 impl Access {
-    /// Development mode: no keys.
+    /// Development mode, for whoever comes directly: no keys.
     #[must_use]
     pub fn development() -> Self {
-        Self { development: true, keys: None }
+        Self { development: Some(Development::Direct), keys: None }
     }
 
     /// Tokens signed with one of these keys.
     #[must_use]
     pub fn keys(keys: Keys) -> Self {
-        Self { development: false, keys: Some(keys) }
+        Self { development: None, keys: Some(keys) }
     }
 
     /// Who presents this token.
@@ -108,7 +117,7 @@ impl Access {
     ///
     /// A token is needed, or a name is not valid.
     pub(crate) fn names(&self, user: &str, session: &str, unix_ms: u64) -> Result<Identity, Failure> {
-        if !self.development {
+        if self.development.is_none() {
             if user.is_empty() && session.is_empty() {
                 let message = "a token is needed: send it as `Authorization: Bearer …`, or in the first WebSocket \
                                message";
@@ -158,7 +167,8 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Takes tokens for this audience only: `aud` must name it.
+    /// Takes tokens for this audience only: `aud` must name it. Without an audience, a token with `aud` is refused: it is
+    /// meant for somebody, and nobody said for whom.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
@@ -221,8 +231,17 @@ impl Keys {
         if self.issuer.is_some() && self.issuer != claims.iss {
             return Err(invalid("the token is of another issuer"));
         }
-        if self.audience.as_ref().is_some_and(|wanted| !claims.aud.is_some_and(|aud| aud.names(wanted))) {
-            return Err(invalid("the token is for another audience"));
+        match (&self.audience, &claims.aud) {
+            (Some(wanted), aud) if !aud.as_ref().is_some_and(|aud| aud.names(wanted)) => {
+                return Err(invalid("the token is for another audience"));
+            }
+            // Who issued it meant somebody, and nobody has said that this is who (RFC 7519, section 4.1.3).
+            (None, Some(_)) => {
+                let message = "the token is for an audience (`aud`), and this gateway does not know that it is the one: \
+                               start it with --user-audience, or leave `aud` out";
+                return Err(invalid(message));
+            }
+            _ => {}
         }
         let Some(user) = claims.sub.filter(|sub| check_id(sub).is_ok()) else {
             return Err(invalid("the token names no valid user: `sub` is required"));

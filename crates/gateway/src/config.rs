@@ -41,6 +41,9 @@ pub struct Config {
     pub access: Access,
     /// The origins whose pages may connect, exactly as browsers send them: `https://app.example`.
     pub allowed_origins: Vec<String>,
+    /// Names in the query of users' URLs that are passed over, such as what a proxy adds; others that are not known are
+    /// refused. Default: none, but `_` always is.
+    pub ignored_query: Vec<String>,
     /// The extension attributes of events that users may see. Default: none.
     pub shown_attributes: Vec<String>,
     /// The most data of one event, in bytes: said in `Welcome`, enforced by the hub.
@@ -88,6 +91,7 @@ impl Config {
             window: Bounds::default(),
             access: Access::default(),
             allowed_origins: Vec::new(),
+            ignored_query: Vec::new(),
             shown_attributes: Vec::new(),
             event_bytes: 64 << 10,
             topics: 128,

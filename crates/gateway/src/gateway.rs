@@ -86,6 +86,9 @@ pub enum StartError {
     /// Users could not say who they are.
     #[error("there is no way for users to say who they are: give a key set, or turn development mode on")]
     Access,
+    /// Users' tokens would count for nothing.
+    #[error("there are keys, and development mode believes whoever has no token: take one of the two away")]
+    Believing,
 }
 
 impl Gateway {
@@ -140,8 +143,10 @@ impl Gateway {
         if let Some(origin) = config.allowed_origins.iter().find(|origin| !is_origin(origin)) {
             return Err(StartError::Origin(origin.clone()));
         }
-        if !config.access.development && config.access.keys.is_none() {
-            return Err(StartError::Access);
+        match (config.access.development, &config.access.keys) {
+            (None, None) => return Err(StartError::Access),
+            (Some(_), Some(_)) => return Err(StartError::Believing),
+            _ => {}
         }
         let metrics = Arc::new(Metrics::default());
         let view = EdgeView::showing(config.shown_attributes.iter().cloned());
@@ -155,7 +160,7 @@ impl Gateway {
                 heartbeat: config.heartbeat,
             },
             renderer: Arc::new(Renderer::new(view, config.render_cache_bytes, metrics.clone())),
-            proxy: line.filter(|_| config.access.development).map(Proxy::new),
+            proxy: line.filter(|_| config.access.development.is_some()).map(Proxy::new),
             config,
             metrics,
             draining: CancellationToken::new(),
@@ -182,7 +187,7 @@ impl Gateway {
             .route("/v1/ws", any(ws::upgrade))
             .route("/v1/tickets", post(tickets))
             .route("/push.v1.Edge/{method}", post(edge_grpc));
-        if config.access.development {
+        if config.access.development.is_some() {
             routes = routes.merge(page::routes()).route("/v1/events", post(proxy::forward));
         }
         routes

@@ -64,6 +64,6 @@ mod tests;
 mod upstream;
 mod ws;
 
-pub use auth::{Access, Keys, KeysError};
+pub use auth::{Access, Development, Keys, KeysError};
 pub use config::{Config, HubToken};
 pub use gateway::{Gateway, StartError};

@@ -34,15 +34,23 @@ pub(crate) struct Query {
     pub(crate) topics: Vec<String>,
     pub(crate) cursor: String,
     pub(crate) naming: Naming,
+    pub(crate) namespace: String,
 }
 
+/// What caches and readers add to make a URL unlike the one before.
+const ALWAYS_IGNORED: &str = "_";
+
+/// So much of an unknown name is said: it may be a token in the wrong place.
+const NAME_CHARS_MAX: usize = 32;
+
 impl Query {
-    /// Reads the query of a URL. Unknown names are left alone: proxies and caches add their own.
+    /// Reads the query of a URL. Names that are neither known nor to be `ignored` are refused: whoever writes `topics=` for
+    /// `topic=` would otherwise wait in vain.
     ///
     /// # Errors
     ///
-    /// A token in the URL, a value given twice, or one that is none.
-    pub(crate) fn read(uri: &Uri) -> Result<Self, Failure> {
+    /// A token in the URL, an unknown name, a value given twice, or one that is none.
+    pub(crate) fn read(uri: &Uri, ignored: &[String]) -> Result<Self, Failure> {
         let AxumQuery(pairs) = AxumQuery::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| bad_request("the query of the URL cannot be read"))?;
         let mut query = Self::default();
@@ -63,7 +71,9 @@ impl Query {
                 "session" => &mut query.session,
                 "cursor" => &mut query.cursor,
                 "event" => &mut event,
-                _ => continue,
+                "namespace" => &mut query.namespace,
+                name if name == ALWAYS_IGNORED || ignored.iter().any(|ignored| ignored == name) => continue,
+                name => return Err(unknown(name)),
             };
             if !place.is_empty() && *place != value {
                 return Err(bad_request(format!("`{name}` is given twice")).field(name));
@@ -77,6 +87,15 @@ impl Query {
         };
         Ok(query)
     }
+}
+
+fn unknown(name: &str) -> Failure {
+    let name: String = name.chars().take(NAME_CHARS_MAX).collect::<String>().escape_debug().to_string();
+    let message = format!(
+        "`{name}` is no parameter of this URL: user, session, topic, cursor, event and namespace are; what a proxy adds is \
+         left alone where the gateway is started with --ignored-query"
+    );
+    bad_request(message).field(name)
 }
 
 /// The token in `Authorization`.
@@ -113,7 +132,7 @@ mod tests {
     use super::*;
 
     fn read(query: &str) -> Result<Query, Failure> {
-        Query::read(&format!("/v1/stream?{query}").parse().unwrap())
+        Query::read(&format!("/v1/stream?{query}").parse().unwrap(), &["utm_source".to_owned()])
     }
 
     #[test]
@@ -126,6 +145,22 @@ mod tests {
         for bad in ["user=a&user=b", "cursor=1&cursor=2", "event=typed"] {
             assert_eq!(read(bad).unwrap_err().reason, Some(Reason::RequestInvalid), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_refused_by_its_name() {
+        for name in ["topics", "Topic", "user_id", "x", "utm_medium", "__", "last-event", ""] {
+            let failure = read(&format!("{name}=1")).unwrap_err();
+            assert_eq!(failure.reason, Some(Reason::RequestInvalid));
+            assert!(failure.message.starts_with(&format!("`{name}` is no parameter")), "{}", failure.message);
+            assert!(failure.message.contains("--ignored-query"), "{}", failure.message);
+        }
+        for ignored in ["_=1", "_", "utm_source=a&utm_source=b", ""] {
+            assert_eq!(read(ignored).unwrap(), Query::default(), "{ignored}");
+        }
+        let planted = format!("{}.planted", "eyJhbGciOiJIUzI1NiJ9".repeat(4));
+        assert!(!format!("{:?}", read(&planted).unwrap_err()).contains("planted"));
+        assert_eq!(read("namespace=other").unwrap().namespace, "other");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(crate) async fn stream(
         Err(failure) => {
             shared.metrics.refused(&failure);
             if failure.code == Code::Unavailable && takes_events(&headers) {
-                return later(&shared, &failure, presented(&uri, &headers));
+                return later(&shared, &failure, presented(&shared, &uri, &headers));
             }
             problem::response(&failure)
         }
@@ -74,11 +74,11 @@ async fn open(
     headers: &HeaderMap,
 ) -> Result<Stream, Failure> {
     shared.open_for_users()?;
-    let query = Query::read(uri)?;
+    let query = Query::read(uri, &shared.config.ignored_query)?;
     let identity = shared.identify(bearer(headers)?, &query.user, &query.session)?;
     let last = last_event_id(headers)?;
     let cursor = if last.is_empty() { query.cursor } else { last.to_owned() };
-    let request = Request { identity, topics: query.topics, cursor, ..Request::default() };
+    let request = Request { identity, topics: query.topics, cursor, namespace: query.namespace };
     let connection = shared.admission.admit(request).await?;
     let form = if query.naming == Naming::Messages { Form::SseMessage } else { Form::Sse };
     let id = connection.id();
@@ -114,10 +114,13 @@ fn takes_events(headers: &HeaderMap) -> bool {
 }
 
 /// The position that the request names, if it is one: to be told back, so that the browser keeps it.
-fn presented(uri: &Uri, headers: &HeaderMap) -> String {
+fn presented(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> String {
     let last = last_event_id(headers).unwrap_or_default().to_owned();
-    let cursor =
-        if last.is_empty() { Query::read(uri).map(|query| query.cursor).unwrap_or_default() } else { last };
+    let cursor = if last.is_empty() {
+        Query::read(uri, &shared.config.ignored_query).map(|query| query.cursor).unwrap_or_default()
+    } else {
+        last
+    };
     match Ask::parse(&cursor) {
         Ok(Ask::At(_) | Ask::Foreign) => cursor,
         _ => String::new(),

@@ -71,7 +71,7 @@ fn prepare(
 ) -> Result<(WebSocketUpgrade, Greeting), (Failure, bool)> {
     let plainly = |failure| (failure, false);
     shared.open_for_users().map_err(plainly)?;
-    let query = Query::read(uri).map_err(plainly)?;
+    let query = Query::read(uri, &shared.config.ignored_query).map_err(plainly)?;
     let mut upgrade = upgrade.map_err(|_| {
         let message = "this address speaks WebSocket only: send a WebSocket handshake, version 13";
         (bad_request(message).http_status(StatusCode::UPGRADE_REQUIRED.as_u16()), true)

@@ -137,6 +137,7 @@ impl Hub {
         let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
         let shared = Arc::new(Shared {
             under_way: UnderWay::new(config.publish_requests_max, config.publish_bytes_max),
+            refusals: galaxy_push_listener::Damped::default(),
             config,
             clock,
             metrics,

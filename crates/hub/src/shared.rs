@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use galaxy_push_listener::Damped;
 use galaxy_push_store::Store;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) under_way: UnderWay,
+    /// Which lines about refused peers are written.
+    pub(crate) refusals: Damped,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Sender<bool>,
     /// Publishes under way: a drain lets them finish before it sends readers away.

@@ -8,20 +8,26 @@
 
 mod accept;
 mod ambient;
+mod damped;
 mod limits;
 mod pages;
 mod pipes;
 mod probes;
+mod proxies;
+mod secrets;
 mod serve;
 mod tls;
 mod watched;
 
 pub use accept::{Accept, listen, listen_for_users};
 pub use ambient::ambient;
+pub use damped::Damped;
 pub use limits::Limits;
-pub use pages::{Hosts, address, host, is_local_name, without_pages};
+pub use pages::{Hosts, address, authority, host, is_local_name, unsniffed, without_pages};
 pub use pipes::{Dial, Pipes, pipes};
 pub use probes::{Check, Health, probes};
+pub use proxies::{IpNet, Proxies, subscriber};
+pub use secrets::warn_of_readers;
 pub use serve::{Drain, Peer, serve, serve_tls};
 pub use tls::{PeerNames, Tls, TlsError, TlsFiles};
 pub use watched::Stalled;

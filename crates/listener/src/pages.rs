@@ -4,15 +4,18 @@
 //! page comes from (`Origin`), but not when the page has made a name of its own resolve to this machine; then the name
 //! it asked for (`Host`) tells. The edge has a finer rule, because pages are its users.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+
+use crate::Peer;
+use crate::damped::Damped;
 
 const FROM_A_PAGE: &str = "requests of web pages are not taken here: send it without an Origin header";
 const WRONG_HOST: &str = "only localhost and IP addresses are answered to here, so that no web page reaches this machine under \
@@ -27,12 +30,26 @@ pub enum Hosts {
     LocalAnd(Vec<String>),
 }
 
-/// Refuses requests that a web page made.
-pub fn without_pages(app: Router, hosts: Hosts) -> Router {
-    app.layer(from_fn_with_state(Arc::new(hosts), guard))
+struct Guard {
+    hosts: Hosts,
+    refusals: Damped,
 }
 
-async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+/// Refuses requests that a web page made.
+pub fn without_pages(app: Router, hosts: Hosts) -> Router {
+    app.layer(from_fn_with_state(Arc::new(Guard { hosts, refusals: Damped::default() }), guard))
+}
+
+/// Tells browsers to take every answer for what it says it is, and not for what it looks like.
+pub fn unsniffed(app: Router) -> Router {
+    app.layer(map_response(|mut response: Response| async {
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }))
+}
+
+async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let hosts = &guard.hosts;
     let why = if request.headers().contains_key(header::ORIGIN) {
         FROM_A_PAGE
     } else if !hosts.admit(request.uri(), request.headers()) {
@@ -40,7 +57,10 @@ async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) ->
     } else {
         return next.run(request).await;
     };
-    tracing::warn!(path = request.uri().path(), reason = why, "refused");
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
+    if let Some(left_out) = guard.refusals.count(&peer) {
+        tracing::warn!(peer, path = request.uri().path(), reason = why, left_out, "refused");
+    }
     refusal(request.headers(), why)
 }
 
@@ -69,30 +89,58 @@ impl Hosts {
     }
 }
 
-/// The host that a request is for: of the URI over HTTP/2, of the one `Host` header over HTTP/1.
+/// The host that a request is for: of the URI over HTTP/2, of the one `Host` header over HTTP/1. `None`: there is none,
+/// or what stands there is no [`authority`].
 #[must_use]
 pub fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    if let Some(authority) = uri.authority() {
-        return Some(authority.clone());
+    if let Some(named) = uri.authority() {
+        return authority(named.as_str());
     }
     let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next()?.to_str().ok()?.parse().ok();
+    let host = authority(hosts.next()?.to_str().ok()?);
     host.filter(|_| hosts.next().is_none())
 }
 
+/// A host and perhaps a port, and nothing else: no user before it, brackets around an IPv6 address and nowhere else, a
+/// port that is one. Parsers are lenient about these, each in its own way; what two of them read differently, one of them
+/// lets in.
+#[must_use]
+pub fn authority(text: &str) -> Option<Authority> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (inner, behind) = rest.split_once(']')?;
+            inner.parse::<Ipv6Addr>().ok()?;
+            (&text[..inner.len() + 2], behind)
+        }
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let is_port = |port: &str| {
+        port.strip_prefix(':').is_some_and(|digits| {
+            digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+        })
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let named = host.starts_with('[') || !host.is_empty() && host.bytes().all(is_name);
+    (named && (port.is_empty() || is_port(port))).then(|| text.parse().ok()).flatten()
+}
+
 /// Whether a host is `localhost`, a name below it, or a loopback address: nobody elsewhere can make it another machine.
+/// The dot that ends a complete name may be there.
 #[must_use]
 pub fn is_local_name(host: &str) -> bool {
-    let host = host.to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     host == "localhost"
         || host.ends_with(".localhost")
         || address(&host).is_some_and(|address| address.is_loopback())
 }
 
-/// The IP address that a host is, if it is one; brackets included.
+/// The IP address that a host is, if it is one: an IPv6 address in brackets, an IPv4 address without.
 #[must_use]
 pub fn address(host: &str) -> Option<IpAddr> {
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner?.parse().ok().map(IpAddr::V6),
+        None => host.parse().ok().map(IpAddr::V4),
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +176,7 @@ mod tests {
             ("localhost.evil.example", 403),
             ("127.0.0.1.evil.example", 403),
             ("hub.example.evil", 403),
+            ("localhost.:7400", 200),
             ("", 403),
         ] {
             assert_eq!(status(local(), host, None).await, expected, "{host}");
@@ -138,6 +187,57 @@ mod tests {
         assert_eq!(unnamed.status().as_u16(), 200, "a probe");
         assert_eq!(status(Hosts::Any, "hub", None).await, 200);
         assert_eq!(status(Hosts::Any, "hub", Some("http://hub")).await, 403);
+    }
+
+    #[test]
+    fn brackets_and_ports_are_read_strictly() {
+        for good in [
+            "localhost",
+            "localhost:80",
+            "127.0.0.1:0",
+            "[::1]",
+            "[::1]:7400",
+            "a.example.:1",
+            "_srv.x",
+            "xn--a.b",
+        ] {
+            assert!(authority(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "[::1",
+            "::1]",
+            "::1",
+            "[[::1]]",
+            "[::1]]",
+            "[[::1]",
+            "[]",
+            "[::1]x",
+            "[::1]80",
+            "x[::1]",
+            "[127.0.0.1]",
+            "[localhost]",
+            "localhost]",
+            "[::1%25lo]",
+            "localhost:",
+            "localhost:x",
+            "localhost:+80",
+            "localhost:65536",
+            "localhost:80:80",
+            "user@localhost",
+            "localhost/",
+            "localhost,evil",
+            "local host",
+        ] {
+            assert!(authority(bad).is_none(), "{bad}");
+        }
+        for (host, is) in [("[::1]", true), ("127.0.0.1", true), ("::1", false), ("[127.0.0.1]", false)] {
+            assert_eq!(address(host).is_some(), is, "{host}");
+        }
+        for host in ["[[::1]]", "127.0.0.1]", "[::1", "[127.0.0.1"] {
+            assert!(address(host).is_none() && !is_local_name(host), "{host}");
+        }
     }
 
     #[tokio::test]

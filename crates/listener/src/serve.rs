@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::damped::Damped;
+use crate::pages::unsniffed;
 use crate::tls::{self, PeerNames, Tls};
 use crate::watched::{Stalled, Watched};
 use crate::{Accept, Limits};
@@ -64,7 +66,8 @@ pub async fn serve(accept: impl Accept, app: Router, limits: Limits, drain: Drai
 }
 
 async fn run(mut accept: impl Accept, tls: Option<Arc<Tls>>, app: Router, limits: Limits, drain: Drain) {
-    let http = Arc::new(protocol(&limits));
+    let (http, app) = (Arc::new(protocol(&limits)), unsniffed(app));
+    let refusals = Arc::new(Damped::default());
     let places = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
     let mut failing = false;
@@ -76,11 +79,12 @@ async fn run(mut accept: impl Accept, tls: Option<Arc<Tls>>, app: Router, limits
         };
         let Some((io, peer, place)) = accepted else { continue };
         let (http, app, drain, tls) = (http.clone(), app.clone(), drain.clone(), tls.clone());
+        let refusals = refusals.clone();
         tasks.spawn(async move {
             let names = None;
             match tls {
                 None => connection(&http, io, Caller { peer, names }, app, limits, drain).await,
-                Some(tls) => secured(&http, &tls, io, peer, app, limits, drain).await,
+                Some(tls) => secured(&http, (&tls, &refusals), io, peer, app, limits, drain).await,
             }
             drop(place);
         });
@@ -141,7 +145,7 @@ struct Caller {
 
 async fn secured<I>(
     http: &Builder<TokioExecutor>,
-    tls: &Arc<Tls>,
+    (tls, refusals): (&Arc<Tls>, &Damped),
     io: I,
     peer: SocketAddr,
     app: Router,
@@ -158,10 +162,17 @@ async fn secured<I>(
     let io = match handshake {
         Ok(Ok(io)) => io,
         Ok(Err((error, io))) => {
-            tracing::info!(%peer, %error, "refused: the TLS handshake failed");
+            if let Some(left_out) = refusals.count(&peer.ip().to_string()) {
+                tracing::info!(%peer, %error, left_out, "refused: the TLS handshake failed");
+            }
             return hear_out(io, &drain).await;
         }
-        Err(_) => return tracing::info!(%peer, "refused: no TLS handshake in time"),
+        Err(_) => {
+            if let Some(left_out) = refusals.count(&peer.ip().to_string()) {
+                tracing::info!(%peer, left_out, "refused: no TLS handshake in time");
+            }
+            return;
+        }
     };
     let names = io.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::names);
     connection(http, io, Caller { peer, names }, app, limits, drain).await;

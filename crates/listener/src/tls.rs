@@ -1,7 +1,8 @@
 //! TLS for a listener: its certificate, the authority that signs its peers', and what a peer's certificate calls it.
 //!
 //! The files are read again when they change, so a renewed certificate needs no restart: streams that are open keep the
-//! connection they have, new ones get the new certificate. A file that cannot be used is logged and the one before stays.
+//! connection they have, new ones get the new certificate. A file that cannot be used, and a certificate that is not valid
+//! at the time, is logged and the one before stays, as long as that one is.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,8 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
+
+use crate::secrets::warn_of_readers;
 
 /// How often a handshake looks whether the files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -60,9 +63,20 @@ pub enum TlsError {
 
 #[derive(Debug)]
 struct State {
-    config: Arc<ServerConfig>,
+    loaded: Loaded,
+    /// When the files that it comes from had changed.
     changed: Vec<Option<SystemTime>>,
+    /// When the files that it was refused for had changed. They are looked at again: a certificate becomes valid by itself.
+    refused: Vec<Option<SystemTime>>,
     looked: Instant,
+}
+
+/// What the files hold.
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// From when to when the listener's own certificate is valid.
+    valid: Option<(ASN1Time, ASN1Time)>,
 }
 
 impl Tls {
@@ -76,8 +90,10 @@ impl Tls {
     ///
     /// Outside a tokio runtime with time enabled.
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
-        warn_of_expiry(&files);
-        let state = State { config: config(&files)?, changed: files.changed(), looked: Instant::now() };
+        let changed = files.changed();
+        let loaded = load(&files)?;
+        loaded.warn(&files);
+        let state = State { loaded, changed, refused: Vec::new(), looked: Instant::now() };
         Ok(Self { files, state: Mutex::new(state) })
     }
 
@@ -95,7 +111,7 @@ impl Tls {
             let tls = self.clone();
             let _ = tokio::task::spawn_blocking(move || tls.reload()).await; // a panic in there changes nothing
         }
-        TlsAcceptor::from(self.lock().config.clone())
+        TlsAcceptor::from(self.lock().loaded.config.clone())
     }
 
     fn reload(&self) {
@@ -103,18 +119,22 @@ impl Tls {
         if changed == self.lock().changed {
             return;
         }
-        let config = config(&self.files);
+        let read = load(&self.files);
         let mut state = self.lock();
-        state.changed = changed;
-        match config {
-            Ok(config) => {
+        let why = match read {
+            // One that is of no use may take the place of another one, but not of a good one.
+            Ok(loaded) if loaded.fault().is_none() || state.loaded.fault().is_some() => {
                 tracing::info!(certificate = %self.files.certificate.display(), "took a new certificate");
-                warn_of_expiry(&self.files);
-                state.config = config;
+                loaded.warn(&self.files);
+                (state.loaded, state.changed, state.refused) = (loaded, changed, Vec::new());
+                return;
             }
-            Err(error) => {
-                tracing::error!(%error, "a changed certificate cannot be used; the one before stays")
-            }
+            Ok(loaded) => loaded.fault().unwrap_or_default(),
+            Err(error) => error.to_string(),
+        };
+        if state.refused != changed {
+            tracing::error!(error = why, "a changed certificate cannot be used; the one before stays");
+            state.refused = changed;
         }
     }
 
@@ -131,9 +151,14 @@ impl TlsFiles {
     }
 }
 
-fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
     let chain = certificates(&files.certificate)?;
+    let valid = chain.first().and_then(validity);
+    Ok(Loaded { config: config(files, chain)?, valid })
+}
+
+fn config(files: &TlsFiles, chain: Vec<CertificateDer<'static>>) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, error))?;
     let builder =
         ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -172,20 +197,30 @@ fn unusable(path: &Path, problem: impl ToString) -> TlsError {
     TlsError::File { path: path.to_owned(), problem: problem.to_string() }
 }
 
-/// It is used all the same: the clock may be wrong, and peers judge for themselves.
-fn warn_of_expiry(files: &TlsFiles) {
-    let chain = certificates(&files.certificate).unwrap_or_default();
-    if let Some(expired) = chain.first().and_then(expired) {
-        let certificate = files.certificate.display();
-        tracing::warn!(%certificate, %expired, "the certificate has expired, and peers will refuse it: renew it");
+impl Loaded {
+    /// Why peers will refuse the certificate at present, if they will.
+    fn fault(&self) -> Option<String> {
+        let (from, until) = self.valid?;
+        let now = ASN1Time::now();
+        if until < now {
+            return Some(format!("the certificate has expired ({until})"));
+        }
+        (now < from).then(|| format!("the certificate is not valid yet ({from})"))
+    }
+
+    /// At the start it is used all the same: the clock may be wrong, and peers judge for themselves.
+    fn warn(&self, files: &TlsFiles) {
+        warn_of_readers(&files.key);
+        if let Some(why) = self.fault() {
+            let certificate = files.certificate.display();
+            tracing::warn!(%certificate, why, "peers will refuse the certificate: renew it");
+        }
     }
 }
 
-/// When a certificate expired, if it has.
-fn expired(certificate: &CertificateDer<'_>) -> Option<ASN1Time> {
+fn validity(certificate: &CertificateDer<'_>) -> Option<(ASN1Time, ASN1Time)> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let until = certificate.validity().not_after;
-    (until < ASN1Time::now()).then_some(until)
+    Some((certificate.validity().not_before, certificate.validity().not_after))
 }
 
 /// The names in a verified certificate.

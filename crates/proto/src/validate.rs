@@ -11,7 +11,7 @@ pub use standing::{
     INVALIDATION_LIFE_DEFAULT, INVALIDATION_REASON_BYTES_MAX, fill_in_invalidation, invalidation, memberships,
 };
 
-use galaxy_push_core::recipient::{RECIPIENTS_MAX, Recipient};
+use galaxy_push_core::recipient::{RECIPIENTS_MAX, Recipient, is_format};
 use serde::de::IgnoredAny;
 
 use crate::{Failure, Reason, media_type, time, v1};
@@ -30,6 +30,10 @@ pub const TEXT_BYTES_MAX: usize = 1_024;
 /// The names and values of all extension attributes together, in bytes: room for `traceparent` and `tracestate`
 /// several times over.
 pub const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
+
+/// How deep JSON `data` may be nested: objects and arrays within each other. Readers in many languages take no more, and
+/// some break.
+pub const DATA_DEPTH_MAX: usize = 128;
 
 /// The rule that an event breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,11 +166,33 @@ fn check_texts(event: &v1::Event) -> Result<(), Invalid> {
             return Err(Invalid::new(field, "must not hold control characters"));
         }
     }
+    // These are compared, and what nobody sees would make two of what looks like one.
+    for (field, text) in [
+        ("id", &event.id),
+        ("source", &event.source),
+        ("type", &event.r#type),
+        ("collapse_key", &event.collapse_key),
+    ] {
+        check_name(field, text)?;
+    }
     let media_type = &event.data_content_type;
     let essence = media_type::essence(media_type);
     let (kind, subtype) = essence.split_once('/').unwrap_or_default();
     if !media_type.is_empty() && (kind.is_empty() || subtype.is_empty() || !media_type.is_ascii()) {
         return Err(Invalid::new("data_content_type", "must be a media type such as application/json"));
+    }
+    Ok(())
+}
+
+/// Whether a text can be told from others by eye.
+fn check_name(field: &str, text: &str) -> Result<(), Invalid> {
+    if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
+        return Err(Invalid::new(field, "must not begin or end with a space"));
+    }
+    if text.chars().any(is_format) {
+        let message =
+            "must not hold format characters, which nobody sees, or those for the direction of text";
+        return Err(Invalid::new(field, message));
     }
     Ok(())
 }
@@ -260,7 +286,33 @@ fn check_data(event: &v1::Event, bytes_max: usize) -> Result<(), Invalid> {
     if declared && std::str::from_utf8(&event.data).is_err() {
         return Err(Invalid::new("data", "is not valid JSON: it is not UTF-8"));
     }
+    if declared && depth(&event.data) > DATA_DEPTH_MAX {
+        let message = format!(
+            "is nested deeper than {DATA_DEPTH_MAX} levels: flatten it, or send it as another data_content_type"
+        );
+        return Err(Invalid::new("data", message));
+    }
     Ok(())
+}
+
+/// How deep valid JSON is nested.
+fn depth(json: &[u8]) -> usize {
+    let (mut now, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' => {
+                now += 1;
+                deepest = deepest.max(now);
+            }
+            b'}' | b']' => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn is_json(data: &[u8]) -> bool {

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use galaxy_push_listener::IpNet;
 
 use super::PeerArgs;
 use super::values::{
-    address, count, duration, event_size, gateway_id, host_name, hub_url, request_size, size, switch,
+    address, count, duration, event_size, gateway_id, host_name, hub_url, network, request_size, size, switch,
 };
 
 #[derive(Args, Debug)]
@@ -34,7 +35,7 @@ Examples:
   galaxy-push hub
   galaxy-push hub --hub-addr 10.0.0.5:7400 --hub-tls-cert hub.pem --hub-tls-key hub.key \\
     --hub-peer-ca ca.pem --hub-credentials credentials.toml
-  galaxy-push hub --hub-addr 10.0.0.5:7400 --plaintext
+  galaxy-push hub --hub-addr 10.0.0.5:7400 --plaintext --open
 
 A file of credentials:
   [[identity]]
@@ -115,6 +116,10 @@ pub(crate) struct HubArgs {
     /// everything.
     #[arg(long, env = "GALAXY_PUSH_HUB_CREDENTIALS", value_name = "FILE")]
     pub(crate) hub_credentials: Option<PathBuf>,
+    /// Let everybody publish anything and read everything on an address other than loopback, where there are no
+    /// --hub-credentials.
+    #[arg(long, env = "GALAXY_PUSH_OPEN", value_parser = switch)]
+    pub(crate) open: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -140,16 +145,20 @@ pub(crate) struct EdgeArgs {
     /// Take tokens of this issuer only: `iss` must equal it.
     #[arg(long, env = "GALAXY_PUSH_USER_ISSUER", value_name = "ISSUER", requires = "user_keys")]
     pub(crate) user_issuer: Option<String>,
-    /// Take tokens for this audience only: `aud` must name it.
+    /// Take tokens for this audience only: `aud` must name it. Without it, a token that has an `aud` is refused.
     #[arg(long, env = "GALAXY_PUSH_USER_AUDIENCE", value_name = "AUDIENCE", requires = "user_keys")]
     pub(crate) user_audience: Option<String>,
-    /// Development mode on any address: whoever connects is believed to be the user they say. Never where strangers can
-    /// connect.
+    /// Development mode on any address, and for requests that come through a proxy: whoever connects is believed to be the
+    /// user they say. Never where strangers can connect. Not together with --user-keys.
     #[arg(long, env = "GALAXY_PUSH_DEV", value_parser = switch)]
     pub(crate) dev: bool,
     /// The origins whose pages may connect, as browsers send them (https://app.example), separated by commas.
     #[arg(long, env = "GALAXY_PUSH_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) allowed_origins: Vec<String>,
+    /// Pass over these parameters of users' URLs, separated by commas: what a proxy or a tracker adds (utm_source). Others
+    /// that are not known are refused, so that a misspelt one is noticed.
+    #[arg(long, env = "GALAXY_PUSH_IGNORED_QUERY", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) ignored_query: Vec<String>,
     /// Speak TLS with users, with the certificate in this file (PEM, the chain behind it). Taken anew when it changes.
     #[arg(long, env = "GALAXY_PUSH_EDGE_TLS_CERT", value_name = "FILE")]
     pub(crate) edge_tls_cert: Option<PathBuf>,
@@ -198,4 +207,9 @@ pub(crate) struct ProcessArgs {
     #[arg(long, env = "GALAXY_PUSH_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',')]
     #[arg(value_parser = host_name)]
     pub(crate) allowed_hosts: Vec<String>,
+    /// The reverse proxies and load balancers before the listeners, as addresses or networks (10.0.0.0/8), separated by
+    /// commas: whom they say they speak for in X-Forwarded-For or Forwarded is believed.
+    #[arg(long, env = "GALAXY_PUSH_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',')]
+    #[arg(value_parser = network)]
+    pub(crate) trusted_proxies: Vec<IpNet>,
 }

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use galaxy_push_client::{BuildError, Connecting, Connector, Publisher};
 use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::recipient::{InvalidRecipient, Pattern, Recipient, check_id};
+use galaxy_push_listener::{IpNet, Proxies};
 use galaxy_push_proto::validate::{DATA_BYTES_MAX, REQUEST_BYTES_MAX};
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -24,6 +25,11 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.chars().all(is_name);
     fits.then(|| text.to_owned())
         .ok_or_else(|| "write the name alone, such as hub.example: no scheme, no port".into())
+}
+
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    Proxies::network(text)
+        .ok_or_else(|| "write an address or a network: 10.0.0.7, 10.0.0.0/8, fd00::/8".into())
 }
 
 pub(super) fn size(text: &str) -> Result<u64, String> {
@@ -166,6 +172,7 @@ mod tests {
     #[test]
     fn addresses_urls_and_starts() {
         assert!(address("127.0.0.1:0").is_ok() && address("[::1]:7400").is_ok());
+        assert!(network("10.0.0.7").is_ok() && network("fd00::/8").is_ok() && network("proxy").is_err());
         assert!(address("localhost:7400").is_err() && address("127.0.0.1").is_err());
         assert_eq!(hub_url(" http://hub:7400 "), Ok("http://hub:7400".into()));
         assert_eq!(hub_url("https://hub"), Ok("https://hub".into()));

@@ -43,9 +43,7 @@ impl Announcement {
             hub_flags: [(secure, "--hub-ca CA.pem "), (by_token, "--hub-token-file TOKEN ")]
                 .map(|(needed, flag)| if needed { flag } else { "" })
                 .concat(),
-            user_keys: edge
-                .filter(|edge| !edge.dev)
-                .and_then(|edge| Some(edge.user_keys.as_ref()?.display().to_string())),
+            user_keys: edge.and_then(|edge| Some(edge.user_keys.as_ref()?.display().to_string())),
         }
     }
 

@@ -1,11 +1,12 @@
 //! The settings of the roles, from flags: checked together before anything is bound or started.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use galaxy_push_core::window::Bounds;
-use galaxy_push_gateway::{Access, Keys};
-use galaxy_push_listener::ambient;
+use galaxy_push_gateway::{Access, Development, Keys};
+use galaxy_push_listener::{ambient, warn_of_readers};
 use galaxy_push_proto::validate::DATA_BYTES_DEFAULT;
 
 use super::secure;
@@ -57,6 +58,7 @@ pub(super) fn edge(args: &EdgeArgs, window: &WindowArgs) -> anyhow::Result<galax
     config.window = bounds(window);
     config.access = access(args)?;
     config.allowed_origins.clone_from(&args.allowed_origins);
+    config.ignored_query.clone_from(&args.ignored_query);
     Ok(config)
 }
 
@@ -83,46 +85,98 @@ pub(super) fn reach(
             },
             address.port()
         ))),
-        _ => Ok(()),
+        _ => open(hub),
+    }?;
+    if !process.admin_addr.ip().is_loopback() {
+        tracing::warn!(
+            admin = %process.admin_addr,
+            "whoever reaches the admin listener can read its metrics and what is going on: bind it where only you reach it"
+        );
     }
+    Ok(())
+}
+
+/// A hub that lets everybody in is for this machine, unless somebody said so.
+fn open(hub: Option<&HubArgs>) -> Result<(), Usage> {
+    let is_exposed =
+        |args: &&HubArgs| args.hub_credentials.is_none() && !args.hub_addr.ip().is_loopback() && !args.open;
+    hub.filter(is_exposed).map_or(Ok(()), |args| {
+        Err(Usage(format!(
+            "--hub-addr {} can be reached from other machines, and everybody there could publish anything and read everything: \
+             give --hub-credentials FILE (docs/security.md), add --open to allow that, or bind a loopback address such as \
+             127.0.0.1:{}",
+            args.hub_addr,
+            args.hub_addr.port()
+        )))
+    })
 }
 
 /// How users say who they are: by tokens when there are keys, by name in development mode.
 fn access(args: &EdgeArgs) -> anyhow::Result<Access> {
     let loopback = args.edge_addr.ip().is_loopback();
-    let mut access = match &args.user_keys {
-        Some(path) => {
-            let text = std::fs::read(path).with_context(|| {
-                format!(
-                    "cannot read --user-keys {}; `galaxy-push token --new-keys FILE` makes such a file",
-                    path.display()
-                )
-            })?;
-            let mut keys =
-                Keys::from_jwks(&text).with_context(|| format!("--user-keys {}", path.display()))?;
-            if let Some(issuer) = &args.user_issuer {
-                keys = keys.issuer(issuer);
-            }
-            if let Some(audience) = &args.user_audience {
-                keys = keys.audience(audience);
-            }
-            Access::keys(keys)
-        }
-        None if args.dev || loopback => Access::development(),
-        None => bail!(Usage(format!(
+    match (&args.user_keys, args.dev) {
+        (Some(_), true) => bail!(Usage(
+            "--dev believes whoever connects without a token, and --user-keys is there to check tokens: take one of the two \
+             away"
+                .into()
+        )),
+        (Some(path), false) => by_tokens(args, path),
+        (None, dev) if dev || loopback => Ok(by_name(args, dev, loopback)),
+        (None, _) => bail!(Usage(format!(
             "users of --edge-addr {} could not say who they are: give --user-keys FILE (`galaxy-push token --new-keys \
              FILE` makes one), or --dev to believe everybody",
             args.edge_addr
         ))),
-    };
-    access.development |= args.dev;
-    if access.development && !loopback {
+    }
+}
+
+fn by_tokens(args: &EdgeArgs, path: &Path) -> anyhow::Result<Access> {
+    let text = std::fs::read(path).with_context(|| {
+        format!(
+            "cannot read --user-keys {}; `galaxy-push token --new-keys FILE` makes such a file",
+            path.display()
+        )
+    })?;
+    if holds_secrets(&text) {
+        warn_of_readers(path);
+    }
+    let mut keys = Keys::from_jwks(&text).with_context(|| format!("--user-keys {}", path.display()))?;
+    if let Some(issuer) = &args.user_issuer {
+        keys = keys.issuer(issuer);
+    }
+    match &args.user_audience {
+        Some(audience) => keys = keys.audience(audience),
+        None => tracing::info!(
+            "tokens that are for an audience (`aud`) are refused: --user-audience says which one is ours"
+        ),
+    }
+    Ok(Access::keys(keys))
+}
+
+/// Whether a key set is more than public keys.
+fn holds_secrets(jwks: &[u8]) -> bool {
+    let set: serde_json::Value = serde_json::from_slice(jwks).unwrap_or_default();
+    let keys = set["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+    keys.iter().any(|key| key.get("k").is_some() || key.get("d").is_some())
+}
+
+fn by_name(args: &EdgeArgs, dev: bool, loopback: bool) -> Access {
+    let mut access = Access::development();
+    if dev {
+        access.development = Some(Development::Proxied);
+    }
+    if loopback {
+        tracing::info!(
+            proxied = dev,
+            "development mode is on: whoever connects from this machine is believed to be the user they say"
+        );
+    } else {
         tracing::warn!(
             edge = %args.edge_addr,
             "DEVELOPMENT MODE on an address that others can reach: whoever connects can be any user and publish anything"
         );
     }
-    Ok(access)
+    access
 }
 
 const fn bounds(args: &WindowArgs) -> Bounds {

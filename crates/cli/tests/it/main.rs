@@ -8,6 +8,7 @@ mod bounded;
 mod completions;
 mod drain;
 mod files;
+mod guarded;
 mod help;
 mod quick_start;
 mod records;

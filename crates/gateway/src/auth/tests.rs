@@ -116,6 +116,17 @@ fn audience_and_issuer_are_checked_when_set() {
     }
 }
 
+#[test]
+fn a_token_for_an_audience_is_not_for_a_gateway_that_was_told_none() {
+    for aud in [json!("push"), json!("other"), json!(["push"]), json!([]), json!("")] {
+        let failure = identify(&keys(), &hs(&good_header(), &with(good_claims(), "aud", aud.clone())))
+            .expect_err("aud");
+        assert_eq!(failure.problem().status, 401, "{aud}");
+        assert!(failure.message.contains("--user-audience"), "{}", failure.message);
+    }
+    assert!(identify(&keys(), &hs(&good_header(), &good_claims())).is_ok());
+}
+
 /// Texts that are no tokens, and tokens that were changed.
 fn malformed() -> Vec<(&'static str, String)> {
     let good = hs(&good_header(), &good_claims());

@@ -172,7 +172,31 @@ async fn pages_elsewhere_are_refused_before_anything_else() {
     assert_eq!(response.status(), 204);
     assert_eq!(response.headers()["access-control-allow-origin"], "https://app.example");
     assert!(response.headers()["access-control-allow-headers"].to_str().unwrap().contains("authorization"));
-    assert!(!response.headers().contains_key("access-control-allow-credentials"));
+    assert_eq!(
+        response.headers()["access-control-allow-credentials"],
+        "true",
+        "for cookies, once there are any"
+    );
+    let asked = "CE-Time, ce-traceparent, x-secret, authorization, ce-, ce-a;b";
+    let preflight = Request::options("/v1/events")
+        .header("origin", "https://app.example")
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", asked);
+    let response = world.ask(preflight).await;
+    let allowed = response.headers()["access-control-allow-headers"].to_str().unwrap();
+    let names: Vec<_> = allowed.split(", ").collect();
+    for name in [
+        "ce-time",
+        "ce-traceparent",
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "cache-control",
+        "x-requested-with",
+    ] {
+        assert!(names.contains(&name), "{name}: {allowed}");
+    }
+    assert!(!allowed.contains("secret") && !names.contains(&"ce-") && !allowed.contains(';'), "{allowed}");
 }
 
 /// Recipients must not learn of each other, on any transport, by events, replays, gaps or errors.

@@ -60,7 +60,7 @@ impl Greeting {
     }
 
     async fn admit(self, shared: &Shared, connect: Connect) -> Result<(Connection, usize), Failure> {
-        let Query { user, session, mut topics, cursor, .. } = self.query;
+        let Query { user, session, mut topics, cursor, namespace, .. } = self.query;
         let either = |said: String, before: String| if said.is_empty() { before } else { said };
         let (user, session) = (either(connect.user, user), either(connect.session, session));
         let token = Some(connect.token.as_str()).filter(|token| !token.is_empty());
@@ -89,7 +89,7 @@ impl Greeting {
             identity,
             topics,
             cursor: either(connect.cursor, cursor),
-            namespace: connect.namespace,
+            namespace: either(connect.namespace, namespace),
         };
         Ok((shared.admission.admit(request).await?, frame_max))
     }

@@ -79,8 +79,12 @@ pub(crate) fn admit(
 ) -> Result<Caller, Failure> {
     shared.config.access.identify(headers, extensions, roles).inspect_err(|failure| {
         shared.metrics.peer_refused(failure);
-        let peer = extensions.get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string());
-        tracing::warn!(%peer, path, code = ?failure.code, reason = %failure, "peer refused");
+        let peer = extensions.get::<Peer>().map(|peer| peer.0);
+        let address = peer.map_or_else(String::new, |peer| peer.ip().to_string());
+        if let Some(left_out) = shared.refusals.count(&address) {
+            let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+            tracing::warn!(%peer, path, code = ?failure.code, reason = %failure, left_out, "peer refused");
+        }
     })
 }
 

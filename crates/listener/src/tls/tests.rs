@@ -210,15 +210,58 @@ async fn files_that_cannot_be_used_are_named() {
     assert!(matches!(Tls::load(good), Err(TlsError::Unusable(_))));
 }
 
-#[test]
-fn what_has_expired_is_told() {
+/// A certificate that is valid in these years, and its key.
+fn issue_for(authority: &Authority, from: i32, until: i32) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["hub.example".to_owned()]).unwrap();
+    (params.not_before, params.not_after) =
+        (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(until, 1, 1));
+    (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_now_does_not_replace_a_good_one() {
     let ours = authority();
-    let until = |year| {
-        let mut params = CertificateParams::new(vec!["hub.example".to_owned()]).unwrap();
-        params.not_after = rcgen::date_time_ymd(year, 1, 1);
-        let certificate = params.signed_by(&KeyPair::generate().unwrap(), &ours).unwrap();
-        expired(certificate.der()).map(|at| at.to_string())
+    let folder = Folder::new("validity");
+    let write = |from, until, second: u64| {
+        let files = folder.write(&ours, &issue_for(&ours, from, until));
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(5_000_000_000 + second);
+        fs::File::options().append(true).open(&files.certificate).unwrap().set_modified(at).unwrap();
+        files
     };
-    assert_eq!(until(2021).as_deref(), Some("Jan  1 00:00:00 2021 +00:00"));
-    assert_eq!(until(4000), None);
+    let tls = Tls::load(write(2020, 2021, 0)).unwrap();
+    let fault = || tls.lock().loaded.fault().unwrap_or_default();
+    assert!(fault().contains("has expired (Jan  1 00:00:00 2021"), "{}", fault());
+    let reload = |from, until, second| {
+        write(from, until, second);
+        let before = tls.lock().loaded.config.clone();
+        tls.reload();
+        !Arc::ptr_eq(&before, &tls.lock().loaded.config)
+    };
+    assert!(reload(3000, 4000, 1), "nothing good is lost");
+    assert!(fault().contains("is not valid yet (Jan  1 00:00:00 3000"), "{}", fault());
+    assert!(reload(2020, 4000, 2));
+    assert_eq!(fault(), "");
+    assert!(!reload(2020, 2021, 3), "an expired one");
+    assert!(!reload(3000, 4000, 4), "one that is not valid yet");
+    let good = std::mem::take(&mut tls.lock().loaded.valid);
+    tls.lock().loaded.valid = good.map(|(from, _)| (from, from));
+    tls.reload();
+    assert!(fault().contains("not valid yet"), "what was refused is looked at again");
+    assert!(reload(2020, 4000, 5));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_that_everybody_can_read_is_told_from_one_that_is_kept() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = Folder::new("secret");
+    let file = folder.0.join("key.pem");
+    fs::write(&file, "secret").unwrap();
+    for (mode, open) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true)] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(crate::secrets::is_for_everybody(&file), open, "{mode:o}");
+    }
+    assert!(!crate::secrets::is_for_everybody(&folder.0.join("nowhere")));
 }

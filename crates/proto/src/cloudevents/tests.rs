@@ -279,7 +279,7 @@ prop_compose! {
     /// Any event that may be published.
     fn valid_event()(
         to in prop::collection::vec("(user|session|topic):[a-z/*€]{1,20}|all", 1..5),
-        texts in prop::collection::vec("[^\\p{C}]{1,20}", 5),
+        texts in prop::collection::vec("[^\\p{C}\\p{Z}]([^\\p{C}\\p{Zl}\\p{Zp}]{0,18}[^\\p{C}\\p{Z}])?", 5),
         data in prop_oneof![
             Just((String::new(), Vec::new())),
             "[a-z]{1,9}".prop_map(|text| (String::new(), format!(r#"{{"a":"{text}"}}"#).into_bytes())),

@@ -219,7 +219,10 @@ mod tests {
         }
         for (topic, expected) in [
             ("", "memberships[1].topic: the name is empty"),
-            ("a b", "memberships[1].topic: the name holds a control character, a space or a comma"),
+            (
+                "a b",
+                "memberships[1].topic: the name holds a space, a comma, or a control or format character",
+            ),
             ("a*b", "memberships[1].topic: may hold one `*`, at its end"),
             ("a**", "memberships[1].topic: may hold one `*`, at its end"),
             ("topic:a", "memberships[1].topic: is the name alone: leave `topic:` out"),

@@ -69,6 +69,65 @@ fn recipients() {
 }
 
 #[test]
+fn names_that_look_alike_are_refused() {
+    for field in ["id", "source", "type", "collapse_key"] {
+        let verdict = |text: &str| {
+            let mut event = valid();
+            let place = match field {
+                "id" => &mut event.id,
+                "source" => &mut event.source,
+                "type" => &mut event.r#type,
+                _ => &mut event.collapse_key,
+            };
+            *place = text.to_owned();
+            super::event(&event, DATA_BYTES_DEFAULT).map_err(|invalid| invalid.to_string())
+        };
+        for spaced in [" a", "a ", "\u{a0}a", "a\u{3000}", " "] {
+            assert_eq!(
+                verdict(spaced),
+                Err(format!("{field}: must not begin or end with a space")),
+                "{spaced:?}"
+            );
+        }
+        for unseen in ["a\u{200b}b", "\u{feff}a", "a\u{202e}b", "a\u{2066}", "a\u{ad}b", "a\u{e0041}"] {
+            assert!(
+                verdict(unseen).is_err_and(|why| why.contains("format characters")),
+                "{field} {unseen:?}"
+            );
+        }
+        assert_eq!(verdict("a b/ü"), Ok(()), "{field}");
+    }
+    // A subject is for people, and some scripts need them.
+    check(|event| event.subject = "می\u{200c}خواهم".into(), expect!["ok"]);
+}
+
+#[test]
+fn json_nested_deeper_than_readers_take_is_refused() {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let objects = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    check(|event| event.data = nested(128).into(), expect!["ok"]);
+    check(|event| event.data = objects(128).into(), expect!["ok"]);
+    check(
+        |event| event.data = format!(r#"["{}\"[[", {}]"#, "[".repeat(500), nested(127)).into(),
+        expect!["ok"],
+    );
+    let refused = "REQUEST_INVALID data: is nested deeper than 128 levels: flatten it, or send it as another data_content_type";
+    for deep in [nested(129), objects(129), nested(30_000), format!("[1, {}]", nested(128))] {
+        let mut event = valid();
+        event.data = deep.clone().into();
+        // Said to be JSON, or found to be.
+        for content_type in ["", "application/json", "application/problem+json"] {
+            event.data_content_type = content_type.into();
+            fill_in(&mut event, 0);
+            let invalid = super::event(&event, DATA_BYTES_DEFAULT).unwrap_err();
+            assert_eq!(format!("{} {invalid}", invalid.reason), refused);
+        }
+        event.data_content_type = "text/plain".into();
+        assert!(super::event(&event, DATA_BYTES_DEFAULT).is_ok());
+    }
+}
+
+#[test]
 fn texts() {
     check(|event| event.id = "x".repeat(1024), expect!["ok"]);
     check(|event| event.id = "x".repeat(1025), expect!["REQUEST_INVALID id: is longer than 1024 bytes"]);
