@@ -27,7 +27,7 @@ use crate::{Failure, PublishStream, Tracing};
 use line::Call;
 
 const PUBLISH: &str = "/push.v1.Publisher/Publish";
-const HEAD: &str = "/push.v1.Publisher/Head";
+pub(crate) const HEAD: &str = "/push.v1.Publisher/Head";
 const INVALIDATE: &str = "/push.v1.Publisher/Invalidate";
 const SET_MEMBERSHIP: &str = "/push.v1.Publisher/SetMembership";
 
