@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use galaxy_push_core::backoff::{self, Backoff};
 
-use super::Publisher;
+use super::{Doubts, Publisher};
 use super::line::Line;
 use crate::random::Random;
 use crate::reach::Reach;
@@ -108,6 +108,7 @@ impl PublisherBuilder {
             in_flight_bytes: self.in_flight_bytes.clamp(1, IN_FLIGHT_MAX),
             namespace: String::new(),
             tracing: self.tracing,
+            doubts: Doubts::default(),
         })
     }
 }
