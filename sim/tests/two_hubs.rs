@@ -142,7 +142,8 @@ impl World {
     }
 
     async fn user(&self, query: &str) -> User {
-        let request = Request::get(format!("/v1/stream{query}")).header("host", "localhost").body(Body::empty());
+        let request =
+            Request::get(format!("/v1/stream{query}")).header("host", "localhost").body(Body::empty());
         let answer = self.gateway.router().oneshot(request.unwrap()).await.unwrap();
         assert_eq!(answer.status(), 200, "{query}");
         let mut user = User { body: answer.into_body().into_data_stream(), text: String::new() };
@@ -153,7 +154,8 @@ impl World {
 
     async fn ready(&self) -> String {
         let probes = probes(self.gateway.health());
-        let answer = probes.oneshot(Request::get("/readyz?verbose").body(Body::empty()).unwrap()).await.unwrap();
+        let answer =
+            probes.oneshot(Request::get("/readyz?verbose").body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(answer.status(), 200, "a split does not make it unready");
         String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }

@@ -43,8 +43,14 @@ pub(crate) async fn run(args: PublishArgs, tracing: Tracing) -> anyhow::Result<(
     }
     let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
     let lines = Lines::open(args.file.as_deref(), checkpoint.as_ref().map_or(0, Checkpoint::lines))?;
-    let mut run =
-        Run { progress: Progress::start(lines.bytes_total()), sender, checkpoint, acked: 0, duplicates: 0, other_log: 0 };
+    let mut run = Run {
+        progress: Progress::start(lines.bytes_total()),
+        sender,
+        checkpoint,
+        acked: 0,
+        duplicates: 0,
+        other_log: 0,
+    };
     let outcome = run.all(lines).await;
     run.progress.finish();
     let _ = std::io::stderr().write_all(run.summary().as_bytes());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use galaxy_push_core::backoff::{self, Backoff};
 
-use super::{Doubts, Publisher};
 use super::line::Line;
+use super::{Doubts, Publisher};
 use crate::random::Random;
 use crate::reach::Reach;
 use crate::{BuildError, Connector, Tracing};

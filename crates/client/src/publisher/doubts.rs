@@ -34,7 +34,9 @@ impl Unanswered {
 
     /// Marks what was appended a second time, perhaps.
     pub(crate) fn mark(&self, published: &mut [Published]) {
-        published.iter_mut().for_each(|event| event.other_log |= event.is_new() && self.elsewhere(event.log()));
+        published
+            .iter_mut()
+            .for_each(|event| event.other_log |= event.is_new() && self.elsewhere(event.log()));
     }
 }
 
@@ -128,9 +130,13 @@ mod tests {
 
     #[test]
     fn an_event_that_may_be_in_another_log_is_marked() {
-        for (tried, expected) in
-            [(&[][..], false), (&[Some(1)], false), (&[Some(2)], true), (&[Some(1), Some(2)], true), (&[None], true)]
-        {
+        for (tried, expected) in [
+            (&[][..], false),
+            (&[Some(1)], false),
+            (&[Some(2)], true),
+            (&[Some(1), Some(2)], true),
+            (&[None], true),
+        ] {
             assert_eq!(marked(tried, false), expected, "{tried:?}");
             assert!(!marked(tried, true), "the log knows it already: {tried:?}");
         }
@@ -164,7 +170,9 @@ mod tests {
         ] {
             assert!(!is_unknown(&surely_not), "{surely_not}");
         }
-        for unknown in [Failure::Lost(String::new()), status(14, ""), status(14, "STORE_UNAVAILABLE"), Failure::Ended] {
+        for unknown in
+            [Failure::Lost(String::new()), status(14, ""), status(14, "STORE_UNAVAILABLE"), Failure::Ended]
+        {
             assert!(is_unknown(&unknown), "{unknown}");
         }
     }

@@ -219,7 +219,9 @@ impl Hub {
         assert_eq!(request.headers()["te"], "trailers");
         if request.uri().path() == HEAD && self.0.asked.load(std::sync::atomic::Ordering::Relaxed) {
             let mut response = Response::builder().header("content-type", "application/grpc");
-            let Step::End(unknown) = code(tonic::Code::Unimplemented) else { unreachable!("a code is an end") };
+            let Step::End(unknown) = code(tonic::Code::Unimplemented) else {
+                unreachable!("a code is an end")
+            };
             response.headers_mut().unwrap().extend(unknown);
             return Ok(response.body(BoxBody::new(StreamBody::new(futures_util::stream::empty()))).unwrap());
         }
