@@ -18,4 +18,5 @@ mod sse;
 mod standing;
 mod tail;
 mod traces;
+mod two_hubs;
 mod world;
