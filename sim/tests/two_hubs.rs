@@ -45,9 +45,14 @@ fn ambient(seed: u64) -> Ambient {
     )
 }
 
-/// Hosts by name; one that is away accepts nothing.
+/// Hosts by name, each with the connections to it; one that is away accepts nothing.
 #[derive(Clone, Default)]
-struct Net(Arc<Mutex<BTreeMap<String, mpsc::Sender<DuplexStream>>>>);
+struct Net(Arc<Mutex<BTreeMap<String, Reachable>>>);
+
+struct Reachable {
+    dial: mpsc::Sender<DuplexStream>,
+    wires: Vec<AbortOnDropHandle<()>>,
+}
 
 /// A hub that can be cut off from everybody and come back as it was.
 struct Host {
@@ -77,7 +82,7 @@ impl Host {
             serve(Pipes(dialed), router, Limits::hub(), Drain::default()).await;
         });
         self.serving = Some(AbortOnDropHandle::new(serving));
-        self.net.0.lock().unwrap().insert(self.name.to_owned(), dial);
+        self.net.0.lock().unwrap().insert(self.name.to_owned(), Reachable { dial, wires: Vec::new() });
     }
 
     async fn publish(&self, id: &str) {
@@ -94,10 +99,14 @@ impl Host {
 
 impl Net {
     async fn connect(self, host: String) -> io::Result<DuplexStream> {
-        let dial = self.0.lock().unwrap().get(&host).cloned();
-        let dial = dial.ok_or(io::ErrorKind::ConnectionRefused)?;
-        let (ours, theirs) = duplex(64 << 10);
-        dial.send(theirs).await.map_err(|_| io::ErrorKind::ConnectionRefused)?;
+        let ((ours, mut near), (mut far, theirs)) = (duplex(64 << 10), duplex(64 << 10));
+        let wire = tokio::spawn(async move {
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        });
+        let mut hosts = self.0.lock().unwrap();
+        let host = hosts.get_mut(&host).ok_or(io::ErrorKind::ConnectionRefused)?;
+        host.dial.try_send(theirs).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+        host.wires.push(AbortOnDropHandle::new(wire));
         Ok(ours)
     }
 }

@@ -221,7 +221,7 @@ impl Gap {
     #[must_use]
     pub fn leading_to(self, at: Cursor) -> Self {
         let to = at.to_string();
-        if self.frame.cursor() == to {
+        if matches!(self.frame.cursor(), cursor if cursor.is_empty() || cursor == to) {
             return self;
         }
         let mut body = Vec::new();

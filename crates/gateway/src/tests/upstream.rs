@@ -134,3 +134,24 @@ async fn a_log_that_comes_back_after_an_unreadable_cursor_is_not_appended_a_seco
     }
     assert_eq!(window(&world), "(1.0 e1 e2 gap→2.0 gap→1.2 e5 | 1.3");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_user_from_before_a_log_came_back_is_told_and_the_hub_is_not_asked() {
+    let mut world = World::new();
+    let mut stays = world.stream("/v1/stream?user=a").await;
+    stays.until("push.caught_up").await;
+    there_and_back(&mut world);
+    (0..3).for_each(|_| _ = world.hub.publish(&["user:a"]));
+    let text = stays.now().await;
+    assert_eq!(Events::ids(&text), ["e1", "e2", "e3", "e6"]);
+    assert_eq!(text.matches("push.gap").count(), 2);
+    // No answer is prepared: whoever asked would wait for ever.
+    for from_before in [at(1, 1), at(1, 2), at(2, 0), at(2, 1)] {
+        let mut user = world.stream(&format!("/v1/stream?user=a&cursor={from_before}")).await;
+        let text = user.until("push.caught_up").await;
+        assert!(text.contains("EPOCH_CHANGED") && text.contains("push.gap"), "{from_before}: {text}");
+        assert_eq!(Events::ids(&text), ["e6"], "{from_before}");
+    }
+    let mut user = world.stream(&format!("/v1/stream?user=a&cursor={}", at(1, 3))).await;
+    assert!(user.until("push.caught_up").await.contains("RESUMED"));
+}
