@@ -32,7 +32,8 @@ impl Way {
                 }
                 let Ok(far) = TcpStream::connect(&hub) else { continue };
                 open.lock().unwrap().extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
-                for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
+                for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)]
+                {
                     thread::spawn(move || {
                         let _ = copy(&mut from, &mut to);
                         let _ = to.shutdown(Shutdown::Both);
@@ -92,7 +93,10 @@ fn a_gateway_between_two_logs_tells_every_change_and_repeats_nothing() {
     let args = ["gateway", "--hub", &hubs, "--leave-log-after", "1s", "--edge-addr", "127.0.0.1:0"];
     let gateway = Server::start(folder.command(&[&args[..], &ANY_PORTS[2..]].concat()));
     let warning = gateway.process.stderr.find("SPLIT");
-    assert!(warning.contains("WARN") && warning.contains(&to_a.url) && warning.contains(&to_b.url), "{warning}");
+    assert!(
+        warning.contains("WARN") && warning.contains(&to_a.url) && warning.contains(&to_b.url),
+        "{warning}"
+    );
     gateway.process.stderr.find("ready for users");
     let ready = get(&format!("{}/readyz?verbose", gateway.admin));
     assert!(ready.contains(" 200 ") && ready.contains("[-]one-log SPLIT"), "{ready}");
