@@ -76,6 +76,7 @@ pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::R
     let signals = Signals::listen()?;
     let mut config = settings::edge(&args.edge, &args.window)?;
     config.hubs = args.hub.join(",");
+    config.leave_log_after = args.leave_log_after;
     config.tracing = tracing;
     let peer = Peer::of(&args.peer, &args.hub)?;
     config.hub_token = peer.token.map(HubToken::new);

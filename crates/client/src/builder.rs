@@ -48,8 +48,23 @@ impl Builder {
 
     /// Adds a hub by its URL, or several with commas between. They are tried in turn: the next one after each failure
     /// but a conflict of gateway ids, which would meet the same rival there.
+    ///
+    /// Several hubs are several doors to *one* log. Each is asked which one it holds before a stream is opened, and every
+    /// 30 s (`Publisher/Head`; a hub that does not say counts as one of the log). Different logs are a split: the log
+    /// warns of it, and [`Status::is_split`](crate::Status::is_split) and [`Status::doors`](crate::Status::doors) show it.
+    /// The client stays in its log. It goes over to another one, across a [`Gap`](crate::Gap), at once when every hub
+    /// answers and none holds it, and after [`leave_log_after`](Self::leave_log_after) while some hub does not answer; then
+    /// it stays there. Within a process it remembers how far it came in the last 8 logs it left: if one comes back, what it
+    /// has handled there is not handed over again.
     pub fn hub(mut self, urls: &str) -> Self {
         self.reach.hub(urls);
+        self
+    }
+
+    /// With several hubs: how long one is waited for that holds the log that is followed, while some hub does not answer and
+    /// those that do hold another log. 30 s. Zero: the first hub that answers is taken, whichever log it holds.
+    pub fn leave_log_after(mut self, duration: Duration) -> Self {
+        self.link.leave_log_after = duration;
         self
     }
 

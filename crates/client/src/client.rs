@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Builder, Counters, State, Status};
+use crate::doors::Doors;
+use crate::{Builder, Counters, Failure, Head, State, Status};
 
 /// A stream to a hub that is kept alive and resumed. See the [crate's head](crate).
 ///
@@ -18,6 +19,8 @@ pub struct PushClient {
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) started: Instant,
     pub(crate) stop: Arc<Stop>,
+    pub(crate) hubs: Arc<[String]>,
+    pub(crate) doors: Arc<Doors>,
 }
 
 /// Stops the client when the last handle is dropped. The driver holds the token itself, not this.
@@ -60,6 +63,28 @@ impl PushClient {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.status.borrow().counters
+    }
+
+    /// The hubs as they were given, in the order of [`Status::hub`] and [`Status::doors`].
+    #[must_use]
+    pub fn hubs(&self) -> &[String] {
+        &self.hubs
+    }
+
+    /// Asks where the log stands that this client follows: its present hub, or another one that holds the same log. One
+    /// that holds another log is believed only if it is the hub of the client's own stream, which has then left its log.
+    ///
+    /// Sets no deadline and does not try again. One question at a time: others wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when no such hub answers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn head(&self) -> Result<Head, Failure> {
+        self.doors.head().await
     }
 
     /// How long the client has been in its present [`State`].

@@ -6,22 +6,24 @@
 //! same for a single request, which the publisher uses.
 
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_core::backoff::{Backoff, Cause, RETRY_AFTER_MAX};
 use galaxy_push_core::link::{Action, Input, Link, Verdict};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::doors::{Doors, Wanted};
 use crate::handler::{AnyDeadLetterHandler, guarded};
 use crate::random::Random;
-use crate::report::{Ends, report};
+use crate::report::{Ends, SplitTold, report};
 use crate::store::AnyStore;
 use crate::stream::Flight;
 use crate::transport::{Body, Connection, Dialer};
-use crate::{BatchHandler, Failure, HandlerError, State, Status};
+use crate::{BatchHandler, Door, Failure, HandlerError, State, Status};
 
 const SUBSCRIBE: &str = "/push.v1.Push/SubscribePush";
 
@@ -42,11 +44,23 @@ pub(crate) struct Driver<H> {
     /// The origin of the link's clock.
     pub(crate) started: Instant,
     pub(crate) status: watch::Sender<Status>,
+    pub(crate) hubs: Hubs,
+    /// What the log was told of hubs that hold different logs.
+    pub(crate) told_split: SplitTold,
     /// The number of the dial whose end the log was told last.
     pub(crate) told: u64,
     /// Why that was; empty once a stream is live.
     pub(crate) told_error: String,
     pub(crate) stop: CancellationToken,
+}
+
+/// How the hubs are asked which log they hold, and what they say when somebody else asks.
+pub(crate) struct Hubs {
+    pub(crate) doors: Arc<Doors>,
+    /// What each round brings; never anything where there is one hub.
+    pub(crate) said: watch::Receiver<Vec<Option<Door>>>,
+    /// Asks for a round.
+    pub(crate) round: Arc<Notify>,
 }
 
 impl<H: BatchHandler> Driver<H> {
@@ -75,12 +89,18 @@ impl<H: BatchHandler> Driver<H> {
     }
 
     fn step(&mut self, input: Input) -> Action {
-        self.link.step(input, self.started.elapsed(), self.random.next())
+        let said = matches!(input, Input::Doors(_));
+        let action = self.link.step(input, self.started.elapsed(), self.random.next());
+        if said {
+            self.told_split.tell(self.link.status(), self.dialer.hubs());
+        }
+        action
     }
 
     /// Does one thing and says how it went. Cancel safe but for handlers and store, which are told so.
     async fn perform(&mut self, action: &Action) -> Input {
         match *action {
+            Action::Ask { hub, ref epoch, until } => self.ask(hub, epoch.as_deref(), until).await,
             Action::Dial { hub, until } => self.dial(hub, until).await,
             Action::Subscribe { ref cursor, attempt, until } => self.subscribe(cursor, attempt, until).await,
             Action::Read { until } => self.read(until).await,
@@ -95,6 +115,15 @@ impl<H: BatchHandler> Driver<H> {
             Action::Pause { until } | Action::Await { until } => self.wait(until).await,
             Action::Finish => Input::Stop,
         }
+    }
+
+    async fn ask(&mut self, hub: usize, epoch: Option<&str>, until: Duration) -> Input {
+        self.hang_up();
+        let said = self.hubs.doors.ask(Some(Wanted { hub, epoch }), self.at(until)).await;
+        if said.contains(&None) {
+            self.hubs.round.notify_one(); // the others are asked meanwhile
+        }
+        Input::Doors(said)
     }
 
     async fn dial(&mut self, hub: usize, until: Duration) -> Input {
@@ -138,6 +167,7 @@ impl<H: BatchHandler> Driver<H> {
         tokio::select! {
             biased; // Verdicts are few: each item has one.
             verdicts = verdicts(&mut self.flight) => Input::Verdicts(verdicts),
+            said = said(&mut self.hubs.said) => Input::Doors(said),
             input = read => input,
         }
     }
@@ -147,6 +177,7 @@ impl<H: BatchHandler> Driver<H> {
         tokio::select! {
             biased;
             verdicts = verdicts(&mut self.flight) => Input::Verdicts(verdicts),
+            said = said(&mut self.hubs.said) => Input::Doors(said),
             () = sleep_until(until) => Input::TimerFired,
         }
     }
@@ -223,6 +254,7 @@ impl<H: BatchHandler> Driver<H> {
         let mut before = Status::default();
         let changed = self.status.send_if_modified(|shown| {
             (before.state, before.store, before.hub) = (shown.state, shown.store.clone(), shown.hub);
+            (before.epoch, before.counters) = (shown.epoch, shown.counters);
             let changed = shown != status;
             if changed {
                 shown.clone_from(status);
@@ -253,6 +285,14 @@ async fn verdicts(flight: &mut Option<Flight>) -> Vec<Verdict> {
     match flight {
         Some(flight) => flight.verdicts().await,
         None => pending().await,
+    }
+}
+
+/// What the hubs said in the next round.
+async fn said(rounds: &mut watch::Receiver<Vec<Option<Door>>>) -> Vec<Option<Door>> {
+    match rounds.changed().await {
+        Ok(()) => rounds.borrow_and_update().clone(),
+        Err(_) => pending().await,
     }
 }
 

@@ -52,7 +52,7 @@
 //! # Resuming
 //!
 //! A stream that ends is begun anew after the last committed cursor: soon at first, then ever later with full jitter,
-//! at another hub if there are several. Only a stream that proved healthy starts that over, so a hub that accepts and
+//! at another hub if there are several, as long as it holds the same log: see [`Builder::hub`]. Only a stream that proved healthy starts that over, so a hub that accepts and
 //! closes at once is not stormed. Refusals and conflicts wait longer and show as [`State::Refused`] and
 //! [`State::Conflicted`]; nothing but [`PushClient::shutdown`] ends the client for good. In the stream form it is begun
 //! anew after the last item that went out: what is in flight is neither lost nor delivered twice.
@@ -95,6 +95,7 @@
 //! | `driver` | the loop, and the one place that retries |
 //! | `handler`, `stream` | the two forms in which the application takes items |
 //! | `store`, `file_store` | where a cursor outlives the process |
+//! | `doors` | which log each of several hubs holds |
 //! | `transport`, `connector`, `tls` | gRPC over one HTTP/2 connection; where its bytes come from |
 //! | `publisher`, `publish_stream` | the other direction |
 //! | `report`, `reporter` | what is said of the client: in the log, and to the hub |
@@ -102,6 +103,7 @@
 mod builder;
 mod client;
 mod connector;
+mod doors;
 mod driver;
 mod error;
 mod file_store;
@@ -130,8 +132,8 @@ pub use error::BuildError;
 pub use file_store::FileCursorStore;
 pub use galaxy_push_core::backoff;
 pub use galaxy_push_core::link::{
-    Batch, Counters, End, EndCounts, Failure, Frame, Gap, HandlerTrouble, Item, RetryPolicy, ServerStatus,
-    State, Status, StoreTrouble, Waited, code_name,
+    Batch, Counters, Door, End, EndCounts, Failure, Frame, Gap, HandlerTrouble, Item, RetryPolicy,
+    ServerStatus, State, Status, StoreTrouble, Waited, code_name,
 };
 pub use galaxy_push_core::trace::{self, Tracing};
 pub use galaxy_push_core::window::GapReason;

@@ -62,6 +62,11 @@ impl Collector for Scrape {
                 "1 while the handler fails on an item.",
                 f64::from(u8::from(status.handler.is_some())),
             ),
+            (
+                "split",
+                "1 while the hubs say that they hold different logs.",
+                f64::from(u8::from(status.is_split())),
+            ),
             ("store_failing", "1 while the cursor store fails.", f64::from(u8::from(status.store.is_some()))),
         ] {
             put(&mut out, name, help, &ConstGauge::new(value))?;
@@ -79,7 +84,7 @@ impl Collector for Scrape {
     }
 }
 
-fn counted(counters: &Counters) -> [(&'static str, &'static str, u64); 13] {
+fn counted(counters: &Counters) -> [(&'static str, &'static str, u64); 14] {
     [
         ("dials", "Connections tried.", counters.dials),
         ("streams", "Streams that were welcomed.", counters.streams),
@@ -87,6 +92,7 @@ fn counted(counters: &Counters) -> [(&'static str, &'static str, u64); 13] {
         ("records", "Events and standing records received.", counters.records),
         ("handled", "Items of every kind that the handler finished.", counters.handled),
         ("gaps", "Gaps told to the handler.", counters.gaps),
+        ("log_changes", "Times the stream went on in another log.", counters.log_changes),
         ("unreadable_cursors", "Cursors that could not be read.", counters.unreadable_cursors),
         ("fell_behind", "Times the stream fell behind.", counters.fell_behind),
         ("duplicates", "Records dropped because their position was received before.", counters.duplicates),

@@ -17,6 +17,7 @@ use galaxy_push_proto::v1::{Event, PublishRequest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::publisher::Unanswered;
 use crate::spans::Sending;
 use crate::transport::framed;
 use crate::{Failure, Published, Publisher, Tracing};
@@ -57,6 +58,8 @@ struct Request {
     give_up: Instant,
     /// On the present stream, and not answered there yet.
     sent: bool,
+    /// Where it was sent before and not answered.
+    unanswered: Unanswered,
     answer: Answer,
     _room: OwnedSemaphorePermit,
 }
@@ -77,7 +80,7 @@ impl Answer {
 
 impl PublishStream {
     pub(crate) fn start(publisher: Publisher) -> Self {
-        let Publisher { line, backoff, random, give_up_after, in_flight_bytes, namespace, tracing } =
+        let Publisher { line, backoff, random, give_up_after, in_flight_bytes, namespace, tracing, .. } =
             publisher;
         // Whoever sends has a permit, so neither this queue nor a stream's can be full.
         let requests_max = (in_flight_bytes as usize / REQUEST_OVERHEAD).max(1);
@@ -119,6 +122,7 @@ impl PublishStream {
             events: sent,
             give_up,
             sent: false,
+            unanswered: Unanswered::default(),
             answer: Answer { ack: to, sending },
             _room: room,
         };

@@ -5,6 +5,7 @@
 //! [`PublishStream`].
 
 mod builder;
+mod doubts;
 mod line;
 
 use std::marker::PhantomData;
@@ -18,6 +19,7 @@ use galaxy_push_proto::v1::{
 use tokio::time::Instant;
 
 pub use builder::PublisherBuilder;
+pub(crate) use doubts::{Doubts, Unanswered, is_unknown};
 pub(crate) use line::Line;
 
 use crate::driver::retry;
@@ -27,7 +29,7 @@ use crate::{Failure, PublishStream, Tracing};
 use line::Call;
 
 const PUBLISH: &str = "/push.v1.Publisher/Publish";
-const HEAD: &str = "/push.v1.Publisher/Head";
+pub(crate) const HEAD: &str = "/push.v1.Publisher/Head";
 const INVALIDATE: &str = "/push.v1.Publisher/Invalidate";
 const SET_MEMBERSHIP: &str = "/push.v1.Publisher/SetMembership";
 
@@ -48,6 +50,8 @@ pub struct Publisher {
     pub(crate) in_flight_bytes: u32,
     pub(crate) namespace: String,
     pub(crate) tracing: Tracing,
+    /// Events that earlier calls gave up on.
+    pub(crate) doubts: Doubts,
 }
 
 /// What became of one event.
@@ -62,6 +66,12 @@ pub struct Published {
     pub duplicate: bool,
     /// Set when the hub did not take it.
     pub refusal: Option<Refusal>,
+    /// The event may be in another log, too: an earlier try got no answer, and it went to a hub with another log than the
+    /// one that has appended the event now, or nobody knows to which. Hubs on one log recognise an event by its id and
+    /// answer a duplicate; different logs, among them those before and after a restart of a hub that keeps its log in
+    /// memory, cannot. Readers that followed the one log and then the other were told of a gap between them, and may have
+    /// been handed the event twice.
+    pub other_log: bool,
 }
 
 /// Why one event of a request was not taken.
@@ -98,7 +108,8 @@ impl Publisher {
     /// # Errors
     ///
     /// [`Failure`] when the hub refused the request as a whole, or did not answer until the time to give up. After the
-    /// latter the events may have been appended or not; publishing them again with the same ids tells.
+    /// latter the events may have been appended or not; publishing them again with the same ids tells. If that goes to
+    /// another log, it is appended there and [`Published::other_log`] says so.
     ///
     /// # Cancel safety
     ///
@@ -111,10 +122,16 @@ impl Publisher {
     }
 
     async fn send(&mut self, events: Vec<Event>) -> Result<Vec<Published>, Failure> {
-        let sent = events.len();
+        let keys: Vec<_> = events.iter().map(doubts::key).collect();
         let request = PublishRequest { events, request_id: 0, namespace: self.namespace.clone() };
-        let answer: PublishResponse = self.call(PUBLISH, &request).await?;
-        published(answer.results, sent)
+        let mut unanswered = Unanswered::default();
+        let answer: Result<PublishResponse, _> = self.call(PUBLISH, &request, &mut unanswered).await;
+        let answer = answer.inspect_err(|_| self.doubts.gave_up(&keys, &unanswered))?;
+        let mut published = published(answer.results, keys.len())?;
+        unanswered.mark(&mut published);
+        self.doubts.settle(&keys, &mut published);
+        self.line.note_log(&published);
+        Ok(published)
     }
 
     /// Makes it a publisher that sends without waiting for the answers, over one stream to the hub.
@@ -140,7 +157,7 @@ impl Publisher {
     pub async fn invalidate(&mut self, invalidation: SessionInvalidation) -> Result<String, Failure> {
         let namespace = self.namespace.clone();
         let request = InvalidateRequest { invalidation: Some(invalidation), namespace, ..Default::default() };
-        let answer: RecordResponse = self.call(INVALIDATE, &request).await?;
+        let answer: RecordResponse = self.call(INVALIDATE, &request, &mut Unanswered::default()).await?;
         Ok(answer.cursor)
     }
 
@@ -156,7 +173,7 @@ impl Publisher {
     pub async fn set_memberships(&mut self, memberships: Vec<Membership>) -> Result<String, Failure> {
         let request =
             SetMembershipRequest { memberships, namespace: self.namespace.clone(), ..Default::default() };
-        let answer: RecordResponse = self.call(SET_MEMBERSHIP, &request).await?;
+        let answer: RecordResponse = self.call(SET_MEMBERSHIP, &request, &mut Unanswered::default()).await?;
         Ok(answer.cursor)
     }
 
@@ -171,7 +188,7 @@ impl Publisher {
     /// Cancel safe.
     pub async fn head(&mut self) -> Result<Head, Failure> {
         let request = HeadRequest { namespace: self.namespace.clone() };
-        let answer: HeadResponse = self.call(HEAD, &request).await?;
+        let answer: HeadResponse = self.call(HEAD, &request, &mut Unanswered::default()).await?;
         Ok(Head { cursor: answer.cursor, oldest: answer.oldest, epoch: answer.epoch })
     }
 
@@ -179,9 +196,10 @@ impl Publisher {
         &mut self,
         path: &'static str,
         request: &impl prost::Message,
+        unanswered: &mut Unanswered,
     ) -> Result<T, Failure> {
         let give_up = Instant::now() + self.give_up_after;
-        let call = Call { line: &mut self.line, path, request, answer: PhantomData };
+        let call = Call { line: &mut self.line, path, request, unanswered, answer: PhantomData };
         retry(call, &mut self.backoff, &mut self.random, give_up).await
     }
 }
@@ -196,6 +214,7 @@ pub(crate) fn published(results: Vec<PublishResult>, sent: usize) -> Result<Vec<
         id: result.id,
         cursor: result.cursor,
         duplicate: result.duplicate,
+        other_log: false,
     });
     Ok(published.collect())
 }

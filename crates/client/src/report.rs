@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use galaxy_push_core::link::Action;
 
-use crate::{End, Failure, State, Status};
+use crate::hub::Hub;
+use crate::{Door, End, Failure, State, Status};
 
 /// The end of a try or a stream, and what comes next.
 pub(crate) struct Ends<'a> {
@@ -38,10 +39,53 @@ impl Ends<'_> {
     }
 }
 
+/// What the log was told of hubs that hold different logs.
+#[derive(Debug, Default)]
+pub(crate) struct SplitTold {
+    /// The hubs and their logs, as they were told.
+    said: String,
+}
+
+impl SplitTold {
+    /// Tells a split when it begins and whenever it changes, and its end.
+    pub(crate) fn tell(&mut self, status: &Status, hubs: &[Hub]) {
+        if !status.is_split() {
+            // While a hub does not answer nobody knows whether its log is the same now.
+            let all_say = status.doors.iter().all(|door| matches!(door, Door::Holds(_) | Door::Mute));
+            if !self.said.is_empty() && all_say {
+                self.said.clear();
+                tracing::info!("the hubs hold one log again, as far as they say");
+            }
+            return;
+        }
+        let held = hubs
+            .iter()
+            .zip(&status.doors)
+            .filter_map(|(hub, door)| Some(format!("{} holds {}", hub.origin, door.epoch()?)));
+        let said = held.collect::<Vec<_>>().join(", ");
+        if said != self.said {
+            let followed = status.epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
+            tracing::warn!(
+                hubs = said,
+                followed,
+                "SPLIT: the hubs hold different logs; what another log than the followed one acknowledges is seen by nobody \
+                 here. Let all publishers and gateways use one hub, or hubs on one log"
+            );
+            self.said = said;
+        }
+    }
+}
+
 /// Tells what has changed since the status shown before.
 ///
 /// The end of a stream is not told here, because only the driver knows how long it waits.
 pub(crate) fn report(status: &Status, before: &Status, next: &Action, hub: &str) {
+    if status.counters.log_changes > before.counters.log_changes {
+        let name = |epoch: Option<_>| epoch.map(|epoch: galaxy_push_core::cursor::Epoch| epoch.to_string());
+        let (left, followed) =
+            (name(before.epoch).unwrap_or_default(), name(status.epoch).unwrap_or_default());
+        tracing::warn!(hub, left, followed, "the stream goes on in another log, across a gap");
+    }
     match (&status.store, &before.store) {
         (Some(trouble), before) if before.as_ref() != Some(trouble) => {
             tracing::warn!(error = %trouble.error, failures = trouble.failures, "the cursor store fails and is tried again");

@@ -129,6 +129,7 @@ fn counts(status: &Status) -> BTreeMap<String, u64> {
     let counters = &status.counters;
     let counts = [
         ("gaps", counters.gaps),
+        ("log_changes", counters.log_changes),
         ("unreadable_cursors", counters.unreadable_cursors),
         ("fell_behind", counters.fell_behind),
         ("duplicates", counters.duplicates),

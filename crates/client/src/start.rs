@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use galaxy_push_core::link::{Handing, Link, Storing};
 use galaxy_push_proto::v1::GatewayReport;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Stop;
-use crate::driver::Driver;
+use crate::doors::{Doors, Rounds};
+use crate::driver::{Driver, Hubs};
 use crate::handler::{Nobody, OneByOne, Timed};
 use crate::random::Random;
 use crate::reach::Reach;
+use crate::report::SplitTold;
 use crate::reporter::Reporter;
 use crate::stream::Flight;
 use crate::{BatchHandler, BuildError, Builder, Handler, Order, PushClient, PushStream};
@@ -108,6 +110,14 @@ impl Builder {
             };
             tokio::spawn(reporter.run());
         }
+        let names: Arc<[String]> = dialer.hubs().iter().map(|hub| hub.origin.clone()).collect();
+        let doors = Doors::new(dialer.clone(), self.request.namespace.clone(), shown.clone());
+        let (said, hears) = watch::channel(Vec::new());
+        let round = Arc::new(Notify::new());
+        if names.len() > 1 {
+            let (doors, now, stop) = (doors.clone(), round.clone(), stop.clone());
+            tokio::spawn(Rounds { doors, said, now, random: Random::seeded(random.next()), stop }.run());
+        }
         let driver = Driver {
             link,
             dialer,
@@ -121,12 +131,14 @@ impl Builder {
             random,
             started,
             status,
+            hubs: Hubs { doors: doors.clone(), said: hears, round },
+            told_split: SplitTold::default(),
             told: 0,
             told_error: String::new(),
             stop: stop.clone(),
         };
         tokio::spawn(driver.run());
-        Ok(PushClient { status: shown, started, stop: Arc::new(Stop(stop)) })
+        Ok(PushClient { status: shown, started, stop: Arc::new(Stop(stop)), hubs: names, doors })
     }
 
     fn check(&self) -> Result<(), BuildError> {

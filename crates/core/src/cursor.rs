@@ -3,6 +3,7 @@
 //! Used by the window, the reader, the hub and the gateway. A client treats cursor text as opaque and only gives it
 //! back; it parses one only to recognise a position it has already passed.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,6 +12,9 @@ pub const CURSOR_TEXT_MAX: usize = 128;
 
 /// The reserved cursor text that asks for everything still held.
 pub const OLDEST: &str = "oldest";
+
+/// How many epochs that were left [`Epochs`] remembers.
+pub const EPOCHS_REMEMBERED: usize = 8;
 
 /// The version this build writes, the first field of a cursor's text. Version 1 wrote the position as a bare decimal,
 /// which does not sort as text; its cursors are of another epoch to this build.
@@ -56,6 +60,36 @@ pub enum Ask {
 /// The text is not a cursor at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedCursor;
+
+/// How far somebody came in each of the last epochs that were left, for the case that one comes back.
+///
+/// Two hubs that were meant to be two doors to one log may be two logs. Who was led from log A to log B and back to A has
+/// A up to some position already, and goes on behind it.
+#[derive(Clone, Debug, Default)]
+pub struct Epochs(VecDeque<Cursor>);
+
+impl Epochs {
+    /// An epoch is left, at this position.
+    pub fn leave(&mut self, at: Cursor) {
+        self.0.retain(|left| left.epoch != at.epoch);
+        self.0.push_back(at);
+        if self.0.len() > EPOCHS_REMEMBERED {
+            self.0.pop_front();
+        }
+    }
+
+    /// Whether this epoch was left.
+    #[must_use]
+    pub fn contains(&self, epoch: Epoch) -> bool {
+        self.0.iter().any(|left| left.epoch == epoch)
+    }
+
+    /// Where whoever is led to `to` goes on: not before the position where that epoch was left.
+    #[must_use]
+    pub fn goes_on(&self, to: Cursor) -> Cursor {
+        self.0.iter().copied().find(|left| left.follows(to)).unwrap_or(to)
+    }
+}
 
 impl Seq {
     /// The position before the first event.

@@ -5,17 +5,17 @@
 //! both.
 //!
 //! ```text
-//! Dial ─► Subscribe ─► Read ─► Deliver ─► Read … ─► (the stream ends) ─► Wait ─► Dial …
-//!                                └─ the handler fails ─► Pause ─► Deliver …, or DeadLetter
+//! Ask ─► Dial ─► Subscribe ─► Read ─► Deliver ─► Read … ─► (the stream ends) ─► Wait ─► Dial …
+//!                                       └─ the handler fails ─► Pause ─► Deliver …, or DeadLetter
 //! ```
 //!
-//! With a cursor store, `Load` comes before the first dial, and a `Save` wherever one is due. In the stream form nothing
+//! `Ask` is left out where there is only one hub. With a cursor store, `Load` comes before the first dial, and a `Save` wherever one is due. In the stream form nothing
 //! is delivered: items go out with [`Link::take_handed`], and verdicts come in while it reads and waits.
 //!
 //! What holds at every step:
 //! - Each item has exactly one outcome: handled, or given up and taken as a dead letter. An item that fails comes back.
 //! - The cursor moves only past items that have their outcome, and never back but across a [`Gap`].
-//! - No position is handed over twice, across streams too.
+//! - No position is handed over twice, across streams too, nor when a log comes back that was left for another one.
 //! - No cursor is resumed from before the standing records that belong to it have come, if they were asked for.
 //! - A stream proves health by a record or a `Progress` at least [`Config::healthy_after`] after it became live. Only
 //!   that resets the backoff: a dial or a `Welcome` proves nothing.
@@ -24,6 +24,7 @@
 mod action;
 mod batch;
 mod config;
+mod doors;
 mod end;
 mod ends;
 mod failure;
@@ -42,6 +43,7 @@ use std::time::Duration;
 pub use action::{Action, Input};
 pub use batch::Batch;
 pub use config::{Config, Handing, IN_FLIGHT_OVERHEAD, RetryPolicy};
+pub use doors::Door;
 pub use end::{End, EndCounts};
 pub use failure::{Failure, ServerStatus, Waited, code_name};
 pub use handing::{DeadLetter, Handed, Verdict};
@@ -50,7 +52,8 @@ pub use status::{Counters, HandlerTrouble, State, Status};
 pub use storing::{Order, StoreTrouble, Storing};
 
 use crate::backoff::{Backoff, ConfigError};
-use crate::cursor::{Ask, Cursor};
+use crate::cursor::{Ask, Cursor, Epochs};
+use doors::Doors;
 use flight::Flight;
 use receive::{Phase, Stream};
 use storing::Store;
@@ -73,6 +76,9 @@ pub struct Link {
     stream: Stream,
     /// The last position received, whether or not it is handled yet; `None` while nothing is known.
     passed: Option<Cursor>,
+    /// How far it came in the logs it was in before.
+    left: Epochs,
+    doors: Doors,
     /// Where the next stream begins: after what is handled, or in the stream form after what went out.
     resume: String,
     /// What was received and is not handed over.
@@ -95,8 +101,10 @@ pub struct Link {
 /// Where the link is heading once nothing is left to hand over or to save.
 #[derive(Debug)]
 enum Course {
-    /// To the store if that was not asked yet, to a hub otherwise.
+    /// To the store if that was not asked yet, to the hubs otherwise.
     Begin,
+    /// To the hub that was chosen.
+    Dial,
     /// On with the stream.
     Read(Clock),
     /// To the end of the stream, which failed after what it brought last.
@@ -132,6 +140,8 @@ impl Link {
             course: Course::Begin,
             stream: Stream::new(&config),
             passed: Cursor::parse(&config.start).ok(),
+            left: Epochs::default(),
+            doors: Doors::default(),
             resume: config.start.clone(),
             batch: Batch::default(),
             narrow: false,
@@ -160,6 +170,9 @@ impl Link {
             (Action::Finish, _) => {}
             (_, Input::Stop) => self.stop(now),
             (_, Input::Verdicts(verdicts)) => self.judged(verdicts, now, random),
+            (Action::Ask { .. }, Input::Doors(said)) => self.asked(said, now, random),
+            (Action::Ask { .. }, Input::TimerFired) => self.asked(Vec::new(), now, random),
+            (_, Input::Doors(said)) => self.note_doors(said),
             (Action::Dial { .. }, Input::Connected) => self.subscribe(now),
             (Action::Dial { .. }, Input::TimerFired) => {
                 self.fail(Failure::TimedOut(Waited::Connect), now, random);
@@ -229,7 +242,8 @@ impl Link {
                 Course::Begin if !self.store.loaded => break self.load(now),
                 // What is no cursor is the same to every hub, and may be too long to be sent at all.
                 Course::Begin if Ask::parse(&self.resume).is_err() => self.tell_cursor_unreadable(),
-                Course::Begin => break self.dial(now),
+                Course::Begin if self.config.hubs > 1 => break self.ask_doors(now),
+                Course::Begin | Course::Dial => break self.dial(now),
                 Course::Read(clock) => break self.read(clock, now),
                 Course::Fail(failure) => self.ended(failure, now, random),
                 Course::Wait { until } if now >= until => {}
@@ -239,6 +253,11 @@ impl Link {
                 }
             }
         };
+    }
+
+    fn ask_doors(&mut self, now: Duration) -> Action {
+        self.show(State::Connecting, now);
+        self.ask(now)
     }
 
     fn dial(&mut self, now: Duration) -> Action {

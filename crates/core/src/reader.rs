@@ -229,16 +229,25 @@ impl Reader {
             return None;
         }
         let (from, floor) = (self.passed, window.floor());
+        let turned = window.turned_unseen(self.next);
         self.next = window.oldest();
         if self.promised.is_some_and(|promised| promised.holds_back(floor)) {
-            return None; // what was lost lies before the position this reader already holds
+            if !turned {
+                return None; // what was lost lies before the position this reader already holds
+            }
+            self.tell(now);
+            return Some(Control::Gap(Gap::into_another_log(from, from)));
         }
         if self.phase == Phase::Live {
             self.phase = Phase::Behind;
         }
         self.promised = None;
         self.passed = floor;
-        let gap = Gap::between(GapReason::Lapped, from, floor)?;
+        let gap = if turned {
+            Gap::into_another_log(from, floor)
+        } else {
+            Gap::between(GapReason::Lapped, from, floor)?
+        };
         self.tell(now);
         Some(Control::Gap(gap))
     }
@@ -294,6 +303,14 @@ impl Promised {
             !position.follows(self.cursor)
         } else {
             position.epoch == self.meanwhile
+        }
+    }
+
+    /// The window has come to this position. Once it is in the promised epoch, a way out of it is told, also where it leads
+    /// back.
+    fn comes_to(&mut self, position: Cursor) {
+        if position.epoch == self.cursor.epoch {
+            self.meanwhile = position.epoch;
         }
     }
 }

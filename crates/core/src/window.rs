@@ -5,6 +5,9 @@
 //! knows how many readers there are. An entry leaves the moment it is outside any one bound, whether or not somebody
 //! has read it: whoever still wanted it finds its slot below [`Window::oldest`] and is told.
 //!
+//! An epoch can come back: two hubs that were meant to be one log are two. A position of it, up to the one where it came
+//! back, then says no longer what its reader has seen since, so nobody resumes there in silence: see [`Window::find`].
+//!
 //! The bounds are exact and logical. Memory follows in whole chunks: at most [`Bounds::bytes`] + one chunk of frames,
 //! 32 bytes an entry of index, and what stalled readers pin (a sealed chunk each).
 
@@ -20,9 +23,11 @@ mod chunk;
 mod find;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use chunk::Chunk;
 pub use find::{Gap, GapReason, Outcome, Start};
+use turns::Turns;
 
 /// How large a chunk of frames grows before it is sealed, in bytes.
 ///
@@ -134,6 +139,7 @@ pub struct Window {
     floor: Cursor,
     head: Cursor,
     held_bytes: u64,
+    turns: Turns,
 }
 
 impl Window {
@@ -147,8 +153,8 @@ impl Window {
     #[must_use]
     pub fn with_chunk_bytes(base: Cursor, bounds: Bounds, chunk_bytes: usize) -> Self {
         let (oldest, end) = (Slot::default(), Slot::default());
-        let chunks = VecDeque::new();
-        Self { bounds, chunk_bytes, chunks, oldest, end, floor: base, head: base, held_bytes: 0 }
+        let (chunks, turns) = (VecDeque::new(), Turns::default());
+        Self { bounds, chunk_bytes, chunks, oldest, end, floor: base, head: base, held_bytes: 0, turns }
     }
 
     /// Appends a framed message and trims to the bounds. Never waits for a reader, because it knows none.
@@ -161,6 +167,10 @@ impl Window {
             "positions rise: {cursor} after {}",
             self.head
         );
+        if cursor.epoch != self.head.epoch {
+            let held = self.chunks.iter().any(|chunk| chunk.epoch() == cursor.epoch);
+            self.turns.turn(self.head, cursor, self.end, held);
+        }
         let chunk = match self.chunks.back_mut() {
             Some(chunk) if chunk.takes(cursor.epoch, frame.len(), self.chunk_bytes) => chunk,
             last => {
@@ -193,7 +203,11 @@ impl Window {
             if !too_old && self.len() <= self.bounds.events && self.held_bytes <= self.bounds.bytes {
                 break;
             }
-            (self.floor, self.held_bytes) = (first.cursor, self.held_bytes - first.frame.len() as u64);
+            let (slot, cursor, length) = (first.slot, first.cursor, first.frame.len() as u64);
+            if cursor.epoch != self.floor.epoch {
+                self.turns.trimmed(slot);
+            }
+            (self.floor, self.held_bytes) = (cursor, self.held_bytes - length);
             self.oldest = self.oldest.next();
             if self.chunks.front().is_some_and(|chunk| chunk.end() <= self.oldest) {
                 self.chunks.pop_front();

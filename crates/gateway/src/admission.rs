@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galaxy_push_core::cursor::{Ask, Cursor};
+use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::reader::{Reader, Settings};
 use galaxy_push_core::window::Outcome;
 use galaxy_push_proto::{Failure, Reason, v1};
@@ -107,14 +107,14 @@ impl Admission {
 
     async fn open(&self, ask: Ask, text: &str, settings: Settings) -> Result<Reader, Failure> {
         if let Ask::At(cursor) = ask
-            && self.read(|window| is_beyond(window, cursor, text))
+            && self.read(|window| window.is_beyond(cursor))
         {
             match self.authority.judge(cursor).await {
                 // The window may have come to it meanwhile: looking and opening are one step, or what it has come to
                 // in between would be skipped.
                 Verdict::Exists => {
                     return Ok(self.read(|window| {
-                        if is_beyond(window, cursor, text) {
+                        if window.is_beyond(cursor) {
                             Reader::open_awaiting(window, cursor, settings)
                         } else {
                             Reader::open(window, ask, text, settings)
@@ -143,13 +143,7 @@ impl Admission {
         Ok(self.read(|window| Reader::open(window, ask, text, settings)))
     }
 
-    /// Whether this window alone cannot tell what became of a position.
     fn read<R>(&self, look: impl FnOnce(&galaxy_push_core::window::Window) -> R) -> R {
         self.edge.read(self.edge.clock.now(), look)
     }
-}
-
-/// Whether a position lies beyond what this window knows.
-fn is_beyond(window: &galaxy_push_core::window::Window, cursor: Cursor, text: &str) -> bool {
-    matches!(window.find(Ask::At(cursor), text).outcome, Outcome::Ahead | Outcome::EpochChanged)
 }

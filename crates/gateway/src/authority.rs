@@ -1,15 +1,17 @@
 //! Whether a position exists that this gateway has not seen yet: a question for the hub.
 //!
 //! A user may come with a cursor from a gateway that is a little further on. Such a cursor is not wrong, only early; the
-//! hub's head tells the two apart.
+//! hub's head tells the two apart. It is the head of the log that the gateway itself follows: where hubs hold different
+//! logs, another one knows nothing of what this gateway will come to.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use galaxy_push_client::Publisher;
+use galaxy_push_client::PushClient;
 use galaxy_push_core::cursor::Cursor;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -83,10 +85,14 @@ impl Authority {
     }
 }
 
-impl Hub for Publisher {
+/// The log that the gateway's own stream follows, once there is one.
+#[derive(Clone, Default)]
+pub(crate) struct Followed(pub(crate) Arc<OnceLock<PushClient>>);
+
+impl Hub for Followed {
     fn head(&mut self) -> Asking<'_> {
         Box::pin(async {
-            match Self::head(self).await {
+            match self.0.get()?.head().await {
                 Ok(head) => Cursor::parse(&head.cursor).ok(),
                 Err(failure) => {
                     tracing::debug!(%failure, "the hub did not tell its head");
@@ -105,8 +111,6 @@ impl fmt::Debug for Authority {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use galaxy_push_core::cursor::{Epoch, Seq};
 
     use super::*;

@@ -31,6 +31,9 @@ impl std::fmt::Debug for HubToken {
 pub struct Config {
     /// The hubs, `http://host:port`, with commas between; `https://` where the connector secures. They are tried in turn.
     pub hubs: String,
+    /// With several hubs: how long one is waited for that holds the log that this gateway follows, while some hub does not
+    /// answer and those that do hold another log.
+    pub leave_log_after: Duration,
     /// Proves to the hubs who this gateway is. Default: it does not say.
     pub hub_token: Option<HubToken>,
     /// The gateway's stable name: a hub lets one stream per name live at a time.
@@ -86,6 +89,7 @@ impl Config {
     pub fn new(hubs: impl Into<String>, gateway_id: impl Into<String>) -> Self {
         Self {
             hubs: hubs.into(),
+            leave_log_after: Duration::from_secs(30),
             hub_token: None,
             gateway_id: gateway_id.into(),
             window: Bounds::default(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::Response;
 use axum::routing::{any, get, post};
-use galaxy_push_client::{BuildError, Connector, Publisher, PushClient, State};
+use galaxy_push_client::{BuildError, Connector, Door, PushClient, State, Status};
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_listener::{Check, Health};
 use galaxy_push_proto::frame::WelcomeInfo;
@@ -24,7 +24,7 @@ use tonic::Code;
 
 use crate::admission::Admission;
 use crate::auth::Access;
-use crate::authority::{Authority, Hub};
+use crate::authority::{Authority, Followed, Hub};
 use crate::clock::Clock;
 use crate::config::{Config, HubToken};
 use crate::connection::{Ending, Limits};
@@ -103,24 +103,21 @@ impl Gateway {
     /// Outside a tokio runtime with time enabled.
     pub fn start(config: Config, connector: impl Connector, ambient: Ambient) -> Result<Self, StartError> {
         let line = Line::new(Arc::new(connector), &config.hubs, config.hub_token.clone());
-        let (for_client, for_publisher) = (ambient.clone(), ambient.clone());
-        let mut publisher = Publisher::builder()
-            .hub(&config.hubs)
-            .connector(line.connector())
-            .random(move || for_publisher.random())
-            .give_up_after(Duration::from_secs(1));
+        let for_client = ambient.clone();
         let mut builder = PushClient::builder(&config.gateway_id)
             .hub(&config.hubs)
             .cursor("oldest")
+            .leave_log_after(config.leave_log_after)
             .features([feature::STANDING, feature::SESSION_INVALIDATION, feature::MEMBERSHIP])
             .connector(line.connector())
             .tracing(config.tracing.clone())
             .random(move || for_client.random());
         if let Some(HubToken(token)) = &config.hub_token {
-            (publisher, builder) = (publisher.token(token), builder.token(token));
+            builder = builder.token(token);
         }
         let report_every = config.report_every;
-        let (gateway, upstream) = Self::assemble(config, publisher.build()?, Some(line), ambient)?;
+        let followed = Followed::default();
+        let (gateway, upstream) = Self::assemble(config, followed.clone(), Some(line), ambient)?;
         if let Some(every) = report_every {
             // Weak: the client would keep its own owner alive.
             let shared = Arc::downgrade(&gateway.shared);
@@ -129,6 +126,7 @@ impl Gateway {
             builder = builder.report_every(every).report_connections(connections);
         }
         let client = builder.start_batches(upstream)?;
+        let _ = followed.0.set(client.clone()); // it is the only one
         *gateway.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
         Ok(gateway)
     }
@@ -326,11 +324,37 @@ impl Health for Shared {
         let window = if caught_up { format!("at {}", edge.head()) } else { "not yet".to_owned() };
         let accepting = if draining { "shutting down" } else { "yes" };
         let check = |name, ok, needed, detail| Check { name, ok, needed, detail };
-        vec![
+        let mut checks = vec![
             check("caught-up", caught_up, true, window),
             check("accepting", !draining, true, accepting.to_owned()),
             check("hub", live, false, hub),
-        ]
+        ];
+        if let Some(client) = self.client().filter(|client| client.hubs().len() > 1) {
+            let status = client.status();
+            let status = status.borrow();
+            checks.push(check("one-log", !status.is_split(), false, logs(client.hubs(), &status)));
+        }
+        checks
+    }
+}
+
+/// Which hub holds which log, for whoever finds that they are not one.
+fn logs(hubs: &[String], status: &Status) -> String {
+    let each = hubs.iter().zip(&status.doors).map(|(hub, door)| match door {
+        Door::Holds(epoch) => format!("{hub} holds {epoch}"),
+        Door::Mute => format!("{hub} does not say"),
+        Door::Silent(_) => format!("{hub} does not answer"),
+        _ => format!("{hub} was not asked yet"),
+    });
+    let each = each.collect::<Vec<_>>().join(", ");
+    let followed = status.epoch.map_or("none yet".to_owned(), |epoch| epoch.to_string());
+    if status.is_split() {
+        format!(
+            "SPLIT: {each}; followed: {followed}. What another log acknowledges is seen by nobody here: let all publishers \
+             and gateways use one hub, or hubs on one log"
+        )
+    } else {
+        format!("{each}; followed: {followed}")
     }
 }
 

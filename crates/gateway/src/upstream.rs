@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use galaxy_push_client::{Batch, BatchHandler, Frame, HandlerError, Item};
-use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::cursor::{Cursor, Epochs};
 use galaxy_push_core::window::{Gap, GapReason, Traits};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_proto::v1;
@@ -26,6 +26,9 @@ pub(crate) struct Upstream {
     edge: Arc<Edge>,
     /// Where the window ends once the changes so far are applied; `None` before the first `Welcome`.
     head: Option<Cursor>,
+    /// How far the window came in the logs it was in before. The client remembers too, but not across a cursor that could
+    /// not be read, and no position may be in the window twice.
+    left: Epochs,
     records: Records,
 }
 
@@ -38,7 +41,7 @@ pub(crate) struct UnknownPosition {
 
 impl Upstream {
     pub(crate) fn new(edge: Arc<Edge>) -> Self {
-        Self { edge, head: None, records: Records::default() }
+        Self { edge, head: None, left: Epochs::default(), records: Records::default() }
     }
 
     /// Takes the items in order, and says how many were dealt with; all of them, unless there is an error.
@@ -76,9 +79,9 @@ impl Upstream {
                 tracing::warn!(cursor = gap.from, "the hub could not read this gateway's own cursor");
             }
             Item::Gap(gap) => {
-                let to = read(gap.frame.cursor())?;
+                let to = self.left.goes_on(read(gap.frame.cursor())?);
                 self.records.gap(gap, changes);
-                self.gap(to, gap.frame.framed().clone(), changes);
+                self.gap(to, gap.clone().leading_to(to).frame.framed().clone(), changes);
             }
             Item::Progress(frame) => {
                 self.advance(frame, changes)?;
@@ -112,15 +115,16 @@ impl Upstream {
             Some(_) if echoed => {}
             // On resuming, the hub echoes this very head. Anything beyond it would be a hole.
             Some(head) => {
-                if let Some(gap) = Gap::between(GapReason::Upstream, head, cursor) {
-                    self.gap(cursor, encode_framed(&gap_frame(&gap)), changes);
+                let to = self.left.goes_on(cursor);
+                if let Some(gap) = Gap::between(GapReason::Upstream, head, to) {
+                    self.gap(to, encode_framed(&gap_frame(&gap)), changes);
                 }
             }
         }
     }
 
     fn begin(&mut self, cursor: Cursor, changes: &mut Vec<Change<'_>>) {
-        self.head = Some(cursor);
+        (self.head, self.left) = (Some(cursor), Epochs::default());
         changes.push(Change::Begin(cursor));
     }
 
@@ -152,10 +156,11 @@ impl Upstream {
             });
         } else if cursor.epoch == head.epoch {
             self.edge.metrics.upstream_repeats.inc();
-        } else if let Some(gap) = Gap::between(GapReason::EpochChanged, head, cursor) {
+        } else {
             // The contract changes the epoch across a gap only. Readers are told of this one, the event included.
             tracing::error!(%cursor, %head, "the hub changed the epoch without a gap");
-            self.gap(cursor, encode_framed(&gap_frame(&gap)), changes);
+            let to = self.left.goes_on(cursor);
+            self.gap(to, encode_framed(&gap_frame(&Gap::into_another_log(head, to))), changes);
         }
         Ok(())
     }
@@ -167,7 +172,12 @@ impl Upstream {
             tracing::warn!(%to, %head, "the hub's log ends before this gateway's");
             return;
         }
-        tracing::warn!(%to, %head, "this gateway missed events of the hub");
+        if to.epoch == head.epoch {
+            tracing::warn!(%to, %head, "this gateway missed events of the hub");
+        } else {
+            tracing::warn!(%to, %head, "this gateway goes on in another log; its users are told of a gap");
+            self.left.leave(head);
+        }
         self.head = Some(to);
         self.edge.metrics.upstream_gaps.inc();
         changes.push(Change::Append { cursor: to, traits: Traits::GAP, frame, event: None });

@@ -59,10 +59,16 @@ Examples:
   galaxy-push gateway --hub http://127.0.0.1:7400
   galaxy-push gateway --hub http://a:7400,http://b:7400 --gateway-id edge-1 --user-keys keys.json")]
 pub(crate) struct GatewayCommand {
-    /// The hub, or several separated by commas: the gateway turns to the next one when one fails.
+    /// The hub, or several separated by commas, which must hold one log: the gateway turns to the next one when one fails.
+    /// If they hold different logs, the gateway stays in its own, warns, and says so in /readyz?verbose and metrics.
     #[arg(long, env = "GALAXY_PUSH_HUB", value_name = "URL", value_delimiter = ',', required = true)]
     #[arg(value_parser = hub_url)]
     pub(crate) hub: Vec<String>,
+    /// With several hubs: how long to wait for one that holds this gateway's log, while some hub does not answer, before
+    /// going over to another log. Users are told of a gap then.
+    #[arg(long, env = "GALAXY_PUSH_LEAVE_LOG_AFTER", value_name = "TIME", default_value = "30s")]
+    #[arg(value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) leave_log_after: Duration,
     #[command(flatten)]
     pub(crate) peer: PeerArgs,
     #[command(flatten)]

@@ -43,8 +43,14 @@ pub(crate) async fn run(args: PublishArgs, tracing: Tracing) -> anyhow::Result<(
     }
     let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
     let lines = Lines::open(args.file.as_deref(), checkpoint.as_ref().map_or(0, Checkpoint::lines))?;
-    let mut run =
-        Run { progress: Progress::start(lines.bytes_total()), sender, checkpoint, acked: 0, duplicates: 0 };
+    let mut run = Run {
+        progress: Progress::start(lines.bytes_total()),
+        sender,
+        checkpoint,
+        acked: 0,
+        duplicates: 0,
+        other_log: 0,
+    };
     let outcome = run.all(lines).await;
     run.progress.finish();
     let _ = std::io::stderr().write_all(run.summary().as_bytes());
@@ -57,15 +63,27 @@ pub(crate) async fn run(args: PublishArgs, tracing: Tracing) -> anyhow::Result<(
     outcome.map_err(|error| anyhow!("{error:#}\n\n  tip: {again}"))
 }
 
+/// What is said of events that were perhaps published twice.
+fn other_log(what: &str) -> String {
+    format!(
+        "warning: {what} may be in two logs: an earlier try got no answer, and the hub that has answered now holds another \
+         log, or it is not known which one the other held. Readers may be handed it twice"
+    )
+}
+
 async fn one(sender: &mut Sender, event: v1::Event) -> anyhow::Result<()> {
     let published = sender.send(vec![event], &Progress::none()).await.map_err(|error| match error {
         NotSent::Refused { what, .. } => anyhow!("the hub refused the event: {what}"),
         NotSent::Failed(error) => error,
     })?;
     let [published] = &published[..] else { bail!("the hub answered without a result") };
-    let line = serde_json::json!({
+    let mut line = serde_json::json!({
         "id": published.id, "cursor": published.cursor, "duplicate": published.duplicate
     });
+    if published.other_log {
+        line["otherLog"] = true.into();
+        let _ = writeln!(std::io::stderr(), "{}", other_log("the event"));
+    }
     writeln!(std::io::stdout(), "{line}")?;
     Ok(())
 }
@@ -77,6 +95,8 @@ struct Run {
     progress: Progress,
     acked: u64,
     duplicates: u64,
+    /// Those that may be in another log, too.
+    other_log: u64,
 }
 
 impl Run {
@@ -117,14 +137,20 @@ impl Run {
     fn acknowledged(&mut self, published: &[Published]) {
         self.acked += published.len() as u64;
         self.duplicates += published.iter().filter(|event| event.duplicate).count() as u64;
+        self.other_log += published.iter().filter(|event| event.other_log).count() as u64;
     }
 
     fn summary(&self) -> String {
         let events = if self.acked == 1 { "event" } else { "events" };
-        match self.duplicates {
+        let mut summary = match self.duplicates {
             0 => format!("{} {events} acknowledged\n", self.acked),
             before => format!("{} {events} acknowledged, {before} published before\n", self.acked),
+        };
+        if self.other_log > 0 {
+            summary += &other_log(&format!("{} of them", self.other_log));
+            summary.push('\n');
         }
+        summary
     }
 
     fn save(&mut self, lines: u64) -> anyhow::Result<()> {

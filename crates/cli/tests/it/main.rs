@@ -19,4 +19,5 @@ mod sse;
 mod standing;
 mod tail;
 mod traces;
+mod two_hubs;
 mod world;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Request;
 use crate::driver::next_try;
-use crate::publisher::{ANSWER_MAX_BYTES, Line, TRY_DEADLINE, published};
+use crate::publisher::{ANSWER_MAX_BYTES, Line, TRY_DEADLINE, is_unknown, published};
 use crate::random::Random;
 use crate::transport::{Body, Connection};
 use crate::{Failure, ServerStatus};
@@ -171,13 +171,23 @@ impl Pipe {
         }
         self.backoff.reset();
         if let Some(request) = self.pending.remove(index) {
-            request.answer.send(published(answer.results, request.events));
+            let mut published = published(answer.results, request.events);
+            if let Ok(published) = &mut published {
+                request.unanswered.mark(published);
+                self.line.note_log(published);
+            }
+            request.answer.send(published);
         }
         Ok(())
     }
 
     /// Decides what the end of a stream means for each request, then waits before the next one if any is left.
     async fn lost(&mut self, failure: Failure) {
+        let log = self.line.log_of_hub();
+        if is_unknown(&failure) {
+            let unanswered = self.pending.iter_mut().filter(|request| request.sent);
+            unanswered.for_each(|request| request.unanswered.add(log));
+        }
         self.line.hub = (self.line.hub + 1) % self.line.dialer.hubs().len();
         self.last_failure = failure.clone();
         if failure.cause() == Cause::Refused {

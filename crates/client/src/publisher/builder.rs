@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use galaxy_push_core::backoff::{self, Backoff};
 
-use super::Publisher;
 use super::line::Line;
+use super::{Doubts, Publisher};
 use crate::random::Random;
 use crate::reach::Reach;
 use crate::{BuildError, Connector, Tracing};
@@ -108,6 +108,7 @@ impl PublisherBuilder {
             in_flight_bytes: self.in_flight_bytes.clamp(1, IN_FLIGHT_MAX),
             namespace: String::new(),
             tracing: self.tracing,
+            doubts: Doubts::default(),
         })
     }
 }

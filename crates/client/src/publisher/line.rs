@@ -4,9 +4,10 @@
 
 use std::marker::PhantomData;
 
+use galaxy_push_core::cursor::Epoch;
 use tokio::time::timeout;
 
-use super::{ANSWER_MAX_BYTES, TRY_DEADLINE};
+use super::{ANSWER_MAX_BYTES, Published, TRY_DEADLINE, Unanswered, is_unknown};
 use crate::Failure;
 use crate::driver::Attempt;
 use crate::transport::{Connection, Dialer};
@@ -17,6 +18,12 @@ pub(crate) struct Line {
     pub(crate) dialer: Dialer,
     connection: Option<Connection>,
     pub(crate) hub: usize,
+    /// Whether the present try has got as far as a connection.
+    reached: bool,
+    /// The log that each hub was known to hold last.
+    logs: Vec<Option<Epoch>>,
+    /// The log of the last answer.
+    log: Option<Epoch>,
 }
 
 /// One request, as often as it takes.
@@ -24,6 +31,8 @@ pub(super) struct Call<'a, R, T> {
     pub(super) line: &'a mut Line,
     pub(super) path: &'static str,
     pub(super) request: &'a R,
+    /// Where tries went that got no answer.
+    pub(super) unanswered: &'a mut Unanswered,
     pub(super) answer: PhantomData<fn() -> T>,
 }
 
@@ -31,17 +40,44 @@ impl<R: prost::Message, T: prost::Message + Default> Attempt for Call<'_, R, T> 
     type Answer = T;
 
     async fn attempt(&mut self) -> Result<T, Failure> {
+        self.line.reached = false;
         let answer = timeout(TRY_DEADLINE, self.line.ask(self.path, self.request)).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(Failure::Lost("the hub did not answer in time".to_owned())));
+        if self.line.reached && answer.as_ref().is_err_and(is_unknown) {
+            self.unanswered.add(self.line.log_of_hub());
+        }
         if self.line.connection.is_none() {
             self.line.hub = (self.line.hub + 1) % self.line.dialer.hubs().len();
         }
-        answer.unwrap_or_else(|_| Err(Failure::Lost("the hub did not answer in time".to_owned())))
+        answer
     }
 }
 
 impl Line {
     pub(super) fn new(dialer: Dialer) -> Self {
-        Self { dialer, connection: None, hub: 0 }
+        let logs = vec![None; dialer.hubs().len()];
+        Self { dialer, connection: None, hub: 0, reached: false, logs, log: None }
+    }
+
+    /// The log that the present hub was known to hold last.
+    pub(crate) fn log_of_hub(&self) -> Option<Epoch> {
+        self.logs.get(self.hub).copied().flatten()
+    }
+
+    /// Learns from an answer which log the present hub holds, and says so when it is another one than before.
+    pub(crate) fn note_log(&mut self, published: &[Published]) {
+        let Some(log) = published.iter().find_map(Published::log) else { return };
+        if let Some(known) = self.logs.get_mut(self.hub) {
+            *known = Some(log);
+        }
+        if let Some(before) = self.log.replace(log).filter(|before| *before != log) {
+            let hub = self.dialer.hubs().get(self.hub).map(|hub| hub.origin.as_str()).unwrap_or_default();
+            tracing::warn!(
+                hub, %before, %log,
+                "events are appended to another log than before; readers of that one do not see them"
+            );
+        }
     }
 
     async fn ask<T: prost::Message + Default>(
@@ -54,6 +90,7 @@ impl Line {
             Some(connection) => connection,
             None => self.dialer.dial(self.hub).await?,
         };
+        self.reached = true;
         let answer = connection.unary(path, request, ANSWER_MAX_BYTES).await;
         if worth_keeping(&answer) {
             self.connection = Some(connection);

@@ -69,7 +69,12 @@ struct Inner {
     paths: Mutex<Vec<String>>,
     seen: watch::Sender<usize>,
     secure: Mutex<Option<Secure>>,
+    /// Clients ask first which log each host holds; no host knows the question.
+    asked: std::sync::atomic::AtomicBool,
 }
+
+/// What clients with several hubs ask.
+const HEAD: &str = "/push.v1.Publisher/Head";
 
 /// What the server does with a byte stream first.
 pub(crate) type Secure =
@@ -89,6 +94,13 @@ impl Hub {
     /// Lets every connection begin with something, such as a TLS handshake.
     pub(crate) fn secure(self, secure: Secure) -> Self {
         *self.0.secure.lock().unwrap() = Some(secure);
+        self
+    }
+
+    /// A hub of several hosts, which clients ask which log they hold before they come. Connections for questions are none of
+    /// the script's dials; those of the script all come about, and one that is refused breaks.
+    pub(crate) fn of_several(self) -> Self {
+        self.0.asked.store(true, std::sync::atomic::Ordering::Relaxed);
         self
     }
 
@@ -141,15 +153,28 @@ impl Hub {
     }
 
     async fn dial(self, host: String) -> io::Result<DuplexStream> {
-        self.0.dials.lock().unwrap().push((Instant::now(), host));
-        let next = self.0.script.lock().unwrap().pop_front().unwrap_or(Dial::Hang);
-        self.0.seen.send_modify(|seen| *seen += 1);
-        match next {
+        if self.0.asked.load(std::sync::atomic::Ordering::Relaxed) {
+            let hub = self.clone();
+            return self.accept(Arc::new(move |cursor| match hub.next(host.clone()) {
+                Dial::Refused => vec![Step::Cut],
+                Dial::Hang => vec![Step::Ignore],
+                Dial::Serve(steps) => steps,
+                Dial::Answer(steps) => steps(cursor),
+            }));
+        }
+        match self.next(host) {
             Dial::Refused => Err(io::ErrorKind::ConnectionRefused.into()),
             Dial::Hang => future::pending().await,
             Dial::Serve(steps) => self.accept(Arc::new(move |_| steps.clone())),
             Dial::Answer(steps) => self.accept(steps),
         }
+    }
+
+    fn next(&self, host: String) -> Dial {
+        self.0.dials.lock().unwrap().push((Instant::now(), host));
+        let next = self.0.script.lock().unwrap().pop_front().unwrap_or(Dial::Hang);
+        self.0.seen.send_modify(|seen| *seen += 1);
+        next
     }
 
     fn accept(self, steps: Steps) -> io::Result<DuplexStream> {
@@ -192,6 +217,14 @@ impl Hub {
     ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
         assert_eq!(request.headers()["content-type"], "application/grpc");
         assert_eq!(request.headers()["te"], "trailers");
+        if request.uri().path() == HEAD && self.0.asked.load(std::sync::atomic::Ordering::Relaxed) {
+            let mut response = Response::builder().header("content-type", "application/grpc");
+            let Step::End(unknown) = code(tonic::Code::Unimplemented) else {
+                unreachable!("a code is an end")
+            };
+            response.headers_mut().unwrap().extend(unknown);
+            return Ok(response.body(BoxBody::new(StreamBody::new(futures_util::stream::empty()))).unwrap());
+        }
         self.0.paths.lock().unwrap().push(request.uri().path().to_owned());
         if let Some(authorization) = request.headers().get("authorization") {
             self.0.authorizations.lock().unwrap().push(authorization.to_str().unwrap().to_owned());

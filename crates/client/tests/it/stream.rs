@@ -199,6 +199,7 @@ async fn hubs_are_tried_in_turn() {
         Dial::Serve(vec![welcome(&at(5)), Step::Cut]),
         Dial::Serve(vec![welcome(&at(5)), caught_up(5), Step::Sleep(Duration::MAX)]),
     ]);
+    let hub = hub.of_several();
     let client = hub.client().hub("http://b:1,http://c:2").start(Notes::default().handler()).unwrap();
     until(&client, |status| status.state == State::Live).await;
     assert_eq!(hub.dialed_hosts(), ["hub", "b", "c", "hub"]);
@@ -216,10 +217,11 @@ async fn another_hub_takes_over_where_the_first_one_died() {
         Dial::Serve([live(7, 8), vec![Step::Sleep(Duration::MAX)]].concat()),
     ]);
     let notes = Notes::default();
+    let hub = hub.of_several();
     let client = hub.client().hub("http://b:1").start(notes.handler()).unwrap();
     until(&client, |status| status.cursor == at(8) && status.state == State::Live).await;
     assert_eq!(hub.dialed_hosts(), ["hub", "b", "hub", "b", "hub"]);
-    assert_eq!(hub.cursors(), ["".to_owned(), at(6), at(7)]);
+    assert_eq!(hub.cursors(), ["".to_owned(), at(6), at(7), at(7), at(7)]);
     let times = hub.dial_times();
     assert!(times[1] - 15.0 < 0.3, "from a dead hub to the next in 200 ms: {times:?}");
     assert!(times[2] - times[1] - 15.0 <= 20.3, "and from a frozen one in 20 s");

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Failure, Verdict};
+use super::{Door, Failure, Verdict};
 
 /// How an action went. An input that answers no outstanding action is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
+    /// `Ask`, and at any time: what each hub said, in their order; `None`: nothing yet.
+    Doors(Vec<Option<Door>>),
     /// `Dial`: the connection stands.
     Connected,
     /// `Subscribe`: the response began, and it is a stream.
@@ -45,6 +47,15 @@ pub enum Input {
 /// What the driver does next; exactly one at a time. Times are on the clock the driver passes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Drop any connection and ask every hub which log it holds. May end once one is found that needs no other answer.
+    Ask {
+        /// Index of the hub that is preferred.
+        hub: usize,
+        /// The epoch of the log that is looked for, if there is one: a hub that holds it needs no other answer.
+        epoch: Option<Arc<str>>,
+        /// The deadline.
+        until: Duration,
+    },
     /// Drop any connection and open a new one to this hub.
     Dial {
         /// Index into the configured hubs.

@@ -13,6 +13,9 @@ use crate::backoff;
 pub struct Config {
     /// How many hubs there are to rotate through; at least 1.
     pub hubs: usize,
+    /// How long, while some hub does not answer, a hub is waited for that holds the log that is followed, before the link
+    /// goes over to another log; 30 s. Without effect where there is one hub.
+    pub leave_log_after: Duration,
     /// The cursor of the first subscribe: empty for the head, `oldest`, or a stored cursor.
     pub start: String,
     /// How long a connection may take to come about; 5 s.
@@ -42,6 +45,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             hubs: 1,
+            leave_log_after: Duration::from_secs(30),
             start: String::new(),
             connect_deadline: Duration::from_secs(5),
             welcome_deadline: Duration::from_secs(5),

@@ -62,7 +62,9 @@ impl End {
                 Failure::Goodbye => Self::Goodbye,
                 Failure::TimedOut(Waited::Sign) => Self::Silence,
                 Failure::TimedOut(Waited::Welcome) => Self::NoWelcome,
-                Failure::TimedOut(Waited::Connect) | Failure::Unreachable(_) => Self::Unreachable,
+                Failure::TimedOut(Waited::Connect) | Failure::Unreachable(_) | Failure::OtherLog { .. } => {
+                    Self::Unreachable
+                }
                 Failure::Lost(_) => Self::Transport,
                 Failure::Ended => Self::Ended,
                 Failure::Status(_) => Self::Status,

@@ -23,6 +23,10 @@ impl Link {
             _ => (false, (failure.cause(), failure.retry_after())),
         };
         let end = End::of(&failure, cause, goodbye);
+        let leaves_log_at = self.leaves_log_at(&failure, now);
+        if self.status.door.is_some() {
+            self.doors.lost_since.get_or_insert(now);
+        }
         self.status.last_end = Some(end);
         self.status.last_error = Some(Arc::new(failure));
         self.forget_place_without_standing();
@@ -48,7 +52,8 @@ impl Link {
             self.status.hub = (self.status.hub + 1) % self.config.hubs.max(1);
         }
         self.show(state, now);
-        self.course = Course::Wait { until: now + self.backoff.delay(cause, retry_after, random) };
+        let until = now + self.backoff.delay(cause, retry_after, random);
+        self.course = Course::Wait { until: leaves_log_at.map_or(until, |leaves| leaves.min(until)) };
         self.status.failures = self.backoff.failures();
     }
 

@@ -37,6 +37,11 @@ pub enum Waited {
 pub enum Failure {
     /// No connection came about: the connector's own words.
     Unreachable(String),
+    /// Those hubs that answer hold another log than the one that is followed, and so many do not answer.
+    OtherLog {
+        /// How many do not answer.
+        silent: usize,
+    },
     /// A deadline passed.
     TimedOut(Waited),
     /// The connection broke, or the stream ended without a status.
@@ -139,6 +144,11 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(f, "cannot reach the hub: {why}"),
+            Self::OtherLog { silent } => write!(
+                f,
+                "no hub that answers holds the log that is followed, and {silent} do not answer: waiting for those before \
+                 going over to another log"
+            ),
             Self::TimedOut(Waited::Connect) => f.write_str("the hub did not accept the connection in time"),
             Self::TimedOut(Waited::Welcome) => f.write_str("the hub did not welcome the stream in time"),
             Self::TimedOut(Waited::Sign) => f.write_str("the hub was silent for too long"),

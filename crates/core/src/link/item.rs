@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cursor::{CURSOR_TEXT_MAX, OLDEST};
+use crate::cursor::{CURSOR_TEXT_MAX, Cursor, OLDEST};
 use crate::frame::{self, FrameView, Kind, PREFIX_BYTES};
 use crate::window::GapReason;
 use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint};
@@ -202,15 +202,12 @@ impl Gap {
     /// from the last non-empty cursor" holds here too.
     pub(super) fn cursor_unreadable(cursor: &str) -> Self {
         let cursor = beginning(cursor);
-        let (mut body, mut framed) = (Vec::new(), vec![0; PREFIX_BYTES]);
+        let mut body = Vec::new();
         put_varint(&mut body, 1 << 3);
         put_varint(&mut body, CURSOR_UNREADABLE);
         put_bytes(&mut body, 2, cursor.as_bytes());
-        put_bytes(&mut framed, 1, OLDEST.as_bytes());
-        put_bytes(&mut framed, 12, &body);
-        frame::put_prefix(&mut framed, 0);
         Self {
-            frame: Frame { framed: framed.into(), commits: true },
+            frame: Frame { framed: gap_frame(OLDEST, &body), commits: true },
             reason: Some(GapReason::CursorUnreadable),
             from: cursor.to_owned(),
             to: String::new(),
@@ -218,6 +215,40 @@ impl Gap {
             repair_after: None,
         }
     }
+
+    /// The same gap for a reader that goes on at `at`, because it has had what lies before. How many positions that are
+    /// nobody knows.
+    #[must_use]
+    pub fn leading_to(self, at: Cursor) -> Self {
+        let to = at.to_string();
+        if matches!(self.frame.cursor(), cursor if cursor.is_empty() || cursor == to) {
+            return self;
+        }
+        let mut body = Vec::new();
+        for field in Fields::of(self.frame.view().body()).map_while(Result::ok) {
+            match field {
+                (3 | 4, _) => {}
+                (number, Value::Varint(value)) => {
+                    put_varint(&mut body, u64::from(number) << 3);
+                    put_varint(&mut body, value);
+                }
+                (number, Value::Bytes(bytes)) => put_bytes(&mut body, number, bytes),
+                (_, _) => {} // no field of a gap is of another form
+            }
+        }
+        put_bytes(&mut body, 3, to.as_bytes());
+        let frame = Frame { framed: gap_frame(&to, &body), commits: self.frame.commits };
+        Self { frame, to, count: None, ..self }
+    }
+}
+
+/// A framed gap with this cursor.
+fn gap_frame(cursor: &str, gap: &[u8]) -> Bytes {
+    let mut framed = vec![0; PREFIX_BYTES];
+    put_bytes(&mut framed, 1, cursor.as_bytes());
+    put_bytes(&mut framed, 12, gap);
+    frame::put_prefix(&mut framed, 0);
+    framed.into()
 }
 
 /// As much of a text as a cursor can have. What is longer is none, and whoever looks into it wants to see how it begins.

@@ -80,6 +80,7 @@ impl Link {
         // Before the welcome no cursor means anything yet.
         let place = if self.stream.welcomed { self.place(&view)? } else { Place::Passed };
         let commits = self.may_resume_from(&view, before) && place == Place::Ahead;
+        self.show_epoch();
         if is_record(kind) {
             if place == Place::Passed {
                 self.status.counters.duplicates += 1;
@@ -92,7 +93,12 @@ impl Link {
                 self.batch.pass(view.cursor());
             }
         } else if let Some(item) = Item::of(kind, Frame::of_read(framed, commits)) {
-            self.batch.push(item.map_err(malformed)?);
+            self.batch.push(match (item.map_err(malformed)?, self.passed) {
+                (Item::Gap(gap), Some(passed)) if place == Place::Ahead => {
+                    Item::Gap(Box::new(gap.leading_to(passed)))
+                }
+                (item, _) => item,
+            });
         }
         Ok(())
     }
@@ -108,6 +114,7 @@ impl Link {
             (Kind::Unknown | Kind::Subscribed, _) => counters.unknown += 1,
             (Kind::Welcome, Phase::Welcoming) => {
                 counters.streams += 1;
+                (self.status.door, self.doors.lost_since) = (Some(self.status.hub), None);
                 (self.stream.phase, self.stream.welcomed) = (Phase::Streaming, true);
                 self.show(State::CatchingUp, now);
             }
@@ -142,6 +149,13 @@ impl Link {
         }
     }
 
+    fn show_epoch(&mut self) {
+        let epoch = self.passed.map(|passed| passed.epoch);
+        if epoch != self.status.epoch {
+            self.status.epoch = epoch;
+        }
+    }
+
     /// Compares a frame's cursor with what this process has received, and remembers it.
     fn place(&mut self, frame: &FrameView<'_>) -> Result<Place, Failure> {
         if frame.cursor().is_empty() {
@@ -150,8 +164,10 @@ impl Link {
         let new = Cursor::parse(frame.cursor()).ok();
         // A cursor that this build cannot read is taken on trust: to a client it is opaque.
         let (Some(position), Some(passed)) = (new, self.passed) else {
-            self.passed = new;
-            return Ok(Place::Ahead);
+            self.passed.into_iter().for_each(|passed| self.left.leave(passed));
+            self.passed = new.map(|position| self.left.goes_on(position));
+            let repeats = self.passed != new && is_record(frame.kind());
+            return Ok(if repeats { Place::Passed } else { Place::Ahead });
         };
         let gap = (frame.kind() == Kind::Gap).then(|| item::read_reason(frame.body()));
         if position.epoch != passed.epoch && gap.is_none() {
@@ -160,7 +176,11 @@ impl Link {
         // Only where the reader was ahead of the log does a position move back.
         let moves =
             position.epoch != passed.epoch || position.follows(passed) || gap == Some(Some(GapReason::Ahead));
-        if moves {
+        if position.epoch != passed.epoch {
+            self.status.counters.log_changes += 1;
+            self.left.leave(passed);
+            self.passed = Some(self.left.goes_on(position));
+        } else if moves {
             self.passed = new;
         }
         // A control frame repeats the last position passed; a record never does.

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{End, EndCounts, Failure, StoreTrouble};
+use super::{Door, End, EndCounts, Failure, StoreTrouble};
+use crate::cursor::Epoch;
 
 /// Where a client stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,6 +58,12 @@ pub struct Status {
     pub failures: u32,
     /// Which of the configured hubs it uses or tries next, counted from 0.
     pub hub: usize,
+    /// The hub of the last stream that was welcomed.
+    pub door: Option<usize>,
+    /// The log that it follows; `None` while nothing of one was received, or its cursors are of a form this build cannot read.
+    pub epoch: Option<Epoch>,
+    /// What each hub said last when it was asked which log it holds. Empty where there is one hub: nobody is asked then.
+    pub doors: Vec<Door>,
     /// Why the last try or stream ended; kept while the next one is well.
     pub last_error: Option<Arc<Failure>>,
     /// The same in one word of a fixed list; absent while only a cursor could not be read.
@@ -76,6 +83,20 @@ pub struct Status {
     pub in_flight_bytes: usize,
     /// What happened so far.
     pub counters: Counters,
+}
+
+impl Status {
+    /// Whether the hubs hold different logs, as far as they say: what is published to one is not seen by the readers of
+    /// another, although each of them acknowledges it.
+    #[must_use]
+    pub fn is_split(&self) -> bool {
+        let mut held = self.doors.iter().filter_map(Door::epoch);
+        let followed = self.epoch.filter(|_| matches!(self.state, State::CatchingUp | State::Live));
+        match followed.map(|epoch| epoch.to_string()) {
+            Some(followed) => held.any(|epoch| epoch != followed),
+            None => held.next().is_some_and(|first| held.any(|epoch| epoch != first)),
+        }
+    }
 }
 
 /// A handler that keeps failing.
@@ -108,6 +129,8 @@ pub struct Counters {
     pub handled: u64,
     /// Gaps handed to the handler, the client's own included.
     pub gaps: u64,
+    /// Times the stream went on in another log.
+    pub log_changes: u64,
     /// Cursors the hub could not read.
     pub unreadable_cursors: u64,
     /// `Progress` frames.

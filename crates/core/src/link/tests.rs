@@ -2,11 +2,13 @@
 //!
 //! In scripts and transcripts `a6` is position 6 of epoch a, and an event there. Every delay takes its upper bound.
 
+mod doors;
 mod ends;
 mod flight;
 mod outcomes;
 mod random;
 mod retry;
+mod returns;
 mod standing;
 mod storing;
 mod streams;
@@ -47,15 +49,30 @@ struct World {
     action: Action,
     now: Duration,
     transcript: String,
+    /// Whether a script says what the hubs answer; else none of them knows the question.
+    asked: bool,
 }
 
 impl World {
     fn new(config: Config) -> Self {
-        let mut link = Link::try_new(config).unwrap();
-        let action = link.start(Duration::ZERO);
-        let mut world = Self { link, action, now: Duration::ZERO, transcript: String::new() };
+        let mut world = Self::asked(config);
+        world.asked = false;
+        world.answer();
         world.write();
         world
+    }
+
+    fn asked(config: Config) -> Self {
+        let mut link = Link::try_new(config).unwrap();
+        let action = link.start(Duration::ZERO);
+        Self { link, action, now: Duration::ZERO, transcript: String::new(), asked: true }
+    }
+
+    fn answer(&mut self) {
+        if matches!(self.action, Action::Ask { .. }) && !self.asked {
+            let mute = vec![Some(Door::Mute); self.link.config.hubs];
+            self.action = self.link.step(Input::Doors(mute), self.now, u64::MAX);
+        }
     }
 
     fn play_all(&mut self, lines: &[&str]) {
@@ -86,6 +103,7 @@ impl World {
             "untaken" => Input::DeadLetterFailed("no room".into()),
             "ack" => verdicts(rest, &Ok(())),
             "nack" => verdicts(rest, &Err("oops".into())),
+            "doors" => Input::Doors(rest.split(' ').map(door).collect()),
             "lost" => Input::Failed(Failure::Lost("cut".into())),
             "status" => {
                 let mut words = rest.split(' ');
@@ -110,12 +128,14 @@ impl World {
 
     fn step(&mut self, input: Input) {
         self.action = self.link.step(input, self.now, u64::MAX);
+        self.answer();
         self.write();
     }
 
     fn until(&self) -> Duration {
         match self.action {
-            Action::Dial { until, .. }
+            Action::Ask { until, .. }
+            | Action::Dial { until, .. }
             | Action::Subscribe { until, .. }
             | Action::Read { until }
             | Action::Pause { until }
@@ -139,6 +159,11 @@ impl World {
             writeln!(out, "out {}", handed.collect::<Vec<_>>().join(" ")).unwrap();
         }
         match &self.action {
+            Action::Ask { hub, epoch, .. } => {
+                let epoch = epoch.as_deref().map(|epoch| epoch.parse::<Epoch>().unwrap());
+                let log = epoch.map_or("any".to_owned(), |epoch| char::from(epoch.0 as u8).to_string());
+                write!(out, "ask, {hub} first, for {log} within {left}")
+            }
             Action::Dial { hub, .. } => write!(out, "dial {hub} within {left}"),
             Action::Subscribe { cursor, attempt, .. } => {
                 write!(out, "subscribe {attempt} from {:?} within {left}", short(cursor))
@@ -169,6 +194,19 @@ impl World {
         }
         .unwrap();
         out.push('\n');
+    }
+}
+
+/// `a`: a hub that holds log a; `?`: one that does not say; `-`: one that does not answer; `.`: nothing yet.
+fn door(word: &str) -> Option<Door> {
+    match word {
+        "." => None,
+        "?" => Some(Door::Mute),
+        "-" => Some(Door::Silent(Arc::new(Failure::Unreachable("refused".into())))),
+        letter => {
+            let epoch = Epoch(u128::from(letter.as_bytes()[0]));
+            Some(Door::Holds(epoch.to_string().into()))
+        }
     }
 }
 

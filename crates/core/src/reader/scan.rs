@@ -100,8 +100,9 @@ impl Reader {
     }
 
     fn judge(&mut self, entry: &Entry<'_>, filter: Option<&dyn Filter>, now: Now) -> Verdict {
-        if let Some(promised) = self.promised {
+        if let Some(promised) = &mut self.promised {
             if promised.holds_back(entry.cursor) {
+                promised.comes_to(entry.cursor);
                 return Verdict::Skip;
             }
             self.promised = None;

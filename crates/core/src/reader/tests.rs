@@ -7,6 +7,8 @@ use crate::window::{Bounds, Traits};
 use crate::wire::put_bytes;
 use proptest::prelude::*;
 
+mod turns;
+
 const EPOCH: Epoch = Epoch(1);
 
 fn at(seq: u64) -> Cursor {

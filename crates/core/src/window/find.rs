@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ask, Cursor, Epoch, Slot, Window};
+use super::{Ask, Chunk, Cursor, Epoch, Slot, Window};
 
 /// What became of the cursor a reader presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,58 +74,108 @@ impl Gap {
         match to.since(from) {
             Some(0) => None,
             Some(count) => Some(Self::new(reason, &text, to, Some(count))),
-            None => Some(Self::new(GapReason::EpochChanged, &text, to, None)),
+            None => Some(Self::into_another_log(from, to)),
         }
+    }
+
+    /// The gap of a reader that stood at `from` and goes on at `to`, with another log in between or behind: nobody can
+    /// know how much was missed, and something was although the two may be one position.
+    #[must_use]
+    pub fn into_another_log(from: Cursor, to: Cursor) -> Self {
+        Self::new(GapReason::EpochChanged, &from.to_string(), to, None)
     }
 }
 
 impl Window {
     /// Answers a presented cursor. `text` is the cursor as it was sent, for the gap's `from`.
+    ///
+    /// Where an epoch came back the window is cut: whoever presents a position from before that is told a gap and goes on
+    /// behind it. The position where it came back is among them, because it may have been reached before, too: a gap that
+    /// tells of nothing is better than silence about everything in between.
     #[must_use]
     pub fn find(&self, ask: Ask, text: &str) -> Start {
-        let oldest = |outcome, gap| Start { outcome, next: self.oldest, passed: self.floor, gap };
+        let (first, base) = self.uncut();
+        let with_gap = |outcome, gap| Start { outcome, next: first, passed: base, gap };
+        let changed =
+            || with_gap(Outcome::EpochChanged, Some(Gap::new(GapReason::EpochChanged, text, base, None)));
         match ask {
             Ask::Head => Start { outcome: Outcome::Fresh, next: self.end, passed: self.head, gap: None },
-            Ask::Oldest => oldest(Outcome::Fresh, None),
+            Ask::Oldest => {
+                Start { outcome: Outcome::Fresh, next: self.oldest, passed: self.floor, gap: None }
+            }
             Ask::At(cursor) if cursor.follows(self.head) => Start {
                 outcome: Outcome::Ahead,
                 next: self.end,
                 passed: self.head,
                 gap: Some(Gap::new(GapReason::Ahead, text, self.head, None)),
             },
-            Ask::At(cursor) if self.floor.follows(cursor) => {
-                oldest(Outcome::Trimmed, Gap::between(GapReason::Trimmed, cursor, self.floor))
+            Ask::At(cursor) if self.is_before_return(cursor) => changed(),
+            Ask::At(cursor) if base.follows(cursor) => {
+                with_gap(Outcome::Trimmed, Gap::between(GapReason::Trimmed, cursor, base))
             }
             Ask::At(cursor) if self.knows(cursor.epoch) => {
                 Start { outcome: Outcome::Resumed, next: self.slot_after(cursor), passed: cursor, gap: None }
             }
-            Ask::At(_) | Ask::Foreign => {
-                oldest(Outcome::EpochChanged, Some(Gap::new(GapReason::EpochChanged, text, self.floor, None)))
-            }
+            Ask::At(_) | Ask::Foreign => changed(),
         }
     }
 
-    /// Whether every position of this epoch from the floor on is known here.
+    /// Whether this window alone cannot tell what became of a position: it lies beyond the head, or in an epoch in which
+    /// the window has not been.
+    #[must_use]
+    pub fn is_beyond(&self, cursor: Cursor) -> bool {
+        cursor.follows(self.head) || !self.knows(cursor.epoch) && !self.turns.has_left(cursor.epoch)
+    }
+
+    /// Whether the log turned into another one at `slot` or after it, and that is not held any more. What a reader that
+    /// stood there has missed lies in two logs, whatever its position and the floor say.
+    #[must_use]
+    pub fn turned_unseen(&self, slot: Slot) -> bool {
+        self.turns.trimmed_since(slot)
+    }
+
+    /// The first slot from which on every epoch occurs once, and the position before it.
+    fn uncut(&self) -> (Slot, Cursor) {
+        match self.turns.back() {
+            Some(back) if back.slot >= self.oldest => (back.slot.next(), back.at),
+            _ => (self.oldest, self.floor),
+        }
+    }
+
+    /// Whether a position may have been reached before its epoch came back.
+    fn is_before_return(&self, cursor: Cursor) -> bool {
+        let back = self.turns.back().filter(|back| back.at.epoch == cursor.epoch);
+        back.is_some_and(|back| !cursor.follows(back.at))
+    }
+
+    /// Whether every position of this epoch is known here, from the cut or the floor on.
     fn knows(&self, epoch: Epoch) -> bool {
+        let (_, base) = self.uncut();
         epoch == self.head.epoch
-            || epoch == self.floor.epoch
-            || self.chunks.iter().any(|chunk| chunk.epoch() == epoch)
+            || epoch == base.epoch
+            || self.uncut_chunks().any(|chunk| chunk.epoch() == epoch)
+    }
+
+    fn uncut_chunks(&self) -> impl DoubleEndedIterator<Item = &Chunk> {
+        let (first, _) = self.uncut();
+        self.chunks.range(self.chunks.partition_point(|chunk| chunk.end() <= first)..)
     }
 
     /// The first slot held whose entry comes after `cursor`: in its epoch, or in the epochs that followed it.
     fn slot_after(&self, cursor: Cursor) -> Slot {
-        let reached = |chunk: &&super::Chunk| chunk.epoch() == cursor.epoch;
-        match self.chunks.iter().find(|chunk| reached(chunk) && chunk.last_seq() > cursor.seq) {
-            Some(chunk) => chunk.slot_after(cursor.seq).max(self.oldest),
-            None => self.chunks.iter().rfind(reached).map_or_else(
+        let (first, base) = self.uncut();
+        let reached = |chunk: &&Chunk| chunk.epoch() == cursor.epoch;
+        match self.uncut_chunks().find(|chunk| reached(chunk) && chunk.last_seq() > cursor.seq) {
+            Some(chunk) => chunk.slot_after(cursor.seq).max(first),
+            None => self.uncut_chunks().rfind(reached).map_or_else(
                 || {
-                    if cursor.epoch == self.floor.epoch && cursor.epoch != self.head.epoch {
-                        self.oldest
+                    if cursor.epoch == base.epoch && cursor.epoch != self.head.epoch {
+                        first
                     } else {
                         self.end
                     }
                 },
-                super::Chunk::end,
+                Chunk::end,
             ),
         }
     }

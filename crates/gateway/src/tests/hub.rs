@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use galaxy_push_core::backoff::Cause;
 use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
-use galaxy_push_core::link::{Action, Config, Failure, Input, Link};
+use galaxy_push_core::link::{Action, Config, Failure, Input, Link, ServerStatus};
 use galaxy_push_proto::frame::encode_framed;
 use galaxy_push_proto::v1::{self, PushEvent, push_event::Kind};
 
@@ -100,6 +100,19 @@ impl Hub {
             self.now = until;
             assert!(matches!(self.step(Input::TimerFired), Action::Dial { .. }));
         }
+        self.subscribe();
+    }
+
+    /// The hub refuses the gateway's cursor, and the gateway is about to ask for the oldest event.
+    pub(super) fn cursor_unreadable(&mut self) {
+        let status = ServerStatus::new(3, "").with_reason("CURSOR_MALFORMED");
+        let mut action = self.step(Input::Failed(Failure::Status(status)));
+        while action == Action::Deliver {
+            let items = self.link.batch_mut().items().to_vec();
+            assert_eq!(self.upstream.take(&items), (items.len(), Ok(())));
+            action = self.step(Input::Handled);
+        }
+        assert!(matches!(action, Action::Dial { .. }), "{action:?}");
         self.subscribe();
     }
 

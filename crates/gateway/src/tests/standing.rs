@@ -351,3 +351,24 @@ async fn progress_within_a_replay_lets_nothing_go() {
     world.hub.progress(0);
     assert_eq!(ids(&mut ann).await, ["e3"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn across_a_change_of_log_invalidations_go_on_holding_and_memberships_are_replaced() {
+    let mut world = World::with(with_keys());
+    let (ended, bob) = (ann("s1", NOW_S - 10), token(&json!({"sub": "bob", "exp": NOW_S + 600})));
+    world.invalidate("session:s1", NOW_S - 5);
+    world.joins("user:bob", "of-a");
+    let mut member = Events::of(world.ask(with_token("/v1/stream", &bob)).await);
+    member.until("push.caught_up").await;
+    // The other log knows nothing of the one and says something else of the other.
+    world.hub.cut();
+    world.hub.welcome(v1::Outcome::EpochChanged, world.hub.head);
+    world.hub.standing(&[], &[membership("user:bob", "of-b", true)], false);
+    world.hub.gap_alone(v1::GapReason::EpochChanged, Cursor::start(Epoch(2)));
+    world.hub.caught_up();
+    assert_eq!(world.ask(with_token("/v1/stream", &ended)).await.status(), 401, "it only refuses");
+    world.hub.publish(&["topic:of-a"]);
+    world.hub.publish(&["topic:of-b"]);
+    let text = member.now().await;
+    assert!(text.contains("push.gap") && Events::ids(&text) == ["e2"], "{text}");
+}

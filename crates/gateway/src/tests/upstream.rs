@@ -98,3 +98,60 @@ async fn age_empties_the_window_of_a_silent_hub() {
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(window(&world), "(1.1 | 1.1");
 }
+
+/// The gateway was led to another log and is led back; both gaps are told from where the hub of each begins.
+fn there_and_back(world: &mut World) {
+    world.hub.publish(&["user:a"]);
+    world.hub.publish(&["user:a"]);
+    world.hub.gap(v1::GapReason::EpochChanged, at(2, 0));
+    world.hub.publish(&["user:a"]);
+    world.hub.gap(v1::GapReason::EpochChanged, at(1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_comes_back_is_not_appended_a_second_time() {
+    let mut world = World::new();
+    there_and_back(&mut world);
+    // What the hub replays is the log as it lies there, the first two included.
+    for _ in 0..3 {
+        world.hub.publish(&["user:a"]);
+    }
+    assert_eq!(window(&world), "(1.0 e1 e2 gap→2.0 e3 gap→1.2 e6 | 1.3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_comes_back_after_an_unreadable_cursor_is_not_appended_a_second_time() {
+    let mut world = World::new();
+    world.hub.publish(&["user:a"]);
+    world.hub.publish(&["user:a"]);
+    world.hub.gap(v1::GapReason::EpochChanged, at(2, 0));
+    world.hub.cursor_unreadable();
+    world.hub.head = at(1, 0);
+    world.hub.welcome(v1::Outcome::Fresh, at(1, 0));
+    world.hub.standing(&[], &[], false);
+    for _ in 0..3 {
+        world.hub.publish(&["user:a"]);
+    }
+    assert_eq!(window(&world), "(1.0 e1 e2 gap→2.0 gap→1.2 e5 | 1.3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_from_before_a_log_came_back_is_told_and_the_hub_is_not_asked() {
+    let mut world = World::new();
+    let mut stays = world.stream("/v1/stream?user=a").await;
+    stays.until("push.caught_up").await;
+    there_and_back(&mut world);
+    (0..3).for_each(|_| _ = world.hub.publish(&["user:a"]));
+    let text = stays.now().await;
+    assert_eq!(Events::ids(&text), ["e1", "e2", "e3", "e6"]);
+    assert_eq!(text.matches("push.gap").count(), 2);
+    // No answer is prepared: whoever asked would wait for ever.
+    for from_before in [at(1, 1), at(1, 2), at(2, 0), at(2, 1)] {
+        let mut user = world.stream(&format!("/v1/stream?user=a&cursor={from_before}")).await;
+        let text = user.until("push.caught_up").await;
+        assert!(text.contains("EPOCH_CHANGED") && text.contains("push.gap"), "{from_before}: {text}");
+        assert_eq!(Events::ids(&text), ["e6"], "{from_before}");
+    }
+    let mut user = world.stream(&format!("/v1/stream?user=a&cursor={}", at(1, 3))).await;
+    assert!(user.until("push.caught_up").await.contains("RESUMED"));
+}

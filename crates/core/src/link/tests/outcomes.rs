@@ -79,7 +79,7 @@ impl Judge {
                 self.outcomes.entry(name).or_default().1 += 1;
                 Input::DeadLettered
             }
-            (Action::Finish, _) => return,
+            (Action::Ask { .. } | Action::Finish, _) => return,
         };
         self.step(input);
     }

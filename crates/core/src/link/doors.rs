@@ -1,0 +1,127 @@
+//! Which of several hubs the next stream is opened at, when they may hold different logs.
+//!
+//! Several hubs are several doors to one log. Before each try they are asked which log they hold, and the link goes to one
+//! that holds its own. It goes over to another log only when its own is nowhere any more: at once when every hub answers
+//! and none holds it, else when no hub has held it for [`Config::leave_log_after`](super::Config::leave_log_after). It
+//! takes what was its last door for that if it can, because a hub that was restarted without its log is the likeliest
+//! heir of it; and it stays there, because the gap is told by then.
+//!
+//! With one hub there is nothing to choose, and nobody is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Action, Course, Failure, Link};
+use crate::cursor::Cursor;
+
+/// What a hub said when it was asked which log it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Door {
+    /// It was not asked yet.
+    #[default]
+    Unasked,
+    /// It does not answer.
+    Silent(Arc<Failure>),
+    /// It answers and does not say, because it does not know the question or this peer may not ask: it counts as a door to
+    /// the log that is followed.
+    Mute,
+    /// It holds the log of this epoch.
+    Holds(Arc<str>),
+}
+
+impl Door {
+    /// The epoch of the log it is known to hold.
+    #[must_use]
+    pub fn epoch(&self) -> Option<&str> {
+        match self {
+            Self::Holds(epoch) => Some(epoch),
+            _ => None,
+        }
+    }
+
+    fn answers(&self) -> bool {
+        matches!(self, Self::Mute | Self::Holds(_))
+    }
+}
+
+/// What is remembered between tries.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    /// Since when no hub is known to hold the log that is followed.
+    pub(super) lost_since: Option<Duration>,
+}
+
+/// Where to go.
+enum Choice {
+    /// To this hub.
+    Hub(usize),
+    /// Nowhere, for this reason.
+    Wait(Failure),
+}
+
+impl Link {
+    /// Asks the hubs which log they hold, if there are several.
+    pub(super) fn ask(&self, now: Duration) -> Action {
+        let epoch = self.passed.map(|passed| passed.epoch.to_string().into());
+        Action::Ask { hub: self.status.hub, epoch, until: now + self.config.connect_deadline }
+    }
+
+    /// Notes what hubs have said; `None`: nothing yet.
+    pub(super) fn note_doors(&mut self, said: Vec<Option<Door>>) {
+        self.status.doors.resize(self.config.hubs, Door::Unasked);
+        for (door, said) in self.status.doors.iter_mut().zip(said) {
+            *door = said.unwrap_or_else(|| std::mem::take(door));
+        }
+    }
+
+    /// The hubs were asked before a try: goes to one of them, or waits.
+    pub(super) fn asked(&mut self, said: Vec<Option<Door>>, now: Duration, random: u64) {
+        // Who has not answered by now does not count with what it said before.
+        let present: Vec<_> = said.iter().map(|door| door.clone().unwrap_or_default()).collect();
+        self.note_doors(said);
+        match self.choose(&present, now) {
+            Choice::Hub(hub) => {
+                self.status.hub = hub;
+                self.course = Course::Dial;
+            }
+            Choice::Wait(failure) => self.course = Course::Fail(failure),
+        }
+        self.go_on(now, random);
+    }
+
+    fn choose(&mut self, doors: &[Door], now: Duration) -> Choice {
+        let hubs = self.config.hubs.max(1);
+        let in_turn = || (0..hubs).map(|turn| (self.status.hub + turn) % hubs);
+        let first =
+            |wanted: &dyn Fn(&Door) -> bool| in_turn().find(|hub| doors.get(*hub).is_some_and(wanted));
+        let silence = || match in_turn().find_map(|hub| doors.get(hub)) {
+            Some(Door::Silent(failure)) => Failure::clone(failure),
+            _ => Failure::TimedOut(super::Waited::Connect),
+        };
+        let Some(Cursor { epoch, .. }) = self.passed else {
+            return first(&Door::answers).map_or_else(|| Choice::Wait(silence()), Choice::Hub);
+        };
+        let epoch = epoch.to_string();
+        let own = first(&|door| door.epoch() == Some(&epoch)).or_else(|| first(&|door| *door == Door::Mute));
+        if let Some(hub) = own {
+            self.doors.lost_since = None;
+            return Choice::Hub(hub);
+        }
+        let silent = doors.iter().filter(|door| !door.answers()).count();
+        let heir = self.status.door.filter(|hub| doors.get(*hub).is_some_and(Door::answers));
+        let Some(heir) = heir.or_else(|| first(&Door::answers)) else { return Choice::Wait(silence()) };
+        let since = *self.doors.lost_since.get_or_insert(now);
+        if silent == 0 || now >= since + self.config.leave_log_after {
+            Choice::Hub(heir)
+        } else {
+            Choice::Wait(Failure::OtherLog { silent })
+        }
+    }
+
+    /// When to try again at the latest that waits for a hub with its own log: it must not wait beyond the time to leave it.
+    pub(super) fn leaves_log_at(&self, failure: &Failure, now: Duration) -> Option<Duration> {
+        let since = self.doors.lost_since.filter(|_| matches!(failure, Failure::OtherLog { .. }))?;
+        Some((since + self.config.leave_log_after).max(now))
+    }
+}

@@ -1,0 +1,135 @@
+//! Several hubs that may hold different logs: which of them is gone to, and when another log is.
+
+use super::*;
+
+/// A link that has read position 5 of log a at the first of two hubs, and has just lost the stream.
+fn lost() -> World {
+    let mut world = World::asked(Config { hubs: 2, start: long("a5"), ..Config::default() });
+    world.play_all(&["doors a b", "begin", "receive welcome@a5 caught@a5", "handled", "lost", "timer"]);
+    assert_eq!(last(&world), "ask, 1 first, for a within 5000");
+    world
+}
+
+fn last(world: &World) -> &str {
+    world.transcript.lines().last().unwrap()
+}
+
+/// What comes after these answers: the hub that is dialed, or how long is waited.
+fn after(mut world: World, doors: &str) -> String {
+    world.play(&format!("doors {doors}"));
+    let last = last(&world);
+    last.split(" within").next().unwrap().split(',').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_hub_that_holds_the_log_is_gone_to_whatever_the_others_hold() {
+    for (doors, expected) in [
+        ("a a", "dial 1"), // the next one, as ever
+        ("a b", "dial 0"),
+        ("b a", "dial 1"),
+        ("a -", "dial 0"),
+        ("- a", "dial 1"),
+        ("a .", "dial 0"),
+    ] {
+        assert_eq!(after(lost(), doors), expected, "{doors}");
+    }
+}
+
+#[test]
+fn a_hub_that_does_not_say_is_no_split() {
+    for (doors, expected) in
+        [("? ?", "dial 1"), ("? b", "dial 0"), ("b ?", "dial 1"), ("? a", "dial 1"), ("a ?", "dial 0")]
+    {
+        assert_eq!(after(lost(), doors), expected, "{doors}");
+    }
+}
+
+#[test]
+fn another_log_is_taken_at_once_where_every_hub_answers_and_the_same_door_first() {
+    assert_eq!(after(lost(), "c b"), "dial 0", "it was restarted without its log");
+    assert_eq!(after(lost(), "b b"), "dial 0");
+}
+
+#[test]
+fn while_a_hub_does_not_answer_another_log_is_taken_only_after_a_while() {
+    let mut world = lost();
+    let lost_at = world.now - Duration::from_millis(200);
+    let mut waited = Vec::new();
+    loop {
+        world.play("doors - b");
+        if !last(&world).starts_with("wait") {
+            break;
+        }
+        assert!(last(&world).ends_with("backing off at \"a5\""), "{}", last(&world));
+        assert!(matches!(world.link.status().last_error.as_deref(), Some(Failure::OtherLog { silent: 1 })));
+        world.play("timer");
+        waited.push(world.now - lost_at);
+    }
+    assert_eq!(last(&world), "dial 1 within 5000");
+    assert_eq!(waited.last(), Some(&Duration::from_secs(30)), "neither before nor after: {waited:?}");
+    // Then it stays: the log it came from is another one now.
+    world.play_all(&["begin", "receive welcome@a5 gap:2:a5@b0 b1", "handled", "lost", "timer", "doors a b"]);
+    assert_eq!(last(&world), "dial 1 within 5000");
+    let status = world.link.status();
+    assert_eq!((status.counters.log_changes, status.is_split()), (1, true));
+}
+
+#[test]
+fn a_hub_that_comes_back_in_time_keeps_its_readers_and_the_time_begins_anew() {
+    let mut world = lost();
+    world.play_all(&["doors - b", "later 25", "timer", "doors a b"]);
+    assert_eq!(last(&world), "dial 0 within 5000");
+    world.play_all(&["lost", "timer", "doors - b"]);
+    assert!(last(&world).starts_with("wait"), "{}", last(&world));
+    world.play_all(&["later 25", "timer", "doors - b"]);
+    assert!(last(&world).starts_with("wait"), "25 s after the second loss: {}", last(&world));
+}
+
+#[test]
+fn where_no_hub_answers_that_is_what_is_told() {
+    let mut world = lost();
+    world.play_all(&["later 99", "doors - -"]);
+    assert_eq!(last(&world), "wait 200, backing off at \"a5\"");
+    assert!(matches!(world.link.status().last_error.as_deref(), Some(Failure::Unreachable(_))));
+    world.play_all(&["timer", "timer"]);
+    assert!(matches!(world.link.status().last_error.as_deref(), Some(Failure::TimedOut(Waited::Connect))));
+}
+
+#[test]
+fn who_begins_anywhere_goes_to_the_first_that_answers() {
+    for (doors, expected) in [("a b", "dial 0"), ("- b", "dial 1"), ("? b", "dial 0"), ("- -", "wait 200")] {
+        let world = World::asked(Config { hubs: 2, start: "oldest".into(), ..Config::default() });
+        assert_eq!(after(world, doors), expected, "{doors}");
+    }
+}
+
+#[test]
+fn who_begins_at_a_stored_cursor_looks_for_its_log() {
+    let world = || World::asked(Config { hubs: 2, start: long("b7"), ..Config::default() });
+    assert_eq!(after(world(), "a b"), "dial 1");
+    assert_eq!(after(world(), "a c"), "dial 0");
+    assert_eq!(after(world(), "a -"), "wait 200");
+}
+
+#[test]
+fn a_split_is_shown_and_so_is_its_end() {
+    let mut world = lost();
+    world.play_all(&["doors a b", "begin", "receive welcome@a5 caught@a5", "handled"]);
+    assert!(world.link.status().is_split());
+    for (doors, split) in
+        [("a a", false), ("a ?", false), ("a -", false), ("a b", true), ("a .", true), (". a", false)]
+    {
+        let action = world.action.clone();
+        world.play(&format!("doors {doors}"));
+        assert_eq!(world.link.status().is_split(), split, "{doors}");
+        assert_eq!(world.action, action, "reading goes on");
+    }
+    world.play("doors b b");
+    assert!(world.link.status().is_split(), "the stream itself is of another log than the hubs");
+}
+
+#[test]
+fn with_one_hub_nobody_is_asked() {
+    let world = World::asked(Config { start: long("a5"), ..Config::default() });
+    assert!(matches!(world.action, Action::Dial { hub: 0, .. }));
+}

@@ -1,0 +1,244 @@
+//! Windows whose log turns into another one, and back: two hubs that were meant to be one log.
+
+use super::*;
+
+fn of(epoch: u128, seq: u64) -> Cursor {
+    Cursor { epoch: Epoch(epoch), seq: Seq(seq) }
+}
+
+fn turn(window: &mut Window, to: Cursor) {
+    window.append(to, Traits::GAP, &framed(None, "", None, seconds(0)), Duration::ZERO);
+}
+
+fn event(window: &mut Window) {
+    append(window, "all", seconds(0));
+}
+
+/// A1 to A3, then B1 and B2 of another log, then A again: told up to A`back`, and one event more.
+fn there_and_back(bounds: Bounds, back: u64) -> Window {
+    let mut window = window(bounds);
+    (1..=3).for_each(|_| event(&mut window));
+    turn(&mut window, of(2, 0));
+    (1..=2).for_each(|_| event(&mut window));
+    turn(&mut window, at(back));
+    event(&mut window);
+    window
+}
+
+/// What a reader of the whole window is sent, epochs included.
+fn sent(reader: &mut Reader, window: &Window) -> Vec<String> {
+    let name =
+        |cursor: Cursor| format!("{}{}", ["", "A", "B", "C", "D"][cursor.epoch.0 as usize], cursor.seq.0);
+    let mut sent = Vec::new();
+    loop {
+        match reader.step(window, None, seconds(0)) {
+            Step::WaitUntil(_) => return sent,
+            Step::Again => {}
+            Step::Send(slots) => sent.extend(window.entries(slots).map(|entry| {
+                let gap = if entry.traits.has(Traits::GAP) { "gap→" } else { "" };
+                format!("{gap}{}", name(entry.cursor))
+            })),
+            Step::Control(Control::Welcome { outcome, .. }) => sent.push(format!("{outcome:?}")),
+            Step::Control(Control::Gap(gap)) => sent.push(format!("{:?}→{}", gap.reason, name(gap.to))),
+            Step::Control(Control::CaughtUp { cursor } | Control::Progress { cursor }) => {
+                sent.push(format!("@{}", name(cursor)));
+            }
+            Step::Control(Control::FellBehind { .. }) => {}
+        }
+    }
+}
+
+fn sent_to(window: &Window, cursor: Cursor) -> String {
+    sent(&mut open(window, Ask::At(cursor)), window).join(" ")
+}
+
+#[test]
+fn a_cursor_of_the_stretch_before_an_epoch_came_back_is_told_a_gap() {
+    let window = there_and_back(Bounds::default(), 3);
+    for before in [at(0), at(1), at(3), of(2, 0), of(2, 1), of(2, 2), of(9, 1)] {
+        assert_eq!(sent_to(&window, before), "EpochChanged EpochChanged→A3 A4 @A4", "{before}");
+    }
+    assert_eq!(sent_to(&window, at(4)), "Resumed @A4", "only the later stretch has this one");
+    let mut all = open(&window, Ask::Oldest);
+    assert_eq!(sent(&mut all, &window).join(" "), "Fresh A1 A2 A3 gap→B0 B1 B2 gap→A3 A4 @A4");
+}
+
+#[test]
+fn a_position_inside_the_gap_that_led_back_is_told_a_gap() {
+    let window = there_and_back(Bounds::default(), 9);
+    for inside in [at(4), at(8), at(9)] {
+        assert_eq!(sent_to(&window, inside), "EpochChanged EpochChanged→A9 A10 @A10", "{inside}");
+    }
+}
+
+#[test]
+fn what_is_not_held_any_more_does_not_make_a_return_a_beginning() {
+    let mut window = there_and_back(Bounds { events: 1, ..Bounds::default() }, 3);
+    assert_eq!(window.floor(), at(3), "nothing of the other log is held, nor the gap");
+    for before in [at(1), at(3)] {
+        assert_eq!(sent_to(&window, before), "EpochChanged EpochChanged→A3 A4 @A4", "{before}");
+    }
+    // The same where the first stretch was gone before the epoch came back.
+    turn(&mut window, of(2, 2));
+    event(&mut window);
+    for before in [at(4), of(2, 1), of(2, 2)] {
+        assert_eq!(sent_to(&window, before), "EpochChanged EpochChanged→B2 B3 @B3", "{before}");
+    }
+}
+
+#[test]
+fn a_reader_that_was_passed_by_both_turns_is_told_although_its_position_is_the_floor() {
+    let mut window = window(Bounds { events: 1, ..Bounds::default() });
+    (1..=3).for_each(|_| event(&mut window));
+    let mut reader = open(&window, Ask::At(at(3)));
+    assert_eq!(sent(&mut reader, &window).join(" "), "Resumed @A3");
+    turn(&mut window, of(2, 0));
+    event(&mut window);
+    turn(&mut window, at(3));
+    event(&mut window);
+    assert_eq!(sent(&mut reader, &window).join(" "), "EpochChanged→A3 A4 @A4");
+}
+
+#[test]
+fn a_return_is_recognised_after_as_many_epochs_as_are_remembered() {
+    let mut window = window(Bounds { events: 1, ..Bounds::default() });
+    event(&mut window);
+    let remembered = crate::cursor::EPOCHS_REMEMBERED as u128;
+    for epoch in 2..=remembered + 1 {
+        turn(&mut window, of(epoch, 0));
+    }
+    turn(&mut window, at(1));
+    event(&mut window);
+    assert_eq!(sent_to(&window, at(1)), "EpochChanged EpochChanged→A1 A2 @A2");
+}
+
+#[test]
+fn whoever_waits_in_a_log_that_is_left_again_is_told() {
+    let mut window = window(Bounds::default());
+    event(&mut window);
+    let mut reader = Reader::open_awaiting(&window, of(2, 5), Settings::default());
+    assert_eq!(sent(&mut reader, &window).join(" "), "Resumed @B5");
+    turn(&mut window, of(2, 0));
+    event(&mut window);
+    assert_eq!(sent(&mut reader, &window), [""; 0], "what it waits for is still to come");
+    turn(&mut window, at(1));
+    event(&mut window);
+    assert_eq!(sent(&mut reader, &window).join(" "), "EpochChanged→A1 A2");
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append,
+    /// Into this epoch, so many positions beyond what was held of it.
+    Turn(u128, u64),
+    Steps(usize),
+    Reconnect,
+    /// A reader that was elsewhere in between comes with a position it once held.
+    Remember(usize),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        6 => Just(Op::Append),
+        2 => (1u128..4, 0u64..3).prop_map(|(epoch, beyond)| Op::Turn(epoch, beyond)),
+        3 => (1usize..6).prop_map(Op::Steps),
+        1 => Just(Op::Reconnect),
+        1 => (0usize..60).prop_map(Op::Remember),
+    ];
+    prop::collection::vec(op, 1..150)
+}
+
+/// Every entry ever appended, in order, behind the position where the window began: what a reader must be handed, or told.
+#[derive(Default)]
+struct Log {
+    entries: Vec<Cursor>,
+    furthest: std::collections::BTreeMap<u128, u64>,
+}
+
+impl Log {
+    fn append(&mut self, cursor: Cursor) {
+        self.entries.push(cursor);
+        self.furthest.insert(cursor.epoch.0, cursor.seq.0);
+    }
+}
+
+/// Knows the last cursor, and how far in the log everything was handed to it or told.
+struct Client {
+    cursor: String,
+    accounted: usize,
+    held: Vec<(String, usize)>,
+}
+
+impl Client {
+    fn take(&mut self, reader: &mut Reader, window: &Window, log: &Log) -> Result<(), TestCaseError> {
+        let step = &reader.step(window, None, seconds(0));
+        let index = |slot: Slot| slot.since(Slot::default()) as usize + 1;
+        match step {
+            Step::Send(slots) => {
+                for entry in window.entries(slots.clone()) {
+                    let index = index(entry.slot);
+                    prop_assert_eq!(index, self.accounted, "untold, or handed twice: {}", entry.cursor);
+                    (self.accounted, self.cursor) = (index + 1, entry.cursor.to_string());
+                }
+            }
+            Step::Control(Control::Gap(gap)) => {
+                let next = index(reader.next());
+                prop_assert!(next >= self.accounted, "a gap that leads back: {:?}", gap);
+                prop_assert_eq!(log.entries[next - 1], gap.to, "a gap that leads elsewhere");
+                (self.accounted, self.cursor) = (next, gap.to.to_string());
+            }
+            Step::Control(Control::Progress { cursor } | Control::CaughtUp { cursor }) => {
+                prop_assert_eq!(self.accounted, log.entries.len(), "untold before {:?}", step);
+                self.cursor = cursor.to_string();
+            }
+            Step::Control(Control::FellBehind { cursor, .. }) => self.cursor = cursor.to_string(),
+            Step::Control(Control::Welcome { .. }) | Step::Again | Step::WaitUntil(_) => {}
+        }
+        self.held.push((self.cursor.clone(), self.accounted));
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_missed_untold_or_handed_twice_when_an_epoch_returns(ops in ops(), events in 1u64..25) {
+        let mut window = window(Bounds { events, ..Bounds::default() });
+        let mut log = Log::default();
+        log.append(at(0));
+        let mut reader = open(&window, Ask::Oldest);
+        let mut client = Client { cursor: at(0).to_string(), accounted: 1, held: Vec::new() };
+        let reopen = |window: &Window, cursor: &str| {
+            Reader::open(window, Ask::parse(cursor).unwrap(), cursor, Settings::default())
+        };
+        for op in ops {
+            match op {
+                Op::Append => {
+                    event(&mut window);
+                    log.append(window.head());
+                }
+                Op::Turn(epoch, beyond) if epoch != window.head().epoch.0 => {
+                    let to = of(epoch, log.furthest.get(&epoch).copied().unwrap_or(0) + beyond);
+                    turn(&mut window, to);
+                    log.append(to);
+                }
+                Op::Turn(..) => {}
+                Op::Steps(steps) => {
+                    for _ in 0..steps {
+                        client.take(&mut reader, &window, &log)?;
+                    }
+                }
+                Op::Reconnect => reader = reopen(&window, &client.cursor),
+                Op::Remember(back) => {
+                    let Some(index) = client.held.len().checked_sub(back + 1) else { continue };
+                    client.held.truncate(index + 1);
+                    (client.cursor, client.accounted) = client.held[index].clone();
+                    reader = reopen(&window, &client.cursor);
+                }
+            }
+        }
+        for _ in 0..400 {
+            client.take(&mut reader, &window, &log)?;
+        }
+        prop_assert_eq!(client.accounted, log.entries.len());
+    }
+}

@@ -1,0 +1,57 @@
+//! Where the log of a window turned into another one, and where it turned back.
+//!
+//! A window whose upstream goes from log A to log B and back to A holds two stretches of A. A reader's position tells
+//! only that it is in A, not in which stretch; so where an epoch comes back the window is cut for whoever presents one.
+//! Readers that are in the window go on: they have slots, which never repeat.
+
+use super::Slot;
+use crate::cursor::{Cursor, Epoch, Epochs};
+
+/// The turns that matter to readers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turns {
+    /// The epochs the window has left; remembered when nothing of them is held any more.
+    left: Epochs,
+    /// The last turn into an epoch that had been left before.
+    back: Option<Turn>,
+    /// The newest turn that is not held any more.
+    trimmed: Option<Slot>,
+}
+
+/// The entry that leads into another epoch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) slot: Slot,
+    /// The position where reading goes on.
+    pub(super) at: Cursor,
+}
+
+impl Turns {
+    /// The entry at `slot` leads from one position to another, in another epoch. `held`: entries of that one are held.
+    pub(super) fn turn(&mut self, from: Cursor, at: Cursor, slot: Slot, held: bool) {
+        if held || self.left.contains(at.epoch) {
+            self.back = Some(Turn { slot, at });
+        }
+        self.left.leave(from);
+    }
+
+    /// The entry at `slot`, which led into another epoch, is not held any more.
+    pub(super) fn trimmed(&mut self, slot: Slot) {
+        self.trimmed = Some(slot);
+    }
+
+    /// The last turn into an epoch that had been left before.
+    pub(super) const fn back(&self) -> Option<Turn> {
+        self.back
+    }
+
+    /// Whether the window has left this epoch at least once, as far as it remembers.
+    pub(super) fn has_left(&self, epoch: Epoch) -> bool {
+        self.left.contains(epoch)
+    }
+
+    /// Whether a turn at `slot` or after it is not held any more.
+    pub(super) fn trimmed_since(&self, slot: Slot) -> bool {
+        self.trimmed.is_some_and(|turn| turn >= slot)
+    }
+}
