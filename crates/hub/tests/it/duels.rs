@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::fencing::claim;
 use crate::services::scrape;
-use crate::world::{Reading, World, from};
+use crate::world::{Reading, World, from, large};
 
 /// Takes the id for one instance after another, every five seconds. Returns the last one's stream.
 async fn fight(world: &World, instances: &str) -> Reading {
@@ -94,8 +94,11 @@ async fn an_instance_whose_connections_break_is_never_held_off() {
         sleep(Duration::from_millis(50)).await;
     }
     let _stalled = world.subscribe(claim("a", 30)).await.unwrap();
-    for attempt in 31..50 {
-        world.flood(200).await; // more than fits between the hub and a reader that pauses
+    for attempt in 31..40 {
+        for i in 0..200 {
+            world.publish_all(vec![large(&format!("{attempt} {i}"))]).await; // more than fits on the way to a reader that pauses
+            tokio::task::yield_now().await;
+        }
         sleep(Duration::from_secs(3)).await;
         std::mem::forget(world.subscribe(claim("a", attempt)).await.unwrap());
     }
