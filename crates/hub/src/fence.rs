@@ -19,8 +19,8 @@ use std::time::Duration;
 use galaxy_push_proto::{Failure, Reason, error};
 use tokio::sync::watch;
 
-use self::duel::{Duel, HOLD_OFF_FIRST};
 pub(crate) use self::duel::Happenings;
+use self::duel::{Duel, HOLD_OFF_FIRST};
 pub(crate) use self::incumbent::{ANSWER_WITHIN, Contest, Ending, Incumbent, Signal, Uptake};
 use crate::place::Place;
 use crate::report::Reported;
@@ -217,7 +217,11 @@ impl Gateways {
         let own = holder.is_same_instance(claim);
         let duel = self.duels.get_mut(&claim.gateway);
         let wait = duel.map_or(HOLD_OFF_FIRST, |duel| duel.hold_off(own, now));
-        let advice = if own { "give each process an instance id of its own" } else { "give each gateway an id of its own" };
+        let advice = if own {
+            "give each process an instance id of its own"
+        } else {
+            "give each gateway an id of its own"
+        };
         let message = format!(
             "instances keep taking this gateway id from each other, and {}, which has the stream, is alive: {advice}",
             error::who(&holder.instance, &holder.peer)

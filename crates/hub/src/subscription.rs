@@ -298,7 +298,9 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.log.look(|state, now| state.gateways.leave(&self.claim.gateway, self.generation, now.mono));
+        self.shared
+            .log
+            .look(|state, now| state.gateways.leave(&self.claim.gateway, self.generation, now.mono));
         self.shared.metrics.streams.dec();
         if matches!(self.phase, Phase::Open) {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,

@@ -76,7 +76,16 @@ impl Incumbent {
         let (signal, answered) = (watch::Sender::default(), watch::Sender::new(0));
         let uptake = Arc::new(Uptake(AtomicU64::default()));
         uptake.handed_over(now);
-        Self { generation, claim, since: now, place: Arc::default(), uptake, reported: None, signal, answered }
+        Self {
+            generation,
+            claim,
+            since: now,
+            place: Arc::default(),
+            uptake,
+            reported: None,
+            signal,
+            answered,
+        }
     }
 
     /// Whether a ping would have been answered now.

@@ -158,7 +158,9 @@ fn what_is_told_of_a_duel_is_damped_and_summed_up() {
     assert_eq!(gateways.refused("gw", now), None);
     assert_eq!(gateways.forget(now), []);
     let summaries = gateways.forget(now + s(61));
-    let [(gateway, Happenings { count: 40, untold: 34, .. })] = &summaries[..] else { panic!("{summaries:?}") };
+    let [(gateway, Happenings { count: 40, untold: 34, .. })] = &summaries[..] else {
+        panic!("{summaries:?}")
+    };
     assert_eq!(gateway, "gw");
 }
 

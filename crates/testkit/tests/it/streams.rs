@@ -336,7 +336,9 @@ fn takeovers(pause: u64, claims: &[(&str, u64)]) -> String {
         );
         match before.checked_sub(1).map(|older| claims[older].0 == *instance) {
             Some(true) => script += &format!("close {before} ABORTED,STALE_ATTEMPT\n"),
-            Some(false) => script += &format!("goodbye {before} REPLACED 1 | close {before} ABORTED,REPLACED\n"),
+            Some(false) => {
+                script += &format!("goodbye {before} REPLACED 1 | close {before} ABORTED,REPLACED\n")
+            }
             None => {}
         }
     }
