@@ -192,7 +192,7 @@ impl Gateways {
         newer.reported = same.and_then(|older| older.reported.take());
         let (signal, place, uptake) = (newer.signal(), newer.place.clone(), newer.uptake.clone());
         if let Some(older) = self.current.insert(claim.gateway.clone(), newer) {
-            let told = takeover.as_ref().is_none_or(|takeover| takeover.is_told());
+            let told = takeover.as_ref().is_none_or(Takeover::is_told);
             older.end(Ending::Replaced { rival: claim, told });
         }
         Admitted { generation: self.generation, signal, place, uptake, takeover }
