@@ -154,11 +154,22 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
     }
 }
 
-/// Two instances with one gateway id, each coming back whenever it is replaced; and one of which late duplicates arrive.
+/// Two instances with one gateway id, each coming back whenever it is replaced, and late duplicates of one of them; one
+/// instance of which late duplicates arrive; and two processes with one instance id.
 fn add_duel(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
     let twin = |name: &'static str| (name, "twin", "twin", name == "late");
     let duelist = |name: &'static str| (name, "duel", name, false);
-    for (name, id, instance, late) in [duelist("duel-a"), duelist("duel-b"), twin("twin"), twin("late")] {
+    let late_duelist = ("duel-late", "duel", "duel-a", true);
+    let same = |name: &'static str| (name, "same", "same", false);
+    for (name, id, instance, late) in [
+        duelist("duel-a"),
+        duelist("duel-b"),
+        late_duelist,
+        twin("twin"),
+        twin("late"),
+        same("same-a"),
+        same("same-b"),
+    ] {
         let (log, rng) = (recorder.process(name), Rng::new(scenario.seed, name));
         let plan = plain::Plan {
             gateway_id: id.into(),

@@ -8,6 +8,9 @@
 //! ping is a `Progress`, and it is answered when HTTP/2 has taken that and asks for more: the connection stands, and the
 //! peer makes room. A peer that stopped reading, or whose connection is full, does not answer. A connection that died
 //! without a word still may, for as long as it has room; HTTP/2's own pings end it within 15 s, and with it the stream.
+//!
+//! Of each instance that had an id of late the highest attempt is known, so that a late duplicate of it is told from its
+//! coming back, whoever has the id meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +19,9 @@ use std::time::Duration;
 use galaxy_push_proto::{Failure, Reason, error};
 use tokio::sync::watch;
 
-use self::duel::Duel;
-pub(crate) use self::incumbent::{ANSWER_WITHIN, Contest, Ending, Incumbent, Signal};
+pub(crate) use self::duel::Happenings;
+use self::duel::{Duel, HOLD_OFF_FIRST};
+pub(crate) use self::incumbent::{ANSWER_WITHIN, Contest, Ending, Incumbent, Signal, Uptake};
 use crate::place::Place;
 use crate::report::Reported;
 
@@ -30,6 +34,10 @@ mod tests;
 /// The most ids of which is remembered how they changed hands: 200 bytes and some names each. With more than these
 /// changing hands at a time, the last wins for the others.
 const DUELS_MAX: usize = 10_000;
+
+/// Gateways that leave without a fight are remembered only while there are fewer ids than these, so that a herd that goes
+/// leaves room for duels.
+const LEFT_MAX: usize = DUELS_MAX / 2;
 
 /// The gateways that have a stream, and the last generation given out.
 #[derive(Debug, Default)]
@@ -71,6 +79,8 @@ pub(crate) struct Admitted {
     pub(crate) signal: watch::Receiver<Signal>,
     /// For the stream to say where it stands.
     pub(crate) place: Arc<Place>,
+    /// For the stream to say that its peer takes what it is sent.
+    pub(crate) uptake: Arc<Uptake>,
     pub(crate) takeover: Option<Takeover>,
 }
 
@@ -79,6 +89,8 @@ pub(crate) struct Admitted {
 pub(crate) struct Takeover {
     pub(crate) older: Claim,
     pub(crate) how: How,
+    /// How often something happened to this id of late, if that is to be told.
+    pub(crate) told: Option<u64>,
 }
 
 /// How it came to that.
@@ -86,6 +98,8 @@ pub(crate) struct Takeover {
 pub(crate) enum How {
     /// The same instance came back.
     Quiet,
+    /// The same instance came although its stream was alive: the hub did not see it leave, or there are two of it.
+    Again,
     /// Another instance came.
     Rival,
     /// Another instance came, in a duel in which one of the two has no name: the last wins.
@@ -99,7 +113,7 @@ impl Gateways {
     ///
     /// # Errors
     ///
-    /// `STALE_ATTEMPT` when a newer attempt of the same instance has it already; `HELD_OFF` when the id is fought over
+    /// `STALE_ATTEMPT` when a newer attempt of the same instance has it or had it of late; `HELD_OFF` when the id is fought over
     /// and its incumbent alive; `DRAINING`.
     pub(crate) fn claim(
         &mut self,
@@ -110,15 +124,25 @@ impl Gateways {
         if self.draining {
             return Err(draining());
         }
+        self.check_attempt(&claim, now)?;
         let Some(older) = self.current.get(&claim.gateway) else {
             return Ok(Claimed::Admitted(self.admit(claim, None, now)));
         };
+        let duel = self.duels.get(&claim.gateway);
         let how = if older.claim.is_same_instance(&claim) {
-            check_attempt(&older.claim, &claim)?;
-            How::Quiet
+            let retried = claim.attempt == older.claim.attempt && !older.is_settled(now);
+            let fought_over = duel.is_some_and(|duel| duel.is_on_with_itself(now));
+            match (older.would_answer(now) && !retried, fought_over) {
+                (false, _) => How::Quiet,
+                (true, false) => How::Again,
+                (true, true) => match older.is_alive(contest, now) {
+                    None => return Ok(Claimed::Contested(older.ping())),
+                    Some(true) => return Err(self.hold_off(&claim, now)),
+                    Some(false) => How::Quiet,
+                },
+            }
         } else {
-            let fought_over =
-                self.duels.get(&claim.gateway).is_some_and(|duel| duel.is_on_with(&claim.instance, now));
+            let fought_over = duel.is_some_and(|duel| duel.is_on_with(&claim.instance, now));
             let named = !claim.instance.is_empty() && !older.claim.instance.is_empty();
             match (fought_over, named) {
                 (false, _) => How::Rival,
@@ -130,16 +154,35 @@ impl Gateways {
                 },
             }
         };
-        let takeover = Takeover { older: older.claim.clone(), how };
+        let takeover = Takeover { older: older.claim.clone(), how, told: None };
         Ok(Claimed::Admitted(self.admit(claim, Some(takeover), now)))
     }
 
-    fn admit(&mut self, claim: Claim, takeover: Option<Takeover>, now: Duration) -> Admitted {
-        if let Some(Takeover { older, how: How::Rival | How::Duel | How::Unanswered }) = &takeover {
-            let room = self.duels.len() < DUELS_MAX || self.duels.contains_key(&claim.gateway);
-            if room {
-                let duel = self.duels.entry(claim.gateway.clone()).or_default();
-                duel.changed_hands(&older.instance, &claim.instance, now);
+    /// A late duplicate disturbs nobody: neither the stream that its own instance has, nor that of another.
+    fn check_attempt(&self, claim: &Claim, now: Duration) -> Result<(), Failure> {
+        if claim.instance.is_empty() {
+            return Ok(());
+        }
+        let incumbent = self.current.get(&claim.gateway).map(|incumbent| &incumbent.claim);
+        let has_it = incumbent.filter(|incumbent| incumbent.is_same_instance(claim));
+        let had_it =
+            self.duels.get(&claim.gateway).and_then(|duel| duel.highest_attempt(&claim.instance, now));
+        let highest = had_it.max(has_it.map(|incumbent| incumbent.attempt)).unwrap_or_default();
+        if claim.attempt >= highest { Ok(()) } else { Err(stale(claim, highest, incumbent)) }
+    }
+
+    fn admit(&mut self, claim: Claim, mut takeover: Option<Takeover>, now: Duration) -> Admitted {
+        if let Some(Takeover { older, how, told }) = &mut takeover
+            && *how != How::Quiet
+        {
+            // What is not remembered is told each time.
+            *told = Some(1);
+            if let Some(duel) = self.remembered(&claim.gateway, DUELS_MAX) {
+                *told = duel.happened(now);
+                match how {
+                    How::Quiet | How::Again => duel.came_again(now),
+                    How::Rival | How::Duel | How::Unanswered => duel.changed_hands(older, &claim, now),
+                }
             }
         }
         self.generation += 1;
@@ -147,24 +190,46 @@ impl Gateways {
         // The same process goes on from where it was, and so does what it has handled.
         let same = self.current.get_mut(&claim.gateway).filter(|older| older.claim.is_same_instance(&claim));
         newer.reported = same.and_then(|older| older.reported.take());
-        let (signal, place) = (newer.signal(), newer.place.clone());
+        let (signal, place, uptake) = (newer.signal(), newer.place.clone(), newer.uptake.clone());
         if let Some(older) = self.current.insert(claim.gateway.clone(), newer) {
-            older.end(Ending::Replaced { rival: claim });
+            let told = takeover.as_ref().is_none_or(Takeover::is_told);
+            older.end(Ending::Replaced { rival: claim, told });
         }
-        Admitted { generation: self.generation, signal, place, takeover }
+        Admitted { generation: self.generation, signal, place, uptake, takeover }
+    }
+
+    /// What is remembered of an id, if there is room among `most` for it.
+    fn remembered(&mut self, gateway: &str, most: usize) -> Option<&mut Duel> {
+        if self.duels.len() >= most && !self.duels.contains_key(gateway) {
+            return None;
+        }
+        Some(self.duels.entry(gateway.to_owned()).or_default())
+    }
+
+    /// Somebody was refused this id for who it is. Returns how often something happened to the id of late, if that is to
+    /// be told.
+    pub(crate) fn refused(&mut self, gateway: &str, now: Duration) -> Option<u64> {
+        self.remembered(gateway, DUELS_MAX).map_or(Some(1), |duel| duel.happened(now))
     }
 
     fn hold_off(&mut self, claim: &Claim, now: Duration) -> Failure {
-        let wait = self.duels.entry(claim.gateway.clone()).or_default().hold_off(now);
-        let message = "instances keep taking this gateway id from each other, and the one that has the stream is alive: \
-                       give each gateway an id of its own";
-        let failure = Failure::new(Reason::HeldOff, message).retry_after(wait);
-        match self.current.get(&claim.gateway) {
-            Some(older) => failure
-                .metadata(error::RIVAL_INSTANCE, &older.claim.instance)
-                .metadata(error::RIVAL_PEER, &older.claim.peer),
-            None => failure,
-        }
+        let holder = self.current.get(&claim.gateway).map(|older| older.claim.clone()).unwrap_or_default();
+        let own = holder.is_same_instance(claim);
+        let duel = self.duels.get_mut(&claim.gateway);
+        let wait = duel.map_or(HOLD_OFF_FIRST, |duel| duel.hold_off(own, now));
+        let advice = if own {
+            "give each process an instance id of its own"
+        } else {
+            "give each gateway an id of its own"
+        };
+        let message = format!(
+            "instances keep taking this gateway id from each other, and {}, which has the stream, is alive: {advice}",
+            error::who(&holder.instance, &holder.peer)
+        );
+        Failure::new(Reason::HeldOff, message)
+            .retry_after(wait)
+            .metadata(error::RIVAL_INSTANCE, &holder.instance)
+            .metadata(error::RIVAL_PEER, &holder.peer)
     }
 
     /// The stream of this generation has answered a ping.
@@ -175,9 +240,15 @@ impl Gateways {
     }
 
     /// The stream of this generation is gone. A newer one that has the id meanwhile is not touched.
-    pub(crate) fn leave(&mut self, gateway: &str, generation: u64) {
-        if self.current.get(gateway).is_some_and(|incumbent| incumbent.generation == generation) {
-            self.current.remove(gateway);
+    pub(crate) fn leave(&mut self, gateway: &str, generation: u64, now: Duration) {
+        if self.current.get(gateway).is_none_or(|incumbent| incumbent.generation != generation) {
+            return;
+        }
+        let Some(Incumbent { claim, .. }) = self.current.remove(gateway) else { return };
+        if !claim.instance.is_empty()
+            && let Some(duel) = self.remembered(gateway, LEFT_MAX)
+        {
+            duel.left(&claim, now);
         }
     }
 
@@ -203,9 +274,17 @@ impl Gateways {
         self.duels.values().filter(|duel| duel.is_on(now)).count()
     }
 
-    /// Lets go of what no longer matters.
-    pub(crate) fn forget(&mut self, now: Duration) {
-        self.duels.retain(|_, duel| !duel.is_forgotten(now));
+    /// Lets go of what no longer matters. Returns the ids about which not every line was written, and how much happened.
+    pub(crate) fn forget(&mut self, now: Duration) -> Vec<(String, Happenings)> {
+        let mut over = Vec::new();
+        self.duels.retain(|gateway, duel| {
+            let is_forgotten = duel.is_forgotten(now);
+            if is_forgotten && duel.happenings().untold > 0 {
+                over.push((gateway.clone(), duel.happenings()));
+            }
+            !is_forgotten
+        });
+        over
     }
 
     /// From now on nobody is admitted.
@@ -239,15 +318,30 @@ impl Claim {
     }
 }
 
-fn check_attempt(older: &Claim, newer: &Claim) -> Result<(), Failure> {
-    if newer.attempt >= older.attempt {
-        return Ok(());
+impl Takeover {
+    /// Whether it is worth a line. One without a fight always is.
+    pub(crate) fn is_told(&self) -> bool {
+        self.how == How::Quiet || self.told.is_some()
     }
+}
+
+fn stale(claim: &Claim, highest: u64, incumbent: Option<&Claim>) -> Failure {
+    let holder = match incumbent {
+        Some(holder) => format!("; {} has the stream", error::who(&holder.instance, &holder.peer)),
+        None => String::new(),
+    };
     let message = format!(
-        "attempt {} of this instance arrived after attempt {}, which has the stream: a late duplicate",
-        newer.attempt, older.attempt
+        "attempt {} of this instance arrived after its attempt {highest}: a late duplicate, or another process with the \
+         same instance id{holder}",
+        claim.attempt
     );
-    Err(Failure::new(Reason::StaleAttempt, message))
+    let failure = Failure::new(Reason::StaleAttempt, message);
+    match incumbent {
+        Some(holder) => failure
+            .metadata(error::RIVAL_INSTANCE, &holder.instance)
+            .metadata(error::RIVAL_PEER, &holder.peer),
+        None => failure,
+    }
 }
 
 /// The answer to whoever comes during a drain.

@@ -96,6 +96,7 @@ pub use status::{Doing, FoughtOver, Handled, Reported, Status, Stream, WindowSta
 
 use access::{Caller, InProcess};
 use clock::Clock;
+use fence::Happenings;
 use log::Log;
 use metrics::Metrics;
 use shared::Shared;
@@ -272,7 +273,11 @@ async fn trim(shared: Weak<Shared>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         let Some(shared) = shared.upgrade() else { return };
-        shared.log.look(|state, now| state.gateways.forget(now.mono));
+        for (gateway, Happenings { count, untold, .. }) in
+            shared.log.look(|state, now| state.gateways.forget(now.mono))
+        {
+            tracing::warn!(%gateway, happenings = count, untold, "this gateway id is no longer fought over");
+        }
         shared.store.trim(shared.clock.now().mono);
     }
 }

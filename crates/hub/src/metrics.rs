@@ -134,7 +134,7 @@ impl Metrics {
 
     pub(crate) fn took_over(&self, how: How) {
         let kind = match how {
-            How::Quiet => "quiet",
+            How::Quiet | How::Again => "quiet",
             How::Rival | How::Duel => "rival",
             How::Unanswered => "unanswered",
         };

@@ -16,7 +16,7 @@ use galaxy_push_core::Now;
 use galaxy_push_core::reader::{Control, Filter, Omitted, Reader, Step};
 use galaxy_push_core::window::{GapReason, Outcome};
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, encode_framed, goodbye_frame};
-use galaxy_push_proto::{Failure, Reason, v1};
+use galaxy_push_proto::{Failure, Reason, error, v1};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
 use self::standing::Pages;
-use crate::fence::{Claim, Ending, Signal};
+use crate::fence::{Claim, Ending, Signal, Uptake};
 use crate::gathered::Gathered;
 use crate::grpc;
 use crate::log::State;
@@ -63,6 +63,7 @@ pub(crate) struct Subscription {
     signal: watch::Receiver<Signal>,
     ping: Ping,
     place: Arc<Place>,
+    uptake: Arc<Uptake>,
     omitted: Omitted,
     phase: Phase,
     _open: TaskTrackerToken,
@@ -111,6 +112,7 @@ impl Subscription {
     ///
     /// Cancel safe: nothing is taken from the reader without being returned.
     async fn next(&mut self) -> Option<Frame<Bytes>> {
+        self.uptake.asked();
         loop {
             match std::mem::replace(&mut self.phase, Phase::Closed) {
                 Phase::Open => self.phase = Phase::Open,
@@ -137,6 +139,7 @@ impl Subscription {
             if let Ping::Asked(ping) = self.ping {
                 self.ping = Ping::HandedOver(ping);
             }
+            self.uptake.handed_over(self.shared.clock.now().mono);
             self.shared.metrics.bytes_sent.inc_by(data.len() as u64);
             return Some(Frame::data(data));
         }
@@ -250,11 +253,18 @@ impl Subscription {
     /// Ends the stream: what it says last, if it says anything, before the status.
     fn end(&mut self, ending: &Ending) -> Option<Bytes> {
         let (reason, failure) = match ending {
-            Ending::Replaced { rival } if rival.is_same_instance(&self.claim) => {
-                let message = "a later attempt of the same instance has the stream";
-                (None, Failure::new(Reason::StaleAttempt, message))
+            Ending::Replaced { rival, .. } if rival.is_same_instance(&self.claim) => {
+                let message = format!(
+                    "attempt {} of the same instance, {}, has the stream",
+                    rival.attempt,
+                    error::who(&rival.instance, &rival.peer)
+                );
+                let failure = Failure::new(Reason::StaleAttempt, message)
+                    .metadata(error::RIVAL_INSTANCE, &rival.instance)
+                    .metadata(error::RIVAL_PEER, &rival.peer);
+                (None, failure)
             }
-            Ending::Replaced { rival } => {
+            Ending::Replaced { rival, .. } => {
                 (Some(v1::GoodbyeReason::Replaced), Failure::replaced(&rival.instance, &rival.peer))
             }
             Ending::Draining { back_at, .. } => {
@@ -265,8 +275,13 @@ impl Subscription {
                 (Some(v1::GoodbyeReason::Draining), failure)
             }
         };
-        tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-            passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+        if matches!(ending, Ending::Replaced { told: false, .. }) {
+            tracing::debug!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
+                passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+        } else {
+            tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
+                passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+        }
         self.phase = Phase::Closing(failure.status());
         // A stream that was not welcomed has no place to say goodbye from; its client still holds the cursor it sent.
         let cursor = self.reader.resumes_from()?;
@@ -283,7 +298,9 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.log.look(|state, _| state.gateways.leave(&self.claim.gateway, self.generation));
+        self.shared
+            .log
+            .look(|state, now| state.gateways.leave(&self.claim.gateway, self.generation, now.mono));
         self.shared.metrics.streams.dec();
         if matches!(self.phase, Phase::Open) {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,

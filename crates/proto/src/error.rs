@@ -17,9 +17,10 @@ pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
 /// The `ErrorInfo` domain of every reason.
 pub const DOMAIN: &str = "push.v1";
 
-/// Metadata of [`Reason::Replaced`]: the instance id of the subscription that took over.
+/// Metadata of [`Reason::Replaced`], [`Reason::HeldOff`] and [`Reason::StaleAttempt`]: the instance id of the subscription
+/// that has the gateway id.
 pub const RIVAL_INSTANCE: &str = "instance";
-/// Metadata of [`Reason::Replaced`]: the network address of the subscription that took over.
+/// Metadata of the same: the network address of that subscription.
 pub const RIVAL_PEER: &str = "peer";
 
 /// Why something was refused, for programs: the `ErrorInfo` reason.
@@ -165,8 +166,10 @@ impl Failure {
     /// The end of a stream whose gateway id another instance took over.
     #[must_use]
     pub fn replaced(rival_instance: &str, rival_peer: &str) -> Self {
-        let message =
-            "another instance subscribed under the same gateway id: give each gateway an id of its own";
+        let message = format!(
+            "another instance subscribed under the same gateway id, {}: give each gateway an id of its own",
+            who(rival_instance, rival_peer)
+        );
         Self::new(Reason::Replaced, message)
             .metadata(RIVAL_INSTANCE, rival_instance)
             .metadata(RIVAL_PEER, rival_peer)
@@ -223,6 +226,15 @@ impl Failure {
     #[must_use]
     pub fn problem(&self) -> Problem {
         Problem::of(self)
+    }
+}
+
+/// An instance and its network address, for people: old clients log nothing but the message.
+#[must_use]
+pub fn who(instance: &str, peer: &str) -> String {
+    match instance {
+        "" => format!("a client without an instance id at {peer}"),
+        instance => format!("{instance:?} at {peer}"),
     }
 }
 

@@ -1,23 +1,26 @@
-//! Two instances that keep taking one gateway id from each other: when that is a duel, and how long the one that comes
-//! is held off.
+//! What is remembered of one gateway id: which instances had it, how it changed hands, and how long whoever comes is held
+//! off in a duel.
 //!
 //! Pure, and about one gateway id; `fence.rs` keeps one for each id that changed hands of late. It decides nothing about
 //! who has the stream.
 //!
-//! What is counted are *returns*: an instance takes the id back that it lost a moment ago. A restart or a rolling
-//! update, however often, is no return, because each process has an instance id of its own.
+//! What is counted are *returns*: an instance takes the id back that it lost a moment ago, or comes again although the
+//! stream it has is alive, which is what two processes with one instance id look like. A restart or a rolling update,
+//! however often, is no return, because each process has an instance id of its own.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Claim;
+
 /// So many returns within [`WITHIN`] are a duel.
 const RETURNS: usize = 5;
 
-/// Returns are counted over this time, and for this long an instance is remembered to have lost the id.
+/// Returns are counted over this time, and for this long it is remembered of an instance that it had the id.
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// How long the first one to be held off must stay away.
-const HOLD_OFF_FIRST: Duration = Duration::from_secs(60);
+pub(super) const HOLD_OFF_FIRST: Duration = Duration::from_secs(60);
 
 /// Each time it doubles, up to this.
 const HOLD_OFF_MAX: Duration = Duration::from_secs(600);
@@ -25,18 +28,34 @@ const HOLD_OFF_MAX: Duration = Duration::from_secs(600);
 /// A duel is forgotten when nobody came for this long after whoever was held off might have.
 const QUIET: Duration = Duration::from_secs(300);
 
-/// Of how many instances is remembered that they lost the id. With more than these on one id, the latest are enough
-/// to see a duel.
-const LOSERS_MAX: usize = 8;
+/// Of how many instances is remembered that they had the id. With more than these on one id, the latest are enough to
+/// see a duel.
+const INSTANCES_MAX: usize = 8;
 
 /// What is remembered of one gateway id.
 #[derive(Debug, Default)]
 pub(super) struct Duel {
-    /// Who lost the id, and when, the latest last. An empty name stands for every old client.
-    losers: VecDeque<(String, Duration)>,
-    /// The latest returns, at most [`RETURNS`].
+    /// Who had the id and has it no longer, the latest last.
+    former: VecDeque<Former>,
+    /// The latest returns of instances that had lost the id, at most [`RETURNS`].
     returns: VecDeque<Duration>,
+    /// The latest of instances to themselves, at most [`RETURNS`].
+    own_returns: VecDeque<Duration>,
     held_off: Option<HeldOff>,
+    happenings: Happenings,
+}
+
+/// An instance that had the id.
+#[derive(Debug)]
+struct Former {
+    /// An empty name stands for every old client.
+    instance: String,
+    /// Its highest: a lower one that comes later is a late duplicate.
+    attempt: u64,
+    /// When it had the id last.
+    until: Duration,
+    /// It did not leave by itself: another instance took the id.
+    lost: bool,
 }
 
 /// The latest refusal.
@@ -44,45 +63,80 @@ pub(super) struct Duel {
 struct HeldOff {
     wait: Duration,
     until: Duration,
+    /// Instances were held off from themselves.
+    own: bool,
+}
+
+/// How often the id changed hands or was refused since it was quiet, and how much of that was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Happenings {
+    /// How often.
+    pub(crate) count: u64,
+    /// How often no line was written.
+    pub(crate) untold: u64,
+    latest: Duration,
 }
 
 impl Duel {
     /// Whether the id is being fought over.
     pub(super) fn is_on(&self, now: Duration) -> bool {
-        self.recent_returns(now) >= RETURNS || self.is_held_off(now)
+        recent(&self.returns, now) + recent(&self.own_returns, now) >= RETURNS
+            || self.held_off.is_some_and(|held| held.is_on(now))
     }
 
-    /// Whether it is, once this instance has taken the id, too.
+    /// Whether it is, once this other instance has taken the id, too.
     pub(super) fn is_on_with(&self, instance: &str, now: Duration) -> bool {
         let this_one = usize::from(self.lost_it(instance, now));
-        self.recent_returns(now) + this_one >= RETURNS || self.is_held_off(now)
+        recent(&self.returns, now) + recent(&self.own_returns, now) + this_one >= RETURNS
+            || self.held_off.is_some_and(|held| held.is_on(now))
     }
 
-    /// `newer` has taken the id from `older`.
-    pub(super) fn changed_hands(&mut self, older: &str, newer: &str, now: Duration) {
-        if self.lost_it(newer, now) {
-            self.returns.push_back(now);
-            if self.returns.len() > RETURNS {
-                self.returns.pop_front();
+    /// Whether the instance that has the id fights with itself, once it has come again, too. A fight with others is none
+    /// of that: in it, whoever has the id may always come again.
+    pub(super) fn is_on_with_itself(&self, now: Duration) -> bool {
+        recent(&self.own_returns, now) + 1 >= RETURNS
+            || self.held_off.is_some_and(|held| held.own && held.is_on(now))
+    }
+
+    /// `newer`, another instance, has taken the id from `older`.
+    pub(super) fn changed_hands(&mut self, older: &Claim, newer: &Claim, now: Duration) {
+        if self.lost_it(&newer.instance, now) {
+            count(&mut self.returns, now);
+        }
+        self.remember(older, now, true);
+    }
+
+    /// The instance that has the id has taken it from its own stream, which was alive.
+    pub(super) fn came_again(&mut self, now: Duration) {
+        count(&mut self.own_returns, now);
+    }
+
+    /// The stream of this claim has ended by itself.
+    pub(super) fn left(&mut self, claim: &Claim, now: Duration) {
+        self.remember(claim, now, false);
+    }
+
+    /// The highest attempt of this instance, if it had the id of late.
+    pub(super) fn highest_attempt(&self, instance: &str, now: Duration) -> Option<u64> {
+        let former = self.former.iter().find(|former| former.instance == instance)?;
+        former.is_recent(now).then_some(former.attempt)
+    }
+
+    /// How long whoever comes now must stay away; `own`: from the stream of the same instance. It doubles each time
+    /// somebody comes after the time is up; whoever comes earlier is told what is left of it.
+    pub(super) fn hold_off(&mut self, own: bool, now: Duration) -> Duration {
+        let before = self.held_off.filter(|held| held.is_on(now));
+        let own = own || before.is_some_and(|held| held.own);
+        let (wait, until) = match before {
+            Some(held) if now < held.until => (held.wait, held.until),
+            Some(held) => {
+                let wait = (held.wait * 2).min(HOLD_OFF_MAX);
+                (wait, now + wait)
             }
-        }
-        self.losers.retain(|(loser, _)| loser != older);
-        self.losers.push_back((older.to_owned(), now));
-        if self.losers.len() > LOSERS_MAX {
-            self.losers.pop_front();
-        }
-    }
-
-    /// How long whoever comes now must stay away. It doubles each time somebody comes after the time is up; whoever
-    /// comes earlier is told what is left of it.
-    pub(super) fn hold_off(&mut self, now: Duration) -> Duration {
-        let wait = match self.held_off.filter(|_| self.is_held_off(now)) {
-            Some(held) if now < held.until => return held.until - now,
-            Some(held) => (held.wait * 2).min(HOLD_OFF_MAX),
-            None => HOLD_OFF_FIRST,
+            None => (HOLD_OFF_FIRST, now + HOLD_OFF_FIRST),
         };
-        self.held_off = Some(HeldOff { wait, until: now + wait });
-        wait
+        self.held_off = Some(HeldOff { wait, until, own });
+        until - now
     }
 
     /// How long whoever comes now would be told to stay away, if it would.
@@ -90,24 +144,71 @@ impl Duel {
         self.held_off.map_or(Duration::ZERO, |held| held.until.saturating_sub(now))
     }
 
+    /// Something happened to the id. Returns how often by now, if that is to be told: the first time, the second, the
+    /// fourth, and so on.
+    pub(super) fn happened(&mut self, now: Duration) -> Option<u64> {
+        let happenings = &mut self.happenings;
+        happenings.count += 1;
+        happenings.latest = now;
+        if happenings.count.is_power_of_two() {
+            return Some(happenings.count);
+        }
+        happenings.untold += 1;
+        None
+    }
+
+    pub(super) const fn happenings(&self) -> Happenings {
+        self.happenings
+    }
+
     /// Whether there is anything left to remember.
     pub(super) fn is_forgotten(&self, now: Duration) -> bool {
-        let recent = |at: &Duration| now.saturating_sub(*at) <= WITHIN;
-        !self.is_held_off(now)
-            && !self.returns.iter().any(recent)
-            && !self.losers.iter().any(|(_, at)| recent(at))
+        let told = self.happenings.count > 0 && is_recent(self.happenings.latest, now);
+        !told
+            && self.held_off.is_none_or(|held| !held.is_on(now))
+            && recent(&self.returns, now) + recent(&self.own_returns, now) == 0
+            && !self.former.iter().any(|former| former.is_recent(now))
     }
 
-    fn is_held_off(&self, now: Duration) -> bool {
-        self.held_off.is_some_and(|held| now < held.until + QUIET)
-    }
-
-    fn recent_returns(&self, now: Duration) -> usize {
-        self.returns.iter().filter(|at| now.saturating_sub(**at) <= WITHIN).count()
+    fn remember(&mut self, claim: &Claim, now: Duration, lost: bool) {
+        self.former.retain(|former| former.instance != claim.instance);
+        let (instance, attempt) = (claim.instance.clone(), claim.attempt);
+        self.former.push_back(Former { instance, attempt, until: now, lost });
+        if self.former.len() > INSTANCES_MAX {
+            self.former.pop_front();
+        }
     }
 
     fn lost_it(&self, instance: &str, now: Duration) -> bool {
-        self.losers.iter().any(|(loser, at)| loser == instance && now.saturating_sub(*at) <= WITHIN)
+        let lost = |former: &Former| former.lost && former.instance == instance && former.is_recent(now);
+        self.former.iter().any(lost)
+    }
+}
+
+impl Former {
+    fn is_recent(&self, now: Duration) -> bool {
+        is_recent(self.until, now)
+    }
+}
+
+impl HeldOff {
+    fn is_on(&self, now: Duration) -> bool {
+        now < self.until + QUIET
+    }
+}
+
+fn is_recent(at: Duration, now: Duration) -> bool {
+    now.saturating_sub(at) <= WITHIN
+}
+
+fn recent(returns: &VecDeque<Duration>, now: Duration) -> usize {
+    returns.iter().filter(|at| is_recent(**at, now)).count()
+}
+
+fn count(returns: &mut VecDeque<Duration>, now: Duration) {
+    returns.push_back(now);
+    if returns.len() > RETURNS {
+        returns.pop_front();
     }
 }
 
@@ -119,16 +220,20 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn claim(instance: &str, attempt: u64) -> Claim {
+        Claim { instance: instance.trim_matches('_').to_owned(), attempt, ..Claim::default() }
+    }
+
     /// The names take the id one after another, every `every` seconds; says after which of them it is a duel.
     fn fight(names: &str, every: u64) -> Option<usize> {
         let mut duel = Duel::default();
-        let names: Vec<_> = names.split(' ').collect();
+        let names: Vec<_> = names.split(' ').map(|name| claim(name, 1)).collect();
         for (i, pair) in names.windows(2).enumerate() {
             let now = s(every * (i as u64 + 1));
-            if duel.is_on_with(pair[1], now) {
+            if duel.is_on_with(&pair[1].instance, now) {
                 return Some(i + 1);
             }
-            duel.changed_hands(pair[0], pair[1], now);
+            duel.changed_hands(&pair[0], &pair[1], now);
             assert!(!duel.is_on(now));
         }
         None
@@ -144,28 +249,80 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_that_comes_again_to_its_living_stream_fights_with_itself() {
+        let mut duel = Duel::default();
+        for i in 1..5 {
+            assert!(!duel.is_on_with_itself(s(10 * i)), "{i}");
+            duel.came_again(s(10 * i));
+        }
+        assert!(duel.is_on_with_itself(s(50)), "the fifth");
+        assert!(!duel.is_on_with_itself(s(71)), "no longer five in a minute");
+        assert_eq!(duel.hold_off(true, s(50)), s(60));
+        assert!(duel.is_on_with_itself(s(50 + 60 + 299)) && duel.is_on_with("b", s(50 + 60 + 299)));
+        assert!(!duel.is_on_with_itself(s(50 + 60 + 300)), "five quiet minutes");
+    }
+
+    #[test]
+    fn a_fight_with_others_is_none_with_itself() {
+        let mut duel = Duel::default();
+        for pair in [("a", "b"), ("b", "a")].repeat(4) {
+            duel.changed_hands(&claim(pair.0, 1), &claim(pair.1, 1), s(1));
+        }
+        duel.hold_off(false, s(2));
+        assert!(duel.is_on_with("b", s(3)) && !duel.is_on_with_itself(s(3)));
+    }
+
+    #[test]
+    fn the_highest_attempt_of_each_instance_is_remembered_for_a_minute() {
+        let mut duel = Duel::default();
+        duel.changed_hands(&claim("a", 7), &claim("b", 1), s(10));
+        duel.left(&claim("b", 3), s(20));
+        assert_eq!((duel.highest_attempt("a", s(70)), duel.highest_attempt("b", s(70))), (Some(7), Some(3)));
+        assert_eq!((duel.highest_attempt("a", s(71)), duel.highest_attempt("c", s(71))), (None, None));
+        for i in 0..100 {
+            duel.left(&claim(&format!("i{i}"), 1), s(71));
+        }
+        assert_eq!(duel.former.len(), INSTANCES_MAX);
+    }
+
+    #[test]
+    fn who_left_by_itself_has_not_lost_the_id() {
+        let mut duel = Duel::default();
+        duel.left(&claim("a", 1), s(1));
+        assert!(!duel.lost_it("a", s(2)));
+    }
+
+    #[test]
+    fn lines_about_it_are_damped() {
+        let mut duel = Duel::default();
+        let told: Vec<_> = (0..20).filter_map(|i| duel.happened(s(i))).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16]);
+        assert_eq!((duel.happenings().count, duel.happenings().untold), (20, 15));
+        assert!(!duel.is_forgotten(s(79)) && duel.is_forgotten(s(80)), "the summary comes a minute later");
+    }
+
+    #[test]
     fn whoever_is_held_off_waits_twice_as_long_each_time() {
         let (mut duel, mut now) = (Duel::default(), s(1_000));
         for wait in [60, 120, 240, 480, 600, 600] {
-            assert_eq!(duel.hold_off(now), s(wait));
-            assert_eq!(duel.hold_off(now + s(7)), s(wait - 7), "too early: what is left");
+            assert_eq!(duel.hold_off(false, now), s(wait));
+            assert_eq!(duel.hold_off(false, now + s(7)), s(wait - 7), "too early: what is left");
             now += s(wait);
         }
         now += s(299);
         assert!(duel.is_on(now) && duel.is_on_with("z", now) && !duel.is_forgotten(now));
         now += s(1);
         assert!(!duel.is_on(now) && duel.is_forgotten(now), "five quiet minutes");
-        assert_eq!(duel.hold_off(now), s(60));
+        assert_eq!(duel.hold_off(false, now), s(60));
     }
 
     #[test]
     fn what_happened_a_minute_ago_is_forgotten() {
         let mut duel = Duel::default();
         assert!(duel.is_forgotten(s(0)));
-        duel.changed_hands("a", "b", s(10));
-        duel.changed_hands("b", "a", s(20));
+        duel.changed_hands(&claim("a", 1), &claim("b", 1), s(10));
+        duel.changed_hands(&claim("b", 1), &claim("a", 1), s(20));
         assert!(!duel.is_forgotten(s(80)));
         assert!(duel.is_forgotten(s(81)));
-        assert!(duel.losers.len() <= LOSERS_MAX);
     }
 }

@@ -3,6 +3,7 @@
 //! `fence.rs` keeps one for each id; the stream itself holds the other end of [`Signal`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ pub(crate) struct Incumbent {
     pub(crate) claim: Claim,
     pub(crate) since: Duration,
     pub(crate) place: Arc<Place>,
+    pub(crate) uptake: Arc<Uptake>,
     /// What its gateway said of itself last.
     pub(crate) reported: Option<Reported>,
     signal: watch::Sender<Signal>,
@@ -40,7 +42,11 @@ pub(crate) struct Signal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// A newer subscription has the gateway id. Nothing more is handed out.
-    Replaced { rival: Claim },
+    Replaced {
+        rival: Claim,
+        /// It is worth a line in the log.
+        told: bool,
+    },
     /// The hub shuts down. Times are on the log's monotonic clock.
     Draining {
         /// This stream's turn to go: it ends as soon as it has been handed everything.
@@ -51,6 +57,11 @@ pub(crate) enum Ending {
         back_at: Duration,
     },
 }
+
+/// Whether HTTP/2 takes what a stream has for it, which is how a peer answers a ping. The stream says so with each piece, and
+/// the fence sees without asking whether a ping would have been answered.
+#[derive(Debug)]
+pub(crate) struct Uptake(AtomicU64);
 
 /// A ping that an incumbent has yet to answer.
 #[derive(Debug)]
@@ -63,7 +74,28 @@ pub(crate) struct Contest {
 impl Incumbent {
     pub(super) fn new(generation: u64, claim: Claim, now: Duration) -> Self {
         let (signal, answered) = (watch::Sender::default(), watch::Sender::new(0));
-        Self { generation, claim, since: now, place: Arc::default(), reported: None, signal, answered }
+        let uptake = Arc::new(Uptake(AtomicU64::default()));
+        uptake.handed_over(now);
+        Self {
+            generation,
+            claim,
+            since: now,
+            place: Arc::default(),
+            uptake,
+            reported: None,
+            signal,
+            answered,
+        }
+    }
+
+    /// Whether a ping would have been answered now.
+    pub(super) fn would_answer(&self, now: Duration) -> bool {
+        self.uptake.would_answer(now)
+    }
+
+    /// Whether a claim with the same attempt cannot be a transparent retry, which follows at once.
+    pub(super) fn is_settled(&self, now: Duration) -> bool {
+        now.saturating_sub(self.since) > ANSWER_WITHIN
     }
 
     /// For its stream to listen to.
@@ -92,6 +124,27 @@ impl Incumbent {
         }
         let asked = contest.filter(|contest| contest.generation == self.generation)?;
         Some(*self.answered.borrow() >= asked.ping)
+    }
+}
+
+impl Uptake {
+    /// HTTP/2 has asked for more.
+    const ASKED: u64 = 0;
+
+    /// HTTP/2 asks for more: it has taken everything that it was handed.
+    pub(crate) fn asked(&self) {
+        self.0.store(Self::ASKED, Ordering::Relaxed);
+    }
+
+    /// HTTP/2 has been handed a piece, and has not asked for more since.
+    pub(crate) fn handed_over(&self, now: Duration) {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(now.saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn would_answer(&self, now: Duration) -> bool {
+        let at = self.0.load(Ordering::Relaxed);
+        at == Self::ASKED || now.saturating_sub(Duration::from_millis(at - 1)) <= ANSWER_WITHIN
     }
 }
 

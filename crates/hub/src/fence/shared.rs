@@ -69,6 +69,7 @@ impl Gateways {
                 peer: by.peer.clone(),
                 identity: String::new(),
             },
+            told: true,
         });
     }
 }

@@ -33,7 +33,7 @@ fn ending(admitted: &Admitted) -> Option<Ending> {
 #[test]
 fn who_gives_way() {
     for (older, newer, how) in [
-        (claim("a", 1), claim("a", 2), Some(How::Quiet)),
+        (claim("a", 1), claim("a", 2), Some(How::Again)), // who has just come is alive
         (claim("a", 1), claim("a", 1), Some(How::Quiet)), // a transparent retry
         (claim("a", 2), claim("a", 1), None),
         (claim("a", 9), claim("b", 1), Some(How::Rival)),
@@ -48,9 +48,10 @@ fn who_gives_way() {
         match how {
             Some(how) => {
                 let second = second.unwrap();
-                assert_eq!(second.takeover, Some(Takeover { older, how }), "{newer:?}");
+                let told = (how != How::Quiet).then_some(1);
+                assert_eq!(second.takeover, Some(Takeover { older, how, told }), "{newer:?}");
                 assert!(second.generation > first.generation && ending(&second).is_none());
-                assert_eq!(ending(&first), Some(Ending::Replaced { rival: newer }));
+                assert_eq!(ending(&first), Some(Ending::Replaced { rival: newer, told: true }));
             }
             None => {
                 let refused = second.unwrap_err();
@@ -77,6 +78,90 @@ fn contest(gateways: &mut Gateways, newer: Claim, now: Duration) -> Contest {
         Ok(Claimed::Contested(contest)) => contest,
         other => panic!("{other:?}"),
     }
+}
+
+/// A late duplicate of whoever lost the id is known by its attempt, and neither takes the id nor counts as a return.
+#[test]
+fn a_late_duplicate_of_an_instance_that_lost_the_id_is_stale() {
+    let mut gateways = Gateways::default();
+    admit(&mut gateways, claim("a", 5), s(0)).unwrap();
+    let holder = admit(&mut gateways, claim("b", 1), s(1)).unwrap();
+    for i in 0..20 {
+        let late = admit(&mut gateways, claim("a", 4), s(2 + i)).unwrap_err();
+        assert_eq!((late.code, late.reason), (Code::Aborted, Some(Reason::StaleAttempt)));
+        assert!(late.message.contains("\"b\" at b:1"), "{late}");
+        assert_eq!((&*late.metadata["instance"], &*late.metadata["peer"]), ("b", "b:1"));
+    }
+    assert_eq!((ending(&holder), gateways.duels(s(22))), (None, 0));
+    gateways.leave("gw", holder.generation, s(23));
+    assert_eq!(admit(&mut gateways, claim("a", 4), s(24)).unwrap_err().reason, Some(Reason::StaleAttempt));
+    let back = admit(&mut gateways, claim("a", 5), s(25)).unwrap();
+    gateways.leave("gw", back.generation, s(25));
+    assert_eq!(admit(&mut gateways, claim("a", 1), s(26)).unwrap_err().reason, Some(Reason::StaleAttempt));
+    admit(&mut gateways, claim("a", 1), s(86)).unwrap(); // a minute later nothing is known of it
+}
+
+/// Two processes with one instance id: whoever comes has a higher attempt, and the stream it ends is alive.
+#[test]
+fn two_living_processes_with_one_instance_id_are_a_duel() {
+    let mut gateways = Gateways::default();
+    let mut incumbent = admit(&mut gateways, claim("a", 1), s(0)).unwrap();
+    for attempt in 2..6 {
+        incumbent.uptake.asked();
+        incumbent = admit(&mut gateways, claim("a", attempt), s(8 * attempt)).unwrap();
+        assert_eq!(incumbent.takeover.as_ref().map(|takeover| takeover.how), Some(How::Again));
+    }
+    incumbent.uptake.asked();
+    let asked = contest(&mut gateways, claim("a", 6), s(50));
+    gateways.answer("gw", incumbent.generation, 1);
+    let refused = gateways.claim(claim("a", 6), Some(&asked), s(50)).unwrap_err();
+    assert_eq!((refused.reason, refused.retry_after), (Some(Reason::HeldOff), Some(s(60))));
+    assert!(refused.message.contains("\"a\" at a:5") && refused.message.contains("instance id"), "{refused}");
+    assert_eq!((ending(&incumbent), gateways.duels(s(50))), (None, 1));
+    // Another process that stops reading gives way to it all the same.
+    incumbent.uptake.handed_over(s(51));
+    let newer = admit(&mut gateways, claim("a", 7), s(60)).unwrap();
+    assert_eq!(newer.takeover.map(|takeover| takeover.how), Some(How::Quiet));
+}
+
+#[test]
+fn coming_back_to_a_stream_that_takes_nothing_is_no_return() {
+    let mut gateways = Gateways::default();
+    for attempt in 1..30 {
+        let incumbent = admit(&mut gateways, claim("a", attempt), s(3 * attempt)).unwrap();
+        assert!(incumbent.takeover.is_none_or(|takeover| takeover.how == How::Quiet));
+    }
+    assert_eq!(gateways.duels(s(90)), 0);
+}
+
+#[test]
+fn a_transparent_retry_is_no_return() {
+    let mut gateways = Gateways::default();
+    for _ in 0..30 {
+        let incumbent = admit(&mut gateways, claim("a", 1), s(1)).unwrap();
+        incumbent.uptake.asked();
+    }
+    assert_eq!(gateways.duels(s(1)), 0);
+    let later = admit(&mut gateways, claim("a", 1), s(10)).unwrap(); // one that comes this late is none
+    assert_eq!(later.takeover.map(|takeover| takeover.how), Some(How::Again));
+}
+
+#[test]
+fn what_is_told_of_a_duel_is_damped_and_summed_up() {
+    let (mut gateways, mut now, mut told) = (Gateways::default(), s(0), Vec::new());
+    for _ in 0..40 {
+        let admitted = admit(&mut gateways, claim("", 0), now).unwrap();
+        told.extend(admitted.takeover.and_then(|takeover| takeover.told));
+        now += s(5);
+    }
+    assert_eq!(told, [1, 2, 4, 8, 16, 32]);
+    assert_eq!(gateways.refused("gw", now), None);
+    assert_eq!(gateways.forget(now), []);
+    let summaries = gateways.forget(now + s(61));
+    let [(gateway, Happenings { count: 40, untold: 34, .. })] = &summaries[..] else {
+        panic!("{summaries:?}")
+    };
+    assert_eq!(gateway, "gw");
 }
 
 #[test]
@@ -123,7 +208,7 @@ fn in_a_duel_an_incumbent_that_keeps_silent_gives_way() {
 fn an_answer_of_another_stream_does_not_count() {
     let (mut gateways, incumbent, now) = duel();
     let asked = contest(&mut gateways, claim("a", 1), now);
-    gateways.leave("gw", incumbent.generation);
+    gateways.leave("gw", incumbent.generation, now);
     let third = admit(&mut gateways, claim("c", 1), now).unwrap();
     gateways.answer("gw", third.generation, 1);
     let later = now + s(10);
@@ -167,10 +252,10 @@ fn cleaning_up_after_the_older_leaves_the_newer_alone() {
     let mut gateways = Gateways::default();
     let first = admit(&mut gateways, claim("a", 1), s(0)).unwrap();
     let second = admit(&mut gateways, claim("b", 1), s(0)).unwrap();
-    gateways.leave("gw", first.generation);
+    gateways.leave("gw", first.generation, s(0));
     let third = admit(&mut gateways, claim("c", 1), s(0)).unwrap();
     assert!(ending(&second).is_some(), "it was still known, and so it was ended");
-    gateways.leave("gw", third.generation);
+    gateways.leave("gw", third.generation, s(0));
     assert_eq!(admit(&mut gateways, claim("d", 1), s(0)).unwrap().takeover, None);
 }
 
@@ -247,7 +332,7 @@ proptest! {
                 Op::Leave { index } => {
                     let index = index % streams.len().max(1);
                     if let Some((stream, _, left)) = streams.get_mut(index) {
-                        gateways.leave("gw", stream.generation);
+                        gateways.leave("gw", stream.generation, now);
                         *left = true;
                     }
                 }

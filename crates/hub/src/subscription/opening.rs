@@ -87,7 +87,7 @@ impl Subscription {
             Err(contest) => return Ok(Opening::Contested(contest)),
         };
         report_open(shared, claim, &admitted, cursor, outcome);
-        let Admitted { generation, signal, place, .. } = admitted;
+        let Admitted { generation, signal, place, uptake, .. } = admitted;
         Ok(Opening::Open(Box::new(Self {
             welcome: welcome(shared, generation, message_max),
             gathered: Gathered::default(),
@@ -107,6 +107,7 @@ impl Subscription {
             message_max,
             signal,
             place,
+            uptake,
         })))
     }
 }
@@ -150,12 +151,23 @@ fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str
     let generation = admitted.generation;
     shared.metrics.streams.inc();
     shared.metrics.subscribed(outcome);
-    tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
-        peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
-    let Some(Takeover { older, how }) = &admitted.takeover else { return };
+    // The lines of a duel are damped, all three of each takeover together.
+    if admitted.takeover.as_ref().is_none_or(Takeover::is_told) {
+        tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
+            peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
+    } else {
+        tracing::debug!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
+            peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
+    }
+    let Some(Takeover { older, how, told }) = &admitted.takeover else { return };
     shared.metrics.took_over(*how);
     let next = match how {
-        How::Quiet => {
+        // Once is nothing: the hub may not have seen yet that the older stream's connection is gone.
+        How::Again if *told != Some(1) => {
+            "the same instance came although its stream was alive: two processes may use one instance id and one gateway \
+             id, give each its own"
+        }
+        How::Quiet | How::Again => {
             tracing::info!(gateway = %claim.gateway, generation, peer = %claim.peer, older_peer = %older.peer,
                 "the same instance came back; its older stream ends");
             return;
@@ -172,7 +184,8 @@ fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str
              ends, give each gateway an id of its own"
         }
     };
-    tracing::warn!(gateway = %claim.gateway, generation, instance = %claim.instance, peer = %claim.peer,
+    let Some(happenings) = told else { return };
+    tracing::warn!(gateway = %claim.gateway, generation, instance = %claim.instance, peer = %claim.peer, happenings,
         older_instance = %older.instance, older_peer = %older.peer, "{next}");
 }
 
@@ -181,6 +194,14 @@ fn report_refusal(shared: &Shared, claim: &Claim, failure: &Failure) {
     if failure.reason == Some(Reason::HeldOff) {
         shared.metrics.held_off.inc();
     }
+    // For who it is, and not for what the hub is at.
+    let fought = matches!(failure.reason, Some(Reason::HeldOff | Reason::StaleAttempt));
+    let told = if fought {
+        shared.log.look(|state, now| state.gateways.refused(&claim.gateway, now.mono))
+    } else {
+        Some(1)
+    };
+    let Some(happenings) = told else { return };
     tracing::warn!(gateway = %claim.gateway, instance = %claim.instance, peer = %claim.peer, code = ?failure.code,
-        reason = %failure, held_by = ?failure.metadata, retry_after = ?failure.retry_after, "subscribe refused");
+        reason = %failure, happenings, retry_after = ?failure.retry_after, "subscribe refused");
 }

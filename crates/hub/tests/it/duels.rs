@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::fencing::claim;
 use crate::services::scrape;
-use crate::world::{Reading, World, from};
+use crate::world::{Reading, World, from, large};
 
 /// Takes the id for one instance after another, every five seconds. Returns the last one's stream.
 async fn fight(world: &World, instances: &str) -> Reading {
@@ -60,7 +60,53 @@ async fn whoever_comes_back_the_fifth_time_is_held_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_instance_is_never_held_off() {
+async fn two_living_processes_with_one_instance_id_are_a_duel() {
+    let world = World::new(Config::default());
+    let mut incumbent = world.subscribe(claim("a", 1)).await.unwrap();
+    for attempt in 2..6 {
+        incumbent.until("caught up").await;
+        sleep(Duration::from_secs(5)).await;
+        let newer = world.subscribe(claim("a", attempt)).await.unwrap();
+        let status = incumbent.status().await;
+        assert_eq!(Failure::of(&status).reason, Some(Reason::StaleAttempt));
+        let named = format!("attempt {attempt} of the same instance, \"a\" at 10.0.0.1:{attempt}");
+        assert!(status.message().contains(&named), "{status}");
+        incumbent = newer;
+    }
+    incumbent.until("caught up").await;
+    sleep(Duration::from_secs(5)).await;
+    let held_off = Failure::of(&world.subscribe(claim("a", 6)).await.map(|_| ()).unwrap_err());
+    assert_eq!((held_off.code, held_off.reason), (Code::ResourceExhausted, Some(Reason::HeldOff)));
+    assert_eq!(held_off.retry_after, Some(Duration::from_secs(60)));
+    assert!(held_off.message.contains("\"a\" at 10.0.0.1:5"), "{held_off}");
+    world.publish("x").await;
+    assert!(incumbent.until("event x @1").await.ends_with("event x @1"), "and nothing else happened to it");
+    assert!(scrape(&world).contains("push_duels 1.0\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_whose_connections_break_is_never_held_off() {
+    let world = World::new(Config::default());
+    for attempt in 1..30 {
+        let mut reading = world.subscribe(claim("a", attempt)).await.unwrap();
+        reading.until("caught up").await;
+        drop(reading);
+        sleep(Duration::from_millis(50)).await;
+    }
+    let _stalled = world.subscribe(claim("a", 30)).await.unwrap();
+    for attempt in 31..40 {
+        for i in 0..200 {
+            world.publish_all(vec![large(&format!("{attempt} {i}"))]).await; // more than fits on the way to a reader that pauses
+            tokio::task::yield_now().await;
+        }
+        sleep(Duration::from_secs(3)).await;
+        std::mem::forget(world.subscribe(claim("a", attempt)).await.unwrap());
+    }
+    assert!(scrape(&world).contains("push_held_off_total 0\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_instance_is_not_held_off_for_a_fight_with_another() {
     let world = World::new(Config::default());
     let mut incumbent = fight(&world, "a b a b a b").await;
     assert_eq!(refused(&world, "a").await.reason, Some(Reason::HeldOff));

@@ -1,6 +1,7 @@
 //! One stream per gateway id: who gives way, what it is told, and that nothing reaches it afterwards.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_hub::Config;
@@ -28,6 +29,7 @@ async fn a_rival_takes_over_and_the_older_is_told_by_whom() {
     let failure = Failure::of(&older.status().await);
     assert_eq!((failure.code, failure.reason), (Code::Aborted, Some(Reason::Replaced)));
     assert_eq!((&*failure.metadata["instance"], &*failure.metadata["peer"]), ("b", "10.0.0.1:2"));
+    assert!(failure.message.contains("\"b\" at 10.0.0.1:2"), "old clients log only this: {failure}");
     assert_eq!(newer.next().await, "event x @1");
     assert!(scrape(&world).contains("push_takeovers_total{kind=\"rival\"} 1"));
 }
@@ -66,14 +68,36 @@ async fn the_end_of_an_older_stream_does_not_free_the_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gateway_that_left_leaves_no_trace() {
+async fn a_gateway_that_left_leaves_no_trace_but_its_attempt() {
     let world = World::new(Config::default());
     let reading = world.subscribe(claim("a", 5)).await.unwrap();
     drop(reading);
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(scrape(&world).contains("push_streams 0\n"));
+    let late = world.subscribe(claim("a", 1)).await.map(|_| ()).unwrap_err();
+    assert_eq!(Failure::of(&late).reason, Some(Reason::StaleAttempt));
+    tokio::time::sleep(Duration::from_secs(61)).await;
     let mut lower = world.subscribe(claim("a", 1)).await.unwrap();
     lower.until("caught up").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_duplicate_of_an_instance_that_lost_the_id_is_stale() {
+    let world = World::new(Config::default());
+    let mut lost = world.subscribe(claim("a", 9)).await.unwrap();
+    lost.until("caught up").await;
+    let mut holder = world.subscribe(claim("b", 1)).await.unwrap();
+    holder.until("caught up").await;
+    let status = lost.status().await;
+    assert!(status.message().contains("\"b\" at 10.0.0.1:2"), "old clients log only this: {status}");
+    for _ in 0..10 {
+        let late = world.subscribe(claim("a", 8)).await.map(|_| ()).unwrap_err();
+        assert_eq!((late.code(), Failure::of(&late).reason), (Code::Aborted, Some(Reason::StaleAttempt)));
+        assert!(late.message().contains("\"b\" at 10.0.0.1:2"), "{late}");
+    }
+    world.publish("x").await;
+    assert_eq!(holder.next().await, "event x @1", "and nothing happened to it");
+    assert!(scrape(&world).contains("push_duels 0.0\n"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,8 +3,8 @@
 //!
 //! A welcome's `head` is where the log stood at the takeover, so positions are compared and messages still in flight
 //! need no clock. That the older stream ends at all is judged by `live`. Of peers that name their instance two things
-//! more: a lower attempt does not take over from a higher one of its own instance, and instances that keep taking one id
-//! from each other are held off.
+//! more: no attempt is welcomed after a higher one of its own instance, whoever had the id in between; and instances that
+//! keep taking one id from each other are held off, two processes with one instance id among them.
 
 use std::collections::HashMap;
 
@@ -15,6 +15,11 @@ use crate::history::{Claim, Hop, Welcome, What};
 /// After so many returns within [`DUEL_US`] a newcomer is held off; the product counts to five, and in a minute.
 const RETURNS_MAX: usize = 7;
 const DUEL_US: u64 = 55_000_000;
+
+/// For so long after an attempt was welcomed a lower one of its instance is known to be late; the product remembers it for a
+/// minute from when the instance lost the id, and of as many instances.
+const REMEMBERED_US: u64 = 50_000_000;
+const INSTANCES_MAX: usize = 8;
 
 /// One welcomed subscription of a gateway id.
 struct Term<'a, 'h> {
@@ -55,23 +60,29 @@ pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
     }
 }
 
-/// A higher attempt was ended by a lower one of its own instance.
+/// An attempt was welcomed after a higher one of its own instance.
 fn stale_attempts<'h>(index: &Index<'h>, terms: &[Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
     for claims in claims_of(terms).values() {
-        for pair in claims.windows(2) {
-            let ((older, older_term, before), (newer, term, claim)) = (pair[0], pair[1]);
-            let ended = || {
-                let mut whats = older_term.stream.lines.iter().map(|&line| &index.records[line].what);
-                whats.any(|what| matches!(what, What::Close(close) if close.code.contains("STALE_ATTEMPT")))
+        // By instance, the latest to have the id last: its highest attempt, and when that was welcomed.
+        let mut seen: Vec<(&str, u64, u64)> = Vec::new();
+        for (_, term, claim) in claims {
+            let at_us = index.records[term.line].at_us;
+            let known = seen.iter().rposition(|(instance, ..)| *instance == &*claim.instance);
+            let before = known.map(|known| (seen.len() - known, seen.remove(known)));
+            let (highest, since_us) = match before {
+                Some((ago, (_, highest, since_us))) if claim.attempt < highest => {
+                    if ago <= INSTANCES_MAX && at_us.saturating_sub(since_us) <= REMEMBERED_US {
+                        let text = format!(
+                            "attempt {} of {} was welcomed after its attempt {highest}",
+                            claim.attempt, claim.instance
+                        );
+                        findings.on_stream(Promise::Fenced, term.stream, term.line, text);
+                    }
+                    (highest, since_us)
+                }
+                _ => (claim.attempt, at_us),
             };
-            let late = before.instance == claim.instance && claim.attempt < before.attempt;
-            if late && older + 1 == newer && ended() {
-                let text = format!(
-                    "attempt {} of {} was welcomed, and ended its attempt {}",
-                    claim.attempt, claim.instance, before.attempt
-                );
-                findings.on_stream(Promise::Fenced, term.stream, term.line, text);
-            }
+            seen.push((&claim.instance, highest, since_us));
         }
     }
 }
@@ -96,14 +107,25 @@ fn duels<'h>(index: &Index<'h>, reader: &str, terms: &[Term<'_, 'h>], findings: 
             let [(_, _, one), (_, _, two), (_, _, three)] = window else { return false };
             one.instance == three.instance && one.instance != two.instance
         };
-        let returns: Vec<_> = claims.windows(3).filter(is_return).map(|window| window[2].1).collect();
+        // An instance came again, and the stream that it had was alive: it heard that it was ended.
+        let is_own_return = |pair: &&[(u64, &Term<'_, 'h>, &Claim)]| {
+            let [(older, term, one), (newer, _, two)] = pair else { return false };
+            let mut whats = term.stream.lines.iter().map(|&line| &index.records[line].what);
+            let heard =
+                whats.any(|what| matches!(what, What::Close(close) if close.code.contains("STALE_ATTEMPT")));
+            older + 1 == *newer && one.instance == two.instance && one.attempt < two.attempt && heard
+        };
+        let returns = claims.windows(3).filter(is_return).map(|window| window[2].1);
+        let own_returns = claims.windows(2).filter(is_own_return).map(|pair| pair[1].1);
+        let mut returns: Vec<_> = returns.chain(own_returns).collect();
+        returns.sort_by_key(|term| index.records[term.line].at_us);
         let late = returns.windows(RETURNS_MAX + 1).find(|returns| {
             let (first, last) = (returns[0].line, returns[RETURNS_MAX].line);
             index.records[last].at_us.saturating_sub(index.records[first].at_us) <= DUEL_US
         });
         if let Some(last) = late.and_then(|returns| returns.last()) {
             let text = format!(
-                "two instances took {reader} back from each other {RETURNS_MAX} times and were not held off"
+                "{reader} was taken back from living streams {RETURNS_MAX} times, and nobody was held off"
             );
             findings.on_stream(Promise::Fenced, last.stream, last.line, text);
         }
