@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use galaxy_push_core::window::Bounds;
 
-use crate::rng::Rng;
+use crate::rng::{Rng, Skew};
 use crate::users::Transport;
 
 /// Faults strike from here on, when everything has started.
@@ -37,9 +37,29 @@ pub struct Scenario {
     pub socket_segments: usize,
     /// How many events a gateway names to a connection before that one has to scan the window.
     pub mailbox_slots: usize,
+    /// The hubs.
+    pub hubs: Hubs,
+    /// Whether wall clocks are wrong, each in its own way.
+    pub skewed: bool,
+    /// How many bytes a second the first user takes until the calm, if it is slow but steady.
+    pub steady: Option<u32>,
     /// The faults, by when they strike.
     pub faults: Vec<(Duration, Fault)>,
 }
+
+/// How many hubs there are, and what they have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hubs {
+    /// One.
+    One,
+    /// Two with a log each, as two memory hubs behind `--hub A,B` are.
+    Apart,
+    /// Two doors to one log. The second lags.
+    Shared,
+}
+
+/// No wall clock is further from the truth than this, its steps included.
+pub const SKEW_MAX: Duration = Duration::from_secs(90);
 
 /// A fault and when it is over.
 #[derive(Clone, Debug)]
@@ -87,6 +107,17 @@ impl Scenario {
     #[must_use]
     pub fn draw(seed: u64, length: Duration) -> Self {
         let mut rng = Rng::new(seed, "scenario");
+        // What came later is drawn apart, so that the seeds from before stay what they were.
+        let mut further = Rng::new(seed, "further");
+        let hubs = match further.below(100) {
+            0..18 => Hubs::Apart,
+            18..36 => Hubs::Shared,
+            _ => Hubs::One,
+        };
+        let skewed = further.percent(25);
+        let steady = further.percent(15).then(|| *further.pick(&[2_500, 5_000, 10_000]));
+        // A gateway may be half a minute without any door to its log before it leaves that for another.
+        let length = if hubs == Hubs::Apart { length + Duration::from_secs(30) } else { length };
         let gateways = if rng.percent(30) { 1 } else { 2 };
         let users: Vec<_> = (0..2 + rng.below(4))
             .map(|_| *rng.pick(&[Transport::Sse, Transport::WsJson, Transport::WsProto]))
@@ -97,7 +128,8 @@ impl Scenario {
             bytes: *rng.pick(&[256 << 10, 64 << 20]),
         };
         // After the last fault: up to 27 s for a user to notice silence, its reconnect, and what a gateway needs.
-        let calm_from = length.saturating_sub(Duration::from_secs(35)).max(FAULTS_FROM);
+        let settling = Duration::from_secs(if hubs == Hubs::Apart { 65 } else { 35 });
+        let calm_from = length.saturating_sub(settling).max(FAULTS_FROM);
         let mut scenario = Self {
             seed,
             length,
@@ -114,9 +146,18 @@ impl Scenario {
             mailbox_slots: *rng.pick(&[2, 256]),
             token_life: rng.percent(40).then(|| rng.between(Duration::from_secs(3), Duration::from_secs(20))),
             duel: rng.percent(12),
+            hubs,
+            skewed,
+            steady,
             faults: Vec::new(),
             users,
         };
+        if scenario.skewed {
+            scenario.token_life = None; // tokens are judged by the wall clock, and would never be good
+        }
+        if scenario.steady.is_some() {
+            scenario.socket_segments = 32;
+        }
         scenario.faults = scenario.draw_faults(&mut rng);
         scenario
     }
@@ -150,7 +191,8 @@ impl Scenario {
         // Often a gateway: while it lags, its users come with cursors of another one.
         let peers = [&*gateway, &*gateway, &*gateway, "plain", "app", "backend-0", "backend-1"];
         let of_hub = (*rng.pick(&peers)).to_owned();
-        let hub = "hub".to_owned();
+        let hubs = self.hub_names();
+        let hub = if hubs.len() == 1 { hubs[0] } else { *rng.pick(hubs) }.to_owned();
         match kind {
             0 => Kind::Kill(hub),
             1 if rng.percent(30) => Kind::Kill("app".to_owned()),
@@ -164,6 +206,34 @@ impl Scenario {
             5 => Kind::Leave(if rng.percent(50) { hub } else { gateway }),
             _ => Kind::Rival,
         }
+    }
+}
+
+impl Scenario {
+    /// The host names of the hubs.
+    #[must_use]
+    pub const fn hub_names(&self) -> &'static [&'static str] {
+        match self.hubs {
+            Hubs::One => &["hub"],
+            Hubs::Apart | Hubs::Shared => &["hub", "hub-b"],
+        }
+    }
+
+    /// How wrong the wall clock of a process is. Hubs on one log agree with each other.
+    #[must_use]
+    pub fn skew(&self, process: &str) -> Skew {
+        if !self.skewed {
+            return Skew::default();
+        }
+        let together = self.hubs == Hubs::Shared && self.hub_names().contains(&process);
+        let mut rng = Rng::new(self.seed, &format!("skew of {}", if together { "hub" } else { process }));
+        let mut draw = |most: u64| rng.below(2 * most + 1) as i64 - most as i64;
+        let ahead_ms = draw(30_000);
+        if together {
+            return Skew { ahead_ms, steps: Vec::new() };
+        }
+        let steps = (0..2).map(|_| (Duration::from_millis(draw(20_000).unsigned_abs()), draw(30_000)));
+        Skew { ahead_ms, steps: steps.collect() }
     }
 }
 

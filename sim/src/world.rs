@@ -9,9 +9,15 @@ use galaxy_push_testkit::history::{self, Record, Rules, What, WindowRule};
 use galaxy_push_testkit::{Recorder, Report, check};
 
 use crate::processes::Leave;
-use crate::rng::{Counter, Rng, ambient, now_us};
-use crate::scenario::{Fault, Kind, Scenario, gateway_name, user_name};
-use crate::{app, net, plain, processes, publisher, users};
+use crate::rng::{Counter, Rng, now_us, skewed};
+use crate::scenario::{Fault, Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
+use crate::{app, net, plain, processes, publisher, steady, users};
+
+/// How far the second door to a shared log is behind at most.
+const LAG_MAX: Duration = Duration::from_secs(2);
+
+/// Where somebody reads slowly but steadily, what gateways send travels in segments of this size.
+const SEGMENT_BYTES: usize = 512;
 
 /// One step of simulated time: fine enough for every deadline of the system, the shortest being 200 ms.
 const TICK: Duration = Duration::from_millis(10);
@@ -44,7 +50,17 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
         bytes: scenario.window.bytes,
         event_bytes_max: publisher::LARGE_BYTES,
     });
-    recorder.record(0, What::Rules(Rules { live_within_us: 30_000_000, window, ..Rules::default() }));
+    let shared = scenario.hubs == Hubs::Shared;
+    recorder.record(
+        0,
+        What::Rules(Rules {
+            live_within_us: if scenario.hubs == Hubs::Apart { 60_000_000 } else { 30_000_000 },
+            window,
+            fence_grace_us: if shared { 1_000_000 } else { 0 },
+            clock_skew_us: if scenario.skewed { SKEW_MAX.as_micros() as u64 } else { 0 },
+            ..Rules::default()
+        }),
+    );
     let (mut world, leaves) = build(scenario, &recorder)?;
     let mut faults = Faults::new(scenario, leaves);
     while world.elapsed() < scenario.length {
@@ -69,26 +85,46 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::S
         .tcp_capacity(scenario.socket_segments)
         .rng_seed(scenario.seed)
         .build();
-    let seed = scenario.seed;
     let mut leaves = Leaves::new();
-    let (window, surroundings, log) = (scenario.window, ambient(seed, "hub"), recorder.process("hub"));
-    let leave = leaves.entry("hub".to_owned()).or_default().clone();
-    world.host("hub", move || {
-        let (surroundings, log, leave) = (surroundings.clone(), log.clone(), leave.clone());
-        async move { Ok(processes::hub(window, surroundings, log, leave).await?) }
-    });
+    add_hubs(&mut world, scenario, recorder, &mut leaves);
     for number in 0..scenario.gateways {
         let name = gateway_name(number);
-        let (config, surroundings) = (gateway_config(&name, "hub", scenario)?, ambient(seed, &name));
-        let leave = leaves.entry(name.clone()).or_default().clone();
+        let config = gateway_config(&name, scenario)?;
+        let surroundings = skewed(scenario.seed, &name, scenario.skew(&name));
+        let (log, leave) =
+            (recorder.process(name.as_str()), leaves.entry(name.clone()).or_default().clone());
+        let segment_bytes = if scenario.steady.is_some() { SEGMENT_BYTES } else { usize::MAX };
         world.host(name, move || {
-            let (config, surroundings, leave) = (config.clone(), surroundings.clone(), leave.clone());
-            async move { Ok(processes::gateway(config, surroundings, leave).await?) }
+            let (config, surroundings, log, leave) =
+                (config.clone(), surroundings.clone(), log.clone(), leave.clone());
+            async move { Ok(processes::gateway(config, surroundings, log, segment_bytes, leave).await?) }
         });
     }
     add_readers(&mut world, scenario, recorder);
     add_publishers(&mut world, scenario, recorder);
     Ok((world, leaves))
+}
+
+fn add_hubs(
+    world: &mut turmoil::Sim<'static>,
+    scenario: &Scenario,
+    recorder: &Recorder,
+    leaves: &mut Leaves,
+) {
+    let shared = (scenario.hubs == Hubs::Shared)
+        .then(|| processes::shared_log(scenario.seed, recorder.process("store"), scenario.calm_from));
+    for (number, &name) in scenario.hub_names().iter().enumerate() {
+        let lag_max = if number == 0 { Duration::ZERO } else { LAG_MAX };
+        let log = shared.clone().map_or(processes::Log::Own, |log| processes::Log::Shared(log, lag_max));
+        let surroundings = skewed(scenario.seed, name, scenario.skew(name));
+        let (window, told) = (scenario.window, recorder.process(name));
+        let leave = leaves.entry(name.to_owned()).or_default().clone();
+        world.host(name, move || {
+            let (surroundings, told, log, leave) =
+                (surroundings.clone(), told.clone(), log.clone(), leave.clone());
+            async move { Ok(processes::hub(window, surroundings, told, log, leave).await?) }
+        });
+    }
 }
 
 fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
@@ -110,6 +146,10 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             cut_percent: 60,
             cut_after: (Duration::from_millis(300), Duration::from_secs(8)),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
+            steady: scenario.steady.filter(|_| number == 0).map(|bytes_per_second| steady::Pace {
+                bytes_per_second,
+                until: scenario.calm_from,
+            }),
             habits: users::Habits {
                 session: if rng.percent(50) { format!("s{number}") } else { String::new() },
                 receive_bytes_max: if rng.percent(30) { 4_096 } else { 0 },
@@ -131,6 +171,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         cuts_until: scenario.calm_from,
         strays_percent: 8,
         pause_percent: if scenario.slow_users { 2 } else { 0 },
+        hubs: scenario.hub_names(),
         standing: rng.percent(60),
         receive_bytes_max: if rng.percent(40) { 2_048 } else { 0 },
         instance: String::new(),
@@ -138,11 +179,12 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         until: length,
     };
     let log = recorder.process("plain");
-    world.client("plain", async move { Ok(plain::run(plan, "hub".into(), log, rng).await?) });
+    world.client("plain", async move { Ok(plain::run(plan, log, rng).await?) });
     let (log, disk, lives) = (recorder.process("app"), app::Disk::default(), Counter::default());
+    let hubs = scenario.hub_names();
     world.host("app", move || {
         let (log, disk, rng) = (log.clone(), disk.clone(), Rng::new(seed, &format!("app {}", lives.next())));
-        async move { Ok(app::run("app".into(), "hub".into(), disk, log, rng).await?) }
+        async move { Ok(app::run("app".into(), hubs, disk, log, rng).await?) }
     });
     if scenario.duel {
         add_duel(world, scenario, recorder);
@@ -167,13 +209,14 @@ fn add_duel(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
             cuts_until: Duration::from_secs(1),
             strays_percent: 0,
             pause_percent: 0,
+            hubs: &["hub"],
             standing: true,
             receive_bytes_max: 0,
             instance: instance.into(),
             late,
             until: scenario.length,
         };
-        world.client(name, async move { Ok(plain::run(plan, "hub".into(), log, rng).await?) });
+        world.client(name, async move { Ok(plain::run(plan, log, rng).await?) });
     }
 }
 
@@ -197,13 +240,14 @@ fn add_rival(
             cuts_until: Duration::ZERO,
             strays_percent: 0,
             pause_percent: 0,
+            hubs: &["hub"],
             standing: false,
             receive_bytes_max: 0,
             instance: String::new(),
             late: false,
             until: until - at,
         };
-        Ok(plain::run(plan, "hub".into(), log, rng).await?)
+        Ok(plain::run(plan, log, rng).await?)
     });
 }
 
@@ -225,13 +269,17 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
         };
         let (log, numbers) = (recorder.process(name.as_str()), numbers.clone());
         let rng = Rng::new(scenario.seed, &name);
-        world.client(name, async move { Ok(publisher::run(plan, "hub".into(), log, numbers, rng).await?) });
+        // Each prefers a door of its own, and takes the other when that does not answer.
+        let mut hubs = scenario.hub_names().to_vec();
+        let doors = hubs.len();
+        hubs.rotate_left(number % doors);
+        world.client(name, async move { Ok(publisher::run(plan, hubs, log, numbers, rng).await?) });
     }
 }
 
 /// The settings of a simulated gateway: those of the binary, with a shorter heartbeat so that a minute holds several.
-fn gateway_config(id: &str, hub: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
-    let mut config = galaxy_push_gateway::Config::new(format!("http://{hub}:{}", net::PORT), id);
+fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
+    let mut config = galaxy_push_gateway::Config::new(net::urls(scenario.hub_names()), id);
     config.window = scenario.window;
     config.mailbox_slots = scenario.mailbox_slots;
     config.access = match scenario.token_life {

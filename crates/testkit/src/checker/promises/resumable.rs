@@ -26,8 +26,8 @@ fn outcome(step: &Step<'_, '_>, welcome: &Welcome) -> Option<String> {
     let got = welcome.outcome;
     let wanted: &[Outcome] = match &step.stream.open.presented {
         Cursor::Empty | Cursor::Oldest => &[Outcome::Fresh],
-        Cursor::Foreign => &[Outcome::EpochChanged],
-        Cursor::Garbage => return Some("a cursor that is none must be refused, not welcomed".into()),
+        // Whoever can act on it is refused what is no cursor; whoever cannot is told, like one of another epoch.
+        Cursor::Foreign | Cursor::Garbage => &[Outcome::EpochChanged],
         Cursor::At(position) => {
             let held = step.index.pos(position);
             if got == Outcome::Ahead && step.stream.issued.is_some_and(|issued| held.seq <= issued) {
@@ -70,6 +70,9 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
 fn announced(step: &Step<'_, '_>, welcome: &Welcome, gap: &Gap) -> Option<String> {
     let (reason, goes_on) = match welcome.outcome {
         Outcome::Trimmed => (GapReason::Trimmed, &welcome.oldest),
+        Outcome::EpochChanged if step.stream.open.presented == Cursor::Garbage => {
+            (GapReason::CursorUnreadable, &welcome.oldest)
+        }
         Outcome::EpochChanged => (GapReason::EpochChanged, &welcome.oldest),
         Outcome::Ahead => (GapReason::Ahead, &welcome.head),
         Outcome::Resumed | Outcome::Fresh => return None,
