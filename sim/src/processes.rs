@@ -71,6 +71,7 @@ pub async fn hub(
         };
         let config = galaxy_push_hub::Config::default().window(window);
         let hub = Hub::new(config, store, ambient.clone())?;
+        eprintln!("DEBUG {} hub opened head {} oldest {}", now_us(), hub.head().cursor, hub.head().oldest);
         let drain = Drain::default();
         let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
         until_told(&leave, tokio::spawn(serving), drain, hub.drain(LEAVE_WITHIN)).await;

@@ -24,6 +24,8 @@ pub struct Plan {
     pub recipients: Vec<String>,
     /// Whose memberships and sessions change now and then.
     pub members: Vec<String>,
+    /// Whether sessions are left alone: which of them a record ends is judged by wall clocks, and these are wrong.
+    pub spares_sessions: bool,
     /// The longest pause between two batches.
     pub pause: Duration,
     /// It ends here.
@@ -87,7 +89,7 @@ fn draw_change(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> Change {
     let at = |in_secs: u64| Some(prost_types::Timestamp { seconds: seconds(in_secs), nanos });
     if rng.percent(30) {
         return Change::Invalidation(v1::SessionInvalidation {
-            recipient: if rng.percent(20) {
+            recipient: if rng.percent(20) && !plan.spares_sessions {
                 rng.pick(&plan.members).clone()
             } else {
                 format!("session:gone-{number}")

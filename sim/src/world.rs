@@ -264,6 +264,7 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
             source: name.clone(),
             recipients: recipients.clone(),
             members: members.clone(),
+            spares_sessions: scenario.skewed,
             pause: scenario.pause,
             until: scenario.calm_from + Duration::from_secs(4),
         };

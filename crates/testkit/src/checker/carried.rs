@@ -21,6 +21,8 @@ pub(super) struct Carried {
     pub(super) entered_us: Option<u64>,
     /// By epoch, what it was delivered there, rising.
     pub(super) delivered: HashMap<u32, Vec<u64>>,
+    /// The epochs that its handler had something of, if it has one.
+    was_in: Vec<u32>,
 }
 
 impl Carried {
@@ -34,7 +36,9 @@ impl Carried {
         let goes_on = place.is_some() && earlier.last.as_ref() == Some(presented);
         if stream.open.continues {
             // What its handler failed on comes again, so what it was delivered says nothing here.
-            return Self { last: None, delivered: HashMap::new(), ..earlier.clone() };
+            let mut was_in = earlier.was_in.clone();
+            was_in.extend(earlier.delivered.keys());
+            return Self { last: None, delivered: HashMap::new(), was_in, ..earlier.clone() };
         }
         if !goes_on {
             return anew;
@@ -48,6 +52,11 @@ impl Carried {
     /// Whether it was delivered this position.
     pub(super) fn has(&self, pos: Pos) -> bool {
         self.delivered.get(&pos.epoch).is_some_and(|delivered| delivered.binary_search(&pos.seq).is_ok())
+    }
+
+    /// Whether the handler of a client had something of this epoch on a stream before.
+    pub(super) fn was_in(&self, epoch: u32) -> bool {
+        self.was_in.contains(&epoch)
     }
 
     /// Takes a record in. `stands` is where the reader stands after it, if the stream knows.
