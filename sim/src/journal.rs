@@ -125,7 +125,10 @@ impl Journal {
             (v1::Outcome::Fresh, finished) => frames::cursor(finished),
             _ => frames::cursor(echo),
         };
-        self.recorder.record(self.dialed.load(Ordering::Relaxed), What::Open(self.open(&stream, presented, continues)));
+        self.recorder.record(
+            self.dialed.load(Ordering::Relaxed),
+            What::Open(self.open(&stream, presented, continues)),
+        );
         self.stream = Some(stream);
     }
 }

@@ -28,8 +28,18 @@ use crate::publisher::{hash, position};
 use crate::rng::{Rng, now_unix_ms, now_us};
 use crate::shared::SharedLog;
 
-/// Tells a server to leave in order, as SIGTERM does. Clones tell the same one.
-pub type Leave = watch::Sender<()>;
+/// Tells a server what to do. Clones tell the same one.
+pub type Leave = watch::Sender<Order>;
+
+/// What a server is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// To leave in order, as SIGTERM does.
+    #[default]
+    Leave,
+    /// To close its listener and all connections for so long, as when a network is cut off. It lives on; hubs only.
+    Unplug(Duration),
+}
 
 /// How long a server may take to send its streams away, and then to close its connections.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -71,10 +81,23 @@ pub async fn hub(
         };
         let config = galaxy_push_hub::Config::default().window(window);
         let hub = Hub::new(config, store, ambient.clone())?;
-        eprintln!("DEBUG {} hub opened head {} oldest {}", now_us(), hub.head().cursor, hub.head().oldest);
-        let drain = Drain::default();
-        let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
-        until_told(&leave, tokio::spawn(serving), drain, hub.drain(LEAVE_WITHIN)).await;
+        loop {
+            let drain = Drain::default();
+            let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
+            let mut serving = tokio::spawn(serving);
+            match told(&leave).await {
+                Order::Leave => {
+                    send_away(serving, drain, hub.drain(LEAVE_WITHIN)).await;
+                    break;
+                }
+                Order::Unplug(time) => {
+                    drain.draining.cancel();
+                    drain.deadline.cancel();
+                    let _ = (&mut serving).await;
+                    sleep(time).await;
+                }
+            }
+        }
         sleep(BACK_AFTER).await;
     }
 }
@@ -100,7 +123,9 @@ pub async fn gateway(
         let drain = Drain::default();
         let listener = Listener::with_segments(segment_bytes).await?;
         let serving = serve(listener, gateway.router(), Limits::edge(), drain.clone());
-        until_told(&leave, tokio::spawn(serving), drain, gateway.drain()).await;
+        let serving = tokio::spawn(serving);
+        told(&leave).await;
+        send_away(serving, drain, gateway.drain()).await;
         sleep(BACK_AFTER).await;
     }
 }
@@ -122,14 +147,15 @@ async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorde
     }
 }
 
-/// Serves until told to leave; then the streams go first, the listener last.
-async fn until_told(
-    leave: &Leave,
-    mut serving: JoinHandle<()>,
-    drain: Drain,
-    send_away: impl Future<Output = ()>,
-) {
-    let _ = leave.subscribe().changed().await;
+/// The next order.
+async fn told(leave: &Leave) -> Order {
+    let mut orders = leave.subscribe();
+    let _ = orders.changed().await;
+    *orders.borrow()
+}
+
+/// The streams go first, the listener last.
+async fn send_away(mut serving: JoinHandle<()>, drain: Drain, send_away: impl Future<Output = ()>) {
     let _ = timeout(LEAVE_WITHIN, send_away).await;
     drain.draining.cancel();
     let _ = timeout(CLOSE_WITHIN, &mut serving).await;

@@ -24,6 +24,8 @@ pub struct Plan {
     pub recipients: Vec<String>,
     /// Whose memberships and sessions change now and then.
     pub members: Vec<String>,
+    /// Who gets a large event now and then.
+    pub large_to: Option<String>,
     /// Whether sessions are left alone: which of them a record ends is judged by wall clocks, and these are wrong.
     pub spares_sessions: bool,
     /// The longest pause between two batches.
@@ -66,6 +68,18 @@ pub async fn run(
         if rng.percent(3) {
             let to = vec!["nobody".to_owned()];
             events.push(v1::Event { to, ..draw(&plan, &numbers, &mut rng) });
+        }
+        if let Some(to) = &plan.large_to
+            && rng.percent(15)
+        {
+            let data = format!("\"{}\"", "z".repeat((12_000 + rng.below(8_000)) as usize));
+            let to = vec![to.clone()];
+            events.push(v1::Event {
+                to,
+                data: data.into(),
+                data_content_type: "application/json".into(),
+                ..draw(&plan, &numbers, &mut rng)
+            });
         }
         earlier = events.clone();
         let calls = record_calls(&recorder, &events, now_us());

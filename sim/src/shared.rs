@@ -17,8 +17,8 @@ use galaxy_push_proto::v1;
 use galaxy_push_store::fence::Register;
 use galaxy_push_store::standing::{self, Change};
 use galaxy_push_store::{
-    Appended, Batch, Committed, DedupBounds, Error, Fence, Holder, Maker, MemoryStore, Refused, Sink, Standing,
-    Store,
+    Appended, Batch, Committed, DedupBounds, Error, Fence, Holder, Maker, MemoryStore, Refused, Sink,
+    Standing, Store,
 };
 use prost::Message as _;
 use tokio::sync::watch;
@@ -132,13 +132,13 @@ impl Sink for FanOut {
         let State { doors, rng, batches, .. } = &mut *state;
         for door in doors.iter().filter_map(Weak::upgrade) {
             // Mostly at once; and nothing overtakes.
-            let lag = if rng.percent(70) { Duration::ZERO } else { rng.between(Duration::ZERO, door.lag_max) };
+            let lag =
+                if rng.percent(70) { Duration::ZERO } else { rng.between(Duration::ZERO, door.lag_max) };
             let mut queue = lock(&door.queue);
             let before = queue.batches.back().map_or(0, |(due, _)| *due);
             let due = before.max(now + lag.as_micros() as u64);
+            // Handed on by each door's own hub: its clock is not that of whoever appends.
             queue.batches.push_back((due, batch.clone()));
-            drop(queue);
-            door.hand_on_due(now);
         }
         let lasting = batch.iter().filter(|each| !each.traits.has(Traits::EPHEMERAL)).cloned();
         batches.push(lasting.collect());
@@ -218,6 +218,7 @@ impl Store for Door {
             }
             let lost = self.is_in_trouble(1);
             let appended = self.log.order.append(batch).await;
+            self.hand_on_due(now_us());
             sleep(self.latency()).await;
             if lost { Err(Error::Unknown("the broker did not answer".into())) } else { appended }
         }

@@ -56,6 +56,8 @@ pub struct Plan {
     pub cut_after: (Duration, Duration),
     /// How often, in percent, it stops reading for up to two seconds after a frame, while it may be cut.
     pub pause_percent: u64,
+    /// How often, in percent of connections, it stays away for some seconds before the next one, while it may be cut.
+    pub away_percent: u64,
     /// How slowly it takes bytes, all the time, if it is slow but steady.
     pub steady: Option<Pace>,
     /// What only some users do.
@@ -187,6 +189,9 @@ pub async fn run(
         }
         log.record(What::Close(Close { stream: log.stream, code }));
         sleep(rng.between(Duration::ZERO, Duration::from_millis(1_000))).await;
+        if plan.away_percent > 0 && Instant::now() < busy_until && rng.percent(plan.away_percent) {
+            sleep(rng.between(Duration::from_secs(3), Duration::from_secs(12))).await;
+        }
     }
     recorder.record(clock(), What::Left(Name::from(plan.reader)));
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use galaxy_push_testkit::history::{self, Record, Rules, What, WindowRule};
 use galaxy_push_testkit::{Recorder, Report, check};
 
-use crate::processes::Leave;
+use crate::processes::{Leave, Order};
 use crate::rng::{Counter, Rng, now_us, skewed};
 use crate::scenario::{Fault, Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
 use crate::{app, net, plain, processes, publisher, steady, users};
@@ -91,8 +91,7 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::S
         let name = gateway_name(number);
         let config = gateway_config(&name, scenario)?;
         let surroundings = skewed(scenario.seed, &name, scenario.skew(&name));
-        let (log, leave) =
-            (recorder.process(name.as_str()), leaves.entry(name.clone()).or_default().clone());
+        let (log, leave) = (recorder.process(name.as_str()), leaves.entry(name.clone()).or_default().clone());
         let segment_bytes = if scenario.steady.is_some() { SEGMENT_BYTES } else { usize::MAX };
         world.host(name, move || {
             let (config, surroundings, log, leave) =
@@ -146,10 +145,11 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             cut_percent: 60,
             cut_after: (Duration::from_millis(300), Duration::from_secs(8)),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
-            steady: scenario.steady.filter(|_| number == 0).map(|bytes_per_second| steady::Pace {
-                bytes_per_second,
-                until: scenario.calm_from,
-            }),
+            away_percent: if scenario.hubs == Hubs::Apart { 30 } else { 0 },
+            steady: scenario
+                .steady
+                .filter(|_| number == 0)
+                .map(|bytes_per_second| steady::Pace { bytes_per_second, until: scenario.calm_from }),
             habits: users::Habits {
                 session: if rng.percent(50) { format!("s{number}") } else { String::new() },
                 receive_bytes_max: if rng.percent(30) { 4_096 } else { 0 },
@@ -264,6 +264,7 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
             source: name.clone(),
             recipients: recipients.clone(),
             members: members.clone(),
+            large_to: scenario.steady.map(|_| "user:0".to_owned()),
             spares_sessions: scenario.skewed,
             pause: scenario.pause,
             until: scenario.calm_from + Duration::from_secs(4),
@@ -330,7 +331,7 @@ impl Faults {
             match change {
                 Change::Start(fault) => {
                     recorder.record(at_us, What::FaultStart(described(&fault)));
-                    start(world, &self.leaves, &fault.kind, at_us, recorder);
+                    start(world, &self.leaves, &fault, now, recorder);
                 }
                 Change::Stop(fault) => {
                     recorder.record(at_us, What::FaultStop(described(&fault)));
@@ -346,20 +347,22 @@ impl Faults {
     }
 }
 
-fn start(world: &mut turmoil::Sim<'_>, leaves: &Leaves, kind: &Kind, at_us: u64, recorder: &Recorder) {
-    match kind {
+fn start(world: &mut turmoil::Sim<'_>, leaves: &Leaves, fault: &Fault, now: Duration, recorder: &Recorder) {
+    let tell = |host: &String, order| {
+        if let Some(leave) = leaves.get(host) {
+            leave.send_replace(order);
+        }
+    };
+    match &fault.kind {
         Kind::Kill(host) => {
-            recorder.process(host.as_str()).record(at_us, What::Crash);
+            recorder.process(host.as_str()).record(now.as_micros() as u64, What::Crash);
             world.crash(host.as_str());
         }
         Kind::Partition(a, b) => world.partition(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.partition_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.hold(a.as_str(), b.as_str()),
-        Kind::Leave(host) => {
-            if let Some(leave) = leaves.get(host) {
-                leave.send_replace(());
-            }
-        }
+        Kind::Leave(host) => tell(host, Order::Leave),
+        Kind::Unplug(host) => tell(host, Order::Unplug(fault.until.saturating_sub(now))),
         Kind::Rival => {}
     }
 }
@@ -372,13 +375,13 @@ fn stop(world: &mut turmoil::Sim<'_>, kind: &Kind) {
         Kind::Partition(a, b) => world.repair(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.repair_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.release(a.as_str(), b.as_str()),
-        Kind::Leave(_) | Kind::Rival => {}
+        Kind::Leave(_) | Kind::Unplug(_) | Kind::Rival => {}
     }
 }
 
 fn described(fault: &Fault) -> history::Fault {
     let detail = match &fault.kind {
-        Kind::Kill(host) | Kind::Leave(host) => host.clone(),
+        Kind::Kill(host) | Kind::Leave(host) | Kind::Unplug(host) => host.clone(),
         Kind::Partition(a, b) | Kind::Hold(a, b) => format!("{a} | {b}"),
         Kind::OneWay(a, b) => format!("{a} -x-> {b}"),
         Kind::Rival => "plain".to_owned(),

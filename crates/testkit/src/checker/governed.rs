@@ -120,7 +120,10 @@ impl<'h> Governed<'h> {
     pub(super) fn at_most(&self, pos: Pos, at_us: u64) -> Right {
         if self.is_void(pos, at_us) {
             Right::None
-        } else if self.void_before(pos).any(|mark| self.is_issued_before(mark.at_us + ROUNDING_US + self.skew_us)) {
+        } else if self
+            .void_before(pos)
+            .any(|mark| self.is_issued_before(mark.at_us + ROUNDING_US + self.skew_us))
+        {
             Right::Maybe
         } else {
             Right::Owed

@@ -10,8 +10,8 @@ mod recorder;
 
 pub use file::{Error, read, write};
 pub use frames::{
-    Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open, Outcome,
-    Standing, Subscribed, Token, Ungrant, Welcome,
+    Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open,
+    Outcome, Standing, Subscribed, Token, Ungrant, Welcome,
 };
 pub use publish::{Hash, LogKnown, LogLine, LogRecord, PubAck, PubCall, Says};
 pub use recorder::{DEFAULT_CAP, Full, Recorder};

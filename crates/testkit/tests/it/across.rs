@@ -35,7 +35,11 @@ const RESUMED: &str = "
 fn a_reader_takes_what_it_has_to_its_next_stream() {
     keeps(RESUMED);
     // Whoever presents another cursor asks for what comes.
-    keeps(&RESUMED.replacen("3 user u user:1 3 | welcome 3 RESUMED 3 0 3", "3 user u user:1 2 | welcome 3 RESUMED 2 0 3 | event 3 3 c", 1));
+    keeps(&RESUMED.replacen(
+        "3 user u user:1 3 | welcome 3 RESUMED 3 0 3",
+        "3 user u user:1 2 | welcome 3 RESUMED 2 0 3 | event 3 3 c",
+        1,
+    ));
     // Given a cursor that leads back, it has not asked for it.
     let back = "event 2 3 c | caught_up 2 3 | goodbye 2 DRAINING 2 | close 2 end\n\
                 open 3 user u user:1 2 | welcome 3 RESUMED 2 0 3 | event 3 3 c | caught_up 3 3";
@@ -98,7 +102,8 @@ fn a_handler_is_told_of_a_change_of_log() {
         open 3 gateway app - e2:1 continues | welcome 3 RESUMED e2:1 e2:0 e2:1 gen=2 | caught_up 3 e2:1
     ";
     let silent = "open 3 gateway app - 1 continues | welcome 3 RESUMED 1 0 1 gen=2 | caught_up 3 1";
-    let resumed = "open 3 gateway app - e2:1 continues | welcome 3 RESUMED e2:1 e2:0 e2:1 gen=2 | caught_up 3 e2:1";
+    let resumed =
+        "open 3 gateway app - e2:1 continues | welcome 3 RESUMED e2:1 e2:0 e2:1 gen=2 | caught_up 3 e2:1";
     breaks(Promise::GapFreeOrTold, handler, resumed, silent);
 }
 

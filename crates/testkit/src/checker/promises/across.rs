@@ -51,9 +51,9 @@ fn left_out(step: &Step<'_, '_>, welcome: &Welcome) -> Option<(Promise, String)>
     // What the gateway went to while the connection was opened is told in the stream, or not known yet.
     let opened_us = step.index.records[step.stream.open_line].at_us;
     let visits = step.index.followed(open.at.as_deref()?, opened_us);
-    let stood = visits.iter().position(|visit| {
-        visit.epoch == begins.epoch && visit.left.is_some_and(|left| begins.seq <= left)
-    })?;
+    let stood = visits
+        .iter()
+        .position(|visit| visit.epoch == begins.epoch && visit.left.is_some_and(|left| begins.seq <= left))?;
     let back = visits.iter().skip(stood + 1).any(|visit| visit.epoch == begins.epoch);
     let told_us = step.state.carried.entered_us.unwrap_or(0);
     let mut elsewhere =
@@ -80,6 +80,9 @@ fn again(step: &Step<'_, '_>, pos: Pos) -> Option<(Promise, String)> {
     let again = !on_this_stretch && !step.stream.open.continues && step.state.carried.has(pos);
     again.then(|| {
         let here = step.index.show(pos);
-        (Promise::Unique, format!("{here} was delivered to this reader before, and comes again across a resume"))
+        (
+            Promise::Unique,
+            format!("{here} was delivered to this reader before, and comes again across a resume"),
+        )
     })
 }
