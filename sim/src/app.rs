@@ -24,7 +24,7 @@ pub type Disk = Arc<Mutex<String>>;
 /// When the client cannot be built.
 pub async fn run(
     name: String,
-    hub: String,
+    hubs: &'static [&'static str],
     disk: Disk,
     recorder: Recorder,
     mut rng: Rng,
@@ -56,7 +56,7 @@ pub async fn run(
         }
     };
     let client = PushClient::builder(name)
-        .hub(&format!("http://{hub}:{}", net::PORT))
+        .hub(&net::urls(hubs))
         .cursor(if stored.is_empty() { "oldest" } else { &stored })
         .connector(move |host, port| {
             dialing.store(now_us(), Ordering::Relaxed);

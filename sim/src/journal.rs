@@ -92,13 +92,13 @@ impl Journal {
     /// The hub refused what was presented, and the client tells of it by itself: a stream that never began.
     fn unreadable(&self, gap: &v1::PushEvent) -> anyhow::Result<()> {
         let stream = StreamLog::new(&self.recorder, self.clock);
-        stream.record(What::Open(self.open(&stream, Cursor::Garbage)));
+        stream.record(What::Open(self.open(&stream, Cursor::Garbage, false)));
         stream.proto(gap)?;
         stream.record(What::Close(Close { stream: stream.stream, code: "a cursor that is none".into() }));
         Ok(())
     }
 
-    fn open(&self, stream: &StreamLog, presented: Cursor) -> Open {
+    fn open(&self, stream: &StreamLog, presented: Cursor, continues: bool) -> Open {
         Open {
             stream: stream.stream,
             hop: Hop::Gateway,
@@ -107,12 +107,16 @@ impl Journal {
             presented,
             standing: false,
             collapses: false,
+            at: None,
+            continues,
         }
     }
 
     /// The client does not show what it presents, but the hub echoes it, unless it was asked for none.
     fn begin(&mut self, echo: &str, outcome: v1::Outcome) {
-        if let Some(stream) = self.stream.take() {
+        let earlier = self.stream.take();
+        let continues = earlier.is_some();
+        if let Some(stream) = earlier {
             stream.record(What::Close(Close { stream: stream.stream, code: "ended".into() }));
         }
         let stream = StreamLog::new(&self.recorder, self.clock);
@@ -121,7 +125,10 @@ impl Journal {
             (v1::Outcome::Fresh, finished) => frames::cursor(finished),
             _ => frames::cursor(echo),
         };
-        self.recorder.record(self.dialed.load(Ordering::Relaxed), What::Open(self.open(&stream, presented)));
+        self.recorder.record(
+            self.dialed.load(Ordering::Relaxed),
+            What::Open(self.open(&stream, presented, continues)),
+        );
         self.stream = Some(stream);
     }
 }

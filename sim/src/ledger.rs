@@ -31,9 +31,14 @@ pub(crate) fn write(path: &Path, code: &str, args: &Args, total: &Total) -> anyh
     ));
     let text = format!(
         "# Long runs of the simulation\n\n\
-         Written by `cargo xtask sim-long`. Each seed is a world of its own, with hub, gateways, users and publishers on a\n\
+         Written by `cargo xtask sim-long`. Each seed is a world of its own, with hubs, gateways, users and publishers on a\n\
          simulated network, whose history the checker judges; `cargo xtask sim --seed N --seconds S` replays one. Wall time is\n\
          that of all seeds, divided by the processors they ran on.\n\n\
+         Most worlds have one hub. In some there are two with a log each, as two memory hubs behind `--hub A,B` are: gateways,\n\
+         a `PushClient` and plain gateways go from one to the other and back. In others two hubs are doors to one log, in a\n\
+         simulated store that keeps positions, what was published before, the standing records and the fence, and now and then\n\
+         does not answer; the second door lags up to 2 s. In a quarter of the worlds every wall clock is wrong, by up to 90 s\n\
+         and by steps; in some a user takes bytes all the time, but no whole frame for seconds.\n\n\
          | code | seeds | simulated | wall time (× real time) | histories | faults | records | seeds with a violation |\n\
          |---|---|---|---|---|---|---|---|\n{}\n\n\
          The last of them struck with these faults: {}.\n\n\

@@ -19,6 +19,8 @@ pub mod publisher;
 pub mod real;
 pub mod rng;
 pub mod scenario;
+pub mod shared;
+pub mod steady;
 pub mod storm;
 pub mod users;
 pub mod world;

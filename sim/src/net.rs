@@ -14,7 +14,10 @@ pub const PORT: u16 = 7000;
 
 /// A simulated listener.
 #[expect(missing_debug_implementations, reason = "the socket inside has none")]
-pub struct Listener(TcpListener);
+pub struct Listener {
+    listener: TcpListener,
+    segment_bytes: usize,
+}
 
 impl Listener {
     /// Listens on [`PORT`] of the current host.
@@ -23,21 +26,41 @@ impl Listener {
     ///
     /// When the port is taken.
     pub async fn bind() -> io::Result<Self> {
-        Ok(Self(TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, PORT)).await?))
+        Self::with_segments(usize::MAX).await
+    }
+
+    /// As [`Listener::bind`]. What is sent on its connections travels in segments of so many bytes at most: the network
+    /// counts segments, and a reader that takes a few bytes of a large one is not seen to take any.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub async fn with_segments(segment_bytes: usize) -> io::Result<Self> {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, PORT)).await?;
+        Ok(Self { listener, segment_bytes })
     }
 }
 
 /// A simulated connection.
 #[derive(Debug)]
-pub struct Io(TcpStream);
+pub struct Io {
+    stream: TcpStream,
+    segment_bytes: usize,
+}
 
 impl Accept for Listener {
     type Io = Io;
 
     async fn accept(&mut self) -> io::Result<(Io, SocketAddr)> {
-        let (stream, peer) = self.0.accept().await?;
-        Ok((Io(stream), peer))
+        let (stream, peer) = self.listener.accept().await?;
+        Ok((Io { stream, segment_bytes: self.segment_bytes }, peer))
     }
+}
+
+/// The addresses of hubs, as clients take them.
+#[must_use]
+pub fn urls(hubs: &[&str]) -> String {
+    hubs.iter().map(|hub| format!("http://{hub}:{PORT}")).collect::<Vec<_>>().join(",")
 }
 
 /// Connects from the current host.
@@ -46,25 +69,26 @@ impl Accept for Listener {
 ///
 /// When the other host refuses.
 pub async fn connect(host: String, port: u16) -> io::Result<Io> {
-    Ok(Io(TcpStream::connect((host, port)).await?))
+    Ok(Io { stream: TcpStream::connect((host, port)).await?, segment_bytes: usize::MAX })
 }
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
+        let most = buf.len().min(self.segment_bytes);
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, &buf[..most])
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

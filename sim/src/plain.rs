@@ -28,6 +28,8 @@ const WINDOW_BYTES: u32 = 16 << 10;
 pub struct Plan {
     /// Its gateway id, and its name in the history.
     pub gateway_id: String,
+    /// The hubs it connects to, any of them each time.
+    pub hubs: &'static [&'static str],
     /// What it asks for; empty: everything.
     pub recipients: Vec<String>,
     /// The cursor of its first subscribe: `""` or `oldest`.
@@ -55,7 +57,7 @@ pub struct Plan {
 /// # Errors
 ///
 /// When a frame does not have the form it must have.
-pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> anyhow::Result<()> {
+pub async fn run(plan: Plan, recorder: Recorder, mut rng: Rng) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut cursor = plan.start.clone();
     let mut attempt = 0;
@@ -65,6 +67,7 @@ pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> a
             cursor = stray(&cursor, &Lost::default(), &mut rng);
         }
         let log = StreamLog::new(&recorder, now_us);
+        let hub = if plan.hubs.len() == 1 { plan.hubs[0] } else { *rng.pick(plan.hubs) };
         log.record(What::Open(Open {
             stream: log.stream,
             hop: Hop::Gateway,
@@ -73,6 +76,8 @@ pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> a
             presented: frames::cursor(&cursor),
             standing: plan.standing,
             collapses: false,
+            at: Some(hub.into()),
+            continues: false,
         }));
         attempt = if plan.late { 0 } else { attempt + 1 };
         if !plan.instance.is_empty() {
@@ -83,7 +88,7 @@ pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> a
         let end = started + if cut < started + plan.cuts_until { cut - started } else { plan.until };
         let calm_at = started + plan.cuts_until;
         let stream = Stream { plan: &plan, log: &log, attempt, calm_at, rng: &mut rng };
-        let code: Name = match timeout_at(end, stream.read(&hub, &mut cursor)).await {
+        let code: Name = match timeout_at(end, stream.read(hub, &mut cursor)).await {
             Ok(ended) => ended?,
             Err(_) => "cut".into(),
         };

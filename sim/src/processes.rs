@@ -14,20 +14,32 @@ use galaxy_push_listener::{Drain, Limits, serve};
 use galaxy_push_proto::v1;
 use galaxy_push_store::{Committed, DedupBounds, Maker, MemoryStore, Sink};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Hash, LogLine, LogRecord, Name, Position, Says, What};
+use galaxy_push_testkit::history::{Follows, Hash, LogLine, LogRecord, Name, Position, Says, What};
 use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::frames::{invalidation_hash, membership_hash};
 use crate::net::{self, Listener};
-use crate::publisher::hash;
-use crate::rng::{now_unix_ms, now_us};
+use crate::publisher::{hash, position};
+use crate::rng::{Rng, now_unix_ms, now_us};
+use crate::shared::SharedLog;
 
-/// Tells a server to leave in order, as SIGTERM does. Clones tell the same one.
-pub type Leave = watch::Sender<()>;
+/// Tells a server what to do. Clones tell the same one.
+pub type Leave = watch::Sender<Order>;
+
+/// What a server is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// To leave in order, as SIGTERM does.
+    #[default]
+    Leave,
+    /// To close its listener and all connections for so long, as when a network is cut off. It lives on; hubs only.
+    Unplug(Duration),
+}
 
 /// How long a server may take to send its streams away, and then to close its connections.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -36,21 +48,56 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// Whoever left in order is started again after this long, as by an orchestrator.
 const BACK_AFTER: Duration = Duration::from_millis(300);
 
-/// Runs a hub until it is killed. Each life is a new epoch.
+/// Where a hub's log is.
+#[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "the store inside has none")]
+pub enum Log {
+    /// In its memory: each life of the hub is a new epoch.
+    Own,
+    /// In a store that others share, behind a door that lags so much at most.
+    Shared(SharedLog, Duration),
+}
+
+/// Runs a hub until it is killed.
 ///
 /// # Errors
 ///
 /// When it cannot start.
-pub async fn hub(window: Bounds, ambient: Ambient, recorder: Recorder, leave: Leave) -> anyhow::Result<()> {
+pub async fn hub(
+    window: Bounds,
+    ambient: Ambient,
+    recorder: Recorder,
+    log: Log,
+    leave: Leave,
+) -> anyhow::Result<()> {
     loop {
         recorder.record(now_us(), What::Start);
-        let epoch = Epoch(ambient.random_128());
-        let store = tapped(MemoryStore::maker(epoch, DedupBounds::default()), recorder.clone());
+        let store = match &log {
+            Log::Own => {
+                let epoch = Epoch(ambient.random_128());
+                tapped(MemoryStore::maker(epoch, DedupBounds::default()), recorder.clone())
+            }
+            Log::Shared(log, lag_max) => log.door(*lag_max),
+        };
         let config = galaxy_push_hub::Config::default().window(window);
         let hub = Hub::new(config, store, ambient.clone())?;
-        let drain = Drain::default();
-        let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
-        until_told(&leave, tokio::spawn(serving), drain, hub.drain(LEAVE_WITHIN)).await;
+        loop {
+            let drain = Drain::default();
+            let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
+            let mut serving = tokio::spawn(serving);
+            match told(&leave).await {
+                Order::Leave => {
+                    send_away(serving, drain, hub.drain(LEAVE_WITHIN)).await;
+                    break;
+                }
+                Order::Unplug(time) => {
+                    drain.draining.cancel();
+                    drain.deadline.cancel();
+                    let _ = (&mut serving).await;
+                    sleep(time).await;
+                }
+            }
+        }
         sleep(BACK_AFTER).await;
     }
 }
@@ -63,25 +110,52 @@ pub async fn hub(window: Bounds, ambient: Ambient, recorder: Recorder, leave: Le
 pub async fn gateway(
     config: galaxy_push_gateway::Config,
     ambient: Ambient,
+    recorder: Recorder,
+    segment_bytes: usize,
     leave: Leave,
 ) -> anyhow::Result<()> {
     loop {
+        recorder.record(now_us(), What::Start);
         let gateway = Gateway::start(config.clone(), net::connect, ambient.clone())?;
+        let _following = gateway.upstream().map(|upstream| {
+            AbortOnDropHandle::new(tokio::spawn(follow(upstream.status(), recorder.clone())))
+        });
         let drain = Drain::default();
-        let serving = serve(Listener::bind().await?, gateway.router(), Limits::edge(), drain.clone());
-        until_told(&leave, tokio::spawn(serving), drain, gateway.drain()).await;
+        let listener = Listener::with_segments(segment_bytes).await?;
+        let serving = serve(listener, gateway.router(), Limits::edge(), drain.clone());
+        let serving = tokio::spawn(serving);
+        told(&leave).await;
+        send_away(serving, drain, gateway.drain()).await;
         sleep(BACK_AFTER).await;
     }
 }
 
-/// Serves until told to leave; then the streams go first, the listener last.
-async fn until_told(
-    leave: &Leave,
-    mut serving: JoinHandle<()>,
-    drain: Drain,
-    send_away: impl Future<Output = ()>,
-) {
-    let _ = leave.subscribe().changed().await;
+/// Writes down which log a gateway follows, whenever that is another one.
+async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorder: Recorder) {
+    let mut here: Option<Position> = None;
+    loop {
+        if let Some(position) = position(&status.borrow_and_update().cursor) {
+            if here.as_ref().is_none_or(|here| here.epoch != position.epoch) {
+                let follows = Follows { left: here.take(), position: position.clone() };
+                recorder.record(now_us(), What::Follows(follows));
+            }
+            here = Some(position);
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The next order.
+async fn told(leave: &Leave) -> Order {
+    let mut orders = leave.subscribe();
+    let _ = orders.changed().await;
+    *orders.borrow()
+}
+
+/// The streams go first, the listener last.
+async fn send_away(mut serving: JoinHandle<()>, drain: Drain, send_away: impl Future<Output = ()>) {
     let _ = timeout(LEAVE_WITHIN, send_away).await;
     drain.draining.cancel();
     let _ = timeout(CLOSE_WITHIN, &mut serving).await;
@@ -99,6 +173,19 @@ fn tapped(maker: Maker, recorder: Recorder) -> Maker {
 struct Tap {
     sink: Arc<dyn Sink>,
     recorder: Recorder,
+}
+
+/// A log that hubs share until `trouble_until` with a store that fails now and then; what is appended is written down.
+#[must_use]
+pub fn shared_log(seed: u64, recorder: Recorder, trouble_until: Duration) -> SharedLog {
+    struct Nobody;
+    impl Sink for Nobody {
+        fn begin(&self, _: Cursor) {}
+        fn committed(&self, _: &[Committed]) {}
+    }
+    let mut rng = Rng::new(seed, "store");
+    let epoch = Epoch(u128::from(rng.draw()) << 64 | u128::from(rng.draw()));
+    SharedLog::new(epoch, rng, Arc::new(Tap { sink: Arc::new(Nobody), recorder }), trouble_until)
 }
 
 impl Sink for Tap {

@@ -24,6 +24,10 @@ pub struct Plan {
     pub recipients: Vec<String>,
     /// Whose memberships and sessions change now and then.
     pub members: Vec<String>,
+    /// Who gets a large event now and then.
+    pub large_to: Option<String>,
+    /// Whether sessions are left alone: which of them a record ends is judged by wall clocks, and these are wrong.
+    pub spares_sessions: bool,
     /// The longest pause between two batches.
     pub pause: Duration,
     /// It ends here.
@@ -37,7 +41,7 @@ pub struct Plan {
 /// When the client cannot be built.
 pub async fn run(
     plan: Plan,
-    hub: String,
+    hubs: Vec<&'static str>,
     recorder: Recorder,
     numbers: Counter,
     mut rng: Rng,
@@ -45,7 +49,7 @@ pub async fn run(
     let started = Instant::now();
     let mut jitter = Rng::new(rng.draw(), "jitter");
     let mut publisher = Publisher::builder()
-        .hub(&format!("http://{hub}:{}", net::PORT))
+        .hub(&net::urls(&hubs))
         .connector(net::connect)
         .random(move || jitter.draw())
         .give_up_after(Duration::from_secs(4))
@@ -64,6 +68,18 @@ pub async fn run(
         if rng.percent(3) {
             let to = vec!["nobody".to_owned()];
             events.push(v1::Event { to, ..draw(&plan, &numbers, &mut rng) });
+        }
+        if let Some(to) = &plan.large_to
+            && rng.percent(15)
+        {
+            let data = format!("\"{}\"", "z".repeat((12_000 + rng.below(8_000)) as usize));
+            let to = vec![to.clone()];
+            events.push(v1::Event {
+                to,
+                data: data.into(),
+                data_content_type: "application/json".into(),
+                ..draw(&plan, &numbers, &mut rng)
+            });
         }
         earlier = events.clone();
         let calls = record_calls(&recorder, &events, now_us());
@@ -87,7 +103,7 @@ fn draw_change(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> Change {
     let at = |in_secs: u64| Some(prost_types::Timestamp { seconds: seconds(in_secs), nanos });
     if rng.percent(30) {
         return Change::Invalidation(v1::SessionInvalidation {
-            recipient: if rng.percent(20) {
+            recipient: if rng.percent(20) && !plan.spares_sessions {
                 rng.pick(&plan.members).clone()
             } else {
                 format!("session:gone-{number}")
@@ -134,6 +150,8 @@ fn draw(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> v1::Event {
         to.push(rng.pick(&plan.recipients).clone());
     }
     let ttl = rng.percent(5).then(|| prost_types::Duration { seconds: 1 + rng.below(3) as i64, nanos: 0 });
+    // Some live long enough that whoever takes them for expired has a wrong clock.
+    let ttl = ttl.map(|ttl| if number % 3 == 0 { prost_types::Duration { seconds: 15, ..ttl } } else { ttl });
     let (data, data_content_type) = draw_data(number, rng);
     let texts = |percent: u64, rng: &mut Rng, text: &str| {
         if rng.percent(percent) { text.to_owned() } else { String::new() }

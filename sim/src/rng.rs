@@ -57,9 +57,32 @@ impl Rng {
 /// restarts so that no epoch and no id comes twice.
 #[must_use]
 pub fn ambient(seed: u64, process: &str) -> Ambient {
+    skewed(seed, process, Skew::default())
+}
+
+/// As [`ambient`], with a wall clock that is not right.
+#[must_use]
+pub fn skewed(seed: u64, process: &str, skew: Skew) -> Ambient {
     let rng = Arc::new(Mutex::new(Rng::new(seed, process)));
     let random = move || rng.lock().unwrap_or_else(PoisonError::into_inner).draw();
-    Ambient::new(now_unix_ms, random)
+    Ambient::new(move || skew.unix_ms(), random)
+}
+
+/// How wrong the wall clock of a process is: always, and more from some moments on.
+#[derive(Clone, Debug, Default)]
+pub struct Skew {
+    /// Milliseconds that it is ahead from the start; behind if negative.
+    pub ahead_ms: i64,
+    /// When it is set, and by how much.
+    pub steps: Vec<(Duration, i64)>,
+}
+
+impl Skew {
+    fn unix_ms(&self) -> u64 {
+        let now_us = u128::from(now_us());
+        let taken = self.steps.iter().filter(|(at, _)| at.as_micros() <= now_us).map(|(_, by)| by);
+        now_unix_ms().saturating_add_signed(self.ahead_ms + taken.sum::<i64>())
+    }
 }
 
 /// The wall clock of the simulation.

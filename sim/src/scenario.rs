@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use galaxy_push_core::window::Bounds;
 
-use crate::rng::Rng;
+use crate::rng::{Rng, Skew};
 use crate::users::Transport;
 
 /// Faults strike from here on, when everything has started.
@@ -37,9 +37,35 @@ pub struct Scenario {
     pub socket_segments: usize,
     /// How many events a gateway names to a connection before that one has to scan the window.
     pub mailbox_slots: usize,
+    /// The hubs.
+    pub hubs: Hubs,
+    /// Whether wall clocks are wrong, each in its own way.
+    pub skewed: bool,
+    /// How many bytes a second the first user takes until the calm, if it is slow but steady.
+    pub steady: Option<u32>,
     /// The faults, by when they strike.
     pub faults: Vec<(Duration, Fault)>,
 }
+
+/// How many hubs there are, and what they have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hubs {
+    /// One.
+    One,
+    /// Two with a log each, as two memory hubs behind `--hub A,B` are.
+    Apart,
+    /// Two doors to one log. The second lags.
+    Shared,
+}
+
+/// Whether there are worlds with two logs. Not yet: the product breaks its promises there.
+pub const APART: bool = false;
+
+/// Whether there are worlds with wrong clocks. Not yet: the product breaks its promises there.
+pub const SKEWED: bool = false;
+
+/// No wall clock is further from the truth than this, its steps included.
+pub const SKEW_MAX: Duration = Duration::from_secs(90);
 
 /// A fault and when it is over.
 #[derive(Clone, Debug)]
@@ -63,6 +89,8 @@ pub enum Kind {
     OneWay(String, String),
     /// Messages between two hosts are held back, and arrive when the fault is over.
     Hold(String, String),
+    /// A hub cannot be reached by anybody, lives on with its log, and can be reached again when the fault is over.
+    Unplug(String),
     /// Another gateway with the id of a plain one subscribes.
     Rival,
 }
@@ -77,6 +105,7 @@ impl Kind {
             Self::Partition(..) => "partition",
             Self::OneWay(..) => "one-way",
             Self::Hold(..) => "hold",
+            Self::Unplug(_) => "unplug",
             Self::Rival => "rival",
         }
     }
@@ -87,6 +116,17 @@ impl Scenario {
     #[must_use]
     pub fn draw(seed: u64, length: Duration) -> Self {
         let mut rng = Rng::new(seed, "scenario");
+        // What came later is drawn apart, so that the seeds from before stay what they were.
+        let mut further = Rng::new(seed, "further");
+        let hubs = match further.below(100) {
+            0..18 if APART => Hubs::Apart,
+            18..36 => Hubs::Shared,
+            _ => Hubs::One,
+        };
+        let skewed = further.percent(25) && SKEWED;
+        let steady = further.percent(15).then(|| *further.pick(&[2_500, 5_000, 10_000]));
+        // A gateway may be half a minute without any door to its log before it leaves that for another.
+        let length = if hubs == Hubs::Apart { length + Duration::from_secs(30) } else { length };
         let gateways = if rng.percent(30) { 1 } else { 2 };
         let users: Vec<_> = (0..2 + rng.below(4))
             .map(|_| *rng.pick(&[Transport::Sse, Transport::WsJson, Transport::WsProto]))
@@ -97,7 +137,8 @@ impl Scenario {
             bytes: *rng.pick(&[256 << 10, 64 << 20]),
         };
         // After the last fault: up to 27 s for a user to notice silence, its reconnect, and what a gateway needs.
-        let calm_from = length.saturating_sub(Duration::from_secs(35)).max(FAULTS_FROM);
+        let settling = Duration::from_secs(if hubs == Hubs::Apart { 65 } else { 35 });
+        let calm_from = length.saturating_sub(settling).max(FAULTS_FROM);
         let mut scenario = Self {
             seed,
             length,
@@ -114,15 +155,27 @@ impl Scenario {
             mailbox_slots: *rng.pick(&[2, 256]),
             token_life: rng.percent(40).then(|| rng.between(Duration::from_secs(3), Duration::from_secs(20))),
             duel: rng.percent(12),
+            hubs,
+            skewed,
+            steady,
             faults: Vec::new(),
             users,
         };
+        if scenario.skewed {
+            scenario.token_life = None; // tokens are judged by the wall clock, and would never be good
+        }
+        if scenario.steady.is_some() {
+            scenario.socket_segments = 32;
+        }
         scenario.faults = scenario.draw_faults(&mut rng);
         scenario
     }
 
     fn draw_faults(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {
         let mut faults = Vec::new();
+        if self.hubs == Hubs::Apart && rng.percent(60) {
+            return self.draw_swings(rng);
+        }
         // Each seed has its own subset of kinds, so that rare combinations are met with nothing else in the way.
         let kinds: Vec<u64> = (0..7).filter(|_| rng.percent(50)).collect();
         let mut at = FAULTS_FROM;
@@ -144,13 +197,27 @@ impl Scenario {
         faults
     }
 
+    /// One hub after the other cannot be reached: who follows its log goes to that of the other, and comes back.
+    fn draw_swings(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {
+        let (mut faults, mut at) = (Vec::new(), FAULTS_FROM);
+        let mut hubs = self.hub_names().iter().cycle();
+        while let Some(hub) = hubs.next().filter(|_| at + Duration::from_secs(4) < self.calm_from) {
+            let lasts = rng.between(Duration::from_secs(4), Duration::from_secs(7));
+            let until = (at + lasts).min(self.calm_from);
+            faults.push((at, Fault { kind: Kind::Unplug((*hub).to_owned()), until }));
+            at = until + rng.between(Duration::from_secs(1), Duration::from_secs(3));
+        }
+        faults
+    }
+
     fn draw_kind(&self, kind: u64, rng: &mut Rng) -> Kind {
         let gateway = gateway_name(rng.below(self.gateways as u64) as usize);
         let user = user_name(rng.below(self.users.len() as u64) as usize);
         // Often a gateway: while it lags, its users come with cursors of another one.
         let peers = [&*gateway, &*gateway, &*gateway, "plain", "app", "backend-0", "backend-1"];
         let of_hub = (*rng.pick(&peers)).to_owned();
-        let hub = "hub".to_owned();
+        let hubs = self.hub_names();
+        let hub = if hubs.len() == 1 { hubs[0] } else { *rng.pick(hubs) }.to_owned();
         match kind {
             0 => Kind::Kill(hub),
             1 if rng.percent(30) => Kind::Kill("app".to_owned()),
@@ -164,6 +231,34 @@ impl Scenario {
             5 => Kind::Leave(if rng.percent(50) { hub } else { gateway }),
             _ => Kind::Rival,
         }
+    }
+}
+
+impl Scenario {
+    /// The host names of the hubs.
+    #[must_use]
+    pub const fn hub_names(&self) -> &'static [&'static str] {
+        match self.hubs {
+            Hubs::One => &["hub"],
+            Hubs::Apart | Hubs::Shared => &["hub", "hub-b"],
+        }
+    }
+
+    /// How wrong the wall clock of a process is. Hubs on one log agree with each other.
+    #[must_use]
+    pub fn skew(&self, process: &str) -> Skew {
+        if !self.skewed {
+            return Skew::default();
+        }
+        let together = self.hubs == Hubs::Shared && self.hub_names().contains(&process);
+        let mut rng = Rng::new(self.seed, &format!("skew of {}", if together { "hub" } else { process }));
+        let mut draw = |most: u64| rng.below(2 * most + 1) as i64 - most as i64;
+        let ahead_ms = draw(30_000);
+        if together {
+            return Skew { ahead_ms, steps: Vec::new() };
+        }
+        let steps = (0..2).map(|_| (Duration::from_millis(draw(20_000).unsigned_abs()), draw(30_000)));
+        Skew { ahead_ms, steps: steps.collect() }
     }
 }
 

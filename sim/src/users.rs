@@ -14,10 +14,11 @@ use std::time::Duration;
 use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{Close, Cursor, Hop, Name, Open, Token, What};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::frames::{self, StreamLog};
 use crate::rng::{Rng, now_unix_ms, now_us};
+use crate::steady::{Pace, Steady, Taken};
 
 /// How a user is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,10 @@ pub struct Plan {
     pub cut_after: (Duration, Duration),
     /// How often, in percent, it stops reading for up to two seconds after a frame, while it may be cut.
     pub pause_percent: u64,
+    /// How often, in percent of connections, it stays away for some seconds before the next one, while it may be cut.
+    pub away_percent: u64,
+    /// How slowly it takes bytes, all the time, if it is slow but steady.
+    pub steady: Option<Pace>,
     /// What only some users do.
     pub habits: Habits,
 }
@@ -166,11 +171,12 @@ pub async fn run(
             place.cursor = stray(&place.cursor, &habits.lost, &mut rng);
         }
         let log = StreamLog::new(&recorder, clock);
-        log.record(What::Open(open(&plan, &place, &log)));
         let cut_at = cut_at(&plan, started, &mut rng).min(started + until);
         let (host, port) = rng.pick(&plan.gateways).clone();
+        log.record(What::Open(open(&plan, &place, &log, &host)));
+        let busy_until = started + plan.cuts_until;
         let connection =
-            Connection { plan: &plan, log: &log, rng: &mut rng, busy_until: started + plan.cuts_until };
+            Connection { plan: &plan, log: &log, rng: &mut rng, busy_until, taken: Taken::now() };
         let code = match timeout_at(cut_at, connect_and_read(connection, &dial, host, port, &mut place)).await
         {
             Ok(ended) => ended?,
@@ -183,12 +189,15 @@ pub async fn run(
         }
         log.record(What::Close(Close { stream: log.stream, code }));
         sleep(rng.between(Duration::ZERO, Duration::from_millis(1_000))).await;
+        if plan.away_percent > 0 && Instant::now() < busy_until && rng.percent(plan.away_percent) {
+            sleep(rng.between(Duration::from_secs(3), Duration::from_secs(12))).await;
+        }
     }
     recorder.record(clock(), What::Left(Name::from(plan.reader)));
     Ok(())
 }
 
-fn open(plan: &Plan, place: &Place, log: &StreamLog) -> Open {
+fn open(plan: &Plan, place: &Place, log: &StreamLog, gateway: &str) -> Open {
     let own = [Name::from(format!("user:{}", plan.user)), Name::from("all")];
     let session = &plan.habits.session;
     let session = (!session.is_empty()).then(|| Name::from(format!("session:{session}")));
@@ -201,6 +210,8 @@ fn open(plan: &Plan, place: &Place, log: &StreamLog) -> Open {
         presented: frames::cursor(&place.cursor),
         standing: false,
         collapses: false,
+        at: Some(gateway.into()),
+        continues: false,
     }
 }
 
@@ -221,12 +232,27 @@ pub(crate) struct Connection<'a> {
     pub(crate) log: &'a StreamLog,
     rng: &'a mut Rng,
     busy_until: Instant,
+    /// When bytes of it were taken last.
+    pub(crate) taken: Taken,
 }
 
 impl Connection<'_> {
     /// Waits for something to arrive, unless nothing does for too long.
     pub(crate) async fn within_silence<T>(&self, work: impl Future<Output = T>) -> Result<T, Name> {
-        timeout(self.plan.silence, work).await.map_err(|_| "silence".into())
+        tokio::pin!(work);
+        let mut until = Instant::now() + self.plan.silence;
+        loop {
+            match timeout_at(until, &mut work).await {
+                Ok(done) => return Ok(done),
+                Err(_) if self.quiet_until() <= until => return Err("silence".into()),
+                Err(_) => until = self.quiet_until(),
+            }
+        }
+    }
+
+    /// When nothing came for too long. Whoever takes a large frame byte by byte hears something all the time.
+    pub(crate) fn quiet_until(&self) -> Instant {
+        self.taken.last() + self.plan.silence
     }
 
     /// Whether it may still do as it likes.
@@ -270,7 +296,7 @@ async fn connect_and_read(
     place: &mut Place,
 ) -> anyhow::Result<Name> {
     let io = match connection.within_silence(dial.dial(host, port)).await {
-        Ok(Ok(io)) => io,
+        Ok(Ok(io)) => Steady::new(io, connection.plan.steady.clone(), connection.taken.clone()),
         Ok(Err(error)) => return Ok(format!("unreachable: {:?}", error.kind()).into()),
         Err(silence) => return Ok(silence),
     };

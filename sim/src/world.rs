@@ -8,10 +8,16 @@ use std::time::Duration;
 use galaxy_push_testkit::history::{self, Record, Rules, What, WindowRule};
 use galaxy_push_testkit::{Recorder, Report, check};
 
-use crate::processes::Leave;
-use crate::rng::{Counter, Rng, ambient, now_us};
-use crate::scenario::{Fault, Kind, Scenario, gateway_name, user_name};
-use crate::{app, net, plain, processes, publisher, users};
+use crate::processes::{Leave, Order};
+use crate::rng::{Counter, Rng, now_us, skewed};
+use crate::scenario::{Fault, Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
+use crate::{app, net, plain, processes, publisher, steady, users};
+
+/// How far the second door to a shared log is behind at most.
+const LAG_MAX: Duration = Duration::from_secs(2);
+
+/// Where somebody reads slowly but steadily, what gateways send travels in segments of this size.
+const SEGMENT_BYTES: usize = 512;
 
 /// One step of simulated time: fine enough for every deadline of the system, the shortest being 200 ms.
 const TICK: Duration = Duration::from_millis(10);
@@ -44,7 +50,17 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
         bytes: scenario.window.bytes,
         event_bytes_max: publisher::LARGE_BYTES,
     });
-    recorder.record(0, What::Rules(Rules { live_within_us: 30_000_000, window, ..Rules::default() }));
+    let shared = scenario.hubs == Hubs::Shared;
+    recorder.record(
+        0,
+        What::Rules(Rules {
+            live_within_us: if scenario.hubs == Hubs::Apart { 60_000_000 } else { 30_000_000 },
+            window,
+            fence_grace_us: if shared { 1_000_000 } else { 0 },
+            clock_skew_us: if scenario.skewed { SKEW_MAX.as_micros() as u64 } else { 0 },
+            ..Rules::default()
+        }),
+    );
     let (mut world, leaves) = build(scenario, &recorder)?;
     let mut faults = Faults::new(scenario, leaves);
     while world.elapsed() < scenario.length {
@@ -69,26 +85,45 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::S
         .tcp_capacity(scenario.socket_segments)
         .rng_seed(scenario.seed)
         .build();
-    let seed = scenario.seed;
     let mut leaves = Leaves::new();
-    let (window, surroundings, log) = (scenario.window, ambient(seed, "hub"), recorder.process("hub"));
-    let leave = leaves.entry("hub".to_owned()).or_default().clone();
-    world.host("hub", move || {
-        let (surroundings, log, leave) = (surroundings.clone(), log.clone(), leave.clone());
-        async move { Ok(processes::hub(window, surroundings, log, leave).await?) }
-    });
+    add_hubs(&mut world, scenario, recorder, &mut leaves);
     for number in 0..scenario.gateways {
         let name = gateway_name(number);
-        let (config, surroundings) = (gateway_config(&name, "hub", scenario)?, ambient(seed, &name));
-        let leave = leaves.entry(name.clone()).or_default().clone();
+        let config = gateway_config(&name, scenario)?;
+        let surroundings = skewed(scenario.seed, &name, scenario.skew(&name));
+        let (log, leave) = (recorder.process(name.as_str()), leaves.entry(name.clone()).or_default().clone());
+        let segment_bytes = if scenario.steady.is_some() { SEGMENT_BYTES } else { usize::MAX };
         world.host(name, move || {
-            let (config, surroundings, leave) = (config.clone(), surroundings.clone(), leave.clone());
-            async move { Ok(processes::gateway(config, surroundings, leave).await?) }
+            let (config, surroundings, log, leave) =
+                (config.clone(), surroundings.clone(), log.clone(), leave.clone());
+            async move { Ok(processes::gateway(config, surroundings, log, segment_bytes, leave).await?) }
         });
     }
     add_readers(&mut world, scenario, recorder);
     add_publishers(&mut world, scenario, recorder);
     Ok((world, leaves))
+}
+
+fn add_hubs(
+    world: &mut turmoil::Sim<'static>,
+    scenario: &Scenario,
+    recorder: &Recorder,
+    leaves: &mut Leaves,
+) {
+    let shared = (scenario.hubs == Hubs::Shared)
+        .then(|| processes::shared_log(scenario.seed, recorder.process("store"), scenario.calm_from));
+    for (number, &name) in scenario.hub_names().iter().enumerate() {
+        let lag_max = if number == 0 { Duration::ZERO } else { LAG_MAX };
+        let log = shared.clone().map_or(processes::Log::Own, |log| processes::Log::Shared(log, lag_max));
+        let surroundings = skewed(scenario.seed, name, scenario.skew(name));
+        let (window, told) = (scenario.window, recorder.process(name));
+        let leave = leaves.entry(name.to_owned()).or_default().clone();
+        world.host(name, move || {
+            let (surroundings, told, log, leave) =
+                (surroundings.clone(), told.clone(), log.clone(), leave.clone());
+            async move { Ok(processes::hub(window, surroundings, told, log, leave).await?) }
+        });
+    }
 }
 
 fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
@@ -110,6 +145,11 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             cut_percent: 60,
             cut_after: (Duration::from_millis(300), Duration::from_secs(8)),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
+            away_percent: if scenario.hubs == Hubs::Apart { 30 } else { 0 },
+            steady: scenario
+                .steady
+                .filter(|_| number == 0)
+                .map(|bytes_per_second| steady::Pace { bytes_per_second, until: scenario.calm_from }),
             habits: users::Habits {
                 session: if rng.percent(50) { format!("s{number}") } else { String::new() },
                 receive_bytes_max: if rng.percent(30) { 4_096 } else { 0 },
@@ -131,6 +171,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         cuts_until: scenario.calm_from,
         strays_percent: 8,
         pause_percent: if scenario.slow_users { 2 } else { 0 },
+        hubs: scenario.hub_names(),
         standing: rng.percent(60),
         receive_bytes_max: if rng.percent(40) { 2_048 } else { 0 },
         instance: String::new(),
@@ -138,11 +179,12 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         until: length,
     };
     let log = recorder.process("plain");
-    world.client("plain", async move { Ok(plain::run(plan, "hub".into(), log, rng).await?) });
+    world.client("plain", async move { Ok(plain::run(plan, log, rng).await?) });
     let (log, disk, lives) = (recorder.process("app"), app::Disk::default(), Counter::default());
+    let hubs = scenario.hub_names();
     world.host("app", move || {
         let (log, disk, rng) = (log.clone(), disk.clone(), Rng::new(seed, &format!("app {}", lives.next())));
-        async move { Ok(app::run("app".into(), "hub".into(), disk, log, rng).await?) }
+        async move { Ok(app::run("app".into(), hubs, disk, log, rng).await?) }
     });
     if scenario.duel {
         add_duel(world, scenario, recorder);
@@ -178,13 +220,14 @@ fn add_duel(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
             cuts_until: Duration::from_secs(1),
             strays_percent: 0,
             pause_percent: 0,
+            hubs: &["hub"],
             standing: true,
             receive_bytes_max: 0,
             instance: instance.into(),
             late,
             until: scenario.length,
         };
-        world.client(name, async move { Ok(plain::run(plan, "hub".into(), log, rng).await?) });
+        world.client(name, async move { Ok(plain::run(plan, log, rng).await?) });
     }
 }
 
@@ -208,13 +251,14 @@ fn add_rival(
             cuts_until: Duration::ZERO,
             strays_percent: 0,
             pause_percent: 0,
+            hubs: &["hub"],
             standing: false,
             receive_bytes_max: 0,
             instance: String::new(),
             late: false,
             until: until - at,
         };
-        Ok(plain::run(plan, "hub".into(), log, rng).await?)
+        Ok(plain::run(plan, log, rng).await?)
     });
 }
 
@@ -231,18 +275,24 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
             source: name.clone(),
             recipients: recipients.clone(),
             members: members.clone(),
+            large_to: scenario.steady.map(|_| "user:0".to_owned()),
+            spares_sessions: scenario.skewed,
             pause: scenario.pause,
             until: scenario.calm_from + Duration::from_secs(4),
         };
         let (log, numbers) = (recorder.process(name.as_str()), numbers.clone());
         let rng = Rng::new(scenario.seed, &name);
-        world.client(name, async move { Ok(publisher::run(plan, "hub".into(), log, numbers, rng).await?) });
+        // Each prefers a door of its own, and takes the other when that does not answer.
+        let mut hubs = scenario.hub_names().to_vec();
+        let doors = hubs.len();
+        hubs.rotate_left(number % doors);
+        world.client(name, async move { Ok(publisher::run(plan, hubs, log, numbers, rng).await?) });
     }
 }
 
 /// The settings of a simulated gateway: those of the binary, with a shorter heartbeat so that a minute holds several.
-fn gateway_config(id: &str, hub: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
-    let mut config = galaxy_push_gateway::Config::new(format!("http://{hub}:{}", net::PORT), id);
+fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
+    let mut config = galaxy_push_gateway::Config::new(net::urls(scenario.hub_names()), id);
     config.window = scenario.window;
     config.mailbox_slots = scenario.mailbox_slots;
     config.access = match scenario.token_life {
@@ -292,7 +342,7 @@ impl Faults {
             match change {
                 Change::Start(fault) => {
                     recorder.record(at_us, What::FaultStart(described(&fault)));
-                    start(world, &self.leaves, &fault.kind, at_us, recorder);
+                    start(world, &self.leaves, &fault, now, recorder);
                 }
                 Change::Stop(fault) => {
                     recorder.record(at_us, What::FaultStop(described(&fault)));
@@ -308,20 +358,22 @@ impl Faults {
     }
 }
 
-fn start(world: &mut turmoil::Sim<'_>, leaves: &Leaves, kind: &Kind, at_us: u64, recorder: &Recorder) {
-    match kind {
+fn start(world: &mut turmoil::Sim<'_>, leaves: &Leaves, fault: &Fault, now: Duration, recorder: &Recorder) {
+    let tell = |host: &String, order| {
+        if let Some(leave) = leaves.get(host) {
+            leave.send_replace(order);
+        }
+    };
+    match &fault.kind {
         Kind::Kill(host) => {
-            recorder.process(host.as_str()).record(at_us, What::Crash);
+            recorder.process(host.as_str()).record(now.as_micros() as u64, What::Crash);
             world.crash(host.as_str());
         }
         Kind::Partition(a, b) => world.partition(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.partition_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.hold(a.as_str(), b.as_str()),
-        Kind::Leave(host) => {
-            if let Some(leave) = leaves.get(host) {
-                leave.send_replace(());
-            }
-        }
+        Kind::Leave(host) => tell(host, Order::Leave),
+        Kind::Unplug(host) => tell(host, Order::Unplug(fault.until.saturating_sub(now))),
         Kind::Rival => {}
     }
 }
@@ -334,13 +386,13 @@ fn stop(world: &mut turmoil::Sim<'_>, kind: &Kind) {
         Kind::Partition(a, b) => world.repair(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.repair_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.release(a.as_str(), b.as_str()),
-        Kind::Leave(_) | Kind::Rival => {}
+        Kind::Leave(_) | Kind::Unplug(_) | Kind::Rival => {}
     }
 }
 
 fn described(fault: &Fault) -> history::Fault {
     let detail = match &fault.kind {
-        Kind::Kill(host) | Kind::Leave(host) => host.clone(),
+        Kind::Kill(host) | Kind::Leave(host) | Kind::Unplug(host) => host.clone(),
         Kind::Partition(a, b) | Kind::Hold(a, b) => format!("{a} | {b}"),
         Kind::OneWay(a, b) => format!("{a} -x-> {b}"),
         Kind::Rival => "plain".to_owned(),

@@ -130,6 +130,8 @@ fn start_users(
                 cut_percent: 100,
                 cut_after: (Duration::from_millis(300), Duration::from_secs(4)),
                 pause_percent: 0,
+                away_percent: 0,
+                steady: None,
                 habits: users::Habits::default(),
             };
             let dial = |host: String, port: u16| TcpStream::connect((host, port));

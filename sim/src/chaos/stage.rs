@@ -150,6 +150,8 @@ impl Stage {
             cut_percent: 0,
             cut_after: (Duration::ZERO, Duration::ZERO),
             pause_percent: 0,
+            away_percent: 0,
+            steady: None,
             habits: users::Habits::default(),
         };
         let dial = |host: String, port: u16| TcpStream::connect((host, port));

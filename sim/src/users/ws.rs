@@ -136,9 +136,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     async fn serve(&mut self, user: &mut Connection<'_>, place: &mut Place) -> anyhow::Result<Name> {
         let mut heard = Instant::now();
         loop {
-            let quiet_until = heard + user.plan.silence;
+            let quiet_until = (heard + user.plan.silence).max(user.quiet_until());
             let refresh_at = self.refresh_at.unwrap_or(quiet_until);
             let received = match timeout_at(refresh_at.min(quiet_until), self.socket.next()).await {
+                Err(_) if user.quiet_until() > quiet_until => continue,
                 Err(_) if refresh_at >= quiet_until => return Ok("silence".into()),
                 Err(_) => {
                     if !self.refresh(user).await? {

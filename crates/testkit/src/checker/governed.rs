@@ -23,6 +23,8 @@ pub(super) struct Governed<'h> {
     token_us: Option<u64>,
     /// What its gateway had of the log when the stream was opened.
     known: Option<Pos>,
+    /// How far the wall clocks may be from the truth.
+    skew_us: u64,
 }
 
 struct Membership<'h> {
@@ -51,8 +53,9 @@ impl Mark {
 
 impl<'h> Governed<'h> {
     pub(super) fn new(index: &Index<'h>, open: &'h Open) -> Self {
+        let skew_us = index.rules.clock_skew_us;
         let mut governed =
-            Self { memberships: Vec::new(), voids: HashMap::new(), token_us: None, known: None };
+            Self { memberships: Vec::new(), voids: HashMap::new(), token_us: None, known: None, skew_us };
         if open.hop == Hop::Gateway {
             return governed;
         }
@@ -105,10 +108,10 @@ impl<'h> Governed<'h> {
         let of_epoch = self.memberships.iter().filter(|membership| membership.epoch == pos.epoch);
         let concerned = of_epoch
             .filter(|membership| entry.to.iter().any(|to| membership.numbers.binary_search(to).is_ok()));
-        let right = concerned.map(|membership| membership.right(pos, entry.at_us, at_us, self.known)).max();
+        let right = concerned.map(|membership| membership.right(pos, entry.at_us, at_us, self)).max();
         match right {
-            // A hub that begins anew has forgotten its memberships.
-            Some(Right::Owed) if index.is_over(pos.epoch, at_us) => Right::Maybe,
+            // A hub that begins anew has forgotten its memberships, and a gateway that goes to another log those of the first.
+            Some(Right::Owed) if index.is_over(pos.epoch, at_us) || index.has_several_logs() => Right::Maybe,
             right => right.unwrap_or(Right::None),
         }
     }
@@ -117,7 +120,10 @@ impl<'h> Governed<'h> {
     pub(super) fn at_most(&self, pos: Pos, at_us: u64) -> Right {
         if self.is_void(pos, at_us) {
             Right::None
-        } else if self.void_before(pos).any(|mark| self.is_issued_before(mark.at_us + ROUNDING_US)) {
+        } else if self
+            .void_before(pos)
+            .any(|mark| self.is_issued_before(mark.at_us + ROUNDING_US + self.skew_us))
+        {
             Right::Maybe
         } else {
             Right::Owed
@@ -126,7 +132,10 @@ impl<'h> Governed<'h> {
 
     /// Whether this lies behind a record that voids the token for certain.
     pub(super) fn is_void(&self, pos: Pos, at_us: u64) -> bool {
-        self.void_before(pos).any(|mark| self.is_issued_before(mark.at_us) && mark.lasts(at_us))
+        self.void_before(pos).any(|mark| {
+            self.is_issued_before(mark.at_us.saturating_sub(self.skew_us))
+                && mark.lasts(at_us.saturating_add(self.skew_us))
+        })
     }
 
     fn void_before(&self, pos: Pos) -> impl Iterator<Item = &Mark> {
@@ -139,15 +148,16 @@ impl<'h> Governed<'h> {
 }
 
 impl Membership<'_> {
-    fn right(&self, pos: Pos, appended_us: u64, at_us: u64, known: Option<Pos>) -> Right {
+    fn right(&self, pos: Pos, appended_us: u64, at_us: u64, governed: &Governed<'_>) -> Right {
+        let (known, slack_us) = (governed.known, ROUNDING_US + governed.skew_us);
         let later = self.marks.partition_point(|mark| mark.seq < pos.seq);
         let Some(mark) = later.checked_sub(1).map(|held| self.marks[held]) else { return Right::None };
-        if !mark.holds || !mark.lasts(appended_us.saturating_sub(ROUNDING_US)) {
+        if !mark.holds || !mark.lasts(appended_us.saturating_sub(slack_us)) {
             return Right::None;
         }
         let mut since = self.marks[later..].iter().filter(|mark| mark.at_us <= at_us).peekable();
         if since.peek().is_none() {
-            let certain = mark.lasts(at_us.saturating_add(ROUNDING_US));
+            let certain = mark.lasts(at_us.saturating_add(slack_us));
             return if certain { Right::Owed } else { Right::Maybe };
         }
         let known = known.filter(|known| known.epoch == self.epoch).map_or(0, |known| known.seq);

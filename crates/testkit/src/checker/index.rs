@@ -24,6 +24,18 @@ pub(super) struct Stream<'h> {
     pub(super) ended: bool,
     /// The highest position of the presented cursor's epoch that anyone had seen when the stream was opened.
     pub(super) issued: Option<u64>,
+    /// The stream of the same reader and process before it.
+    pub(super) before: Option<usize>,
+}
+
+/// A log that a gateway followed for a while.
+pub(super) struct Visit {
+    pub(super) epoch: u32,
+    /// Where it began to.
+    pub(super) from: u64,
+    /// How far it had come when it left.
+    pub(super) left: Option<u64>,
+    pub(super) began_us: u64,
 }
 
 /// What the history says of the run as a whole.
@@ -50,6 +62,8 @@ pub(super) struct Index<'h> {
     /// When an ephemeral event was published, in order.
     pub(super) ephemerals_us: Vec<u64>,
     pub(super) run: Run<'h>,
+    /// By gateway: each of its lives, and in each the logs it followed, in order.
+    pub(super) followed: HashMap<&'h str, Vec<Vec<Visit>>>,
     /// Records that make no sense where they stand.
     pub(super) unsound: Vec<(usize, &'static str)>,
     epochs: Numbers<'h>,
@@ -69,6 +83,7 @@ struct Numbers<'h> {
 struct Pass<'h> {
     running: HashMap<&'h str, Vec<usize>>,
     issued: HashMap<u32, u64>,
+    newest: HashMap<(&'h str, &'h str), usize>,
 }
 
 impl<'h> Index<'h> {
@@ -81,6 +96,7 @@ impl<'h> Index<'h> {
             publishes: Publishes::default(),
             ephemerals_us: Vec::new(),
             run: Run::default(),
+            followed: HashMap::new(),
             unsound: Vec::new(),
             epochs: Numbers::default(),
             recipients: Numbers::default(),
@@ -126,11 +142,26 @@ impl<'h> Index<'h> {
         self.by_stream.get(&id).map(|&number| &self.streams[number])
     }
 
-    /// Whether another epoch has begun after this one.
+    /// Whether another epoch of the same log has begun after this one.
     pub(super) fn is_over(&self, epoch: u32, at_us: u64) -> bool {
-        let Some(began_us) = self.log(epoch).and_then(|log| log.began_us) else { return false };
-        let mut others = self.logs.iter().filter_map(|log| log.began_us);
-        others.any(|other_us| began_us < other_us && other_us <= at_us)
+        let Some((began_us, keeper)) = self.log(epoch).and_then(|log| log.began) else { return false };
+        let others = self.logs.iter().filter_map(|log| log.began);
+        others.filter(|(_, other)| *other == keeper).any(|(us, _)| began_us < us && us <= at_us)
+    }
+
+    /// Whether there are several logs, so that a reader may be led from one to another while both go on.
+    pub(super) fn has_several_logs(&self) -> bool {
+        let mut keepers = self.logs.iter().filter_map(|log| log.began).map(|(_, keeper)| keeper);
+        let first = keepers.next();
+        keepers.any(|keeper| Some(keeper) != first)
+    }
+
+    /// The logs that a gateway has followed in its present life, at this time.
+    pub(super) fn followed(&self, gateway: &str, at_us: u64) -> &[Visit] {
+        let lives = self.followed.get(gateway).map_or(&[][..], Vec::as_slice);
+        let begun = |life: &&Vec<Visit>| life.first().is_some_and(|visit| visit.began_us <= at_us);
+        let life = lives.iter().rfind(begun).map_or(&[][..], Vec::as_slice);
+        &life[..life.partition_point(|visit| visit.began_us <= at_us)]
     }
 
     /// The numbers of all recipients that a recipient or pattern stands for, in order.
@@ -172,7 +203,7 @@ impl<'h> Index<'h> {
                 let entry =
                     Entry { seq: pos.seq, line: entry, record: line, at_us, to, superseded_for: Vec::new() };
                 let log = &mut self.logs[pos.epoch as usize];
-                log.began_us.get_or_insert(record.at_us);
+                log.began.get_or_insert((record.at_us, &record.process));
                 log.add(entry);
             }
             What::LogRecord(said) => {
@@ -188,7 +219,7 @@ impl<'h> Index<'h> {
                 let pos = self.pos(position);
                 let log = &mut self.logs[pos.epoch as usize];
                 log.head = log.head.max(pos.seq);
-                log.began_us.get_or_insert(record.at_us);
+                log.began.get_or_insert((record.at_us, &record.process));
                 self.run.head = Some(pos);
             }
             _ => self.take_of_publish(line, record, pass),
@@ -221,6 +252,20 @@ impl<'h> Index<'h> {
             What::End => self.run.end = Some((record.at_us, line)),
             What::Start => {
                 self.run.down.remove(&*record.process);
+                self.followed.entry(&record.process).or_default().push(Vec::new());
+            }
+            What::Follows(follows) => {
+                let (left, pos) = (follows.left.as_ref().map(|left| left.seq), self.pos(&follows.position));
+                let lives = self.followed.entry(&record.process).or_default();
+                if lives.is_empty() {
+                    lives.push(Vec::new());
+                }
+                let Some(life) = lives.last_mut() else { return };
+                if let Some(before) = life.last_mut() {
+                    before.left = left;
+                }
+                let (epoch, from, began_us) = (pos.epoch, pos.seq, record.at_us);
+                life.push(Visit { epoch, from, left: None, began_us });
             }
             What::Crash => {
                 self.run.down.insert(&record.process);
@@ -246,6 +291,7 @@ impl<'h> Index<'h> {
             lines: Vec::new(),
             ended: false,
             issued,
+            before: pass.newest.insert((&open.reader, &record.process), number),
         });
     }
 
@@ -323,6 +369,7 @@ fn each_position<'h>(what: &'h What, mut see: impl FnMut(&'h Position)) {
         What::Log(entry) => see(&entry.position),
         What::LogRecord(record) => see(&record.position),
         What::Head(position) | What::Handled { position, .. } => see(position),
+        What::Follows(follows) => follows.left.iter().chain([&follows.position]).for_each(see),
         _ => {}
     }
 }

@@ -58,8 +58,8 @@ pub(super) struct EpochLog<'h> {
     pub(super) entries: Vec<Entry<'h>>,
     /// The last position, from entries and `head` records.
     pub(super) head: u64,
-    /// When it was first heard of from the log itself.
-    pub(super) began_us: Option<u64>,
+    /// When it was first heard of from the log itself, and from which process: the one that keeps it.
+    pub(super) began: Option<(u64, &'h str)>,
     /// Two records that give one position to different payloads.
     pub(super) conflicts: Vec<(usize, usize)>,
     /// By what they are about, in the order of their positions.

@@ -2,11 +2,13 @@
 //!
 //! Called by harnesses after a run and by `galaxy-push-check`. Every stream is swept once, in the order of its records;
 //! one function per promise looks at each step (`promises/`), and a few look at the history as a whole. The ground
-//! truth is the log as it was dumped, never what was delivered.
+//! truth is the log as it was dumped, never what was delivered. What a reader was delivered or told goes with it to its
+//! next stream (`carried`), and of a gateway it is known which logs it followed.
 //!
 //! What it cannot see: whether a gap was needless (it does not know when the window was trimmed), how much memory was
 //! used, and anything the harness did not write down.
 
+mod carried;
 mod collapse;
 mod entitlement;
 mod governed;
@@ -42,11 +44,12 @@ pub fn check_with(records: &[Record], rules: &Rules) -> Report {
     let index = Index::new(records, rules);
     let mut findings = Findings::new(&index);
     let mut seen = seen::in_records(&index);
-    let mut last = Vec::with_capacity(index.streams.len());
+    let mut last: Vec<State<'_>> = Vec::with_capacity(index.streams.len());
     for stream in &index.streams {
-        let mut state = State::new(&index, stream);
+        let before = stream.before.and_then(|before| last.get(before));
+        let mut state = State::new(&index, stream, before);
         for &line in &stream.lines {
-            let step = Step::new(&index, stream, &state, line);
+            let step = Step::new(&index, stream, &state, before, line);
             if step.is_local() {
                 continue;
             }

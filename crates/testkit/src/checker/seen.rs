@@ -77,6 +77,8 @@ pub enum Sight {
     Ungranted,
     Crash,
     Fault,
+    /// A gateway left a log for another one.
+    AnotherLog,
     Handled,
     /// The handler finished an item again after a crash of its process.
     HandledAgainAfterCrash,
@@ -280,6 +282,7 @@ fn of_record(what: &What) -> Option<Sight> {
         What::Ungrant(_) => Sight::Ungranted,
         What::Crash => Sight::Crash,
         What::FaultStart(_) => Sight::Fault,
+        What::Follows(follows) if follows.left.is_some() => Sight::AnotherLog,
         What::Handled { .. } => Sight::Handled,
         _ => return None,
     })

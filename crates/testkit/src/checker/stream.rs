@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::carried::Carried;
 use super::collapse::Collapsed;
 use super::entitlement::{Entitlement, Owed};
 use super::index::{Index, Pos, Stream};
@@ -15,6 +16,8 @@ pub(super) struct Step<'a, 'h> {
     pub(super) index: &'a Index<'h>,
     pub(super) stream: &'a Stream<'h>,
     pub(super) state: &'a State<'h>,
+    /// What the stream of this reader before this one came to.
+    pub(super) before: Option<&'a State<'h>>,
     pub(super) line: usize,
     pub(super) at_us: u64,
     pub(super) what: &'h What,
@@ -37,6 +40,8 @@ pub(super) struct State<'h> {
     pub(super) entitlement: Entitlement<'h>,
     pub(super) ephemerals: HashMap<(&'h str, Hash), usize>,
     pub(super) collapsed: Collapsed<'h>,
+    /// What the reader has from its streams before, and from this one.
+    pub(super) carried: Carried,
     collapses: bool,
 }
 
@@ -74,15 +79,17 @@ impl<'a, 'h> Step<'a, 'h> {
         index: &'a Index<'h>,
         stream: &'a Stream<'h>,
         state: &'a State<'h>,
+        before: Option<&'a State<'h>>,
         line: usize,
     ) -> Self {
         let record = &index.records[line];
-        Self { index, stream, state, line, at_us: record.at_us, what: &record.what }
+        Self { index, stream, state, before, line, at_us: record.at_us, what: &record.what }
     }
 
     /// A gap that a client tells of by itself, its own cursor being unreadable: no server sent it.
     pub(super) fn is_local(&self) -> bool {
-        matches!(self.what, What::Gap(gap) if gap.reason == GapReason::CursorUnreadable)
+        let unwelcomed = self.state.welcome.is_none();
+        unwelcomed && matches!(self.what, What::Gap(gap) if gap.reason == GapReason::CursorUnreadable)
     }
 
     /// The position of an event, if this record is one and has one.
@@ -110,8 +117,9 @@ impl<'a, 'h> Step<'a, 'h> {
 }
 
 impl<'h> State<'h> {
-    pub(super) fn new(index: &Index<'h>, stream: &Stream<'h>) -> Self {
+    pub(super) fn new(index: &Index<'h>, stream: &Stream<'h>, before: Option<&Self>) -> Self {
         Self {
+            carried: Carried::to(index, stream, before),
             welcome: None,
             welcome_us: 0,
             gap_due: false,
@@ -172,6 +180,9 @@ impl<'h> State<'h> {
             What::Close(_) => self.closed = true,
             _ => {}
         }
+        let knows = self.welcome.is_some() && !self.gap_due;
+        let stands = self.stretch.as_ref().map(Stretch::passed).filter(|_| knows);
+        self.carried.apply(index, &record.what, stands, record.at_us);
     }
 
     /// Whoever has no place, or lost it, is told what holds.

@@ -51,6 +51,24 @@ pub struct Open {
     /// Whether this reader opted in to collapsing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub collapses: bool,
+    /// The process that it was opened at, if the harness knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Name>,
+    /// Whether whoever reads takes this stream and the one before it for one: a client's handler, which does not choose
+    /// what its client presents.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
+}
+
+/// A gateway follows another log than before, or the first one since it was started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Follows {
+    /// How far it had come in the log that it left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Position>,
+    /// Where it is now.
+    pub position: Position,
 }
 
 /// What became of the presented cursor.

@@ -10,8 +10,8 @@ mod recorder;
 
 pub use file::{Error, read, write};
 pub use frames::{
-    Claim, Close, Cursor, Event, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open, Outcome,
-    Standing, Subscribed, Token, Ungrant, Welcome,
+    Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open,
+    Outcome, Standing, Subscribed, Token, Ungrant, Welcome,
 };
 pub use publish::{Hash, LogKnown, LogLine, LogRecord, PubAck, PubCall, Says};
 pub use recorder::{DEFAULT_CAP, Full, Recorder};
@@ -66,6 +66,10 @@ pub struct Rules {
     pub batches_contiguous: bool,
     /// How long a taken-over stream may still be fed, in microseconds. Zero unless several hubs share a log.
     pub fence_grace_us: u64,
+    /// How far a wall clock may be from the truth, in microseconds: around the time of whatever is judged by wall clocks
+    /// nothing is certain for so long.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub clock_skew_us: u64,
     /// The hub's window, if the harness knows it and writes `log` lines at the time of the append: then a gap over what
     /// it must still have held is told as needless.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +158,9 @@ pub enum What {
         position: Position,
     },
 
+    /// The recording gateway follows another log from here on.
+    Follows(Follows),
+
     /// The recording process was started.
     Start,
     /// The recording process ended without a word.
@@ -179,6 +186,11 @@ pub struct Fault {
     pub detail: String,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Default for Rules {
     /// What DESIGN.md promises of one hub: 15 s to be live (backoff cap 10 s + 5 s), dedup for 2 min or 1,000,000 ids.
     fn default() -> Self {
@@ -188,6 +200,7 @@ impl Default for Rules {
             dedup_events: 1_000_000,
             batches_contiguous: true,
             fence_grace_us: 0,
+            clock_skew_us: 0,
             window: None,
         }
     }

@@ -1,6 +1,7 @@
 //! The checker judged: it accepts what keeps the promises and finds what breaks each of them.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
+mod across;
 mod files;
 mod gaps;
 mod model;

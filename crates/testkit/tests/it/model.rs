@@ -349,6 +349,8 @@ impl Model {
             presented: presented.clone(),
             standing: false,
             collapses: false,
+            at: None,
+            continues: false,
         };
         recorder.record(self.now_us, What::Open(open));
     }

@@ -1,9 +1,9 @@
 //! Histories as short texts: one record a line, in words. Positions are `5` (of epoch `e1`) or `e2:5`.
 
 use galaxy_push_testkit::history::{
-    Claim, Close, Cursor, Event, Fault, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hash, Hop, LogKnown,
-    LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall, Rules, Says, Standing,
-    Subscribed, Token, Ungrant, Welcome, What, WindowRule,
+    Claim, Close, Cursor, Event, Fault, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hash, Hop,
+    LogKnown, LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall, Rules, Says,
+    Standing, Subscribed, Token, Ungrant, Welcome, What, WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
@@ -56,7 +56,8 @@ fn parse(words: &[&str]) -> Vec<What> {
         "rules" => {
             let rule = |name, default| option(name).map_or(default, |text| text.parse().unwrap());
             What::Rules(Rules {
-                fence_grace_us: rule("grace", 0),
+                fence_grace_us: rule("grace", 0) * 1_000,
+                clock_skew_us: rule("skew", 0) * 1_000,
                 dedup_events: rule("dedup", 100),
                 window: option("events").map(|events| WindowRule {
                     age_us: rule("age", 1_000_000) * 1_000,
@@ -84,6 +85,10 @@ fn parse(words: &[&str]) -> Vec<What> {
         "unknown" => What::PubUnknown(number()),
         "left" => What::Left(plain[1].into()),
         "handled" => What::Handled { reader: plain[1].into(), position: position(plain[2]) },
+        "follows" => {
+            let left = option("left").map(position);
+            What::Follows(Follows { left, position: position(plain[1]) })
+        }
         "start" => What::Start,
         "crash" => What::Crash,
         "fault" => What::FaultStart(Fault { kind: plain[1].into(), detail: String::new() }),
@@ -108,6 +113,8 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
             presented: cursor(plain[5]),
             standing: flag("standing"),
             collapses: flag("collapses"),
+            at: option("at").map(Name::from),
+            continues: flag("continues"),
         }),
         "welcome" => welcome(plain, option("gen")),
         "claim" => {

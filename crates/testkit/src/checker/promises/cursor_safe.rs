@@ -22,6 +22,7 @@ pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
             none.then(|| "the cursor of Progress is no position".into())
         }
         What::CaughtUp(frame) | What::FellBehind(frame) => passed(step, &frame.cursor),
+        What::Goodbye(frame) if step.state.welcome.is_none() => alone(step, &frame.cursor),
         What::Goodbye(frame) => passed(step, &frame.cursor),
         What::Subscribed(frame) => passed(step, &frame.cursor),
         _ => None,
@@ -36,6 +37,9 @@ fn welcome(step: &Step<'_, '_>, frame: &Welcome) -> Option<String> {
         return Some(format!("Welcome names epoch {} and the head {}", frame.epoch, frame.head));
     }
     let presented = &step.stream.open.presented;
+    if *presented == Cursor::Garbage && frame.cursor == Cursor::Empty {
+        return None; // it cannot be echoed everywhere
+    }
     let wanted = match presented {
         Cursor::Empty => &Cursor::At(frame.head.clone()),
         Cursor::Oldest => &Cursor::At(frame.oldest.clone()),
@@ -73,7 +77,8 @@ fn gap(step: &Step<'_, '_>, frame: &Gap) -> Option<String> {
     }
     let Some(stretch) = &step.state.stretch else {
         let presented = &step.stream.open.presented;
-        let echoes = frame.from == *presented;
+        let unreadable = *presented == Cursor::Garbage && frame.from == Cursor::Empty;
+        let echoes = frame.from == *presented || unreadable;
         return (!echoes)
             .then(|| format!("the gap begins at {}, not at the cursor presented", show(&frame.from)));
     };
@@ -85,6 +90,13 @@ fn gap(step: &Step<'_, '_>, frame: &Gap) -> Option<String> {
     let tolerated = step.stream.open.hop == Hop::User && (to.epoch != stretch.epoch || to.seq >= held);
     let early = from.seq < held && !tolerated;
     early.then(|| format!("the gap begins at {}, but the reader stands at {held}", from.seq))
+}
+
+/// A goodbye without a welcome: nothing was said, so its reader comes back with what it presented.
+fn alone(step: &Step<'_, '_>, cursor: &Cursor) -> Option<String> {
+    let presented = &step.stream.open.presented;
+    let safe = cursor == presented || *cursor == Cursor::Empty;
+    (!safe).then(|| format!("nothing was said yet: the cursor must be {}, or none", show(presented)))
 }
 
 /// The cursor must be the last position passed.

@@ -27,7 +27,8 @@ fn range(step: &Step<'_, '_>, gap: &Gap, from: Pos, to: Pos) -> Option<String> {
         return None; // it leads back
     }
     let span = to.seq.saturating_sub(from.seq);
-    if span == 0 {
+    // Where a log returns, what is missing lies in another one.
+    if span == 0 && gap.reason != GapReason::EpochChanged {
         return Some(format!("nothing lies between {} and {}", from.seq, to.seq));
     }
     let count = gap.count.filter(|_| gap.reason != GapReason::Collapsed)?;

@@ -127,7 +127,8 @@ fn stuck(
     }
     let head = index.run.head?;
     let held = index.show(stretch.passed());
-    if stretch.epoch != head.epoch {
+    let elsewhere = stretch.epoch != head.epoch && !index.has_several_logs();
+    if elsewhere || index.is_over(stretch.epoch, end_us) {
         return Some((Promise::Live, format!("it stands at {held}, but the log is at {}", index.show(head))));
     }
     let missing = state.entitlement.owed(index, stretch.passed(), u64::MAX, end_us).next()?;

@@ -4,6 +4,7 @@
 //! fault may break several.
 
 mod acked;
+mod across;
 mod batch_whole;
 mod cursor_safe;
 mod fenced;
@@ -30,11 +31,12 @@ type OfAStream = for<'h> fn(&Step<'_, 'h>, &mut Findings<'_, 'h>);
 type OfAHistory = for<'h> fn(&Index<'h>, &mut Findings<'_, 'h>);
 
 /// Judged at every record of a stream.
-pub(super) const OF_A_STREAM: [OfAStream; 11] = [
+pub(super) const OF_A_STREAM: [OfAStream; 12] = [
     frame_order::check,
     ordered::check,
     unique::check,
     gap_free::check,
+    across::check,
     gap_true::check,
     resumable::check,
     cursor_safe::check,

@@ -50,7 +50,7 @@ fn gap_order(step: &Step<'_, '_>, gap: &Gap) -> Option<String> {
         let wrong = gap.reason != GapReason::EpochChanged;
         return wrong.then(|| format!("the gap to {shown} enters another epoch, but says {:?}", gap.reason));
     }
-    if gap.reason == GapReason::EpochChanged {
+    if gap.reason == GapReason::EpochChanged && step.state.stretch.is_some() {
         return Some(format!("the gap to {shown} says EPOCH_CHANGED, but the epoch is the same"));
     }
     let back = to.seq < held.seq && gap.reason != GapReason::Ahead;

@@ -26,8 +26,8 @@ fn outcome(step: &Step<'_, '_>, welcome: &Welcome) -> Option<String> {
     let got = welcome.outcome;
     let wanted: &[Outcome] = match &step.stream.open.presented {
         Cursor::Empty | Cursor::Oldest => &[Outcome::Fresh],
-        Cursor::Foreign => &[Outcome::EpochChanged],
-        Cursor::Garbage => return Some("a cursor that is none must be refused, not welcomed".into()),
+        // Whoever can act on it is refused what is no cursor; whoever cannot is told, like one of another epoch.
+        Cursor::Foreign | Cursor::Garbage => &[Outcome::EpochChanged],
         Cursor::At(position) => {
             let held = step.index.pos(position);
             if got == Outcome::Ahead && step.stream.issued.is_some_and(|issued| held.seq <= issued) {
@@ -50,14 +50,20 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
         &[Outcome::Trimmed]
     };
     if held.epoch == oldest.epoch && held.seq < oldest.seq {
-        return trimmed;
+        return if at_user && has_returned(step, held.epoch) {
+            &[Outcome::Trimmed, Outcome::Resumed, Outcome::EpochChanged]
+        } else {
+            trimmed
+        };
     }
     if held.epoch != head.epoch {
         // A gateway's window may still hold the old epoch, or not have come to the new one yet.
         return if at_user { &[Outcome::EpochChanged, Outcome::Resumed] } else { &[Outcome::EpochChanged] };
     }
     if held.seq <= head.seq {
-        return &[Outcome::Resumed];
+        // To a window that was cut where a log returned, the earlier stretch is another log; told once too often is safe.
+        let cut = at_user && has_returned(step, held.epoch);
+        return if cut { &[Outcome::Resumed, Outcome::EpochChanged] } else { &[Outcome::Resumed] };
     }
     let log = step.index.log(held.epoch);
     let within_authority = log.is_some_and(|log| held.seq <= log.head || !log.is_whole_at(held.seq));
@@ -66,10 +72,19 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
     if within_authority || over { &[Outcome::Resumed, Outcome::Ahead] } else { &[Outcome::Ahead] }
 }
 
+/// Whether the gateway that was asked has left this epoch for another one, and come back.
+fn has_returned(step: &Step<'_, '_>, epoch: u32) -> bool {
+    let visits = step.stream.open.at.as_deref().map_or(&[][..], |at| step.index.followed(at, step.at_us));
+    visits.iter().filter(|visit| visit.epoch == epoch).count() > 1
+}
+
 /// The gap that an outcome announced.
 fn announced(step: &Step<'_, '_>, welcome: &Welcome, gap: &Gap) -> Option<String> {
     let (reason, goes_on) = match welcome.outcome {
         Outcome::Trimmed => (GapReason::Trimmed, &welcome.oldest),
+        Outcome::EpochChanged if step.stream.open.presented == Cursor::Garbage => {
+            (GapReason::CursorUnreadable, &welcome.oldest)
+        }
         Outcome::EpochChanged => (GapReason::EpochChanged, &welcome.oldest),
         Outcome::Ahead => (GapReason::Ahead, &welcome.head),
         Outcome::Resumed | Outcome::Fresh => return None,
@@ -78,7 +93,9 @@ fn announced(step: &Step<'_, '_>, welcome: &Welcome, gap: &Gap) -> Option<String
         return Some(format!("the outcome is {:?}, but the gap says {:?}", welcome.outcome, gap.reason));
     }
     let (to, goes_on) = (step.index.at(&gap.to)?, step.index.pos(goes_on));
-    let skips = to.epoch == goes_on.epoch && to.seq > goes_on.seq;
+    // A client that comes back to a log it left has had some of what is held there, and its handler gets none of it twice.
+    let had = step.stream.open.continues && step.state.carried.was_in(to.epoch);
+    let skips = to.epoch == goes_on.epoch && to.seq > goes_on.seq && !had;
     let repeats = to.epoch == goes_on.epoch && to.seq < goes_on.seq && welcome.outcome == Outcome::Ahead;
     (skips || repeats).then(|| {
         format!("the gap leads to {}, but after {reason:?} reading goes on at {}", to.seq, goes_on.seq)

@@ -31,7 +31,7 @@ fn fault(step: &Step<'_, '_>, frame: &Standing) -> Option<String> {
         return None;
     }
     let told = |hash: &Hash| listing.records.contains(hash) || frame.records.contains(hash);
-    let missing = log.records.values().flat_map(|records| holding(records, from, step.at_us));
+    let missing = log.records.values().flat_map(|records| holding(step, records, from));
     let missing = missing.filter(|record| record.hash.is_some_and(|hash| !told(&hash)));
     let missing = missing.min_by_key(|record| record.seq())?;
     let (says, seq) = (&missing.said.says, missing.seq());
@@ -39,12 +39,17 @@ fn fault(step: &Step<'_, '_>, frame: &Standing) -> Option<String> {
 }
 
 /// The records that hold for certain: nothing newer about the same can have been told instead.
-fn holding<'a, 'h>(records: &'a [Record<'h>], from: Pos, at_us: u64) -> impl Iterator<Item = &'a Record<'h>> {
+fn holding<'a, 'h>(
+    step: &Step<'_, '_>,
+    records: &'a [Record<'h>],
+    from: Pos,
+) -> impl Iterator<Item = &'a Record<'h>> {
+    let (at_us, slack_us) = (step.at_us, ROUNDING_US + step.index.rules.clock_skew_us);
     records
         .iter()
         .enumerate()
         .filter(move |(number, record)| {
-            let ended = record.said.until_us.is_some_and(|until| until <= at_us.saturating_add(ROUNDING_US));
+            let ended = record.said.until_us.is_some_and(|until| until <= at_us.saturating_add(slack_us));
             let mut newer =
                 records[number + 1..].iter().filter(|newer| newer.seq() <= from.seq || newer.at_us <= at_us);
             let replaced = newer.any(|newer| !record.is_beside() || newer.outlasts(record));

@@ -1,0 +1,88 @@
+//! **Gap-free or told** and **unique**, from one stream of a reader to its next, and across the logs that its gateway
+//! followed.
+//!
+//! Inside a stream they are judged elsewhere; here is what no single stream shows: a cursor that was given and leads past
+//! what was never delivered, or back to what was; and a gateway that went to another log and came back, to whose window a
+//! reader's cursor says nothing of the time between.
+
+use crate::checker::index::{Pos, Visit};
+use crate::checker::report::{Findings, Promise};
+use crate::checker::stream::Step;
+use crate::history::{Hop, Outcome, Welcome, What};
+
+pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
+    let fault = match step.what {
+        What::Welcome(welcome) => lost_between(step, welcome).or_else(|| left_out(step, welcome)),
+        What::Event(_) => step.event().and_then(|pos| again(step, pos)),
+        _ => None,
+    };
+    if let Some((promise, fault)) = fault {
+        findings.on_stream(promise, step.stream, step.line, fault);
+    }
+}
+
+/// Reading goes on behind what the reader was never given.
+fn lost_between(step: &Step<'_, '_>, welcome: &Welcome) -> Option<(Promise, String)> {
+    let before = step.before?;
+    let place = step.state.carried.place?;
+    if !matches!(welcome.outcome, Outcome::Resumed | Outcome::Fresh) {
+        return None;
+    }
+    let begins = step.index.at(&welcome.cursor)?;
+    let (here, there) = (step.index.show(place), step.index.show(begins));
+    if begins.epoch != place.epoch {
+        let silent = step.stream.open.continues;
+        let text = format!("its handler stands at {here}, goes on at {there}, and no gap told the change");
+        return silent.then_some((Promise::GapFreeOrTold, text));
+    }
+    let lost = before.entitlement.owed(step.index, place, begins.seq, step.at_us).next()?;
+    let (seq, id) = (lost.seq, &lost.line.id);
+    let text = format!("the reader stands at {here} and goes on at {there}: {seq} ({id:?}) is lost");
+    Some((Promise::GapFreeOrTold, text))
+}
+
+/// A gateway that followed another log since this position does not say so.
+fn left_out(step: &Step<'_, '_>, welcome: &Welcome) -> Option<(Promise, String)> {
+    let open = step.stream.open;
+    let begins = step.index.at(&welcome.cursor)?;
+    if welcome.outcome != Outcome::Resumed || open.hop != Hop::User {
+        return None;
+    }
+    // What the gateway went to while the connection was opened is told in the stream, or not known yet.
+    let opened_us = step.index.records[step.stream.open_line].at_us;
+    let visits = step.index.followed(open.at.as_deref()?, opened_us);
+    let stood = visits
+        .iter()
+        .position(|visit| visit.epoch == begins.epoch && visit.left.is_some_and(|left| begins.seq <= left))?;
+    let back = visits.iter().skip(stood + 1).any(|visit| visit.epoch == begins.epoch);
+    let told_us = step.state.carried.entered_us.unwrap_or(0);
+    let mut elsewhere =
+        visits.iter().skip(stood + 1).filter(|visit| visit.epoch != begins.epoch && visit.began_us > told_us);
+    let (visit, lost) = elsewhere.find_map(|visit| Some((visit, of_visit(step, visit)?))).filter(|_| back)?;
+    let from = step.index.show(Pos { epoch: visit.epoch, seq: visit.from });
+    let (gateway, here) = (open.at.as_deref().unwrap_or_default(), step.index.show(begins));
+    let text =
+        format!("resumed at {here}, but since then {gateway} was at {from}, where {lost} is missing untold");
+    Some((Promise::GapFreeOrTold, text))
+}
+
+/// Something that a gateway got from another log and that is for this reader.
+fn of_visit(step: &Step<'_, '_>, visit: &Visit) -> Option<String> {
+    let from = Pos { epoch: visit.epoch, seq: visit.from };
+    let entitlement = &step.state.entitlement;
+    let lost = entitlement.owed(step.index, from, visit.left?, step.at_us).next()?;
+    Some(format!("{} ({:?})", lost.seq, lost.line.id))
+}
+
+/// Delivered before, on this stream in an earlier stay in the epoch, or on the one whose cursor it was opened with.
+fn again(step: &Step<'_, '_>, pos: Pos) -> Option<(Promise, String)> {
+    let on_this_stretch = step.stretch_of(pos).is_some_and(|stretch| stretch.has(pos.seq));
+    let again = !on_this_stretch && !step.stream.open.continues && step.state.carried.has(pos);
+    again.then(|| {
+        let here = step.index.show(pos);
+        (
+            Promise::Unique,
+            format!("{here} was delivered to this reader before, and comes again across a resume"),
+        )
+    })
+}

@@ -1,0 +1,123 @@
+//! What no single stream shows: a reader from one stream to its next, and a gateway that goes to another log and back.
+
+use std::path::Path;
+
+use galaxy_push_testkit::{Promise, check, history};
+
+use crate::script::{breaks, keeps};
+
+fn recorded(name: &str) -> galaxy_push_testkit::Report {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories").join(name);
+    check(&history::read(&path).unwrap())
+}
+
+#[test]
+fn a_goodbye_alone_that_leads_past_what_was_lost() {
+    let report = recorded("blind-goodbye-alone.ndjson");
+    assert!(report.breaks(Promise::CursorSafe) && report.breaks(Promise::GapFreeOrTold), "{report}");
+}
+
+#[test]
+fn a_reader_that_is_thrown_back_gets_everything_twice() {
+    let report = recorded("blind-twice.ndjson");
+    assert!(report.breaks(Promise::Unique), "{report}");
+}
+
+/// A user that comes back with the cursor it was given.
+const RESUMED: &str = "
+    log 1 a user:1 | log 2 b user:1 | log 3 c user:1
+    open 1 user u user:1 oldest | welcome 1 FRESH 0 0 3 | event 1 1 a | event 1 2 b | close 1 reset
+    open 2 user u user:1 2 | welcome 2 RESUMED 2 0 3 | event 2 3 c | caught_up 2 3 | close 2 reset
+    open 3 user u user:1 3 | welcome 3 RESUMED 3 0 3 | caught_up 3 3
+";
+
+#[test]
+fn a_reader_takes_what_it_has_to_its_next_stream() {
+    keeps(RESUMED);
+    // Whoever presents another cursor asks for what comes.
+    keeps(&RESUMED.replacen(
+        "3 user u user:1 3 | welcome 3 RESUMED 3 0 3",
+        "3 user u user:1 2 | welcome 3 RESUMED 2 0 3 | event 3 3 c",
+        1,
+    ));
+    // Given a cursor that leads back, it has not asked for it.
+    let back = "event 2 3 c | caught_up 2 3 | goodbye 2 DRAINING 2 | close 2 end\n\
+                open 3 user u user:1 2 | welcome 3 RESUMED 2 0 3 | event 3 3 c | caught_up 3 3";
+    let (good, rest) = RESUMED.split_once("event 2 3 c").unwrap();
+    assert!(rest.contains("caught_up 3 3"));
+    let report = check(&crate::script::records(&(good.to_owned() + back)));
+    assert!(report.breaks(Promise::Unique), "{report}");
+}
+
+/// A gateway leaves log e1 at 2 for e2, and comes back. The user was away meanwhile.
+const RETURNED: &str = "
+    by hub | log 1 a user:1 | log 2 b user:1
+    by other | log e2:1 x user:1
+    by gw | start | follows 1
+    by u | open 1 user u user:1 oldest at=gw | welcome 1 FRESH 0 0 2 | event 1 1 a | event 1 2 b | close 1 reset
+    by gw | follows e2:0 left=2 | follows 2 left=e2:1
+    by hub | log 3 c user:1
+    by u | open 2 user u user:1 2 at=gw | welcome 2 EPOCH_CHANGED 2 2 3 | gap 2 EPOCH_CHANGED 2 2 | event 2 3 c
+    caught_up 2 3
+";
+
+#[test]
+fn a_gateway_that_returns_to_a_log_tells_of_the_time_between() {
+    let silent = "welcome 2 RESUMED 2 2 3";
+    let told = "welcome 2 EPOCH_CHANGED 2 2 3 | gap 2 EPOCH_CHANGED 2 2";
+    let script = RETURNED.replacen(told, silent, 1);
+    let broken = |script: &str| check(&crate::script::records(script)).breaks(Promise::GapFreeOrTold);
+    assert!(broken(&script));
+    // Nothing there was for it; or the gateway was started since and knows of nothing.
+    assert!(!broken(&script.replacen("e2:1 x user:1", "e2:1 x user:2", 1)));
+    assert!(!broken(&script.replacen("by hub | log 3", "by gw | start | follows 2\n by hub | log 3", 1)));
+    // Whoever was already told of the return resumes like anybody.
+    assert!(!broken(&script.replacen("close 1 reset", "", 1).replacen(
+        "by hub | log 3 c",
+        "by u | gap 1 EPOCH_CHANGED 2 e2:1 | gap 1 EPOCH_CHANGED e2:1 2 | close 1 reset\n by hub | log 3 c",
+        1
+    )));
+}
+
+#[test]
+fn a_user_that_stayed_gets_nothing_twice_when_a_log_returns() {
+    let stayed = "
+        by hub | log 1 a user:1 | log 2 b user:1
+        by other | log e2:1 x user:1
+        open 1 user u user:1 oldest | welcome 1 FRESH 0 0 2 | event 1 1 a | event 1 2 b
+        gap 1 EPOCH_CHANGED 2 e2:0 | event 1 e2:1 x | gap 1 EPOCH_CHANGED e2:1 2 | caught_up 1 2
+    ";
+    let twice = "gap 1 EPOCH_CHANGED e2:1 0 | event 1 1 a | event 1 2 b";
+    breaks(Promise::Unique, stayed, "gap 1 EPOCH_CHANGED e2:1 2", twice);
+}
+
+#[test]
+fn a_handler_is_told_of_a_change_of_log() {
+    let handler = "
+        by hub | log 1 a all
+        by other | log e2:1 x all
+        by app | open 1 gateway app - oldest | welcome 1 FRESH 0 0 1 gen=1 | event 1 1 a | close 1 ended
+        open 2 gateway app - 1 continues | welcome 2 EPOCH_CHANGED 1 e2:0 e2:1 gen=1
+        gap 2 EPOCH_CHANGED 1 e2:0 | event 2 e2:1 x | caught_up 2 e2:1 | close 2 ended
+        open 3 gateway app - e2:1 continues | welcome 3 RESUMED e2:1 e2:0 e2:1 gen=2 | caught_up 3 e2:1
+    ";
+    let silent = "open 3 gateway app - 1 continues | welcome 3 RESUMED 1 0 1 gen=2 | caught_up 3 1";
+    let resumed =
+        "open 3 gateway app - e2:1 continues | welcome 3 RESUMED e2:1 e2:0 e2:1 gen=2 | caught_up 3 e2:1";
+    breaks(Promise::GapFreeOrTold, handler, resumed, silent);
+}
+
+#[test]
+fn a_takeover_at_another_hub_is_known_there_within_the_grace() {
+    let doors = "
+        rules grace=10
+        log 1 a all
+        by gw | open 1 gateway g - oldest | welcome 1 FRESH 0 0 1 gen=1 | event 1 1 a
+        by new | open 2 gateway g - oldest | welcome 2 FRESH 0 0 1 gen=2 | event 2 1 a
+        by hub | log 2 b all
+        wait 20
+        by gw | event 1 2 b | close 1 REPLACED
+        by new | event 2 2 b
+    ";
+    breaks(Promise::Fenced, doors, "by hub | log 2 b all\n        wait 20", "wait 20\n by hub | log 2 b all");
+}
