@@ -8,6 +8,8 @@
 import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';
 
+import { looksRightEverywhere } from './looks.mjs';
+
 const edgeUrl = process.env.EDGE_URL;
 if (!edgeUrl) {
   console.error('EDGE_URL is not set: name the edge listener of a gateway in development mode, such as http://127.0.0.1:8080');
@@ -165,7 +167,16 @@ async function showsRefusals() {
   await arrivesOnce(await publish(0));
 }
 
-const steps = [choosesUser, publishesAndSees, samePublishCountsOnce, cutsAndResumes, changesTopicsLive, showsRefusals, overflowsAndSeesTheGap];
+/** With a gap on the page and one pane cut, which is where text was too pale and headlines were cut before. */
+async function looksRight() {
+  await pane('sse').locator('.toggle').click();
+  await page.locator('[data-pane="sse"][data-state="cut"]').waitFor();
+  await looksRightEverywhere(page);
+  await pane('sse').locator('.toggle').click();
+  await bothReach('live');
+}
+
+const steps = [choosesUser, publishesAndSees, samePublishCountsOnce, cutsAndResumes, changesTopicsLive, showsRefusals, overflowsAndSeesTheGap, looksRight];
 let step = 'opens';
 try {
   await page.goto(edgeUrl);

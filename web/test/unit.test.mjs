@@ -6,7 +6,7 @@ import { test } from 'node:test';
 
 import { Backoff } from '../tryit/backoff.js';
 import { parseCursor, shortCursor } from '../tryit/cursor.js';
-import { shellWord } from '../tryit/commands.js';
+import { commandsFor, shellWord } from '../tryit/commands.js';
 import { durationMs, frameOfMessage, frameOfServerEvent, gapRange, headline } from '../tryit/frame.js';
 import { planOverflow, runOverflow } from '../tryit/overflow.js';
 import { reaches } from '../tryit/publish.js';
@@ -141,4 +141,12 @@ test('shell words survive a shell', () => {
   assert.equal(shellWord('user:42'), 'user:42');
   assert.equal(shellWord(`{"a":"it's"}`), `'{"a":"it'\\''s"}'`);
   assert.equal(shellWord('http://h/?a=1&b=2'), `'http://h/?a=1&b=2'`);
+});
+
+test('the publish command names the hub where it would not be found by itself', () => {
+  globalThis.location ??= /** @type {any} */ (new URL('http://127.0.0.1:8080/'));
+  const now = { user: '42', topics: [], cursor: '', draft: { to: 'user:42', type: 'turn.ready', data: '{"turn": 7}' } };
+  const publish = (hub) => commandsFor({ ...now, hub }).find(([name]) => name === 'Publish')?.[1];
+  assert.equal(publish(''), `galaxy-push publish --to user:42 --type turn.ready '{"turn":7}'`);
+  assert.equal(publish('http://127.0.0.1:7500'), `galaxy-push publish --hub http://127.0.0.1:7500 --to user:42 --type turn.ready '{"turn":7}'`);
 });

@@ -3,6 +3,19 @@
 import { byId, copyButton, el } from './dom.js';
 import { streamUrl } from './stream-sse.js';
 
+/** Where `galaxy-push` looks by itself. */
+const DEFAULT_HUB = 'http://127.0.0.1:7400';
+
+/** What `--hub` has to say for the commands to reach the hub of this page: nothing where they do without. */
+export async function hubToName() {
+  try {
+    const { hub } = await (await fetch('/tryit/hub.json')).json();
+    return typeof hub === 'string' && hub !== DEFAULT_HUB ? hub : '';
+  } catch {
+    return '';
+  }
+}
+
 /**
  * One word of a POSIX shell.
  * @param {string} text
@@ -16,6 +29,7 @@ export function shellWord(text) {
  * @property {string} user
  * @property {string[]} topics
  * @property {string} cursor where the EventSource pane stands
+ * @property {string} hub where `galaxy-push publish` finds the hub; empty where it finds it by itself, or nobody knows
  * @property {{ to: string, type: string, data: string }} draft
  */
 
@@ -23,7 +37,7 @@ export function shellWord(text) {
  * @param {Situation} now
  * @returns {[string, string][]} name and command
  */
-export function commandsFor({ user, topics, cursor, draft }) {
+export function commandsFor({ user, topics, cursor, hub, draft }) {
   const stream = streamUrl({ user, topics, cursor: '' }, false);
   const resume = cursor ? ` -H ${shellWord(`Last-Event-ID: ${cursor}`)}` : '';
   const connect = { connect: { ...(user && { user }), ...(topics.length && { topics }) } };
@@ -33,7 +47,7 @@ export function commandsFor({ user, topics, cursor, draft }) {
     ['Read', `curl -N ${shellWord(stream)}`],
     ['Resume', `curl -N${resume} ${shellWord(stream)}`],
     ['WebSocket', `echo ${shellWord(JSON.stringify(connect))} | websocat -n --protocol push.v1.json ${ws}`],
-    ['Publish', ['galaxy-push publish', '--to', shellWord(draft.to), '--type', shellWord(draft.type), data && shellWord(data)].filter(Boolean).join(' ')],
+    ['Publish', ['galaxy-push publish', hub && `--hub ${shellWord(hub)}`, '--to', shellWord(draft.to), '--type', shellWord(draft.type), data && shellWord(data)].filter(Boolean).join(' ')],
   ];
 }
 

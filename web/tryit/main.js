@@ -4,7 +4,7 @@
 //   publish-form ──events──► /v1/events ──answers──► panes (published since the cut), window-model (the head)
 
 import { byId } from './dom.js';
-import { paintCommands } from './commands.js';
+import { hubToName, paintCommands } from './commands.js';
 import { Pane } from './pane.js';
 import { PublishForm } from './publish-form.js';
 import { reaches } from './publish.js';
@@ -80,6 +80,7 @@ function published(events, results) {
 }
 
 let scheduled = false;
+let hub = '';
 
 /** What follows from everything else, at most once per animation frame. */
 function repaint() {
@@ -88,7 +89,7 @@ function repaint() {
   requestAnimationFrame(() => {
     scheduled = false;
     windowCard.paint();
-    paintCommands({ user: reader.user, topics: reader.topics, cursor: panes[0].tracker.cursor, draft: publishForm.draft });
+    paintCommands({ user: reader.user, topics: reader.topics, cursor: panes[0].tracker.cursor, hub, draft: publishForm.draft });
   });
 }
 
@@ -96,4 +97,6 @@ for (const pane of panes) {
   pane.mount(byId('panes', HTMLElement));
   pane.restart();
 }
+repaint();
+hub = await hubToName();
 repaint();

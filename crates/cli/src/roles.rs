@@ -43,6 +43,7 @@ pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<(
     edge.event_bytes = u32::try_from(args.hub.max_event_bytes).unwrap_or(u32::MAX);
     let (hub_bound, edge_bound) = (bind::hub(&args.hub).await?, bind::edge(&args.edge).await?);
     let admin = bind::admin(&args.process).await?;
+    edge.shown_hub = Some(hub_bound.local_url());
     let hub = start_hub(&args.hub, hub)?;
     // Through a pipe, not the hub's listener: so it needs no certificate or token of its own, and nobody else can be it.
     let (dial, pipes) = pipes();
@@ -77,6 +78,7 @@ pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::R
     let mut config = settings::edge(&args.edge, &args.window)?;
     config.hubs = args.hub.join(",");
     config.leave_log_after = args.leave_log_after;
+    config.shown_hub = args.hub.first().cloned();
     config.tracing = tracing;
     let peer = Peer::of(&args.peer, &args.hub)?;
     config.hub_token = peer.token.map(HubToken::new);

@@ -81,6 +81,8 @@ pub struct Config {
     pub report_every: Option<Duration>,
     /// Where spans of events that carry a trace go. Default: nowhere.
     pub tracing: Tracing,
+    /// The hub's URL as publishers on this machine use it, for the commands that the try-it page shows. Default: not shown.
+    pub shown_hub: Option<String>,
 }
 
 impl Config {
@@ -113,6 +115,7 @@ impl Config {
             return_slots: 1_000,
             report_every: Some(Duration::from_secs(5)),
             tracing: Tracing::default(),
+            shown_hub: None,
         }
     }
 }

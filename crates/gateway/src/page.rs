@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, State};
+use axum::{Json, Router};
 use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -23,7 +23,16 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// `/` and everything below `/tryit/`.
 pub(crate) fn routes() -> Router<Arc<Shared>> {
-    Router::new().route("/", get(|| async { file("index.html") })).route("/tryit/{*file}", get(below))
+    Router::new()
+        .route("/", get(|| async { file("index.html") }))
+        .route("/tryit/hub.json", get(hub))
+        .route("/tryit/{*file}", get(below))
+}
+
+/// Where `galaxy-push publish` finds the hub, so that the commands which the page shows can be pasted as they stand.
+async fn hub(State(shared): State<Arc<Shared>>) -> Response {
+    let headers = [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, Json(serde_json::json!({ "hub": shared.config.shown_hub }))).into_response()
 }
 
 /// A path that is no text names no file either.
