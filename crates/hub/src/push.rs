@@ -213,8 +213,13 @@ impl Asked {
             let message = "instance_id: must be at most 255 bytes without control characters";
             return Err(invalid("instance_id".into(), message.into()));
         }
-        let ask = Ask::parse(&request.cursor)
-            .map_err(|error| Failure::new(Reason::CursorMalformed, error.to_string()).field("cursor"))?;
+        // Whoever is from before instance ids knows no reason and would come back with the same cursor for ever.
+        let ask = if request.instance_id.is_empty() {
+            Ask::parse_or_unreadable(&request.cursor)
+        } else {
+            Ask::parse(&request.cursor)
+                .map_err(|error| Failure::new(Reason::CursorMalformed, error.to_string()).field("cursor"))?
+        };
         let message_max = match request.max_receive_bytes as usize {
             0 => RECEIVE_BYTES_DEFAULT,
             bytes @ RECEIVE_BYTES_MIN.. => bytes,

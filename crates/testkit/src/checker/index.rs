@@ -104,7 +104,7 @@ impl<'h> Index<'h> {
     pub(super) fn at(&self, cursor: &Cursor) -> Option<Pos> {
         match cursor {
             Cursor::At(position) => Some(self.pos(position)),
-            Cursor::Empty | Cursor::Oldest | Cursor::Foreign | Cursor::Garbage => None,
+            Cursor::Empty | Cursor::Oldest | Cursor::Foreign | Cursor::Garbage | Cursor::Unreadable => None,
         }
     }
 
