@@ -154,13 +154,7 @@ fn check_texts(event: &v1::Event) -> Result<(), Invalid> {
         ("collapse_key", &event.collapse_key),
         ("data_content_type", &event.data_content_type),
     ] {
-        if text.len() > TEXT_BYTES_MAX {
-            return Err(Invalid::new(field, format!("is longer than {TEXT_BYTES_MAX} bytes")));
-        }
-        // They become header values, log fields and the lines of a text stream.
-        if text.chars().any(char::is_control) {
-            return Err(Invalid::new(field, "must not hold control characters"));
-        }
+        check_text(field, text)?;
     }
     let media_type = &event.data_content_type;
     let essence = media_type::essence(media_type);
@@ -169,6 +163,30 @@ fn check_texts(event: &v1::Event) -> Result<(), Invalid> {
         return Err(Invalid::new("data_content_type", "must be a media type such as application/json"));
     }
     Ok(())
+}
+
+fn check_text(field: &str, text: &str) -> Result<(), Invalid> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Invalid::new(field, format!("is longer than {TEXT_BYTES_MAX} bytes")));
+    }
+    // They become header values, log fields and the lines of a text stream.
+    if text.chars().any(char::is_control) {
+        return Err(Invalid::new(field, "must not hold control characters"));
+    }
+    Ok(())
+}
+
+/// Checks the id and source of a request for standing records. Without an id it has none, and is not recognised when it
+/// comes again.
+///
+/// # Errors
+///
+/// Either breaks the rules of those of an event, or there is no source with an id.
+pub fn record_id(id: &str, source: &str) -> Result<(), Invalid> {
+    if !id.is_empty() && source.is_empty() {
+        return Err(Invalid::new("source", "is required with an id"));
+    }
+    check_text("id", id).and_then(|()| check_text("source", source))
 }
 
 fn check_type(event_type: &str) -> Result<(), Invalid> {
