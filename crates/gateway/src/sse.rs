@@ -76,9 +76,8 @@ async fn open(
     shared.open_for_users()?;
     let query = Query::read(uri)?;
     let identity = shared.identify(bearer(headers)?, &query.user, &query.session)?;
-    let topics = query.topics.clone();
-    let (cursor, cannot_drop_it) = presented(query, headers);
-    let request = Request { identity, topics, cursor, cannot_drop_it, ..Request::default() };
+    let (cursor, cannot_drop_it) = presented(&query, headers);
+    let request = Request { identity, topics: query.topics, cursor, cannot_drop_it, ..Request::default() };
     let connection = shared.admission.admit(request).await?;
     let form = if query.naming == Naming::Messages { Form::SseMessage } else { Form::Sse };
     let id = connection.id();
@@ -115,16 +114,16 @@ fn takes_events(headers: &HeaderMap) -> bool {
 
 /// The cursor that counts, and whether the reader presents it by itself, unable to drop it. What a browser or a polyfill
 /// adds when it reconnects is newer than the URL it was made with, and a header newer than a URL.
-fn presented(query: Query, headers: &HeaderMap) -> (String, bool) {
-    match [last_event_id(headers), query.last_event_id].into_iter().find(|last| !last.is_empty()) {
+fn presented(query: &Query, headers: &HeaderMap) -> (String, bool) {
+    match [last_event_id(headers), query.last_event_id.clone()].into_iter().find(|last| !last.is_empty()) {
         Some(last) => (last, true),
-        None => (query.cursor, false),
+        None => (query.cursor.clone(), false),
     }
 }
 
 /// The position that the request names, if it is one: to be told back, so that the browser keeps it.
 fn place(uri: &Uri, headers: &HeaderMap) -> String {
-    let (cursor, _) = presented(Query::read(uri).unwrap_or_default(), headers);
+    let (cursor, _) = presented(&Query::read(uri).unwrap_or_default(), headers);
     match Ask::parse(&cursor) {
         Ok(Ask::At(_) | Ask::Foreign) => cursor,
         _ => String::new(),

@@ -52,6 +52,7 @@
 mod access;
 mod clock;
 mod config;
+mod damped;
 mod drain;
 mod fence;
 mod gathered;
@@ -137,6 +138,7 @@ impl Hub {
         let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
         let shared = Arc::new(Shared {
             under_way: UnderWay::new(config.publish_requests_max, config.publish_bytes_max),
+            refusals: damped::Damped::default(),
             config,
             clock,
             metrics,

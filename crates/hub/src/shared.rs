@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::damped::Damped;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::under_way::UnderWay;
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) under_way: UnderWay,
+    /// Requests refused before anything else, by peer and the gateway id it gave.
+    pub(crate) refusals: Damped,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Sender<bool>,
     /// Publishes under way: a drain lets them finish before it sends readers away.
