@@ -33,10 +33,8 @@ async fn garbage_that_a_browser_presents_by_itself_is_told_and_wedges_nobody() {
                 text.contains(r#""reason":"CURSOR_UNREADABLE","from":"","to":"#),
                 "{header:?} {query}: {text}"
             );
-            let kept = text
-                .lines()
-                .take_while(|line| !line.contains("push.gap"))
-                .find_map(|line| line.strip_prefix("id: "));
+            let welcome = text.split("\n\n").find(|block| block.contains("push.welcome")).unwrap();
+            let kept = welcome.lines().find_map(|line| line.strip_prefix("id: "));
             assert_eq!(kept.unwrap_or_default(), echo, "until the gap it keeps what it had: {text}");
         }
         assert!(text.contains(r#""outcome":"EPOCH_CHANGED""#), "{header:?} {query}: {text}");
