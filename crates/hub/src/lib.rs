@@ -80,6 +80,7 @@ use std::time::Duration;
 use axum::{Extension, Router};
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_listener::Damped;
 use galaxy_push_proto::{Failure, v1};
 use galaxy_push_store::{DedupBounds, Maker, MemoryStore};
 use prometheus_client::registry::Registry;
@@ -138,7 +139,7 @@ impl Hub {
         let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
         let shared = Arc::new(Shared {
             under_way: UnderWay::new(config.publish_requests_max, config.publish_bytes_max),
-            refusals: galaxy_push_listener::Damped::default(),
+            refusals: Damped::default(),
             config,
             clock,
             metrics,
@@ -212,7 +213,10 @@ impl Hub {
     ///
     /// As [`Hub::publish`]; or as many standing records are held as there is room for.
     pub async fn invalidate(&self, record: v1::SessionInvalidation) -> Result<Cursor, Failure> {
-        publish::invalidate(&self.shared, &Caller::process(), record).await
+        let recorded =
+            publish::invalidate(&self.shared, &Caller::process(), record, &publish::RecordId::default())
+                .await?;
+        Ok(recorded.cursor)
     }
 
     /// Makes users or sessions members of topics, or ends that: of each recipient and topic the latest record holds,
@@ -224,7 +228,14 @@ impl Hub {
     ///
     /// As [`Hub::invalidate`].
     pub async fn set_memberships(&self, records: Vec<v1::Membership>) -> Result<Cursor, Failure> {
-        publish::set_memberships(&self.shared, &Caller::process(), records).await
+        let recorded = publish::set_memberships(
+            &self.shared,
+            &Caller::process(),
+            records,
+            &publish::RecordId::default(),
+        )
+        .await?;
+        Ok(recorded.cursor)
     }
 
     /// Where the log is now.

@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<Log>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) under_way: UnderWay,
-    /// Which lines about refused peers are written.
+    /// Requests refused before anything else, by peer and the gateway id it gave.
     pub(crate) refusals: Damped,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Sender<bool>,

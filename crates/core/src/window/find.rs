@@ -117,6 +117,10 @@ impl Window {
                 Start { outcome: Outcome::Resumed, next: self.slot_after(cursor), passed: cursor, gap: None }
             }
             Ask::At(_) | Ask::Foreign => changed(),
+            Ask::Unreadable => {
+                let gap = Gap::new(GapReason::CursorUnreadable, "", base, None);
+                with_gap(Outcome::EpochChanged, Some(gap))
+            }
         }
     }
 

@@ -267,6 +267,7 @@ fn cursor(text: &str) -> Cursor {
         "oldest" => Cursor::Oldest,
         "foreign" => Cursor::Foreign,
         "garbage" => Cursor::Garbage,
+        "unreadable" => Cursor::Unreadable,
         _ => Cursor::At(position(text)),
     }
 }
