@@ -154,6 +154,36 @@ impl Connection {
         }
     }
 
+    /// As [`Connection::next`]; but while what it returned last is still being written, only the end is waited for.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection has to end.
+    pub(crate) async fn next_unless(&mut self, writing: bool, out: &mut Vec<Outgoing>) -> Result<(), Ending> {
+        if writing { Err(self.ended().await) } else { self.next(out).await }
+    }
+
+    /// Waits until the connection has to end. Cancel safe.
+    async fn ended(&self) -> Ending {
+        loop {
+            if let Some(ending) = self.ending(self.edge.clock.now()) {
+                return ending;
+            }
+            let until = self.expires.map(|expires| self.edge.clock.instant(expires));
+            let expired = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.seat.mailbox().woken() => {}
+                () = expired => {}
+            }
+        }
+    }
+
     /// Puts into `out` what can be sent now, up to the bytes of one turn.
     pub(crate) fn visit(&mut self, now: Now, out: &mut Vec<Outgoing>) -> Rest {
         let before = self.reader.omitted().expired;
@@ -247,6 +277,11 @@ impl Connection {
     /// Names the connection in `Welcome` and logs.
     pub(crate) fn id(&self) -> u64 {
         self.seat.id()
+    }
+
+    /// Why it has to end now, if it has to.
+    pub(crate) fn must_end(&self) -> Option<Ending> {
+        self.ending(self.edge.clock.now())
     }
 
     fn ending(&self, now: Now) -> Option<Ending> {

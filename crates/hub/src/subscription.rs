@@ -244,7 +244,13 @@ impl Subscription {
                 metrics.gaps_to_untold_readers.inc();
             }
         }
-        encode_framed(&control_frame(&control, &self.welcome))
+        let tells_time =
+            matches!(control, Control::Welcome { .. } | Control::Progress { .. } | Control::CaughtUp { .. });
+        let mut frame = control_frame(&control, &self.welcome);
+        if tells_time {
+            frame.appended_unix_ms = self.shared.clock.log_unix_ms();
+        }
+        encode_framed(&frame)
     }
 
     /// Ends the stream: what it says last, if it says anything, before the status.

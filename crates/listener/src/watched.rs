@@ -1,62 +1,189 @@
-//! A connection's byte stream, watched: for how long nothing could go out.
+//! A connection's byte stream, watched: for how long its peer took nothing, and for how long it said nothing.
 //!
 //! hyper does not poll a response body while the socket is full, so nobody above this layer would ever notice a peer
-//! that stopped reading. The timer exists only while a write is blocked.
+//! that stopped reading. And an HTTP/2 ping waits behind whatever is on its way already, so a late answer says nothing
+//! of a peer that takes bytes all the while. Both are judged here, by bytes alone, beneath TLS and HTTP.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Whether the peer of a connection took nothing for too long, in the extensions of every request: its streams are
-/// dropped then like those of a peer that has left.
+/// A peer's kernel takes bytes in steps: it opens its window again only when its process has read much of what it holds.
+/// Whoever has just taken so many bytes is given a second longer to make room for more, up to as long again.
+const BYTES_A_SECOND: u64 = 16 << 10;
+
+/// How a connection's bytes go out, in the extensions of every request. Cheap to clone; clones are the same connection.
 #[derive(Clone, Debug, Default)]
-pub struct Stalled(Arc<AtomicBool>);
+pub struct Outflow(Arc<State>);
 
-impl Stalled {
-    /// Whether it was given up for that.
+#[derive(Debug, Default)]
+struct State {
+    /// When the socket that takes nothing will have been too slow, while it takes nothing.
+    due: AtomicU64,
+    blocked: AtomicBool,
+    stalled: AtomicBool,
+    left_to_app: AtomicBool,
+    answers_pings: AtomicBool,
+    origin: OnceLock<Instant>,
+}
+
+impl Outflow {
+    /// Whether bytes wait now because the socket takes none.
     #[must_use]
-    pub fn is(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub fn is_blocked(&self) -> bool {
+        self.0.blocked.load(Ordering::Relaxed)
     }
+
+    /// Whether the connection was given up because its socket took nothing for too long: its streams are dropped then
+    /// like those of a peer that has left.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.0.stalled.load(Ordering::Relaxed)
+    }
+
+    /// When the socket will have taken nothing for too long; `None` while it takes what there is.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        let origin = self.0.origin.get().filter(|_| self.is_blocked())?;
+        Some(*origin + Duration::from_millis(self.0.due.load(Ordering::Relaxed)))
+    }
+
+    /// Says that the app itself ends this connection when it is [`due`](Self::due), so that it can say why. The listener
+    /// does so only when that is overdue by as long again.
+    pub fn leave_to_app(&self) {
+        self.0.left_to_app.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that the peer answers pings, so that silence means something.
+    pub(crate) fn answers_pings(&self) {
+        self.0.answers_pings.store(true, Ordering::Relaxed);
+    }
+
+    fn blocked_until(&self, due: Option<Instant>) {
+        let Some(due) = due else { return self.0.blocked.store(false, Ordering::Relaxed) };
+        let origin = *self.0.origin.get_or_init(Instant::now);
+        let ms = due.saturating_duration_since(origin).as_millis();
+        self.0.due.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.blocked.store(true, Ordering::Relaxed);
+    }
+}
+
+/// For how long a peer may do nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// A peer whose socket takes nothing for this long is dropped; `None`: never for that.
+    pub(crate) write_stall: Option<Duration>,
+    /// One that answers pings and from which nothing was heard for this long, though nothing was in the way, is dead.
+    pub(crate) silence: Duration,
 }
 
 pub(crate) struct Watched<I> {
     io: I,
-    write_stall: Option<Duration>,
-    stalled: Stalled,
-    /// Runs since a write was first refused.
+    patience: Patience,
+    outflow: Outflow,
+    /// Called when a write is refused for the first time.
+    on_blocked: Option<fn(&I)>,
+    /// Bytes taken since a write was refused last.
+    burst: u64,
+    /// Since a write was refused: the moment from which on the peer is too slow.
     blocked: Option<Pin<Box<Sleep>>>,
+    /// When it was last seen to be alive: a byte came, or one was taken after a write had been refused.
+    alive: Instant,
+    silent: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Watched<I> {
-    /// A write blocked for `write_stall` fails, and `stalled` says so; `None`: never.
-    pub(crate) fn new(io: I, write_stall: Option<Duration>, stalled: Stalled) -> Self {
-        Self { io, write_stall, stalled, blocked: None }
+    pub(crate) fn new(io: I, patience: Patience, outflow: Outflow, on_blocked: fn(&I)) -> Self {
+        let alive = Instant::now();
+        let on_blocked = Some(on_blocked);
+        Self { io, patience, outflow, on_blocked, burst: 0, blocked: None, alive, silent: None }
     }
 
     /// Passes on what became of a write, unless nothing could be written for too long.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let Some(limit) = self.write_stall else { return written };
-        if written.is_ready() {
-            self.blocked = None;
-            return written;
+    fn watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => {
+                self.burst += bytes as u64;
+                if self.blocked.take().is_some() {
+                    self.outflow.blocked_until(None);
+                    self.alive = Instant::now();
+                }
+                written
+            }
+            Poll::Ready(Err(_)) => written,
+            Poll::Pending => self.refused(cx),
         }
-        let timer = self.blocked.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(timer.as_mut().poll(cx));
-        self.stalled.0.store(true, Ordering::Relaxed);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing: too slow")))
+    }
+
+    fn refused(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(on_blocked) = self.on_blocked.take() {
+            on_blocked(&self.io);
+        }
+        // Who may take as long as it likes is watched all the same: it is of interest whether bytes wait.
+        let stall = self.patience.write_stall.unwrap_or(FOR_EVER);
+        let timer = match &mut self.blocked {
+            Some(timer) => timer,
+            none => {
+                let more = Duration::from_secs(std::mem::take(&mut self.burst)) / BYTES_A_SECOND as u32;
+                let due = Instant::now() + stall + more.min(stall);
+                self.outflow.blocked_until(Some(due));
+                none.insert(Box::pin(sleep_until(due)))
+            }
+        };
+        while timer.as_mut().poll(cx).is_ready() {
+            let left_to_app = self.outflow.0.left_to_app.swap(false, Ordering::Relaxed);
+            if !left_to_app {
+                self.outflow.0.stalled.store(true, Ordering::Relaxed);
+                let why = "the peer takes nothing: too slow";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+            }
+            timer.as_mut().reset(Instant::now() + stall);
+        }
+        Poll::Pending
+    }
+
+    /// Nothing came. Whether that has been so for too long.
+    fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.outflow.0.answers_pings.load(Ordering::Relaxed) {
+            return false;
+        }
+        let due = self.alive + self.patience.silence;
+        let timer = self.silent.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while timer.as_mut().poll(cx).is_ready() {
+            let due = self.alive + self.patience.silence;
+            if Instant::now() >= due {
+                return true;
+            }
+            timer.as_mut().reset(due);
+        }
+        false
     }
 }
 
+/// Longer than any connection lives, and still a time that a clock can reach.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        if read.is_ready() {
+            this.alive = Instant::now();
+        } else if this.is_silent(cx) {
+            let why = "the peer answers no ping: its process or its network is gone";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+        }
+        read
     }
 }
 
