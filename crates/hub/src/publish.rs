@@ -135,8 +135,9 @@ async fn append_records(shared: &Shared, batch: Batch) -> Result<Cursor, Failure
     })
 }
 
-async fn append(shared: &Shared, batch: Batch) -> Result<Vec<Appended>, Failure> {
+async fn append(shared: &Shared, mut batch: Batch) -> Result<Vec<Appended>, Failure> {
     let length = batch.items.len();
+    batch.stamp_unix_ms = shared.clock.log_unix_ms();
     shared.store.append(batch).await.map_err(|error| {
         tracing::warn!(%error, length, "the store did not acknowledge a batch; the publisher may retry");
         match error {

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::reader::Records;
 use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id};
-use galaxy_push_listener::Peer;
+use galaxy_push_listener::{Outflow, Peer};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::{Failure, Reason, feature};
 use http::{Method, Request, Response, StatusCode};
@@ -123,6 +123,7 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let peer = peer_of(&request);
+    let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
     let asked = async {
         let message = grpc::read_request(request.into_body(), REQUEST_BYTES_MAX).await?;
         Asked::check(message, peer.clone(), caller)
@@ -131,7 +132,7 @@ where
         shared.metrics.subscribe_refused();
         tracing::warn!(%peer, caller = caller.name(), code = ?failure.code, reason = %failure, "subscribe refused");
     })?;
-    let subscription = Subscription::open(shared, asked).await?;
+    let subscription = Subscription::open(shared, asked, outflow).await?;
     Ok(grpc::streaming(subscription.into_body()))
 }
 

@@ -216,3 +216,96 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn watched(write_stall: Option<Duration>) -> (Watched<DuplexStream>, Outflow, DuplexStream) {
+        let (here, there) = duplex(1 << 10);
+        let patience = Patience { write_stall, silence: Duration::from_secs(15) };
+        let outflow = Outflow::default();
+        (Watched::new(here, patience, outflow.clone(), |_| {}), outflow, there)
+    }
+
+    /// Takes a little each second, for so many seconds, and nothing after that.
+    fn take(mut there: DuplexStream, seconds: usize) {
+        tokio::spawn(async move {
+            for _ in 0..seconds {
+                there.read_exact(&mut [0; 100]).await.unwrap();
+                sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending::<()>().await;
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_bytes_is_not_too_slow_however_few() {
+        let (mut watched, outflow, there) = watched(Some(Duration::from_secs(5)));
+        take(there, 100);
+        let began = Instant::now();
+        let error = watched.write_all(&[0; 1 << 20]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let took = began.elapsed().as_secs();
+        assert!((103..=106).contains(&took), "{took} s: five after the last byte");
+        assert!(outflow.is_stalled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_just_taken_much_is_given_up_to_twice_the_time() {
+        let (here, there) = duplex(256 << 10);
+        let patience =
+            Patience { write_stall: Some(Duration::from_secs(5)), silence: Duration::from_secs(15) };
+        let mut watched = Watched::new(here, patience, Outflow::default(), |_| {});
+        let began = Instant::now();
+        assert!(watched.write_all(&[0; 1 << 20]).await.is_err());
+        assert_eq!(began.elapsed().as_secs(), 10);
+        drop(there);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_app_that_judges_by_itself_has_as_long_again() {
+        let (mut watched, outflow, _there) = watched(Some(Duration::from_secs(5)));
+        outflow.leave_to_app();
+        assert_eq!(outflow.due(), None);
+        let began = Instant::now();
+        let writing = tokio::spawn(async move { watched.write_all(&[0; 1 << 20]).await });
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(outflow.due().unwrap().saturating_duration_since(began).as_secs(), 5);
+        assert!(outflow.is_blocked() && writing.await.unwrap().is_err());
+        assert_eq!(began.elapsed().as_secs(), 10);
+    }
+
+    /// A pong waits behind what is on its way, and the ping before it. Only once nothing is, silence means something.
+    #[tokio::test(start_paused = true)]
+    async fn a_pong_behind_much_else_is_waited_for() {
+        let (mut watched, outflow, there) = watched(None);
+        outflow.answers_pings();
+        take(there, 100);
+        let began = Instant::now();
+        let bytes = [0; 1 << 20];
+        let mut written = 0;
+        let error = poll_fn(|cx| {
+            while let Poll::Ready(count) = Pin::new(&mut watched).poll_write(cx, &bytes[written..]) {
+                written += count.unwrap();
+            }
+            let mut buffer = [0; 16];
+            Pin::new(&mut watched).poll_read(cx, &mut ReadBuf::new(&mut buffer))
+        });
+        assert_eq!(error.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let took = began.elapsed().as_secs();
+        assert!((113..=116).contains(&took), "{took} s: fifteen after the last byte taken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_who_is_not_asked_needs_to_answer() {
+        let (mut watched, _outflow, _there) = watched(None);
+        let read = tokio::time::timeout(Duration::from_secs(3_600), watched.read_u8());
+        assert!(read.await.is_err());
+    }
+}

@@ -19,6 +19,9 @@ pub struct Batch {
     pub items: Vec<Item>,
     /// When the hub took them.
     pub now: Now,
+    /// The same moment by the clock of the hub's log, which never steps, in milliseconds since the Unix epoch: what the
+    /// log is stamped with. The wall clock's, unless it is set.
+    pub stamp_unix_ms: u64,
 }
 
 /// One event or standing record of a batch.
@@ -40,13 +43,13 @@ impl Batch {
     /// Encodes validated events. Fields lie in the order of their numbers, so `to` is first.
     #[must_use]
     pub fn encode(events: &[v1::Event], now: Now) -> Self {
-        Self { items: events.iter().map(Item::event).collect(), now }
+        Self::of(events.iter().map(Item::event).collect(), now)
     }
 
     /// Encodes a validated invalidation.
     #[must_use]
     pub fn invalidation(record: &v1::SessionInvalidation, now: Now) -> Self {
-        Self { items: vec![Item::record(LogKind::SessionInvalidation, Change::invalidation(record))], now }
+        Self::of(vec![Item::record(LogKind::SessionInvalidation, Change::invalidation(record))], now)
     }
 
     /// Encodes validated memberships.
@@ -54,7 +57,11 @@ impl Batch {
     pub fn memberships(records: &[v1::Membership], now: Now) -> Self {
         let items =
             records.iter().map(|record| Item::record(LogKind::Membership, Change::membership(record)));
-        Self { items: items.collect(), now }
+        Self::of(items.collect(), now)
+    }
+
+    fn of(items: Vec<Item>, now: Now) -> Self {
+        Self { items, now, stamp_unix_ms: now.unix_ms }
     }
 }
 

@@ -100,7 +100,7 @@ impl MemoryStore {
                 cursor: log.head,
                 traits: item.traits,
                 event: item.event,
-                appended_unix_ms: batch.now.unix_ms,
+                appended_unix_ms: batch.stamp_unix_ms,
             });
         }
         if let Some((_, before_the_last)) = committed.split_last_mut() {

@@ -7,6 +7,8 @@ mod ending;
 mod hub;
 mod sse;
 mod standing;
+mod steady;
+mod time;
 mod upstream;
 mod ws;
 
