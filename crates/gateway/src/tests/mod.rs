@@ -4,6 +4,7 @@ mod access;
 mod coming_back;
 mod development;
 mod ending;
+mod handing_over;
 mod hub;
 mod sse;
 mod standing;
