@@ -12,6 +12,7 @@
 //! | [`recipient`] | whom an event is for, and patterns over that |
 //! | [`wire`] | reading and writing protobuf fields without decoding a message |
 //! | [`frame`] | one framed `PushEvent`: the lazy view, the encoder, the splitter of byte streams |
+//! | [`log_clock`] | the clock by which a hub stamps its log, as a reader estimates it |
 //! | [`window`] | the ordered, bounded events still held |
 //! | [`reader`] | what one stream is sent next: the promises of a stream, as a state machine |
 //! | [`backoff`] | how long to wait before the next try |
@@ -25,6 +26,7 @@ pub mod cursor;
 pub mod damp;
 pub mod frame;
 pub mod link;
+pub mod log_clock;
 pub mod reader;
 pub mod recipient;
 pub mod trace;
@@ -39,6 +41,7 @@ pub struct Now {
     /// Monotonic time since an origin the process chose. Ages, deadlines and heartbeats are measured on it, so a
     /// stepped wall clock can neither empty a window nor kill a stream.
     pub mono: Duration,
-    /// Wall-clock milliseconds since the Unix epoch. Stamped on events; expiry of `ttl` is measured on it.
+    /// Wall-clock milliseconds since the Unix epoch. Tokens and standing records end by it, and nothing else: it steps,
+    /// and no two processes have the same. Whatever is measured between two of them goes by [`log_clock`].
     pub unix_ms: u64,
 }

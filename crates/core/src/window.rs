@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cursor::{Ask, Cursor, Epoch};
+use crate::log_clock::Offset;
 
 mod chunk;
 mod find;
@@ -140,6 +141,7 @@ pub struct Window {
     head: Cursor,
     held_bytes: u64,
     turns: Turns,
+    clock: Option<Offset>,
 }
 
 impl Window {
@@ -153,8 +155,8 @@ impl Window {
     #[must_use]
     pub fn with_chunk_bytes(base: Cursor, bounds: Bounds, chunk_bytes: usize) -> Self {
         let (oldest, end) = (Slot::default(), Slot::default());
-        let (chunks, turns) = (VecDeque::new(), Turns::default());
-        Self { bounds, chunk_bytes, chunks, oldest, end, floor: base, head: base, held_bytes: 0, turns }
+        let (chunks, turns, clock) = (VecDeque::new(), Turns::default(), None);
+        Self { bounds, chunk_bytes, chunks, oldest, end, floor: base, head: base, held_bytes: 0, turns, clock }
     }
 
     /// Appends a framed message and trims to the bounds. Never waits for a reader, because it knows none.
@@ -212,6 +214,27 @@ impl Window {
             if self.chunks.front().is_some_and(|chunk| chunk.end() <= self.oldest) {
                 self.chunks.pop_front();
             }
+        }
+    }
+
+    /// Says what the clock that stamps the log says, beside the caller's own; `None`: it is not known.
+    pub fn set_clock(&mut self, clock: Option<Offset>) {
+        self.clock = clock;
+    }
+
+    /// How the clock that stamps the log is known to stand.
+    #[must_use]
+    pub const fn clock(&self) -> Option<Offset> {
+        self.clock
+    }
+
+    /// How long ago the log took an entry that it stamped `unix_ms`; 0: it did not say. Then, or while the clock of the log
+    /// is not known, its age counts from its arrival in this window.
+    #[must_use]
+    pub fn age(&self, entry: &Entry<'_>, unix_ms: u64, now: Duration) -> Duration {
+        match self.clock.filter(|_| unix_ms > 0) {
+            Some(clock) => clock.age(unix_ms, now),
+            None => now.saturating_sub(entry.at),
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use galaxy_push_core::Now;
+use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::PREFIX_BYTES;
 use galaxy_push_core::reader::{Control, Reader, Step};
 use galaxy_push_core::window::{Outcome, Slot, Window};
@@ -80,6 +81,9 @@ pub(crate) struct Connection {
     /// Decided already, and sent before anything else.
     ready: Vec<Outgoing>,
     turn_bytes: usize,
+    /// Where it stood before what was handed out last, which may not be taken yet, and how many entries that was.
+    settled: Cursor,
+    handed: usize,
 }
 
 impl Connection {
@@ -98,7 +102,7 @@ impl Connection {
         let now = edge.clock.now();
         let seat = edge.routes.enter(&identity, topics.iter().map(topic), now.unix_ms)?;
         let ready = edge.read(now, |window| opening(&mut reader, window, now));
-        let covered = edge.routes.dispatched();
+        let (covered, settled) = (edge.routes.dispatched(), reader.passed());
         let mut connection = Self {
             edge,
             seat,
@@ -113,6 +117,8 @@ impl Connection {
             scanning: true,
             ready,
             turn_bytes: limits.turn_bytes,
+            settled,
+            handed: 0,
         };
         connection.expires = connection.expiry(now);
         Ok(connection)
@@ -126,6 +132,8 @@ impl Connection {
     ///
     /// Why the connection has to end.
     pub(crate) async fn next(&mut self, out: &mut Vec<Outgoing>) -> Result<(), Ending> {
+        // To be asked for more says that the last is taken.
+        (self.settled, self.handed) = (self.reader.passed(), 0);
         loop {
             let now = self.edge.clock.now();
             if let Some(ending) = self.ending(now) {
@@ -138,11 +146,15 @@ impl Connection {
             }
             let rest = self.visit(now, out);
             if !out.is_empty() {
+                self.handed = out.len();
                 return Ok(());
             }
             match rest {
                 Rest::None => tokio::task::yield_now().await,
                 Rest::Until(until) => {
+                    if let Some(leaving) = self.seat.mailbox().leaving() {
+                        return Err(leaving.ending); // everything is taken
+                    }
                     let until = self.expires.map_or(until, |expires| expires.min(until));
                     tokio::select! {
                         biased;
@@ -150,6 +162,37 @@ impl Connection {
                         () = tokio::time::sleep_until(self.edge.clock.instant(until)) => {}
                     }
                 }
+            }
+        }
+    }
+
+    /// As [`Connection::next`]; but while what it returned last is still being written, only the end is waited for.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection has to end.
+    pub(crate) async fn next_unless(&mut self, writing: bool, out: &mut Vec<Outgoing>) -> Result<(), Ending> {
+        if writing { Err(self.ended().await) } else { self.next(out).await }
+    }
+
+    /// Waits until the connection has to end. Cancel safe.
+    async fn ended(&self) -> Ending {
+        loop {
+            if let Some(ending) = self.ending(self.edge.clock.now()) {
+                return ending;
+            }
+            let by = self.seat.mailbox().leaving().map(|leaving| leaving.by);
+            let until = self.expires.into_iter().chain(by).min().map(|until| self.edge.clock.instant(until));
+            let expired = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.seat.mailbox().woken() => {}
+                () = expired => {}
             }
         }
     }
@@ -249,9 +292,31 @@ impl Connection {
         self.seat.id()
     }
 
+    /// Why it has to end now, if it has to.
+    pub(crate) fn must_end(&self) -> Option<Ending> {
+        self.ending(self.edge.clock.now())
+    }
+
     fn ending(&self, now: Now) -> Option<Ending> {
         let expired = self.expires.is_some_and(|expires| now.mono >= expires);
-        self.seat.mailbox().ending().or(expired.then_some(Ending::TokenEnded))
+        let mailbox = self.seat.mailbox();
+        let ending = mailbox.ending().or(expired.then_some(Ending::TokenEnded));
+        if ending.is_some() {
+            return ending;
+        }
+        let leaving = mailbox.leaving().filter(|leaving| now.mono >= leaving.by)?;
+        self.cut_off();
+        Some(leaving.ending)
+    }
+
+    /// Says once that the user has not taken everything, and what is left.
+    fn cut_off(&self) {
+        let Some(mail) = self.seat.mailbox().cut_off() else { return };
+        let unread = match mail {
+            Some(mail) if !self.scanning => mail + self.inbox.len(),
+            _ => usize::try_from(self.edge.end().since(self.reader.next())).unwrap_or(usize::MAX),
+        };
+        self.edge.metrics.cut_off(self.id(), self.settled, self.handed + unread);
     }
 
     fn expiry(&self, now: Now) -> Option<Duration> {

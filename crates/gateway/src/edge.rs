@@ -10,6 +10,7 @@ use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::EventView;
+use galaxy_push_core::log_clock::Offset;
 use galaxy_push_core::window::{Bounds, Slot, Traits, Window};
 
 use crate::clock::Clock;
@@ -127,7 +128,9 @@ impl Edge {
         for change in changes {
             match change {
                 Change::Begin(base) => {
+                    let clock = window.clock();
                     *window = Window::new(*base, window.bounds());
+                    window.set_clock(clock);
                     letters.clear();
                 }
                 Change::Append { cursor, traits, frame, event } => {
@@ -143,6 +146,18 @@ impl Edge {
             }
         }
         (letters, Place { slot: window.end(), cursor: window.head() })
+    }
+
+    /// What time it is at the hub, as far as that is known.
+    pub(super) fn set_log_clock(&self, clock: Option<Offset>) {
+        if self.reading().clock() != clock {
+            self.writing().set_clock(clock);
+        }
+    }
+
+    /// Where the window ends.
+    pub(crate) fn end(&self) -> Slot {
+        self.reading().end()
     }
 
     /// The last position known.

@@ -12,12 +12,13 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 use galaxy_push_client::{BuildError, Connector, Door, PushClient, State, Status};
 use galaxy_push_core::ambient::Ambient;
+use galaxy_push_core::cursor::Cursor;
 use galaxy_push_listener::{Check, Health};
 use galaxy_push_proto::frame::WelcomeInfo;
 use galaxy_push_proto::json::EdgeView;
 use galaxy_push_proto::{Failure, Reason, feature};
 use prometheus_client::registry::Registry;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
@@ -35,11 +36,21 @@ use crate::metrics::{Metrics, Transport};
 use crate::origin::{Origins, guard, is_origin};
 use crate::proxy::{Line, Proxy};
 use crate::render::{Form, Renderer};
+use crate::routes::{Leaving, Mailbox};
 use crate::upstream::Upstream;
 use crate::{page, problem, proxy, scrape, sse, ws};
 
 /// How often a drain ends some connections, and looks whether any are left.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
+
+/// Whoever was told to end has this long to be gone.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often it is looked for users that a drain has not told yet.
+const LATE_EVERY: Duration = Duration::from_millis(500);
+
+/// How long what a hub in the same process has may be on its way here. It takes a few milliseconds.
+const HANDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The hub sends no larger frame, and no event, in whatever form, comes near it.
 const FRAME_BYTES_MAX: usize = 4 << 20;
@@ -195,24 +206,83 @@ impl Gateway {
             .layer(axum::middleware::from_fn_with_state(Arc::new(origins), guard))
     }
 
-    /// Ends every connection, a few at a time, then the stream from the hub; returns once they are gone. New users are
-    /// refused from the first moment.
+    /// Ends every connection, a few at a time, then the stream from the hub. New users are refused from the first moment.
+    /// Users resume elsewhere, so nobody is waited for who takes long to be told; returns soon after the last was.
     ///
     /// Cancel safe: dropped, whatever was not told to end lives on, and calling it again goes on.
     pub async fn drain(&self) {
+        self.send_away(|mailbox, ending| mailbox.ending().is_none() && mailbox.end(ending)).await;
+        let tracker = &self.shared.tracker;
+        if timeout(TOLD_WITHIN, tracker.wait()).await.is_err() {
+            let users = tracker.len();
+            tracing::info!(users, "users that take long are not waited for: they resume elsewhere");
+        }
+        self.end_upstream().await;
+    }
+
+    /// As [`Gateway::drain`], where there is no elsewhere because the hub ends, too: each user is sent away once it has
+    /// taken everything up to `upto`, the hub's last position, and has until `limit` to take it. Whoever has not is cut
+    /// off, which is a warning in the log.
+    ///
+    /// Cancel safe as [`Gateway::drain`].
+    pub async fn hand_over(&self, upto: Cursor, limit: Duration) {
+        let shared = &self.shared;
+        let edge = &shared.admission.edge;
+        let (end, by) = (Instant::now() + limit, edge.clock.now().mono + limit);
+        shared.draining.cancel();
+        shared.tracker.close();
+        let behind = || {
+            let head = edge.head();
+            head != upto && !head.follows(upto)
+        };
+        let _late = timeout(limit.min(HANDED_WITHIN), async {
+            while behind() {
+                sleep(DRAIN_TICK).await;
+            }
+        })
+        .await; // then there is no more than it has
+        let gone = timeout_at(end, async {
+            loop {
+                // Again: one that was let in before may have taken its seat since.
+                self.send_away(|mailbox, ending| mailbox.leave(Leaving { ending, by })).await;
+                if timeout(LATE_EVERY, shared.tracker.wait()).await.is_ok() {
+                    return;
+                }
+            }
+        });
+        if gone.await.is_err() {
+            let _gone = timeout(TOLD_WITHIN, shared.tracker.wait()).await;
+            let (cut_off, users) = (shared.metrics.cut_off_so_far(), shared.tracker.len());
+            tracing::warn!(cut_off, users, "the drain ran out of time: users have not taken everything");
+        }
+        self.end_upstream().await;
+    }
+
+    /// Tells everybody to go, a few at a time. `tell` says whether a connection had to be told.
+    async fn send_away(&self, mut tell: impl FnMut(&Mailbox, Ending) -> bool) {
         let shared = &self.shared;
         shared.draining.cancel();
         shared.tracker.close();
         let per_tick = (shared.config.return_slots as usize * DRAIN_TICK.as_millis() as usize / 1_000).max(1);
-        while !shared.tracker.is_empty() {
+        loop {
             let mailboxes = shared.admission.edge.routes.mailboxes();
-            for mailbox in mailboxes.iter().filter(|mailbox| mailbox.ending().is_none()).take(per_tick) {
+            let mut told = 0;
+            for mailbox in mailboxes {
                 let spread = shared.admission.edge.clock.ambient().random() % RETURN_SPREAD_MS;
-                mailbox.end(Ending::Draining(Duration::from_millis(spread)));
+                told += usize::from(tell(&mailbox, Ending::Draining(Duration::from_millis(spread))));
+                if told == per_tick {
+                    break;
+                }
+            }
+            if told == 0 {
+                return;
             }
             sleep(DRAIN_TICK).await;
         }
-        let client = shared.upstream.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    async fn end_upstream(&self) {
+        let client = self.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(client) = client {
             client.shutdown().await;
         }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicI64;
 
+use galaxy_push_core::cursor::Cursor;
 use galaxy_push_proto::{Failure, v1};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::Registry;
@@ -19,6 +20,7 @@ pub(crate) struct Metrics {
     ended: Family<Label, Counter>,
     standing: Family<Label, Counter>,
     broken: Counter,
+    cut_off: Counter,
     pub(crate) skipped_client_frames: Counter,
     pub(crate) expired: Counter,
     pub(crate) mailbox_overflows: Counter,
@@ -29,6 +31,9 @@ pub(crate) struct Metrics {
     pub(crate) upstream_gaps: Counter,
     pub(crate) upstream_repeats: Counter,
 }
+
+/// So many users that a shutdown cuts off are named in the log.
+const CUT_OFF_NAMED: u64 = 100;
 
 /// How a user is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +91,19 @@ impl Metrics {
         self.broken.inc();
     }
 
+    /// A shutdown ended a connection that had not taken everything. Of many the first are named, and all counted.
+    pub(crate) fn cut_off(&self, connection: u64, position: Cursor, left: usize) {
+        if self.cut_off.inc() < CUT_OFF_NAMED {
+            tracing::warn!(connection, %position, left,
+                "cut off by the shutdown: this user has not taken everything, and at most so many events are left for it");
+        }
+    }
+
+    /// How many those were.
+    pub(crate) fn cut_off_so_far(&self) -> u64 {
+        self.cut_off.get()
+    }
+
     /// A connection was ended from this side.
     pub(crate) fn ended(&self, reason: &'static str) {
         self.ended.get_or_create(&[("reason", reason)]).inc();
@@ -98,6 +116,11 @@ impl Metrics {
         r.register("push_gaps", "Gaps told to users, by reason", self.gaps.clone());
         r.register("push_refused", "Users' requests refused, by reason", self.refused.clone());
         r.register("push_ended", "Users' connections ended by the gateway, by reason", self.ended.clone());
+        r.register(
+            "push_cut_off",
+            "Users' connections that a shutdown ended before they had taken everything",
+            self.cut_off.clone(),
+        );
         r.register("push_protocol_breaches", "WebSockets that broke the protocol", self.broken.clone());
         r.register(
             "push_client_frames_skipped",

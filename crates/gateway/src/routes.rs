@@ -32,7 +32,7 @@ mod tests;
 use governed::Governed;
 pub(crate) use governed::Rule;
 use mailbox::Pushed;
-pub(crate) use mailbox::{Mailbox, Taken};
+pub(crate) use mailbox::{Leaving, Mailbox, Taken};
 use members::Members;
 pub(crate) use seat::{Joined, Seat};
 

@@ -14,12 +14,12 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_listener::Stalled;
+use galaxy_push_listener::Outflow;
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::goodbye_frame;
 use galaxy_push_proto::json::EdgeView;
 use galaxy_push_proto::v1::GoodbyeReason;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Code;
 
@@ -50,12 +50,14 @@ pub(crate) enum Naming {
 /// Answers `GET /v1/stream`.
 pub(crate) async fn stream(
     State(shared): State<Arc<Shared>>,
-    stalled: Option<Extension<Stalled>>,
+    outflow: Option<Extension<Outflow>>,
+    version: Version,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let stalled = stalled.map(|Extension(stalled)| stalled).unwrap_or_default();
-    match open(&shared, stalled, &uri, &headers).await {
+    let piece_bytes = if version == Version::HTTP_2 { PIECE_BYTES_HTTP2 } else { PIECE_BYTES_HTTP1 };
+    let carrier = Carrier { outflow: outflow.map(|Extension(flow)| flow).unwrap_or_default(), piece_bytes };
+    match open(&shared, carrier, &uri, &headers).await {
         Ok(stream) => answer(stream),
         Err(failure) => {
             shared.metrics.refused(&failure);
@@ -69,7 +71,7 @@ pub(crate) async fn stream(
 
 async fn open(
     shared: &Arc<Shared>,
-    stalled: Stalled,
+    carrier: Carrier,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Stream, Failure> {
@@ -86,7 +88,8 @@ async fn open(
         encoder: shared.encoder(Transport::Sse, form, None, id),
         connection,
         phase: Phase::Fresh,
-        stalled,
+        rest: Bytes::new(),
+        carrier,
         _connected: shared.metrics.connected(Transport::Sse),
         _tracked: shared.tracker.token(),
     }));
@@ -144,6 +147,18 @@ fn later(shared: &Shared, failure: &Failure, cursor: String) -> Response {
 /// Those who are sent away come back over this much more time, or they would all be there at once.
 const LATER_SPREAD: Duration = Duration::from_secs(4);
 
+/// The most that is handed out at a time, in bytes: HTTP asks for more as soon as the peer has taken about as much, which
+/// shows that it takes something, and what it has not asked for can still be kept back when the connection has to end.
+/// HTTP/2 asks when its window opens by a little; HTTP/1 when most of its buffer is written.
+const PIECE_BYTES_HTTP2: usize = 4 << 10;
+const PIECE_BYTES_HTTP1: usize = 16 << 10;
+
+/// The HTTP connection that carries a stream.
+struct Carrier {
+    outflow: Outflow,
+    piece_bytes: usize,
+}
+
 /// One response body: the name of a stream that waits in [`Unread`] until the next piece is asked for.
 struct Stream {
     shared: Arc<Shared>,
@@ -156,8 +171,9 @@ pub(crate) struct Open {
     connection: Connection,
     encoder: Encoder,
     phase: Phase,
-    /// Whether the listener has dropped it for taking nothing.
-    stalled: Stalled,
+    /// What was encoded and not handed out yet: the end of a block, or the ends of several.
+    rest: Bytes,
+    carrier: Carrier,
     _connected: Connected,
     _tracked: TaskTrackerToken,
 }
@@ -176,40 +192,51 @@ impl Stream {
         if self.over {
             return None;
         }
-        let (mut open, since) = match self.shared.unread.take(self.id)? {
-            (Left::Open(open), since) => (open, since),
-            (Left::Goodbye(goodbye), _) => {
+        let mut open = match self.shared.unread.take(self.id)? {
+            Left::Open(open) => open,
+            Left::Goodbye(goodbye) => {
                 self.over = true;
                 return Some((Ok(goodbye), self));
             }
         };
-        if open.phase == Phase::Over {
-            return None;
-        }
-        let config = &self.shared.config;
-        let mut pieces = Vec::new();
-        if open.phase == Phase::Fresh {
-            let retry = self.shared.spread(config.retry, config.retry);
-            pieces.push(text::retry(retry.as_millis()).into());
-        }
-        // To be asked for more says that the last piece is on its way.
-        let slow = open.phase == Phase::Sent && since.elapsed() > config.write_stall;
-        let mut outgoing = Vec::new();
-        let ending = if slow { Some(Ending::Slow) } else { open.connection.next(&mut outgoing).await.err() };
-        match ending {
-            None => {
-                open.phase = Phase::Sent;
-                // An event stream has no limit to a frame, and nothing is answered in it.
-                let _ = open.encoder.encode(outgoing, &mut pieces);
+        if open.rest.is_empty() {
+            if open.phase == Phase::Over {
+                return None;
             }
-            Some(ref ending) => pieces.push(open.goodbye(ending)),
+            open.rest = open.encoded(&self.shared).await;
         }
+        let piece = open.rest.split_to(open.rest.len().min(open.carrier.piece_bytes));
         self.shared.unread.put(open);
-        Some((Ok(joined(pieces)), self))
+        Some((Ok(piece), self))
     }
 }
 
 impl Open {
+    /// Waits for what is to be sent next, or says goodbye.
+    async fn encoded(&mut self, shared: &Shared) -> Bytes {
+        let config = &shared.config;
+        let mut pieces = Vec::new();
+        if self.phase == Phase::Fresh {
+            let retry = shared.spread(config.retry, config.retry);
+            pieces.push(text::retry(retry.as_millis()).into());
+        }
+        let mut outgoing = Vec::new();
+        match self.connection.next(&mut outgoing).await {
+            Ok(()) => {
+                self.phase = Phase::Sent;
+                // An event stream has no limit to a frame, and nothing is answered in it.
+                let _ = self.encoder.encode(outgoing, &mut pieces);
+            }
+            Err(ending) => pieces.push(self.goodbye(&ending)),
+        }
+        joined(pieces)
+    }
+
+    /// Why it has to end although its peer has not taken all of what it was handed.
+    fn has_to_end(&self) -> Option<Ending> {
+        if self.phase == Phase::Over { None } else { self.connection.must_end() }
+    }
+
     /// The last piece.
     fn goodbye(&mut self, ending: &Ending) -> Bytes {
         self.phase = Phase::Over;
@@ -221,7 +248,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if self.phase != Phase::Over && self.stalled.is() {
+        if self.phase != Phase::Over && self.carrier.outflow.is_stalled() {
             self.encoder.dropped(&Ending::Slow);
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use galaxy_push_client::{Batch, BatchHandler, Frame, HandlerError, Item};
 use galaxy_push_core::cursor::{Cursor, Epochs};
+use galaxy_push_core::log_clock::LogClock;
 use galaxy_push_core::window::{Gap, GapReason, Traits};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_proto::v1;
@@ -30,6 +31,9 @@ pub(crate) struct Upstream {
     /// not be read, and no position may be in the window twice.
     left: Epochs,
     records: Records,
+    clock: LogClock,
+    /// What comes now was just published: its stamp tells the hub's time.
+    is_live: bool,
 }
 
 /// A frame that this build cannot place in its window. The stream stays before it.
@@ -41,7 +45,8 @@ pub(crate) struct UnknownPosition {
 
 impl Upstream {
     pub(crate) fn new(edge: Arc<Edge>) -> Self {
-        Self { edge, head: None, left: Epochs::default(), records: Records::default() }
+        let (records, clock) = (Records::default(), LogClock::default());
+        Self { edge, head: None, left: Epochs::default(), records, clock, is_live: false }
     }
 
     /// Takes the items in order, and says how many were dealt with; all of them, unless there is an error.
@@ -50,18 +55,37 @@ impl Upstream {
         let mut result = Ok(());
         let mut taken = 0;
         for item in items {
+            self.hear(item);
             if let Err(error) = self.plan(item, &mut changes) {
                 result = Err(error);
                 break;
             }
             taken += 1;
         }
+        self.edge.set_log_clock(self.clock.offset());
         self.edge.apply(&changes);
         if self.records.settled() {
             self.edge.set_caught_up();
             tracing::info!(head = %self.edge.head(), "caught up with the hub; ready for users");
         }
         (taken, result)
+    }
+
+    /// Learns what time it is at the hub.
+    fn hear(&mut self, item: &Item) {
+        match item {
+            Item::Welcome(_) => {
+                self.clock.begin();
+                self.is_live = false;
+            }
+            Item::CaughtUp(_) => self.is_live = true,
+            Item::FellBehind(_) => self.is_live = false,
+            Item::Progress(_) => {}
+            // What is replayed was stamped long ago.
+            Item::Event(_) | Item::SessionInvalidation(_) | Item::Membership(_) if self.is_live => {}
+            _ => return,
+        }
+        self.clock.hear(item.frame().view().appended_unix_ms(), self.edge.clock.now().mono);
     }
 
     fn plan<'a>(&mut self, item: &'a Item, changes: &mut Vec<Change<'a>>) -> Result<(), UnknownPosition> {

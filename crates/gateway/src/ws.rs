@@ -1,24 +1,30 @@
 //! Users over WebSocket: `GET /v1/ws`, subprotocols `push.v1.json` and `push.v1.proto`.
 //!
 //! One task per socket owns it and the [`Connection`]. The user sends `ClientFrame`s, `connect` first; what is ready is
-//! fed and flushed once per visit. Whatever ends it ends with a close code that says whether to come back.
+//! written once per visit, and nothing more is looked at before the socket has taken it all. Meanwhile the user is heard,
+//! and whatever ends the connection ends it, with a close code that says whether to come back.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::SinkExt as _;
+use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
+use galaxy_push_listener::Outflow;
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
-use crate::connection::{Connection, Ending};
+use crate::connection::{Connection, Ending, Outgoing};
 use crate::encode::Encoder;
 use crate::gateway::Shared;
 use crate::metrics::Transport;
@@ -43,15 +49,22 @@ const WRITE_BUFFER_BYTES_MAX: usize = 16 << 20;
 /// How long the peer's answer to a close frame is waited for.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether a socket that took bytes a moment ago still does.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// Answers `GET /v1/ws`.
 pub(crate) async fn upgrade(
     State(shared): State<Arc<Shared>>,
+    outflow: Option<Extension<Outflow>>,
     uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     match prepare(&shared, &uri, &headers, upgrade) {
-        Ok((upgrade, greeting)) => upgrade.on_upgrade(move |socket| run(shared, socket, greeting)),
+        Ok((upgrade, greeting)) => {
+            let outflow = outflow.map(|Extension(outflow)| outflow).unwrap_or_default();
+            upgrade.on_upgrade(move |socket| run(shared, socket, outflow, greeting))
+        }
         Err((failure, needs_upgrade)) => {
             shared.metrics.refused(&failure);
             let mut response = problem::response(&failure);
@@ -156,7 +169,7 @@ fn received(message: Option<Result<Message, axum::Error>>) -> Result<Message, En
     }
 }
 
-async fn run(shared: Arc<Shared>, mut socket: WebSocket, greeting: Greeting) {
+async fn run(shared: Arc<Shared>, mut socket: WebSocket, outflow: Outflow, greeting: Greeting) {
     let _tracked = shared.tracker.token();
     let transport = if greeting.form == Form::Json { Transport::WsJson } else { Transport::WsProto };
     let form = greeting.form;
@@ -167,76 +180,111 @@ async fn run(shared: Arc<Shared>, mut socket: WebSocket, greeting: Greeting) {
     let Some((connection, frame_max)) = admitted else { return };
     let _connected = shared.metrics.connected(transport);
     let encoder = shared.encoder(transport, form, Some(frame_max), connection.id());
-    let mut session = Session { shared, socket, connection, encoder, form };
+    outflow.leave_to_app();
+    let writing = Writing::default();
+    let mut session = Session { shared, socket, outflow, connection, encoder, form, writing };
     let end = session.serve().await;
-    let Session { shared, socket, connection, encoder, form } = session;
-    finish(&shared, socket, Some((connection, encoder, form)), end).await;
+    let Session { shared, socket, outflow, connection, encoder, form, writing } = session;
+    if matches!(end, End::Gone) && outflow.is_stalled() {
+        encoder.dropped(&Ending::Slow);
+    }
+    finish(&shared, socket, Some((connection, encoder, form, writing.waiting)), end).await;
 }
 
 /// One socket after its greeting.
 struct Session {
     shared: Arc<Shared>,
     socket: WebSocket,
+    outflow: Outflow,
     connection: Connection,
     encoder: Encoder,
     form: Form,
+    writing: Writing,
+}
+
+/// What the socket has not taken yet: at most one turn, or one large frame.
+#[derive(Default)]
+struct Writing {
+    /// In order; what is before it lies in the socket's own buffer.
+    waiting: VecDeque<Message>,
+    /// Something lies there, or here.
+    on: bool,
+    /// The socket did not take it at once.
+    slowly: bool,
+    /// The user is refused once it is out.
+    refused: Option<Failure>,
 }
 
 impl Session {
     async fn serve(&mut self) -> End {
         let config = &self.shared.config;
         let (ping_every, dead_after) = (config.ping, config.dead_after);
-        let mut heard = Instant::now();
-        let mut ping_at = heard + ping_every;
-        let (mut outgoing, mut pieces) = (Vec::new(), Vec::new());
+        // When the user last showed that it is there: by a frame, or by taking what it had to be waited for.
+        let mut alive = Instant::now();
+        let mut ping_at = alive + ping_every;
+        let mut outgoing = Vec::new();
         loop {
+            let look_at = if self.writing.on {
+                self.outflow.due().unwrap_or_else(|| Instant::now() + LOOK_EVERY)
+            } else {
+                ping_at.min(alive + dead_after)
+            };
+            let writing = self.writing.on;
             tokio::select! {
                 biased;
-                message = self.socket.recv() => {
-                    let message = match received(message) {
-                        Ok(message) => message,
-                        Err(end) => return end,
-                    };
-                    heard = Instant::now();
-                    if let Err(end) = self.receive(message) {
-                        return end;
+                moved = moved(&mut self.socket, &mut self.writing) => match moved {
+                    Ok(Some(message)) => {
+                        alive = Instant::now();
+                        if let Err(end) = self.receive(message) {
+                            return end;
+                        }
                     }
-                }
-                () = sleep_until(ping_at.min(heard + dead_after)) => {
-                    if heard.elapsed() >= dead_after {
+                    Ok(None) => {
+                        self.writing.on = false;
+                        if std::mem::take(&mut self.writing.slowly) {
+                            alive = Instant::now();
+                        }
+                        if let Some(refused) = self.writing.refused.take() {
+                            return End::Refused(refused);
+                        }
+                    }
+                    Err(end) => return end,
+                },
+                () = sleep_until(look_at) => {
+                    // While bytes wait, they alone say whether the user is there: a pong cannot come before them.
+                    if writing {
+                        if self.outflow.due().is_some_and(|due| due <= Instant::now()) {
+                            return End::Ended(Ending::Slow);
+                        }
+                    } else if alive.elapsed() >= dead_after {
                         tracing::debug!(connection = self.connection.id(), "closed: nothing heard for too long");
                         return End::Gone;
-                    }
-                    ping_at += ping_every;
-                    if let Err(end) = self.write([Message::Ping(Bytes::new())]).await {
-                        return end;
+                    } else {
+                        ping_at = Instant::now() + ping_every;
+                        self.write([Message::Ping(Bytes::new())]);
                     }
                 }
-                visited = self.connection.next(&mut outgoing) => {
+                visited = self.connection.next_unless(writing, &mut outgoing) => {
                     if let Err(ending) = visited {
                         return End::Ended(ending);
                     }
-                    let encoded = self.encoder.encode(std::mem::take(&mut outgoing), &mut pieces);
-                    let form = self.form;
-                    if let Err(end) = self.write(pieces.drain(..).map(|piece| message(form, piece))).await {
-                        return end;
-                    }
-                    if let Err(refused) = encoded {
-                        return End::Refused(refused);
-                    }
+                    self.write_turn(std::mem::take(&mut outgoing));
                 }
             }
+            self.writing.slowly |= self.outflow.is_blocked();
         }
     }
 
-    /// Feeds everything, then flushes once. Each message has its own time, so that who takes one after the other is not
-    /// too slow for many.
-    async fn write(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), End> {
-        let stall = self.shared.config.write_stall;
-        for message in messages {
-            written(timeout(stall, self.socket.feed(message)).await)?;
-        }
-        written(timeout(stall, self.socket.flush()).await)
+    fn write_turn(&mut self, outgoing: Vec<Outgoing>) {
+        let mut pieces = Vec::new();
+        self.writing.refused = self.encoder.encode(outgoing, &mut pieces).err();
+        let form = self.form;
+        self.write(pieces.into_iter().map(|piece| message(form, piece)));
+    }
+
+    fn write(&mut self, messages: impl IntoIterator<Item = Message>) {
+        self.writing.waiting.extend(messages);
+        self.writing.on = true;
     }
 
     fn receive(&mut self, message: Message) -> Result<(), End> {
@@ -259,13 +307,31 @@ impl Session {
     }
 }
 
-/// What became of one write.
-fn written(result: Result<Result<(), axum::Error>, Elapsed>) -> Result<(), End> {
-    match result {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(End::Gone),
-        Err(_) => Err(End::Ended(Ending::Slow)),
-    }
+/// The next message that came, or `None` once everything is written. Cancel safe.
+async fn moved(socket: &mut WebSocket, writing: &mut Writing) -> Result<Option<Message>, End> {
+    let gone = |_| End::Gone;
+    poll_fn(|cx| {
+        if let Poll::Ready(message) = socket.poll_next_unpin(cx) {
+            return Poll::Ready(received(message).map(Some));
+        }
+        while writing.on {
+            let mut socket = Pin::new(&mut *socket);
+            if writing.waiting.is_empty() {
+                return socket.poll_flush(cx).map_ok(|()| None).map_err(gone);
+            }
+            match socket.as_mut().poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(gone(error))),
+                Poll::Pending => break,
+            }
+            let Some(message) = writing.waiting.pop_front() else { continue };
+            if let Err(error) = socket.start_send(message) {
+                return Poll::Ready(Err(gone(error)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn message(form: Form, piece: Bytes) -> Message {
@@ -282,7 +348,7 @@ fn message(form: Form, piece: Bytes) -> Message {
 async fn finish(
     shared: &Shared,
     mut socket: WebSocket,
-    session: Option<(Connection, Encoder, Form)>,
+    session: Option<(Connection, Encoder, Form, VecDeque<Message>)>,
     end: End,
 ) {
     let (code, reason) = match end {
@@ -299,12 +365,17 @@ async fn finish(
         }
     };
     let closing = async {
-        if let (Some((connection, mut encoder, form)), End::Ended(ending)) = (session, end) {
+        if let (Some((connection, mut encoder, form, waiting)), End::Ended(ending)) = (session, end) {
             let mut pieces = Vec::new();
             encoder.goodbye(connection.passed(), &ending, &mut pieces);
             drop(connection);
+            // The goodbye's cursor is behind what still waits, so that goes before it or neither goes.
             if ending == Ending::Slow {
-                pieces.clear(); // some frames before it were never written, and its cursor would hide them
+                pieces.clear();
+            } else {
+                for message in waiting {
+                    socket.feed(message).await?;
+                }
             }
             for piece in pieces {
                 socket.feed(message(form, piece)).await?;

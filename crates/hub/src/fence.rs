@@ -296,8 +296,8 @@ impl Gateways {
     /// `None` if it was done before.
     ///
     /// Each is to be back at its turn on that scale, counted from `now`, so the herd does not come back as one: it is
-    /// sent away at its turn and may come back at once. Streams go in the first half of the limit; the second is for the
-    /// slow ones. Whoever is sent away before its turn because the limit is short is told to wait for it.
+    /// sent away at its turn and may come back at once. Turns come in the first half of the limit; whoever has not taken
+    /// everything then has all of it. Whoever is sent away before its turn because the limit is short is told to wait for it.
     pub(crate) fn dismiss(&mut self, now: Duration, rate: u32, limit: Duration) -> Option<usize> {
         if std::mem::replace(&mut self.dismissed, true) {
             return None;
@@ -305,7 +305,7 @@ impl Gateways {
         for (i, incumbent) in (0u32..).zip(self.current.values()) {
             let slot = Duration::from_secs(1) * i / rate.max(1);
             let close_at = now + slot.min(limit / 2);
-            let close_by = close_at + limit / 4;
+            let close_by = now + limit;
             incumbent.end(Ending::Draining { close_at, close_by, back_at: now + slot });
         }
         Some(self.current.len())

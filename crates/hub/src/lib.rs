@@ -261,6 +261,15 @@ impl Hub {
         drain::drain(&self.shared, limit).await;
     }
 
+    /// Takes nothing new, and waits until the publishes under way are finished, or for `limit`: the head is then the last
+    /// position that is acknowledged. [`Hub::drain`] does so, too; call this first if somebody else is to take what is left.
+    ///
+    /// Cancel safe: what was begun goes on.
+    pub async fn finish_publishes(&self, limit: Duration) -> Head {
+        drain::finish_publishes(&self.shared, limit).await;
+        self.head()
+    }
+
     /// What the probes ask.
     #[must_use]
     pub fn health(&self) -> Arc<dyn galaxy_push_listener::Health> {

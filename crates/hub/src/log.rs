@@ -103,7 +103,9 @@ impl Log {
 
 impl Sink for Log {
     fn begin(&self, base: Cursor) {
-        self.lock().window = Window::new(base, self.bounds);
+        let mut window = Window::new(base, self.bounds);
+        window.set_clock(Some(self.clock.log()));
+        self.lock().window = window;
     }
 
     fn committed(&self, batch: &[Committed]) {

@@ -2,7 +2,7 @@
 //!
 //! A stream writes it after each turn and takes no lock for it; a scrape reads it beside the window.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use galaxy_push_core::reader::Reader;
 use galaxy_push_core::window::Slot;
@@ -34,6 +34,10 @@ impl Class {
 pub(crate) struct Place {
     next: AtomicU64,
     class: AtomicU8,
+    /// The slot before which the peer's connection surely has taken everything.
+    taken: AtomicU64,
+    /// It was said that the peer is cut off.
+    cut_off: AtomicBool,
 }
 
 impl Place {
@@ -46,6 +50,18 @@ impl Place {
         // The two are read apart: a scrape may see one a turn older than the other.
         self.next.store(reader.next().since(Slot::default()), Ordering::Relaxed);
         self.class.store(class as u8, Ordering::Relaxed);
+    }
+
+    /// The peer's connection has taken everything before this slot.
+    pub(crate) fn taken(&self, slot: Slot) {
+        self.taken.fetch_max(slot.since(Slot::default()), Ordering::Relaxed);
+    }
+
+    /// Cuts the stream off: where it stands in the window, as far as its connection surely took what it was handed.
+    /// `None`: that was done before.
+    pub(crate) fn cut_off(&self) -> Option<Slot> {
+        let before = self.cut_off.swap(true, Ordering::Relaxed);
+        (!before).then(|| Slot::default().plus(self.taken.load(Ordering::Relaxed)))
     }
 
     /// The slot it reads next, and what it is doing.

@@ -175,8 +175,9 @@ async fn append_records(shared: &Shared, batch: Batch) -> Result<Recorded, Failu
     })
 }
 
-async fn append(shared: &Shared, batch: Batch) -> Result<Vec<Appended>, Failure> {
+async fn append(shared: &Shared, mut batch: Batch) -> Result<Vec<Appended>, Failure> {
     let length = batch.items.len();
+    batch.stamp_unix_ms = shared.clock.log_unix_ms();
     shared.store.append(batch).await.map_err(|error| {
         if let Error::Refused(Refused::IdReused { item }) = &error {
             return id_reused(*item, &error);

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::reader::Records;
 use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id};
-use galaxy_push_listener::Peer;
+use galaxy_push_listener::{Outflow, Peer};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::{Failure, Reason, feature};
 use http::{Method, Request, Response, StatusCode};
@@ -128,6 +128,7 @@ where
     let peer = peer_of(&request);
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let mut gateway = String::new();
+    let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
     let asked = async {
         let message: GatewaySubscribeRequest =
             grpc::read_request(request.into_body(), REQUEST_BYTES_MAX).await?;
@@ -142,7 +143,7 @@ where
                 "subscribe refused");
         }
     })?;
-    let subscription = Subscription::open(shared, asked).await?;
+    let subscription = Subscription::open(shared, asked, outflow).await?;
     Ok(grpc::streaming(subscription.into_body()))
 }
 

@@ -24,16 +24,18 @@ use tokio::time::sleep_until;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
+use self::handed::Handed;
 use self::standing::Pages;
 use crate::fence::{Claim, Ending, Signal, Uptake};
 use crate::gathered::Gathered;
-use crate::grpc;
+use crate::{drain, grpc};
 use crate::log::State;
 use crate::patterns::Patterns;
 use crate::place::Place;
 use crate::push::Features;
 use crate::shared::Shared;
 
+mod handed;
 mod opening;
 mod standing;
 #[cfg(test)]
@@ -42,6 +44,9 @@ mod tests;
 /// A turn that has looked at so many entries gives the log's lock back, however little of them was for this stream. One
 /// step of the reader looks at no more than that by itself, so a turn looks at less than twice as many.
 const ENTRIES_PER_TURN: u64 = 4_096;
+
+/// How often a drain looks whether a slow connection has taken what it was handed.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// An open stream. Its end, however it comes, frees the gateway id unless a newer stream has it.
 #[derive(Debug)]
@@ -64,6 +69,7 @@ pub(crate) struct Subscription {
     ping: Ping,
     place: Arc<Place>,
     uptake: Arc<Uptake>,
+    handed: Handed,
     omitted: Omitted,
     phase: Phase,
     _open: TaskTrackerToken,
@@ -141,6 +147,7 @@ impl Subscription {
             }
             self.uptake.handed_over(self.shared.clock.now().mono);
             self.shared.metrics.bytes_sent.inc_by(data.len() as u64);
+            self.handed.over(data.len(), self.reader.next());
             return Some(Frame::data(data));
         }
     }
@@ -151,6 +158,9 @@ impl Subscription {
             return Turn::Data(data);
         }
         self.grown.borrow_and_update();
+        if let Some(taken) = self.handed.taken() {
+            self.place.taken(taken);
+        }
         // Taken before the look at the end: what was appended after a takeover is then seen to be too late.
         let page = self.pages.as_mut().map(|pages| pages.next(&self.shared));
         let shared = self.shared.clone();
@@ -158,6 +168,9 @@ impl Subscription {
             self.answer_pings(state);
             let ending = self.signal.borrow().ending.clone();
             if ending.as_ref().is_some_and(|ending| ending.is_due(now.mono)) {
+                if let Some(Ending::Draining { .. }) = ending {
+                    drain::cut_off(&state.window, &self.place, &self.claim.gateway, &self.claim.peer);
+                }
                 return ending.map_or(Turn::Again, Turn::End);
             }
             if let Some((frame, is_last)) = page {
@@ -190,7 +203,7 @@ impl Subscription {
                     (self.gathered.is_full(), Turn::Again)
                 }
                 Step::Again => (true, Turn::Again),
-                Step::WaitUntil(due) => (true, Ending::once_idle(ending, now.mono, due)),
+                Step::WaitUntil(due) => (true, self.once_idle(ending, now.mono, due)),
             };
             if done {
                 return self.gathered.take().map_or(idle, Turn::Data);
@@ -211,6 +224,19 @@ impl Subscription {
             _ => return None,
         };
         self.features.standing.then(|| Pages::new(cursor, self.message_max))
+    }
+
+    /// What the stream does when it has been handed everything and has nothing to do before `due`.
+    fn once_idle(&self, ending: Option<&Ending>, now: Duration, due: Duration) -> Turn {
+        match ending {
+            Some(Ending::Draining { close_at, .. }) if now < *close_at => Turn::WaitUntil(due.min(*close_at)),
+            // The connection would end with what it holds.
+            Some(Ending::Draining { close_by, .. }) if self.handed.waits() => {
+                Turn::WaitUntil(due.min(*close_by).min(now + LOOK_EVERY))
+            }
+            Some(ending) => Turn::End(ending.clone()),
+            None => Turn::WaitUntil(due),
+        }
     }
 
     fn answer_pings(&mut self, state: &State) {
@@ -247,7 +273,13 @@ impl Subscription {
                 metrics.gaps_to_untold_readers.inc();
             }
         }
-        encode_framed(&control_frame(&control, &self.welcome))
+        let tells_time =
+            matches!(control, Control::Welcome { .. } | Control::Progress { .. } | Control::CaughtUp { .. });
+        let mut frame = control_frame(&control, &self.welcome);
+        if tells_time {
+            frame.appended_unix_ms = self.shared.clock.log_unix_ms();
+        }
+        encode_framed(&frame)
     }
 
     /// Ends the stream: what it says last, if it says anything, before the status.
@@ -318,14 +350,6 @@ impl Ending {
         }
     }
 
-    /// What a stream does that has been handed everything and has nothing to do before `due`.
-    fn once_idle(ending: Option<&Self>, now: Duration, due: Duration) -> Turn {
-        match ending {
-            Some(Self::Draining { close_at, .. }) if now < *close_at => Turn::WaitUntil(due.min(*close_at)),
-            Some(ending) => Turn::End(ending.clone()),
-            None => Turn::WaitUntil(due),
-        }
-    }
 }
 
 /// The value has changed. One that never will again changes never.

@@ -21,6 +21,12 @@ const USER_QUIET: Duration = Duration::from_secs(25);
 const USER_PROBE_EVERY: Duration = Duration::from_secs(10);
 const USER_UNANSWERED: Duration = Duration::from_secs(35);
 
+/// What a socket's kernel may hold that was not sent yet, in bytes. More waits in this process, where it is seen whether
+/// the peer takes it, and where a ping, or the end of a shutdown, need not wait behind megabytes. It bounds nothing that
+/// is on its way, so a long and fast path is filled as ever.
+const UNSENT: u32 = 128 << 10;
+const UNSENT_TO_USERS: u32 = 16 << 10;
+
 /// A bound socket that yields connections.
 pub trait Accept: Send + 'static {
     /// One connection.
@@ -32,6 +38,9 @@ pub trait Accept: Send + 'static {
     ///
     /// What the socket reports; the caller goes on accepting.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
+
+    /// The peer of a connection did not take at once what was written, for the first time.
+    fn fell_behind(_io: &Self::Io) {}
 }
 
 /// Binds a socket that has room for a herd.
@@ -48,7 +57,18 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // A server that is started again must not wait for the connections of the one before to be forgotten.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let listener = socket.listen(BACKLOG)?;
+    hold_unsent(&listener, UNSENT)?;
+    Ok(listener)
+}
+
+/// Each connection that is accepted inherits it.
+fn hold_unsent(listener: &TcpListener, bytes: u32) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    SockRef::from(listener).set_tcp_notsent_lowat(bytes)?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (listener, bytes);
+    Ok(())
 }
 
 /// As [`listen`], for users: each connection accepted is dead 60 s after the last sign of life, whatever it waits for.
@@ -62,6 +82,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Outside a tokio runtime with I/O enabled.
 pub fn listen_for_users(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = listen(address)?;
+    hold_unsent(&listener, UNSENT_TO_USERS)?;
     // What is set here, each connection inherits.
     let socket = SockRef::from(&listener);
     let probes = TcpKeepalive::new().with_time(USER_QUIET).with_interval(USER_PROBE_EVERY);
@@ -79,6 +100,17 @@ impl Accept for TcpListener {
         // Frames are written whole; waiting to fill a segment only adds delay.
         stream.set_nodelay(true)?;
         Ok((stream, peer))
+    }
+
+    /// The kernel's deadline for what is unanswered also strikes a peer that reads slowly and shuts its window now and
+    /// then, however steadily it reads. Such a one is judged by the bytes it takes.
+    fn fell_behind(stream: &Self::Io) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(None) {
+            tracing::debug!(%error, "a slow peer keeps the kernel's deadline");
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = stream;
     }
 }
 
@@ -100,6 +132,9 @@ mod tests {
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), USER_QUIET);
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), USER_PROBE_EVERY);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_TO_USERS);
+        <TcpListener as Accept>::fell_behind(&accepted);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::ZERO), "who is slow is judged by bytes");
     }
 
     /// Nobody accepts, so what has no room in the backlog is not answered.

@@ -30,4 +30,4 @@ pub use proxies::{IpNet, Proxies, subscriber};
 pub use secrets::warn_of_readers;
 pub use serve::{Drain, Peer, serve, serve_tls};
 pub use tls::{PeerNames, Tls, TlsError, TlsFiles};
-pub use watched::Stalled;
+pub use watched::Outflow;

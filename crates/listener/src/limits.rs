@@ -24,9 +24,11 @@ pub struct Limits {
     pub h2_send_buffer: usize,
     /// HTTP/2 ping after this long without a frame; dead after [`Limits::keepalive_timeout`] without an answer.
     pub keepalive: Duration,
-    /// How long an HTTP/2 ping may stay unanswered.
+    /// How long an HTTP/2 ping may stay unanswered, counted from the last byte taken where bytes waited: behind those,
+    /// an answer comes late.
     pub keepalive_timeout: Duration,
-    /// A peer whose socket takes nothing for this long is dropped; `None`: never for that.
+    /// A peer whose socket takes nothing for this long is dropped; `None`: never for that. Up to as long again is given
+    /// to one that had just taken much, since its kernel makes room in large steps.
     pub write_stall: Option<Duration>,
 }
 
@@ -59,8 +61,9 @@ impl Limits {
             h2_connection_window: 512 << 10,
             h2_frame: 16 << 10,
             h2_send_buffer: 64 << 10,
-            // The app ends a slow user after 5 s and says why; this is for those it cannot see.
-            write_stall: Some(Duration::from_secs(10)),
+            keepalive: Duration::from_secs(25),
+            keepalive_timeout: Duration::from_secs(35),
+            write_stall: Some(Duration::from_secs(5)),
             ..Self::hub()
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::Request;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -26,7 +26,7 @@ use tower::ServiceExt as _;
 use crate::damped::Damped;
 use crate::pages::unsniffed;
 use crate::tls::{self, PeerNames, Tls};
-use crate::watched::{Stalled, Watched};
+use crate::watched::{FOR_EVER, Outflow, Patience, Watched};
 use crate::{Accept, Limits};
 
 /// After a failed accept (no file descriptor left, most likely) the loop waits this long: short enough to be back at
@@ -65,9 +65,17 @@ pub async fn serve(accept: impl Accept, app: Router, limits: Limits, drain: Drai
     run(accept, None, app, limits, drain).await;
 }
 
-async fn run(mut accept: impl Accept, tls: Option<Arc<Tls>>, app: Router, limits: Limits, drain: Drain) {
+async fn run<A: Accept>(
+    mut accept: A,
+    tls: Option<Arc<Tls>>,
+    app: Router,
+    limits: Limits,
+    drain: Drain,
+) {
     let (http, app) = (Arc::new(protocol(&limits)), unsniffed(app));
     let refusals = Arc::new(Damped::default());
+    let patience =
+        Patience { write_stall: limits.write_stall, silence: limits.keepalive + limits.keepalive_timeout };
     let places = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
     let mut failing = false;
@@ -78,13 +86,15 @@ async fn run(mut accept: impl Accept, tls: Option<Arc<Tls>>, app: Router, limits
             accepted = next(&mut accept, &places, &mut failing) => accepted,
         };
         let Some((io, peer, place)) = accepted else { continue };
+        let outflow = Outflow::default();
+        let io = Watched::new(io, patience, outflow.clone(), A::fell_behind);
         let (http, app, drain, tls) = (http.clone(), app.clone(), drain.clone(), tls.clone());
         let refusals = refusals.clone();
         tasks.spawn(async move {
-            let names = None;
+            let caller = Caller { peer, names: None, outflow };
             match tls {
-                None => connection(&http, io, Caller { peer, names }, app, limits, drain).await,
-                Some(tls) => secured(&http, (&tls, &refusals), io, peer, app, limits, drain).await,
+                None => connection(&http, io, caller, app, limits, drain).await,
+                Some(tls) => secured(&http, (&tls, &refusals), io, caller, app, limits, drain).await,
             }
             drop(place);
         });
@@ -133,7 +143,8 @@ fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(128)
         .keep_alive_interval(limits.keepalive)
-        .keep_alive_timeout(limits.keepalive_timeout);
+        // An answer may wait behind much else, which hyper does not see: `Watched` judges by bytes.
+        .keep_alive_timeout(FOR_EVER);
     http
 }
 
@@ -141,19 +152,21 @@ fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
 struct Caller {
     peer: SocketAddr,
     names: Option<PeerNames>,
+    outflow: Outflow,
 }
 
 async fn secured<I>(
     http: &Builder<TokioExecutor>,
     (tls, refusals): (&Arc<Tls>, &Damped),
     io: I,
-    peer: SocketAddr,
+    mut caller: Caller,
     app: Router,
     limits: Limits,
     drain: Drain,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let peer = caller.peer;
     let handshake = tokio::select! {
         biased;
         () = drain.draining.cancelled() => return, // nobody has asked anything yet
@@ -174,8 +187,8 @@ async fn secured<I>(
             return;
         }
     };
-    let names = io.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::names);
-    connection(http, io, Caller { peer, names }, app, limits, drain).await;
+    caller.names = io.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::names);
+    connection(http, io, caller, app, limits, drain).await;
 }
 
 /// Reads on for a moment, so that the peer reads why it was refused: to close with its bytes unread would reset the
@@ -204,13 +217,15 @@ async fn connection<I>(
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let asked = Arc::new(AtomicBool::new(false));
-    let stalled = Stalled::default();
-    let io = TokioIo::new(Watched::new(io, limits.write_stall, stalled.clone()));
+    let io = TokioIo::new(io);
     let (peer, first) = (from.peer, asked.clone());
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         first.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(from.peer));
-        request.extensions_mut().insert(stalled.clone());
+        request.extensions_mut().insert(from.outflow.clone());
+        if request.version() == Version::HTTP_2 {
+            from.outflow.answers_pings();
+        }
         if let Some(names) = &from.names {
             request.extensions_mut().insert(names.clone());
         }

@@ -1,62 +1,189 @@
-//! A connection's byte stream, watched: for how long nothing could go out.
+//! A connection's byte stream, watched: for how long its peer took nothing, and for how long it said nothing.
 //!
 //! hyper does not poll a response body while the socket is full, so nobody above this layer would ever notice a peer
-//! that stopped reading. The timer exists only while a write is blocked.
+//! that stopped reading. And an HTTP/2 ping waits behind whatever is on its way already, so a late answer says nothing
+//! of a peer that takes bytes all the while. Both are judged here, by bytes alone, beneath TLS and HTTP.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Whether the peer of a connection took nothing for too long, in the extensions of every request: its streams are
-/// dropped then like those of a peer that has left.
+/// A peer's kernel takes bytes in steps: it opens its window again only when its process has read much of what it holds.
+/// Whoever has just taken so many bytes is given a second longer to make room for more, up to as long again.
+const BYTES_A_SECOND: u64 = 16 << 10;
+
+/// How a connection's bytes go out, in the extensions of every request. Cheap to clone; clones are the same connection.
 #[derive(Clone, Debug, Default)]
-pub struct Stalled(Arc<AtomicBool>);
+pub struct Outflow(Arc<State>);
 
-impl Stalled {
-    /// Whether it was given up for that.
+#[derive(Debug, Default)]
+struct State {
+    /// When the socket that takes nothing will have been too slow, while it takes nothing.
+    due: AtomicU64,
+    blocked: AtomicBool,
+    stalled: AtomicBool,
+    left_to_app: AtomicBool,
+    answers_pings: AtomicBool,
+    origin: OnceLock<Instant>,
+}
+
+impl Outflow {
+    /// Whether bytes wait now because the socket takes none.
     #[must_use]
-    pub fn is(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub fn is_blocked(&self) -> bool {
+        self.0.blocked.load(Ordering::Relaxed)
     }
+
+    /// Whether the connection was given up because its socket took nothing for too long: its streams are dropped then
+    /// like those of a peer that has left.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.0.stalled.load(Ordering::Relaxed)
+    }
+
+    /// When the socket will have taken nothing for too long; `None` while it takes what there is.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        let origin = self.0.origin.get().filter(|_| self.is_blocked())?;
+        Some(*origin + Duration::from_millis(self.0.due.load(Ordering::Relaxed)))
+    }
+
+    /// Says that the app itself ends this connection when it is [`due`](Self::due), so that it can say why. The listener
+    /// does so only when that is overdue by as long again.
+    pub fn leave_to_app(&self) {
+        self.0.left_to_app.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that the peer answers pings, so that silence means something.
+    pub(crate) fn answers_pings(&self) {
+        self.0.answers_pings.store(true, Ordering::Relaxed);
+    }
+
+    fn blocked_until(&self, due: Option<Instant>) {
+        let Some(due) = due else { return self.0.blocked.store(false, Ordering::Relaxed) };
+        let origin = *self.0.origin.get_or_init(Instant::now);
+        let ms = due.saturating_duration_since(origin).as_millis();
+        self.0.due.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.blocked.store(true, Ordering::Relaxed);
+    }
+}
+
+/// For how long a peer may do nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// A peer whose socket takes nothing for this long is dropped; `None`: never for that.
+    pub(crate) write_stall: Option<Duration>,
+    /// One that answers pings and from which nothing was heard for this long, though nothing was in the way, is dead.
+    pub(crate) silence: Duration,
 }
 
 pub(crate) struct Watched<I> {
     io: I,
-    write_stall: Option<Duration>,
-    stalled: Stalled,
-    /// Runs since a write was first refused.
+    patience: Patience,
+    outflow: Outflow,
+    /// Called when a write is refused for the first time.
+    on_blocked: Option<fn(&I)>,
+    /// Bytes taken since a write was refused last.
+    burst: u64,
+    /// Since a write was refused: the moment from which on the peer is too slow.
     blocked: Option<Pin<Box<Sleep>>>,
+    /// When it was last seen to be alive: a byte came, or one was taken after a write had been refused.
+    alive: Instant,
+    silent: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Watched<I> {
-    /// A write blocked for `write_stall` fails, and `stalled` says so; `None`: never.
-    pub(crate) fn new(io: I, write_stall: Option<Duration>, stalled: Stalled) -> Self {
-        Self { io, write_stall, stalled, blocked: None }
+    pub(crate) fn new(io: I, patience: Patience, outflow: Outflow, on_blocked: fn(&I)) -> Self {
+        let alive = Instant::now();
+        let on_blocked = Some(on_blocked);
+        Self { io, patience, outflow, on_blocked, burst: 0, blocked: None, alive, silent: None }
     }
 
     /// Passes on what became of a write, unless nothing could be written for too long.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let Some(limit) = self.write_stall else { return written };
-        if written.is_ready() {
-            self.blocked = None;
-            return written;
+    fn watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => {
+                self.burst += bytes as u64;
+                if self.blocked.take().is_some() {
+                    self.outflow.blocked_until(None);
+                    self.alive = Instant::now();
+                }
+                written
+            }
+            Poll::Ready(Err(_)) => written,
+            Poll::Pending => self.refused(cx),
         }
-        let timer = self.blocked.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(timer.as_mut().poll(cx));
-        self.stalled.0.store(true, Ordering::Relaxed);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing: too slow")))
+    }
+
+    fn refused(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(on_blocked) = self.on_blocked.take() {
+            on_blocked(&self.io);
+        }
+        // Who may take as long as it likes is watched all the same: it is of interest whether bytes wait.
+        let stall = self.patience.write_stall.unwrap_or(FOR_EVER);
+        let timer = match &mut self.blocked {
+            Some(timer) => timer,
+            none => {
+                let more = Duration::from_secs(std::mem::take(&mut self.burst)) / BYTES_A_SECOND as u32;
+                let due = Instant::now() + stall + more.min(stall);
+                self.outflow.blocked_until(Some(due));
+                none.insert(Box::pin(sleep_until(due)))
+            }
+        };
+        while timer.as_mut().poll(cx).is_ready() {
+            let left_to_app = self.outflow.0.left_to_app.swap(false, Ordering::Relaxed);
+            if !left_to_app {
+                self.outflow.0.stalled.store(true, Ordering::Relaxed);
+                let why = "the peer takes nothing: too slow";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+            }
+            timer.as_mut().reset(Instant::now() + stall);
+        }
+        Poll::Pending
+    }
+
+    /// Nothing came. Whether that has been so for too long.
+    fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.outflow.0.answers_pings.load(Ordering::Relaxed) {
+            return false;
+        }
+        let due = self.alive + self.patience.silence;
+        let timer = self.silent.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while timer.as_mut().poll(cx).is_ready() {
+            let due = self.alive + self.patience.silence;
+            if Instant::now() >= due {
+                return true;
+            }
+            timer.as_mut().reset(due);
+        }
+        false
     }
 }
 
+/// Longer than any connection lives, and still a time that a clock can reach.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        if read.is_ready() {
+            this.alive = Instant::now();
+        } else if this.is_silent(cx) {
+            let why = "the peer answers no ping: its process or its network is gone";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+        }
+        read
     }
 }
 
@@ -87,5 +214,98 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn watched(write_stall: Option<Duration>) -> (Watched<DuplexStream>, Outflow, DuplexStream) {
+        let (here, there) = duplex(1 << 10);
+        let patience = Patience { write_stall, silence: Duration::from_secs(15) };
+        let outflow = Outflow::default();
+        (Watched::new(here, patience, outflow.clone(), |_| {}), outflow, there)
+    }
+
+    /// Takes a little each second, for so many seconds, and nothing after that.
+    fn take(mut there: DuplexStream, seconds: usize) {
+        tokio::spawn(async move {
+            for _ in 0..seconds {
+                there.read_exact(&mut [0; 100]).await.unwrap();
+                sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending::<()>().await;
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_bytes_is_not_too_slow_however_few() {
+        let (mut watched, outflow, there) = watched(Some(Duration::from_secs(5)));
+        take(there, 100);
+        let began = Instant::now();
+        let error = watched.write_all(&[0; 1 << 20]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let took = began.elapsed().as_secs();
+        assert!((103..=106).contains(&took), "{took} s: five after the last byte");
+        assert!(outflow.is_stalled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_just_taken_much_is_given_up_to_twice_the_time() {
+        let (here, there) = duplex(256 << 10);
+        let patience =
+            Patience { write_stall: Some(Duration::from_secs(5)), silence: Duration::from_secs(15) };
+        let mut watched = Watched::new(here, patience, Outflow::default(), |_| {});
+        let began = Instant::now();
+        assert!(watched.write_all(&[0; 1 << 20]).await.is_err());
+        assert_eq!(began.elapsed().as_secs(), 10);
+        drop(there);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_app_that_judges_by_itself_has_as_long_again() {
+        let (mut watched, outflow, _there) = watched(Some(Duration::from_secs(5)));
+        outflow.leave_to_app();
+        assert_eq!(outflow.due(), None);
+        let began = Instant::now();
+        let writing = tokio::spawn(async move { watched.write_all(&[0; 1 << 20]).await });
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(outflow.due().unwrap().saturating_duration_since(began).as_secs(), 5);
+        assert!(outflow.is_blocked() && writing.await.unwrap().is_err());
+        assert_eq!(began.elapsed().as_secs(), 10);
+    }
+
+    /// A pong waits behind what is on its way, and the ping before it. Only once nothing is, silence means something.
+    #[tokio::test(start_paused = true)]
+    async fn a_pong_behind_much_else_is_waited_for() {
+        let (mut watched, outflow, there) = watched(None);
+        outflow.answers_pings();
+        take(there, 100);
+        let began = Instant::now();
+        let bytes = [0; 1 << 20];
+        let mut written = 0;
+        let error = poll_fn(|cx| {
+            while let Poll::Ready(count) = Pin::new(&mut watched).poll_write(cx, &bytes[written..]) {
+                written += count.unwrap();
+            }
+            let mut buffer = [0; 16];
+            Pin::new(&mut watched).poll_read(cx, &mut ReadBuf::new(&mut buffer))
+        });
+        assert_eq!(error.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let took = began.elapsed().as_secs();
+        assert!((113..=116).contains(&took), "{took} s: fifteen after the last byte taken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_who_is_not_asked_needs_to_answer() {
+        let (mut watched, _outflow, _there) = watched(None);
+        let read = tokio::time::timeout(Duration::from_secs(3_600), watched.read_u8());
+        assert!(read.await.is_err());
     }
 }

@@ -25,6 +25,9 @@ pub struct Batch {
     pub key: Option<(Key, Content)>,
     /// When the hub took them.
     pub now: Now,
+    /// The same moment by the clock of the hub's log, which never steps, in milliseconds since the Unix epoch: what the
+    /// log is stamped with. The wall clock's, unless it is set.
+    pub stamp_unix_ms: u64,
 }
 
 /// One event or standing record of a batch.
@@ -46,15 +49,13 @@ impl Batch {
     /// Encodes validated events of this publisher. Fields lie in the order of their numbers, so `to` is first.
     #[must_use]
     pub fn encode(events: &[v1::Event], publisher: &Arc<str>, now: Now) -> Self {
-        let items = events.iter().map(|event| Item::event(event, publisher));
-        Self { items: items.collect(), key: None, now }
+        Self::of(events.iter().map(|event| Item::event(event, publisher)).collect(), now)
     }
 
     /// Encodes a validated invalidation.
     #[must_use]
     pub fn invalidation(record: &v1::SessionInvalidation, now: Now) -> Self {
-        let item = Item::record(LogKind::SessionInvalidation, Change::invalidation(record));
-        Self { items: vec![item], key: None, now }
+        Self::of(vec![Item::record(LogKind::SessionInvalidation, Change::invalidation(record))], now)
     }
 
     /// Encodes validated memberships.
@@ -62,7 +63,7 @@ impl Batch {
     pub fn memberships(records: &[v1::Membership], now: Now) -> Self {
         let items =
             records.iter().map(|record| Item::record(LogKind::Membership, Change::membership(record)));
-        Self { items: items.collect(), key: None, now }
+        Self::of(items.collect(), now)
     }
 
     /// Has its standing records recognised when they come again.
@@ -70,6 +71,10 @@ impl Batch {
     pub fn with_key(mut self, key: Option<(Key, Content)>) -> Self {
         self.key = key;
         self
+    }
+
+    fn of(items: Vec<Item>, now: Now) -> Self {
+        Self { items, key: None, now, stamp_unix_ms: now.unix_ms }
     }
 }
 

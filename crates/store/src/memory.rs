@@ -110,7 +110,7 @@ impl MemoryStore {
                 cursor: log.head,
                 traits: item.traits,
                 event: item.event,
-                appended_unix_ms: batch.now.unix_ms,
+                appended_unix_ms: batch.stamp_unix_ms,
             });
         }
         if let Some((key, content)) = batch.key {

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Process;
 use super::bind::Bound;
 
-/// What is left of the drain timeout for connections, once the streams have been sent away.
-const CLOSING: Duration = Duration::from_secs(1);
+/// What is left of the drain timeout for connections, once the streams have been sent away; less of a short one.
+const CLOSING: Duration = Duration::from_millis(500);
 
 /// How long a gateway may take to catch up with the hub in its own process. It takes a few milliseconds.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -90,14 +90,17 @@ impl Serving {
     }
 
     async fn leave(&mut self, limit: Duration) {
-        let end = Instant::now() + limit;
-        // Users first: they are the ones who would otherwise lose a gateway that still has a hub.
-        if let Some(gateway) = &self.gateway {
-            // One that does not read must not keep the hub's other gateways from being sent away.
-            let _ = timeout(limit / 2, gateway.drain()).await;
-        }
-        if let Some(hub) = &self.hub {
-            hub.drain(end.saturating_duration_since(Instant::now()).saturating_sub(CLOSING)).await;
+        let end = Instant::now() + limit.saturating_sub(CLOSING.min(limit / 8));
+        let left = || end.saturating_duration_since(Instant::now());
+        match (&self.hub, &self.gateway) {
+            // Whoever reads here can take what is acknowledged from nobody else: users, too, have all the time there is.
+            (Some(hub), Some(gateway)) => {
+                let head = hub.finish_publishes(limit / 4).await;
+                tokio::join!(gateway.hand_over(head.cursor, left()), hub.drain(left()));
+            }
+            (Some(hub), None) => hub.drain(left()).await,
+            (None, Some(gateway)) => gateway.drain().await,
+            (None, None) => {}
         }
         self.drain.draining.cancel();
         while self.listeners.join_next().await.is_some() {}

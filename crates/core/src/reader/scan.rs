@@ -52,7 +52,7 @@ impl Reader {
         let (mut run, mut bytes) = (None::<Range<Slot>>, 0);
         let mut last = self.passed;
         for entry in window.entries(self.next..scan_end) {
-            let verdict = match self.judge(&entry, filter, now) {
+            let verdict = match self.judge(window, &entry, filter, now) {
                 Verdict::Send if self.stands_in(&entry, window) => Verdict::Missed,
                 verdict => verdict,
             };
@@ -99,7 +99,13 @@ impl Reader {
         }
     }
 
-    fn judge(&mut self, entry: &Entry<'_>, filter: Option<&dyn Filter>, now: Now) -> Verdict {
+    fn judge(
+        &mut self,
+        window: &Window,
+        entry: &Entry<'_>,
+        filter: Option<&dyn Filter>,
+        now: Now,
+    ) -> Verdict {
         if let Some(promised) = &mut self.promised {
             if promised.holds_back(entry.cursor) {
                 promised.comes_to(entry.cursor);
@@ -128,7 +134,9 @@ impl Reader {
             return Verdict::Skip;
         }
         let expired = entry.traits.has(Traits::EXPIRES)
-            && event.ttl_ms().is_some_and(|ttl| now.unix_ms > frame.appended_unix_ms().saturating_add(ttl));
+            && event.ttl_ms().is_some_and(|ttl| {
+                window.age(entry, frame.appended_unix_ms(), now.mono) > Duration::from_millis(ttl)
+            });
         if expired { Verdict::Expired } else { self.fit(entry) }
     }
 

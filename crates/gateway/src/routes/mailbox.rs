@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use galaxy_push_core::window::Slot;
 use tokio::sync::Notify;
@@ -27,6 +28,10 @@ struct Mail {
     /// The connection has to say where it stands.
     swept: bool,
     ending: Option<Ending>,
+    /// To end once everything is taken.
+    leaving: Option<Leaving>,
+    /// It was said that the connection is cut off.
+    cut_off: bool,
     /// The session was invalidated, whatever else ends the connection.
     void: bool,
     /// When the token was issued, in milliseconds since the Unix epoch.
@@ -38,6 +43,14 @@ enum Mode {
     /// The connection reads the window itself; mail would only repeat that.
     Scanning,
     Listening,
+}
+
+/// A connection that is to end as soon as it has taken everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaving {
+    pub(crate) ending: Ending,
+    /// It ends now, wherever it is; on the edge's clock.
+    pub(crate) by: Duration,
 }
 
 /// What became of a slot.
@@ -72,6 +85,8 @@ impl Mailbox {
             batch: 0,
             swept: false,
             ending: None,
+            leaving: None,
+            cut_off: false,
             void: false,
             issued_ms,
         };
@@ -135,6 +150,29 @@ impl Mailbox {
         drop(mail);
         self.wake();
         first
+    }
+
+    /// Tells the connection to end once it has taken everything; whether it is the first to be told so.
+    pub(crate) fn leave(&self, leaving: Leaving) -> bool {
+        let mut mail = self.lock();
+        let first = mail.leaving.is_none();
+        mail.leaving.get_or_insert(leaving);
+        drop(mail);
+        self.wake();
+        first
+    }
+
+    /// Whether the connection is to end once it has taken everything.
+    pub(crate) fn leaving(&self) -> Option<Leaving> {
+        self.lock().leaving.clone()
+    }
+
+    /// Says once that the connection is cut off: how many entries wait for it here, if that is all that it has yet to be
+    /// handed.
+    pub(crate) fn cut_off(&self) -> Option<Option<usize>> {
+        let mut mail = self.lock();
+        let before = std::mem::replace(&mut mail.cut_off, true);
+        (!before).then(|| (mail.mode == Mode::Listening).then_some(mail.slots.len()))
     }
 
     /// Whether the connection is to end, and why.

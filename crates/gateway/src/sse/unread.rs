@@ -1,9 +1,11 @@
 //! Streams whose last piece nobody has taken: HTTP asks for the next one only when it can send, and over HTTP/2 a peer
 //! that gives no window, but answers pings, never lets it ask again.
 //!
-//! A stream that waits for events is not here, it is being polled; so there are few. One that stays too long is given up:
-//! what it held of the gateway goes, and with it the seat in the routes and its hold on a drain. What is left is a goodbye,
-//! for whoever asks for it after all.
+//! A stream that waits for events is not here, it is being polled; so there are few. One that stays too long is given up,
+//! and one that has to end while it is here: what it held of the gateway goes, and with it the seat in the routes and its
+//! hold on a drain. What is left is a goodbye, for whoever asks for it after all, unless it would stand in the middle of a
+//! block. A piece that waits because the connection's socket is full is not the stream's fault: of that the listener
+//! judges.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -43,26 +45,37 @@ impl Unread {
         self.lock().insert(id, Waiting { since: Instant::now(), stream: Left::Open(stream) });
     }
 
-    /// The next piece is asked for; since when it could have been.
-    pub(super) fn take(&self, id: u64) -> Option<(Left, Instant)> {
-        self.lock().remove(&id).map(|waiting| (waiting.stream, waiting.since))
+    /// The next piece is asked for.
+    pub(super) fn take(&self, id: u64) -> Option<Left> {
+        self.lock().remove(&id).map(|waiting| waiting.stream)
     }
 
-    /// Lets go of those that have waited for longer than `stall`; how many that were.
+    /// Lets go of those whose peer has given no room for longer than `stall`, and of those that have to end; how many the
+    /// former were.
     fn give_up(&self, stall: Duration) -> usize {
         let now = Instant::now();
-        let mut given_up = Vec::new();
+        let (mut given_up, mut slow) = (Vec::new(), 0);
         for waiting in self.lock().values_mut() {
             let Left::Open(stream) = &mut waiting.stream else { continue };
-            if now.saturating_duration_since(waiting.since) > stall {
-                // One that had said goodbye already says nothing more.
-                let said = stream.phase == Phase::Over;
-                let goodbye = if said { Bytes::new() } else { stream.goodbye(&Ending::Slow) };
-                let goodbye = Left::Goodbye(goodbye);
-                given_up.push(std::mem::replace(&mut waiting.stream, goodbye));
+            if stream.carrier.outflow.is_blocked() {
+                waiting.since = now;
             }
+            let ending = if now.saturating_duration_since(waiting.since) > stall {
+                slow += 1;
+                Some(Ending::Slow)
+            } else {
+                stream.has_to_end()
+            };
+            let Some(ending) = ending else { continue };
+            // One that had said goodbye already says nothing more.
+            let said = stream.phase == Phase::Over;
+            let mut goodbye = if said { Bytes::new() } else { stream.goodbye(&ending) };
+            if !stream.rest.is_empty() {
+                goodbye.clear();
+            }
+            given_up.push(std::mem::replace(&mut waiting.stream, Left::Goodbye(goodbye)));
         }
-        given_up.len() // and they are dropped, without the lock
+        slow // and they are dropped, without the lock
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {

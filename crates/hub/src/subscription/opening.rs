@@ -5,10 +5,12 @@ use std::sync::Arc;
 use galaxy_push_core::cursor::{Ask, Cursor};
 use galaxy_push_core::reader::{Omitted, Reader, Settings};
 use galaxy_push_core::window::Outcome;
+use galaxy_push_listener::Outflow;
 use galaxy_push_proto::frame::WelcomeInfo;
 use galaxy_push_proto::{Failure, Reason, v1};
 use tokio::time::timeout;
 
+use super::handed::Handed;
 use super::{Phase, Ping, Subscription};
 use crate::fence::{self, ANSWER_WITHIN, Admitted, Claim, Claimed, Contest, How, Takeover};
 use crate::gathered::{Gathered, TURN_BYTES};
@@ -25,9 +27,16 @@ impl Subscription {
     /// # Errors
     ///
     /// The claim is refused.
-    pub(crate) async fn open(shared: &Arc<Shared>, asked: Asked) -> Result<Box<Self>, Failure> {
+    pub(crate) async fn open(
+        shared: &Arc<Shared>,
+        asked: Asked,
+        outflow: Outflow,
+    ) -> Result<Box<Self>, Failure> {
         let opened = Self::open_fenced(shared, &asked).await;
-        opened.inspect_err(|failure| report_refusal(shared, &asked.claim, failure))
+        let mut opened = opened.inspect_err(|failure| report_refusal(shared, &asked.claim, failure))?;
+        opened.handed = Handed::new(outflow, opened.reader.next());
+        opened.place.taken(opened.reader.next());
+        Ok(opened)
     }
 
     async fn open_fenced(shared: &Arc<Shared>, asked: &Asked) -> Result<Box<Self>, Failure> {
@@ -108,6 +117,7 @@ impl Subscription {
             signal,
             place,
             uptake,
+            handed: Handed::default(),
         })))
     }
 }

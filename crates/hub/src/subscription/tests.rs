@@ -1,6 +1,7 @@
 //! What one turn may cost the others, who wait for the log's lock meanwhile.
 
 use galaxy_push_core::ambient::Ambient;
+use galaxy_push_listener::Outflow;
 use galaxy_push_proto::v1::{Event, GatewaySubscribeRequest};
 
 use super::*;
@@ -32,7 +33,7 @@ async fn a_sparse_filter_gives_the_lock_back_between_what_it_finds() {
         ..GatewaySubscribeRequest::default()
     };
     let asked = Asked::check(request, "peer".to_owned(), &Caller::process()).unwrap();
-    let mut stream = Subscription::open(&hub.shared, asked).await.unwrap();
+    let mut stream = Subscription::open(&hub.shared, asked, Outflow::default()).await.unwrap();
     let (mut turns, mut bytes) = (0, 0);
     while !stream.reader.is_live() {
         let before = stream.reader.next();

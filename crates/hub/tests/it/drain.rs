@@ -157,3 +157,23 @@ async fn half_a_question_about_health_ends_with_a_drain() {
     let answered = timeout(Duration::from_secs(1), asked).await;
     assert!(answered.is_ok(), "{answered:?}");
 }
+
+/// 200 events of 60,000 bytes, of which a slow reader takes one each 40 ms: it needs eight of the ten seconds.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_is_behind_has_the_whole_time() {
+    let world = World::new(Config::default());
+    let mut reading = world.read("gw", "").await;
+    reading.until("caught up").await;
+    world.flood(200).await;
+    let hub = world.hub.clone();
+    let drain = tokio::spawn(async move { hub.drain(Duration::from_secs(10)).await });
+    let start = Instant::now();
+    let mut events = 0;
+    while let Ok(Some(frame)) = reading.frame().await {
+        events += u32::from(matches!(frame.kind, Some(Kind::Event(_))));
+        sleep(Duration::from_millis(40)).await;
+    }
+    assert_eq!(events, 200, "after {:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(7));
+    drain.await.unwrap();
+}

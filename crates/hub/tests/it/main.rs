@@ -20,6 +20,7 @@ mod reports;
 mod seam;
 mod services;
 mod slow;
+mod time;
 mod snapshot;
 mod standing;
 mod status;

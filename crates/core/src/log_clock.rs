@@ -1,0 +1,140 @@
+//! The clock by which a hub stamps its log, as a reader knows it.
+//!
+//! A hub's clock never steps, but nobody else has it: a reader sees stamps on frames that were some time on their way. The
+//! one that was least long is nearest to the truth, so an estimate is never ahead of the hub's clock, and behind it by no
+//! more than the least transit. No wall clock is asked, neither the reader's nor, after its start, the hub's.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long a frame counts: two quartz clocks drift apart by some milliseconds meanwhile.
+const COUNTS_FOR: Duration = Duration::from_secs(600);
+
+/// Frames of one such span count as one, the nearest of them: at most 41 are held.
+const SPAN: Duration = Duration::from_secs(15);
+
+/// What the hub's clock said beside the reader's own monotonic clock: the difference, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Offset(i64);
+
+impl Offset {
+    /// The difference if the hub's clock says `unix_ms` at this moment of the reader's.
+    #[must_use]
+    pub fn of(unix_ms: u64, now: Duration) -> Self {
+        Self(signed(u128::from(unix_ms)).saturating_sub(signed(now.as_millis())))
+    }
+
+    /// What the hub's clock says at this moment of the reader's, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn unix_ms(self, now: Duration) -> u64 {
+        u64::try_from(self.0.saturating_add(signed(now.as_millis()))).unwrap_or(0)
+    }
+
+    /// How old something stamped `unix_ms` is at this moment; zero if that is yet to come.
+    #[must_use]
+    pub fn age(self, unix_ms: u64, now: Duration) -> Duration {
+        Duration::from_millis(self.unix_ms(now).saturating_sub(unix_ms))
+    }
+}
+
+fn signed(ms: u128) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+/// One stream's estimate. [`LogClock::begin`] with each `Welcome`, [`LogClock::hear`] with each stamp that was taken from
+/// the hub's clock just before it was sent.
+#[derive(Clone, Debug, Default)]
+pub struct LogClock {
+    /// The nearest of each span, oldest first, as far as nothing nearer came later.
+    heard: VecDeque<(Duration, Offset)>,
+}
+
+impl LogClock {
+    /// A stream begins, perhaps with another hub: what was known counts no longer.
+    pub fn begin(&mut self) {
+        self.heard.clear();
+    }
+
+    /// A frame of the present moment came; 0 says that it has no stamp.
+    pub fn hear(&mut self, unix_ms: u64, now: Duration) {
+        if unix_ms == 0 {
+            return;
+        }
+        let offset = Offset::of(unix_ms, now);
+        while self.heard.front().is_some_and(|(at, _)| now.saturating_sub(*at) > COUNTS_FOR) {
+            self.heard.pop_front();
+        }
+        if self.heard.back().is_some_and(|(at, last)| offset <= *last && now.saturating_sub(*at) < SPAN) {
+            return;
+        }
+        // What is no nearer than a later one never counts again.
+        while self.heard.back().is_some_and(|(_, before)| *before <= offset) {
+            self.heard.pop_back();
+        }
+        self.heard.push_back((now, offset));
+    }
+
+    /// The estimate; `None` before the first stamp of this stream.
+    #[must_use]
+    pub fn offset(&self) -> Option<Offset> {
+        self.heard.front().map(|(_, offset)| *offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HUB: u64 = 1_700_000_000_000;
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    /// A stamp of the hub's clock, `transit` ms on its way, heard when the reader's clock says `at`.
+    fn hear(clock: &mut LogClock, at: Duration, transit: u64) {
+        clock.hear(HUB + at.as_millis() as u64 - transit, at);
+    }
+
+    fn behind_by(clock: &LogClock, at: Duration) -> u64 {
+        HUB + at.as_millis() as u64 - clock.offset().unwrap().unix_ms(at)
+    }
+
+    #[test]
+    fn the_least_transit_of_the_last_ten_minutes_counts() {
+        let mut clock = LogClock::default();
+        assert_eq!(clock.offset(), None);
+        clock.hear(0, secs(1));
+        assert_eq!(clock.offset(), None, "an older hub does not stamp");
+        for (at, transit, behind) in [(1, 900, 900), (2, 30, 30), (3, 500, 30), (500, 40, 30), (602, 90, 30)]
+        {
+            hear(&mut clock, secs(at), transit);
+            assert_eq!(behind_by(&clock, secs(at)), behind, "at {at}");
+        }
+        hear(&mut clock, secs(603), 90);
+        assert_eq!(behind_by(&clock, secs(603)), 40, "the nearest is too old");
+        assert_eq!(behind_by(&clock, secs(5_000)), 40, "the last that is known is better than nothing");
+        hear(&mut clock, secs(5_001), 2_000);
+        assert_eq!(behind_by(&clock, secs(5_001)), 2_000);
+        clock.begin();
+        assert_eq!(clock.offset(), None);
+    }
+
+    #[test]
+    fn what_is_held_has_a_bound() {
+        let mut clock = LogClock::default();
+        for tenth in 0..60_000 {
+            // Each is a little further away than the one before: none makes another needless.
+            hear(&mut clock, Duration::from_millis(tenth * 100), tenth);
+            assert!(clock.heard.len() <= 42, "{}", clock.heard.len());
+        }
+    }
+
+    #[test]
+    fn an_age_is_never_negative() {
+        let offset = Offset::of(HUB, secs(5));
+        assert_eq!(offset.age(HUB - 7_000, secs(6)), secs(8));
+        assert_eq!(offset.age(HUB + 7_000, secs(6)), Duration::ZERO);
+        assert_eq!(Offset::of(5, secs(100)).unix_ms(secs(1)), 0);
+    }
+}

@@ -1,0 +1,88 @@
+//! A gateway that ends together with its hub: its users have nowhere else to take what was acknowledged from.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::*;
+
+fn data() -> String {
+    format!("\"{}\"", "x".repeat(20_000))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_that_is_behind_has_the_whole_time() {
+    let mut world = World::new();
+    let mut slow = world.shake("push.v1.json", "/v1/ws", &[], 4 << 10).await.unwrap();
+    slow.send(r#"{"connect":{"user":"a"}}"#).await;
+    slow.until("caughtUp").await;
+    let mut quick = world.stream("/v1/stream?user=a").await;
+    quick.until("push.caught_up").await;
+    for _ in 0..30 {
+        world.hub.publish_data(&["user:a"], &data());
+    }
+    let mut head = world.hub.head;
+    head.seq.0 += 1; // the hub has one more, which is on its way
+    let gateway = world.gateway.clone();
+    let began = Instant::now();
+    let over = tokio::spawn(async move { gateway.hand_over(head, Duration::from_secs(60)).await });
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.get("/v1/stream?user=b").await.status(), 503, "nobody is let in");
+    world.hub.publish(&["user:a"]);
+    for number in 1..=30 {
+        sleep(Duration::from_secs(1)).await;
+        assert!(slow.text().await.contains(&format!("\"e{number}\"")));
+    }
+    assert!(slow.text().await.contains("\"e31\""));
+    let (lines, code, _) = slow.closed().await;
+    assert!(lines.contains("DRAINING") && code == 1012, "{lines}");
+    assert!(began.elapsed() > Duration::from_secs(30));
+    let text = quick.until("push.goodbye").await;
+    assert!(text.contains("\"e31\""));
+    drop((slow, quick));
+    over.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(35), "nobody is waited for who has everything");
+    assert!(world.metrics().contains("push_cut_off_total 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_take_everything_in_time_is_cut_off_and_counted() {
+    let mut world = World::new();
+    let mut slow = world.shake("push.v1.json", "/v1/ws", &[], 4 << 10).await.unwrap();
+    slow.send(r#"{"connect":{"user":"a"}}"#).await;
+    slow.until("caughtUp").await;
+    let mut asleep = world.stream("/v1/stream?user=a").await;
+    asleep.until("push.caught_up").await;
+    for _ in 0..30 {
+        world.hub.publish_data(&["user:a"], &data());
+    }
+    let _begun = asleep.body.next().await;
+    let (gateway, head) = (world.gateway.clone(), world.hub.head);
+    let began = Instant::now();
+    let over = tokio::spawn(async move { gateway.hand_over(head, Duration::from_secs(4)).await });
+    for number in 1..=3 {
+        sleep(Duration::from_secs(1)).await;
+        assert!(slow.text().await.contains(&format!("\"e{number}\"")));
+    }
+    over.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    assert!(world.metrics().contains("push_cut_off_total 2"), "{}", world.metrics());
+}
+
+/// Elsewhere there is a gateway with the same window.
+#[tokio::test(start_paused = true)]
+async fn users_of_a_gateway_alone_are_not_waited_for() {
+    let mut world = World::new();
+    let mut slow = world.shake("push.v1.json", "/v1/ws", &[], 4 << 10).await.unwrap();
+    slow.send(r#"{"connect":{"user":"a"}}"#).await;
+    slow.until("caughtUp").await;
+    let mut asleep = world.stream("/v1/stream?user=a").await;
+    asleep.until("push.caught_up").await;
+    for _ in 0..30 {
+        world.hub.publish_data(&["user:a"], &data());
+    }
+    let _begun = asleep.body.next().await;
+    let began = Instant::now();
+    world.gateway.drain().await;
+    assert!(began.elapsed() <= Duration::from_secs(4), "{:?}", began.elapsed());
+}

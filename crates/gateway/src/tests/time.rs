@@ -1,0 +1,105 @@
+//! Time to live where no two clocks agree: only the hub's counts, as far as its stamps tell it.
+
+use std::time::Duration;
+
+use galaxy_push_proto::v1::{self, PushEvent, push_event::Kind};
+use tokio::time::{Instant, sleep};
+
+use super::*;
+
+/// A hub whose wall clock is `ahead` ms ahead of the gateway's, which is behind if that is negative.
+struct Hubs {
+    ahead: i64,
+    began: Instant,
+}
+
+impl Hubs {
+    fn now(&self) -> u64 {
+        (NOW_MS + self.began.elapsed().as_millis() as u64).saturating_add_signed(self.ahead)
+    }
+
+    fn control(&self, world: &mut World, kind: Kind) {
+        let cursor = world.hub.head.to_string();
+        world.hub.send(&[PushEvent { cursor, kind: Some(kind), appended_unix_ms: self.now() }]);
+    }
+
+    /// An event that was taken `ago` ms ago.
+    fn publish(&self, world: &mut World, ttl: u64, ago: u64) {
+        world.hub.head = world.hub.head.next();
+        let ttl = Duration::from_secs(ttl).try_into().ok();
+        let event = Kind::Event(v1::Event { ttl, ..world.hub.event(&["user:a"], "1") });
+        let cursor = world.hub.head.to_string();
+        world.hub.send(&[PushEvent { cursor, kind: Some(event), appended_unix_ms: self.now() - ago }]);
+    }
+}
+
+async fn sent(world: &World) -> Vec<String> {
+    let mut events = world.stream("/v1/stream?user=a&cursor=oldest").await;
+    Events::ids(&events.until("push.caught_up").await)
+}
+
+fn start(ahead: i64) -> (World, Hubs) {
+    let mut world = World::unready(config());
+    let hub = Hubs { ahead, began: Instant::now() };
+    hub.control(&mut world, Kind::Welcome(v1::Welcome::default()));
+    (world, hub)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_to_live_counts_by_the_hubs_clock_whatever_the_gateways_says() {
+    for ahead in [0, -20_000, 20_000, -86_400_000, 86_400_000] {
+        let (mut world, hub) = start(ahead);
+        // Replayed: it has lived for four of its five seconds, and for six.
+        hub.publish(&mut world, 5, 4_000);
+        hub.publish(&mut world, 5, 6_000);
+        world.hub.standing(&[], &[], false);
+        hub.control(&mut world, Kind::CaughtUp(v1::CaughtUp {}));
+        hub.publish(&mut world, 10, 0);
+        hub.publish(&mut world, 3, 0);
+        assert_eq!(sent(&world).await, ["e1", "e3", "e4"], "{ahead} ms ahead");
+        sleep(Duration::from_secs(4)).await;
+        assert_eq!(sent(&world).await, ["e3"], "{ahead} ms ahead");
+        sleep(Duration::from_secs(7)).await;
+        assert_eq!(sent(&world).await, [""; 0], "{ahead} ms ahead");
+    }
+}
+
+/// The first frame was held up on its way; a later one tells better, also of what came before it.
+#[tokio::test(start_paused = true)]
+async fn the_frame_that_was_least_long_on_its_way_tells_the_time() {
+    let mut world = World::unready(config());
+    let hub = Hubs { ahead: 0, began: Instant::now() };
+    let late = Hubs { ahead: -8_000, began: hub.began };
+    late.control(&mut world, Kind::Welcome(v1::Welcome::default()));
+    hub.publish(&mut world, 5, 6_000);
+    world.hub.standing(&[], &[], false);
+    late.control(&mut world, Kind::CaughtUp(v1::CaughtUp {}));
+    assert_eq!(sent(&world).await, ["e1"], "nobody can know better yet");
+    hub.control(&mut world, Kind::Progress(v1::Progress::default()));
+    late.control(&mut world, Kind::Progress(v1::Progress::default()));
+    assert_eq!(sent(&world).await, [""; 0]);
+    // Another stream, perhaps of a hub with another clock: what was known of the one before counts no longer.
+    let other = Hubs { ahead: -60_000, began: hub.began };
+    world.hub.cut();
+    let resumed = v1::Welcome { outcome: v1::Outcome::Resumed.into(), ..v1::Welcome::default() };
+    other.control(&mut world, Kind::Welcome(resumed));
+    other.control(&mut world, Kind::CaughtUp(v1::CaughtUp {}));
+    other.publish(&mut world, 5, 0);
+    sleep(Duration::from_secs(4)).await;
+    assert!(sent(&world).await.contains(&"e2".to_owned()));
+    sleep(Duration::from_secs(2)).await;
+    assert!(!sent(&world).await.contains(&"e2".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_any_stamp_age_counts_from_arrival() {
+    let mut world = World::new();
+    world.hub.head = world.hub.head.next();
+    let event = v1::Event { ttl: Duration::from_secs(5).try_into().ok(), ..world.hub.event(&["user:a"], "1") };
+    let cursor = world.hub.head.to_string();
+    world.hub.send(&[PushEvent { cursor, kind: Some(Kind::Event(event)), appended_unix_ms: 0 }]);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(sent(&world).await, ["e1"]);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(sent(&world).await, [""; 0]);
+}

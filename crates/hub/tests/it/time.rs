@@ -1,0 +1,56 @@
+//! The clock of the log: it is read off the wall once, and then never steps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use galaxy_push_core::ambient::Ambient;
+use galaxy_push_hub::{Config, Hub};
+use galaxy_push_proto::v1;
+use galaxy_push_proto::v1::push_event::Kind;
+use tokio::time::{Instant, sleep};
+
+use crate::world::{World, event};
+
+const START_MS: u64 = 1_700_000_000_000;
+
+#[tokio::test(start_paused = true)]
+async fn stamps_never_step_with_the_wall_clock() {
+    let (began, wall) = (Instant::now(), Arc::new(AtomicU64::new(START_MS)));
+    let shown = wall.clone();
+    let ambient = Ambient::new(move || shown.load(Ordering::Relaxed), || 4);
+    let world = World::over(Hub::in_memory(Config::default(), ambient).unwrap());
+    let log = || START_MS + began.elapsed().as_millis() as u64;
+    let expires = |id: &str| v1::Event { ttl: Duration::from_secs(10).try_into().ok(), ..event(id) };
+    for (id, steps_to) in [("a", START_MS + 3_600_000), ("b", START_MS - 3_600_000), ("c", 0)] {
+        sleep(Duration::from_secs(1)).await;
+        wall.store(steps_to, Ordering::Relaxed);
+        world.publish_all(vec![expires(id)]).await;
+        let mut reading = world.read(id, "oldest").await;
+        let mut seen = Vec::new();
+        loop {
+            let frame = reading.frame().await.unwrap().unwrap();
+            match frame.kind.unwrap() {
+                Kind::Event(event) => {
+                    assert_eq!(frame.appended_unix_ms.abs_diff(log()) % 1_000, 0);
+                    assert!(log() - frame.appended_unix_ms <= 2_000, "as old as it is");
+                    seen.push(event.id);
+                }
+                Kind::Welcome(_) => assert_eq!(frame.appended_unix_ms, log()),
+                Kind::CaughtUp(_) => {
+                    assert_eq!(frame.appended_unix_ms, log());
+                    break;
+                }
+                _ => assert_eq!(frame.appended_unix_ms, 0),
+            }
+        }
+        assert_eq!(seen.last().unwrap(), id, "a step of the wall makes nothing old");
+        let progress = reading.frame().await.unwrap().unwrap();
+        assert!(matches!(progress.kind, Some(Kind::Progress(_))), "{progress:?}");
+        assert_eq!(progress.appended_unix_ms, log());
+    }
+    sleep(Duration::from_secs(11)).await;
+    let mut reading = world.read("late", "oldest").await;
+    let told = reading.until("caught up").await;
+    assert!(!told.contains("event"), "they have expired, whatever the wall says: {told}");
+}
