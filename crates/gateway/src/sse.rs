@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_listener::Stalled;
+use galaxy_push_listener::{Stalled, Visitor};
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::goodbye_frame;
 use galaxy_push_proto::json::EdgeView;
@@ -51,12 +51,18 @@ pub(crate) enum Naming {
 pub(crate) async fn stream(
     State(shared): State<Arc<Shared>>,
     stalled: Option<Extension<Stalled>>,
+    visitor: Option<Extension<Visitor>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let stalled = stalled.map(|Extension(stalled)| stalled).unwrap_or_default();
     match open(&shared, stalled, &uri, &headers).await {
-        Ok(stream) => answer(stream),
+        Ok(stream) => {
+            if let Some(Extension(visitor)) = visitor {
+                visitor.becomes_known();
+            }
+            answer(stream)
+        }
         Err(failure) => {
             shared.metrics.refused(&failure);
             if failure.code == Code::Unavailable && takes_events(&headers) {

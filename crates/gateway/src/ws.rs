@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::SinkExt as _;
+use galaxy_push_listener::Visitor;
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use tokio::time::error::Elapsed;
@@ -46,12 +48,16 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// Answers `GET /v1/ws`.
 pub(crate) async fn upgrade(
     State(shared): State<Arc<Shared>>,
+    visitor: Option<Extension<Visitor>>,
     uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     match prepare(&shared, &uri, &headers, upgrade) {
-        Ok((upgrade, greeting)) => upgrade.on_upgrade(move |socket| run(shared, socket, greeting)),
+        Ok((upgrade, mut greeting)) => {
+            greeting.visitor = visitor.map(|Extension(visitor)| visitor);
+            upgrade.on_upgrade(move |socket| run(shared, socket, greeting))
+        }
         Err((failure, needs_upgrade)) => {
             shared.metrics.refused(&failure);
             let mut response = problem::response(&failure);
@@ -92,7 +98,7 @@ fn prepare(
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(shared.config.client_message_bytes)
         .max_frame_size(shared.config.client_message_bytes);
-    Ok((upgrade, Greeting { form, query, presented }))
+    Ok((upgrade, Greeting { form, query, presented, visitor: None }))
 }
 
 /// The first one that is known, in the peer's order.

@@ -46,14 +46,15 @@ impl Published {
     }
 }
 
-/// Publishes a batch. On an error the events are as they were but for what was filled in.
+/// Publishes a batch, whose `share` holds what was read of it. On an error the events are as they were but for what was filled in.
 pub(crate) async fn publish(
     shared: &Shared,
     caller: &Caller,
+    share: Share,
     events: &mut [v1::Event],
 ) -> Result<Vec<Published>, Failure> {
     let spans = Spans::begin(&shared.config.tracing, events);
-    let appended = append_events(shared, caller, events).await;
+    let appended = append_events(shared, caller, share, events).await;
     spans.end(&appended);
     let appended = appended.inspect_err(|failure| shared.metrics.refused(failure))?;
     let duplicates = appended.iter().filter(|each| each.duplicate).count();
@@ -70,10 +71,11 @@ pub(crate) async fn publish(
 pub(crate) async fn invalidate(
     shared: &Shared,
     caller: &Caller,
+    share: Share,
     mut record: v1::SessionInvalidation,
 ) -> Result<Cursor, Failure> {
     let append = async {
-        let _entered = enter(shared, record.encoded_len())?;
+        let _entered = enter(shared, share, record.encoded_len())?;
         let now = shared.clock.now();
         validate::fill_in_invalidation(&mut record, now.unix_ms, shared.config.invalidation_life);
         validate::invalidation(&record, now.unix_ms)?;
@@ -87,10 +89,11 @@ pub(crate) async fn invalidate(
 pub(crate) async fn set_memberships(
     shared: &Shared,
     caller: &Caller,
+    share: Share,
     records: Vec<v1::Membership>,
 ) -> Result<Cursor, Failure> {
     let append = async {
-        let _entered = enter(shared, records.iter().map(v1::Membership::encoded_len).sum())?;
+        let _entered = enter(shared, share, records.iter().map(v1::Membership::encoded_len).sum())?;
         let now = shared.clock.now();
         validate::memberships(&records, now.unix_ms)?;
         caller.may_set(&records, now.mono)?;
@@ -102,9 +105,10 @@ pub(crate) async fn set_memberships(
 async fn append_events(
     shared: &Shared,
     caller: &Caller,
+    share: Share,
     events: &mut [v1::Event],
 ) -> Result<Vec<Appended>, Failure> {
-    let _entered = enter(shared, events.iter().map(v1::Event::encoded_len).sum())?;
+    let _entered = enter(shared, share, events.iter().map(v1::Event::encoded_len).sum())?;
     let now = shared.clock.now();
     events.iter_mut().for_each(|event| validate::fill_in(event, now.unix_ms));
     validate::batch(events, shared.config.event_bytes_max)?;
@@ -164,13 +168,14 @@ pub(crate) async fn head(shared: &Shared) -> Result<Cursor, Failure> {
     })
 }
 
-fn enter(shared: &Shared, bytes: usize) -> Result<Entered, Failure> {
+fn enter(shared: &Shared, mut share: Share, bytes: usize) -> Result<Entered, Failure> {
     // Taken before the look at the drain, which waits for those it has not turned away.
     let token = shared.publishes.token();
     if shared.is_draining() {
         return Err(fence::draining());
     }
-    Ok(Entered { _share: shared.under_way.enter(bytes, &shared.clock.ambient)?, _token: token })
+    share.arrive(bytes)?;
+    Ok(Entered { _share: share, _token: token })
 }
 
 /// Whether this hub has the namespace.

@@ -124,7 +124,8 @@ where
 {
     let peer = peer_of(&request);
     let asked = async {
-        let message = grpc::read_request(request.into_body(), REQUEST_BYTES_MAX).await?;
+        let mut share = shared.questions_under_way.share();
+        let message = grpc::read_request(request.into_body(), REQUEST_BYTES_MAX, &mut share).await?;
         Asked::check(message, peer.clone(), caller)
     };
     let asked = asked.await.inspect_err(|failure| {

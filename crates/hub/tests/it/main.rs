@@ -24,4 +24,5 @@ mod standing;
 mod status;
 mod stores;
 mod streaming;
+mod unfinished;
 mod world;
