@@ -7,6 +7,7 @@ mod admin;
 mod announce;
 mod bind;
 mod credentials;
+mod descriptors;
 mod secure;
 mod serving;
 mod settings;
@@ -15,7 +16,7 @@ use axum::Router;
 use galaxy_push_client::{Connector, TcpConnector, Tracing};
 use galaxy_push_gateway::{Gateway, HubToken, StartError};
 use galaxy_push_hub::{Hub, Identity, Role};
-use galaxy_push_listener::{Pipes, ambient, pipes, probes};
+use galaxy_push_listener::{Limits, Pipes, Proxies, ambient, pipes, probes};
 use prometheus_client::registry::Registry;
 
 use crate::Usage;
@@ -23,7 +24,8 @@ use crate::args::{EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, Se
 use crate::peer::Peer;
 use announce::Announcement;
 use bind::Bound;
-use serving::{Apps, Serving, Signals};
+use descriptors::{Descriptors, Scraped, Seats};
+use serving::{Apps, Rooms, Serving, Signals};
 
 /// What one process serves.
 #[derive(Default)]
@@ -115,6 +117,30 @@ fn start_gateway(config: galaxy_push_gateway::Config, connector: impl Connector)
     })
 }
 
+/// How many connections each listener may have, of what the system gives to this process.
+fn rooms(
+    process: &Process,
+    args: &ProcessArgs,
+    hub: Option<&HubArgs>,
+    edge: Option<&EdgeArgs>,
+) -> (Rooms, Scraped) {
+    let proxies = Proxies::new(args.trusted_proxies.iter().copied());
+    let descriptors = Descriptors::raise();
+    let shares = descriptors.shares(process.hub.is_some(), process.gateway.is_some());
+    let seats =
+        |name, limits, connections, asks| Seats::new(name, limits, connections, asks, proxies.clone());
+    let hub_asks = hub.is_some_and(|args| args.hub_credentials.is_some());
+    let edge_asks = edge.is_some_and(|args| args.user_keys.is_some() && !args.dev);
+    let rooms = Rooms {
+        hub: process.hub.as_ref().map(|_| seats("hub", Limits::hub(), shares.hub, hub_asks)),
+        edge: process.gateway.as_ref().map(|_| seats("edge", Limits::edge(), shares.edge, edge_asks)),
+        admin: seats("admin", Limits::admin(), shares.admin, false),
+    };
+    let all = [("hub", rooms.hub.as_ref()), ("edge", rooms.edge.as_ref()), ("admin", Some(&rooms.admin))];
+    let listeners = all.into_iter().filter_map(|(name, seats)| Some((name, seats?.places.clone()))).collect();
+    (rooms, Scraped { descriptors, listeners })
+}
+
 async fn run(
     process: Process,
     admin: Bound,
@@ -123,7 +149,9 @@ async fn run(
     edge: Option<&EdgeArgs>,
     signals: Signals,
 ) -> anyhow::Result<()> {
+    let rooms = rooms(&process, args, hub_args, edge);
     let mut registry = Registry::default();
+    registry.register_collector(Box::new(rooms.1));
     if let Some((hub, _)) = &process.hub {
         hub.register(&mut registry);
     }
@@ -143,7 +171,7 @@ async fn run(
     let admin_app = admin::router(registry, admin::Health::of(&process));
     apps.admin = secure::admin_app(admin_app, &admin, args);
     let announcement = Announcement::of(&process, &admin, hub_args, edge);
-    let serving = Serving::start(process, admin, apps);
+    let serving = Serving::start(process, admin, apps, rooms.0);
     serving.ready().await;
     announcement.print(args.ready_json)?;
     announcement.log(process_epoch.as_deref());

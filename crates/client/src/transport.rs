@@ -119,6 +119,11 @@ impl Dialer {
 }
 
 impl Connection {
+    /// Whether a request can still be sent.
+    pub(crate) fn is_open(&self) -> bool {
+        self.ended.borrow().is_none() && !self.sender.is_closed()
+    }
+
     /// Sends a request with one message and waits until the response begins. Cancel safe.
     pub(crate) async fn call(&mut self, path: &str, request: &impl prost::Message) -> Result<Body, Failure> {
         self.begin(path, Full::new(framed(request)).boxed_unsync()).await

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_listener::Outflow;
+use galaxy_push_listener::{Outflow, Visitor};
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::goodbye_frame;
 use galaxy_push_proto::json::EdgeView;
@@ -51,6 +51,7 @@ pub(crate) enum Naming {
 pub(crate) async fn stream(
     State(shared): State<Arc<Shared>>,
     outflow: Option<Extension<Outflow>>,
+    visitor: Option<Extension<Visitor>>,
     version: Version,
     uri: Uri,
     headers: HeaderMap,
@@ -58,7 +59,12 @@ pub(crate) async fn stream(
     let piece_bytes = if version == Version::HTTP_2 { PIECE_BYTES_HTTP2 } else { PIECE_BYTES_HTTP1 };
     let carrier = Carrier { outflow: outflow.map(|Extension(flow)| flow).unwrap_or_default(), piece_bytes };
     match open(&shared, carrier, &uri, &headers).await {
-        Ok(stream) => answer(stream),
+        Ok(stream) => {
+            if let Some(Extension(visitor)) = visitor {
+                visitor.becomes_known();
+            }
+            answer(stream)
+        }
         Err(failure) => {
             shared.metrics.refused(&failure);
             if failure.code == Code::Unavailable && takes_events(&headers) {

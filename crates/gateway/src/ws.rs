@@ -18,7 +18,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
-use galaxy_push_listener::Outflow;
+use galaxy_push_listener::{Outflow, Visitor};
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -56,12 +56,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(crate) async fn upgrade(
     State(shared): State<Arc<Shared>>,
     outflow: Option<Extension<Outflow>>,
+    visitor: Option<Extension<Visitor>>,
     uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     match prepare(&shared, &uri, &headers, upgrade) {
-        Ok((upgrade, greeting)) => {
+        Ok((upgrade, mut greeting)) => {
+            greeting.visitor = visitor.map(|Extension(visitor)| visitor);
             let outflow = outflow.map(|Extension(outflow)| outflow).unwrap_or_default();
             upgrade.on_upgrade(move |socket| run(shared, socket, outflow, greeting))
         }
@@ -105,7 +107,7 @@ fn prepare(
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(shared.config.client_message_bytes)
         .max_frame_size(shared.config.client_message_bytes);
-    Ok((upgrade, Greeting { form, query, presented }))
+    Ok((upgrade, Greeting { form, query, presented, visitor: None }))
 }
 
 /// The first one that is known, in the peer's order.

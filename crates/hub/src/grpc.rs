@@ -11,9 +11,12 @@ use galaxy_push_core::frame::{DeframeError, Deframer, put_prefix};
 use galaxy_push_proto::{Failure, Reason, codec};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited, StreamBody};
+use http_body_util::StreamBody;
 use prost::Message;
 use tonic::{Code, Status};
+
+use crate::body;
+use crate::under_way::Share;
 
 /// How long a peer may take to send its one request message.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
@@ -33,35 +36,20 @@ pub(crate) fn unimplemented(message: &str) -> Failure {
     Failure::without_reason(Code::Unimplemented, message)
 }
 
-/// Reads the one message of a request, of at most `limit` bytes.
+/// Reads the one message of a request, of at most `limit` bytes, which `share` holds.
 ///
 /// # Errors
 ///
 /// The body is larger, late, broken, compressed, or not exactly one message of this type.
-pub(crate) async fn read_request<M, B>(body: B, limit: usize) -> Result<M, Failure>
+pub(crate) async fn read_request<M, B>(body: B, limit: usize, share: &mut Share) -> Result<M, Failure>
 where
     M: Message + Default,
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let invalid = |message: String| Failure::new(Reason::RequestInvalid, message);
-    let collected = Box::pin(Limited::new(body, PREFIX_BYTES + limit).collect());
-    let body = match tokio::time::timeout(REQUEST_WITHIN, collected).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error))
-            if error.is::<LengthLimitError>()
-                || error.source().is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) =>
-        {
-            return Err(invalid(format!("the request is larger than {limit} bytes")));
-        }
-        Ok(Err(error)) => {
-            return Err(Failure::without_reason(Code::Cancelled, format!("the request broke off: {error}")));
-        }
-        Err(_) => {
-            let message = format!("the request did not arrive within {} s", REQUEST_WITHIN.as_secs());
-            return Err(Failure::without_reason(Code::DeadlineExceeded, message));
-        }
-    };
+    let body = body::read(body, PREFIX_BYTES + limit, REQUEST_WITHIN, share).await;
+    let body = body.map_err(|unread| unread.failure(limit, REQUEST_WITHIN))?;
     let mut deframer = Deframer::new(limit);
     deframer.push(body);
     let framed = deframer.next_message().map_err(|error| unreadable(&error))?;

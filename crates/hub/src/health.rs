@@ -18,7 +18,7 @@ use crate::shared::Shared;
 const SERVICES: [&str; 3] = ["", "push.v1.Push", "push.v1.Publisher"];
 
 /// The largest request, in bytes: the name of a service. Nobody is asked who they are here, so nobody may send much.
-const REQUEST_BYTES_MAX: usize = 1 << 10;
+pub(crate) const REQUEST_BYTES_MAX: usize = 1 << 10;
 
 /// Answers the probes of the listener.
 pub(crate) struct Probe(pub(crate) Arc<Shared>);

@@ -3,11 +3,8 @@
 
 pub(crate) mod records;
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, Request, State};
 use axum::response::IntoResponse as _;
@@ -15,21 +12,16 @@ use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::validate::REQUEST_BYTES_MAX;
 use galaxy_push_proto::{Failure, Reason, cloudevents};
 use http::{HeaderValue, Response, StatusCode, Version, header};
-use http_body_util::LengthLimitError;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tonic::Code;
 
 use crate::access::Caller;
+use crate::body::{self, HEARD_OUT_BYTES, hear_out};
 use crate::grpc;
 use crate::publish::{self, Published, check_namespace};
 use crate::shared::Shared;
-
-/// How long a publisher may take to send a body.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
-
-/// Whoever is refused before its body is read may send so much of it, for so long.
-const HEARD_OUT: Duration = Duration::from_secs(1);
-const HEARD_OUT_BYTES: usize = 64 << 10;
+use crate::under_way::Share;
 
 /// What every route takes in its query.
 #[derive(Debug, Deserialize)]
@@ -126,13 +118,14 @@ async fn publish(
         // Before the body is read for nothing.
         let checked = check_scope(scope).and_then(|()| cloudevents::mode(&head.headers));
         if let Err(failure) = checked {
-            hear_out(head.version, body).await;
+            hear_out_stream(head.version, body).await;
             return Err(failure);
         }
-        cloudevents::from_http(&head.headers, read(body).await?)
+        let (body, share) = read(shared, body).await?;
+        Ok((cloudevents::from_http(&head.headers, body)?, share))
     };
-    let mut events = parsed.await.inspect_err(|failure| shared.metrics.refused(failure))?;
-    publish::publish(shared, caller, &mut events).await
+    let (mut events, share) = parsed.await.inspect_err(|failure| shared.metrics.refused(failure))?;
+    publish::publish(shared, caller, share, &mut events).await
 }
 
 fn check_scope(scope: ScopeQuery) -> Result<(), Failure> {
@@ -141,27 +134,19 @@ fn check_scope(scope: ScopeQuery) -> Result<(), Failure> {
     check_namespace(&namespace)
 }
 
-/// Reads a little of what will not be looked at. An answer that does not wait for the body is followed by a reset over
-/// HTTP/2, which is as it should be, but curl before 8 then shows a broken stream and not the answer.
-pub(crate) async fn hear_out(version: Version, body: Body) {
+/// An answer that does not wait for the body is followed by a reset over HTTP/2, which is as it should be, but curl before
+/// 8 then shows a broken stream and not the answer.
+pub(crate) async fn hear_out_stream(version: Version, body: Body) {
     if version == Version::HTTP_2 {
-        let _ = tokio::time::timeout(HEARD_OUT, to_bytes(body, HEARD_OUT_BYTES)).await; // it need not end
+        hear_out(body, HEARD_OUT_BYTES).await;
     }
 }
 
-async fn read(body: Body) -> Result<bytes::Bytes, Failure> {
-    let late = |_| {
-        let message = format!("the body did not arrive within {} s", BODY_WITHIN.as_secs());
-        Failure::without_reason(Code::DeadlineExceeded, message).http_status(408)
-    };
-    let read = tokio::time::timeout(BODY_WITHIN, to_bytes(body, REQUEST_BYTES_MAX)).await.map_err(late)?;
-    read.map_err(|error| {
-        if std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) {
-            let message = format!("the body is larger than {REQUEST_BYTES_MAX} bytes: split the batch");
-            return Failure::new(Reason::RequestInvalid, message).http_status(413);
-        }
-        Failure::new(Reason::RequestInvalid, format!("the body broke off: {error}"))
-    })
+/// Reads a body, and the share that it has of what is under way.
+async fn read(shared: &Shared, body: Body) -> Result<(bytes::Bytes, Share), Failure> {
+    let mut share = shared.publishes_under_way.share();
+    let read = body::read(body, REQUEST_BYTES_MAX, body::WITHIN, &mut share).await;
+    Ok((read.map_err(|unread| unread.failure(REQUEST_BYTES_MAX, body::WITHIN))?, share))
 }
 
 /// The response that tells a failure.

@@ -50,6 +50,7 @@
 //! gateway's.
 
 mod access;
+mod body;
 mod clock;
 mod config;
 mod drain;
@@ -106,6 +107,13 @@ use under_way::UnderWay;
 /// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 
+/// What gateways ask (subscribe, report, reflection) may take on its way, in bytes: apart from publishes, so that neither
+/// keeps the other out.
+const QUESTION_BYTES_MAX: usize = 16 << 20;
+
+/// What anybody asks about health may take on its way, in bytes.
+const PROBE_BYTES_MAX: usize = 4 << 20;
+
 /// A running hub. Cheap to clone; clones are the same hub, which ends with the last of them and of its routers and
 /// streams.
 #[derive(Clone, Debug)]
@@ -138,7 +146,19 @@ impl Hub {
         let store = store(log.clone())?;
         let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
         let shared = Arc::new(Shared {
-            under_way: UnderWay::new(config.publish_requests_max, config.publish_bytes_max),
+            publishes_under_way: UnderWay::new(
+                "publishes",
+                config.publish_requests_max,
+                config.publish_bytes_max,
+                clock.ambient.clone(),
+            ),
+            questions_under_way: UnderWay::new(
+                "questions of gateways",
+                usize::MAX,
+                QUESTION_BYTES_MAX,
+                clock.ambient.clone(),
+            ),
+            probes_under_way: UnderWay::new("probes", usize::MAX, PROBE_BYTES_MAX, clock.ambient.clone()),
             refusals: Damped::default(),
             config,
             clock,
@@ -200,7 +220,13 @@ impl Hub {
     /// Nothing was appended: an event breaks a rule (`field` says which, such as `events[3].to[0]`), there are more than
     /// 1,000, too much is being published already, the hub is draining, or the store is unavailable.
     pub async fn publish(&self, mut events: Vec<v1::Event>) -> Result<Vec<Published>, Failure> {
-        publish::publish(&self.shared, &Caller::process(), &mut events).await
+        publish::publish(
+            &self.shared,
+            &Caller::process(),
+            self.shared.publishes_under_way.share(),
+            &mut events,
+        )
+        .await
     }
 
     /// Voids the tokens of a session or user that were issued before now, unless the record says before when. Readers
@@ -213,10 +239,9 @@ impl Hub {
     ///
     /// As [`Hub::publish`]; or as many standing records are held as there is room for.
     pub async fn invalidate(&self, record: v1::SessionInvalidation) -> Result<Cursor, Failure> {
-        let recorded =
-            publish::invalidate(&self.shared, &Caller::process(), record, &publish::RecordId::default())
-                .await?;
-        Ok(recorded.cursor)
+        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share());
+        let id = publish::RecordId::default();
+        Ok(publish::invalidate(shared, &Caller::process(), share, record, &id).await?.cursor)
     }
 
     /// Makes users or sessions members of topics, or ends that: of each recipient and topic the latest record holds,
@@ -228,14 +253,9 @@ impl Hub {
     ///
     /// As [`Hub::invalidate`].
     pub async fn set_memberships(&self, records: Vec<v1::Membership>) -> Result<Cursor, Failure> {
-        let recorded = publish::set_memberships(
-            &self.shared,
-            &Caller::process(),
-            records,
-            &publish::RecordId::default(),
-        )
-        .await?;
-        Ok(recorded.cursor)
+        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share());
+        let id = publish::RecordId::default();
+        Ok(publish::set_memberships(shared, &Caller::process(), share, records, &id).await?.cursor)
     }
 
     /// Where the log is now.

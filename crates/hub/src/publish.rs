@@ -63,14 +63,15 @@ impl Published {
     }
 }
 
-/// Publishes a batch. On an error the events are as they were but for what was filled in.
+/// Publishes a batch, whose `share` holds what was read of it. On an error the events are as they were but for what was filled in.
 pub(crate) async fn publish(
     shared: &Shared,
     caller: &Caller,
+    share: Share,
     events: &mut [v1::Event],
 ) -> Result<Vec<Published>, Failure> {
     let spans = Spans::begin(&shared.config.tracing, events);
-    let appended = append_events(shared, caller, events).await;
+    let appended = append_events(shared, caller, share, events).await;
     spans.end(&appended);
     let appended = appended.inspect_err(|failure| shared.metrics.refused(failure))?;
     let duplicates = appended.iter().filter(|each| each.duplicate).count();
@@ -87,11 +88,12 @@ pub(crate) async fn publish(
 pub(crate) async fn invalidate(
     shared: &Shared,
     caller: &Caller,
+    share: Share,
     mut record: v1::SessionInvalidation,
     id: &RecordId,
 ) -> Result<Recorded, Failure> {
     let append = async {
-        let _entered = enter(shared, record.encoded_len())?;
+        let _entered = enter(shared, share, record.encoded_len())?;
         let now = shared.clock.now();
         // As it was sent: what is filled in differs from one try to the next.
         let key = id.key(caller, ["invalidation".into(), record.encode_to_vec()])?;
@@ -107,11 +109,12 @@ pub(crate) async fn invalidate(
 pub(crate) async fn set_memberships(
     shared: &Shared,
     caller: &Caller,
+    share: Share,
     records: Vec<v1::Membership>,
     id: &RecordId,
 ) -> Result<Recorded, Failure> {
     let append = async {
-        let _entered = enter(shared, records.iter().map(v1::Membership::encoded_len).sum())?;
+        let _entered = enter(shared, share, records.iter().map(v1::Membership::encoded_len).sum())?;
         let now = shared.clock.now();
         let parts = records.iter().map(v1::Membership::encode_to_vec);
         let key = id.key(caller, iter::once("memberships".into()).chain(parts))?;
@@ -125,9 +128,10 @@ pub(crate) async fn set_memberships(
 async fn append_events(
     shared: &Shared,
     caller: &Caller,
+    share: Share,
     events: &mut [v1::Event],
 ) -> Result<Vec<Appended>, Failure> {
-    let _entered = enter(shared, events.iter().map(v1::Event::encoded_len).sum())?;
+    let _entered = enter(shared, share, events.iter().map(v1::Event::encoded_len).sum())?;
     let now = shared.clock.now();
     events.iter_mut().for_each(|event| validate::fill_in(event, now.unix_ms));
     validate::batch(events, shared.config.event_bytes_max)?;
@@ -213,13 +217,14 @@ pub(crate) async fn head(shared: &Shared) -> Result<Cursor, Failure> {
     })
 }
 
-fn enter(shared: &Shared, bytes: usize) -> Result<Entered, Failure> {
+fn enter(shared: &Shared, mut share: Share, bytes: usize) -> Result<Entered, Failure> {
     // Taken before the look at the drain, which waits for those it has not turned away.
     let token = shared.publishes.token();
     if shared.is_draining() {
         return Err(fence::draining());
     }
-    Ok(Entered { _share: shared.under_way.enter(bytes, &shared.clock.ambient)?, _token: token })
+    share.arrive(bytes)?;
+    Ok(Entered { _share: share, _token: token })
 }
 
 /// Whether this hub has the namespace.

@@ -22,6 +22,7 @@ use crate::access::Caller;
 use crate::publish::{self, Published, check_namespace};
 use crate::publisher::too_large;
 use crate::shared::Shared;
+use crate::under_way::{Received, Share};
 use crate::{drain, fence};
 
 /// The requests of one stream that may be under way: enough to keep a store busy that takes a moment for each.
@@ -37,6 +38,8 @@ type Answer = (usize, PublishResponse);
 struct Pipeline<R> {
     shared: Arc<Shared>,
     caller: Caller,
+    /// What was read of the request that came last.
+    received: Received,
     requests: R,
     under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     bytes: usize,
@@ -52,6 +55,7 @@ pub(crate) fn answers<R>(
     shared: Arc<Shared>,
     caller: Caller,
     open: TaskTrackerToken,
+    received: Received,
     requests: R,
 ) -> impl Stream<Item = Result<PublishResponse, Status>> + Send
 where
@@ -59,6 +63,7 @@ where
 {
     let pipeline = Pipeline {
         caller,
+        received,
         requests,
         under_way: FuturesOrdered::new(),
         bytes: 0,
@@ -101,7 +106,8 @@ where
     async fn begin(&mut self, request: PublishRequest) {
         let bytes = request.encoded_len();
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
-        let mut answer = async move { (bytes, answer(&shared, &caller, request).await) }.boxed();
+        let share = self.received.take().unwrap_or_else(|| shared.publishes_under_way.share());
+        let mut answer = async move { (bytes, answer(&shared, &caller, share, request).await) }.boxed();
         self.bytes += bytes;
         self.under_way.push_back(match poll!(&mut answer) {
             std::task::Poll::Ready(answered) => future::ready(answered).boxed(),
@@ -110,10 +116,10 @@ where
     }
 }
 
-async fn answer(shared: &Shared, caller: &Caller, request: PublishRequest) -> PublishResponse {
+async fn answer(shared: &Shared, caller: &Caller, share: Share, request: PublishRequest) -> PublishResponse {
     let PublishRequest { mut events, request_id, namespace } = request;
     let published = match check_namespace(&namespace) {
-        Ok(()) => publish::publish(shared, caller, &mut events).await,
+        Ok(()) => publish::publish(shared, caller, share, &mut events).await,
         Err(failure) => {
             shared.metrics.refused(&failure);
             Err(failure)

@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Stream, future};
 use galaxy_push_proto::v1::publisher_server::{Publisher, PublisherServer};
@@ -20,14 +20,13 @@ use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::access::{Caller, door};
+use crate::body::{self, Deadline, Messages};
 use crate::fence;
 use crate::grpc::refusal;
 use crate::publish::{self, Published, RecordId, Recorded, check_namespace};
 use crate::publish_stream;
 use crate::shared::Shared;
-
-/// How long one request may take to arrive and be answered, as over HTTP.
-const REQUEST_WITHIN: Duration = Duration::from_secs(30);
+use crate::under_way::{Received, Share};
 
 /// `push.v1.Publisher` of a [`Hub`](crate::Hub), as a tower service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -53,7 +52,7 @@ impl NamedService for PublisherService {
 
 impl<B> tower::Service<http::Request<B>> for PublisherService
 where
-    B: http_body::Body + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
     type Response = http::Response<Body>;
@@ -72,24 +71,25 @@ where
             Ok(caller) => _ = request.extensions_mut().insert(caller),
             Err(failure) => return future::ready(Ok(refusal(&failure))).boxed(),
         }
+        let from = if endless { Deadline::FromTheFirstByte } else { Deadline::FromTheStart };
+        let room = self.shared.publishes_under_way.clone();
+        let messages = |body| Messages::new(body, REQUEST_BYTES_MAX, from, body::WITHIN, room);
+        let mut request = request.map(messages);
+        let received = request.body().received();
+        request.extensions_mut().insert(received);
         let answered = tower::Service::call(&mut self.server, request);
         let answered = answered.map(|answer| answer.map(|response| explain_size(response.map(Body::new))));
-        if endless {
-            return answered.boxed();
-        }
-        // A request whose body stops half way must not be held for ever.
-        let answered = tokio::time::timeout(REQUEST_WITHIN, answered);
-        answered.map(|answer| answer.unwrap_or_else(|_| Ok(refusal(&too_late())))).boxed()
+        answered.boxed()
     }
 }
 
 #[tonic::async_trait]
 impl Publisher for Handler {
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, share) = (caller(&request)?, share(&self.0, &request));
         let PublishRequest { mut events, request_id, namespace } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
-        let published = publish::publish(&self.0, &caller, &mut events).await?;
+        let published = publish::publish(&self.0, &caller, share, &mut events).await?;
         let results = published.into_iter().map(Published::result).collect();
         Ok(Response::new(PublishResponse { results, request_id }))
     }
@@ -117,7 +117,8 @@ impl Publisher for Handler {
         if self.0.is_draining() {
             return Err(fence::draining().into());
         }
-        let answers = publish_stream::answers(self.0.clone(), caller, open, request.into_inner());
+        let received = request.extensions().get::<Received>().cloned().unwrap_or_default();
+        let answers = publish_stream::answers(self.0.clone(), caller, open, received, request.into_inner());
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -125,11 +126,11 @@ impl Publisher for Handler {
         &self,
         request: Request<InvalidateRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, share) = (caller(&request)?, share(&self.0, &request));
         let InvalidateRequest { invalidation, namespace, id, source } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
-        let id = RecordId { id, source };
-        let recorded = publish::invalidate(&self.0, &caller, invalidation.unwrap_or_default(), &id).await?;
+        let (id, record) = (RecordId { id, source }, invalidation.unwrap_or_default());
+        let recorded = publish::invalidate(&self.0, &caller, share, record, &id).await?;
         Ok(Response::new(recorded.response()))
     }
 
@@ -137,11 +138,11 @@ impl Publisher for Handler {
         &self,
         request: Request<SetMembershipRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, share) = (caller(&request)?, share(&self.0, &request));
         let SetMembershipRequest { memberships, namespace, id, source } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
         let id = RecordId { id, source };
-        let recorded = publish::set_memberships(&self.0, &caller, memberships, &id).await?;
+        let recorded = publish::set_memberships(&self.0, &caller, share, memberships, &id).await?;
         Ok(Response::new(recorded.response()))
     }
 }
@@ -150,6 +151,12 @@ impl Publisher for Handler {
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let caller = request.extensions().get::<Caller>().cloned();
     caller.ok_or_else(|| Status::unauthenticated("nobody was asked who this is"))
+}
+
+/// What was read of a request.
+fn share<T>(shared: &Shared, request: &Request<T>) -> Share {
+    let received = request.extensions().get::<Received>().and_then(Received::take);
+    received.unwrap_or_else(|| shared.publishes_under_way.share())
 }
 
 impl Published {
@@ -169,11 +176,6 @@ impl Recorded {
 pub(crate) fn too_large() -> Failure {
     let message = format!("the request is larger than {REQUEST_BYTES_MAX} bytes: split the batch");
     Failure::new(Reason::RequestInvalid, message)
-}
-
-fn too_late() -> Failure {
-    let message = format!("the request did not arrive within {REQUEST_WITHIN:?}: send it again");
-    Failure::without_reason(Code::DeadlineExceeded, message)
 }
 
 /// The library refuses a request above the limit as OUT_OF_RANGE and does not say what to do.

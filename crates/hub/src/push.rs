@@ -130,8 +130,9 @@ where
     let mut gateway = String::new();
     let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
     let asked = async {
+        let mut share = shared.questions_under_way.share();
         let message: GatewaySubscribeRequest =
-            grpc::read_request(request.into_body(), REQUEST_BYTES_MAX).await?;
+            grpc::read_request(request.into_body(), REQUEST_BYTES_MAX, &mut share).await?;
         gateway = message.gateway_client_id.chars().take(GATEWAY_SHOWN_CHARS).collect();
         Asked::check(message, peer.clone(), caller)
     };

@@ -22,9 +22,10 @@ use http::Response;
 use http_body_util::BodyExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::access::Caller;
+use crate::body::{self, Deadline, Messages};
 use crate::shared::Shared;
 use crate::{drain, fence, grpc};
 
@@ -70,16 +71,18 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let (from, room) = (Deadline::FromTheFirstByte, shared.questions_under_way.clone());
+    let mut body = Messages::new(body, REPORT_BYTES_MAX, from, body::WITHIN, room);
+    let received = body.received();
     // Taken before the look at the drain, which waits for the streams it has not turned away.
     let _open = shared.streams.token();
     let mut draining = shared.draining.subscribe();
-    let mut body = Box::pin(body);
     let (mut deframer, mut next_at) = (Deframer::new(REPORT_BYTES_MAX), Instant::now());
     loop {
         let next = tokio::select! {
             biased;
             () = drain::begins(&mut draining) => return Err(fence::draining()),
-            frame = body.frame() => frame.transpose().map_err(|error| broke_off(error.into().as_ref()))?,
+            frame = body.frame() => frame.transpose().map_err(|status| broke_off(&status))?,
         };
         let Some(frame) = next else { break };
         deframer.push(frame.into_data().unwrap_or_default());
@@ -87,6 +90,7 @@ where
             pace(next_at, &mut draining).await?;
             next_at = Instant::now() + APART;
             take(shared, caller, codec::decode(framed.slice(PREFIX_BYTES..))?)?;
+            drop(received.take());
         }
     }
     if deframer.is_at_boundary() {
@@ -145,8 +149,12 @@ fn check(caller: &Caller, report: &GatewayReport) -> Result<(), Failure> {
     Ok(())
 }
 
-fn broke_off(error: &dyn Error) -> Failure {
-    Failure::without_reason(Code::Cancelled, format!("the reports broke off: {error}"))
+/// What this side refused is said as it is; anything else is the peer going away.
+fn broke_off(status: &Status) -> Failure {
+    match status.code() {
+        Code::ResourceExhausted | Code::DeadlineExceeded | Code::InvalidArgument => Failure::of(status),
+        _ => Failure::without_reason(Code::Cancelled, format!("the reports broke off: {}", status.message())),
+    }
 }
 
 fn malformed(why: &str) -> Failure {

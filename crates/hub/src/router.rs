@@ -11,10 +11,12 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
 use galaxy_push_proto::FILE_DESCRIPTOR_SET;
+use http_body_util::BodyDataStream;
 use tokio::time::sleep;
 use tonic_reflection::server::Builder;
 
 use crate::access::door;
+use crate::body::{self, Deadline, Messages};
 use crate::publisher::PublisherService;
 use crate::push::PushService;
 use crate::shared::Shared;
@@ -72,7 +74,7 @@ fn with_reflection(app: Router) -> Router {
     }
 }
 
-/// Ends what is asked soon after a drain begins, and with it the answers. Tools keep a reflection stream for as long as they run,
+/// Bounds what is asked, and ends it soon after a drain begins, and with it the answers. Tools keep a reflection stream for as long as they run,
 /// anybody may begin to ask about health and never finish, and the end of a connection waits for them.
 async fn ask_until_drain(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let mut draining = shared.draining.subscribe();
@@ -80,6 +82,13 @@ async fn ask_until_drain(State(shared): State<Arc<Shared>>, request: Request, ne
         drain::begins(&mut draining).await;
         sleep(ASKED_WITHIN).await;
     });
-    let asked = |body: Body| Body::from_stream(body.into_data_stream().take_until(drain));
+    // A stream of reflection may rest between questions; anything else is one.
+    let (limit, from, room) = if request.uri().path().starts_with("/grpc.reflection.") {
+        (REFLECTION_BYTES_MAX, Deadline::FromTheFirstByte, &shared.questions_under_way)
+    } else {
+        (health::REQUEST_BYTES_MAX, Deadline::FromTheStart, &shared.probes_under_way)
+    };
+    let messages = |body| Messages::new(body, limit, from, body::WITHIN, room.clone());
+    let asked = |body| Body::from_stream(BodyDataStream::new(messages(body)).take_until(drain));
     next.run(request.map(asked)).await
 }

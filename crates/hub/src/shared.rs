@@ -20,8 +20,12 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) log: Arc<Log>,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) under_way: UnderWay,
-    /// Requests refused before anything else, by peer and the gateway id it gave.
+    pub(crate) publishes_under_way: UnderWay,
+    /// Requests of gateways, reports and reflection.
+    pub(crate) questions_under_way: UnderWay,
+    /// Questions about health, which anybody may ask.
+    pub(crate) probes_under_way: UnderWay,
+    /// Which lines about refused peers are written, by peer and the gateway id it gave.
     pub(crate) refusals: Damped,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Sender<bool>,

@@ -8,12 +8,15 @@
 
 mod accept;
 mod ambient;
+mod answered;
 mod damped;
 mod limits;
 mod pages;
 mod pipes;
+mod places;
 mod probes;
 mod proxies;
+mod seated;
 mod secrets;
 mod serve;
 mod tls;
@@ -25,9 +28,10 @@ pub use damped::Damped;
 pub use limits::Limits;
 pub use pages::{Hosts, address, authority, host, is_local_name, unsniffed, without_pages};
 pub use pipes::{Dial, Pipes, pipes};
-pub use probes::{Check, Health, probes};
+pub use places::{House, Places, Strangers, Taken, Visitor};
+pub use probes::{Check, Health, is_probe, probes};
 pub use proxies::{IpNet, Proxies, subscriber};
 pub use secrets::warn_of_readers;
-pub use serve::{Drain, Peer, serve, serve_tls};
+pub use serve::{Drain, Peer, serve, serve_at, serve_tls};
 pub use tls::{PeerNames, Tls, TlsError, TlsFiles};
 pub use watched::Outflow;

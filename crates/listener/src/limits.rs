@@ -6,9 +6,13 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// From accept to the first complete request head, and for each later one over HTTP/1.
+    /// For the head of a request: from accept for the first, from its first byte for each later one over HTTP/1. Also how
+    /// long a connection lasts on which nothing has been asked or everything was refused.
     pub header_read: Duration,
-    /// The most connections at a time; further ones wait in the kernel's backlog.
+    /// How long a connection lasts behind its last request. Load balancers and clients keep theirs for 60 s.
+    pub idle: Duration,
+    /// The most connections at a time, strangers apart ([`Places`](crate::Places)); further ones wait in the kernel's
+    /// backlog.
     pub connections: usize,
     /// HTTP/2 requests at a time on one connection.
     pub h2_streams: u32,
@@ -38,6 +42,7 @@ impl Limits {
     pub const fn hub() -> Self {
         Self {
             header_read: Duration::from_secs(5),
+            idle: Duration::from_secs(75),
             connections: 10_000,
             h2_streams: 16,
             h2_stream_window: 4 << 20,
@@ -49,6 +54,12 @@ impl Limits {
             // A gateway is never closed for slowness while it answers pings.
             write_stall: None,
         }
+    }
+
+    /// For operators and their probes: few connections.
+    #[must_use]
+    pub const fn admin() -> Self {
+        Self { connections: 64, ..Self::edge() }
     }
 
     /// For users: many connections that send little.

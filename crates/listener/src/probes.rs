@@ -46,6 +46,12 @@ pub fn probes(health: Arc<dyn Health>) -> Router {
         })
 }
 
+/// Whether a path is that of a probe, over HTTP or gRPC.
+#[must_use]
+pub fn is_probe(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/healthz" | "/grpc.health.v1.Health/Check")
+}
+
 const METHOD_NOT_ALLOWED: &str = r#"{"type":"about:blank","title":"Method Not Allowed","status":405,"detail":"probes are asked with GET"}"#;
 
 fn readiness(checks: &[Check], query: &str) -> Response {

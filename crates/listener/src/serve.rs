@@ -7,24 +7,26 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::{Request, Version};
-use hyper::body::Incoming;
+use axum::response::IntoResponse as _;
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::answered::{Answered, watched};
 use crate::damped::Damped;
 use crate::pages::unsniffed;
+use crate::places::{House, Place, Places, Visitor};
+use crate::seated::Seated;
 use crate::tls::{self, PeerNames, Tls};
 use crate::watched::{FOR_EVER, Outflow, Patience, Watched};
 use crate::{Accept, Limits};
@@ -53,30 +55,38 @@ pub struct Drain {
     pub deadline: CancellationToken,
 }
 
+/// Goodbyes take this long at most, until the connection is closed all the same.
+const CLOSING: Duration = Duration::from_secs(1);
+
+const NO_PLACE: &str = "every place on this listener is taken: come back in a moment";
+
 /// Serves `app` over TLS as [`serve`] does without. Peers that present a certificate are named by [`PeerNames`].
 pub async fn serve_tls(accept: impl Accept, tls: Arc<Tls>, app: Router, limits: Limits, drain: Drain) {
-    run(accept, Some(tls), app, limits, drain).await;
+    let places = Places::new("tls", &limits, House::default());
+    serve_at(accept, Some(tls), app, limits, places, drain).await;
 }
 
 /// Serves `app` until the drain is over. Returns once every connection has ended.
 ///
 /// Cancel safe in the plain sense: dropping it closes the socket and, with it, every connection.
 pub async fn serve(accept: impl Accept, app: Router, limits: Limits, drain: Drain) {
-    run(accept, None, app, limits, drain).await;
+    let places = Places::new("plain", &limits, House::default());
+    serve_at(accept, None, app, limits, places, drain).await;
 }
 
-async fn run<A: Accept>(
+/// Serves as [`serve`] or, with TLS, [`serve_tls`], to whoever gets one of these places.
+pub async fn serve_at<A: Accept>(
     mut accept: A,
     tls: Option<Arc<Tls>>,
     app: Router,
     limits: Limits,
+    places: Places,
     drain: Drain,
 ) {
     let (http, app) = (Arc::new(protocol(&limits)), unsniffed(app));
     let refusals = Arc::new(Damped::default());
     let patience =
         Patience { write_stall: limits.write_stall, silence: limits.keepalive + limits.keepalive_timeout };
-    let places = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
     let mut failing = false;
     loop {
@@ -91,12 +101,11 @@ async fn run<A: Accept>(
         let (http, app, drain, tls) = (http.clone(), app.clone(), drain.clone(), tls.clone());
         let refusals = refusals.clone();
         tasks.spawn(async move {
-            let caller = Caller { peer, names: None, outflow };
+            let caller = Caller { peer, names: None, outflow, place };
             match tls {
                 None => connection(&http, io, caller, app, limits, drain).await,
                 Some(tls) => secured(&http, (&tls, &refusals), io, caller, app, limits, drain).await,
             }
-            drop(place);
         });
     }
     drop(accept);
@@ -107,16 +116,21 @@ async fn run<A: Accept>(
 /// The next connection. Says when it begins to fail and when it works again, and not each time between.
 async fn next<A: Accept>(
     accept: &mut A,
-    places: &Arc<Semaphore>,
+    places: &Places,
     failing: &mut bool,
-) -> Option<(A::Io, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.ok()?;
+) -> Option<(A::Io, SocketAddr, Place)> {
     match accept.accept().await {
         Ok((io, peer)) => {
             if std::mem::take(failing) {
                 tracing::info!("connections are accepted again");
             }
-            Some((io, peer, place))
+            // Nobody has to give way before somebody comes. Those behind wait in the kernel.
+            places.wait().await;
+            let place = places.enter(peer.ip());
+            if place.is_none() {
+                tracing::debug!(%peer, "closed: its address has as many places as strangers of one may have");
+            }
+            Some((io, peer, place?))
         }
         Err(error) => {
             if !std::mem::replace(failing, true) {
@@ -130,8 +144,8 @@ async fn next<A: Accept>(
 
 fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
-    // Without a timer hyper's header timeout never fires.
-    http.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_read).max_buf_size(16 << 10);
+    // Its own timeout would end a connection that rests between requests; how long a head may take, its place says.
+    http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(16 << 10);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
@@ -153,6 +167,7 @@ struct Caller {
     peer: SocketAddr,
     names: Option<PeerNames>,
     outflow: Outflow,
+    place: Place,
 }
 
 async fn secured<I>(
@@ -170,6 +185,7 @@ async fn secured<I>(
     let handshake = tokio::select! {
         biased;
         () = drain.draining.cancelled() => return, // nobody has asked anything yet
+        () = caller.place.visitor().gives_way() => return,
         handshake = timeout(HANDSHAKE, tls.acceptor().await.accept(io).into_fallible()) => handshake,
     };
     let io = match handshake {
@@ -216,52 +232,82 @@ async fn connection<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let asked = Arc::new(AtomicBool::new(false));
-    let io = TokioIo::new(io);
-    let (peer, first) = (from.peer, asked.clone());
+    let Caller { peer, names, outflow, place } = from;
+    let visitor = place.visitor().clone();
+    let io = TokioIo::new(Seated::new(io, place));
+    let guest = visitor.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        first.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(Peer(from.peer));
-        request.extensions_mut().insert(from.outflow.clone());
+        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(outflow.clone());
+        request.extensions_mut().insert(guest.clone());
         if request.version() == Version::HTTP_2 {
-            from.outflow.answers_pings();
+            outflow.answers_pings();
         }
-        if let Some(names) = &from.names {
+        if let Some(names) = &names {
             request.extensions_mut().insert(names.clone());
         }
-        let app = app.clone();
-        async move {
-            Ok::<_, Infallible>(
-                app.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}),
-            )
-        }
+        answer(&guest, app.clone(), request)
     });
     let mut connection = pin!(http.serve_connection_with_upgrades(io, service));
 
-    // hyper waits for ever for the bytes that tell HTTP/1 from HTTP/2, and for the first HTTP/2 request.
-    let asked = tokio::select! {
-        biased;
-        () = drain.deadline.cancelled() => return,
-        ended = timeout(limits.header_read, connection.as_mut()) => match ended {
-            Ok(ended) => return log_end(peer, ended),
-            Err(_) => asked.load(Ordering::Relaxed),
-        },
-        () = drain.draining.cancelled() => true,
-    };
-    if !asked {
-        return tracing::debug!(%peer, "closed: no request in time");
+    let (mut leaving, mut closing) = (false, false);
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.deadline.cancelled() => return,
+            () = visitor.gives_way() => return tracing::debug!(%peer, "closed: it gave way to others"),
+            // What it asked at the last moment is answered all the same.
+            () = sleep(CLOSING), if closing => match visitor.is_over() {
+                true => return,
+                false => continue,
+            },
+            () = drain.draining.cancelled(), if !leaving => leaving = true,
+            ended = connection.as_mut() => return log_end(peer, ended),
+            () = visitor.overstays(), if !leaving => {
+                tracing::debug!(%peer, "closed: it asks nothing");
+                (leaving, closing) = (true, true);
+            }
+        }
+        connection.as_mut().graceful_shutdown();
     }
-    tokio::select! {
-        biased;
-        () = drain.deadline.cancelled() => return,
-        () = drain.draining.cancelled() => connection.as_mut().graceful_shutdown(),
-        ended = connection.as_mut() => return log_end(peer, ended),
+}
+
+/// Has the app answer, unless the place that the peer has is not for that.
+fn answer(
+    visitor: &Visitor,
+    app: Router,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Answered>, Infallible>> + use<> {
+    let is_http1 = request.version() < Version::HTTP_2;
+    let begun = visitor.begin(is_http1, is_http1 && request.body().is_end_stream());
+    let (head, body) = request.into_parts();
+    let may_ask = visitor.may_ask(&head);
+    async move {
+        if !may_ask {
+            return Ok(watched(no_place(&head.headers), begun));
+        }
+        let request = Request::from_parts(head, Body::new(body));
+        Ok(watched(app.oneshot(request).await.unwrap_or_else(|never| match never {}), begun))
     }
-    tokio::select! {
-        biased;
-        () = drain.deadline.cancelled() => {}
-        ended = connection.as_mut() => log_end(peer, ended),
+}
+
+fn no_place(asked: &HeaderMap) -> Response<Body> {
+    let content_type = asked.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    if content_type.starts_with(b"application/grpc") {
+        let headers =
+            [("content-type", "application/grpc"), ("grpc-status", "14"), ("grpc-message", NO_PLACE)];
+        return headers.into_response();
     }
+    let problem = format!(
+        r#"{{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"{NO_PLACE}"}}"#
+    );
+    let headers = [
+        (header::CONTENT_TYPE, "application/problem+json"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::RETRY_AFTER, "1"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, problem).into_response()
 }
 
 fn log_end<E: std::fmt::Display>(peer: SocketAddr, ended: Result<(), E>) {

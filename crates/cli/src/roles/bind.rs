@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use axum::Router;
-use galaxy_push_listener::{Drain, Limits, Tls, listen, listen_for_users, serve, serve_tls};
+use galaxy_push_listener::{Drain, Tls, listen, listen_for_users, serve_at};
 use tokio::net::TcpListener;
 
+use super::descriptors::Seats;
 use super::secure;
 use crate::args::{EdgeArgs, HubArgs, ProcessArgs};
 
@@ -37,11 +38,8 @@ impl Bound {
     }
 
     /// Serves until the drain is over.
-    pub(crate) async fn serve(self, app: Router, limits: Limits, drain: Drain) {
-        match self.tls {
-            Some(tls) => serve_tls(self.listener, tls, app, limits, drain).await,
-            None => serve(self.listener, app, limits, drain).await,
-        }
+    pub(super) async fn serve(self, app: Router, seats: Seats, drain: Drain) {
+        serve_at(self.listener, self.tls, app, seats.limits, seats.places, drain).await;
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Process;
 use super::bind::Bound;
+use super::descriptors::Seats;
 
 /// What is left of the drain timeout for connections, once the streams have been sent away; less of a short one.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -30,6 +31,13 @@ pub(super) struct Apps {
     pub(super) admin: Router,
 }
 
+/// The places of each listener.
+pub(super) struct Rooms {
+    pub(super) hub: Option<Seats>,
+    pub(super) edge: Option<Seats>,
+    pub(super) admin: Seats,
+}
+
 /// Roles that listen.
 pub(super) struct Serving {
     hub: Option<Hub>,
@@ -41,21 +49,21 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    pub(super) fn start(process: Process, admin: Bound, apps: Apps) -> Self {
+    pub(super) fn start(process: Process, admin: Bound, apps: Apps, rooms: Rooms) -> Self {
         let (drain, admin_drain) = (Drain::default(), Drain::default());
         let mut listeners = JoinSet::new();
-        let hub = process.hub.map(|(hub, bound)| {
-            listeners.spawn(bound.serve(apps.hub, Limits::hub(), drain.clone()));
+        let hub = process.hub.zip(rooms.hub).map(|((hub, bound), seats)| {
+            listeners.spawn(bound.serve(apps.hub, seats, drain.clone()));
             hub
         });
         if let Some((pipes, app)) = process.inside {
             listeners.spawn(serve(pipes, app, Limits::hub(), drain.clone()));
         }
-        let gateway = process.gateway.map(|(gateway, bound)| {
-            listeners.spawn(bound.serve(apps.edge, Limits::edge(), drain.clone()));
+        let gateway = process.gateway.zip(rooms.edge).map(|((gateway, bound), seats)| {
+            listeners.spawn(bound.serve(apps.edge, seats, drain.clone()));
             gateway
         });
-        let admin = tokio::spawn(admin.serve(apps.admin, Limits::edge(), admin_drain.clone()));
+        let admin = tokio::spawn(admin.serve(apps.admin, rooms.admin, admin_drain.clone()));
         Self { hub, gateway, listeners, admin, drain, admin_drain }
     }
 

@@ -2,6 +2,10 @@
 //! nobody else is slowed or loses anything untold.
 
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
 
 use galaxy_push_client::{Item, Publisher, PushClient};
 use galaxy_push_proto::v1::push_client::PushClient as Grpc;
@@ -11,6 +15,7 @@ use tokio::time::timeout;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use crate::http2::{FRAME_BYTES, Http2, address};
 use crate::world::{Folder, PATIENCE, Server};
 
 const STALLED: u64 = 40;
@@ -88,4 +93,66 @@ async fn bounded() {
             told = matches!(frame.kind, Some(Kind::Gap(_)));
         }
     }
+}
+
+/// What requests on their way may take, docs/semantics.md says, and the allocator's share.
+const UNDER_WAY: u64 = (64 << 20) / 2 * 3;
+
+fn hub(folder: &Folder) -> Server {
+    Server::start(folder.command(&["hub", "--hub-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]))
+}
+
+/// The fault: what had arrived of a request did not count before all of it was there.
+#[test]
+fn bounded_with_publishes_over_http_that_are_never_finished() {
+    let folder = Folder::new("unfinished-http");
+    let hub = hub(&folder);
+    let before = peak(&hub);
+    let begin = |_| {
+        let at = address(&hub.hub);
+        thread::spawn(move || {
+            let mut socket = TcpStream::connect(at).unwrap();
+            socket.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+            let head = "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/cloudevents+json\r\ncontent-length: 4000000\r\n\r\n";
+            socket.write_all(head.as_bytes()).unwrap();
+            let _ = socket.write_all(&vec![b' '; 3_999_000]); // it may be refused
+            socket
+        })
+    };
+    let begun: Vec<_> = (0..80).map(begin).collect();
+    let sockets: Vec<_> = begun.into_iter().map(|begun| begun.join().unwrap()).collect();
+    let grown = peak(&hub) - before;
+    assert!(grown < UNDER_WAY, "grew by {grown} bytes; the ceiling is {UNDER_WAY}");
+    assert!(grown > 32 << 20, "or it would show nothing: {grown}");
+    drop(sockets);
+}
+
+/// The fault: the same over gRPC, where the buffers of a library held it.
+#[test]
+fn bounded_with_calls_over_grpc_that_are_never_finished() {
+    let folder = Folder::new("unfinished-grpc");
+    let hub = hub(&folder);
+    let before = peak(&hub);
+    let begin = |number: usize| {
+        let at = address(&hub.hub);
+        thread::spawn(move || {
+            let mut connection = Http2::new(TcpStream::connect(at).unwrap());
+            let method = ["Publish", "PublishStream", "Invalidate", "SetMembership"][number % 4];
+            // Seven of them fit into the window of a connection.
+            for stream in (1..15).step_by(2) {
+                let _ = connection.call(stream, &format!("/push.v1.Publisher/{method}"))
+                    && connection.data(stream, &[0, 0, 0x3f, 0xff, 0xff])
+                    && (0..255).all(|_| connection.data(stream, &[7; FRAME_BYTES]));
+            }
+            connection
+        })
+    };
+    let begun: Vec<_> = (0..12).map(begin).collect();
+    let connections: Vec<_> = begun.into_iter().map(|begun| begun.join().unwrap()).collect();
+    let grown = peak(&hub) - before;
+    // What HTTP/2 has taken and not handed on is bounded per connection by one frame that is read, and its buffers.
+    let ceiling = UNDER_WAY + 12 * (1 << 20);
+    assert!(grown < ceiling, "grew by {grown} bytes; the ceiling is {ceiling}");
+    assert!(grown > 32 << 20, "or it would show nothing: {grown}");
+    drop(connections);
 }

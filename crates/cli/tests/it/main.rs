@@ -6,10 +6,12 @@
 
 mod bounded;
 mod completions;
+mod crowded;
 mod drain;
 mod files;
 mod guarded;
 mod help;
+mod http2;
 mod quick_start;
 mod records;
 mod refusals;

@@ -86,7 +86,8 @@ impl Line {
         request: &impl prost::Message,
     ) -> Result<T, Failure> {
         // Taken out meanwhile: a request that is given up half way takes its connection with it.
-        let mut connection = match self.connection.take() {
+        // One that the hub has closed since, because nothing was asked, is no failure of the hub's.
+        let mut connection = match self.connection.take().filter(Connection::is_open) {
             Some(connection) => connection,
             None => self.dialer.dial(self.hub).await?,
         };

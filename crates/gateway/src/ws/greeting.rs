@@ -1,6 +1,7 @@
 //! The first frame of a WebSocket, and the reading of all others.
 
 use axum::extract::ws::{Message, WebSocket};
+use galaxy_push_listener::Visitor;
 use galaxy_push_proto::v1::{ClientFrame, Connect, client_frame::Kind};
 use galaxy_push_proto::{Failure, Reason, json};
 use prost::Message as _;
@@ -29,6 +30,7 @@ pub(super) struct Greeting {
     pub(super) query: Query,
     /// Who the handshake's token names.
     pub(super) presented: Option<Identity>,
+    pub(super) visitor: Option<Visitor>,
 }
 
 impl Greeting {
@@ -76,6 +78,9 @@ impl Greeting {
             }
             (None, token) => shared.identify(token, &user, &session)?,
         };
+        if let Some(visitor) = &self.visitor {
+            visitor.becomes_known();
+        }
         let frame_max = match connect.max_receive_bytes as usize {
             0 => FRAME_BYTES_DEFAULT,
             few if few < FRAME_BYTES_MIN => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use galaxy_push_listener::Peer;
+use galaxy_push_listener::{Peer, Visitor};
 use galaxy_push_proto::Failure;
 use http::{Extensions, HeaderMap};
 
@@ -77,7 +77,7 @@ pub(crate) fn admit(
     path: &str,
     roles: &[Role],
 ) -> Result<Caller, Failure> {
-    shared.config.access.identify(headers, extensions, roles).inspect_err(|failure| {
+    let admitted = shared.config.access.identify(headers, extensions, roles).inspect_err(|failure| {
         shared.metrics.peer_refused(failure);
         let peer = extensions.get::<Peer>().map(|peer| peer.0);
         let address = peer.map_or_else(String::new, |peer| peer.ip().to_string());
@@ -85,7 +85,11 @@ pub(crate) fn admit(
             let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
             tracing::warn!(%peer, path, code = ?failure.code, reason = %failure, left_out, "peer refused");
         }
-    })
+    })?;
+    if let Some(visitor) = extensions.get::<Visitor>() {
+        visitor.becomes_known();
+    }
+    Ok(admitted)
 }
 
 /// Stands before every route that does not ask by itself, and leaves the [`Caller`] with the request.
@@ -96,7 +100,7 @@ pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
             Ok(caller) => _ = request.extensions_mut().insert(caller),
             Err(failure) if grpc::is_grpc(request.headers()) => return grpc::refusal(&failure),
             Err(failure) => {
-                plain::hear_out(request.version(), request.into_body()).await;
+                plain::hear_out_stream(request.version(), request.into_body()).await;
                 return plain::problem(&failure);
             }
         }

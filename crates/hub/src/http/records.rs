@@ -10,10 +10,11 @@ use galaxy_push_proto::{Failure, Reason, json};
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde::Serialize;
 
-use super::{ScopeQuery, check_scope, hear_out, problem, read};
+use super::{ScopeQuery, check_scope, hear_out_stream, problem, read};
 use crate::access::Caller;
 use crate::publish::{self, RecordId, Recorded};
 use crate::shared::Shared;
+use crate::under_way::Share;
 
 #[derive(Serialize)]
 struct RecordJson {
@@ -29,10 +30,10 @@ pub(crate) async fn invalidations(
     request: Request,
 ) -> Response<Body> {
     let appended = async {
-        let body = body(&shared, scope, request).await?;
+        let (body, share) = body(&shared, scope, request).await?;
         let request = json::parse_invalidation(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
         let (id, record) = (RecordId { id: request.id, source: request.source }, request.invalidation);
-        publish::invalidate(&shared, &caller, record.unwrap_or_default(), &id).await
+        publish::invalidate(&shared, &caller, share, record.unwrap_or_default(), &id).await
     };
     answer(appended.await)
 }
@@ -45,22 +46,26 @@ pub(crate) async fn memberships(
     request: Request,
 ) -> Response<Body> {
     let appended = async {
-        let body = body(&shared, scope, request).await?;
+        let (body, share) = body(&shared, scope, request).await?;
         let request = json::parse_memberships(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
         let id = RecordId { id: request.id, source: request.source };
-        publish::set_memberships(&shared, &caller, request.memberships, &id).await
+        publish::set_memberships(&shared, &caller, share, request.memberships, &id).await
     };
     answer(appended.await)
 }
 
-async fn body(shared: &Shared, scope: ScopeQuery, request: Request) -> Result<bytes::Bytes, Failure> {
+async fn body(
+    shared: &Shared,
+    scope: ScopeQuery,
+    request: Request,
+) -> Result<(bytes::Bytes, Share), Failure> {
     let read = async {
         let (head, body) = request.into_parts();
         if let Err(failure) = check_scope(scope).and_then(|()| check_json(&head.headers)) {
-            hear_out(head.version, body).await;
+            hear_out_stream(head.version, body).await;
             return Err(failure);
         }
-        read(body).await
+        read(shared, body).await
     };
     read.await.map_err(|failure| refuse(shared, failure))
 }

@@ -148,7 +148,7 @@ fn publishers(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
         Some(&Unit::Seconds),
         horizon,
     )?;
-    let under_way = shared.under_way.amount();
+    let under_way = shared.publishes_under_way.amount();
     let requests = under_way.requests as f64;
     out.gauge("push_publishes_under_way", "Publish requests that are not answered yet", None, requests)?;
     let help = "Bytes of the publish requests that are not answered yet";

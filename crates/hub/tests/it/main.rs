@@ -26,4 +26,5 @@ mod standing;
 mod status;
 mod stores;
 mod streaming;
+mod unfinished;
 mod world;

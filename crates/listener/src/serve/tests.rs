@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+mod places;
+
 /// Hands out pipes; the test holds the other ends.
 struct Pipes(mpsc::Receiver<DuplexStream>);
 

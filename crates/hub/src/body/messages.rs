@@ -1,0 +1,185 @@
+//! A gRPC request body that hands on whole messages only, so that what is unfinished is held and counted here and not
+//! in the buffers of a library.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use galaxy_push_core::frame::PREFIX_BYTES;
+use galaxy_push_proto::{Failure, Reason};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+
+use super::late;
+use super::pieces::Pieces;
+use crate::under_way::{Received, Share, UnderWay};
+
+/// From when on a message is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deadline {
+    /// The first from the beginning of the request: there is only one.
+    FromTheStart,
+    /// Each from its first byte: a stream may rest between them.
+    FromTheFirstByte,
+}
+
+/// A body of messages. At most one is handed on before the next is asked for; its share is then in [`Received`].
+pub(crate) struct Messages<B> {
+    body: Pin<Box<B>>,
+    limit: usize,
+    within: Duration,
+    room: UnderWay,
+    received: Received,
+    /// The message that has begun: its prefix, then all of it.
+    begun: Option<Begun>,
+    /// What arrived behind it.
+    rest: Bytes,
+    /// What is handed on next.
+    ready: VecDeque<Bytes>,
+    /// Runs while a message is awaited.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// A message is larger than the limit, which the reader refuses when it sees the prefix.
+    passes: bool,
+}
+
+struct Begun {
+    pieces: Pieces,
+    share: Share,
+}
+
+impl<B> Messages<B> {
+    pub(crate) fn new(body: B, limit: usize, from: Deadline, within: Duration, room: UnderWay) -> Self {
+        let deadline = (from == Deadline::FromTheStart).then(|| Box::pin(sleep(within)));
+        Self {
+            body: Box::pin(body),
+            limit,
+            within,
+            room,
+            received: Received::default(),
+            begun: None,
+            rest: Bytes::new(),
+            ready: VecDeque::new(),
+            deadline,
+            passes: false,
+        }
+    }
+
+    /// Where the share of the message that was handed on last is.
+    pub(crate) fn received(&self) -> Received {
+        self.received.clone()
+    }
+
+    /// Moves what has arrived into the message that it belongs to.
+    fn sort(&mut self) -> Result<(), Failure> {
+        while !self.rest.is_empty() && self.ready.is_empty() {
+            if self.passes {
+                self.ready.push_back(std::mem::take(&mut self.rest));
+                return Ok(());
+            }
+            let begun = match &mut self.begun {
+                Some(begun) => begun,
+                None => {
+                    if self.deadline.is_none() {
+                        self.deadline = Some(Box::pin(sleep(self.within)));
+                    }
+                    let pieces = Pieces::new(PREFIX_BYTES + self.limit);
+                    self.begun.insert(Begun { pieces, share: self.room.share() })
+                }
+            };
+            let Some(length) = begun.length(&self.rest) else {
+                let part = std::mem::take(&mut self.rest);
+                begun.add(part, false)?;
+                return Ok(());
+            };
+            if length > self.limit {
+                self.passes = true;
+                self.ready = begun.pieces.take();
+                continue;
+            }
+            let missing = PREFIX_BYTES + length - begun.pieces.len();
+            let is_complete = self.rest.len() >= missing;
+            begun.add(self.rest.split_to(missing.min(self.rest.len())), is_complete)?;
+            if is_complete && let Some(mut begun) = self.begun.take() {
+                self.ready = begun.pieces.take();
+                self.received.put(begun.share);
+                self.deadline = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Begun {
+    /// The length that the prefix tells, once it is there with what comes next.
+    fn length(&self, next: &Bytes) -> Option<usize> {
+        let prefix = self.pieces.start().chain(&next[..]);
+        let mut prefix = prefix.take(PREFIX_BYTES);
+        if prefix.remaining() < PREFIX_BYTES {
+            return None;
+        }
+        prefix.advance(1); // whether it is compressed is for its reader to judge
+        Some(prefix.get_u32() as usize)
+    }
+
+    fn add(&mut self, data: Bytes, is_complete: bool) -> Result<(), Failure> {
+        self.pieces.push(data, is_complete);
+        // The prefix does not count: a message of the largest size fits into the smallest budget.
+        self.share.hold(self.pieces.held().saturating_sub(PREFIX_BYTES))
+    }
+}
+
+impl<B> Body for Messages<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(piece) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if !this.rest.is_empty() {
+                if let Err(refused) = this.sort() {
+                    return Poll::Ready(Some(Err(refused.status())));
+                }
+                continue;
+            }
+            if let Some(deadline) = &mut this.deadline
+                && deadline.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Some(Err(late(this.within).status())));
+            }
+            match ready!(this.body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(Status::from_error(error.into())))),
+                None if this.begun.take().is_some() && !this.passes => {
+                    let cut = Failure::new(Reason::RequestInvalid, "the request ends inside a message");
+                    return Poll::Ready(Some(Err(cut.status())));
+                }
+                None => {
+                    this.deadline = None;
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ready.is_empty() && self.rest.is_empty() && self.begun.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

@@ -1,0 +1,93 @@
+//! What has arrived of a body: pieces that never move, so that growing costs no second copy of what is there.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+
+/// The first piece has room for so much at least, and later ones for so much at most unless more comes at once.
+const PIECE_BYTES_MIN: usize = 1 << 10;
+const PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// The beginning of a body of limited size.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    limit: usize,
+    full: VecDeque<Bytes>,
+    last: BytesMut,
+    length: usize,
+    held: usize,
+}
+
+impl Pieces {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, full: VecDeque::new(), last: BytesMut::new(), length: 0, held: 0 }
+    }
+
+    /// How much more may come, in bytes.
+    pub(super) fn room(&self) -> usize {
+        self.limit - self.length
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The beginning, at least of a prefix's length if so much is there.
+    pub(super) fn start(&self) -> &[u8] {
+        self.full.front().map_or(&self.last[..], |first| &first[..])
+    }
+
+    /// The memory that this takes, in bytes: never more than the limit.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Adds what came, which must fit. What comes whole is kept as it lies; a part is copied, because it may be a small
+    /// slice of something large.
+    pub(super) fn push(&mut self, mut data: Bytes, is_whole: bool) {
+        debug_assert!(data.len() <= self.room(), "the caller has looked");
+        if is_whole && self.length == 0 {
+            (self.length, self.held) = (data.len(), data.len());
+            self.full.push_back(data);
+            return;
+        }
+        while data.has_remaining() {
+            if self.last.len() == self.last.capacity() {
+                self.begin_piece(data.len());
+            }
+            let fits = (self.last.capacity() - self.last.len()).min(data.len());
+            self.last.extend_from_slice(&data.split_to(fits));
+            self.length += fits;
+        }
+    }
+
+    fn begin_piece(&mut self, coming: usize) {
+        if !self.last.is_empty() {
+            self.full.push_back(std::mem::take(&mut self.last).freeze());
+        }
+        let size = self.length.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX).max(coming).min(self.room());
+        self.last = BytesMut::with_capacity(size);
+        self.held += self.last.capacity();
+    }
+
+    /// All of it in one piece. What was copied is given back at once.
+    pub(super) fn join(mut self) -> Bytes {
+        let mut pieces = self.take();
+        if pieces.len() <= 1 {
+            return pieces.pop_front().unwrap_or_default();
+        }
+        let mut joined = Vec::with_capacity(self.length);
+        for piece in pieces {
+            joined.extend_from_slice(&piece);
+        }
+        joined.into()
+    }
+
+    /// The pieces in order; nothing is left.
+    pub(super) fn take(&mut self) -> VecDeque<Bytes> {
+        if !self.last.is_empty() {
+            self.full.push_back(std::mem::take(&mut self.last).freeze());
+        }
+        std::mem::take(&mut self.full)
+    }
+}

@@ -1,0 +1,192 @@
+//! Who may stay on a connection, and who gives way when there is no place left.
+
+use axum::middleware::from_fn;
+use http::request::Parts;
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::{House, Places, Strangers, Taken};
+
+/// Pipes from addresses of one's own choice.
+struct From(mpsc::Receiver<(DuplexStream, [u8; 4])>);
+
+impl Accept for From {
+    type Io = DuplexStream;
+
+    async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+        match self.0.recv().await {
+            Some((pipe, address)) => Ok((pipe, SocketAddr::from((address, 9)))),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct Crowd {
+    pipes: mpsc::Sender<(DuplexStream, [u8; 4])>,
+    places: Places,
+}
+
+/// `GET /known` shows a credential, `/endless` is never answered.
+fn crowd(connections: usize, house: House) -> Crowd {
+    let known = |request: Request<Body>| async move {
+        request.extensions().get::<Visitor>().unwrap().becomes_known();
+        "known"
+    };
+    let app = Router::new()
+        .route("/known", get(known))
+        .route("/livez", get(|| async { "ok" }))
+        .route("/endless", get(std::future::pending::<()>))
+        .layer(from_fn(|request, next: axum::middleware::Next| next.run(request)));
+    let limits = Limits { connections, ..Limits::hub() };
+    let places = Places::new("test", &limits, house);
+    let (pipes, incoming) = mpsc::channel(4);
+    tokio::spawn(serve_at(From(incoming), None, app, limits, places.clone(), Drain::default()));
+    Crowd { pipes, places }
+}
+
+fn strangers(places: usize, per_address: usize) -> House {
+    House { strangers: Some(Strangers { places, per_address }), ..House::default() }
+}
+
+impl Crowd {
+    async fn connect(&self, address: [u8; 4]) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        self.pipes.send((far, address)).await.unwrap();
+        sleep(Duration::from_millis(1)).await;
+        near
+    }
+}
+
+async fn ask(io: &mut DuplexStream, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    if io.write_all(request.as_bytes()).await.is_err() {
+        return String::new();
+    }
+    let mut answer = vec![0; 4096];
+    let read = timeout(Duration::from_secs(20), io.read(&mut answer)).await;
+    String::from_utf8_lossy(&answer[..read.map_or(0, |read| read.unwrap_or(0))]).into_owned()
+}
+
+/// After how many seconds it is closed.
+async fn closed_after(mut io: DuplexStream) -> u64 {
+    let from = Instant::now();
+    let mut rest = Vec::new();
+    match timeout(Duration::from_secs(1_000), io.read_to_end(&mut rest)).await {
+        Ok(_) => from.elapsed().as_secs(),
+        Err(_) => u64::MAX,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_never_served_ends_after_5_s_and_an_idle_one_after_75() {
+    let crowd = crowd(10, House::default());
+    let mut refused = crowd.connect([1, 1, 1, 1]).await;
+    for _ in 0..3 {
+        sleep(Duration::from_secs(4)).await;
+        assert!(ask(&mut refused, "/nothing").await.starts_with("HTTP/1.1 404"));
+    }
+    let mut served = crowd.connect([1, 1, 1, 1]).await;
+    assert!(ask(&mut served, "/livez").await.starts_with("HTTP/1.1 200"));
+    assert!(ask(&mut served, "/nothing").await.starts_with("HTTP/1.1 404"));
+    let mut busy = crowd.connect([1, 1, 1, 1]).await;
+    busy.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let silent = crowd.connect([1, 1, 1, 1]).await;
+    let (refused, served, busy, silent) =
+        tokio::join!(closed_after(refused), closed_after(served), closed_after(busy), closed_after(silent));
+    assert!((4..=6).contains(&refused) && (4..=6).contains(&silent), "{refused} {silent}");
+    assert!((74..=77).contains(&served), "{served}");
+    assert_eq!(busy, u64::MAX, "a request is under way");
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(
+        crowd.places.taken().known,
+        0,
+        "places are given back, also by whoever left in the middle of a request"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_head_of_each_request_has_5_s_from_its_first_byte() {
+    let crowd = crowd(10, House::default());
+    let mut second = crowd.connect([1, 1, 1, 1]).await;
+    assert!(ask(&mut second, "/livez").await.starts_with("HTTP/1.1 200"));
+    sleep(Duration::from_secs(60)).await;
+    second.write_all(b"GET /livez HT").await.unwrap();
+    let mut together = crowd.connect([1, 1, 1, 1]).await;
+    together.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET /livez HTTP/1.1\r\nHo").await.unwrap();
+    let (second, together) = tokio::join!(closed_after(second), closed_after(together));
+    assert!((4..=7).contains(&second) && (4..=7).contains(&together), "{second} {together}");
+}
+
+/// The fault: whoever opened enough connections locked everybody out for as long as they liked.
+#[tokio::test(start_paused = true)]
+async fn strangers_take_no_place_from_those_who_show_a_credential() {
+    let crowd = crowd(2, strangers(4, 100));
+    let mut crowding = Vec::new();
+    for number in 0..4 {
+        let mut stranger = crowd.connect([9, 9, 9, number]).await;
+        stranger.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        crowding.push(stranger);
+    }
+    let from = Instant::now();
+    let mut publisher = crowd.connect([1, 1, 1, 1]).await;
+    assert!(ask(&mut publisher, "/known").await.ends_with("known"));
+    assert!(from.elapsed() <= Duration::from_millis(2_200), "nobody younger than 2 s: {:?}", from.elapsed());
+    assert_eq!(crowd.places.taken(), Taken { known: 1, strangers: 3, kept: 0 });
+    let left = closed_after(crowding.remove(0)).await;
+    assert_eq!(left, 0, "the one that has asked nothing for longest has gone");
+    let mut another = crowd.connect([1, 1, 1, 1]).await;
+    assert!(ask(&mut another, "/known").await.ends_with("known"));
+    assert_eq!(crowd.places.taken().known, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_of_one_address_leave_room_for_those_of_others() {
+    let proxies = crate::Proxies::new(["7.7.7.7/32".parse().unwrap()]);
+    let crowd = crowd(10, House { proxies, ..strangers(10, 2) });
+    let mut of_one = Vec::new();
+    for _ in 0..3 {
+        of_one.push(crowd.connect([9, 9, 9, 9]).await);
+    }
+    assert_eq!(crowd.places.taken().strangers, 2);
+    assert_eq!(closed_after(of_one.pop().unwrap()).await, 0, "both others are young");
+    for _ in 0..4 {
+        of_one.push(crowd.connect([7, 7, 7, 7]).await);
+    }
+    assert_eq!(crowd.places.taken().strangers, 6, "a proxy brings many");
+    let mut publisher = crowd.connect([9, 9, 9, 8]).await;
+    assert!(ask(&mut publisher, "/known").await.ends_with("known"));
+    sleep(Duration::from_secs(2)).await;
+    let mut late = crowd.connect([9, 9, 9, 9]).await;
+    sleep(Duration::from_millis(100)).await;
+    assert!(ask(&mut late, "/livez").await.starts_with("HTTP/1.1 200"), "one of its own gave way");
+    // Known now, they count no more for their address.
+    assert!(ask(&mut late, "/known").await.ends_with("known"));
+    assert_eq!(crowd.places.taken().known, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_are_alike_whoever_asks_nothing_gives_way_and_probes_are_always_answered() {
+    let always = |request: &Parts| crate::is_probe(request.uri.path());
+    let crowd = crowd(2, House { kept: 1, always: Some(always), ..House::default() });
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let mut user = crowd.connect([1, 1, 1, 1]).await;
+        user.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        busy.push(user);
+    }
+    sleep(Duration::from_secs(10)).await;
+    let mut probe = crowd.connect([1, 1, 1, 1]).await;
+    assert!(ask(&mut probe, "/livez").await.starts_with("HTTP/1.1 200"));
+    let no = ask(&mut probe, "/endless").await;
+    assert!(no.starts_with("HTTP/1.1 503") && no.contains("retry-after: 1"), "{no}");
+    assert!(closed_after(probe).await <= 2, "that place is for others");
+    busy.pop();
+    sleep(Duration::from_millis(10)).await;
+    let mut idle = crowd.connect([1, 1, 1, 1]).await;
+    assert!(ask(&mut idle, "/livez").await.starts_with("HTTP/1.1 200"));
+    sleep(Duration::from_secs(3)).await;
+    let mut newcomer = crowd.connect([1, 1, 1, 1]).await;
+    newcomer.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert_eq!(closed_after(idle).await, 0, "it asks nothing");
+    assert_eq!(closed_after(newcomer).await, u64::MAX);
+}
