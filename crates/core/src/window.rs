@@ -156,7 +156,18 @@ impl Window {
     pub fn with_chunk_bytes(base: Cursor, bounds: Bounds, chunk_bytes: usize) -> Self {
         let (oldest, end) = (Slot::default(), Slot::default());
         let (chunks, turns, clock) = (VecDeque::new(), Turns::default(), None);
-        Self { bounds, chunk_bytes, chunks, oldest, end, floor: base, head: base, held_bytes: 0, turns, clock }
+        Self {
+            bounds,
+            chunk_bytes,
+            chunks,
+            oldest,
+            end,
+            floor: base,
+            head: base,
+            held_bytes: 0,
+            turns,
+            clock,
+        }
     }
 
     /// Appends a framed message and trims to the bounds. Never waits for a reader, because it knows none.

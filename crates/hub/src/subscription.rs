@@ -28,12 +28,12 @@ use self::handed::Handed;
 use self::standing::Pages;
 use crate::fence::{Claim, Ending, Signal, Uptake};
 use crate::gathered::Gathered;
-use crate::{drain, grpc};
 use crate::log::State;
 use crate::patterns::Patterns;
 use crate::place::Place;
 use crate::push::Features;
 use crate::shared::Shared;
+use crate::{drain, grpc};
 
 mod handed;
 mod opening;
@@ -349,7 +349,6 @@ impl Ending {
             Self::Draining { close_by, .. } => now >= *close_by,
         }
     }
-
 }
 
 /// The value has changed. One that never will again changes never.

@@ -103,8 +103,8 @@ pub async fn serve_at<A: Accept>(
         tasks.spawn(async move {
             let caller = Caller { peer, names: None, outflow, place };
             match tls {
-                None => connection(&http, io, caller, app, limits, drain).await,
-                Some(tls) => secured(&http, (&tls, &refusals), io, caller, app, limits, drain).await,
+                None => connection(&http, io, caller, app, drain).await,
+                Some(tls) => secured(&http, (&tls, &refusals), io, caller, app, drain).await,
             }
         });
     }
@@ -176,7 +176,6 @@ async fn secured<I>(
     io: I,
     mut caller: Caller,
     app: Router,
-    limits: Limits,
     drain: Drain,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -204,7 +203,7 @@ async fn secured<I>(
         }
     };
     caller.names = io.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::names);
-    connection(http, io, caller, app, limits, drain).await;
+    connection(http, io, caller, app, drain).await;
 }
 
 /// Reads on for a moment, so that the peer reads why it was refused: to close with its bytes unread would reset the
@@ -222,14 +221,8 @@ async fn hear_out(mut io: impl AsyncRead + AsyncWrite + Unpin, drain: &Drain) {
     }
 }
 
-async fn connection<I>(
-    http: &Builder<TokioExecutor>,
-    io: I,
-    from: Caller,
-    app: Router,
-    limits: Limits,
-    drain: Drain,
-) where
+async fn connection<I>(http: &Builder<TokioExecutor>, io: I, from: Caller, app: Router, drain: Drain)
+where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Caller { peer, names, outflow, place } = from;

@@ -106,11 +106,7 @@ impl<I> Watched<I> {
     }
 
     /// Passes on what became of a write, unless nothing could be written for too long.
-    fn watch(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+    fn watch(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(bytes)) => {
                 self.burst += bytes as u64;

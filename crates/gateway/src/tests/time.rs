@@ -95,7 +95,8 @@ async fn the_frame_that_was_least_long_on_its_way_tells_the_time() {
 async fn without_any_stamp_age_counts_from_arrival() {
     let mut world = World::new();
     world.hub.head = world.hub.head.next();
-    let event = v1::Event { ttl: Duration::from_secs(5).try_into().ok(), ..world.hub.event(&["user:a"], "1") };
+    let event =
+        v1::Event { ttl: Duration::from_secs(5).try_into().ok(), ..world.hub.event(&["user:a"], "1") };
     let cursor = world.hub.head.to_string();
     world.hub.send(&[PushEvent { cursor, kind: Some(Kind::Event(event)), appended_unix_ms: 0 }]);
     sleep(Duration::from_secs(4)).await;
