@@ -23,7 +23,7 @@ var reading = map[string]scene{
 	"a_lost_log_is_told":                       aLostLogIsTold,
 	"a_foreign_cursor_counts_as_another_epoch": aForeignCursorCountsAsAnotherEpoch,
 	"a_reader_ahead_is_told":                   aReaderAheadIsTold,
-	"a_malformed_cursor_is_refused":            aMalformedCursorIsRefused,
+	"a_malformed_cursor_is_a_told_gap":         aMalformedCursorIsAToldGap,
 }
 
 func framesComeInOrder(stage *stage) string {
@@ -161,13 +161,15 @@ func aReaderAheadIsTold(stage *stage) string {
 	return ""
 }
 
-func aMalformedCursorIsRefused(stage *stage) string {
+func aMalformedCursorIsAToldGap(stage *stage) string {
 	hub := stage.startHub()
 	neighbour := stage.stream(&gateway{id: "neighbour"}, hub.address)
 	equal(kind(neighbour.next()), "welcome")
 	for _, cursor := range []string{"garbage", "Oldest", "2.2", "9 9", strings.Repeat("3", 129), strings.Repeat("3", 60_000)} {
-		_, err := stage.stream(stage.gateway(cursor), hub.address).recv()
-		isStatus(err, codes.InvalidArgument, "CURSOR_MALFORMED")
+		frames := stage.stream(stage.gateway(cursor), hub.address)
+		equal(frames.next().GetWelcome().GetOutcome(), pushv1.Outcome_OUTCOME_EPOCH_CHANGED)
+		equal(isGap(frames.next(), pushv1.GapReason_GAP_REASON_CURSOR_UNREADABLE).GetFrom(), "")
+		equal(idsUntilCaughtUp(frames), []string{})
 	}
 	equal(ids(stage.publish(stage.publisher(hub), 1)), nextIDs(neighbour, 1))
 	return ""

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use galaxy_push_proto::v1::push_client::PushClient;
 use galaxy_push_proto::{Failure, v1};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Claim, Close, Hop, Name, Open, What};
+use galaxy_push_testkit::history::{Claim, Close, Cursor, Hop, Name, Open, What};
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -70,7 +70,7 @@ pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> a
             hop: Hop::Gateway,
             reader: plan.gateway_id.as_str().into(),
             recipients: plan.recipients.iter().map(|recipient| Name::from(recipient.as_str())).collect(),
-            presented: frames::cursor(&cursor),
+            presented: presented(&plan, &cursor),
             standing: plan.standing,
             collapses: false,
         }));
@@ -93,6 +93,12 @@ pub async fn run(plan: Plan, hub: String, recorder: Recorder, mut rng: Rng) -> a
         sleep(rng.between(Duration::from_millis(least), Duration::from_millis(most))).await;
     }
     Ok(())
+}
+
+/// One without an instance id knows no reasons, and comes back with what it holds.
+fn presented(plan: &Plan, cursor: &str) -> Cursor {
+    let cursor = frames::cursor(cursor);
+    if plan.instance.is_empty() { cursor.by_itself() } else { cursor }
 }
 
 /// One stream while it is open.

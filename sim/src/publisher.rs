@@ -61,6 +61,12 @@ pub async fn run(
         if !earlier.is_empty() && rng.percent(10) {
             events.push(rng.pick(&earlier).clone());
         }
+        if !earlier.is_empty() && rng.percent(3) {
+            // An id that was used for something else: refused, never taken for the one before.
+            let (data, data_content_type) =
+                (br#"{"reused":true}"#.to_vec().into(), "application/json".to_owned());
+            events.push(v1::Event { data, data_content_type, ..rng.pick(&earlier).clone() });
+        }
         if rng.percent(3) {
             let to = vec!["nobody".to_owned()];
             events.push(v1::Event { to, ..draw(&plan, &numbers, &mut rng) });

@@ -25,6 +25,7 @@ const MUST_BE_SEEN: &[Sight] = &[
     Sight::Ahead,
     Sight::ForeignPresented,
     Sight::GarbageRefused,
+    Sight::GarbageTold,
     Sight::ResumedWithReplay,
     Sight::ResumedAtHead,
     Sight::ResumedAtOldest,

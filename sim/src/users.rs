@@ -198,7 +198,10 @@ fn open(plan: &Plan, place: &Place, log: &StreamLog) -> Open {
         hop: Hop::User,
         reader: plan.reader.as_str().into(),
         recipients: own.into_iter().chain(session).chain(topics).collect(),
-        presented: frames::cursor(&place.cursor),
+        presented: match plan.transport {
+            Transport::Sse => frames::cursor(&place.cursor).by_itself(),
+            Transport::WsJson | Transport::WsProto => frames::cursor(&place.cursor),
+        },
         standing: false,
         collapses: false,
     }

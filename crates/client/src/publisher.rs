@@ -31,6 +31,9 @@ const HEAD: &str = "/push.v1.Publisher/Head";
 const INVALIDATE: &str = "/push.v1.Publisher/Invalidate";
 const SET_MEMBERSHIP: &str = "/push.v1.Publisher/SetMembership";
 
+/// The source of the standing records of every publisher; their ids are random.
+const RECORD_SOURCE: &str = "galaxy-push/publisher";
+
 /// The largest answer taken: a thousand results of the longest ids and cursors are well below it.
 pub(crate) const ANSWER_MAX_BYTES: usize = 4 << 20;
 
@@ -131,15 +134,15 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// As for [`publish`](Self::publish). A record that is sent again after no answer may be appended twice, which says
-    /// the same twice.
+    /// As for [`publish`](Self::publish), but that a call has an id of its own: sent again within the call the record is
+    /// appended once, and another call says the same once more.
     ///
     /// # Cancel safety
     ///
     /// As for not being answered.
     pub async fn invalidate(&mut self, invalidation: SessionInvalidation) -> Result<String, Failure> {
-        let namespace = self.namespace.clone();
-        let request = InvalidateRequest { invalidation: Some(invalidation), namespace, ..Default::default() };
+        let (namespace, id, source) = (self.namespace.clone(), self.record_id(), RECORD_SOURCE.to_owned());
+        let request = InvalidateRequest { invalidation: Some(invalidation), namespace, id, source };
         let answer: RecordResponse = self.call(INVALIDATE, &request).await?;
         Ok(answer.cursor)
     }
@@ -154,8 +157,8 @@ impl Publisher {
     ///
     /// As for not being answered.
     pub async fn set_memberships(&mut self, memberships: Vec<Membership>) -> Result<String, Failure> {
-        let request =
-            SetMembershipRequest { memberships, namespace: self.namespace.clone(), ..Default::default() };
+        let (namespace, id, source) = (self.namespace.clone(), self.record_id(), RECORD_SOURCE.to_owned());
+        let request = SetMembershipRequest { memberships, namespace, id, source };
         let answer: RecordResponse = self.call(SET_MEMBERSHIP, &request).await?;
         Ok(answer.cursor)
     }
@@ -173,6 +176,11 @@ impl Publisher {
         let request = HeadRequest { namespace: self.namespace.clone() };
         let answer: HeadResponse = self.call(HEAD, &request).await?;
         Ok(Head { cursor: answer.cursor, oldest: answer.oldest, epoch: answer.epoch })
+    }
+
+    /// 128 random bits: nobody else's, whoever else uses this source.
+    fn record_id(&mut self) -> String {
+        format!("{:016x}{:016x}", self.random.next(), self.random.next())
     }
 
     async fn call<T: prost::Message + Default>(

@@ -51,6 +51,8 @@ pub enum Ask {
     At(Cursor),
     /// A well-formed cursor of a version this build does not know. It counts as another epoch.
     Foreign,
+    /// No cursor, from somebody who could not act on a refusal: it must not wedge them, so they are told a gap.
+    Unreadable,
 }
 
 /// The text is not a cursor at all.
@@ -139,6 +141,21 @@ impl Ask {
         } else {
             Ok(Self::Foreign)
         }
+    }
+
+    /// As [`Ask::parse`], for whoever presents what they hold without knowing what it is, and cannot act on a refusal: a
+    /// browser that reconnects by itself, a client from before cursors had a form.
+    #[must_use]
+    pub fn parse_or_unreadable(text: &str) -> Self {
+        Self::parse(text).unwrap_or(Self::Unreadable)
+    }
+
+    /// What `Welcome` says back of a presented text, so that a reader that keeps the last cursor keeps this one until a
+    /// better comes; empty where that could not be sent everywhere.
+    #[must_use]
+    pub fn echo(self, text: &str) -> &str {
+        let is_plain = text.len() <= CURSOR_TEXT_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if self == Self::Unreadable && !is_plain { "" } else { text }
     }
 }
 

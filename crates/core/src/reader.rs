@@ -48,7 +48,7 @@ pub struct Reader {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
     Opening { welcome: Box<Control>, gap: Option<Gap> },
-    Missed { gap: Gap },
+    Missed { gap: Gap, presented: String },
     Replaying,
     Live,
     Behind,
@@ -77,7 +77,7 @@ impl Reader {
         let start = window.find(ask, text);
         let echoed = match ask {
             Ask::Head | Ask::Oldest => start.passed.to_string(),
-            Ask::At(_) | Ask::Foreign => text.to_owned(),
+            Ask::At(_) | Ask::Foreign | Ask::Unreadable => ask.echo(text).to_owned(),
         };
         Self::start(window, start, echoed, settings)
     }
@@ -143,7 +143,7 @@ impl Reader {
     pub fn resumes_from(&self) -> Option<String> {
         match &self.phase {
             Phase::Opening { .. } => None,
-            Phase::Missed { gap } => Some(gap.from.clone()),
+            Phase::Missed { presented, .. } => Some(presented.clone()),
             Phase::Replaying | Phase::Live | Phase::Behind => Some(self.passed.to_string()),
         }
     }
@@ -211,8 +211,14 @@ impl Reader {
     fn pending(&mut self, now: Now) -> Option<Control> {
         let (control, next) = match std::mem::replace(&mut self.phase, Phase::Replaying) {
             Phase::Opening { welcome, gap: None } => (*welcome, Phase::Replaying),
-            Phase::Opening { welcome, gap: Some(gap) } => (*welcome, Phase::Missed { gap }),
-            Phase::Missed { gap } => (Control::Gap(gap), Phase::Replaying),
+            Phase::Opening { welcome, gap: Some(gap) } => {
+                let presented = match &*welcome {
+                    Control::Welcome { cursor, .. } => cursor.clone(),
+                    _ => String::new(),
+                };
+                (*welcome, Phase::Missed { gap, presented })
+            }
+            Phase::Missed { gap, .. } => (Control::Gap(gap), Phase::Replaying),
             phase => {
                 self.phase = phase;
                 return None;

@@ -29,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) identity: Identity,
     pub(crate) topics: Vec<String>,
     pub(crate) cursor: String,
+    /// The reader keeps the cursor without its script: it cannot drop it when it is refused.
+    pub(crate) cannot_drop_it: bool,
     pub(crate) namespace: String,
 }
 
@@ -56,9 +58,13 @@ impl Admission {
         self.edge.routes.check(&request.identity, self.edge.clock.now().unix_ms)?;
         let topics: BTreeSet<String> = request.topics.into_iter().collect();
         request.identity.grants.check(&topics, self.limits.topics)?;
-        let ask = Ask::parse(&request.cursor).map_err(|malformed| {
-            Failure::new(Reason::CursorMalformed, malformed.to_string()).field("cursor")
-        })?;
+        let ask = match Ask::parse(&request.cursor) {
+            Ok(ask) => ask,
+            Err(_) if request.cannot_drop_it => Ask::Unreadable,
+            Err(malformed) => {
+                return Err(Failure::new(Reason::CursorMalformed, malformed.to_string()).field("cursor"));
+            }
+        };
         // What is too large for a peer shows only in the form it is sent in: the encoder sees to that.
         let settings = Settings {
             heartbeat: self.heartbeat(),

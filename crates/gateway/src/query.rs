@@ -26,6 +26,9 @@ const TOKEN_NAMES: [&str; 14] = [
     "xaccesstoken",
 ];
 
+/// Names under which `EventSource` polyfills send the last cursor in the URL, compared alike.
+const LAST_EVENT_ID_NAMES: [&str; 2] = ["lasteventid", "evslasteventid"];
+
 /// A user's request, as far as the URL tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
@@ -33,6 +36,8 @@ pub(crate) struct Query {
     pub(crate) session: String,
     pub(crate) topics: Vec<String>,
     pub(crate) cursor: String,
+    /// What an `EventSource` polyfill adds when it reconnects, since it cannot set the header across origins.
+    pub(crate) last_event_id: String,
     pub(crate) naming: Naming,
     pub(crate) namespace: String,
 }
@@ -61,6 +66,11 @@ impl Query {
                 let message = "a token does not belong into a URL, which logs and histories keep: send it as \
                                `Authorization: Bearer …`, or in the first WebSocket message";
                 return Err(bad_request(message).field(name));
+            }
+            if LAST_EVENT_ID_NAMES.contains(&plain.as_str()) {
+                // Some add another each time: the last one is the newest.
+                query.last_event_id = if value.is_empty() { query.last_event_id } else { value };
+                continue;
             }
             let place = match name.as_str() {
                 "topic" => {
@@ -118,13 +128,11 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
     }
 }
 
-/// The cursor a browser presents by itself when it reconnects. Empty: none.
-pub(crate) fn last_event_id(headers: &HeaderMap) -> Result<&str, Failure> {
-    let Some(value) = headers.get("last-event-id") else { return Ok("") };
-    value.to_str().map_err(|_| {
-        Failure::new(Reason::CursorMalformed, galaxy_push_core::cursor::MalformedCursor.to_string())
-            .field("Last-Event-ID")
-    })
+/// The cursor a browser presents by itself when it reconnects, whatever it is. Empty: none.
+pub(crate) fn last_event_id(headers: &HeaderMap) -> String {
+    headers
+        .get("last-event-id")
+        .map_or_else(String::new, |id| String::from_utf8_lossy(id.as_bytes()).into_owned())
 }
 
 #[cfg(test)]
@@ -142,6 +150,11 @@ mod tests {
         assert_eq!((query.topics, query.naming), (vec!["x".to_owned(), "y".to_owned()], Naming::Messages));
         assert_eq!(read("").unwrap(), Query::default());
         assert_eq!(read("user=a&user=a").unwrap().user, "a");
+        for (given, last) in
+            [("lastEventId=1.a&lastEventId=1.b&lastEventId=", "1.b"), ("Last-Event-ID=x", "x")]
+        {
+            assert_eq!(read(&format!("cursor=1.c&{given}")).unwrap().last_event_id, last);
+        }
         for bad in ["user=a&user=b", "cursor=1&cursor=2", "event=typed"] {
             assert_eq!(read(bad).unwrap_err().reason, Some(Reason::RequestInvalid), "{bad}");
         }

@@ -60,7 +60,7 @@ pub(crate) async fn stream(
         Err(failure) => {
             shared.metrics.refused(&failure);
             if failure.code == Code::Unavailable && takes_events(&headers) {
-                return later(&shared, &failure, presented(&shared, &uri, &headers));
+                return later(&shared, &failure, place(&shared, &uri, &headers));
             }
             problem::response(&failure)
         }
@@ -76,9 +76,9 @@ async fn open(
     shared.open_for_users()?;
     let query = Query::read(uri, &shared.config.ignored_query)?;
     let identity = shared.identify(bearer(headers)?, &query.user, &query.session)?;
-    let last = last_event_id(headers)?;
-    let cursor = if last.is_empty() { query.cursor } else { last.to_owned() };
-    let request = Request { identity, topics: query.topics, cursor, namespace: query.namespace };
+    let (cursor, cannot_drop_it) = presented(&query, headers);
+    let request =
+        Request { identity, topics: query.topics, cursor, cannot_drop_it, namespace: query.namespace };
     let connection = shared.admission.admit(request).await?;
     let form = if query.naming == Naming::Messages { Form::SseMessage } else { Form::Sse };
     let id = connection.id();
@@ -113,14 +113,18 @@ fn takes_events(headers: &HeaderMap) -> bool {
     })
 }
 
+/// The cursor that counts, and whether the reader presents it by itself, unable to drop it. What a browser or a polyfill
+/// adds when it reconnects is newer than the URL it was made with, and a header newer than a URL.
+fn presented(query: &Query, headers: &HeaderMap) -> (String, bool) {
+    match [last_event_id(headers), query.last_event_id.clone()].into_iter().find(|last| !last.is_empty()) {
+        Some(last) => (last, true),
+        None => (query.cursor.clone(), false),
+    }
+}
+
 /// The position that the request names, if it is one: to be told back, so that the browser keeps it.
-fn presented(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> String {
-    let last = last_event_id(headers).unwrap_or_default().to_owned();
-    let cursor = if last.is_empty() {
-        Query::read(uri, &shared.config.ignored_query).map(|query| query.cursor).unwrap_or_default()
-    } else {
-        last
-    };
+fn place(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> String {
+    let (cursor, _) = presented(&Query::read(uri, &shared.config.ignored_query).unwrap_or_default(), headers);
     match Ask::parse(&cursor) {
         Ok(Ask::At(_) | Ask::Foreign) => cursor,
         _ => String::new(),

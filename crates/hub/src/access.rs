@@ -40,6 +40,8 @@ pub struct Access {
 #[derive(Debug)]
 pub(crate) struct Known {
     identity: Identity,
+    /// Its name once more, to be shared by what it publishes.
+    name: Arc<str>,
     rate: Option<Rate>,
 }
 
@@ -140,7 +142,7 @@ impl Access {
 impl Known {
     fn new(identity: Identity) -> Arc<Self> {
         let rate = identity.rate_limit().map(Rate::new);
-        Arc::new(Self { identity, rate })
+        Arc::new(Self { name: identity.name().into(), identity, rate })
     }
 }
 
@@ -250,6 +252,11 @@ impl Caller {
             Some(at) => Err(known.outside(&asked[at].to_string(), format!("recipients[{at}]"))),
             None => Ok(asked),
         }
+    }
+
+    /// Whose ids those of its events and records are. Empty for nobody in particular.
+    pub(crate) fn publisher(&self) -> Arc<str> {
+        self.0.first().map_or_else(Arc::default, |known| known.name.clone())
     }
 
     /// The name for logs; empty for nobody in particular.

@@ -211,7 +211,10 @@ impl Hub {
     ///
     /// As [`Hub::publish`]; or as many standing records are held as there is room for.
     pub async fn invalidate(&self, record: v1::SessionInvalidation) -> Result<Cursor, Failure> {
-        publish::invalidate(&self.shared, &Caller::process(), record).await
+        let recorded =
+            publish::invalidate(&self.shared, &Caller::process(), record, &publish::RecordId::default())
+                .await?;
+        Ok(recorded.cursor)
     }
 
     /// Makes users or sessions members of topics, or ends that: of each recipient and topic the latest record holds,
@@ -223,7 +226,14 @@ impl Hub {
     ///
     /// As [`Hub::invalidate`].
     pub async fn set_memberships(&self, records: Vec<v1::Membership>) -> Result<Cursor, Failure> {
-        publish::set_memberships(&self.shared, &Caller::process(), records).await
+        let recorded = publish::set_memberships(
+            &self.shared,
+            &Caller::process(),
+            records,
+            &publish::RecordId::default(),
+        )
+        .await?;
+        Ok(recorded.cursor)
     }
 
     /// Where the log is now.

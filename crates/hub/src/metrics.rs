@@ -89,7 +89,7 @@ impl Metrics {
         );
         r.register(
             "push_publish_duplicates",
-            "Events published again inside the dedup window",
+            "Events, and requests for standing records, published again inside the dedup window",
             m.publish_duplicates,
         );
         r.register("push_gaps", "Gap frames sent, by reason", m.gaps);

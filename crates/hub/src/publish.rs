@@ -3,8 +3,9 @@
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_proto::{Failure, Reason, v1, validate};
 use galaxy_push_store::batch::Item;
-use galaxy_push_store::{Appended, Batch, Error, Refused};
+use galaxy_push_store::{Appended, Batch, Content, Error, Key, Refused};
 use prost::Message as _;
+use std::iter;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -31,6 +32,22 @@ pub struct Published {
     pub cursor: Option<Cursor>,
     /// It was published before: nothing was appended, and `cursor` is the original one.
     pub duplicate: bool,
+}
+
+/// Where standing records lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    /// The position of the last.
+    pub(crate) cursor: Cursor,
+    /// They were published before: nothing was appended.
+    pub(crate) duplicate: bool,
+}
+
+/// What a publisher calls a request for standing records, so that it is recognised when it comes again. Empty: nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecordId {
+    pub(crate) id: String,
+    pub(crate) source: String,
 }
 
 /// Held while a request is under way.
@@ -71,14 +88,17 @@ pub(crate) async fn invalidate(
     shared: &Shared,
     caller: &Caller,
     mut record: v1::SessionInvalidation,
-) -> Result<Cursor, Failure> {
+    id: &RecordId,
+) -> Result<Recorded, Failure> {
     let append = async {
         let _entered = enter(shared, record.encoded_len())?;
         let now = shared.clock.now();
+        // As it was sent: what is filled in differs from one try to the next.
+        let key = id.key(caller, ["invalidation".into(), record.encode_to_vec()])?;
         validate::fill_in_invalidation(&mut record, now.unix_ms, shared.config.invalidation_life);
         validate::invalidation(&record, now.unix_ms)?;
         caller.may_invalidate(&record, now.mono)?;
-        append_records(shared, Batch::invalidation(&record, now)).await
+        append_records(shared, Batch::invalidation(&record, now).with_key(key)).await
     };
     append.await.inspect_err(|failure| shared.metrics.refused(failure))
 }
@@ -88,13 +108,16 @@ pub(crate) async fn set_memberships(
     shared: &Shared,
     caller: &Caller,
     records: Vec<v1::Membership>,
-) -> Result<Cursor, Failure> {
+    id: &RecordId,
+) -> Result<Recorded, Failure> {
     let append = async {
         let _entered = enter(shared, records.iter().map(v1::Membership::encoded_len).sum())?;
         let now = shared.clock.now();
+        let parts = records.iter().map(v1::Membership::encode_to_vec);
+        let key = id.key(caller, iter::once("memberships".into()).chain(parts))?;
         validate::memberships(&records, now.unix_ms)?;
         caller.may_set(&records, now.mono)?;
-        append_records(shared, Batch::memberships(&records, now)).await
+        append_records(shared, Batch::memberships(&records, now).with_key(key)).await
     };
     append.await.inspect_err(|failure| shared.metrics.refused(failure))
 }
@@ -109,9 +132,24 @@ async fn append_events(
     events.iter_mut().for_each(|event| validate::fill_in(event, now.unix_ms));
     validate::batch(events, shared.config.event_bytes_max)?;
     caller.stamp(events, now.mono)?;
-    let batch = Batch::encode(events, now);
+    let batch = Batch::encode(events, &caller.publisher(), now);
     check_frames(shared, &batch)?;
     append(shared, batch).await
+}
+
+impl RecordId {
+    /// By what a request of these parts is recognised.
+    fn key(
+        &self,
+        caller: &Caller,
+        parts: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Result<Option<(Key, Content)>, Failure> {
+        validate::record_id(&self.id, &self.source)?;
+        let parts: Vec<_> = parts.into_iter().collect();
+        let content = || Content::of(parts.iter().map(Vec::as_slice));
+        let key = (!self.id.is_empty()).then(|| Key::new(&caller.publisher(), &self.source, &self.id));
+        Ok(key.map(|key| (key, content())))
+    }
 }
 
 /// An event that the window could not hold even alone would be acknowledged and gone.
@@ -126,10 +164,12 @@ fn check_frames(shared: &Shared, batch: &Batch) -> Result<(), Failure> {
     Err(Failure::new(Reason::EventTooLarge, message).field(format!("events[{index}]")))
 }
 
-async fn append_records(shared: &Shared, batch: Batch) -> Result<Cursor, Failure> {
+async fn append_records(shared: &Shared, batch: Batch) -> Result<Recorded, Failure> {
     let appended = append(shared, batch).await?;
     // Records always have a position, and a batch of them is never empty.
-    let last = appended.last().and_then(|last| last.cursor);
+    let last =
+        appended.last().and_then(|last| Some(Recorded { cursor: last.cursor?, duplicate: last.duplicate }));
+    let last = last.inspect(|last| _ = shared.metrics.publish_duplicates.inc_by(last.duplicate.into()));
     last.ok_or_else(|| {
         Failure::without_reason(Code::Internal, "the store gave a standing record no position")
     })
@@ -138,6 +178,9 @@ async fn append_records(shared: &Shared, batch: Batch) -> Result<Cursor, Failure
 async fn append(shared: &Shared, batch: Batch) -> Result<Vec<Appended>, Failure> {
     let length = batch.items.len();
     shared.store.append(batch).await.map_err(|error| {
+        if let Error::Refused(Refused::IdReused { item }) = &error {
+            return id_reused(*item, &error);
+        }
         tracing::warn!(%error, length, "the store did not acknowledge a batch; the publisher may retry");
         match error {
             Error::Refused(Refused::StandingFull { .. }) => {
@@ -148,6 +191,11 @@ async fn append(shared: &Shared, batch: Batch) -> Result<Vec<Appended>, Failure>
             }
         }
     })
+}
+
+fn id_reused(item: Option<usize>, error: &Error) -> Failure {
+    let field = item.map_or_else(|| "id".to_owned(), |index| format!("events[{index}].id"));
+    Failure::new(Reason::IdReused, format!("{field}: {error}")).field(field)
 }
 
 /// The last position given out at any door to the log: this hub's window may not have come to it yet.

@@ -22,7 +22,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::access::{Caller, door};
 use crate::fence;
 use crate::grpc::refusal;
-use crate::publish::{self, Published, check_namespace};
+use crate::publish::{self, Published, RecordId, Recorded, check_namespace};
 use crate::publish_stream;
 use crate::shared::Shared;
 
@@ -126,10 +126,11 @@ impl Publisher for Handler {
         request: Request<InvalidateRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
         let caller = caller(&request)?;
-        let InvalidateRequest { invalidation, namespace, .. } = request.into_inner();
+        let InvalidateRequest { invalidation, namespace, id, source } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
-        let cursor = publish::invalidate(&self.0, &caller, invalidation.unwrap_or_default()).await?;
-        Ok(Response::new(RecordResponse { cursor: cursor.to_string(), duplicate: false }))
+        let id = RecordId { id, source };
+        let recorded = publish::invalidate(&self.0, &caller, invalidation.unwrap_or_default(), &id).await?;
+        Ok(Response::new(recorded.response()))
     }
 
     async fn set_membership(
@@ -137,10 +138,11 @@ impl Publisher for Handler {
         request: Request<SetMembershipRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
         let caller = caller(&request)?;
-        let SetMembershipRequest { memberships, namespace, .. } = request.into_inner();
+        let SetMembershipRequest { memberships, namespace, id, source } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
-        let cursor = publish::set_memberships(&self.0, &caller, memberships).await?;
-        Ok(Response::new(RecordResponse { cursor: cursor.to_string(), duplicate: false }))
+        let id = RecordId { id, source };
+        let recorded = publish::set_memberships(&self.0, &caller, memberships, &id).await?;
+        Ok(Response::new(recorded.response()))
     }
 }
 
@@ -154,6 +156,12 @@ impl Published {
     pub(crate) fn result(self) -> PublishResult {
         let cursor = self.cursor_text();
         PublishResult { id: self.id, cursor, duplicate: self.duplicate, ..PublishResult::default() }
+    }
+}
+
+impl Recorded {
+    fn response(self) -> RecordResponse {
+        RecordResponse { cursor: self.cursor.to_string(), duplicate: self.duplicate }
     }
 }
 

@@ -41,6 +41,9 @@ const PATTERNS_MAX: usize = 1_024;
 /// What a peer takes unless it says: gRPC's usual limit.
 const RECEIVE_BYTES_DEFAULT: usize = 4 << 20;
 
+/// So much of a refused gateway id is logged.
+const GATEWAY_SHOWN_CHARS: usize = 255;
+
 /// Less than this no peer may ask for: control frames must fit, with their longest cursors.
 const RECEIVE_BYTES_MIN: usize = 1 << 10;
 
@@ -123,13 +126,21 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let peer = peer_of(&request);
+    let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    let mut gateway = String::new();
     let asked = async {
-        let message = grpc::read_request(request.into_body(), REQUEST_BYTES_MAX).await?;
+        let message: GatewaySubscribeRequest =
+            grpc::read_request(request.into_body(), REQUEST_BYTES_MAX).await?;
+        gateway = message.gateway_client_id.chars().take(GATEWAY_SHOWN_CHARS).collect();
         Asked::check(message, peer.clone(), caller)
     };
     let asked = asked.await.inspect_err(|failure| {
         shared.metrics.subscribe_refused();
-        tracing::warn!(%peer, caller = caller.name(), code = ?failure.code, reason = %failure, "subscribe refused");
+        let who = format!("{address:?} {gateway}");
+        if let Some(left_out) = shared.refusals.count(&who) {
+            tracing::warn!(gateway, %peer, caller = caller.name(), code = ?failure.code, reason = %failure, left_out,
+                "subscribe refused");
+        }
     })?;
     let subscription = Subscription::open(shared, asked).await?;
     Ok(grpc::streaming(subscription.into_body()))
@@ -145,11 +156,14 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let peer = peer_of(&request);
+    let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     report::take_all(shared, caller, request.into_body()).await.inspect_err(|failure| {
         // Whoever goes away, or is sent away by a drain, did nothing wrong.
         if !matches!(failure.code, Code::Cancelled | Code::Unavailable) {
             shared.metrics.report("refused");
-            tracing::warn!(%peer, caller = caller.name(), code = ?failure.code, reason = %failure, "report refused");
+            if let Some(left_out) = shared.refusals.count(&format!("{address:?}")) {
+                tracing::warn!(%peer, caller = caller.name(), code = ?failure.code, reason = %failure, left_out, "report refused");
+            }
         }
     })
 }
@@ -213,8 +227,13 @@ impl Asked {
             let message = "instance_id: must be at most 255 bytes without control characters";
             return Err(invalid("instance_id".into(), message.into()));
         }
-        let ask = Ask::parse(&request.cursor)
-            .map_err(|error| Failure::new(Reason::CursorMalformed, error.to_string()).field("cursor"))?;
+        // Whoever is from before instance ids knows no reason and would come back with the same cursor for ever.
+        let ask = if request.instance_id.is_empty() {
+            Ask::parse_or_unreadable(&request.cursor)
+        } else {
+            Ask::parse(&request.cursor)
+                .map_err(|error| Failure::new(Reason::CursorMalformed, error.to_string()).field("cursor"))?
+        };
         let message_max = match request.max_receive_bytes as usize {
             0 => RECEIVE_BYTES_DEFAULT,
             bytes @ RECEIVE_BYTES_MIN.. => bytes,

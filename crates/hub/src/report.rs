@@ -107,7 +107,7 @@ fn take(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), F
     check(caller, &report)?;
     let handled = match Ask::parse(&report.handled_cursor) {
         Ok(Ask::At(cursor)) => Some(cursor),
-        Ok(Ask::Head | Ask::Foreign) => None,
+        Ok(Ask::Head | Ask::Foreign | Ask::Unreadable) => None,
         Ok(Ask::Oldest) => {
             return Err(malformed("`oldest` is no position: leave the cursor empty before there is one"));
         }

@@ -40,6 +40,8 @@ pub enum Reason {
     RecipientInvalid,
     /// The credential does not allow this, or (with code UNAUTHENTICATED) there is none.
     NotGranted,
+    /// Another content was published with this id and source.
+    IdReused,
     /// There is too much to do: come back later.
     Overloaded,
     /// The process is shutting down: come back, another one will answer.
@@ -52,7 +54,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the contract's order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Replaced,
         Self::HeldOff,
         Self::StaleAttempt,
@@ -60,6 +62,7 @@ impl Reason {
         Self::EventTooLarge,
         Self::RecipientInvalid,
         Self::NotGranted,
+        Self::IdReused,
         Self::Overloaded,
         Self::Draining,
         Self::StoreUnavailable,
@@ -77,6 +80,7 @@ impl Reason {
             Self::EventTooLarge => "EVENT_TOO_LARGE",
             Self::RecipientInvalid => "RECIPIENT_INVALID",
             Self::NotGranted => "NOT_GRANTED",
+            Self::IdReused => "ID_REUSED",
             Self::Overloaded => "OVERLOADED",
             Self::Draining => "DRAINING",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
@@ -94,6 +98,7 @@ impl Reason {
                 Code::InvalidArgument
             }
             Self::NotGranted => Code::PermissionDenied,
+            Self::IdReused => Code::AlreadyExists,
             Self::Overloaded | Self::Draining | Self::StoreUnavailable => Code::Unavailable,
         }
     }

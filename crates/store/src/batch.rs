@@ -2,6 +2,10 @@
 //!
 //! The hub builds a [`Batch`] from validated messages; from here on each is bytes.
 
+use std::collections::BTreeSet;
+use std::iter;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::frame::LogKind;
@@ -9,7 +13,7 @@ use galaxy_push_core::window::Traits;
 use galaxy_push_proto::v1;
 use prost::Message as _;
 
-use crate::dedup::Key;
+use crate::dedup::{Content, Key};
 use crate::standing::Change;
 
 /// What is appended together, in this order.
@@ -17,6 +21,8 @@ use crate::standing::Change;
 pub struct Batch {
     /// The events or standing records.
     pub items: Vec<Item>,
+    /// By what a repetition of the whole is recognised: standing records have one key together.
+    pub key: Option<(Key, Content)>,
     /// When the hub took them.
     pub now: Now,
 }
@@ -26,8 +32,8 @@ pub struct Batch {
 pub struct Item {
     /// What it is.
     pub kind: LogKind,
-    /// Its identity, by which a repetition is recognised. A standing record has none: to repeat it changes nothing.
-    pub key: Option<Key>,
+    /// By what a repetition of an event is recognised. Standing records have theirs together, in the batch.
+    pub key: Option<(Key, Content)>,
     /// [`Traits::EPHEMERAL`], [`Traits::EXPIRES`] and [`Traits::STANDING`] as they apply.
     pub traits: Traits,
     /// The encoded message of its kind.
@@ -37,16 +43,18 @@ pub struct Item {
 }
 
 impl Batch {
-    /// Encodes validated events. Fields lie in the order of their numbers, so `to` is first.
+    /// Encodes validated events of this publisher. Fields lie in the order of their numbers, so `to` is first.
     #[must_use]
-    pub fn encode(events: &[v1::Event], now: Now) -> Self {
-        Self { items: events.iter().map(Item::event).collect(), now }
+    pub fn encode(events: &[v1::Event], publisher: &Arc<str>, now: Now) -> Self {
+        let items = events.iter().map(|event| Item::event(event, publisher));
+        Self { items: items.collect(), key: None, now }
     }
 
     /// Encodes a validated invalidation.
     #[must_use]
     pub fn invalidation(record: &v1::SessionInvalidation, now: Now) -> Self {
-        Self { items: vec![Item::record(LogKind::SessionInvalidation, Change::invalidation(record))], now }
+        let item = Item::record(LogKind::SessionInvalidation, Change::invalidation(record));
+        Self { items: vec![item], key: None, now }
     }
 
     /// Encodes validated memberships.
@@ -54,12 +62,19 @@ impl Batch {
     pub fn memberships(records: &[v1::Membership], now: Now) -> Self {
         let items =
             records.iter().map(|record| Item::record(LogKind::Membership, Change::membership(record)));
-        Self { items: items.collect(), now }
+        Self { items: items.collect(), key: None, now }
+    }
+
+    /// Has its standing records recognised when they come again.
+    #[must_use]
+    pub fn with_key(mut self, key: Option<(Key, Content)>) -> Self {
+        self.key = key;
+        self
     }
 }
 
 impl Item {
-    fn event(event: &v1::Event) -> Self {
+    fn event(event: &v1::Event, publisher: &Arc<str>) -> Self {
         let mut traits = Traits::PLAIN;
         if event.ephemeral {
             traits = traits.with(Traits::EPHEMERAL);
@@ -67,10 +82,10 @@ impl Item {
         if event.ttl.is_some() {
             traits = traits.with(Traits::EXPIRES);
         }
-        let key = Key::new(&event.source, &event.id);
+        let key = Key::new(publisher, &event.source, &event.id);
         Self {
             kind: LogKind::Event,
-            key: Some(key),
+            key: Some((key, content_of(event))),
             traits,
             event: event.encode_to_vec().into(),
             change: None,
@@ -80,4 +95,12 @@ impl Item {
     fn record(kind: LogKind, (change, message): (Change, Bytes)) -> Self {
         Self { kind, key: None, traits: Traits::STANDING, event: message, change: Some(change) }
     }
+}
+
+/// What makes an event another one: its type, its data and the set of its recipients. Its time, its life and its attributes
+/// may differ from one try to the next.
+fn content_of(event: &v1::Event) -> Content {
+    let recipients: BTreeSet<&str> = event.to.iter().map(String::as_str).collect();
+    let parts = iter::once("event").chain(iter::once(&*event.r#type)).map(str::as_bytes);
+    Content::of(parts.chain(iter::once(&*event.data)).chain(recipients.into_iter().map(str::as_bytes)))
 }

@@ -16,7 +16,7 @@ use prost::Message as _;
 use prost_types::Timestamp;
 
 use crate::standing::Count;
-use crate::{Appended, Batch, Committed, Error, Sink, Store};
+use crate::{Appended, Batch, Committed, Content, Error, Key, Refused, Sink, Store};
 
 const NOW: Now = Now { mono: Duration::from_secs(1), unix_ms: 1_700_000_000_000 };
 
@@ -79,6 +79,9 @@ pub async fn check(make: impl Fn(Arc<dyn Sink>) -> Result<Arc<dyn Store>, Error>
     events_arrive_as_they_were_sent(&world()).await;
     a_batch_says_where_it_continues(&world()).await;
     duplicates_answer_the_first_position(&world()).await;
+    another_content_under_a_known_key_is_refused_whole(&world()).await;
+    keys_belong_to_their_publisher(&world()).await;
+    records_with_a_key_are_appended_once(&world()).await;
     ephemeral_events_have_no_position(&world()).await;
     concurrent_batches_lie_apart(&world()).await;
     records_have_positions_and_hold(&world()).await;
@@ -90,7 +93,7 @@ impl World {
     }
 
     async fn append(&self, events: &[v1::Event]) -> Vec<Appended> {
-        let appended = self.store.append(Batch::encode(events, NOW)).await;
+        let appended = self.store.append(Batch::encode(events, &Arc::default(), NOW)).await;
         appended.unwrap_or_else(|error| panic!("an idle store takes a batch: {error}"))
     }
 
@@ -160,6 +163,64 @@ async fn duplicates_answer_the_first_position(world: &World) {
     assert_eq!(batch.iter().map(|each| each.duplicate).collect::<Vec<_>>(), [false, true, true]);
     assert_eq!((batch[0].cursor, batch[2].cursor), (batch[1].cursor, first.cursor));
     assert_eq!(world.sink.committed().len(), 3, "a duplicate is not appended");
+}
+
+async fn another_content_under_a_known_key_is_refused_whole(world: &World) {
+    let sent = v1::Event { data: "1".into(), ..event("a") };
+    let first = world.append_one(sent.clone()).await;
+    let again = v1::Event {
+        to: vec!["topic:x".to_owned(), "user:1".to_owned(), "topic:x".to_owned()],
+        time: Some(Timestamp { seconds: 9, nanos: 0 }),
+        ttl: Some(prost_types::Duration { seconds: 9, nanos: 0 }),
+        attributes: [("traceparent".to_owned(), "01".to_owned())].into(),
+        ..sent.clone()
+    };
+    assert_eq!(world.append_one(again).await, Appended { duplicate: true, ..first }, "the same once more");
+    for other in [
+        v1::Event { data: "2".into(), ..sent.clone() },
+        v1::Event { r#type: "u".to_owned(), ..sent.clone() },
+        v1::Event { to: vec!["user:1".to_owned()], ..sent.clone() },
+    ] {
+        let batch = Batch::encode(&[event("new"), other.clone()], &Arc::default(), NOW);
+        let refused = world.store.append(batch).await;
+        assert_eq!(refused, Err(Refused::IdReused { item: Some(1) }.into()), "{other:?}");
+    }
+    let twice = [event("b"), event("c"), v1::Event { data: "2".into(), ..event("b") }];
+    let refused = world.store.append(Batch::encode(&twice, &Arc::default(), NOW)).await;
+    assert_eq!(refused, Err(Refused::IdReused { item: Some(2) }.into()));
+    assert_eq!(world.sink.committed().len(), 1, "nothing of a refused batch is appended");
+    assert!(!world.append_one(event("new")).await.duplicate, "nor remembered");
+}
+
+async fn keys_belong_to_their_publisher(world: &World) {
+    let publish = async |name: &str, event: v1::Event| {
+        let appended = world.store.append(Batch::encode(&[event], &name.into(), NOW)).await;
+        appended.unwrap_or_else(|error| panic!("one publisher's ids are nobody else's: {error}"))[0]
+    };
+    let other = v1::Event { data: "2".into(), ..event("a") };
+    let firsts =
+        [publish("a", event("a")).await, publish("b", other.clone()).await, publish("", event("a")).await];
+    assert!(firsts.iter().all(|first| !first.duplicate), "{firsts:?}");
+    assert_eq!(publish("a", event("a")).await, Appended { duplicate: true, ..firsts[0] });
+    assert_eq!(publish("b", other).await, Appended { duplicate: true, ..firsts[1] });
+}
+
+async fn records_with_a_key_are_appended_once(world: &World) {
+    let member = |topic: &str| v1::Membership {
+        recipient: "user:1".to_owned(),
+        topic: topic.to_owned(),
+        member: true,
+        expires_at: None,
+    };
+    let key = |content: &str| Some((Key::new(&Arc::default(), "/s", "r"), Content::of([content.as_bytes()])));
+    let batch = Batch::memberships(&[member("a"), member("b")], NOW);
+    let first = world.append_records(batch.clone().with_key(key("ab"))).await;
+    let again = world.append_records(batch.clone().with_key(key("ab"))).await;
+    assert_eq!(again.last().map(|last| (last.cursor, last.duplicate)), Some((first[1].cursor, true)));
+    let refused = world.store.append(batch.clone().with_key(key("a"))).await;
+    assert_eq!(refused, Err(Refused::IdReused { item: None }.into()));
+    assert_eq!(world.sink.committed().len(), 2);
+    assert!(!world.append_records(batch).await[1].duplicate, "without a key it is said again");
 }
 
 async fn ephemeral_events_have_no_position(world: &World) {

@@ -1,31 +1,35 @@
-//! Which events were published before: id and source of the recent ones, bounded by age, count and bytes.
+//! Which events and records were published before: by whom, with which source, id and content, bounded by age, count and
+//! bytes.
 //!
 //! Pure. A store keeps one under its own lock and asks it before it gives out a position.
 //!
-//! An entry costs about 100 bytes and the text of its key: with the default bounds at most 350 MiB together, and some
-//! 150 MiB for a million ids of usual length.
+//! A key belongs to its publisher: nobody learns of another's, and nobody's push another's out. The count and the bytes
+//! are shared by those who published of late. Whoever has more than an equal part gives up its own oldest entries first;
+//! whoever has no more than that keeps all of them for the whole age. Where nobody has an identity, all are one publisher.
+//!
+//! An entry costs about 200 bytes and the text of its source and id: with the default bounds at most 450 MiB together, and
+//! some 250 MiB for a million ids of usual length.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use sha2::{Digest as _, Sha256};
 
-/// The identity of an event: its source and id.
+/// What names an event or a request of records: its publisher, and the source and id that this one gave it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key(Arc<str>);
-
-impl Key {
-    /// Neither text may hold control characters, which validated ones do not.
-    #[must_use]
-    pub fn new(source: &str, id: &str) -> Self {
-        // A control character between them, so that no two pairs make the same text.
-        Self([source, "\0", id].concat().into())
-    }
+pub struct Key {
+    publisher: Arc<str>,
+    text: Arc<str>,
 }
+
+/// The content by which a repetition is told from another event under the same key: a fingerprint of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Content([u8; 16]);
 
 /// How much is remembered: an entry while it is within the age **and** the count **and** the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,67 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
+/// What is known of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known<V> {
+    /// Nothing, inside the bounds.
+    No,
+    /// The same content was published with it, and this is its value.
+    Same(V),
+    /// Another content was.
+    Other,
+}
+
+/// What was published recently, and a value for each: its position.
+#[derive(Debug)]
+pub struct Dedup<V> {
+    bounds: Bounds,
+    /// By publisher, for those who have entries.
+    shares: BTreeMap<Arc<str>, Share<V>>,
+    /// Entries of all shares.
+    ids: usize,
+    /// Bytes of all shares.
+    bytes: usize,
+}
+
+/// One publisher's entries.
+#[derive(Debug)]
+struct Share<V> {
+    /// Looked up only, never iterated, so its order reaches nobody. The keys are a publisher's, hence a seeded hash.
+    values: HashMap<Arc<str>, (V, Content), RandomState>,
+    order: VecDeque<(Arc<str>, Duration)>,
+    /// The keys remembered, in bytes.
+    bytes: usize,
+    /// When the youngest of those was remembered that had to go before their time.
+    cut_at: Option<Duration>,
+}
+
+impl Key {
+    /// None of the texts may hold control characters, which validated ones do not. `publisher` is the name of an identity;
+    /// empty: nobody in particular.
+    #[must_use]
+    pub fn new(publisher: &Arc<str>, source: &str, id: &str) -> Self {
+        // A control character between them, so that no two pairs make the same text.
+        Self { publisher: publisher.clone(), text: [source, "\0", id].concat().into() }
+    }
+}
+
+impl Content {
+    /// The fingerprint of these parts, in this order: half of a SHA-256, for which nobody can make a second content.
+    #[must_use]
+    pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            // The length before each, so that the parts do not run into one another.
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let mut half = [0; 16];
+        half.copy_from_slice(&hash.finalize()[..16]);
+        Self(half)
+    }
+}
+
 impl Default for Bounds {
     /// 2 minutes, 1,000,000 ids, 256 MiB: a million ids of usual length are well below that.
     fn default() -> Self {
@@ -45,67 +110,113 @@ impl Default for Bounds {
     }
 }
 
-/// What was published recently, and a value for each: its position.
-#[derive(Debug)]
-pub struct Dedup<V> {
-    bounds: Bounds,
-    /// Looked up only, never iterated, so its order reaches nobody. The keys are a publisher's, hence a seeded hash.
-    values: HashMap<Key, V, RandomState>,
-    order: VecDeque<(Key, Duration)>,
-    /// The keys remembered, in bytes.
-    bytes: usize,
-    /// When the youngest of those was remembered that had to go before their time.
-    cut_at: Option<Duration>,
-}
-
 impl<V: Copy> Dedup<V> {
     /// Remembers nothing yet.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, values: HashMap::default(), order: VecDeque::new(), bytes: 0, cut_at: None }
+        Self { bounds, shares: BTreeMap::new(), ids: 0, bytes: 0 }
     }
 
-    /// The value of this key if it was remembered inside the bounds. `now` never goes back.
-    pub fn get(&mut self, key: &Key, now: Duration) -> Option<V> {
-        self.forget(now);
-        self.values.get(key).copied()
+    /// What is known of this key. `now` never goes back.
+    pub fn look_up(&mut self, key: &Key, content: Content, now: Duration) -> Known<V> {
+        self.forget_old_of(&key.publisher, now);
+        let known = self.shares.get(&key.publisher).and_then(|share| share.values.get(&key.text));
+        match known {
+            None => Known::No,
+            Some((value, same)) if *same == content => Known::Same(*value),
+            Some(_) => Known::Other,
+        }
     }
 
-    /// Remembers a key that [`Dedup::get`] did not find.
-    pub fn remember(&mut self, key: Key, value: V, now: Duration) {
-        self.bytes += key.0.len();
-        self.values.insert(key.clone(), value);
-        self.order.push_back((key, now));
-        self.forget(now);
+    /// Remembers a key of which [`Dedup::look_up`] knew nothing.
+    pub fn remember(&mut self, key: Key, content: Content, value: V, now: Duration) {
+        self.forget_old_of(&key.publisher, now);
+        let share = self.shares.entry(key.publisher.clone()).or_insert_with(Share::new);
+        share.bytes += key.text.len();
+        share.values.insert(key.text.clone(), (value, content));
+        share.order.push_back((key.text.clone(), now));
+        (self.ids, self.bytes) = (self.ids + 1, self.bytes + key.text.len());
+        if self.is_over() {
+            self.make_room(&key.publisher, now);
+        }
     }
 
     /// Lets go of what is too old, and of its memory.
     pub fn trim(&mut self, now: Duration) {
-        self.forget(now);
-        if self.order.len() < self.order.capacity() / 4 {
-            self.order.shrink_to_fit();
-            self.values.shrink_to_fit();
+        self.forget_old(now);
+        for share in self.shares.values_mut() {
+            if share.order.len() < share.order.capacity() / 4 {
+                share.order.shrink_to_fit();
+                share.values.shrink_to_fit();
+            }
         }
     }
 
-    /// How far back a duplicate is recognised: the age bound, or less once another bound has cut.
+    /// How far back a duplicate is recognised, of whoever fares worst: the age bound, or less once another bound has cut.
     #[must_use]
     pub fn horizon(&self, now: Duration) -> Duration {
-        self.cut_at.map_or(self.bounds.age, |cut| now.saturating_sub(cut).min(self.bounds.age))
+        let cuts = self.shares.values().filter_map(|share| share.cut_at);
+        cuts.map(|cut| now.saturating_sub(cut).min(self.bounds.age)).min().unwrap_or(self.bounds.age)
     }
 
-    fn forget(&mut self, now: Duration) {
-        while let Some((key, at)) = self.order.front() {
-            let too_old = now.saturating_sub(*at) > self.bounds.age;
-            if !too_old && self.order.len() <= self.bounds.ids && self.bytes <= self.bounds.bytes {
-                break;
+    fn is_over(&self) -> bool {
+        self.ids > self.bounds.ids || self.bytes > self.bounds.bytes
+    }
+
+    /// Whoever made it too much pays if it has more than its part; nobody else is looked at then. Else whoever has most.
+    fn make_room(&mut self, newest: &Arc<str>, now: Duration) {
+        while self.is_over() {
+            let (by_ids, parts) = (self.ids > self.bounds.ids, self.shares.len());
+            let part = if by_ids { self.bounds.ids } else { self.bounds.bytes } / parts;
+            let weight = |share: &Share<V>| if by_ids { share.order.len() } else { share.bytes };
+            if self.shares.get(newest).is_some_and(|share| weight(share) > part) {
+                self.drop_oldest_of(newest, true);
+                continue;
             }
-            if !too_old {
-                self.cut_at = Some(*at);
+            self.forget_old(now);
+            let most = self.shares.iter().max_by_key(|(_, share)| weight(share));
+            match most.map(|(publisher, _)| publisher.clone()) {
+                Some(publisher) if self.is_over() => self.drop_oldest_of(&publisher, true),
+                _ => return,
             }
-            self.bytes -= key.0.len();
-            self.values.remove(key);
-            self.order.pop_front();
         }
+    }
+
+    fn forget_old(&mut self, now: Duration) {
+        let publishers: Vec<_> = self.shares.keys().cloned().collect();
+        publishers.iter().for_each(|publisher| self.forget_old_of(publisher, now));
+    }
+
+    fn forget_old_of(&mut self, publisher: &Arc<str>, now: Duration) {
+        let age = self.bounds.age;
+        let is_old =
+            |share: &Share<V>| share.order.front().is_some_and(|(_, at)| now.saturating_sub(*at) > age);
+        while self.shares.get(publisher).is_some_and(is_old) {
+            self.drop_oldest_of(publisher, false);
+        }
+        let is_over = |share: &Share<V>| {
+            share.order.is_empty() && share.cut_at.is_none_or(|cut| now.saturating_sub(cut) > age)
+        };
+        if self.shares.get(publisher).is_some_and(is_over) {
+            self.shares.remove(publisher);
+        }
+    }
+
+    fn drop_oldest_of(&mut self, publisher: &Arc<str>, early: bool) {
+        let Some(share) = self.shares.get_mut(publisher) else { return };
+        if let Some((text, at)) = share.order.pop_front() {
+            share.values.remove(&text);
+            share.bytes -= text.len();
+            (self.ids, self.bytes) = (self.ids - 1, self.bytes - text.len());
+            if early {
+                share.cut_at = Some(at);
+            }
+        }
+    }
+}
+
+impl<V> Share<V> {
+    fn new() -> Self {
+        Self { values: HashMap::default(), order: VecDeque::new(), bytes: 0, cut_at: None }
     }
 }

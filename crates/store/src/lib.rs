@@ -45,7 +45,7 @@ use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Traits;
 
 pub use batch::Batch;
-pub use dedup::{Bounds as DedupBounds, Dedup};
+pub use dedup::{Bounds as DedupBounds, Content, Dedup, Key};
 pub use fence::{Fence, Holder};
 pub use memory::MemoryStore;
 pub use standing::Standing;
@@ -116,6 +116,16 @@ pub enum Refused {
         /// The most records held.
         records_max: usize,
     },
+    /// Another content was published with this source and id, by the same publisher: to acknowledge this one as a
+    /// duplicate would lose it.
+    #[error(
+        "another content was published with this id and source of late: give it an id of its own, or send what was sent \
+         before"
+    )]
+    IdReused {
+        /// Which item of the batch; `None`: the records of the request together.
+        item: Option<usize>,
+    },
 }
 
 /// An ordered, deduplicated log of events and standing records, and the records that hold.
@@ -124,8 +134,9 @@ pub trait Store: Send + Sync + 'static {
     /// promises and was handed to the sink, or will be in its place if the log has several doors; the results are in the
     /// order of the batch.
     ///
-    /// An event is a duplicate if one with the same id and source was appended inside the dedup window, the same batch
-    /// included. The `memory` store appends what is left contiguously: no other event gets a position between.
+    /// An event is a duplicate if one with the same id and source was appended by its publisher inside the dedup window,
+    /// the same batch included; with another content it refuses the batch. So are the records of a batch together, if
+    /// they have a key. The `memory` store appends what is left contiguously: no other event gets a position between.
     ///
     /// Batches whose futures are first polled one after another are appended in that order. A caller may have several
     /// under way at a time.

@@ -3,6 +3,7 @@
 //! For development, and where a gap after a hub restart is acceptable. An acknowledgement means "held in this hub's
 //! window"; when the process ends the log ends, and the next one begins a new epoch, so readers are told.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
 use galaxy_push_core::window::Traits;
 
 use crate::batch::Batch;
-use crate::dedup::{Bounds, Dedup};
+use crate::dedup::{Bounds, Content, Dedup, Key, Known};
 use crate::standing::{self, Standing};
 use crate::{Appended, Committed, Error, Maker, Refused, Sink, Store};
 
@@ -72,6 +73,10 @@ impl MemoryStore {
         let broken = |_| Refused::Unavailable("an earlier append did not finish; restart the hub".to_owned());
         let mut log = self.log.lock().map_err(broken)?;
         log.now = log.now.max(batch.now.mono);
+        if let Some(seq) = log.known(&batch)? {
+            let cursor = seq.map(|seq| Cursor { seq, ..log.head });
+            return Ok(vec![Appended { cursor, duplicate: true }; batch.items.len()]);
+        }
         let changes = batch.items.iter().filter_map(|item| item.change.as_ref());
         log.standing
             .check(changes, batch.now.unix_ms)
@@ -81,15 +86,20 @@ impl MemoryStore {
         let now = log.now;
         for item in batch.items {
             let ephemeral = item.traits.has(Traits::EPHEMERAL);
-            let known = item.key.as_ref().and_then(|key| log.published.get(key, now));
+            let known = item.key.as_ref().and_then(|(key, content)| {
+                match log.published.look_up(key, *content, now) {
+                    Known::Same(seq) => Some(seq),
+                    Known::No | Known::Other => None,
+                }
+            });
             let seq = known.unwrap_or_else(|| (!ephemeral).then(|| log.head.next().seq));
             let cursor = seq.map(|seq| Cursor { seq, ..log.head });
             results.push(Appended { cursor, duplicate: known.is_some() });
             if known.is_some() {
                 continue;
             }
-            if let Some(key) = item.key {
-                log.published.remember(key, seq, now);
+            if let Some((key, content)) = item.key {
+                log.published.remember(key, content, seq, now);
             }
             if let Some(change) = &item.change {
                 log.standing.apply(change, batch.now.unix_ms);
@@ -103,11 +113,39 @@ impl MemoryStore {
                 appended_unix_ms: batch.now.unix_ms,
             });
         }
+        if let Some((key, content)) = batch.key {
+            let last = results.last().and_then(|last: &Appended| last.cursor).map(|cursor| cursor.seq);
+            log.published.remember(key, content, last, now);
+        }
         if let Some((_, before_the_last)) = committed.split_last_mut() {
             before_the_last.iter_mut().for_each(|event| event.traits = event.traits.with(Traits::CONTINUES));
             self.sink.committed(&committed);
         }
         Ok(results)
+    }
+}
+
+impl Log {
+    /// The position of the records of this batch, if they were published before. Events are known each by itself.
+    fn known(&mut self, batch: &Batch) -> Result<Option<Option<Seq>>, Refused> {
+        if let Some((key, content)) = &batch.key {
+            return match self.published.look_up(key, *content, self.now) {
+                Known::Same(seq) => Ok(Some(seq)),
+                Known::Other => Err(Refused::IdReused { item: None }),
+                Known::No => Ok(None),
+            };
+        }
+        let mut here = HashMap::<&Key, Content>::new(); // looked up only, never iterated
+        for (index, item) in batch.items.iter().enumerate() {
+            let Some((key, content)) = &item.key else { continue };
+            let before = here.insert(key, *content);
+            if before.is_some_and(|before| before != *content)
+                || self.published.look_up(key, *content, self.now) == Known::Other
+            {
+                return Err(Refused::IdReused { item: Some(index) });
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -1,6 +1,6 @@
 // Where a reader starts and what it is told. SCENES.md says what each scene must show.
 
-import { equal, holds, ids, idsUntilCaughtUp, isStatus, nextEvent, nextIds, refused, rest } from "../checks.mjs";
+import { equal, holds, ids, idsUntilCaughtUp, isStatus, nextEvent, nextIds, rest, sequence } from "../checks.mjs";
 import { grpc } from "../grpc.mjs";
 
 async function frames_come_in_order(stage) {
@@ -118,13 +118,16 @@ async function a_reader_ahead_is_told(stage) {
   equal((await frames.next()).cursor, live.cursor);
 }
 
-async function a_malformed_cursor_is_refused(stage) {
+async function a_malformed_cursor_is_a_told_gap(stage) {
   const hub = await stage.startHub();
   const neighbour = stage.stream(stage.client("neighbour"), hub.address);
   equal((await neighbour.next()).kind, "welcome");
   for (const cursor of ["garbage", "Oldest", "2.2", "9 9", "3".repeat(129), "3".repeat(60_000)]) {
     const frames = stage.stream(stage.client("old-gateway", cursor), hub.address);
-    await refused(() => frames.next(), "INVALID_ARGUMENT", "CURSOR_MALFORMED");
+    equal((await frames.next()).welcome.outcome, "OUTCOME_EPOCH_CHANGED");
+    const { gap } = await frames.next();
+    equal([gap.reason, gap.from], ["GAP_REASON_CURSOR_UNREADABLE", ""]);
+    equal(await idsUntilCaughtUp(frames), []);
   }
   const [published] = await stage.publish(stage.publisher(hub), 1);
   equal((await nextEvent(neighbour)).event.id, published.id);
@@ -139,5 +142,5 @@ export const SCENES = [
   a_lost_log_is_told,
   a_foreign_cursor_counts_as_another_epoch,
   a_reader_ahead_is_told,
-  a_malformed_cursor_is_refused,
+  a_malformed_cursor_is_a_told_gap,
 ];

@@ -126,13 +126,16 @@ def a_reader_ahead_is_told(stage: Stage):
         equal(next(frames).cursor, live[0][1])
 
 
-def a_malformed_cursor_is_refused(stage: Stage):
+def a_malformed_cursor_is_a_told_gap(stage: Stage):
     hub = stage.start_hub()
     with stage.client("neighbour").stream(hub.address) as neighbour:
         equal(kind(next(neighbour)), "welcome")
         for cursor in ["garbage", "Oldest", "2.2", "9 9", "3" * 129, "3" * 60_000]:
             with stage.client(cursor=cursor).stream(hub.address) as frames:
-                refused(lambda: next(frames), grpc.StatusCode.INVALID_ARGUMENT, "CURSOR_MALFORMED")
+                equal(next(frames).welcome.outcome, stage.messages.OUTCOME_EPOCH_CHANGED)
+                gap = next(frames).gap
+                equal((gap.reason, getattr(gap, "from")), (stage.messages.GAP_REASON_CURSOR_UNREADABLE, ""))
+                equal(ids_until_caught_up(frames), [])
         published = stage.publish(stage.publisher(hub), 1)
         equal(next_event(neighbour).event.id, published[0][0])
 
@@ -146,5 +149,5 @@ SCENES = [
     a_lost_log_is_told,
     a_foreign_cursor_counts_as_another_epoch,
     a_reader_ahead_is_told,
-    a_malformed_cursor_is_refused,
+    a_malformed_cursor_is_a_told_gap,
 ]

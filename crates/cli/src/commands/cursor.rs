@@ -22,6 +22,7 @@ pub(crate) fn run(command: &CursorCommand) -> anyhow::Result<()> {
 
 fn meaning(cursor: &str) -> Option<String> {
     Some(match Ask::parse(cursor).ok()? {
+        Ask::Unreadable => return None,
         Ask::Head => "no position: reading begins with the next event that is published".to_owned(),
         Ask::Oldest => "no position: reading begins with the oldest event that is still held".to_owned(),
         Ask::At(cursor) => format!(

@@ -92,16 +92,21 @@ async fn records_are_appended_and_answered_with_their_position() {
     assert_eq!(publisher.invalidate(invalidation.clone()).await.unwrap(), "1.x");
     let member = v1::Membership { recipient: "user:42".into(), topic: "a".into(), ..Default::default() };
     assert_eq!(publisher.set_memberships(vec![member.clone()]).await.unwrap(), "1.x");
-    let asked = hub.request::<v1::InvalidateRequest>(0).invalidation;
-    assert_eq!(asked, Some(invalidation));
+    let asked = hub.request::<v1::InvalidateRequest>(0);
+    assert_eq!(asked.invalidation, Some(invalidation));
     assert_eq!(hub.request::<v1::SetMembershipRequest>(1).memberships, [member]);
     assert_eq!(hub.paths(), ["/push.v1.Publisher/Invalidate", "/push.v1.Publisher/SetMembership"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn stops_at_a_refusal() {
-    for refused in [Code::Unauthenticated, Code::PermissionDenied, Code::InvalidArgument, Code::Unimplemented]
-    {
+    for refused in [
+        Code::Unauthenticated,
+        Code::PermissionDenied,
+        Code::InvalidArgument,
+        Code::AlreadyExists,
+        Code::Unimplemented,
+    ] {
         let hub = Hub::new([Dial::Serve(vec![code(refused)])]);
         let before = Instant::now();
         let mut publisher = builder(&hub).give_up_after(Duration::from_secs(600)).build().unwrap();
@@ -152,4 +157,20 @@ async fn publishing_can_be_spawned() {
     let mut publisher = publisher(&hub);
     let published = tokio::spawn(async move { publisher.publish(vec![event("a")]).await }).await.unwrap();
     assert_eq!(published.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_keeps_its_id_over_retries_and_another_call_has_another() {
+    let response = v1::RecordResponse { cursor: "2.x".into(), duplicate: false };
+    let away = || Dial::Serve(vec![code(Code::Unavailable)]);
+    let hub = Hub::new([away(), away(), answer(&response), away(), answer(&response)]);
+    let mut publisher = publisher(&hub);
+    let invalidation = v1::SessionInvalidation { recipient: "user:42".into(), ..Default::default() };
+    publisher.invalidate(invalidation.clone()).await.unwrap();
+    publisher.invalidate(invalidation).await.unwrap();
+    let asked = hub.requests::<v1::InvalidateRequest>();
+    let ids: Vec<_> = asked.iter().map(|asked| &*asked.id).collect();
+    assert!(ids[0].len() == 32 && asked.iter().all(|asked| !asked.source.is_empty()), "{asked:?}");
+    assert_eq!(ids, [ids[0], ids[0], ids[0], ids[4], ids[4]]);
+    assert_ne!(ids[0], ids[4]);
 }

@@ -12,6 +12,7 @@ use crate::backoff::Cause;
 /// The gRPC codes a client's policy depends on.
 mod code {
     pub(super) const INVALID_ARGUMENT: i32 = 3;
+    pub(super) const ALREADY_EXISTS: i32 = 6;
     pub(super) const PERMISSION_DENIED: i32 = 7;
     pub(super) const RESOURCE_EXHAUSTED: i32 = 8;
     pub(super) const ABORTED: i32 = 10;
@@ -112,6 +113,7 @@ impl Failure {
                 code::UNAUTHENTICATED
                 | code::PERMISSION_DENIED
                 | code::UNIMPLEMENTED
+                | code::ALREADY_EXISTS
                 | code::INVALID_ARGUMENT,
                 _,
             ) => Cause::Refused,

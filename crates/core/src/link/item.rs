@@ -159,7 +159,7 @@ pub struct Gap {
     pub reason: Option<GapReason>,
     /// The position held, exclusive.
     pub from: String,
-    /// The last position missed, inclusive. Empty for [`GapReason::CursorUnreadable`], where nobody knows.
+    /// The last position missed, inclusive. Empty where the client itself tells that its cursor is unreadable.
     pub to: String,
     /// How many positions, an upper bound for a filtered reader; `None` when unknowable.
     pub count: Option<u64>,
@@ -172,7 +172,7 @@ impl Gap {
     /// `oldest`, which is no position: do not append it to a window.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.reason == Some(GapReason::CursorUnreadable)
+        self.reason == Some(GapReason::CursorUnreadable) && self.to.is_empty()
     }
 
     fn read(frame: Frame) -> Result<Self, Malformed> {

@@ -102,6 +102,10 @@ impl Window {
             Ask::At(_) | Ask::Foreign => {
                 oldest(Outcome::EpochChanged, Some(Gap::new(GapReason::EpochChanged, text, self.floor, None)))
             }
+            Ask::Unreadable => oldest(
+                Outcome::EpochChanged,
+                Some(Gap::new(GapReason::CursorUnreadable, "", self.floor, None)),
+            ),
         }
     }
 

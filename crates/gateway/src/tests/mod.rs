@@ -7,6 +7,7 @@ mod ending;
 mod hub;
 mod sse;
 mod standing;
+mod unreadable;
 mod upstream;
 mod ws;
 

@@ -60,7 +60,7 @@ impl Greeting {
     }
 
     async fn admit(self, shared: &Shared, connect: Connect) -> Result<(Connection, usize), Failure> {
-        let Query { user, session, mut topics, cursor, namespace, .. } = self.query;
+        let Query { user, session, mut topics, cursor, last_event_id, namespace, .. } = self.query;
         let either = |said: String, before: String| if said.is_empty() { before } else { said };
         let (user, session) = (either(connect.user, user), either(connect.session, session));
         let token = Some(connect.token.as_str()).filter(|token| !token.is_empty());
@@ -88,8 +88,9 @@ impl Greeting {
         let request = Request {
             identity,
             topics,
-            cursor: either(connect.cursor, cursor),
+            cursor: either(connect.cursor, either(last_event_id, cursor)),
             namespace: either(connect.namespace, namespace),
+            ..Request::default()
         };
         Ok((shared.admission.admit(request).await?, frame_max))
     }

@@ -6,19 +6,19 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::IntoResponse as _;
-use galaxy_push_core::cursor::Cursor;
 use galaxy_push_proto::{Failure, Reason, json};
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde::Serialize;
 
 use super::{ScopeQuery, check_scope, hear_out, problem, read};
 use crate::access::Caller;
-use crate::publish;
+use crate::publish::{self, RecordId, Recorded};
 use crate::shared::Shared;
 
 #[derive(Serialize)]
 struct RecordJson {
     cursor: String,
+    duplicate: bool,
 }
 
 /// `POST /v1/invalidations`: one session invalidation.
@@ -30,8 +30,9 @@ pub(crate) async fn invalidations(
 ) -> Response<Body> {
     let appended = async {
         let body = body(&shared, scope, request).await?;
-        let record = json::parse_invalidation(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
-        publish::invalidate(&shared, &caller, record).await
+        let request = json::parse_invalidation(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
+        let (id, record) = (RecordId { id: request.id, source: request.source }, request.invalidation);
+        publish::invalidate(&shared, &caller, record.unwrap_or_default(), &id).await
     };
     answer(appended.await)
 }
@@ -45,8 +46,9 @@ pub(crate) async fn memberships(
 ) -> Response<Body> {
     let appended = async {
         let body = body(&shared, scope, request).await?;
-        let records = json::parse_memberships(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
-        publish::set_memberships(&shared, &caller, records).await
+        let request = json::parse_memberships(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
+        let id = RecordId { id: request.id, source: request.source };
+        publish::set_memberships(&shared, &caller, request.memberships, &id).await
     };
     answer(appended.await)
 }
@@ -79,9 +81,11 @@ fn refuse(shared: &Shared, failure: Failure) -> Failure {
     failure
 }
 
-fn answer(appended: Result<Cursor, Failure>) -> Response<Body> {
+fn answer(appended: Result<Recorded, Failure>) -> Response<Body> {
     match appended {
-        Ok(cursor) => Json(RecordJson { cursor: cursor.to_string() }).into_response(),
+        Ok(Recorded { cursor, duplicate }) => {
+            Json(RecordJson { cursor: cursor.to_string(), duplicate }).into_response()
+        }
         Err(failure) => problem(&failure),
     }
 }

@@ -9,6 +9,7 @@ mod duels;
 mod embedding;
 mod fencing;
 mod http;
+mod ids;
 mod opening;
 mod overload;
 mod publish_stream;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use galaxy_push_core::window::Bounds;
 use galaxy_push_hub::Config;
+use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::v1::push_event::Kind;
 use galaxy_push_proto::{Failure, Reason};
 use tonic::Code;
@@ -98,7 +99,8 @@ async fn every_cursor_has_one_outcome_whichever_bound_holds() {
         }
         let too_long = "3".repeat(129);
         for cursor in ["garbage", "2.short.a7", "-1", "Oldest", &too_long, &"3".repeat(64 << 10)] {
-            let refused = world.subscribe(from("gw", cursor)).await.map(|_| ()).unwrap_err();
+            let request = GatewaySubscribeRequest { instance_id: "i".into(), ..from("gw", cursor) };
+            let refused = world.subscribe(request).await.map(|_| ()).unwrap_err();
             let failure = Failure::of(&refused);
             assert_eq!(
                 (failure.code, failure.reason),
@@ -106,6 +108,11 @@ async fn every_cursor_has_one_outcome_whichever_bound_holds() {
                 "{} bytes, window by {bound}",
                 cursor.len()
             );
+            let echo = if cursor.len() <= 128 { cursor } else { "" };
+            let told = world.read("old", cursor).await.until("caught up").await;
+            let begins =
+                format!("welcome EPOCH_CHANGED @2..@5 @{echo:?} | gap CURSOR_UNREADABLE..@2 ? @2 | ");
+            assert_eq!(told, begins + HELD, "no instance id, so it cannot act; window by {bound}");
         }
     }
 }

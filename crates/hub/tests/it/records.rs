@@ -91,7 +91,7 @@ async fn over_http_in_both_forms() {
         ),
     ] {
         let answer = post(&world, path, &body.to_string()).await;
-        assert_eq!(answer, (200, json!({"cursor": world.at(cursor)})), "{body}");
+        assert_eq!(answer, (200, json!({"cursor": world.at(cursor), "duplicate": false})), "{body}");
     }
     let texts: Vec<_> = held(&world).iter().map(text).collect();
     assert_eq!(texts, ["void user:1 @1", "void session:s @2", "user:1+a @3", "user:1+b @4", "user:1-a @5"]);

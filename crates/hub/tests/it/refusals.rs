@@ -16,14 +16,16 @@ use crate::world::{World, from};
 async fn each_names_the_field_and_the_reason() {
     let world = World::new(Config::default());
     let plain = || from("gw", "");
+    let as_instance =
+        |cursor: &str| GatewaySubscribeRequest { instance_id: "i".into(), ..from("gw", cursor) };
     let long = "x".repeat(256);
     for (request, code, reason, field) in [
         (from("", ""), Code::InvalidArgument, Reason::RequestInvalid, "gateway_client_id"),
         (from(&long, ""), Code::InvalidArgument, Reason::RequestInvalid, "gateway_client_id"),
         (from("a\nb", ""), Code::InvalidArgument, Reason::RequestInvalid, "gateway_client_id"),
-        (from("gw", "garbage"), Code::InvalidArgument, Reason::CursorMalformed, "cursor"),
-        (from("gw", "2.short.a7"), Code::InvalidArgument, Reason::CursorMalformed, "cursor"),
-        (from("gw", &"2".repeat(129)), Code::InvalidArgument, Reason::CursorMalformed, "cursor"),
+        (as_instance("garbage"), Code::InvalidArgument, Reason::CursorMalformed, "cursor"),
+        (as_instance("2.short.a7"), Code::InvalidArgument, Reason::CursorMalformed, "cursor"),
+        (as_instance(&"2".repeat(129)), Code::InvalidArgument, Reason::CursorMalformed, "cursor"),
         (
             GatewaySubscribeRequest { namespace: "other".into(), ..plain() },
             Code::NotFound,

@@ -87,6 +87,7 @@ impl Problem {
             Reason::EventTooLarge => "Event too large",
             Reason::RecipientInvalid => "Invalid recipient",
             Reason::NotGranted => "Not granted",
+            Reason::IdReused => "Id used for another content",
             Reason::Overloaded => "Overloaded",
             Reason::Draining => "Shutting down",
             Reason::StoreUnavailable => "Store unavailable",

@@ -6,7 +6,8 @@ pub struct GatewaySubscribeRequest {
     #[prost(string, tag = "1")]
     pub gateway_client_id: ::prost::alloc::string::String,
     /// Where to start. Empty: at the head; `oldest`: from the oldest event held; otherwise after this position. Garbage is
-    /// refused with INVALID_ARGUMENT and `CURSOR_MALFORMED`.
+    /// refused with INVALID_ARGUMENT and `CURSOR_MALFORMED`; without an instance id it is told by a Gap instead, because
+    /// such a client cannot act on a refusal.
     #[prost(string, tag = "2")]
     pub cursor: ::prost::alloc::string::String,
     /// Random for each process of the gateway, so that a restart can be told from a rival. Empty: a client that does not
@@ -608,7 +609,8 @@ pub enum GapReason {
     Collapsed = 7,
     /// The store could not read it back.
     Damaged = 8,
-    /// The client could not read its own stored cursor. Told by the client itself, never sent.
+    /// The cursor is none. Sent to whoever could not act on a refusal, with `from` empty; a client tells it itself of the
+    /// cursor it stored.
     CursorUnreadable = 9,
 }
 impl GapReason {

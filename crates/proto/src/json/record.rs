@@ -1,7 +1,7 @@
 //! Standing records as they are sent in JSON: the members of the contract's messages, alone or inside their request.
 //!
 //! `{"recipient":"session:s"}` or `{"invalidation":{…}}`; `{"recipient":"user:42","topic":"orders","member":true}` or
-//! `{"memberships":[…]}`. Names in lowerCamelCase or as in the proto file, times in RFC 3339. Unknown members are
+//! `{"memberships":[…]}`; beside either form `"id"` and `"source"`, by which the request is recognised when it comes again. Names in lowerCamelCase or as in the proto file, times in RFC 3339. Unknown members are
 //! refused: a misspelt `expiresAt` that is ignored would keep a record for ever.
 
 use std::collections::BTreeMap;
@@ -17,17 +17,27 @@ use crate::{Invalid, time, v1};
 /// # Errors
 ///
 /// Not a JSON object of these members, or a time that is none.
-pub fn parse_invalidation(json: &[u8]) -> Result<v1::SessionInvalidation, Invalid> {
+pub fn parse_invalidation(json: &[u8]) -> Result<v1::InvalidateRequest, Invalid> {
     let at = "invalidation";
-    let record: InvalidationJson = match inside(json, at)? {
-        Some(inner) => object(at, inner.get().as_bytes())?,
-        None => object(at, json)?,
+    let (record, id, source) = match whole(json, at)? {
+        Some(whole) => (unnamed(at, whole.records.get().as_bytes())?, whole.id, whole.source),
+        None => {
+            let mut record: InvalidationJson = object(at, json)?;
+            let (id, source) = record.take_name();
+            (record, id, source)
+        }
     };
-    Ok(v1::SessionInvalidation {
+    let invalidation = v1::SessionInvalidation {
         recipient: record.recipient,
         reason: record.reason.unwrap_or_default(),
         issued_before: timestamp("invalidation.issued_before", record.issued_before)?,
         expires_at: timestamp("invalidation.expires_at", record.expires_at)?,
+    };
+    Ok(v1::InvalidateRequest {
+        invalidation: Some(invalidation),
+        id: id.unwrap_or_default(),
+        source: source.unwrap_or_default(),
+        ..v1::InvalidateRequest::default()
     })
 }
 
@@ -36,16 +46,37 @@ pub fn parse_invalidation(json: &[u8]) -> Result<v1::SessionInvalidation, Invali
 /// # Errors
 ///
 /// Not a JSON object of these members, or a time that is none.
-pub fn parse_memberships(json: &[u8]) -> Result<Vec<v1::Membership>, Invalid> {
-    let Some(list) = inside(json, "memberships")? else {
-        return Ok(vec![membership("memberships[0]", json)?]);
+pub fn parse_memberships(json: &[u8]) -> Result<v1::SetMembershipRequest, Invalid> {
+    let (memberships, id, source) = match whole(json, "memberships")? {
+        Some(whole) => {
+            let list: Vec<&RawValue> = serde_json::from_str(whole.records.get())
+                .map_err(|error| Invalid::new("memberships", format!("must be a JSON array: {error}")))?;
+            let read = |(index, each): (usize, &&RawValue)| {
+                let at = format!("memberships[{index}]");
+                membership(&at, unnamed(&at, each.get().as_bytes())?)
+            };
+            (list.iter().enumerate().map(read).collect::<Result<_, _>>()?, whole.id, whole.source)
+        }
+        None => {
+            let at = "memberships[0]";
+            let mut record: MembershipJson = object(at, json)?;
+            let (id, source) = record.take_name();
+            (vec![membership(at, record)?], id, source)
+        }
     };
-    let list: Vec<&RawValue> = serde_json::from_str(list.get())
-        .map_err(|error| Invalid::new("memberships", format!("must be a JSON array: {error}")))?;
-    let read = |(index, each): (usize, &&RawValue)| {
-        membership(&format!("memberships[{index}]"), each.get().as_bytes())
-    };
-    list.iter().enumerate().map(read).collect()
+    Ok(v1::SetMembershipRequest {
+        memberships,
+        id: id.unwrap_or_default(),
+        source: source.unwrap_or_default(),
+        ..v1::SetMembershipRequest::default()
+    })
+}
+
+/// A request as in the contract: the records under this name.
+struct Whole<'a> {
+    records: &'a RawValue,
+    id: Option<String>,
+    source: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +88,8 @@ struct InvalidationJson {
     issued_before: Option<String>,
     #[serde(alias = "expires_at")]
     expires_at: Option<String>,
+    id: Option<String>,
+    source: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -68,10 +101,37 @@ struct MembershipJson {
     member: bool,
     #[serde(alias = "expires_at")]
     expires_at: Option<String>,
+    id: Option<String>,
+    source: Option<String>,
 }
 
-fn membership(at: &str, json: &[u8]) -> Result<v1::Membership, Invalid> {
-    let record: MembershipJson = object(at, json)?;
+/// A record that is a request by itself may have its id and source among its members.
+trait Named: DeserializeOwned {
+    fn take_name(&mut self) -> (Option<String>, Option<String>);
+}
+
+impl Named for InvalidationJson {
+    fn take_name(&mut self) -> (Option<String>, Option<String>) {
+        (self.id.take(), self.source.take())
+    }
+}
+
+impl Named for MembershipJson {
+    fn take_name(&mut self) -> (Option<String>, Option<String>) {
+        (self.id.take(), self.source.take())
+    }
+}
+
+/// A record inside its request, which has the id.
+fn unnamed<T: Named>(at: &str, json: &[u8]) -> Result<T, Invalid> {
+    let mut record: T = object(at, json)?;
+    if record.take_name() == (None, None) {
+        return Ok(record);
+    }
+    Err(Invalid::new(at, "the id and source are those of the request: write them beside it"))
+}
+
+fn membership(at: &str, record: MembershipJson) -> Result<v1::Membership, Invalid> {
     Ok(v1::Membership {
         recipient: record.recipient,
         topic: record.topic,
@@ -80,11 +140,19 @@ fn membership(at: &str, json: &[u8]) -> Result<v1::Membership, Invalid> {
     })
 }
 
-/// What is inside, if the object has this one member.
-fn inside<'a>(json: &'a [u8], name: &str) -> Result<Option<&'a RawValue>, Invalid> {
+/// The request, if the object has this member and nothing but an id and a source beside it.
+fn whole<'a>(json: &'a [u8], name: &str) -> Result<Option<Whole<'a>>, Invalid> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(json)
         .map_err(|error| Invalid::new("", format!("a record must be a JSON object: {error}")))?;
-    Ok(members.get(name).copied().filter(|_| members.len() == 1))
+    if members.keys().any(|member| ![name, "id", "source"].contains(&&**member)) {
+        return Ok(None);
+    }
+    let Some(records) = members.get(name) else { return Ok(None) };
+    let text = |name: &str| match members.get(name) {
+        None => Ok(None),
+        Some(value) => serde_json::from_str(value.get()).map_err(|_| Invalid::new(name, "must be a string")),
+    };
+    Ok(Some(Whole { records, id: text("id")?, source: text("source")? }))
 }
 
 fn object<T: DeserializeOwned>(at: &str, json: &[u8]) -> Result<T, Invalid> {
@@ -115,10 +183,21 @@ mod tests {
         };
         let json = r#"{"recipient":"session:s","reason":"signed out","issuedBefore":"1970-01-01T00:00:00Z",
             "expires_at":"1970-01-02T00:00:00Z"}"#;
-        assert_eq!(parse_invalidation(json.as_bytes()), Ok(record.clone()));
-        assert_eq!(parse_invalidation(format!("{{\"invalidation\":{json}}}").as_bytes()), Ok(record));
+        let parse_invalidation = |json: &str| parse_invalidation(json.as_bytes()).unwrap();
+        let request = |record: &v1::SessionInvalidation, id: &str, source: &str| v1::InvalidateRequest {
+            invalidation: Some(record.clone()),
+            id: id.into(),
+            source: source.into(),
+            ..v1::InvalidateRequest::default()
+        };
+        assert_eq!(parse_invalidation(json), request(&record, "", ""));
+        assert_eq!(parse_invalidation(&format!("{{\"invalidation\":{json}}}")), request(&record, "", ""));
+        let inside = format!("{{\"id\":\"a\",\"source\":\"/s\",\"invalidation\":{json}}}");
+        assert_eq!(parse_invalidation(&inside), request(&record, "a", "/s"));
         let short = v1::SessionInvalidation { recipient: "user:1".into(), ..Default::default() };
-        assert_eq!(parse_invalidation(br#"{"recipient":"user:1","reason":null}"#), Ok(short));
+        assert_eq!(parse_invalidation(r#"{"recipient":"user:1","reason":null}"#), request(&short, "", ""));
+        let beside = r#"{"source":"/s","recipient":"user:1","id":"a"}"#;
+        assert_eq!(parse_invalidation(beside), request(&short, "a", "/s"));
 
         let member = v1::Membership {
             recipient: "user:42".into(),
@@ -129,8 +208,12 @@ mod tests {
         let left = v1::Membership { member: false, expires_at: None, ..member.clone() };
         let one = r#"{"recipient":"user:42","topic":"a/*","member":true,"expiresAt":"1970-01-02T00:00:00Z"}"#;
         let other = r#"{"recipient":"user:42","topic":"a/*","member":false}"#;
+        let parse_memberships = |json: &[u8]| parse_memberships(json).map(|request| request.memberships);
         assert_eq!(parse_memberships(one.as_bytes()), Ok(vec![member.clone()]));
         let both = format!(r#"{{"memberships":[{one},{other}]}}"#);
+        let named = super::parse_memberships(both.replacen('{', r#"{"id":"a","source":"/s","#, 1).as_bytes())
+            .unwrap();
+        assert_eq!((named.id.as_str(), named.source.as_str(), named.memberships.len()), ("a", "/s", 2));
         assert_eq!(parse_memberships(both.as_bytes()), Ok(vec![member, left]));
         assert_eq!(parse_memberships(br#"{"memberships":[]}"#), Ok(vec![]));
     }
@@ -144,6 +227,13 @@ mod tests {
             (invalidation("[]"), "", "must be a JSON object"),
             (invalidation("{}"), "invalidation", "missing field `recipient`"),
             (invalidation(r#"{"invalidation":[]}"#), "invalidation", "must be a JSON object"),
+            (invalidation(r#"{"recipient":"user:1","id":5}"#), "invalidation", "expected a string"),
+            (invalidation(r#"{"invalidation":{"recipient":"user:1"},"id":5}"#), "id", "must be a string"),
+            (
+                memberships(r#"{"memberships":[{"recipient":"user:1","topic":"a","member":true,"id":"x"}]}"#),
+                "memberships[0]",
+                "write them beside it",
+            ),
             (invalidation(r#"{"recipient":5}"#), "invalidation", "expected a string"),
             (
                 invalidation(r#"{"recipient":"user:1","expires":"x"}"#),

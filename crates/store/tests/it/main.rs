@@ -44,7 +44,7 @@ async fn a_log_lives_in_the_epoch_it_was_opened_with() {
         let base = Arc::new(Base(Mutex::default()));
         let store = MemoryStore::new(epoch, DedupBounds::default(), base.clone());
         assert_eq!(*base.0.lock().unwrap(), Some(Cursor::start(epoch)));
-        let appended = store.append(Batch::encode(&[event("a")], at(0))).await.unwrap();
+        let appended = store.append(Batch::encode(&[event("a")], &Arc::default(), at(0))).await.unwrap();
         assert_eq!(appended[0].cursor, Some(Cursor::start(epoch).next()));
     }
 }
@@ -85,7 +85,11 @@ async fn threads_that_repeat_each_other_append_each_id_once() {
             let mut answers = Vec::new();
             for id in 0..500 {
                 answers.push(
-                    store.append(Batch::encode(&[event(&id.to_string())], at(0))).await.unwrap()[0].cursor,
+                    store
+                        .append(Batch::encode(&[event(&id.to_string())], &Arc::default(), at(0)))
+                        .await
+                        .unwrap()[0]
+                        .cursor,
                 );
             }
             answers
@@ -104,8 +108,9 @@ async fn threads_that_repeat_each_other_append_each_id_once() {
 async fn an_id_may_be_used_again_outside_the_window() {
     let bounds = DedupBounds { age: Duration::from_secs(120), ids: 10, ..DedupBounds::default() };
     let store = MemoryStore::new(Epoch(1), bounds, Arc::new(Positions::default()));
-    let append =
-        async |seconds| store.append(Batch::encode(&[event("a")], at(seconds))).await.unwrap()[0].duplicate;
+    let append = async |seconds| {
+        store.append(Batch::encode(&[event("a")], &Arc::default(), at(seconds))).await.unwrap()[0].duplicate
+    };
     assert!(!append(1).await);
     assert!(append(121).await);
     assert!(!append(122).await, "counted from the first publish, not from the last repeat");
@@ -126,10 +131,10 @@ async fn a_log_whose_sink_may_have_a_hole_takes_nothing_more() {
     let store = Arc::new(MemoryStore::new(Epoch(1), DedupBounds::default(), Arc::new(Broken)));
     let first = {
         let store = store.clone();
-        tokio::spawn(async move { store.append(Batch::encode(&[event("a")], at(0))).await })
+        tokio::spawn(async move { store.append(Batch::encode(&[event("a")], &Arc::default(), at(0))).await })
     };
     assert!(first.await.unwrap_err().is_panic());
-    let second = store.append(Batch::encode(&[event("b")], at(0))).await;
+    let second = store.append(Batch::encode(&[event("b")], &Arc::default(), at(0))).await;
     assert!(matches!(second, Err(Error::Refused(Refused::Unavailable(_)))), "{second:?}");
 }
 
@@ -151,6 +156,9 @@ async fn a_full_set_of_records_refuses_the_whole_batch() {
     assert_eq!(append(&["a", "b", "c"]).await, Err(Error::Refused(Refused::StandingFull { records_max: 2 })));
     assert_eq!(append(&["a", "b", "a"]).await, Ok(3));
     assert_eq!(append(&["a", "c"]).await, Err(Error::Refused(Refused::StandingFull { records_max: 2 })));
-    assert!(store.append(Batch::encode(&[event("a")], at(1))).await.is_ok(), "events are not concerned");
+    assert!(
+        store.append(Batch::encode(&[event("a")], &Arc::default(), at(1))).await.is_ok(),
+        "events are not concerned"
+    );
     assert_eq!(*sink.0.lock().unwrap(), [1, 2, 3, 4]);
 }

@@ -104,7 +104,7 @@ impl<'h> Index<'h> {
     pub(super) fn at(&self, cursor: &Cursor) -> Option<Pos> {
         match cursor {
             Cursor::At(position) => Some(self.pos(position)),
-            Cursor::Empty | Cursor::Oldest | Cursor::Foreign | Cursor::Garbage => None,
+            Cursor::Empty | Cursor::Oldest | Cursor::Foreign | Cursor::Garbage | Cursor::Unreadable => None,
         }
     }
 
@@ -260,9 +260,7 @@ impl<'h> Index<'h> {
         for (epoch, log) in (0..).zip(&mut self.logs) {
             log.seal();
             for entry in &log.entries {
-                if !entry.line.standing {
-                    self.publishes.landed(&entry.line.source, &entry.line.id, Pos { epoch, seq: entry.seq });
-                }
+                self.publishes.landed(&entry.line.source, &entry.line.id, Pos { epoch, seq: entry.seq });
             }
         }
         if self.run.head.is_none() {

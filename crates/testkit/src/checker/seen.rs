@@ -23,6 +23,8 @@ pub enum Sight {
     Ahead,
     /// A cursor that is none was refused: the stream closed without a welcome.
     GarbageRefused,
+    /// Garbage of a reader that cannot act on a refusal was answered by a gap.
+    GarbageTold,
     /// A cursor of an unknown version was presented.
     ForeignPresented,
     /// RESUMED, and at least one event was replayed.
@@ -169,6 +171,9 @@ pub(super) fn in_step(step: &Step<'_, '_>, seen: &mut Seen) {
             }
         }
         What::CaughtUp(_) if resumed && untouched => seen.count(Sight::ResumedAtHead),
+        What::Welcome(_) if step.stream.open.presented == Cursor::Unreadable => {
+            seen.count(Sight::GarbageTold)
+        }
         What::Welcome(welcome) if welcome.outcome == Outcome::Resumed => {
             if welcome.cursor == Cursor::At(welcome.oldest.clone()) {
                 seen.count(Sight::ResumedAtOldest);

@@ -83,6 +83,7 @@ impl<'a, 'h> Step<'a, 'h> {
     /// A gap that a client tells of by itself, its own cursor being unreadable: no server sent it.
     pub(super) fn is_local(&self) -> bool {
         matches!(self.what, What::Gap(gap) if gap.reason == GapReason::CursorUnreadable)
+            && self.state.welcome.is_none()
     }
 
     /// The position of an event, if this record is one and has one.

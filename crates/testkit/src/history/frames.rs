@@ -28,6 +28,16 @@ pub enum Cursor {
     Foreign,
     /// Not a cursor.
     Garbage,
+    /// Not a cursor either, presented by a reader that could not act on a refusal.
+    Unreadable,
+}
+
+impl Cursor {
+    /// What is presented by a reader that cannot act on a refusal: one that knows no reasons, or a browser by itself.
+    #[must_use]
+    pub fn by_itself(self) -> Self {
+        if self == Self::Garbage { Self::Unreadable } else { self }
+    }
 }
 
 /// A stream was asked for.

@@ -260,6 +260,7 @@ fn cursor(text: &str) -> Cursor {
         "oldest" => Cursor::Oldest,
         "foreign" => Cursor::Foreign,
         "garbage" => Cursor::Garbage,
+        "unreadable" => Cursor::Unreadable,
         _ => Cursor::At(position(text)),
     }
 }

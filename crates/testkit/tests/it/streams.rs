@@ -159,6 +159,12 @@ const AHEAD: &str = "
     event 1 2 b
     open 2 gateway h - garbage
     close 2 INVALID_ARGUMENT,CURSOR_MALFORMED
+    open 4 user bob all unreadable
+    welcome 4 EPOCH_CHANGED garbage 0 2
+    gap 4 CURSOR_UNREADABLE empty 0
+    event 4 1 a | event 4 2 b
+    caught_up 4 2
+    close 4 cut
     open 3 user ann all 4
     welcome 3 RESUMED 4 0 2
     caught_up 3 4
@@ -186,6 +192,9 @@ fn resumable() {
     broken(AHEAD, "gap 1 AHEAD 9 1", "gap 1 AHEAD 9 0");
     broken(AHEAD, "close 2", "welcome 2 FRESH 1 0 1 | close 2");
     broken(AHEAD, "open 3 user ann all 4", "open 3 user ann all 9");
+    broken(AHEAD, "gap 4 CURSOR_UNREADABLE", "gap 4 EPOCH_CHANGED");
+    broken(AHEAD, "welcome 4 EPOCH_CHANGED", "welcome 4 TRIMMED");
+    broken(AHEAD, "close 4 cut", "close 4 cut | open 5 user bob all unreadable | close 5 INVALID_ARGUMENT");
     let over = AHEAD.replacen("open 3 user ann all 4", "head e2:0 | open 3 user ann all 9", 1);
     let over = over.replacen("RESUMED 4", "RESUMED 9", 1).replacen("caught_up 3 4", "", 1);
     keeps(over.split("log 3 c all").next().unwrap());
@@ -204,6 +213,7 @@ fn a_history_with_every_outcome_sees_them() {
         Sight::EpochChangedInStream,
         Sight::Ahead,
         Sight::GarbageRefused,
+        Sight::GarbageTold,
         Sight::ForeignPresented,
         Sight::ResumedAtHead,
         Sight::ResumedAtOldest,

@@ -29,7 +29,12 @@ fn lost(index: &Index<'_>, call: &Call<'_>) -> Option<String> {
     };
     let pos = index.pos(position);
     match index.entry(pos) {
-        Some(entry) if entry.line.id == *id && entry.line.source == call.call.source => None,
+        Some(entry) if entry.line.id == *id && entry.line.source == call.call.source => {
+            let another = entry.line.hash != call.call.hash;
+            another.then(|| {
+                format!("{id:?} was acknowledged at {position}, where another content of that id lies")
+            })
+        }
         Some(entry) => Some(format!("{id:?} was acknowledged at {position}, where {:?} lies", entry.line.id)),
         None => {
             let known = index.log(pos.epoch).is_some_and(|log| log.is_whole_at(pos.seq));

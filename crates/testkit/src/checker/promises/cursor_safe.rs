@@ -39,6 +39,9 @@ fn welcome(step: &Step<'_, '_>, frame: &Welcome) -> Option<String> {
     let wanted = match presented {
         Cursor::Empty => &Cursor::At(frame.head.clone()),
         Cursor::Oldest => &Cursor::At(frame.oldest.clone()),
+        // Echoed, or left out, so that the reader keeps it.
+        Cursor::Unreadable if frame.cursor == Cursor::Empty => &Cursor::Empty,
+        Cursor::Unreadable => &Cursor::Garbage,
         Cursor::At(_) | Cursor::Foreign | Cursor::Garbage => presented,
     };
     (frame.cursor != *wanted).then(|| format!("the cursor of Welcome must be {}", show(wanted)))
@@ -73,6 +76,7 @@ fn gap(step: &Step<'_, '_>, frame: &Gap) -> Option<String> {
     }
     let Some(stretch) = &step.state.stretch else {
         let presented = &step.stream.open.presented;
+        let presented = if *presented == Cursor::Unreadable { &Cursor::Empty } else { presented };
         let echoes = frame.from == *presented;
         return (!echoes)
             .then(|| format!("the gap begins at {}, not at the cursor presented", show(&frame.from)));
@@ -117,5 +121,6 @@ fn show(cursor: &Cursor) -> String {
         Cursor::At(position) => position.to_string(),
         Cursor::Foreign => "one of an unknown version".into(),
         Cursor::Garbage => "garbage".into(),
+        Cursor::Unreadable => "garbage of a reader that cannot act".into(),
     }
 }

@@ -15,6 +15,7 @@ pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
         What::Gap(gap) if step.state.gap_due => {
             step.state.welcome.and_then(|welcome| announced(step, welcome, gap))
         }
+        What::Close(close) if step.state.welcome.is_none() => wedged(step, &close.code),
         _ => None,
     };
     if let Some(fault) = fault {
@@ -22,11 +23,20 @@ pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     }
 }
 
+/// A reader that cannot drop its cursor comes back with it for ever.
+fn wedged(step: &Step<'_, '_>, code: &str) -> Option<String> {
+    let refused =
+        ["INVALID_ARGUMENT", "CURSOR_MALFORMED", "http 400", "4400"].iter().any(|word| code.contains(word));
+    let cannot_act = step.stream.open.presented == Cursor::Unreadable;
+    (refused && cannot_act).then(|| format!("a reader that cannot drop its cursor was refused: {code}"))
+}
+
 fn outcome(step: &Step<'_, '_>, welcome: &Welcome) -> Option<String> {
     let got = welcome.outcome;
     let wanted: &[Outcome] = match &step.stream.open.presented {
         Cursor::Empty | Cursor::Oldest => &[Outcome::Fresh],
         Cursor::Foreign => &[Outcome::EpochChanged],
+        Cursor::Unreadable => &[Outcome::EpochChanged],
         Cursor::Garbage => return Some("a cursor that is none must be refused, not welcomed".into()),
         Cursor::At(position) => {
             let held = step.index.pos(position);
@@ -70,6 +80,9 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
 fn announced(step: &Step<'_, '_>, welcome: &Welcome, gap: &Gap) -> Option<String> {
     let (reason, goes_on) = match welcome.outcome {
         Outcome::Trimmed => (GapReason::Trimmed, &welcome.oldest),
+        Outcome::EpochChanged if step.stream.open.presented == Cursor::Unreadable => {
+            (GapReason::CursorUnreadable, &welcome.oldest)
+        }
         Outcome::EpochChanged => (GapReason::EpochChanged, &welcome.oldest),
         Outcome::Ahead => (GapReason::Ahead, &welcome.head),
         Outcome::Resumed | Outcome::Fresh => return None,
