@@ -178,6 +178,17 @@ fn check_texts(event: &v1::Event) -> Result<(), Invalid> {
     Ok(())
 }
 
+fn check_text(field: &str, text: &str) -> Result<(), Invalid> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Invalid::new(field, format!("is longer than {TEXT_BYTES_MAX} bytes")));
+    }
+    // They become header values, log fields and the lines of a text stream.
+    if text.chars().any(char::is_control) {
+        return Err(Invalid::new(field, "must not hold control characters"));
+    }
+    Ok(())
+}
+
 /// Whether a text can be told from others by eye.
 fn check_name(field: &str, text: &str) -> Result<(), Invalid> {
     if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
@@ -187,17 +198,6 @@ fn check_name(field: &str, text: &str) -> Result<(), Invalid> {
         let message =
             "must not hold format characters, which nobody sees, or those for the direction of text";
         return Err(Invalid::new(field, message));
-    }
-    Ok(())
-}
-
-fn check_text(field: &str, text: &str) -> Result<(), Invalid> {
-    if text.len() > TEXT_BYTES_MAX {
-        return Err(Invalid::new(field, format!("is longer than {TEXT_BYTES_MAX} bytes")));
-    }
-    // They become header values, log fields and the lines of a text stream.
-    if text.chars().any(char::is_control) {
-        return Err(Invalid::new(field, "must not hold control characters"));
     }
     Ok(())
 }
@@ -213,8 +213,7 @@ pub fn record_id(id: &str, source: &str) -> Result<(), Invalid> {
         return Err(Invalid::new("source", "is required with an id"));
     }
     for (field, text) in [("id", id), ("source", source)] {
-        check_text(field, text)?;
-        check_name(field, text)?;
+        check_text(field, text).and_then(|()| check_name(field, text))?;
     }
     Ok(())
 }
