@@ -121,10 +121,6 @@ impl Window {
                 let gap = Gap::new(GapReason::CursorUnreadable, "", base, None);
                 with_gap(Outcome::EpochChanged, Some(gap))
             }
-            Ask::Unreadable => oldest(
-                Outcome::EpochChanged,
-                Some(Gap::new(GapReason::CursorUnreadable, "", self.floor, None)),
-            ),
         }
     }
 
