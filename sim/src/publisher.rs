@@ -157,7 +157,8 @@ fn draw(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> v1::Event {
     }
     let ttl = rng.percent(5).then(|| prost_types::Duration { seconds: 1 + rng.below(3) as i64, nanos: 0 });
     // Some live long enough that whoever takes them for expired has a wrong clock.
-    let ttl = ttl.map(|ttl| if number % 3 == 0 { prost_types::Duration { seconds: 15, ..ttl } } else { ttl });
+    let ttl = ttl
+        .map(|ttl| if number.is_multiple_of(3) { prost_types::Duration { seconds: 15, ..ttl } } else { ttl });
     let (data, data_content_type) = draw_data(number, rng);
     let texts = |percent: u64, rng: &mut Rng, text: &str| {
         if rng.percent(percent) { text.to_owned() } else { String::new() }

@@ -105,17 +105,7 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
     let stream = || plain[1].parse().unwrap();
     let mark = || Mark { stream: stream(), cursor: cursor(plain[2]) };
     match plain[0] {
-        "open" => What::Open(Open {
-            stream: stream(),
-            hop: if plain[2] == "user" { Hop::User } else { Hop::Gateway },
-            reader: plain[3].into(),
-            recipients: names(plain[4]),
-            presented: cursor(plain[5]),
-            standing: flag("standing"),
-            collapses: flag("collapses"),
-            at: option("at").map(Name::from),
-            continues: flag("continues"),
-        }),
+        "open" => open(words, plain),
         "welcome" => welcome(plain, option("gen")),
         "claim" => {
             let (instance, attempt) = (plain[2].into(), plain[3].parse().unwrap());
@@ -172,6 +162,22 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
         }
         other => panic!("no such record: {other}"),
     }
+}
+
+/// `open STREAM HOP READER RECIPIENTS PRESENTED`, and what else is known as flags and options.
+fn open(words: &[&str], plain: &[&str]) -> What {
+    let flag = |name: &str| words.contains(&name);
+    What::Open(Open {
+        stream: plain[1].parse().unwrap(),
+        hop: if plain[2] == "user" { Hop::User } else { Hop::Gateway },
+        reader: plain[3].into(),
+        recipients: names(plain[4]),
+        presented: cursor(plain[5]),
+        standing: flag("standing"),
+        collapses: flag("collapses"),
+        at: option(words, "at").map(Name::from),
+        continues: flag("continues"),
+    })
 }
 
 /// The value of the word `name=value`.

@@ -450,7 +450,7 @@ fn live() {
     broken(PLAIN, "event 3 7 g", "");
     broken(PLAIN, "by gateway | event 2 6 f | event 2 7 g", "close 2 reset");
     broken(PLAIN, "by ann | event 3 7 g", "by ann | fell_behind 3 5 | event 3 7 g");
-    broken(PLAIN, "healed", "head e2:0 | healed");
+    broken(PLAIN, "healed", "by publisher | head e2:0 | healed");
     // To connect again and again is not to be live, even if the last time was only just now.
     let again = "close 3 1012 | wait 9000 | open 4 user ann user:ann,all 5 | close 4 reset | wait 9000 | \
                  open 5 user ann user:ann,all 5 | wait 3000 | end";
