@@ -25,6 +25,7 @@ pub type Disk = Arc<Mutex<String>>;
 pub async fn run(
     name: String,
     hubs: &'static [&'static str],
+    leave_log_after: Duration,
     disk: Disk,
     recorder: Recorder,
     mut rng: Rng,
@@ -57,6 +58,7 @@ pub async fn run(
     };
     let client = PushClient::builder(name)
         .hub(&net::urls(hubs))
+        .leave_log_after(leave_log_after)
         .cursor(if stored.is_empty() { "oldest" } else { &stored })
         .connector(move |host, port| {
             dialing.store(now_us(), Ordering::Relaxed);

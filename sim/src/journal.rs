@@ -109,6 +109,7 @@ impl Journal {
             collapses: false,
             at: None,
             continues,
+            steady: false,
         }
     }
 

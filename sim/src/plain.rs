@@ -78,6 +78,7 @@ pub async fn run(plan: Plan, recorder: Recorder, mut rng: Rng) -> anyhow::Result
             collapses: false,
             at: Some(hub.into()),
             continues: false,
+            steady: false,
         }));
         attempt = if plan.late { 0 } else { attempt + 1 };
         if !plan.instance.is_empty() {

@@ -41,6 +41,8 @@ pub struct Scenario {
     pub hubs: Hubs,
     /// Whether wall clocks are wrong, each in its own way.
     pub skewed: bool,
+    /// How long a client with several hubs stays with its log while no door to it answers.
+    pub leave_log_after: Duration,
     /// How many bytes a second the first user takes until the calm, if it is slow but steady.
     pub steady: Option<u32>,
     /// The faults, by when they strike.
@@ -57,12 +59,6 @@ pub enum Hubs {
     /// Two doors to one log. The second lags.
     Shared,
 }
-
-/// Whether there are worlds with two logs. Not yet: the product breaks its promises there.
-pub const APART: bool = false;
-
-/// Whether there are worlds with wrong clocks. Not yet: the product breaks its promises there.
-pub const SKEWED: bool = false;
 
 /// No wall clock is further from the truth than this, its steps included.
 pub const SKEW_MAX: Duration = Duration::from_secs(90);
@@ -119,11 +115,11 @@ impl Scenario {
         // What came later is drawn apart, so that the seeds from before stay what they were.
         let mut further = Rng::new(seed, "further");
         let hubs = match further.below(100) {
-            0..18 if APART => Hubs::Apart,
+            0..18 => Hubs::Apart,
             18..36 => Hubs::Shared,
             _ => Hubs::One,
         };
-        let skewed = further.percent(25) && SKEWED;
+        let skewed = further.percent(25);
         let steady = further.percent(15).then(|| *further.pick(&[2_500, 5_000, 10_000]));
         // A gateway may be half a minute without any door to its log before it leaves that for another.
         let length = if hubs == Hubs::Apart { length + Duration::from_secs(30) } else { length };
@@ -157,6 +153,7 @@ impl Scenario {
             duel: rng.percent(12),
             hubs,
             skewed,
+            leave_log_after: further.between(Duration::from_secs(2), Duration::from_secs(4)),
             steady,
             faults: Vec::new(),
             users,

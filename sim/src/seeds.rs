@@ -61,6 +61,7 @@ const MUST_BE_SEEN: &[Sight] = &[
     Sight::UnknownLost,
     Sight::Crash,
     Sight::Fault,
+    Sight::AnotherLog,
     Sight::Handled,
     Sight::UserEvent,
     Sight::LiveJudged,

@@ -215,6 +215,7 @@ fn open(plan: &Plan, place: &Place, log: &StreamLog, gateway: &str) -> Open {
         collapses: false,
         at: Some(gateway.into()),
         continues: false,
+        steady: plan.steady.is_some(),
     }
 }
 

@@ -181,10 +181,10 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
     let log = recorder.process("plain");
     world.client("plain", async move { Ok(plain::run(plan, log, rng).await?) });
     let (log, disk, lives) = (recorder.process("app"), app::Disk::default(), Counter::default());
-    let hubs = scenario.hub_names();
+    let (hubs, leave_log_after) = (scenario.hub_names(), scenario.leave_log_after);
     world.host("app", move || {
         let (log, disk, rng) = (log.clone(), disk.clone(), Rng::new(seed, &format!("app {}", lives.next())));
-        async move { Ok(app::run("app".into(), hubs, disk, log, rng).await?) }
+        async move { Ok(app::run("app".into(), hubs, leave_log_after, disk, log, rng).await?) }
     });
     if scenario.duel {
         add_duel(world, scenario, recorder);
@@ -294,6 +294,7 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
 fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
     let mut config = galaxy_push_gateway::Config::new(net::urls(scenario.hub_names()), id);
     config.window = scenario.window;
+    config.leave_log_after = scenario.leave_log_after;
     config.mailbox_slots = scenario.mailbox_slots;
     config.access = match scenario.token_life {
         Some(_) => users::token::access()?,

@@ -68,6 +68,9 @@ pub struct Open {
     /// what its client presents.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continues: bool,
+    /// Whether its reader takes bytes all the time, however few.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub steady: bool,
 }
 
 /// A gateway follows another log than before, or the first one since it was started.

@@ -121,3 +121,16 @@ fn a_takeover_at_another_hub_is_known_there_within_the_grace() {
     ";
     breaks(Promise::Fenced, doors, "by hub | log 2 b all\n        wait 20", "wait 20\n by hub | log 2 b all");
 }
+
+#[test]
+fn a_slow_but_steady_reader_is_not_given_up() {
+    let steady = "
+        log 1 a user:1
+        by gw | start | wait 25000
+        by u | open 1 user u user:1 oldest at=gw steady | welcome 1 FRESH 0 0 1 | event 1 1 a | close 1 cut
+    ";
+    breaks(Promise::Live, steady, "close 1 cut", "close 1 reset");
+    breaks(Promise::Live, steady, "close 1 cut", "goodbye 1 SLOW 1 | close 1 1013");
+    keeps(&steady.replacen("close 1 cut", "by gw | crash | by u | close 1 reset", 1));
+    keeps(&steady.replacen("close 1 cut", "goodbye 1 DRAINING 1 | close 1 end", 1));
+}

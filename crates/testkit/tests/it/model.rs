@@ -351,6 +351,7 @@ impl Model {
             collapses: false,
             at: None,
             continues: false,
+            steady: false,
         };
         recorder.record(self.now_us, What::Open(open));
     }

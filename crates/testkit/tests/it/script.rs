@@ -177,6 +177,7 @@ fn open(words: &[&str], plain: &[&str]) -> What {
         collapses: flag("collapses"),
         at: option(words, "at").map(Name::from),
         continues: flag("continues"),
+        steady: flag("steady"),
     })
 }
 

@@ -20,6 +20,7 @@ mod ordered;
 mod progress;
 mod resumable;
 mod standing;
+mod steady;
 mod unexpired;
 mod unique;
 
@@ -47,7 +48,7 @@ pub(super) const OF_A_STREAM: [OfAStream; 12] = [
 ];
 
 /// Judged once.
-pub(super) const OF_A_HISTORY: [OfAHistory; 8] = [
+pub(super) const OF_A_HISTORY: [OfAHistory; 9] = [
     history::check,
     fenced::check,
     acked::once,
@@ -56,4 +57,5 @@ pub(super) const OF_A_HISTORY: [OfAHistory; 8] = [
     no_phantom::in_log,
     no_phantom::in_streams,
     handled_once::check,
+    steady::check,
 ];
