@@ -40,7 +40,7 @@ pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<(
     let signals = Signals::listen()?;
     settings::reach(&args.process, Some(&args.hub), Some(&args.edge))?;
     let hub = settings::hub(&args.hub, &args.window)?.tracing(tracing.clone());
-    let mut edge = settings::edge(&args.edge, &args.window)?;
+    let mut edge = settings::edge(&args.edge, &args.window, &args.process)?;
     edge.tracing = tracing;
     edge.event_bytes = u32::try_from(args.hub.max_event_bytes).unwrap_or(u32::MAX);
     let (hub_bound, edge_bound) = (bind::hub(&args.hub).await?, bind::edge(&args.edge).await?);
@@ -77,7 +77,7 @@ pub(crate) async fn hub(args: HubCommand, tracing: Tracing) -> anyhow::Result<()
 
 pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
-    let mut config = settings::edge(&args.edge, &args.window)?;
+    let mut config = settings::edge(&args.edge, &args.window, &args.process)?;
     config.hubs = args.hub.join(",");
     config.leave_log_after = args.leave_log_after;
     config.shown_hub = args.hub.first().cloned();

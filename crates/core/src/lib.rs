@@ -18,6 +18,7 @@
 //! | [`backoff`] | how long to wait before the next try |
 //! | [`damp`] | which of many log lines of one kind are written |
 //! | [`link`] | a client's whole policy: when to dial, wait, deliver and give up |
+//! | [`rate`] | so many per second, on the caller's clock |
 //! | [`trace`] | the context an event carries, and where spans of it go |
 
 pub mod ambient;
@@ -27,6 +28,7 @@ pub mod damp;
 pub mod frame;
 pub mod link;
 pub mod log_clock;
+pub mod rate;
 pub mod reader;
 pub mod recipient;
 pub mod trace;

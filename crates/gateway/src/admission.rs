@@ -3,6 +3,7 @@
 //! The order is: is this gateway able to serve, who is it, what may they have, from where do they read.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,14 @@ use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::reader::{Reader, Settings};
 use galaxy_push_core::window::Outcome;
 use galaxy_push_proto::{Failure, Reason, v1};
+use tokio::time::sleep_until;
 use tonic::Code;
 
 use crate::authority::{Authority, Verdict};
 use crate::connection::{Connection, Limits};
 use crate::edge::Edge;
 use crate::grants::Identity;
+use crate::quotas::{Quotas, Share};
 
 /// How soon somebody who came too early may try again.
 const NOT_READY_RETRY: Duration = Duration::from_secs(1);
@@ -32,6 +35,8 @@ pub(crate) struct Request {
     /// The reader keeps the cursor without its script: it cannot drop it when it is refused.
     pub(crate) cannot_drop_it: bool,
     pub(crate) namespace: String,
+    /// From where it comes, as far as that is known.
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// Admits users.
@@ -39,6 +44,7 @@ pub(crate) struct Request {
 pub(crate) struct Admission {
     pub(crate) edge: Arc<Edge>,
     pub(crate) authority: Authority,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) limits: Limits,
     pub(crate) heartbeat: Duration,
 }
@@ -49,14 +55,14 @@ impl Admission {
     /// # Errors
     ///
     /// Why not, in the words for the user.
-    pub(crate) async fn admit(&self, request: Request) -> Result<Connection, Failure> {
+    pub(crate) async fn admit(&self, mut request: Request) -> Result<Connection, Failure> {
         self.ready()?;
         if !matches!(request.namespace.as_str(), "" | "default") {
             let message = "there is no such namespace: leave `namespace` out";
             return Err(Failure::without_reason(Code::NotFound, message).field("namespace"));
         }
         self.edge.routes.check(&request.identity, self.edge.clock.now().unix_ms)?;
-        let topics: BTreeSet<String> = request.topics.into_iter().collect();
+        let topics: BTreeSet<String> = std::mem::take(&mut request.topics).into_iter().collect();
         request.identity.grants.check(&topics, self.limits.topics)?;
         let ask = match Ask::parse(&request.cursor) {
             Ok(ask) => ask,
@@ -65,6 +71,7 @@ impl Admission {
                 return Err(Failure::new(Reason::CursorMalformed, malformed.to_string()).field("cursor"));
             }
         };
+        let share = self.enter(&request).await?;
         // What is too large for a peer shows only in the form it is sent in: the encoder sees to that.
         let settings = Settings {
             heartbeat: self.heartbeat(),
@@ -74,8 +81,21 @@ impl Admission {
         let reader = self.open(ask, &request.cursor, settings).await?;
         let user = request.identity.user.clone();
         let connection = Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits)?;
+        let connection = connection.sharing(share);
         tracing::debug!(connection = connection.id(), user, cursor = request.cursor, "connected");
         Ok(connection)
+    }
+
+    /// Counts the connection, and waits until it is its user's turn.
+    async fn enter(&self, request: &Request) -> Result<Share, Failure> {
+        let now = self.edge.clock.now().mono;
+        let resumes = !request.cursor.is_empty();
+        let (share, begins) = self.quotas.enter(&request.identity, request.address, resumes, now)?;
+        if begins > now {
+            self.edge.metrics.turns_awaited.inc();
+            sleep_until(self.edge.clock.instant(begins)).await;
+        }
+        Ok(share)
     }
 
     /// Whether users can be served at all.

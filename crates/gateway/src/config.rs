@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use galaxy_push_core::trace::Tracing;
 use galaxy_push_core::window::Bounds;
+use galaxy_push_listener::Proxies;
 
 use crate::auth::Access;
 
@@ -23,6 +24,20 @@ impl std::fmt::Debug for HubToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("HubToken")
     }
+}
+
+/// What users may have of one gateway; `None`: as much as they like. A user is whom a token names as `sub`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UserLimits {
+    /// Connections in all.
+    pub connections: Option<u32>,
+    /// Connections of one user.
+    pub connections_per_user: Option<u32>,
+    /// Connections from one address; of IPv6, from one network of 64 bits.
+    pub connections_per_address: Option<u32>,
+    /// Connections per second with which one user resumes: all but those that begin at the head.
+    pub resumes_per_second: Option<u32>,
 }
 
 /// Settings of a gateway. Every default runs; only the hub's address and the gateway's id must be given.
@@ -47,6 +62,10 @@ pub struct Config {
     /// Names in the query of users' URLs that are passed over, such as what a proxy adds; others that are not known are
     /// refused. Default: none, but `_` always is.
     pub ignored_query: Vec<String>,
+    /// What users may have. Default: no limits.
+    pub limits: UserLimits,
+    /// The proxies that are believed whom they speak for, where limits count by address. Default: nobody.
+    pub trusted_proxies: Proxies,
     /// The extension attributes of events that users may see. Default: none.
     pub shown_attributes: Vec<String>,
     /// The most data of one event, in bytes: said in `Welcome`, enforced by the hub.
@@ -98,6 +117,8 @@ impl Config {
             access: Access::default(),
             allowed_origins: Vec::new(),
             ignored_query: Vec::new(),
+            limits: UserLimits::default(),
+            trusted_proxies: Proxies::default(),
             shown_attributes: Vec::new(),
             event_bytes: 64 << 10,
             topics: 128,

@@ -22,6 +22,7 @@ use galaxy_push_proto::Failure;
 
 use crate::edge::Edge;
 use crate::grants::Identity;
+use crate::quotas::Share;
 use crate::routes::{Joined, Place, Seat, Taken};
 
 #[cfg(test)]
@@ -84,6 +85,8 @@ pub(crate) struct Connection {
     /// Where it stood before what was handed out last, which may not be taken yet, and how many entries that was.
     settled: Cursor,
     handed: usize,
+    /// What it may take of the work that is its user's.
+    share: Share,
 }
 
 impl Connection {
@@ -119,9 +122,16 @@ impl Connection {
             turn_bytes: limits.turn_bytes,
             settled,
             handed: 0,
+            share: Share::unlimited(),
         };
         connection.expires = connection.expiry(now);
         Ok(connection)
+    }
+
+    /// Counts what it takes, and gives it back when the connection ends.
+    pub(crate) fn sharing(mut self, share: Share) -> Self {
+        self.share = share;
+        self
     }
 
     /// Waits until there is something to send, and puts it into `out`: what one visit to the socket should carry.
@@ -342,6 +352,11 @@ impl Connection {
 
     /// Reads the window itself, as far as it is dispatched. At the end of that the mailbox takes over.
     fn scan(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Rest> {
+        if let Some(turn) = self.share.turn(now.mono) {
+            self.edge.metrics.turns_awaited.inc();
+            return Some(Rest::Until(turn));
+        }
+        let (place, left) = (self.reader.next(), *budget);
         let Self { edge, reader, seat, .. } = self;
         let end = edge.routes.dispatched().slot;
         let step = edge.read(now, |window| {
@@ -351,6 +366,7 @@ impl Connection {
             let step = reader.step_until(window, end, Some(seat), now);
             found(step, window, out, budget)
         });
+        self.share.spend(self.reader.next().since(place), (left - *budget) as u64);
         match step {
             Found::Something => None,
             Found::NothingYet => Some(Rest::None),
@@ -359,6 +375,7 @@ impl Connection {
                 let place = self.seat.rejoin(self.reader.next())?;
                 pass(&mut self.reader, place);
                 (self.covered, self.scanning) = (place, false);
+                self.share.done();
                 Some(Rest::Until(until))
             }
         }

@@ -4,6 +4,7 @@
 //! hub ─► PushClient ─► Upstream ─► Edge (window) ─► Routes ─► Connection ─► sse, ws ─► users
 //! ```
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use axum::routing::{any, get, post};
 use galaxy_push_client::{BuildError, Connector, Door, PushClient, State, Status};
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_listener::{Check, Health};
+use galaxy_push_listener::{Check, Health, Peer};
 use galaxy_push_proto::frame::WelcomeInfo;
 use galaxy_push_proto::json::EdgeView;
 use galaxy_push_proto::{Failure, Reason, feature};
+use http::HeaderMap;
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,7 @@ use crate::grants::Identity;
 use crate::metrics::{Metrics, Transport};
 use crate::origin::{Origins, guard, is_origin};
 use crate::proxy::{Line, Proxy};
+use crate::quotas::Quotas;
 use crate::render::{Form, Renderer};
 use crate::routes::{Leaving, Mailbox};
 use crate::upstream::Upstream;
@@ -165,6 +168,7 @@ impl Gateway {
             admission: Admission {
                 edge: edge.clone(),
                 authority: Authority::new(hub),
+                quotas: Quotas::new(config.limits),
                 limits: Limits { topics: config.topics, turn_bytes: config.turn_bytes },
                 heartbeat: config.heartbeat,
             },
@@ -319,6 +323,11 @@ impl Shared {
     /// Whether users are let in at all.
     pub(crate) fn open_for_users(&self) -> Result<(), Failure> {
         if self.draining.is_cancelled() { Err(problem::draining()) } else { Ok(()) }
+    }
+
+    /// From where a request comes, as far as that is known: a proxy that is trusted says so.
+    pub(crate) fn address(&self, peer: Option<Peer>, headers: &HeaderMap) -> Option<IpAddr> {
+        peer.map(|Peer(peer)| self.config.trusted_proxies.client(peer.ip(), headers))
     }
 
     /// Who somebody is, by a token or, in development, by names.

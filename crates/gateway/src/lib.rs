@@ -54,6 +54,7 @@ mod page;
 mod problem;
 mod proxy;
 mod query;
+mod quotas;
 mod render;
 mod routes;
 mod scrape;
@@ -65,5 +66,5 @@ mod upstream;
 mod ws;
 
 pub use auth::{Access, Development, Keys, KeysError};
-pub use config::{Config, HubToken};
+pub use config::{Config, HubToken, UserLimits};
 pub use gateway::{Gateway, StartError};

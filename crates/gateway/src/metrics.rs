@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     pub(crate) skipped_client_frames: Counter,
     pub(crate) expired: Counter,
     pub(crate) mailbox_overflows: Counter,
+    pub(crate) turns_awaited: Counter,
     pub(crate) render_hits: Counter,
     pub(crate) render_misses: Counter,
     pub(crate) render_bytes: Gauge<i64, AtomicI64>,
@@ -141,6 +142,11 @@ impl Metrics {
             "push_mailbox_overflows",
             "Times a connection could not keep up and went back to scanning the window",
             self.mailbox_overflows.clone(),
+        );
+        r.register(
+            "push_turns_awaited",
+            "Times a user's opening or replay waited, because that user had its part of a core",
+            self.turns_awaited.clone(),
         );
         r.register("push_render_cache_hits", "Events found rendered already", self.render_hits.clone());
         r.register("push_render_cache_misses", "Events rendered", self.render_misses.clone());

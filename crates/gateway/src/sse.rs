@@ -4,6 +4,7 @@
 //! what there is. No task, no queue: a user that does not read costs a position, and after a while nothing ([`unread`]).
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_listener::{Outflow, Visitor};
+use galaxy_push_listener::{Outflow, Peer, Visitor};
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::goodbye_frame;
 use galaxy_push_proto::json::EdgeView;
@@ -52,13 +53,15 @@ pub(crate) async fn stream(
     State(shared): State<Arc<Shared>>,
     outflow: Option<Extension<Outflow>>,
     visitor: Option<Extension<Visitor>>,
+    peer: Option<Extension<Peer>>,
     version: Version,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let piece_bytes = if version == Version::HTTP_2 { PIECE_BYTES_HTTP2 } else { PIECE_BYTES_HTTP1 };
     let carrier = Carrier { outflow: outflow.map(|Extension(flow)| flow).unwrap_or_default(), piece_bytes };
-    match open(&shared, carrier, &uri, &headers).await {
+    let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
+    match open(&shared, carrier, address, &uri, &headers).await {
         Ok(stream) => {
             if let Some(Extension(visitor)) = visitor {
                 visitor.becomes_known();
@@ -67,7 +70,7 @@ pub(crate) async fn stream(
         }
         Err(failure) => {
             shared.metrics.refused(&failure);
-            if failure.code == Code::Unavailable && takes_events(&headers) {
+            if matches!(failure.code, Code::Unavailable | Code::ResourceExhausted) && takes_events(&headers) {
                 return later(&shared, &failure, place(&shared, &uri, &headers));
             }
             problem::response(&failure)
@@ -78,6 +81,7 @@ pub(crate) async fn stream(
 async fn open(
     shared: &Arc<Shared>,
     carrier: Carrier,
+    address: Option<IpAddr>,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Stream, Failure> {
@@ -86,7 +90,7 @@ async fn open(
     let identity = shared.identify(bearer(headers)?, &query.user, &query.session)?;
     let (cursor, cannot_drop_it) = presented(&query, headers);
     let namespace = query.namespace;
-    let request = Request { identity, topics: query.topics, cursor, cannot_drop_it, namespace };
+    let request = Request { identity, topics: query.topics, cursor, cannot_drop_it, namespace, address };
     let connection = shared.admission.admit(request).await?;
     let form = if query.naming == Naming::Messages { Form::SseMessage } else { Form::Sse };
     let id = connection.id();

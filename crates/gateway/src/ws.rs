@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -18,7 +19,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
-use galaxy_push_listener::{Outflow, Visitor};
+use galaxy_push_listener::{Outflow, Peer, Visitor};
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -57,11 +58,13 @@ pub(crate) async fn upgrade(
     State(shared): State<Arc<Shared>>,
     outflow: Option<Extension<Outflow>>,
     visitor: Option<Extension<Visitor>>,
+    peer: Option<Extension<Peer>>,
     uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    match prepare(&shared, &uri, &headers, upgrade) {
+    let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
+    match prepare(&shared, address, &uri, &headers, upgrade) {
         Ok((upgrade, mut greeting)) => {
             greeting.visitor = visitor.map(|Extension(visitor)| visitor);
             let outflow = outflow.map(|Extension(outflow)| outflow).unwrap_or_default();
@@ -80,6 +83,7 @@ pub(crate) async fn upgrade(
 
 fn prepare(
     shared: &Shared,
+    address: Option<IpAddr>,
     uri: &Uri,
     headers: &HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -107,7 +111,7 @@ fn prepare(
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(shared.config.client_message_bytes)
         .max_frame_size(shared.config.client_message_bytes);
-    Ok((upgrade, Greeting { form, query, presented, visitor: None }))
+    Ok((upgrade, Greeting { form, query, presented, address, visitor: None }))
 }
 
 /// The first one that is known, in the peer's order.

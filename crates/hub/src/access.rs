@@ -8,23 +8,23 @@
 
 pub(crate) mod door;
 mod identity;
-mod rate;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use galaxy_push_core::rate::Rate;
 use galaxy_push_core::recipient::{Pattern, check_id};
 use galaxy_push_listener::PeerNames;
 use galaxy_push_proto::{Failure, Reason, v1};
 use http::{Extensions, HeaderMap, header};
+use prost::Message as _;
 use tonic::Code;
 
 pub use identity::{Fingerprint, Identity, InvalidIdentity, Role};
-use rate::Rate;
 
 /// The event attribute in which the hub writes who published it, when it knows. A publisher's own value is replaced.
 pub const PUBLISHER_ATTRIBUTE: &str = "publisher";
@@ -42,7 +42,8 @@ pub(crate) struct Known {
     identity: Identity,
     /// Its name once more, to be shared by what it publishes.
     name: Arc<str>,
-    rate: Option<Rate>,
+    /// Events, and the bytes of them.
+    rates: Mutex<[Option<Rate>; 2]>,
 }
 
 /// Who makes a request: the identities it may be, the first of which counts unless another is asked for. None at all:
@@ -73,7 +74,7 @@ impl Access {
         if same_name.iter().any(|known| known.identity.role() == identity.role()) {
             return Err(InvalidIdentity::Twice { role: identity.role() });
         }
-        if identity.rate_limit() == Some(0) {
+        if identity.limits().contains(&Some(0)) {
             return Err(InvalidIdentity::Rate);
         }
         let known = Known::new(identity);
@@ -141,8 +142,8 @@ impl Access {
 
 impl Known {
     fn new(identity: Identity) -> Arc<Self> {
-        let rate = identity.rate_limit().map(Rate::new);
-        Arc::new(Self { name: identity.name().into(), identity, rate })
+        let rates = Mutex::new(identity.limits().map(|limit| limit.map(Rate::new)));
+        Arc::new(Self { name: identity.name().into(), identity, rates })
     }
 }
 
@@ -170,7 +171,7 @@ impl Caller {
                 return Err(known.outside(&event.to[at], format!("events[{number}].to[{at}]")));
             }
         }
-        known.take(events.len(), now)?;
+        known.take(events.len(), events.iter().map(v1::Event::encoded_len), now)?;
         for event in events {
             event.attributes.insert(PUBLISHER_ATTRIBUTE.to_owned(), known.identity.name().to_owned());
         }
@@ -191,7 +192,7 @@ impl Caller {
         if !known.identity.admits(&record.recipient) {
             return Err(known.outside(&record.recipient, "invalidation.recipient".to_owned()));
         }
-        known.take(1, now)
+        known.take(1, [record.encoded_len()], now)
     }
 
     /// Whether it may make these recipients members of these topics, or end that: a member is sent what is for the
@@ -213,7 +214,7 @@ impl Caller {
                 return Err(known.outside(&topic, field("topic")));
             }
         }
-        known.take(records.len(), now)
+        known.take(records.len(), records.iter().map(v1::Membership::encoded_len), now)
     }
 
     /// Who it is under this gateway id: one certificate may name several gateways.
@@ -271,15 +272,34 @@ impl Known {
             .field(field)
     }
 
-    fn take(&self, count: usize, now: Duration) -> Result<(), Failure> {
-        let Some(rate) = &self.rate else { return Ok(()) };
-        rate.take(u32::try_from(count).unwrap_or(u32::MAX), now).map_err(|wait| {
-            let limit = self.identity.rate_limit().unwrap_or_default();
-            let name = self.identity.name();
-            let message =
-                format!("{name} publishes more than its {limit} events per second: nothing was appended");
-            Failure::new(Reason::Overloaded, message).code(Code::ResourceExhausted).retry_after(wait)
-        })
+    /// Takes all of it, or nothing.
+    fn take(
+        &self,
+        count: usize,
+        bytes: impl IntoIterator<Item = usize>,
+        now: Duration,
+    ) -> Result<(), Failure> {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        // What nobody limits is not counted either.
+        let bytes = if rates[1].is_some() { bytes.into_iter().sum() } else { 0 };
+        let wanted = [count, bytes].map(|wanted| wanted as u64);
+        let waits = [0, 1].map(|at| rates[at].as_ref().and_then(|rate| rate.wait(wanted[at], now)));
+        if let Some(at) = waits.iter().position(Option::is_some) {
+            let limit = self.identity.limits()[at].unwrap_or_default();
+            let message = format!(
+                "{} publishes more than its {limit} {} per second: nothing was appended",
+                self.identity.name(),
+                ["events", "bytes of events"][at]
+            );
+            let wait = waits.into_iter().flatten().max().unwrap_or_default();
+            return Err(Failure::new(Reason::Overloaded, message)
+                .code(Code::ResourceExhausted)
+                .retry_after(wait));
+        }
+        for (rate, wanted) in rates.iter_mut().zip(wanted) {
+            rate.iter_mut().for_each(|rate| rate.take(wanted, now));
+        }
+        Ok(())
     }
 }
 

@@ -43,7 +43,8 @@ A file of credentials:
   role = \"publisher\"          # or gateway, operator
   token-file = \"backend.token\"   # without one: by its certificate only
   recipients = [\"user:*\"]
-  events-per-second = 500")]
+  events-per-second = 500
+  bytes-per-second = \"1MiB\"")]
 pub(crate) struct HubCommand {
     #[command(flatten)]
     pub(crate) hub: HubArgs,
@@ -161,6 +162,23 @@ pub(crate) struct EdgeArgs {
     /// The origins whose pages may connect, as browsers send them (https://app.example), separated by commas.
     #[arg(long, env = "GALAXY_PUSH_ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) allowed_origins: Vec<String>,
+    /// Refuse users while this many are connected. Default: no limit of its own.
+    #[arg(long, env = "GALAXY_PUSH_MAX_CONNECTIONS", value_name = "COUNT", value_parser = count)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) max_connections: Option<u64>,
+    /// Let one user have this many connections. Default: any number.
+    #[arg(long, env = "GALAXY_PUSH_MAX_USER_CONNECTIONS", value_name = "COUNT", value_parser = count)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) max_user_connections: Option<u64>,
+    /// Let one address have this many connections of users; of IPv6, one /64. Behind a proxy, name it with
+    /// --trusted-proxies. Default: any number.
+    #[arg(long, env = "GALAXY_PUSH_MAX_ADDRESS_CONNECTIONS", value_name = "COUNT", value_parser = count)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) max_address_connections: Option<u64>,
+    /// Let one user resume this many times a second, on any of their connections. Default: any number.
+    #[arg(long, env = "GALAXY_PUSH_MAX_USER_RESUMES", value_name = "COUNT", value_parser = count)]
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) max_user_resumes: Option<u64>,
     /// Pass over these parameters of users' URLs, separated by commas: what a proxy or a tracker adds (utm_source). Others
     /// that are not known are refused, so that a misspelt one is noticed.
     #[arg(long, env = "GALAXY_PUSH_IGNORED_QUERY", value_name = "NAME", value_delimiter = ',')]

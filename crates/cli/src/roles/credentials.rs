@@ -7,6 +7,7 @@
 //! token-file = "backend.token"      # beside this file; or token-sha256 = "…"; or neither: by certificate only
 //! recipients = ["user:*", "topic:news"]
 //! events-per-second = 500
+//! bytes-per-second = "1MiB"         # or a number
 //! ```
 //!
 //! Whatever is wrong is told by its line, and never by what a token is.
@@ -14,6 +15,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use bytesize::ByteSize;
 use galaxy_push_core::recipient::Pattern;
 use galaxy_push_hub::{Access, Fingerprint, Identity, Role};
 use serde::Deserialize;
@@ -38,6 +40,15 @@ struct Entry {
     token_sha256: Option<String>,
     recipients: Option<Vec<String>>,
     events_per_second: Option<u32>,
+    bytes_per_second: Option<Bytes>,
+}
+
+/// 1048576 or "1MiB".
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Bytes {
+    Number(u64),
+    Text(String),
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -118,10 +129,36 @@ fn identity(entry: &Entry) -> Result<Identity, String> {
             .map(|text| Pattern::parse(text).map_err(|why| format!("recipients: {text:?} {why}")));
         identity = identity.recipients(patterns.collect::<Result<Vec<_>, _>>()?);
     }
-    match (entry.events_per_second, role) {
-        (None, _) => Ok(identity),
-        (Some(limit), Role::Publisher) => Ok(identity.events_per_second(limit)),
-        (Some(_), _) => Err(format!("events-per-second is for publishers, and this is a {role}")),
+    let limited = [
+        ("events-per-second", entry.events_per_second.is_some()),
+        ("bytes-per-second", entry.bytes_per_second.is_some()),
+    ];
+    if let Some((key, _)) = limited.iter().find(|(_, given)| *given && role != Role::Publisher) {
+        return Err(format!("{key} is for publishers, and this is a {role}"));
+    }
+    if let Some(limit) = entry.events_per_second {
+        identity = identity.events_per_second(limit);
+    }
+    if let Some(limit) = &entry.bytes_per_second {
+        identity = identity.bytes_per_second(limit.read()?);
+    } else if role == Role::Publisher && entry.recipients.is_some() {
+        tracing::info!(
+            publisher = entry.name,
+            "its recipients are limited, but not how much it publishes: bytes-per-second keeps it from filling the window"
+        );
+    }
+    Ok(identity)
+}
+
+impl Bytes {
+    fn read(&self) -> Result<u64, String> {
+        match self {
+            Self::Number(bytes) => Ok(*bytes),
+            Self::Text(text) => match text.parse::<ByteSize>() {
+                Ok(ByteSize(bytes)) => Ok(bytes),
+                Err(_) => Err(format!("bytes-per-second: {text:?} is no size such as 64KiB or 1MiB")),
+            },
+        }
     }
 }
 
@@ -139,13 +176,13 @@ mod tests {
     #[test]
     fn identities_are_read() {
         let text = format!(
-            "[[identity]]\nname = 'backend'\nrole = 'publisher'\n{SHA}\nrecipients = ['user:*']\nevents-per-second = 5\n\
+            "[[identity]]\nname = 'backend'\nrole = 'publisher'\n{SHA}\nrecipients = ['user:*']\nevents-per-second = 5\nbytes-per-second = '1MiB'\n\
              [[identity]]\nname = 'edge-1'\nrole = 'gateway'\n"
         );
         let access = parse(&text, true).unwrap();
         assert_eq!(format!("{access:?}"), "[(\"backend\", Publisher), (\"edge-1\", Gateway)]");
         let error = parse(&text, false).unwrap_err();
-        assert!(error.contains("line 7: edge-1: nobody could be it"), "{error}");
+        assert!(error.contains("line 8: edge-1: nobody could be it"), "{error}");
     }
 
     #[test]
@@ -161,6 +198,15 @@ mod tests {
             (entry("recipients = []"), "line 2: a: recipients = [] admits nobody"),
             (entry("recipients = ['group:1']"), "line 2: a: recipients: \"group:1\""),
             (entry("events-per-second = 5"), "line 2: a: events-per-second is for publishers"),
+            (entry("bytes-per-second = 5"), "line 2: a: bytes-per-second is for publishers"),
+            (
+                entry("bytes-per-second = 'much'").replace("'gateway'", "'publisher'"),
+                "line 2: a: bytes-per-second: \"much\"",
+            ),
+            (
+                entry("bytes-per-second = 0").replace("'gateway'", "'publisher'"),
+                "line 2: a: its rate must be",
+            ),
             (entry("").replace("'gateway'", "'king'"), "line 4: unknown variant `king`"),
             (entry("").replace("name = 'a'\n", ""), "line 2: missing field `name`"),
             (entry("").replace("'a'", "'a b'"), "line 2: a b: its name must be"),

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use galaxy_push_core::window::Bounds;
 use galaxy_push_gateway::{Access, Development, Keys};
-use galaxy_push_listener::{ambient, warn_of_readers};
+use galaxy_push_listener::{Proxies, ambient, warn_of_readers};
 use galaxy_push_proto::validate::DATA_BYTES_DEFAULT;
 
 use super::secure;
@@ -47,7 +47,11 @@ fn flag_of(setting: &str) -> &str {
 }
 
 /// The settings of a gateway, but for the hubs.
-pub(super) fn edge(args: &EdgeArgs, window: &WindowArgs) -> anyhow::Result<galaxy_push_gateway::Config> {
+pub(super) fn edge(
+    args: &EdgeArgs,
+    window: &WindowArgs,
+    process: &ProcessArgs,
+) -> anyhow::Result<galaxy_push_gateway::Config> {
     let id = args.gateway_id.clone().unwrap_or_else(|| format!("gateway-{:016x}", ambient().random()));
     if window.window_bytes < DATA_BYTES_DEFAULT as u64 {
         let usage =
@@ -59,6 +63,12 @@ pub(super) fn edge(args: &EdgeArgs, window: &WindowArgs) -> anyhow::Result<galax
     config.access = access(args)?;
     config.allowed_origins.clone_from(&args.allowed_origins);
     config.ignored_query.clone_from(&args.ignored_query);
+    config.trusted_proxies = Proxies::new(process.trusted_proxies.iter().copied());
+    let limit = |count: Option<u64>| count.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    config.limits.connections = limit(args.max_connections);
+    config.limits.connections_per_user = limit(args.max_user_connections);
+    config.limits.connections_per_address = limit(args.max_address_connections);
+    config.limits.resumes_per_second = limit(args.max_user_resumes);
     Ok(config)
 }
 

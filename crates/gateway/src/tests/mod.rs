@@ -6,6 +6,7 @@ mod development;
 mod ending;
 mod handing_over;
 mod hub;
+mod limits;
 mod sse;
 mod standing;
 mod steady;

@@ -1,5 +1,7 @@
 //! The first frame of a WebSocket, and the reading of all others.
 
+use std::net::IpAddr;
+
 use axum::extract::ws::{Message, WebSocket};
 use galaxy_push_listener::Visitor;
 use galaxy_push_proto::v1::{ClientFrame, Connect, client_frame::Kind};
@@ -31,6 +33,8 @@ pub(super) struct Greeting {
     /// Who the handshake's token names.
     pub(super) presented: Option<Identity>,
     pub(super) visitor: Option<Visitor>,
+    /// From where it comes, as far as that is known.
+    pub(super) address: Option<IpAddr>,
 }
 
 impl Greeting {
@@ -95,6 +99,7 @@ impl Greeting {
             topics,
             cursor: either(connect.cursor, either(last_event_id, cursor)),
             namespace: either(connect.namespace, namespace),
+            address: self.address,
             ..Request::default()
         };
         Ok((shared.admission.admit(request).await?, frame_max))

@@ -23,6 +23,7 @@ pub struct Identity {
     role: Role,
     recipients: Vec<Pattern>,
     events_per_second: Option<u32>,
+    bytes_per_second: Option<u64>,
 }
 
 /// A token as the hub keeps it: its SHA-256, from which nobody gets the token back.
@@ -45,7 +46,7 @@ pub enum InvalidIdentity {
         role: Role,
     },
     /// Its rate would let nothing through.
-    #[error("its rate must be at least 1 event per second")]
+    #[error("its rate must be at least 1 event, and at least 1 byte, per second")]
     Rate,
     /// Its token would be taken for somebody else's.
     #[error("it has the token of {other}: give each a token of its own")]
@@ -59,7 +60,13 @@ impl Identity {
     /// An identity of this name and role, for all recipients and without a limit of its rate.
     #[must_use]
     pub fn new(name: impl Into<String>, role: Role) -> Self {
-        Self { name: name.into(), role, recipients: Vec::new(), events_per_second: None }
+        Self {
+            name: name.into(),
+            role,
+            recipients: Vec::new(),
+            events_per_second: None,
+            bytes_per_second: None,
+        }
     }
 
     /// Limits it to recipients that one of these patterns admits. None at all: no limit.
@@ -76,6 +83,15 @@ impl Identity {
         self
     }
 
+    /// Limits the bytes of events and standing records that it publishes per second, as they are encoded, at least 1; a
+    /// second's worth may come at once, and one request of more once nothing is owed. So nobody alone can make the window
+    /// forget what is for others.
+    #[must_use]
+    pub fn bytes_per_second(mut self, limit: u64) -> Self {
+        self.bytes_per_second = Some(limit);
+        self
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -84,8 +100,9 @@ impl Identity {
         self.role
     }
 
-    pub(super) const fn rate_limit(&self) -> Option<u32> {
-        self.events_per_second
+    /// Of events and of bytes, per second.
+    pub(super) fn limits(&self) -> [Option<u64>; 2] {
+        [self.events_per_second.map(u64::from), self.bytes_per_second]
     }
 
     pub(super) fn scope(&self) -> &[Pattern] {

@@ -90,6 +90,38 @@ fn a_publisher_is_named_and_kept_to_its_recipients() {
 }
 
 #[test]
+fn a_publisher_is_kept_to_its_rate_in_bytes_too() {
+    let narrow = Identity::new("narrow", Role::Publisher).bytes_per_second(100_000);
+    let narrow = narrow.recipients([Pattern::parse("user:1").unwrap()]);
+    let access = Access::open().with(narrow, Some(Fingerprint::of("narrow"))).unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert(header::AUTHORIZATION, "Bearer narrow".parse().unwrap());
+    let caller = access.identify(&headers, &Extensions::new(), &[Role::Publisher]).unwrap();
+    let publish = |bytes: usize, ms| {
+        let mut event = v1::Event { to: vec!["user:1".into()], ..v1::Event::default() };
+        event.data = vec![b'1'; bytes].into();
+        caller.stamp(&mut [event], Duration::from_millis(ms)).map_err(|failure| {
+            assert!(failure.message.contains("100000 bytes of events per second"), "{}", failure.message);
+            assert_eq!((failure.reason, failure.code), (Some(Reason::Overloaded), Code::ResourceExhausted));
+            failure.retry_after.unwrap().as_millis()
+        })
+    };
+    assert_eq!(publish(90_000, 0), Ok(()));
+    assert!(publish(20_000, 0).is_err_and(|wait| (100..110).contains(&wait)));
+    assert_eq!(publish(20_000, 200), Ok(()));
+    // One that tries for six minutes has its rate and a second's worth, whatever it asks for.
+    let taken: usize = (1..36_000).filter(|tick| publish(10_000, 200 + tick * 10).is_ok()).count();
+    assert!(taken * 10_000 <= 360 * 100_000 + 100_000, "{taken}");
+    let record =
+        v1::SessionInvalidation { recipient: "user:1".into(), reason: "x".repeat(200), ..Default::default() };
+    let at = Duration::from_secs(10_000);
+    let until_refused = (0..1_000).take_while(|_| caller.may_invalidate(&record, at).is_ok()).count();
+    assert!((400..500).contains(&until_refused), "{until_refused}: records are counted alike");
+    let none = Access::open().with(Identity::new("mute", Role::Publisher).bytes_per_second(0), None);
+    assert_eq!(none.unwrap_err(), InvalidIdentity::Rate);
+}
+
+#[test]
 fn a_publisher_is_kept_to_its_rate() {
     let caller = by_token("secret-1", &[Role::Publisher]).unwrap();
     let publish = |count: usize, ms: u64| {

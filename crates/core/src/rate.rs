@@ -1,0 +1,67 @@
+//! A rate on the caller's clock: the generic cell rate algorithm (ITU-T I.371), which keeps one number.
+//!
+//! Publishers are held to one at the hub, users to one at the gateway. Pure: the caller passes the time.
+
+use std::time::Duration;
+
+/// So many per second, and a second's worth at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    per_second: u64,
+    /// When everything taken so far would have been taken at exactly the limit.
+    earned_at: Duration,
+}
+
+impl Rate {
+    /// So many per second, 1 at least.
+    #[must_use]
+    pub fn new(per_second: u64) -> Self {
+        Self { per_second: per_second.max(1), earned_at: Duration::ZERO }
+    }
+
+    /// How long to wait until `count` can be taken; `None`: they can be taken now. More than a second's worth is once nothing
+    /// is owed.
+    #[must_use]
+    pub fn wait(&self, count: u64, now: Duration) -> Option<Duration> {
+        let cost = self.cost(count);
+        let burst = Duration::from_secs(1).max(cost);
+        let next = self.earned_at.max(now).saturating_add(cost);
+        next.checked_sub(now.saturating_add(burst)).filter(|wait| !wait.is_zero())
+    }
+
+    /// Takes `count`, whether or not that is more than there is.
+    pub fn take(&mut self, count: u64, now: Duration) {
+        self.earned_at = self.earned_at.max(now).saturating_add(self.cost(count));
+    }
+
+    fn cost(&self, count: u64) -> Duration {
+        let nanos = u128::from(count) * 1_000_000_000 / u128::from(self.per_second);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_s_worth_at_once_and_then_no_more_than_the_rate() {
+        let mut rate = Rate::new(10);
+        let at = Duration::from_millis;
+        let mut take = |count: u64, ms: u64| match rate.wait(count, at(ms)) {
+            Some(wait) => Err(wait.as_millis()),
+            None => {
+                rate.take(count, at(ms));
+                Ok(())
+            }
+        };
+        assert_eq!(take(10, 0), Ok(()));
+        assert_eq!(take(1, 0), Err(100));
+        assert_eq!(take(1, 100), Ok(()));
+        assert_eq!(take(25, 100), Err(1_000), "more than a second's worth once nothing is owed");
+        assert_eq!(take(25, 1_100), Ok(()));
+        assert_eq!(take(1, 1_100), Err(1_600));
+        let huge = Rate::new(1);
+        assert_eq!(huge.wait(u64::MAX, at(0)), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! Limits that are set, and the part of a core that each user's replays have.
+
+use super::*;
+
+const AT: Duration = Duration::from_secs(1_000);
+
+fn user(name: &str) -> Identity {
+    Identity { user: Some(name.to_owned()), ..Identity::default() }
+}
+
+fn why(result: Result<(Share, Duration), Failure>) -> String {
+    result.map_or_else(|failure| failure.message, |_| "let in".to_owned())
+}
+
+#[test]
+fn connections_are_bounded_per_user_address_and_process() {
+    let limits = UserLimits {
+        connections: Some(4),
+        connections_per_user: Some(2),
+        connections_per_address: Some(3),
+        ..UserLimits::default()
+    };
+    let quotas = Quotas::new(limits);
+    let enter =
+        |name: &str, address: &str| quotas.enter(&user(name), Some(address.parse().unwrap()), false, AT);
+    let first = enter("ann", "198.51.100.1").unwrap();
+    let _second = enter("ann", "198.51.100.1").unwrap();
+    assert!(why(enter("ann", "198.51.100.9")).contains("--max-user-connections"));
+    let _bob = enter("bob", "198.51.100.1").unwrap();
+    assert!(why(enter("cid", "198.51.100.1")).contains("--max-address-connections"));
+    let _cid = enter("cid", "198.51.100.2").unwrap();
+    let full = enter("dan", "198.51.100.3").err().unwrap();
+    assert!(full.message.contains("--max-connections") && full.code == Code::Unavailable, "{full:?}");
+    drop(first);
+    let again = enter("ann", "198.51.100.1").unwrap();
+    drop(again);
+    // One subscriber has a whole network of IPv6 addresses.
+    let quotas = Quotas::new(UserLimits { connections_per_address: Some(1), ..UserLimits::default() });
+    let enter = |address: &str| quotas.enter(&Identity::default(), Some(address.parse().unwrap()), false, AT);
+    let _one = enter("2001:db8:0:1::1").unwrap();
+    assert!(why(enter("2001:db8:0:1::2")).contains("--max-address-connections"));
+    assert_eq!(why(enter("2001:db8:0:2::1")), "let in");
+    assert_eq!(quotas.lock().addresses.len(), 1, "whoever has gone is forgotten");
+}
+
+#[test]
+fn resumes_are_bounded_per_user_and_second() {
+    let quotas = Quotas::new(UserLimits { resumes_per_second: Some(2), ..UserLimits::default() });
+    let resume = |name: &str, at| quotas.enter(&user(name), None, true, at).map(drop);
+    assert!(resume("ann", AT).is_ok() && resume("ann", AT).is_ok());
+    let refused = resume("ann", AT).unwrap_err();
+    assert_eq!(
+        (refused.code, refused.retry_after),
+        (Code::ResourceExhausted, Some(Duration::from_millis(500)))
+    );
+    assert!(resume("bob", AT).is_ok(), "another user");
+    assert!(quotas.enter(&user("ann"), None, false, AT).is_ok(), "who begins at the head resumes nothing");
+    assert!(resume("ann", AT + Duration::from_millis(500)).is_ok());
+}
+
+/// Threads of one user that connect, read the whole window and connect again, for as long as they are let: what they are
+/// reckoned to cost in this time.
+fn reckoned(quotas: &Arc<Quotas>, threads: usize, entries: u64, during: Duration) -> Duration {
+    let (mut free_at, mut spent) = (vec![AT; threads], Duration::ZERO);
+    let end = AT + during;
+    while let Some((thread, &now)) =
+        free_at.iter().enumerate().min_by_key(|(_, at)| **at).filter(|(_, at)| **at < end)
+    {
+        let (mut share, begins) = match quotas.enter(&user("eve"), None, true, now) {
+            Ok(entered) => entered,
+            Err(refused) => {
+                free_at[thread] = now + refused.retry_after.unwrap();
+                continue;
+            }
+        };
+        let (mut at, mut left) = (begins, entries);
+        spent += OPENING;
+        while left > 0 {
+            if let Some(later) = share.turn(at) {
+                at = later;
+                continue;
+            }
+            let step = left.min(1_024);
+            share.spend(step, 0);
+            spent += PER_ENTRY * u32::try_from(step).unwrap();
+            left -= step;
+        }
+        drop(share);
+        free_at[thread] = at.max(now + Duration::from_nanos(1));
+    }
+    spent
+}
+
+#[test]
+fn fifty_threads_that_replay_for_ever_take_their_part_of_a_core_and_no_more() {
+    for entries in [0, 100, 1_000_000] {
+        let quotas = Quotas::new(UserLimits::default());
+        let during = Duration::from_secs(60);
+        let spent = reckoned(&quotas, 50, entries, during);
+        // What the turns under way at the end may still use comes on top.
+        let allowed =
+            AT_ONCE + during / PART_OF_A_CORE + TURN * 50 + PER_ENTRY * 1_024 * 50 + Duration::from_secs(1);
+        assert!(
+            spent <= allowed && spent > during / PART_OF_A_CORE / 2,
+            "{entries}: {spent:?} of {allowed:?}"
+        );
+        let (_, begins) = quotas.enter(&user("ann"), None, true, AT + during).unwrap();
+        assert_eq!(begins, AT + during, "another user waits for none of it");
+    }
+}
+
+#[test]
+fn what_is_not_needed_is_given_back_and_who_owes_nothing_is_forgotten() {
+    let quotas = Quotas::new(UserLimits::default());
+    let mut shares = Vec::new();
+    // A thousand devices of one user come back at once, each of which has missed little.
+    for _ in 0..1_000 {
+        let (mut share, begins) = quotas.enter(&user("ann"), None, true, AT).unwrap();
+        assert_eq!((begins, share.turn(AT)), (AT, None));
+        share.spend(10, 1_000);
+        share.done();
+        shares.push(share);
+    }
+    drop(shares);
+    for number in 0..10_000 {
+        drop(
+            quotas.enter(&user(&format!("u{number}")), None, true, AT + Duration::from_secs(number)).unwrap(),
+        );
+    }
+    assert!(quotas.lock().users.len() <= USERS_KEPT + 1, "{}", quotas.lock().users.len());
+    let mut free = Share::unlimited();
+    free.spend(u64::MAX, u64::MAX);
+    assert_eq!(free.turn(Duration::ZERO), None);
+}
