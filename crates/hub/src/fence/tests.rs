@@ -281,8 +281,7 @@ fn a_drain_spreads_the_returns_and_admits_nobody() {
     let ms = Duration::from_millis;
     for (stream, (close_at, back_at)) in streams.iter().zip([(7_000, 7_000), (7_100, 7_100), (7_180, 7_200)])
     {
-        let expected =
-            Ending::Draining { close_at: ms(close_at), close_by: ms(close_at + 90), back_at: ms(back_at) };
+        let expected = Ending::Draining { close_at: ms(close_at), close_by: ms(7_360), back_at: ms(back_at) };
         assert_eq!(ending(stream), Some(expected));
     }
 }
