@@ -108,10 +108,9 @@ async fn every_cursor_has_one_outcome_whichever_bound_holds() {
                 "{} bytes, window by {bound}",
                 cursor.len()
             );
-            let echo = if cursor.len() <= 128 { cursor } else { "" };
+            let echo = if cursor.len() <= 128 { format!(" @{cursor:?}") } else { String::new() };
             let told = world.read("old", cursor).await.until("caught up").await;
-            let begins =
-                format!("welcome EPOCH_CHANGED @2..@5 @{echo:?} | gap CURSOR_UNREADABLE..@2 ? @2 | ");
+            let begins = format!("welcome EPOCH_CHANGED @2..@5{echo} | gap CURSOR_UNREADABLE..@2 ? @2 | ");
             assert_eq!(told, begins + HELD, "no instance id, so it cannot act; window by {bound}");
         }
     }

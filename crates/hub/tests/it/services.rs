@@ -96,7 +96,7 @@ async fn a_scrape_shows_the_window_and_what_happened() {
         push_streams 0
         push_events_appended_total 2
         push_bytes_appended_total 136
-        push_bytes_sent_total 343
+        push_bytes_sent_total 361
         push_subscribes_total{outcome="fresh"} 1
         push_held_off_total 0
         push_publish_duplicates_total 0
