@@ -96,7 +96,7 @@ async fn a_scrape_shows_the_window_and_what_happened() {
         push_streams 0
         push_events_appended_total 2
         push_bytes_appended_total 136
-        push_bytes_sent_total 343
+        push_bytes_sent_total 361
         push_subscribes_total{outcome="fresh"} 1
         push_held_off_total 0
         push_publish_duplicates_total 0
@@ -139,7 +139,10 @@ async fn a_scrape_shows_the_window_and_what_happened() {
         push_publishes_under_way 0.0
         push_publish_under_way_bytes 0.0
         push_standing_records{kind="invalidation"} 0.0
-        push_standing_records{kind="membership"} 0.0"#]]
+        push_standing_records{kind="membership"} 0.0
+        push_standing_fill_ratio{kind="invalidation"} 0.0
+        push_standing_fill_ratio{kind="membership"} 0.0
+        push_streams_unaware_of_invalidations 0.0"#]]
     .assert_eq(&figures.join("\n"));
 }
 
