@@ -139,7 +139,7 @@ async fn change(publisher: &mut Publisher, change: Change, recorder: &Recorder) 
     let asked = PubCall { call, source: "".into(), id, to: Vec::new(), hash, batch: None, ephemeral: false };
     recorder.record(now_us(), What::PubCall(asked));
     let answer = match change {
-        Change::Invalidation(record) => publisher.invalidate(record).await,
+        Change::Invalidation(record) => publisher.invalidate(record).await.map(|answer| answer.cursor),
         Change::Membership(record) => publisher.set_memberships(vec![record]).await,
     };
     let answer = match answer {

@@ -155,7 +155,7 @@ impl Door {
         let now_unix_ms = now_unix_ms();
         let mut standing = lock(&self.standing);
         for change in batch.iter().filter_map(change) {
-            standing.apply(&change, now_unix_ms);
+            standing.apply(&change, None, now_unix_ms);
         }
         drop(standing);
         self.sink.committed(batch);
@@ -253,6 +253,11 @@ impl Store for Door {
 
     fn standing_count(&self, now_unix_ms: u64) -> standing::Count {
         lock(&self.standing).count(now_unix_ms)
+    }
+
+    fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill {
+        // Refusals are the order's, so how full it is, too.
+        self.log.order.standing_fill(kind, publisher, now_unix_ms)
     }
 }
 

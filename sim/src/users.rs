@@ -155,7 +155,7 @@ where
 ///
 /// When a frame does not have the form it must have.
 pub async fn run(
-    plan: Plan,
+    mut plan: Plan,
     dial: impl Dial,
     recorder: Recorder,
     clock: fn() -> u64,
@@ -186,6 +186,9 @@ pub async fn run(
             place.cursor.clear();
         } else if habits.strays_percent > 0 && frames::cursor(&place.cursor) != Cursor::Empty {
             habits.lost.leave(&place.cursor, &mut rng);
+        }
+        if is_signed_out(&code) && plan.habits.token_life.is_some() && !plan.habits.session.is_empty() {
+            plan.habits.session += "-again"; // whoever signs in anew has another session
         }
         log.record(What::Close(Close { stream: log.stream, code }));
         sleep(rng.between(Duration::ZERO, Duration::from_millis(1_000))).await;
@@ -222,6 +225,11 @@ fn open(plan: &Plan, place: &Place, log: &StreamLog, gateway: &str) -> Open {
 /// The close code of a WebSocket, or the status of a response, that says so.
 fn is_refused_cursor(code: &str) -> bool {
     matches!(code, "4400" | "http 400")
+}
+
+/// The close code of a WebSocket, or the status of a response, that asks for a new token.
+fn is_signed_out(code: &str) -> bool {
+    matches!(code, "4401" | "http 401")
 }
 
 fn cut_at(plan: &Plan, started: Instant, rng: &mut Rng) -> Instant {

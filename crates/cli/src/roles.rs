@@ -97,7 +97,14 @@ pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::R
 
 fn start_hub(args: &HubArgs, config: galaxy_push_hub::Config) -> anyhow::Result<Hub> {
     match args.store {
-        Store::Memory => Ok(Hub::in_memory(config, ambient())?),
+        Store::Memory => {
+            let hub = Hub::in_memory(config, ambient())?;
+            tracing::warn!(
+                "the store is memory: a restart forgets events, revocations (`revoke`) and memberships; a revoked token that has \
+                 not expired is then good again"
+            );
+            Ok(hub)
+        }
     }
 }
 

@@ -75,7 +75,8 @@ impl Builder {
         self
     }
 
-    /// Names this process, so that the hub tells its reconnects from a rival's. Default: 128 random bits.
+    /// Names this process, so that the hub tells its reconnects from a rival's: a new name for each start, or the hub takes
+    /// what comes for late duplicates of the process before. Default: 128 random bits.
     pub fn instance_id(mut self, instance_id: impl Into<String>) -> Self {
         self.request.instance_id = instance_id.into();
         self

@@ -139,7 +139,7 @@ pub use galaxy_push_core::trace::{self, Tracing};
 pub use galaxy_push_core::window::GapReason;
 pub use handler::{BatchHandler, DeadLetterHandler, Handler, HandlerError};
 pub use publish_stream::{PublishAck, PublishStream};
-pub use publisher::{Head, Published, Publisher, PublisherBuilder, Refusal};
+pub use publisher::{Head, Invalidated, Published, Publisher, PublisherBuilder, Refusal};
 pub use store::{CursorStore, MemoryCursorStore, StoreError};
 pub use stream::{Ack, Delivery, PushStream};
 #[cfg(feature = "tls")]

@@ -12,10 +12,13 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use galaxy_push_core::backoff::Backoff;
+use galaxy_push_proto::ISSUED_BEFORE;
 use galaxy_push_proto::v1::{
     Event, HeadRequest, HeadResponse, InvalidateRequest, Membership, PublishRequest, PublishResponse,
     PublishResult, RecordResponse, SessionInvalidation, SetMembershipRequest,
 };
+use http::HeaderMap;
+use prost::Message as _;
 use tokio::time::Instant;
 
 pub use builder::PublisherBuilder;
@@ -25,6 +28,7 @@ pub(crate) use line::Line;
 use crate::driver::retry;
 use crate::random::Random;
 use crate::spans::Sending;
+use crate::transport::Answer;
 use crate::{Failure, PublishStream, Tracing};
 use line::Call;
 
@@ -87,6 +91,16 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// What became of an invalidation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Invalidated {
+    /// The position of the record.
+    pub cursor: String,
+    /// Tokens issued before this moment are void, as RFC 3339. Empty: an older hub, which does not say.
+    pub issued_before: String,
+}
+
 /// Where a log stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -147,7 +161,8 @@ impl Publisher {
         PublishStream::start(self)
     }
 
-    /// Records that a session, or every session of a user, has ended; returns the record's position.
+    /// Records that a session, or every session of a user, has ended. A record that does not say which tokens are void
+    /// voids those issued before the second in which the hub takes it, by the hub's clock; the answer names it.
     ///
     /// # Errors
     ///
@@ -157,11 +172,10 @@ impl Publisher {
     /// # Cancel safety
     ///
     /// As for not being answered.
-    pub async fn invalidate(&mut self, invalidation: SessionInvalidation) -> Result<String, Failure> {
+    pub async fn invalidate(&mut self, invalidation: SessionInvalidation) -> Result<Invalidated, Failure> {
         let (namespace, id, source) = (self.namespace.clone(), self.record_id(), RECORD_SOURCE.to_owned());
         let request = InvalidateRequest { invalidation: Some(invalidation), namespace, id, source };
-        let answer: RecordResponse = self.call(INVALIDATE, &request, &mut Unanswered::default()).await?;
-        Ok(answer.cursor)
+        self.call(INVALIDATE, &request, &mut Unanswered::default()).await
     }
 
     /// Records who belongs to a topic, or no longer does; returns the position of the last record.
@@ -200,7 +214,7 @@ impl Publisher {
         format!("{:016x}{:016x}", self.random.next(), self.random.next())
     }
 
-    async fn call<T: prost::Message + Default>(
+    async fn call<T: Answer>(
         &mut self,
         path: &'static str,
         request: &impl prost::Message,
@@ -209,6 +223,14 @@ impl Publisher {
         let give_up = Instant::now() + self.give_up_after;
         let call = Call { line: &mut self.line, path, request, unanswered, answer: PhantomData };
         retry(call, &mut self.backoff, &mut self.random, give_up).await
+    }
+}
+
+impl Answer for Invalidated {
+    fn read(message: &[u8], headers: &HeaderMap) -> Result<Self, prost::DecodeError> {
+        let RecordResponse { cursor, .. } = RecordResponse::decode(message)?;
+        let issued_before = headers.get(ISSUED_BEFORE).and_then(|value| value.to_str().ok());
+        Ok(Self { cursor, issued_before: issued_before.unwrap_or_default().to_owned() })
     }
 }
 

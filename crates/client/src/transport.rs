@@ -71,9 +71,24 @@ pub(crate) struct Connection {
     _task: AbortOnDropHandle<()>,
 }
 
-/// The body of a response that began well.
+/// The body of a response that began well, and what its headers said.
 #[derive(Debug)]
-pub(crate) struct Body(Incoming);
+pub(crate) struct Body {
+    incoming: Incoming,
+    headers: HeaderMap,
+}
+
+/// What a call that answers with one message brings.
+pub(crate) trait Answer: Sized {
+    /// Reads it, from the message and the headers before it.
+    fn read(message: &[u8], headers: &HeaderMap) -> Result<Self, prost::DecodeError>;
+}
+
+impl<T: prost::Message + Default> Answer for T {
+    fn read(message: &[u8], _: &HeaderMap) -> Result<Self, prost::DecodeError> {
+        Self::decode(message)
+    }
+}
 
 impl Dialer {
     pub(crate) fn hubs(&self) -> &[Hub] {
@@ -167,7 +182,7 @@ impl Connection {
             let content_type = String::from_utf8_lossy(content_type).into_owned();
             return Err(Failure::NotGrpc { status: head.status.as_u16(), content_type });
         }
-        Ok(Body(body))
+        Ok(Body { incoming: body, headers: head.headers })
     }
 
     /// Why a request got no response: what ended the connection, if it has ended.
@@ -190,7 +205,7 @@ impl Connection {
     }
 
     /// Calls a method that answers with one message of at most `limit` bytes. Cancel safe.
-    pub(crate) async fn unary<T: prost::Message + Default>(
+    pub(crate) async fn unary<T: Answer>(
         &mut self,
         path: &str,
         request: &impl prost::Message,
@@ -209,7 +224,8 @@ impl Connection {
             }
         }
         let answer = answer.ok_or(Failure::Protocol("an answer without a message"))?;
-        T::decode(message(&answer)).map_err(|_| Failure::Protocol("an answer that cannot be decoded"))
+        T::read(message(&answer), &body.headers)
+            .map_err(|_| Failure::Protocol("an answer that cannot be decoded"))
     }
 }
 
@@ -217,7 +233,7 @@ impl Body {
     /// The next bytes; the end of the stream is a failure too, [`Failure::Ended`] at best. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Bytes, Failure> {
         loop {
-            let frame = match self.0.frame().await {
+            let frame = match self.incoming.frame().await {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => return Err(lost(&error)),
                 None => return Err(Failure::Lost("the stream ended without a status".to_owned())),

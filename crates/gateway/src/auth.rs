@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use galaxy_push_core::recipient::check_id;
+use galaxy_push_proto::validate::CLOCK_SKEW;
 use galaxy_push_proto::{Failure, Reason};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use tonic::Code;
 
-use crate::grants::{Grants, Identity};
+use crate::grants::{Grants, Identity, Issued};
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ mod tests;
 const TOKEN_BYTES_MAX: usize = 4 * 1024;
 
 /// How far the clocks of a token's issuer and of this gateway may differ, in seconds.
-const SKEW: f64 = 30.0;
+const SKEW: f64 = CLOCK_SKEW.as_secs() as f64;
 
 /// The shortest secret for HS256, in bytes: as long as the hash (RFC 7518, section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
@@ -130,7 +131,7 @@ impl Access {
             user: name("user", user)?,
             session: name("session", session)?,
             grants: Grants::everything(),
-            issued_unix_ms: unix_ms,
+            issued: Issued::on_trust(unix_ms),
             expires_unix_ms: None,
         })
     }
@@ -260,7 +261,9 @@ impl Keys {
             grants,
             // One that does not say is older than any invalidation; none is of later than now, whatever its issuer's clock
             // says, or it would outlive an invalidation that is soon to come.
-            issued_unix_ms: claims.iat.map_or(0, |iat| (iat.min(now) * 1_000.0) as u64),
+            issued: claims
+                .iat
+                .map_or(Issued::default(), |iat| Issued::by_token((iat.min(now) * 1_000.0) as u64)),
             expires_unix_ms: Some((ends * 1_000.0) as u64),
         })
     }

@@ -270,7 +270,7 @@ impl Connection {
     pub(crate) fn refresh(&mut self, identity: Identity) -> Result<(), Failure> {
         self.identity.same_as(&identity)?;
         let now = self.edge.clock.now();
-        self.seat.renew_token(identity.issued_unix_ms, now.unix_ms)?;
+        self.seat.renew_token(identity.issued, now.unix_ms)?;
         self.identity = identity;
         self.expires = self.expiry(now);
         let lost: Vec<_> =

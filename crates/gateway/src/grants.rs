@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use galaxy_push_core::recipient::{Pattern, check_id};
+use galaxy_push_proto::validate::CLOCK_SKEW;
 use galaxy_push_proto::{Failure, Reason};
 
 /// Which topics may be asked for.
@@ -16,10 +17,40 @@ pub(crate) struct Identity {
     pub(crate) user: Option<String>,
     pub(crate) session: Option<String>,
     pub(crate) grants: Grants,
-    /// When it was issued, on the wall clock; 0 if the token does not say. In development, when the user came.
-    pub(crate) issued_unix_ms: u64,
+    /// When it was issued.
+    pub(crate) issued: Issued,
     /// When it ends, on the wall clock.
     pub(crate) expires_unix_ms: Option<u64>,
+}
+
+/// When a token was issued, in milliseconds of the wall clock, as invalidations judge it: what they void was issued before
+/// a moment. By default it is older than every record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Issued {
+    /// For a record of its user: as the token says. A user signs in anew, perhaps in the same second.
+    pub(crate) user_ms: u64,
+    /// For a record of its session: earlier by as far as the issuer's clock may be ahead. Whoever signs in anew has another
+    /// session, so nothing good is voided.
+    pub(crate) session_ms: u64,
+}
+
+impl Issued {
+    /// A token that says so.
+    pub(crate) fn by_token(unix_ms: u64) -> Self {
+        let skew_ms = u64::try_from(CLOCK_SKEW.as_millis()).unwrap_or(u64::MAX);
+        // One millisecond more: what was issued at the very end of the skew is void, too.
+        Self { user_ms: unix_ms, session_ms: unix_ms.saturating_sub(skew_ms + 1) }
+    }
+
+    /// Names taken on trust, when they were given: nobody's clock but the gateway's is in it.
+    pub(crate) const fn on_trust(unix_ms: u64) -> Self {
+        Self { user_ms: unix_ms, session_ms: unix_ms }
+    }
+
+    /// For a record of this holder.
+    pub(crate) fn for_holder(&self, holder: &str) -> u64 {
+        if holder.starts_with("session:") { self.session_ms } else { self.user_ms }
+    }
 }
 
 impl Grants {

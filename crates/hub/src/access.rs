@@ -93,6 +93,12 @@ impl Access {
         self.by_name.is_empty()
     }
 
+    /// Whether there are several publishers, so that one of them must leave room for the others.
+    pub(crate) fn has_several_publishers(&self) -> bool {
+        let identities = self.by_name.values().flatten();
+        identities.filter(|known| known.identity.role() == Role::Publisher).count() > 1
+    }
+
     /// Who makes a request, for one of the roles that it needs.
     ///
     /// # Errors

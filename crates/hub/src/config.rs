@@ -32,6 +32,7 @@ pub struct Config {
     pub(crate) publish_bytes_max: usize,
     pub(crate) standing_records_max: usize,
     pub(crate) invalidation_life: Duration,
+    pub(crate) membership_life: Option<Duration>,
     pub(crate) tracing: Tracing,
     pub(crate) access: Access,
 }
@@ -49,7 +50,7 @@ pub struct InvalidConfig {
 impl Default for Config {
     /// A window of 10 minutes, 1,048,576 events and 256 MiB; 64 KiB of data per event; Progress after 5 s of silence;
     /// 1,000 returns per second after a drain; repairs after a gap spread over 30 s; 1,024 publishes of 64 MiB under way
-    /// at a time; 100,000 standing records, invalidations kept for 24 h; everybody may do everything.
+    /// at a time; 100,000 invalidations, kept for 24 h, and 100,000 memberships, kept until they end; everybody may do everything.
     fn default() -> Self {
         Self {
             window: Bounds::default(),
@@ -61,6 +62,7 @@ impl Default for Config {
             publish_bytes_max: 64 << 20,
             standing_records_max: RECORDS_MAX,
             invalidation_life: INVALIDATION_LIFE_DEFAULT,
+            membership_life: None,
             tracing: Tracing::default(),
             access: Access::open(),
         }
@@ -120,8 +122,9 @@ impl Config {
         self
     }
 
-    /// The most standing records held by the store of [`Hub::in_memory`](crate::Hub::in_memory). A store that is opened
-    /// elsewhere has a limit of its own.
+    /// The most session invalidations, and the most memberships, held by the store of
+    /// [`Hub::in_memory`](crate::Hub::in_memory). A store that is opened elsewhere has a limit of its own. Where there are
+    /// several publishers, none may hold more than it leaves free.
     #[must_use]
     pub fn standing_records_max(mut self, records: usize) -> Self {
         self.standing_records_max = records;
@@ -132,6 +135,13 @@ impl Config {
     #[must_use]
     pub fn invalidation_life(mut self, life: Duration) -> Self {
         self.invalidation_life = life;
+        self
+    }
+
+    /// How long a membership is kept that does not say so, above 0; `None`: until it is ended.
+    #[must_use]
+    pub fn membership_life(mut self, life: Option<Duration>) -> Self {
+        self.membership_life = life;
         self
     }
 
@@ -176,6 +186,11 @@ impl Config {
                 format!("must hold one request of {REQUEST_BYTES_MAX} bytes"),
             ),
             ("invalidation_life", self.invalidation_life.is_zero(), "must be longer than 0".to_owned()),
+            (
+                "membership_life",
+                self.membership_life.is_some_and(|life| life.is_zero()),
+                "must be longer than 0".to_owned(),
+            ),
             ("return_rate", self.return_rate == 0, "must be at least 1 per second".to_owned()),
         ];
         match rules.into_iter().find(|(_, broken, _)| *broken) {
@@ -205,6 +220,7 @@ mod tests {
             (Config::default().publishes_under_way(0, 4 << 20), "publishes_under_way.requests"),
             (Config::default().publishes_under_way(1, (4 << 20) - 1), "publishes_under_way.bytes"),
             (Config::default().invalidation_life(Duration::ZERO), "invalidation_life"),
+            (Config::default().membership_life(Some(Duration::ZERO)), "membership_life"),
         ] {
             assert_eq!(config.check().unwrap_err().setting, setting);
         }

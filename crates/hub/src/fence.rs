@@ -12,7 +12,7 @@
 //! Of each instance that had an id of late the highest attempt is known, so that a late duplicate of it is told from its
 //! coming back, whoever has the id meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(crate) struct Gateways {
     current: BTreeMap<String, Incumbent>,
     /// The ids that changed hands of late, at most [`DUELS_MAX`]; [`Gateways::forget`] lets go of them.
     duels: BTreeMap<String, Duel>,
+    /// The ids whose stream does not learn of invalidations, and of which that was not told yet.
+    unaware: BTreeSet<String>,
     generation: u64,
     draining: bool,
     dismissed: bool,
@@ -61,6 +63,8 @@ pub(crate) struct Claim {
     pub(crate) peer: String,
     /// Whom the hub took it for, by certificate or token; empty where everybody may do everything.
     pub(crate) identity: String,
+    /// It lists all that is needed to be told which sessions have ended.
+    pub(crate) learns_of_invalidations: bool,
 }
 
 /// What became of a claim that was not refused.
@@ -186,6 +190,11 @@ impl Gateways {
             }
         }
         self.generation += 1;
+        if claim.learns_of_invalidations {
+            self.unaware.remove(&claim.gateway);
+        } else {
+            self.unaware.insert(claim.gateway.clone());
+        }
         let mut newer = Incumbent::new(self.generation, claim.clone(), now);
         // The same process goes on from where it was, and so does what it has handled.
         let same = self.current.get_mut(&claim.gateway).filter(|older| older.claim.is_same_instance(&claim));
@@ -244,6 +253,7 @@ impl Gateways {
         if self.current.get(gateway).is_none_or(|incumbent| incumbent.generation != generation) {
             return;
         }
+        self.unaware.remove(gateway);
         let Some(Incumbent { claim, .. }) = self.current.remove(gateway) else { return };
         if !claim.instance.is_empty()
             && let Some(duel) = self.remembered(gateway, LEFT_MAX)
@@ -256,6 +266,12 @@ impl Gateways {
     pub(crate) fn report(&mut self, gateway: &str, instance: &str, reported: Reported) -> bool {
         let incumbent = self.current.get_mut(gateway).filter(|each| each.claim.instance == instance);
         incumbent.map(|incumbent| incumbent.reported = Some(reported)).is_some()
+    }
+
+    /// An invalidation is in force: whose streams will not learn of it, each told of once.
+    pub(crate) fn take_unaware(&mut self) -> Vec<Claim> {
+        let ids = std::mem::take(&mut self.unaware);
+        ids.iter().filter_map(|id| self.current.get(id)).map(|incumbent| incumbent.claim.clone()).collect()
     }
 
     /// The streams.

@@ -68,6 +68,7 @@ mod publish_stream;
 mod publisher;
 mod push;
 mod report;
+mod room;
 mod router;
 mod shared;
 mod spans;
@@ -101,6 +102,7 @@ use clock::Clock;
 use fence::Happenings;
 use log::Log;
 use metrics::Metrics;
+use room::Room;
 use shared::Shared;
 use under_way::UnderWay;
 
@@ -160,6 +162,8 @@ impl Hub {
             ),
             probes_under_way: UnderWay::new("probes", usize::MAX, PROBE_BYTES_MAX, clock.ambient.clone()),
             refusals: Damped::default(),
+            room: Room::default(),
+            shares_room: config.access.has_several_publishers(),
             config,
             clock,
             metrics,
@@ -229,7 +233,8 @@ impl Hub {
         .await
     }
 
-    /// Voids the tokens of a session or user that were issued before now, unless the record says before when. Readers
+    /// Voids the tokens of a session or user that were issued before the present second, unless the record says before
+    /// when, which may be 30 s ahead. Readers
     /// are told in the order of the log; the record is kept until it expires, a day unless it says, and told to every
     /// reader that comes without a place. Returns its position.
     ///
@@ -237,7 +242,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// As [`Hub::publish`]; or as many standing records are held as there is room for.
+    /// As [`Hub::publish`]; or as many records of its kind are held as there is room for (`RECORDS_FULL`).
     pub async fn invalidate(&self, record: v1::SessionInvalidation) -> Result<Cursor, Failure> {
         let (shared, share) = (&self.shared, self.shared.publishes_under_way.share());
         let id = publish::RecordId::default();

@@ -10,13 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
-use galaxy_push_core::frame::put_log_frame;
+use galaxy_push_core::frame::{LogKind, put_log_frame};
 use galaxy_push_core::window::{Bounds, Traits, Window};
 use galaxy_push_store::{Committed, Holder, Sink};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::fence::Gateways;
+use crate::fence::{Claim, Gateways};
 use crate::metrics::Metrics;
 
 /// The window behind its lock.
@@ -109,10 +109,13 @@ impl Sink for Log {
     }
 
     fn committed(&self, batch: &[Committed]) {
-        let mut bytes = 0;
+        let (mut bytes, mut unaware) = (0, Vec::new());
         {
             let mut state = self.lock();
-            let State { window, scratch, .. } = &mut *state;
+            let State { window, scratch, gateways } = &mut *state;
+            if batch.iter().any(|event| event.kind == LogKind::SessionInvalidation) {
+                unaware = gateways.take_unaware();
+            }
             let now = self.clock.now();
             for event in batch {
                 let position = (!event.traits.has(Traits::EPHEMERAL)).then_some(event.cursor);
@@ -122,6 +125,7 @@ impl Sink for Log {
                 bytes += scratch.len() as u64;
             }
         }
+        unaware.iter().for_each(tell_unaware);
         self.metrics.events_appended.inc_by(batch.len() as u64);
         self.metrics.bytes_appended.inc_by(bytes);
         self.grown.send_replace(());
@@ -130,6 +134,15 @@ impl Sink for Log {
     fn taken(&self, gateway: &str, by: &Holder) {
         self.lock().gateways.taken(gateway, by);
     }
+}
+
+/// Sessions have ended, and this stream is not told which.
+pub(crate) fn tell_unaware(claim: &Claim) {
+    tracing::warn!(
+        gateway = %claim.gateway, peer = %claim.peer,
+        "session invalidations are in force, and this gateway's software is not told of them: users whose sessions were \
+         ended stay connected there; let it list the features `standing` and `session_invalidation` (docs/migrating.md)"
+    );
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The one way in: every surface publishes events and standing records through here.
 
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_proto::{Failure, Reason, v1, validate};
+use galaxy_push_core::frame::LogKind;
+use galaxy_push_proto::{Failure, Reason, json, v1, validate};
 use galaxy_push_store::batch::Item;
 use galaxy_push_store::{Appended, Batch, Content, Error, Key, Refused};
 use prost::Message as _;
+use prost_types::Timestamp;
 use std::iter;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -41,6 +43,15 @@ pub(crate) struct Recorded {
     pub(crate) cursor: Cursor,
     /// They were published before: nothing was appended.
     pub(crate) duplicate: bool,
+    /// Of an invalidation that is no duplicate: tokens issued before this are void.
+    pub(crate) issued_before: Option<Timestamp>,
+}
+
+impl Recorded {
+    /// As every surface shows it.
+    pub(crate) fn issued_before_text(&self) -> Option<String> {
+        self.issued_before.as_ref().and_then(json::timestamp_text)
+    }
 }
 
 /// What a publisher calls a request for standing records, so that it is recognised when it comes again. Empty: nothing.
@@ -84,7 +95,7 @@ pub(crate) async fn publish(
     Ok(published.collect())
 }
 
-/// Appends an invalidation, and keeps it until it expires. Returns its position.
+/// Appends an invalidation, and keeps it until it expires.
 pub(crate) async fn invalidate(
     shared: &Shared,
     caller: &Caller,
@@ -100,7 +111,11 @@ pub(crate) async fn invalidate(
         validate::fill_in_invalidation(&mut record, now.unix_ms, shared.config.invalidation_life);
         validate::invalidation(&record, now.unix_ms)?;
         caller.may_invalidate(&record, now.mono)?;
-        append_records(shared, Batch::invalidation(&record, now).with_key(key)).await
+        let batch = Batch::invalidation(&record, now).with_key(key);
+        let recorded = append_records(shared, caller, LogKind::SessionInvalidation, batch).await?;
+        // Of a duplicate the moment is the original's, which only the log has.
+        let issued_before = record.issued_before.filter(|_| !recorded.duplicate);
+        Ok(Recorded { issued_before, ..recorded })
     };
     append.await.inspect_err(|failure| shared.metrics.refused(failure))
 }
@@ -110,7 +125,7 @@ pub(crate) async fn set_memberships(
     shared: &Shared,
     caller: &Caller,
     share: Share,
-    records: Vec<v1::Membership>,
+    mut records: Vec<v1::Membership>,
     id: &RecordId,
 ) -> Result<Recorded, Failure> {
     let append = async {
@@ -118,9 +133,11 @@ pub(crate) async fn set_memberships(
         let now = shared.clock.now();
         let parts = records.iter().map(v1::Membership::encode_to_vec);
         let key = id.key(caller, iter::once("memberships".into()).chain(parts))?;
+        validate::fill_in_memberships(&mut records, now.unix_ms, shared.config.membership_life);
         validate::memberships(&records, now.unix_ms)?;
         caller.may_set(&records, now.mono)?;
-        append_records(shared, Batch::memberships(&records, now).with_key(key)).await
+        let batch = Batch::memberships(&records, now).with_key(key);
+        append_records(shared, caller, LogKind::Membership, batch).await
     };
     append.await.inspect_err(|failure| shared.metrics.refused(failure))
 }
@@ -168,11 +185,20 @@ fn check_frames(shared: &Shared, batch: &Batch) -> Result<(), Failure> {
     Err(Failure::new(Reason::EventTooLarge, message).field(format!("events[{index}]")))
 }
 
-async fn append_records(shared: &Shared, batch: Batch) -> Result<Recorded, Failure> {
-    let appended = append(shared, batch).await?;
+async fn append_records(
+    shared: &Shared,
+    caller: &Caller,
+    kind: LogKind,
+    batch: Batch,
+) -> Result<Recorded, Failure> {
+    let publisher = Some(caller.name()).filter(|_| shared.shares_room);
+    let wall_ms = batch.now.unix_ms;
+    let appended = append(shared, batch.sharing_room(publisher)).await?;
+    shared.room.look(&*shared.store, kind, publisher, wall_ms);
     // Records always have a position, and a batch of them is never empty.
-    let last =
-        appended.last().and_then(|last| Some(Recorded { cursor: last.cursor?, duplicate: last.duplicate }));
+    let last = appended.last().and_then(|last| {
+        Some(Recorded { cursor: last.cursor?, duplicate: last.duplicate, issued_before: None })
+    });
     let last = last.inspect(|last| _ = shared.metrics.publish_duplicates.inc_by(last.duplicate.into()));
     last.ok_or_else(|| {
         Failure::without_reason(Code::Internal, "the store gave a standing record no position")
@@ -186,10 +212,10 @@ async fn append(shared: &Shared, mut batch: Batch) -> Result<Vec<Appended>, Fail
         if let Error::Refused(Refused::IdReused { item }) = &error {
             return id_reused(*item, &error);
         }
-        tracing::warn!(%error, length, "the store did not acknowledge a batch; the publisher may retry");
+        tracing::warn!(%error, length, "the store did not acknowledge a batch");
         match error {
-            Error::Refused(Refused::StandingFull { .. }) => {
-                Failure::new(Reason::Overloaded, error.to_string()).code(Code::ResourceExhausted)
+            Error::Refused(Refused::StandingFull(full)) => {
+                Failure::new(Reason::RecordsFull, full.to_string())
             }
             error => {
                 Failure::new(Reason::StoreUnavailable, error.to_string()).retry_after(Duration::from_secs(1))

@@ -15,7 +15,7 @@ use galaxy_push_proto::v1::{
     RecordResponse, SetMembershipRequest,
 };
 use galaxy_push_proto::validate::REQUEST_BYTES_MAX;
-use galaxy_push_proto::{Failure, Reason};
+use galaxy_push_proto::{Failure, ISSUED_BEFORE, Reason};
 use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -131,7 +131,7 @@ impl Publisher for Handler {
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
         let (id, record) = (RecordId { id, source }, invalidation.unwrap_or_default());
         let recorded = publish::invalidate(&self.0, &caller, share, record, &id).await?;
-        Ok(Response::new(recorded.response()))
+        Ok(recorded.response())
     }
 
     async fn set_membership(
@@ -143,7 +143,7 @@ impl Publisher for Handler {
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
         let id = RecordId { id, source };
         let recorded = publish::set_memberships(&self.0, &caller, share, memberships, &id).await?;
-        Ok(Response::new(recorded.response()))
+        Ok(recorded.response())
     }
 }
 
@@ -167,8 +167,13 @@ impl Published {
 }
 
 impl Recorded {
-    fn response(self) -> RecordResponse {
-        RecordResponse { cursor: self.cursor.to_string(), duplicate: self.duplicate }
+    fn response(self) -> Response<RecordResponse> {
+        let (cursor, duplicate) = (self.cursor.to_string(), self.duplicate);
+        let mut response = Response::new(RecordResponse { cursor, duplicate });
+        if let Some(issued_before) = self.issued_before_text().and_then(|text| text.parse().ok()) {
+            response.metadata_mut().insert(ISSUED_BEFORE, issued_before);
+        }
+        response
     }
 }
 

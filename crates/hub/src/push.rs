@@ -267,6 +267,7 @@ impl Asked {
                 attempt: request.attempt,
                 peer,
                 identity: caller.name().to_owned(),
+                learns_of_invalidations: features.standing && features.records.invalidations,
             },
             ask,
             cursor: request.cursor,

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::room::Room;
 use crate::under_way::UnderWay;
 
 /// One hub. Handles, services and streams hold it; nothing in it holds them.
@@ -27,6 +28,9 @@ pub(crate) struct Shared {
     pub(crate) probes_under_way: UnderWay,
     /// Which lines about refused peers are written, by peer and the gateway id it gave.
     pub(crate) refusals: Damped,
+    pub(crate) room: Room,
+    /// Whether each publisher has a share of the room for standing records.
+    pub(crate) shares_room: bool,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Sender<bool>,
     /// Publishes under way: a drain lets them finish before it sends readers away.

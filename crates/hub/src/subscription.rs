@@ -271,6 +271,12 @@ impl Subscription {
             metrics.gap(gap.reason);
             if self.features.is_old {
                 metrics.gaps_to_untold_readers.inc();
+                tracing::warn!(
+                    gateway = %self.claim.gateway, peer = %self.claim.peer, reason = ?gap.reason, from = %gap.from, to = %gap.to,
+                    count = gap.count,
+                    "a gateway that most likely cannot read gaps has missed a part of the log, and does not know: let its \
+                     software handle `gap` (docs/migrating.md)"
+                );
             }
         }
         let tells_time =

@@ -43,6 +43,8 @@ pub enum Reason {
     NotGranted,
     /// Another content was published with this id and source.
     IdReused,
+    /// There is no room for more standing records: waiting does not help.
+    RecordsFull,
     /// There is too much to do: come back later.
     Overloaded,
     /// The process is shutting down: come back, another one will answer.
@@ -55,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the contract's order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Replaced,
         Self::HeldOff,
         Self::StaleAttempt,
@@ -64,6 +66,7 @@ impl Reason {
         Self::RecipientInvalid,
         Self::NotGranted,
         Self::IdReused,
+        Self::RecordsFull,
         Self::Overloaded,
         Self::Draining,
         Self::StoreUnavailable,
@@ -82,6 +85,7 @@ impl Reason {
             Self::RecipientInvalid => "RECIPIENT_INVALID",
             Self::NotGranted => "NOT_GRANTED",
             Self::IdReused => "ID_REUSED",
+            Self::RecordsFull => "RECORDS_FULL",
             Self::Overloaded => "OVERLOADED",
             Self::Draining => "DRAINING",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
@@ -94,7 +98,7 @@ impl Reason {
     pub const fn code(self) -> Code {
         match self {
             Self::Replaced | Self::StaleAttempt => Code::Aborted,
-            Self::HeldOff => Code::ResourceExhausted,
+            Self::HeldOff | Self::RecordsFull => Code::ResourceExhausted,
             Self::CursorMalformed | Self::EventTooLarge | Self::RecipientInvalid | Self::RequestInvalid => {
                 Code::InvalidArgument
             }

@@ -21,6 +21,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 pub use client_frame::parse_client_frame;
 pub use record::{parse_invalidation, parse_memberships};
 
+pub use crate::time::timestamp_text;
+
 use crate::v1::{self, push_event::Kind};
 use control::ControlJson;
 use event::EventJson;

@@ -37,6 +37,10 @@ pub use validate::Invalid;
 /// The contract as an encoded `google.protobuf.FileDescriptorSet` with its imports, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/push_descriptor.bin");
 
+/// The response metadata of `Invalidate` that says which tokens are void: those issued before this moment, as RFC 3339. The
+/// record itself may have left that to the hub.
+pub const ISSUED_BEFORE: &str = "push-issued-before";
+
 /// Names that a peer lists as its `features`: what it understands besides events.
 pub mod feature {
     /// `Standing` frames.

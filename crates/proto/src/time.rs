@@ -21,7 +21,7 @@ pub(crate) fn is_valid(time: &Timestamp) -> bool {
 }
 
 /// RFC 3339 in UTC, with 0, 3, 6 or 9 fractional digits.
-pub(crate) fn timestamp_text(time: &Timestamp) -> Option<String> {
+pub fn timestamp_text(time: &Timestamp) -> Option<String> {
     is_valid(time).then(|| time.to_string())
 }
 

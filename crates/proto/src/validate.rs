@@ -8,7 +8,8 @@ mod standing;
 mod tests;
 
 pub use standing::{
-    INVALIDATION_LIFE_DEFAULT, INVALIDATION_REASON_BYTES_MAX, fill_in_invalidation, invalidation, memberships,
+    CLOCK_SKEW, INVALIDATION_LIFE_DEFAULT, INVALIDATION_REASON_BYTES_MAX, INVALIDATIONS_PER_HOLDER_MAX,
+    fill_in_invalidation, fill_in_memberships, invalidation, memberships,
 };
 
 use galaxy_push_core::recipient::{RECIPIENTS_MAX, Recipient, is_format};

@@ -28,6 +28,8 @@ pub struct Batch {
     /// The same moment by the clock of the hub's log, which never steps, in milliseconds since the Unix epoch: what the
     /// log is stamped with. The wall clock's, unless it is set.
     pub stamp_unix_ms: u64,
+    /// Whose share of the room for standing records they take; `None` where publishers are not told apart.
+    pub publisher: Option<Arc<str>>,
 }
 
 /// One event or standing record of a batch.
@@ -73,8 +75,15 @@ impl Batch {
         self
     }
 
+    /// Takes the room for its records from this publisher's share.
+    #[must_use]
+    pub fn sharing_room(mut self, publisher: Option<&str>) -> Self {
+        self.publisher = publisher.map(Arc::from);
+        self
+    }
+
     fn of(items: Vec<Item>, now: Now) -> Self {
-        Self { items, key: None, now, stamp_unix_ms: now.unix_ms }
+        Self { items, key: None, now, stamp_unix_ms: now.unix_ms, publisher: None }
     }
 }
 

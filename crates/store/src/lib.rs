@@ -108,14 +108,8 @@ pub enum Refused {
     #[error("the store is unavailable ({0}): try again later")]
     Unavailable(String),
     /// There is no room for more standing records.
-    #[error(
-        "{records_max} standing records are held and there is room for no more: end memberships, give records an \
-         earlier end, or raise the limit"
-    )]
-    StandingFull {
-        /// The most records held.
-        records_max: usize,
-    },
+    #[error(transparent)]
+    StandingFull(#[from] standing::Full),
     /// Another content was published with this source and id, by the same publisher: to acknowledge this one as a
     /// duplicate would lose it.
     #[error(
@@ -183,6 +177,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many standing records hold.
     fn standing_count(&self, now_unix_ms: u64) -> standing::Count;
+
+    /// How many records of one kind hold, and how many may: all of them, or those of one publisher.
+    fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill;
 }
 
 /// Opens a store that hands what it commits to this sink. [`Sink::begin`] has been called when it returns.

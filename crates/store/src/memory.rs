@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture, FutureExt as _};
 use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
+use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Traits;
 
 use crate::batch::Batch;
@@ -42,7 +43,7 @@ impl MemoryStore {
         Self::with_records(epoch, dedup, standing::RECORDS_MAX, sink)
     }
 
-    /// As [`MemoryStore::new`], with room for so many standing records.
+    /// As [`MemoryStore::new`], with room for so many standing records of each kind.
     #[must_use]
     pub fn with_records(epoch: Epoch, dedup: Bounds, records_max: usize, sink: Arc<dyn Sink>) -> Self {
         let head = Cursor::start(epoch);
@@ -79,8 +80,8 @@ impl MemoryStore {
         }
         let changes = batch.items.iter().filter_map(|item| item.change.as_ref());
         log.standing
-            .check(changes, batch.now.unix_ms)
-            .map_err(|full| Refused::StandingFull { records_max: full.records_max })?;
+            .check(changes, batch.publisher.as_ref(), batch.now.unix_ms)
+            .map_err(Refused::StandingFull)?;
         let mut committed = Vec::with_capacity(batch.items.len());
         let mut results = Vec::with_capacity(batch.items.len());
         let now = log.now;
@@ -102,7 +103,7 @@ impl MemoryStore {
                 log.published.remember(key, content, seq, now);
             }
             if let Some(change) = &item.change {
-                log.standing.apply(change, batch.now.unix_ms);
+                log.standing.apply(change, batch.publisher.as_ref(), batch.now.unix_ms);
             }
             log.head = cursor.unwrap_or(log.head);
             committed.push(Committed {
@@ -181,6 +182,10 @@ impl Store for MemoryStore {
 
     fn standing_count(&self, now_unix_ms: u64) -> standing::Count {
         self.look().standing.count(now_unix_ms)
+    }
+
+    fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill {
+        self.look().standing.fill(kind, publisher, now_unix_ms)
     }
 }
 

@@ -5,6 +5,12 @@
 //!
 //! Of memberships the latest per recipient and topic holds; one that says "no longer" is the end of the record. An
 //! invalidation holds beside others of its recipient unless another voids at least the same tokens for at least as long.
+//! Of one recipient a few hold at most: beyond that the two oldest become one that voids what both do, for as long as
+//! either. It takes more than it was told to, for a time, and never less.
+//!
+//! Each kind has a bound of its own, so that memberships never stand in the way of an invalidation. Where several
+//! publishers are told apart, none may hold more than it leaves free: whatever one of them does, there is room for
+//! another.
 
 #[cfg(test)]
 mod tests;
@@ -16,10 +22,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_proto::v1;
+use galaxy_push_proto::validate::INVALIDATIONS_PER_HOLDER_MAX;
 use prost::Message as _;
 use prost_types::Timestamp;
 
-/// The most records held unless a store is told otherwise. One costs 250 bytes and its texts, so some 50 MiB when full.
+/// The most records of each kind held unless a store is told otherwise. One costs 300 bytes and its texts, so some 50 MiB
+/// for each kind when full.
 pub const RECORDS_MAX: usize = 100_000;
 
 /// What a record is about. The order is that of the pages: invalidations first.
@@ -60,13 +68,23 @@ pub struct Standing {
     held: BTreeMap<Key, Held>,
     /// The same, the next to expire first.
     expiries: BTreeSet<(i64, Key)>,
-    invalidations: usize,
+    invalidations: Tally,
+    memberships: Tally,
 }
 
 #[derive(Debug)]
 struct Held {
     until_ms: i64,
     message: Bytes,
+    publisher: Option<Arc<str>>,
+}
+
+/// How many records of one kind are held.
+#[derive(Debug, Default)]
+struct Tally {
+    held: usize,
+    /// Of those whose publisher is known, by whose they are. None of them is 0.
+    by_publisher: BTreeMap<Arc<str>, usize>,
 }
 
 /// How many records hold.
@@ -87,11 +105,25 @@ pub struct Page {
     pub next: Option<Key>,
 }
 
-/// There is no room for more records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// There is no room for more records of a kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.text())]
 pub struct Full {
-    /// The most records held.
+    /// The kind.
+    pub kind: LogKind,
+    /// The most records held of it.
     pub records_max: usize,
+    /// It is only this publisher that has no room, and how many it holds.
+    pub publisher: Option<(Arc<str>, usize)>,
+}
+
+/// How many records are held, and how many may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Records held.
+    pub held: usize,
+    /// The most there may be.
+    pub max: usize,
 }
 
 impl Change {
@@ -121,13 +153,15 @@ impl Change {
 }
 
 impl Standing {
-    /// Holds at most so many records.
+    /// Holds at most so many records of each kind.
     #[must_use]
-    pub const fn new(records_max: usize) -> Self {
-        Self { records_max, held: BTreeMap::new(), expiries: BTreeSet::new(), invalidations: 0 }
+    pub fn new(records_max: usize) -> Self {
+        let (held, expiries) = (BTreeMap::new(), BTreeSet::new());
+        Self { records_max, held, expiries, invalidations: Tally::default(), memberships: Tally::default() }
     }
 
-    /// Whether these changes fit. Records that the same changes end make no room for them.
+    /// Whether these changes fit. Records that the same changes end make no room for them. A publisher that is named may
+    /// hold no more than is free behind it.
     ///
     /// # Errors
     ///
@@ -135,19 +169,32 @@ impl Standing {
     pub fn check<'a>(
         &mut self,
         changes: impl Iterator<Item = &'a Change>,
+        publisher: Option<&Arc<str>>,
         now_unix_ms: u64,
     ) -> Result<(), Full> {
         self.forget(now_unix_ms);
         let new: BTreeSet<&Key> =
             changes.filter(|change| self.grows_by(change)).map(|change| &change.key).collect();
-        if new.is_empty() || self.held.len() + new.len() <= self.records_max {
-            return Ok(());
+        for kind in [LogKind::SessionInvalidation, LogKind::Membership] {
+            let more = new.iter().filter(|key| key.kind() == kind).count();
+            let (tally, records_max) = (self.tally(kind), self.records_max);
+            if more == 0 {
+                continue;
+            }
+            let Some(free) = records_max.checked_sub(tally.held + more) else {
+                return Err(Full { kind, records_max, publisher: None });
+            };
+            let Some(publisher) = publisher else { continue };
+            let own = tally.of(publisher);
+            if own + more > free.max(1) {
+                return Err(Full { kind, records_max, publisher: Some((publisher.clone(), own)) });
+            }
         }
-        Err(Full { records_max: self.records_max })
+        Ok(())
     }
 
     /// Applies a change. A record that has expired already changes nothing.
-    pub fn apply(&mut self, change: &Change, now_unix_ms: u64) {
+    pub fn apply(&mut self, change: &Change, publisher: Option<&Arc<str>>, now_unix_ms: u64) {
         self.forget(now_unix_ms);
         match &change.effect {
             Effect::Ends => self.remove(&change.key),
@@ -157,7 +204,9 @@ impl Standing {
                     return;
                 }
                 self.covered_by(&change.key, *until_ms).iter().for_each(|key| self.remove(key));
-                self.insert(change.key.clone(), *until_ms, message.clone());
+                let (message, publisher) = (message.clone(), publisher.cloned());
+                self.insert(change.key.clone(), Held { until_ms: *until_ms, message, publisher });
+                self.merge(&change.key);
             }
         }
     }
@@ -189,7 +238,17 @@ impl Standing {
     /// How many hold now.
     pub fn count(&mut self, now_unix_ms: u64) -> Count {
         self.forget(now_unix_ms);
-        Count { invalidations: self.invalidations, memberships: self.held.len() - self.invalidations }
+        Count { invalidations: self.invalidations.held, memberships: self.memberships.held }
+    }
+
+    /// How full it is of one kind: in all, or for one publisher, whose bound falls as others take room.
+    pub fn fill(&mut self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> Fill {
+        self.forget(now_unix_ms);
+        let tally = self.tally(kind);
+        let Some(publisher) = publisher else { return Fill { held: tally.held, max: self.records_max } };
+        let held = tally.of(publisher);
+        let others = tally.held - held;
+        Fill { held, max: (self.records_max.saturating_sub(others) / 2).max(1) }
     }
 
     fn forget(&mut self, now_unix_ms: u64) {
@@ -202,20 +261,35 @@ impl Standing {
         }
     }
 
-    fn insert(&mut self, key: Key, until_ms: i64, message: Bytes) {
+    fn insert(&mut self, key: Key, held: Held) {
         self.remove(&key);
-        self.invalidations += usize::from(key.kind() == LogKind::SessionInvalidation);
-        self.expiries.insert((until_ms, key.clone()));
-        self.held.insert(key, Held { until_ms, message });
+        self.tally_mut(key.kind()).add(held.publisher.as_ref());
+        self.expiries.insert((held.until_ms, key.clone()));
+        self.held.insert(key, held);
     }
 
     fn remove(&mut self, key: &Key) {
         if let Some(held) = self.held.remove(key) {
-            self.invalidations -= usize::from(key.kind() == LogKind::SessionInvalidation);
+            self.tally_mut(key.kind()).subtract(held.publisher.as_ref());
             self.expiries.remove(&(held.until_ms, key.clone()));
         }
     }
 
+    const fn tally(&self, kind: LogKind) -> &Tally {
+        match kind {
+            LogKind::SessionInvalidation => &self.invalidations,
+            LogKind::Membership | LogKind::Event => &self.memberships,
+        }
+    }
+
+    const fn tally_mut(&mut self, kind: LogKind) -> &mut Tally {
+        match kind {
+            LogKind::SessionInvalidation => &mut self.invalidations,
+            LogKind::Membership | LogKind::Event => &mut self.memberships,
+        }
+    }
+
+    /// Whether the change adds to what is held. One invalidation too many of a recipient is merged with another.
     fn grows_by(&self, change: &Change) -> bool {
         match &change.effect {
             Effect::Ends => false,
@@ -223,8 +297,30 @@ impl Standing {
                 !self.held.contains_key(&change.key)
                     && !self.is_covered(&change.key, *until_ms)
                     && self.covered_by(&change.key, *until_ms).is_empty()
+                    && self.invalidations_beside(&change.key) < INVALIDATIONS_PER_HOLDER_MAX
             }
         }
+    }
+
+    fn invalidations_beside(&self, key: &Key) -> usize {
+        let Subject::Invalidation(recipient, _) = &key.0 else { return 0 };
+        self.held.range(Key::invalidations(recipient)).count()
+    }
+
+    /// Makes one of the two invalidations that void the least, if the recipient has one too many.
+    fn merge(&mut self, key: &Key) {
+        if self.invalidations_beside(key) <= INVALIDATIONS_PER_HOLDER_MAX {
+            return;
+        }
+        let Subject::Invalidation(recipient, _) = &key.0 else { return };
+        let mut both = self.held.range(Key::invalidations(recipient)).map(|(key, _)| key.clone());
+        let (Some(less), Some(more)) = (both.next(), both.next()) else { return };
+        let longer = self.held.get(&less).map(|held| (held.until_ms, held.message.clone()));
+        self.remove(&less);
+        let (Some((until_ms, message)), Some(held)) = (longer, self.held.get(&more)) else { return };
+        let message = lasting_as(&held.message, &message);
+        let held = Held { until_ms, message, publisher: held.publisher.clone() };
+        self.insert(more, held);
     }
 
     /// Whether an invalidation held already voids the same tokens, and for at least as long.
@@ -248,12 +344,69 @@ impl Key {
         Self(Subject::Invalidation(recipient.clone(), voids))
     }
 
+    /// All of this recipient.
+    fn invalidations(recipient: &Arc<str>) -> std::ops::RangeInclusive<Self> {
+        Self::invalidation(recipient, BEFORE_ALL)..=Self::invalidation(recipient, AFTER_ALL)
+    }
+
     const fn kind(&self) -> LogKind {
         match self.0 {
             Subject::Invalidation(..) => LogKind::SessionInvalidation,
             Subject::Membership(..) => LogKind::Membership,
         }
     }
+}
+
+impl Tally {
+    fn of(&self, publisher: &str) -> usize {
+        self.by_publisher.get(publisher).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, publisher: Option<&Arc<str>>) {
+        self.held += 1;
+        if let Some(publisher) = publisher {
+            *self.by_publisher.entry(publisher.clone()).or_default() += 1;
+        }
+    }
+
+    fn subtract(&mut self, publisher: Option<&Arc<str>>) {
+        self.held -= 1;
+        let Some(publisher) = publisher else { return };
+        let Some(own) = self.by_publisher.get_mut(publisher) else { return };
+        *own -= 1;
+        if *own == 0 {
+            self.by_publisher.remove(publisher);
+        }
+    }
+}
+
+impl Full {
+    fn text(&self) -> String {
+        let (what, how) = match self.kind {
+            LogKind::SessionInvalidation => ("session invalidations", "give them an earlier end"),
+            LogKind::Membership | LogKind::Event => {
+                ("memberships", "end some, give them an end, or set --membership-life")
+            }
+        };
+        let most = self.records_max;
+        match &self.publisher {
+            None => format!(
+                "{most} {what} are held and there is room for no more: {how}, or raise --max-standing-records"
+            ),
+            Some((publisher, own)) => format!(
+                "{publisher} holds {own} {what} and may hold no more of the {most} than it leaves to other publishers: \
+                 {how}, or raise --max-standing-records"
+            ),
+        }
+    }
+}
+
+/// The invalidation in the first message, with the end of the one in the second.
+fn lasting_as(message: &Bytes, longer: &Bytes) -> Bytes {
+    let decode = |message: &Bytes| v1::SessionInvalidation::decode(message.clone());
+    // Both were encoded here, so both can be decoded.
+    let (Ok(record), Ok(longer)) = (decode(message), decode(longer)) else { return message.clone() };
+    v1::SessionInvalidation { expires_at: longer.expires_at, ..record }.encode_to_vec().into()
 }
 
 /// Milliseconds since the Unix epoch; without a time, never.

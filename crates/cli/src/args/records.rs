@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::PeerArgs;
-use super::values::{duration, holder, hub_url, instant, name, topic};
+use super::values::{duration, holder, hub_url, instant, topic, voided};
 
 /// How a record reaches a hub.
 #[derive(Args, Debug)]
@@ -29,16 +29,22 @@ Examples:
   galaxy-push revoke --user 42
   galaxy-push revoke --user 42 --before 2026-11-24T10:00:00Z --expires 30d
 
-Prints the record's position. Connections with such a token end at every gateway, and it opens no new one; a token
-issued later is good. Saying it twice does no harm.")]
+Prints the record's position and the moment before which tokens are void. Connections with such a token end at every
+gateway, and it opens no new one. After a theft end the --session: then every token of it is void, also one whose issuer's
+clock is up to 30 s ahead, and whoever signs in anew has another session. --user is for \"log out everywhere\": a token
+issued in the same second or later is good. Saying it twice does no harm.
+
+A hub with --store memory, the only store yet, forgets records when it restarts: a token that has not expired is good again.
+Give tokens a short life, or say it again after a restart.")]
 pub(crate) struct RevokeArgs {
     /// End this session: the tokens whose `sid` it is.
-    #[arg(long, value_name = "ID", value_parser = name)]
+    #[arg(long, value_name = "ID", value_parser = voided)]
     pub(crate) session: Option<String>,
     /// End every session of this user: the tokens whose `sub` it is.
-    #[arg(long, value_name = "ID", value_parser = name)]
+    #[arg(long, value_name = "ID", value_parser = voided)]
     pub(crate) user: Option<String>,
-    /// Void only tokens issued before this moment, such as 2026-11-24T10:00:00Z. Default: now, by the hub's clock.
+    /// Void only tokens issued before this moment, such as 2026-11-24T10:00:00Z, at most 30 s ahead. Default: the beginning of
+    /// the present second, by the hub's clock.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub(crate) before: Option<SystemTime>,
     /// Keep the record for this long: no shorter than your longest-lived token. Default: the hub's, 24h.
@@ -61,11 +67,12 @@ Examples:
   galaxy-push member add user:42 game.7
   galaxy-push member add session:8d1f 'game.*' --expires 2h
 
-Prints the record's position. Saying it twice does no harm.")]
+Prints the record's position. Saying it twice does no harm. A hub with --store memory, the only store yet, forgets
+memberships when it restarts: say them again then.")]
     Add {
         #[command(flatten)]
         whom: MemberArgs,
-        /// End the membership after this long. Default: when it is removed.
+        /// End the membership after this long. Default: the hub's --membership-life, or when it is removed.
         #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
         expires: Option<Duration>,
     },

@@ -87,7 +87,8 @@ pub(crate) struct HubArgs {
     #[arg(long, env = "GALAXY_PUSH_HUB_ADDR", value_name = "ADDR", default_value = "127.0.0.1:7400")]
     #[arg(value_parser = address)]
     pub(crate) hub_addr: SocketAddr,
-    /// Where the log is kept. memory: in this process; a restart begins a new epoch, and readers are told.
+    /// Where the log is kept. memory: in this process; a restart begins a new epoch, and readers are told, and forgets
+    /// revocations and memberships.
     #[arg(long, env = "GALAXY_PUSH_STORE", value_name = "STORE", value_enum, default_value_t = Store::Memory)]
     pub(crate) store: Store,
     /// The largest data of one event, 1MiB at most.
@@ -102,7 +103,8 @@ pub(crate) struct HubArgs {
     #[arg(long, env = "GALAXY_PUSH_MAX_PUBLISH_BYTES", value_name = "SIZE", default_value = "64MiB")]
     #[arg(value_parser = request_size, allow_hyphen_values = true)]
     pub(crate) max_publish_bytes: u64,
-    /// Hold at most this many session invalidations and memberships.
+    /// Hold at most this many session invalidations, and as many memberships; of several publishers none may hold more than it
+    /// leaves free.
     #[arg(long, env = "GALAXY_PUSH_MAX_STANDING_RECORDS", value_name = "COUNT", default_value_t = 100_000)]
     #[arg(value_parser = count, allow_hyphen_values = true)]
     pub(crate) max_standing_records: u64,
@@ -110,6 +112,10 @@ pub(crate) struct HubArgs {
     #[arg(long, env = "GALAXY_PUSH_INVALIDATION_LIFE", value_name = "TIME", default_value = "24h")]
     #[arg(value_parser = duration, allow_hyphen_values = true)]
     pub(crate) invalidation_life: Duration,
+    /// End a membership after this long if it does not say. Default: when it is removed.
+    #[arg(long, env = "GALAXY_PUSH_MEMBERSHIP_LIFE", value_name = "TIME")]
+    #[arg(value_parser = duration, allow_hyphen_values = true)]
+    pub(crate) membership_life: Option<Duration>,
     /// Speak TLS with the certificate in this file (PEM, the chain behind it). Taken anew when it changes.
     #[arg(long, env = "GALAXY_PUSH_HUB_TLS_CERT", value_name = "FILE")]
     pub(crate) hub_tls_cert: Option<PathBuf>,

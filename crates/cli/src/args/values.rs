@@ -84,9 +84,13 @@ pub(super) fn recipient(text: &str) -> Result<String, String> {
     Recipient::parse(text).map(|_| text.to_owned()).map_err(|why| why.to_string())
 }
 
-/// Who can hold a session or a membership.
+/// Who can hold a session or a membership. What looks like a pattern would be taken by its letters, and mean nobody.
 pub(super) fn holder(text: &str) -> Result<String, String> {
     match Recipient::parse(text) {
+        Ok(Recipient::User(id) | Recipient::Session(id)) if id.ends_with('*') => Err(
+            "`*` stands for no other names here: name one user or session, and publish to `all` what everybody is to receive"
+                .into(),
+        ),
         Ok(Recipient::User(_) | Recipient::Session(_)) => Ok(text.to_owned()),
         Ok(_) | Err(InvalidRecipient::UnknownKind) => Err("write user:<id> or session:<id>".into()),
         Err(why) => Err(why.to_string()),
@@ -111,6 +115,16 @@ pub(super) fn name(text: &str) -> Result<String, String> {
         Err(_) if text.is_empty() => Err("must not be empty".into()),
         Err(why) => Err(why.to_string()),
     }
+}
+
+/// One user or session whose tokens are to be void.
+pub(super) fn voided(text: &str) -> Result<String, String> {
+    if text.ends_with('*') {
+        return Err("`*` stands for no other names here: name one; --user ends every session of that user, and everybody's end \
+                    when the key that signs their tokens is taken out of the gateways' --user-keys"
+            .into());
+    }
+    name(text)
 }
 
 pub(super) fn gateway_id(text: &str) -> Result<String, String> {

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
-use galaxy_push_client::{Failure, Publisher};
+use galaxy_push_client::{Failure, Invalidated, Publisher};
 use galaxy_push_proto::v1;
+use serde_json::{Value, json};
 
 use super::patience::patiently;
 use crate::args::{MemberArgs, MemberCommand, RevokeArgs, SayArgs};
@@ -13,6 +14,10 @@ use crate::peer::Peer;
 
 const UNKNOWN: &str =
     "Whether the hub took the record is unknown: repeat the command, which says the same once more";
+
+/// Until a store keeps records across restarts, every hub is one of memory.
+const FORGETS: &str = "note: a hub with --store memory forgets this when it restarts, and a token that has not expired is good \
+                       again: say it again then";
 
 pub(crate) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     let recipient = match (&args.session, &args.user) {
@@ -27,7 +32,17 @@ pub(crate) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     };
     let peer = Peer::of(&args.say.peer, &args.say.hub)?;
     let mut publisher = publisher(&args.say, &peer)?;
-    said(&args.say, &peer, publisher.invalidate(record)).await
+    let call = async {
+        let Invalidated { cursor, issued_before, .. } = publisher.invalidate(record).await?;
+        let mut answer = json!({ "cursor": cursor });
+        if !issued_before.is_empty() {
+            answer["issuedBefore"] = issued_before.into();
+        }
+        Ok(answer)
+    };
+    said(&args.say, &peer, call).await?;
+    tell(FORGETS);
+    Ok(())
 }
 
 pub(crate) async fn member(command: MemberCommand) -> anyhow::Result<()> {
@@ -38,7 +53,8 @@ pub(crate) async fn member(command: MemberCommand) -> anyhow::Result<()> {
     let record = v1::Membership { recipient, topic, member, expires_at: expiry("--expires", expires)? };
     let peer = Peer::of(&say.peer, &say.hub)?;
     let mut publisher = publisher(&say, &peer)?;
-    said(&say, &peer, publisher.set_memberships(vec![record])).await
+    let call = async { Ok(json!({ "cursor": publisher.set_memberships(vec![record]).await? })) };
+    said(&say, &peer, call).await
 }
 
 fn publisher(say: &SayArgs, peer: &Peer) -> anyhow::Result<Publisher> {
@@ -46,22 +62,25 @@ fn publisher(say: &SayArgs, peer: &Peer) -> anyhow::Result<Publisher> {
     Ok(builder.give_up_after(say.timeout).build()?)
 }
 
-/// Waits for the record's position and prints it.
+/// Waits for the hub's answer and prints it.
 async fn said(
     say: &SayArgs,
     peer: &Peer,
-    call: impl Future<Output = Result<String, Failure>>,
+    call: impl Future<Output = Result<Value, Failure>>,
 ) -> anyhow::Result<()> {
     let hubs = say.hub.join(",");
-    // Nobody may be there to read it, which is no reason to end.
-    let tell = |text: &str| drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
     let answer = patiently(&hubs, peer, say.timeout, tell, call).await;
-    let cursor = answer.map_err(|no_answer| match &no_answer.failure {
+    let answer = answer.map_err(|no_answer| match &no_answer.failure {
         Failure::Status(status) => anyhow!("the hub refused the record: {}", status.message),
         _ => no_answer.explain(&hubs, UNKNOWN),
     })?;
-    writeln!(std::io::stdout(), "{}", serde_json::json!({ "cursor": cursor }))?;
+    writeln!(std::io::stdout(), "{answer}")?;
     Ok(())
+}
+
+/// Says something to whoever is there. Nobody may be, which is no reason to end.
+fn tell(text: &str) {
+    drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
 }
 
 /// When something ends that lasts so long from now, by this machine's clock.

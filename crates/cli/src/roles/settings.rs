@@ -22,6 +22,7 @@ pub(super) fn hub(args: &HubArgs, window: &WindowArgs) -> anyhow::Result<galaxy_
         .publishes_under_way(size(args.max_publishes), size(args.max_publish_bytes))
         .standing_records_max(size(args.max_standing_records))
         .invalidation_life(args.invalidation_life)
+        .membership_life(args.membership_life)
         .access(secure::access(args)?);
     config.check().map_err(|invalid| {
         let flag = flag_of(invalid.setting);
@@ -42,6 +43,7 @@ fn flag_of(setting: &str) -> &str {
         "publishes_under_way.requests" => "--max-publishes",
         "publishes_under_way.bytes" => "--max-publish-bytes",
         "invalidation_life" => "--invalidation-life",
+        "membership_life" => "--membership-life",
         other => other, // no flag makes it, so nobody can have made it wrong
     }
 }

@@ -24,6 +24,9 @@ fn what_they_say_is_what_a_hub_tells_its_readers() {
     let before = ["--before", "2026-01-02T03:04:05Z", "--expires", "7d"];
     let revoked = printed(&folder, &[&revoke[..], &before].concat());
     let session = printed(&folder, &["revoke", "--hub", hub, "--session", "8d1f"]);
+    assert_eq!(revoked["issuedBefore"], "2026-01-02T03:04:05Z");
+    let until = session["issuedBefore"].as_str().unwrap();
+    assert!(until.ends_with('Z') && until.len() == "2026-01-02T03:04:05Z".len(), "a whole second: {until}");
     let added = printed(&folder, &["member", "add", "user:7", "game.*", "--expires", "2h", "--hub", hub]);
     let removed = printed(&folder, &["member", "remove", "user:7", "game.*", "--hub", hub]);
 
@@ -57,6 +60,14 @@ fn what_they_do_not_understand_and_what_no_hub_hears() {
         (&["revoke"][..], 2, "--session <ID>|--user <ID>"),
         (&["revoke", "--user", "1", "--session", "2"], 2, "cannot be used with"),
         (&["revoke", "--user", "a b"], 2, "--user"),
+        (&["revoke", "--user", "*"], 2, "when the key that signs their tokens is taken out"),
+        (&["revoke", "--session", "8d*"], 2, "name one"),
+        (&["member", "add", "user:*", "news"], 2, "publish to `all`"),
+        (
+            &["revoke", "--user", "1", "--before", "2100-01-01T00:00:00Z", "--hub", hub],
+            1,
+            "more than 30 s ahead",
+        ),
         (&["revoke", "--user", "1", "--before", "yesterday"], 2, "2026-11-24T10:00:00Z"),
         (&["revoke", "--user", "1", "--expires", "0s"], 2, "longer than 0"),
         (&["revoke", "--user", "1", "--expires", "9999y"], 1, "--expires: is too far away"),
@@ -72,6 +83,43 @@ fn what_they_do_not_understand_and_what_no_hub_hears() {
         let outcome = folder.run(args);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(code), ""), "{args:?}: {outcome:?}");
         assert!(outcome.stderr.contains(expected), "{args:?}: {expected:?} is not in {}", outcome.stderr);
+    }
+}
+
+/// A full set of memberships takes revocations all the same, and what has no room is refused at once, not tried for 30 s.
+#[test]
+fn no_room_for_a_membership_is_said_at_once_and_never_stops_a_revocation() {
+    let folder = Folder::new("records-full");
+    let server = folder.serve(&["--max-standing-records", "2"]);
+    let hub = server.hub.as_str();
+    for topic in ["a", "b"] {
+        printed(&folder, &["member", "add", "user:1", topic, "--hub", hub]);
+    }
+    let began = std::time::Instant::now();
+    let full = folder.run(&["member", "add", "user:1", "c", "--hub", hub]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!((full.code, full.stdout.as_str()), (Some(1), ""), "{full:?}");
+    for part in ["2 memberships are held", "--max-standing-records"] {
+        assert!(full.stderr.contains(part), "{}", full.stderr);
+    }
+    for user in ["1", "2"] {
+        printed(&folder, &["revoke", "--user", user, "--hub", hub]);
+    }
+    let full = folder.run(&["revoke", "--user", "3", "--hub", hub]);
+    assert!(full.stderr.contains("2 session invalidations are held"), "{}", full.stderr);
+    assert!(server.process.stderr.find("the room for standing records runs out").contains("WARN"));
+}
+
+/// Until a store keeps records, everybody who may rely on one is told.
+#[test]
+fn that_a_restart_forgets_revocations_is_said_plainly() {
+    let folder = Folder::new("records-forgotten");
+    let server = folder.serve(&[]);
+    server.process.stderr.find("a restart forgets events, revocations");
+    let revoked = folder.run(&["revoke", "--user", "1", "--hub", server.hub.as_str()]);
+    assert!(revoked.stderr.contains("forgets this when it restarts"), "{}", revoked.stderr);
+    for help in [folder.stdout(&["revoke", "--help"]), include_str!("../../../../README.md").to_owned()] {
+        assert!(help.contains("restart"), "{help}");
     }
 }
 

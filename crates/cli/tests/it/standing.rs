@@ -1,6 +1,7 @@
 //! Standing records from end to end: posted at a real hub, felt by users of a gateway of its own.
 
 use std::io::{Read as _, Write as _};
+use std::time::{Duration, SystemTime};
 
 use crate::sse::{Sse, request};
 use crate::world::{Folder, Server};
@@ -69,9 +70,14 @@ fn a_token_of_an_ended_session_is_refused_by_every_gateway() {
     let stream = format!("{}/v1/stream", hub.edge);
     let ann = Sse::open(&stream, &[&bearer]);
     ann.find("push.caught_up");
-    // Whole seconds count: a token is from before the second that follows it.
-    let record = r#"{"recipient":"user:ann","issuedBefore":"2100-01-01T00:00:00Z","expiresAt":"2100-01-02T00:00:00Z"}"#;
-    post(&format!("{}/v1/invalidations", hub.hub), record);
+    // Whole seconds count: the token of this second is not from before it, so the record lies ahead, as far as it may.
+    let ahead = SystemTime::now() + Duration::from_secs(20);
+    let record = format!(
+        r#"{{"recipient":"user:ann","issuedBefore":"{}"}}"#,
+        humantime::format_rfc3339_seconds(ahead)
+    );
+    let answer = post(&format!("{}/v1/invalidations", hub.hub), &record);
+    assert!(answer.contains(r#""issuedBefore":""#), "{answer}");
     assert_eq!(ann.find("push.goodbye").data["reason"], "SESSION_ENDED");
     let late = gateway(&folder, &hub.hub, &["--gateway-id", "late", "--user-keys", "keys.json"]);
     for edge in [&hub.edge, &late.edge] {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::{ANSWER_MAX_BYTES, Published, TRY_DEADLINE, Unanswered, is_unknown};
 use crate::Failure;
 use crate::driver::Attempt;
-use crate::transport::{Connection, Dialer};
+use crate::transport::{Answer, Connection, Dialer};
 
 /// The connection to the hub in use, or the way to the next one.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Call<'a, R, T> {
     pub(super) answer: PhantomData<fn() -> T>,
 }
 
-impl<R: prost::Message, T: prost::Message + Default> Attempt for Call<'_, R, T> {
+impl<R: prost::Message, T: Answer> Attempt for Call<'_, R, T> {
     type Answer = T;
 
     async fn attempt(&mut self) -> Result<T, Failure> {
@@ -80,11 +80,7 @@ impl Line {
         }
     }
 
-    async fn ask<T: prost::Message + Default>(
-        &mut self,
-        path: &str,
-        request: &impl prost::Message,
-    ) -> Result<T, Failure> {
+    async fn ask<T: Answer>(&mut self, path: &str, request: &impl prost::Message) -> Result<T, Failure> {
         // Taken out meanwhile: a request that is given up half way takes its connection with it.
         // One that the hub has closed since, because nothing was asked, is no failure of the hub's.
         let mut connection = match self.connection.take().filter(Connection::is_open) {

@@ -89,7 +89,8 @@ async fn records_are_appended_and_answered_with_their_position() {
     let hub = Hub::new([Dial::Refused, answer(&response)]);
     let mut publisher = publisher(&hub);
     let invalidation = v1::SessionInvalidation { recipient: "user:42".into(), ..Default::default() };
-    assert_eq!(publisher.invalidate(invalidation.clone()).await.unwrap(), "1.x");
+    let invalidated = publisher.invalidate(invalidation.clone()).await.unwrap();
+    assert_eq!((invalidated.cursor.as_str(), invalidated.issued_before.as_str()), ("1.x", ""));
     let member = v1::Membership { recipient: "user:42".into(), topic: "a".into(), ..Default::default() };
     assert_eq!(publisher.set_memberships(vec![member.clone()]).await.unwrap(), "1.x");
     let asked = hub.request::<v1::InvalidateRequest>(0);

@@ -121,7 +121,9 @@ impl Failure {
                 | code::ALREADY_EXISTS
                 | code::INVALID_ARGUMENT,
                 _,
-            ) => Cause::Refused,
+            )
+            // Room comes back when records end, not when somebody waits.
+            | (code::RESOURCE_EXHAUSTED, "RECORDS_FULL") => Cause::Refused,
             _ => Cause::Lost,
         }
     }

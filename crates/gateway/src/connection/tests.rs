@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Clock;
 use crate::edge::Change;
-use crate::grants::Grants;
+use crate::grants::{Grants, Issued};
 use crate::metrics::Metrics;
 use crate::routes::Letter;
 
@@ -164,7 +164,7 @@ impl World {
             user: Some(["ann", "bob"][user % 2].to_owned()),
             session: user.is_multiple_of(3).then(|| "s".to_owned()),
             grants: Grants::everything(),
-            issued_unix_ms: 0,
+            issued: Issued::default(),
             expires_unix_ms: None,
         };
         let at = self.log.len() - 1 - back % self.log.len();

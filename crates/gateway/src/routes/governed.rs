@@ -11,6 +11,7 @@ use galaxy_push_proto::Failure;
 use galaxy_push_proto::v1::Membership;
 
 use super::{Mailbox, Routes, Table};
+use crate::grants::Issued;
 use crate::problem;
 use crate::standing::{Invalidation, Invalidations, Memberships, Moved};
 
@@ -48,8 +49,8 @@ impl Governed {
     /// # Errors
     ///
     /// They are void.
-    pub(super) fn check(&self, holders: &[Box<str>], issued_ms: u64, now_ms: u64) -> Result<(), Failure> {
-        match self.invalidations.voiding(holders.iter().map(|holder| &**holder), issued_ms, now_ms) {
+    pub(super) fn check(&self, holders: &[Box<str>], issued: Issued, now_ms: u64) -> Result<(), Failure> {
+        match self.invalidations.voiding(holders.iter().map(|holder| &**holder), issued, now_ms) {
             Some(record) => Err(problem::session_ended(&record.reason)),
             None => Ok(()),
         }
@@ -111,8 +112,6 @@ impl Routes {
             }
         };
         for moved in &moved {
-            let (holder, topic) = (&*moved.holder, &*moved.topic);
-            tracing::debug!(holder, topic, holds = moved.holds, "membership");
             self.metrics.standing(if moved.holds { "JOINED" } else { "LEFT" }, 1);
         }
         table.move_all(moved);
@@ -125,7 +124,7 @@ impl Routes {
         let mailboxes = table.by_recipient.get(&record.holder).into_iter().flat_map(|all| all.values());
         let ended = mailboxes.filter(|mailbox| mailbox.invalidate(record)).count();
         self.metrics.standing("INVALIDATED", 1);
-        tracing::info!(holder = &*record.holder, ended, "sessions were invalidated; their connections end");
+        tracing::info!(ended, "sessions were invalidated; their connections end");
     }
 
     /// How many session invalidations and memberships hold, and whether users wait.

@@ -8,6 +8,7 @@ use galaxy_push_core::window::Slot;
 use tokio::sync::Notify;
 
 use crate::connection::Ending;
+use crate::grants::Issued;
 use crate::standing::Invalidation;
 
 /// What the dispatcher and one connection share.
@@ -34,8 +35,7 @@ struct Mail {
     cut_off: bool,
     /// The session was invalidated, whatever else ends the connection.
     void: bool,
-    /// When the token was issued, in milliseconds since the Unix epoch.
-    issued_ms: u64,
+    issued: Issued,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub(crate) enum Taken {
 }
 
 impl Mailbox {
-    pub(super) fn new(issued_ms: u64) -> Self {
+    pub(super) fn new(issued: Issued) -> Self {
         let mail = Mail {
             slots: VecDeque::new(),
             mode: Mode::Scanning,
@@ -88,7 +88,7 @@ impl Mailbox {
             leaving: None,
             cut_off: false,
             void: false,
-            issued_ms,
+            issued,
         };
         Self { mail: Mutex::new(mail), wake: Notify::new() }
     }
@@ -183,7 +183,7 @@ impl Mailbox {
     /// Ends the connection if the record voids its token; whether it does.
     pub(super) fn invalidate(&self, record: &Invalidation) -> bool {
         let mut mail = self.lock();
-        if mail.issued_ms >= record.issued_before_ms {
+        if mail.issued.for_holder(&record.holder) >= record.issued_before_ms {
             return false;
         }
         mail.void = true;
@@ -197,8 +197,8 @@ impl Mailbox {
     }
 
     /// The token was replaced by one issued then.
-    pub(super) fn issued(&self, issued_ms: u64) {
-        self.lock().issued_ms = issued_ms;
+    pub(super) fn issued(&self, issued: Issued) {
+        self.lock().issued = issued;
     }
 
     pub(crate) fn wake(&self) {

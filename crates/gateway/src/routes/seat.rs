@@ -10,7 +10,7 @@ use galaxy_push_core::window::Slot;
 use galaxy_push_proto::Failure;
 
 use super::{ALL, Mailbox, Place, Routes};
-use crate::grants::Identity;
+use crate::grants::{Identity, Issued};
 use crate::standing::{Granted, topic_of};
 
 /// What one connection receives. Dropping it leaves the table.
@@ -53,9 +53,9 @@ impl Routes {
         let asked = topics.into_iter().map(Box::from);
         let recipients: BTreeSet<Box<str>> =
             asked.chain(holders.iter().cloned()).chain([Box::from(ALL)]).collect();
-        let mailbox = Arc::new(Mailbox::new(identity.issued_unix_ms));
+        let mailbox = Arc::new(Mailbox::new(identity.issued));
         let mut table = self.write();
-        table.governed.check(&holders, identity.issued_unix_ms, now_ms)?;
+        table.governed.check(&holders, identity.issued, now_ms)?;
         let id = table.next_id;
         table.next_id += 1;
         table.everybody.insert(id, mailbox.clone());
@@ -74,7 +74,7 @@ impl Routes {
     /// It was invalidated.
     pub(crate) fn check(&self, identity: &Identity, now_ms: u64) -> Result<(), Failure> {
         let holders: Box<[Box<str>]> = identity.recipients().map(Box::from).collect();
-        self.read().governed.check(&holders, identity.issued_unix_ms, now_ms)
+        self.read().governed.check(&holders, identity.issued, now_ms)
     }
 }
 
@@ -115,10 +115,10 @@ impl Seat {
     /// # Errors
     ///
     /// The session was invalidated for it, too.
-    pub(crate) fn renew_token(&self, issued_ms: u64, now_ms: u64) -> Result<(), Failure> {
+    pub(crate) fn renew_token(&self, issued: Issued, now_ms: u64) -> Result<(), Failure> {
         let table = self.routes.read();
-        table.governed.check(&self.holders, issued_ms, now_ms)?;
-        self.mailbox.issued(issued_ms);
+        table.governed.check(&self.holders, issued, now_ms)?;
+        self.mailbox.issued(issued);
         Ok(())
     }
 

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use galaxy_push_proto::v1::SessionInvalidation;
+use galaxy_push_proto::validate::INVALIDATIONS_PER_HOLDER_MAX;
 
 use super::unix_ms;
+use crate::grants::Issued;
 
 /// The most records held. The hub holds fewer; those of hubs before it expire. Beyond it the next to expire goes first.
 const RECORDS_MAX: usize = 1 << 20;
@@ -49,7 +51,8 @@ impl Invalidation {
 }
 
 impl Invalidations {
-    /// Adds a record; whether it says anything new.
+    /// Adds a record; whether it says anything new. Of one holder a few are kept: beyond that the two oldest become one that
+    /// voids what both do, for as long as either.
     pub(crate) fn add(&mut self, record: &Invalidation, now_ms: u64) -> bool {
         self.forget(now_ms);
         let held = self.by_holder.entry(record.holder.clone()).or_default();
@@ -64,6 +67,17 @@ impl Invalidations {
         held.retain(|other| !record.covers(other) || !self.expiries.remove(&expiry(other)));
         held.push(record.clone());
         self.expiries.insert(expiry(record));
+        if held.len() > INVALIDATIONS_PER_HOLDER_MAX {
+            // None covers another, so whoever voids less lasts longer.
+            held.sort_by_key(|record| record.issued_before_ms);
+            let less = held.remove(0);
+            self.expiries.remove(&expiry(&less));
+            if let Some(more) = held.first_mut() {
+                self.expiries.remove(&expiry(more));
+                more.until_ms = less.until_ms;
+                self.expiries.insert(expiry(more));
+            }
+        }
         if self.expiries.len() > RECORDS_MAX {
             tracing::error!(most = RECORDS_MAX, "too many session invalidations: one is forgotten too soon");
             self.forget_first();
@@ -75,10 +89,11 @@ impl Invalidations {
     pub(crate) fn voiding<'a>(
         &self,
         mut holders: impl Iterator<Item = &'a str>,
-        issued_ms: u64,
+        issued: Issued,
         now_ms: u64,
     ) -> Option<&Invalidation> {
         holders.find_map(|holder| {
+            let issued_ms = issued.for_holder(holder);
             let voids =
                 |record: &&Invalidation| issued_ms < record.issued_before_ms && now_ms < record.until_ms;
             self.by_holder.get(holder)?.iter().find(voids)

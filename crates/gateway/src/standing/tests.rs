@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use galaxy_push_core::window::Slot;
 use galaxy_push_proto::v1::{Membership, SessionInvalidation};
+use galaxy_push_proto::validate::INVALIDATIONS_PER_HOLDER_MAX;
 use proptest::prelude::*;
 use prost_types::Timestamp;
 
 use super::*;
+use crate::grants::Issued;
 
 fn at(slot: u64) -> Slot {
     Slot::default().plus(slot)
@@ -200,6 +202,50 @@ proptest! {
     }
 }
 
+fn record_of(holder: &str, issued_before: i64, expires_at: i64) -> Invalidation {
+    Invalidation::of(&SessionInvalidation {
+        recipient: holder.into(),
+        issued_before: seconds(issued_before),
+        expires_at: seconds(expires_at),
+        ..Default::default()
+    })
+}
+
+/// The issuer's clock may be ahead: a token of the session says that it was issued after the record, and is the stolen one.
+#[test]
+fn a_session_record_voids_what_a_clock_ahead_of_it_issued_and_a_user_record_does_not() {
+    let mut invalidations = Invalidations::default();
+    invalidations.add(&record_of("session:1", 100, 1_000), 0);
+    invalidations.add(&record_of("user:ann", 100, 1_000), 0);
+    let voids = |holder: &str, issued| invalidations.voiding([holder].into_iter(), issued, 0).is_some();
+    let at = |issued_s: u64| Issued::by_token(issued_s * 1_000);
+    assert!(voids("session:1", at(0)) && voids("session:1", at(99)) && voids("session:1", at(130)));
+    assert!(!voids("session:1", at(131)));
+    assert!(
+        voids("user:ann", at(99)) && !voids("user:ann", at(100)),
+        "a new sign-in in the same second is good"
+    );
+    assert!(voids("session:1", Issued::default()) && voids("user:ann", Issued::default()));
+    assert!(voids("session:1", Issued::on_trust(99_999)) && !voids("session:1", Issued::on_trust(100_000)));
+}
+
+#[test]
+fn many_invalidations_of_one_user_stay_few() {
+    let mut invalidations = Invalidations::default();
+    for i in 0..500 {
+        assert!(invalidations.add(&record_of("user:ann", i, 1_000 - i), 0));
+        let voids = |issued_s, now_s: u64| {
+            let issued = Issued::by_token(issued_s * 1_000);
+            invalidations.voiding(["user:ann"].into_iter(), issued, now_s * 1_000).is_some()
+        };
+        for said in 1..=i as u64 {
+            assert!(voids(said - 1, 1_000 - said - 1), "{said} of {i}");
+        }
+        assert!(!voids(i as u64, 0), "what was never said to be void is good");
+    }
+    assert_eq!(invalidations.len(), INVALIDATIONS_PER_HOLDER_MAX);
+}
+
 #[test]
 fn an_invalidation_voids_what_was_issued_before_it_until_it_expires() {
     let record = |recipient: &str, before: i64, until: i64| {
@@ -216,7 +262,8 @@ fn an_invalidation_voids_what_was_issued_before_it_until_it_expires() {
     assert!(invalidations.add(&record("session:1", 9, 200), 0));
     assert!(!invalidations.add(&record("session:2", 9, 20), 20_000), "over already");
     let voids = |invalidations: &Invalidations, issued_ms, now_ms| {
-        invalidations.voiding(["user:ann", "session:1"].into_iter(), issued_ms, now_ms).is_some()
+        let issued = Issued::on_trust(issued_ms);
+        invalidations.voiding(["user:ann", "session:1"].into_iter(), issued, now_ms).is_some()
     };
     assert!(voids(&invalidations, 10_000, 99_999), "a moment before");
     assert!(!voids(&invalidations, 10_001, 99_999));

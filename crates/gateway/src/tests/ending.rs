@@ -7,14 +7,14 @@ use galaxy_push_proto::v1::{SessionInvalidation, push_event::Kind};
 use super::*;
 use crate::admission::Request as Asked;
 use crate::connection::{Connection, Ending, Outgoing};
-use crate::grants::{Grants, Identity};
+use crate::grants::{Grants, Identity, Issued};
 
 /// A connection of ann's, which has caught up, under a token that ends after this long.
 async fn ann(world: &World, lasts: Duration) -> Connection {
     let identity = Identity {
         user: Some("ann".into()),
         grants: Grants::everything(),
-        issued_unix_ms: NOW_MS,
+        issued: Issued::on_trust(NOW_MS),
         expires_unix_ms: Some(NOW_MS + lasts.as_millis() as u64),
         ..Identity::default()
     };

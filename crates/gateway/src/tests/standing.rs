@@ -156,7 +156,8 @@ async fn a_membership_that_expires_is_none() {
 #[tokio::test(start_paused = true)]
 async fn an_ended_session_is_closed_at_once_and_its_token_is_refused() {
     let mut world = World::with(with_keys());
-    let (old, new) = (ann("s1", NOW_S - 10), ann("s1", NOW_S - 1));
+    // So much later that no clock that is ahead can be the cause.
+    let (old, new) = (ann("s1", NOW_S - 50), ann("s1", NOW_S - 1));
     let other = ann("s2", NOW_S - 10);
     let mut sse = Events::of(world.ask(with_token("/v1/stream", &old)).await);
     let mut socket = world.connected(&format!(r#"{{"token":"{old}"}}"#)).await;
@@ -167,7 +168,7 @@ async fn an_ended_session_is_closed_at_once_and_its_token_is_refused() {
         events.until("push.caught_up").await;
     }
     world.hub.publish(&["user:ann"]);
-    world.invalidate("session:s1", NOW_S - 5);
+    world.invalidate("session:s1", NOW_S - 45);
     world.hub.publish(&["user:ann"]);
 
     let text = sse.now().await;
@@ -214,16 +215,48 @@ async fn an_ended_session_is_closed_at_once_and_its_token_is_refused() {
 async fn a_newer_token_outlives_an_invalidation_and_an_older_one_does_not() {
     let mut world = World::with(with_keys());
     let refresh = |token: &str| format!(r#"{{"refresh":{{"token":"{token}"}}}}"#);
-    let mut socket = world.connected(&format!(r#"{{"token":"{}"}}"#, ann("s1", NOW_S - 10))).await;
+    let mut socket = world.connected(&format!(r#"{{"token":"{}"}}"#, ann("s1", NOW_S - 60))).await;
     socket.until("caughtUp").await;
     socket.send(&refresh(&ann("s1", NOW_S - 2))).await;
     world.hub.publish(&["user:ann"]);
     socket.until("e1").await;
-    world.invalidate("session:s1", NOW_S - 5);
+    world.invalidate("session:s1", NOW_S - 45);
     world.hub.publish(&["user:ann"]);
     socket.until("e2").await;
-    socket.send(&refresh(&ann("s1", NOW_S - 9))).await;
+    socket.send(&refresh(&ann("s1", NOW_S - 50))).await;
     assert_eq!(socket.closed().await.1, 4401);
+}
+
+/// The issuer's clock is 20 s ahead, so the stolen token says that it was issued after the record.
+#[tokio::test(start_paused = true)]
+async fn a_revoked_session_stays_ended_though_its_issuers_clock_is_ahead() {
+    let mut world = World::with(with_keys());
+    let stolen = ann("s1", NOW_S + 20);
+    let mut there = Events::of(world.ask(with_token("/v1/stream", &stolen)).await);
+    there.until("push.caught_up").await;
+    world.invalidate("session:s1", NOW_S);
+    there.now().await;
+    assert!(there.over);
+    for wait in [0, 1, 25, 60] {
+        tokio::time::advance(Duration::from_secs(wait)).await;
+        assert_eq!(world.ask(with_token("/v1/stream", &stolen)).await.status(), 401, "{wait}");
+    }
+    assert_eq!(
+        world.ask(with_token("/v1/stream", &ann("s2", NOW_S + 20))).await.status(),
+        200,
+        "another session"
+    );
+}
+
+/// Revoked and signed in anew within one second: tokens count whole seconds, and so does the record.
+#[tokio::test(start_paused = true)]
+async fn a_new_sign_in_within_the_second_of_a_users_record_is_good() {
+    let mut world = World::with(with_keys());
+    world.invalidate("user:ann", NOW_S);
+    for (issued, status) in [(NOW_S - 1, 401), (NOW_S, 200), (NOW_S + 5, 200)] {
+        let answer = world.ask(with_token("/v1/stream", &ann("s", issued))).await;
+        assert_eq!(answer.status().as_u16(), status, "{issued}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

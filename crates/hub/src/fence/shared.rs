@@ -67,7 +67,7 @@ impl Gateways {
                 instance: by.instance.clone(),
                 attempt,
                 peer: by.peer.clone(),
-                identity: String::new(),
+                ..Claim::default()
             },
             told: true,
         });

@@ -11,7 +11,7 @@ fn claim(instance: &str, attempt: u64) -> Claim {
         instance: instance.into(),
         attempt,
         peer: format!("{instance}:{attempt}"),
-        identity: String::new(),
+        ..Claim::default()
     }
 }
 

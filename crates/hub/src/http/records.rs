@@ -17,9 +17,13 @@ use crate::shared::Shared;
 use crate::under_way::Share;
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct RecordJson {
     cursor: String,
     duplicate: bool,
+    /// Tokens issued before this are void.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_before: Option<String>,
 }
 
 /// `POST /v1/invalidations`: one session invalidation.
@@ -88,8 +92,9 @@ fn refuse(shared: &Shared, failure: Failure) -> Failure {
 
 fn answer(appended: Result<Recorded, Failure>) -> Response<Body> {
     match appended {
-        Ok(Recorded { cursor, duplicate }) => {
-            Json(RecordJson { cursor: cursor.to_string(), duplicate }).into_response()
+        Ok(recorded) => {
+            let (cursor, issued_before) = (recorded.cursor.to_string(), recorded.issued_before_text());
+            Json(RecordJson { cursor, duplicate: recorded.duplicate, issued_before }).into_response()
         }
         Err(failure) => problem(&failure),
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Weak;
 use std::time::Duration;
 
+use galaxy_push_core::frame::LogKind;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -25,6 +26,7 @@ struct Seen {
     now: Duration,
     window: Option<WindowStatus>,
     duels: usize,
+    unaware: usize,
     connections: u64,
     lags: [Lag; Class::ALL.len()],
 }
@@ -65,9 +67,10 @@ fn look(shared: &Shared) -> Seen {
         let window = Some(of_window(held, shared.config.window, now));
         let age_of = |slot| held.appended_at(slot).map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
         let mut lags = [Lag::default(); Class::ALL.len()];
-        let mut connections = 0_u64;
+        let (mut connections, mut unaware) = (0_u64, 0);
         for incumbent in state.gateways.incumbents() {
             let (next, class) = incumbent.place.get();
+            unaware += usize::from(!incumbent.claim.learns_of_invalidations);
             let lag = &mut lags[class as usize];
             lag.streams += 1;
             lag.events = lag.events.max(held.end().since(next));
@@ -78,7 +81,7 @@ fn look(shared: &Shared) -> Seen {
                 lag.handled.add(report::lag(held, handled, now));
             }
         }
-        Seen { now: now.mono, window, duels: state.gateways.duels(now.mono), connections, lags }
+        Seen { now: now.mono, window, duels: state.gateways.duels(now.mono), unaware, connections, lags }
     })
 }
 
@@ -153,12 +156,18 @@ fn publishers(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
     out.gauge("push_publishes_under_way", "Publish requests that are not answered yet", None, requests)?;
     let help = "Bytes of the publish requests that are not answered yet";
     out.gauge("push_publish_under_way", help, Some(&Unit::Bytes), under_way.bytes as f64)?;
-    let count = shared.store.standing_count(shared.clock.ambient.unix_ms());
-    let records = [
-        (ByKind { kind: "invalidation" }, count.invalidations as f64),
-        (ByKind { kind: "membership" }, count.memberships as f64),
-    ];
-    out.gauges("push_standing_records", "Standing records that hold, by kind", None, records)
+    let wall_ms = shared.clock.ambient.unix_ms();
+    let fill = |kind| shared.store.standing_fill(kind, None, wall_ms);
+    let fills =
+        [("invalidation", fill(LogKind::SessionInvalidation)), ("membership", fill(LogKind::Membership))];
+    let records = fills.map(|(kind, fill)| (ByKind { kind }, fill.held as f64));
+    out.gauges("push_standing_records", "Standing records that hold, by kind", None, records)?;
+    let ratios = fills.map(|(kind, fill)| (ByKind { kind }, fill.held as f64 / fill.max.max(1) as f64));
+    let help = "How much of the room for standing records is taken, by kind: at 1 more are refused";
+    out.gauges("push_standing_fill", help, Some(&Unit::Other("ratio".to_owned())), ratios)?;
+    let unaware = if fills[0].1.held > 0 { seen.unaware } else { 0 };
+    let help = "Open streams of gateways that are not told of session invalidations, while any are in force";
+    out.gauge("push_streams_unaware_of_invalidations", help, None, unaware as f64)
 }
 
 /// Writes gauges.

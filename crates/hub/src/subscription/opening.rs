@@ -14,6 +14,7 @@ use super::handed::Handed;
 use super::{Phase, Ping, Subscription};
 use crate::fence::{self, ANSWER_WITHIN, Admitted, Claim, Claimed, Contest, How, Takeover};
 use crate::gathered::{Gathered, TURN_BYTES};
+use crate::log::tell_unaware;
 use crate::publish;
 use crate::push::Asked;
 use crate::shared::Shared;
@@ -96,6 +97,11 @@ impl Subscription {
             Err(contest) => return Ok(Opening::Contested(contest)),
         };
         report_open(shared, claim, &admitted, cursor, outcome);
+        if !claim.learns_of_invalidations
+            && shared.store.standing_count(shared.clock.ambient.unix_ms()).invalidations > 0
+        {
+            shared.log.look(|state, _| state.gateways.take_unaware()).iter().for_each(tell_unaware);
+        }
         let Admitted { generation, signal, place, uptake, .. } = admitted;
         Ok(Opening::Open(Box::new(Self {
             welcome: welcome(shared, generation, message_max),

@@ -27,4 +27,5 @@ mod stores;
 mod streaming;
 mod time;
 mod unfinished;
+mod warnings;
 mod world;

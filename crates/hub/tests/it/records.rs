@@ -90,8 +90,9 @@ async fn over_http_in_both_forms() {
             5,
         ),
     ] {
-        let answer = post(&world, path, &body.to_string()).await;
-        assert_eq!(answer, (200, json!({"cursor": world.at(cursor), "duplicate": false})), "{body}");
+        let (status, answer) = post(&world, path, &body.to_string()).await;
+        assert_eq!((status, &answer["cursor"]), (200, &json!(world.at(cursor))), "{body}");
+        assert_eq!(answer["issuedBefore"].is_string(), path.contains("invalidations"), "{answer}");
     }
     let texts: Vec<_> = held(&world).iter().map(text).collect();
     assert_eq!(texts, ["void user:1 @1", "void session:s @2", "user:1+a @3", "user:1+b @4", "user:1-a @5"]);
@@ -192,17 +193,67 @@ async fn a_full_store_refuses_and_appends_nothing() {
     let brief = Membership { expires_at: soon, ..membership("user:1", "a", true) };
     world.hub.set_memberships(vec![brief, membership("user:1", "b", true)]).await.unwrap();
     let refused = world.hub.set_memberships(vec![membership("user:1", "c", true)]).await.unwrap_err();
-    assert_eq!((refused.code, refused.reason), (Code::ResourceExhausted, Some(Reason::Overloaded)));
-    assert!(refused.message.contains("2 standing records are held"), "{refused}");
-    let (status, problem) = post(&world, "/v1/invalidations", r#"{"recipient":"user:1"}"#).await;
-    assert_eq!((status, &problem["reason"]), (429, &json!("OVERLOADED")));
+    assert_eq!((refused.code, refused.reason), (Code::ResourceExhausted, Some(Reason::RecordsFull)));
+    assert!(refused.message.contains("2 memberships are held"), "{refused}");
+    assert_eq!(refused.retry_after, None, "waiting does not help");
+    let joins = r#"{"recipient":"user:1","topic":"c","member":true}"#;
+    let (status, problem) = post(&world, "/v1/memberships", joins).await;
+    assert_eq!((status, &problem["reason"]), (429, &json!("RECORDS_FULL")));
     assert_eq!(held(&world).len(), 2);
+    let metrics = scrape(&world);
+    assert!(metrics.contains("push_standing_fill_ratio{kind=\"membership\"} 1.0\n"), "{metrics}");
     world.publish("x").await;
     world.hub.set_memberships(vec![membership("user:1", "b", false)]).await.unwrap();
-    world.hub.invalidate(invalidation("user:1")).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(61)).await;
     world.hub.set_memberships(vec![membership("user:1", "c", true)]).await.unwrap();
-    assert_eq!(world.hub.head().cursor.to_string(), world.at(6));
+    assert_eq!(world.hub.head().cursor.to_string(), world.at(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_set_of_memberships_takes_every_invalidation() {
+    let world = World::new(Config::default().standing_records_max(2));
+    let members = ["a", "b"].map(|topic| membership("user:1", topic, true));
+    world.hub.set_memberships(members.to_vec()).await.unwrap();
+    world.hub.invalidate(invalidation("user:1")).await.unwrap();
+    let (status, _) = post(&world, "/v1/invalidations", r#"{"recipient":"session:s"}"#).await;
+    assert_eq!(status, 200);
+    let refused = world.hub.invalidate(invalidation("user:2")).await.unwrap_err();
+    assert_eq!(refused.reason, Some(Reason::RecordsFull));
+    world.hub.invalidate(invalidation("user:1")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_names_the_second_before_which_tokens_are_void() {
+    let world = World::new(Config::default());
+    tokio::time::sleep(std::time::Duration::from_millis(999)).await;
+    let (_, answer) = post(&world, "/v1/invalidations", r#"{"recipient":"user:1"}"#).await;
+    assert_eq!(answer["issuedBefore"], "2023-11-14T22:13:20Z", "{answer}");
+    let mut client = PublisherClient::new(world.connection());
+    let request = InvalidateRequest { invalidation: Some(invalidation("session:s")), ..Default::default() };
+    let answer = client.invalidate(request).await.unwrap();
+    assert_eq!(answer.metadata().get("push-issued-before").unwrap(), "2023-11-14T22:13:20Z");
+    for event in held(&world) {
+        let Some(v1::push_event::Kind::SessionInvalidation(record)) = event.kind else { panic!() };
+        assert_eq!(record.issued_before, Some(Timestamp { seconds: NOW_S, nanos: 0 }));
+    }
+    let ahead = |seconds| SessionInvalidation {
+        issued_before: Some(Timestamp { seconds: NOW_S + seconds, nanos: 0 }),
+        ..invalidation("user:1")
+    };
+    world.hub.invalidate(ahead(30)).await.unwrap();
+    let refused = world.hub.invalidate(ahead(32)).await.unwrap_err();
+    assert_eq!(refused.field.as_deref(), Some("invalidation.issued_before"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn memberships_end_by_themselves_where_a_life_is_set() {
+    let life = Some(std::time::Duration::from_secs(60));
+    let world = World::new(Config::default().membership_life(life));
+    world.hub.set_memberships(vec![membership("user:1", "a", true)]).await.unwrap();
+    let metric = |count: &str| format!("push_standing_records{{kind=\"membership\"}} {count}\n");
+    assert!(scrape(&world).contains(&metric("1.0")));
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    assert!(scrape(&world).contains(&metric("0.0")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_core::frame::LogKind;
 use galaxy_push_hub::{Config, Hub};
-use galaxy_push_store::standing::{Count, Key, Page};
+use galaxy_push_store::standing::{Count, Fill, Key, Page};
 use galaxy_push_store::{Appended, Batch, DedupBounds, Error, Maker, MemoryStore, Refused, Store};
 use tokio::sync::Semaphore;
 
@@ -68,5 +69,9 @@ impl Store for Moody {
 
     fn standing_count(&self, now_unix_ms: u64) -> Count {
         self.inner.standing_count(now_unix_ms)
+    }
+
+    fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> Fill {
+        self.inner.standing_fill(kind, publisher, now_unix_ms)
     }
 }

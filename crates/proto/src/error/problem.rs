@@ -88,6 +88,7 @@ impl Problem {
             Reason::RecipientInvalid => "Invalid recipient",
             Reason::NotGranted => "Not granted",
             Reason::IdReused => "Id used for another content",
+            Reason::RecordsFull => "No room for standing records",
             Reason::Overloaded => "Overloaded",
             Reason::Draining => "Shutting down",
             Reason::StoreUnavailable => "Store unavailable",

@@ -63,6 +63,7 @@ fn reasons_have_a_code_and_an_http_status() {
         RECIPIENT_INVALID InvalidArgument 400 Invalid recipient
         NOT_GRANTED PermissionDenied 403 Not granted
         ID_REUSED AlreadyExists 409 Id used for another content
+        RECORDS_FULL ResourceExhausted 429 No room for standing records
         OVERLOADED Unavailable 503 Overloaded
         DRAINING Unavailable 503 Shutting down
         STORE_UNAVAILABLE Unavailable 503 Store unavailable

@@ -17,11 +17,32 @@ pub const INVALIDATION_REASON_BYTES_MAX: usize = 256;
 /// How long an invalidation is kept that does not say so, unless the hub is told otherwise: as long as any token lives.
 pub const INVALIDATION_LIFE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Fills in what an invalidation may leave out: it voids the tokens issued until now, and is kept for `life`.
+/// How far the clocks of a token's issuer, of the hub and of a gateway may differ.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
+
+/// Of one user or session so many invalidations are held at most, by hubs and gateways: beyond it two become one that
+/// voids what both do, for as long as either.
+pub const INVALIDATIONS_PER_HOLDER_MAX: usize = 8;
+
+/// Fills in what an invalidation may leave out: it voids the tokens issued before the present second began, and is kept
+/// for `life`. Tokens say when they were issued in whole seconds, so whoever signs in anew within the second of the
+/// record has a token that is good. `now_unix_ms` is the wall clock's.
 pub fn fill_in_invalidation(record: &mut v1::SessionInvalidation, now_unix_ms: u64, life: Duration) {
+    record.issued_before.get_or_insert_with(|| time::from_unix_ms(now_unix_ms / 1_000 * 1_000));
+    record.expires_at.get_or_insert_with(|| end_of(life, now_unix_ms));
+}
+
+/// Fills in the end of memberships that do not say one, if they have one by default.
+pub fn fill_in_memberships(records: &mut [v1::Membership], now_unix_ms: u64, life: Option<Duration>) {
+    let Some(life) = life else { return };
+    for record in records.iter_mut().filter(|record| record.member) {
+        record.expires_at.get_or_insert_with(|| end_of(life, now_unix_ms));
+    }
+}
+
+fn end_of(life: Duration, now_unix_ms: u64) -> Timestamp {
     let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-    record.issued_before.get_or_insert_with(|| time::from_unix_ms(now_unix_ms));
-    record.expires_at.get_or_insert_with(|| time::from_unix_ms(now_unix_ms.saturating_add(life_ms)));
+    time::from_unix_ms(now_unix_ms.saturating_add(life_ms))
 }
 
 /// Checks an invalidation that was filled in.
@@ -30,11 +51,14 @@ pub fn fill_in_invalidation(record: &mut v1::SessionInvalidation, now_unix_ms: u
 ///
 /// The first rule that is broken, with a field such as `invalidation.recipient`.
 pub fn invalidation(record: &v1::SessionInvalidation, now_unix_ms: u64) -> Result<(), Invalid> {
-    check_holder(&record.recipient)
-        .and_then(|()| check_reason(&record.reason))
-        .and_then(|()| check_end(record.expires_at.as_ref(), now_unix_ms))
-        .and_then(|()| check_issued_before(record))
-        .map_err(|invalid| invalid.inside("invalidation"))
+    check_holder(
+        &record.recipient,
+        "to end many sessions name the user, and to end everybody's change the signing key",
+    )
+    .and_then(|()| check_reason(&record.reason))
+    .and_then(|()| check_end(record.expires_at.as_ref(), now_unix_ms))
+    .and_then(|()| check_issued_before(record, now_unix_ms))
+    .map_err(|invalid| invalid.inside("invalidation"))
 }
 
 /// Checks the memberships of one request.
@@ -48,7 +72,7 @@ pub fn memberships(records: &[v1::Membership], now_unix_ms: u64) -> Result<(), I
         return Err(Invalid::new("memberships", message));
     }
     for (index, record) in records.iter().enumerate() {
-        check_holder(&record.recipient)
+        check_holder(&record.recipient, "publish to `all` what everybody is to receive")
             .and_then(|()| check_topic(&record.topic))
             .and_then(|()| check_end(record.expires_at.as_ref(), now_unix_ms))
             .map_err(|invalid| invalid.inside(&format!("memberships[{index}]")))?;
@@ -56,9 +80,12 @@ pub fn memberships(records: &[v1::Membership], now_unix_ms: u64) -> Result<(), I
     Ok(())
 }
 
-/// Whoever can hold a session or a membership.
-fn check_holder(recipient: &str) -> Result<(), Invalid> {
+/// Whoever can hold a session or a membership. What looks like a pattern would be taken by its letters, and mean nobody.
+fn check_holder(recipient: &str, many: &str) -> Result<(), Invalid> {
     let message = match Recipient::parse(recipient) {
+        Ok(Recipient::User(id) | Recipient::Session(id)) if id.ends_with('*') => {
+            format!("`*` stands for no other names here: name one user:<id> or session:<id>; {many}")
+        }
         Ok(Recipient::User(_) | Recipient::Session(_)) => return Ok(()),
         Ok(_) | Err(InvalidRecipient::UnknownKind) => "must be user:<id> or session:<id>".to_owned(),
         Err(error) => error.to_string(),
@@ -90,9 +117,17 @@ fn check_end(expires_at: Option<&Timestamp>, now_unix_ms: u64) -> Result<(), Inv
     Ok(())
 }
 
-fn check_issued_before(record: &v1::SessionInvalidation) -> Result<(), Invalid> {
+fn check_issued_before(record: &v1::SessionInvalidation, now_unix_ms: u64) -> Result<(), Invalid> {
     let Some(before) = &record.issued_before else { return Ok(()) };
     check_time("issued_before", before)?;
+    if moment(before) > moment(&end_of(CLOCK_SKEW, now_unix_ms)) {
+        let message = format!(
+            "lies more than {} s ahead of the hub's clock: a token that is not issued yet cannot be void; to keep \
+             somebody out, issue no new ones",
+            CLOCK_SKEW.as_secs()
+        );
+        return Err(Invalid::new("issued_before", message));
+    }
     if record.expires_at.as_ref().is_some_and(|end| moment(before) > moment(end)) {
         return Err(Invalid::new("issued_before", "must not lie after expires_at"));
     }
@@ -145,12 +180,43 @@ mod tests {
     #[test]
     fn an_invalidation_is_filled_in() {
         let mut record = v1::SessionInvalidation { recipient: "session:s".into(), ..Default::default() };
-        fill_in_invalidation(&mut record, NOW_MS, INVALIDATION_LIFE_DEFAULT);
-        assert_eq!((record.issued_before, record.expires_at), (at(NOW_S), at(NOW_S + 86_400)));
+        fill_in_invalidation(&mut record, NOW_MS + 999, INVALIDATION_LIFE_DEFAULT);
+        let end = Some(Timestamp { seconds: NOW_S + 86_400, nanos: 999_000_000 });
+        assert_eq!((record.issued_before, record.expires_at), (at(NOW_S), end), "the second begins");
         let said = v1::SessionInvalidation { issued_before: at(5), expires_at: at(6), ..record };
         let mut same = said.clone();
         fill_in_invalidation(&mut same, NOW_MS, INVALIDATION_LIFE_DEFAULT);
         assert_eq!(same, said);
+    }
+
+    #[test]
+    fn memberships_may_have_an_end_by_default() {
+        let joins = v1::Membership { member: true, ..Default::default() };
+        let mut records =
+            [joins.clone(), v1::Membership { expires_at: at(7), ..joins.clone() }, v1::Membership::default()];
+        fill_in_memberships(&mut records, NOW_MS, None);
+        assert_eq!(records[0], joins);
+        fill_in_memberships(&mut records, NOW_MS, Some(Duration::from_secs(60)));
+        assert_eq!(records.map(|record| record.expires_at), [at(NOW_S + 60), at(7), None]);
+    }
+
+    #[test]
+    fn what_looks_like_a_pattern_is_refused_and_what_means_many_is_said() {
+        for (recipient, refused) in [
+            ("user:*", true),
+            ("session:*", true),
+            ("user:4*", true),
+            ("user:4*2", false),
+            ("user:*a", false),
+        ] {
+            let record = v1::SessionInvalidation { recipient: recipient.into(), ..Default::default() };
+            let said = fault(invalidation(&record, NOW_MS));
+            assert_eq!(said.contains("change the signing key"), refused, "{recipient}: {said}");
+            let record =
+                v1::Membership { recipient: recipient.into(), topic: "t".into(), ..Default::default() };
+            let said = fault(memberships(&[record], NOW_MS));
+            assert_eq!(said.contains("publish to `all`"), refused, "{recipient}: {said}");
+        }
     }
 
     #[test]
@@ -164,6 +230,12 @@ mod tests {
         let check = |record: v1::SessionInvalidation| fault(invalidation(&record, NOW_MS));
         assert_eq!(check(good.clone()), "fine");
         assert_eq!(check(v1::SessionInvalidation { recipient: "user:42".into(), ..good.clone() }), "fine");
+        let ahead = at(NOW_S + 30);
+        assert_eq!(
+            check(v1::SessionInvalidation { issued_before: ahead, expires_at: ahead, ..good.clone() }),
+            "fine",
+            "as far as an issuer's clock may be ahead"
+        );
         for (record, expected) in [
             (
                 v1::SessionInvalidation { recipient: "topic:x".into(), ..good.clone() },
@@ -194,8 +266,17 @@ mod tests {
                 "REQUEST_INVALID invalidation.expires_at: must lie in the years 1 to 9999",
             ),
             (
-                v1::SessionInvalidation { issued_before: at(NOW_S + 2), ..good },
+                v1::SessionInvalidation { issued_before: at(NOW_S + 2), ..good.clone() },
                 "REQUEST_INVALID invalidation.issued_before: must not lie after expires_at",
+            ),
+            (
+                v1::SessionInvalidation {
+                    issued_before: at(NOW_S + 31),
+                    expires_at: at(NOW_S + 60),
+                    ..good.clone()
+                },
+                "REQUEST_INVALID invalidation.issued_before: lies more than 30 s ahead of the hub's clock: a token that is \
+                 not issued yet cannot be void; to keep somebody out, issue no new ones",
             ),
         ] {
             assert_eq!(check(record.clone()), expected, "{record:?}");
@@ -255,13 +336,14 @@ mod tests {
             issued_before: time,
             expires_at: time,
         };
+        let in_9999 = time.map_or(0, |time| time.seconds as u64 * 1_000);
         let other = v1::Membership {
             recipient,
             topic: format!("{}*", "x".repeat(255)),
             member: true,
             expires_at: time,
         };
-        assert_eq!(fault(invalidation(&largest, NOW_MS)), "fine");
+        assert_eq!(fault(invalidation(&largest, in_9999)), "fine");
         assert_eq!(fault(memberships(std::slice::from_ref(&other), NOW_MS)), "fine");
         let frame = v1::PushEvent {
             cursor: "9".repeat(128),

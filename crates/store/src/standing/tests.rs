@@ -62,7 +62,7 @@ fn the_latest_membership_holds_until_it_expires_or_ends() {
         membership("user:4", "a", false, None),
         membership("user:5", "a", true, Some(5)),
     ] {
-        standing.apply(&Change::membership(&record).0, 10_000);
+        standing.apply(&Change::membership(&record).0, None, 10_000);
     }
     assert_eq!(all(&mut standing, 99), ["user:1 in a", "user:1 in b", "user:2 in a"]);
     assert_eq!(standing.count(99_999), Count { invalidations: 0, memberships: 3 });
@@ -74,13 +74,17 @@ fn the_latest_membership_holds_until_it_expires_or_ends() {
 fn no_invalidation_undoes_a_stronger_one() {
     let mut standing = Standing::new(10);
     for (issued_before, expires_at) in [(10, 100), (20, 50), (5, 90), (10, 60), (15, 50)] {
-        standing.apply(&Change::invalidation(&invalidation("user:1", issued_before, expires_at)).0, 0);
+        standing.apply(&Change::invalidation(&invalidation("user:1", issued_before, expires_at)).0, None, 0);
     }
-    standing.apply(&Change::invalidation(&invalidation("user:10", 1, 70)).0, 0);
+    standing.apply(&Change::invalidation(&invalidation("user:10", 1, 70)).0, None, 0);
     assert_eq!(all(&mut standing, 0), ["user:1 10..100", "user:1 20..50", "user:10 1..70"]);
-    standing.apply(&Change::invalidation(&invalidation("user:1", 30, 200)).0, 0);
+    standing.apply(&Change::invalidation(&invalidation("user:1", 30, 200)).0, None, 0);
     assert_eq!(all(&mut standing, 0), ["user:1 30..200", "user:10 1..70"]);
     assert_eq!(standing.count(0), Count { invalidations: 2, memberships: 0 });
+}
+
+fn full(records_max: usize) -> Full {
+    Full { kind: LogKind::Membership, records_max, publisher: None }
 }
 
 #[test]
@@ -89,22 +93,91 @@ fn a_full_set_takes_what_replaces_and_what_ends() {
     let change = |record: v1::Membership| Change::membership(&record).0;
     let (a, b) =
         (change(membership("user:1", "a", true, None)), change(membership("user:1", "b", true, Some(9))));
-    assert_eq!(standing.check([&a, &b, &a].into_iter(), 0), Ok(()), "one key counts once");
-    standing.apply(&a, 0);
-    standing.apply(&b, 0);
+    assert_eq!(standing.check([&a, &b, &a].into_iter(), None, 0), Ok(()), "one key counts once");
+    standing.apply(&a, None, 0);
+    standing.apply(&b, None, 0);
     let c = change(membership("user:1", "c", true, None));
     let end_of_a = change(membership("user:1", "a", false, None));
-    assert_eq!(standing.check([&c].into_iter(), 0), Err(Full { records_max: 2 }));
-    assert_eq!(standing.check([&end_of_a, &c].into_iter(), 0), Err(Full { records_max: 2 }));
-    assert_eq!(standing.check([&a, &end_of_a].into_iter(), 0), Ok(()));
-    assert_eq!(standing.check([&c].into_iter(), 9_000), Ok(()), "what has expired makes room");
+    assert_eq!(standing.check([&c].into_iter(), None, 0), Err(full(2)));
+    assert_eq!(standing.check([&end_of_a, &c].into_iter(), None, 0), Err(full(2)));
+    assert_eq!(standing.check([&a, &end_of_a].into_iter(), None, 0), Ok(()));
+    assert_eq!(standing.check([&c].into_iter(), None, 9_000), Ok(()), "what has expired makes room");
+}
+
+/// A set full of memberships takes every invalidation, and the other way round.
+#[test]
+fn each_kind_has_a_bound_of_its_own() {
+    let mut standing = Standing::new(2);
+    let member = |topic: &str| Change::membership(&membership("user:1", topic, true, None)).0;
+    let void = |user: &str| Change::invalidation(&invalidation(user, 1, 9)).0;
+    for change in [member("a"), member("b"), void("user:1"), void("user:2")] {
+        assert_eq!(standing.check([&change].into_iter(), None, 0), Ok(()));
+        standing.apply(&change, None, 0);
+    }
+    assert_eq!(standing.check([&member("c")].into_iter(), None, 0), Err(full(2)));
+    let no_more = standing.check([&void("user:3")].into_iter(), None, 0).unwrap_err();
+    assert_eq!((no_more.kind, no_more.publisher), (LogKind::SessionInvalidation, None));
+    assert_eq!(standing.count(0), Count { invalidations: 2, memberships: 2 });
+}
+
+/// Whatever a publisher holds, it leaves as much to the others.
+#[test]
+fn a_publisher_holds_no_more_than_it_leaves_free() {
+    let mut standing = Standing::new(100);
+    let mut fill = |publisher: &str| {
+        let publisher: Arc<str> = publisher.into();
+        for i in 0.. {
+            let change = Change::membership(&membership(&format!("user:{publisher}-{i}"), "t", true, None)).0;
+            match standing.check([&change].into_iter(), Some(&publisher), 0) {
+                Ok(()) => standing.apply(&change, Some(&publisher), 0),
+                Err(full) => {
+                    assert_eq!(full.publisher, Some((publisher.clone(), i)));
+                    assert_eq!(
+                        standing.fill(LogKind::Membership, Some(&publisher), 0),
+                        Fill { held: i, max: i }
+                    );
+                    return i;
+                }
+            }
+        }
+        0
+    };
+    assert_eq!(["a", "b", "c"].map(&mut fill), [50, 25, 12]);
+    assert_eq!(standing.fill(LogKind::Membership, None, 0), Fill { held: 87, max: 100 });
+    assert_eq!(standing.fill(LogKind::SessionInvalidation, Some("a"), 0), Fill { held: 0, max: 50 });
+    let end = Change::membership(&membership("user:a-0", "t", false, None)).0;
+    standing.apply(&end, None, 0);
+    assert_eq!(standing.fill(LogKind::Membership, Some("a"), 0).held, 49);
+    let lone = Change::membership(&membership("user:1", "t", true, None)).0;
+    assert_eq!(Standing::new(1).check([&lone].into_iter(), Some(&"a".into()), 0), Ok(()), "one always fits");
+}
+
+/// Each voids more tokens than the one before, for a shorter time: none covers another.
+#[test]
+fn many_invalidations_of_one_user_stay_few() {
+    let mut standing = Standing::new(1_000);
+    for i in 0..500 {
+        standing.apply(&Change::invalidation(&invalidation("user:1", i, 1_000 - i)).0, None, 0);
+    }
+    let held = all(&mut standing, 0);
+    assert_eq!(held.len(), INVALIDATIONS_PER_HOLDER_MAX, "{held:?}");
+    let page = standing.page(None, usize::MAX, 0, 999_000);
+    let [(_, message)] = &page.records[..] else { panic!("{page:?}") };
+    let record = v1::SessionInvalidation::decode(message.clone()).unwrap();
+    assert_eq!(record.expires_at, at(1_000), "the longest is kept: {record:?}");
+    let another = Change::invalidation(&invalidation("user:1", 500, 500)).0;
+    let mut full = Standing::new(INVALIDATIONS_PER_HOLDER_MAX);
+    for i in 0..INVALIDATIONS_PER_HOLDER_MAX as i64 {
+        full.apply(&Change::invalidation(&invalidation("user:1", i, 1_000 - i)).0, None, 0);
+    }
+    assert_eq!(full.check([&another].into_iter(), None, 0), Ok(()), "it needs no room");
 }
 
 #[test]
 fn pages_are_as_large_as_they_may_be() {
     let mut standing = Standing::new(100);
     for i in 0..10 {
-        standing.apply(&Change::membership(&membership(&format!("user:{i}"), "t", true, None)).0, 0);
+        standing.apply(&Change::membership(&membership(&format!("user:{i}"), "t", true, None)).0, None, 0);
     }
     let each = Change::membership(&membership("user:0", "t", true, None)).1.len();
     let first = standing.page(None, 4 * (each + 2), 2, 0);
@@ -125,10 +198,14 @@ proptest! {
     ) {
         let mut standing = Standing::new(1_000);
         for (who, issued_before, expires_at) in &said {
-            standing.apply(&Change::invalidation(&invalidation(&format!("user:{who}"), *issued_before, *expires_at)).0, 0);
+            standing.apply(&Change::invalidation(&invalidation(&format!("user:{who}"), *issued_before, *expires_at)).0, None, 0);
         }
         for who in 0..3 {
             let expected = said.iter().any(|(w, before, until)| *w == who && issued < *before && now < *until);
+            // Where two were made one, more may be void than was said, and never less.
+            if said.iter().filter(|(w, ..)| *w == who).count() > INVALIDATIONS_PER_HOLDER_MAX && !expected {
+                continue;
+            }
             let page = standing.page(None, usize::MAX, 0, now as u64 * 1_000);
             let held = page.records.iter().any(|(_, message)| {
                 let record = v1::SessionInvalidation::decode(message.clone()).unwrap();
@@ -138,5 +215,6 @@ proptest! {
         }
         prop_assert_eq!(standing.held.len(), standing.expiries.len());
         prop_assert_eq!(standing.count(now as u64 * 1_000).invalidations, standing.held.len());
+        prop_assert!(standing.held.len() <= 3 * INVALIDATIONS_PER_HOLDER_MAX);
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::v1;
+use galaxy_push_store::standing::Full;
 use galaxy_push_store::{
     Batch, Committed, DedupBounds, Error, MemoryStore, Refused, Sink, Store, conformance,
 };
@@ -153,9 +154,13 @@ async fn a_full_set_of_records_refuses_the_whole_batch() {
         let records: Vec<_> = topics.iter().map(|topic| member(topic)).collect();
         store.append(Batch::memberships(&records, at(1))).await.map(|appended| appended.len())
     };
-    assert_eq!(append(&["a", "b", "c"]).await, Err(Error::Refused(Refused::StandingFull { records_max: 2 })));
+    let full = || {
+        let kind = galaxy_push_core::frame::LogKind::Membership;
+        Err(Error::Refused(Refused::StandingFull(Full { kind, records_max: 2, publisher: None })))
+    };
+    assert_eq!(append(&["a", "b", "c"]).await, full());
     assert_eq!(append(&["a", "b", "a"]).await, Ok(3));
-    assert_eq!(append(&["a", "c"]).await, Err(Error::Refused(Refused::StandingFull { records_max: 2 })));
+    assert_eq!(append(&["a", "c"]).await, full());
     assert!(
         store.append(Batch::encode(&[event("a")], &Arc::default(), at(1))).await.is_ok(),
         "events are not concerned"

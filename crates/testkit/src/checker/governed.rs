@@ -14,13 +14,18 @@ use crate::history::{Hop, Open, Says};
 /// Around the end of a record, and around the second in which a token was issued, nothing is certain.
 const ROUNDING_US: u64 = 1_100_000;
 
+/// A record of a session voids every token of it that was issued up to so much later: the issuer's clock may be ahead.
+const SKEW_US: u64 = 30_000_000;
+
 /// The standing records that concern one stream.
 pub(super) struct Governed<'h> {
     memberships: Vec<Membership<'h>>,
     /// By epoch, in the order of the log: what ends its sessions.
     voids: HashMap<u32, Vec<Mark>>,
-    /// When its token was issued.
+    /// When its token was issued; where there is none, when it came.
     token_us: Option<u64>,
+    /// There is one.
+    has_token: bool,
     /// What its gateway had of the log when the stream was opened.
     known: Option<Pos>,
     /// How far the wall clocks may be from the truth.
@@ -43,6 +48,8 @@ struct Mark {
     at_us: u64,
     holds: bool,
     until_us: Option<u64>,
+    /// It is about a session.
+    of_session: bool,
 }
 
 impl Mark {
@@ -54,8 +61,14 @@ impl Mark {
 impl<'h> Governed<'h> {
     pub(super) fn new(index: &Index<'h>, open: &'h Open) -> Self {
         let skew_us = index.rules.clock_skew_us;
-        let mut governed =
-            Self { memberships: Vec::new(), voids: HashMap::new(), token_us: None, known: None, skew_us };
+        let mut governed = Self {
+            memberships: Vec::new(),
+            voids: HashMap::new(),
+            token_us: None,
+            has_token: false,
+            known: None,
+            skew_us,
+        };
         if open.hop == Hop::Gateway {
             return governed;
         }
@@ -69,6 +82,7 @@ impl<'h> Governed<'h> {
                     at_us: record.at_us,
                     holds: !matches!(record.said.says, Says::Member { member: false, .. }),
                     until_us: record.said.until_us,
+                    of_session: holder.starts_with("session:"),
                 });
                 match recipient {
                     None => governed.voids.entry(epoch).or_default().extend(marks),
@@ -84,7 +98,7 @@ impl<'h> Governed<'h> {
 
     /// A token issued then is presented.
     pub(super) const fn issued(&mut self, at_us: u64) {
-        self.token_us = Some(at_us);
+        (self.token_us, self.has_token) = (Some(at_us), true);
     }
 
     /// The gateway named its head. Without a token the connection itself counts as one.
@@ -122,7 +136,7 @@ impl<'h> Governed<'h> {
             Right::None
         } else if self
             .void_before(pos)
-            .any(|mark| self.is_issued_before(mark.at_us + ROUNDING_US + self.skew_us))
+            .any(|mark| self.is_issued_before(self.voids_before(mark) + ROUNDING_US + self.skew_us))
         {
             Right::Maybe
         } else {
@@ -133,13 +147,19 @@ impl<'h> Governed<'h> {
     /// Whether this lies behind a record that voids the token for certain.
     pub(super) fn is_void(&self, pos: Pos, at_us: u64) -> bool {
         self.void_before(pos).any(|mark| {
-            self.is_issued_before(mark.at_us.saturating_sub(self.skew_us))
-                && mark.lasts(at_us.saturating_add(self.skew_us))
+            let certain = self.voids_before(mark).saturating_sub(ROUNDING_US + self.skew_us);
+            self.is_issued_before(certain) && mark.lasts(at_us.saturating_add(self.skew_us))
         })
     }
 
     fn void_before(&self, pos: Pos) -> impl Iterator<Item = &Mark> {
         self.voids.get(&pos.epoch).into_iter().flatten().filter(move |mark| mark.seq < pos.seq)
+    }
+
+    /// Tokens issued before this are void, as exactly as seconds are.
+    fn voids_before(&self, mark: &Mark) -> u64 {
+        let skew = if mark.of_session && self.has_token { SKEW_US } else { 0 };
+        mark.at_us + skew
     }
 
     fn is_issued_before(&self, at_us: u64) -> bool {

@@ -92,3 +92,13 @@ fn nothing_is_shown_behind_the_end_of_a_session() {
     // With a newer token it is.
     keeps(&ended.replacen("progress 2 8", "wait 2000 | token 2 5000 | event 2 9 i", 1));
 }
+
+/// A record of a session voids tokens that say they were issued after it, as far as the issuer's clock may be ahead.
+#[test]
+fn nothing_is_shown_to_a_newer_token_of_an_ended_session() {
+    let ended = MEMBER
+        .replacen("record 8 v user:ann void", "record 8 v session:s void", 1)
+        .replace("user ann user:ann", "user ann user:ann,session:s")
+        .replacen("log 9 i user:bob", "log 9 i user:ann", 1);
+    breaks(Promise::Isolated, &ended, "progress 2 8", "wait 2000 | token 2 9000 | event 2 9 i");
+}

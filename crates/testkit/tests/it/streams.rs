@@ -335,26 +335,46 @@ fn fenced() {
     ));
 }
 
+/// One stream of a gateway id after another, each ending the one before it.
+fn takeovers(pause: u64, claims: &[(&str, u64)]) -> String {
+    let mut script = String::from("log 1 a all\n");
+    for (i, (instance, attempt)) in claims.iter().enumerate() {
+        let (before, stream) = (i, i + 1);
+        script += &format!(
+            "wait {pause} | open {stream} gateway g - 1 | claim {stream} {instance} {attempt}\n\
+             welcome {stream} RESUMED 1 0 1 gen={stream} | caught_up {stream} 1\n"
+        );
+        match before.checked_sub(1).map(|older| claims[older].0 == *instance) {
+            Some(true) => script += &format!("close {before} ABORTED,STALE_ATTEMPT\n"),
+            Some(false) => {
+                script += &format!("goodbye {before} REPLACED 1 | close {before} ABORTED,REPLACED\n")
+            }
+            None => {}
+        }
+    }
+    script
+}
+
 #[test]
 fn whoever_keeps_taking_an_id_back_is_held_off() {
-    let duel = |takeovers: u64, pause: u64| {
-        let mut script = String::from("log 1 a all\n");
-        for stream in 1..=takeovers {
-            let instance = ["one", "two"][(stream % 2) as usize];
-            let before = stream - 1;
-            script += &format!(
-                "wait {pause} | open {stream} gateway g - 1 | claim {stream} {instance} {stream}\n\
-                 welcome {stream} RESUMED 1 0 1 gen={stream} | caught_up {stream} 1\n"
-            );
-            if before > 0 {
-                script += &format!("goodbye {before} REPLACED 1 | close {before} ABORTED,REPLACED\n");
-            }
-        }
-        script
+    let duel = |names: [&'static str; 2], count: u64| -> Vec<_> {
+        (1..=count).map(|i| (names[(i % 2) as usize], i)).collect()
     };
-    keeps(&duel(9, 1_000));
-    keeps(&duel(20, 10_000));
-    let report = check(&records(&duel(10, 1_000)));
+    keeps(&takeovers(1_000, &duel(["one", "two"], 9)));
+    keeps(&takeovers(10_000, &duel(["one", "two"], 20)));
+    keeps(&takeovers(1_000, &duel(["one", "one"], 8)));
+    keeps(&takeovers(10_000, &duel(["one", "one"], 20)));
+    for names in [["one", "two"], ["one", "one"]] {
+        let report = check(&records(&takeovers(1_000, &duel(names, 10))));
+        assert!(report.breaks(Promise::Fenced), "{names:?}: {report}");
+    }
+}
+
+#[test]
+fn no_attempt_comes_after_a_higher_one_of_its_instance() {
+    keeps(&takeovers(1_000, &[("one", 3), ("two", 1), ("one", 3), ("two", 2)]));
+    keeps(&takeovers(60_000, &[("one", 3), ("two", 1), ("one", 2)]));
+    let report = check(&records(&takeovers(1_000, &[("one", 3), ("two", 1), ("one", 2)])));
     assert!(report.breaks(Promise::Fenced), "{report}");
 }
 
