@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    chaos, completions, documents, interop, long, page, planted, project::Project, shell, test, tidy,
-    tools::Tools, ui, webhooks,
+    chaos, completions, documents, interop, long, metrics, page, planted, project::Project, shell, test,
+    tidy, tools::Tools, ui, webhooks,
 };
 
 /// The project's own commands.
@@ -71,6 +71,8 @@ enum Command {
     },
     /// Try the completion scripts in bash, zsh and fish.
     Completions,
+    /// Have the metrics of every role judged by promtool, and by a strict parser of OpenMetrics.
+    Metrics,
     /// Run peers written in other languages against the real binary: the scenes of interop/SCENES.md.
     Interop {
         #[command(subcommand)]
@@ -109,6 +111,7 @@ impl Arguments {
             Command::Planted { check_apply: true, only } => planted::check_apply(&project, only.as_deref())?,
             Command::Planted { only, .. } => planted::run(&project, only.as_deref())?,
             Command::Completions => completions::run(&project)?,
+            Command::Metrics => metrics::run(&project)?,
             Command::Interop { peer } => peer.play(&project)?,
             Command::Page => page::drive(&project)?,
             Command::Screenshot => page::screenshot(&project)?,

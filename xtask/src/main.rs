@@ -9,6 +9,7 @@ mod documents;
 mod hub;
 mod interop;
 mod long;
+mod metrics;
 mod page;
 mod planted;
 mod project;

@@ -8,6 +8,7 @@ mod announce;
 mod bind;
 mod credentials;
 mod descriptors;
+mod process;
 mod secure;
 mod serving;
 mod settings;

@@ -8,14 +8,12 @@
 //! It owns no socket and no task. Whoever owns it drops it, and with it the seat in the routes.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_core::frame::PREFIX_BYTES;
 use galaxy_push_core::reader::{Control, Reader, Step};
 use galaxy_push_core::window::{Outcome, Slot, Window};
 use galaxy_push_proto::Failure;
@@ -24,7 +22,9 @@ use crate::edge::Edge;
 use crate::grants::Identity;
 use crate::quotas::Share;
 use crate::routes::{Joined, Place, Seat, Taken};
+use handing::{Found, found};
 
+mod handing;
 #[cfg(test)]
 mod race;
 #[cfg(test)]
@@ -87,6 +87,8 @@ pub(crate) struct Connection {
     handed: usize,
     /// What it may take of the work that is its user's.
     share: Share,
+    /// When it began: what is older is replayed, and says nothing of how soon events are delivered.
+    opened: Duration,
 }
 
 impl Connection {
@@ -123,6 +125,7 @@ impl Connection {
             settled,
             handed: 0,
             share: Share::unlimited(),
+            opened: now.mono,
         };
         connection.expires = connection.expiry(now);
         Ok(connection)
@@ -357,14 +360,15 @@ impl Connection {
             return Some(Rest::Until(turn));
         }
         let (place, left) = (self.reader.next(), *budget);
-        let Self { edge, reader, seat, .. } = self;
+        let Self { edge, reader, seat, opened, .. } = self;
+        let visit = edge.metrics.delivery.visit(*opened, now);
         let end = edge.routes.dispatched().slot;
         let step = edge.read(now, |window| {
             if !seat.renew(now.unix_ms) {
                 return Found::NothingYet; // it ends
             }
             let step = reader.step_until(window, end, Some(seat), now);
-            found(step, window, out, budget)
+            found(step, window, &visit, out, budget)
         });
         self.share.spend(self.reader.next().since(place), (left - *budget) as u64);
         match step {
@@ -394,7 +398,8 @@ impl Connection {
                 Taken::Mail { swept } => (self.covered, self.swept) = (covered, self.swept || swept),
             }
         }
-        let Self { edge, reader, seat, inbox, covered, .. } = self;
+        let Self { edge, reader, seat, inbox, covered, opened, .. } = self;
+        let visit = edge.metrics.delivery.visit(*opened, now);
         let had_mail = !inbox.is_empty();
         let step = edge.read(now, |window| {
             if !seat.renew(now.unix_ms) {
@@ -409,11 +414,11 @@ impl Connection {
                     return Found::Something;
                 }
                 let step = reader.visit(window, slot, Some(seat), now);
-                found(step, window, out, budget);
+                found(step, window, &visit, out, budget);
             }
             pass(reader, *covered);
             let step = reader.step_until(window, covered.slot, Some(seat), now);
-            found(step, window, out, budget)
+            found(step, window, &visit, out, budget)
         });
         let until = match step {
             Found::End(until) => until,
@@ -444,35 +449,6 @@ pub(crate) struct Limits {
 fn pass(reader: &mut Reader, place: Place) {
     if place.slot > reader.next() || place.cursor.follows(reader.passed()) {
         reader.pass(place.slot, place.cursor);
-    }
-}
-
-enum Found {
-    Something,
-    /// Scanned in vain, not yet at the end: others may go first.
-    NothingYet,
-    End(Duration),
-}
-
-/// Does what a step says, under the window's lock.
-fn found(step: Step, window: &Window, out: &mut Vec<Outgoing>, budget: &mut usize) -> Found {
-    match step {
-        Step::Control(control) => out.push(Outgoing::Control(control)),
-        Step::Send(slots) => send(window, slots, out, budget),
-        Step::Again => return Found::NothingYet,
-        Step::WaitUntil(until) => return Found::End(until),
-    }
-    Found::Something
-}
-
-fn send(window: &Window, slots: Range<Slot>, out: &mut Vec<Outgoing>, budget: &mut usize) {
-    let mut bytes = window.bytes(slots.clone());
-    let mut slot = slots.start;
-    while let Some(&[_, a, b, c, d]) = bytes.first_chunk::<PREFIX_BYTES>() {
-        let length = (PREFIX_BYTES + u32::from_be_bytes([a, b, c, d]) as usize).min(bytes.len());
-        *budget = budget.saturating_sub(length);
-        out.push(Outgoing::Entry { slot, framed: bytes.split_to(length) });
-        slot = slot.next();
     }
 }
 

@@ -169,6 +169,9 @@ const ANSWER_TOO_LARGE: &str = "the names of all topics asked for are more than 
 const SLOW_RETRY: Duration = Duration::from_secs(5);
 
 impl Ending {
+    /// Each word of [`Ending::as_str`].
+    pub(crate) const REASONS: [&str; 4] = ["DRAINING", "SESSION_ENDED", "SESSION_INVALIDATED", "SLOW"];
+
     pub(crate) const fn as_str(&self) -> &'static str {
         match self {
             Self::Draining(_) => "DRAINING",

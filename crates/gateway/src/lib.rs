@@ -44,6 +44,7 @@ mod authority;
 mod clock;
 mod config;
 mod connection;
+mod delivery;
 mod edge;
 mod encode;
 mod gateway;

@@ -3,9 +3,29 @@
 use std::sync::atomic::AtomicI64;
 
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_proto::{Failure, v1};
+use galaxy_push_proto::{Failure, Reason, v1};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::connection::Ending;
+use crate::delivery::Delivery;
+
+/// A failure that has no reason of its own.
+const OTHER: &str = "OTHER";
+
+/// Why a user may be told of a gap. What an upstream that is newer says is [`v1::GapReason::Unspecified`].
+const GAP_REASONS: [v1::GapReason; 10] = [
+    v1::GapReason::Unspecified,
+    v1::GapReason::Trimmed,
+    v1::GapReason::EpochChanged,
+    v1::GapReason::Ahead,
+    v1::GapReason::Lapped,
+    v1::GapReason::Upstream,
+    v1::GapReason::TooLarge,
+    v1::GapReason::Collapsed,
+    v1::GapReason::Damaged,
+    v1::GapReason::CursorUnreadable,
+];
 
 /// One label with a value from a fixed set.
 type Label = [(&'static str, &'static str); 1];
@@ -15,6 +35,7 @@ type Label = [(&'static str, &'static str); 1];
 pub(crate) struct Metrics {
     connections: Family<Label, Gauge>,
     delivered: Family<Label, Counter>,
+    pub(crate) delivery: Delivery,
     gaps: Family<Label, Counter>,
     refused: Family<Label, Counter>,
     ended: Family<Label, Counter>,
@@ -45,6 +66,8 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    const ALL: [Self; 3] = [Self::Sse, Self::WsJson, Self::WsProto];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Sse => "sse",
@@ -77,7 +100,7 @@ impl Metrics {
     }
 
     pub(crate) fn refused(&self, failure: &Failure) {
-        let reason = failure.reason.map_or("OTHER", |reason| reason.as_str());
+        let reason = failure.reason.map_or(OTHER, Reason::as_str);
         self.refused.get_or_create(&[("reason", reason)]).inc();
         tracing::debug!(reason, why = failure.message, "refused");
     }
@@ -110,11 +133,39 @@ impl Metrics {
         self.ended.get_or_create(&[("reason", reason)]).inc();
     }
 
+    /// Shows every label from the start: what is not there cannot be told from what never happened, and the first of its kind
+    /// would be no rise.
+    fn start_at_zero(&self) {
+        for transport in Transport::ALL {
+            self.connections.get_or_create(&[("transport", transport.as_str())]).inc_by(0);
+            self.delivered.get_or_create(&[("transport", transport.as_str())]).inc_by(0);
+        }
+        for reason in GAP_REASONS {
+            self.gaps.get_or_create(&[("reason", gap_reason(reason))]).inc_by(0);
+        }
+        for reason in Reason::ALL.map(Reason::as_str).into_iter().chain([OTHER]) {
+            self.refused.get_or_create(&[("reason", reason)]).inc_by(0);
+        }
+        for reason in Ending::REASONS {
+            self.ended.get_or_create(&[("reason", reason)]).inc_by(0);
+        }
+        for change in ["INVALIDATED", "JOINED", "LEFT", "REPLACED"] {
+            self.standing.get_or_create(&[("change", change)]).inc_by(0);
+        }
+    }
+
     pub(crate) fn register(&self, registry: &mut Registry) {
+        self.start_at_zero();
         let r = registry;
         r.register("push_connections", "Users' connections now open", self.connections.clone());
         r.register("push_delivered", "Events handed to users' connections", self.delivered.clone());
-        r.register("push_gaps", "Gaps told to users, by reason", self.gaps.clone());
+        r.register_with_unit(
+            "push_delivery",
+            "From an event's append at the hub to its hand-over to a user who was connected when it came to the gateway",
+            Unit::Seconds,
+            self.delivery.histogram(),
+        );
+        r.register("push_edge_gaps", "Gaps told to users, by reason", self.gaps.clone());
         r.register("push_refused", "Users' requests refused, by reason", self.refused.clone());
         r.register("push_ended", "Users' connections ended by the gateway, by reason", self.ended.clone());
         r.register(

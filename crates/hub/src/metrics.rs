@@ -8,7 +8,7 @@ mod scraped;
 use std::sync::Weak;
 
 use galaxy_push_core::window::{GapReason, Outcome};
-use galaxy_push_proto::Failure;
+use galaxy_push_proto::{Failure, Reason};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,6 +19,9 @@ use tonic::Code;
 use self::scraped::Scraped;
 use crate::fence::How;
 use crate::shared::Shared;
+
+/// A failure that has no reason of its own.
+const OTHER: &str = "OTHER";
 
 /// One label with a value from a fixed list.
 macro_rules! label {
@@ -55,6 +58,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Adds everything to a registry that puts no prefix before the names.
     pub(crate) fn register(&self, registry: &mut Registry, shared: Weak<Shared>) {
+        self.start_at_zero();
         let m = self.clone();
         let r = registry;
         r.register("push_streams", "Open gateway streams", m.streams);
@@ -108,6 +112,32 @@ impl Metrics {
         r.register_collector(Box::new(Scraped(shared)));
     }
 
+    /// Shows every label from the start: what is not there cannot be told from what never happened, and the first of its kind
+    /// would be no rise.
+    fn start_at_zero(&self) {
+        for outcome in ["resumed", "fresh", "trimmed", "epoch_changed", "ahead", "refused"] {
+            self.subscribes.get_or_create(&ByOutcome { outcome }).inc_by(0);
+        }
+        for kind in ["quiet", "rival", "unanswered"] {
+            self.takeovers.get_or_create(&ByKind { kind }).inc_by(0);
+        }
+        for reason in ["unauthenticated", "denied"] {
+            self.peers_refused.get_or_create(&ByReason { reason }).inc_by(0);
+        }
+        for reason in Reason::ALL.map(Reason::as_str).into_iter().chain([OTHER]) {
+            self.publish_refused.get_or_create(&ByReason { reason }).inc_by(0);
+        }
+        for reason in ["trimmed", "epoch_changed", "ahead", "lapped", "too_large", "other"] {
+            self.gaps.get_or_create(&ByReason { reason }).inc_by(0);
+        }
+        for reason in ["expired", "too_large"] {
+            self.frames_skipped.get_or_create(&ByReason { reason }).inc_by(0);
+        }
+        for outcome in ["taken", "stale", "refused"] {
+            self.reports.get_or_create(&ByOutcome { outcome }).inc_by(0);
+        }
+    }
+
     pub(crate) fn subscribed(&self, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Resumed => "resumed",
@@ -142,7 +172,7 @@ impl Metrics {
     }
 
     pub(crate) fn refused(&self, failure: &Failure) {
-        let reason = failure.reason.map_or("OTHER", galaxy_push_proto::Reason::as_str);
+        let reason = failure.reason.map_or(OTHER, Reason::as_str);
         self.publish_refused.get_or_create(&ByReason { reason }).inc();
     }
 

@@ -5,8 +5,8 @@
 use anyhow::Result;
 
 use crate::{
-    chaos, completions, documents, interop::Peer, page, planted, project::Project, shell, skips::Skips, tidy,
-    tools::Tools, webhooks,
+    chaos, completions, documents, interop::Peer, metrics, page, planted, project::Project, shell,
+    skips::Skips, tidy, tools::Tools, webhooks,
 };
 
 /// One thing that must hold.
@@ -30,7 +30,7 @@ pub(super) const UNIT_TESTS: Step = Step {
 };
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-pub(super) const STEPS: [Step; 21] = [
+pub(super) const STEPS: [Step; 22] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -99,6 +99,12 @@ pub(super) const STEPS: [Step; 21] = [
         what: "bash, zsh and fish complete commands and flags",
         advice: "repeat it with `cargo xtask completions`; xtask/completions has how each shell is asked",
         run: |project, _| completions::run(project),
+    },
+    Step {
+        name: "metrics",
+        what: "promtool and a strict parser take what every role tells Prometheus",
+        advice: "repeat it with `cargo xtask metrics`; crates/cli/tests/it/metrics.rs starts the roles",
+        run: |project, _| metrics::run(project),
     },
     Step {
         name: "sim",

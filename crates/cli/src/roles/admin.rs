@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Process;
+use super::process::ProcessMetrics;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -38,6 +39,7 @@ pub(super) fn router(mut registry: Registry, health: Arc<Health>) -> Router {
     let info: prometheus_client::metrics::family::Family<Vec<(String, String)>, Gauge> = Default::default();
     info.get_or_create(&build.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()).set(1);
     registry.register("push_build_info", "The version that runs", info);
+    registry.register_collector(Box::new(ProcessMetrics));
     let registry = Arc::new(registry);
     Router::new()
         .route("/metrics", get(move |headers: HeaderMap| async move { metrics(&registry, &headers) }))

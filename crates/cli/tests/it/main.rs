@@ -12,6 +12,7 @@ mod files;
 mod guarded;
 mod help;
 mod http2;
+mod metrics;
 mod quick_start;
 mod records;
 mod refusals;

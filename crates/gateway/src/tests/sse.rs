@@ -217,7 +217,7 @@ async fn a_user_that_reads_late_gets_everything_and_one_that_reads_too_late_is_t
     let ids: Vec<_> = (81..180).step_by(2).map(|n| format!("e{n}")).collect();
     assert_eq!(Events::ids(&text), ids);
     assert!(world.metrics().contains("push_mailbox_overflows_total 1"));
-    assert!(world.metrics().contains(r#"push_gaps_total{reason="LAPPED"} 1"#));
+    assert!(world.metrics().contains(r#"push_edge_gaps_total{reason="LAPPED"} 1"#));
     for _ in 0..20 {
         world.hub.publish(&["user:a"]);
     }

@@ -104,3 +104,23 @@ async fn without_any_stamp_age_counts_from_arrival() {
     sleep(Duration::from_secs(2)).await;
     assert_eq!(sent(&world).await, [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_soon_events_are_delivered_is_a_histogram_by_the_hubs_clock_in_which_replays_do_not_count() {
+    let (mut world, hub) = start(86_400_000);
+    hub.publish(&mut world, 600, 4_000);
+    world.hub.standing(&[], &[], false);
+    hub.control(&mut world, Kind::CaughtUp(v1::CaughtUp {}));
+    assert_eq!(sent(&world).await, ["e1"]);
+    sleep(Duration::from_secs(1)).await;
+    let mut events = world.stream("/v1/stream?user=a&cursor=oldest").await;
+    events.until("push.caught_up").await;
+    assert!(world.metrics().contains("push_delivery_seconds_count 0"));
+    // It was 200 ms on its way, and the best the gateway has seen was none.
+    hub.publish(&mut world, 600, 200);
+    assert_eq!(Events::ids(&events.until("e2").await), ["e2"]);
+    let metrics = world.metrics();
+    for line in [r#"bucket{le="0.1"} 0"#, r#"bucket{le="0.25"} 1"#, "sum 0.2", "count 1"] {
+        assert!(metrics.contains(&format!("push_delivery_seconds_{line}\n")), "{line} in {metrics}");
+    }
+}

@@ -1,0 +1,52 @@
+//! What a reader's step means for the user: control frames, and the bytes of the entries that are handed out.
+//!
+//! Called by `connection` under the window's lock. Decides nothing: the reader has.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use galaxy_push_core::frame::PREFIX_BYTES;
+use galaxy_push_core::reader::Step;
+use galaxy_push_core::window::{Slot, Window};
+
+use super::Outgoing;
+use crate::delivery::Visit;
+
+/// What came of a step.
+pub(super) enum Found {
+    Something,
+    /// Scanned in vain, not yet at the end: others may go first.
+    NothingYet,
+    End(Duration),
+}
+
+/// Does what a step says, under the window's lock.
+pub(super) fn found(
+    step: Step,
+    window: &Window,
+    visit: &Visit<'_>,
+    out: &mut Vec<Outgoing>,
+    budget: &mut usize,
+) -> Found {
+    match step {
+        Step::Control(control) => out.push(Outgoing::Control(control)),
+        Step::Send(slots) => {
+            visit.hand(window, slots.clone());
+            send(window, slots, out, budget);
+        }
+        Step::Again => return Found::NothingYet,
+        Step::WaitUntil(until) => return Found::End(until),
+    }
+    Found::Something
+}
+
+fn send(window: &Window, slots: Range<Slot>, out: &mut Vec<Outgoing>, budget: &mut usize) {
+    let mut bytes = window.bytes(slots.clone());
+    let mut slot = slots.start;
+    while let Some(&[_, a, b, c, d]) = bytes.first_chunk::<PREFIX_BYTES>() {
+        let length = (PREFIX_BYTES + u32::from_be_bytes([a, b, c, d]) as usize).min(bytes.len());
+        *budget = budget.saturating_sub(length);
+        out.push(Outgoing::Entry { slot, framed: bytes.split_to(length) });
+        slot = slot.next();
+    }
+}
