@@ -1,0 +1,91 @@
+//! The promise *fenced*: takeovers, late duplicates and instances that keep taking an id from each other.
+
+use galaxy_push_testkit::{Promise, check};
+
+use crate::script::{breaks, keeps, records};
+
+/// A takeover while events are still on their way on the older stream.
+const TAKEOVER: &str = "
+    log 1 a all | log 2 b all
+    by one
+    open 1 gateway g - oldest
+    welcome 1 FRESH 0 0 2 gen=1
+    event 1 1 a
+    by two
+    open 2 gateway g - oldest
+    welcome 2 FRESH 0 0 2 gen=2
+    by one
+    event 1 2 b
+    goodbye 1 REPLACED 2
+    close 1 ABORTED,REPLACED
+    by publisher | log 3 c all
+    by two
+    event 2 1 a | event 2 2 b | event 2 3 c
+    caught_up 2 3
+    healed | wait 20000 | end
+";
+
+#[test]
+fn fenced() {
+    let broken = |good, line, by| breaks(Promise::Fenced, good, line, by);
+    broken(TAKEOVER, "goodbye 1 REPLACED 2", "event 1 3 c");
+    broken(TAKEOVER, "close 1 ABORTED,REPLACED", "");
+    broken(TAKEOVER, "welcome 2 FRESH 0 0 2 gen=2", "welcome 2 FRESH 0 0 2 gen=1");
+    let claimed = TAKEOVER
+        .replacen("welcome 1", "claim 1 one 3 | welcome 1", 1)
+        .replacen("welcome 2", "claim 2 one 4 | welcome 2", 1)
+        .replacen("ABORTED,REPLACED", "ABORTED,STALE_ATTEMPT", 1);
+    broken(&claimed, "claim 2 one 4", "claim 2 one 2");
+    keeps(&claimed.replacen("claim 2 one 4", "claim 2 two 1", 1));
+    // Where several hubs share a log, the older stream may be fed a little longer.
+    let late =
+        "rules grace=50000\n".to_owned() + &TAKEOVER.replacen("goodbye 1 REPLACED 2", "event 1 3 c", 1);
+    keeps(&late.replacen("log 2 b all", "log 2 b all | log 3 c all", 1).replacen(
+        "by publisher | log 3 c all",
+        "",
+        1,
+    ));
+}
+
+/// One stream of a gateway id after another, each ending the one before it.
+fn takeovers(pause: u64, claims: &[(&str, u64)]) -> String {
+    let mut script = String::from("log 1 a all\n");
+    for (i, (instance, attempt)) in claims.iter().enumerate() {
+        let (before, stream) = (i, i + 1);
+        script += &format!(
+            "wait {pause} | open {stream} gateway g - 1 | claim {stream} {instance} {attempt}\n\
+             welcome {stream} RESUMED 1 0 1 gen={stream} | caught_up {stream} 1\n"
+        );
+        match before.checked_sub(1).map(|older| claims[older].0 == *instance) {
+            Some(true) => script += &format!("close {before} ABORTED,STALE_ATTEMPT\n"),
+            Some(false) => {
+                script += &format!("goodbye {before} REPLACED 1 | close {before} ABORTED,REPLACED\n")
+            }
+            None => {}
+        }
+    }
+    script
+}
+
+#[test]
+fn whoever_keeps_taking_an_id_back_is_held_off() {
+    let duel = |names: [&'static str; 2], count: u64| -> Vec<_> {
+        (1..=count).map(|i| (names[(i % 2) as usize], i)).collect()
+    };
+    keeps(&takeovers(1_000, &duel(["one", "two"], 9)));
+    keeps(&takeovers(10_000, &duel(["one", "two"], 20)));
+    keeps(&takeovers(1_000, &duel(["one", "one"], 8)));
+    keeps(&takeovers(10_000, &duel(["one", "one"], 20)));
+    for names in [["one", "two"], ["one", "one"]] {
+        let report = check(&records(&takeovers(1_000, &duel(names, 10))));
+        assert!(report.breaks(Promise::Fenced), "{names:?}: {report}");
+    }
+}
+
+#[test]
+fn no_attempt_comes_after_a_higher_one_of_its_instance() {
+    keeps(&takeovers(1_000, &[("one", 3), ("two", 1), ("one", 3), ("two", 2)]));
+    keeps(&takeovers(60_000, &[("one", 3), ("two", 1), ("one", 2)]));
+    let report = check(&records(&takeovers(1_000, &[("one", 3), ("two", 1), ("one", 2)])));
+    assert!(report.breaks(Promise::Fenced), "{report}");
+}
