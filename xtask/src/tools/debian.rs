@@ -36,8 +36,12 @@ pub(super) static PROGRAMS: [Program; 12] = [
     Program { name: "bash", packages: &["bash"], what_for: "to complete a command line in it" },
     Program { name: "zsh", packages: &["zsh"], what_for: "to complete a command line in it" },
     Program { name: "fish", packages: &["fish"], what_for: "to complete a command line in it" },
-    // Without a font of its own, a page would be all empty boxes.
-    Program { name: "chromium", packages: &["chromium", "fonts-liberation"], what_for: "to drive the page" },
+    // Without a font of its own, a page would be all empty boxes; without DejaVu, Debian takes a monospaced one for all text.
+    Program {
+        name: "chromium",
+        packages: &["chromium", "fonts-dejavu-core", "fonts-liberation"],
+        what_for: "to drive the page",
+    },
 ];
 
 /// Where a program is: in `PATH`, or where root's programs are.
