@@ -21,12 +21,14 @@ use crate::cursor::{Ask, Cursor, Epoch};
 use crate::log_clock::Offset;
 
 mod chunk;
+mod clocks;
 mod find;
 #[cfg(test)]
 mod tests;
 mod turns;
 
 use chunk::Chunk;
+use clocks::Clocks;
 pub use find::{Gap, GapReason, Outcome, Start};
 use turns::Turns;
 
@@ -141,7 +143,7 @@ pub struct Window {
     head: Cursor,
     held_bytes: u64,
     turns: Turns,
-    clock: Option<Offset>,
+    clocks: Clocks,
 }
 
 impl Window {
@@ -155,7 +157,7 @@ impl Window {
     #[must_use]
     pub fn with_chunk_bytes(base: Cursor, bounds: Bounds, chunk_bytes: usize) -> Self {
         let (oldest, end) = (Slot::default(), Slot::default());
-        let (chunks, turns, clock) = (VecDeque::new(), Turns::default(), None);
+        let (chunks, turns, clocks) = (VecDeque::new(), Turns::default(), Clocks::default());
         Self {
             bounds,
             chunk_bytes,
@@ -166,7 +168,7 @@ impl Window {
             head: base,
             held_bytes: 0,
             turns,
-            clock,
+            clocks,
         }
     }
 
@@ -228,22 +230,28 @@ impl Window {
         }
     }
 
+    /// What is appended from here on comes on another stream, perhaps stamped by another life of the hub: what is held
+    /// keeps the clock that it came under.
+    pub fn begin_clock(&mut self) {
+        self.clocks.begin(self.oldest, self.end);
+    }
+
     /// Says what the clock that stamps the log says, beside the caller's own; `None`: it is not known.
     pub fn set_clock(&mut self, clock: Option<Offset>) {
-        self.clock = clock;
+        self.clocks.present = clock;
     }
 
     /// How the clock that stamps the log is known to stand.
     #[must_use]
     pub const fn clock(&self) -> Option<Offset> {
-        self.clock
+        self.clocks.present
     }
 
     /// How long ago the log took an entry that it stamped `unix_ms`; 0: it did not say. Then, or while the clock of the log
     /// is not known, its age counts from its arrival in this window.
     #[must_use]
     pub fn age(&self, entry: &Entry<'_>, unix_ms: u64, now: Duration) -> Duration {
-        match self.clock.filter(|_| unix_ms > 0) {
+        match self.clocks.of(entry.slot).filter(|_| unix_ms > 0) {
             Some(clock) => clock.age(unix_ms, now),
             None => now.saturating_sub(entry.at),
         }

@@ -148,6 +148,11 @@ impl Edge {
         (letters, Place { slot: window.end(), cursor: window.head() })
     }
 
+    /// Another stream from the hub begins, perhaps from another life of it.
+    pub(super) fn begin_log_clock(&self) {
+        self.writing().begin_clock();
+    }
+
     /// What time it is at the hub, as far as that is known.
     pub(super) fn set_log_clock(&self, clock: Option<Offset>) {
         if self.reading().clock() != clock {

@@ -76,6 +76,7 @@ impl Upstream {
         match item {
             Item::Welcome(_) => {
                 self.clock.begin();
+                self.edge.begin_log_clock();
                 self.is_live = false;
             }
             Item::CaughtUp(_) => self.is_live = true,

@@ -223,3 +223,28 @@ fn sealed_chunks_are_shared_and_open_ones_copied() {
     assert_ne!(window.bytes(Slot(4)..Slot(5)).as_ptr(), window.bytes(Slot(4)..Slot(5)).as_ptr());
     assert!(window.bytes(Slot(3)..Slot(5)).is_empty(), "not one piece");
 }
+
+#[test]
+fn an_entry_keeps_the_clock_of_the_stream_that_it_came_on() {
+    let second = Duration::from_secs(1);
+    let mut window = Window::new(Cursor::start(Epoch(1)), Bounds::default());
+    let append = |window: &mut Window, seq| {
+        window.append(Cursor { epoch: Epoch(1), seq: Seq(seq) }, Traits::PLAIN, b"frame", second);
+        window.end()
+    };
+    window.set_clock(Some(Offset::of(100_000, second)));
+    append(&mut window, 1);
+    // The hub starts again, and its clock is a minute behind; then another stream of the same.
+    for seq in [2, 3] {
+        window.begin_clock();
+        window.set_clock(Some(Offset::of(40_000, second)));
+        append(&mut window, seq);
+    }
+    let age = |slot: u64, unix_ms| {
+        let entry = window.get(Slot(slot)).unwrap();
+        window.age(&entry, unix_ms, 5 * second)
+    };
+    assert_eq!(age(0, 99_000), 5 * second);
+    assert_eq!(age(1, 40_000), 4 * second);
+    assert_eq!(age(2, 40_000), 4 * second);
+}

@@ -61,8 +61,10 @@ impl Subscription {
 
     fn renumber(&mut self, generation: u64) {
         let (gateway, own) = (&self.claim.gateway, self.generation);
-        self.shared.log.look(|state, _| state.gateways.renumber(gateway, own, generation));
-        (self.generation, self.welcome.generation) = (generation, generation);
+        // One that gave way meanwhile keeps its number: under the other it would free the id of whoever has it now.
+        if self.shared.log.look(|state, _| state.gateways.renumber(gateway, own, generation)) {
+            (self.generation, self.welcome.generation) = (generation, generation);
+        }
     }
 
     fn try_open(

@@ -1,0 +1,42 @@
+//! By which clock each entry was stamped: one for each stream that the window was filled by, the latest few.
+//!
+//! Another stream may come from another life of the hub, whose clock began elsewhere. What was held by then keeps the clock
+//! that it came under.
+
+use std::collections::VecDeque;
+
+use super::Slot;
+use crate::log_clock::Offset;
+
+/// The most clocks of earlier streams that are kept; with more, the oldest entries are judged by the next clock.
+const EARLIER_MAX: usize = 16;
+
+#[derive(Debug, Default)]
+pub(super) struct Clocks {
+    /// The first slot that is no longer of the stream, and how its clock stood; oldest first.
+    earlier: VecDeque<(Slot, Option<Offset>)>,
+    pub(super) present: Option<Offset>,
+}
+
+impl Clocks {
+    /// What is appended from `end` on is of another stream, whose clock is not known yet.
+    pub(super) fn begin(&mut self, oldest: Slot, end: Slot) {
+        while self.earlier.front().is_some_and(|(before, _)| *before <= oldest) {
+            self.earlier.pop_front();
+        }
+        let before = self.earlier.back().map_or(oldest, |(before, _)| *before);
+        if end > before {
+            self.earlier.push_back((end, self.present));
+        }
+        if self.earlier.len() > EARLIER_MAX {
+            self.earlier.pop_front();
+        }
+        self.present = None;
+    }
+
+    /// The clock that stamped the entry of this slot.
+    pub(super) fn of(&self, slot: Slot) -> Option<Offset> {
+        let earlier = self.earlier.get(self.earlier.partition_point(|(before, _)| *before <= slot));
+        earlier.map_or(self.present, |(_, clock)| *clock)
+    }
+}
