@@ -113,10 +113,11 @@ impl Quotas {
         if let Some(name) = &user {
             let per_second = u64::from(self.limits.resumes_per_second.unwrap_or(u32::MAX));
             let entry = books.user(name, per_second, now);
-            if resumes && self.limits.resumes_per_second.is_some() {
-                if let Some(wait) = entry.resumes.wait(1, now) {
-                    return Err(too_many("this user resumes too often (--max-user-resumes)", wait));
-                }
+            if resumes
+                && self.limits.resumes_per_second.is_some()
+                && let Some(wait) = entry.resumes.wait(1, now)
+            {
+                return Err(too_many("this user resumes too often (--max-user-resumes)", wait));
             }
             let opens = entry.begins(now);
             if opens.saturating_sub(now) > OPENING_WITHIN {

@@ -97,6 +97,13 @@ async fn every_cursor_has_one_outcome_whichever_bound_holds() {
             let seen = world.read("gw", cursor).await.until("caught up").await;
             assert_eq!(seen, expected, "{what}, window by {bound}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_cursor_is_refused_to_whoever_can_act_on_it_and_told_to_whoever_cannot() {
+    const HELD: &str = "event c @3 | event d @4 | event e @5 | caught up @5";
+    for (bound, world) in worlds().await {
         let too_long = "3".repeat(129);
         for cursor in ["garbage", "2.short.a7", "-1", "Oldest", &too_long, &"3".repeat(64 << 10)] {
             let request = GatewaySubscribeRequest { instance_id: "i".into(), ..from("gw", cursor) };
