@@ -52,7 +52,8 @@ pub(crate) fn cut_off(window: &Window, place: &Place, gateway: &str, peer: &str)
     let Some(taken) = place.cut_off() else { return };
     let (position, left) = (window.before(taken), window.end().since(taken));
     tracing::warn!(gateway, peer, %position, left,
-        "cut off by the shutdown: this gateway has not taken everything, and at most so many events are left for it; if          this hub does not come back with them it will be told of a gap (a longer --drain-timeout gives it more time)");
+        "cut off by the shutdown: this gateway has not taken everything, and at most so many events are left for it; \
+         if this hub does not come back with them it will be told of a gap (a longer --drain-timeout gives it more time)");
 }
 
 /// Returns when a drain begins, or has begun.

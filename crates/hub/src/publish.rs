@@ -22,6 +22,9 @@ use crate::under_way::Share;
 /// What the log puts around an encoded event at most: prefix, cursor, time, and the tags and lengths of each.
 const LOG_FRAME_OVERHEAD_BYTES: usize = 96;
 
+/// How long the store may take to acknowledge a batch, so that nobody waits for ever and holds its share of the room.
+const APPEND_WITHIN: Duration = Duration::from_secs(30);
+
 /// How long the store may take to say how far its log goes.
 const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
@@ -208,16 +211,20 @@ async fn append_records(
 async fn append(shared: &Shared, mut batch: Batch) -> Result<Vec<Appended>, Failure> {
     let length = batch.items.len();
     batch.stamp_unix_ms = shared.clock.log_unix_ms();
-    shared.store.append(batch).await.map_err(|error| {
-        if let Error::Refused(Refused::IdReused { item }) = &error {
-            return id_reused(*item, &error);
-        }
-        tracing::warn!(%error, length, "the store did not acknowledge a batch");
+    let appended = timeout(APPEND_WITHIN, shared.store.append(batch)).await;
+    let appended =
+        appended.unwrap_or_else(|_| Err(Error::Unknown(format!("nothing within {APPEND_WITHIN:?}"))));
+    appended.map_err(|error| {
         match error {
+            Error::Refused(Refused::IdReused { item }) => id_reused(item, &error),
+            // A publisher's doing, of which its metric tells, and a line before the room ran out.
             Error::Refused(Refused::StandingFull(full)) => {
                 Failure::new(Reason::RecordsFull, full.to_string())
             }
             error => {
+                if let Some(left_out) = shared.refusals.count("the store") {
+                    tracing::warn!(%error, length, left_out, "the store did not acknowledge a batch");
+                }
                 Failure::new(Reason::StoreUnavailable, error.to_string()).retry_after(Duration::from_secs(1))
             }
         }

@@ -28,11 +28,16 @@ use crate::publish_stream;
 use crate::shared::Shared;
 use crate::under_way::{Received, Share};
 
+/// The largest question, in bytes: it names a log. Gateways ask, too, so it must not take the room of publishes, nor
+/// much of what questions have.
+const QUESTION_BYTES_MAX: usize = 1 << 10;
+
 /// `push.v1.Publisher` of a [`Hub`](crate::Hub), as a tower service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PublisherService {
     shared: Arc<Shared>,
-    server: PublisherServer<Handler>,
+    publishes: PublisherServer<Handler>,
+    questions: PublisherServer<Handler>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,9 +45,12 @@ struct Handler(Arc<Shared>);
 
 impl PublisherService {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let server =
-            PublisherServer::new(Handler(shared.clone())).max_decoding_message_size(REQUEST_BYTES_MAX);
-        Self { shared, server }
+        let server = || PublisherServer::new(Handler(shared.clone()));
+        Self {
+            publishes: server().max_decoding_message_size(REQUEST_BYTES_MAX),
+            questions: server().max_decoding_message_size(QUESTION_BYTES_MAX),
+            shared,
+        }
     }
 }
 
@@ -72,13 +80,19 @@ where
             Err(failure) => return future::ready(Ok(refusal(&failure))).boxed(),
         }
         let from = if endless { Deadline::FromTheFirstByte } else { Deadline::FromTheStart };
-        let room = self.shared.publishes_under_way.clone();
-        let messages = |body| Messages::new(body, REQUEST_BYTES_MAX, from, body::WITHIN, room);
+        // What is for publishers alone publishes.
+        let (server, limit, room) = if roles == door::PUBLISHERS {
+            (&mut self.publishes, REQUEST_BYTES_MAX, &self.shared.publishes_under_way)
+        } else {
+            (&mut self.questions, QUESTION_BYTES_MAX, &self.shared.questions_under_way)
+        };
+        let messages = |body| Messages::new(body, limit, from, body::WITHIN, room.clone());
         let mut request = request.map(messages);
         let received = request.body().received();
         request.extensions_mut().insert(received);
-        let answered = tower::Service::call(&mut self.server, request);
-        let answered = answered.map(|answer| answer.map(|response| explain_size(response.map(Body::new))));
+        let answered = tower::Service::call(server, request);
+        let answered =
+            answered.map(move |answer| answer.map(|response| explain_size(response.map(Body::new), limit)));
         answered.boxed()
     }
 }
@@ -184,10 +198,14 @@ pub(crate) fn too_large() -> Failure {
 }
 
 /// The library refuses a request above the limit as OUT_OF_RANGE and does not say what to do.
-fn explain_size(response: http::Response<Body>) -> http::Response<Body> {
+fn explain_size(response: http::Response<Body>, limit: usize) -> http::Response<Body> {
     let out_of_range = Code::OutOfRange as i32;
     if response.headers().get("grpc-status").is_none_or(|status| *status != *out_of_range.to_string()) {
         return response;
     }
-    refusal(&too_large())
+    if limit == REQUEST_BYTES_MAX {
+        return refusal(&too_large());
+    }
+    let message = format!("the question is larger than {limit} bytes: it holds the name of a log at most");
+    refusal(&Failure::new(Reason::RequestInvalid, message))
 }

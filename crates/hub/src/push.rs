@@ -138,8 +138,7 @@ where
     };
     let asked = asked.await.inspect_err(|failure| {
         shared.metrics.subscribe_refused();
-        let who = format!("{address:?} {gateway}");
-        if let Some(left_out) = shared.refusals.count(&who) {
+        if let Some(left_out) = shared.refused(address) {
             tracing::warn!(gateway, %peer, caller = caller.name(), code = ?failure.code, reason = %failure, left_out,
                 "subscribe refused");
         }
@@ -163,7 +162,7 @@ where
         // Whoever goes away, or is sent away by a drain, did nothing wrong.
         if !matches!(failure.code, Code::Cancelled | Code::Unavailable) {
             shared.metrics.report("refused");
-            if let Some(left_out) = shared.refusals.count(&format!("{address:?}")) {
+            if let Some(left_out) = shared.refused(address) {
                 tracing::warn!(%peer, caller = caller.name(), code = ?failure.code, reason = %failure, left_out, "report refused");
             }
         }

@@ -88,7 +88,8 @@ async fn ask_until_drain(State(shared): State<Arc<Shared>>, request: Request, ne
     } else {
         (health::REQUEST_BYTES_MAX, Deadline::FromTheStart, &shared.probes_under_way)
     };
-    let messages = |body| Messages::new(body, limit, from, body::WITHIN, room.clone());
+    let messages =
+        |body| Messages::new(body, limit, from, body::WITHIN, room.clone()).counting_the_unfinished();
     let asked = |body| Body::from_stream(BodyDataStream::new(messages(body)).take_until(drain));
     next.run(request.map(asked)).await
 }

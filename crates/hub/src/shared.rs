@@ -1,8 +1,9 @@
 //! What every part of one hub shares.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use galaxy_push_listener::Damped;
+use galaxy_push_listener::{Damped, subscriber};
 use galaxy_push_store::Store;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -26,7 +27,7 @@ pub(crate) struct Shared {
     pub(crate) questions_under_way: UnderWay,
     /// Questions about health, which anybody may ask.
     pub(crate) probes_under_way: UnderWay,
-    /// Which lines about refused peers are written, by peer and the gateway id it gave.
+    /// Which lines about refused peers are written, by address; and about the store.
     pub(crate) refusals: Damped,
     pub(crate) room: Room,
     /// Whether each publisher has a share of the room for standing records.
@@ -42,6 +43,14 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn is_draining(&self) -> bool {
         *self.draining.borrow()
+    }
+
+    /// Counts a refusal. `Some`: write a line about it; so many were left out before it.
+    ///
+    /// By nothing but where it came from: whatever else a peer says, it may say otherwise each time.
+    pub(crate) fn refused(&self, address: Option<IpAddr>) -> Option<u64> {
+        let address = address.map_or_else(String::new, |address| subscriber(address).to_string());
+        self.refusals.count(&address)
     }
 }
 

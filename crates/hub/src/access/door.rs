@@ -16,7 +16,7 @@ use super::{Caller, Role};
 use crate::shared::Shared;
 use crate::{grpc, http as plain};
 
-const PUBLISHERS: &[Role] = &[Role::Publisher];
+pub(crate) const PUBLISHERS: &[Role] = &[Role::Publisher];
 const READERS: &[Role] = &[Role::Gateway, Role::Operator];
 const GATEWAYS: &[Role] = &[Role::Gateway];
 const ALL: &[Role] = &[Role::Publisher, Role::Gateway, Role::Operator];
@@ -80,8 +80,7 @@ pub(crate) fn admit(
     let admitted = shared.config.access.identify(headers, extensions, roles).inspect_err(|failure| {
         shared.metrics.peer_refused(failure);
         let peer = extensions.get::<Peer>().map(|peer| peer.0);
-        let address = peer.map_or_else(String::new, |peer| peer.ip().to_string());
-        if let Some(left_out) = shared.refusals.count(&address) {
+        if let Some(left_out) = shared.refused(peer.map(|peer| peer.ip())) {
             let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
             tracing::warn!(%peer, path, code = ?failure.code, reason = %failure, left_out, "peer refused");
         }

@@ -21,7 +21,7 @@ use crate::under_way::{Received, Share, UnderWay};
 /// From when on a message is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deadline {
-    /// The first from the beginning of the request: there is only one.
+    /// The only one, and the end of the request behind it, from its beginning: it is answered after that.
     FromTheStart,
     /// Each from its first byte: a stream may rest between them.
     FromTheFirstByte,
@@ -31,16 +31,19 @@ pub(crate) enum Deadline {
 pub(crate) struct Messages<B> {
     body: Pin<Box<B>>,
     limit: usize,
+    from: Deadline,
     within: Duration,
     room: UnderWay,
     received: Received,
+    /// Nobody takes the share of a whole message.
+    gives_back: bool,
     /// The message that has begun: its prefix, then all of it.
     begun: Option<Begun>,
     /// What arrived behind it.
     rest: Bytes,
     /// What is handed on next.
     ready: VecDeque<Bytes>,
-    /// Runs while a message is awaited.
+    /// Runs while a message, or the end of the request, is awaited.
     deadline: Option<Pin<Box<Sleep>>>,
     /// A message is larger than the limit, which the reader refuses when it sees the prefix.
     passes: bool,
@@ -57,9 +60,11 @@ impl<B> Messages<B> {
         Self {
             body: Box::pin(body),
             limit,
+            from,
             within,
             room,
             received: Received::default(),
+            gives_back: false,
             begun: None,
             rest: Bytes::new(),
             ready: VecDeque::new(),
@@ -68,9 +73,22 @@ impl<B> Messages<B> {
         }
     }
 
+    /// For readers that answer at once and take no share: only what is unfinished counts.
+    pub(crate) fn counting_the_unfinished(self) -> Self {
+        Self { gives_back: true, ..self }
+    }
+
     /// Where the share of the message that was handed on last is.
     pub(crate) fn received(&self) -> Received {
         self.received.clone()
+    }
+
+    /// Holds nothing any more: what has arrived will not be read, and whoever would have taken its share is told so.
+    fn give_up(&mut self) {
+        self.begun = None;
+        self.rest.clear();
+        self.ready.clear();
+        drop(self.received.take());
     }
 
     /// Moves what has arrived into the message that it belongs to.
@@ -102,11 +120,24 @@ impl<B> Messages<B> {
             }
             let missing = PREFIX_BYTES + length - begun.pieces.len();
             let is_complete = self.rest.len() >= missing;
-            begun.add(self.rest.split_to(missing.min(self.rest.len())), is_complete)?;
-            if is_complete && let Some(mut begun) = self.begun.take() {
+            let part = self.rest.split_to(missing.min(self.rest.len()));
+            if !is_complete {
+                begun.add(part, false)?;
+                continue;
+            }
+            if self.gives_back {
+                begun.pieces.push(part, true);
+            } else {
+                begun.add(part, true)?;
+            }
+            if let Some(mut begun) = self.begun.take() {
                 self.ready = begun.pieces.take();
-                self.received.put(begun.share);
-                self.deadline = None;
+                if !self.gives_back {
+                    self.received.put(begun.share);
+                }
+                if self.from == Deadline::FromTheFirstByte {
+                    self.deadline = None;
+                }
             }
         }
         Ok(())
@@ -148,6 +179,7 @@ where
             }
             if !this.rest.is_empty() {
                 if let Err(refused) = this.sort() {
+                    this.give_up();
                     return Poll::Ready(Some(Err(refused.status())));
                 }
                 continue;
@@ -155,6 +187,7 @@ where
             if let Some(deadline) = &mut this.deadline
                 && deadline.as_mut().poll(cx).is_ready()
             {
+                this.give_up();
                 return Poll::Ready(Some(Err(late(this.within).status())));
             }
             match ready!(this.body.as_mut().poll_frame(cx)) {

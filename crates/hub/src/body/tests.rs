@@ -129,6 +129,36 @@ async fn the_share_of_a_whole_message_is_its_readers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_whole_message_whose_request_does_not_end_is_late_and_gives_its_share_back() {
+    let room = room(LIMIT);
+    let mut body = messages(parts(vec![framed(&[7; 9_000]).into()], false), Deadline::FromTheStart, &room);
+    let _received = body.received();
+    let begun = Instant::now();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), 9_005);
+    assert_eq!(room.amount().bytes, 9_000);
+    let late = body.frame().await.unwrap().unwrap_err();
+    assert_eq!((late.code(), begun.elapsed()), (Code::DeadlineExceeded, WITHIN));
+    assert_eq!(room.amount(), Amount::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_takes_the_share_only_what_is_unfinished_counts() {
+    let room = room(LIMIT);
+    let sent = Bytes::from(framed(&[7; 900]));
+    let mut full = room.share();
+    full.hold(LIMIT).unwrap();
+    let new = |parts_of| messages(parts(parts_of, false), Deadline::FromTheFirstByte, &room);
+    let mut whole = new(vec![sent.clone()]).counting_the_unfinished();
+    whole.frame().await.unwrap().expect("what comes whole needs no room");
+    let mut halves = new(cut(&sent, &[400])).counting_the_unfinished();
+    assert_eq!(halves.frame().await.unwrap().unwrap_err().code(), Code::ResourceExhausted);
+    drop(full);
+    let mut halves = new(cut(&sent, &[400])).counting_the_unfinished();
+    halves.frame().await.unwrap().unwrap();
+    assert_eq!(room.amount(), Amount::default(), "though the request rests");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_does_not_fit_beside_others_is_refused_while_it_arrives() {
     let room = room(150_000);
     let half = || {

@@ -25,6 +25,10 @@ pub(super) const HOLD_OFF_FIRST: Duration = Duration::from_secs(60);
 /// Each time it doubles, up to this.
 const HOLD_OFF_MAX: Duration = Duration::from_secs(600);
 
+/// How long an instance that is held off from itself must stay away, each time. One process alone may look like two when its
+/// path breaks and only it notices; by then HTTP/2's own pings have ended the stream it left behind.
+const HOLD_OFF_OWN: Duration = Duration::from_secs(15);
+
 /// A duel is forgotten when nobody came for this long after whoever was held off might have.
 const QUIET: Duration = Duration::from_secs(300);
 
@@ -42,6 +46,8 @@ pub(super) struct Duel {
     /// The latest of instances to themselves, at most [`RETURNS`].
     own_returns: VecDeque<Duration>,
     held_off: Option<HeldOff>,
+    /// Until when an instance is held off from itself, the latest time.
+    own_held_off: Option<Duration>,
     happenings: Happenings,
 }
 
@@ -58,13 +64,11 @@ struct Former {
     lost: bool,
 }
 
-/// The latest refusal.
+/// The latest refusal for another instance.
 #[derive(Clone, Copy, Debug)]
 struct HeldOff {
     wait: Duration,
     until: Duration,
-    /// Instances were held off from themselves.
-    own: bool,
 }
 
 /// How often the id changed hands or was refused since it was quiet, and how much of that was told.
@@ -80,22 +84,29 @@ pub(crate) struct Happenings {
 impl Duel {
     /// Whether the id is being fought over.
     pub(super) fn is_on(&self, now: Duration) -> bool {
-        recent(&self.returns, now) + recent(&self.own_returns, now) >= RETURNS
-            || self.held_off.is_some_and(|held| held.is_on(now))
+        recent(&self.returns, now) + recent(&self.own_returns, now) >= RETURNS || self.holds_off(now)
+    }
+
+    /// Whether somebody was held off of late.
+    fn holds_off(&self, now: Duration) -> bool {
+        self.held_off.is_some_and(|held| held.is_on(now)) || self.holds_off_itself(now)
+    }
+
+    fn holds_off_itself(&self, now: Duration) -> bool {
+        self.own_held_off.is_some_and(|until| now < until + QUIET)
     }
 
     /// Whether it is, once this other instance has taken the id, too.
     pub(super) fn is_on_with(&self, instance: &str, now: Duration) -> bool {
         let this_one = usize::from(self.lost_it(instance, now));
         recent(&self.returns, now) + recent(&self.own_returns, now) + this_one >= RETURNS
-            || self.held_off.is_some_and(|held| held.is_on(now))
+            || self.holds_off(now)
     }
 
     /// Whether the instance that has the id fights with itself, once it has come again, too. A fight with others is none
     /// of that: in it, whoever has the id may always come again.
     pub(super) fn is_on_with_itself(&self, now: Duration) -> bool {
-        recent(&self.own_returns, now) + 1 >= RETURNS
-            || self.held_off.is_some_and(|held| held.own && held.is_on(now))
+        recent(&self.own_returns, now) + 1 >= RETURNS || self.holds_off_itself(now)
     }
 
     /// `newer`, another instance, has taken the id from `older`.
@@ -122,11 +133,14 @@ impl Duel {
         former.is_recent(now).then_some(former.attempt)
     }
 
-    /// How long whoever comes now must stay away; `own`: from the stream of the same instance. It doubles each time
-    /// somebody comes after the time is up; whoever comes earlier is told what is left of it.
+    /// How long whoever comes now must stay away; `own`: from the stream of the same instance. For another one it doubles
+    /// each time somebody comes after the time is up; whoever comes earlier is told what is left of it.
     pub(super) fn hold_off(&mut self, own: bool, now: Duration) -> Duration {
+        if own {
+            self.own_held_off = Some(now + HOLD_OFF_OWN);
+            return HOLD_OFF_OWN;
+        }
         let before = self.held_off.filter(|held| held.is_on(now));
-        let own = own || before.is_some_and(|held| held.own);
         let (wait, until) = match before {
             Some(held) if now < held.until => (held.wait, held.until),
             Some(held) => {
@@ -135,13 +149,14 @@ impl Duel {
             }
             None => (HOLD_OFF_FIRST, now + HOLD_OFF_FIRST),
         };
-        self.held_off = Some(HeldOff { wait, until, own });
+        self.held_off = Some(HeldOff { wait, until });
         until - now
     }
 
     /// How long whoever comes now would be told to stay away, if it would.
     pub(super) fn held_off_for(&self, now: Duration) -> Duration {
-        self.held_off.map_or(Duration::ZERO, |held| held.until.saturating_sub(now))
+        let until = self.held_off.map(|held| held.until).max(self.own_held_off);
+        until.map_or(Duration::ZERO, |until| until.saturating_sub(now))
     }
 
     /// Something happened to the id. Returns how often by now, if that is to be told: the first time, the second, the
@@ -165,7 +180,7 @@ impl Duel {
     pub(super) fn is_forgotten(&self, now: Duration) -> bool {
         let told = self.happenings.count > 0 && is_recent(self.happenings.latest, now);
         !told
-            && self.held_off.is_none_or(|held| !held.is_on(now))
+            && !self.holds_off(now)
             && recent(&self.returns, now) + recent(&self.own_returns, now) == 0
             && !self.former.iter().any(|former| former.is_recent(now))
     }
@@ -257,9 +272,9 @@ mod tests {
         }
         assert!(duel.is_on_with_itself(s(50)), "the fifth");
         assert!(!duel.is_on_with_itself(s(71)), "no longer five in a minute");
-        assert_eq!(duel.hold_off(true, s(50)), s(60));
-        assert!(duel.is_on_with_itself(s(50 + 60 + 299)) && duel.is_on_with("b", s(50 + 60 + 299)));
-        assert!(!duel.is_on_with_itself(s(50 + 60 + 300)), "five quiet minutes");
+        assert_eq!((duel.hold_off(true, s(50)), duel.held_off_for(s(55))), (s(15), s(10)));
+        assert!(duel.is_on_with_itself(s(50 + 15 + 299)) && duel.is_on_with("b", s(50 + 15 + 299)));
+        assert!(!duel.is_on_with_itself(s(50 + 15 + 300)), "five quiet minutes");
     }
 
     #[test]

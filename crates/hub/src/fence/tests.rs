@@ -115,13 +115,36 @@ fn two_living_processes_with_one_instance_id_are_a_duel() {
     let asked = contest(&mut gateways, claim("a", 6), s(50));
     gateways.answer("gw", incumbent.generation, 1);
     let refused = gateways.claim(claim("a", 6), Some(&asked), s(50)).unwrap_err();
-    assert_eq!((refused.reason, refused.retry_after), (Some(Reason::HeldOff), Some(s(60))));
+    assert_eq!((refused.reason, refused.retry_after), (Some(Reason::HeldOff), Some(s(15))));
     assert!(refused.message.contains("\"a\" at a:5") && refused.message.contains("instance id"), "{refused}");
     assert_eq!((ending(&incumbent), gateways.duels(s(50))), (None, 1));
     // Another process that stops reading gives way to it all the same.
     incumbent.uptake.handed_over(s(51));
     let newer = admit(&mut gateways, claim("a", 7), s(60)).unwrap();
     assert_eq!(newer.takeover.map(|takeover| takeover.how), Some(How::Quiet));
+}
+
+/// Its streams die without a word, and look alive until HTTP/2's pings have found that out.
+#[test]
+fn a_lone_gateway_whose_path_flaps_is_held_off_for_15_s_each_time() {
+    let mut gateways = Gateways::default();
+    let mut left_behind = admit(&mut gateways, claim("a", 1), s(0)).unwrap();
+    for attempt in 2..6 {
+        left_behind.uptake.asked();
+        left_behind = admit(&mut gateways, claim("a", attempt), s(8 * attempt)).unwrap();
+    }
+    for at in [50, 70, 90, 110] {
+        left_behind.uptake.asked();
+        let asked = contest(&mut gateways, claim("a", at), s(at));
+        gateways.answer("gw", left_behind.generation, asked.ping);
+        let refused = gateways.claim(claim("a", at), Some(&asked), s(at)).unwrap_err();
+        assert_eq!((refused.reason, refused.retry_after), (Some(Reason::HeldOff), Some(s(15))), "at {at}");
+        gateways.leave("gw", left_behind.generation, s(at + 14));
+        left_behind = admit(&mut gateways, claim("a", at + 1), s(at + 15)).unwrap();
+        assert!(left_behind.takeover.is_none(), "it is back, and 5 s later its path breaks again");
+    }
+    let mut duel = Duel::default();
+    assert_eq!([false, true, false].map(|own| duel.hold_off(own, s(1))), [s(60), s(15), s(60)]);
 }
 
 #[test]

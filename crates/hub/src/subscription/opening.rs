@@ -1,5 +1,6 @@
 //! How a stream comes about: the gateway id is claimed and the cursor's place found, both at one moment of the log.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use galaxy_push_core::cursor::{Ask, Cursor};
@@ -212,14 +213,16 @@ fn report_refusal(shared: &Shared, claim: &Claim, failure: &Failure) {
     if failure.reason == Some(Reason::HeldOff) {
         shared.metrics.held_off.inc();
     }
-    // For who it is, and not for what the hub is at.
+    // For who it is, which is damped with all else that happens to the id; or for what the hub is at.
     let fought = matches!(failure.reason, Some(Reason::HeldOff | Reason::StaleAttempt));
-    let told = if fought {
-        shared.log.look(|state, now| state.gateways.refused(&claim.gateway, now.mono))
+    let (happenings, left_out) = if fought {
+        (shared.log.look(|state, now| state.gateways.refused(&claim.gateway, now.mono)), None)
     } else {
-        Some(1)
+        (None, shared.refused(claim.peer.parse().ok().map(|peer: SocketAddr| peer.ip())))
     };
-    let Some(happenings) = told else { return };
+    if happenings.or(left_out).is_none() {
+        return;
+    }
     tracing::warn!(gateway = %claim.gateway, instance = %claim.instance, peer = %claim.peer, code = ?failure.code,
-        reason = %failure, happenings, retry_after = ?failure.retry_after, "subscribe refused");
+        reason = %failure, happenings, left_out, retry_after = ?failure.retry_after, "subscribe refused");
 }

@@ -77,7 +77,7 @@ async fn two_living_processes_with_one_instance_id_are_a_duel() {
     sleep(Duration::from_secs(5)).await;
     let held_off = Failure::of(&world.subscribe(claim("a", 6)).await.map(|_| ()).unwrap_err());
     assert_eq!((held_off.code, held_off.reason), (Code::ResourceExhausted, Some(Reason::HeldOff)));
-    assert_eq!(held_off.retry_after, Some(Duration::from_secs(60)));
+    assert_eq!(held_off.retry_after, Some(Duration::from_secs(15)));
     assert!(held_off.message.contains("\"a\" at 10.0.0.1:5"), "{held_off}");
     world.publish("x").await;
     assert!(incumbent.until("event x @1").await.ends_with("event x @1"), "and nothing else happened to it");

@@ -50,7 +50,8 @@ async fn the_same_instance_comes_back_quietly_and_never_goes_back() {
     retried.until("caught up").await;
     let metrics = scrape(&world);
     assert!(
-        metrics.contains("push_takeovers_total{kind=\"quiet\"} 2") && !metrics.contains("kind=\"rival\""),
+        metrics.contains("push_takeovers_total{kind=\"quiet\"} 2\n")
+            && metrics.contains("{kind=\"rival\"} 0\n"),
         "{metrics}"
     );
 }

@@ -6,6 +6,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use galaxy_push_hub::Config;
+use galaxy_push_proto::v1::HeadRequest;
+use galaxy_push_proto::v1::publisher_client::PublisherClient;
 use galaxy_push_proto::{Failure, Reason};
 use http::{Request, Response};
 use http_body::Frame;
@@ -16,6 +18,7 @@ use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use crate::services::scrape;
+use crate::stores;
 use crate::world::{World, event};
 
 /// The beginning of a message of 4 MiB less a little.
@@ -27,13 +30,18 @@ fn begun(bytes: usize) -> Bytes {
 
 /// Sends the beginning of a request and then nothing.
 fn unfinished(world: &World, path: &str, bytes: usize) -> JoinHandle<Response<Body>> {
+    left_open(world, path, &begun(bytes))
+}
+
+/// Sends these bytes and then nothing, not even an end.
+fn left_open(world: &World, path: &str, sent: &[u8]) -> JoinHandle<Response<Body>> {
     let (router, grpc) = (world.hub.router(), !path.starts_with("/v1/"));
     let kind = match path {
         _ if grpc => "application/grpc",
         "/v1/events" => "application/cloudevents+json",
         _ => "application/json",
     };
-    let parts = begun(bytes).chunks(16_384).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+    let parts = sent.chunks(16_384).map(Bytes::copy_from_slice).collect::<Vec<_>>();
     let parts = stream::iter(parts).map(|part| Ok::<_, Status>(Frame::data(part))).chain(stream::pending());
     let request =
         Request::post(path).header("content-type", kind).body(Body::new(StreamBody::new(parts))).unwrap();
@@ -43,6 +51,24 @@ fn unfinished(world: &World, path: &str, bytes: usize) -> JoinHandle<Response<Bo
 fn status(response: &Response<Body>) -> Option<Code> {
     response.headers().get("grpc-status").map(|status| Code::from_bytes(status.as_bytes()))
 }
+
+/// The code of an answer, wherever it stands.
+async fn code(response: Response<Body>) -> Code {
+    if let Some(code) = status(&response) {
+        return code;
+    }
+    let body = response.into_body().collect().await.unwrap();
+    Status::from_header_map(body.trailers().unwrap()).unwrap().code()
+}
+
+fn bytes_of_publishes(world: &World) -> f64 {
+    let scraped = scrape(world);
+    let figure = |line: &str| line.strip_prefix("push_publish_under_way_bytes ")?.parse().ok();
+    scraped.lines().find_map(figure).unwrap()
+}
+
+/// A gRPC message without a field.
+const EMPTY: [u8; 5] = [0; 5];
 
 const PUBLISHES: [&str; 7] = [
     "/v1/events",
@@ -64,11 +90,7 @@ async fn a_request_counts_from_its_first_byte_on_every_surface() {
             begun.push(unfinished(&world, path, 1 << 20));
         }
         sleep(Duration::from_millis(10)).await;
-        let under_way = |text: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix("push_publish_under_way_bytes ")?.parse::<f64>().ok())
-        };
-        let bytes = under_way(&scrape(&world)).unwrap();
+        let bytes = bytes_of_publishes(&world);
         assert!(bytes >= f64::from((3 << 20) - 15), "{path}: {bytes}"); // prefixes do not count
         assert!(scrape(&world).contains("push_publishes_under_way 0.0\n"), "none has arrived");
 
@@ -82,7 +104,7 @@ async fn a_request_counts_from_its_first_byte_on_every_surface() {
 
         begun.into_iter().for_each(|begun| begun.abort());
         sleep(Duration::from_millis(10)).await;
-        let left = under_way(&scrape(&world)).unwrap();
+        let left = bytes_of_publishes(&world);
         assert!(left <= 0.0, "{path}: {left}");
     }
 }
@@ -114,13 +136,10 @@ async fn an_unfinished_request_ends_in_time_on_every_surface() {
         let world = World::new(Config::default());
         let from = Instant::now();
         let response = unfinished(&world, path, 500).await.unwrap();
-        let code = match status(&response) {
-            Some(code) => Some(code),
-            None if path.starts_with("/v1/") => (response.status() == 408).then_some(Code::DeadlineExceeded),
-            None => {
-                let body = response.into_body().collect().await.unwrap();
-                Status::from_header_map(body.trailers().unwrap()).map(|status| status.code())
-            }
+        let code = match response.status().as_u16() {
+            408 if path.starts_with("/v1/") => Some(Code::DeadlineExceeded),
+            _ if path.starts_with("/v1/") => None,
+            _ => Some(code(response).await),
         };
         let within = if path.ends_with("SubscribePush") { 5 } else { 30 };
         // A message larger than these take is refused at its prefix.
@@ -129,4 +148,82 @@ async fn an_unfinished_request_ends_in_time_on_every_surface() {
         let elapsed = from.elapsed();
         assert!(refused || elapsed.as_secs() == within, "{path}: after {elapsed:?}");
     }
+}
+
+/// The message is whole, and the end of the request never comes.
+#[tokio::test(start_paused = true)]
+async fn a_whole_message_whose_request_stays_open_ends_in_time_on_every_surface() {
+    let event = r#"{"specversion":"1.0","id":"c","source":"/s","type":"t","to":"all"}"#.as_bytes();
+    for (path, sent, within) in [
+        ("/v1/events", event, 30),
+        ("/v1/invalidations", br#"{"recipient":"user:1"}"#, 30),
+        ("/v1/memberships", br#"{"recipient":"user:1","topic":"t","member":true}"#, 30),
+        ("/push.v1.Publisher/Publish", &EMPTY, 30),
+        ("/push.v1.Publisher/Invalidate", &EMPTY, 30),
+        ("/push.v1.Publisher/SetMembership", &EMPTY, 30),
+        ("/push.v1.Publisher/Head", &EMPTY, 30),
+        ("/push.v1.Push/SubscribePush", &EMPTY, 5),
+        ("/grpc.health.v1.Health/Check", &EMPTY, 30),
+        ("/grpc.health.v1.Health/Watch", &EMPTY, 30),
+    ] {
+        let world = World::new(Config::default());
+        let begun = Instant::now();
+        let response = left_open(&world, path, sent);
+        let response = tokio::time::timeout(Duration::from_secs(60), response).await.expect(path).unwrap();
+        if path.starts_with("/v1/") {
+            assert_eq!(response.status(), 408, "{path}");
+        } else {
+            assert_eq!(code(response).await, Code::DeadlineExceeded, "{path}");
+        }
+        assert_eq!(begun.elapsed().as_secs(), within, "{path}");
+        assert!(bytes_of_publishes(&world) <= 0.0, "{path}: the share is given back");
+    }
+    // A stream may stay open, and holds nothing while it rests.
+    let world = World::new(Config::default());
+    let mut answers =
+        left_open(&world, "/push.v1.Publisher/PublishStream", &EMPTY).await.unwrap().into_body();
+    answers.frame().await.unwrap().unwrap();
+    let rests = tokio::time::timeout(Duration::from_secs(3_600), answers.frame()).await;
+    assert!(rests.is_err() && bytes_of_publishes(&world) <= 0.0);
+}
+
+/// As many as the room for probes has places of 4 KiB, and some more.
+#[tokio::test(start_paused = true)]
+async fn questions_about_health_that_do_not_end_take_no_room_from_others() {
+    let world = World::new(Config::default());
+    let open: Vec<_> =
+        (0..66 * 16).map(|_| left_open(&world, "/grpc.health.v1.Health/Check", &EMPTY)).collect();
+    sleep(Duration::from_secs(1)).await;
+    let mut honest = tonic_health::pb::health_client::HealthClient::new(world.connection());
+    honest.check(tonic_health::pb::HealthCheckRequest::default()).await.expect("an answer");
+    sleep(Duration::from_secs(30)).await;
+    assert!(open.iter().all(JoinHandle::is_finished), "each has its 30 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn head_counts_among_the_questions_and_answers_while_publishes_fill_their_room() {
+    let world = World::new(Config::default().publishes_under_way(100, 4 << 20));
+    let _full = unfinished(&world, "/push.v1.Publisher/Publish", (4 << 20) - 100);
+    sleep(Duration::from_millis(10)).await;
+    let refused = unfinished(&world, "/push.v1.Publisher/Publish", 100).await.unwrap();
+    assert_eq!(status(&refused), Some(Code::ResourceExhausted), "their room is full");
+    let before = bytes_of_publishes(&world);
+    let mut client = PublisherClient::new(world.connection());
+    client.head(HeadRequest::default()).await.expect("an answer");
+    let _open = left_open(&world, "/push.v1.Publisher/Head", &EMPTY);
+    sleep(Duration::from_millis(10)).await;
+    assert!((bytes_of_publishes(&world) - before).abs() < 1.0);
+    let large = HeadRequest { namespace: "x".repeat(2_000) };
+    let refused = client.head(large).await.unwrap_err();
+    assert!(refused.code() == Code::InvalidArgument && refused.message().contains("1024 bytes"), "{refused}");
+}
+
+/// The store hangs: whoever waits is told so, and holds its share no longer.
+#[tokio::test(start_paused = true)]
+async fn a_publish_that_the_store_does_not_answer_ends_in_time() {
+    let (world, _go) = stores::slow(Config::default());
+    let begun = Instant::now();
+    let failure = world.hub.publish(vec![event("a")]).await.unwrap_err();
+    assert_eq!((failure.reason, begun.elapsed().as_secs()), (Some(Reason::StoreUnavailable), 30));
+    assert!(bytes_of_publishes(&world) <= 0.0);
 }

@@ -191,3 +191,58 @@ async fn the_room_for_standing_records_runs_out_with_a_warning() {
     let said = warnings.take("runs out");
     assert!(matches!(&said[..], [line] if line.contains("held=8 most=10")), "{said:?}");
 }
+
+/// A peer may give another gateway id each time: what it says of itself does not decide what is logged.
+#[tokio::test(start_paused = true)]
+async fn refusals_of_one_address_are_damped_whatever_gateway_it_says_it_is() {
+    let (warnings, _guard) = Warnings::listen();
+    let world = World::new(Config::default());
+    for i in 0..20 {
+        let unreadable =
+            GatewaySubscribeRequest { instance_id: "i".into(), ..from(&format!("gw{i}"), "garbage") };
+        world.subscribe(unreadable).await.map(|_| ()).unwrap_err();
+    }
+    let said = warnings.take("subscribe refused");
+    assert_eq!(said.len(), 5, "the 1st, 2nd, 4th, 8th, 16th: {said:?}");
+    assert!(said[4].contains("gateway=\"gw15\"") && said[4].contains("left_out=7"), "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_for_what_the_hub_is_at_are_damped() {
+    let (warnings, _guard) = Warnings::listen();
+    let world = World::new(Config::default());
+    world.hub.drain(Duration::from_secs(1)).await;
+    for i in 0..20 {
+        let refused = world.subscribe(from(&format!("gw{i}"), "")).await.map(|_| ()).unwrap_err();
+        assert_eq!(Failure::of(&refused).reason, Some(Reason::Draining));
+    }
+    let said = warnings.take("subscribe refused");
+    assert_eq!(said.len(), 5, "the 1st, 2nd, 4th, 8th, 16th: {said:?}");
+    assert!(said[4].contains("gateway=gw15") && said[4].contains("left_out=7"), "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failing_store_and_a_full_room_make_of_publishes_is_damped() {
+    let (warnings, _guard) = Warnings::listen();
+    let world = crate::stores::full();
+    for i in 0..20 {
+        world.hub.publish(vec![crate::world::event(&i.to_string())]).await.unwrap_err();
+    }
+    assert_eq!(warnings.take("did not acknowledge").len(), 5, "the 1st, 2nd, 4th, 8th, 16th");
+    let world = World::new(Config::default().standing_records_max(10));
+    for i in 0..30 {
+        let _full = world.hub.set_memberships(vec![membership("user:1", &i.to_string(), true)]).await;
+    }
+    assert_eq!(warnings.take("").len(), 1, "that the room runs out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_line_about_a_gateway_that_is_cut_off_reads_well() {
+    let (warnings, _guard) = Warnings::listen();
+    let world = World::new(Config::default());
+    let _stalled = world.read("asleep", "").await;
+    world.flood(200).await;
+    world.hub.drain(Duration::from_secs(1)).await;
+    let said = warnings.take("cut off by the shutdown");
+    assert!(matches!(&said[..], [line] if line.contains("asleep") && !line.contains("  ")), "{said:?}");
+}
