@@ -71,8 +71,9 @@ impl PushClient {
         &self.hubs
     }
 
-    /// Asks where the log stands that this client follows: its present hub, or another one that holds the same log. One
-    /// that holds another log is believed only if it is the hub of the client's own stream, which has then left its log.
+    /// Asks where the log stands that this client follows: its present hub, or another one that holds the same log, asked
+    /// beside it after 300 ms. One that holds another log is believed only if it is the hub of the client's own stream, which
+    /// has then left its log.
     ///
     /// Sets no deadline and does not try again. One question at a time: others wait.
     ///

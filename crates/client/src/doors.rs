@@ -28,14 +28,17 @@ const ROUND: Duration = Duration::from_secs(5);
 /// How long the others are still waited for once a hub was found.
 const GRACE: Duration = Duration::from_millis(100);
 
+/// How long the hub of the stream is asked alone where its log stands. Whoever waits for that may have no more than 1 s.
+const HEAD_START: Duration = Duration::from_millis(300);
+
 /// The hubs of one client.
 #[derive(Debug)]
 pub(crate) struct Doors {
     dialer: Dialer,
     namespace: String,
     status: watch::Receiver<Status>,
-    /// The connection for [`Doors::head`], and to which hub.
-    line: Mutex<Option<(usize, Connection)>>,
+    /// The connections for [`Doors::head`], to each hub that has answered.
+    line: Mutex<Vec<Option<Connection>>>,
 }
 
 /// The hub that a stream is looked for.
@@ -57,7 +60,8 @@ impl Wanted<'_> {
 
 impl Doors {
     pub(crate) fn new(dialer: Dialer, namespace: String, status: watch::Receiver<Status>) -> Arc<Self> {
-        Arc::new(Self { dialer, namespace, status, line: Mutex::new(None) })
+        let line = dialer.hubs().iter().map(|_| None).collect();
+        Arc::new(Self { dialer, namespace, status, line: Mutex::new(line) })
     }
 
     /// Asks every hub at once. Returns what was said when all have answered, when the hub that is wanted was found and the
@@ -90,8 +94,15 @@ impl Doors {
             Ok(head) if head.epoch.is_empty() => Door::Mute,
             Ok(head) => Door::Holds(head.epoch.into()),
             Err(Failure::Status(status)) if is_refusal(status.code) => Door::Mute,
+            Err(Failure::Status(status)) if status.code == RESOURCE_EXHAUSTED => self.as_before(hub),
             Err(failure) => Door::Silent(Arc::new(failure)),
         }
+    }
+
+    /// A hub that is asked too often is there, and holds what it held before as far as anybody knows.
+    fn as_before(&self, hub: usize) -> Door {
+        let known = self.status.borrow().doors.get(hub).cloned();
+        known.filter(|door| matches!(door, Door::Holds(_))).unwrap_or(Door::Mute)
     }
 
     async fn request(&self, connection: &mut Connection) -> Result<HeadResponse, Failure> {
@@ -99,52 +110,67 @@ impl Doors {
         connection.unary(HEAD, &request, ANSWER_MAX_BYTES).await
     }
 
-    /// Where the log stands that the client follows. The hub of its stream is asked first; of the others only one that
-    /// holds the same log has a say.
+    /// Where the log stands that the client follows. The hub of its stream is asked first, and the others beside it when it
+    /// does not answer at once; of those only one that holds the same log has a say.
     pub(crate) async fn head(&self) -> Result<Head, Failure> {
         let (door, epoch) = {
             let status = self.status.borrow();
             (status.door.unwrap_or(status.hub), status.epoch.map(|epoch| epoch.to_string()))
         };
         let mut line = self.line.lock().await;
-        let own = self.head_at(door, &mut line).await;
-        if matches!((&own, &epoch), (Ok(head), Some(epoch)) if head.epoch == *epoch) || epoch.is_none() {
-            return own;
-        }
-        for hub in (0..self.dialer.hubs().len()).filter(|hub| *hub != door) {
-            if let Ok(head) = self.head_at(hub, &mut line).await
-                && Some(&head.epoch) == epoch.as_ref()
-            {
-                return Ok(head);
+        let mut others: Vec<_> = (0..line.len()).filter(|hub| *hub != door && epoch.is_some()).collect();
+        // Connections are taken out meanwhile: a question that is given up half way takes its connection with it.
+        let mut asking = FuturesUnordered::new();
+        asking.push(self.head_at(door, line[door].take()));
+        let mut next = timeout(HEAD_START, asking.next()).await.ok().flatten();
+        let mut own = None;
+        loop {
+            match next {
+                Some((hub, Ok((connection, head)))) => {
+                    line[hub] = Some(connection);
+                    if epoch.as_ref().is_none_or(|epoch| head.epoch == *epoch) {
+                        return Ok(head);
+                    }
+                    own = own.or((hub == door).then_some(Ok(head)));
+                }
+                Some((hub, Err(failure))) => own = own.or((hub == door).then_some(Err(failure))),
+                None => {}
+            }
+            for hub in others.drain(..) {
+                asking.push(self.head_at(hub, line[hub].take()));
+            }
+            match own {
+                Some(own) if asking.is_empty() => return own,
+                _ => next = asking.next().await,
             }
         }
-        own
     }
 
-    /// Keeps the connection of whoever answers.
-    async fn head_at(&self, hub: usize, line: &mut Option<(usize, Connection)>) -> Result<Head, Failure> {
-        // Taken out meanwhile: a question that is given up half way takes its connection with it.
-        let kept = line.take().filter(|(at, _)| *at == hub);
-        let answer = match kept {
-            Some((_, mut connection)) => {
-                let answer = self.request(&mut connection).await;
-                answer.map(|head| (connection, head))
-            }
-            None => Err(Failure::Lost("there is no connection".to_owned())),
-        };
-        let (connection, head) = match answer {
-            Ok(answer) => answer,
+    /// Asks one hub, over the connection that was kept if there is one; hands it back for the next question.
+    async fn head_at(
+        &self,
+        hub: usize,
+        kept: Option<Connection>,
+    ) -> (usize, Result<(Connection, Head), Failure>) {
+        let asked = async {
             // One that was kept may have ended since it was used last.
-            Err(_) => {
-                let mut connection = self.dialer.dial(hub).await?;
-                let head = self.request(&mut connection).await?;
-                (connection, head)
+            if let Some(mut connection) = kept
+                && let Ok(head) = self.request(&mut connection).await
+            {
+                return Ok((connection, head));
             }
+            let mut connection = self.dialer.dial(hub).await?;
+            let head = self.request(&mut connection).await?;
+            Ok((connection, head))
         };
-        *line = Some((hub, connection));
-        Ok(Head { cursor: head.cursor, oldest: head.oldest, epoch: head.epoch })
+        let answer = asked.await.map(|(connection, head)| {
+            (connection, Head { cursor: head.cursor, oldest: head.oldest, epoch: head.epoch })
+        });
+        (hub, answer)
     }
 }
+
+const RESOURCE_EXHAUSTED: i32 = 8;
 
 /// The hub answers, but not this question, or not to this peer.
 fn is_refusal(code: i32) -> bool {

@@ -17,7 +17,7 @@ use galaxy_push_proto::v1::{Event, PublishRequest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::publisher::Unanswered;
+use crate::publisher::{Unanswered, key};
 use crate::spans::Sending;
 use crate::transport::framed;
 use crate::{Failure, Published, Publisher, Tracing};
@@ -54,7 +54,8 @@ pub struct PublishAck(oneshot::Receiver<Result<Vec<Published>, Failure>>);
 struct Request {
     id: u64,
     framed: Bytes,
-    events: usize,
+    /// Names each of its events.
+    events: Vec<u64>,
     give_up: Instant,
     /// On the present stream, and not answered there yet.
     sent: bool,
@@ -80,12 +81,12 @@ impl Answer {
 
 impl PublishStream {
     pub(crate) fn start(publisher: Publisher) -> Self {
-        let Publisher { line, backoff, random, give_up_after, in_flight_bytes, namespace, tracing, .. } =
-            publisher;
+        let Publisher { line, backoff, random, doubts, .. } = publisher;
+        let Publisher { give_up_after, in_flight_bytes, namespace, tracing, .. } = publisher;
         // Whoever sends has a permit, so neither this queue nor a stream's can be full.
         let requests_max = (in_flight_bytes as usize / REQUEST_OVERHEAD).max(1);
         let (requests, queued) = mpsc::channel(requests_max);
-        tokio::spawn(Pipe::new(line, backoff, random, queued, requests_max).run());
+        tokio::spawn(Pipe::new(line, backoff, random, doubts, queued, requests_max).run());
         Self {
             requests,
             room: Arc::new(Semaphore::new(in_flight_bytes as usize)),
@@ -110,7 +111,7 @@ impl PublishStream {
     pub async fn send(&self, mut events: Vec<Event>) -> Result<PublishAck, Failure> {
         let sending = Sending::begin(&self.tracing, &mut events);
         let (to, ack) = oneshot::channel();
-        let (id, sent) = (self.ids.fetch_add(1, Ordering::Relaxed) + 1, events.len());
+        let (id, keys) = (self.ids.fetch_add(1, Ordering::Relaxed) + 1, events.iter().map(key).collect());
         let namespace = self.namespace.to_string();
         let framed = framed(&PublishRequest { events, request_id: id, namespace });
         let cost = u32::try_from(framed.len() + REQUEST_OVERHEAD).unwrap_or(u32::MAX).min(self.room_bytes);
@@ -119,7 +120,7 @@ impl PublishStream {
         let request = Request {
             id,
             framed,
-            events: sent,
+            events: keys,
             give_up,
             sent: false,
             unanswered: Unanswered::default(),

@@ -22,7 +22,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 pub use builder::PublisherBuilder;
-pub(crate) use doubts::{Doubts, Unanswered, is_unknown};
+pub(crate) use doubts::{Doubts, Unanswered, is_unknown, key};
 pub(crate) use line::Line;
 
 use crate::driver::retry;

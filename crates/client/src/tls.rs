@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, InvalidMessage, RootCertStore};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
 use crate::{Connecting, Connector, Io};
 
@@ -20,7 +21,15 @@ use crate::{Connecting, Connector, Io};
 pub struct Tls {
     files: Arc<Files>,
     /// What the files held when they could last be used.
-    config: Arc<Mutex<Arc<ClientConfig>>>,
+    loaded: Arc<Mutex<Loaded>>,
+}
+
+/// What the files hold.
+#[derive(Clone, Debug)]
+struct Loaded {
+    config: Arc<ClientConfig>,
+    /// From when to when this peer's own certificate is valid.
+    valid: Option<(ASN1Time, ASN1Time)>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,8 +81,12 @@ impl Tls {
     }
 
     fn of(files: Files) -> Result<Self, TlsError> {
-        let config = Arc::new(Mutex::new(files.read()?));
-        Ok(Self { files: Arc::new(files), config })
+        let loaded = files.read()?;
+        if let Some(why) = loaded.fault() {
+            // Used all the same: the clock may be wrong, and hubs judge for themselves.
+            tracing::warn!(why, "hubs will refuse this peer's certificate: renew it");
+        }
+        Ok(Self { files: Arc::new(files), loaded: Arc::new(Mutex::new(loaded)) })
     }
 
     /// Makes a connector of secure byte streams out of one of plain ones, for code that takes a [`Connector`] and nothing
@@ -90,19 +103,27 @@ impl Tls {
         Ok(Box::new(connector.connect(name, io).await.map_err(explain)?))
     }
 
-    /// What the files hold now, or what they held last if they cannot be used.
+    /// What the files hold now, or what they held last if they cannot be used. A certificate that is not valid at the time
+    /// may take the place of another such one, but not of a good one.
     async fn config(&self) -> Arc<ClientConfig> {
         let files = self.files.clone();
         let read = spawn_blocking(move || files.read()).await;
-        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        match read {
-            Ok(Ok(read)) => *config = read,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the TLS files cannot be used; what they held before is")
-            }
-            Err(_) => {} // the runtime shuts down
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = match read {
+            Ok(Ok(read)) => match read.fault().filter(|_| loaded.fault().is_none()) {
+                Some(fault) => Some(fault),
+                None => {
+                    *loaded = read;
+                    None
+                }
+            },
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => None, // the runtime shuts down
+        };
+        if let Some(error) = error {
+            tracing::error!(error, "the TLS files cannot be used; what they held before is");
         }
-        config.clone()
+        loaded.config.clone()
     }
 }
 
@@ -135,7 +156,7 @@ impl<C: Connector> Connector for Secured<C> {
 }
 
 impl Files {
-    fn read(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    fn read(&self) -> Result<Loaded, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.authority)? {
             roots.add(certificate)?;
@@ -143,16 +164,36 @@ impl Files {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let builder = builder.with_root_certificates(roots);
+        let mut valid = None;
         let mut config = match &self.own {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
-                builder.with_client_auth_cert(certificates(certificate)?, key)?
+                let chain = certificates(certificate)?;
+                valid = chain.first().and_then(validity);
+                builder.with_client_auth_cert(chain, key)?
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Arc::new(config))
+        Ok(Loaded { config: Arc::new(config), valid })
     }
+}
+
+impl Loaded {
+    /// Why hubs will refuse this peer's certificate at present, if they will.
+    fn fault(&self) -> Option<String> {
+        let (from, until) = self.valid?;
+        let now = ASN1Time::now();
+        if until < now {
+            return Some(format!("the certificate has expired ({until})"));
+        }
+        (now < from).then(|| format!("the certificate is not valid yet ({from})"))
+    }
+}
+
+fn validity(certificate: &CertificateDer<'_>) -> Option<(ASN1Time, ASN1Time)> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some((certificate.validity().not_before, certificate.validity().not_after))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Request;
 use crate::driver::next_try;
-use crate::publisher::{ANSWER_MAX_BYTES, Line, TRY_DEADLINE, is_unknown, published};
+use crate::publisher::{ANSWER_MAX_BYTES, Doubts, Line, TRY_DEADLINE, is_unknown, published};
 use crate::random::Random;
 use crate::transport::{Body, Connection};
 use crate::{Failure, ServerStatus};
@@ -28,6 +28,8 @@ pub(super) struct Pipe {
     line: Line,
     backoff: Backoff,
     random: Random,
+    /// Events that were given up without an answer.
+    doubts: Doubts,
     requests: mpsc::Receiver<Request>,
     requests_max: usize,
     /// Everything that is not answered, in the order of the calls.
@@ -53,6 +55,7 @@ impl Pipe {
         line: Line,
         backoff: Backoff,
         random: Random,
+        doubts: Doubts,
         requests: mpsc::Receiver<Request>,
         requests_max: usize,
     ) -> Self {
@@ -60,6 +63,7 @@ impl Pipe {
             line,
             backoff,
             random,
+            doubts,
             requests,
             requests_max,
             pending: VecDeque::new(),
@@ -99,7 +103,6 @@ impl Pipe {
     }
 
     async fn converse(&mut self, upload: &mpsc::Sender<Bytes>, mut answers: Answers) -> Result<(), Failure> {
-        self.pending.iter_mut().for_each(|request| request.sent = false);
         let (mut deframer, mut open) = (Deframer::new(ANSWER_MAX_BYTES), true);
         let mut answer_by = None;
         loop {
@@ -163,7 +166,11 @@ impl Pipe {
             return Ok(()); // given up meanwhile
         };
         if let Some(overload) = overload(&answer) {
-            (self.pending[index].sent, self.resend) = (false, true);
+            let (request, log) = (&mut self.pending[index], self.line.log_of_hub());
+            (request.sent, self.resend) = (false, true);
+            if is_unknown(&overload) {
+                request.unanswered.add(log);
+            }
             let until = next_try(&overload, &mut self.backoff, &mut self.random);
             self.paused_until = self.paused_until.max(Some(until));
             self.last_failure = overload;
@@ -171,9 +178,10 @@ impl Pipe {
         }
         self.backoff.reset();
         if let Some(request) = self.pending.remove(index) {
-            let mut published = published(answer.results, request.events);
+            let mut published = published(answer.results, request.events.len());
             if let Ok(published) = &mut published {
                 request.unanswered.mark(published);
+                self.doubts.settle(&request.events, published);
                 self.line.note_log(published);
             }
             request.answer.send(published);
@@ -183,11 +191,7 @@ impl Pipe {
 
     /// Decides what the end of a stream means for each request, then waits before the next one if any is left.
     async fn lost(&mut self, failure: Failure) {
-        let log = self.line.log_of_hub();
-        if is_unknown(&failure) {
-            let unanswered = self.pending.iter_mut().filter(|request| request.sent);
-            unanswered.for_each(|request| request.unanswered.add(log));
-        }
+        self.note_unanswered(is_unknown(&failure));
         self.line.hub = (self.line.hub + 1) % self.line.dialer.hubs().len();
         self.last_failure = failure.clone();
         if failure.cause() == Cause::Refused {
@@ -196,6 +200,7 @@ impl Pipe {
             let faulty = matches!(&failure, Failure::Status(status) if status.code == INVALID_ARGUMENT);
             let refused = if faulty { self.pending.len().min(1) } else { self.pending.len() };
             for request in self.pending.drain(..refused) {
+                self.doubts.gave_up(&request.events, &request.unanswered);
                 request.answer.send(Err(failure.clone()));
             }
             return;
@@ -208,6 +213,17 @@ impl Pipe {
         }
     }
 
+    /// The stream is over: nothing on it is answered any more.
+    fn note_unanswered(&mut self, unknown: bool) {
+        let log = self.line.log_of_hub();
+        for request in self.pending.iter_mut().filter(|request| request.sent) {
+            request.sent = false;
+            if unknown {
+                request.unanswered.add(log);
+            }
+        }
+    }
+
     /// Every request may take the same time, so the first one is the first to be given up.
     fn first_give_up(&self) -> Option<Instant> {
         self.pending.front().map(|request| request.give_up)
@@ -215,7 +231,11 @@ impl Pipe {
 
     fn give_up(&mut self) {
         while self.first_give_up().is_some_and(|give_up| give_up <= Instant::now()) {
-            if let Some(request) = self.pending.pop_front() {
+            if let Some(mut request) = self.pending.pop_front() {
+                if request.sent {
+                    request.unanswered.add(self.line.log_of_hub());
+                }
+                self.doubts.gave_up(&request.events, &request.unanswered);
                 request.answer.send(Err(self.last_failure.clone()));
             }
         }

@@ -88,7 +88,7 @@ impl Doubts {
 }
 
 /// Names an event, as hubs do: by its source and its id.
-pub(super) fn key(event: &Event) -> u64 {
+pub(crate) fn key(event: &Event) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&event.source, &event.id).hash(&mut hasher);
     hasher.finish()
@@ -101,7 +101,7 @@ pub(crate) fn is_unknown(failure: &Failure) -> bool {
     const VAGUE: [i32; 5] = [1, 2, 4, 13, UNAVAILABLE];
     match failure {
         Failure::Unreachable(_) => false,
-        // Whoever names a reason has looked at the request.
+        // Whoever names a reason has looked at the request. But a hub also names this one where its store did not say.
         Failure::Status(status) => {
             VAGUE.contains(&status.code) && (status.reason.is_empty() || status.reason == "STORE_UNAVAILABLE")
         }

@@ -3,7 +3,7 @@
 //! It shares no code with the real hub. Each dial takes the next part of the script; when there is none left, dials
 //! hang, so that a test sees every dial it did not expect.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -69,8 +69,9 @@ struct Inner {
     paths: Mutex<Vec<String>>,
     seen: watch::Sender<usize>,
     secure: Mutex<Option<Secure>>,
-    /// Clients ask first which log each host holds; no host knows the question.
+    /// Clients ask first which log each host holds; a host that is not listed does not know the question.
     asked: std::sync::atomic::AtomicBool,
+    heads: Mutex<HashMap<String, Vec<Step>>>,
 }
 
 /// What clients with several hubs ask.
@@ -102,6 +103,11 @@ impl Hub {
     pub(crate) fn of_several(self) -> Self {
         self.0.asked.store(true, std::sync::atomic::Ordering::Relaxed);
         self
+    }
+
+    /// What a host does from now on when it is asked which log it holds.
+    pub(crate) fn says(&self, host: &str, steps: Vec<Step>) {
+        self.0.heads.lock().unwrap().insert(host.to_owned(), steps);
     }
 
     /// A client of this hub whose every wait takes its upper bound.
@@ -218,12 +224,8 @@ impl Hub {
         assert_eq!(request.headers()["content-type"], "application/grpc");
         assert_eq!(request.headers()["te"], "trailers");
         if request.uri().path() == HEAD && self.0.asked.load(std::sync::atomic::Ordering::Relaxed) {
-            let mut response = Response::builder().header("content-type", "application/grpc");
-            let Step::End(unknown) = code(tonic::Code::Unimplemented) else {
-                unreachable!("a code is an end")
-            };
-            response.headers_mut().unwrap().extend(unknown);
-            return Ok(response.body(BoxBody::new(StreamBody::new(futures_util::stream::empty()))).unwrap());
+            let told = self.0.heads.lock().unwrap().get(request.uri().host().unwrap()).cloned();
+            return respond(told.unwrap_or_else(|| vec![code(tonic::Code::Unimplemented)]), fate).await;
         }
         self.0.paths.lock().unwrap().push(request.uri().path().to_owned());
         if let Some(authorization) = request.headers().get("authorization") {
@@ -232,18 +234,25 @@ impl Hub {
         let request = request.into_body().collect().await.unwrap().to_bytes();
         let steps = steps(&v1::GatewaySubscribeRequest::decode(&request[5..]).unwrap_or_default().cursor);
         self.0.requests.lock().unwrap().push(request);
-        let mut response = Response::builder().header("content-type", "application/grpc");
-        match steps.first() {
-            Some(Step::Ignore) => future::pending().await,
-            Some(Step::End(headers)) => response.headers_mut().unwrap().extend(headers.clone()),
-            Some(Step::Http(status, content_type)) => {
-                response = Response::builder().status(*status).header("content-type", *content_type);
-            }
-            _ => {}
-        }
-        let frames = futures_util::stream::iter(steps).then(move |step| perform(step, fate.clone()));
-        Ok(response.body(BoxBody::new(StreamBody::new(frames.filter_map(future::ready)))).unwrap())
+        respond(steps, fate).await
     }
+}
+
+async fn respond(
+    steps: Vec<Step>,
+    fate: mpsc::Sender<Step>,
+) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
+    let mut response = Response::builder().header("content-type", "application/grpc");
+    match steps.first() {
+        Some(Step::Ignore) => future::pending().await,
+        Some(Step::End(headers)) => response.headers_mut().unwrap().extend(headers.clone()),
+        Some(Step::Http(status, content_type)) => {
+            response = Response::builder().status(*status).header("content-type", *content_type);
+        }
+        _ => {}
+    }
+    let frames = futures_util::stream::iter(steps).then(move |step| perform(step, fate.clone()));
+    Ok(response.body(BoxBody::new(StreamBody::new(frames.filter_map(future::ready)))).unwrap())
 }
 
 async fn perform(step: Step, fate: mpsc::Sender<Step>) -> Option<Result<Frame<Bytes>, Infallible>> {

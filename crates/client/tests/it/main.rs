@@ -5,6 +5,7 @@ mod acks;
 mod crash;
 mod dead_letters;
 mod defects;
+mod doors;
 mod hub;
 mod publish;
 mod publish_stream;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::{self, BoxFuture};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use galaxy_push_client::{Failure, PublishStream, Publisher, PublisherBuilder};
+use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
 use galaxy_push_proto::Reason;
 use galaxy_push_proto::v1::publisher_server::{self, PublisherServer};
 use galaxy_push_proto::v1::{self, PublishRequest, PublishResponse, PublishResult};
@@ -25,6 +26,8 @@ use crate::hub::settle;
 #[derive(Clone, Debug)]
 enum Reply {
     Accept,
+    /// Appended as new to the log of this epoch.
+    AppendTo(u128),
     /// Each event has this code.
     Results(Code),
     /// It says nothing, and reads on.
@@ -108,6 +111,13 @@ impl Server {
             Reply::Slow(seconds) => {
                 sleep(Duration::from_secs(seconds)).await;
                 Some(Ok(self.append(&request)))
+            }
+            Reply::AppendTo(epoch) => {
+                let cursor = Cursor { epoch: Epoch(epoch), seq: Seq(1) }.to_string();
+                let result =
+                    |id: &str| PublishResult { id: id.into(), cursor: cursor.clone(), ..Default::default() };
+                let results = ids.into_iter().map(result).collect();
+                Some(Ok(PublishResponse { results, request_id: request.request_id }))
             }
             Reply::Results(code) => {
                 let result =
@@ -322,4 +332,40 @@ async fn a_stream_that_ends_while_nothing_is_under_way_costs_nothing() {
     let before = Instant::now();
     assert_eq!(publish(&stream, "b").await, "1.1");
     assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+/// Whether these replies to one event, after one that told which log the hub holds, end with a second log being told. The
+/// event is published until it is answered.
+async fn tells_other_log(replies: Vec<Reply>) -> bool {
+    let server = Server::new([Reply::AppendTo(1)].into_iter().chain(replies));
+    let stream = server.builder().give_up_after(Duration::from_secs(5)).build().unwrap().stream();
+    stream.send(vec![event("first")]).await.unwrap().await.unwrap();
+    loop {
+        if let Ok(published) = stream.send(vec![event("a")]).await.unwrap().await {
+            let again = stream.send(vec![event("a")]).await.unwrap().await.unwrap();
+            assert!(!again[0].other_log, "told once");
+            return published[0].other_log;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_tells_of_another_log_whatever_left_the_event_without_an_answer() {
+    let refused = || Reply::End(Status::unauthenticated("who?"));
+    for unanswered in [
+        vec![Reply::Silence],                      // given up while it was under way
+        vec![Reply::AcceptAndCut, refused()],      // given up by a later stream
+        vec![Reply::AcceptAndCut, Reply::Silence], // at two hubs
+        vec![Reply::Results(Code::Unavailable)],   // answered, but nobody knows
+        vec![Reply::Results(Code::Unavailable), refused()],
+    ] {
+        let replies = |log| [unanswered.clone(), vec![Reply::AppendTo(log), Reply::AppendTo(log)]].concat();
+        assert!(tells_other_log(replies(2)).await, "{unanswered:?}");
+    }
+    for surely_not in [vec![], vec![refused()], vec![Reply::Results(Code::ResourceExhausted)]] {
+        let replies = [surely_not.clone(), vec![Reply::AppendTo(2), Reply::AppendTo(2)]].concat();
+        assert!(!tells_other_log(replies).await, "{surely_not:?}");
+    }
+    let same_log = vec![Reply::Results(Code::Unavailable), Reply::AppendTo(1), Reply::AppendTo(1)];
+    assert!(!tells_other_log(same_log).await, "it was that very log");
 }

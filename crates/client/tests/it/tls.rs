@@ -1,6 +1,7 @@
 //! TLS and mTLS to a hub, with certificates made on the spot.
 
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use futures_util::FutureExt as _;
 use galaxy_push_client::{
     BuildError, Connecting, Connector, Io, Publisher, PushClient, State, Tls, TlsError,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -28,9 +29,18 @@ fn authority() -> Authority {
 
 /// A certificate for this name, and its key.
 fn issue(authority: &Authority, name: &str) -> (String, String) {
+    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let (from, until) = (params.not_before.year(), params.not_after.year());
+    issue_for(authority, name, from..until)
+}
+
+/// One that is valid from the beginning of one year to that of another.
+fn issue_for(authority: &Authority, name: &str, years: Range<i32>) -> (String, String) {
     let key = KeyPair::generate().unwrap();
-    let certificate =
-        CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, authority).unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    (params.not_before, params.not_after) =
+        (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
+    let certificate = params.signed_by(&key, authority).unwrap();
     (certificate.pem(), key.serialize_pem())
 }
 
@@ -129,6 +139,23 @@ async fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
     let hub = hub.secure(server(&new, &issue(&new, "hub")));
     until(&client, |status| status.state == State::Live).await;
     assert_eq!(hub.dial_times().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_not_valid_at_the_time_does_not_replace_a_good_one() {
+    let (authority, folder) = (authority(), Folder::new("expired"));
+    for years in [2000..2001, 3000..3001] {
+        let tls = folder.present(&authority, &issue(&authority, "gateway-1"));
+        let hub = Hub::new([live()]).secure(server(&authority, &issue(&authority, "hub")));
+        folder.present(&authority, &issue_for(&authority, "gateway-1", years));
+        until(&client(&hub, tls), |status| status.state == State::Live).await;
+        assert_eq!(hub.dial_times().len(), 1, "the hub was shown the good one");
+    }
+    // One that was not valid to begin with is replaced by anything.
+    let tls = folder.present(&authority, &issue_for(&authority, "gateway-1", 2000..2001));
+    let hub = Hub::new([live()]).secure(server(&authority, &issue(&authority, "hub")));
+    folder.present(&authority, &issue(&authority, "gateway-1"));
+    until(&client(&hub, tls), |status| status.state == State::Live).await;
 }
 
 #[tokio::test(start_paused = true)]

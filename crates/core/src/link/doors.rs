@@ -2,8 +2,8 @@
 //!
 //! Several hubs are several doors to one log. Before each try they are asked which log they hold, and the link goes to one
 //! that holds its own. It goes over to another log only when its own is nowhere any more: at once when every hub answers
-//! and none holds it, else when no hub has held it for [`Config::leave_log_after`](super::Config::leave_log_after). It
-//! takes what was its last door for that if it can, because a hub that was restarted without its log is the likeliest
+//! and none holds it, else when no hub has held it for [`Config::leave_log_after`](super::Config::leave_log_after). That
+//! time begins when a hub was looked for in vain, and not while nobody asked: a link that waits may wait for long. It takes what was its last door for that if it can, because a hub that was restarted without its log is the likeliest
 //! heir of it; and it stays there, because the gap is told by then.
 //!
 //! With one hub there is nothing to choose, and nobody is asked.
@@ -48,7 +48,7 @@ impl Door {
 /// What is remembered between tries.
 #[derive(Debug, Default)]
 pub(super) struct Doors {
-    /// Since when no hub is known to hold the log that is followed.
+    /// Since when hubs were asked and none was found that holds the log that is followed.
     pub(super) lost_since: Option<Duration>,
 }
 
@@ -69,6 +69,13 @@ impl Link {
 
     /// Notes what hubs have said; `None`: nothing yet.
     pub(super) fn note_doors(&mut self, said: Vec<Option<Door>>) {
+        let followed = self.passed.map(|passed| passed.epoch.to_string());
+        let is_own = |door: &Door| {
+            *door == Door::Mute || door.epoch().is_some_and(|epoch| Some(epoch) == followed.as_deref())
+        };
+        if said.iter().flatten().any(is_own) {
+            self.doors.lost_since = None;
+        }
         self.status.doors.resize(self.config.hubs, Door::Unasked);
         for (door, said) in self.status.doors.iter_mut().zip(said) {
             *door = said.unwrap_or_else(|| std::mem::take(door));
@@ -105,13 +112,12 @@ impl Link {
         let epoch = epoch.to_string();
         let own = first(&|door| door.epoch() == Some(&epoch)).or_else(|| first(&|door| *door == Door::Mute));
         if let Some(hub) = own {
-            self.doors.lost_since = None;
             return Choice::Hub(hub);
         }
         let silent = doors.iter().filter(|door| !door.answers()).count();
         let heir = self.status.door.filter(|hub| doors.get(*hub).is_some_and(Door::answers));
-        let Some(heir) = heir.or_else(|| first(&Door::answers)) else { return Choice::Wait(silence()) };
         let since = *self.doors.lost_since.get_or_insert(now);
+        let Some(heir) = heir.or_else(|| first(&Door::answers)) else { return Choice::Wait(silence()) };
         if silent == 0 || now >= since + self.config.leave_log_after {
             Choice::Hub(heir)
         } else {

@@ -24,9 +24,6 @@ impl Link {
         };
         let end = End::of(&failure, cause, goodbye);
         let leaves_log_at = self.leaves_log_at(&failure, now);
-        if self.status.door.is_some() {
-            self.doors.lost_since.get_or_insert(now);
-        }
         self.status.last_end = Some(end);
         self.status.last_error = Some(Arc::new(failure));
         self.forget_place_without_standing();

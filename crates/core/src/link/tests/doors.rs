@@ -53,7 +53,7 @@ fn another_log_is_taken_at_once_where_every_hub_answers_and_the_same_door_first(
 #[test]
 fn while_a_hub_does_not_answer_another_log_is_taken_only_after_a_while() {
     let mut world = lost();
-    let lost_at = world.now - Duration::from_millis(200);
+    let missed_at = world.now;
     let mut waited = Vec::new();
     loop {
         world.play("doors - b");
@@ -63,7 +63,7 @@ fn while_a_hub_does_not_answer_another_log_is_taken_only_after_a_while() {
         assert!(last(&world).ends_with("backing off at \"a5\""), "{}", last(&world));
         assert!(matches!(world.link.status().last_error.as_deref(), Some(Failure::OtherLog { silent: 1 })));
         world.play("timer");
-        waited.push(world.now - lost_at);
+        waited.push(world.now - missed_at);
     }
     assert_eq!(last(&world), "dial 1 within 5000");
     assert_eq!(waited.last(), Some(&Duration::from_secs(30)), "neither before nor after: {waited:?}");
@@ -83,6 +83,28 @@ fn a_hub_that_comes_back_in_time_keeps_its_readers_and_the_time_begins_anew() {
     assert!(last(&world).starts_with("wait"), "{}", last(&world));
     world.play_all(&["later 25", "timer", "doors - b"]);
     assert!(last(&world).starts_with("wait"), "25 s after the second loss: {}", last(&world));
+}
+
+#[test]
+fn time_in_which_nobody_asked_does_not_count_towards_leaving_the_log() {
+    // It was told to stay away for ten minutes, and its door is silent in the one moment in which it asks again.
+    let mut world = World::asked(Config { hubs: 2, start: long("a5"), ..Config::default() });
+    world.play_all(&[
+        "doors a b",
+        "begin",
+        "receive welcome@a5 caught@a5",
+        "handled",
+        "status 8 HELD_OFF 250",
+    ]);
+    world.play("timer");
+    assert!(world.now >= Duration::from_secs(250), "{:?}", world.now);
+    world.play("doors - b");
+    assert!(last(&world).starts_with("wait"), "{}", last(&world));
+    // And silence counts anew after each round in which the door was there.
+    world.play_all(&["later 20", "doors a b", "later 20", "timer", "doors - b"]);
+    assert!(last(&world).starts_with("wait"), "{}", last(&world));
+    world.play_all(&["later 20", "doors . b", "later 20", "timer", "doors - b"]);
+    assert_eq!(last(&world), "dial 1 within 5000", "rounds that did not find it give it no more time");
 }
 
 #[test]
