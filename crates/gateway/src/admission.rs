@@ -78,11 +78,13 @@ impl Admission {
             message_max: usize::MAX,
             turn_bytes: self.limits.turn_bytes,
         };
+        // What is no cursor may be a secret that went into the wrong place.
+        let cursor = if ask == Ask::Unreadable { "unreadable" } else { request.cursor.as_str() };
         let reader = self.open(ask, &request.cursor, settings).await?;
         let user = request.identity.user.clone();
         let connection = Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits)?;
         let connection = connection.sharing(share);
-        tracing::debug!(connection = connection.id(), user, cursor = request.cursor, "connected");
+        tracing::debug!(connection = connection.id(), user, cursor, "connected");
         Ok(connection)
     }
 

@@ -32,19 +32,31 @@ pub(crate) struct Issued {
     /// For a record of its session: earlier by as far as the issuer's clock may be ahead. Whoever signs in anew has another
     /// session, so nothing good is voided.
     pub(crate) session_ms: u64,
+    /// Whether it is no token's word, but the moment at which names were taken on trust.
+    on_trust: bool,
 }
+
+/// A record begins with the second in which the hub took it, unless it says otherwise.
+const RECORD_BEGINS_WITHIN_MS: u64 = 1_000;
 
 impl Issued {
     /// A token that says so.
     pub(crate) fn by_token(unix_ms: u64) -> Self {
         let skew_ms = u64::try_from(CLOCK_SKEW.as_millis()).unwrap_or(u64::MAX);
         // One millisecond more: what was issued at the very end of the skew is void, too.
-        Self { user_ms: unix_ms, session_ms: unix_ms.saturating_sub(skew_ms + 1) }
+        Self { user_ms: unix_ms, session_ms: unix_ms.saturating_sub(skew_ms + 1), on_trust: false }
     }
 
     /// Names taken on trust, when they were given: nobody's clock but the gateway's is in it.
     pub(crate) const fn on_trust(unix_ms: u64) -> Self {
-        Self { user_ms: unix_ms, session_ms: unix_ms }
+        Self { user_ms: unix_ms, session_ms: unix_ms, on_trust: true }
+    }
+
+    /// As [`for_holder`](Self::for_holder), for a record that comes while the connection is open. Names taken on trust came
+    /// with the connection, so it was there before the record, though perhaps in the very second in which that begins.
+    pub(crate) fn for_holder_of_open(&self, holder: &str) -> u64 {
+        let earlier = if self.on_trust { RECORD_BEGINS_WITHIN_MS } else { 0 };
+        self.for_holder(holder).saturating_sub(earlier)
     }
 
     /// For a record of this holder.

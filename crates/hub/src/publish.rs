@@ -225,7 +225,11 @@ async fn append(shared: &Shared, mut batch: Batch) -> Result<Vec<Appended>, Fail
                 if let Some(left_out) = shared.refusals.count("the store") {
                     tracing::warn!(%error, length, left_out, "the store did not acknowledge a batch");
                 }
-                Failure::new(Reason::StoreUnavailable, error.to_string()).retry_after(Duration::from_secs(1))
+                let failure = match &error {
+                    Error::Unknown(_) => Failure::without_reason(Code::Unavailable, error.to_string()),
+                    Error::Refused(_) => Failure::new(Reason::StoreUnavailable, error.to_string()),
+                };
+                failure.retry_after(Duration::from_secs(1))
             }
         }
     })

@@ -183,7 +183,7 @@ impl Mailbox {
     /// Ends the connection if the record voids its token; whether it does.
     pub(super) fn invalidate(&self, record: &Invalidation) -> bool {
         let mut mail = self.lock();
-        if mail.issued.for_holder(&record.holder) >= record.issued_before_ms {
+        if mail.issued.for_holder_of_open(&record.holder) >= record.issued_before_ms {
             return false;
         }
         mail.void = true;

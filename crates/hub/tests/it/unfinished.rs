@@ -224,6 +224,6 @@ async fn a_publish_that_the_store_does_not_answer_ends_in_time() {
     let (world, _go) = stores::slow(Config::default());
     let begun = Instant::now();
     let failure = world.hub.publish(vec![event("a")]).await.unwrap_err();
-    assert_eq!((failure.reason, begun.elapsed().as_secs()), (Some(Reason::StoreUnavailable), 30));
+    assert_eq!((failure.code, failure.reason, begun.elapsed().as_secs()), (Code::Unavailable, None, 30));
     assert!(bytes_of_publishes(&world) <= 0.0);
 }
