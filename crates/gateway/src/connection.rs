@@ -59,8 +59,10 @@ pub(crate) enum Ending {
 pub(crate) enum Rest {
     /// There is more to look at.
     None,
-    /// Nothing until the mailbox wakes, or until this time.
+    /// Everything is taken: nothing until the mailbox wakes, or until this time.
     Until(Duration),
+    /// There is more to look at, which is not its user's turn before then.
+    Turn(Duration),
 }
 
 /// A user's place in the window. See the module's head.
@@ -162,19 +164,21 @@ impl Connection {
                 self.handed = out.len();
                 return Ok(());
             }
-            match rest {
-                Rest::None => tokio::task::yield_now().await,
-                Rest::Until(until) => {
-                    if let Some(leaving) = self.seat.mailbox().leaving() {
-                        return Err(leaving.ending); // everything is taken
-                    }
-                    let until = self.expires.map_or(until, |expires| expires.min(until));
-                    tokio::select! {
-                        biased;
-                        () = self.seat.mailbox().woken() => {}
-                        () = tokio::time::sleep_until(self.edge.clock.instant(until)) => {}
-                    }
+            let leaving = self.seat.mailbox().leaving();
+            let until = match (rest, leaving) {
+                (Rest::None, _) => {
+                    tokio::task::yield_now().await;
+                    continue;
                 }
+                (Rest::Until(_), Some(leaving)) => return Err(leaving.ending), // everything is taken
+                (Rest::Turn(turn), Some(leaving)) => turn.min(leaving.by),
+                (Rest::Until(until) | Rest::Turn(until), None) => until,
+            };
+            let until = self.expires.map_or(until, |expires| expires.min(until));
+            tokio::select! {
+                biased;
+                () = self.seat.mailbox().woken() => {}
+                () = tokio::time::sleep_until(self.edge.clock.instant(until)) => {}
             }
         }
     }
@@ -357,7 +361,7 @@ impl Connection {
     fn scan(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Rest> {
         if let Some(turn) = self.share.turn(now.mono) {
             self.edge.metrics.turns_awaited.inc();
-            return Some(Rest::Until(turn));
+            return Some(Rest::Turn(turn));
         }
         let (place, left) = (self.reader.next(), *budget);
         let Self { edge, reader, seat, opened, .. } = self;

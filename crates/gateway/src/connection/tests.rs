@@ -185,7 +185,7 @@ impl World {
         let told = &mut self.connections[which];
         let mut out = Vec::new();
         let rest = told.connection.visit(self.edge.clock.now(), &mut out);
-        let done = out.is_empty() && rest != Rest::None;
+        let done = out.is_empty() && matches!(rest, Rest::Until(_));
         for outgoing in out {
             told.take(&self.log, &self.events, outgoing)?;
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -85,4 +86,51 @@ async fn users_of_a_gateway_alone_are_not_waited_for() {
     let began = Instant::now();
     world.gateway.drain().await;
     assert!(began.elapsed() <= Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+/// A stream that was opened before its user has used up its part, and has read nothing yet.
+async fn over_its_share(world: &mut World) -> Events {
+    for _ in 0..30 {
+        world.hub.publish(&["user:a"]);
+    }
+    let stream = world.stream("/v1/stream?user=a&cursor=oldest").await;
+    // No time passes: those beyond the part wait for their turn, and leave.
+    for _ in 0..7_000 {
+        drop(world.get("/v1/stream?user=a&cursor=oldest").now_or_never());
+    }
+    stream
+}
+
+/// The fault: to wait for one's turn counted as having taken everything, and what was left was thrown away, untold.
+#[tokio::test(start_paused = true)]
+async fn a_user_that_waits_for_its_turn_to_replay_has_the_whole_time() {
+    let mut world = World::new();
+    let mut stream = over_its_share(&mut world).await;
+    let (gateway, head) = (world.gateway.clone(), world.hub.head);
+    let began = Instant::now();
+    let over = tokio::spawn(async move { gateway.hand_over(head, Duration::from_secs(60)).await });
+    sleep(Duration::from_millis(100)).await;
+    let text = stream.until("push.goodbye").await;
+    let all: Vec<_> = (1..=30).map(|number| format!("e{number}")).collect();
+    assert_eq!(Events::ids(&text), all, "{text}");
+    assert!(began.elapsed() > Duration::from_secs(1), "it had to wait: {:?}", began.elapsed());
+    drop(stream);
+    over.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(world.metrics().contains("push_cut_off_total 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_whose_turn_to_replay_does_not_come_in_time_is_cut_off_and_counted() {
+    let mut world = World::new();
+    let mut stream = over_its_share(&mut world).await;
+    let (gateway, head) = (world.gateway.clone(), world.hub.head);
+    let began = Instant::now();
+    let over = tokio::spawn(async move { gateway.hand_over(head, Duration::from_secs(1)).await });
+    let text = stream.until("push.goodbye").await;
+    assert_eq!(Events::ids(&text), Vec::<String>::new());
+    drop(stream);
+    over.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(world.metrics().contains("push_cut_off_total 1"), "{}", world.metrics());
 }

@@ -63,3 +63,35 @@ async fn what_a_polyfill_adds_to_the_url_beats_the_cursor_and_the_header_beats_b
         assert!(text.contains(r#""outcome":"RESUMED""#), "{query}: {text}");
     }
 }
+
+/// The fault: over WebSocket the same value in the URL was refused, again at each try.
+#[tokio::test(start_paused = true)]
+async fn garbage_in_the_url_of_a_websocket_is_told_and_what_connect_says_is_refused() {
+    let mut world = World::new();
+    world.hub.publish(&["user:a"]);
+    let open = async |query: &str, connect: &str| {
+        let path = format!("/v1/ws?user=a&{query}");
+        let mut socket = world.shake("push.v1.json", &path, &[], 1 << 16).await.unwrap();
+        socket.send(&format!(r#"{{"connect":{connect}}}"#)).await;
+        socket
+    };
+    for query in
+        ["lastEventId=garbage", "lastEventId=garbage&cursor=oldest", "lastEventId=%2A&cursor=gar+bage"]
+    {
+        let text = open(query, "{}").await.until("caughtUp").await;
+        assert!(text.contains(r#""reason":"CURSOR_UNREADABLE""#), "{query}: {text}");
+        assert!(text.contains(r#""outcome":"EPOCH_CHANGED""#), "{query}: {text}");
+        assert_eq!(Events::ids(&text), ["e1"], "{query}");
+    }
+    for (query, connect) in [
+        ("lastEventId=garbage", r#"{"cursor":"garbage"}"#),
+        ("lastEventId=oldest", r#"{"cursor":"gar bage"}"#),
+        ("cursor=garbage", "{}"),
+        ("lastEventId=&cursor=garbage", "{}"),
+    ] {
+        let (_, code, reason) = open(query, connect).await.closed().await;
+        assert!(code == 4400 && reason.contains("CURSOR_MALFORMED"), "{query} {connect}: {code} {reason}");
+    }
+    let text = open("lastEventId=garbage", r#"{"cursor":"oldest"}"#).await.until("caughtUp").await;
+    assert!(text.contains(r#""outcome":"FRESH""#), "what `connect` says counts: {text}");
+}

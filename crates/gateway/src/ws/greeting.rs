@@ -94,13 +94,15 @@ impl Greeting {
             most => most,
         };
         topics.extend(connect.topics);
+        // What a polyfill adds to the URL, nobody can drop when it is refused.
+        let cannot_drop_it = connect.cursor.is_empty() && !last_event_id.is_empty();
         let request = Request {
             identity,
             topics,
             cursor: either(connect.cursor, either(last_event_id, cursor)),
+            cannot_drop_it,
             namespace: either(connect.namespace, namespace),
             address: self.address,
-            ..Request::default()
         };
         Ok((shared.admission.admit(request).await?, frame_max))
     }
