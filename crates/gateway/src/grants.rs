@@ -181,4 +181,14 @@ mod tests {
         assert_eq!(ann.same_as(&other).unwrap_err().reason, Some(Reason::NotGranted));
         assert_eq!(ann.recipients().collect::<Vec<_>>(), ["user:ann", "session:1"]);
     }
+
+    #[test]
+    fn names_taken_on_trust_were_there_before_a_record_of_the_same_second() {
+        let (connected, record_begins) = (10_200, 10_000);
+        let (trusted, by_token) = (Issued::on_trust(connected), Issued::by_token(connected));
+        assert!(trusted.for_holder_of_open("user:1") < record_begins, "the open connection ends");
+        assert!(trusted.for_holder("user:1") >= record_begins, "who comes later in that second is let in");
+        assert!(by_token.for_holder_of_open("user:1") >= record_begins, "so is a token of that second");
+        assert!(Issued::on_trust(11_000).for_holder_of_open("user:1") >= record_begins);
+    }
 }
