@@ -162,10 +162,12 @@ impl Places {
 
     /// A place for a connection that was accepted. `None`: its address has as many as it may, all of them new.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<Place> {
+        // A proxy is named by its own address, or network.
+        let is_proxy = self.0.house.proxies.trust(address);
         let address = subscriber(address);
         let mut table = self.lock();
         let kind = self.kind(&table).unwrap_or(Kind::Kept); // since it was waited for
-        let counted = self.0.house.strangers.filter(|_| !self.0.house.proxies.trust(address));
+        let counted = self.0.house.strangers.filter(|_| !is_proxy);
         if let Some(strangers) = counted {
             let more = (table.of_address.get(&address).copied().unwrap_or(0) + 1)
                 .saturating_sub(strangers.per_address);
