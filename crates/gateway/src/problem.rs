@@ -1,6 +1,9 @@
 //! A refusal as HTTP and WebSocket tell it: problem+json with its status and headers, or a close code with its reason.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
+use galaxy_push_listener::Visitor;
 use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::{Failure, Reason};
 use http::{HeaderValue, StatusCode, header};
@@ -29,7 +32,26 @@ pub(crate) fn bad_request(message: impl Into<String>) -> Failure {
 /// The process is shutting down.
 pub(crate) fn draining() -> Failure {
     Failure::new(Reason::Draining, "this gateway is shutting down: connect again, another one will answer")
-        .retry_after(std::time::Duration::from_secs(1))
+        .retry_after(Duration::from_secs(1))
+}
+
+/// How soon a place may be free again.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+/// Gives a place to whoever has shown who it is.
+///
+/// # Errors
+///
+/// All of them are taken.
+pub(crate) fn seat(visitor: &Visitor) -> Result<(), Failure> {
+    let full = |full: galaxy_push_listener::Full| Failure::new(Reason::Overloaded, full.to_string());
+    visitor.becomes_known().map_err(|taken| full(taken).retry_after(FULL_RETRY))
+}
+
+/// A stranger lost its place to others.
+pub(crate) fn gave_way() -> Failure {
+    let message = "no `connect` came while others waited for a place: send it at once, or come back later";
+    Failure::new(Reason::Overloaded, message).retry_after(FULL_RETRY)
 }
 
 /// Somebody ended the session that a token belongs to.

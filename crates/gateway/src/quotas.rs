@@ -8,7 +8,7 @@
 //! Work is reckoned, not measured, so that a simulation and a busy machine come to the same: in the time that it takes a
 //! core of the year 2026.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,8 +49,8 @@ const OPENING_WITHIN: Duration = Duration::from_secs(5);
 /// How soon somebody may try again who has as many connections as are allowed.
 const FULL_RETRY: Duration = Duration::from_secs(5);
 
-/// Users who have nothing open and owe nothing are forgotten when there are so many.
-const USERS_KEPT: usize = 1_024;
+/// So many of those who have closed everything are looked at, whenever somebody comes or goes, whether they still owe.
+const LOOKED_AT: usize = 4;
 
 /// The books of one gateway.
 #[derive(Debug)]
@@ -63,8 +63,11 @@ pub(crate) struct Quotas {
 struct Books {
     connections: u32,
     addresses: BTreeMap<IpAddr, u32>,
-    users: BTreeMap<Box<str>, User>,
-    forget_at: usize,
+    users: BTreeMap<Arc<str>, User>,
+    /// Users who have closed everything and may still owe, each of them once.
+    closed: VecDeque<Arc<str>>,
+    /// The latest time that is known here.
+    now: Duration,
 }
 
 #[derive(Debug)]
@@ -73,13 +76,15 @@ struct User {
     resumes: Rate,
     /// When all the work taken so far would have been done by the part of a core.
     worked: Duration,
+    /// It is among those who have closed everything.
+    is_closed: bool,
 }
 
 /// What one connection has of it. Dropping it gives everything back but the work that was done.
 #[derive(Debug)]
 pub(crate) struct Share {
     quotas: Option<Arc<Quotas>>,
-    user: Option<Box<str>>,
+    user: Option<Arc<str>>,
     address: Option<IpAddr>,
     /// Work it may do from `begins` on.
     credit: Duration,
@@ -105,14 +110,16 @@ impl Quotas {
         resumes: bool,
         now: Duration,
     ) -> Result<(Share, Duration), Failure> {
-        let user: Option<Box<str>> = identity.recipients().next().map(Into::into);
+        let user: Option<Arc<str>> = identity.recipients().next().map(Into::into);
         let address = address.filter(|_| self.limits.connections_per_address.is_some()).map(subscriber);
+        let per_second = u64::from(self.limits.resumes_per_second.unwrap_or(u32::MAX));
         let mut books = self.lock();
+        books.now = books.now.max(now);
+        books.forget(per_second);
         self.check_room(&books, user.as_deref(), address)?;
         let mut begins = now;
         if let Some(name) = &user {
-            let per_second = u64::from(self.limits.resumes_per_second.unwrap_or(u32::MAX));
-            let entry = books.user(name, per_second, now);
+            let entry = books.user(name, per_second);
             if resumes
                 && self.limits.resumes_per_second.is_some()
                 && let Some(wait) = entry.resumes.wait(1, now)
@@ -166,22 +173,46 @@ impl Quotas {
 }
 
 impl Books {
-    fn user(&mut self, name: &str, resumes_per_second: u64, now: Duration) -> &mut User {
-        if self.users.len() >= self.forget_at.max(USERS_KEPT) && !self.users.contains_key(name) {
-            let owes = |user: &User| user.worked > now || user.resumes.wait(1, now).is_some();
-            self.users.retain(|_, user| user.connections > 0 || owes(user));
-            // Not at every new one, when all of them stay.
-            self.forget_at = self.users.len() * 2;
-        }
-        self.users.entry(name.into()).or_insert_with(|| User {
+    fn user(&mut self, name: &Arc<str>, resumes_per_second: u64) -> &mut User {
+        self.users.entry(name.clone()).or_insert_with(|| User {
             connections: 0,
             resumes: Rate::new(resumes_per_second),
             worked: Duration::ZERO,
+            is_closed: false,
         })
+    }
+
+    /// One connection of this user less.
+    fn leave(&mut self, name: &Arc<str>) {
+        let Some(user) = self.users.get_mut(name) else { return };
+        user.connections = user.connections.saturating_sub(1);
+        if user.connections == 0 && !std::mem::replace(&mut user.is_closed, true) {
+            self.closed.push_back(name.clone());
+        }
+    }
+
+    /// Forgets some of those who have nothing open and owe nothing any more. What they owe outlives their connections: or
+    /// to come back would be to owe nothing.
+    fn forget(&mut self, resumes_per_second: u64) {
+        for _ in 0..LOOKED_AT.min(self.closed.len()) {
+            let Some(name) = self.closed.pop_front() else { return };
+            let Some(user) = self.users.get_mut(&name) else { continue };
+            if user.connections > 0 {
+                user.is_closed = false;
+            } else if user.owes(resumes_per_second, self.now) {
+                self.closed.push_back(name);
+            } else {
+                self.users.remove(&name);
+            }
+        }
     }
 }
 
 impl User {
+    fn owes(&self, resumes_per_second: u64, now: Duration) -> bool {
+        self.worked > now || self.resumes.wait(resumes_per_second, now).is_some()
+    }
+
     /// From when on more work may be done.
     fn begins(&self, now: Duration) -> Duration {
         self.worked.saturating_sub(AT_ONCE * PART_OF_A_CORE).max(now)
@@ -210,7 +241,9 @@ impl Share {
         let (Some(quotas), Some(name)) = (&self.quotas, &self.user) else { return None };
         if self.credit.is_zero() {
             let turn = if self.turns == 0 { FIRST_TURN } else { TURN };
-            if let Some(user) = quotas.lock().users.get_mut(name) {
+            let mut books = quotas.lock();
+            books.now = books.now.max(now);
+            if let Some(user) = books.users.get_mut(name) {
                 self.begins = user.begins(now);
                 user.work(turn, now);
                 (self.credit, self.turns) = (turn, self.turns.saturating_add(1));
@@ -243,10 +276,10 @@ impl Drop for Share {
         let Some(quotas) = &self.quotas else { return };
         let mut books = quotas.lock();
         books.connections = books.connections.saturating_sub(1);
-        // Kept, since what it owes outlives its connections.
-        if let Some(user) = self.user.as_ref().and_then(|name| books.users.get_mut(name)) {
-            user.connections = user.connections.saturating_sub(1);
+        if let Some(user) = &self.user {
+            books.leave(user);
         }
+        books.forget(u64::from(quotas.limits.resumes_per_second.unwrap_or(u32::MAX)));
         if let Some(address) = self.address
             && let Some(there) = books.addresses.get_mut(&address)
         {

@@ -29,7 +29,7 @@ use crate::connection::{Connection, Ending};
 use crate::encode::Encoder;
 use crate::gateway::Shared;
 use crate::metrics::{Connected, Transport};
-use crate::problem;
+use crate::problem::{self, seat};
 use crate::query::{Query, bearer, last_event_id};
 use crate::render::Form;
 
@@ -61,13 +61,13 @@ pub(crate) async fn stream(
     let piece_bytes = if version == Version::HTTP_2 { PIECE_BYTES_HTTP2 } else { PIECE_BYTES_HTTP1 };
     let carrier = Carrier { outflow: outflow.map(|Extension(flow)| flow).unwrap_or_default(), piece_bytes };
     let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
-    match open(&shared, carrier, address, &uri, &headers).await {
-        Ok(stream) => {
-            if let Some(Extension(visitor)) = visitor {
-                visitor.becomes_known();
-            }
-            answer(stream)
-        }
+    let opened = open(&shared, carrier, address, &uri, &headers).await;
+    // Only who may have a stream takes a place of the known.
+    match opened.and_then(|stream| {
+        visitor.map_or(Ok(()), |Extension(visitor)| seat(&visitor))?;
+        Ok(stream)
+    }) {
+        Ok(stream) => answer(stream),
         Err(failure) => {
             shared.metrics.refused(&failure);
             if matches!(failure.code, Code::Unavailable | Code::ResourceExhausted) && takes_events(&headers) {

@@ -18,7 +18,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, Sink as _, SinkExt as _, StreamExt as _};
 use galaxy_push_listener::{Outflow, Peer, Visitor};
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -129,8 +129,10 @@ enum End {
     Gone,
     /// This side ends it.
     Ended(Ending),
-    /// The user broke a rule.
+    /// The user broke a rule, or there is no room.
     Refused(Failure),
+    /// Others need its place at once.
+    GaveWay(Failure),
     /// The user broke a rule of WebSocket itself.
     Broken(Breach),
 }
@@ -365,11 +367,17 @@ async fn finish(
             let (code, reason) = breach.close();
             (code, reason.to_owned())
         }
-        End::Refused(ref failure) => {
+        End::Refused(ref failure) | End::GaveWay(ref failure) => {
             shared.metrics.refused(failure);
             (close_code(failure), close_reason(failure))
         }
     };
+    if let End::GaveWay(_) = end {
+        // Said, and not waited for.
+        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        let _ = socket.send(close).now_or_never();
+        return;
+    }
     let closing = async {
         if let (Some((connection, mut encoder, form, waiting)), End::Ended(ending)) = (session, end) {
             let mut pieces = Vec::new();

@@ -28,7 +28,7 @@ pub use damped::Damped;
 pub use limits::Limits;
 pub use pages::{Hosts, address, authority, host, is_local_name, unsniffed, without_pages};
 pub use pipes::{Dial, Pipes, pipes};
-pub use places::{House, Places, Strangers, Taken, Visitor};
+pub use places::{Full, House, Places, Strangers, Taken, Visitor};
 pub use probes::{Check, Health, is_probe, probes};
 pub use proxies::{IpNet, Proxies, subscriber};
 pub use secrets::warn_of_readers;

@@ -20,8 +20,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::Limits;
 use crate::proxies::{Proxies, subscriber};
-pub use visitor::Visitor;
 pub(crate) use visitor::{Begun, Place};
+pub use visitor::{Full, Visitor};
 
 /// Nobody gives way that came less long ago.
 const YOUNG: Duration = Duration::from_secs(2);
@@ -162,10 +162,12 @@ impl Places {
 
     /// A place for a connection that was accepted. `None`: its address has as many as it may, all of them new.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<Place> {
+        // A proxy is named by its own address, or network.
+        let is_proxy = self.0.house.proxies.trust(address);
         let address = subscriber(address);
         let mut table = self.lock();
         let kind = self.kind(&table).unwrap_or(Kind::Kept); // since it was waited for
-        let counted = self.0.house.strangers.filter(|_| !self.0.house.proxies.trust(address));
+        let counted = self.0.house.strangers.filter(|_| !is_proxy);
         if let Some(strangers) = counted {
             let more = (table.of_address.get(&address).copied().unwrap_or(0) + 1)
                 .saturating_sub(strangers.per_address);
@@ -231,15 +233,16 @@ impl Places {
         }
     }
 
-    /// Moves a connection that has shown who it is, if there is a place.
-    fn make_known(&self, visitor: &Visitor) {
+    /// Moves a connection that has shown who it is; whether there is a place.
+    fn make_known(&self, visitor: &Visitor) -> bool {
         let mut table = self.lock();
         let kind = visitor.kind();
-        if kind == Kind::Known
-            || table.taken.known >= self.0.known_max
-            || !table.visitors.contains_key(&visitor.id())
-        {
-            return;
+        if kind == Kind::Known || !table.visitors.contains_key(&visitor.id()) {
+            return true; // or it has gone
+        }
+        if table.taken.known >= self.0.known_max {
+            self.say_full(&mut table);
+            return false;
         }
         *table.of(kind) -= 1;
         table.taken.known += 1;
@@ -247,6 +250,7 @@ impl Places {
         visitor.set_known();
         drop(table);
         self.0.changed.notify_one();
+        true
     }
 
     fn leave(&self, visitor: &Visitor) {

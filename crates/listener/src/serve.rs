@@ -232,7 +232,6 @@ where
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(outflow.clone());
-        request.extensions_mut().insert(guest.clone());
         if request.version() == Version::HTTP_2 {
             outflow.answers_pings();
         }
@@ -273,7 +272,8 @@ fn answer(
 ) -> impl Future<Output = Result<Response<Answered>, Infallible>> + use<> {
     let is_http1 = request.version() < Version::HTTP_2;
     let begun = visitor.begin(is_http1, is_http1 && request.body().is_end_stream());
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    head.extensions.insert(visitor.asking(&head));
     let may_ask = visitor.may_ask(&head);
     async move {
         if !may_ask {
@@ -287,8 +287,12 @@ fn answer(
 fn no_place(asked: &HeaderMap) -> Response<Body> {
     let content_type = asked.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     if content_type.starts_with(b"application/grpc") {
-        let headers =
-            [("content-type", "application/grpc"), ("grpc-status", "14"), ("grpc-message", NO_PLACE)];
+        let headers = [
+            ("content-type", "application/grpc"),
+            ("grpc-status", "14"),
+            ("grpc-message", NO_PLACE),
+            ("x-content-type-options", "nosniff"),
+        ];
         return headers.into_response();
     }
     let problem = format!(

@@ -127,8 +127,44 @@ fn what_is_not_needed_is_given_back_and_who_owes_nothing_is_forgotten() {
             quotas.enter(&user(&format!("u{number}")), None, true, AT + Duration::from_secs(number)).unwrap(),
         );
     }
-    assert!(quotas.lock().users.len() <= USERS_KEPT + 1, "{}", quotas.lock().users.len());
+    assert!(quotas.lock().users.len() <= 2, "{}", quotas.lock().users.len());
     let mut free = Share::unlimited();
     free.spend(u64::MAX, u64::MAX);
     assert_eq!(free.turn(Duration::ZERO), None);
+}
+
+/// The fault: after a peak the accounts of all who had come stayed, until twice as many would have come.
+#[test]
+fn accounts_are_given_back_after_a_peak() {
+    let quotas = Quotas::new(UserLimits { resumes_per_second: Some(2), ..UserLimits::default() });
+    let enter = |name: &str, at| quotas.enter(&user(name), None, true, at).unwrap().0;
+    let mut shares: Vec<_> =
+        (0..10_000).map(|number| enter(&format!("u{number}"), AT + Duration::from_millis(number))).collect();
+    let _open = enter("open", AT + Duration::from_secs(20));
+    // One who owes is not forgotten: to come back would be to owe nothing.
+    drop((enter("owes", AT + Duration::from_secs(20)), enter("owes", AT + Duration::from_secs(20))));
+    shares.reverse();
+    drop(shares);
+    assert!(
+        why(quotas.enter(&user("owes"), None, true, AT + Duration::from_secs(20)))
+            .contains("resumes too often")
+    );
+    {
+        let books = quotas.lock();
+        let mut left: Vec<_> = books.users.keys().map(|name| &**name).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["user:open", "user:owes"]);
+        assert_eq!(books.closed.len(), 1);
+    }
+    drop(enter("last", AT + Duration::from_secs(60)));
+    assert_eq!(quotas.lock().users.len(), 2, "the open one, and the last, which owes for its opening");
+}
+
+#[test]
+fn who_closes_and_comes_back_still_owes_what_is_left_of_a_second_s_resumes() {
+    let quotas = Quotas::new(UserLimits { resumes_per_second: Some(2), ..UserLimits::default() });
+    let at = |ms| AT + Duration::from_millis(ms);
+    let resume = |ms| quotas.enter(&user("ann"), None, true, at(ms)).map(drop);
+    assert!(resume(0).is_ok() && resume(100).is_ok());
+    assert!(resume(200).is_err());
 }

@@ -7,6 +7,7 @@ mod ending;
 mod handing_over;
 mod hub;
 mod limits;
+mod places;
 mod sse;
 mod standing;
 mod steady;
@@ -26,7 +27,7 @@ use axum::response::Response;
 use futures_util::StreamExt as _;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_listener::{Accept, Drain, Limits};
+use galaxy_push_listener::{Accept, Drain, House, Limits, Places};
 use http::Request;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -97,6 +98,11 @@ impl World {
     }
 
     fn unready(config: Config) -> Self {
+        Self::at(config, Limits::edge(), House::default())
+    }
+
+    /// Behind a listener of such places; not caught up.
+    fn at(config: Config, limits: Limits, house: House) -> Self {
         let began = tokio::time::Instant::now();
         let drawn = std::sync::atomic::AtomicU64::new(0x1234_5678);
         let random = move || drawn.fetch_add(0x1_0001, std::sync::atomic::Ordering::Relaxed);
@@ -106,10 +112,13 @@ impl World {
             Gateway::assemble(config, Heads(Arc::clone(&heads)), None, ambient).unwrap();
         let (connections, accepted) = mpsc::channel(16);
         let drain = Drain::default();
-        tokio::spawn(galaxy_push_listener::serve(
+        let places = Places::new("edge", &limits, house);
+        tokio::spawn(galaxy_push_listener::serve_at(
             Memory(accepted),
+            None,
             gateway.router(),
-            Limits::edge(),
+            limits,
+            places,
             drain.clone(),
         ));
         Self { gateway, hub: Hub::new(upstream), heads, connections, drain }

@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::gateway::Shared;
 use crate::grants::Identity;
 use crate::metrics::Metrics;
-use crate::problem::{bad_request, draining};
+use crate::problem::{bad_request, draining, gave_way, seat};
 use crate::query::Query;
 use crate::render::Form;
 
@@ -48,6 +48,7 @@ impl Greeting {
         let connect = tokio::select! {
             biased;
             () = shared.draining.cancelled() => return Err(End::Refused(draining())),
+            () = self.has_to_leave() => return Err(End::GaveWay(gave_way())),
             connect = timeout(within, first_frame(self.form, socket, &shared.metrics)) => match connect {
                 Ok(connect) => connect?,
                 Err(_) => return Err(End::Refused(self.late())),
@@ -55,6 +56,14 @@ impl Greeting {
         };
         let Some(connect) = connect else { return Ok(None) };
         self.admit(shared, connect).await.map(Some).map_err(End::Refused)
+    }
+
+    /// Whoever has not said who it is keeps no place from others.
+    async fn has_to_leave(&self) {
+        match &self.visitor {
+            Some(visitor) => visitor.has_to_leave().await,
+            None => std::future::pending().await,
+        }
     }
 
     fn late(&self) -> Failure {
@@ -83,7 +92,7 @@ impl Greeting {
             (None, token) => shared.identify(token, &user, &session)?,
         };
         if let Some(visitor) = &self.visitor {
-            visitor.becomes_known();
+            seat(visitor)?;
         }
         let frame_max = match connect.max_receive_bytes as usize {
             0 => FRAME_BYTES_DEFAULT,

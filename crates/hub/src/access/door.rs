@@ -4,17 +4,21 @@
 //! asked for by one layer. Where the hub knows nobody every door stands open.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use galaxy_push_listener::{Peer, Visitor};
-use galaxy_push_proto::Failure;
+use galaxy_push_proto::{Failure, Reason};
 use http::{Extensions, HeaderMap};
 
 use super::{Caller, Role};
 use crate::shared::Shared;
 use crate::{grpc, http as plain};
+
+/// How soon a place may be free again.
+const FULL_RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) const PUBLISHERS: &[Role] = &[Role::Publisher];
 const READERS: &[Role] = &[Role::Gateway, Role::Operator];
@@ -69,7 +73,8 @@ pub(super) fn for_whom(roles: &[Role]) -> String {
 ///
 /// # Errors
 ///
-/// It is nobody known (UNAUTHENTICATED), or not for this (PERMISSION_DENIED). That is counted and logged.
+/// It is nobody known (UNAUTHENTICATED), or not for this (PERMISSION_DENIED). That is counted and logged. Or there is no
+/// place for it (UNAVAILABLE).
 pub(crate) fn admit(
     shared: &Shared,
     headers: &HeaderMap,
@@ -86,7 +91,10 @@ pub(crate) fn admit(
         }
     })?;
     if let Some(visitor) = extensions.get::<Visitor>() {
-        visitor.becomes_known();
+        // The listener says once that its places are taken.
+        visitor
+            .becomes_known()
+            .map_err(|full| Failure::new(Reason::Overloaded, full.to_string()).retry_after(FULL_RETRY))?;
     }
     Ok(admitted)
 }

@@ -20,7 +20,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Whoever is at the other end of a connection, in the extensions of every request. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Visitor(Arc<State>);
+pub struct Visitor {
+    state: Arc<State>,
+    /// What it asks is answered without a place, too.
+    asks_little: bool,
+}
+
+/// All places of those who have shown who they are, are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("every place on this listener is taken: come back in a moment, or to another one")]
+pub struct Full;
 
 #[derive(Debug)]
 struct State {
@@ -35,8 +44,6 @@ struct State {
     begun_ms: AtomicU64,
     under_way: AtomicU32,
     was_served: AtomicBool,
-    /// Another protocol has the connection, and ends it.
-    is_upgraded: AtomicBool,
     speaks_http1: AtomicBool,
     /// The last bytes it sent.
     tail: AtomicU32,
@@ -61,7 +68,7 @@ pub(crate) struct Begun {
 impl Visitor {
     pub(super) fn new(places: Places, id: u64, kind: Kind, address: Option<IpAddr>) -> Self {
         let now = places.now_ms();
-        Self(Arc::new(State {
+        let state = Arc::new(State {
             places,
             id,
             kind: AtomicU8::new(kind as u8),
@@ -71,38 +78,62 @@ impl Visitor {
             begun_ms: AtomicU64::new(NEVER),
             under_way: AtomicU32::new(0),
             was_served: AtomicBool::new(false),
-            is_upgraded: AtomicBool::new(false),
             speaks_http1: AtomicBool::new(false),
             tail: AtomicU32::new(0),
             rests: Notify::new(),
             is_awaited: AtomicBool::new(false),
             gone: CancellationToken::new(),
-        }))
+        });
+        Self { state, asks_little: false }
     }
 
-    /// It has shown a credential that was accepted: it is no stranger any more, as long as there are places for others.
-    pub fn becomes_known(&self) {
-        if self.kind() != Kind::Known {
-            self.0.places.make_known(self);
+    /// It has shown a credential that was accepted: it is no stranger any more.
+    ///
+    /// # Errors
+    ///
+    /// There is no place for it, and it asks for what needs one. It must be refused: as a stranger it would be cut off in
+    /// the middle of what it asks, whenever others come.
+    pub fn becomes_known(&self) -> Result<(), Full> {
+        let is_known = self.kind() == Kind::Known || self.state.places.make_known(self);
+        if is_known || self.asks_little { Ok(()) } else { Err(Full) }
+    }
+
+    /// Returns when a connection that has shown no credential may stay no longer: it has to give way, or was on a place that
+    /// is kept back for long enough. Whoever takes a connection over from HTTP waits for it, until it is known; the listener
+    /// does no more. Cancel safe.
+    pub async fn has_to_leave(&self) {
+        tokio::select! {
+            biased;
+            () = self.gives_way() => {}
+            () = self.overstays() => {}
         }
+    }
+
+    /// The same, as it asks this.
+    pub(crate) fn asking(&self, request: &Parts) -> Self {
+        let always = self.state.places.0.house.always;
+        Self { asks_little: always.is_some_and(|always| always(request)), ..self.clone() }
     }
 
     /// A request comes. It is under way until what is returned is dropped.
     pub(crate) fn begin(&self, is_http1: bool, is_whole: bool) -> Begun {
-        self.0.speaks_http1.store(is_http1, Ordering::Relaxed);
-        self.0.under_way.fetch_add(1, Ordering::Relaxed);
-        self.0.asked_ms.store(self.0.places.now_ms(), Ordering::Relaxed);
-        self.0.begun_ms.store(NEVER, Ordering::Relaxed);
+        self.state.speaks_http1.store(is_http1, Ordering::Relaxed);
+        self.state.under_way.fetch_add(1, Ordering::Relaxed);
+        self.state.asked_ms.store(self.state.places.now_ms(), Ordering::Relaxed);
+        self.state.begun_ms.store(NEVER, Ordering::Relaxed);
         Begun { visitor: self.clone(), is_whole }
     }
 
     /// Bytes came from it.
     pub(crate) fn sent(&self, bytes: &[u8]) {
         let last = bytes.iter().rev().take(4).rev();
-        let tail = last.fold(self.0.tail.load(Ordering::Relaxed), |tail, byte| tail << 8 | u32::from(*byte));
-        self.0.tail.store(tail, Ordering::Relaxed);
-        if self.0.under_way.load(Ordering::Relaxed) == 0 && self.0.begun_ms.load(Ordering::Relaxed) == NEVER {
-            self.0.begun_ms.store(self.0.places.now_ms(), Ordering::Relaxed);
+        let tail =
+            last.fold(self.state.tail.load(Ordering::Relaxed), |tail, byte| tail << 8 | u32::from(*byte));
+        self.state.tail.store(tail, Ordering::Relaxed);
+        if self.state.under_way.load(Ordering::Relaxed) == 0
+            && self.state.begun_ms.load(Ordering::Relaxed) == NEVER
+        {
+            self.state.begun_ms.store(self.state.places.now_ms(), Ordering::Relaxed);
         }
     }
 
@@ -113,14 +144,14 @@ impl Visitor {
             match self.deadline() {
                 Some(deadline) if deadline <= now => return,
                 // A head that begins has a nearer deadline, and is looked for: to be told of each would cost every request.
-                Some(deadline) if self.0.speaks_http1.load(Ordering::Relaxed) => {
+                Some(deadline) if self.state.speaks_http1.load(Ordering::Relaxed) => {
                     sleep_until(deadline.min(now + LOOK_EVERY)).await;
                 }
                 Some(deadline) => sleep_until(deadline).await,
                 None => {
-                    self.0.is_awaited.store(true, Ordering::SeqCst);
+                    self.state.is_awaited.store(true, Ordering::SeqCst);
                     if self.deadline().is_none() {
-                        self.0.rests.notified().await;
+                        self.state.rests.notified().await;
                     }
                 }
             }
@@ -134,19 +165,19 @@ impl Visitor {
 
     /// Returns when it has to give way.
     pub(crate) async fn gives_way(&self) {
-        self.0.gone.cancelled().await;
+        self.state.gone.cancelled().await;
     }
 
     /// Whether it may ask this on the place it has.
     pub(crate) fn may_ask(&self, request: &Parts) -> bool {
-        let house = &self.0.places.0.house;
+        let house = &self.state.places.0.house;
         let may = |always: fn(&Parts) -> bool| house.strangers.is_some() || always(request);
         self.kind() != Kind::Kept || house.always.is_none_or(may)
     }
 
     /// Until when it may rest; `None`: something is under way.
     fn deadline(&self) -> Option<Instant> {
-        let (state, places) = (&*self.0, &self.0.places);
+        let (state, places) = (&*self.state, &self.state.places);
         let inner = &places.0;
         let leash = (self.kind() == Kind::Kept).then(|| places.at(state.entered_ms) + LEASH);
         if state.under_way.load(Ordering::SeqCst) > 0 {
@@ -164,12 +195,13 @@ impl Visitor {
 
     /// Whether it could be told to give way.
     pub(super) fn may_go(&self, now_ms: u64) -> bool {
-        let is_old = Duration::from_millis(now_ms.saturating_sub(self.0.entered_ms)) >= YOUNG;
+        let is_old = Duration::from_millis(now_ms.saturating_sub(self.state.entered_ms)) >= YOUNG;
         let may = match self.kind() {
-            Kind::Stranger => !self.0.is_upgraded.load(Ordering::Relaxed),
+            Kind::Stranger => true,
             // Only where all are alike: then whoever asks nothing.
             Kind::Known => {
-                self.0.places.0.house.strangers.is_none() && self.0.under_way.load(Ordering::Relaxed) == 0
+                self.state.places.0.house.strangers.is_none()
+                    && self.state.under_way.load(Ordering::Relaxed) == 0
             }
             Kind::Kept => false,
         };
@@ -177,27 +209,27 @@ impl Visitor {
     }
 
     pub(super) fn go(&self) {
-        self.0.gone.cancel();
+        self.state.gone.cancel();
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.0.gone.is_cancelled()
+        self.state.gone.is_cancelled()
     }
 
     pub(super) fn asked_at(&self) -> u64 {
-        self.0.asked_ms.load(Ordering::Relaxed)
+        self.state.asked_ms.load(Ordering::Relaxed)
     }
 
     pub(super) fn id(&self) -> u64 {
-        self.0.id
+        self.state.id
     }
 
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.0.address
+        self.state.address
     }
 
     pub(super) fn kind(&self) -> Kind {
-        match self.0.kind.load(Ordering::Relaxed) {
+        match self.state.kind.load(Ordering::Relaxed) {
             kind if kind == Kind::Known as u8 => Kind::Known,
             kind if kind == Kind::Stranger as u8 => Kind::Stranger,
             _ => Kind::Kept,
@@ -205,7 +237,7 @@ impl Visitor {
     }
 
     pub(super) fn set_known(&self) {
-        self.0.kind.store(Kind::Known as u8, Ordering::Relaxed);
+        self.state.kind.store(Kind::Known as u8, Ordering::Relaxed);
     }
 }
 
@@ -221,27 +253,26 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.places.leave(&self.0);
+        self.0.state.places.leave(&self.0);
     }
 }
 
 impl Begun {
     /// It was not refused.
     pub(crate) fn was_served(&self) {
-        self.visitor.0.was_served.store(true, Ordering::Relaxed);
+        self.visitor.state.was_served.store(true, Ordering::Relaxed);
     }
 
     /// The connection is another protocol's from here on, which knows when it ends.
     pub(crate) fn leaves_to_another_protocol(self) {
         self.was_served();
-        self.visitor.0.is_upgraded.store(true, Ordering::Relaxed);
-        self.visitor.0.under_way.fetch_add(1, Ordering::SeqCst); // what is never ended is under way
+        self.visitor.state.under_way.fetch_add(1, Ordering::SeqCst); // what is never ended is under way
     }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        let state = &*self.visitor.0;
+        let state = &*self.visitor.state;
         let now = state.places.now_ms();
         state.asked_ms.store(now, Ordering::Relaxed);
         let tail = state.tail.load(Ordering::Relaxed).to_be_bytes();

@@ -1,5 +1,7 @@
 //! Who may stay on a connection, and who gives way when there is no place left.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use axum::middleware::from_fn;
 use http::request::Parts;
 use tokio::time::{Instant, sleep};
@@ -8,7 +10,7 @@ use super::*;
 use crate::{House, Places, Strangers, Taken};
 
 /// Pipes from addresses of one's own choice.
-struct From(mpsc::Receiver<(DuplexStream, [u8; 4])>);
+struct From(mpsc::Receiver<(DuplexStream, IpAddr)>);
 
 impl Accept for From {
     type Io = DuplexStream;
@@ -22,18 +24,32 @@ impl Accept for From {
 }
 
 struct Crowd {
-    pipes: mpsc::Sender<(DuplexStream, [u8; 4])>,
+    pipes: mpsc::Sender<(DuplexStream, IpAddr)>,
     places: Places,
 }
 
-/// `GET /known` shows a credential, `/endless` is never answered.
+/// `GET /known` and `/short` show a credential, `/endless` is never answered, `/upgrade` goes on as something else, of
+/// which nothing comes.
 fn crowd(connections: usize, house: House) -> Crowd {
     let known = |request: Request<Body>| async move {
-        request.extensions().get::<Visitor>().unwrap().becomes_known();
-        "known"
+        match request.extensions().get::<Visitor>().unwrap().becomes_known() {
+            Ok(()) => (StatusCode::OK, "known".to_owned()),
+            Err(full) => (StatusCode::SERVICE_UNAVAILABLE, full.to_string()),
+        }
+    };
+    let upgrade = |mut request: Request<Body>| async move {
+        let visitor = request.extensions().get::<Visitor>().unwrap().clone();
+        let upgraded = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let _io = upgraded.await.unwrap();
+            visitor.has_to_leave().await;
+        });
+        (StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "other")])
     };
     let app = Router::new()
         .route("/known", get(known))
+        .route("/short", get(known))
+        .route("/upgrade", get(upgrade))
         .route("/livez", get(|| async { "ok" }))
         .route("/endless", get(std::future::pending::<()>))
         .layer(from_fn(|request, next: axum::middleware::Next| next.run(request)));
@@ -49,16 +65,19 @@ fn strangers(places: usize, per_address: usize) -> House {
 }
 
 impl Crowd {
-    async fn connect(&self, address: [u8; 4]) -> DuplexStream {
+    async fn connect(&self, address: impl Into<IpAddr>) -> DuplexStream {
         let (near, far) = tokio::io::duplex(1 << 16);
-        self.pipes.send((far, address)).await.unwrap();
+        self.pipes.send((far, address.into())).await.unwrap();
         sleep(Duration::from_millis(1)).await;
         near
     }
 }
 
 async fn ask(io: &mut DuplexStream, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    say(io, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
+}
+
+async fn say(io: &mut DuplexStream, request: &str) -> String {
     if io.write_all(request.as_bytes()).await.is_err() {
         return String::new();
     }
@@ -189,4 +208,79 @@ async fn where_all_are_alike_whoever_asks_nothing_gives_way_and_probes_are_alway
     newcomer.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     assert_eq!(closed_after(idle).await, 0, "it asks nothing");
     assert_eq!(closed_after(newcomer).await, u64::MAX);
+}
+
+/// The fault: sockets that went on as WebSocket and said nothing kept strangers' places, whoever came.
+#[tokio::test(start_paused = true)]
+async fn upgraded_strangers_that_say_nothing_give_way() {
+    const UPGRADE: &str = "GET /upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n";
+    let crowd = crowd(2, House { kept: 1, ..strangers(4, 100) });
+    let mut silent = Vec::new();
+    for number in 0..5 {
+        let mut stranger = crowd.connect([9, 9, 9, number]).await;
+        assert!(say(&mut stranger, UPGRADE).await.starts_with("HTTP/1.1 101"));
+        silent.push(stranger);
+    }
+    assert_eq!(crowd.places.taken(), Taken { known: 0, strangers: 4, kept: 1 });
+    assert!(closed_after(silent.pop().unwrap()).await <= 2, "that place is for others");
+    let from = Instant::now();
+    let mut publisher = crowd.connect([1, 1, 1, 1]).await;
+    assert!(ask(&mut publisher, "/known").await.ends_with("known"));
+    assert!(from.elapsed() <= Duration::from_millis(100), "{:?}", from.elapsed());
+    assert_eq!(
+        closed_after(silent.remove(0)).await,
+        0,
+        "the one that has asked nothing for longest has gone"
+    );
+}
+
+/// The fault: it stayed a stranger, and was cut off in the middle of what it was sent when others came.
+#[tokio::test(start_paused = true)]
+async fn who_shows_a_credential_and_finds_no_place_is_told_so() {
+    let always = |request: &Parts| request.uri.path() == "/short";
+    let crowd = crowd(1, House { always: Some(always), ..strangers(4, 100) });
+    let mut first = crowd.connect([1, 1, 1, 1]).await;
+    assert!(ask(&mut first, "/known").await.ends_with("known"));
+    assert!(ask(&mut first, "/known").await.ends_with("known"), "it has one");
+    let mut second = crowd.connect([1, 1, 1, 2]).await;
+    let no = ask(&mut second, "/known").await;
+    assert!(no.starts_with("HTTP/1.1 503") && no.contains("come back in a moment"), "{no}");
+    assert!(ask(&mut second, "/short").await.ends_with("known"), "that needs no place");
+    assert_eq!(crowd.places.taken(), Taken { known: 1, strangers: 1, kept: 0 });
+    drop(first);
+    sleep(Duration::from_millis(10)).await;
+    assert!(ask(&mut second, "/known").await.ends_with("known"));
+    assert_eq!(crowd.places.taken(), Taken { known: 1, strangers: 0, kept: 0 });
+}
+
+/// The fault: of its address only the network was looked at, which is no proxy.
+#[tokio::test(start_paused = true)]
+async fn an_ipv6_proxy_named_by_its_address_brings_many() {
+    let proxies = crate::Proxies::new(["fd00::7/128".parse().unwrap()]);
+    let crowd = crowd(10, House { proxies, ..strangers(10, 1) });
+    let at = |last| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last);
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        open.push(crowd.connect(at(7)).await);
+    }
+    assert_eq!(crowd.places.taken().strangers, 4, "a proxy brings many");
+    for last in [8, 9] {
+        open.push(crowd.connect(at(last)).await);
+    }
+    assert_eq!(crowd.places.taken().strangers, 5, "its neighbours are one network of strangers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_there_is_no_place_is_nothing_to_sniff_at() {
+    let always = |request: &Parts| crate::is_probe(request.uri.path());
+    let crowd = crowd(1, House { kept: 1, always: Some(always), ..House::default() });
+    let mut busy = crowd.connect([1, 1, 1, 1]).await;
+    busy.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    let mut late = crowd.connect([1, 1, 1, 1]).await;
+    for kind in ["application/json", "application/grpc"] {
+        let no = say(&mut late, &format!("GET /endless HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\n\r\n"))
+            .await;
+        assert!(no.contains("x-content-type-options: nosniff") && no.contains("every place"), "{kind}: {no}");
+    }
 }
