@@ -135,7 +135,10 @@ impl Upstream {
         match self.head {
             // Nobody reads yet, so there is nothing to be told: the window simply begins here.
             None => self.begin(cursor, changes),
-            Some(head) if head != cursor && !self.edge.is_caught_up() => self.begin(cursor, changes),
+            // But never before what the window holds: the client does not hand that over again.
+            Some(head) if !self.edge.is_caught_up() && head != cursor && !head.follows(cursor) => {
+                self.begin(self.left.goes_on(cursor), changes);
+            }
             // Only what was presented, and a gap follows: it says where the stream goes on.
             Some(_) if echoed => {}
             // On resuming, the hub echoes this very head. Anything beyond it would be a hole.
@@ -149,7 +152,8 @@ impl Upstream {
     }
 
     fn begin(&mut self, cursor: Cursor, changes: &mut Vec<Change<'_>>) {
-        (self.head, self.left) = (Some(cursor), Epochs::default());
+        let head = self.head.replace(cursor).filter(|head| head.epoch != cursor.epoch);
+        head.into_iter().for_each(|head| self.left.leave(head));
         changes.push(Change::Begin(cursor));
     }
 

@@ -59,7 +59,9 @@ impl Link {
     pub(super) fn tell_cursor_unreadable(&mut self) {
         self.status.counters.unreadable_cursors += 1;
         self.status.counters.gaps += 1;
-        self.passed = None;
+        self.forget_place_without_standing();
+        // What was handed over does not come again; what was missed behind it, this gap tells.
+        self.passed.take().into_iter().for_each(|passed| self.left.leave(passed));
         self.batch.push(Item::Gap(Box::new(Gap::cursor_unreadable(&self.resume))));
         self.course = Course::Begin;
     }

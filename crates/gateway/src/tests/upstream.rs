@@ -136,6 +136,29 @@ async fn a_log_that_comes_back_after_an_unreadable_cursor_is_not_appended_a_seco
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unreadable_cursor_before_the_first_catch_up_leaves_no_hole() {
+    for (through_another_log, expected) in [(false, "(1.0 e1 e2 e5 | 1.3"), (true, "(1.2 e5 | 1.3")] {
+        let mut world = World::unready(config());
+        world.hub.welcome(v1::Outcome::Fresh, at(1, 0));
+        world.hub.standing(&[], &[], false);
+        world.hub.publish(&["user:a"]);
+        world.hub.publish(&["user:a"]);
+        if through_another_log {
+            world.hub.gap_alone(v1::GapReason::EpochChanged, at(2, 0));
+            world.hub.standing(&[], &[], false);
+        }
+        assert!(!world.gateway.shared().admission.edge.is_caught_up());
+        world.hub.cursor_unreadable();
+        world.hub.head = at(1, 0);
+        world.hub.welcome(v1::Outcome::Fresh, at(1, 0));
+        world.hub.standing(&[], &[], false);
+        (0..3).for_each(|_| _ = world.hub.publish(&["user:a"]));
+        world.hub.caught_up();
+        assert_eq!(window(&world), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_user_from_before_a_log_came_back_is_told_and_the_hub_is_not_asked() {
     let mut world = World::new();
     let mut stays = world.stream("/v1/stream?user=a").await;

@@ -75,6 +75,29 @@ fn only_the_last_epochs_are_remembered_and_an_older_one_is_told_as_a_new_one() {
     assert!(out.ends_with("..a0 a1"), "told, and handed again: {out}");
 }
 
+#[test]
+fn after_a_cursor_that_the_hub_cannot_read_nothing_is_handed_over_again() {
+    let mut world = World::new(Config { start: long("a0"), ..Config::default() });
+    world.play_all(&["begin", "receive welcome@a0 a1 a2 a3 caught@a3", "handled", "lost", "timer"]);
+    world.play_all(&["begin", "status 3 CURSOR_MALFORMED"]);
+    assert_eq!(last(&world), "deliver gap:CursorUnreadable:a3..");
+    world.play_all(&["handled", "begin", "receive welcome@a0 a1 a2 a3 a4 caught@a4"]);
+    assert_eq!(last(&world), "deliver welcome@a0 a4 caughtup@a4");
+    world.play("handled");
+    assert_eq!(world.link.status().counters.duplicates, 3);
+    // What it missed of the log meanwhile, and another log, come whole: the gap has told of it.
+    world.play_all(&["lost", "timer", "begin", "status 3 CURSOR_MALFORMED", "handled"]);
+    world.play_all(&["begin", "receive welcome@a9 a10"]);
+    assert_eq!(last(&world), "deliver welcome@a9 a10");
+    world.play_all(&["handled", "lost", "timer", "begin", "status 3 CURSOR_MALFORMED", "handled"]);
+    world.play_all(&["begin", "receive welcome@b0 b1"]);
+    assert_eq!(last(&world), "deliver welcome@b0 b1");
+}
+
+fn last(world: &World) -> &str {
+    world.transcript.lines().last().unwrap()
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Publish(usize, u64),
