@@ -181,7 +181,8 @@ pub struct SessionInvalidation {
     /// Why, for people to read.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
-    /// Tokens issued before this moment are void. Absent: the moment when the hub took the record.
+    /// Tokens issued before this moment are void. Absent: the beginning of the second in which the hub took the record, so
+    /// that a sign-in right after it is good.
     #[prost(message, optional, tag = "3")]
     pub issued_before: ::core::option::Option<::prost_types::Timestamp>,
     /// When the record may be forgotten: not before the last token it voids has expired. Absent: the hub's default of 24

@@ -48,6 +48,22 @@ fn standing() {
     breaks(Promise::Progress, STANDING, "event 1 6 m2", "progress 1 6");
 }
 
+/// They void the same tokens, so the one that lasts longest stands for both.
+#[test]
+fn of_two_invalidations_of_one_second_one_may_be_told() {
+    let script = |pause: u64| {
+        format!(
+            "record 1 i1 user:bob void until=60000 | wait {pause} | record 2 i2 user:bob void until=50000
+             open 1 gateway g user:ann empty standing
+             welcome 1 FRESH 2 0 2 gen=1
+             standing 1 2 i1
+             caught_up 1 2"
+        )
+    };
+    keeps(&script(500));
+    breaks(Promise::Standing, &script(1_500).replacen("i1\n", "i1,i2\n", 1), "i1,i2", "i1");
+}
+
 /// A user who joins a topic, leaves it, and whose session ends.
 const MEMBER: &str = "
     log 1 a topic:x | record 2 j1 user:ann joins topic:x | log 3 c topic:x

@@ -38,7 +38,10 @@ fn fault(step: &Step<'_, '_>, frame: &Standing) -> Option<String> {
     Some(format!("{says:?} holds since {seq}, and was not told before reading goes on at {}", from.seq))
 }
 
-/// The records that hold for certain: nothing newer about the same can have been told instead.
+/// Records of one second void the same tokens, for they begin with it: the one that lasts longest stands for all.
+const SAME_TOKENS_US: u64 = 1_000_000;
+
+/// The records that hold for certain: nothing else about the same can have been told instead.
 fn holding<'a, 'h>(
     step: &Step<'_, '_>,
     records: &'a [Record<'h>],
@@ -53,7 +56,11 @@ fn holding<'a, 'h>(
             let mut newer =
                 records[number + 1..].iter().filter(|newer| newer.seq() <= from.seq || newer.at_us <= at_us);
             let replaced = newer.any(|newer| !record.is_beside() || newer.outlasts(record));
-            record.holds() && record.seq() <= from.seq && !ended && !replaced
+            let covered = record.is_beside()
+                && records[..*number].iter().any(|older| {
+                    record.at_us.saturating_sub(older.at_us) < SAME_TOKENS_US && older.outlasts(record)
+                });
+            record.holds() && record.seq() <= from.seq && !ended && !replaced && !covered
         })
         .map(|(_, record)| record)
 }
