@@ -1,6 +1,8 @@
 //! Two real hubs that were meant to be one log and are two, and a real gateway with both of them in its list: what its
 //! users and its operator are told.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;

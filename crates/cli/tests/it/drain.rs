@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use galaxy_push_client::Publisher;
 use galaxy_push_proto::v1::push_client::PushClient as Grpc;
@@ -116,7 +116,7 @@ async fn a_slow_gateway_has_the_whole_timeout_and_one_that_does_not_read_is_name
     let _asleep = gateway(&hub.hub, "asleep").await;
     publish(&hub.hub).await;
     hub.process.signal("TERM");
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     let mut events = 0;
     // 400 times 20 ms are eight seconds: half of the timeout, of which a quarter was all there once was.
     while let Ok(Some(frame)) = slow.message().await {

@@ -105,8 +105,8 @@ fn a_token_for_an_audience_is_refused_where_none_is_set_and_the_start_says_so() 
     let knowing = folder.serve(&["--user-keys", "keys.json", "--user-audience", "push"]);
     let keys: Value = serde_json::from_str(&folder.read("keys.json")).unwrap();
     let secret = URL_SAFE_NO_PAD.decode(keys["keys"][0]["k"].as_str().unwrap()).unwrap();
-    let mut header = Header::default();
-    header.kid = keys["keys"][0]["kid"].as_str().map(str::to_owned);
+    let kid = keys["keys"][0]["kid"].as_str().map(str::to_owned);
+    let header = Header { kid, ..Header::default() };
     let token = |claims: Value| {
         let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&secret)).unwrap();
         format!("Authorization: Bearer {token}")

@@ -43,6 +43,7 @@ pub(super) struct Pipe {
 }
 
 /// The answers of one stream.
+#[expect(clippy::large_enum_variant, reason = "there is one for a stream, and it is moved once")]
 enum Answers {
     /// Some servers begin the response with the first answer only, so requests go out meanwhile.
     Awaited(BoxFuture<'static, Result<(Connection, Body), Failure>>),
