@@ -60,8 +60,10 @@ impl Link {
         self.status.counters.unreadable_cursors += 1;
         self.status.counters.gaps += 1;
         self.forget_place_without_standing();
-        // What was handed over does not come again; what was missed behind it, this gap tells.
-        self.passed.take().into_iter().for_each(|passed| self.left.leave(passed));
+        // What was handed over does not come again; what was missed behind it, this gap tells. A place that the process began
+        // with, and no hub has welcomed, says nothing of what was handed over.
+        let welcomed = self.status.counters.streams > 0;
+        self.passed.take().filter(|_| welcomed).into_iter().for_each(|passed| self.left.leave(passed));
         self.batch.push(Item::Gap(Box::new(Gap::cursor_unreadable(&self.resume))));
         self.course = Course::Begin;
     }
