@@ -95,6 +95,8 @@ impl Flock {
             let taking = given.clone();
             let client = PushClient::builder(format!("storm-{number}"))
                 .hub(hubs)
+                // The hubs of a storm are two logs: whoever waited for its own would not be part of it.
+                .leave_log_after(Duration::ZERO)
                 .cursor("oldest")
                 .connector(move |host: String, port: u16| {
                     note(&dialing.attempts, dialing.started);
