@@ -89,9 +89,9 @@ impl<H: BatchHandler> Driver<H> {
     }
 
     fn step(&mut self, input: Input) -> Action {
-        let said = matches!(input, Input::Doors(_));
+        let (said, was) = (matches!(input, Input::Doors(_)), self.link.status().state);
         let action = self.link.step(input, self.started.elapsed(), self.random.next());
-        if said {
+        if said || self.link.status().state != was {
             self.told_split.tell(self.link.status(), self.dialer.hubs());
         }
         action

@@ -42,37 +42,72 @@ impl Ends<'_> {
 /// What the log was told of hubs that hold different logs.
 #[derive(Debug, Default)]
 pub(crate) struct SplitTold {
-    /// The hubs and their logs, as they were told.
-    said: String,
+    /// The split as it was told last.
+    told: Option<Split>,
+}
+
+/// Hubs that hold different logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Split {
+    /// Which hub holds which log.
+    held: String,
+    followed: String,
+}
+
+/// What there is to tell.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    /// There is a split, or another one.
+    Split(Split),
+    Ended,
+    /// These hubs do not answer, and the others hold one log: nobody knows whether it has ended.
+    Unseen(String),
 }
 
 impl SplitTold {
     /// Tells a split when it begins and whenever it changes, and its end.
     pub(crate) fn tell(&mut self, status: &Status, hubs: &[Hub]) {
-        if !status.is_split() {
-            // While a hub does not answer nobody knows whether its log is the same now.
-            let all_say = status.doors.iter().all(|door| matches!(door, Door::Holds(_) | Door::Mute));
-            if !self.said.is_empty() && all_say {
-                self.said.clear();
-                tracing::info!("the hubs hold one log again, as far as they say");
-            }
-            return;
-        }
-        let held = hubs
-            .iter()
-            .zip(&status.doors)
-            .filter_map(|(hub, door)| Some(format!("{} holds {}", hub.origin, door.epoch()?)));
-        let said = held.collect::<Vec<_>>().join(", ");
-        if said != self.said {
-            let followed = status.epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
-            tracing::warn!(
-                hubs = said,
+        match self.change(status, hubs) {
+            Some(Change::Split(Split { held, followed })) => tracing::warn!(
+                hubs = held,
                 followed,
                 "SPLIT: the hubs hold different logs; what another log than the followed one acknowledges is seen by nobody \
                  here. Let all publishers and gateways use one hub, or hubs on one log"
-            );
-            self.said = said;
+            ),
+            Some(Change::Ended) => {
+                tracing::info!("the split has ended: the hubs hold one log again, as far as they say");
+            }
+            Some(Change::Unseen(silent)) => {
+                tracing::info!(
+                    silent,
+                    "the split is no longer seen: these hubs do not answer, and the others hold one log"
+                );
+            }
+            None => {}
         }
+    }
+
+    fn change(&mut self, status: &Status, hubs: &[Hub]) -> Option<Change> {
+        // While a stream is tried nobody knows which log it will follow.
+        if status.state == State::Connecting {
+            return None;
+        }
+        let doors = || hubs.iter().zip(&status.doors);
+        if !status.is_split() {
+            self.told.take()?;
+            let is_silent = |door: &Door| !matches!(door, Door::Holds(_) | Door::Mute);
+            let silent: Vec<_> =
+                doors().filter(|(_, door)| is_silent(door)).map(|(hub, _)| hub.origin.as_str()).collect();
+            return Some(if silent.is_empty() { Change::Ended } else { Change::Unseen(silent.join(", ")) });
+        }
+        let held = doors().filter_map(|(hub, door)| Some(format!("{} holds {}", hub.origin, door.epoch()?)));
+        let followed = status.epoch.map_or("none yet".to_owned(), |epoch| epoch.to_string());
+        let split = Split { held: held.collect::<Vec<_>>().join(", "), followed };
+        if self.told.as_ref() == Some(&split) {
+            return None;
+        }
+        self.told = Some(split.clone());
+        Some(Change::Split(split))
     }
 }
 
@@ -111,5 +146,36 @@ pub(crate) fn report(status: &Status, before: &Status, next: &Action, hub: &str)
             );
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use galaxy_push_core::cursor::Epoch;
+
+    use super::*;
+    use crate::Waited;
+
+    #[test]
+    fn a_split_is_told_with_the_log_that_is_followed_and_so_is_its_end() {
+        let hubs = ["http://a", "http://b"].map(|url| Hub::parse(url).unwrap());
+        let holds = |epoch| Door::Holds(Epoch(epoch).to_string().into());
+        let (mut told, mut status) = (SplitTold::default(), Status::default());
+        status.doors = vec![holds(1), holds(2)];
+        assert_eq!(told.change(&status, &hubs), None, "nothing is followed yet");
+        (status.state, status.epoch) = (State::CatchingUp, Some(Epoch(1)));
+        let held = format!("http://a holds {}, http://b holds {}", Epoch(1), Epoch(2));
+        let split = Split { held, followed: Epoch(1).to_string() };
+        assert_eq!(told.change(&status, &hubs), Some(Change::Split(split.clone())));
+        status.state = State::Live;
+        assert_eq!(told.change(&status, &hubs), None, "once");
+        status.doors[1] = Door::Silent(Failure::TimedOut(Waited::Connect).into());
+        assert_eq!(told.change(&status, &hubs), Some(Change::Unseen("http://b".to_owned())));
+        assert_eq!(told.change(&status, &hubs), None);
+        status.doors[1] = holds(2);
+        assert_eq!(told.change(&status, &hubs), Some(Change::Split(split)));
+        status.doors[1] = holds(1);
+        assert_eq!(told.change(&status, &hubs), Some(Change::Ended));
+        assert_eq!(told.change(&status, &hubs), None);
     }
 }

@@ -97,6 +97,9 @@ fn a_gateway_between_two_logs_tells_every_change_and_repeats_nothing() {
         warning.contains("WARN") && warning.contains(&to_a.url) && warning.contains(&to_b.url),
         "{warning}"
     );
+    // The fault: it named no log that is followed.
+    let followed = warning.split(r#""followed":""#).nth(1).unwrap().split('"').next().unwrap();
+    assert!(followed.len() > 20 && warning.contains(&format!("holds {followed}")), "{warning}");
     gateway.process.stderr.find("ready for users");
     let ready = get(&format!("{}/readyz?verbose", gateway.admin));
     assert!(ready.contains(" 200 ") && ready.contains("[-]one-log SPLIT"), "{ready}");
