@@ -32,6 +32,11 @@ impl Gathered {
         self.whole.is_some() || self.joined.len() > TURN_BYTES - SHARE_BYTES
     }
 
+    /// Whether all of it was handed on.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.joined.is_empty() && self.whole.is_none()
+    }
+
     /// The next piece to hand on, in order.
     pub(crate) fn take(&mut self) -> Option<Bytes> {
         if self.joined.is_empty() {

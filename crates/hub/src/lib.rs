@@ -162,6 +162,7 @@ impl Hub {
             ),
             probes_under_way: UnderWay::new("probes", usize::MAX, PROBE_BYTES_MAX, clock.ambient.clone()),
             refusals: Damped::default(),
+            unread_gaps: Damped::default(),
             room: Room::default(),
             shares_room: config.access.has_several_publishers(),
             config,

@@ -2,10 +2,12 @@
 //!
 //! A stream writes it after each turn and takes no lock for it; a scrape reads it beside the window.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use galaxy_push_core::reader::Reader;
 use galaxy_push_core::window::Slot;
+use galaxy_push_listener::Pieces;
 
 /// What a stream is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,8 +36,8 @@ impl Class {
 pub(crate) struct Place {
     next: AtomicU64,
     class: AtomicU8,
-    /// The slot before which the peer's connection surely has taken everything.
-    taken: AtomicU64,
+    /// By the slot before which they hand over everything. Not there before the stream is open.
+    pieces: OnceLock<Pieces>,
     /// It was said that the peer is cut off.
     cut_off: AtomicBool,
 }
@@ -52,16 +54,18 @@ impl Place {
         self.class.store(class as u8, Ordering::Relaxed);
     }
 
-    /// The peer's connection has taken everything before this slot.
-    pub(crate) fn taken(&self, slot: Slot) {
-        self.taken.fetch_max(slot.since(Slot::default()), Ordering::Relaxed);
+    /// The stream is open, and hands over these.
+    pub(crate) fn takes(&self, pieces: Pieces) {
+        let _ = self.pieces.set(pieces); // it opens once
     }
 
     /// Cuts the stream off: where it stands in the window, as far as its connection surely took what it was handed.
     /// `None`: that was done before.
     pub(crate) fn cut_off(&self) -> Option<Slot> {
         let before = self.cut_off.swap(true, Ordering::Relaxed);
-        (!before).then(|| Slot::default().plus(self.taken.load(Ordering::Relaxed)))
+        let taken =
+            || self.pieces.get().map_or_else(|| self.get().0, |pieces| Slot::default().plus(pieces.taken()));
+        (!before).then(taken)
     }
 
     /// The slot it reads next, and what it is doing.

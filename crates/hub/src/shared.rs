@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) probes_under_way: UnderWay,
     /// Which lines about refused peers are written, by address; and about the store.
     pub(crate) refusals: Damped,
+    /// Which lines about gaps told to readers that cannot read them are written, by reason and gateway.
+    pub(crate) unread_gaps: Damped,
     pub(crate) room: Room,
     /// Whether each publisher has a share of the room for standing records.
     pub(crate) shares_room: bool,

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use galaxy_push_core::Now;
 use galaxy_push_core::reader::{Control, Filter, Omitted, Reader, Step};
-use galaxy_push_core::window::{GapReason, Outcome};
+use galaxy_push_core::window::{Gap, GapReason, Outcome};
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, encode_framed, goodbye_frame};
 use galaxy_push_proto::{Failure, Reason, error, v1};
 use http_body::Frame;
@@ -147,8 +147,8 @@ impl Subscription {
             }
             self.uptake.handed_over(self.shared.clock.now().mono);
             self.shared.metrics.bytes_sent.inc_by(data.len() as u64);
-            self.handed.over(data.len(), self.reader.next());
-            return Some(Frame::data(data));
+            let upto = self.gathered.is_empty().then(|| self.reader.next());
+            return Some(Frame::data(self.handed.over(data, upto)));
         }
     }
 
@@ -158,9 +158,6 @@ impl Subscription {
             return Turn::Data(data);
         }
         self.grown.borrow_and_update();
-        if let Some(taken) = self.handed.taken() {
-            self.place.taken(taken);
-        }
         // Taken before the look at the end: what was appended after a takeover is then seen to be too late.
         let page = self.pages.as_mut().map(|pages| pages.next(&self.shared));
         let shared = self.shared.clone();
@@ -271,12 +268,7 @@ impl Subscription {
             metrics.gap(gap.reason);
             if self.features.is_old {
                 metrics.gaps_to_untold_readers.inc();
-                tracing::warn!(
-                    gateway = %self.claim.gateway, peer = %self.claim.peer, reason = ?gap.reason, from = %gap.from, to = %gap.to,
-                    count = gap.count,
-                    "a gateway that most likely cannot read gaps has missed a part of the log, and does not know: let its \
-                     software handle `gap` (docs/migrating.md)"
-                );
+                self.warn_of_a_gap(gap);
             }
         }
         let tells_time =
@@ -286,6 +278,18 @@ impl Subscription {
             frame.appended_unix_ms = self.shared.clock.log_unix_ms();
         }
         encode_framed(&frame)
+    }
+
+    /// A gap goes to a reader that will not understand it.
+    fn warn_of_a_gap(&self, gap: &Gap) {
+        let (gateway, peer, reason) = (&self.claim.gateway, &self.claim.peer, gap.reason);
+        if let Some(left_out) = self.shared.unread_gaps.count(&format!("{reason:?} {gateway}")) {
+            tracing::warn!(
+                %gateway, %peer, ?reason, from = %gap.from, to = %gap.to, count = gap.count, left_out,
+                "a gateway that most likely cannot read gaps has missed a part of the log, and does not know: let its \
+                 software handle `gap` (docs/migrating.md)"
+            );
+        }
     }
 
     /// Ends the stream: what it says last, if it says anything, before the status.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use crate::Limits;
 use crate::proxies::{Proxies, subscriber};
 pub(crate) use visitor::{Begun, Place};
-pub use visitor::{Full, Visitor};
+pub use visitor::{Full, GivenUp, Visitor};
 
 /// Nobody gives way that came less long ago.
 const YOUNG: Duration = Duration::from_secs(2);

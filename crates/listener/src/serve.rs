@@ -58,6 +58,9 @@ pub struct Drain {
 /// Goodbyes take this long at most, until the connection is closed all the same.
 const CLOSING: Duration = Duration::from_secs(1);
 
+/// During a drain it is looked this often for connections whose app waits for nothing on them.
+const GIVEN_UP: Duration = Duration::from_millis(250);
+
 const NO_PLACE: &str = "every place on this listener is taken: come back in a moment";
 
 /// Serves `app` over TLS as [`serve`] does without. Peers that present a certificate are named by [`PeerNames`].
@@ -254,6 +257,10 @@ where
                 false => continue,
             },
             () = drain.draining.cancelled(), if !leaving => leaving = true,
+            () = sleep(GIVEN_UP), if leaving && !closing => match visitor.is_given_up() {
+                true => return tracing::debug!(%peer, "closed: it does not take what it asked for"),
+                false => continue,
+            },
             ended = connection.as_mut() => return log_end(peer, ended),
             () = visitor.overstays(), if !leaving => {
                 tracing::debug!(%peer, "closed: it asks nothing");

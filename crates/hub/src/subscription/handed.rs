@@ -1,68 +1,42 @@
-//! How much of what a stream handed to HTTP/2 its connection has taken, as far as that shows.
+//! How much of what a stream handed to HTTP/2 its connection has taken.
 //!
-//! HTTP/2 asks for more while it still buffers what it has. Only a socket that has taken all it was offered, or as many
-//! bytes as HTTP/2 holds at most, says that what came before them is gone.
+//! HTTP/2 asks for more while it still buffers what it has, also where the peer's window is closed.
 
-use std::collections::VecDeque;
-
+use bytes::Bytes;
 use galaxy_push_core::window::Slot;
-use galaxy_push_listener::{Limits, Outflow};
-
-use crate::gathered::TURN_BYTES;
-
-/// Marks are so far apart, in bytes: some sixty are held.
-const APART: u64 = 16 << 10;
+use galaxy_push_listener::{Outflow, Pieces};
 
 /// What one stream has handed over.
 #[derive(Debug, Default)]
 pub(super) struct Handed {
-    outflow: Outflow,
-    bytes: u64,
-    last: u64,
+    pieces: Pieces,
+    /// Everything before this slot was handed over.
     upto: Slot,
-    /// After so many bytes everything before this slot was handed over. Oldest first.
-    marks: VecDeque<(u64, Slot)>,
 }
 
 impl Handed {
     pub(super) fn new(outflow: Outflow, from: Slot) -> Self {
-        Self { outflow, upto: from, ..Self::default() }
+        Self { pieces: Pieces::new(outflow, number(from)), upto: from }
     }
 
-    /// So many bytes more, up to this slot.
-    pub(super) fn over(&mut self, bytes: usize, upto: Slot) {
-        self.last = bytes as u64;
-        self.bytes += self.last;
-        self.upto = upto;
-        let before = self.marks.len().checked_sub(2).map_or(0, |before| self.marks[before].0);
-        match self.marks.back_mut() {
-            // The last one may still grow.
-            Some(last) if self.bytes - before < APART => *last = (self.bytes, upto),
-            _ => self.marks.push_back((self.bytes, upto)),
-        }
+    /// For whoever asks how much is taken when the stream itself is not asked for more.
+    pub(super) fn pieces(&self) -> Pieces {
+        self.pieces.clone()
     }
 
-    /// Whether the connection has not taken all of it. Ask only when HTTP/2 asks for more.
+    /// A piece to hand over. With it is everything before `upto`, unless another belongs to it.
+    pub(super) fn over(&mut self, data: Bytes, upto: Option<Slot>) -> Bytes {
+        self.upto = upto.unwrap_or(self.upto);
+        self.pieces.piece(data, number(self.upto))
+    }
+
+    /// Whether the connection has not taken all of it.
     pub(super) fn waits(&self) -> bool {
-        self.outflow.is_blocked()
+        self.pieces.taken() < number(self.upto)
     }
+}
 
-    /// Before which slot everything is taken, if that is known to be further than it was. Ask only when HTTP/2 asks for more.
-    pub(super) fn taken(&mut self) -> Option<Slot> {
-        if !self.waits() {
-            self.marks.clear();
-            return Some(self.upto);
-        }
-        // Its buffer, what it was given beyond that, and what it is writing.
-        let held = Limits::hub().h2_send_buffer as u64 + 2 * self.last.max(TURN_BYTES as u64);
-        let mut taken = None;
-        while let Some((at, slot)) = self.marks.front().copied() {
-            if at + held > self.bytes {
-                break;
-            }
-            taken = Some(slot);
-            self.marks.pop_front();
-        }
-        taken
-    }
+/// As pieces are numbered.
+fn number(slot: Slot) -> u64 {
+    slot.since(Slot::default())
 }

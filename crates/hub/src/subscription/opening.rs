@@ -37,7 +37,7 @@ impl Subscription {
         let opened = Self::open_fenced(shared, &asked).await;
         let mut opened = opened.inspect_err(|failure| report_refusal(shared, &asked.claim, failure))?;
         opened.handed = Handed::new(outflow, opened.reader.next());
-        opened.place.taken(opened.reader.next());
+        opened.place.takes(opened.handed.pieces());
         Ok(opened)
     }
 

@@ -19,6 +19,29 @@ fn event(id: usize, to: &str) -> Event {
     }
 }
 
+/// The fault: what HTTP/2 still held, because the peer's window was closed, counted as taken, and a gateway that was cut off had
+/// nothing left, it was said.
+#[tokio::test(start_paused = true)]
+async fn what_http_holds_is_left_for_who_is_cut_off() {
+    let hub = Hub::in_memory(Config::default(), Ambient::new(|| 0, || 4)).unwrap();
+    let request =
+        GatewaySubscribeRequest { gateway_client_id: "gw".to_owned(), ..GatewaySubscribeRequest::default() };
+    let asked = Asked::check(request, "peer".to_owned(), &Caller::process()).unwrap();
+    let mut stream = Subscription::open(&hub.shared, asked, Outflow::default()).await.unwrap();
+    let mut held = Vec::new();
+    for count in [1, 3, 5] {
+        hub.publish((0..count).map(|i| event(count * 10 + i, "all")).collect()).await.unwrap();
+        held.extend(stream.next().await.unwrap().into_data());
+    }
+    // It is asked for more, and there is none.
+    assert!(futures_util::FutureExt::now_or_never(stream.next()).is_none());
+    assert!(stream.handed.waits());
+    let taken = stream.place.cut_off().unwrap();
+    assert_eq!(taken, galaxy_push_core::window::Slot::default());
+    drop(held);
+    assert!(!stream.handed.waits());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sparse_filter_gives_the_lock_back_between_what_it_finds() {
     let hub = Hub::in_memory(Config::default(), Ambient::new(|| 0, || 4)).unwrap();

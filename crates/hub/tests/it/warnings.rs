@@ -88,6 +88,22 @@ async fn a_gap_told_to_a_reader_that_cannot_read_it_is_one_warning() {
     assert!(matches!(&said[..], [line] if line.contains("gateway=old") && line.contains(&range)), "{said:?}");
 }
 
+/// The fault: a thousand gaps were a thousand lines.
+#[tokio::test(start_paused = true)]
+async fn gaps_without_end_for_a_reader_that_cannot_read_them_are_damped() {
+    let (warnings, _guard) = Warnings::listen();
+    let world = World::new(Config::default().window(Bounds { events: 1, ..Bounds::default() }));
+    world.publish("a b c").await;
+    for _ in 0..20 {
+        world.read("old", &world.at(1)).await.until("caught up").await;
+    }
+    let said = warnings.take("cannot read gaps");
+    assert_eq!(said.len(), 5, "the 1st, 2nd, 4th, 8th, 16th: {said:?}");
+    assert!(said[4].contains("left_out=7"), "{said:?}");
+    world.read("another", &world.at(1)).await.until("caught up").await;
+    assert_eq!(warnings.take("gateway=another").len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_never_learns_of_invalidations_is_named_while_any_are_in_force() {
     let (warnings, _guard) = Warnings::listen();

@@ -43,6 +43,8 @@ struct State {
     /// When the first byte came of a request whose head is not complete.
     begun_ms: AtomicU64,
     under_way: AtomicU32,
+    /// Of these the app waits no longer for so many.
+    given_up: AtomicU32,
     was_served: AtomicBool,
     speaks_http1: AtomicBool,
     /// The last bytes it sent.
@@ -52,6 +54,10 @@ struct State {
     is_awaited: AtomicBool,
     gone: CancellationToken,
 }
+
+/// An answer that its app has given up, until this is dropped.
+#[derive(Debug)]
+pub struct GivenUp(Visitor);
 
 /// A taken place, given back when dropped.
 #[derive(Debug)]
@@ -77,6 +83,7 @@ impl Visitor {
             asked_ms: AtomicU64::new(now),
             begun_ms: AtomicU64::new(NEVER),
             under_way: AtomicU32::new(0),
+            given_up: AtomicU32::new(0),
             was_served: AtomicBool::new(false),
             speaks_http1: AtomicBool::new(false),
             tail: AtomicU32::new(0),
@@ -107,6 +114,20 @@ impl Visitor {
             () = self.gives_way() => {}
             () = self.overstays() => {}
         }
+    }
+
+    /// Says that the app waits no longer for this peer to take one of its answers: a drain then does not either, once
+    /// nothing else is under way.
+    #[must_use]
+    pub fn give_up(&self) -> GivenUp {
+        self.state.given_up.fetch_add(1, Ordering::Relaxed);
+        GivenUp(self.clone())
+    }
+
+    /// Whether all that is under way was given up.
+    pub(crate) fn is_given_up(&self) -> bool {
+        let given_up = self.state.given_up.load(Ordering::Relaxed);
+        given_up > 0 && given_up >= self.state.under_way.load(Ordering::Relaxed)
     }
 
     /// The same, as it asks this.
@@ -254,6 +275,12 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.state.places.leave(&self.0);
+    }
+}
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.state.given_up.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

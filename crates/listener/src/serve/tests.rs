@@ -47,7 +47,14 @@ impl World {
 
 fn app() -> Router {
     let peer = |request: Request<Body>| async move { format!("{:?}", request.extensions().get::<Peer>()) };
-    Router::new().route("/peer", get(peer)).route("/endless", get(std::future::pending::<()>))
+    let given_up = |request: Request<Body>| async move {
+        let _given_up = request.extensions().get::<Visitor>().map(Visitor::give_up);
+        std::future::pending::<()>().await;
+    };
+    Router::new()
+        .route("/peer", get(peer))
+        .route("/endless", get(std::future::pending::<()>))
+        .route("/given-up", get(given_up))
 }
 
 async fn closed(io: &mut DuplexStream) -> bool {
@@ -116,6 +123,17 @@ async fn a_peer_that_takes_nothing_is_dropped_where_that_is_asked_for() {
         };
         assert_eq!(ended, dropped, "{limits:?}");
     }
+}
+
+/// The fault: a peer whose app had given it up held a drain until its deadline.
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_who_is_given_up() {
+    let world = start(app());
+    let mut io = world.connect().await;
+    io.write_all(b"GET /given-up HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    assert!(!closed(&mut io).await, "nobody drains");
+    world.drain.draining.cancel();
+    timeout(Duration::from_secs(1), world.server).await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
