@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use galaxy_push_core::Now;
-use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::reader::{Control, Reader, Step};
 use galaxy_push_core::window::{Outcome, Slot, Window};
 use galaxy_push_proto::Failure;
@@ -23,10 +22,12 @@ use crate::grants::Identity;
 use crate::quotas::Share;
 use crate::routes::{Joined, Place, Seat, Taken};
 use handing::{Found, found};
+pub(crate) use settled::Mark;
 
 mod handing;
 #[cfg(test)]
 mod race;
+mod settled;
 #[cfg(test)]
 mod tests;
 
@@ -84,9 +85,10 @@ pub(crate) struct Connection {
     /// Decided already, and sent before anything else.
     ready: Vec<Outgoing>,
     turn_bytes: usize,
-    /// Where it stood before what was handed out last, which may not be taken yet, and how many entries that was.
-    settled: Cursor,
-    handed: usize,
+    /// How many entries and frames were handed out.
+    handed: u64,
+    /// Up to where that is surely taken.
+    settled: Mark,
     /// What it may take of the work that is its user's.
     share: Share,
     /// When it began: what is older is replayed, and says nothing of how soon events are delivered.
@@ -109,7 +111,8 @@ impl Connection {
         let now = edge.clock.now();
         let seat = edge.routes.enter(&identity, topics.iter().map(topic), now.unix_ms)?;
         let ready = edge.read(now, |window| opening(&mut reader, window, now));
-        let (covered, settled) = (edge.routes.dispatched(), reader.passed());
+        let covered = edge.routes.dispatched();
+        let settled = Mark { position: reader.passed(), handed: 0 };
         let mut connection = Self {
             edge,
             seat,
@@ -124,8 +127,8 @@ impl Connection {
             scanning: true,
             ready,
             turn_bytes: limits.turn_bytes,
-            settled,
             handed: 0,
+            settled,
             share: Share::unlimited(),
             opened: now.mono,
         };
@@ -147,8 +150,6 @@ impl Connection {
     ///
     /// Why the connection has to end.
     pub(crate) async fn next(&mut self, out: &mut Vec<Outgoing>) -> Result<(), Ending> {
-        // To be asked for more says that the last is taken.
-        (self.settled, self.handed) = (self.reader.passed(), 0);
         loop {
             let now = self.edge.clock.now();
             if let Some(ending) = self.ending(now) {
@@ -161,7 +162,7 @@ impl Connection {
             }
             let rest = self.visit(now, out);
             if !out.is_empty() {
-                self.handed = out.len();
+                self.handed += out.len() as u64;
                 return Ok(());
             }
             let leaving = self.seat.mailbox().leaving();
@@ -183,13 +184,18 @@ impl Connection {
         }
     }
 
-    /// As [`Connection::next`]; but while what it returned last is still being written, only the end is waited for.
+    /// As [`Connection::next`]; but while what it returned last is still being written, only the end is waited for. Then it is
+    /// taken.
     ///
     /// # Errors
     ///
     /// Why the connection has to end.
     pub(crate) async fn next_unless(&mut self, writing: bool, out: &mut Vec<Outgoing>) -> Result<(), Ending> {
-        if writing { Err(self.ended().await) } else { self.next(out).await }
+        if writing {
+            return Err(self.ended().await);
+        }
+        self.settle(self.mark());
+        self.next(out).await
     }
 
     /// Waits until the connection has to end. Cancel safe.
@@ -324,16 +330,6 @@ impl Connection {
         let leaving = mailbox.leaving().filter(|leaving| now.mono >= leaving.by)?;
         self.cut_off();
         Some(leaving.ending)
-    }
-
-    /// Says once that the user has not taken everything, and what is left.
-    fn cut_off(&self) {
-        let Some(mail) = self.seat.mailbox().cut_off() else { return };
-        let unread = match mail {
-            Some(mail) if !self.scanning => mail + self.inbox.len(),
-            _ => usize::try_from(self.edge.end().since(self.reader.next())).unwrap_or(usize::MAX),
-        };
-        self.edge.metrics.cut_off(self.id(), self.settled, self.handed + unread);
     }
 
     fn expiry(&self, now: Now) -> Option<Duration> {

@@ -20,7 +20,7 @@ use galaxy_push_proto::json::EdgeView;
 use galaxy_push_proto::{Failure, Reason, feature};
 use http::HeaderMap;
 use prometheus_client::registry::Registry;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
@@ -48,6 +48,9 @@ const DRAIN_TICK: Duration = Duration::from_millis(10);
 
 /// Whoever was told to end has this long to be gone.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// When the time of a drain is over, whoever is cut off has this long to be counted, and as long again to be told so.
+const CUT_OFF_WITHIN: Duration = Duration::from_millis(250);
 
 /// How often it is looked for users that a drain has not told yet.
 const LATE_EVERY: Duration = Duration::from_millis(500);
@@ -224,15 +227,14 @@ impl Gateway {
         self.end_upstream().await;
     }
 
-    /// As [`Gateway::drain`], where there is no elsewhere because the hub ends, too: each user is sent away once it has
-    /// taken everything up to `upto`, the hub's last position, and has until `limit` to take it. Whoever has not is cut
-    /// off, which is a warning in the log.
+    /// The first half of a drain where the hub ends, too, and is in this process: waits until everything is here up to
+    /// `upto`, the hub's last position, but not for long, and ends the stream from the hub. New users are refused from the
+    /// first moment. [`Gateway::hand_over`] is the other half.
     ///
     /// Cancel safe as [`Gateway::drain`].
-    pub async fn hand_over(&self, upto: Cursor, limit: Duration) {
+    pub async fn take_the_rest(&self, upto: Cursor, limit: Duration) {
         let shared = &self.shared;
         let edge = &shared.admission.edge;
-        let (end, by) = (Instant::now() + limit, edge.clock.now().mono + limit);
         shared.draining.cancel();
         shared.tracker.close();
         let behind = || {
@@ -245,7 +247,19 @@ impl Gateway {
             }
         })
         .await; // then there is no more than it has
-        let gone = timeout_at(end, async {
+        self.end_upstream().await;
+    }
+
+    /// As [`Gateway::drain`], where there is no elsewhere because the hub ends, too: each user is sent away once it has
+    /// taken everything that is here, and has until `limit` to take it. Whoever has not is cut off, which is a warning in
+    /// the log; so is how many those were. Returns a moment after the limit at the latest.
+    ///
+    /// Cancel safe as [`Gateway::drain`].
+    pub async fn hand_over(&self, limit: Duration) {
+        let shared = &self.shared;
+        let edge = &shared.admission.edge;
+        let by = edge.clock.now().mono.saturating_add(limit);
+        let gone = timeout_at(edge.clock.instant(by), async {
             loop {
                 // Again: one that was let in before may have taken its seat since.
                 self.send_away(|mailbox, ending| mailbox.leave(Leaving { ending, by })).await;
@@ -254,10 +268,21 @@ impl Gateway {
                 }
             }
         });
-        if gone.await.is_err() {
-            let _gone = timeout(TOLD_WITHIN, shared.tracker.wait()).await;
-            let (cut_off, users) = (shared.metrics.cut_off_so_far(), shared.tracker.len());
-            tracing::warn!(cut_off, users, "the drain ran out of time: users have not taken everything");
+        let is_late = gone.await.is_err();
+        if is_late {
+            // Of those that HTTP asks for nothing. The others say so themselves at this moment.
+            shared.unread.look(shared.config.write_stall);
+            let _counted = timeout(CUT_OFF_WITHIN, async {
+                while edge.routes.len() > 0 {
+                    sleep(DRAIN_TICK).await;
+                }
+            })
+            .await;
+        }
+        let (cut_off, users) = (shared.metrics.cut_off_so_far(), shared.tracker.len());
+        if is_late || cut_off > 0 {
+            tracing::warn!(cut_off, users, "the shutdown cut users off that have not taken everything");
+            let _told = timeout(CUT_OFF_WITHIN, shared.tracker.wait()).await;
         }
         self.end_upstream().await;
     }

@@ -116,7 +116,7 @@ impl Metrics {
     }
 
     /// A shutdown ended a connection that had not taken everything. Of many the first are named, and all counted.
-    pub(crate) fn cut_off(&self, connection: u64, position: Cursor, left: usize) {
+    pub(crate) fn cut_off(&self, connection: u64, position: Cursor, left: u64) {
         if self.cut_off.inc() < CUT_OFF_NAMED {
             tracing::warn!(connection, %position, left,
                 "cut off by the shutdown: this user has not taken everything, and at most so many events are left for it");

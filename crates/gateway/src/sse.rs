@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_listener::{Outflow, Peer, Visitor};
+use galaxy_push_listener::{Outflow, Peer, Pieces, Visitor};
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::goodbye_frame;
 use galaxy_push_proto::json::EdgeView;
@@ -25,7 +25,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Code;
 
 use crate::admission::Request;
-use crate::connection::{Connection, Ending};
+use crate::connection::{Connection, Ending, Mark};
 use crate::encode::Encoder;
 use crate::gateway::Shared;
 use crate::metrics::{Connected, Transport};
@@ -59,12 +59,15 @@ pub(crate) async fn stream(
     headers: HeaderMap,
 ) -> Response {
     let piece_bytes = if version == Version::HTTP_2 { PIECE_BYTES_HTTP2 } else { PIECE_BYTES_HTTP1 };
-    let carrier = Carrier { outflow: outflow.map(|Extension(flow)| flow).unwrap_or_default(), piece_bytes };
+    let outflow = outflow.map(|Extension(flow)| flow).unwrap_or_default();
+    let visitor = visitor.map(|Extension(visitor)| visitor);
+    let carrier =
+        Carrier { pieces: Pieces::new(outflow.clone(), 0), outflow, visitor: visitor.clone(), piece_bytes };
     let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
     let opened = open(&shared, carrier, address, &uri, &headers).await;
     // Only who may have a stream takes a place of the known.
     match opened.and_then(|stream| {
-        visitor.map_or(Ok(()), |Extension(visitor)| seat(&visitor))?;
+        visitor.map_or(Ok(()), |visitor| seat(&visitor))?;
         Ok(stream)
     }) {
         Ok(stream) => answer(stream),
@@ -99,6 +102,8 @@ async fn open(
         connection,
         phase: Phase::Fresh,
         rest: Bytes::new(),
+        handed: 0,
+        mark: None,
         carrier,
         _connected: shared.metrics.connected(Transport::Sse),
         _tracked: shared.tracker.token(),
@@ -166,7 +171,10 @@ const PIECE_BYTES_HTTP1: usize = 16 << 10;
 /// The HTTP connection that carries a stream.
 struct Carrier {
     outflow: Outflow,
+    visitor: Option<Visitor>,
     piece_bytes: usize,
+    /// What it was handed of this stream, by how many that were.
+    pieces: Pieces,
 }
 
 /// One response body: the name of a stream that waits in [`Unread`] until the next piece is asked for.
@@ -183,6 +191,10 @@ pub(crate) struct Open {
     phase: Phase,
     /// What was encoded and not handed out yet: the end of a block, or the ends of several.
     rest: Bytes,
+    /// How many pieces were handed out.
+    handed: u64,
+    /// Once so many pieces are taken, so is everything up to there. There is one such mark at a time.
+    mark: Option<(u64, Mark)>,
     carrier: Carrier,
     _connected: Connected,
     _tracked: TaskTrackerToken,
@@ -204,18 +216,19 @@ impl Stream {
         }
         let mut open = match self.shared.unread.take(self.id)? {
             Left::Open(open) => open,
-            Left::Goodbye(goodbye) => {
+            Left::Goodbye { goodbye, .. } => {
                 self.over = true;
                 return Some((Ok(goodbye), self));
             }
         };
+        open.settle();
         if open.rest.is_empty() {
             if open.phase == Phase::Over {
                 return None;
             }
             open.rest = open.encoded(&self.shared).await;
         }
-        let piece = open.rest.split_to(open.rest.len().min(open.carrier.piece_bytes));
+        let piece = open.piece();
         self.shared.unread.put(open);
         Some((Ok(piece), self))
     }
@@ -242,9 +255,46 @@ impl Open {
         joined(pieces)
     }
 
+    /// The next piece of what is encoded.
+    fn piece(&mut self) -> Bytes {
+        let piece = self.rest.split_to(self.rest.len().min(self.carrier.piece_bytes));
+        self.handed += 1;
+        self.carrier.pieces.piece(piece, self.handed)
+    }
+
+    /// Notes what the connection has taken: HTTP asks for more while it still holds some.
+    fn settle(&mut self) {
+        let taken = self.carrier.pieces.taken();
+        for _ in 0..2 {
+            if self.rest.is_empty() {
+                self.mark.get_or_insert((self.handed, self.connection.mark()));
+            }
+            if let Some((_, mark)) = self.mark.take_if(|(pieces, _)| *pieces <= taken) {
+                self.connection.settle(mark);
+            }
+        }
+    }
+
     /// Why it has to end although its peer has not taken all of what it was handed.
-    fn has_to_end(&self) -> Option<Ending> {
-        if self.phase == Phase::Over { None } else { self.connection.must_end() }
+    fn has_to_end(&mut self) -> Option<Ending> {
+        self.settle();
+        let ending = self.connection.must_end();
+        ending.filter(|_| self.phase != Phase::Over)
+    }
+
+    /// Nobody waits any longer for its peer to take what it was handed.
+    fn give_up(&mut self, ending: &Ending) -> Left {
+        if *ending == Ending::Slow {
+            self.settle();
+            self.connection.gave_up();
+        }
+        // One that had said goodbye already says nothing more, and nothing is said in the middle of a block.
+        let said = self.phase == Phase::Over;
+        let mut goodbye = if said { Bytes::new() } else { self.goodbye(ending) };
+        if !self.rest.is_empty() {
+            goodbye.clear();
+        }
+        Left::Goodbye { goodbye, _told: self.carrier.visitor.as_ref().map(Visitor::give_up) }
     }
 
     /// The last piece.
@@ -260,6 +310,8 @@ impl Drop for Open {
     fn drop(&mut self) {
         if self.phase != Phase::Over && self.carrier.outflow.is_stalled() {
             self.encoder.dropped(&Ending::Slow);
+            self.settle();
+            self.connection.gave_up();
         }
     }
 }

@@ -193,8 +193,12 @@ async fn run(shared: Arc<Shared>, mut socket: WebSocket, outflow: Outflow, greet
     let mut session = Session { shared, socket, outflow, connection, encoder, form, writing };
     let end = session.serve().await;
     let Session { shared, socket, outflow, connection, encoder, form, writing } = session;
-    if matches!(end, End::Gone) && outflow.is_stalled() {
+    let is_stalled = matches!(end, End::Gone) && outflow.is_stalled();
+    if is_stalled {
         encoder.dropped(&Ending::Slow);
+    }
+    if is_stalled || matches!(end, End::Ended(Ending::Slow)) {
+        connection.gave_up();
     }
     finish(&shared, socket, Some((connection, encoder, form, writing.waiting)), end).await;
 }

@@ -224,7 +224,8 @@ pub(crate) struct ProcessArgs {
     /// Print nothing on stdout but one JSON line with the URLs, once everything listens.
     #[arg(long, env = "GALAXY_PUSH_READY_JSON", value_parser = switch)]
     pub(crate) ready_json: bool,
-    /// How long a drain may take after SIGTERM or Ctrl-C before what is left is dropped.
+    /// How long readers have after SIGTERM or Ctrl-C to take what was acknowledged. Whoever has not is cut off, and a second
+    /// later the process ends at the latest.
     #[arg(long, env = "GALAXY_PUSH_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s")]
     #[arg(value_parser = duration, allow_hyphen_values = true)]
     pub(crate) drain_timeout: Duration,

@@ -17,8 +17,8 @@ use super::Process;
 use super::bind::Bound;
 use super::descriptors::Seats;
 
-/// What is left of the drain timeout for connections, once the streams have been sent away; less of a short one.
-const CLOSING: Duration = Duration::from_millis(500);
+/// Once the streams have been sent away, or their time is over, connections have this long to close.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// How long a gateway may take to catch up with the hub in its own process. It takes a few milliseconds.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -86,7 +86,7 @@ impl Serving {
         tokio::select! {
             biased;
             () = signals.next() => tracing::warn!("ended at once by a second signal"),
-            done = timeout(limit, self.leave(limit)) => match done {
+            done = timeout(limit.saturating_add(CLOSING), self.leave(limit)) => match done {
                 Ok(()) => tracing::info!("drained"),
                 Err(_) => tracing::warn!(timeout = ?limit, "the drain took too long; what was left is dropped"),
             },
@@ -98,20 +98,30 @@ impl Serving {
     }
 
     async fn leave(&mut self, limit: Duration) {
-        let end = Instant::now() + limit.saturating_sub(CLOSING.min(limit / 8));
-        let left = || end.saturating_duration_since(Instant::now());
+        let began = Instant::now();
+        let left = || limit.saturating_sub(began.elapsed());
         match (&self.hub, &self.gateway) {
             // Whoever reads here can take what is acknowledged from nobody else: users, too, have all the time there is.
             (Some(hub), Some(gateway)) => {
                 let head = hub.finish_publishes(limit / 4).await;
-                tokio::join!(gateway.hand_over(head.cursor, left()), hub.drain(left()));
+                gateway.take_the_rest(head.cursor, left()).await;
+                tokio::join!(gateway.hand_over(left()), hub.drain(left()));
             }
-            (Some(hub), None) => hub.drain(left()).await,
-            (None, Some(gateway)) => gateway.drain().await,
+            (Some(hub), None) => hub.drain(limit).await,
+            (None, Some(gateway)) => {
+                let _all_told = timeout(limit, gateway.drain()).await;
+            }
             (None, None) => {}
         }
         self.drain.draining.cancel();
-        while self.listeners.join_next().await.is_some() {}
+        let closed = async { while self.listeners.join_next().await.is_some() {} };
+        match self.hub {
+            Some(_) => closed.await, // some may still be taking the last of what they were handed
+            // Users resume elsewhere: nobody waits for what is on its way to them.
+            None => {
+                let _in_time = timeout(CLOSING, closed).await;
+            }
+        }
     }
 }
 

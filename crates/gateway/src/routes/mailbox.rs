@@ -167,12 +167,15 @@ impl Mailbox {
         self.lock().leaving.clone()
     }
 
-    /// Says once that the connection is cut off: how many entries wait for it here, if that is all that it has yet to be
-    /// handed.
-    pub(crate) fn cut_off(&self) -> Option<Option<usize>> {
-        let mut mail = self.lock();
-        let before = std::mem::replace(&mut mail.cut_off, true);
-        (!before).then(|| (mail.mode == Mode::Listening).then_some(mail.slots.len()))
+    /// Says that the connection is cut off; whether it is the first to say so.
+    pub(crate) fn cut_off(&self) -> bool {
+        !std::mem::replace(&mut self.lock().cut_off, true)
+    }
+
+    /// How many entries wait for the connection here, if that is all that it has yet to be handed.
+    pub(crate) fn waiting(&self) -> Option<usize> {
+        let mail = self.lock();
+        (mail.mode == Mode::Listening).then_some(mail.slots.len())
     }
 
     /// Whether the connection is to end, and why.

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use galaxy_push_listener::GivenUp;
 use tokio::time::{Instant, sleep};
 
-use super::{Open, Phase};
+use super::Open;
 use crate::connection::Ending;
 use crate::gateway::Shared;
 
@@ -34,8 +35,8 @@ struct Waiting {
 pub(super) enum Left {
     /// All of it.
     Open(Box<Open>),
-    /// Its last piece: it was given up.
-    Goodbye(Bytes),
+    /// Its last piece: it was given up, which its connection is told.
+    Goodbye { goodbye: Bytes, _told: Option<GivenUp> },
 }
 
 impl Unread {
@@ -48,6 +49,14 @@ impl Unread {
     /// The next piece is asked for.
     pub(super) fn take(&self, id: u64) -> Option<Left> {
         self.lock().remove(&id).map(|waiting| waiting.stream)
+    }
+
+    /// Gives up those that are to be given up.
+    pub(crate) fn look(&self, stall: Duration) {
+        let given_up = self.give_up(stall);
+        if given_up > 0 {
+            tracing::info!(streams = given_up, "users took nothing for too long: their streams are given up");
+        }
     }
 
     /// Lets go of those whose peer has given no room for longer than `stall`, and of those that have to end; how many the
@@ -67,13 +76,8 @@ impl Unread {
                 stream.has_to_end()
             };
             let Some(ending) = ending else { continue };
-            // One that had said goodbye already says nothing more.
-            let said = stream.phase == Phase::Over;
-            let mut goodbye = if said { Bytes::new() } else { stream.goodbye(&ending) };
-            if !stream.rest.is_empty() {
-                goodbye.clear();
-            }
-            given_up.push(std::mem::replace(&mut waiting.stream, Left::Goodbye(goodbye)));
+            let left = stream.give_up(&ending);
+            given_up.push(std::mem::replace(&mut waiting.stream, left));
         }
         slow // and they are dropped, without the lock
     }
@@ -88,10 +92,7 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
     loop {
         let Some(gateway) = shared.upgrade() else { return };
         let stall = gateway.config.write_stall;
-        let given_up = gateway.unread.give_up(stall);
-        if given_up > 0 {
-            tracing::info!(streams = given_up, "users took nothing for too long: their streams are given up");
-        }
+        gateway.unread.look(stall);
         drop(gateway);
         sleep((stall / 4).clamp(TICK.0, TICK.1)).await;
     }
