@@ -17,7 +17,7 @@ use axum::Router;
 use galaxy_push_client::{Connector, TcpConnector, Tracing};
 use galaxy_push_gateway::{Gateway, HubToken, StartError};
 use galaxy_push_hub::{Hub, Identity, Role};
-use galaxy_push_listener::{Limits, Pipes, Proxies, ambient, pipes, probes};
+use galaxy_push_listener::{Limits, Pipes, Proxies, ambient, pipes, probes, terse_probes};
 use prometheus_client::registry::Registry;
 
 use crate::Usage;
@@ -173,7 +173,7 @@ async fn run(
         apps.hub = secure::hub_app(app, bound, is_open, args);
     }
     if let Some((gateway, _)) = &process.gateway {
-        apps.edge = gateway.router().merge(probes(gateway.health()));
+        apps.edge = gateway.router().merge(terse_probes(gateway.health()));
     }
     let process_epoch = process.hub.as_ref().map(|(hub, _)| hub.head().cursor.epoch.to_string());
     let admin_app = admin::router(registry, admin::Health::of(&process));

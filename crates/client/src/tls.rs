@@ -170,7 +170,7 @@ impl Files {
             Some((certificate, key)) => {
                 let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
                 let chain = certificates(certificate)?;
-                valid = chain.first().and_then(validity);
+                valid = validity(&chain);
                 builder.with_client_auth_cert(chain, key)?
             }
         };
@@ -191,9 +191,11 @@ impl Loaded {
     }
 }
 
-fn validity(certificate: &CertificateDer<'_>) -> Option<(ASN1Time, ASN1Time)> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    Some((certificate.validity().not_before, certificate.validity().not_after))
+/// From when to when all of a chain is valid.
+fn validity(chain: &[CertificateDer<'_>]) -> Option<(ASN1Time, ASN1Time)> {
+    let each = chain.iter().filter_map(|certificate| X509Certificate::from_der(certificate).ok());
+    each.map(|(_, certificate)| (certificate.validity().not_before, certificate.validity().not_after))
+        .reduce(|(from, until), (later, earlier)| (from.max(later), until.min(earlier)))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

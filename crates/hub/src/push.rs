@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::reader::Records;
-use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id};
+use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id, is_format};
 use galaxy_push_listener::{Outflow, Peer};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::{Failure, Reason, feature};
@@ -138,6 +138,9 @@ where
     };
     let asked = asked.await.inspect_err(|failure| {
         shared.metrics.subscribe_refused();
+        if failure.code == Code::PermissionDenied {
+            shared.metrics.peer_refused(failure);
+        }
         if let Some(left_out) = shared.refused(address) {
             tracing::warn!(gateway, %peer, caller = caller.name(), code = ?failure.code, reason = %failure, left_out,
                 "subscribe refused");
@@ -224,8 +227,10 @@ impl Asked {
                 format!("gateway_client_id: {error}; give each gateway an id of its own"),
             )
         })?;
-        if request.instance_id.len() > ID_BYTES_MAX || request.instance_id.chars().any(char::is_control) {
-            let message = "instance_id: must be at most 255 bytes without control characters";
+        let is_shown = |c: char| !c.is_control() && !c.is_whitespace() && !is_format(c);
+        if request.instance_id.len() > ID_BYTES_MAX || !request.instance_id.chars().all(is_shown) {
+            let message =
+                "instance_id: must be at most 255 bytes without spaces, control and format characters";
             return Err(invalid("instance_id".into(), message.into()));
         }
         // Whoever is from before instance ids knows no reason and would come back with the same cursor for ever.

@@ -28,7 +28,7 @@ use crate::pages::unsniffed;
 use crate::places::{House, Place, Places, Visitor};
 use crate::seated::Seated;
 use crate::tls::{self, PeerNames, Tls};
-use crate::watched::{FOR_EVER, Outflow, Patience, Watched};
+use crate::watched::{Asked, FOR_EVER, Outflow, Patience, Watched};
 use crate::{Accept, Limits};
 
 /// After a failed accept (no file descriptor left, most likely) the loop waits this long: short enough to be back at
@@ -97,7 +97,12 @@ pub async fn serve_at<A: Accept>(
         };
         let Some((io, peer, place)) = accepted else { continue };
         let outflow = Outflow::default();
-        let io = Watched::new(io, patience, outflow.clone(), A::fell_behind);
+        let io = Watched::new(
+            io,
+            patience,
+            outflow.clone(),
+            Asked { on_blocked: A::fell_behind, unacked: A::unacked },
+        );
         let (http, app, drain, tls) = (http.clone(), app.clone(), drain.clone(), tls.clone());
         let refusals = refusals.clone();
         tasks.spawn(async move {

@@ -153,7 +153,7 @@ impl TlsFiles {
 
 fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
     let chain = certificates(&files.certificate)?;
-    let valid = chain.first().and_then(validity);
+    let valid = validity(&chain);
     Ok(Loaded { config: config(files, chain)?, valid })
 }
 
@@ -218,9 +218,11 @@ impl Loaded {
     }
 }
 
-fn validity(certificate: &CertificateDer<'_>) -> Option<(ASN1Time, ASN1Time)> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    Some((certificate.validity().not_before, certificate.validity().not_after))
+/// From when to when all of a chain is valid.
+fn validity(chain: &[CertificateDer<'_>]) -> Option<(ASN1Time, ASN1Time)> {
+    let each = chain.iter().filter_map(|certificate| X509Certificate::from_der(certificate).ok());
+    each.map(|(_, certificate)| (certificate.validity().not_before, certificate.validity().not_after))
+        .reduce(|(from, until), (later, earlier)| (from.max(later), until.min(earlier)))
 }
 
 /// The names in a verified certificate.

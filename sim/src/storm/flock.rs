@@ -117,8 +117,7 @@ impl Flock {
             tokio::spawn(async move {
                 let mut was_live = false;
                 while status.changed().await.is_ok() {
-                    let is_live =
-                        matches!(status.borrow_and_update().state, State::Live | State::CatchingUp);
+                    let is_live = matches!(status.borrow_and_update().state, State::Live | State::CatchingUp);
                     match (was_live, is_live) {
                         (true, false) => note(&watching.ended, watching.started),
                         (false, true) => note(&watching.returned, watching.started),

@@ -124,6 +124,11 @@ pub(super) fn voided(text: &str) -> Result<String, String> {
                     when the key that signs their tokens is taken out of the gateways' --user-keys"
             .into());
     }
+    if let Some(id) = text.strip_prefix("user:").or_else(|| text.strip_prefix("session:")) {
+        return Err(format!(
+            "the flag says already whether it is a user or a session, and this would be the name of another: write {id}"
+        ));
+    }
     name(text)
 }
 

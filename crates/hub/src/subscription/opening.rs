@@ -170,6 +170,8 @@ fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str
     let generation = admitted.generation;
     shared.metrics.streams.inc();
     shared.metrics.subscribed(outcome);
+    // What is no cursor may be anything, and is not repeated.
+    let cursor = if cursor.is_empty() || Ask::parse(cursor).is_ok() { cursor } else { "unreadable" };
     // The lines of a duel are damped, all three of each takeover together.
     if admitted.takeover.as_ref().is_none_or(Takeover::is_told) {
         tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
@@ -180,9 +182,10 @@ fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str
     }
     let Some(Takeover { older, how, told }) = &admitted.takeover else { return };
     shared.metrics.took_over(*how);
+    let Some(happenings) = told else { return };
     let next = match how {
         // Once is nothing: the hub may not have seen yet that the older stream's connection is gone.
-        How::Again if *told != Some(1) => {
+        How::Again if *happenings != 1 => {
             "the same instance came although its stream was alive: two processes may use one instance id and one gateway \
              id, give each its own"
         }
@@ -203,7 +206,6 @@ fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str
              ends, give each gateway an id of its own"
         }
     };
-    let Some(happenings) = told else { return };
     tracing::warn!(gateway = %claim.gateway, generation, instance = %claim.instance, peer = %claim.peer, happenings,
         older_instance = %older.instance, older_peer = %older.peer, "{next}");
 }
