@@ -78,10 +78,9 @@ pub struct Config {
     pub turn_bytes: usize,
     /// The most bytes of rendered events kept for sharing among connections.
     pub render_cache_bytes: usize,
-    /// A user to whom nothing was sent for this long is sent `Progress`; sooner if the window's age is short.
-    pub heartbeat: Duration,
-    /// How often a WebSocket is pinged.
-    pub ping: Duration,
+    /// A user to whom nothing was sent for this long is sent `Progress`; sooner if the window's age is short. A WebSocket is
+    /// pinged as often; sooner if it would be dead before it could answer.
+    pub progress_interval: Duration,
     /// A WebSocket from which nothing was heard for this long is dead.
     pub dead_after: Duration,
     /// How long a WebSocket may take for its `connect` frame.
@@ -125,8 +124,7 @@ impl Config {
             mailbox_slots: 256,
             turn_bytes: 64 << 10,
             render_cache_bytes: 8 << 20,
-            heartbeat: Duration::from_secs(25),
-            ping: Duration::from_secs(25),
+            progress_interval: Duration::from_secs(25),
             dead_after: Duration::from_secs(60),
             greeting: Duration::from_secs(5),
             write_stall: Duration::from_secs(5),

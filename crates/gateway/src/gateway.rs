@@ -170,7 +170,7 @@ impl Gateway {
                 authority: Authority::new(hub),
                 quotas: Quotas::new(config.limits),
                 limits: Limits { topics: config.topics, turn_bytes: config.turn_bytes },
-                heartbeat: config.heartbeat,
+                heartbeat: config.progress_interval,
             },
             renderer: Arc::new(Renderer::new(view, config.render_cache_bytes, metrics.clone())),
             proxy: line.filter(|_| config.access.development.is_some()).map(Proxy::new),

@@ -226,7 +226,8 @@ struct Writing {
 impl Session {
     async fn serve(&mut self) -> End {
         let config = &self.shared.config;
-        let (ping_every, dead_after) = (config.ping, config.dead_after);
+        let dead_after = config.dead_after;
+        let ping_every = config.progress_interval.min(dead_after / 2);
         // When the user last showed that it is there: by a frame, or by taking what it had to be waited for.
         let mut alive = Instant::now();
         let mut ping_at = alive + ping_every;

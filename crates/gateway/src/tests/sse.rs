@@ -297,3 +297,19 @@ async fn every_block_has_a_name_and_data_and_the_first_one_says_when_to_come_bac
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_user_is_told_where_it_stands_as_often_as_is_set() {
+    let mut config = config();
+    config.progress_interval = Duration::from_secs(7);
+    let world = World::with(config);
+    let mut events = world.stream("/v1/stream?user=a").await;
+    assert!(events.until("push.caught_up").await.contains(r#""heartbeatInterval":"7s""#));
+    events.now().await;
+    let began = tokio::time::Instant::now();
+    for round in 1..=3 {
+        events.until("push.progress").await;
+        events.now().await;
+        assert_eq!(began.elapsed(), Duration::from_secs(7) * round);
+    }
+}
