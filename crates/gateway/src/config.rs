@@ -89,6 +89,8 @@ pub struct Config {
     pub write_stall: Duration,
     /// The largest message a user may send over a WebSocket, in bytes.
     pub client_message_bytes: usize,
+    /// So many frames of a user's WebSocket are read in a second, and twice as many at once. What comes faster waits.
+    pub client_frames_per_second: u32,
     /// How long a browser waits before it reconnects by itself.
     pub retry: Duration,
     /// Users that are told of a gap are told to fetch their state anew some time in this long.
@@ -129,6 +131,7 @@ impl Config {
             greeting: Duration::from_secs(5),
             write_stall: Duration::from_secs(5),
             client_message_bytes: 64 << 10,
+            client_frames_per_second: 10,
             retry: Duration::from_secs(1),
             repair_spread: Duration::from_secs(30),
             return_slots: 1_000,

@@ -34,8 +34,10 @@ use crate::query::{Query, bearer};
 use crate::render::Form;
 
 mod greeting;
+mod pace;
 
 use greeting::{Greeting, client_frame};
+use pace::Pace;
 
 /// The names of the subprotocols, and the form each of them has.
 const SUBPROTOCOLS: [(&str, Form); 2] = [("push.v1.json", Form::Json), ("push.v1.proto", Form::Proto)];
@@ -181,7 +183,8 @@ async fn run(shared: Arc<Shared>, mut socket: WebSocket, outflow: Outflow, greet
     let _tracked = shared.tracker.token();
     let transport = if greeting.form == Form::Json { Transport::WsJson } else { Transport::WsProto };
     let form = greeting.form;
-    let admitted = match greeting.receive(&shared, &mut socket).await {
+    let mut pace = Pace::new(shared.config.client_frames_per_second);
+    let admitted = match greeting.receive(&shared, &mut socket, &mut pace).await {
         Ok(admitted) => admitted,
         Err(end) => return finish(&shared, socket, None, end).await,
     };
@@ -190,9 +193,9 @@ async fn run(shared: Arc<Shared>, mut socket: WebSocket, outflow: Outflow, greet
     let encoder = shared.encoder(transport, form, Some(frame_max), connection.id());
     outflow.leave_to_app();
     let writing = Writing::default();
-    let mut session = Session { shared, socket, outflow, connection, encoder, form, writing };
+    let mut session = Session { shared, socket, outflow, connection, encoder, form, writing, pace };
     let end = session.serve().await;
-    let Session { shared, socket, outflow, connection, encoder, form, writing } = session;
+    let Session { shared, socket, outflow, connection, encoder, form, writing, .. } = session;
     if matches!(end, End::Gone) && outflow.is_stalled() {
         encoder.dropped(&Ending::Slow);
     }
@@ -208,6 +211,7 @@ struct Session {
     encoder: Encoder,
     form: Form,
     writing: Writing,
+    pace: Pace,
 }
 
 /// What the socket has not taken yet: at most one turn, or one large frame.
@@ -238,12 +242,15 @@ impl Session {
             } else {
                 ping_at.min(alive + dead_after)
             };
-            let writing = self.writing.on;
+            let (writing, reads) = (self.writing.on, self.pace.reads());
             tokio::select! {
                 biased;
-                moved = moved(&mut self.socket, &mut self.writing) => match moved {
+                moved = moved(&mut self.socket, &mut self.writing, reads) => match moved {
                     Ok(Some(message)) => {
                         alive = Instant::now();
+                        if self.pace.heard() {
+                            self.shared.metrics.client_frame_pauses.inc();
+                        }
                         if let Err(end) = self.receive(message) {
                             return end;
                         }
@@ -259,6 +266,7 @@ impl Session {
                     }
                     Err(end) => return end,
                 },
+                () = self.pace.pause(), if !reads => {}
                 () = sleep_until(look_at) => {
                     // While bytes wait, they alone say whether the user is there: a pong cannot come before them.
                     if writing {
@@ -316,11 +324,11 @@ impl Session {
     }
 }
 
-/// The next message that came, or `None` once everything is written. Cancel safe.
-async fn moved(socket: &mut WebSocket, writing: &mut Writing) -> Result<Option<Message>, End> {
+/// The next message that came, if it is time to read, or `None` once everything is written. Cancel safe.
+async fn moved(socket: &mut WebSocket, writing: &mut Writing, reads: bool) -> Result<Option<Message>, End> {
     let gone = |_| End::Gone;
     poll_fn(|cx| {
-        if let Poll::Ready(message) = socket.poll_next_unpin(cx) {
+        if reads && let Poll::Ready(message) = socket.poll_next_unpin(cx) {
             return Poll::Ready(received(message).map(Some));
         }
         while writing.on {

@@ -191,6 +191,11 @@ pub(crate) struct EdgeArgs {
     #[arg(long, env = "GALAXY_PUSH_PROGRESS_INTERVAL", value_name = "TIME", default_value = "25s")]
     #[arg(value_parser = progress_interval, allow_hyphen_values = true)]
     pub(crate) progress_interval: Duration,
+    /// Read this many frames a second from one WebSocket, and twice as many at once. What comes faster waits, and nobody is
+    /// closed for it.
+    #[arg(long, env = "GALAXY_PUSH_MAX_CLIENT_FRAMES", value_name = "COUNT", default_value_t = 10)]
+    #[arg(value_parser = count, allow_hyphen_values = true)]
+    pub(crate) max_client_frames: u64,
     /// Pass over these parameters of users' URLs, separated by commas: what a proxy or a tracker adds (utm_source). Others
     /// that are not known are refused, so that a misspelt one is noticed.
     #[arg(long, env = "GALAXY_PUSH_IGNORED_QUERY", value_name = "NAME", value_delimiter = ',')]

@@ -7,6 +7,7 @@ mod ending;
 mod handing_over;
 mod hub;
 mod limits;
+mod pace;
 mod places;
 mod sse;
 mod standing;

@@ -10,7 +10,7 @@ use prost::Message as _;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::{End, received};
+use super::{End, Pace, received};
 use crate::admission::Request;
 use crate::connection::Connection;
 use crate::gateway::Shared;
@@ -43,13 +43,14 @@ impl Greeting {
         self,
         shared: &Shared,
         socket: &mut WebSocket,
+        pace: &mut Pace,
     ) -> Result<Option<(Connection, usize)>, End> {
         let within = shared.config.greeting;
         let connect = tokio::select! {
             biased;
             () = shared.draining.cancelled() => return Err(End::Refused(draining())),
             () = self.has_to_leave() => return Err(End::GaveWay(gave_way())),
-            connect = timeout(within, first_frame(self.form, socket, &shared.metrics)) => match connect {
+            connect = timeout(within, first_frame(self.form, socket, pace, &shared.metrics)) => match connect {
                 Ok(connect) => connect?,
                 Err(_) => return Err(End::Refused(self.late())),
             },
@@ -118,13 +119,22 @@ impl Greeting {
 }
 
 /// The first frame, which must be `connect`. `None`: the peer has left.
-async fn first_frame(form: Form, socket: &mut WebSocket, metrics: &Metrics) -> Result<Option<Connect>, End> {
+async fn first_frame(
+    form: Form,
+    socket: &mut WebSocket,
+    pace: &mut Pace,
+    metrics: &Metrics,
+) -> Result<Option<Connect>, End> {
     loop {
+        pace.pause().await;
         let message = match received(socket.recv().await) {
             Ok(message) => message,
             Err(End::Gone) => return Ok(None),
             Err(end) => return Err(end),
         };
+        if pace.heard() {
+            metrics.client_frame_pauses.inc();
+        }
         match client_frame(form, &message, metrics)? {
             Some(Kind::Connect(connect)) => return Ok(Some(connect)),
             Some(_) => return Err(End::Refused(bad_request("the first frame must be `connect`"))),
