@@ -32,11 +32,12 @@ use crate::metrics::Transport;
 use crate::problem::{self, bad_request, close_code, close_reason};
 use crate::query::{Query, bearer};
 use crate::render::Form;
+use crate::too_large::Who;
 
 mod greeting;
 mod pace;
 
-use greeting::{Greeting, client_frame};
+use greeting::{Admitted, Greeting, client_frame};
 use pace::Pace;
 
 /// The names of the subprotocols, and the form each of them has.
@@ -129,6 +130,8 @@ fn subprotocol(headers: &HeaderMap) -> Option<(&'static str, Form)> {
 enum End {
     /// The peer is gone, or has closed.
     Gone,
+    /// The peer has closed, because what it was sent is larger than it takes.
+    TooLarge,
     /// This side ends it.
     Ended(Ending),
     /// The user broke a rule, or there is no room.
@@ -188,13 +191,16 @@ async fn run(shared: Arc<Shared>, mut socket: WebSocket, outflow: Outflow, greet
         Ok(admitted) => admitted,
         Err(end) => return finish(&shared, socket, None, end).await,
     };
-    let Some((connection, frame_max)) = admitted else { return };
+    let Some(Admitted { connection, frame_max, who, left_out }) = admitted else { return };
     let _connected = shared.metrics.connected(transport);
-    let encoder = shared.encoder(transport, form, Some(frame_max), connection.id());
+    let encoder = shared.encoder(transport, form, Some(frame_max), connection.id()).leaving_out(left_out);
     outflow.leave_to_app();
     let writing = Writing::default();
     let mut session = Session { shared, socket, outflow, connection, encoder, form, writing, pace };
     let end = session.serve().await;
+    if matches!(end, End::TooLarge) {
+        session.remember(who);
+    }
     let Session { shared, socket, outflow, connection, encoder, form, writing, .. } = session;
     if matches!(end, End::Gone) && outflow.is_stalled() {
         encoder.dropped(&Ending::Slow);
@@ -264,6 +270,7 @@ impl Session {
                             return End::Refused(refused);
                         }
                     }
+                    Err(End::Gone) => return self.last_word().unwrap_or(End::Gone),
                     Err(end) => return end,
                 },
                 () = self.pace.pause(), if !reads => {}
@@ -290,6 +297,29 @@ impl Session {
             }
             self.writing.slowly |= self.outflow.is_blocked();
         }
+    }
+
+    /// What a peer said before it went, that could not be written to any more.
+    fn last_word(&mut self) -> Option<End> {
+        loop {
+            let message = received(self.socket.recv().now_or_never()?).ok()?;
+            if let Message::Close(_) = message {
+                return client_frame(self.form, &message, &self.shared.metrics).err();
+            }
+        }
+    }
+
+    /// The next stream of this user is not sent the same again.
+    fn remember(&self, who: Who) {
+        let Shared { admission, too_large, metrics, .. } = &*self.shared;
+        let now = admission.edge.clock.now();
+        let suspects = admission.edge.read(now, |window| self.encoder.written().frames(window));
+        too_large.closed(who, suspects, now.mono);
+        metrics.too_large_closes.inc();
+        tracing::debug!(
+            connection = self.connection.id(),
+            "closed by its user: an event is larger than it takes"
+        );
     }
 
     fn write_turn(&mut self, outgoing: Vec<Outgoing>) {
@@ -369,7 +399,7 @@ async fn finish(
     end: End,
 ) {
     let (code, reason) = match end {
-        End::Gone => return linger(&mut socket).await,
+        End::Gone | End::TooLarge => return linger(&mut socket).await,
         End::Ended(ref ending) => ending.close(),
         End::Broken(breach) => {
             shared.metrics.broke_protocol();

@@ -13,6 +13,7 @@ mod sse;
 mod standing;
 mod steady;
 mod time;
+mod too_large;
 mod unreadable;
 mod upstream;
 mod ws;

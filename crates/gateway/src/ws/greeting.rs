@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{Message, WebSocket, close_code};
+use galaxy_push_core::cursor::{Ask, Cursor};
 use galaxy_push_listener::Visitor;
 use galaxy_push_proto::v1::{ClientFrame, Connect, client_frame::Kind};
 use galaxy_push_proto::{Failure, Reason, json};
@@ -19,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::problem::{bad_request, draining, gave_way, seat};
 use crate::query::Query;
 use crate::render::Form;
+use crate::too_large::Who;
 
 /// The largest frame sent to a peer that names no limit, in bytes.
 const FRAME_BYTES_DEFAULT: usize = 4 << 20;
@@ -37,14 +39,25 @@ pub(super) struct Greeting {
     pub(super) address: Option<IpAddr>,
 }
 
+/// A user who may have a stream.
+pub(super) struct Admitted {
+    pub(super) connection: Connection,
+    /// The largest frame to send.
+    pub(super) frame_max: usize,
+    /// Under which name it is remembered if it closes because that is too large …
+    pub(super) who: Who,
+    /// … and what is left out, because that happened.
+    pub(super) left_out: Vec<Cursor>,
+}
+
 impl Greeting {
-    /// Waits for `connect` and admits the user; also says the largest frame to send. `None`: the peer has left.
+    /// Waits for `connect` and admits the user. `None`: the peer has left.
     pub(super) async fn receive(
         self,
         shared: &Shared,
         socket: &mut WebSocket,
         pace: &mut Pace,
-    ) -> Result<Option<(Connection, usize)>, End> {
+    ) -> Result<Option<Admitted>, End> {
         let within = shared.config.greeting;
         let connect = tokio::select! {
             biased;
@@ -75,7 +88,7 @@ impl Greeting {
         }
     }
 
-    async fn admit(self, shared: &Shared, connect: Connect) -> Result<(Connection, usize), Failure> {
+    async fn admit(self, shared: &Shared, connect: Connect) -> Result<Admitted, Failure> {
         let Query { user, session, mut topics, cursor, last_event_id, namespace, .. } = self.query;
         let either = |said: String, before: String| if said.is_empty() { before } else { said };
         let (user, session) = (either(connect.user, user), either(connect.session, session));
@@ -114,7 +127,11 @@ impl Greeting {
             namespace: either(connect.namespace, namespace),
             address: self.address,
         };
-        Ok((shared.admission.admit(request).await?, frame_max))
+        let (who, ask) =
+            (Who::of(&request.identity, self.address), Ask::parse_or_unreadable(&request.cursor));
+        let connection = shared.admission.admit(request).await?;
+        let left_out = shared.too_large.comes(&who, ask, shared.admission.edge.clock.now().mono);
+        Ok(Admitted { connection, frame_max, who, left_out })
     }
 }
 
@@ -147,6 +164,7 @@ async fn first_frame(
 pub(super) fn client_frame(form: Form, message: &Message, metrics: &Metrics) -> Result<Option<Kind>, End> {
     let frame = match (form, message) {
         (_, Message::Ping(_) | Message::Pong(_)) => return Ok(None),
+        (_, Message::Close(Some(frame))) if frame.code == close_code::SIZE => return Err(End::TooLarge),
         (_, Message::Close(_)) => return Err(End::Gone),
         (Form::Json, Message::Text(text)) => {
             json::parse_client_frame(text.as_bytes()).map_err(|invalid| End::Refused(invalid.into()))?
