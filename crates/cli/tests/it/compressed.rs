@@ -61,6 +61,6 @@ fn bounded_with_requests_that_inflate_without_end() {
         }
     });
     let grown = peak(&hub) - before;
-    let ceiling = 8 * (4 + 4) << 20; // what came and what it became, of each
+    let ceiling = (8 * (4 + 4)) << 20; // what came and what it became, of each
     assert!(grown < ceiling / 2 * 3, "grew by {grown} bytes");
 }
