@@ -27,6 +27,9 @@ pub(crate) use roles::{
 pub(crate) use tail::TailArgs;
 pub(crate) use token::TokenArgs;
 
+/// The commands that serve until they are told to end.
+pub(crate) const ROLES: [&str; 3] = ["serve", "hub", "gateway"];
+
 /// Where the help lists what every command takes.
 const EVERYWHERE: &str = "Every command";
 

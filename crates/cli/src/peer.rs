@@ -9,8 +9,8 @@ use anyhow::{Context as _, anyhow, bail};
 use galaxy_push_client::{Builder, PublisherBuilder, Tls};
 use galaxy_push_listener::warn_of_readers;
 
-use crate::Usage;
 use crate::args::PeerArgs;
+use crate::{Usage, without_mark};
 
 const TOKEN_VARIABLE: &str = "GALAXY_PUSH_HUB_TOKEN";
 
@@ -100,7 +100,7 @@ pub(crate) fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path);
     let text = text.with_context(|| format!("cannot read the token in {}", path.display()))?;
     warn_of_readers(path);
-    Ok(text.trim_end().to_owned())
+    Ok(without_mark(&text).trim_end().to_owned())
 }
 
 /// Whether a token can stand in a header and cannot be guessed by trying.

@@ -97,7 +97,7 @@ pub use publisher::PublisherService;
 pub use push::PushService;
 pub use status::{Doing, FoughtOver, Handled, Reported, Status, Stream, WindowStatus};
 
-use access::{Caller, InProcess};
+use access::{Caller, Current, InProcess};
 use clock::Clock;
 use fence::Happenings;
 use log::Log;
@@ -163,8 +163,8 @@ impl Hub {
             probes_under_way: UnderWay::new("probes", usize::MAX, PROBE_BYTES_MAX, clock.ambient.clone()),
             refusals: Damped::default(),
             room: Room::default(),
-            shares_room: config.access.has_several_publishers(),
-            config,
+            access: Current::new(config.access),
+            config: Config { access: Access::open(), ..config },
             clock,
             metrics,
             log,
@@ -211,6 +211,15 @@ impl Hub {
     #[must_use]
     pub fn publisher_service(&self) -> PublisherService {
         PublisherService::new(self.shared.clone())
+    }
+
+    /// Lets in whom this access names from now on, in place of whom [`Config::access`] or an earlier call named. A stream of
+    /// whoever is named no more, or otherwise, ends within a few seconds; an open `PublishStream` with its next request.
+    ///
+    /// A hub that was started for everybody stays so for what web pages and listeners were told of it: start it with the
+    /// identities it has.
+    pub fn set_access(&self, access: Access) {
+        self.shared.access.replace(access);
     }
 
     /// Publishes a batch: what `time` and media type are missing is filled in, everything is checked, then the store

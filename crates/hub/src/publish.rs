@@ -212,7 +212,7 @@ async fn append_records(
     kind: LogKind,
     batch: Batch,
 ) -> Result<Recorded, Failure> {
-    let publisher = Some(caller.name()).filter(|_| shared.shares_room);
+    let publisher = Some(caller.name()).filter(|_| shared.access.get().has_several_publishers());
     let wall_ms = batch.now.unix_ms;
     let appended = append(shared, batch.sharing_room(publisher)).await?;
     shared.room.look(&*shared.store, kind, publisher, wall_ms);

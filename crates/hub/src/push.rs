@@ -119,7 +119,7 @@ where
 async fn subscribe<B>(
     shared: &Arc<Shared>,
     caller: &Caller,
-    request: Request<B>,
+    mut request: Request<B>,
 ) -> Result<Response<Body>, Failure>
 where
     B: http_body::Body<Data = Bytes> + Send,
@@ -130,9 +130,10 @@ where
     let mut gateway = String::new();
     let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
     let asked = async {
+        let encoding = grpc::take_encoding(request.headers_mut())?;
         let mut share = shared.questions_under_way.share();
         let message: GatewaySubscribeRequest =
-            grpc::read_request(request.into_body(), REQUEST_BYTES_MAX, &mut share).await?;
+            grpc::read_request(request.into_body(), encoding, REQUEST_BYTES_MAX, &mut share).await?;
         gateway = message.gateway_client_id.chars().take(GATEWAY_SHOWN_CHARS).collect();
         Asked::check(message, peer.clone(), caller)
     };
@@ -153,7 +154,7 @@ where
 async fn report<B>(
     shared: &Arc<Shared>,
     caller: &Caller,
-    request: Request<B>,
+    mut request: Request<B>,
 ) -> Result<Response<Body>, Failure>
 where
     B: http_body::Body<Data = Bytes> + Send,
@@ -161,7 +162,8 @@ where
 {
     let peer = peer_of(&request);
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    report::take_all(shared, caller, request.into_body()).await.inspect_err(|failure| {
+    let encoding = grpc::take_encoding(request.headers_mut())?;
+    report::take_all(shared, caller, encoding, request.into_body()).await.inspect_err(|failure| {
         // Whoever goes away, or is sent away by a drain, did nothing wrong.
         if !matches!(failure.code, Code::Cancelled | Code::Unavailable) {
             shared.metrics.report("refused");
@@ -180,6 +182,8 @@ fn peer_of<B>(request: &Request<B>) -> String {
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) claim: Claim,
+    /// Whom the door let in, under this gateway id.
+    pub(crate) caller: Caller,
     pub(crate) ask: Ask,
     /// The cursor as it was sent.
     pub(crate) cursor: String,
@@ -273,6 +277,7 @@ impl Asked {
                 identity: caller.name().to_owned(),
                 learns_of_invalidations: features.standing && features.records.invalidations,
             },
+            caller,
             ask,
             cursor: request.cursor,
             filter: (!patterns.is_empty()).then(|| Patterns::new(&patterns)),

@@ -26,6 +26,7 @@ use tonic::Status;
 
 use self::handed::Handed;
 use self::standing::Pages;
+use crate::access::{Pass, current};
 use crate::fence::{Claim, Ending, Signal, Uptake};
 use crate::gathered::Gathered;
 use crate::log::State;
@@ -53,6 +54,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(crate) struct Subscription {
     shared: Arc<Shared>,
     claim: Claim,
+    /// By what it stays.
+    pass: Pass,
     generation: u64,
     reader: Reader,
     filter: Option<Patterns>,
@@ -125,7 +128,10 @@ impl Subscription {
                 Phase::Closing(status) => return Some(Frame::trailers(grpc::trailers(&status))),
                 Phase::Closed => return None,
             }
-            let turn = self.turn();
+            let turn = match self.pass.may_stay(&self.shared.access) {
+                true => self.turn(),
+                false => Turn::End(Ending::Unknown),
+            };
             self.count_omitted();
             let data = match turn {
                 Turn::Data(data) => data,
@@ -312,6 +318,7 @@ impl Subscription {
                 let failure = Failure::new(Reason::Draining, message).retry_after(wait);
                 (Some(v1::GoodbyeReason::Draining), failure)
             }
+            Ending::Unknown => (None, current::has_changed()),
         };
         if matches!(ending, Ending::Replaced { told: false, .. }) {
             tracing::debug!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
@@ -351,7 +358,7 @@ impl Ending {
     /// Whether the stream ends now, whatever it still had to be handed.
     fn is_due(&self, now: Duration) -> bool {
         match self {
-            Self::Replaced { .. } => true,
+            Self::Replaced { .. } | Self::Unknown => true,
             Self::Draining { close_by, .. } => now >= *close_by,
         }
     }

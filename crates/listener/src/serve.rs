@@ -150,7 +150,7 @@ async fn next<A: Accept>(
 fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
     // Its own timeout would end a connection that rests between requests; how long a head may take, its place says.
-    http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(16 << 10);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.head);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
@@ -158,7 +158,7 @@ fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
         .initial_connection_window_size(limits.h2_connection_window)
         .max_frame_size(limits.h2_frame)
         .max_send_buf_size(limits.h2_send_buffer)
-        .max_header_list_size(16 << 10)
+        .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(128)
         .keep_alive_interval(limits.keepalive)

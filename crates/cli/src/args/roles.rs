@@ -126,8 +126,8 @@ pub(crate) struct HubArgs {
     /// Let peers say who they are by a certificate that an authority in this file has signed (PEM).
     #[arg(long, env = "GALAXY_PUSH_HUB_PEER_CA", value_name = "FILE")]
     pub(crate) hub_peer_ca: Option<PathBuf>,
-    /// Let in whom this file names, each for its role and recipients, and nobody else. Without it everybody may do
-    /// everything.
+    /// Let in whom this file names, each for its role and recipients, and nobody else; taken anew at SIGHUP. Without it
+    /// everybody may do everything.
     #[arg(long, env = "GALAXY_PUSH_HUB_CREDENTIALS", value_name = "FILE")]
     pub(crate) hub_credentials: Option<PathBuf>,
     /// Let everybody publish anything and read everything on an address other than loopback, where there are no
@@ -152,8 +152,9 @@ pub(crate) struct EdgeArgs {
     /// Default: random.
     #[arg(long, env = "GALAXY_PUSH_GATEWAY_ID", value_name = "ID", value_parser = gateway_id)]
     pub(crate) gateway_id: Option<String>,
-    /// Check user tokens with the keys of this JWKS file (HS256, EdDSA); `galaxy-push token --new-keys` makes one.
-    /// Without it, on loopback: development mode.
+    /// Check user tokens with the keys of this JWKS file: an identity provider's, or one that `galaxy-push token --new-keys`
+    /// makes (RS256-512, PS256-512, ES256, ES384, EdDSA, HS256). Taken anew when its content changes. Without it, on loopback:
+    /// development mode.
     #[arg(long, env = "GALAXY_PUSH_USER_KEYS", value_name = "FILE")]
     pub(crate) user_keys: Option<PathBuf>,
     /// Take tokens of this issuer only: `iss` must equal it.

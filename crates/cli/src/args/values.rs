@@ -127,7 +127,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 pub(super) fn voided(text: &str) -> Result<String, String> {
     if text.ends_with('*') {
         return Err("`*` stands for no other names here: name one; --user ends every session of that user, and everybody's end \
-                    when the key that signs their tokens is taken out of the gateways' --user-keys"
+                    when the key that signs their tokens is taken out of --user-keys and the gateways are restarted"
             .into());
     }
     if let Some(id) = text.strip_prefix("user:").or_else(|| text.strip_prefix("session:")) {

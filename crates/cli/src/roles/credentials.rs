@@ -21,8 +21,8 @@ use galaxy_push_hub::{Access, Fingerprint, Identity, Role};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::Usage;
 use crate::peer::{check_token, read_token};
+use crate::{Usage, without_mark};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +63,7 @@ enum RoleName {
 pub(super) fn read(path: &Path, by_certificate: bool) -> anyhow::Result<Access> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read --hub-credentials {}", path.display()))?;
-    parse(&text, path, by_certificate)
+    parse(without_mark(&text), path, by_certificate)
 }
 
 fn parse(text: &str, path: &Path, by_certificate: bool) -> anyhow::Result<Access> {

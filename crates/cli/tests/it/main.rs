@@ -4,8 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it, in helpers too")]
 
+mod anew;
 mod bounded;
 mod completions;
+mod compressed;
 mod crowded;
 mod drain;
 mod files;

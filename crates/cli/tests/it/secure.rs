@@ -235,6 +235,23 @@ fn a_renewed_certificate_is_taken_and_no_stream_is_dropped() {
 }
 
 #[test]
+fn sighup_takes_certificates_anew_at_once() {
+    let (folder, ours) = folder("secure-hangup");
+    let server = hub(&folder, &SECURED);
+    issue(&folder, &ours, "hub", &["localhost", "127.0.0.1"], 4001);
+    server.process.signal("HUP");
+    server.process.stderr.find("took a new certificate");
+    let line = server.process.stderr.find("SIGHUP");
+    assert!(line.contains(r#""taken":"hub certificate, credentials""#), "{line}");
+    folder.write("hub.pem", "no certificate");
+    server.process.signal("HUP");
+    let line = server.process.stderr.find("SIGHUP");
+    assert!(line.contains(r#""refused":"hub certificate""#), "{line}");
+    let by_token = ["--hub-ca", "ca.pem", "--hub-token-file", "backend.token"];
+    assert_eq!(publish(&folder, &server.hub, "user:1", "a", &by_token).code, Some(0), "the one before stays");
+}
+
+#[test]
 fn hub_and_gateway_in_one_process_need_no_certificate_between_them() {
     let (folder, _) = folder("secure-serve");
     let edge = ["--edge-tls-cert", "hub.pem", "--edge-tls-key", "hub.key"];

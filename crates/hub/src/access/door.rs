@@ -82,7 +82,7 @@ pub(crate) fn admit(
     path: &str,
     roles: &[Role],
 ) -> Result<Caller, Failure> {
-    let admitted = shared.config.access.identify(headers, extensions, roles).inspect_err(|failure| {
+    let admitted = shared.access.get().identify(headers, extensions, roles).inspect_err(|failure| {
         shared.metrics.peer_refused(failure);
         let peer = extensions.get::<Peer>().map(|peer| peer.0);
         if let Some(left_out) = shared.refused(peer.map(|peer| peer.ip())) {

@@ -58,6 +58,8 @@ pub(crate) enum Ending {
         /// When its gateway should be back.
         back_at: Duration,
     },
+    /// The hub does not know its gateway any more, or otherwise than when it let it in.
+    Unknown,
 }
 
 /// Whether HTTP/2 takes what a stream has for it, which is how a peer answers a ping. The stream says so with each piece, and

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::handed::Handed;
 use super::{Phase, Ping, Subscription};
+use crate::access::Pass;
 use crate::fence::{self, ANSWER_WITHIN, Admitted, Claim, Claimed, Contest, How, Takeover};
 use crate::gathered::{Gathered, TURN_BYTES};
 use crate::log::tell_unaware;
@@ -117,6 +118,7 @@ impl Subscription {
             phase: Phase::Open,
             _open: open,
             shared: shared.clone(),
+            pass: Pass::new(asked.caller.clone()),
             claim: claim.clone(),
             features: *features,
             filter: asked.filter.clone(),

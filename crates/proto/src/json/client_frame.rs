@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+use super::without_bom;
 use crate::{
     Invalid,
     v1::{self, client_frame::Kind},
@@ -22,7 +23,7 @@ const KINDS: [&str; 4] = ["connect", "subscribe", "unsubscribe", "refresh"];
 ///
 /// Not a JSON object, an empty one, several kinds, or a member of the wrong type. One kind that is not known is none.
 pub fn parse_client_frame(json: &[u8]) -> Result<v1::ClientFrame, Invalid> {
-    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(json)
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(without_bom(json))
         .map_err(|error| Invalid::new("", format!("a frame must be a JSON object: {}", why(&error))))?;
     let mut known = KINDS.iter().filter_map(|&kind| members.get(kind).map(|body| (kind, *body)));
     let (kind, body) = match (known.next(), known.next()) {
