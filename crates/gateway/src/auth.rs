@@ -219,10 +219,10 @@ impl Keys {
             }
             _ => {}
         }
-        let Some(user) = claims.sub.filter(|sub| check_id(sub).is_ok()) else {
+        let Some(user) = claims.sub.filter(|sub| check_name(sub).is_ok()) else {
             return Err(invalid("the token names no valid user: `sub` is required"));
         };
-        if claims.sid.as_ref().is_some_and(|sid| check_id(sid).is_err()) {
+        if claims.sid.as_ref().is_some_and(|sid| check_name(sid).is_err()) {
             return Err(invalid("the token's session is not valid: check `sid`"));
         }
         let grants = Grants::of_names(&claims.topics.unwrap_or_default()).ok_or_else(|| {
@@ -283,11 +283,20 @@ fn invalid(message: &str) -> Failure {
     Failure::new(Reason::NotGranted, message).code(Code::Unauthenticated)
 }
 
+/// The name of a user or session. One that ends in `*` could never be revoked: that is refused, because `*` reads like
+/// many names.
+fn check_name(id: &str) -> Result<(), String> {
+    if id.ends_with('*') {
+        return Err("it ends in `*`, which stands for many names elsewhere".to_owned());
+    }
+    check_id(id).map_err(|why| why.to_string())
+}
+
 fn name(field: &str, id: &str) -> Result<Option<String>, Failure> {
     if id.is_empty() {
         return Ok(None);
     }
-    check_id(id).map_err(|why| {
+    check_name(id).map_err(|why| {
         Failure::new(Reason::RecipientInvalid, format!("`{field}` is not valid: {why}")).field(field)
     })?;
     Ok(Some(id.to_owned()))

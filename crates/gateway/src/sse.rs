@@ -58,8 +58,8 @@ pub(crate) async fn stream(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let piece_bytes = if version == Version::HTTP_2 { PIECE_BYTES_HTTP2 } else { PIECE_BYTES_HTTP1 };
-    let carrier = Carrier { outflow: outflow.map(|Extension(flow)| flow).unwrap_or_default(), piece_bytes };
+    let pieces = if version == Version::HTTP_2 { Pieces::HTTP2 } else { Pieces::HTTP1 };
+    let carrier = Carrier { outflow: outflow.map(|Extension(flow)| flow).unwrap_or_default(), pieces };
     let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
     let opened = open(&shared, carrier, address, &uri, &headers).await;
     // Only who may have a stream takes a place of the known.
@@ -158,16 +158,33 @@ fn later(shared: &Shared, failure: &Failure, cursor: String) -> Response {
 /// Those who are sent away come back over this much more time, or they would all be there at once.
 const LATER_SPREAD: Duration = Duration::from_secs(4);
 
-/// The most that is handed out at a time, in bytes: HTTP asks for more as soon as the peer has taken about as much, which
-/// shows that it takes something, and what it has not asked for can still be kept back when the connection has to end.
-/// HTTP/2 asks when its window opens by a little; HTTP/1 when most of its buffer is written.
-const PIECE_BYTES_HTTP2: usize = 4 << 10;
-const PIECE_BYTES_HTTP1: usize = 16 << 10;
+/// How much is handed out at a time, in bytes: HTTP asks for more as soon as the peer has taken about as much, which shows
+/// that it takes something, and what it has not asked for can still be kept back when the connection has to end. HTTP/2
+/// asks when all of it is sent, so whoever takes little is given little at a time; HTTP/1 when most of its buffer is written,
+/// and there the listener sees what is taken.
+struct Pieces {
+    now: usize,
+    least: usize,
+    most: usize,
+}
+
+impl Pieces {
+    const HTTP1: Self = Self { now: 16 << 10, least: 16 << 10, most: 16 << 10 };
+    /// So a peer that takes 60 bytes a second asks again within 5 s.
+    const HTTP2: Self = Self { now: 256, least: 256, most: 4 << 10 };
+    /// A piece that is asked for later than this after the one before it was not taken fast.
+    const FAST: Duration = Duration::from_millis(500);
+
+    /// The last piece was taken after so long.
+    fn taken_after(&mut self, waited: Duration) {
+        self.now = if waited > Self::FAST { self.least } else { (self.now * 2).min(self.most) };
+    }
+}
 
 /// The HTTP connection that carries a stream.
 struct Carrier {
     outflow: Outflow,
-    piece_bytes: usize,
+    pieces: Pieces,
 }
 
 /// One response body: the name of a stream that waits in [`Unread`] until the next piece is asked for.
@@ -210,7 +227,7 @@ impl Stream {
             }
             open.rest = open.encoded().await;
         }
-        let piece = open.rest.split_to(open.rest.len().min(open.carrier.piece_bytes));
+        let piece = open.rest.split_to(open.rest.len().min(open.carrier.pieces.now));
         self.shared.unread.put(open);
         Some((Ok(piece), self))
     }

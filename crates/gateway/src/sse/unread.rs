@@ -47,7 +47,11 @@ impl Unread {
 
     /// The next piece is asked for.
     pub(super) fn take(&self, id: u64) -> Option<Left> {
-        self.lock().remove(&id).map(|waiting| waiting.stream)
+        let Waiting { since, mut stream } = self.lock().remove(&id)?;
+        if let Left::Open(open) = &mut stream {
+            open.carrier.pieces.taken_after(since.elapsed());
+        }
+        Some(stream)
     }
 
     /// Lets go of those whose peer has given no room for longer than `stall`, and of those that have to end; how many the
