@@ -1,0 +1,91 @@
+// nginx and haproxy in front of a gateway, with the lines that docs/deploy.md gives. Only what a document cannot know is
+// replaced: addresses, and the certificate. Nothing here checks anything.
+
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+
+import { waitUntil } from "./checks.mjs";
+import { block } from "./documents.mjs";
+import { freePort, isListening, start } from "./processes.mjs";
+
+/** What Debian's nginx.conf says of proxied requests, and where a process of our own may write. */
+const nginxConf = (folder, server) => `
+daemon off;
+worker_processes 1;
+pid ${folder}/nginx.pid;
+error_log stderr;
+events { worker_connections 768; }
+http {
+  sendfile on;
+  tcp_nopush on;
+  types_hash_max_size 2048;
+  default_type application/octet-stream;
+  gzip on;
+  access_log off;
+  ${["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${folder}/${kind};`).join("\n  ")}
+  ${server}
+}
+`;
+
+/** The section `defaults` of Debian's haproxy.cfg. */
+const HAPROXY_DEFAULTS = `
+defaults
+  mode http
+  option dontlognull
+  timeout connect 5000
+  timeout client 50000
+  timeout server 50000
+`;
+
+export const FRONTS = {
+  async nginx(stage, gateway) {
+    const lines = block("docs/deploy.md", "nginx");
+    return nginx(stage, (port) =>
+      lines
+        .replace(/listen .*;/, `listen 127.0.0.1:${port};`)
+        .replaceAll(/ssl_certificate.*;/g, "")
+        .replaceAll("127.0.0.1:8080", gateway),
+    );
+  },
+
+  async haproxy(stage, gateway) {
+    const [lines, later] = [block("docs/deploy.md", "haproxy"), block("docs/deploy.md", "http")];
+    return front(stage, "haproxy", (port, folder) => {
+      writeFileSync(`${folder}/later.http`, `${later.trimEnd().replaceAll("\n", "\r\n")}\r\n\r\n`);
+      const text = lines
+        .replace(/bind .*/, `bind 127.0.0.1:${port}`)
+        .replace("/etc/haproxy/later.http", `${folder}/later.http`)
+        .replaceAll("127.0.0.1:8080", gateway);
+      writeFileSync(`${folder}/haproxy.cfg`, HAPROXY_DEFAULTS + text);
+      return ["-f", `${folder}/haproxy.cfg`, "-db"];
+    });
+  },
+};
+
+/** nginx with all its defaults: one line that says where the gateway is. */
+export function nginxOfOneLine(stage, gateway) {
+  return nginx(stage, (port) => `server { listen 127.0.0.1:${port}; location / { proxy_pass http://${gateway}; } }`);
+}
+
+function nginx(stage, server) {
+  return front(stage, "nginx", (port, folder) => {
+    writeFileSync(`${folder}/nginx.conf`, nginxConf(folder, server(port)));
+    return ["-p", folder, "-c", `${folder}/nginx.conf`, "-e", "stderr"];
+  });
+}
+
+/** Starts the proxy; its address. */
+async function front(stage, name, configure) {
+  const port = await freePort();
+  const folder = path.resolve(mkdtempSync(`${stage.log}.${name}-`));
+  mkdirSync(folder, { recursive: true });
+  const { program, libraries } = stage.proxies[name];
+  const proxy = start(program, configure(port, folder), { log: stage.log, env: { LD_LIBRARY_PATH: libraries } });
+  stage.closing(async () => {
+    proxy.kill(); // not as a crash would: nginx has a process below it
+    await proxy.exited;
+    rmSync(folder, { recursive: true, force: true });
+  });
+  await waitUntil(() => isListening(port), `${name} listens`);
+  return `127.0.0.1:${port}`;
+}
