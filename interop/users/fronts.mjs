@@ -49,12 +49,13 @@ export const FRONTS = {
   },
 
   async haproxy(stage, gateway) {
+    const { origin } = await stage.pages();
     const [lines, later] = [block("docs/deploy.md", "haproxy"), block("docs/deploy.md", "http")];
     return front(stage, "haproxy", (port, folder) => {
-      writeFileSync(`${folder}/later.http`, `${later.trimEnd().replaceAll("\n", "\r\n")}\r\n\r\n`);
+      writeFileSync(`${folder}/later.http`, later.replace("https://app.example", origin));
       const text = lines
         .replace(/bind .*/, `bind 127.0.0.1:${port}`)
-        .replace("/etc/haproxy/later.http", `${folder}/later.http`)
+        .replaceAll("/etc/haproxy/later.http", `${folder}/later.http`)
         .replaceAll("127.0.0.1:8080", gateway);
       writeFileSync(`${folder}/haproxy.cfg`, HAPROXY_DEFAULTS + text);
       return ["-f", `${folder}/haproxy.cfg`, "-db"];

@@ -8,7 +8,11 @@ import { parseArgs } from "node:util";
 import { playAll } from "../node/playing.mjs";
 import { Pages } from "./pages.mjs";
 import { Stage } from "./stage.mjs";
-import { SCENES as readers } from "./scenes/readers.mjs";
+import * as proxies from "./scenes/proxies.mjs";
+import * as publishing from "./scenes/publishing.mjs";
+import * as readers from "./scenes/readers.mjs";
+import * as readme from "./scenes/readme.mjs";
+import * as tokens from "./scenes/tokens.mjs";
 
 const text = { type: "string" };
 const names = ["binary", "scenes", "work", "python", "go-reader", "browser", "modules", "nginx", "haproxy", "libraries"];
@@ -27,7 +31,7 @@ const tools = {
 };
 
 const code = await playAll(
-  { ...readers },
+  Object.assign({}, ...[readers, proxies, tokens, publishing, readme].map(({ SCENES }) => SCENES)),
   {
     list: asked.scenes,
     head: "People come with their own libraries",

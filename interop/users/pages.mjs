@@ -20,9 +20,11 @@ const PAGE = `<!doctype html><title>page</title><script type="importmap">${JSON.
 
 /** One browser for all scenes, and the server of its pages. */
 export class Pages {
+  #documents = new Map([["/", PAGE]]);
+
   static async start(browser, modules) {
     const pages = new Pages();
-    pages.server = createServer((request, response) => answer(request, response, modules)).listen(0, "127.0.0.1");
+    pages.server = createServer((request, response) => pages.#answer(request, response, modules)).listen(0, "127.0.0.1");
     await once(pages.server, "listening");
     pages.origin = `http://localhost:${pages.server.address().port}`;
     pages.browser = await chromium.launch({ executablePath: browser, args: ["--no-sandbox"] });
@@ -30,26 +32,28 @@ export class Pages {
   }
 
   /** A page that is told nothing of other scenes: cookies, caches and connections are its own. */
-  async open(address = this.origin) {
-    const context = await this.browser.newContext();
+  async open(address, html) {
+    if (html) this.#documents.set(address, html);
+    const context = await this.browser.newContext({ baseURL: this.origin });
     const page = await context.newPage();
     await page.goto(address);
     return page;
   }
 
+  #answer(request, response, modules) {
+    const { pathname } = new URL(request.url, "http://localhost");
+    try {
+      const html = this.#documents.get(pathname);
+      const [type, text] = html ? ["text/html", html] : ["text/javascript", script(pathname, modules)];
+      response.writeHead(200, { "content-type": type }).end(text);
+    } catch {
+      response.writeHead(404).end();
+    }
+  }
+
   async close() {
     await this.browser.close();
     this.server.close();
-  }
-}
-
-function answer(request, response, modules) {
-  const { pathname } = new URL(request.url, "http://localhost");
-  try {
-    const [type, text] = pathname === "/" ? ["text/html", PAGE] : ["text/javascript", script(pathname, modules)];
-    response.writeHead(200, { "content-type": type }).end(text);
-  } catch {
-    response.writeHead(404).end();
   }
 }
 

@@ -43,6 +43,13 @@ export class Role {
     return new URL(this.urls[name]).host;
   }
 
+  /** What it says of itself under this name. */
+  async metric(name) {
+    const answer = await fetch(new URL("/metrics", this.urls.admin));
+    const line = (await answer.text()).split("\n").find((each) => each.startsWith(`${name} `));
+    return Number(line?.split(" ")[1]);
+  }
+
   /** Ends it as a crash would. */
   async kill() {
     this.process.kill("SIGKILL");

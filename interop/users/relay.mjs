@@ -8,6 +8,7 @@ export class Relay {
   #cuts;
   #ends = new Set();
   #isReset = false;
+  taken = 0;
 
   /** Each of these texts, once the server has said it, is the last thing that its connection carries: in turn FIN and RST. */
   static async open(address, cuts = []) {
@@ -26,6 +27,7 @@ export class Relay {
   }
 
   #join(client, address) {
+    this.taken += 1;
     const [host, port] = address.split(":");
     const server = net.connect(Number(port), host);
     for (const [end, other] of [[client, server], [server, client]]) {

@@ -11,9 +11,27 @@ import { Relay } from "./relay.mjs";
 /** So large that a cut behind a turn's number is in the middle of its event. */
 const PADDING = "x".repeat(2_000);
 
+/** What the turns of user 42 look like. */
+export const turnEvent = (turn) => ({
+  specversion: "1.0",
+  id: `turn-${turn}`,
+  source: "interop",
+  type: "turn.ready",
+  to: "user:42",
+  datacontenttype: "application/json",
+  data: { turn, padding: PADDING },
+});
+
+/** One request of a publisher. */
+export async function post({ urls }, headers, body) {
+  const answer = await fetch(`${urls.hub}/v1/events`, { method: "POST", headers, body });
+  return { status: answer.status, body: await answer.json() };
+}
+
 export class Stage {
   #open = [];
   published = 0;
+  relays = new Map();
 
   /** `tools` says where everything is that is not of this project. */
   constructor(tools, log) {
@@ -40,15 +58,19 @@ export class Stage {
   /** The three ways of people to a gateway, by name: no proxy, nginx, haproxy. Behind each of these turns a line is cut. */
   async ways(gateway, turns = []) {
     const cuts = turns.map((turn) => `"turn":${turn},`);
-    const relays = { direct: await this.relay(gateway, cuts) };
+    this.relays.set("direct", await this.relay(gateway, cuts));
     for (const [name, open] of Object.entries(FRONTS)) {
       // The second cut is between proxy and gateway, the others between user and proxy.
       const inside = await this.relay(gateway, cuts.slice(1, 2));
-      relays[`${name}, inside`] = inside;
-      relays[name] = await this.relay(await open(this, inside.address), [...cuts.slice(0, 1), ...cuts.slice(2)]);
+      const front = await open(this, turns.length > 1 ? inside.address : gateway);
+      this.relays.set(`${name}, inside`, inside).set(name, await this.relay(front, [...cuts.slice(0, 1), ...cuts.slice(2)]));
     }
-    this.cutsLeft = () => Object.entries(relays).filter(([, relay]) => relay.cutsLeft.length > 0).map(([name]) => name);
-    return new Map(["direct", ...Object.keys(FRONTS)].map((name) => [name, `http://${relays[name].address}`]));
+    return new Map(["direct", ...Object.keys(FRONTS)].map((name) => [name, `http://${this.relays.get(name).address}`]));
+  }
+
+  /** Those of the ways' lines that were not cut as often as they should have been. */
+  uncut() {
+    return [...this.relays].filter(([, relay]) => relay.cutsLeft.length > 0).map(([name]) => name);
   }
 
   /** A reader of Node on each way: `read(edge, tell)` of the module. */
@@ -89,8 +111,9 @@ export class Stage {
     return heard;
   }
 
-  async page(address) {
-    const page = await (await this.pages()).open(address);
+  /** A page on an origin of its own: an empty one, or this one. */
+  async page(address = "/", html) {
+    const page = await (await this.pages()).open(address, html);
     this.closing(() => page.context().close());
     return page;
   }
@@ -98,16 +121,15 @@ export class Stage {
   /** Publishes the next so many turns to user 42, one request each. */
   async publishTurns(role, count) {
     for (const turn of Array.from({ length: count }, () => this.published++)) {
-      const event = { specversion: "1.0", id: `turn-${turn}`, source: "interop", type: "turn.ready", to: "user:42" };
-      await this.publish(role, { ...event, data: { turn, padding: PADDING } });
+      await this.publish(role, turnEvent(turn));
     }
   }
 
   async publish(role, event) {
     const headers = { "content-type": "application/cloudevents+json" };
-    const answer = await fetch(`${role.urls.hub}/v1/events`, { method: "POST", headers, body: JSON.stringify(event) });
-    equal(answer.status, 200);
-    return (await answer.json()).results[0];
+    const { status, body } = await post(role, headers, JSON.stringify(event));
+    equal(status, 200, JSON.stringify(body));
+    return body.results[0];
   }
 
   async close() {
