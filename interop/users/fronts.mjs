@@ -8,8 +8,8 @@ import { waitUntil } from "./checks.mjs";
 import { block } from "./documents.mjs";
 import { freePort, isListening, start } from "./processes.mjs";
 
-/** What Debian's nginx.conf says of proxied requests, and where a process of our own may write. */
-const nginxConf = (folder, server) => `
+/** What Debian's nginx.conf says of proxied requests, and where a process of our own may write. A minute is nginx's default. */
+const nginxConf = (folder, server, idleSeconds = 60) => `
 daemon off;
 worker_processes 1;
 pid ${folder}/nginx.pid;
@@ -22,33 +22,35 @@ http {
   default_type application/octet-stream;
   gzip on;
   access_log off;
+  proxy_read_timeout ${idleSeconds}s;
   ${["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${folder}/${kind};`).join("\n  ")}
   ${server}
 }
 `;
 
 /** The section `defaults` of Debian's haproxy.cfg. */
-const HAPROXY_DEFAULTS = `
+const haproxyDefaults = (idleSeconds = 50) => `
 defaults
   mode http
   option dontlognull
   timeout connect 5000
-  timeout client 50000
-  timeout server 50000
+  timeout client ${idleSeconds}s
+  timeout server ${idleSeconds}s
 `;
 
+/** Each is told where the gateway is, and after how many seconds to give up an idle connection; answers with its address. */
 export const FRONTS = {
-  async nginx(stage, gateway) {
+  async nginx(stage, gateway, idleSeconds) {
     const lines = block("docs/deploy.md", "nginx");
-    return nginx(stage, (port) =>
+    const server = (port) =>
       lines
         .replace(/listen .*;/, `listen 127.0.0.1:${port};`)
         .replaceAll(/ssl_certificate.*;/g, "")
-        .replaceAll("127.0.0.1:8080", gateway),
-    );
+        .replaceAll("127.0.0.1:8080", gateway);
+    return nginx(stage, server, idleSeconds);
   },
 
-  async haproxy(stage, gateway) {
+  async haproxy(stage, gateway, idleSeconds) {
     const { origin } = await stage.pages();
     const [lines, later] = [block("docs/deploy.md", "haproxy"), block("docs/deploy.md", "http")];
     return front(stage, "haproxy", (port, folder) => {
@@ -57,7 +59,7 @@ export const FRONTS = {
         .replace(/bind .*/, `bind 127.0.0.1:${port}`)
         .replaceAll("/etc/haproxy/later.http", `${folder}/later.http`)
         .replaceAll("127.0.0.1:8080", gateway);
-      writeFileSync(`${folder}/haproxy.cfg`, HAPROXY_DEFAULTS + text);
+      writeFileSync(`${folder}/haproxy.cfg`, haproxyDefaults(idleSeconds) + text);
       return ["-f", `${folder}/haproxy.cfg`, "-db"];
     });
   },
@@ -68,9 +70,9 @@ export function nginxOfOneLine(stage, gateway) {
   return nginx(stage, (port) => `server { listen 127.0.0.1:${port}; location / { proxy_pass http://${gateway}; } }`);
 }
 
-function nginx(stage, server) {
+function nginx(stage, server, idleSeconds) {
   return front(stage, "nginx", (port, folder) => {
-    writeFileSync(`${folder}/nginx.conf`, nginxConf(folder, server(port)));
+    writeFileSync(`${folder}/nginx.conf`, nginxConf(folder, server(port), idleSeconds));
     return ["-p", folder, "-c", `${folder}/nginx.conf`, "-e", "stderr"];
   });
 }

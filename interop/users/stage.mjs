@@ -1,5 +1,6 @@
 // What one scene is played on: its own processes, lines, proxies and readers. Closed when the scene is over.
 
+import path from "node:path";
 import readline from "node:readline";
 
 import { equal } from "./checks.mjs";
@@ -56,13 +57,13 @@ export class Stage {
   }
 
   /** The three ways of people to a gateway, by name: no proxy, nginx, haproxy. Behind each of these turns a line is cut. */
-  async ways(gateway, turns = []) {
+  async ways(gateway, { turns = [], idleSeconds } = {}) {
     const cuts = turns.map((turn) => `"turn":${turn},`);
     this.relays.set("direct", await this.relay(gateway, cuts));
     for (const [name, open] of Object.entries(FRONTS)) {
       // The second cut is between proxy and gateway, the others between user and proxy.
       const inside = await this.relay(gateway, cuts.slice(1, 2));
-      const front = await open(this, turns.length > 1 ? inside.address : gateway);
+      const front = await open(this, turns.length > 1 ? inside.address : gateway, idleSeconds);
       this.relays.set(`${name}, inside`, inside).set(name, await this.relay(front, [...cuts.slice(0, 1), ...cuts.slice(2)]));
     }
     return new Map(["direct", ...Object.keys(FRONTS)].map((name) => [name, `http://${this.relays.get(name).address}`]));
@@ -96,6 +97,11 @@ export class Stage {
       heard.take(way, type, data);
     });
     return heard;
+  }
+
+  /** A reader in Python: a file of readers/. */
+  hearInPython(file, ways) {
+    return this.hearIn(this.python, [path.join(import.meta.dirname, "readers", file)], ways);
   }
 
   /** A reader on a page of Chromium for each way: `read(edge, tell, options)` of pages/NAME.mjs. */

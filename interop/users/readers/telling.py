@@ -5,8 +5,12 @@ import sys
 import threading
 
 
+_telling = threading.Lock()
+
+
 def tell(way: str, type: str, data: str):
-    print(json.dumps({"way": way, "type": type, "data": data}), flush=True)
+    with _telling:
+        print(json.dumps({"way": way, "type": type, "data": data}), flush=True)
 
 
 def on_all_ways(read):

@@ -1,7 +1,7 @@
 // What proxies do of themselves, and what becomes of people while no gateway is behind them.
 
+import { equal, waitUntil } from "../checks.mjs";
 import { nginxOfOneLine } from "../fronts.mjs";
-import { waitUntil } from "../checks.mjs";
 import * as eventsource from "../readers/eventsource.mjs";
 import * as ws from "../readers/ws.mjs";
 import { isWhole } from "./readers.mjs";
@@ -47,4 +47,15 @@ async function a_gateway_is_killed(stage) {
   }
 }
 
-export const SCENES = { nginx_with_one_line, a_gateway_is_killed };
+async function idle_streams_outlive_the_proxies_limit(stage) {
+  const server = await stage.start("serve", ["--dev", "--trusted-proxies", "127.0.0.1", "--progress-interval", "1s"]);
+  const ways = await stage.ways(server.address("edge"), { idleSeconds: 3 });
+  const heard = stage.hearInPython("httpx_sse_reader.py", ways);
+  stage.hearInNode(ws, ways);
+  const isTold = () => [...ways.keys()].every((way) => heard.told(way, "progress") >= 5);
+  await waitUntil(isTold, "each way was idle for five seconds and is told so");
+  // Nobody of the two came a second time.
+  equal([...ways.keys()].map((name) => stage.relays.get(name).taken), [2, 2, 2]);
+}
+
+export const SCENES = { nginx_with_one_line, a_gateway_is_killed, idle_streams_outlive_the_proxies_limit };

@@ -1,7 +1,5 @@
 // One reader each, as its library makes it: directly, behind nginx and behind haproxy at the same time.
 
-import path from "node:path";
-
 import { equal } from "../checks.mjs";
 import * as eventsource from "../readers/eventsource.mjs";
 import * as ws from "../readers/ws.mjs";
@@ -12,7 +10,7 @@ const ROUNDS = 3;
 const TURNS = 8;
 
 /** Publishes in rounds, so that every reader is live, is cut, replays and is live again. */
-export async function isWhole(stage, open, openWays = (gateway) => stage.ways(gateway, CUTS)) {
+export async function isWhole(stage, open, openWays = (gateway) => stage.ways(gateway, { turns: CUTS })) {
   const server = await stage.start("serve", ["--dev", "--trusted-proxies", "127.0.0.1"]);
   const ways = await openWays(server.address("edge"));
   const heard = await open(ways);
@@ -24,9 +22,8 @@ export async function isWhole(stage, open, openWays = (gateway) => stage.ways(ga
   equal(stage.uncut(), [], "a line was not cut");
 }
 
-const reader = (file) => path.join(import.meta.dirname, "../readers", file);
 const inNode = (module) => (stage) => isWhole(stage, (ways) => stage.hearInNode(module, ways));
-const inPython = (file) => (stage) => isWhole(stage, (ways) => stage.hearIn(stage.python, [reader(file)], ways));
+const inPython = (file) => (stage) => isWhole(stage, (ways) => stage.hearInPython(file, ways));
 const onPages = (name) => (stage) => isWhole(stage, (ways) => stage.hearOnPages(name, ways));
 
 export const SCENES = {

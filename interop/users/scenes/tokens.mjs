@@ -2,7 +2,6 @@
 
 import { createSign, generateKeyPairSync } from "node:crypto";
 import { writeFileSync } from "node:fs";
-import path from "node:path";
 
 import { equal, waitUntil } from "../checks.mjs";
 import { turnEvent } from "../stage.mjs";
@@ -31,7 +30,7 @@ async function rs256_token_of_a_page(stage) {
   writeFileSync(keys, provider.jwks);
   const { origin } = await stage.pages();
   const server = await stage.start("serve", ["--user-keys", keys, "--allowed-origins", origin, "--trusted-proxies", "127.0.0.1"]);
-  const ways = await stage.ways(server.address("edge"), CUTS);
+  const ways = await stage.ways(server.address("edge"), { turns: CUTS });
   // As long as those of people with many groups.
   const groups = Array.from({ length: 150 }, (_, number) => `group-of-people-number-${number}`);
   const token = provider.token({ sub: "42", groups });
@@ -44,8 +43,7 @@ async function rs256_token_of_a_page(stage) {
 
 async function pypi_websockets_meets_an_event_above_its_limit(stage) {
   const server = await stage.start("serve", ["--max-event-bytes", "1MiB"]);
-  const reader = path.join(import.meta.dirname, "../readers/websockets_reader.py");
-  const heard = stage.hearIn(stage.python, [reader], new Map([["direct", server.urls.edge]]));
+  const heard = stage.hearInPython("websockets_reader.py", new Map([["direct", server.urls.edge]]));
   await stage.publishTurns(server, 1);
   const large = turnEvent(1);
   // Just below the hub's limit; with what stands around it, above the 1 MiB of the library.
@@ -55,7 +53,7 @@ async function pypi_websockets_meets_an_event_above_its_limit(stage) {
   await stage.publishTurns(server, 1);
   await waitUntil(() => heard.turns.get("direct").includes(2), () => `the reader gets past it: ${heard.turns.get("direct")} ${heard.troubles}`);
   equal(heard.turns.get("direct"), [0, 2]);
-  equal(heard.kinds.get("direct").has("gap"), true, "it is told of a gap");
+  equal(heard.told("direct", "gap"), 1, "it is told of a gap");
 }
 
 export const SCENES = { rs256_token_of_a_page, pypi_websockets_meets_an_event_above_its_limit };
