@@ -1,7 +1,7 @@
 // nginx and haproxy in front of a gateway, with the lines that docs/deploy.md gives. Only what a document cannot know is
 // replaced: addresses, and the certificate. Nothing here checks anything.
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 
 import { waitUntil } from "./checks.mjs";
@@ -81,7 +81,6 @@ function nginx(stage, server, idleSeconds) {
 async function front(stage, name, configure) {
   const port = await freePort();
   const folder = path.resolve(mkdtempSync(`${stage.log}.${name}-`));
-  mkdirSync(folder, { recursive: true });
   const { program, libraries } = stage.proxies[name];
   const proxy = start(program, configure(port, folder), { log: stage.log, env: { LD_LIBRARY_PATH: libraries } });
   stage.closing(async () => {

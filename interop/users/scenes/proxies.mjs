@@ -2,6 +2,7 @@
 
 import { equal, waitUntil } from "../checks.mjs";
 import { nginxOfOneLine } from "../fronts.mjs";
+import { freePort } from "../processes.mjs";
 import * as eventsource from "../readers/eventsource.mjs";
 import * as ws from "../readers/ws.mjs";
 import { isWhole } from "./readers.mjs";
@@ -21,8 +22,9 @@ async function nginx_with_one_line(stage) {
 async function a_gateway_is_killed(stage) {
   const hub = await stage.start("hub");
   const flags = ["--hub", hub.urls.hub, "--dev", "--trusted-proxies", "127.0.0.1"];
-  const gateway = await stage.start("gateway", flags);
-  const ways = await stage.ways(gateway.address("edge"));
+  const edge = `127.0.0.1:${await freePort()}`;
+  const gateway = await stage.start("gateway", flags, { edge });
+  const ways = await stage.ways(edge);
   const readers = [
     await stage.hearOnPages("eventsource", ways),
     stage.hearInNode(eventsource, ways),
@@ -39,7 +41,7 @@ async function a_gateway_is_killed(stage) {
   const knocked = () => outer.every(({ taken }, way) => taken >= before[way] + readers.length * 2);
   await waitUntil(knocked, "the readers of every way came back while no gateway was there");
 
-  await stage.start("gateway", flags, { edge: gateway.address("edge") });
+  await stage.start("gateway", flags, { edge });
   await stage.publishTurns(hub, TURNS);
   for (const heard of readers) {
     await heard.wait(3 * TURNS - 1);
