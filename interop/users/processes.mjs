@@ -59,14 +59,15 @@ export class Role {
 
 /** Below those that systems hand out by themselves, so that nobody takes one meanwhile; each process begins elsewhere. */
 const [FIRST_PORT, LAST_PORT] = [20_000, 32_000];
-let port = FIRST_PORT + (process.pid % (LAST_PORT - FIRST_PORT));
+let lastPort = FIRST_PORT + (process.pid % (LAST_PORT - FIRST_PORT));
 
-/** A free port, for programs that cannot say which one they took, or that come back to it. */
+/** A free port, for programs that cannot say which one they took, or that come back to it. Nobody is given it twice. */
 export async function freePort() {
-  do {
-    port = port < LAST_PORT ? port + 1 : FIRST_PORT;
-  } while (await isListening(port));
-  return port;
+  for (;;) {
+    const port = lastPort < LAST_PORT ? lastPort + 1 : FIRST_PORT;
+    lastPort = port;
+    if (!(await isListening(port))) return port;
+  }
 }
 
 /** Whether somebody listens there. */
