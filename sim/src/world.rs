@@ -290,7 +290,7 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
     }
 }
 
-/// The settings of a simulated gateway: those of the binary, with a shorter heartbeat so that a minute holds several.
+/// The settings of a simulated gateway: those of the binary, with a shorter progress interval so that a minute holds several.
 fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
     let mut config = galaxy_push_gateway::Config::new(net::urls(scenario.hub_names()), id);
     config.window = scenario.window;
@@ -300,8 +300,7 @@ fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_g
         Some(_) => users::token::access()?,
         None => galaxy_push_gateway::Access::development(),
     };
-    config.heartbeat = Duration::from_secs(5);
-    config.ping = Duration::from_secs(5);
+    config.progress_interval = Duration::from_secs(5);
     config.dead_after = Duration::from_secs(12);
     Ok(config)
 }

@@ -159,6 +159,11 @@ impl Connection {
                 out.append(&mut self.ready);
                 return Ok(());
             }
+            if !self.ready.is_empty() && !self.is_opening() {
+                // Answers wait for nothing, and cost nobody a lock.
+                out.append(&mut self.ready);
+                return Ok(());
+            }
             let rest = self.visit(now, out);
             if !out.is_empty() {
                 self.handed = out.len();
@@ -265,7 +270,9 @@ impl Connection {
     /// Receives these topics no longer, and says so. Those not asked for are left alone.
     pub(crate) fn unsubscribe(&mut self, topics: &[String]) {
         let removed: Vec<_> = topics.iter().filter(|name| self.asked.remove(*name)).map(topic).collect();
-        self.seat.remove(removed);
+        if !removed.is_empty() {
+            self.seat.remove(removed);
+        }
         self.say_subscribed();
     }
 

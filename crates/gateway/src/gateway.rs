@@ -40,6 +40,7 @@ use crate::proxy::{Line, Proxy};
 use crate::quotas::Quotas;
 use crate::render::{Form, Renderer};
 use crate::routes::{Leaving, Mailbox};
+use crate::too_large::TooLarge;
 use crate::upstream::Upstream;
 use crate::{page, problem, proxy, scrape, sse, ws};
 
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     /// Every user's connection, from its request to its very end.
     pub(crate) tracker: TaskTracker,
     pub(crate) unread: sse::unread::Unread,
+    pub(crate) too_large: TooLarge,
     renderer: Arc<Renderer>,
     proxy: Option<Proxy>,
     /// The stream from the hub, until it is shut down.
@@ -170,7 +172,7 @@ impl Gateway {
                 authority: Authority::new(hub),
                 quotas: Quotas::new(config.limits),
                 limits: Limits { topics: config.topics, turn_bytes: config.turn_bytes },
-                heartbeat: config.heartbeat,
+                heartbeat: config.progress_interval,
             },
             renderer: Arc::new(Renderer::new(view, config.render_cache_bytes, metrics.clone())),
             proxy: line.filter(|_| config.access.development.is_some()).map(Proxy::new),
@@ -179,6 +181,7 @@ impl Gateway {
             draining: CancellationToken::new(),
             tracker: TaskTracker::new(),
             unread: sse::unread::Unread::default(),
+            too_large: TooLarge::default(),
             upstream: Mutex::new(None),
             run,
         };

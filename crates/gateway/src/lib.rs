@@ -63,6 +63,7 @@ mod sse;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod too_large;
 mod upstream;
 mod ws;
 

@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
     broken: Counter,
     cut_off: Counter,
     pub(crate) skipped_client_frames: Counter,
+    pub(crate) client_frame_pauses: Counter,
+    pub(crate) too_large_closes: Counter,
     pub(crate) expired: Counter,
     pub(crate) mailbox_overflows: Counter,
     pub(crate) turns_awaited: Counter,
@@ -178,6 +180,16 @@ impl Metrics {
             "push_client_frames_skipped",
             "Frames of users that are of no kind this gateway knows",
             self.skipped_client_frames.clone(),
+        );
+        r.register(
+            "push_client_frame_pauses",
+            "Times the next frame of a user had to wait, because its frames come faster than they are read",
+            self.client_frame_pauses.clone(),
+        );
+        r.register(
+            "push_too_large_closes",
+            "WebSockets that their users closed with 1009, because an event was larger than they take",
+            self.too_large_closes.clone(),
         );
         r.register(
             "push_expired",

@@ -44,7 +44,7 @@ pub(crate) enum Naming {
     /// `event:` is the event's type.
     #[default]
     Types,
-    /// No `event:`, so that a browser's plain `message` listener sees every event.
+    /// `event: message`, so that a browser's plain `message` listener sees every event.
     Messages,
 }
 
@@ -97,7 +97,8 @@ async fn open(
     shared.unread.put(Box::new(Open {
         encoder: shared.encoder(Transport::Sse, form, None, id),
         connection,
-        phase: Phase::Fresh,
+        retry: text::retry(shared.spread(shared.config.retry, shared.config.retry).as_millis()).into(),
+        over: false,
         rest: Bytes::new(),
         carrier,
         _connected: shared.metrics.connected(Transport::Sse),
@@ -180,21 +181,15 @@ struct Stream {
 pub(crate) struct Open {
     connection: Connection,
     encoder: Encoder,
-    phase: Phase,
+    /// The line that begins the first block, until that was sent.
+    retry: Bytes,
+    /// The last piece was handed out, and may still be on its way.
+    over: bool,
     /// What was encoded and not handed out yet: the end of a block, or the ends of several.
     rest: Bytes,
     carrier: Carrier,
     _connected: Connected,
     _tracked: TaskTrackerToken,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Nothing was sent.
-    Fresh,
-    Sent,
-    /// The last piece was handed out, and is still on its way.
-    Over,
 }
 
 impl Stream {
@@ -210,10 +205,10 @@ impl Stream {
             }
         };
         if open.rest.is_empty() {
-            if open.phase == Phase::Over {
+            if open.over {
                 return None;
             }
-            open.rest = open.encoded(&self.shared).await;
+            open.rest = open.encoded().await;
         }
         let piece = open.rest.split_to(open.rest.len().min(open.carrier.piece_bytes));
         self.shared.unread.put(open);
@@ -223,34 +218,34 @@ impl Stream {
 
 impl Open {
     /// Waits for what is to be sent next, or says goodbye.
-    async fn encoded(&mut self, shared: &Shared) -> Bytes {
-        let config = &shared.config;
-        let mut pieces = Vec::new();
-        if self.phase == Phase::Fresh {
-            let retry = shared.spread(config.retry, config.retry);
-            pieces.push(text::retry(retry.as_millis()).into());
-        }
+    async fn encoded(&mut self) -> Bytes {
         let mut outgoing = Vec::new();
         match self.connection.next(&mut outgoing).await {
             Ok(()) => {
-                self.phase = Phase::Sent;
+                let mut pieces = self.first_line();
                 // An event stream has no limit to a frame, and nothing is answered in it.
                 let _ = self.encoder.encode(outgoing, &mut pieces);
+                joined(pieces)
             }
-            Err(ending) => pieces.push(self.goodbye(&ending)),
+            Err(ending) => self.goodbye(&ending),
         }
-        joined(pieces)
+    }
+
+    /// What goes before the first block, once.
+    fn first_line(&mut self) -> Vec<Bytes> {
+        let retry = std::mem::take(&mut self.retry);
+        if retry.is_empty() { Vec::new() } else { vec![retry] }
     }
 
     /// Why it has to end although its peer has not taken all of what it was handed.
     fn has_to_end(&self) -> Option<Ending> {
-        if self.phase == Phase::Over { None } else { self.connection.must_end() }
+        if self.over { None } else { self.connection.must_end() }
     }
 
     /// The last piece.
     fn goodbye(&mut self, ending: &Ending) -> Bytes {
-        self.phase = Phase::Over;
-        let mut pieces = Vec::new();
+        self.over = true;
+        let mut pieces = self.first_line();
         self.encoder.goodbye(self.connection.told(), ending, &mut pieces);
         joined(pieces)
     }
@@ -258,7 +253,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if self.phase != Phase::Over && self.carrier.outflow.is_stalled() {
+        if !self.over && self.carrier.outflow.is_stalled() {
             self.encoder.dropped(&Ending::Slow);
         }
     }

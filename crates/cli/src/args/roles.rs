@@ -9,7 +9,8 @@ use galaxy_push_listener::IpNet;
 
 use super::PeerArgs;
 use super::values::{
-    address, count, duration, event_size, gateway_id, host_name, hub_url, network, request_size, size, switch,
+    address, count, duration, event_size, gateway_id, host_name, hub_url, network, progress_interval,
+    request_size, size, switch,
 };
 
 #[derive(Args, Debug)]
@@ -185,6 +186,16 @@ pub(crate) struct EdgeArgs {
     #[arg(long, env = "GALAXY_PUSH_MAX_USER_RESUMES", value_name = "COUNT", value_parser = count)]
     #[arg(allow_hyphen_values = true)]
     pub(crate) max_user_resumes: Option<u64>,
+    /// Tell users where they stand, and ping WebSockets, after this long in which nothing was sent, 50s at most. Less than
+    /// the idle limit of every proxy in between.
+    #[arg(long, env = "GALAXY_PUSH_PROGRESS_INTERVAL", value_name = "TIME", default_value = "25s")]
+    #[arg(value_parser = progress_interval, allow_hyphen_values = true)]
+    pub(crate) progress_interval: Duration,
+    /// Read this many frames a second from one WebSocket, and twice as many at once. What comes faster waits, and nobody is
+    /// closed for it.
+    #[arg(long, env = "GALAXY_PUSH_MAX_CLIENT_FRAMES", value_name = "COUNT", default_value_t = 10)]
+    #[arg(value_parser = count, allow_hyphen_values = true)]
+    pub(crate) max_client_frames: u64,
     /// Pass over these parameters of users' URLs, separated by commas: what a proxy or a tracker adds (utm_source). Others
     /// that are not known are refused, so that a misspelt one is noticed.
     #[arg(long, env = "GALAXY_PUSH_IGNORED_QUERY", value_name = "NAME", value_delimiter = ',')]

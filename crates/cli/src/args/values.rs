@@ -20,6 +20,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long a user may be told nothing. Beyond it a WebSocket could not answer a ping before it is taken for dead.
+pub(super) fn progress_interval(text: &str) -> Result<Duration, String> {
+    let fits = |interval: &Duration| (Duration::from_secs(1)..=Duration::from_secs(50)).contains(interval);
+    duration(text).ok().filter(fits).ok_or_else(|| "write a time from 1s to 50s".into())
+}
+
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let fits = !text.is_empty() && text.chars().all(is_name);
@@ -172,6 +178,8 @@ mod tests {
         for bad in ["5", "0s", "-5s", "5 parsecs", ""] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        assert_eq!(progress_interval("15s"), Ok(Duration::from_secs(15)));
+        assert!(progress_interval("999ms").is_err() && progress_interval("51s").is_err());
         assert_eq!(size("64MiB"), Ok(64 << 20));
         assert_eq!(size("1000"), Ok(1_000));
         for bad in ["much", "0", "-1", ""] {

@@ -67,6 +67,8 @@ pub(super) fn edge(
     config.ignored_query.clone_from(&args.ignored_query);
     config.trusted_proxies = Proxies::new(process.trusted_proxies.iter().copied());
     let limit = |count: Option<u64>| count.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    config.progress_interval = args.progress_interval;
+    config.client_frames_per_second = u32::try_from(args.max_client_frames).unwrap_or(u32::MAX);
     config.limits.connections = limit(args.max_connections);
     config.limits.connections_per_user = limit(args.max_user_connections);
     config.limits.connections_per_address = limit(args.max_address_connections);

@@ -23,4 +23,5 @@ mod standing;
 mod tail;
 mod traces;
 mod two_hubs;
+mod websocket;
 mod world;

@@ -50,6 +50,17 @@ fn flags_beat_the_environment_which_beats_the_file() {
 }
 
 #[test]
+fn a_quiet_user_is_told_where_it_stands_as_often_as_the_flag_says() {
+    let folder = Folder::new("progress");
+    let server = folder.serve(&["--progress-interval", "1s"]);
+    let user = Sse::open(&format!("{}/v1/stream?user=42", server.edge), &[]);
+    assert_eq!(user.find("push.welcome").data["heartbeatInterval"], "1s");
+    assert_eq!(user.find("push.progress").data, json!({}));
+    let refused = folder.run(&["serve", "--progress-interval", "60s"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("from 1s to 50s"), "{refused:?}");
+}
+
+#[test]
 fn a_named_file_stands_in_for_the_one_of_the_folder() {
     let folder = Folder::new("named");
     folder.write("galaxy-push.toml", "nonsense");

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use super::{Open, Phase};
+use super::Open;
 use crate::connection::Ending;
 use crate::gateway::Shared;
 
@@ -68,8 +68,7 @@ impl Unread {
             };
             let Some(ending) = ending else { continue };
             // One that had said goodbye already says nothing more.
-            let said = stream.phase == Phase::Over;
-            let mut goodbye = if said { Bytes::new() } else { stream.goodbye(&ending) };
+            let mut goodbye = if stream.over { Bytes::new() } else { stream.goodbye(&ending) };
             if !stream.rest.is_empty() {
                 goodbye.clear();
             }
