@@ -37,7 +37,11 @@ fn build_go_reader(project: &Project, program: PathBuf) -> Result<PathBuf> {
     super::go::check_format(project, &module)?;
     shell::check(Tools::go(project)?.current_dir(&module).args(["vet", "./..."]))?;
     shell::check(
-        Tools::go(project)?.current_dir(&module).args(["build", "-buildvcs=false", "-o"]).arg(&program).arg("."),
+        Tools::go(project)?
+            .current_dir(&module)
+            .args(["build", "-buildvcs=false", "-o"])
+            .arg(&program)
+            .arg("."),
     )?;
     Ok(program)
 }

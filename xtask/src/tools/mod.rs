@@ -158,7 +158,11 @@ impl Tools {
 
     /// Node.js for scripts that import packages by their names. It looks for them in the folders above a script: beside a view of
     /// the folder `scripts` it is given them, which keeps the tree free of `node_modules`. Answers with that view, too.
-    pub(crate) fn node_beside_modules(project: &Project, scripts: &str, folder: &Path) -> Result<(Command, PathBuf)> {
+    pub(crate) fn node_beside_modules(
+        project: &Project,
+        scripts: &str,
+        folder: &Path,
+    ) -> Result<(Command, PathBuf)> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let view = folder.join(scripts);
         for (target, link) in
@@ -252,7 +256,8 @@ impl Tools {
             // Not installed: the packages would start two servers on this machine.
             debian::unpack(&PROXIES, &home).context("nginx and haproxy are missing: they come from Debian")
         })?;
-        let libraries = home.join("usr/lib").read_dir()?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let libraries =
+            home.join("usr/lib").read_dir()?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
         let programs = home.join("usr/sbin");
         Ok(Proxies {
             nginx: programs.join("nginx"),

@@ -42,7 +42,10 @@ async fn a_stream_that_is_not_read_is_given_up_and_holds_no_drain() {
         let text = events.now().await;
         assert!(events.over && text.ends_with("\n\n") && Events::ids(&text).is_empty(), "{text}");
         let lines: String = text.lines().skip(retries).map(|line| format!("{line}\n")).collect();
-        assert!(lines.starts_with("event: push.goodbye") && lines.ends_with(&format!("}}\n{cursor}\n")), "{text}");
+        assert!(
+            lines.starts_with("event: push.goodbye") && lines.ends_with(&format!("}}\n{cursor}\n")),
+            "{text}"
+        );
         assert_eq!(
             text.starts_with("retry: "),
             retries == 1,
