@@ -1,6 +1,6 @@
 //! The text of server-sent events, as the HTML standard has them: what `curl -N` shows.
 //!
-//! Each frame is a block of `id:`, `event:` and `data:` lines, progress too: readers that are no browser hand every block to
+//! Each frame is a block of `event:`, `data:` and `id:` lines, progress too: readers that are no browser hand every block to
 //! the program, which reads its data as JSON.
 
 use galaxy_push_proto::json::{self, EdgeView, View};
@@ -14,9 +14,6 @@ const MESSAGE: &str = "message";
 /// The block of one frame.
 pub(crate) fn frame(frame: &PushEvent, view: &EdgeView, naming: Naming) -> Vec<u8> {
     let mut out = Vec::new();
-    if !frame.cursor.is_empty() {
-        line(&mut out, b"id", frame.cursor.as_bytes());
-    }
     match &frame.kind {
         Some(Kind::Event(event)) => {
             let name = if naming == Naming::Types { &*event.r#type } else { MESSAGE };
@@ -31,6 +28,10 @@ pub(crate) fn frame(frame: &PushEvent, view: &EdgeView, naming: Naming) -> Vec<u
                 data(&mut out, &json);
             }
         }
+    }
+    // The last line: a reader that keeps it as soon as it is read would pass over an event that is cut off in the middle.
+    if !frame.cursor.is_empty() {
+        line(&mut out, b"id", frame.cursor.as_bytes());
     }
     out.push(b'\n');
     out
@@ -82,33 +83,46 @@ mod tests {
             PushEvent { cursor: "2.x.a7".into(), kind: Some(Kind::Event(event)), appended_unix_ms: 9 };
         let named = frame(&event, &EdgeView::default(), Naming::Types);
         expect_test::expect![[r#"
-            id: 2.x.a7
             event: turn.ready
             data: {"specversion":"1.0","id":"a1","source":"/game","type":"turn.ready","data":{   "turn": 7  }}
+            id: 2.x.a7
 
         "#]]
         .assert_eq(text(&named));
         let plain = frame(&event, &EdgeView::default(), Naming::Messages);
-        assert!(text(&plain).starts_with("id: 2.x.a7\nevent: message\ndata: {"));
+        assert!(text(&plain).starts_with("event: message\ndata: {"));
         for naming in [Naming::Types, Naming::Messages] {
             let progress = frame(&progress_frame("2.x.a8"), &EdgeView::default(), naming);
-            assert_eq!(text(&progress), "id: 2.x.a8\nevent: push.progress\ndata: {}\n\n");
+            assert_eq!(text(&progress), "event: push.progress\ndata: {}\nid: 2.x.a8\n\n");
         }
         let unknown = PushEvent { cursor: "2.x.a8".into(), kind: None, appended_unix_ms: 9 };
         let unknown = frame(&unknown, &EdgeView::default(), Naming::Types);
-        assert_eq!(text(&unknown), "id: 2.x.a8\nevent: push.progress\ndata: {}\n\n");
+        assert_eq!(text(&unknown), "event: push.progress\ndata: {}\nid: 2.x.a8\n\n");
         let goodbye = frame(
             &goodbye_frame("2.x.a8", GoodbyeReason::Draining, None),
             &EdgeView::default(),
             Naming::Types,
         );
         expect_test::expect![[r#"
-            id: 2.x.a8
             event: push.goodbye
             data: {"reason":"DRAINING","reconnect":true}
+            id: 2.x.a8
 
         "#]]
         .assert_eq(text(&goodbye));
+    }
+
+    #[test]
+    fn an_event_cut_in_the_middle_has_not_said_its_id() {
+        let event = Event { id: "a".into(), r#type: "t".into(), source: "s".into(), ..Event::default() };
+        let event =
+            PushEvent { cursor: "2.x.a7".into(), kind: Some(Kind::Event(event)), appended_unix_ms: 9 };
+        for naming in [Naming::Types, Naming::Messages] {
+            let block = frame(&event, &EdgeView::default(), naming);
+            let (before, rest) = text(&block).split_once("\nid: ").unwrap();
+            assert!(before.contains("data: {") && before.ends_with('}'), "{before}");
+            assert_eq!(rest, "2.x.a7\n\n");
+        }
     }
 
     #[test]

@@ -37,36 +37,36 @@ async fn golden() {
     text += &events.now().await;
     expect![[r#"
         retry: 1433
-        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a0
         event: push.welcome
         data: {"outcome":"FRESH","epoch":"AAAAAAAAAAAAAAAAAAAAAQ","head":"2.AAAAAAAAAAAAAAAAAAAAAQ.a1","oldest":"2.AAAAAAAAAAAAAAAAAAAAAQ.a0","generation":"0","heartbeatInterval":"25s","limits":{"maxEventBytes":65536,"maxFrameBytes":4194304,"windowEvents":"1048576","windowBytes":"268435456","windowAge":"600s"},"connectionId":"12345678-0"}
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a0
 
-        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a1
         event: turn.ready
         data: {"specversion":"1.0","id":"e1","source":"/game","type":"turn.ready","data":{"n":1}}
-
         id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a1
+
         event: push.caught_up
         data: {}
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a1
 
-        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a2
         event: turn.ready
         data: {"specversion":"1.0","id":"e2","source":"/game","type":"turn.ready","data":[ 1, 2]}
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a2
 
-        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a4
         event: turn.ready
         data: {"specversion":"1.0","id":"e4","source":"/game","type":"turn.ready","data":{"n":1}}
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a4
 
         event: turn.ready
         data: {"specversion":"1.0","id":"e5","source":"/game","type":"turn.ready","data":1}
 
-        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a9
         event: push.gap
         data: {"reason":"LAPPED","from":"2.AAAAAAAAAAAAAAAAAAAAAQ.a4","to":"2.AAAAAAAAAAAAAAAAAAAAAQ.a9","count":"5","repairAfter":"0.970s"}
-
         id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a9
+
         event: push.progress
         data: {}
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a9
 
     "#]]
     .assert_eq(&text);
