@@ -9,6 +9,7 @@ use galaxy_push_proto::v1;
 use serde_json::{Value, json};
 
 use super::patience::patiently;
+use super::print_ack;
 use crate::args::{MemberArgs, MemberCommand, RevokeArgs, SayArgs};
 use crate::peer::Peer;
 
@@ -74,8 +75,7 @@ async fn said(
         Failure::Status(status) => anyhow!("the hub refused the record: {}", status.message),
         _ => no_answer.explain(&hubs, UNKNOWN),
     })?;
-    writeln!(std::io::stdout(), "{answer}")?;
-    Ok(())
+    print_ack(&answer.to_string(), "the record")
 }
 
 /// Says something to whoever is there. Nobody may be, which is no reason to end.

@@ -142,8 +142,9 @@ fn the_flags_of_publish() {
             Many events:
                   --file <FILE>        Publish the CloudEvents of this file, one JSON object per line; - is
                                        stdin
-                  --checkpoint <FILE>  Remember in this file how many lines were acknowledged, and continue
-                                       after them
+                  --checkpoint <FILE>  Remember in this file how much of --file was acknowledged, and continue
+                                       there. It names those bytes by their hash: --file may have grown since,
+                                       and another file is refused
 
             The way to the hub (a token may also be in GALAXY_PUSH_HUB_TOKEN):
                   --hub-ca <FILE>          Speak TLS with https:// hubs, and trust those whose certificate an

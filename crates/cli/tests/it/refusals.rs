@@ -104,7 +104,8 @@ fn what_cannot_be_done() {
     folder.write("short.json", r#"{"keys":[{"kty":"oct","kid":"a","k":"YWJj"}]}"#);
     folder.write("events.ndjson", line("1", "all"));
     folder.write("garbage.pos", "garbage");
-    folder.write("far.pos", "99");
+    folder.write("far.pos", r#"{"lines":99,"bytes":9000,"sha256":"00"}"#);
+    folder.write("old.pos", "99\n");
     folder.write("short.token", "hush-hush");
     let serve = "serve --admin-addr 127.0.0.1:0 --edge-addr 127.0.0.1:0";
     let file = format!("publish --hub {NOBODY} --file events.ndjson --checkpoint");
@@ -145,7 +146,8 @@ fn what_cannot_be_done() {
             ("publish --file nowhere.ndjson", 1, &["--file nowhere.ndjson", "No such file"]),
             ("publish --to all --type t --data-file nowhere", 1, &["--data-file nowhere", "No such file"]),
             (&format!("{file} garbage.pos"), 1, &["--checkpoint garbage.pos", "delete it to start over"]),
-            (&format!("{file} far.pos"), 1, &["at line 99", "events.ndjson has fewer"]),
+            (&format!("{file} old.pos"), 1, &["--checkpoint old.pos", "delete it to start over"]),
+            (&format!("{file} far.pos"), 1, &["far.pos is of another file", "9000 bytes"]),
             (
                 &format!("publish --hub {NOBODY} --timeout 2s --to all --type t"),
                 1,
