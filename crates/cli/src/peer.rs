@@ -12,7 +12,7 @@ use galaxy_push_listener::warn_of_readers;
 use crate::Usage;
 use crate::args::PeerArgs;
 
-const TOKEN_VARIABLE: &str = "GALAXY_PUSH_HUB_TOKEN";
+pub(crate) const TOKEN_VARIABLE: &str = "GALAXY_PUSH_HUB_TOKEN";
 
 /// The secured way to hubs.
 #[derive(Clone, Default)]

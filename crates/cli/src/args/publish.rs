@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::PeerArgs;
-use super::values::{attribute, duration, hub_url, recipient};
+use super::values::{attribute, duration, hub_url, recipient, wait};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -30,7 +30,7 @@ pub(crate) struct PublishArgs {
     #[arg(default_value = "http://127.0.0.1:7400")]
     pub(crate) hub: Vec<String>,
     /// Give up when the hub has not acknowledged for this long.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = wait, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) event: EventArgs,

@@ -97,7 +97,8 @@ fn the_overview() {
               galaxy-push publish --to user:42 --type turn.ready '{"turn":7}'
 
             Flags beat the environment (GALAXY_PUSH_HUB_ADDR=…), which beats galaxy-push.toml (hub-addr = "…").
-            Durations are written 500ms, 30s, 5m, 1h; sizes 64KiB, 256MiB, 1GiB.
+            A key or a variable that nothing reads is an error.
+            Durations are written 500ms, 30s, 5m, 1h, from 1ms to 100y; sizes 64KiB, 256MiB, 1GiB, up to 16TiB.
             Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood.
         "#]],
     );

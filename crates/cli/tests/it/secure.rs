@@ -201,13 +201,14 @@ fn a_token_is_good_for_its_role_and_recipients_and_shows_nowhere() {
     }
     let tail = ["tail", "--hub", &server.hub, "--log-level", "trace"];
     let tail = Running::spawn(folder.command(&[&tail[..], &with("backend.token")].concat()));
-    let line = tail.stderr.find("no stream");
+    let refused = tail.end();
+    assert_eq!(refused.code, Some(1), "a refusal ends it: {refused:?}");
     assert!(
-        line.contains("backend is known here as publisher, and this is for gateways and operators"),
-        "{line}"
+        refused.stderr.contains("backend is known here as publisher, and this is for gateways and operators"),
+        "{refused:?}"
     );
     server.process.signal("TERM");
-    seen += &(line + &server.process.end().stderr);
+    seen += &(refused.stderr + &server.process.end().stderr);
     assert!(seen.contains("peer refused"), "{seen}");
     assert!(!seen.contains("planted"), "a token is in what was printed");
 }
