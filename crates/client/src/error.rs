@@ -20,6 +20,14 @@ pub enum BuildError {
     /// The gateway id is empty.
     #[error("no gateway id: give each gateway a stable name of its own")]
     NoGatewayId,
+    /// The gateway id is one that no hub takes.
+    #[error("no hub takes {id:?} as a gateway id: {why}")]
+    GatewayId {
+        /// The id as given.
+        id: String,
+        /// The rule it breaks.
+        why: String,
+    },
     /// The token cannot be sent.
     #[error("the token is empty, or has characters that cannot stand in a header: use visible ASCII")]
     Token,

@@ -25,6 +25,7 @@ const VERDICTS_MAX: usize = 1024;
 ///
 /// Ends when the client has stopped. Dropping it stops the client.
 #[derive(Debug)]
+#[must_use = "a client whose stream is dropped stops"]
 pub struct PushStream {
     deliveries: mpsc::Receiver<Delivery>,
     client: PushClient,

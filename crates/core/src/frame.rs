@@ -6,6 +6,8 @@
 //!
 //! Control frames are built with the generated types in the `proto` crate; only reading them by kind is done here.
 
+use std::time::{Duration, SystemTime};
+
 use crate::cursor::Cursor;
 use crate::wire::{Fields, Malformed, Value, put_bytes, put_fixed64};
 
@@ -36,7 +38,11 @@ mod event {
     pub(super) const ID: u32 = 2;
     pub(super) const TYPE: u32 = 3;
     pub(super) const DATA: u32 = 4;
+    pub(super) const DATA_CONTENT_TYPE: u32 = 5;
+    pub(super) const TIME: u32 = 6;
     pub(super) const SOURCE: u32 = 7;
+    pub(super) const SUBJECT: u32 = 8;
+    pub(super) const COLLAPSE_KEY: u32 = 9;
     pub(super) const TTL: u32 = 10;
     pub(super) const ATTRIBUTES: u32 = 11;
     pub(super) const EPHEMERAL: u32 = 12;
@@ -220,6 +226,41 @@ impl<'a> EventView<'a> {
         }
     }
 
+    /// The media type of the payload; empty: JSON.
+    #[must_use]
+    pub fn content_type(&self) -> &'a str {
+        self.text(event::DATA_CONTENT_TYPE)
+    }
+
+    /// What it is about, in the words of its source; may be empty.
+    #[must_use]
+    pub fn subject(&self) -> &'a str {
+        self.text(event::SUBJECT)
+    }
+
+    /// For readers that lag: of the events with this key only the newest matters. Empty: each does.
+    #[must_use]
+    pub fn collapse_key(&self) -> &'a str {
+        self.text(event::COLLAPSE_KEY)
+    }
+
+    /// When it happened. `None` where its publisher gave no time that there is.
+    #[must_use]
+    pub fn time(&self) -> Option<SystemTime> {
+        let Some(Value::Bytes(timestamp)) = self.last(event::TIME) else { return None };
+        let (seconds, nanos) = seconds_and_nanos(timestamp);
+        let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+        // Negative numbers are varints above i64::MAX.
+        let seconds = i64::from_ne_bytes(seconds.to_ne_bytes());
+        let whole = Duration::from_secs(seconds.unsigned_abs());
+        let second = if seconds < 0 {
+            SystemTime::UNIX_EPOCH.checked_sub(whole)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_add(whole)
+        };
+        second?.checked_add(Duration::from_nanos(nanos.into()))
+    }
+
     /// Whether only live readers may see it.
     #[must_use]
     pub fn ephemeral(&self) -> bool {
@@ -230,33 +271,30 @@ impl<'a> EventView<'a> {
     #[must_use]
     pub fn ttl_ms(&self) -> Option<u64> {
         let Some(Value::Bytes(duration)) = self.last(event::TTL) else { return None };
-        let (mut seconds, mut nanos) = (0, 0);
-        for field in Fields::of(duration) {
-            match field {
-                Ok((1, Value::Varint(value))) => seconds = value,
-                Ok((2, Value::Varint(value))) => nanos = value,
-                _ => {}
-            }
-        }
+        let (seconds, nanos) = seconds_and_nanos(duration);
         Some(seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000))
     }
 
     /// An extension attribute.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&'a str> {
+        self.attributes().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+    }
+
+    /// The extension attributes, in no order.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap_or_default();
         let entries = Fields::of(self.body).map_while(Result::ok).filter_map(|field| match field {
             (event::ATTRIBUTES, Value::Bytes(entry)) => Some(entry),
             _ => None,
         });
-        let pairs = entries.map(|entry| {
+        entries.map(move |entry| {
             Fields::of(entry).map_while(Result::ok).fold(("", ""), |(key, value), field| match field {
                 (1, Value::Bytes(key)) => (text(key), value),
                 (2, Value::Bytes(value)) => (key, text(value)),
                 _ => (key, value),
             })
-        });
-        pairs.filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+        })
     }
 
     fn text(&self, number: u32) -> &'a str {
@@ -273,6 +311,19 @@ impl<'a> EventView<'a> {
             .map(|(_, v)| v)
             .last()
     }
+}
+
+/// The two fields that `google.protobuf.Duration` and `Timestamp` have alike.
+fn seconds_and_nanos(message: &[u8]) -> (u64, u64) {
+    let (mut seconds, mut nanos) = (0, 0);
+    for field in Fields::of(message) {
+        match field {
+            Ok((1, Value::Varint(value))) => seconds = value,
+            Ok((2, Value::Varint(value))) => nanos = value,
+            _ => {}
+        }
+    }
+    (seconds, nanos)
 }
 
 /// Appends the framed `PushEvent` of an event to `out`: the one encoding every reader is served from.

@@ -82,7 +82,8 @@ pub(super) fn event_size(text: &str) -> Result<usize, String> {
 pub(super) fn request_size(text: &str) -> Result<u64, String> {
     let bytes = size(text)?;
     let fits = bytes >= REQUEST_BYTES_MAX as u64;
-    fits.then_some(bytes).ok_or_else(|| "must be from 4MiB to 16TiB: it holds one request, which may have 4MiB".into())
+    fits.then_some(bytes)
+        .ok_or_else(|| "must be from 4MiB to 16TiB: it holds one request, which may have 4MiB".into())
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -202,7 +203,17 @@ mod tests {
     #[test]
     fn durations_and_sizes_have_units() {
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        for bad in ["5", "0s", "-5s", "5 parsecs", "", "1ns", "101y", "18446744073709551615s", "99999999999999999999s"] {
+        for bad in [
+            "5",
+            "0s",
+            "-5s",
+            "5 parsecs",
+            "",
+            "1ns",
+            "101y",
+            "18446744073709551615s",
+            "99999999999999999999s",
+        ] {
             assert!(duration(bad).is_err_and(|why| why.contains("1ms to 100y")), "{bad}");
         }
         assert!(duration("100y").is_ok() && wait("24h").is_ok());

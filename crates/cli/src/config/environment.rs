@@ -19,7 +19,8 @@ pub(super) fn check(definition: &Command) -> anyhow::Result<()> {
         .filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty())
         .collect();
     set.sort();
-    let unknown = |name: &str, value: &str| !known.iter().any(|known| known == name) && !is_injected(name, value);
+    let unknown =
+        |name: &str, value: &str| !known.iter().any(|known| known == name) && !is_injected(name, value);
     match set.iter().find(|(name, value)| unknown(name, &value.to_string_lossy())) {
         None => Ok(()),
         Some((name, _)) => Err(anyhow!(Usage(format!(
@@ -42,7 +43,10 @@ fn similar(name: &str, known: &[String]) -> String {
         let behind = name.bytes().rev().zip(known.bytes().rev()).take_while(|(a, b)| a == b).count();
         ahead.max(PREFIX.len()) - PREFIX.len() + behind
     };
-    match known.iter().max_by_key(|known| likeness(known)).filter(|known| 2 * likeness(known) >= known.len() - PREFIX.len())
+    match known
+        .iter()
+        .max_by_key(|known| likeness(known))
+        .filter(|known| 2 * likeness(known) >= known.len() - PREFIX.len())
     {
         Some(known) => format!(": was {known} meant?"),
         None => String::new(),

@@ -148,7 +148,8 @@ fn a_variable_that_nothing_reads_is_an_error_but_for_those_of_kubernetes() {
     let fine = show(&injected);
     assert_eq!((fine.code, fine.stderr.as_str()), (Some(0), ""), "{fine:?}");
     let misspelt = show(&[("GALAXY_PUSH_WINDW_AGE", "5m")]);
-    let expected = "unknown variable GALAXY_PUSH_WINDW_AGE in the environment: was GALAXY_PUSH_WINDOW_AGE meant?";
+    let expected =
+        "unknown variable GALAXY_PUSH_WINDW_AGE in the environment: was GALAXY_PUSH_WINDOW_AGE meant?";
     assert!(misspelt.code == Some(2) && misspelt.stderr.contains(expected), "{misspelt:?}");
     let help = with(folder.command(&["--help"]), &[("GALAXY_PUSH_WINDW_AGE", "5m")]);
     assert_eq!(Running::spawn(help).end().code, Some(0), "help comes all the same");

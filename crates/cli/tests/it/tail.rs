@@ -94,7 +94,10 @@ fn it_keeps_trying_says_so_and_ends_when_told() {
 fn it_ends_where_the_hub_refuses_and_says_what_to_do() {
     let folder = Folder::new("tail-refused");
     let server = folder.serve(&[]);
-    folder.write("credentials.toml", "[[identity]]\nname = 'backend'\nrole = 'publisher'\ntoken-file = 'token'\n");
+    folder.write(
+        "credentials.toml",
+        "[[identity]]\nname = 'backend'\nrole = 'publisher'\ntoken-file = 'token'\n",
+    );
     folder.write("token", "planted-token-of-a-backend");
     let guarded = Server::start(folder.command(&[
         "hub",

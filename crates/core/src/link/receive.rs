@@ -115,6 +115,7 @@ impl Link {
             (Kind::Welcome, Phase::Welcoming) => {
                 counters.streams += 1;
                 (self.status.door, self.doors.lost_since) = (Some(self.status.hub), None);
+                self.dialed = None;
                 (self.stream.phase, self.stream.welcomed) = (Phase::Streaming, true);
                 self.show(State::CatchingUp, now);
             }
