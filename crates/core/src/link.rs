@@ -294,8 +294,19 @@ impl Link {
         self.course = Course::Read(Clock::Left(match self.stream.phase {
             Phase::Welcoming => self.stream.welcome_by.saturating_sub(now),
             Phase::Streaming => self.config.silence_deadline,
-            Phase::Closing(_) => GOODBYE_LINGER,
+            Phase::Closing(_) => self.linger(now),
         }));
+    }
+
+    /// How long is read on after a goodbye: what comes then does not prolong it.
+    fn linger(&mut self, now: Duration) -> Duration {
+        match self.course {
+            Course::Read(clock) if self.stream.lingers => clock.until(now).saturating_sub(now),
+            _ => {
+                self.stream.lingers = true;
+                GOODBYE_LINGER
+            }
+        }
     }
 
     fn read(&mut self, clock: Clock, now: Duration) -> Action {

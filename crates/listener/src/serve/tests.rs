@@ -132,3 +132,34 @@ async fn a_drain_waits_for_requests_until_its_deadline() {
     timeout(Duration::from_secs(1), world.server).await.unwrap().unwrap();
     assert!(closed(&mut busy).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_limit_may_be_as_long_as_can_be_written() {
+    const MAX: Duration = Duration::MAX;
+    let limits = Limits {
+        header_read: MAX,
+        idle: MAX,
+        keepalive: MAX,
+        keepalive_timeout: MAX,
+        write_stall: Some(MAX),
+        ..Limits::edge()
+    };
+    let (pipes, incoming) = mpsc::channel(4);
+    let app = app().route("/flood", get(flood));
+    let server = tokio::spawn(serve(Pipes(incoming), app, limits, Drain::default()));
+    let world = World { pipes, drain: Drain::default(), server };
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    for begun in [
+        &b"G"[..],
+        b"GET /peer HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET /flood HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        &[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat(),
+    ] {
+        let mut io = world.connect().await;
+        io.write_all(begun).await.unwrap();
+        let waited =
+            timeout(Duration::from_secs(600), async { while io.read(&mut [0; 64]).await.unwrap() > 0 {} });
+        assert!(waited.await.is_err(), "nothing ends it: {}", String::from_utf8_lossy(begun));
+    }
+    assert!(!world.server.is_finished());
+}

@@ -278,3 +278,20 @@ fn every_wait_may_be_as_long_as_can_be_written() {
     ]);
     assert!(world.transcript.lines().last().unwrap().starts_with("wait"), "{}", world.transcript);
 }
+
+#[test]
+fn what_comes_after_a_goodbye_does_not_prolong_it() {
+    let mut world = World::new(Config { start: long("a5"), ..Config::default() });
+    world.play_all(&["begin", "receive welcome@a5", "handled", "receive goodbye:1@a5", "handled"]);
+    let left = |world: &World| world.until().saturating_sub(world.now).as_millis();
+    assert_eq!(left(&world), 1_000);
+    for expected in [600, 200] {
+        world.now += Duration::from_millis(400);
+        world.play("receive progress@a5");
+        world.now += Duration::from_secs(5); // the handler's time counts for nothing
+        world.play("handled");
+        assert_eq!(left(&world), expected);
+    }
+    world.play("timer");
+    assert_eq!(world.transcript.lines().last().unwrap(), "wait 200, backing off at \"a5\"");
+}
