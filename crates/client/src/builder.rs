@@ -89,7 +89,7 @@ impl Builder {
         self
     }
 
-    /// Secures connections to `https://` hubs.
+    /// Secures connections to `https://` hubs. Default: as [`Tls::system`](crate::Tls::system) does.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
         self.reach.tls(tls);

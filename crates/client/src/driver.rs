@@ -416,6 +416,11 @@ pub(crate) fn next_try(failure: &Failure, backoff: &mut Backoff, random: &mut Ra
     Instant::now() + backoff.delay(failure.cause(), failure.retry_after(), random.next())
 }
 
+/// When to connect again for what comes next, after something that is not tried again.
+pub(crate) fn redial_at(backoff: &mut Backoff, random: &mut Random) -> Instant {
+    Instant::now() + backoff.delay(Cause::Lost, None, random.next())
+}
+
 /// Never happens: the link reads only on a stream it subscribed to. It costs a retry if it does, not the process.
 fn no_connection() -> Failure {
     Failure::Lost("there is no connection".to_owned())

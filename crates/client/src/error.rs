@@ -62,6 +62,10 @@ pub enum BuildError {
     /// Nothing could ever be in flight.
     #[error("in_flight_bytes is zero: make it positive")]
     ZeroInFlight,
+    /// The authorities or certificates for `https://` hubs cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("TLS to the hubs cannot be set up")]
+    Tls(#[from] crate::TlsError),
     /// The delays contradict each other.
     #[error("the backoff cannot work")]
     Backoff(#[from] backoff::ConfigError),

@@ -147,7 +147,7 @@
 //! as they are.
 //!
 //! Feature `tls`, on by default: [`Tls`] for `https://` hubs. Without it, a [`Connector`] may bring its own. Feature
-//! `metrics`: `PushClient::register` for a Prometheus registry.
+//! `metrics`: `PushClient::register` for a Prometheus registry. Feature `opentelemetry`: a [`Tracing`] for an OpenTelemetry tracer.
 //!
 //! # Watching it
 //!
@@ -177,6 +177,8 @@ mod handler;
 mod hub;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "opentelemetry")]
+pub mod opentelemetry;
 mod publish_stream;
 mod publisher;
 mod random;

@@ -6,8 +6,6 @@
 //!
 //! Control frames are built with the generated types in the `proto` crate; only reading them by kind is done here.
 
-use std::time::{Duration, SystemTime};
-
 use crate::cursor::Cursor;
 use crate::wire::{Fields, Malformed, Value, put_bytes, put_fixed64};
 
@@ -244,21 +242,15 @@ impl<'a> EventView<'a> {
         self.text(event::COLLAPSE_KEY)
     }
 
-    /// When it happened. `None` where its publisher gave no time that there is.
+    /// When it happened, in nanoseconds since the Unix epoch. `None` where its publisher gave no time that there is.
     #[must_use]
-    pub fn time(&self) -> Option<SystemTime> {
+    pub fn time_unix_ns(&self) -> Option<i128> {
         let Some(Value::Bytes(timestamp)) = self.last(event::TIME) else { return None };
         let (seconds, nanos) = seconds_and_nanos(timestamp);
-        let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-        // Negative numbers are varints above i64::MAX.
-        let seconds = i64::from_ne_bytes(seconds.to_ne_bytes());
-        let whole = Duration::from_secs(seconds.unsigned_abs());
-        let second = if seconds < 0 {
-            SystemTime::UNIX_EPOCH.checked_sub(whole)
-        } else {
-            SystemTime::UNIX_EPOCH.checked_add(whole)
-        };
-        second?.checked_add(Duration::from_nanos(nanos.into()))
+        let nanos = i128::from(nanos);
+        // A negative number is a varint above i64::MAX.
+        let seconds = i128::from(seconds.cast_signed());
+        (nanos < 1_000_000_000).then_some(seconds * 1_000_000_000 + nanos)
     }
 
     /// Whether only live readers may see it.

@@ -95,7 +95,7 @@ pub(super) fn hub_url(text: &str) -> Result<String, String> {
     match Publisher::builder().hub(text).connector(AnyHub).build() {
         Ok(_) => Ok(text.trim().to_owned()),
         Err(BuildError::HubUrl { why, .. }) => {
-            Err(format!("{why}; write http://HOST:PORT, or https://HOST:PORT with --hub-ca"))
+            Err(format!("{why}; write http://HOST:PORT or https://HOST:PORT"))
         }
         Err(error) => Err(error.to_string()),
     }
@@ -236,7 +236,7 @@ mod tests {
         assert!(address("localhost:7400").is_err() && address("127.0.0.1").is_err());
         assert_eq!(hub_url(" http://hub:7400 "), Ok("http://hub:7400".into()));
         assert_eq!(hub_url("https://hub"), Ok("https://hub".into()));
-        assert!(hub_url("ftp://hub").is_err_and(|why| why.contains("https://HOST:PORT with --hub-ca")));
+        assert!(hub_url("ftp://hub").is_err_and(|why| why.contains("or https://HOST:PORT")));
         assert_eq!((start("now"), start("oldest")), (Ok(String::new()), Ok("oldest".into())));
         assert!(start("").is_err() && start("17").is_ok() && start("Now").is_err());
         assert_eq!(attribute("a=b=c"), Ok(("a".into(), "b=c".into())));

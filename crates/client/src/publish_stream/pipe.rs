@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Request;
-use crate::driver::{Round, next_try};
+use crate::driver::{Round, next_try, redial_at};
 use crate::publisher::{ANSWER_MAX_BYTES, Doubts, Line, TRY_DEADLINE, is_unknown, published};
 use crate::random::Random;
 use crate::transport::{Body, Connection};
@@ -215,8 +215,7 @@ impl Pipe {
                 request.answer.send(Err(failure.clone()));
             }
             // Who sends on is told again, but not by a connection for each request.
-            let wait = self.backoff.delay(Cause::Lost, None, self.random.next());
-            self.redial_at = Some(Instant::now() + wait);
+            self.redial_at = Some(redial_at(&mut self.backoff, &mut self.random));
             return;
         }
         self.redial_at = Some(next_try(&failure, &mut self.backoff, &mut self.random));

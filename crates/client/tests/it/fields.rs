@@ -33,7 +33,9 @@ fn read(event: EventView<'_>) -> v1::Event {
         r#type: event.event_type().into(),
         data: event.data().to_vec().into(),
         data_content_type: event.content_type().into(),
-        time: event.time().map(Into::into),
+        time: event
+            .time_unix_ns()
+            .map(|ns| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(ns as u64)).unwrap().into()),
         source: event.source().into(),
         subject: event.subject().into(),
         collapse_key: event.collapse_key().into(),
