@@ -84,6 +84,7 @@ struct Ended(&'static str);
 async fn told_to_end() -> std::io::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
+        biased;
         pressed = tokio::signal::ctrl_c() => pressed.map(|()| "Ctrl-C"),
         _ = terminate.recv() => Ok("SIGTERM"),
     }

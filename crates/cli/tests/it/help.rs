@@ -148,8 +148,9 @@ fn the_flags_of_publish() {
                                        and another file is refused
 
             The way to the hub (a token may also be in GALAXY_PUSH_HUB_TOKEN):
-                  --hub-ca <FILE>          Speak TLS with https:// hubs, and trust those whose certificate an
-                                           authority in this file has signed (PEM) [env: GALAXY_PUSH_HUB_CA]
+                  --hub-ca <FILE>          Trust https:// hubs whose certificate an authority in this file has
+                                           signed (PEM). Default: the authorities that the system trusts [env:
+                                           GALAXY_PUSH_HUB_CA]
                   --hub-cert <FILE>        Say who this is by the certificate in this file (PEM, the chain
                                            behind it). Read again for each connection [env:
                                            GALAXY_PUSH_HUB_CERT]
