@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::sse::Sse;
-use crate::world::{Folder, Running, Server};
+use crate::sse::{Sse, request};
+use crate::world::{Folder, Lines, Running, Server};
 
 /// The lines of a server that was told to end.
 fn ended(server: Server) -> Vec<Value> {
@@ -41,7 +41,9 @@ fn no_recipient_stands_in_the_log_and_refused_users_do_but_no_line_each() {
         folder.stdout(&[&["publish", "--to", to, "--type", "t"][..], &hub].concat());
     }
     for _ in 0..9 {
-        drop(stream("user=zaphod&topic=heart,of,gold"));
+        let refused = format!("{}/v1/stream?user=zaphod&topic=heart,of,gold", server.edge);
+        let answer = Lines::of(request("GET", &refused, &[])).next().unwrap();
+        assert!(answer.contains(" 400 "), "{answer}");
     }
     folder.stdout(&[&["revoke", "--session", "betelgeuse"][..], &hub].concat());
     user.find("push.goodbye");
