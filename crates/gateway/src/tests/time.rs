@@ -145,7 +145,8 @@ async fn every_duration_may_be_as_long_as_can_be_written() {
         let mut web_socket = world.shake("push.v1.json", "/v1/ws", &[], 4 << 10).await.unwrap();
         web_socket.send(r#"{"connect":{"user":"a"}}"#).await;
         web_socket.until("caughtUp").await;
-        let mut stream = world.stream("/v1/stream?user=a&cursor=2.AAAAAAAAAAAAAAAAAAAAAA.a7").await;
+        let garbage = Request::get("/v1/stream?user=a").header("last-event-id", "garbage!");
+        let mut stream = Events::of(world.ask(garbage).await);
         assert!(stream.until("push.caught_up").await.contains("push.gap"));
         sleep(Duration::from_secs(20)).await;
         world.hub.publish(&["user:a"]);
