@@ -42,7 +42,6 @@ impl PushStream {
     }
 
     /// The handle to the client behind it, with its status.
-    #[must_use]
     pub fn client(&self) -> &PushClient {
         &self.client
     }

@@ -38,8 +38,7 @@ pub(crate) struct PublishArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "to", "type", "data_file"])]
     #[arg(help_heading = "Many events")]
     pub(crate) file: Option<PathBuf>,
-    /// Remember in this file how much of --file was acknowledged, and continue there. It names those bytes by their hash:
-    /// --file may have grown since, and another file is refused.
+    /// Remember in this file which bytes of --file were acknowledged, and their hash, and continue there.
     #[arg(long, value_name = "FILE", requires = "file", help_heading = "Many events")]
     pub(crate) checkpoint: Option<PathBuf>,
     #[command(flatten)]

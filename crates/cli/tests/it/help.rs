@@ -143,9 +143,8 @@ fn the_flags_of_publish() {
             Many events:
                   --file <FILE>        Publish the CloudEvents of this file, one JSON object per line; - is
                                        stdin
-                  --checkpoint <FILE>  Remember in this file how much of --file was acknowledged, and continue
-                                       there. It names those bytes by their hash: --file may have grown since,
-                                       and another file is refused
+                  --checkpoint <FILE>  Remember in this file which bytes of --file were acknowledged, and their
+                                       hash, and continue there
 
             The way to the hub (a token may also be in GALAXY_PUSH_HUB_TOKEN):
                   --hub-ca <FILE>          Trust https:// hubs whose certificate an authority in this file has
