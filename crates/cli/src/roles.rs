@@ -113,7 +113,7 @@ fn start_hub(args: &HubArgs, config: galaxy_push_hub::Config) -> anyhow::Result<
     match args.store {
         Store::Memory => {
             let hub = Hub::in_memory(config, ambient())?;
-            tracing::warn!(
+            tracing::info!(
                 "the store is memory: a restart forgets events, revocations (`revoke`) and memberships; a revoked token that has \
                  not expired is then good again"
             );

@@ -34,7 +34,8 @@ struct Loaded {
 
 #[derive(Clone, Debug)]
 struct Files {
-    authority: PathBuf,
+    /// `None`: those of the operating system.
+    authority: Option<PathBuf>,
     /// Certificate chain and key.
     own: Option<(PathBuf, PathBuf)>,
 }
@@ -51,6 +52,9 @@ pub enum TlsError {
         /// What is wrong.
         problem: String,
     },
+    /// The operating system names no authority that can be used.
+    #[error("the operating system has no authorities that can be used{0}: name a file of them")]
+    NoAuthorities(String),
     /// The certificate and the key do not belong together, or use something unknown.
     #[error("the certificate and the key cannot be used together")]
     Unusable(#[from] rustls::Error),
@@ -63,7 +67,17 @@ impl Tls {
     ///
     /// [`TlsError`] names the file that cannot be used.
     pub fn trusting(authority: impl Into<PathBuf>) -> Result<Self, TlsError> {
-        Self::of(Files { authority: authority.into(), own: None })
+        Self::of(Files { authority: Some(authority.into()), own: None })
+    }
+
+    /// Trusts hubs whose certificate an authority has signed that the operating system trusts; the variables `SSL_CERT_FILE`
+    /// and `SSL_CERT_DIR` name others. This is what `https://` hubs are reached by if nothing is said.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] when there is none.
+    pub fn system() -> Result<Self, TlsError> {
+        Self::of(Files { authority: None, own: None })
     }
 
     /// Presents this certificate chain to the hub, PEM, the peer's own first, with its private key.
@@ -158,8 +172,20 @@ impl<C: Connector> Connector for Secured<C> {
 impl Files {
     fn read(&self) -> Result<Loaded, TlsError> {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.authority)? {
-            roots.add(certificate)?;
+        match &self.authority {
+            Some(file) => {
+                for certificate in certificates(file)? {
+                    roots.add(certificate)?;
+                }
+            }
+            // Some that cannot be read are in every collection; it is the others that count.
+            None => {
+                let found = rustls_native_certs::load_native_certs();
+                let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+                if let (0, _) = roots.add_parsable_certificates(found.certs) {
+                    return Err(TlsError::NoAuthorities(why));
+                }
+            }
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;

@@ -12,9 +12,9 @@
 
 use std::time::Duration;
 
-use crate::Now;
 use crate::cursor::{Ask, Cursor, Epoch};
 use crate::window::{Gap, GapReason, Outcome, Slot, Start, Window};
+use crate::{FOR_EVER, Now};
 
 mod scan;
 mod settings;
@@ -100,6 +100,7 @@ impl Reader {
             head: window.head(),
             oldest: window.floor(),
         });
+        let settings = Settings { heartbeat: settings.heartbeat.min(FOR_EVER), ..settings };
         Self {
             settings,
             records: Records { invalidations: true, memberships: true },

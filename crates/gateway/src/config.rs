@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::trace::Tracing;
 use galaxy_push_core::window::Bounds;
 use galaxy_push_listener::Proxies;
@@ -106,6 +107,21 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same, but that nothing is waited for longer than can be reckoned with.
+    pub(crate) fn reckonable(mut self) -> Self {
+        let waits = [
+            &mut self.heartbeat,
+            &mut self.ping,
+            &mut self.dead_after,
+            &mut self.greeting,
+            &mut self.write_stall,
+            &mut self.retry,
+            &mut self.repair_spread,
+        ];
+        waits.into_iter().for_each(|wait| *wait = FOR_EVER.min(*wait));
+        self
+    }
+
     /// The defaults, for this hub and name.
     #[must_use]
     pub fn new(hubs: impl Into<String>, gateway_id: impl Into<String>) -> Self {

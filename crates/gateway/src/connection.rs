@@ -316,6 +316,11 @@ impl Connection {
         self.seat.id()
     }
 
+    /// What it is called, to its user and in the log.
+    pub(crate) fn name(&self) -> String {
+        self.edge.name_of(self.id())
+    }
+
     /// Why it has to end now, if it has to.
     pub(crate) fn must_end(&self) -> Option<Ending> {
         self.ending(self.edge.clock.now())
@@ -340,7 +345,7 @@ impl Connection {
             Some(mail) if !self.scanning => mail + self.inbox.len(),
             _ => usize::try_from(self.edge.end().since(self.reader.next())).unwrap_or(usize::MAX),
         };
-        self.edge.metrics.cut_off(self.id(), self.settled, self.handed + unread);
+        self.edge.metrics.cut_off(&self.name(), self.settled, self.handed + unread);
     }
 
     fn expiry(&self, now: Now) -> Option<Duration> {

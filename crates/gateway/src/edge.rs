@@ -22,6 +22,8 @@ use crate::routes::{Letter, Place, Routes, Rule};
 pub(crate) struct Edge {
     window: RwLock<Window>,
     caught_up: AtomicBool,
+    /// Tells the connections of this process from those of another life of it.
+    run: u32,
     pub(crate) routes: Arc<Routes>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
@@ -57,10 +59,16 @@ impl Edge {
         Arc::new(Self {
             window: RwLock::new(Window::new(nowhere, bounds)),
             caught_up: AtomicBool::new(false),
+            run: clock.ambient().random() as u32,
             routes: Routes::new(nowhere, bounds, mailbox_slots, metrics.clone()),
             clock,
             metrics,
         })
+    }
+
+    /// What a connection is called, to its user and in the log.
+    pub(crate) fn name_of(&self, connection: u64) -> String {
+        format!("{:08x}-{connection}", self.run)
     }
 
     /// Whether the hub's log was read to its end once. Nobody is admitted before.

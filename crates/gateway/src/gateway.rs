@@ -12,6 +12,7 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use galaxy_push_client::{BuildError, Connector, Door, PushClient, State, Status};
+use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_listener::{Check, Health, Peer};
@@ -83,8 +84,6 @@ pub(crate) struct Shared {
     proxy: Option<Proxy>,
     /// The stream from the hub, until it is shut down.
     upstream: Mutex<Option<PushClient>>,
-    /// Tells this process's connections from those of others in logs.
-    run: u32,
 }
 
 /// Why a gateway cannot start.
@@ -154,6 +153,7 @@ impl Gateway {
         line: Option<Line>,
         ambient: Ambient,
     ) -> Result<(Self, Upstream), StartError> {
+        let config = config.reckonable();
         if let Some(origin) = config.allowed_origins.iter().find(|origin| !is_origin(origin)) {
             return Err(StartError::Origin(origin.clone()));
         }
@@ -164,7 +164,6 @@ impl Gateway {
         }
         let metrics = Arc::new(Metrics::default());
         let view = EdgeView::showing(config.shown_attributes.iter().cloned());
-        let run = ambient.random() as u32;
         let edge = Edge::new(config.window, config.mailbox_slots, Clock::start(ambient), metrics.clone());
         let shared = Shared {
             admission: Admission {
@@ -183,7 +182,6 @@ impl Gateway {
             unread: sse::unread::Unread::default(),
             too_large: TooLarge::default(),
             upstream: Mutex::new(None),
-            run,
         };
         let shared = Arc::new(shared);
         sse::unread::start(&shared);
@@ -235,6 +233,7 @@ impl Gateway {
     pub async fn hand_over(&self, upto: Cursor, limit: Duration) {
         let shared = &self.shared;
         let edge = &shared.admission.edge;
+        let limit = limit.min(FOR_EVER);
         let (end, by) = (Instant::now() + limit, edge.clock.now().mono + limit);
         shared.draining.cancel();
         shared.tracker.close();
@@ -361,7 +360,7 @@ impl Shared {
             generation: 0,
             heartbeat_interval: self.admission.heartbeat(),
             limits: self.admission.bounds(self.config.event_bytes, frame_max.unwrap_or(FRAME_BYTES_MAX)),
-            connection_id: format!("{:08x}-{connection}", self.run),
+            connection_id: self.admission.edge.name_of(connection),
         };
         let (ambient, spread) = (self.admission.edge.clock.ambient().clone(), self.config.repair_spread);
         let (renderer, metrics, repairs) =

@@ -3,9 +3,11 @@
 use std::sync::atomic::AtomicI64;
 
 use galaxy_push_core::cursor::Cursor;
+use galaxy_push_listener::Damped;
 use galaxy_push_proto::{Failure, Reason, v1};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::{Registry, Unit};
+use tonic::Code;
 
 use crate::connection::Ending;
 use crate::delivery::Delivery;
@@ -38,6 +40,8 @@ pub(crate) struct Metrics {
     pub(crate) delivery: Delivery,
     gaps: Family<Label, Counter>,
     refused: Family<Label, Counter>,
+    /// Which refusals are told, by their reason.
+    refusals: Damped,
     ended: Family<Label, Counter>,
     standing: Family<Label, Counter>,
     broken: Counter,
@@ -104,7 +108,12 @@ impl Metrics {
     pub(crate) fn refused(&self, failure: &Failure) {
         let reason = failure.reason.map_or(OTHER, Reason::as_str);
         self.refused.get_or_create(&[("reason", reason)]).inc();
-        tracing::debug!(reason, why = failure.message, "refused");
+        // What is said of a topic or a user names it, and is for whoever asks for `debug`.
+        let why = if failure.code == Code::Unauthenticated { failure.message.as_str() } else { "" };
+        match self.refusals.count(&format!("{reason} {why}")) {
+            Some(left_out) => tracing::info!(reason, code = ?failure.code, why, left_out, "users refused"),
+            None => tracing::debug!(reason, why = failure.message, "refused"),
+        }
     }
 
     /// Standing records did something.
@@ -118,7 +127,7 @@ impl Metrics {
     }
 
     /// A shutdown ended a connection that had not taken everything. Of many the first are named, and all counted.
-    pub(crate) fn cut_off(&self, connection: u64, position: Cursor, left: usize) {
+    pub(crate) fn cut_off(&self, connection: &str, position: Cursor, left: usize) {
         if self.cut_off.inc() < CUT_OFF_NAMED {
             tracing::warn!(connection, %position, left,
                 "cut off by the shutdown: this user has not taken everything, and at most so many events are left for it");

@@ -281,7 +281,7 @@ impl Session {
                             return End::Ended(Ending::Slow);
                         }
                     } else if alive.elapsed() >= dead_after {
-                        tracing::debug!(connection = self.connection.id(), "closed: nothing heard for too long");
+                        tracing::debug!(connection = self.connection.name(), "closed: nothing heard for too long");
                         return End::Gone;
                     } else {
                         ping_at = Instant::now() + ping_every;

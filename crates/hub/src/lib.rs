@@ -80,6 +80,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_listener::Damped;
@@ -292,7 +293,7 @@ impl Hub {
     ///
     /// Cancel safe: what was begun goes on; call again for the rest.
     pub async fn drain(&self, limit: Duration) {
-        drain::drain(&self.shared, limit).await;
+        drain::drain(&self.shared, limit.min(FOR_EVER)).await;
     }
 
     /// Takes nothing new, and waits until the publishes under way are finished, or for `limit`: the head is then the last
@@ -300,7 +301,7 @@ impl Hub {
     ///
     /// Cancel safe: what was begun goes on.
     pub async fn finish_publishes(&self, limit: Duration) -> Head {
-        drain::finish_publishes(&self.shared, limit).await;
+        drain::finish_publishes(&self.shared, limit.min(FOR_EVER)).await;
         self.head()
     }
 

@@ -12,9 +12,9 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
-use galaxy_push_core::Now;
 use galaxy_push_core::reader::{Control, Filter, Omitted, Reader, Step};
 use galaxy_push_core::window::{GapReason, Outcome};
+use galaxy_push_core::{FOR_EVER, Now};
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, encode_framed, goodbye_frame};
 use galaxy_push_proto::{Failure, Reason, error, v1};
 use http_body::Frame;
@@ -272,7 +272,8 @@ impl Subscription {
     fn encode(&self, mut control: Control) -> Bytes {
         if let Control::Gap(gap) = &mut control {
             let (config, metrics) = (&self.shared.config, &self.shared.metrics);
-            let spread = u64::try_from(config.repair_spread.as_millis()).unwrap_or(u64::MAX).max(1);
+            let spread =
+                u64::try_from(config.repair_spread.min(FOR_EVER).as_millis()).unwrap_or(u64::MAX).max(1);
             gap.repair_after = Some(Duration::from_millis(self.shared.clock.ambient.random() % spread));
             metrics.gap(gap.reason);
             if self.features.is_old {
@@ -322,10 +323,10 @@ impl Subscription {
         };
         if matches!(ending, Ending::Replaced { told: false, .. }) {
             tracing::debug!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+                connection = self.welcome.connection_id, passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
         } else {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+                connection = self.welcome.connection_id, passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
         }
         self.phase = Phase::Closing(failure.status());
         // A stream that was not welcomed has no place to say goodbye from; its client still holds the cursor it sent.
@@ -349,7 +350,7 @@ impl Drop for Subscription {
         self.shared.metrics.streams.dec();
         if matches!(self.phase, Phase::Open) {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                passed = %self.reader.passed(), "stream ended by the gateway; its id is free");
+                connection = self.welcome.connection_id, passed = %self.reader.passed(), "stream ended by the gateway; its id is free");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use galaxy_push_core::FOR_EVER;
+
 /// Bounds of one listener and its connections.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -40,6 +42,13 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The same, but that nothing is waited for longer than can be reckoned with.
+    pub(crate) fn reckonable(mut self) -> Self {
+        let waits = [&mut self.header_read, &mut self.idle, &mut self.keepalive, &mut self.keepalive_timeout];
+        waits.into_iter().chain(&mut self.write_stall).for_each(|wait| *wait = FOR_EVER.min(*wait));
+        self
+    }
+
     /// For publishers and gateways: few connections with large bodies.
     #[must_use]
     pub const fn hub() -> Self {

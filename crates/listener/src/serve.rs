@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
+use galaxy_push_core::FOR_EVER;
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -28,7 +29,7 @@ use crate::pages::unsniffed;
 use crate::places::{House, Place, Places, Visitor};
 use crate::seated::Seated;
 use crate::tls::{self, PeerNames, Tls};
-use crate::watched::{Asked, FOR_EVER, Outflow, Patience, Watched};
+use crate::watched::{Asked, Outflow, Patience, Watched};
 use crate::{Accept, Limits};
 
 /// After a failed accept (no file descriptor left, most likely) the loop waits this long: short enough to be back at
@@ -83,6 +84,7 @@ pub async fn serve_at<A: Accept>(
     places: Places,
     drain: Drain,
 ) {
+    let limits = limits.reckonable();
     let (http, app) = (Arc::new(protocol(&limits)), unsniffed(app));
     let refusals = Arc::new(Damped::default());
     let patience =

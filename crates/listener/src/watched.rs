@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use galaxy_push_core::FOR_EVER;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -215,9 +216,6 @@ impl Blocked {
         self.unacked.replace(unacked.bytes).is_some_and(|before| unacked.bytes < before)
     }
 }
-
-/// Longer than any connection lives, and still a time that a clock can reach.
-pub(crate) const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use galaxy_push_listener::IpNet;
 
 use super::PeerArgs;
 use super::values::{
-    address, count, duration, event_size, gateway_id, host_name, hub_url, network, progress_interval,
-    request_size, size, switch,
+    address, count, duration, event_size, gateway_id, host_name, hub_url, network, not_built,
+    progress_interval, request_size, size, store, switch, wait,
 };
 
 #[derive(Args, Debug)]
@@ -69,7 +69,7 @@ pub(crate) struct GatewayCommand {
     /// With several hubs: how long to wait for one that holds this gateway's log, while some hub does not answer, before
     /// going over to another log. Users are told of a gap then.
     #[arg(long, env = "GALAXY_PUSH_LEAVE_LOG_AFTER", value_name = "TIME", default_value = "30s")]
-    #[arg(value_parser = duration, allow_hyphen_values = true)]
+    #[arg(value_parser = wait, allow_hyphen_values = true)]
     pub(crate) leave_log_after: Duration,
     #[command(flatten)]
     pub(crate) peer: PeerArgs,
@@ -89,9 +89,15 @@ pub(crate) struct HubArgs {
     #[arg(value_parser = address)]
     pub(crate) hub_addr: SocketAddr,
     /// Where the log is kept. memory: in this process; a restart begins a new epoch, and readers are told, and forgets
-    /// revocations and memberships.
-    #[arg(long, env = "GALAXY_PUSH_STORE", value_name = "STORE", value_enum, default_value_t = Store::Memory)]
+    /// revocations and memberships. disk and nats are not built yet.
+    #[arg(long, env = "GALAXY_PUSH_STORE", value_name = "STORE", default_value = "memory", value_parser = store)]
     pub(crate) store: Store,
+    /// Not built yet: the folder of --store disk.
+    #[arg(long, env = "GALAXY_PUSH_DATA_DIR", value_name = "FOLDER", value_parser = not_built)]
+    pub(crate) data_dir: Option<String>,
+    /// Not built yet: the servers of --store nats.
+    #[arg(long, env = "GALAXY_PUSH_NATS_URL", value_name = "URL", value_parser = not_built)]
+    pub(crate) nats_url: Option<String>,
     /// The largest data of one event, 1MiB at most.
     #[arg(long, env = "GALAXY_PUSH_MAX_EVENT_BYTES", value_name = "SIZE", default_value = "64KiB")]
     #[arg(value_parser = event_size, allow_hyphen_values = true)]
@@ -136,7 +142,7 @@ pub(crate) struct HubArgs {
     pub(crate) open: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Store {
     Memory,
 }
@@ -238,7 +244,7 @@ pub(crate) struct ProcessArgs {
     pub(crate) ready_json: bool,
     /// How long a drain may take after SIGTERM or Ctrl-C before what is left is dropped.
     #[arg(long, env = "GALAXY_PUSH_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s")]
-    #[arg(value_parser = duration, allow_hyphen_values = true)]
+    #[arg(value_parser = wait, allow_hyphen_values = true)]
     pub(crate) drain_timeout: Duration,
     /// Allow listeners without TLS on addresses other than loopback, although nothing on them is encrypted.
     /// The admin listener has no TLS.

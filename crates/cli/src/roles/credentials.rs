@@ -15,12 +15,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use bytesize::ByteSize;
 use galaxy_push_core::recipient::Pattern;
 use galaxy_push_hub::{Access, Fingerprint, Identity, Role};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::args::size;
 use crate::peer::{check_token, read_token};
 use crate::{Usage, without_mark};
 
@@ -154,10 +154,7 @@ impl Bytes {
     fn read(&self) -> Result<u64, String> {
         match self {
             Self::Number(bytes) => Ok(*bytes),
-            Self::Text(text) => match text.parse::<ByteSize>() {
-                Ok(ByteSize(bytes)) => Ok(bytes),
-                Err(_) => Err(format!("bytes-per-second: {text:?} is no size such as 64KiB or 1MiB")),
-            },
+            Self::Text(text) => size(text).map_err(|why| format!("bytes-per-second: {text:?}: {why}")),
         }
     }
 }

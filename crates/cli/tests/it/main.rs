@@ -16,6 +16,7 @@ mod help;
 mod http2;
 mod metrics;
 mod quick_start;
+mod quiet;
 mod records;
 mod refusals;
 mod secure;

@@ -140,3 +140,28 @@ fn the_log_goes_to_stderr_in_the_form_and_amount_asked_for() {
         );
     }
 }
+
+#[test]
+fn a_variable_that_nothing_reads_is_an_error_but_for_those_of_kubernetes() {
+    let folder = Folder::new("variables");
+    let show = |variables: &[(&str, &str)]| {
+        let command = folder.command(&["cursor", "show", "oldest"]);
+        Running::spawn(with(command, variables)).end()
+    };
+    let injected = [
+        ("GALAXY_PUSH_SERVICE_HOST", "10.0.0.1"),
+        ("GALAXY_PUSH_PORT", "tcp://10.0.0.1:7400"),
+        ("GALAXY_PUSH_HUB_PORT_7400_TCP_ADDR", "10.0.0.1"),
+        ("GALAXY_PUSH_UNKNOWN", ""),
+        ("GALAXY_PUSH_HUB_TOKEN", "planted-token-of-somebody"),
+        ("GALAXY_PUSH_WINDOW_AGE", "5m"),
+    ];
+    let fine = show(&injected);
+    assert_eq!((fine.code, fine.stderr.as_str()), (Some(0), ""), "{fine:?}");
+    let misspelt = show(&[("GALAXY_PUSH_WINDW_AGE", "5m")]);
+    let expected =
+        "unknown variable GALAXY_PUSH_WINDW_AGE in the environment: was GALAXY_PUSH_WINDOW_AGE meant?";
+    assert!(misspelt.code == Some(2) && misspelt.stderr.contains(expected), "{misspelt:?}");
+    let help = with(folder.command(&["--help"]), &[("GALAXY_PUSH_WINDW_AGE", "5m")]);
+    assert_eq!(Running::spawn(help).end().code, Some(0), "help comes all the same");
+}

@@ -184,6 +184,17 @@ fn an_event_too_large_for_the_peer_is_a_gap() {
 }
 
 #[test]
+fn a_heartbeat_may_be_as_rare_as_can_be_written() {
+    let mut window = window(Bounds { age: Duration::MAX, ..Bounds::default() });
+    append(&mut window, "all", seconds(0));
+    window.trim(Duration::from_secs(9));
+    let settings = Settings { heartbeat: Duration::MAX, ..Settings::default() };
+    let mut reader = Reader::open(&window, Ask::Oldest, "oldest", settings);
+    assert_eq!(transcript(&mut reader, &window, None, seconds(9)), "Fresh 1 caught-up@1");
+    assert_eq!(transcript(&mut reader, &window, None, seconds(9_999)), "");
+}
+
+#[test]
 fn a_position_the_authority_knows_is_awaited() {
     let mut window = window(Bounds::default());
     append(&mut window, "all", seconds(0));

@@ -87,9 +87,7 @@ impl Routes {
             Rule::Begin => memberships.clear(),
             Rule::HoldBack => {
                 if !std::mem::replace(&mut table.governed.held_back, true) {
-                    tracing::info!(
-                        "the place in the hub's log is lost or new: users wait until it is caught up with"
-                    );
+                    tracing::info!("users wait until this gateway has caught up with the hub's log");
                 }
                 return;
             }

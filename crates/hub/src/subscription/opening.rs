@@ -100,7 +100,8 @@ impl Subscription {
             Ok(admitted) => admitted,
             Err(contest) => return Ok(Opening::Contested(contest)),
         };
-        report_open(shared, claim, &admitted, cursor, outcome);
+        let welcome = welcome(shared, admitted.generation, message_max);
+        report_open(shared, claim, &admitted, cursor, outcome, &welcome.connection_id);
         if !claim.learns_of_invalidations
             && shared.store.standing_count(shared.clock.ambient.unix_ms()).invalidations > 0
         {
@@ -108,7 +109,7 @@ impl Subscription {
         }
         let Admitted { generation, signal, place, uptake, .. } = admitted;
         Ok(Opening::Open(Box::new(Self {
-            welcome: welcome(shared, generation, message_max),
+            welcome,
             gathered: Gathered::default(),
             pages: None,
             opening_gap: false,
@@ -168,7 +169,14 @@ fn welcome(shared: &Shared, generation: u64, message_max: usize) -> WelcomeInfo 
     }
 }
 
-fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str, outcome: Outcome) {
+fn report_open(
+    shared: &Shared,
+    claim: &Claim,
+    admitted: &Admitted,
+    cursor: &str,
+    outcome: Outcome,
+    connection: &str,
+) {
     let generation = admitted.generation;
     shared.metrics.streams.inc();
     shared.metrics.subscribed(outcome);
@@ -177,10 +185,10 @@ fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str
     // The lines of a duel are damped, all three of each takeover together.
     if admitted.takeover.as_ref().is_none_or(Takeover::is_told) {
         tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
-            peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
+            connection, peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
     } else {
         tracing::debug!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
-            peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
+            connection, peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
     }
     let Some(Takeover { older, how, told }) = &admitted.takeover else { return };
     shared.metrics.took_over(*how);

@@ -166,3 +166,37 @@ async fn heads_of_users_may_have_32_kib_and_larger_ones_are_refused() {
     let (over_1, over_2) = answers_to_a_head(Limits::edge(), 1 << 20).await;
     assert!(over_1 == 431 && matches!(over_2, 0 | 431), "{over_1} {over_2}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_limit_may_be_as_long_as_can_be_written() {
+    const MAX: Duration = Duration::MAX;
+    let limits = Limits {
+        header_read: MAX,
+        idle: MAX,
+        keepalive: MAX,
+        keepalive_timeout: MAX,
+        write_stall: Some(MAX),
+        ..Limits::edge()
+    };
+    let (pipes, incoming) = mpsc::channel(4);
+    let app = app().route("/flood", get(flood));
+    let server = tokio::spawn(serve(Pipes(incoming), app, limits, Drain::default()));
+    let world = World { pipes, drain: Drain::default(), server };
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    for begun in [
+        &b"G"[..],
+        b"GET /peer HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        &[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat(),
+    ] {
+        let mut io = world.connect().await;
+        io.write_all(begun).await.unwrap();
+        let waited =
+            timeout(Duration::from_secs(600), async { while io.read(&mut [0; 64]).await.unwrap() > 0 {} });
+        assert!(waited.await.is_err(), "nothing ends it: {}", String::from_utf8_lossy(begun));
+    }
+    let mut stalled = world.connect().await;
+    stalled.write_all(b"GET /flood HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    sleep(Duration::from_secs(600)).await;
+    assert!(stalled.read(&mut [0; 64]).await.unwrap() > 0, "nor does taking nothing");
+    assert!(!world.server.is_finished());
+}

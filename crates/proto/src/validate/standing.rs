@@ -41,8 +41,10 @@ pub fn fill_in_memberships(records: &mut [v1::Membership], now_unix_ms: u64, lif
 }
 
 fn end_of(life: Duration, now_unix_ms: u64) -> Timestamp {
+    /// The contract's times end with the year 9999.
+    const LAST_UNIX_MS: u64 = 253_402_300_799_999;
     let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-    time::from_unix_ms(now_unix_ms.saturating_add(life_ms))
+    time::from_unix_ms(now_unix_ms.saturating_add(life_ms).min(LAST_UNIX_MS))
 }
 
 /// Checks an invalidation that was filled in.
