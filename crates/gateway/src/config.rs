@@ -110,8 +110,7 @@ impl Config {
     /// The same, but that nothing is waited for longer than can be reckoned with.
     pub(crate) fn reckonable(mut self) -> Self {
         let waits = [
-            &mut self.heartbeat,
-            &mut self.ping,
+            &mut self.progress_interval,
             &mut self.dead_after,
             &mut self.greeting,
             &mut self.write_stall,

@@ -157,8 +157,8 @@ fn a_publisher_holds_no_more_than_it_leaves_free() {
 fn a_publisher_takes_over_no_more_than_its_share() {
     let void = |user: &str, until| Change::invalidation(&invalidation(user, 1, until)).0;
     let member = |user: &str, until| Change::membership(&membership(user, "t", true, Some(until))).0;
-    let changes: [&dyn Fn(&str, i64) -> Change; 2] = [&void, &member];
-    for change in changes {
+    type Said<'a> = &'a dyn Fn(&str, i64) -> Change;
+    for change in [&void as Said<'_>, &member] {
         let mut standing = Standing::new(16);
         let mut say = |publisher: &str, user: String, until: i64| {
             let (publisher, change) = (Arc::from(publisher), change(&user, until));
