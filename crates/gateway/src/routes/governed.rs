@@ -91,10 +91,11 @@ impl Routes {
                         "the place in the hub's log is lost or new: users wait until it is caught up with"
                     );
                 }
+                table.governed.memberships.lose(at);
                 return;
             }
             Rule::LetGo => {
-                memberships.caught_up();
+                memberships.caught_up(at);
                 table.governed.let_go |= std::mem::take(&mut table.governed.held_back);
                 return;
             }

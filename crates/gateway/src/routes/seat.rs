@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use galaxy_push_core::frame::EventView;
-use galaxy_push_core::reader::Filter;
+use galaxy_push_core::reader::{Entitled, Filter};
 use galaxy_push_core::window::Slot;
 use galaxy_push_proto::Failure;
 
@@ -159,9 +159,11 @@ impl Seat {
 }
 
 impl Filter for Seat {
-    fn admits(&self, event: EventView<'_>, slot: Slot) -> bool {
-        let belongs = |recipient| topic_of(recipient).is_some_and(|topic| self.granted.admits(topic, slot));
-        event.recipients().any(|recipient| self.recipients.contains(recipient) || belongs(recipient))
+    fn entitles(&self, event: EventView<'_>, slot: Slot) -> Entitled {
+        if event.recipients().any(|recipient| self.recipients.contains(recipient)) {
+            return Entitled::Yes;
+        }
+        self.granted.entitles(event.recipients().filter_map(topic_of), slot)
     }
 }
 

@@ -1,0 +1,115 @@
+//! Members to whom an event may be owed: granted when it was appended and now, or told where nobody can tell.
+
+use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
+use galaxy_push_proto::v1::{self, Membership, push_event::Kind};
+use serde_json::json;
+
+use super::access::{token, with_keys, with_token};
+use super::*;
+
+impl World {
+    fn member(&mut self, recipient: &str, topic: &str, member: bool) {
+        let record =
+            Membership { recipient: recipient.into(), topic: topic.into(), member, expires_at: None };
+        self.hub.record(Kind::Membership(record));
+    }
+
+    /// Begins with what the hub's window holds after this position, and the memberships that hold at its end.
+    fn begins_after(cursor: Cursor, holds: &[(&str, &str)]) -> Self {
+        let mut world = Self::unready(config());
+        world.hub.head = cursor;
+        world.hub.welcome(v1::Outcome::Fresh, cursor);
+        let records = holds.iter().map(|(recipient, topic)| Membership {
+            recipient: (*recipient).into(),
+            topic: (*topic).into(),
+            member: true,
+            expires_at: None,
+        });
+        world.hub.standing(&[], &records.collect::<Vec<_>>(), false);
+        world
+    }
+
+    async fn replay(&self, query: &str, cursor: Cursor) -> String {
+        self.stream(&format!("/v1/stream?{query}&cursor={cursor}")).await.until("push.caught_up").await
+    }
+}
+
+fn at(seq: u64) -> Cursor {
+    Cursor { epoch: Epoch(1), seq: Seq(seq) }
+}
+
+fn gaps(text: &str) -> usize {
+    text.matches("push.gap").count()
+}
+
+/// The record that began it has left the hub's window, so this gateway sees the renewal only.
+#[tokio::test(start_paused = true)]
+async fn a_membership_said_twice_is_told_at_a_gateway_that_began_later() {
+    let from = at(121);
+    let mut world = World::begins_after(from, &[("user:ann", "t"), ("user:eve", "t"), ("user:bob", "other")]);
+    for _ in 0..3 {
+        world.hub.publish(&["topic:t"]); // e1 to e3, at 122 to 124
+    }
+    world.member("user:ann", "t", true);
+    world.hub.publish(&["topic:t"]); // e4, at 126
+    world.hub.caught_up();
+
+    let text = world.replay("user=ann", from).await;
+    let to = at(124);
+    let gap = format!(r#"{{"reason":"UPSTREAM","from":"{from}","to":"{to}","count":"3""#);
+    assert!(text.contains("RESUMED") && text.contains(&gap), "{text}");
+    assert_eq!((gaps(&text), Events::ids(&text)), (1, vec!["e4".into()]));
+
+    let text = world.replay("user=eve", from).await;
+    assert_eq!((gaps(&text), Events::ids(&text).len()), (0, 4), "no record of it lies in the window: {text}");
+    let text = world.replay("user=bob", from).await;
+    assert_eq!((gaps(&text), Events::ids(&text).len()), (0, 0), "not even the topic is for bob: {text}");
+    let text = world.replay("user=ann&topic=t", from).await;
+    assert_eq!((gaps(&text), Events::ids(&text).len()), (0, 4), "asked for: {text}");
+}
+
+/// What has expired before the gateway began is named nowhere.
+#[tokio::test(start_paused = true)]
+async fn a_membership_that_expired_before_the_gateway_began_is_told_once_it_is_back() {
+    let from = at(0);
+    let mut world = World::begins_after(from, &[]);
+    world.hub.publish(&["topic:t"]);
+    world.hub.caught_up();
+    let text = world.replay("user=ann", from).await;
+    assert_eq!((gaps(&text), Events::ids(&text).len()), (0, 0), "nobody's: {text}");
+    world.member("user:ann", "t", true);
+    world.hub.publish(&["topic:t"]);
+    let text = world.replay("user=ann", from).await;
+    assert_eq!((gaps(&text), Events::ids(&text)), (1, vec!["e2".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_who_was_never_out_loses_nothing_when_the_record_that_grants_changes() {
+    for (number, (first, second)) in [
+        (("user:u", "game.*"), ("user:u", "game.7")),
+        (("user:u", "game.7"), ("user:u", "game.*")),
+        (("user:u", "game.7"), ("session:S", "game.7")),
+        (("session:S", "game.*"), ("user:u", "g*")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut world = World::with(with_keys());
+        let signed = token(&json!({"sub": "u", "sid": "S", "exp": NOW_MS / 1_000 + 600}));
+        let from = world.hub.head;
+        world.member(first.0, first.1, true);
+        world.hub.publish(&["topic:game.7"]); // e1
+        world.member(second.0, second.1, true);
+        world.member(first.0, first.1, false);
+        world.hub.publish(&["topic:game.7"]); // e2
+        let path = format!("/v1/stream?cursor={from}");
+        let replay = async |world: &World| {
+            Events::of(world.ask(with_token(&path, &signed)).await).until("push.caught_up").await
+        };
+        let text = replay(&world).await;
+        assert_eq!((gaps(&text), Events::ids(&text)), (0, vec!["e1".into(), "e2".into()]), "{number}");
+        world.member(second.0, second.1, false);
+        let text = replay(&world).await;
+        assert_eq!((gaps(&text), Events::ids(&text).len()), (0, 0), "{number}: {text}");
+    }
+}
