@@ -1,7 +1,7 @@
 //! Standing records at the table: a record takes effect on all connections that it concerns, under the table's lock.
 //!
-//! A record is applied before the entries behind it are in the window, and before those in front of it are dispatched;
-//! [`Granted`](crate::standing::Granted) tells them apart by their slots.
+//! A record is applied before the entries behind it are in the window. Those in front of it may be dispatched before or after,
+//! but before one that takes a topic away; [`Granted`](crate::standing::Granted) tells them apart by their slots.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -12,11 +12,14 @@ use galaxy_push_core::window::Slot;
 use galaxy_push_proto::v1::Membership as Record;
 
 use super::doubts::Doubts;
-use super::topics::{Grant, Ground, Spell, Topics};
+use super::topics::{Grant, Ground, Look, Spell, Topics};
 use super::unix_ms;
 
 /// The most ended spells remembered, over all memberships. Beyond it the oldest is forgotten, and all up to its end in doubt.
 const ENDED_MAX: usize = 1 << 18;
+
+/// A record that ends a membership leaves this much time to hand what lies before it to connections that keep up.
+const LINGER_MS: u64 = 1_000;
 
 /// All memberships.
 #[derive(Debug, Default)]
@@ -52,6 +55,7 @@ pub(crate) struct Granted {
     holders: Vec<Arc<Topics>>,
     doubts: Arc<Doubts>,
     now_ms: u64,
+    keeps_up: bool,
 }
 
 impl Memberships {
@@ -92,7 +96,11 @@ impl Memberships {
     /// Applies a record of the log; `at` is the slot of the next entry.
     pub(crate) fn set(&mut self, record: &Record, at: Slot, now_ms: u64) -> Option<Moved> {
         if !record.member {
-            return self.end(&record.recipient, &record.topic, at);
+            let moved = self.end(&record.recipient, &record.topic, at)?;
+            if let Some(topics) = self.by_holder.get_mut(&moved.holder).filter(|_| !self.catching_up) {
+                Arc::make_mut(topics).leave(&moved.topic, at, now_ms.saturating_add(LINGER_MS));
+            }
+            return Some(moved);
         }
         let ground = if self.catching_up { Ground::Replay } else { Ground::Log };
         self.begin(record, at, ground, now_ms)
@@ -148,7 +156,7 @@ impl Memberships {
     /// What these holders are granted together.
     pub(crate) fn granted<'a>(&self, holders: impl Iterator<Item = &'a str>, now_ms: u64) -> Granted {
         let holders = holders.filter_map(|holder| self.by_holder.get(holder)).cloned().collect();
-        Granted { holders, doubts: self.doubts.clone(), now_ms }
+        Granted { holders, doubts: self.doubts.clone(), now_ms, keeps_up: false }
     }
 
     /// How many hold.
@@ -199,18 +207,20 @@ fn expiry(record: &Record) -> u64 {
 }
 
 impl Granted {
-    /// Goes by what holds at this time of the wall clock.
-    pub(crate) const fn at(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
+    /// Goes by what holds at this time of the wall clock. Whoever keeps up is still handed for a moment what lies before a
+    /// record that ends a membership: such a record takes effect in its place in the log.
+    pub(crate) const fn at(&mut self, now_ms: u64, keeps_up: bool) {
+        (self.now_ms, self.keeps_up) = (now_ms, keeps_up);
     }
 
     /// Whether an event for these topics, which lies at this slot, is granted. It looks at the memberships of these topics
     /// only, however many there are.
     pub(crate) fn entitles<'a>(&self, topics: impl Iterator<Item = &'a str>, slot: Slot) -> Entitled {
+        let look = Look { slot, now_ms: self.now_ms, keeps_up: self.keeps_up };
         let mut grant = Grant::default();
         for topic in topics {
             for holder in &self.holders {
-                grant = grant.or(holder.grant(topic, slot, self.now_ms));
+                grant = grant.or(holder.grant(topic, look));
             }
         }
         match grant {

@@ -64,7 +64,7 @@ fn a_membership_ends_by_itself() {
     let mut granted = memberships.granted(["user:ann"].into_iter(), 4_999);
     assert_eq!(slots(&memberships, "t", 4_999).len(), 9);
     assert_eq!(granted.entitles(["t"].into_iter(), at(1)), Entitled::Yes);
-    granted.at(5_000);
+    granted.at(5_000, true);
     assert_eq!(
         granted.entitles(["t"].into_iter(), at(1)),
         Entitled::No,
@@ -76,6 +76,23 @@ fn a_membership_ends_by_itself() {
     assert_eq!(memberships.set(&until, at(3), 5_000), None, "it is over already");
     memberships.set(&joins("t"), at(5), 6_000);
     assert_eq!(slots(&memberships, "t", 6_000), [1, 2, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn whoever_keeps_up_is_handed_for_a_moment_what_lies_before_the_record_that_ends_it() {
+    let mut memberships = Memberships::default();
+    memberships.set(&joins("t"), at(1), 0);
+    memberships.set(&leaves("t"), at(3), 10_000);
+    let granted_at = |now_ms, keeps_up| {
+        let mut granted = memberships.granted(["user:ann"].into_iter(), now_ms);
+        granted.at(now_ms, keeps_up);
+        (0..5)
+            .filter(|slot| granted.entitles(["t"].into_iter(), at(*slot)) == Entitled::Yes)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(granted_at(10_999, true), [1, 2]);
+    assert_eq!(granted_at(11_000, true), [0; 0], "who has not taken it by now is slow");
+    assert_eq!(granted_at(10_000, false), [0; 0], "who comes from behind is told by what holds now");
 }
 
 #[test]

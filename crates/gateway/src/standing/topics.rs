@@ -22,6 +22,24 @@ struct Membership {
     /// The spells that are over, in their order.
     past: VecDeque<Range<Slot>>,
     now: Option<Spell>,
+    left: Option<Left>,
+}
+
+/// The record that ended the last spell.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    at: Slot,
+    /// Until then, whoever keeps up is still handed what lies before it.
+    until_ms: u64,
+}
+
+/// One look at an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub(super) slot: Slot,
+    pub(super) now_ms: u64,
+    /// It is on its way to a connection that takes everything as it comes.
+    pub(super) keeps_up: bool,
 }
 
 /// A time in which a membership holds.
@@ -83,6 +101,13 @@ impl Topics {
         Some(spell)
     }
 
+    /// The spell that was just ended was ended by a record of the log.
+    pub(super) fn leave(&mut self, topic: &str, at: Slot, until_ms: u64) {
+        if let Some(membership) = self.memberships.get_mut(topic) {
+            membership.left = Some(Left { at, until_ms });
+        }
+    }
+
     /// Forgets the spells of a topic that ended up to this slot.
     pub(super) fn forget_past(&mut self, topic: &str, end: Slot) {
         let Some(membership) = self.memberships.get_mut(topic) else { return };
@@ -126,12 +151,10 @@ impl Topics {
         spells.for_each(|spell| spell.ground = Ground::Log);
     }
 
-    /// What the memberships of this topic, by its name or a beginning of it, say of an event at this slot.
-    pub(super) fn grant(&self, topic: &str, slot: Slot, now_ms: u64) -> Grant {
+    /// What the memberships of this topic, by its name or a beginning of it, say of an event.
+    pub(super) fn grant(&self, topic: &str, look: Look) -> Grant {
         let grant_of = |name: &str| {
-            self.memberships
-                .get(name)
-                .map_or_else(Grant::default, |membership| membership.grant(slot, now_ms))
+            self.memberships.get(name).map_or_else(Grant::default, |membership| membership.grant(look))
         };
         let mut grant = grant_of(topic);
         let mut part = topic;
@@ -160,12 +183,13 @@ impl Grant {
 }
 
 impl Membership {
-    fn grant(&self, slot: Slot, now_ms: u64) -> Grant {
+    fn grant(&self, Look { slot, now_ms, keeps_up }: Look) -> Grant {
         let first = self.past.partition_point(|spell| spell.end <= slot);
         let past = self.past.get(first).is_some_and(|spell| spell.contains(&slot));
-        let Some(now) = self.now else { return Grant { then: past, now: false } };
+        let lingers = self.left.is_some_and(|left| keeps_up && slot < left.at && now_ms < left.until_ms);
+        let Some(now) = self.now else { return Grant { then: past, now: lingers } };
         let holds = now.ground != Ground::Replay && now.until_ms > now_ms;
-        Grant { then: past || now.since <= slot, now: holds }
+        Grant { then: past || now.since <= slot, now: holds || lingers }
     }
 }
 

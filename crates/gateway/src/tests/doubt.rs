@@ -83,6 +83,40 @@ async fn a_membership_that_expired_before_the_gateway_began_is_told_once_it_is_b
     assert_eq!((gaps(&text), Events::ids(&text)), (1, vec!["e2".into()]));
 }
 
+/// The farewell and the end of the membership arrive together, and one after the other.
+#[tokio::test(start_paused = true)]
+async fn an_event_just_before_the_end_of_a_membership_reaches_a_member_who_keeps_up() {
+    let mut world = World::new();
+    let mut ann = world.stream("/v1/stream?user=ann").await;
+    ann.until("push.caught_up").await;
+    for round in 0..2 {
+        world.member("user:ann", "t", true);
+        let farewell = Kind::Event(world.hub.event(&["topic:t"], "1"));
+        let leaves =
+            Membership { recipient: "user:ann".into(), topic: "t".into(), member: false, expires_at: None };
+        let kinds = [farewell, Kind::Membership(leaves), Kind::Event(world.hub.event(&["topic:t"], "2"))];
+        let frames = kinds.map(|kind| {
+            world.hub.head = world.hub.head.next();
+            let cursor = world.hub.head.to_string();
+            v1::PushEvent { cursor, kind: Some(kind), appended_unix_ms: NOW_MS }
+        });
+        if round == 0 {
+            world.hub.send(&frames);
+        } else {
+            frames.iter().for_each(|frame| world.hub.send(std::slice::from_ref(frame)));
+        }
+        assert_eq!(Events::ids(&ann.now().await), [format!("e{}", 2 * round + 1)]);
+    }
+    // Who takes it later than that is slow, and who comes back later is no member.
+    world.member("user:ann", "t", true);
+    world.hub.publish(&["topic:t"]);
+    world.member("user:ann", "t", false);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(Events::ids(&ann.now().await), [""; 0]);
+    let text = world.replay("user=ann", at(0)).await;
+    assert_eq!((gaps(&text), Events::ids(&text).len()), (0, 0), "{text}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_member_who_was_never_out_loses_nothing_when_the_record_that_grants_changes() {
     for (number, (first, second)) in [
