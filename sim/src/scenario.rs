@@ -45,6 +45,8 @@ pub struct Scenario {
     pub leave_log_after: Duration,
     /// How many bytes a second the first user takes until the calm, if it is slow but steady.
     pub steady: Option<u32>,
+    /// Whether users belong to topics by several memberships, said often, and stay away now and then.
+    pub regrants: bool,
     /// The faults, by when they strike.
     pub faults: Vec<(Duration, Fault)>,
 }
@@ -155,6 +157,7 @@ impl Scenario {
             skewed,
             leave_log_after: further.between(Duration::from_secs(2), Duration::from_secs(4)),
             steady,
+            regrants: further.percent(25),
             faults: Vec::new(),
             users,
         };

@@ -145,7 +145,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             cut_percent: 60,
             cut_after: (Duration::from_millis(300), Duration::from_secs(8)),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
-            away_percent: if scenario.hubs == Hubs::Apart { 30 } else { 0 },
+            away_percent: if scenario.hubs == Hubs::Apart || scenario.regrants { 30 } else { 0 },
             steady: scenario
                 .steady
                 .filter(|_| number == 0)
@@ -275,6 +275,12 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
             source: name.clone(),
             recipients: recipients.clone(),
             members: members.clone(),
+            change_percent: if scenario.regrants { 15 } else { 4 },
+            topics: if scenario.regrants {
+                &["vip", "vi*", "vip", "staff"]
+            } else {
+                &["vip", "staff", "room-1", "room-2"]
+            },
             large_to: scenario.steady.map(|_| "user:0".to_owned()),
             spares_sessions: scenario.skewed,
             pause: scenario.pause,

@@ -7,6 +7,7 @@
 //! - `Welcome`, a `Gap` if something was missed, the replay, `CaughtUp` (always), then live events;
 //! - the cursor of every frame is safe to resume from; only a `Gap` crosses a hole;
 //! - a reader whose slot has left the window is told by a `Gap` before anything else;
+//! - what its filter cannot judge any more is not sent, and told by a `Gap`;
 //! - `Progress` when nothing was said for a heartbeat, and while a filter skips more than an eighth of the window;
 //! - `FellBehind` once when the lag exceeds a quarter of any bound, `CaughtUp` when it is back.
 
@@ -22,7 +23,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{Filter, Records, Settings};
+pub use settings::{Entitled, Filter, Records, Settings};
 pub use step::{Control, Omitted, Step};
 
 /// A reader has fallen behind when it lags by more than 1/4 of any window bound.

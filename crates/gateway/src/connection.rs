@@ -380,7 +380,7 @@ impl Connection {
         let visit = edge.metrics.delivery.visit(*opened, now);
         let end = edge.routes.dispatched().slot;
         let step = edge.read(now, |window| {
-            if !seat.renew(now.unix_ms) {
+            if !seat.renew(now.unix_ms, false) {
                 return Found::NothingYet; // it ends
             }
             let step = reader.step_until(window, end, Some(seat), now);
@@ -418,7 +418,7 @@ impl Connection {
         let visit = edge.metrics.delivery.visit(*opened, now);
         let had_mail = !inbox.is_empty();
         let step = edge.read(now, |window| {
-            if !seat.renew(now.unix_ms) {
+            if !seat.renew(now.unix_ms, true) {
                 return Found::NothingYet; // it ends
             }
             while let Some(&slot) = inbox.front() {

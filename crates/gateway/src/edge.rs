@@ -96,10 +96,21 @@ impl Edge {
     }
 
     /// Applies what upstream brought, then dispatches it. One caller at a time.
+    ///
+    /// A record that takes a topic away waits until what lies before it is dispatched: its members still get that.
     pub(super) fn apply(&self, changes: &[Change<'_>]) {
-        self.govern(changes);
-        let (letters, upto) = self.hold(changes);
-        self.routes.dispatch(letters, upto);
+        let mut appended = false;
+        let stays = |before: &Change<'_>, next: &Change<'_>| {
+            appended |= matches!(before, Change::Append { .. });
+            let parts = appended && matches!(next, Change::Rule(Rule::Membership(record)) if !record.member);
+            appended &= !parts;
+            !parts
+        };
+        for part in changes.chunk_by(stays) {
+            self.govern(part);
+            let (letters, upto) = self.hold(part);
+            self.routes.dispatch(letters, upto);
+        }
     }
 
     /// Applies the rules, each with the slot that the next entry will have.

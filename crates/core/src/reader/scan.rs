@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Control, Filter, Omitted, Phase, Reader, Step};
+use super::{Control, Entitled, Filter, Omitted, Phase, Reader, Step};
 use crate::Now;
 use crate::cursor::Cursor;
 use crate::frame::{FrameView, PREFIX_BYTES, message};
@@ -24,6 +24,8 @@ enum Verdict {
     TooLarge,
     /// A gap of this window's own reader, met by one that stands elsewhere.
     Missed,
+    /// Nobody can tell whether it is for this reader.
+    Unknown,
 }
 
 impl Reader {
@@ -51,6 +53,8 @@ impl Reader {
         let scan_end = end.min(self.next.plus(SCAN_PER_STEP));
         let (mut run, mut bytes) = (None::<Range<Slot>>, 0);
         let mut last = self.passed;
+        // What cannot be judged: after the one position, up to the other. It is told before anything that lies behind it.
+        let mut unknown = None::<(Cursor, Cursor)>;
         for entry in window.entries(self.next..scan_end) {
             let verdict = match self.judge(window, &entry, filter, now) {
                 Verdict::Send if self.stands_in(&entry, window) => Verdict::Missed,
@@ -67,26 +71,38 @@ impl Reader {
                 continue;
             }
             match verdict {
+                Verdict::Unknown => {
+                    let from = unknown.map_or(self.passed, |(from, _)| from);
+                    unknown = Some((from, entry.cursor));
+                    self.skip(&entry);
+                }
+                Verdict::Send | Verdict::Missed | Verdict::TooLarge if unknown.is_some() => break,
                 Verdict::Send => {
                     run = Some(entry.slot..entry.slot.next());
                     (bytes, last) = (entry.frame.len(), entry.cursor);
                 }
-                Verdict::Missed => return self.missed(&entry, now),
+                Verdict::Missed => {
+                    let from = self.passed;
+                    self.skip(&entry);
+                    return self.missed(from, entry.cursor, now);
+                }
                 Verdict::TooLarge if !entry.traits.has(Traits::EPHEMERAL) => {
                     return self.too_large(&entry, now);
                 }
                 skipped => {
                     self.omitted.count(&skipped);
                     self.skip(&entry);
-                    if !entry.traits.has(Traits::CONTINUES) && self.is_untold_for_long(window, &entry) {
+                    let may_tell = unknown.is_none() && !entry.traits.has(Traits::CONTINUES);
+                    if may_tell && self.is_untold_for_long(window, &entry) {
                         return self.progress(now);
                     }
                 }
             }
         }
-        match run {
-            Some(run) => self.send(run, last, now),
-            None => Step::Again,
+        match (unknown, run) {
+            (Some((from, to)), _) => self.missed(from, to, now),
+            (None, Some(run)) => self.send(run, last, now),
+            (None, None) => Step::Again,
         }
     }
 
@@ -130,14 +146,20 @@ impl Reader {
             return if self.records.include(frame.kind()) { self.fit(entry) } else { Verdict::Skip };
         }
         let Some(event) = frame.event() else { return Verdict::Send };
-        if filter.is_some_and(|filter| !filter.admits(event, entry.slot)) {
+        let entitled = filter.map_or(Entitled::Yes, |filter| filter.entitles(event, entry.slot));
+        if entitled == Entitled::No {
             return Verdict::Skip;
         }
         let expired = entry.traits.has(Traits::EXPIRES)
             && event.ttl_ms().is_some_and(|ttl| {
                 window.age(entry, frame.appended_unix_ms(), now.mono) > Duration::from_millis(ttl)
             });
-        if expired { Verdict::Expired } else { self.fit(entry) }
+        match entitled {
+            _ if expired => Verdict::Expired,
+            Entitled::Unknown if entry.traits.has(Traits::EPHEMERAL) => Verdict::Skip,
+            Entitled::Unknown => Verdict::Unknown,
+            Entitled::Yes | Entitled::No => self.fit(entry),
+        }
     }
 
     const fn fit(&self, entry: &Entry<'_>) -> Verdict {
@@ -172,12 +194,10 @@ impl Reader {
             && window.before(entry.slot).epoch != epoch
     }
 
-    /// What is held in the window says from where the window's own reader missed something. Who waited at a position
-    /// beyond that is told from there.
-    fn missed(&mut self, entry: &Entry<'_>, now: Now) -> Step {
-        let from = self.passed;
-        self.skip(entry);
-        let Some(gap) = Gap::between(GapReason::Upstream, from, entry.cursor) else { return Step::Again };
+    /// Tells of what the window's own reader missed, or has forgotten. A gap that is held in the window says from where that
+    /// reader missed something; who waited at a position beyond it is told from there.
+    fn missed(&mut self, from: Cursor, to: Cursor, now: Now) -> Step {
+        let Some(gap) = Gap::between(GapReason::Upstream, from, to) else { return Step::Again };
         self.tell(now);
         Step::Control(Control::Gap(gap))
     }
@@ -198,7 +218,7 @@ impl Omitted {
         match verdict {
             Verdict::Expired => self.expired += 1,
             Verdict::TooLarge => self.too_large += 1,
-            Verdict::Send | Verdict::Skip | Verdict::Missed => {}
+            Verdict::Send | Verdict::Skip | Verdict::Missed | Verdict::Unknown => {}
         }
     }
 }

@@ -22,8 +22,11 @@ fn seconds(seconds: u64) -> Now {
 struct Only(&'static str);
 
 impl Filter for Only {
-    fn admits(&self, event: EventView<'_>, _slot: Slot) -> bool {
-        event.recipients().any(|to| to == self.0)
+    fn entitles(&self, event: EventView<'_>, _slot: Slot) -> Entitled {
+        match event.recipients().next() {
+            Some("nobody-knows") => Entitled::Unknown,
+            first => (first == Some(self.0)).into(),
+        }
     }
 }
 
@@ -143,6 +146,19 @@ fn a_filter_that_skips_an_eighth_of_the_window_says_so_between_batches() {
         append_with(&mut window, "user:other", traits, seconds(0));
     }
     assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), "progress@13");
+}
+
+#[test]
+fn what_the_filter_cannot_judge_is_told_by_one_gap_before_what_lies_behind_it() {
+    let mut window = window(Bounds::default());
+    let filter: Option<&dyn Filter> = Some(&Only("user:me"));
+    let log =
+        ["user:me", "other", "nobody-knows", "other", "nobody-knows", "other", "user:me", "nobody-knows"];
+    log.iter().for_each(|to| append(&mut window, to, seconds(0)));
+    append_with(&mut window, "nobody-knows", Traits::PLAIN.with(Traits::EPHEMERAL), seconds(0));
+    let mut reader = open(&window, Ask::At(at(0)));
+    let expected = "Resumed 1 gap:Upstream..5 7 gap:Upstream..8 caught-up@9";
+    assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), expected);
 }
 
 #[test]

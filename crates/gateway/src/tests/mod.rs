@@ -3,6 +3,7 @@
 mod access;
 mod coming_back;
 mod development;
+mod doubt;
 mod ending;
 mod handing_over;
 mod hub;

@@ -101,6 +101,37 @@ fn who_belongs_to_a_topic_gets_what_was_said_while_they_did() {
     ));
 }
 
+/// A user who is a member all the while, by one membership after the other, one of them said twice.
+const ALL_THE_WHILE: &str = "
+    record 1 j1 user:ann joins topic:x | log 2 a topic:x | record 3 j2 user:ann joins topic:x | log 4 b topic:x
+    record 5 j3 user:ann joins topic:* | record 6 l1 user:ann leaves topic:x | log 7 c topic:x
+    open 1 user ann user:ann 1
+    welcome 1 RESUMED 1 0 7
+    event 1 2 a
+    event 1 4 b
+    event 1 7 c
+    caught_up 1 7
+";
+
+#[test]
+fn a_member_by_whatever_record_is_owed_what_was_said_meanwhile() {
+    keeps(ALL_THE_WHILE);
+    breaks(Promise::Resumable, ALL_THE_WHILE, "event 1 2 a\n", "");
+    breaks(Promise::GapFreeOrTold, ALL_THE_WHILE, "event 1 4 b\n", "");
+    keeps(&ALL_THE_WHILE.replacen("event 1 2 a\n", "gap 1 UPSTREAM 1 2\n", 1));
+    // Said twice is one membership still.
+    let twice = "record 5 j3 user:ann joins topic:* | record 6 l1 user:ann leaves topic:x | log 7 c topic:x";
+    let twice = ALL_THE_WHILE.replacen(twice, "log 7 c topic:x", 1);
+    keeps(&twice);
+    breaks(Promise::Resumable, &twice, "event 1 2 a\n", "");
+    // By none, nothing is shown.
+    let mut left = ALL_THE_WHILE.replacen("joins topic:*", "joins topic:y", 1);
+    for shown in ["event 1 2 a\n", "event 1 4 b\n", "event 1 7 c\n"] {
+        left = left.replacen(shown, "", 1);
+    }
+    breaks(Promise::Isolated, &left, "caught_up 1 7", "event 1 2 a | caught_up 1 7");
+}
+
 #[test]
 fn nothing_is_shown_behind_the_end_of_a_session() {
     let ended = MEMBER.replacen("log 9 i user:bob", "log 9 i user:ann", 1);
