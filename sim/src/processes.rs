@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::LogKind;
@@ -39,6 +40,8 @@ pub enum Order {
     Leave,
     /// To close its listener and all connections for so long, as when a network is cut off. It lives on; hubs only.
     Unplug(Duration),
+    /// The same at the side door alone.
+    ShutSideDoor(Duration),
 }
 
 /// How long a server may take to send its streams away, and then to close its connections.
@@ -68,6 +71,7 @@ pub async fn hub(
     ambient: Ambient,
     recorder: Recorder,
     log: Log,
+    has_side_door: bool,
     leave: Leave,
 ) -> anyhow::Result<()> {
     loop {
@@ -81,6 +85,8 @@ pub async fn hub(
         };
         let config = galaxy_push_hub::Config::default().window(window);
         let hub = Hub::new(config, store, ambient.clone())?;
+        let side_door = side_door(hub.router(), leave.clone());
+        let _side_door = has_side_door.then(|| AbortOnDropHandle::new(tokio::spawn(side_door)));
         loop {
             let drain = Drain::default();
             let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
@@ -96,9 +102,28 @@ pub async fn hub(
                     let _ = (&mut serving).await;
                     sleep(time).await;
                 }
+                Order::ShutSideDoor(_) => unreachable!("`told` leaves it out"),
             }
         }
         sleep(BACK_AFTER).await;
+    }
+}
+
+/// A door of a hub for one gateway, which is cut off from it while this is shut. It knows no leaving in order.
+async fn side_door(router: Router, orders: Leave) -> anyhow::Result<()> {
+    let mut orders = orders.subscribe();
+    loop {
+        let drain = Drain::default();
+        let serving = serve(Listener::aside().await?, router.clone(), Limits::hub(), drain.clone());
+        let mut serving = tokio::spawn(serving);
+        orders.changed().await?;
+        let order = *orders.borrow();
+        if let Order::ShutSideDoor(time) = order {
+            drain.draining.cancel();
+            drain.deadline.cancel();
+            let _ = (&mut serving).await;
+            sleep(time).await;
+        }
     }
 }
 
@@ -147,11 +172,16 @@ async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorde
     }
 }
 
-/// The next order.
+/// The next order, unless it is for the side door.
 async fn told(leave: &Leave) -> Order {
     let mut orders = leave.subscribe();
-    let _ = orders.changed().await;
-    *orders.borrow()
+    loop {
+        let _ = orders.changed().await;
+        match *orders.borrow_and_update() {
+            Order::ShutSideDoor(_) => {}
+            order => return order,
+        }
+    }
 }
 
 /// The streams go first, the listener last.

@@ -93,8 +93,10 @@ impl Upstream {
         match item {
             Item::Welcome(frame) => {
                 let cursor = read(frame.cursor())?;
-                let outcome = v1::Welcome::decode(frame.view().body()).map(|welcome| welcome.outcome());
-                let outcome = outcome.unwrap_or_default();
+                let welcome = v1::Welcome::decode(frame.view().body()).unwrap_or_default();
+                let outcome = welcome.outcome();
+                // Users from other gateways may be as far, whatever of it this one will take.
+                changes.extend(Cursor::parse(&welcome.head).ok().map(Change::Reached));
                 self.welcome(outcome, cursor, changes);
                 self.records.welcome(outcome, changes);
             }
