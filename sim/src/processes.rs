@@ -92,17 +92,16 @@ pub async fn hub(
             let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
             let mut serving = tokio::spawn(serving);
             match told(&leave).await {
-                Order::Leave => {
+                None => {
                     send_away(serving, drain, hub.drain(LEAVE_WITHIN)).await;
                     break;
                 }
-                Order::Unplug(time) => {
+                Some(time) => {
                     drain.draining.cancel();
                     drain.deadline.cancel();
                     let _ = (&mut serving).await;
                     sleep(time).await;
                 }
-                Order::ShutSideDoor(_) => unreachable!("`told` leaves it out"),
             }
         }
         sleep(BACK_AFTER).await;
@@ -115,15 +114,17 @@ async fn side_door(router: Router, orders: Leave) -> anyhow::Result<()> {
     loop {
         let drain = Drain::default();
         let serving = serve(Listener::aside().await?, router.clone(), Limits::hub(), drain.clone());
-        let mut serving = tokio::spawn(serving);
-        orders.changed().await?;
-        let order = *orders.borrow();
-        if let Order::ShutSideDoor(time) = order {
-            drain.draining.cancel();
-            drain.deadline.cancel();
-            let _ = (&mut serving).await;
-            sleep(time).await;
-        }
+        let mut serving = AbortOnDropHandle::new(tokio::spawn(serving));
+        let time = loop {
+            orders.changed().await?;
+            if let Order::ShutSideDoor(time) = *orders.borrow_and_update() {
+                break time;
+            }
+        };
+        drain.draining.cancel();
+        drain.deadline.cancel();
+        let _ = (&mut serving).await;
+        sleep(time).await;
     }
 }
 
@@ -172,14 +173,15 @@ async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorde
     }
 }
 
-/// The next order, unless it is for the side door.
-async fn told(leave: &Leave) -> Order {
+/// The next order, unless it is for the side door: how long to be unplugged, or `None`, to leave.
+async fn told(leave: &Leave) -> Option<Duration> {
     let mut orders = leave.subscribe();
     loop {
         let _ = orders.changed().await;
         match *orders.borrow_and_update() {
+            Order::Leave => return None,
+            Order::Unplug(time) => return Some(time),
             Order::ShutSideDoor(_) => {}
-            order => return order,
         }
     }
 }
