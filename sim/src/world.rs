@@ -142,10 +142,11 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             gateways: gateways.clone(),
             silence: USER_SILENCE,
             cuts_until: scenario.calm_from,
-            cut_percent: 60,
-            cut_after: (Duration::from_millis(300), Duration::from_secs(8)),
+            cut_percent: if scenario.alone { 85 } else { 60 },
+            cut_after: (Duration::from_millis(300), Duration::from_secs(if scenario.alone { 4 } else { 8 })),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
             away_percent: if scenario.hubs == Hubs::Apart { 30 } else { 0 },
+            away: (Duration::from_secs(3), Duration::from_secs(if scenario.alone { 16 } else { 12 })),
             steady: scenario
                 .steady
                 .filter(|_| number == 0)
