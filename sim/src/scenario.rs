@@ -43,6 +43,8 @@ pub struct Scenario {
     pub skewed: bool,
     /// How long a client with several hubs stays with its log while no door to it answers.
     pub leave_log_after: Duration,
+    /// Whether the first gateway has doors of its own to the hubs, and is cut off alone.
+    pub alone: bool,
     /// How many bytes a second the first user takes until the calm, if it is slow but steady.
     pub steady: Option<u32>,
     /// Whether users belong to topics by several memberships, said often, and stay away now and then.
@@ -89,6 +91,8 @@ pub enum Kind {
     Hold(String, String),
     /// A hub cannot be reached by anybody, lives on with its log, and can be reached again when the fault is over.
     Unplug(String),
+    /// The first gateway alone cannot reach a hub, until the fault is over.
+    CutOff(String),
     /// Another gateway with the id of a plain one subscribes.
     Rival,
 }
@@ -104,6 +108,7 @@ impl Kind {
             Self::OneWay(..) => "one-way",
             Self::Hold(..) => "hold",
             Self::Unplug(_) => "unplug",
+            Self::CutOff(_) => "cut-off",
             Self::Rival => "rival",
         }
     }
@@ -156,11 +161,16 @@ impl Scenario {
             hubs,
             skewed,
             leave_log_after: further.between(Duration::from_secs(2), Duration::from_secs(4)),
+            alone: hubs == Hubs::Apart && gateways == 2 && further.percent(50),
             steady,
             regrants: further.percent(25),
             faults: Vec::new(),
             users,
         };
+        if scenario.alone && further.percent(75) {
+            // A log that returns is mostly held still: what a small window has lost says nothing of returns.
+            scenario.window = Bounds { age: Duration::from_secs(600), events: 1 << 20, bytes: 64 << 20 };
+        }
         if scenario.skewed {
             scenario.token_life = None; // tokens are judged by the wall clock, and would never be good
         }
@@ -173,6 +183,9 @@ impl Scenario {
 
     fn draw_faults(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {
         let mut faults = Vec::new();
+        if self.alone {
+            return self.draw_swings_alone(rng);
+        }
         if self.hubs == Hubs::Apart && rng.percent(60) {
             return self.draw_swings(rng);
         }
@@ -205,6 +218,28 @@ impl Scenario {
             let lasts = rng.between(Duration::from_secs(4), Duration::from_secs(7));
             let until = (at + lasts).min(self.calm_from);
             faults.push((at, Fault { kind: Kind::Unplug((*hub).to_owned()), until }));
+            at = until + rng.between(Duration::from_secs(1), Duration::from_secs(3));
+        }
+        faults
+    }
+
+    /// The same for the first gateway alone: others go on in the log that it left, and its users come from them. The hub it
+    /// went to may begin anew meanwhile, which makes another log.
+    fn draw_swings_alone(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {
+        let (mut faults, mut at) = (Vec::new(), FAULTS_FROM);
+        let [hub, other] = self.hub_names() else { return faults };
+        let mut hubs = [(hub, other), (other, hub)].into_iter().cycle();
+        while let Some((hub, other)) = hubs.next().filter(|_| at + Duration::from_secs(4) < self.calm_from) {
+            let restarts = rng.percent(40) && at + Duration::from_secs(6) < self.calm_from;
+            let lasts = rng.between(Duration::from_secs(4), Duration::from_secs(7));
+            let lasts = if restarts { lasts + Duration::from_secs(5) } else { lasts };
+            let until = (at + lasts).min(self.calm_from);
+            faults.push((at, Fault { kind: Kind::CutOff((*hub).to_owned()), until }));
+            if restarts {
+                let killed = at + Duration::from_secs(5);
+                let back = killed + rng.between(Duration::from_millis(50), Duration::from_millis(500));
+                faults.push((killed, Fault { kind: Kind::Kill((*other).to_owned()), until: back }));
+            }
             at = until + rng.between(Duration::from_secs(1), Duration::from_secs(3));
         }
         faults

@@ -58,6 +58,8 @@ pub struct Plan {
     pub pause_percent: u64,
     /// How often, in percent of connections, it stays away for some seconds before the next one, while it may be cut.
     pub away_percent: u64,
+    /// How long it stays away then: between these.
+    pub away: (Duration, Duration),
     /// How slowly it takes bytes, all the time, if it is slow but steady.
     pub steady: Option<Pace>,
     /// What only some users do.
@@ -193,7 +195,7 @@ pub async fn run(
         log.record(What::Close(Close { stream: log.stream, code }));
         sleep(rng.between(Duration::ZERO, Duration::from_millis(1_000))).await;
         if plan.away_percent > 0 && Instant::now() < busy_until && rng.percent(plan.away_percent) {
-            sleep(rng.between(Duration::from_secs(3), Duration::from_secs(12))).await;
+            sleep(rng.between(plan.away.0, plan.away.1)).await;
         }
     }
     recorder.record(clock(), What::Left(Name::from(plan.reader)));

@@ -116,12 +116,12 @@ fn add_hubs(
         let lag_max = if number == 0 { Duration::ZERO } else { LAG_MAX };
         let log = shared.clone().map_or(processes::Log::Own, |log| processes::Log::Shared(log, lag_max));
         let surroundings = skewed(scenario.seed, name, scenario.skew(name));
-        let (window, told) = (scenario.window, recorder.process(name));
+        let (window, told, has_side_door) = (scenario.window, recorder.process(name), scenario.alone);
         let leave = leaves.entry(name.to_owned()).or_default().clone();
         world.host(name, move || {
             let (surroundings, told, log, leave) =
                 (surroundings.clone(), told.clone(), log.clone(), leave.clone());
-            async move { Ok(processes::hub(window, surroundings, told, log, leave).await?) }
+            async move { Ok(processes::hub(window, surroundings, told, log, has_side_door, leave).await?) }
         });
     }
 }
@@ -142,10 +142,11 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             gateways: gateways.clone(),
             silence: USER_SILENCE,
             cuts_until: scenario.calm_from,
-            cut_percent: 60,
-            cut_after: (Duration::from_millis(300), Duration::from_secs(8)),
+            cut_percent: if scenario.alone { 85 } else { 60 },
+            cut_after: (Duration::from_millis(300), Duration::from_secs(if scenario.alone { 4 } else { 8 })),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
             away_percent: if scenario.hubs == Hubs::Apart || scenario.regrants { 30 } else { 0 },
+            away: (Duration::from_secs(3), Duration::from_secs(if scenario.alone { 16 } else { 12 })),
             steady: scenario
                 .steady
                 .filter(|_| number == 0)
@@ -298,7 +299,8 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
 
 /// The settings of a simulated gateway: those of the binary, with a shorter progress interval so that a minute holds several.
 fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
-    let mut config = galaxy_push_gateway::Config::new(net::urls(scenario.hub_names()), id);
+    let port = if scenario.alone && id == gateway_name(0) { net::SIDE_PORT } else { net::PORT };
+    let mut config = galaxy_push_gateway::Config::new(net::urls_at(scenario.hub_names(), port), id);
     config.window = scenario.window;
     config.leave_log_after = scenario.leave_log_after;
     config.mailbox_slots = scenario.mailbox_slots;
@@ -380,6 +382,7 @@ fn start(world: &mut turmoil::Sim<'_>, leaves: &Leaves, fault: &Fault, now: Dura
         Kind::Hold(a, b) => world.hold(a.as_str(), b.as_str()),
         Kind::Leave(host) => tell(host, Order::Leave),
         Kind::Unplug(host) => tell(host, Order::Unplug(fault.until.saturating_sub(now))),
+        Kind::CutOff(host) => tell(host, Order::ShutSideDoor(fault.until.saturating_sub(now))),
         Kind::Rival => {}
     }
 }
@@ -392,13 +395,13 @@ fn stop(world: &mut turmoil::Sim<'_>, kind: &Kind) {
         Kind::Partition(a, b) => world.repair(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.repair_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.release(a.as_str(), b.as_str()),
-        Kind::Leave(_) | Kind::Unplug(_) | Kind::Rival => {}
+        Kind::Leave(_) | Kind::Unplug(_) | Kind::CutOff(_) | Kind::Rival => {}
     }
 }
 
 fn described(fault: &Fault) -> history::Fault {
     let detail = match &fault.kind {
-        Kind::Kill(host) | Kind::Leave(host) | Kind::Unplug(host) => host.clone(),
+        Kind::Kill(host) | Kind::Leave(host) | Kind::Unplug(host) | Kind::CutOff(host) => host.clone(),
         Kind::Partition(a, b) | Kind::Hold(a, b) => format!("{a} | {b}"),
         Kind::OneWay(a, b) => format!("{a} -x-> {b}"),
         Kind::Rival => "plain".to_owned(),

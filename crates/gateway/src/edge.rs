@@ -44,6 +44,8 @@ pub(crate) enum Change<'a> {
     },
     /// The log is known up to here.
     Advance(Cursor),
+    /// The log of the stream that begins had come so far by then.
+    Reached(Cursor),
     /// Who may have what from here on.
     Rule(Rule),
 }
@@ -134,7 +136,7 @@ impl Edge {
                 next = Slot::default();
                 Some((&Rule::Begin, next))
             }
-            Change::Advance(_) => None,
+            Change::Advance(_) | Change::Reached(_) => None,
         });
         self.routes.govern(rules, end, oldest, now_ms);
     }
@@ -161,6 +163,7 @@ impl Edge {
                     window.advance(*cursor);
                     window.trim(now);
                 }
+                Change::Reached(to) => window.log_reached(*to),
                 Change::Rule(_) => {}
             }
         }

@@ -92,6 +92,8 @@ impl Upstream {
             Item::Welcome(welcome) => {
                 let cursor = read(welcome.frame.cursor())?;
                 let outcome = welcome.outcome;
+                // Users from other gateways may be as far, whatever of it this one will take.
+                changes.extend(Cursor::parse(&welcome.head).ok().map(Change::Reached));
                 self.welcome(outcome, cursor, changes);
                 self.records.welcome(outcome, changes);
             }

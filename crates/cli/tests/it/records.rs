@@ -79,6 +79,7 @@ fn what_they_do_not_understand_and_what_no_hub_hears() {
         (&["member", "add", "user:1", "x", "--hub", NOBODY, "--timeout", "1s"], 1, "Connection refused"),
         (&["member", "add", "user:1", "x", "--hub", &server.admin], 1, "is no hub"),
         (&["cursor", "show", "garbage"], 2, "not a cursor: \"garbage\""),
+        (&["cursor", "show", "-1"], 2, "not a cursor: \"-1\"; a cursor begins with a digit"),
     ] {
         let outcome = folder.run(args);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(code), ""), "{args:?}: {outcome:?}");

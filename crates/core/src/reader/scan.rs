@@ -43,7 +43,7 @@ impl Reader {
 
     fn send(&mut self, run: Range<Slot>, last: Cursor, now: Now) -> Step {
         self.next = run.end;
-        self.passed = last;
+        self.stand_at(last); // a run lies in one epoch
         self.tell(now);
         Step::Send(run)
     }
@@ -57,7 +57,7 @@ impl Reader {
         let mut unknown = None::<(Cursor, Cursor)>;
         for entry in window.entries(self.next..scan_end) {
             let verdict = match self.judge(window, &entry, filter, now) {
-                Verdict::Send if self.stands_in(&entry, window) => Verdict::Missed,
+                Verdict::Send if self.stands_elsewhere(&entry, window) => Verdict::Missed,
                 verdict => verdict,
             };
             if let Some(run) = &mut run {
@@ -82,9 +82,9 @@ impl Reader {
                     (bytes, last) = (entry.frame.len(), entry.cursor);
                 }
                 Verdict::Missed => {
-                    let from = self.passed;
+                    let (from, to) = (self.passed, self.goes_on(entry.cursor));
                     self.skip(&entry);
-                    return self.missed(from, entry.cursor, now);
+                    return self.missed(from, to, now);
                 }
                 Verdict::TooLarge if !entry.traits.has(Traits::EPHEMERAL) => {
                     return self.too_large(&entry, now);
@@ -111,7 +111,7 @@ impl Reader {
         self.told.bytes += entry.frame.len() as u64;
         self.told.appended.get_or_insert(entry.at);
         if self.promised.is_none() {
-            self.passed = entry.cursor;
+            self.stand_at(entry.cursor);
         }
     }
 
@@ -185,17 +185,20 @@ impl Reader {
         Step::Control(Control::Gap(gap))
     }
 
-    /// Whether the entry is a gap that leads the window into the epoch that the reader is in already: it came with a
-    /// cursor of somebody who missed less.
-    fn stands_in(&self, entry: &Entry<'_>, window: &Window) -> bool {
-        let epoch = entry.cursor.epoch;
+    /// Whether the entry is a gap that leads the window into another epoch, and the reader stands elsewhere than the window
+    /// did, or has more of that epoch: it came with a cursor of somebody who missed less.
+    fn stands_elsewhere(&self, entry: &Entry<'_>, window: &Window) -> bool {
+        let (before, at) = (window.before(entry.slot), entry.cursor);
         entry.traits.has(Traits::GAP)
-            && self.passed.epoch == epoch
-            && window.before(entry.slot).epoch != epoch
+            && before.epoch != at.epoch
+            && (self.passed.epoch != before.epoch
+                || self.passed.follows(before)
+                || self.been.goes_on(at) != at)
     }
 
-    /// Tells of what the window's own reader missed, or has forgotten. A gap that is held in the window says from where that
-    /// reader missed something; who waited at a position beyond it is told from there.
+    /// Tells of what the window's own reader missed, or has forgotten. What is held in the window says from where that reader
+    /// missed something, and where that goes on: who stands elsewhere is told from there, and is led no further back than it
+    /// was.
     fn missed(&mut self, from: Cursor, to: Cursor, now: Now) -> Step {
         let Some(gap) = Gap::between(GapReason::Upstream, from, to) else { return Step::Again };
         self.tell(now);

@@ -7,6 +7,7 @@ use crate::window::{Bounds, Traits};
 use crate::wire::put_bytes;
 use proptest::prelude::*;
 
+mod elsewhere;
 mod turns;
 
 const EPOCH: Epoch = Epoch(1);
@@ -105,6 +106,16 @@ fn every_stream_opens_in_order() {
         let mut reader = open(&window, ask);
         assert_eq!(transcript(&mut reader, &window, None, seconds(0)), expected, "{ask:?}");
     }
+}
+
+/// The fault: a welcome echoed what is no cursor, and whoever sent that back was refused.
+#[test]
+fn what_is_no_cursor_is_not_echoed() {
+    let window = window(Bounds::default());
+    let mut reader = Reader::open(&window, Ask::Unreadable, "<script>", Settings::default());
+    let step = reader.step(&window, None, seconds(0));
+    let Step::Control(Control::Welcome { cursor, outcome, .. }) = step else { panic!("no welcome") };
+    assert_eq!((cursor.as_str(), outcome), ("", Outcome::EpochChanged));
 }
 
 #[test]

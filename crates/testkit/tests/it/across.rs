@@ -79,6 +79,45 @@ fn a_gateway_that_returns_to_a_log_tells_of_the_time_between() {
     )));
 }
 
+/// A gateway leaves log e1 at 2, while its user has 3 of it from another gateway, and comes back.
+#[test]
+fn a_gateway_that_left_a_log_before_its_user_tells_of_the_time_between() {
+    let further = "
+        by other | log e2:1 x user:1
+        by hub | log 1 a user:1 | log 2 b user:1 | log 3 c user:1
+        by gw | start | follows 1
+        by u | open 1 user u user:1 oldest at=gw2 | welcome 1 FRESH 0 0 3
+        event 1 1 a | event 1 2 b | event 1 3 c | close 1 reset
+        by gw | follows e2:0 left=2 | follows 2 left=e2:1
+        by hub | log 4 d user:1
+        by u | open 2 user u user:1 3 at=gw
+        welcome 2 EPOCH_CHANGED 3 2 4 | gap 2 EPOCH_CHANGED 3 3 | event 2 4 d | caught_up 2 4
+    ";
+    let told = "welcome 2 EPOCH_CHANGED 3 2 4 | gap 2 EPOCH_CHANGED 3 3";
+    breaks(Promise::GapFreeOrTold, further, told, "welcome 2 RESUMED 3 2 4");
+    // It has this one from after the gateway left.
+    let (before, after) = (further.split("by gw | follows e2:0").next().unwrap(), "close 1 reset\n by gw");
+    let late = further.replacen("event 1 3 c | close 1 reset", "", 1).replacen(
+        "by gw | follows e2:0 left=2",
+        "by gw | follows e2:0 left=2 | by u | event 1 3 c | close 1 reset | by gw",
+        1,
+    );
+    assert!(before.contains("close 1 reset") && !late.contains(after));
+    keeps(&late.replacen(told, "welcome 2 RESUMED 3 2 4", 1));
+}
+
+#[test]
+fn a_user_that_came_with_more_than_its_gateway_gets_nothing_twice_when_a_log_returns() {
+    let further = "
+        by hub | log 1 a user:1 | log 2 b user:1 | log 3 c user:1
+        by other | log e2:1 x user:1
+        open 1 user u user:1 3 | welcome 1 RESUMED 3 0 3 | caught_up 1 3
+        gap 1 EPOCH_CHANGED 3 e2:0 | event 1 e2:1 x | gap 1 EPOCH_CHANGED e2:1 3 | caught_up 1 3
+    ";
+    let twice = "gap 1 EPOCH_CHANGED e2:1 1 | event 1 2 b | event 1 3 c";
+    breaks(Promise::Unique, further, "gap 1 EPOCH_CHANGED e2:1 3", twice);
+}
+
 #[test]
 fn a_user_that_stayed_gets_nothing_twice_when_a_log_returns() {
     let stayed = "
