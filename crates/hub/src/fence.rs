@@ -202,7 +202,7 @@ impl Gateways {
         let same = self.current.get_mut(&claim.gateway).filter(|older| older.claim.is_same_instance(&claim));
         if let Some(older) = same {
             newer.reported = older.reported.take();
-            if older.is_repeated_by(&claim, now) {
+            if older.claim.attempt == claim.attempt {
                 newer.repeats(older);
             }
         }

@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn the_largest_record_fits_every_peer() {
         let recipient = format!("session:{}", "x".repeat(255));
-        let time = Some(Timestamp { seconds: 253_402_300_799, nanos: 999_999_999 });
+        let time = Some(Timestamp { seconds: 253_402_300_799, nanos: 999_000_000 });
         let largest = v1::SessionInvalidation {
             recipient: recipient.clone(),
             reason: "x".repeat(INVALIDATION_REASON_BYTES_MAX),
