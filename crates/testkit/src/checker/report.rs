@@ -58,6 +58,8 @@ pub enum Promise {
     HandledOnce,
     /// After the last fault healed, every stream reaches the head.
     Live,
+    /// A hub that leaves in order hands over what it has, as long as its drain may take.
+    Drained,
 }
 
 /// A broken promise.
@@ -173,6 +175,7 @@ impl Promise {
             Self::OnePayload => "one_payload",
             Self::HandledOnce => "handled_once",
             Self::Live => "live",
+            Self::Drained => "drained",
         }
     }
 }
