@@ -55,6 +55,9 @@ pub(crate) fn run(project: &Project, selection: &Selection) -> Result<()> {
     if bugs.iter().any(|bug| bug.test.is_none()) {
         sound(&garden)?;
     }
+    for test in bugs.iter().filter_map(|bug| bug.test.as_ref()) {
+        ensure!(garden.passes(test)?, "{} fails without any planted bug: mend that first", test.shown());
+    }
     let path = project.root.join(TABLE);
     let mut table = Table::read(&fs::read_to_string(&path).unwrap_or_default());
     let mut report =
@@ -115,7 +118,6 @@ fn by_simulation(garden: &Garden<'_>, bug: &Bug, table: &mut Table) -> Result<Ro
 fn by_test(garden: &Garden<'_>, bug: &Bug, test: &NamedTest, table: &mut Table) -> Result<Row> {
     let stopwatch = ui::Stopwatch::start();
     garden.reset()?;
-    ensure!(garden.passes(test)?, "{} fails without any planted bug: mend that first", test.shown());
     garden.plant(bug)?;
     if garden.passes(test).with_context(|| format!("{} does not build: adapt it", bug.patch.display()))? {
         return Ok(Err(stopwatch.seconds()));

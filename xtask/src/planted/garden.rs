@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
@@ -117,28 +118,44 @@ impl<'a> Garden<'a> {
             .with_context(|| format!("there is no test {}", test.shown()))
     }
 
-    /// Runs seeds 1, 2, 3… until one fails; with a promise, until the checker names it.
+    /// Runs seeds 1, 2, 3…, as many at a time as there are processors, until one fails; with a promise, until the checker
+    /// names it.
     pub(super) fn search(&self, seeds: u64, promise: Option<&str>) -> Result<Search> {
-        let binary = self.target().join("debug/galaxy-push-sim");
         let stopwatch = ui::Stopwatch::start();
-        for seed in 1..=seeds {
-            let output = Command::new(&binary)
-                .args(["--seed", &seed.to_string(), "--seconds", &SIMULATED_SECONDS.to_string()])
-                .stdin(Stdio::null())
-                .output()
-                .with_context(|| format!("cannot start {}", binary.display()))?;
-            match output.status.code() {
-                Some(0) => continue,
-                // Clap's code for a command line it does not know: nothing was simulated.
-                Some(2) => bail!("the simulator does not take --seed and --seconds"),
-                _ => {}
-            }
-            let named = named(&String::from_utf8_lossy(&output.stderr));
-            if promise.is_none_or(|promise| named.iter().any(|named| named == promise)) {
-                return Ok(Search { found: Some(Found { seed, named }), time: stopwatch.seconds() });
+        let at_once = thread::available_parallelism().map_or(1, usize::from);
+        let all: Vec<u64> = (1..=seeds).collect();
+        for some in all.chunks(at_once) {
+            let named = thread::scope(|scope| {
+                let runs: Vec<_> =
+                    some.iter().map(|&seed| scope.spawn(move || self.simulate(seed))).collect();
+                let ended =
+                    runs.into_iter().map(|run| run.join().unwrap_or_else(|_| bail!("a worker panicked")));
+                ended.collect::<Result<Vec<_>>>()
+            })?;
+            for (&seed, named) in some.iter().zip(named) {
+                let Some(named) = named else { continue };
+                if promise.is_none_or(|promise| named.iter().any(|named| named == promise)) {
+                    return Ok(Search { found: Some(Found { seed, named }), time: stopwatch.seconds() });
+                }
             }
         }
         Ok(Search { found: None, time: stopwatch.seconds() })
+    }
+
+    /// What a seed broke, if it failed.
+    fn simulate(&self, seed: u64) -> Result<Option<Vec<String>>> {
+        let binary = self.target().join("debug/galaxy-push-sim");
+        let output = Command::new(&binary)
+            .args(["--seed", &seed.to_string(), "--seconds", &SIMULATED_SECONDS.to_string()])
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        match output.status.code() {
+            Some(0) => Ok(None),
+            // Clap's code for a command line it does not know: nothing was simulated.
+            Some(2) => bail!("the simulator does not take --seed and --seconds"),
+            _ => Ok(Some(named(&String::from_utf8_lossy(&output.stderr)))),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::history::{Hop, Name, Record, StreamId};
 /// How many violations of one promise a report spells out. The rest are counted: one fault often breaks thousands.
 const SHOWN_PER_PROMISE: u64 = 20;
 
-/// A promise of DESIGN.md §3, by its name.
+/// A promise of DESIGN.md §3, by its name, and one of §4: [`Promise::Drained`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Promise {
