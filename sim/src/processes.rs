@@ -44,8 +44,10 @@ pub enum Order {
     ShutSideDoor(Duration),
 }
 
-/// How long a server may take to send its streams away, and then to close its connections.
-const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+/// How long a server may take to send its streams away.
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
+/// And its connections after that.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Whoever left in order is started again after this long, as by an orchestrator.

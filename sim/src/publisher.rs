@@ -32,6 +32,8 @@ pub struct Plan {
     pub topics: &'static [&'static str],
     /// Whether sessions are left alone: which of them a record ends is judged by wall clocks, and these are wrong.
     pub spares_sessions: bool,
+    /// Whether it is often a user's session that a record ends, and not all of them.
+    pub ends_sessions: bool,
     /// The longest pause between two batches.
     pub pause: Duration,
     /// It ends here.
@@ -114,7 +116,13 @@ fn draw_change(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> Change {
     if rng.percent(30) {
         return Change::Invalidation(v1::SessionInvalidation {
             recipient: if rng.percent(20) && !plan.spares_sessions {
-                rng.pick(&plan.members).clone()
+                let member = rng.pick(&plan.members).clone();
+                match member.strip_prefix("user:") {
+                    Some(user) if plan.ends_sessions && number.is_multiple_of(2) => {
+                        format!("session:s{user}")
+                    }
+                    _ => member,
+                }
             } else {
                 format!("session:gone-{number}")
             },

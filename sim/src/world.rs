@@ -11,6 +11,7 @@ use galaxy_push_testkit::{Recorder, Report, check};
 use crate::processes::{Leave, Order};
 use crate::rng::{Counter, Rng, now_us, skewed};
 use crate::scenario::{Fault, Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
+use crate::users::token;
 use crate::{app, net, plain, processes, publisher, steady, users};
 
 /// How far the second door to a shared log is behind at most.
@@ -58,6 +59,8 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
             window,
             fence_grace_us: if shared { 1_000_000 } else { 0 },
             clock_skew_us: if scenario.skewed { SKEW_MAX.as_micros() as u64 } else { 0 },
+            // Of a log that hubs share, one that leaves may not have all yet.
+            drain_us: if shared { 0 } else { processes::LEAVE_WITHIN.as_micros() as u64 },
             ..Rules::default()
         }),
     );
@@ -142,7 +145,12 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             gateways: gateways.clone(),
             silence: USER_SILENCE,
             cuts_until: scenario.calm_from,
-            cut_percent: if scenario.alone { 85 } else { 60 },
+            // Whoever is slow is mostly left alone: it takes a while until somebody takes that amiss.
+            cut_percent: match scenario.steady {
+                _ if scenario.alone => 85,
+                Some(_) if number == 0 => 20,
+                _ => 60,
+            },
             cut_after: (Duration::from_millis(300), Duration::from_secs(if scenario.alone { 4 } else { 8 })),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
             away_percent: if scenario.hubs == Hubs::Apart || scenario.regrants { 30 } else { 0 },
@@ -155,6 +163,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
                 session: if rng.percent(50) { format!("s{number}") } else { String::new() },
                 receive_bytes_max: if rng.percent(30) { 4_096 } else { 0 },
                 token_life: scenario.token_life,
+                stubborn: scenario.stubborn(&name).map(|how| (how, token::Stubbornness::default())),
                 fickle_percent: if rng.percent(40) { 2 } else { 0 },
                 strays_percent: if rng.percent(50) { 20 } else { 0 },
                 lost: lost.clone(),
@@ -284,6 +293,7 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
             },
             large_to: scenario.steady.map(|_| "user:0".to_owned()),
             spares_sessions: scenario.skewed,
+            ends_sessions: scenario.token_life.is_some(),
             pause: scenario.pause,
             until: scenario.calm_from + Duration::from_secs(4),
         };

@@ -59,7 +59,7 @@ pub(super) const STEPS: [Step; 23] = [
         name: "planted",
         what: "the planted bugs still apply",
         advice: "adapt the patch in sim/planted to the code, then run `cargo xtask planted`",
-        run: |project, _| planted::check_apply(project, None),
+        run: |project, _| planted::check_apply(project, &planted::Selection::default()),
     },
     Step {
         name: "webhooks",

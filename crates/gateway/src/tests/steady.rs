@@ -119,7 +119,7 @@ async fn over_http2_a_large_event_is_asked_for_in_small_pieces() {
     assert!(text.contains("\"e1\"") && !text.contains("push.goodbye"));
     // Whoever takes nothing any more in the middle of an event is not told goodbye there: it would be read as its end.
     world.hub.publish_data(&["user:a"], &mebibyte());
-    let mut begun = Bytes::new();
+    let mut begun = bytes::Bytes::new();
     while !begun.ends_with(b"x") {
         begun = events.body.next().await.unwrap().unwrap();
     }

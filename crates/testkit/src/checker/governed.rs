@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::entitlement::Right;
-use super::index::{Index, Pos};
+use super::index::{Index, Pos, Visit};
 use super::log::Entry;
 use crate::history::{Hop, Open, Says};
 
@@ -86,7 +86,7 @@ impl<'h> Governed<'h> {
                     of_session: holder.starts_with("session:"),
                 });
                 match recipient {
-                    None => governed.voids.entry(epoch).or_default().extend(marks),
+                    None => marks.for_each(|mark| governed.void(index, open, epoch, mark)),
                     Some(recipient) => {
                         let (numbers, marks) = (index.matching(recipient), marks.collect());
                         governed.memberships.push(Membership { recipient, numbers, epoch, marks });
@@ -97,9 +97,32 @@ impl<'h> Governed<'h> {
         governed
     }
 
+    /// A record that ends its sessions counts behind its place, and in whatever logs its gateway followed afterwards: there
+    /// the gateway keeps what it knows of them.
+    fn void(&mut self, index: &Index<'_>, open: &Open, epoch: u32, mark: Mark) {
+        self.voids.entry(epoch).or_default().push(mark);
+        let life = open.at.as_deref().map_or(&[][..], |gateway| index.life_of(gateway, open.stream));
+        let knew = |visit: &Visit| visit.epoch == epoch && visit.left.is_some_and(|left| mark.seq <= left);
+        let Some(knew) = life.iter().position(knew) else { return };
+        for visit in life.iter().skip(knew + 1).filter(|visit| visit.epoch != epoch) {
+            self.voids.entry(visit.epoch).or_default().push(Mark { seq: visit.from, ..mark });
+        }
+    }
+
     /// A token issued then is presented.
     pub(super) const fn issued(&mut self, at_us: u64) {
         (self.token_us, self.has_token) = (Some(at_us), true);
+    }
+
+    /// When its token was issued, if it presented one.
+    pub(super) fn token_issued_us(&self) -> Option<u64> {
+        self.token_us.filter(|_| self.has_token)
+    }
+
+    /// Whether some record may void a token that was issued then, wherever it lies in whatever log.
+    pub(super) fn may_be_void(&self, issued_us: u64) -> bool {
+        let slack_us = self.skew_us;
+        self.voids.values().flatten().any(|mark| issued_us <= self.voids_before(mark) + slack_us)
     }
 
     /// The gateway named its head. Without a token the connection itself counts as one.

@@ -140,6 +140,37 @@ fn nothing_is_shown_behind_the_end_of_a_session() {
     keeps(&ended.replacen("progress 2 8", "wait 2000 | token 2 5000 | event 2 9 i", 1));
 }
 
+/// A gateway that goes on in another log keeps what it knows of ended sessions.
+#[test]
+fn nothing_of_another_log_is_shown_behind_the_end_of_a_session() {
+    let elsewhere = "
+        by hub | log 1 a user:bob | wait 2000 | record 2 v user:ann void
+        by other | log e2:1 x user:bob
+        by gw | start | follows 0 | follows e2:1 left=2
+        by u | open 1 user ann user:ann empty at=gw | token 1 5 | welcome 1 FRESH e2:1 e2:0 e2:1
+        by other | log e2:2 y user:ann
+        by u | progress 1 e2:2
+    ";
+    breaks(Promise::Isolated, elsewhere, "progress 1 e2:2", "event 1 e2:2 y");
+    // It had not come to the record; or it was started since.
+    let shown = elsewhere.replacen("progress 1 e2:2", "event 1 e2:2 y", 1);
+    keeps(&shown.replacen("left=2", "left=1", 1));
+    keeps(&shown.replacen("follows e2:1 left=2", "start | follows e2:1", 1));
+}
+
+#[test]
+fn who_signs_in_after_a_record_is_let_in() {
+    let signs_in = "
+        record 1 v user:ann void | wait 5
+        open 1 user ann user:ann,session:s empty | token 1 6 | close 1 cut
+    ";
+    breaks(Promise::Live, signs_in, "close 1 cut", "close 1 4401");
+    let refused = signs_in.replacen("close 1 cut", "close 1 4401", 1);
+    keeps(&refused.replacen("token 1 6", "token 1 0", 1));
+    keeps(&refused.replacen("user:ann void", "session:s void", 1));
+    keeps(&refused.replacen("token 1 6", "token 1 6 | wait 1000", 1));
+}
+
 /// A record of a session voids tokens that say they were issued after it, as far as the issuer's clock may be ahead.
 #[test]
 fn nothing_is_shown_to_a_newer_token_of_an_ended_session() {

@@ -8,12 +8,17 @@
 use crate::checker::index::{Pos, Visit};
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
-use crate::history::{Hop, Outcome, Welcome, What};
+use crate::history::{GapReason, Hop, Outcome, Welcome, What};
 
 pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let fault = match step.what {
         What::Welcome(welcome) => lost_between(step, welcome).or_else(|| left_out(step, welcome)),
-        What::Event(_) => step.event().and_then(|pos| again(step, pos).or_else(|| behind(step, pos))),
+        What::Event(_) => step.event().and_then(|pos| {
+            again(step, pos).or_else(|| behind(step, pos)).or_else(|| passed_over(step, pos))
+        }),
+        What::Gap(gap) if gap.reason != GapReason::EpochChanged => {
+            step.index.at(&gap.to).and_then(|to| passed_over(step, to))
+        }
         _ => None,
     };
     if let Some((promise, fault)) = fault {
@@ -65,6 +70,26 @@ fn left_out(step: &Step<'_, '_>, welcome: &Welcome) -> Option<(Promise, String)>
     let (gateway, here) = (open.at.as_deref().unwrap_or_default(), step.index.show(begins));
     let text =
         format!("resumed at {here}, but since then {gateway} was at {from}, where {lost} is missing untold");
+    Some((Promise::GapFreeOrTold, text))
+}
+
+/// A reader that its gateway led past another log and back is told nothing of that one.
+fn passed_over(step: &Step<'_, '_>, pos: Pos) -> Option<(Promise, String)> {
+    let open = step.stream.open;
+    let gateway = open.at.as_deref().filter(|_| open.hop == Hop::User)?;
+    let held = step.stretch_of(pos)?.passed();
+    let told_us = step.state.carried.entered_us.unwrap_or(0).max(step.state.welcome_us);
+    let visits = step.index.followed(gateway, step.at_us);
+    let returned = |visit: &Visit| visit.epoch == pos.epoch && held.seq <= visit.from && visit.from < pos.seq;
+    let back = visits.iter().rposition(returned)?;
+    let mut elsewhere =
+        visits[..back].iter().filter(|visit| visit.epoch != pos.epoch && visit.began_us > told_us);
+    let (visit, lost) = elsewhere.find_map(|visit| Some((visit, of_visit(step, visit)?)))?;
+    let there = step.index.show(Pos { epoch: visit.epoch, seq: visit.from });
+    let (here, next) = (step.index.show(held), step.index.show(pos));
+    let text = format!(
+        "{next} follows {here}, but between them {gateway} was at {there}, where {lost} is missing untold"
+    );
     Some((Promise::GapFreeOrTold, text))
 }
 

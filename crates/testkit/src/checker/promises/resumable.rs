@@ -118,7 +118,7 @@ fn announced(step: &Step<'_, '_>, welcome: &Welcome, gap: &Gap) -> Option<String
     // A client that comes back to a log it left has had some of what is held there, and its handler gets none of it twice.
     let had = step.stream.open.continues && step.state.carried.was_in(to.epoch);
     // A window that was cut where a log returned goes on there, or at the position presented.
-    let cut = welcome.outcome == Outcome::EpochChanged && is_cut(step, to.epoch);
+    let cut = is_cut(step, to.epoch);
     let skips = to.epoch == goes_on.epoch && to.seq > goes_on.seq && !had && !cut;
     let repeats = to.epoch == goes_on.epoch && to.seq < goes_on.seq && welcome.outcome == Outcome::Ahead;
     (skips || repeats).then(|| {
