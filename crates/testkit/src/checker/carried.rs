@@ -15,8 +15,6 @@ use crate::history::{Cursor, GapReason, What};
 pub(super) struct Carried {
     /// The cursor that a frame gave it last.
     pub(super) last: Option<Cursor>,
-    /// When it was first given that one.
-    pub(super) given_us: Option<u64>,
     /// Up to here it was delivered or told everything.
     pub(super) place: Option<Pos>,
     /// When a gap last led it into the epoch of its place, perhaps through another one.
@@ -63,8 +61,8 @@ impl Carried {
 
     /// Takes a record in. `stands` is where the reader stands after it, if the stream knows.
     pub(super) fn apply(&mut self, index: &Index<'_>, what: &What, stands: Option<Pos>, at_us: u64) {
-        if let Some(cursor) = cursor_of(what).filter(|cursor| self.last.as_ref() != Some(cursor)) {
-            (self.last, self.given_us) = (Some(cursor), Some(at_us));
+        if let Some(cursor) = cursor_of(what) {
+            self.last = Some(cursor);
         }
         if let What::Event(event) = what
             && let Some(pos) = event.position.as_ref().map(|position| index.pos(position))

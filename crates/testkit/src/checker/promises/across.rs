@@ -56,12 +56,12 @@ fn left_out(step: &Step<'_, '_>, welcome: &Welcome) -> Option<(Promise, String)>
     // What the gateway went to while the connection was opened is told in the stream, or not known yet.
     let opened_us = step.index.records[step.stream.open_line].at_us;
     let visits = step.index.followed(open.at.as_deref()?, opened_us);
-    // It lies in what the gateway had before it left, or this reader was given it, perhaps elsewhere, before that.
+    // It lies in what the gateway had before it left, or was in the log before that, and somebody may have had it elsewhere.
     let stood =
         |visit: &Visit| visit.epoch == begins.epoch && visit.left.is_some_and(|left| begins.seq <= left);
-    let given = |us| visits.partition_point(|visit| visit.began_us <= us);
+    let appended = |us| visits.partition_point(|visit| visit.began_us <= us);
     let since = visits.iter().position(stood).map(|stood| stood + 1);
-    let later = &visits[since.or_else(|| step.state.carried.given_us.map(given))?..];
+    let later = &visits[since.or_else(|| step.index.entry(begins).map(|entry| appended(entry.at_us)))?..];
     let back = later.iter().any(|visit| visit.epoch == begins.epoch);
     let told_us = step.state.carried.entered_us.unwrap_or(0);
     let mut elsewhere = later.iter().filter(|visit| visit.epoch != begins.epoch && visit.began_us > told_us);
