@@ -129,6 +129,16 @@ fn add_hubs(
     }
 }
 
+/// How often, in percent of its connections, a user is cut.
+fn cut_percent(scenario: &Scenario, number: usize) -> u64 {
+    match scenario.steady {
+        _ if scenario.alone => 85,
+        // Whoever is slow is mostly left alone: it takes a while until somebody takes that amiss.
+        Some(_) if number == 0 => 20,
+        _ => 60,
+    }
+}
+
 fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
     let (seed, length) = (scenario.seed, scenario.length);
     let gateways: Vec<_> = (0..scenario.gateways).map(|number| (gateway_name(number), net::PORT)).collect();
@@ -145,12 +155,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             gateways: gateways.clone(),
             silence: USER_SILENCE,
             cuts_until: scenario.calm_from,
-            // Whoever is slow is mostly left alone: it takes a while until somebody takes that amiss.
-            cut_percent: match scenario.steady {
-                _ if scenario.alone => 85,
-                Some(_) if number == 0 => 20,
-                _ => 60,
-            },
+            cut_percent: cut_percent(scenario, number),
             cut_after: (Duration::from_millis(300), Duration::from_secs(if scenario.alone { 4 } else { 8 })),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
             away_percent: if scenario.hubs == Hubs::Apart || scenario.regrants { 30 } else { 0 },
