@@ -38,7 +38,8 @@ pub(crate) fn write(path: &Path, code: &str, args: &Args, total: &Total) -> anyh
          a `PushClient` and plain gateways go from one to the other and back. In others two hubs are doors to one log, in a\n\
          simulated store that keeps positions, what was published before, the standing records and the fence, and now and then\n\
          does not answer; the second door lags up to 2 s. In a quarter of the worlds every wall clock is wrong, by up to 90 s\n\
-         and by steps; in some a user takes bytes all the time, but no whole frame for seconds.\n\n\
+         and by steps; in some a user takes bytes all the time, but no whole frame for seconds. Where users present tokens, some\n\
+         do not take the end of their session for an answer: they come back with the same token, or a new one of that session.\n\n\
          | code | seeds | simulated | wall time (× real time) | histories | faults | records | seeds with a violation |\n\
          |---|---|---|---|---|---|---|---|\n{}\n\n\
          The last of them struck with these faults: {}.\n\n\

@@ -12,6 +12,9 @@ use turmoil::net::{TcpListener, TcpStream};
 /// Where every simulated server listens.
 pub const PORT: u16 = 7000;
 
+/// Where a hub listens for one gateway alone, if it does.
+pub const SIDE_PORT: u16 = 7001;
+
 /// A simulated listener.
 #[expect(missing_debug_implementations, reason = "the socket inside has none")]
 pub struct Listener {
@@ -39,6 +42,16 @@ impl Listener {
         let listener = TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, PORT)).await?;
         Ok(Self { listener, segment_bytes })
     }
+
+    /// Listens on [`SIDE_PORT`] of the current host.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub async fn aside() -> io::Result<Self> {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, SIDE_PORT)).await?;
+        Ok(Self { listener, segment_bytes: usize::MAX })
+    }
 }
 
 /// A simulated connection.
@@ -60,7 +73,13 @@ impl Accept for Listener {
 /// The addresses of hubs, as clients take them.
 #[must_use]
 pub fn urls(hubs: &[&str]) -> String {
-    hubs.iter().map(|hub| format!("http://{hub}:{PORT}")).collect::<Vec<_>>().join(",")
+    urls_at(hubs, PORT)
+}
+
+/// The addresses of hubs at this port.
+#[must_use]
+pub fn urls_at(hubs: &[&str], port: u16) -> String {
+    hubs.iter().map(|hub| format!("http://{hub}:{port}")).collect::<Vec<_>>().join(",")
 }
 
 /// Connects from the current host.

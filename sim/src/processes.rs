@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::LogKind;
@@ -39,10 +40,14 @@ pub enum Order {
     Leave,
     /// To close its listener and all connections for so long, as when a network is cut off. It lives on; hubs only.
     Unplug(Duration),
+    /// The same at the side door alone.
+    ShutSideDoor(Duration),
 }
 
-/// How long a server may take to send its streams away, and then to close its connections.
-const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+/// How long a server may take to send its streams away.
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
+/// And its connections after that.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Whoever left in order is started again after this long, as by an orchestrator.
@@ -68,6 +73,7 @@ pub async fn hub(
     ambient: Ambient,
     recorder: Recorder,
     log: Log,
+    has_side_door: bool,
     leave: Leave,
 ) -> anyhow::Result<()> {
     loop {
@@ -81,16 +87,18 @@ pub async fn hub(
         };
         let config = galaxy_push_hub::Config::default().window(window);
         let hub = Hub::new(config, store, ambient.clone())?;
+        let side_door = side_door(hub.router(), leave.clone());
+        let _side_door = has_side_door.then(|| AbortOnDropHandle::new(tokio::spawn(side_door)));
         loop {
             let drain = Drain::default();
             let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
             let mut serving = tokio::spawn(serving);
             match told(&leave).await {
-                Order::Leave => {
+                None => {
                     send_away(serving, drain, hub.drain(LEAVE_WITHIN)).await;
                     break;
                 }
-                Order::Unplug(time) => {
+                Some(time) => {
                     drain.draining.cancel();
                     drain.deadline.cancel();
                     let _ = (&mut serving).await;
@@ -99,6 +107,26 @@ pub async fn hub(
             }
         }
         sleep(BACK_AFTER).await;
+    }
+}
+
+/// A door of a hub for one gateway, which is cut off from it while this is shut. It knows no leaving in order.
+async fn side_door(router: Router, orders: Leave) -> anyhow::Result<()> {
+    let mut orders = orders.subscribe();
+    loop {
+        let drain = Drain::default();
+        let serving = serve(Listener::aside().await?, router.clone(), Limits::hub(), drain.clone());
+        let mut serving = AbortOnDropHandle::new(tokio::spawn(serving));
+        let time = loop {
+            orders.changed().await?;
+            if let Order::ShutSideDoor(time) = *orders.borrow_and_update() {
+                break time;
+            }
+        };
+        drain.draining.cancel();
+        drain.deadline.cancel();
+        let _ = (&mut serving).await;
+        sleep(time).await;
     }
 }
 
@@ -147,11 +175,17 @@ async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorde
     }
 }
 
-/// The next order.
-async fn told(leave: &Leave) -> Order {
+/// The next order, unless it is for the side door: how long to be unplugged, or `None`, to leave.
+async fn told(leave: &Leave) -> Option<Duration> {
     let mut orders = leave.subscribe();
-    let _ = orders.changed().await;
-    *orders.borrow()
+    loop {
+        let _ = orders.changed().await;
+        match *orders.borrow_and_update() {
+            Order::Leave => return None,
+            Order::Unplug(time) => return Some(time),
+            Order::ShutSideDoor(_) => {}
+        }
+    }
 }
 
 /// The streams go first, the listener last.

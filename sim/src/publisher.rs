@@ -26,8 +26,14 @@ pub struct Plan {
     pub members: Vec<String>,
     /// Who gets a large event now and then.
     pub large_to: Option<String>,
+    /// How often one of these changes, in percent of batches.
+    pub change_percent: u64,
+    /// The topics of the memberships.
+    pub topics: &'static [&'static str],
     /// Whether sessions are left alone: which of them a record ends is judged by wall clocks, and these are wrong.
     pub spares_sessions: bool,
+    /// Whether it is often a user's session that a record ends, and not all of them.
+    pub ends_sessions: bool,
     /// The longest pause between two batches.
     pub pause: Duration,
     /// It ends here.
@@ -57,7 +63,7 @@ pub async fn run(
     let mut earlier: Vec<v1::Event> = Vec::new();
     while started.elapsed() < plan.until {
         sleep(rng.between(Duration::ZERO, plan.pause)).await;
-        if rng.percent(4) {
+        if rng.percent(plan.change_percent) {
             let call = draw_change(&plan, &numbers, &mut rng);
             change(&mut publisher, call, &recorder).await;
         }
@@ -110,7 +116,13 @@ fn draw_change(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> Change {
     if rng.percent(30) {
         return Change::Invalidation(v1::SessionInvalidation {
             recipient: if rng.percent(20) && !plan.spares_sessions {
-                rng.pick(&plan.members).clone()
+                let member = rng.pick(&plan.members).clone();
+                match member.strip_prefix("user:") {
+                    Some(user) if plan.ends_sessions && number.is_multiple_of(2) => {
+                        format!("session:s{user}")
+                    }
+                    _ => member,
+                }
             } else {
                 format!("session:gone-{number}")
             },
@@ -122,7 +134,7 @@ fn draw_change(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> Change {
     let soon = rng.percent(20);
     Change::Membership(v1::Membership {
         recipient: rng.pick(&plan.members).clone(),
-        topic: (*rng.pick(&["vip", "staff", "room-1", "room-2"])).to_owned(),
+        topic: (*rng.pick(plan.topics)).to_owned(),
         member: rng.percent(65),
         expires_at: at(if soon { 6 } else { 86_400 }),
     })

@@ -6,6 +6,7 @@ use galaxy_push_core::window::Bounds;
 
 use crate::rng::{Rng, Skew};
 use crate::users::Transport;
+use crate::users::token::Stubborn;
 
 /// Faults strike from here on, when everything has started.
 const FAULTS_FROM: Duration = Duration::from_secs(3);
@@ -43,8 +44,14 @@ pub struct Scenario {
     pub skewed: bool,
     /// How long a client with several hubs stays with its log while no door to it answers.
     pub leave_log_after: Duration,
+    /// Whether the first gateway has doors of its own to the hubs, and is cut off alone.
+    pub alone: bool,
+    /// Whether hubs with a log each come and go quickly, so that a slow reader is led past a whole stay in another log.
+    pub hasty: bool,
     /// How many bytes a second the first user takes until the calm, if it is slow but steady.
     pub steady: Option<u32>,
+    /// Whether users belong to topics by several memberships, said often, and stay away now and then.
+    pub regrants: bool,
     /// The faults, by when they strike.
     pub faults: Vec<(Duration, Fault)>,
 }
@@ -87,6 +94,8 @@ pub enum Kind {
     Hold(String, String),
     /// A hub cannot be reached by anybody, lives on with its log, and can be reached again when the fault is over.
     Unplug(String),
+    /// The first gateway alone cannot reach a hub, until the fault is over.
+    CutOff(String),
     /// Another gateway with the id of a plain one subscribes.
     Rival,
 }
@@ -102,6 +111,7 @@ impl Kind {
             Self::OneWay(..) => "one-way",
             Self::Hold(..) => "hold",
             Self::Unplug(_) => "unplug",
+            Self::CutOff(_) => "cut-off",
             Self::Rival => "rival",
         }
     }
@@ -154,10 +164,25 @@ impl Scenario {
             hubs,
             skewed,
             leave_log_after: further.between(Duration::from_secs(2), Duration::from_secs(4)),
+            alone: hubs == Hubs::Apart && gateways == 2 && further.percent(50),
+            hasty: false,
             steady,
+            regrants: further.percent(25),
             faults: Vec::new(),
             users,
         };
+        if scenario.alone && further.percent(75) {
+            // A log that returns is mostly held still: what a small window has lost says nothing of returns.
+            scenario.window = Bounds { age: Duration::from_secs(600), events: 1 << 20, bytes: 64 << 20 };
+        }
+        let mut later = Rng::new(seed, "later");
+        scenario.hasty = hubs == Hubs::Apart && !scenario.alone && later.percent(40);
+        if scenario.hasty {
+            scenario.leave_log_after = later.between(Duration::from_millis(300), Duration::from_millis(800));
+        }
+        if hubs == Hubs::Apart && !scenario.alone && later.percent(40) {
+            scenario.steady.get_or_insert(*later.pick(&[2_500, 5_000, 10_000]));
+        }
         if scenario.skewed {
             scenario.token_life = None; // tokens are judged by the wall clock, and would never be good
         }
@@ -170,7 +195,10 @@ impl Scenario {
 
     fn draw_faults(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {
         let mut faults = Vec::new();
-        if self.hubs == Hubs::Apart && rng.percent(60) {
+        if self.alone {
+            return self.draw_swings_alone(rng);
+        }
+        if self.hubs == Hubs::Apart && (rng.percent(60) || self.hasty) {
             return self.draw_swings(rng);
         }
         // Each seed has its own subset of kinds, so that rare combinations are met with nothing else in the way.
@@ -199,9 +227,36 @@ impl Scenario {
         let (mut faults, mut at) = (Vec::new(), FAULTS_FROM);
         let mut hubs = self.hub_names().iter().cycle();
         while let Some(hub) = hubs.next().filter(|_| at + Duration::from_secs(4) < self.calm_from) {
-            let lasts = rng.between(Duration::from_secs(4), Duration::from_secs(7));
+            let ms = Duration::from_millis;
+            let (away, here) = match self.hasty {
+                true => ((ms(1_200), ms(2_500)), (ms(300), ms(1_000))),
+                false => ((ms(4_000), ms(7_000)), (ms(1_000), ms(3_000))),
+            };
+            let lasts = rng.between(away.0, away.1);
             let until = (at + lasts).min(self.calm_from);
             faults.push((at, Fault { kind: Kind::Unplug((*hub).to_owned()), until }));
+            at = until + rng.between(here.0, here.1);
+        }
+        faults
+    }
+
+    /// The same for the first gateway alone: others go on in the log that it left, and its users come from them. The hub it
+    /// went to may begin anew meanwhile, which makes another log.
+    fn draw_swings_alone(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {
+        let (mut faults, mut at) = (Vec::new(), FAULTS_FROM);
+        let [hub, other] = self.hub_names() else { return faults };
+        let mut hubs = [(hub, other), (other, hub)].into_iter().cycle();
+        while let Some((hub, other)) = hubs.next().filter(|_| at + Duration::from_secs(4) < self.calm_from) {
+            let restarts = rng.percent(40) && at + Duration::from_secs(6) < self.calm_from;
+            let lasts = rng.between(Duration::from_secs(4), Duration::from_secs(7));
+            let lasts = if restarts { lasts + Duration::from_secs(5) } else { lasts };
+            let until = (at + lasts).min(self.calm_from);
+            faults.push((at, Fault { kind: Kind::CutOff((*hub).to_owned()), until }));
+            if restarts {
+                let killed = at + Duration::from_secs(5);
+                let back = killed + rng.between(Duration::from_millis(50), Duration::from_millis(500));
+                faults.push((killed, Fault { kind: Kind::Kill((*other).to_owned()), until: back }));
+            }
             at = until + rng.between(Duration::from_secs(1), Duration::from_secs(3));
         }
         faults
@@ -238,6 +293,18 @@ impl Scenario {
         match self.hubs {
             Hubs::One => &["hub"],
             Hubs::Apart | Hubs::Shared => &["hub", "hub-b"],
+        }
+    }
+
+    /// What this user does about the end of its session, if it is stubborn.
+    #[must_use]
+    pub fn stubborn(&self, user: &str) -> Option<Stubborn> {
+        let mut rng = Rng::new(self.seed, &format!("stubbornness of {user}"));
+        self.token_life?;
+        match rng.below(10) {
+            0..2 => Some(Stubborn::Token),
+            2..4 => Some(Stubborn::Session),
+            _ => None,
         }
     }
 

@@ -20,6 +20,9 @@ use crate::frames::{self, StreamLog};
 use crate::rng::{Rng, now_unix_ms, now_us};
 use crate::steady::{Pace, Steady, Taken};
 
+/// By so much longer lives a token that its user keeps from connection to connection.
+const LONGER_KEPT: Duration = Duration::from_secs(60);
+
 /// How a user is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -58,6 +61,8 @@ pub struct Plan {
     pub pause_percent: u64,
     /// How often, in percent of connections, it stays away for some seconds before the next one, while it may be cut.
     pub away_percent: u64,
+    /// How long it stays away then: between these.
+    pub away: (Duration, Duration),
     /// How slowly it takes bytes, all the time, if it is slow but steady.
     pub steady: Option<Pace>,
     /// What only some users do.
@@ -73,6 +78,8 @@ pub struct Habits {
     pub receive_bytes_max: u32,
     /// How long its tokens live; none: it needs no token. Over WebSocket it refreshes them.
     pub token_life: Option<Duration>,
+    /// What it does about the end of its session, while it may be cut, if it does not just sign in anew.
+    pub stubborn: Option<(token::Stubborn, token::Stubbornness)>,
     /// How often, in percent of frames, it gives a topic up, while it may be cut. WebSocket only.
     pub fickle_percent: u64,
     /// How often, in percent of connections, it presents a cursor that nobody gave it, while it may be cut.
@@ -187,13 +194,13 @@ pub async fn run(
         } else if habits.strays_percent > 0 && frames::cursor(&place.cursor) != Cursor::Empty {
             habits.lost.leave(&place.cursor, &mut rng);
         }
-        if is_signed_out(&code) && plan.habits.token_life.is_some() && !plan.habits.session.is_empty() {
-            plan.habits.session += "-again"; // whoever signs in anew has another session
+        if is_signed_out(&code) && plan.habits.token_life.is_some() && gives_in(&plan, busy_until) {
+            sign_in_anew(&mut plan.habits.session);
         }
         log.record(What::Close(Close { stream: log.stream, code }));
         sleep(rng.between(Duration::ZERO, Duration::from_millis(1_000))).await;
         if plan.away_percent > 0 && Instant::now() < busy_until && rng.percent(plan.away_percent) {
-            sleep(rng.between(Duration::from_secs(3), Duration::from_secs(12))).await;
+            sleep(rng.between(plan.away.0, plan.away.1)).await;
         }
     }
     recorder.record(clock(), What::Left(Name::from(plan.reader)));
@@ -219,6 +226,19 @@ fn open(plan: &Plan, place: &Place, log: &StreamLog, gateway: &str) -> Open {
         at: Some(gateway.into()),
         continues: false,
         steady: plan.steady.is_some(),
+    }
+}
+
+/// Whether it takes the end of its session for what it is.
+fn gives_in(plan: &Plan, busy_until: Instant) -> bool {
+    let stubborn = plan.habits.stubborn.as_ref().filter(|_| Instant::now() < busy_until);
+    stubborn.is_none_or(|(_, stubbornness)| stubbornness.told())
+}
+
+/// Whoever signs in anew has another session.
+fn sign_in_anew(session: &mut String) {
+    if !session.is_empty() {
+        *session += "-again";
     }
 }
 
@@ -285,10 +305,22 @@ impl Connection<'_> {
 
     /// A token of its own, if it needs one, and when to refresh it.
     pub(crate) fn token(&self) -> anyhow::Result<Option<(String, Instant)>> {
-        let Habits { session, token_life, .. } = &self.plan.habits;
+        let Habits { session, token_life, stubborn, .. } = &self.plan.habits;
         let Some(life) = *token_life else { return Ok(None) };
-        let token = token::issue(&self.plan.user, session, now_unix_ms(), life)?;
-        self.log.record(What::Token(Token { stream: self.log.stream, issued_us: now_us() }));
+        let stubborn = stubborn.as_ref().filter(|(how, _)| *how == token::Stubborn::Token);
+        let life = if stubborn.is_some() { life + LONGER_KEPT } else { life };
+        let kept = stubborn.and_then(|(_, stubbornness)| stubbornness.token()).filter(|(_, issued_us)| {
+            let ends_us = issued_us + (life / 2).as_micros() as u64;
+            self.is_unruly() && now_us() < ends_us
+        });
+        let (token, issued_us) = match kept {
+            Some(kept) => kept,
+            None => (token::issue(&self.plan.user, session, now_unix_ms(), life)?, now_us()),
+        };
+        if let Some((_, stubbornness)) = stubborn {
+            stubbornness.keep(&token, issued_us);
+        }
+        self.log.record(What::Token(Token { stream: self.log.stream, issued_us }));
         Ok(Some((token, Instant::now() + life / 2)))
     }
 

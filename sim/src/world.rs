@@ -11,6 +11,7 @@ use galaxy_push_testkit::{Recorder, Report, check};
 use crate::processes::{Leave, Order};
 use crate::rng::{Counter, Rng, now_us, skewed};
 use crate::scenario::{Fault, Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
+use crate::users::token;
 use crate::{app, net, plain, processes, publisher, steady, users};
 
 /// How far the second door to a shared log is behind at most.
@@ -58,6 +59,8 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
             window,
             fence_grace_us: if shared { 1_000_000 } else { 0 },
             clock_skew_us: if scenario.skewed { SKEW_MAX.as_micros() as u64 } else { 0 },
+            // Of a log that hubs share, one that leaves may not have all yet.
+            drain_us: if shared { 0 } else { processes::LEAVE_WITHIN.as_micros() as u64 },
             ..Rules::default()
         }),
     );
@@ -116,13 +119,23 @@ fn add_hubs(
         let lag_max = if number == 0 { Duration::ZERO } else { LAG_MAX };
         let log = shared.clone().map_or(processes::Log::Own, |log| processes::Log::Shared(log, lag_max));
         let surroundings = skewed(scenario.seed, name, scenario.skew(name));
-        let (window, told) = (scenario.window, recorder.process(name));
+        let (window, told, has_side_door) = (scenario.window, recorder.process(name), scenario.alone);
         let leave = leaves.entry(name.to_owned()).or_default().clone();
         world.host(name, move || {
             let (surroundings, told, log, leave) =
                 (surroundings.clone(), told.clone(), log.clone(), leave.clone());
-            async move { Ok(processes::hub(window, surroundings, told, log, leave).await?) }
+            async move { Ok(processes::hub(window, surroundings, told, log, has_side_door, leave).await?) }
         });
+    }
+}
+
+/// How often, in percent of its connections, a user is cut.
+fn cut_percent(scenario: &Scenario, number: usize) -> u64 {
+    match scenario.steady {
+        _ if scenario.alone => 85,
+        // Whoever is slow is mostly left alone: it takes a while until somebody takes that amiss.
+        Some(_) if number == 0 => 20,
+        _ => 60,
     }
 }
 
@@ -142,10 +155,11 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             gateways: gateways.clone(),
             silence: USER_SILENCE,
             cuts_until: scenario.calm_from,
-            cut_percent: 60,
-            cut_after: (Duration::from_millis(300), Duration::from_secs(8)),
+            cut_percent: cut_percent(scenario, number),
+            cut_after: (Duration::from_millis(300), Duration::from_secs(if scenario.alone { 4 } else { 8 })),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
-            away_percent: if scenario.hubs == Hubs::Apart { 30 } else { 0 },
+            away_percent: if scenario.hubs == Hubs::Apart || scenario.regrants { 30 } else { 0 },
+            away: (Duration::from_secs(3), Duration::from_secs(if scenario.alone { 16 } else { 12 })),
             steady: scenario
                 .steady
                 .filter(|_| number == 0)
@@ -154,6 +168,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
                 session: if rng.percent(50) { format!("s{number}") } else { String::new() },
                 receive_bytes_max: if rng.percent(30) { 4_096 } else { 0 },
                 token_life: scenario.token_life,
+                stubborn: scenario.stubborn(&name).map(|how| (how, token::Stubbornness::default())),
                 fickle_percent: if rng.percent(40) { 2 } else { 0 },
                 strays_percent: if rng.percent(50) { 20 } else { 0 },
                 lost: lost.clone(),
@@ -275,8 +290,15 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
             source: name.clone(),
             recipients: recipients.clone(),
             members: members.clone(),
+            change_percent: if scenario.regrants { 15 } else { 4 },
+            topics: if scenario.regrants {
+                &["vip", "vi*", "vip", "staff"]
+            } else {
+                &["vip", "staff", "room-1", "room-2"]
+            },
             large_to: scenario.steady.map(|_| "user:0".to_owned()),
             spares_sessions: scenario.skewed,
+            ends_sessions: scenario.token_life.is_some(),
             pause: scenario.pause,
             until: scenario.calm_from + Duration::from_secs(4),
         };
@@ -290,9 +312,10 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
     }
 }
 
-/// The settings of a simulated gateway: those of the binary, with a shorter heartbeat so that a minute holds several.
+/// The settings of a simulated gateway: those of the binary, with a shorter progress interval so that a minute holds several.
 fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
-    let mut config = galaxy_push_gateway::Config::new(net::urls(scenario.hub_names()), id);
+    let port = if scenario.alone && id == gateway_name(0) { net::SIDE_PORT } else { net::PORT };
+    let mut config = galaxy_push_gateway::Config::new(net::urls_at(scenario.hub_names(), port), id);
     config.window = scenario.window;
     config.leave_log_after = scenario.leave_log_after;
     config.mailbox_slots = scenario.mailbox_slots;
@@ -300,8 +323,7 @@ fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_g
         Some(_) => users::token::access()?,
         None => galaxy_push_gateway::Access::development(),
     };
-    config.heartbeat = Duration::from_secs(5);
-    config.ping = Duration::from_secs(5);
+    config.progress_interval = Duration::from_secs(5);
     config.dead_after = Duration::from_secs(12);
     Ok(config)
 }
@@ -375,6 +397,7 @@ fn start(world: &mut turmoil::Sim<'_>, leaves: &Leaves, fault: &Fault, now: Dura
         Kind::Hold(a, b) => world.hold(a.as_str(), b.as_str()),
         Kind::Leave(host) => tell(host, Order::Leave),
         Kind::Unplug(host) => tell(host, Order::Unplug(fault.until.saturating_sub(now))),
+        Kind::CutOff(host) => tell(host, Order::ShutSideDoor(fault.until.saturating_sub(now))),
         Kind::Rival => {}
     }
 }
@@ -387,13 +410,13 @@ fn stop(world: &mut turmoil::Sim<'_>, kind: &Kind) {
         Kind::Partition(a, b) => world.repair(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.repair_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.release(a.as_str(), b.as_str()),
-        Kind::Leave(_) | Kind::Unplug(_) | Kind::Rival => {}
+        Kind::Leave(_) | Kind::Unplug(_) | Kind::CutOff(_) | Kind::Rival => {}
     }
 }
 
 fn described(fault: &Fault) -> history::Fault {
     let detail = match &fault.kind {
-        Kind::Kill(host) | Kind::Leave(host) | Kind::Unplug(host) => host.clone(),
+        Kind::Kill(host) | Kind::Leave(host) | Kind::Unplug(host) | Kind::CutOff(host) => host.clone(),
         Kind::Partition(a, b) | Kind::Hold(a, b) => format!("{a} | {b}"),
         Kind::OneWay(a, b) => format!("{a} -x-> {b}"),
         Kind::Rival => "plain".to_owned(),

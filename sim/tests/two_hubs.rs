@@ -78,13 +78,16 @@ impl Host {
     }
 
     fn comes_back(&mut self) {
+        self.serving = Some(self.listens_as(self.name));
+    }
+
+    fn listens_as(&self, name: &str) -> AbortOnDropHandle<()> {
         let (dial, dialed) = mpsc::channel(64);
         let router = self.hub.router();
-        let serving = tokio::spawn(async move {
+        self.net.0.lock().unwrap().insert(name.to_owned(), Reachable { dial, wires: Vec::new() });
+        AbortOnDropHandle::new(tokio::spawn(async move {
             serve(Pipes(dialed), router, Limits::hub(), Drain::default()).await;
-        });
-        self.serving = Some(AbortOnDropHandle::new(serving));
-        self.net.0.lock().unwrap().insert(self.name.to_owned(), Reachable { dial, wires: Vec::new() });
+        }))
     }
 
     async fn publish(&self, id: &str) {
@@ -100,6 +103,14 @@ impl Host {
 }
 
 impl Net {
+    fn gateway(&self, id: &str, hubs: &str) -> Gateway {
+        let mut config = galaxy_push_gateway::Config::new(hubs, id);
+        config.access = Access::development();
+        let connect = self.clone();
+        let connect = move |host: String, _: u16| connect.clone().connect(host);
+        Gateway::start(config, connect, ambient(7)).unwrap()
+    }
+
     async fn connect(self, host: String) -> io::Result<DuplexStream> {
         let ((ours, mut near), (mut far, theirs)) = (duplex(64 << 10), duplex(64 << 10));
         let wire = tokio::spawn(async move {
@@ -125,11 +136,7 @@ impl World {
     async fn new() -> Self {
         let net = Net::default();
         let (a, b) = (Host::new("a", &net, 1), Host::new("b", &net, 1 << 40));
-        let mut config = galaxy_push_gateway::Config::new("http://a,http://b", "gateway");
-        config.access = Access::development();
-        let connect = net.clone();
-        let connect = move |host: String, _: u16| connect.clone().connect(host);
-        let gateway = Gateway::start(config, connect, ambient(7)).unwrap();
+        let gateway = net.gateway("gateway", "http://a,http://b");
         let world = Self { a, b, net, gateway };
         world.until(|status| status.state == State::Live).await;
         world
@@ -153,14 +160,7 @@ impl World {
     }
 
     async fn user(&self, query: &str) -> User {
-        let request =
-            Request::get(format!("/v1/stream{query}")).header("host", "localhost").body(Body::empty());
-        let answer = self.gateway.router().oneshot(request.unwrap()).await.unwrap();
-        assert_eq!(answer.status(), 200, "{query}");
-        let mut user = User { body: answer.into_body().into_data_stream(), text: String::new() };
-        sleep(Duration::from_millis(10)).await;
-        user.read();
-        user
+        User::of(&self.gateway, query).await
     }
 
     async fn ready(&self) -> String {
@@ -186,7 +186,18 @@ struct User {
 }
 
 impl User {
-    /// What came since it was read last, in short: ids of events, and `gap`; the last cursor is kept.
+    async fn of(gateway: &Gateway, query: &str) -> Self {
+        let request =
+            Request::get(format!("/v1/stream{query}")).header("host", "localhost").body(Body::empty());
+        let answer = gateway.router().oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200, "{query}");
+        let mut user = Self { body: answer.into_body().into_data_stream(), text: String::new() };
+        sleep(Duration::from_millis(10)).await;
+        user.read();
+        user
+    }
+
+    /// What came since it was read last, in short; the last cursor is kept.
     fn read(&mut self) -> String {
         use futures_util::FutureExt as _;
 
@@ -195,6 +206,11 @@ impl User {
             text.push_str(std::str::from_utf8(&piece).unwrap());
         }
         self.text += &text;
+        Self::brief(&text)
+    }
+
+    /// Ids of events, and `gap`.
+    fn brief(text: &str) -> String {
         let blocks = text.split("\n\n").filter_map(|block| match block {
             _ if block.contains("event: push.gap") => Some("gap".to_owned()),
             _ if block.contains("event: t\n") => {
@@ -251,6 +267,60 @@ async fn a_gateway_led_to_another_log_and_back_repeats_nothing_and_hides_nothing
     assert!(again.text.contains("event: push.gap") && again.text.contains("\"a3\""), "{}", again.text);
     let mut resumed = world.user(&format!("?cursor={}", again.cursor())).await;
     assert_eq!((resumed.outcome().to_owned(), resumed.read()), ("RESUMED".into(), String::new()));
+}
+
+/// A user who reads log A at a gateway with a door of its own, up to A3, while the gateway of the world is cut off from A
+/// at A1 and goes to B, where there is B1.
+async fn further_on() -> (World, User) {
+    let mut world = World::new().await;
+    let _door = world.a.listens_as("a-by-another-way");
+    let other = world.net.gateway("other", "http://a-by-another-way");
+    sleep(Duration::from_secs(5)).await;
+    world.a.publish("a1").await;
+    sleep(Duration::from_secs(1)).await;
+    let mut user = User::of(&other, "?cursor=oldest").await;
+    assert_eq!(User::brief(&user.text), "a1");
+    world.a.goes_away();
+    world.a.publish("a2").await;
+    world.a.publish("a3").await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(user.read(), "a2 a3");
+    world.b.publish("b1").await;
+    world.follows(&world.b.epoch()).await;
+    (world, user)
+}
+
+/// The fault: only how far the gateway came in a log was remembered, and who had more of it got that again.
+#[tokio::test(start_paused = true)]
+async fn a_user_from_a_gateway_that_was_further_on_gets_nothing_twice_when_a_log_returns() {
+    let (mut world, user) = further_on().await;
+    let mut moved = world.user(&format!("?cursor={}", user.cursor())).await;
+    assert_eq!((moved.outcome(), &*User::brief(&moved.text)), ("RESUMED", "gap b1"));
+    let from = format!("\"from\":\"{}\"", user.cursor());
+    assert!(moved.text.contains(&from), "{}", moved.text);
+    world.a.comes_back();
+    world.a.publish("a4").await;
+    world.b.goes_away();
+    world.follows(&world.a.epoch()).await;
+    assert_eq!(moved.read(), "gap a4", "a2 and a3 it has");
+    world.a.publish("a5").await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(moved.read(), "a5");
+}
+
+/// The fault: only positions up to where the gateway itself had been counted as before the return.
+#[tokio::test(start_paused = true)]
+async fn a_user_from_a_gateway_that_was_further_on_is_told_when_a_log_returned() {
+    let (mut world, user) = further_on().await;
+    world.a.comes_back();
+    world.b.goes_away();
+    world.follows(&world.a.epoch()).await;
+    world.a.publish("a4").await;
+    sleep(Duration::from_secs(1)).await;
+    let again = world.user(&format!("?cursor={}", user.cursor())).await;
+    assert_eq!((again.outcome(), &*User::brief(&again.text)), ("EPOCH_CHANGED", "gap a4"));
+    let resumed = world.user(&format!("?cursor={}", again.cursor())).await;
+    assert_eq!((resumed.outcome(), &*User::brief(&resumed.text)), ("RESUMED", ""));
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,9 +17,10 @@ const KINDS = [
   'subscribed', 'standing', 'sessionInvalidation', 'membership',
 ];
 
-/** What EventSource calls the control frames. Progress is not among them: it is a bare `id:` line, which raises no event. */
+/** What EventSource calls the control frames. */
 export const SSE_NAMES = new Map([
   ['push.welcome', 'welcome'],
+  ['push.progress', 'progress'],
   ['push.gap', 'gap'],
   ['push.caught_up', 'caughtUp'],
   ['push.fell_behind', 'fellBehind'],

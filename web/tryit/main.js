@@ -40,14 +40,10 @@ const shared = {
 
 const panes = [
   new Pane({
-    ...shared, key: 'sse', title: 'EventSource', path: 'GET /v1/stream', quietProgress: 'kept by the browser',
-    progressTitle: 'Progress is a bare id line: the browser presents it when it reconnects by itself, but shows it to no script',
-    stream: (hooks) => new SseStream(hooks),
+    ...shared, key: 'sse', title: 'EventSource', path: 'GET /v1/stream', stream: (hooks) => new SseStream(hooks),
   }),
   new Pane({
-    ...shared, key: 'ws', title: 'WebSocket', path: 'GET /v1/ws', quietProgress: 'none yet',
-    progressTitle: 'The last Progress frame: everything up to it was delivered',
-    stream: (hooks) => new WsStream(hooks),
+    ...shared, key: 'ws', title: 'WebSocket', path: 'GET /v1/ws', stream: (hooks) => new WsStream(hooks),
   }),
 ];
 

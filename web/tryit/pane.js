@@ -17,8 +17,6 @@ import { Tracker } from './tracker.js';
  * @property {string} key "sse" or "ws"
  * @property {string} title
  * @property {string} path
- * @property {string} quietProgress what to say while no progress was seen
- * @property {string} progressTitle
  * @property {(hooks: Hooks) => Stream} stream
  * @property {() => { user: string, topics: string[], start: string }} reader
  * @property {(frame: import('./frame.js').Frame) => void} onFrame
@@ -122,12 +120,12 @@ export class Pane {
   }
 
   #label() {
-    const { key, title, path, progressTitle } = this.#options;
+    const { key, title, path } = this.#options;
     this.#root.dataset.pane = key;
     this.#root.setAttribute('aria-label', title);
     this.#parts.title.textContent = title;
     this.#parts.path.textContent = path;
-    this.#parts.progress.title = progressTitle;
+    this.#parts.progress.title = 'The last Progress frame: everything up to it was delivered';
     this.#parts.frames.setAttribute('aria-label', `Frames received over ${title}`);
     this.#parts.cursor.after(copyButton(`the cursor of ${title}`, () => this.tracker.cursor));
     this.#parts.toggle.addEventListener('click', () => (this.isCut || this.state.name === 'stopped' ? this.resume() : this.cut()));
@@ -189,7 +187,7 @@ export class Pane {
     const progress = this.tracker.progress;
     setText(this.#parts.progress, progress
       ? `${positionText(progress.cursor)}, ${Math.round((Date.now() - progress.at) / 1000)} s ago`
-      : this.#options.quietProgress);
+      : 'none yet');
   }
 }
 

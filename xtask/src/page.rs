@@ -4,11 +4,7 @@
 //! `web/test/tryit.mjs`, which is told by environment: `EDGE_URL` (a fresh `galaxy-push serve`), `CHROMIUM` (the browser's path) and
 //! `SCREENSHOT` (where to write a picture).
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -49,8 +45,7 @@ fn run(project: &Project) -> Result<PathBuf> {
     let browser = Tools::browser()?;
     let binary = project.binary("galaxy-push")?;
     let folder = project.output.join("tryit");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let script = scripts_beside_their_modules(project, &folder)?.join("test/tryit.mjs");
+    let (mut node, web) = Tools::node_beside_modules(project, "web", &folder)?;
     let (picture, log) = (folder.join("page.png"), folder.join("serve.log"));
 
     let mut arguments = vec!["serve", "--window-events", WINDOW_EVENTS];
@@ -59,33 +54,11 @@ fn run(project: &Project) -> Result<PathBuf> {
     }
     let server = Running::start(&binary, &arguments, &log)?;
     shell::check(
-        Tools::node(project)?
-            .args(["--preserve-symlinks", "--preserve-symlinks-main"])
-            .arg(script)
-            .current_dir(&project.root)
+        node.arg(web.join("test/tryit.mjs"))
             .env("EDGE_URL", server.url("edge")?)
             .env("CHROMIUM", browser)
             .env("SCREENSHOT", &picture),
     )
     .with_context(|| format!("see {} and {}", project.shown(&log), project.shown(&picture)))?;
     Ok(picture)
-}
-
-/// Node looks for modules in the folders above a script: this makes a view of `web` that has them there, and keeps the tree free of
-/// `node_modules`.
-fn scripts_beside_their_modules(project: &Project, folder: &Path) -> Result<PathBuf> {
-    let view = folder.join("web");
-    for (target, link) in
-        [(Tools::npm(project)?, folder.join("node_modules")), (project.root.join("web"), view.clone())]
-    {
-        if fs::read_link(&link).is_ok_and(|present| present == target) {
-            continue;
-        }
-        // A link left by a clone that has moved since.
-        if link.is_symlink() {
-            fs::remove_file(&link)?;
-        }
-        symlink(&target, &link).with_context(|| format!("cannot link {}", link.display()))?;
-    }
-    Ok(view)
 }

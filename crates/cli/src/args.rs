@@ -26,6 +26,10 @@ pub(crate) use roles::{
 };
 pub(crate) use tail::TailArgs;
 pub(crate) use token::TokenArgs;
+pub(crate) use values::size;
+
+/// The commands that serve until they are told to end.
+pub(crate) const ROLES: [&str; 3] = ["serve", "hub", "gateway"];
 
 /// Where the help lists what every command takes.
 const EVERYWHERE: &str = "Every command";
@@ -41,7 +45,8 @@ Try it, each line in a terminal of its own:
   galaxy-push publish --to user:42 --type turn.ready '{\"turn\":7}'
 
 Flags beat the environment (GALAXY_PUSH_HUB_ADDR=…), which beats galaxy-push.toml (hub-addr = \"…\").
-Durations are written 500ms, 30s, 5m, 1h; sizes 64KiB, 256MiB, 1GiB.
+A key or a variable that nothing reads is an error.
+Durations are written 500ms, 30s, 5m, 1h, from 1ms to 100y; sizes 64KiB, 256MiB, 1GiB, up to 16TiB.
 Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood.")]
 pub(crate) struct Cli {
     /// What to do.
@@ -90,7 +95,7 @@ pub(crate) enum Command {
     /// Print the events, records and gaps of a hub as JSON lines.
     ///
     /// Subscribes as a gateway does, under a random id, and disturbs nobody. Keeps trying while the hub cannot be
-    /// reached, and says so on stderr.
+    /// reached, and says so on stderr. Ends where the hub refuses.
     Tail(TailArgs),
     /// Sign a user token, or make the keys to sign with.
     ///

@@ -4,6 +4,7 @@
 //! Clap parses and checks them exactly as flags, and its order of precedence (flags, environment, default) is ours with
 //! the file in the place of the default. A key that no flag of any role bears is an error.
 
+mod environment;
 mod file;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ pub(crate) fn parse(line: &[OsString]) -> anyhow::Result<ArgMatches> {
     {
         answer.exit();
     }
+    environment::check(&definition)?;
     let file = File::find(line)?;
     let definition = match &file {
         Some(file) => file.set_defaults(definition)?,

@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod config;
+mod hangups;
 mod logs;
 mod peer;
 mod roles;
@@ -14,6 +15,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::FromArgMatches as _;
 
 use args::{Cli, Command};
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let line: Vec<_> = std::env::args_os().collect();
+    hangups::outlive(&line).context("cannot listen for SIGHUP")?;
     let matches = config::parse(&line)?;
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     logs::start(&cli.logs, &matches, if cli.command.is_role() { "info" } else { "error" })?;
@@ -83,6 +86,11 @@ fn traced(
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// A file's text without the byte order mark that some editors put before it.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -9,10 +9,10 @@ use anyhow::{Context as _, anyhow, bail};
 use galaxy_push_client::{Builder, PublisherBuilder, Tls};
 use galaxy_push_listener::warn_of_readers;
 
-use crate::Usage;
 use crate::args::PeerArgs;
+use crate::{Usage, without_mark};
 
-const TOKEN_VARIABLE: &str = "GALAXY_PUSH_HUB_TOKEN";
+pub(crate) const TOKEN_VARIABLE: &str = "GALAXY_PUSH_HUB_TOKEN";
 
 /// The secured way to hubs.
 #[derive(Clone, Default)]
@@ -26,16 +26,19 @@ impl Peer {
     pub(crate) fn of(args: &PeerArgs, hubs: &[String]) -> anyhow::Result<Self> {
         let secure = |hub: &&String| hub.starts_with("https:");
         let tls = match (&args.hub_ca, hubs.iter().find(secure)) {
-            (None, Some(hub)) => bail!(Usage(format!(
-                "{hub} speaks TLS: give --hub-ca FILE, the authority that signs the hub's certificate"
-            ))),
+            (None, Some(_)) => {
+                if let Some(hub) = hubs.iter().find(|hub| !secure(hub)) {
+                    bail!(Usage(format!(
+                        "some hubs are https:// and {hub} is none, and nothing on the way to it is secret: write https:// there"
+                    )));
+                }
+                Some(tls(Tls::system().context("give --hub-ca FILE")?, args)?)
+            }
             (None, None) => {
                 if let Some((flag, _)) =
                     given(&[("--hub-cert", &args.hub_cert), ("--hub-key", &args.hub_key)])
                 {
-                    bail!(Usage(format!(
-                        "{flag} is for https:// hubs: give --hub-ca FILE, too, and such a --hub"
-                    )));
+                    bail!(Usage(format!("{flag} is for https:// hubs: give such a --hub")));
                 }
                 None
             }
@@ -45,7 +48,7 @@ impl Peer {
                         "--hub-ca is for https:// hubs, and {hub} is none: write https:// there"
                     )));
                 }
-                Some(tls(authority, args)?)
+                Some(tls(Tls::trusting(authority).context("--hub-ca")?, args)?)
             }
         };
         Ok(Self { tls, token: token(args)? })
@@ -67,8 +70,7 @@ fn given<'a, T>(flags: &[(&'a str, &Option<T>)]) -> Option<(&'a str, usize)> {
     Some((flags[at].0, at))
 }
 
-fn tls(authority: &Path, args: &PeerArgs) -> anyhow::Result<Tls> {
-    let tls = Tls::trusting(authority).context("--hub-ca")?;
+fn tls(tls: Tls, args: &PeerArgs) -> anyhow::Result<Tls> {
     match (&args.hub_cert, &args.hub_key) {
         (None, None) => Ok(tls),
         (Some(certificate), Some(key)) => {
@@ -100,7 +102,7 @@ pub(crate) fn read_token(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path);
     let text = text.with_context(|| format!("cannot read the token in {}", path.display()))?;
     warn_of_readers(path);
-    Ok(text.trim_end().to_owned())
+    Ok(without_mark(&text).trim_end().to_owned())
 }
 
 /// Whether a token can stand in a header and cannot be guessed by trying.

@@ -4,10 +4,12 @@
 //! starts its roles, says where they listen, and serves until a signal starts the drain.
 
 mod admin;
+mod anew;
 mod announce;
 mod bind;
 mod credentials;
 mod descriptors;
+mod keys;
 mod process;
 mod secure;
 mod serving;
@@ -17,12 +19,13 @@ use axum::Router;
 use galaxy_push_client::{Connector, TcpConnector, Tracing};
 use galaxy_push_gateway::{Gateway, HubToken, StartError};
 use galaxy_push_hub::{Hub, Identity, Role};
-use galaxy_push_listener::{Limits, Pipes, Proxies, ambient, pipes, probes};
+use galaxy_push_listener::{Limits, Pipes, Proxies, ambient, pipes, probes, terse_probes};
 use prometheus_client::registry::Registry;
 
 use crate::Usage;
 use crate::args::{EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, Store};
 use crate::peer::Peer;
+use anew::Anew;
 use announce::Announcement;
 use bind::Bound;
 use descriptors::{Descriptors, Scraped, Seats};
@@ -35,13 +38,15 @@ pub(crate) struct Process {
     pub(crate) gateway: Option<(Gateway, Bound)>,
     /// Where the hub hears from the gateway in the same process, and what it answers there with.
     pub(crate) inside: Option<(Pipes, Router)>,
+    /// What it reads anew at SIGHUP.
+    anew: Anew,
 }
 
 pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
     settings::reach(&args.process, Some(&args.hub), Some(&args.edge))?;
     let hub = settings::hub(&args.hub, &args.window)?.tracing(tracing.clone());
-    let mut edge = settings::edge(&args.edge, &args.window, &args.process)?;
+    let (mut edge, keys) = settings::edge(&args.edge, &args.window, &args.process)?;
     edge.tracing = tracing;
     edge.event_bytes = u32::try_from(args.hub.max_event_bytes).unwrap_or(u32::MAX);
     let (hub_bound, edge_bound) = (bind::hub(&args.hub).await?, bind::edge(&args.edge).await?);
@@ -57,10 +62,14 @@ pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<(
         async move { dial.connect().await }
     };
     let gateway = start_gateway(edge, connector)?;
+    let mut anew = Anew::default();
+    anew.keys(keys);
+    anew.credentials(&args.hub, &hub);
     let process = Process {
         hub: Some((hub, hub_bound)),
         gateway: Some((gateway, edge_bound)),
         inside: Some((pipes, inside)),
+        anew,
     };
     run(process, admin, &args.process, Some(&args.hub), Some(&args.edge), signals).await
 }
@@ -72,13 +81,15 @@ pub(crate) async fn hub(args: HubCommand, tracing: Tracing) -> anyhow::Result<()
     let bound = bind::hub(&args.hub).await?;
     let admin = bind::admin(&args.process).await?;
     let hub = start_hub(&args.hub, config)?;
-    let process = Process { hub: Some((hub, bound)), ..Process::default() };
+    let mut anew = Anew::default();
+    anew.credentials(&args.hub, &hub);
+    let process = Process { hub: Some((hub, bound)), anew, ..Process::default() };
     run(process, admin, &args.process, Some(&args.hub), None, signals).await
 }
 
 pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::Result<()> {
     let signals = Signals::listen()?;
-    let mut config = settings::edge(&args.edge, &args.window, &args.process)?;
+    let (mut config, keys) = settings::edge(&args.edge, &args.window, &args.process)?;
     config.hubs = args.hub.join(",");
     config.leave_log_after = args.leave_log_after;
     config.shown_hub = args.hub.first().cloned();
@@ -92,7 +103,9 @@ pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::R
         Some(tls) => start_gateway(config, tls.over(TcpConnector))?,
         None => start_gateway(config, TcpConnector)?,
     };
-    let process = Process { gateway: Some((gateway, bound)), ..Process::default() };
+    let mut anew = Anew::default();
+    anew.keys(keys);
+    let process = Process { gateway: Some((gateway, bound)), anew, ..Process::default() };
     run(process, admin, &args.process, None, Some(&args.edge), signals).await
 }
 
@@ -100,7 +113,7 @@ fn start_hub(args: &HubArgs, config: galaxy_push_hub::Config) -> anyhow::Result<
     match args.store {
         Store::Memory => {
             let hub = Hub::in_memory(config, ambient())?;
-            tracing::warn!(
+            tracing::info!(
                 "the store is memory: a restart forgets events, revocations (`revoke`) and memberships; a revoked token that has \
                  not expired is then good again"
             );
@@ -150,7 +163,7 @@ fn rooms(
 }
 
 async fn run(
-    process: Process,
+    mut process: Process,
     admin: Bound,
     args: &ProcessArgs,
     hub_args: Option<&HubArgs>,
@@ -173,16 +186,19 @@ async fn run(
         apps.hub = secure::hub_app(app, bound, is_open, args);
     }
     if let Some((gateway, _)) = &process.gateway {
-        apps.edge = gateway.router().merge(probes(gateway.health()));
+        apps.edge = gateway.router().merge(terse_probes(gateway.health()));
     }
     let process_epoch = process.hub.as_ref().map(|(hub, _)| hub.head().cursor.epoch.to_string());
     let admin_app = admin::router(registry, admin::Health::of(&process));
     apps.admin = secure::admin_app(admin_app, &admin, args);
     let announcement = Announcement::of(&process, &admin, hub_args, edge);
+    let mut anew = std::mem::take(&mut process.anew);
+    anew.certificate("hub certificate", process.hub.as_ref().and_then(|(_, bound)| bound.tls.as_ref()));
+    anew.certificate("edge certificate", process.gateway.as_ref().and_then(|(_, bound)| bound.tls.as_ref()));
     let serving = Serving::start(process, admin, apps, rooms.0);
     serving.ready().await;
     announcement.print(args.ready_json)?;
     announcement.log(process_epoch.as_deref());
-    serving.until_signal(signals, args.drain_timeout).await;
+    serving.until_signal(signals, &anew, args.drain_timeout).await;
     Ok(())
 }

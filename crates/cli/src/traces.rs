@@ -1,21 +1,16 @@
-//! Traces for OpenTelemetry: the tracer behind `core::trace`, and the way to a collector.
+//! The way of traces to an OpenTelemetry collector. What a span says is the client crate's bridge.
 //!
-//! Only made when an endpoint is configured; without one, nothing of this runs. Attributes are those of the messaging
-//! conventions. Never a payload, never a recipient.
+//! Only made when an endpoint is configured; without one, nothing of this runs.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use galaxy_push_client::Tracing;
-use galaxy_push_client::trace::{self, Operation, Step, TraceParent};
-use opentelemetry::trace::{
-    Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
-    Tracer as _, TracerProvider as _,
-};
-use opentelemetry::{Context, KeyValue};
+use galaxy_push_client::opentelemetry::tracing;
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::task::spawn_blocking;
 
 /// The standard variables that name a collector for traces, the first that is set wins.
@@ -36,18 +31,18 @@ impl Traces {
             endpoint.map(str::to_owned).or_else(|| STANDARD.iter().find_map(|name| variable(name)));
         let Some(endpoint) = endpoint.filter(|_| !disabled) else { return Ok(Self(None)) };
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(&endpoint).build();
-        let exporter = exporter.with_context(|| format!("cannot send traces to {endpoint}"))?;
+        let exporter = exporter.with_context(|| format!("cannot send traces to {}", shown(&endpoint)))?;
         let name = variable("OTEL_SERVICE_NAME").unwrap_or_else(|| format!("galaxy-push-{role}"));
         let resource = Resource::builder().with_service_name(name).build();
         let provider =
             SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
-        tracing::info!(%endpoint, "traces are sent to a collector");
+        tracing::info!(endpoint = shown(&endpoint), "traces are sent to a collector");
         Ok(Self(Some(provider)))
     }
 
     /// What publishers, hubs and clients record their steps with.
     pub(crate) fn tracing(&self) -> Tracing {
-        let tracer = |provider: &SdkTracerProvider| Tracing::to(Tracer(provider.tracer("galaxy-push")));
+        let tracer = |provider: &SdkTracerProvider| tracing(provider.tracer("galaxy-push"));
         self.0.as_ref().map_or_else(Tracing::default, tracer)
     }
 
@@ -61,60 +56,30 @@ impl Traces {
     }
 }
 
-#[derive(Debug)]
-struct Tracer(SdkTracer);
-
-#[derive(Debug)]
-struct Recorded(Span);
-
-impl trace::Tracer for Tracer {
-    fn begin(&self, step: Step<'_>) -> Option<Box<dyn trace::Span>> {
-        let (name, kind, of_type) = match step.operation {
-            Operation::Send => ("send", SpanKind::Producer, "send"),
-            Operation::Append => ("append", SpanKind::Server, "receive"),
-            Operation::Process => ("process", SpanKind::Consumer, "process"),
-            _ => return None,
-        };
-        let mut attributes = vec![
-            KeyValue::new("messaging.system", "galaxy_push"),
-            KeyValue::new("messaging.destination.name", "default"),
-            KeyValue::new("messaging.operation.name", name),
-            KeyValue::new("messaging.operation.type", of_type),
-            KeyValue::new("messaging.message.id", step.id.to_owned()),
-            KeyValue::new("cloudevents.event_type", step.event_type.to_owned()),
-        ];
-        if !step.cursor.is_empty() {
-            attributes.push(KeyValue::new("push.cursor", step.cursor.to_owned()));
-        }
-        let builder = self.0.span_builder(format!("{name} default")).with_kind(kind);
-        let parent = step.parent.map_or_else(Context::new, remote);
-        Some(Box::new(Recorded(builder.with_attributes(attributes).start_with_context(&self.0, &parent))))
-    }
+/// An endpoint as logs show it: without a user and password, and without a query, in which some carry a key.
+fn shown(endpoint: &str) -> String {
+    let bare = endpoint.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = bare.split_once("://") else {
+        return bare.rsplit('@').next().unwrap_or_default().to_owned();
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
-impl trace::Span for Recorded {
-    fn context(&self) -> TraceParent {
-        let context = self.0.span_context();
-        TraceParent {
-            trace_id: u128::from_be_bytes(context.trace_id().to_bytes()),
-            span_id: u64::from_be_bytes(context.span_id().to_bytes()),
-            flags: context.trace_flags().to_u8(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_in_an_endpoint_is_not_shown() {
+        for (endpoint, expected) in [
+            ("http://otel:4317", "http://otel:4317"),
+            ("http://me:secret@otel:4317/v1?key=secret", "http://otel:4317/v1"),
+            ("https://a@b@otel#secret", "https://otel"),
+            ("me:secret@otel", "otel"),
+        ] {
+            assert_eq!(shown(endpoint), expected);
         }
     }
-
-    fn end(mut self: Box<Self>, outcome: Result<&str, &str>) {
-        match outcome {
-            Ok("") => {}
-            Ok(cursor) => self.0.set_attribute(KeyValue::new("push.cursor", cursor.to_owned())),
-            Err(why) => self.0.set_status(Status::error(why.to_owned())),
-        }
-        self.0.end();
-    }
-}
-
-/// The context in which a span of another process is the parent.
-fn remote(parent: TraceParent) -> Context {
-    let (trace, span) = (TraceId::from(parent.trace_id), SpanId::from(parent.span_id));
-    let flags = TraceFlags::new(parent.flags);
-    Context::new().with_remote_span_context(SpanContext::new(trace, span, flags, true, TraceState::default()))
 }

@@ -89,7 +89,7 @@ impl Builder {
         self
     }
 
-    /// Secures connections to `https://` hubs.
+    /// Secures connections to `https://` hubs. Default: as [`Tls::system`](crate::Tls::system) does.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
         self.reach.tls(tls);
@@ -139,7 +139,8 @@ impl Builder {
         self
     }
 
-    /// How long a stream may be silent while the client waits to read. 15 s; hubs send progress every 5 s.
+    /// How long a stream may be silent while the client waits to read. 15 s; hubs send progress every 5 s. A frame that is on
+    /// its way is no silence, however slow the line, down to 64 bytes a second.
     pub fn silence_deadline(mut self, deadline: Duration) -> Self {
         self.link.silence_deadline = deadline;
         self

@@ -13,8 +13,10 @@ use crate::{Builder, Counters, Failure, Head, State, Status};
 
 /// A stream to a hub that is kept alive and resumed. See the [crate's head](crate).
 ///
-/// A cheap clone; dropping the last one stops the client as [`shutdown`](Self::shutdown) does, without waiting for it.
+/// A cheap clone; dropping the last one stops the client as [`shutdown`](Self::shutdown) does, without waiting for it, and
+/// the log says so.
 #[derive(Clone, Debug)]
+#[must_use = "a client is stopped when its last handle is dropped"]
 pub struct PushClient {
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) started: Instant,
@@ -25,18 +27,28 @@ pub struct PushClient {
 
 /// Stops the client when the last handle is dropped. The driver holds the token itself, not this.
 #[derive(Debug)]
-pub(crate) struct Stop(pub(crate) CancellationToken);
+pub(crate) struct Stop {
+    pub(crate) token: CancellationToken,
+    pub(crate) gateway: Arc<str>,
+}
 
 impl Stop {
     /// Stops the client at once, whoever else holds a handle.
     pub(crate) fn cancel(&self) {
-        self.0.cancel();
+        self.token.cancel();
     }
 }
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        self.0.cancel();
+        if !self.token.is_cancelled() {
+            // A client that was started and not kept does nothing, which is hard to see from outside.
+            tracing::warn!(
+                gateway = &*self.gateway,
+                "the last handle of the client was dropped, which stops it"
+            );
+            self.token.cancel();
+        }
     }
 }
 

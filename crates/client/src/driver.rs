@@ -32,6 +32,8 @@ pub(crate) struct Driver<H> {
     pub(crate) link: Link,
     pub(crate) dialer: Dialer,
     pub(crate) connection: Option<Connection>,
+    /// How many bytes the connection had taken when the stream was last known to move.
+    pub(crate) taken: u64,
     pub(crate) body: Option<Body>,
     /// What every subscribe says; the link adds the cursor and the attempt.
     pub(crate) request: GatewaySubscribeRequest,
@@ -45,6 +47,8 @@ pub(crate) struct Driver<H> {
     pub(crate) started: Instant,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) hubs: Hubs,
+    /// The gateway id, for the log.
+    pub(crate) gateway: Arc<str>,
     /// What the log was told of hubs that hold different logs.
     pub(crate) told_split: SplitTold,
     /// The number of the dial whose end the log was told last.
@@ -92,7 +96,7 @@ impl<H: BatchHandler> Driver<H> {
         let (said, was) = (matches!(input, Input::Doors(_)), self.link.status().state);
         let action = self.link.step(input, self.started.elapsed(), self.random.next());
         if said || self.link.status().state != was {
-            self.told_split.tell(self.link.status(), self.dialer.hubs());
+            self.told_split.tell(self.link.status(), &self.gateway, self.dialer.hubs());
         }
         action
     }
@@ -130,7 +134,7 @@ impl<H: BatchHandler> Driver<H> {
         self.hang_up();
         match timeout_at(self.at(until), self.dialer.dial(hub)).await {
             Ok(Ok(connection)) => {
-                self.connection = Some(connection);
+                (self.connection, self.taken) = (Some(connection), 0);
                 Input::Connected
             }
             Ok(Err(failure)) => Input::Failed(failure),
@@ -164,12 +168,26 @@ impl<H: BatchHandler> Driver<H> {
                 Err(_) => Input::TimerFired,
             }
         };
-        tokio::select! {
+        let input = tokio::select! {
             biased; // Verdicts are few: each item has one.
             verdicts = verdicts(&mut self.flight) => Input::Verdicts(verdicts),
             said = said(&mut self.hubs.said) => Input::Doors(said),
             input = read => input,
+        };
+        match input {
+            Input::TimerFired => Input::ReadInVain { taken: self.newly_taken() },
+            Input::Received(_) => {
+                self.newly_taken();
+                input
+            }
+            _ => input,
         }
+    }
+
+    /// How many bytes the connection has taken since this was asked last.
+    fn newly_taken(&mut self) -> u64 {
+        let taken = self.connection.as_ref().map_or(0, Connection::taken);
+        taken.saturating_sub(std::mem::replace(&mut self.taken, taken))
     }
 
     async fn wait(&mut self, until: Duration) -> Input {
@@ -186,7 +204,9 @@ impl<H: BatchHandler> Driver<H> {
         let (handler, batch) = (&mut self.handler, self.link.batch_mut());
         // A panicking handler may leave its own state half changed; it is called again all the same, as one that
         // failed, because the alternative is to end a stream that others rely on.
-        match guarded("the handler", async { handler.handle(batch).await }).await {
+        let outcome = guarded("the handler", async { handler.handle(batch).await }).await;
+        self.newly_taken(); // what came meanwhile says nothing of the time to come
+        match outcome {
             Ok(()) => Input::Handled,
             Err(error) => Input::HandlerFailed(error),
         }
@@ -197,7 +217,8 @@ impl<H: BatchHandler> Driver<H> {
             return Input::DeadLetterFailed("there is no dead letter".into()); // excluded when the client is built
         };
         let (item, error) = (dead.item.clone(), HandlerError::msg(&**dead.error));
-        tracing::warn!(cursor = item.cursor(), failures = dead.failures, error = %dead.error, "an item is given up");
+        let (gateway, failures) = (&*self.gateway, dead.failures);
+        tracing::warn!(gateway, cursor = item.cursor(), failures, error = %dead.error, "an item is given up");
         match guarded("the dead letter", async { dead_letter.take(item, error).await }).await {
             Ok(()) => Input::DeadLettered,
             Err(error) => Input::DeadLetterFailed(error),
@@ -245,7 +266,7 @@ impl<H: BatchHandler> Driver<H> {
     }
 
     fn at(&self, time: Duration) -> Instant {
-        self.started + time
+        self.started + time // the link reckons with nothing that is further away than a year
     }
 
     /// Shows the link's status to everyone who watches, and tells the log what an operator should know.
@@ -255,6 +276,7 @@ impl<H: BatchHandler> Driver<H> {
         let changed = self.status.send_if_modified(|shown| {
             (before.state, before.store, before.hub) = (shown.state, shown.store.clone(), shown.hub);
             (before.epoch, before.counters) = (shown.epoch, shown.counters);
+            before.handler.clone_from(&shown.handler);
             let changed = shown != status;
             if changed {
                 shown.clone_from(status);
@@ -265,14 +287,19 @@ impl<H: BatchHandler> Driver<H> {
             let name =
                 |hub: usize| self.dialer.hubs().get(hub).map(|hub| hub.origin.as_str()).unwrap_or_default();
             let hub = name(status.hub);
-            let ended = matches!(next, Action::Wait { .. }) && self.told < status.counters.dials;
-            report(status, &before, next, hub);
+            let ended = matches!(next, Action::Wait { .. } | Action::Ask { .. });
+            let ended = ended && self.told < status.counters.dials;
+            report(status, &before, next, &self.gateway, hub);
             if status.state == State::Live {
                 self.told_error.clear();
             }
-            if let (Action::Wait { until }, true, Some(error)) = (next, ended, &status.last_error) {
-                let wait = until.saturating_sub(self.started.elapsed());
-                let ends = Ends { hub: name(before.hub), next_hub: hub, wait, was: before.state };
+            if let (true, Some(error)) = (ended, &status.last_error) {
+                let wait = match next {
+                    Action::Wait { until } => until.saturating_sub(self.started.elapsed()),
+                    _ => Duration::ZERO, // the next hub, at once
+                };
+                let (gateway, hub, next_hub) = (&*self.gateway, name(before.hub), hub);
+                let ends = Ends { gateway, hub, next_hub, wait, was: before.state };
                 ends.report(status, error, &mut self.told_error);
                 self.told = status.counters.dials;
             }
@@ -301,8 +328,51 @@ pub(crate) trait Attempt {
     /// What success brings.
     type Answer;
 
-    /// Tries once.
+    /// Tries once, at the next hub where the last try ended in a way that [`Round`] goes on from.
     fn attempt(&mut self) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+}
+
+/// One turn over all hubs: one that does not take a connection, or does not let this peer in, is no reason to wait before the
+/// next is tried.
+#[derive(Debug)]
+pub(crate) struct Round {
+    hubs: usize,
+    left: usize,
+    refusal: Option<Failure>,
+}
+
+impl Round {
+    pub(crate) fn of(hubs: usize) -> Self {
+        Self { hubs, left: hubs, refusal: None }
+    }
+
+    /// Whether another hub may do better, whatever is asked.
+    pub(crate) fn is_elsewhere(failure: &Failure) -> bool {
+        const OF_THE_PEER: [i32; 3] = [7, 12, 16]; // PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED
+        match failure {
+            Failure::Unreachable(_) => true,
+            Failure::Status(status) => OF_THE_PEER.contains(&status.code),
+            failure => failure.cause() == Cause::Refused, // no hub at all
+        }
+    }
+
+    /// What the round came to, once nobody is left to be tried: a refusal, if there was one.
+    pub(crate) fn over(&mut self, failure: Failure) -> Option<Failure> {
+        if !Self::is_elsewhere(&failure) {
+            *self = Self::of(self.hubs);
+            return Some(failure);
+        }
+        self.left -= 1;
+        if failure.cause() == Cause::Refused {
+            self.refusal.get_or_insert_with(|| failure.clone());
+        }
+        if self.left > 0 {
+            return None;
+        }
+        let refusal = self.refusal.take();
+        *self = Self::of(self.hubs);
+        Some(refusal.unwrap_or(failure))
+    }
 }
 
 /// Tries until it succeeds, the hub refuses, or a try fails after `give_up`; then returns the last failure itself.
@@ -315,6 +385,7 @@ pub(crate) async fn retry<A: Attempt>(
     mut tried: A,
     backoff: &mut Backoff,
     random: &mut Random,
+    mut round: Round,
     give_up: Instant,
 ) -> Result<A::Answer, Failure> {
     loop {
@@ -325,6 +396,7 @@ pub(crate) async fn retry<A: Attempt>(
             }
             Err(failure) => failure,
         };
+        let Some(failure) = round.over(failure) else { continue };
         if failure.cause() == Cause::Refused {
             return Err(failure);
         }
@@ -342,6 +414,11 @@ pub(crate) async fn retry<A: Attempt>(
 /// When to try again after this failure, by the same rules as everywhere.
 pub(crate) fn next_try(failure: &Failure, backoff: &mut Backoff, random: &mut Random) -> Instant {
     Instant::now() + backoff.delay(failure.cause(), failure.retry_after(), random.next())
+}
+
+/// When to connect again for what comes next, after something that is not tried again.
+pub(crate) fn redial_at(backoff: &mut Backoff, random: &mut Random) -> Instant {
+    Instant::now() + backoff.delay(Cause::Lost, None, random.next())
 }
 
 /// Never happens: the link reads only on a stream it subscribed to. It costs a retry if it does, not the process.

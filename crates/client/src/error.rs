@@ -20,6 +20,14 @@ pub enum BuildError {
     /// The gateway id is empty.
     #[error("no gateway id: give each gateway a stable name of its own")]
     NoGatewayId,
+    /// The gateway id is one that no hub takes.
+    #[error("no hub takes {id:?} as a gateway id: {why}")]
+    GatewayId {
+        /// The id as given.
+        id: String,
+        /// The rule it breaks.
+        why: String,
+    },
     /// The token cannot be sent.
     #[error("the token is empty, or has characters that cannot stand in a header: use visible ASCII")]
     Token,
@@ -54,6 +62,10 @@ pub enum BuildError {
     /// Nothing could ever be in flight.
     #[error("in_flight_bytes is zero: make it positive")]
     ZeroInFlight,
+    /// The authorities or certificates for `https://` hubs cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("TLS to the hubs cannot be set up")]
+    Tls(#[from] crate::TlsError),
     /// The delays contradict each other.
     #[error("the backoff cannot work")]
     Backoff(#[from] backoff::ConfigError),

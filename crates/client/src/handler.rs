@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use galaxy_push_core::FOR_EVER;
 use tokio::time::timeout;
 
 use crate::spans::{processed, processing};
@@ -170,7 +171,7 @@ async fn within(
 ) -> Result<(), HandlerError> {
     match deadline {
         None => call.await,
-        Some(deadline) => match timeout(deadline, call).await {
+        Some(deadline) => match timeout(deadline.min(FOR_EVER), call).await {
             Ok(result) => result,
             Err(_) => Err(HandlerError::msg(format!("the handler was not done after {deadline:?}"))),
         },
@@ -194,7 +195,7 @@ fn panic_message(whose: &str, panic: &(dyn Any + Send)) -> Arc<str> {
     format!("{whose} panicked: {}", text.unwrap_or("with something that is no text")).into()
 }
 
-/// Why an item could not be dealt with. `?` makes one of any error.
+/// Why an item could not be dealt with. `?` makes one of any error, of `anyhow::Error`, of a boxed error and of a text.
 ///
 /// Is not an [`Error`] itself, which is what makes that conversion possible.
 pub struct HandlerError(Box<dyn Error + Send + Sync>);
@@ -206,9 +207,9 @@ impl HandlerError {
     }
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for HandlerError {
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self(Box::new(error))
+        Self(error.into())
     }
 }
 

@@ -19,6 +19,71 @@
 //! # }
 //! ```
 //!
+//! A closure that keeps something takes it by `move` and clones what its future needs:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//!
+//! use galaxy_push_client::{HandlerError, Item, PushClient};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let seen = Arc::new(AtomicU64::new(0));
+//! let counter = seen.clone();
+//! let client = PushClient::builder("gateway-1").hub("http://127.0.0.1:7400").start(move |item: Item| {
+//!     let counter = counter.clone();
+//!     async move {
+//!         if let Item::Event(_) = item {
+//!             counter.fetch_add(1, Ordering::Relaxed);
+//!         }
+//!         Ok::<_, HandlerError>(())
+//!     }
+//! })?;
+//! # client.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What has state and a name of its own is a struct, and its handler may change it:
+//!
+//! ```no_run
+//! use galaxy_push_client::{EventView, Handler, HandlerError, Item, PushClient};
+//!
+//! struct Orders {
+//!     shipped: Vec<String>,
+//! }
+//!
+//! impl Orders {
+//!     async fn ship(&mut self, event: EventView<'_>) -> anyhow::Result<()> {
+//!         anyhow::ensure!(event.content_type() == "application/json", "an order is JSON");
+//!         self.shipped.push(event.subject().to_owned());
+//!         Ok(())
+//!     }
+//! }
+//!
+//! impl Handler for Orders {
+//!     async fn handle(&mut self, item: Item) -> Result<(), HandlerError> {
+//!         match &item {
+//!             Item::Event(frame) => {
+//!                 let Some(event) = frame.event() else { return Ok(()) };
+//!                 if event.event_type() == "order.shipped" {
+//!                     self.ship(event).await?; // the same event comes again after a while
+//!                 }
+//!             }
+//!             Item::Gap(gap) => eprintln!("missed up to {}: read the orders anew", gap.to),
+//!             _ => {}
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = PushClient::builder("orders-1").hub("http://127.0.0.1:7400").start(Orders { shipped: vec![] })?;
+//! # client.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Delivery
 //!
 //! The handler is called with one item, or one batch, at a time, in stream order. An item is *committed* when the
@@ -66,7 +131,8 @@
 //! While the handler works nothing is read, and the hub holds back: a slow handler costs the hub no memory, and this
 //! process at most the receive window of 4 MiB. The stream form hands out at most [`Builder::in_flight_bytes`] and then
 //! reads nothing either. Pings are answered meanwhile, and the deadline for silence does not run, so slowness is never
-//! mistaken for death on either side. A handler that stays too slow for too long is told by `FellBehind`, and by a
+//! mistaken for death on either side. Nor is a slow line: while a large frame comes in, be it for minutes, its bytes are
+//! sign enough. A handler that stays too slow for too long is told by `FellBehind`, and by a
 //! [`Gap`] once its position has left the hub's window; [`Status::handling_since`] shows one that is stuck, and
 //! [`Builder::handler_deadline`] ends its call.
 //!
@@ -81,7 +147,7 @@
 //! as they are.
 //!
 //! Feature `tls`, on by default: [`Tls`] for `https://` hubs. Without it, a [`Connector`] may bring its own. Feature
-//! `metrics`: `PushClient::register` for a Prometheus registry.
+//! `metrics`: `PushClient::register` for a Prometheus registry. Feature `opentelemetry`: a [`Tracing`] for an OpenTelemetry tracer.
 //!
 //! # Watching it
 //!
@@ -96,7 +162,7 @@
 //! | `handler`, `stream` | the two forms in which the application takes items |
 //! | `store`, `file_store` | where a cursor outlives the process |
 //! | `doors` | which log each of several hubs holds |
-//! | `transport`, `connector`, `tls` | gRPC over one HTTP/2 connection; where its bytes come from |
+//! | `transport`, `connector`, `tls`, `taken` | gRPC over one HTTP/2 connection; where its bytes come from, and whether any do |
 //! | `publisher`, `publish_stream` | the other direction |
 //! | `report`, `reporter` | what is said of the client: in the log, and to the hub |
 
@@ -111,6 +177,8 @@ mod handler;
 mod hub;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "opentelemetry")]
+pub mod opentelemetry;
 mod publish_stream;
 mod publisher;
 mod random;
@@ -121,6 +189,7 @@ mod spans;
 mod start;
 mod store;
 mod stream;
+mod taken;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
@@ -131,12 +200,14 @@ pub use connector::{Connecting, Connector, Io, TcpConnector};
 pub use error::BuildError;
 pub use file_store::FileCursorStore;
 pub use galaxy_push_core::backoff;
+pub use galaxy_push_core::frame::{EventView, FrameView, Kind};
 pub use galaxy_push_core::link::{
-    Batch, Counters, Door, End, EndCounts, Failure, Frame, Gap, HandlerTrouble, Item, RetryPolicy,
-    ServerStatus, State, Status, StoreTrouble, Waited, code_name,
+    Batch, Counters, Door, End, EndCounts, Failure, FellBehind, Frame, Gap, Goodbye, GoodbyeReason,
+    HandlerTrouble, Item, RetryPolicy, ServerStatus, State, Status, StoreTrouble, Waited, Welcome, code_name,
 };
 pub use galaxy_push_core::trace::{self, Tracing};
-pub use galaxy_push_core::window::GapReason;
+pub use galaxy_push_core::window::{GapReason, Outcome};
+pub use galaxy_push_proto::{feature, v1};
 pub use handler::{BatchHandler, DeadLetterHandler, Handler, HandlerError};
 pub use publish_stream::{PublishAck, PublishStream};
 pub use publisher::{Head, Invalidated, Published, Publisher, PublisherBuilder, Refusal};
@@ -146,3 +217,7 @@ pub use stream::{Ack, Delivery, PushStream};
 pub use tls::{Tls, TlsError};
 
 use galaxy_push_core::link::Order;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

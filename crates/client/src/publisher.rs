@@ -25,7 +25,7 @@ pub use builder::PublisherBuilder;
 pub(crate) use doubts::{Doubts, Unanswered, is_unknown, key};
 pub(crate) use line::Line;
 
-use crate::driver::retry;
+use crate::driver::{Round, retry};
 use crate::random::Random;
 use crate::spans::Sending;
 use crate::transport::Answer;
@@ -222,7 +222,8 @@ impl Publisher {
     ) -> Result<T, Failure> {
         let give_up = Instant::now() + self.give_up_after;
         let call = Call { line: &mut self.line, path, request, unanswered, answer: PhantomData };
-        retry(call, &mut self.backoff, &mut self.random, give_up).await
+        let round = Round::of(call.line.dialer.hubs().len());
+        retry(call, &mut self.backoff, &mut self.random, round, give_up).await
     }
 }
 

@@ -50,16 +50,19 @@ impl Reach {
 
     /// Checks it all.
     pub(crate) fn dialer(self) -> Result<Dialer, BuildError> {
-        #[cfg(feature = "tls")]
-        let secures = self.tls.is_some() || self.connector.secures();
-        #[cfg(not(feature = "tls"))]
-        let secures = self.connector.secures();
         let hubs = self.hubs.into_iter().collect::<Result<Vec<_>, _>>()?;
         if hubs.is_empty() {
             return Err(BuildError::NoHub);
         }
-        if let Some(hub) = hubs.iter().find(|hub| hub.secure && !secures) {
-            let why = "https:// needs TLS: say which authority signs the hub's certificate";
+        let unsecured = hubs.iter().find(|hub| hub.secure && !self.connector.secures());
+        #[cfg(feature = "tls")]
+        let tls = match (self.tls, unsecured) {
+            (None, Some(_)) => Some(crate::Tls::system()?),
+            (tls, _) => tls,
+        };
+        #[cfg(not(feature = "tls"))]
+        if let Some(hub) = unsecured {
+            let why = "https:// needs the feature `tls`, or a connector that secures";
             return Err(BuildError::HubUrl { url: hub.origin.clone(), why });
         }
         let authorization = self.token.map(|token| bearer(&token).ok_or(BuildError::Token)).transpose()?;
@@ -68,7 +71,7 @@ impl Reach {
             connector: self.connector,
             authorization,
             #[cfg(feature = "tls")]
-            tls: self.tls,
+            tls,
         })
     }
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use galaxy_push_core::link::Action;
 
 use crate::hub::Hub;
-use crate::{Door, End, Failure, State, Status};
+use crate::{Door, End, Failure, HandlerTrouble, State, Status};
 
 /// The end of a try or a stream, and what comes next.
 pub(crate) struct Ends<'a> {
+    /// The id of the client.
+    pub(crate) gateway: &'a str,
     /// The hub it was at.
     pub(crate) hub: &'a str,
     pub(crate) next_hub: &'a str,
@@ -22,7 +24,7 @@ impl Ends<'_> {
     /// Tells it. A hub that is away for hours is told at the first try and then ever more rarely, not 360 times an hour;
     /// a reason that changes is told at once.
     pub(crate) fn report(&self, status: &Status, error: &Failure, told: &mut String) {
-        let Self { hub, next_hub, wait, .. } = *self;
+        let Self { gateway, hub, next_hub, wait, .. } = *self;
         let (state, failures, error) = (status.state, status.failures, error.to_string());
         let cause = status.last_end.map_or("none", End::name);
         let happened = match self.was {
@@ -31,9 +33,9 @@ impl Ends<'_> {
         };
         let wait = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         if error != *told || failures.is_power_of_two() {
-            tracing::warn!(%state, cause, error, hub, ?wait, next_hub, failures, "{happened}");
+            tracing::warn!(gateway, %state, cause, error, hub, ?wait, next_hub, failures, "{happened}");
         } else {
-            tracing::debug!(%state, cause, error, hub, ?wait, next_hub, failures, "{happened}");
+            tracing::debug!(gateway, %state, cause, error, hub, ?wait, next_hub, failures, "{happened}");
         }
         *told = error;
     }
@@ -66,19 +68,24 @@ enum Change {
 
 impl SplitTold {
     /// Tells a split when it begins and whenever it changes, and its end.
-    pub(crate) fn tell(&mut self, status: &Status, hubs: &[Hub]) {
+    pub(crate) fn tell(&mut self, status: &Status, gateway: &str, hubs: &[Hub]) {
         match self.change(status, hubs) {
             Some(Change::Split(Split { held, followed })) => tracing::warn!(
+                gateway,
                 hubs = held,
                 followed,
                 "SPLIT: the hubs hold different logs; what another log than the followed one acknowledges is seen by nobody \
                  here. Let all publishers and gateways use one hub, or hubs on one log"
             ),
             Some(Change::Ended) => {
-                tracing::info!("the split has ended: the hubs hold one log again, as far as they say");
+                tracing::info!(
+                    gateway,
+                    "the split has ended: the hubs hold one log again, as far as they say"
+                );
             }
             Some(Change::Unseen(silent)) => {
                 tracing::info!(
+                    gateway,
                     silent,
                     "the split is no longer seen: these hubs do not answer, and the others hold one log"
                 );
@@ -114,30 +121,29 @@ impl SplitTold {
 /// Tells what has changed since the status shown before.
 ///
 /// The end of a stream is not told here, because only the driver knows how long it waits.
-pub(crate) fn report(status: &Status, before: &Status, next: &Action, hub: &str) {
+pub(crate) fn report(status: &Status, before: &Status, next: &Action, gateway: &str, hub: &str) {
     if status.counters.log_changes > before.counters.log_changes {
         let name = |epoch: Option<_>| epoch.map(|epoch: galaxy_push_core::cursor::Epoch| epoch.to_string());
         let (left, followed) =
             (name(before.epoch).unwrap_or_default(), name(status.epoch).unwrap_or_default());
-        tracing::warn!(hub, left, followed, "the stream goes on in another log, across a gap");
+        tracing::warn!(gateway, hub, left, followed, "the stream goes on in another log, across a gap");
     }
     match (&status.store, &before.store) {
         (Some(trouble), before) if before.as_ref() != Some(trouble) => {
-            tracing::warn!(error = %trouble.error, failures = trouble.failures, "the cursor store fails and is tried again");
+            let (error, failures) = (&*trouble.error, trouble.failures);
+            tracing::warn!(gateway, error, failures, "the cursor store fails and is tried again");
         }
-        (None, Some(trouble)) => tracing::info!(failures = trouble.failures, "the cursor store works again"),
+        (None, Some(trouble)) => {
+            tracing::info!(gateway, failures = trouble.failures, "the cursor store works again");
+        }
         _ => {}
     }
     match (status.state, next, &status.handler) {
-        (_, Action::Pause { .. }, Some(trouble)) => match &trouble.dead_letter_error {
-            Some(error) => tracing::error!(%error, "the dead letter failed and is called again"),
-            None => {
-                tracing::warn!(error = %trouble.error, failures = trouble.failures, "the handler failed and is called again");
-            }
-        },
+        (_, Action::Pause { .. }, Some(trouble)) => handler_fails(trouble, before, gateway),
         (State::Live, ..) if before.state != State::Live => {
             let (attempt, failures) = (status.attempt, status.failures);
             tracing::info!(
+                gateway,
                 hub,
                 cursor = status.cursor,
                 attempt,
@@ -146,6 +152,22 @@ pub(crate) fn report(status: &Status, before: &Status, next: &Action, hub: &str)
             );
         }
         _ => {}
+    }
+}
+
+/// Tells the first, second, fourth, … failure of an item, and each new reason: an item may fail for days.
+fn handler_fails(trouble: &HandlerTrouble, before: &Status, gateway: &str) {
+    let HandlerTrouble { cursor, failures, error, dead_letter_error, .. } = trouble;
+    if let Some(error) = dead_letter_error {
+        tracing::error!(gateway, cursor, %error, "the dead letter failed and is called again");
+        return;
+    }
+    let told =
+        before.handler.as_ref().is_some_and(|before| before.error == *error && before.cursor == *cursor);
+    if failures.is_power_of_two() || !told {
+        tracing::warn!(gateway, cursor, failures, %error, "the handler failed and is called again");
+    } else {
+        tracing::debug!(gateway, cursor, failures, %error, "the handler failed and is called again");
     }
 }
 

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::backoff::Cause;
 use galaxy_push_core::cursor::Ask;
 use galaxy_push_proto::v1::{GatewayReport, ReportSummary};
@@ -75,10 +76,14 @@ impl Reporter {
             match self.tell(&mut line, status.hub, &now.1).await {
                 Ok(ReportSummary {}) => told = Some(now),
                 Err(failure) if failure.cause() == Cause::Refused => {
-                    tracing::info!(error = %failure, "the hub takes no reports; the next stream's will be asked again");
+                    let gateway = &*self.report.gateway_client_id;
+                    tracing::info!(gateway, error = %failure, "the hub takes no reports; the next stream's will be asked again");
                     refused = Some(status.attempt);
                 }
-                Err(failure) => tracing::debug!(error = %failure, "a report was lost; the next one follows"),
+                Err(failure) => {
+                    let gateway = &*self.report.gateway_client_id;
+                    tracing::debug!(gateway, error = %failure, "a report was lost; the next one follows");
+                }
             }
         }
     }
@@ -86,8 +91,9 @@ impl Reporter {
     /// A quarter more or less, so that a thousand gateways that came back together do not report together.
     fn pause(&mut self) -> Duration {
         let part = self.random.next() >> 32; // of 2^32
-        let half = ((self.every / 2).as_nanos() * u128::from(part)) >> 32;
-        (self.every / 4 * 3).saturating_add(Duration::from_nanos(u64::try_from(half).unwrap_or(u64::MAX)))
+        let every = self.every.min(FOR_EVER);
+        let half = ((every / 2).as_nanos() * u128::from(part)) >> 32;
+        every / 4 * 3 + Duration::from_nanos(u64::try_from(half).unwrap_or(u64::MAX))
     }
 
     fn about(&self, status: &Status) -> GatewayReport {

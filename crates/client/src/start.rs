@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use galaxy_push_core::link::{Handing, Link, Storing};
+use galaxy_push_core::recipient::check_id;
 use galaxy_push_proto::v1::GatewayReport;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -110,6 +111,7 @@ impl Builder {
             };
             tokio::spawn(reporter.run());
         }
+        let gateway: Arc<str> = self.request.gateway_client_id.as_str().into();
         let names: Arc<[String]> = dialer.hubs().iter().map(|hub| hub.origin.clone()).collect();
         let doors = Doors::new(dialer.clone(), self.request.namespace.clone(), shown.clone());
         let (said, hears) = watch::channel(Vec::new());
@@ -122,6 +124,7 @@ impl Builder {
             link,
             dialer,
             connection: None,
+            taken: 0,
             body: None,
             request: self.request,
             handler,
@@ -133,18 +136,29 @@ impl Builder {
             status,
             hubs: Hubs { doors: doors.clone(), said: hears, round },
             told_split: SplitTold::default(),
+            gateway: gateway.clone(),
             told: 0,
             told_error: String::new(),
             stop: stop.clone(),
         };
         tokio::spawn(driver.run());
-        Ok(PushClient { status: shown, started, stop: Arc::new(Stop(stop)), hubs: names, doors })
+        Ok(PushClient {
+            status: shown,
+            started,
+            stop: Arc::new(Stop { token: stop, gateway }),
+            hubs: names,
+            doors,
+        })
     }
 
     fn check(&self) -> Result<(), BuildError> {
         let link = &self.link;
         if self.request.gateway_client_id.is_empty() {
             return Err(BuildError::NoGatewayId);
+        }
+        let id = &self.request.gateway_client_id;
+        if let Err(why) = check_id(id) {
+            return Err(BuildError::GatewayId { id: id.clone(), why: why.to_string() });
         }
         if link.max_receive_bytes < RECEIVE_BYTES_MIN {
             return Err(BuildError::ReceiveBytes { bytes: link.max_receive_bytes, min: RECEIVE_BYTES_MIN });

@@ -25,6 +25,7 @@ const VERDICTS_MAX: usize = 1024;
 ///
 /// Ends when the client has stopped. Dropping it stops the client.
 #[derive(Debug)]
+#[must_use = "a client whose stream is dropped stops"]
 pub struct PushStream {
     deliveries: mpsc::Receiver<Delivery>,
     client: PushClient,
@@ -41,7 +42,6 @@ impl PushStream {
     }
 
     /// The handle to the client behind it, with its status.
-    #[must_use]
     pub fn client(&self) -> &PushClient {
         &self.client
     }

@@ -34,7 +34,8 @@ struct Loaded {
 
 #[derive(Clone, Debug)]
 struct Files {
-    authority: PathBuf,
+    /// `None`: those of the operating system.
+    authority: Option<PathBuf>,
     /// Certificate chain and key.
     own: Option<(PathBuf, PathBuf)>,
 }
@@ -51,6 +52,9 @@ pub enum TlsError {
         /// What is wrong.
         problem: String,
     },
+    /// The operating system names no authority that can be used.
+    #[error("the operating system has no authorities that can be used{0}: name a file of them")]
+    NoAuthorities(String),
     /// The certificate and the key do not belong together, or use something unknown.
     #[error("the certificate and the key cannot be used together")]
     Unusable(#[from] rustls::Error),
@@ -63,7 +67,17 @@ impl Tls {
     ///
     /// [`TlsError`] names the file that cannot be used.
     pub fn trusting(authority: impl Into<PathBuf>) -> Result<Self, TlsError> {
-        Self::of(Files { authority: authority.into(), own: None })
+        Self::of(Files { authority: Some(authority.into()), own: None })
+    }
+
+    /// Trusts hubs whose certificate an authority has signed that the operating system trusts; the variables `SSL_CERT_FILE`
+    /// and `SSL_CERT_DIR` name others. This is what `https://` hubs are reached by if nothing is said.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] when there is none.
+    pub fn system() -> Result<Self, TlsError> {
+        Self::of(Files { authority: None, own: None })
     }
 
     /// Presents this certificate chain to the hub, PEM, the peer's own first, with its private key.
@@ -158,8 +172,20 @@ impl<C: Connector> Connector for Secured<C> {
 impl Files {
     fn read(&self) -> Result<Loaded, TlsError> {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.authority)? {
-            roots.add(certificate)?;
+        match &self.authority {
+            Some(file) => {
+                for certificate in certificates(file)? {
+                    roots.add(certificate)?;
+                }
+            }
+            // Some that cannot be read are in every collection; it is the others that count.
+            None => {
+                let found = rustls_native_certs::load_native_certs();
+                let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+                if let (0, _) = roots.add_parsable_certificates(found.certs) {
+                    return Err(TlsError::NoAuthorities(why));
+                }
+            }
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
@@ -170,7 +196,7 @@ impl Files {
             Some((certificate, key)) => {
                 let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
                 let chain = certificates(certificate)?;
-                valid = chain.first().and_then(validity);
+                valid = validity(&chain);
                 builder.with_client_auth_cert(chain, key)?
             }
         };
@@ -191,9 +217,11 @@ impl Loaded {
     }
 }
 
-fn validity(certificate: &CertificateDer<'_>) -> Option<(ASN1Time, ASN1Time)> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    Some((certificate.validity().not_before, certificate.validity().not_after))
+/// From when to when all of a chain is valid.
+fn validity(chain: &[CertificateDer<'_>]) -> Option<(ASN1Time, ASN1Time)> {
+    let each = chain.iter().filter_map(|certificate| X509Certificate::from_der(certificate).ok());
+    each.map(|(_, certificate)| (certificate.validity().not_before, certificate.validity().not_after))
+        .reduce(|(from, until), (later, earlier)| (from.max(later), until.min(earlier)))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

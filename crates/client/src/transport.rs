@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::frame::{Deframer, PREFIX_BYTES, message, put_prefix};
 use http::{HeaderMap, HeaderValue, Request, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -29,12 +30,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::handler::guarded;
 use crate::hub::Hub;
+use crate::taken::Taken;
 use crate::{Connector, Failure, ServerStatus};
 
-/// A ping goes out this often, also while nothing else moves; a peer that leaves one unanswered for
-/// [`PING_TIMEOUT`] is gone. Together they equal the deadline for silence, and work while a handler is busy too.
+/// A ping goes out this often, also while nothing else moves, so that a peer that is there always sends something. How long
+/// the answer takes is not judged: on a slow line it waits behind a large frame. Whether anything comes at all is, by
+/// [`Taken`], while a handler is busy too.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a hub may send ahead of the handler. The pair keeps h2's budget for small DATA frames from running out however
 /// long a handler pauses: its cost per stream window stays below half the connection window down to events of 60 bytes.
@@ -66,6 +68,7 @@ pub(crate) struct Connection {
     sender: SendRequest<Upload>,
     origin: String,
     authorization: Option<HeaderValue>,
+    taken: Taken,
     /// How the connection ended, once it has.
     ended: watch::Receiver<Option<String>>,
     _task: AbortOnDropHandle<()>,
@@ -104,6 +107,8 @@ impl Dialer {
         let connecting =
             guarded("the connector", async { self.connector.connect(&hub.host, hub.port).await });
         let io = connecting.await.map_err(|why| Failure::Unreachable(format!("{}: {why}", hub.origin)))?;
+        let taken = Taken::default();
+        let io = taken.counting(io);
         #[cfg(feature = "tls")]
         let io = match &self.tls {
             Some(tls) if hub.secure => {
@@ -117,7 +122,7 @@ impl Dialer {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME_BYTES)
             .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_timeout(FOR_EVER)
             .keep_alive_while_idle(true)
             .handshake(TokioIo::new(io))
             .await
@@ -129,11 +134,16 @@ impl Dialer {
             end.send_replace(Some(error.unwrap_or_else(|| "the hub closed the connection".to_owned())));
         });
         let (origin, authorization) = (hub.origin.clone(), self.authorization.clone());
-        Ok(Connection { sender, origin, authorization, ended, _task: AbortOnDropHandle::new(task) })
+        Ok(Connection { sender, origin, authorization, taken, ended, _task: AbortOnDropHandle::new(task) })
     }
 }
 
 impl Connection {
+    /// How many bytes it has taken from its socket.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.bytes()
+    }
+
     /// Whether a request can still be sent.
     pub(crate) fn is_open(&self) -> bool {
         self.ended.borrow().is_none() && !self.sender.is_closed()

@@ -40,6 +40,36 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Sets the ceiling of the first wait after health.
+    #[must_use]
+    pub const fn first(mut self, first: Duration) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// Sets the ceiling of the second wait, which doubles from there.
+    #[must_use]
+    pub const fn base(mut self, base: Duration) -> Self {
+        self.base = base;
+        self
+    }
+
+    /// Sets the ceiling that no ordinary wait exceeds.
+    #[must_use]
+    pub const fn cap(mut self, cap: Duration) -> Self {
+        self.cap = cap;
+        self
+    }
+
+    /// Sets the shortest and the longest wait after a refusal that no retry is likely to change.
+    #[must_use]
+    pub const fn refused(mut self, min: Duration, max: Duration) -> Self {
+        (self.refused_min, self.refused_max) = (min, max);
+        self
+    }
+}
+
 /// Why the last try failed, as far as waiting is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {

@@ -68,28 +68,38 @@ pub struct MalformedCursor;
 /// Two hubs that were meant to be two doors to one log may be two logs. Who was led from log A to log B and back to A has
 /// A up to some position already, and goes on behind it.
 #[derive(Clone, Debug, Default)]
-pub struct Epochs(VecDeque<Cursor>);
+pub struct Epochs {
+    left: VecDeque<Cursor>,
+    has_forgotten: bool,
+}
 
 impl Epochs {
     /// An epoch is left, at this position.
     pub fn leave(&mut self, at: Cursor) {
-        self.0.retain(|left| left.epoch != at.epoch);
-        self.0.push_back(at);
-        if self.0.len() > EPOCHS_REMEMBERED {
-            self.0.pop_front();
+        self.left.retain(|left| left.epoch != at.epoch);
+        self.left.push_back(at);
+        if self.left.len() > EPOCHS_REMEMBERED {
+            self.left.pop_front();
+            self.has_forgotten = true;
         }
     }
 
-    /// Whether this epoch was left.
+    /// Whether this epoch was left, as far as that is remembered.
     #[must_use]
     pub fn contains(&self, epoch: Epoch) -> bool {
-        self.0.iter().any(|left| left.epoch == epoch)
+        self.left.iter().any(|left| left.epoch == epoch)
+    }
+
+    /// Whether more epochs were left than are remembered, so that any other one may have been among them.
+    #[must_use]
+    pub const fn has_forgotten(&self) -> bool {
+        self.has_forgotten
     }
 
     /// Where whoever is led to `to` goes on: not before the position where that epoch was left.
     #[must_use]
     pub fn goes_on(&self, to: Cursor) -> Cursor {
-        self.0.iter().copied().find(|left| left.follows(to)).unwrap_or(to)
+        self.left.iter().copied().find(|left| left.follows(to)).unwrap_or(to)
     }
 }
 
@@ -182,14 +192,6 @@ impl Ask {
     #[must_use]
     pub fn parse_or_unreadable(text: &str) -> Self {
         Self::parse(text).unwrap_or(Self::Unreadable)
-    }
-
-    /// What `Welcome` says back of a presented text, so that a reader that keeps the last cursor keeps this one until a
-    /// better comes; empty where that could not be sent everywhere.
-    #[must_use]
-    pub fn echo(self, text: &str) -> &str {
-        let is_plain = text.len() <= CURSOR_TEXT_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if self == Self::Unreadable && !is_plain { "" } else { text }
     }
 }
 

@@ -36,7 +36,11 @@ mod event {
     pub(super) const ID: u32 = 2;
     pub(super) const TYPE: u32 = 3;
     pub(super) const DATA: u32 = 4;
+    pub(super) const DATA_CONTENT_TYPE: u32 = 5;
+    pub(super) const TIME: u32 = 6;
     pub(super) const SOURCE: u32 = 7;
+    pub(super) const SUBJECT: u32 = 8;
+    pub(super) const COLLAPSE_KEY: u32 = 9;
     pub(super) const TTL: u32 = 10;
     pub(super) const ATTRIBUTES: u32 = 11;
     pub(super) const EPHEMERAL: u32 = 12;
@@ -220,6 +224,35 @@ impl<'a> EventView<'a> {
         }
     }
 
+    /// The media type of the payload; empty: JSON.
+    #[must_use]
+    pub fn content_type(&self) -> &'a str {
+        self.text(event::DATA_CONTENT_TYPE)
+    }
+
+    /// What it is about, in the words of its source; may be empty.
+    #[must_use]
+    pub fn subject(&self) -> &'a str {
+        self.text(event::SUBJECT)
+    }
+
+    /// For readers that lag: of the events with this key only the newest matters. Empty: each does.
+    #[must_use]
+    pub fn collapse_key(&self) -> &'a str {
+        self.text(event::COLLAPSE_KEY)
+    }
+
+    /// When it happened, in nanoseconds since the Unix epoch. `None` where its publisher gave no time that there is.
+    #[must_use]
+    pub fn time_unix_ns(&self) -> Option<i128> {
+        let Some(Value::Bytes(timestamp)) = self.last(event::TIME) else { return None };
+        let (seconds, nanos) = seconds_and_nanos(timestamp);
+        let nanos = i128::from(nanos);
+        // A negative number is a varint above i64::MAX.
+        let seconds = i128::from(seconds.cast_signed());
+        (nanos < 1_000_000_000).then_some(seconds * 1_000_000_000 + nanos)
+    }
+
     /// Whether only live readers may see it.
     #[must_use]
     pub fn ephemeral(&self) -> bool {
@@ -230,33 +263,30 @@ impl<'a> EventView<'a> {
     #[must_use]
     pub fn ttl_ms(&self) -> Option<u64> {
         let Some(Value::Bytes(duration)) = self.last(event::TTL) else { return None };
-        let (mut seconds, mut nanos) = (0, 0);
-        for field in Fields::of(duration) {
-            match field {
-                Ok((1, Value::Varint(value))) => seconds = value,
-                Ok((2, Value::Varint(value))) => nanos = value,
-                _ => {}
-            }
-        }
+        let (seconds, nanos) = seconds_and_nanos(duration);
         Some(seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000))
     }
 
     /// An extension attribute.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&'a str> {
+        self.attributes().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+    }
+
+    /// The extension attributes, in no order.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap_or_default();
         let entries = Fields::of(self.body).map_while(Result::ok).filter_map(|field| match field {
             (event::ATTRIBUTES, Value::Bytes(entry)) => Some(entry),
             _ => None,
         });
-        let pairs = entries.map(|entry| {
+        entries.map(move |entry| {
             Fields::of(entry).map_while(Result::ok).fold(("", ""), |(key, value), field| match field {
                 (1, Value::Bytes(key)) => (text(key), value),
                 (2, Value::Bytes(value)) => (key, text(value)),
                 _ => (key, value),
             })
-        });
-        pairs.filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+        })
     }
 
     fn text(&self, number: u32) -> &'a str {
@@ -273,6 +303,19 @@ impl<'a> EventView<'a> {
             .map(|(_, v)| v)
             .last()
     }
+}
+
+/// The two fields that `google.protobuf.Duration` and `Timestamp` have alike.
+fn seconds_and_nanos(message: &[u8]) -> (u64, u64) {
+    let (mut seconds, mut nanos) = (0, 0);
+    for field in Fields::of(message) {
+        match field {
+            Ok((1, Value::Varint(value))) => seconds = value,
+            Ok((2, Value::Varint(value))) => nanos = value,
+            _ => {}
+        }
+    }
+    (seconds, nanos)
 }
 
 /// Appends the framed `PushEvent` of an event to `out`: the one encoding every reader is served from.

@@ -37,6 +37,10 @@ pub mod wire;
 
 use std::time::Duration;
 
+/// The longest time that anything waits, a year: a setting that says more says "for ever", and a sum with this never
+/// overflows. For what is waited for, not for what is kept.
+pub const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 /// The time, as a caller at the border read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {

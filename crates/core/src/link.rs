@@ -37,6 +37,7 @@ mod status;
 mod storing;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ pub use handing::{DeadLetter, Handed, Verdict};
 pub use item::{Frame, Gap, Item};
 pub use status::{Counters, HandlerTrouble, State, Status};
 pub use storing::{Order, StoreTrouble, Storing};
+pub use told::{FellBehind, Goodbye, GoodbyeReason, Welcome};
 
 use crate::backoff::{Backoff, ConfigError};
 use crate::cursor::{Ask, Cursor, Epochs};
@@ -65,6 +67,9 @@ const GOODBYE_LINGER: Duration = Duration::from_secs(1);
 /// the bytes that arrived meanwhile become ready together, and a peer whose bytes wait in a buffer is not dead.
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
+/// A line that brings fewer bytes than this brings answers to pings and the like, and nothing of the stream.
+const LEAST_BYTES_A_SECOND: u64 = 64;
+
 /// The state machine. See the module's head.
 #[derive(Debug)]
 pub struct Link {
@@ -79,6 +84,8 @@ pub struct Link {
     /// How far it came in the logs it was in before.
     left: Epochs,
     doors: Doors,
+    /// The hub that is being dialed or subscribed to, until it welcomes the stream.
+    dialed: Option<usize>,
     /// Where the next stream begins: after what is handled, or in the stream form after what went out.
     resume: String,
     /// What was received and is not handed over.
@@ -127,6 +134,7 @@ impl Link {
     ///
     /// [`ConfigError`] when the delays, or the settings of the store, contradict each other.
     pub fn try_new(config: Config) -> Result<Self, ConfigError> {
+        let config = config.reckonable();
         let backoff = Backoff::try_new(config.backoff.clone())?;
         let in_flight_bytes = match config.handing {
             Handing::Stream { in_flight_bytes } => in_flight_bytes,
@@ -142,6 +150,7 @@ impl Link {
             passed: Cursor::parse(&config.start).ok(),
             left: Epochs::default(),
             doors: Doors::default(),
+            dialed: None,
             resume: config.start.clone(),
             batch: Batch::default(),
             narrow: false,
@@ -185,7 +194,8 @@ impl Link {
                 self.fail(Failure::TimedOut(Waited::Welcome), now, random);
             }
             (Action::Read { .. }, Input::Received(bytes)) => self.receive(bytes, now, random),
-            (Action::Read { .. }, Input::TimerFired) => self.read_timer(now, random),
+            (Action::Read { .. }, Input::TimerFired) => self.read_timer(0, now, random),
+            (Action::Read { .. }, Input::ReadInVain { taken }) => self.read_timer(taken, now, random),
             (
                 Action::Dial { .. } | Action::Subscribe { .. } | Action::Read { .. },
                 Input::Failed(failure),
@@ -246,7 +256,7 @@ impl Link {
                 Course::Begin | Course::Dial => break self.dial(now),
                 Course::Read(clock) => break self.read(clock, now),
                 Course::Fail(failure) => self.ended(failure, now, random),
-                Course::Wait { until } if now >= until => {}
+                Course::Wait { until } if now >= until => self.doors.begin_round(now),
                 Course::Wait { until } => {
                     self.course = Course::Wait { until };
                     break Action::Wait { until: until.min(self.wakes(now)) };
@@ -262,6 +272,7 @@ impl Link {
 
     fn dial(&mut self, now: Duration) -> Action {
         self.status.counters.dials += 1;
+        self.dialed = Some(self.status.hub);
         self.show(State::Connecting, now);
         Action::Dial { hub: self.status.hub, until: now + self.config.connect_deadline }
     }
@@ -283,8 +294,19 @@ impl Link {
         self.course = Course::Read(Clock::Left(match self.stream.phase {
             Phase::Welcoming => self.stream.welcome_by.saturating_sub(now),
             Phase::Streaming => self.config.silence_deadline,
-            Phase::Closing(_) => GOODBYE_LINGER,
+            Phase::Closing(_) => self.linger(now),
         }));
+    }
+
+    /// How long is read on after a goodbye: what comes then does not prolong it.
+    fn linger(&mut self, now: Duration) -> Duration {
+        match self.course {
+            Course::Read(clock) if self.stream.lingers => clock.until(now).saturating_sub(now),
+            _ => {
+                self.stream.lingers = true;
+                GOODBYE_LINGER
+            }
+        }
     }
 
     fn read(&mut self, clock: Clock, now: Duration) -> Action {
@@ -293,10 +315,15 @@ impl Link {
         Action::Read { until: until.min(self.wakes(now)) }
     }
 
-    fn read_timer(&mut self, now: Duration, random: u64) {
+    fn read_timer(&mut self, taken: u64, now: Duration, random: u64) {
         let silent = matches!(self.course, Course::Read(clock) if clock.until(now) <= now);
         if !silent {
             return self.go_on(now, random); // a save or an item in flight is due
+        }
+        let alive = LEAST_BYTES_A_SECOND.saturating_mul(self.config.silence_deadline.as_secs().max(1));
+        if self.stream.phase == Phase::Streaming && taken >= alive {
+            self.read_on(now); // a large frame is under way
+            return self.go_on(now, random);
         }
         let waited = match self.stream.phase {
             Phase::Closing(_) => return self.fail(Failure::Goodbye, now, random),

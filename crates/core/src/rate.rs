@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
-/// So many per second, and a second's worth at once.
+/// So many per second, and a second's worth at once unless told otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     per_second: u64,
+    /// What is earned in this time may be taken at once.
+    at_once: Duration,
     /// When everything taken so far would have been taken at exactly the limit.
     earned_at: Duration,
 }
@@ -16,15 +18,22 @@ impl Rate {
     /// So many per second, 1 at least.
     #[must_use]
     pub fn new(per_second: u64) -> Self {
-        Self { per_second: per_second.max(1), earned_at: Duration::ZERO }
+        Self { per_second: per_second.max(1), at_once: Duration::from_secs(1), earned_at: Duration::ZERO }
     }
 
-    /// How long to wait until `count` can be taken; `None`: they can be taken now. More than a second's worth is once nothing
-    /// is owed.
+    /// What is earned in this time may be taken at once.
+    #[must_use]
+    pub const fn at_once(mut self, earned_in: Duration) -> Self {
+        self.at_once = earned_in;
+        self
+    }
+
+    /// How long to wait until `count` can be taken; `None`: they can be taken now. More than may be taken at once is once
+    /// nothing is owed.
     #[must_use]
     pub fn wait(&self, count: u64, now: Duration) -> Option<Duration> {
         let cost = self.cost(count);
-        let burst = Duration::from_secs(1).max(cost);
+        let burst = self.at_once.max(cost);
         let next = self.earned_at.max(now).saturating_add(cost);
         next.checked_sub(now.saturating_add(burst)).filter(|wait| !wait.is_zero())
     }
@@ -61,6 +70,10 @@ mod tests {
         assert_eq!(take(25, 100), Err(1_000), "more than a second's worth once nothing is owed");
         assert_eq!(take(25, 1_100), Ok(()));
         assert_eq!(take(1, 1_100), Err(1_600));
+        let mut rate = Rate::new(10).at_once(Duration::from_secs(2));
+        rate.take(20, at(0));
+        assert_eq!(rate.wait(1, at(0)), Some(at(100)), "two seconds' worth were taken at once");
+        assert_eq!(rate.wait(20, at(2_000)), None);
         let huge = Rate::new(1);
         assert_eq!(huge.wait(u64::MAX, at(0)), None);
     }

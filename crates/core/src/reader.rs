@@ -7,14 +7,15 @@
 //! - `Welcome`, a `Gap` if something was missed, the replay, `CaughtUp` (always), then live events;
 //! - the cursor of every frame is safe to resume from; only a `Gap` crosses a hole;
 //! - a reader whose slot has left the window is told by a `Gap` before anything else;
+//! - what its filter cannot judge any more is not sent, and told by a `Gap`;
 //! - `Progress` when nothing was said for a heartbeat, and while a filter skips more than an eighth of the window;
 //! - `FellBehind` once when the lag exceeds a quarter of any bound, `CaughtUp` when it is back.
 
 use std::time::Duration;
 
-use crate::Now;
-use crate::cursor::{Ask, Cursor, Epoch};
+use crate::cursor::{Ask, Cursor, Epoch, Epochs};
 use crate::window::{Gap, GapReason, Outcome, Slot, Start, Window};
+use crate::{FOR_EVER, Now};
 
 mod scan;
 mod settings;
@@ -22,7 +23,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{Filter, Records, Settings};
+pub use settings::{Entitled, Filter, Records, Settings};
 pub use step::{Control, Omitted, Step};
 
 /// A reader has fallen behind when it lags by more than 1/4 of any window bound.
@@ -37,8 +38,11 @@ pub struct Reader {
     /// Everything up to here that the reader is entitled to was handed out.
     passed: Cursor,
     phase: Phase,
-    /// A cursor beyond what this window knows yet, but within the authority's head.
+    /// A cursor beyond what this window knows yet, but within the authority's head; or one that the reader has from before
+    /// the window left its log.
     promised: Option<Promised>,
+    /// How far it came in the logs that it was in before, by this stream or with the cursor it came with.
+    been: Epochs,
     told: Told,
     /// Whether a Progress was asked for before it is due.
     asked: bool,
@@ -77,16 +81,26 @@ impl Reader {
         let start = window.find(ask, text);
         let echoed = match ask {
             Ask::Head | Ask::Oldest => start.passed.to_string(),
-            Ask::At(_) | Ask::Foreign | Ask::Unreadable => ask.echo(text).to_owned(),
+            Ask::At(_) | Ask::Foreign => text.to_owned(),
+            Ask::Unreadable => String::new(), // nobody could resume from it: its reader keeps what it has
         };
-        Self::start(window, start, echoed, settings)
+        let mut reader = Self::start(window, start, echoed, settings);
+        if let Ask::At(held) = ask
+            && held.epoch != reader.passed.epoch
+        {
+            reader.been.leave(held);
+        }
+        reader
     }
 
     /// Opens a stream at a cursor this window does not reach yet, but the authority's head does: resumed, and nothing
-    /// is handed out before the window has passed it.
+    /// is handed out before the window has passed it. Where its log came back meanwhile, a gap is told first, as by
+    /// [`Window::find`].
     #[must_use]
     pub fn open_awaiting(window: &Window, cursor: Cursor, settings: Settings) -> Self {
-        let start = Start { outcome: Outcome::Resumed, next: window.end(), passed: cursor, gap: None };
+        let gap = window.is_before_return(cursor).then(|| Gap::into_another_log(cursor, cursor));
+        let outcome = if gap.is_some() { Outcome::EpochChanged } else { Outcome::Resumed };
+        let start = Start { outcome, next: window.end(), passed: cursor, gap };
         let mut reader = Self::start(window, start, cursor.to_string(), settings);
         reader.promised = Some(Promised { cursor, meanwhile: window.head().epoch });
         reader
@@ -100,6 +114,7 @@ impl Reader {
             head: window.head(),
             oldest: window.floor(),
         });
+        let settings = Settings { heartbeat: settings.heartbeat.min(FOR_EVER), ..settings };
         Self {
             settings,
             records: Records { invalidations: true, memberships: true },
@@ -107,6 +122,7 @@ impl Reader {
             passed: start.passed,
             phase: Phase::Opening { welcome, gap: start.gap },
             promised: None,
+            been: Epochs::default(),
             told: Told { slot: start.next, ..Told::default() },
             asked: false,
             omitted: Omitted::default(),
@@ -204,7 +220,24 @@ impl Reader {
         if held_back || slot < self.next || self.passed.follows(cursor) {
             return;
         }
-        (self.promised, self.passed) = (None, cursor);
+        self.promised = None;
+        self.stand_at(cursor);
+    }
+
+    /// It stands here now, and has what it had of the log that it leaves, if this is another one.
+    fn stand_at(&mut self, at: Cursor) {
+        if at.epoch != self.passed.epoch {
+            self.been.leave(self.passed);
+        }
+        self.passed = at;
+    }
+
+    /// The window leads to this position, across a gap. Says where the reader goes on: never before what it had of that log.
+    fn goes_on(&mut self, at: Cursor) -> Cursor {
+        let to = if self.passed.follows(at) { self.passed } else { self.been.goes_on(at) };
+        self.stand_at(to);
+        self.promised = to.follows(at).then_some(Promised { cursor: to, meanwhile: to.epoch });
+        to
     }
 
     /// Frames that were already decided on and only wait their turn.
@@ -247,13 +280,9 @@ impl Reader {
         if self.phase == Phase::Live {
             self.phase = Phase::Behind;
         }
-        self.promised = None;
-        self.passed = floor;
-        let gap = if turned {
-            Gap::into_another_log(from, floor)
-        } else {
-            Gap::between(GapReason::Lapped, from, floor)?
-        };
+        let to = self.goes_on(floor);
+        let gap =
+            if turned { Gap::into_another_log(from, to) } else { Gap::between(GapReason::Lapped, from, to)? };
         self.tell(now);
         Some(Control::Gap(gap))
     }

@@ -4,7 +4,7 @@
 //! replay. Publisher, hub and client call [`Tracing::begin`] for the steps they take; what a span becomes is the
 //! business of the [`Tracer`] they were given. Without one, which is the default, nothing is looked at.
 //!
-//! This is no tracing library: the names, times and export are the tracer's. `galaxy-push` has one for OpenTelemetry.
+//! This is no tracing library: the names, times and export are the tracer's. The client crate has one for OpenTelemetry.
 
 use std::fmt;
 use std::sync::Arc;

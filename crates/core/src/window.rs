@@ -5,8 +5,8 @@
 //! knows how many readers there are. An entry leaves the moment it is outside any one bound, whether or not somebody
 //! has read it: whoever still wanted it finds its slot below [`Window::oldest`] and is told.
 //!
-//! An epoch can come back: two hubs that were meant to be one log are two. A position of it, up to the one where it came
-//! back, then says no longer what its reader has seen since, so nobody resumes there in silence: see [`Window::find`].
+//! An epoch can come back: two hubs that were meant to be one log are two. A position of it, up to the one that its log had
+//! reached by then, says no longer what its reader has seen since, so nobody resumes there in silence: see [`Window::find`].
 //!
 //! The bounds are exact and logical. Memory follows in whole chunks: at most [`Bounds::bytes`] + one chunk of frames,
 //! 32 bytes an entry of index, and what stalled readers pin (a sealed chunk each).
@@ -209,6 +209,12 @@ impl Window {
         if to.follows(self.head) {
             self.head = to;
         }
+    }
+
+    /// Says how far the log reached when the stream began that fills this window from here on. Should that turn out to lead
+    /// back into an epoch that was left, everything up to there may be held by a reader from before.
+    pub fn log_reached(&mut self, to: Cursor) {
+        self.turns.reached(to);
     }
 
     /// Drops what is outside a bound at `now`. Call it before looking, so that age trims on an idle log too.

@@ -84,7 +84,7 @@ impl Admission {
         let user = request.identity.user.clone();
         let connection = Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits)?;
         let connection = connection.sharing(share);
-        tracing::debug!(connection = connection.id(), user, cursor, "connected");
+        tracing::debug!(connection = connection.name(), user, cursor, "connected");
         Ok(connection)
     }
 

@@ -1,35 +1,33 @@
 //! Who may connect: JSON Web Tokens signed with a key of the local set, or names taken on trust in development.
 //!
-//! The algorithm belongs to the key, never to the token; a key comes from the local set, never from where a token points.
+//! The algorithm is one that the key is for, never whatever the token says; a key comes from the local set (`keys.rs`), never
+//! from where a token points.
 //! The time is the gateway's own clock, so the library's checks of it are off and made here.
 
-use std::collections::BTreeMap;
+mod keys;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use galaxy_push_core::recipient::check_id;
 use galaxy_push_proto::validate::CLOCK_SKEW;
 use galaxy_push_proto::{Failure, Reason};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::Validation;
 use serde::Deserialize;
 use tonic::Code;
 
+pub use self::keys::{KeysError, Skipped};
+
+use self::keys::Set;
 use crate::grants::{Grants, Identity, Issued};
 
-#[cfg(test)]
-mod tests;
-
-/// The longest token, in bytes.
-const TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// The longest token, in bytes: people with many groups have long ones. The listener takes heads of twice that.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// How far the clocks of a token's issuer and of this gateway may differ, in seconds.
 const SKEW: f64 = CLOCK_SKEW.as_secs() as f64;
-
-/// The shortest secret for HS256, in bytes: as long as the hash (RFC 7518, section 3.2).
-const SECRET_BYTES_MIN: usize = 32;
-
-/// An Ed25519 public key, in bytes.
-const ED25519_BYTES: usize = 32;
 
 /// How users say who they are.
 #[derive(Clone, Debug, Default)]
@@ -51,40 +49,13 @@ pub enum Development {
     Proxied,
 }
 
-/// The keys that users' tokens are signed with, and what the tokens must say.
+/// The keys that users' tokens are signed with, and what the tokens must say. Cheap to clone; clones have the same keys, and
+/// get new ones together.
 #[derive(Clone)]
 pub struct Keys {
-    by_id: BTreeMap<String, Key>,
-    /// A key without an id, for tokens that name none.
-    anonymous: Option<Key>,
+    set: Arc<RwLock<Arc<Set>>>,
     audience: Option<String>,
     issuer: Option<String>,
-}
-
-#[derive(Clone)]
-struct Key {
-    algorithm: Algorithm,
-    key: DecodingKey,
-}
-
-/// Why a key set cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeysError {
-    /// The text is no JSON Web Key Set.
-    #[error("not a JSON Web Key Set: expected {{\"keys\": [...]}} (RFC 7517)")]
-    NotASet(#[source] serde_json::Error),
-    /// There is nothing to check tokens with.
-    #[error("the key set is empty: add a key of type `oct` for HS256 or `OKP` with Ed25519 for EdDSA")]
-    Empty,
-    /// One of the keys cannot be used.
-    #[error("key {name}: {why}")]
-    Key {
-        /// Its `kid`, or its place in the set.
-        name: String,
-        /// What is wrong, and what to do.
-        why: &'static str,
-    },
 }
 
 impl Access {
@@ -138,34 +109,43 @@ impl Access {
 }
 
 impl Keys {
-    /// Reads a JSON Web Key Set.
+    /// Reads a JSON Web Key Set: `oct` for HS256, `RSA` for RS256-512 and PS256-512, `EC` with P-256 or P-384 for ES256 and
+    /// ES384, `OKP` with Ed25519 for EdDSA; a key with `alg` for that one alone. Others are [skipped](Self::skipped).
     ///
     /// # Errors
     ///
-    /// Not a key set, no key in it, or a key that is not one of the two kinds or is unsafe. One bad key refuses all, so
-    /// that nobody finds out from a user.
+    /// Not a key set, or there is no key in it that tokens can be checked with.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeysError> {
-        let set: JwkSet = serde_json::from_slice(json).map_err(KeysError::NotASet)?;
-        let mut keys = Self { by_id: BTreeMap::new(), anonymous: None, audience: None, issuer: None };
-        for (at, jwk) in set.keys.iter().enumerate() {
-            let id = jwk.common.key_id.clone();
-            let name = || id.clone().unwrap_or_else(|| format!("number {}", at + 1));
-            let bad = |why| KeysError::Key { name: name(), why };
-            let key = Key::read(jwk).map_err(bad)?;
-            let replaced = match &id {
-                Some(id) => keys.by_id.insert(id.clone(), key),
-                None => keys.anonymous.replace(key),
-            };
-            if replaced.is_some() {
-                return Err(bad(
-                    "there is another key with the same `kid`, or without one: give each key its own",
-                ));
-            }
-        }
-        if keys.by_id.is_empty() && keys.anonymous.is_none() {
-            return Err(KeysError::Empty);
-        }
-        Ok(keys)
+        let set = Arc::new(RwLock::new(Arc::new(Set::read(json)?)));
+        Ok(Self { set, audience: None, issuer: None })
+    }
+
+    /// Takes the keys of this set in place of those before, for all clones. A token of a key that is gone is refused from
+    /// now on; connections that are open stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`Keys::from_jwks`]; the keys before stay.
+    pub fn replace(&self, json: &[u8]) -> Result<(), KeysError> {
+        let set = Arc::new(Set::read(json)?);
+        *self.set.write().unwrap_or_else(PoisonError::into_inner) = set;
+        Ok(())
+    }
+
+    /// The keys of the set that no token is checked with, and why.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<Skipped> {
+        self.set().skipped.clone()
+    }
+
+    /// The ids of the keys, in the order of the set; `None`: a key without one.
+    #[must_use]
+    pub fn ids(&self) -> Vec<Option<String>> {
+        self.set().keys.iter().map(|key| key.id.clone()).collect()
+    }
+
+    fn set(&self) -> Arc<Set> {
+        self.set.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes tokens for this audience only: `aud` must name it. Without an audience, a token with `aud` is refused: it is
@@ -191,34 +171,29 @@ impl Keys {
     /// Nothing inside the token is looked at before its signature, but for the header that names the key.
     fn verify(&self, token: &str) -> Result<Claims, Failure> {
         if token.len() > TOKEN_BYTES_MAX {
-            return Err(invalid("the token is longer than 4096 bytes"));
+            return Err(invalid(&format!("the token is longer than {TOKEN_BYTES_MAX} bytes")));
         }
         let header =
             jsonwebtoken::decode_header(token).map_err(|_| invalid("this is no token: it must be a JWT"))?;
         if header.crit.is_some() {
             return Err(invalid("the token requires an extension that this gateway does not know"));
         }
-        if header
-            .typ
-            .is_some_and(|typ| !typ.eq_ignore_ascii_case("jwt") && !typ.eq_ignore_ascii_case("at+jwt"))
-        {
+        if header.typ.as_deref().is_some_and(|typ| !is_jwt(typ)) {
             return Err(invalid("the token is of another type than JWT"));
         }
-        let key = match &header.kid {
-            Some(id) => self.by_id.get(id),
-            // A token that names no key is taken only where there is no choice.
-            None => self
-                .anonymous
-                .as_ref()
-                .or_else(|| self.by_id.values().next().filter(|_| self.by_id.len() == 1)),
-        };
-        let key = key.ok_or_else(|| invalid("the token names no key of this gateway"))?;
-        let mut validation = Validation::new(key.algorithm);
+        let set = self.set();
+        let mut fitting = set.fitting(header.kid.as_deref(), header.alg).peekable();
+        if fitting.peek().is_none() {
+            let message = "no key of this gateway fits the token: its `kid` names none, or one that is not for its `alg`";
+            return Err(invalid(message));
+        }
+        let mut validation = Validation::new(header.alg);
         validation.required_spec_claims.clear();
         (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
-        jsonwebtoken::decode(token, &key.key, &validation)
+        fitting
+            .find_map(|key| jsonwebtoken::decode(token, &key.key, &validation).ok())
             .map(|token| token.claims)
-            .map_err(|_| invalid("the token's signature or claims are not valid"))
+            .ok_or_else(|| invalid("the token's signature or claims are not valid"))
     }
 
     fn accept(&self, claims: Claims, now: f64) -> Result<Identity, Failure> {
@@ -244,10 +219,10 @@ impl Keys {
             }
             _ => {}
         }
-        let Some(user) = claims.sub.filter(|sub| check_id(sub).is_ok()) else {
+        let Some(user) = claims.sub.filter(|sub| check_name(sub).is_ok()) else {
             return Err(invalid("the token names no valid user: `sub` is required"));
         };
-        if claims.sid.as_ref().is_some_and(|sid| check_id(sid).is_err()) {
+        if claims.sid.as_ref().is_some_and(|sid| check_name(sid).is_err()) {
             return Err(invalid("the token's session is not valid: check `sid`"));
         }
         let grants = Grants::of_names(&claims.topics.unwrap_or_default()).ok_or_else(|| {
@@ -269,32 +244,10 @@ impl Keys {
     }
 }
 
-impl Key {
-    fn read(jwk: &Jwk) -> Result<Self, &'static str> {
-        let key = DecodingKey::from_jwk(jwk).map_err(|_| "cannot be read: its values must be base64url")?;
-        let bytes = key.try_get_as_bytes().map_or(0, <[u8]>::len);
-        let algorithm = match &jwk.algorithm {
-            AlgorithmParameters::OctetKey(_) if bytes < SECRET_BYTES_MIN => {
-                return Err("the secret is shorter than 32 bytes: make one with `openssl rand 32`");
-            }
-            AlgorithmParameters::OctetKey(_) => Algorithm::HS256,
-            AlgorithmParameters::OctetKeyPair(pair)
-                if pair.curve != EllipticCurve::Ed25519 || bytes != ED25519_BYTES =>
-            {
-                return Err("not an Ed25519 key of 32 bytes");
-            }
-            AlgorithmParameters::OctetKeyPair(_) => Algorithm::EdDSA,
-            _ => return Err("only `oct` (HS256) and `OKP` with Ed25519 (EdDSA) are taken"),
-        };
-        let named = jwk.common.key_algorithm.map(|named| Algorithm::try_from(named).ok());
-        if named.is_some_and(|named| named != Some(algorithm)) {
-            return Err("its `alg` does not fit: HS256 for `oct`, EdDSA for `OKP`");
-        }
-        if jwk.common.public_key_use.as_ref().is_some_and(|meant| *meant != PublicKeyUse::Signature) {
-            return Err("its `use` is not `sig`: take a key that is meant for signatures");
-        }
-        Ok(Self { algorithm, key })
-    }
+/// Whether a token of this `typ` says who somebody is (RFC 7519, section 5.1; RFC 9068, section 2.1).
+fn is_jwt(typ: &str) -> bool {
+    let typ = typ.to_ascii_lowercase();
+    matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
 }
 
 /// What a token says. A claim that is there twice, or of another type, makes the token invalid.
@@ -330,11 +283,20 @@ fn invalid(message: &str) -> Failure {
     Failure::new(Reason::NotGranted, message).code(Code::Unauthenticated)
 }
 
+/// The name of a user or session. One that ends in `*` could never be revoked: that is refused, because `*` reads like
+/// many names.
+fn check_name(id: &str) -> Result<(), String> {
+    if id.ends_with('*') {
+        return Err("it ends in `*`, which stands for many names elsewhere".to_owned());
+    }
+    check_id(id).map_err(|why| why.to_string())
+}
+
 fn name(field: &str, id: &str) -> Result<Option<String>, Failure> {
     if id.is_empty() {
         return Ok(None);
     }
-    check_id(id).map_err(|why| {
+    check_name(id).map_err(|why| {
         Failure::new(Reason::RecipientInvalid, format!("`{field}` is not valid: {why}")).field(field)
     })?;
     Ok(Some(id.to_owned()))
@@ -342,7 +304,9 @@ fn name(field: &str, id: &str) -> Result<Option<String>, Failure> {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.by_id.keys().collect();
-        f.debug_struct("Keys").field("ids", &names).field("audience", &self.audience).finish_non_exhaustive()
+        f.debug_struct("Keys")
+            .field("ids", &self.ids())
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::trace::Tracing;
 use galaxy_push_core::window::Bounds;
 use galaxy_push_listener::Proxies;
@@ -78,10 +79,9 @@ pub struct Config {
     pub turn_bytes: usize,
     /// The most bytes of rendered events kept for sharing among connections.
     pub render_cache_bytes: usize,
-    /// A user to whom nothing was sent for this long is sent `Progress`; sooner if the window's age is short.
-    pub heartbeat: Duration,
-    /// How often a WebSocket is pinged.
-    pub ping: Duration,
+    /// A user to whom nothing was sent for this long is sent `Progress`; sooner if the window's age is short. A WebSocket is
+    /// pinged as often; sooner if it would be dead before it could answer.
+    pub progress_interval: Duration,
     /// A WebSocket from which nothing was heard for this long is dead.
     pub dead_after: Duration,
     /// How long a WebSocket may take for its `connect` frame.
@@ -90,6 +90,8 @@ pub struct Config {
     pub write_stall: Duration,
     /// The largest message a user may send over a WebSocket, in bytes.
     pub client_message_bytes: usize,
+    /// So many frames of a user's WebSocket are read in a second, and twice as many at once. What comes faster waits.
+    pub client_frames_per_second: u32,
     /// How long a browser waits before it reconnects by itself.
     pub retry: Duration,
     /// Users that are told of a gap are told to fetch their state anew some time in this long.
@@ -105,6 +107,20 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same, but that nothing is waited for longer than can be reckoned with.
+    pub(crate) fn reckonable(mut self) -> Self {
+        let waits = [
+            &mut self.progress_interval,
+            &mut self.dead_after,
+            &mut self.greeting,
+            &mut self.write_stall,
+            &mut self.retry,
+            &mut self.repair_spread,
+        ];
+        waits.into_iter().for_each(|wait| *wait = FOR_EVER.min(*wait));
+        self
+    }
+
     /// The defaults, for this hub and name.
     #[must_use]
     pub fn new(hubs: impl Into<String>, gateway_id: impl Into<String>) -> Self {
@@ -125,12 +141,12 @@ impl Config {
             mailbox_slots: 256,
             turn_bytes: 64 << 10,
             render_cache_bytes: 8 << 20,
-            heartbeat: Duration::from_secs(25),
-            ping: Duration::from_secs(25),
+            progress_interval: Duration::from_secs(25),
             dead_after: Duration::from_secs(60),
             greeting: Duration::from_secs(5),
             write_stall: Duration::from_secs(5),
             client_message_bytes: 64 << 10,
+            client_frames_per_second: 10,
             retry: Duration::from_secs(1),
             repair_spread: Duration::from_secs(30),
             return_slots: 1_000,

@@ -160,6 +160,12 @@ impl Connection {
                 out.append(&mut self.ready);
                 return Ok(());
             }
+            if !self.ready.is_empty() && !self.is_opening() {
+                // Answers wait for nothing, and cost nobody a lock.
+                self.handed += self.ready.len() as u64;
+                out.append(&mut self.ready);
+                return Ok(());
+            }
             let rest = self.visit(now, out);
             if !out.is_empty() {
                 self.handed += out.len() as u64;
@@ -271,7 +277,9 @@ impl Connection {
     /// Receives these topics no longer, and says so. Those not asked for are left alone.
     pub(crate) fn unsubscribe(&mut self, topics: &[String]) {
         let removed: Vec<_> = topics.iter().filter(|name| self.asked.remove(*name)).map(topic).collect();
-        self.seat.remove(removed);
+        if !removed.is_empty() {
+            self.seat.remove(removed);
+        }
         self.say_subscribed();
     }
 
@@ -313,6 +321,11 @@ impl Connection {
     /// Names the connection in `Welcome` and logs.
     pub(crate) fn id(&self) -> u64 {
         self.seat.id()
+    }
+
+    /// What it is called, to its user and in the log.
+    pub(crate) fn name(&self) -> String {
+        self.edge.name_of(self.id())
     }
 
     /// Why it has to end now, if it has to.
@@ -364,7 +377,7 @@ impl Connection {
         let visit = edge.metrics.delivery.visit(*opened, now);
         let end = edge.routes.dispatched().slot;
         let step = edge.read(now, |window| {
-            if !seat.renew(now.unix_ms) {
+            if !seat.renew(now.unix_ms, false) {
                 return Found::NothingYet; // it ends
             }
             let step = reader.step_until(window, end, Some(seat), now);
@@ -402,7 +415,7 @@ impl Connection {
         let visit = edge.metrics.delivery.visit(*opened, now);
         let had_mail = !inbox.is_empty();
         let step = edge.read(now, |window| {
-            if !seat.renew(now.unix_ms) {
+            if !seat.renew(now.unix_ms, true) {
                 return Found::NothingYet; // it ends
             }
             while let Some(&slot) = inbox.front() {

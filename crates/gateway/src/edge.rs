@@ -22,6 +22,8 @@ use crate::routes::{Letter, Place, Routes, Rule};
 pub(crate) struct Edge {
     window: RwLock<Window>,
     caught_up: AtomicBool,
+    /// Tells the connections of this process from those of another life of it.
+    run: u32,
     pub(crate) routes: Arc<Routes>,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
@@ -42,6 +44,8 @@ pub(crate) enum Change<'a> {
     },
     /// The log is known up to here.
     Advance(Cursor),
+    /// The log of the stream that begins had come so far by then.
+    Reached(Cursor),
     /// Who may have what from here on.
     Rule(Rule),
 }
@@ -57,10 +61,16 @@ impl Edge {
         Arc::new(Self {
             window: RwLock::new(Window::new(nowhere, bounds)),
             caught_up: AtomicBool::new(false),
+            run: clock.ambient().random() as u32,
             routes: Routes::new(nowhere, bounds, mailbox_slots, metrics.clone()),
             clock,
             metrics,
         })
+    }
+
+    /// What a connection is called, to its user and in the log.
+    pub(crate) fn name_of(&self, connection: u64) -> String {
+        format!("{:08x}-{connection}", self.run)
     }
 
     /// Whether the hub's log was read to its end once. Nobody is admitted before.
@@ -88,10 +98,21 @@ impl Edge {
     }
 
     /// Applies what upstream brought, then dispatches it. One caller at a time.
+    ///
+    /// A record that takes a topic away waits until what lies before it is dispatched: its members still get that.
     pub(super) fn apply(&self, changes: &[Change<'_>]) {
-        self.govern(changes);
-        let (letters, upto) = self.hold(changes);
-        self.routes.dispatch(letters, upto);
+        let mut appended = false;
+        let stays = |before: &Change<'_>, next: &Change<'_>| {
+            appended |= matches!(before, Change::Append { .. });
+            let parts = appended && matches!(next, Change::Rule(Rule::Membership(record)) if !record.member);
+            appended &= !parts;
+            !parts
+        };
+        for part in changes.chunk_by(stays) {
+            self.govern(part);
+            let (letters, upto) = self.hold(part);
+            self.routes.dispatch(letters, upto);
+        }
     }
 
     /// Applies the rules, each with the slot that the next entry will have.
@@ -115,7 +136,7 @@ impl Edge {
                 next = Slot::default();
                 Some((&Rule::Begin, next))
             }
-            Change::Advance(_) => None,
+            Change::Advance(_) | Change::Reached(_) => None,
         });
         self.routes.govern(rules, end, oldest, now_ms);
     }
@@ -142,6 +163,7 @@ impl Edge {
                     window.advance(*cursor);
                     window.trim(now);
                 }
+                Change::Reached(to) => window.log_reached(*to),
                 Change::Rule(_) => {}
             }
         }

@@ -22,6 +22,7 @@ use crate::connection::{Ending, Outgoing};
 use crate::metrics::{Metrics, Transport};
 use crate::problem::bad_request;
 use crate::render::{Form, Renderer};
+use crate::too_large::Written;
 
 /// Encodes what one connection sends.
 #[derive(Debug)]
@@ -36,6 +37,9 @@ pub(crate) struct Encoder {
     repairs: Repairs,
     /// The last cursor sent.
     told: String,
+    /// Positions of events that were too large for this user before.
+    left_out: Vec<Cursor>,
+    written: Written,
 }
 
 /// When each user is to fetch its state anew after a gap: not all at once.
@@ -62,7 +66,19 @@ impl Encoder {
         welcome: WelcomeInfo,
         repairs: Repairs,
     ) -> Self {
-        Self { renderer, metrics, transport, form, frame_max, welcome, repairs, told: String::new() }
+        let (told, left_out, written) = (String::new(), Vec::new(), Written::default());
+        Self { renderer, metrics, transport, form, frame_max, welcome, repairs, told, left_out, written }
+    }
+
+    /// Tells a gap over each of these positions.
+    pub(crate) fn leaving_out(mut self, positions: Vec<Cursor>) -> Self {
+        self.left_out = positions;
+        self
+    }
+
+    /// The largest events that were sent.
+    pub(crate) const fn written(&self) -> &Written {
+        &self.written
     }
 
     /// The bytes of everything in `outgoing`, one piece per frame, in order.
@@ -118,8 +134,11 @@ impl Encoder {
         }
         let rendered = self.renderer.entry(self.form, slot, framed);
         let reason = match &rendered {
-            Some(bytes) if self.frame_max.is_some_and(|max| bytes.len() > max) => GapReason::TooLarge,
-            Some(_) => {
+            Some(bytes) if self.is_too_large(bytes, view) => GapReason::TooLarge,
+            Some(bytes) => {
+                if self.frame_max.is_some() {
+                    self.written.note(slot, bytes.len());
+                }
                 out.extend(rendered);
                 let Some(view) = view else { return true };
                 if !view.cursor().is_empty() {
@@ -135,6 +154,16 @@ impl Encoder {
             self.control(&Control::Gap(gap), out);
         }
         false
+    }
+
+    /// Whether the peer does not take it: by its word, or because it could not before.
+    fn is_too_large(&self, rendered: &Bytes, view: Option<FrameView<'_>>) -> bool {
+        let is_left_out = |view: FrameView<'_>| {
+            let position = Cursor::parse(view.cursor());
+            position.is_ok_and(|position| self.left_out.contains(&position))
+        };
+        self.frame_max.is_some_and(|max| rendered.len() > max)
+            || !self.left_out.is_empty() && view.is_some_and(is_left_out)
     }
 
     /// A gap that lies in the window is the same for all but for the time to repair it, so it is not shared.

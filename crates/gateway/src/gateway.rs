@@ -12,6 +12,7 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use galaxy_push_client::{BuildError, Connector, Door, PushClient, State, Status};
+use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_listener::{Check, Health, Peer};
@@ -40,6 +41,7 @@ use crate::proxy::{Line, Proxy};
 use crate::quotas::Quotas;
 use crate::render::{Form, Renderer};
 use crate::routes::{Leaving, Mailbox};
+use crate::too_large::TooLarge;
 use crate::upstream::Upstream;
 use crate::{page, problem, proxy, scrape, sse, ws};
 
@@ -80,12 +82,11 @@ pub(crate) struct Shared {
     /// Every user's connection, from its request to its very end.
     pub(crate) tracker: TaskTracker,
     pub(crate) unread: sse::unread::Unread,
+    pub(crate) too_large: TooLarge,
     renderer: Arc<Renderer>,
     proxy: Option<Proxy>,
     /// The stream from the hub, until it is shut down.
     upstream: Mutex<Option<PushClient>>,
-    /// Tells this process's connections from those of others in logs.
-    run: u32,
 }
 
 /// Why a gateway cannot start.
@@ -155,6 +156,7 @@ impl Gateway {
         line: Option<Line>,
         ambient: Ambient,
     ) -> Result<(Self, Upstream), StartError> {
+        let config = config.reckonable();
         if let Some(origin) = config.allowed_origins.iter().find(|origin| !is_origin(origin)) {
             return Err(StartError::Origin(origin.clone()));
         }
@@ -165,7 +167,6 @@ impl Gateway {
         }
         let metrics = Arc::new(Metrics::default());
         let view = EdgeView::showing(config.shown_attributes.iter().cloned());
-        let run = ambient.random() as u32;
         let edge = Edge::new(config.window, config.mailbox_slots, Clock::start(ambient), metrics.clone());
         let shared = Shared {
             admission: Admission {
@@ -173,7 +174,7 @@ impl Gateway {
                 authority: Authority::new(hub),
                 quotas: Quotas::new(config.limits),
                 limits: Limits { topics: config.topics, turn_bytes: config.turn_bytes },
-                heartbeat: config.heartbeat,
+                heartbeat: config.progress_interval,
             },
             renderer: Arc::new(Renderer::new(view, config.render_cache_bytes, metrics.clone())),
             proxy: line.filter(|_| config.access.development.is_some()).map(Proxy::new),
@@ -182,8 +183,8 @@ impl Gateway {
             draining: CancellationToken::new(),
             tracker: TaskTracker::new(),
             unread: sse::unread::Unread::default(),
+            too_large: TooLarge::default(),
             upstream: Mutex::new(None),
-            run,
         };
         let shared = Arc::new(shared);
         sse::unread::start(&shared);
@@ -258,7 +259,7 @@ impl Gateway {
     pub async fn hand_over(&self, limit: Duration) {
         let shared = &self.shared;
         let edge = &shared.admission.edge;
-        let by = edge.clock.now().mono.saturating_add(limit);
+        let by = edge.clock.now().mono + limit.min(FOR_EVER);
         let gone = timeout_at(edge.clock.instant(by), async {
             loop {
                 // Again: one that was let in before may have taken its seat since.
@@ -383,7 +384,7 @@ impl Shared {
             generation: 0,
             heartbeat_interval: self.admission.heartbeat(),
             limits: self.admission.bounds(self.config.event_bytes, frame_max.unwrap_or(FRAME_BYTES_MAX)),
-            connection_id: format!("{:08x}-{connection}", self.run),
+            connection_id: self.admission.edge.name_of(connection),
         };
         let (ambient, spread) = (self.admission.edge.clock.ambient().clone(), self.config.repair_spread);
         let (renderer, metrics, repairs) =

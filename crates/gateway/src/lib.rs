@@ -63,9 +63,10 @@ mod sse;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod too_large;
 mod upstream;
 mod ws;
 
-pub use auth::{Access, Development, Keys, KeysError};
+pub use auth::{Access, Development, Keys, KeysError, Skipped};
 pub use config::{Config, HubToken, UserLimits};
 pub use gateway::{Gateway, StartError};

@@ -3,9 +3,11 @@
 use std::sync::atomic::AtomicI64;
 
 use galaxy_push_core::cursor::Cursor;
+use galaxy_push_listener::Damped;
 use galaxy_push_proto::{Failure, Reason, v1};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::{Registry, Unit};
+use tonic::Code;
 
 use crate::connection::Ending;
 use crate::delivery::Delivery;
@@ -38,11 +40,15 @@ pub(crate) struct Metrics {
     pub(crate) delivery: Delivery,
     gaps: Family<Label, Counter>,
     refused: Family<Label, Counter>,
+    /// Which refusals are told, by their reason.
+    refusals: Damped,
     ended: Family<Label, Counter>,
     standing: Family<Label, Counter>,
     broken: Counter,
     cut_off: Counter,
     pub(crate) skipped_client_frames: Counter,
+    pub(crate) client_frame_pauses: Counter,
+    pub(crate) too_large_closes: Counter,
     pub(crate) expired: Counter,
     pub(crate) mailbox_overflows: Counter,
     pub(crate) turns_awaited: Counter,
@@ -102,7 +108,12 @@ impl Metrics {
     pub(crate) fn refused(&self, failure: &Failure) {
         let reason = failure.reason.map_or(OTHER, Reason::as_str);
         self.refused.get_or_create(&[("reason", reason)]).inc();
-        tracing::debug!(reason, why = failure.message, "refused");
+        // What is said of a topic or a user names it, and is for whoever asks for `debug`.
+        let why = if failure.code == Code::Unauthenticated { failure.message.as_str() } else { "" };
+        match self.refusals.count(&format!("{reason} {why}")) {
+            Some(left_out) => tracing::info!(reason, code = ?failure.code, why, left_out, "users refused"),
+            None => tracing::debug!(reason, why = failure.message, "refused"),
+        }
     }
 
     /// Standing records did something.
@@ -116,7 +127,7 @@ impl Metrics {
     }
 
     /// A shutdown ended a connection that had not taken everything. Of many the first are named, and all counted.
-    pub(crate) fn cut_off(&self, connection: u64, position: Cursor, left: u64) {
+    pub(crate) fn cut_off(&self, connection: &str, position: Cursor, left: u64) {
         if self.cut_off.inc() < CUT_OFF_NAMED {
             tracing::warn!(connection, %position, left,
                 "cut off by the shutdown: this user has not taken everything, and at most so many events are left for it");
@@ -178,6 +189,16 @@ impl Metrics {
             "push_client_frames_skipped",
             "Frames of users that are of no kind this gateway knows",
             self.skipped_client_frames.clone(),
+        );
+        r.register(
+            "push_client_frame_pauses",
+            "Times the next frame of a user had to wait, because its frames come faster than they are read",
+            self.client_frame_pauses.clone(),
+        );
+        r.register(
+            "push_too_large_closes",
+            "WebSockets that their users closed with 1009, because an event was larger than they take",
+            self.too_large_closes.clone(),
         );
         r.register(
             "push_expired",

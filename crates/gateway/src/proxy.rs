@@ -31,7 +31,10 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(45);
 
 /// What of the hub's answer is passed back.
-const PASSED_BACK: [HeaderName; 2] = [header::CONTENT_TYPE, header::RETRY_AFTER];
+const PASSED_BACK: [HeaderName; 3] = [header::CONTENT_TYPE, header::RETRY_AFTER, header::ACCEPT_ENCODING];
+
+/// What of a request is passed on, beside what begins with `ce-`.
+const PASSED_ON: [HeaderName; 2] = [header::CONTENT_TYPE, header::CONTENT_ENCODING];
 
 /// How connections to the hubs are made, by whoever needs one.
 #[derive(Clone)]
@@ -144,7 +147,7 @@ async fn ask(
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
     }
     for (name, value) in &asked.headers {
-        if *name == header::CONTENT_TYPE || name.as_str().starts_with("ce-") {
+        if PASSED_ON.contains(name) || name.as_str().starts_with("ce-") {
             request.headers_mut().append(name, value.clone());
         }
     }

@@ -35,7 +35,13 @@ impl Collector for Scrape {
             (window.len() as f64, window.held_bytes() as f64, age)
         });
         let (invalidations, memberships, held_back) = edge.routes.standing();
+        let too_large = self.0.too_large.len(now.mono) as f64;
         for (name, help, value) in [
+            (
+                "push_too_large_readers",
+                "Users remembered for closing with 1009, and what is left out for them",
+                too_large,
+            ),
             ("push_edge_invalidations", "Session invalidations that hold", invalidations as f64),
             ("push_edge_memberships", "Topic memberships that hold", memberships as f64),
             (

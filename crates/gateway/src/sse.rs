@@ -44,7 +44,7 @@ pub(crate) enum Naming {
     /// `event:` is the event's type.
     #[default]
     Types,
-    /// No `event:`, so that a browser's plain `message` listener sees every event.
+    /// `event: message`, so that a browser's plain `message` listener sees every event.
     Messages,
 }
 
@@ -58,11 +58,11 @@ pub(crate) async fn stream(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let piece_bytes = if version == Version::HTTP_2 { PIECE_BYTES_HTTP2 } else { PIECE_BYTES_HTTP1 };
+    let sizes = if version == Version::HTTP_2 { PieceSizes::HTTP2 } else { PieceSizes::HTTP1 };
     let outflow = outflow.map(|Extension(flow)| flow).unwrap_or_default();
     let visitor = visitor.map(|Extension(visitor)| visitor);
     let carrier =
-        Carrier { pieces: Pieces::new(outflow.clone(), 0), outflow, visitor: visitor.clone(), piece_bytes };
+        Carrier { pieces: Pieces::new(outflow.clone(), 0), outflow, visitor: visitor.clone(), sizes };
     let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
     let opened = open(&shared, carrier, address, &uri, &headers).await;
     // Only who may have a stream takes a place of the known.
@@ -100,7 +100,8 @@ async fn open(
     shared.unread.put(Box::new(Open {
         encoder: shared.encoder(Transport::Sse, form, None, id),
         connection,
-        phase: Phase::Fresh,
+        retry: text::retry(shared.spread(shared.config.retry, shared.config.retry).as_millis()).into(),
+        over: false,
         rest: Bytes::new(),
         handed: 0,
         mark: None,
@@ -162,17 +163,34 @@ fn later(shared: &Shared, failure: &Failure, cursor: String) -> Response {
 /// Those who are sent away come back over this much more time, or they would all be there at once.
 const LATER_SPREAD: Duration = Duration::from_secs(4);
 
-/// The most that is handed out at a time, in bytes: HTTP asks for more as soon as the peer has taken about as much, which
-/// shows that it takes something, and what it has not asked for can still be kept back when the connection has to end.
-/// HTTP/2 asks when its window opens by a little; HTTP/1 when most of its buffer is written.
-const PIECE_BYTES_HTTP2: usize = 4 << 10;
-const PIECE_BYTES_HTTP1: usize = 16 << 10;
+/// How much is handed out at a time, in bytes: HTTP asks for more as soon as the peer has taken about as much, which shows
+/// that it takes something, and what it has not asked for can still be kept back when the connection has to end. HTTP/2
+/// asks when all of it is sent, so whoever takes little is given little at a time; HTTP/1 when most of its buffer is written,
+/// and there the listener sees what is taken.
+struct PieceSizes {
+    now: usize,
+    least: usize,
+    most: usize,
+}
+
+impl PieceSizes {
+    const HTTP1: Self = Self { now: 16 << 10, least: 16 << 10, most: 16 << 10 };
+    /// So a peer that takes 60 bytes a second asks again within 5 s.
+    const HTTP2: Self = Self { now: 256, least: 256, most: 4 << 10 };
+    /// A piece that is asked for later than this after the one before it was not taken fast.
+    const FAST: Duration = Duration::from_millis(500);
+
+    /// The last piece was taken after so long.
+    fn taken_after(&mut self, waited: Duration) {
+        self.now = if waited > Self::FAST { self.least } else { (self.now * 2).min(self.most) };
+    }
+}
 
 /// The HTTP connection that carries a stream.
 struct Carrier {
     outflow: Outflow,
     visitor: Option<Visitor>,
-    piece_bytes: usize,
+    sizes: PieceSizes,
     /// What it was handed of this stream, by how many that were.
     pieces: Pieces,
 }
@@ -188,7 +206,10 @@ struct Stream {
 pub(crate) struct Open {
     connection: Connection,
     encoder: Encoder,
-    phase: Phase,
+    /// The line that begins the first block, until that was sent.
+    retry: Bytes,
+    /// The last piece was handed out, and may still be on its way.
+    over: bool,
     /// What was encoded and not handed out yet: the end of a block, or the ends of several.
     rest: Bytes,
     /// How many pieces were handed out.
@@ -198,15 +219,6 @@ pub(crate) struct Open {
     carrier: Carrier,
     _connected: Connected,
     _tracked: TaskTrackerToken,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Nothing was sent.
-    Fresh,
-    Sent,
-    /// The last piece was handed out, and is still on its way.
-    Over,
 }
 
 impl Stream {
@@ -223,10 +235,10 @@ impl Stream {
         };
         open.settle();
         if open.rest.is_empty() {
-            if open.phase == Phase::Over {
+            if open.over {
                 return None;
             }
-            open.rest = open.encoded(&self.shared).await;
+            open.rest = open.encoded().await;
         }
         let piece = open.piece();
         self.shared.unread.put(open);
@@ -236,28 +248,28 @@ impl Stream {
 
 impl Open {
     /// Waits for what is to be sent next, or says goodbye.
-    async fn encoded(&mut self, shared: &Shared) -> Bytes {
-        let config = &shared.config;
-        let mut pieces = Vec::new();
-        if self.phase == Phase::Fresh {
-            let retry = shared.spread(config.retry, config.retry);
-            pieces.push(text::retry(retry.as_millis()).into());
-        }
+    async fn encoded(&mut self) -> Bytes {
         let mut outgoing = Vec::new();
         match self.connection.next(&mut outgoing).await {
             Ok(()) => {
-                self.phase = Phase::Sent;
+                let mut pieces = self.first_line();
                 // An event stream has no limit to a frame, and nothing is answered in it.
                 let _ = self.encoder.encode(outgoing, &mut pieces);
+                joined(pieces)
             }
-            Err(ending) => pieces.push(self.goodbye(&ending)),
+            Err(ending) => self.goodbye(&ending),
         }
-        joined(pieces)
+    }
+
+    /// What goes before the first block, once.
+    fn first_line(&mut self) -> Vec<Bytes> {
+        let retry = std::mem::take(&mut self.retry);
+        if retry.is_empty() { Vec::new() } else { vec![retry] }
     }
 
     /// The next piece of what is encoded.
     fn piece(&mut self) -> Bytes {
-        let piece = self.rest.split_to(self.rest.len().min(self.carrier.piece_bytes));
+        let piece = self.rest.split_to(self.rest.len().min(self.carrier.sizes.now));
         self.handed += 1;
         self.carrier.pieces.piece(piece, self.handed)
     }
@@ -279,7 +291,7 @@ impl Open {
     fn has_to_end(&mut self) -> Option<Ending> {
         self.settle();
         let ending = self.connection.must_end();
-        ending.filter(|_| self.phase != Phase::Over)
+        ending.filter(|_| !self.over)
     }
 
     /// Nobody waits any longer for its peer to take what it was handed.
@@ -289,8 +301,7 @@ impl Open {
             self.connection.gave_up();
         }
         // One that had said goodbye already says nothing more, and nothing is said in the middle of a block.
-        let said = self.phase == Phase::Over;
-        let mut goodbye = if said { Bytes::new() } else { self.goodbye(ending) };
+        let mut goodbye = if self.over { Bytes::new() } else { self.goodbye(ending) };
         if !self.rest.is_empty() {
             goodbye.clear();
         }
@@ -299,8 +310,8 @@ impl Open {
 
     /// The last piece.
     fn goodbye(&mut self, ending: &Ending) -> Bytes {
-        self.phase = Phase::Over;
-        let mut pieces = Vec::new();
+        self.over = true;
+        let mut pieces = self.first_line();
         self.encoder.goodbye(self.connection.told(), ending, &mut pieces);
         joined(pieces)
     }
@@ -308,7 +319,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if self.phase != Phase::Over && self.carrier.outflow.is_stalled() {
+        if !self.over && self.carrier.outflow.is_stalled() {
             self.encoder.dropped(&Ending::Slow);
             self.settle();
             self.connection.gave_up();

@@ -17,9 +17,11 @@
 //! - a session invalidation counts at once, replayed or not: it takes away and never gives.
 //!
 //! From when a membership counts that `Standing` names is not said. It counts from the hole on, unless its record is
-//! replayed: then from there, and what lies between is denied. A membership that was renewed just then loses those
-//! events for readers that come from before them; the other way somebody would be shown what was said before they joined.
+//! replayed: then from there. That record may have begun it, and then nothing before is granted, or renewed it, and then
+//! everything is. So what lies between is in [doubt](doubts): it is not sent, lest somebody is shown what was said before
+//! they joined, and whoever belongs to the topic now is told by a gap.
 
+mod doubts;
 mod invalidations;
 mod memberships;
 #[cfg(test)]

@@ -7,13 +7,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use galaxy_push_client::{Batch, BatchHandler, Frame, HandlerError, Item};
+use galaxy_push_client::{Batch, BatchHandler, Frame, HandlerError, Item, Outcome};
 use galaxy_push_core::cursor::{Cursor, Epochs};
 use galaxy_push_core::log_clock::LogClock;
 use galaxy_push_core::window::{Gap, GapReason, Traits};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
-use galaxy_push_proto::v1;
-use prost::Message as _;
 
 use crate::edge::{Change, Edge};
 
@@ -91,10 +89,11 @@ impl Upstream {
 
     fn plan<'a>(&mut self, item: &'a Item, changes: &mut Vec<Change<'a>>) -> Result<(), UnknownPosition> {
         match item {
-            Item::Welcome(frame) => {
-                let cursor = read(frame.cursor())?;
-                let outcome = v1::Welcome::decode(frame.view().body()).map(|welcome| welcome.outcome());
-                let outcome = outcome.unwrap_or_default();
+            Item::Welcome(welcome) => {
+                let cursor = read(welcome.frame.cursor())?;
+                let outcome = welcome.outcome;
+                // Users from other gateways may be as far, whatever of it this one will take.
+                changes.extend(Cursor::parse(&welcome.head).ok().map(Change::Reached));
                 self.welcome(outcome, cursor, changes);
                 self.records.welcome(outcome, changes);
             }
@@ -130,8 +129,8 @@ impl Upstream {
         Ok(())
     }
 
-    fn welcome<'a>(&mut self, outcome: v1::Outcome, cursor: Cursor, changes: &mut Vec<Change<'a>>) {
-        let echoed = !matches!(outcome, v1::Outcome::Resumed | v1::Outcome::Fresh);
+    fn welcome<'a>(&mut self, outcome: Option<Outcome>, cursor: Cursor, changes: &mut Vec<Change<'a>>) {
+        let echoed = !matches!(outcome, Some(Outcome::Resumed | Outcome::Fresh));
         match self.head {
             // Nobody reads yet, so there is nothing to be told: the window simply begins here.
             None => self.begin(cursor, changes),

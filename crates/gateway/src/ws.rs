@@ -32,10 +32,13 @@ use crate::metrics::Transport;
 use crate::problem::{self, bad_request, close_code, close_reason};
 use crate::query::{Query, bearer};
 use crate::render::Form;
+use crate::too_large::Who;
 
 mod greeting;
+mod pace;
 
-use greeting::{Greeting, client_frame};
+use greeting::{Admitted, Greeting, client_frame};
+use pace::Pace;
 
 /// The names of the subprotocols, and the form each of them has.
 const SUBPROTOCOLS: [(&str, Form); 2] = [("push.v1.json", Form::Json), ("push.v1.proto", Form::Proto)];
@@ -127,6 +130,8 @@ fn subprotocol(headers: &HeaderMap) -> Option<(&'static str, Form)> {
 enum End {
     /// The peer is gone, or has closed.
     Gone,
+    /// The peer has closed, because what it was sent is larger than it takes.
+    TooLarge,
     /// This side ends it.
     Ended(Ending),
     /// The user broke a rule, or there is no room.
@@ -181,18 +186,22 @@ async fn run(shared: Arc<Shared>, mut socket: WebSocket, outflow: Outflow, greet
     let _tracked = shared.tracker.token();
     let transport = if greeting.form == Form::Json { Transport::WsJson } else { Transport::WsProto };
     let form = greeting.form;
-    let admitted = match greeting.receive(&shared, &mut socket).await {
+    let mut pace = Pace::new(shared.config.client_frames_per_second);
+    let admitted = match greeting.receive(&shared, &mut socket, &mut pace).await {
         Ok(admitted) => admitted,
         Err(end) => return finish(&shared, socket, None, end).await,
     };
-    let Some((connection, frame_max)) = admitted else { return };
+    let Some(Admitted { connection, frame_max, who, left_out }) = admitted else { return };
     let _connected = shared.metrics.connected(transport);
-    let encoder = shared.encoder(transport, form, Some(frame_max), connection.id());
+    let encoder = shared.encoder(transport, form, Some(frame_max), connection.id()).leaving_out(left_out);
     outflow.leave_to_app();
     let writing = Writing::default();
-    let mut session = Session { shared, socket, outflow, connection, encoder, form, writing };
+    let mut session = Session { shared, socket, outflow, connection, encoder, form, writing, pace };
     let end = session.serve().await;
-    let Session { shared, socket, outflow, connection, encoder, form, writing } = session;
+    if matches!(end, End::TooLarge) {
+        session.remember(who);
+    }
+    let Session { shared, socket, outflow, connection, encoder, form, writing, .. } = session;
     let is_stalled = matches!(end, End::Gone) && outflow.is_stalled();
     if is_stalled {
         encoder.dropped(&Ending::Slow);
@@ -212,6 +221,7 @@ struct Session {
     encoder: Encoder,
     form: Form,
     writing: Writing,
+    pace: Pace,
 }
 
 /// What the socket has not taken yet: at most one turn, or one large frame.
@@ -230,7 +240,8 @@ struct Writing {
 impl Session {
     async fn serve(&mut self) -> End {
         let config = &self.shared.config;
-        let (ping_every, dead_after) = (config.ping, config.dead_after);
+        let dead_after = config.dead_after;
+        let ping_every = config.progress_interval.min(dead_after / 2);
         // When the user last showed that it is there: by a frame, or by taking what it had to be waited for.
         let mut alive = Instant::now();
         let mut ping_at = alive + ping_every;
@@ -241,12 +252,15 @@ impl Session {
             } else {
                 ping_at.min(alive + dead_after)
             };
-            let writing = self.writing.on;
+            let (writing, reads) = (self.writing.on, self.pace.reads());
             tokio::select! {
                 biased;
-                moved = moved(&mut self.socket, &mut self.writing) => match moved {
+                moved = moved(&mut self.socket, &mut self.writing, reads) => match moved {
                     Ok(Some(message)) => {
                         alive = Instant::now();
+                        if self.pace.heard() {
+                            self.shared.metrics.client_frame_pauses.inc();
+                        }
                         if let Err(end) = self.receive(message) {
                             return end;
                         }
@@ -260,8 +274,10 @@ impl Session {
                             return End::Refused(refused);
                         }
                     }
+                    Err(End::Gone) => return self.last_word().unwrap_or(End::Gone),
                     Err(end) => return end,
                 },
+                () = self.pace.pause(), if !reads => {}
                 () = sleep_until(look_at) => {
                     // While bytes wait, they alone say whether the user is there: a pong cannot come before them.
                     if writing {
@@ -269,7 +285,7 @@ impl Session {
                             return End::Ended(Ending::Slow);
                         }
                     } else if alive.elapsed() >= dead_after {
-                        tracing::debug!(connection = self.connection.id(), "closed: nothing heard for too long");
+                        tracing::debug!(connection = self.connection.name(), "closed: nothing heard for too long");
                         return End::Gone;
                     } else {
                         ping_at = Instant::now() + ping_every;
@@ -285,6 +301,29 @@ impl Session {
             }
             self.writing.slowly |= self.outflow.is_blocked();
         }
+    }
+
+    /// What a peer said before it went, that could not be written to any more.
+    fn last_word(&mut self) -> Option<End> {
+        loop {
+            let message = received(self.socket.recv().now_or_never()?).ok()?;
+            if let Message::Close(_) = message {
+                return client_frame(self.form, &message, &self.shared.metrics).err();
+            }
+        }
+    }
+
+    /// The next stream of this user is not sent the same again.
+    fn remember(&self, who: Who) {
+        let Shared { admission, too_large, metrics, .. } = &*self.shared;
+        let now = admission.edge.clock.now();
+        let suspects = admission.edge.read(now, |window| self.encoder.written().frames(window));
+        too_large.closed(who, suspects, now.mono);
+        metrics.too_large_closes.inc();
+        tracing::debug!(
+            connection = self.connection.id(),
+            "closed by its user: an event is larger than it takes"
+        );
     }
 
     fn write_turn(&mut self, outgoing: Vec<Outgoing>) {
@@ -319,11 +358,11 @@ impl Session {
     }
 }
 
-/// The next message that came, or `None` once everything is written. Cancel safe.
-async fn moved(socket: &mut WebSocket, writing: &mut Writing) -> Result<Option<Message>, End> {
+/// The next message that came, if it is time to read, or `None` once everything is written. Cancel safe.
+async fn moved(socket: &mut WebSocket, writing: &mut Writing, reads: bool) -> Result<Option<Message>, End> {
     let gone = |_| End::Gone;
     poll_fn(|cx| {
-        if let Poll::Ready(message) = socket.poll_next_unpin(cx) {
+        if reads && let Poll::Ready(message) = socket.poll_next_unpin(cx) {
             return Poll::Ready(received(message).map(Some));
         }
         while writing.on {
@@ -364,7 +403,7 @@ async fn finish(
     end: End,
 ) {
     let (code, reason) = match end {
-        End::Gone => return linger(&mut socket).await,
+        End::Gone | End::TooLarge => return linger(&mut socket).await,
         End::Ended(ref ending) => ending.close(),
         End::Broken(breach) => {
             shared.metrics.broke_protocol();

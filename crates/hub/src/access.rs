@@ -6,6 +6,7 @@
 //!
 //! What each door needs is in `door.rs`.
 
+pub(crate) mod current;
 pub(crate) mod door;
 mod identity;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use http::{Extensions, HeaderMap, header};
 use prost::Message as _;
 use tonic::Code;
 
+pub(crate) use current::{Current, Pass};
 pub use identity::{Fingerprint, Identity, InvalidIdentity, Role};
 
 /// The event attribute in which the hub writes who published it, when it knows. A publisher's own value is replaced.
@@ -42,6 +44,8 @@ pub(crate) struct Known {
     identity: Identity,
     /// Its name once more, to be shared by what it publishes.
     name: Arc<str>,
+    /// It is this process's own, whomever the hub knows.
+    is_inside: bool,
     /// Events, and the bytes of them.
     rates: Mutex<[Option<Rate>; 2]>,
 }
@@ -99,6 +103,14 @@ impl Access {
         identities.filter(|known| known.identity.role() == Role::Publisher).count() > 1
     }
 
+    /// Whether all that this caller was let in for is still as it was.
+    pub(crate) fn still_knows(&self, caller: &Caller) -> bool {
+        caller.0.iter().all(|known| {
+            let same_name = self.by_name.get(known.identity.name()).map_or(&[][..], Vec::as_slice);
+            known.is_inside || same_name.iter().any(|same| same.identity == known.identity)
+        })
+    }
+
     /// Who makes a request, for one of the roles that it needs.
     ///
     /// # Errors
@@ -148,14 +160,19 @@ impl Access {
 
 impl Known {
     fn new(identity: Identity) -> Arc<Self> {
+        Arc::new(Self::of(identity))
+    }
+
+    fn of(identity: Identity) -> Self {
         let rates = Mutex::new(identity.limits().map(|limit| limit.map(Rate::new)));
-        Arc::new(Self { name: identity.name().into(), identity, rates })
+        Self { name: identity.name().into(), identity, is_inside: false, rates }
     }
 }
 
 impl InProcess {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self(Known::new(identity))
+        let known = Known { is_inside: true, ..Known::of(identity) };
+        Self(Arc::new(known))
     }
 }
 

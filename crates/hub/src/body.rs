@@ -1,7 +1,9 @@
 //! The bodies of requests: read within a bound, counted from the first byte, and never doubled to make room.
 //!
-//! Every surface reads through here: whole bodies by [`read`], gRPC messages one by one through [`Messages`].
+//! Every surface reads through here: whole bodies by [`read`] and [`read_plain`], gRPC messages one by one through
+//! [`Messages`].
 
+pub(crate) mod gzip;
 mod messages;
 mod pieces;
 #[cfg(test)]
@@ -16,6 +18,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 use tonic::Code;
 
+pub(crate) use gzip::Encoding;
 pub(crate) use messages::{Deadline, Messages};
 use pieces::Pieces;
 
@@ -40,6 +43,8 @@ pub(crate) enum Unread {
     Late,
     /// The peer or the connection broke it off.
     BrokeOff(String),
+    /// It is not the gzip that its head says it is.
+    NotGzip(String),
     /// There is no room for it beside the others.
     Overloaded(Failure),
 }
@@ -51,6 +56,33 @@ pub(crate) async fn read<B>(
     within: Duration,
     share: &mut Share,
 ) -> Result<Bytes, Unread>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    read_pieces(body, limit, within, share).await.map(Pieces::join)
+}
+
+/// As [`read`], and inflates it if it comes compressed: `limit` then bounds both, and `share` holds the larger.
+pub(crate) async fn read_plain<B>(
+    body: B,
+    encoding: Encoding,
+    limit: usize,
+    within: Duration,
+    share: &mut Share,
+) -> Result<Bytes, Unread>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut pieces = read_pieces(body, limit, within, share).await?;
+    match encoding {
+        Encoding::Identity => Ok(pieces.join()),
+        Encoding::Gzip => gzip::inflate(pieces.take(), limit, |held| share.hold(held)).map(Pieces::join),
+    }
+}
+
+async fn read_pieces<B>(body: B, limit: usize, within: Duration, share: &mut Share) -> Result<Pieces, Unread>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -72,7 +104,7 @@ where
             pieces.push(data, is_last);
             share.hold(pieces.held()).map_err(Unread::Overloaded)?;
         }
-        Ok(pieces.join())
+        Ok(pieces)
     };
     match timeout(within, read).await {
         Ok(Err(refused @ (Unread::TooLarge | Unread::Overloaded(_)))) => {
@@ -111,6 +143,11 @@ impl Unread {
                 let message =
                     format!("the request is larger than {limit} bytes: split the batch, or send less");
                 Failure::new(Reason::RequestInvalid, message).http_status(413)
+            }
+            Self::NotGzip(why) => {
+                let message =
+                    format!("what should be gzip cannot be inflated ({why}): send it again, or as it is");
+                Failure::new(Reason::RequestInvalid, message)
             }
             Self::Late => late(within),
             Self::BrokeOff(why) => {

@@ -134,9 +134,8 @@ impl Gateways {
         };
         let duel = self.duels.get(&claim.gateway);
         let how = if older.claim.is_same_instance(&claim) {
-            let retried = claim.attempt == older.claim.attempt && !older.is_settled(now);
             let fought_over = duel.is_some_and(|duel| duel.is_on_with_itself(now));
-            match (older.would_answer(now) && !retried, fought_over) {
+            match (older.would_answer(now) && !older.is_repeated_by(&claim, now), fought_over) {
                 (false, _) => How::Quiet,
                 (true, false) => How::Again,
                 (true, true) => match older.is_alive(contest, now) {
@@ -162,7 +161,8 @@ impl Gateways {
         Ok(Claimed::Admitted(self.admit(claim, Some(takeover), now)))
     }
 
-    /// A late duplicate disturbs nobody: neither the stream that its own instance has, nor that of another.
+    /// A late duplicate disturbs nobody: neither the stream that its own instance has, nor that of another. Whoever takes
+    /// the id back from another has a higher attempt; 0 is that of a peer that does not count.
     fn check_attempt(&self, claim: &Claim, now: Duration) -> Result<(), Failure> {
         if claim.instance.is_empty() {
             return Ok(());
@@ -172,19 +172,21 @@ impl Gateways {
         let had_it =
             self.duels.get(&claim.gateway).and_then(|duel| duel.highest_attempt(&claim.instance, now));
         let highest = had_it.max(has_it.map(|incumbent| incumbent.attempt)).unwrap_or_default();
-        if claim.attempt >= highest { Ok(()) } else { Err(stale(claim, highest, incumbent)) }
+        let taken_back = incumbent.is_some() && has_it.is_none() && claim.attempt > 0;
+        let least = if taken_back && had_it.is_some() { highest.saturating_add(1) } else { highest };
+        if claim.attempt >= least { Ok(()) } else { Err(stale(claim, highest, incumbent)) }
     }
 
     fn admit(&mut self, claim: Claim, mut takeover: Option<Takeover>, now: Duration) -> Admitted {
-        if let Some(Takeover { older, how, told }) = &mut takeover
-            && *how != How::Quiet
-        {
+        if let Some(Takeover { older, how, told }) = &mut takeover {
             // What is not remembered is told each time.
             *told = Some(1);
-            if let Some(duel) = self.remembered(&claim.gateway, DUELS_MAX) {
+            let is_news = *how == How::Quiet && older.attempt != claim.attempt;
+            if !is_news && let Some(duel) = self.remembered(&claim.gateway, DUELS_MAX) {
                 *told = duel.happened(now);
                 match how {
-                    How::Quiet | How::Again => duel.came_again(now),
+                    How::Quiet => {}
+                    How::Again => duel.came_again(now),
                     How::Rival | How::Duel | How::Unanswered => duel.changed_hands(older, &claim, now),
                 }
             }
@@ -198,7 +200,12 @@ impl Gateways {
         let mut newer = Incumbent::new(self.generation, claim.clone(), now);
         // The same process goes on from where it was, and so does what it has handled.
         let same = self.current.get_mut(&claim.gateway).filter(|older| older.claim.is_same_instance(&claim));
-        newer.reported = same.and_then(|older| older.reported.take());
+        if let Some(older) = same {
+            newer.reported = older.reported.take();
+            if older.claim.attempt == claim.attempt {
+                newer.repeats(older);
+            }
+        }
         let (signal, place, uptake) = (newer.signal(), newer.place.clone(), newer.uptake.clone());
         if let Some(older) = self.current.insert(claim.gateway.clone(), newer) {
             let told = takeover.as_ref().is_none_or(Takeover::is_told);
@@ -335,9 +342,9 @@ impl Claim {
 }
 
 impl Takeover {
-    /// Whether it is worth a line. One without a fight always is.
-    pub(crate) fn is_told(&self) -> bool {
-        self.how == How::Quiet || self.told.is_some()
+    /// Whether it is worth a line.
+    pub(crate) const fn is_told(&self) -> bool {
+        self.told.is_some()
     }
 }
 
@@ -347,7 +354,7 @@ fn stale(claim: &Claim, highest: u64, incumbent: Option<&Claim>) -> Failure {
         None => String::new(),
     };
     let message = format!(
-        "attempt {} of this instance arrived after its attempt {highest}: a late duplicate, or another process with the \
+        "attempt {} of this instance arrived after its attempt {highest} had the stream: a late duplicate, or another process with the \
          same instance id{holder}",
         claim.attempt
     );

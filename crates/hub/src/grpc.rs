@@ -15,8 +15,14 @@ use http_body_util::StreamBody;
 use prost::Message;
 use tonic::{Code, Status};
 
-use crate::body;
+use crate::body::{self, Encoding, gzip};
 use crate::under_way::Share;
+
+/// What the first byte of a compressed message says.
+pub(crate) const PACKED: u8 = 1;
+
+/// Says how the messages of a request are compressed.
+const ENCODING: &str = "grpc-encoding";
 
 /// How long a peer may take to send its one request message.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
@@ -36,12 +42,38 @@ pub(crate) fn unimplemented(message: &str) -> Failure {
     Failure::without_reason(Code::Unimplemented, message)
 }
 
+/// How the messages of a request are compressed. Nobody behind needs to know: they are handed on as they are.
+///
+/// # Errors
+///
+/// UNIMPLEMENTED: in a way that is not taken. [`refusal`] says which one is.
+pub(crate) fn take_encoding(headers: &mut HeaderMap) -> Result<Encoding, Failure> {
+    let Some(named) = headers.remove(ENCODING) else { return Ok(Encoding::Identity) };
+    let name = named.to_str().unwrap_or("?");
+    Encoding::of([name]).ok_or_else(|| {
+        let name = name.escape_debug();
+        unimplemented(&format!("messages compressed with {name} are not taken: send gzip, or identity"))
+            .field(ENCODING)
+    })
+}
+
+/// A message says that it is compressed, and its request does not say how.
+pub(crate) fn packed_without_encoding() -> Failure {
+    let message = "a message is flagged as compressed, and no grpc-encoding says how";
+    Failure::new(Reason::RequestInvalid, message).code(Code::Internal)
+}
+
 /// Reads the one message of a request, of at most `limit` bytes, which `share` holds.
 ///
 /// # Errors
 ///
-/// The body is larger, late, broken, compressed, or not exactly one message of this type.
-pub(crate) async fn read_request<M, B>(body: B, limit: usize, share: &mut Share) -> Result<M, Failure>
+/// The body is larger, late, broken, or not exactly one message of this type.
+pub(crate) async fn read_request<M, B>(
+    body: B,
+    encoding: Encoding,
+    limit: usize,
+    share: &mut Share,
+) -> Result<M, Failure>
 where
     M: Message + Default,
     B: http_body::Body<Data = Bytes> + Send,
@@ -51,7 +83,7 @@ where
     let body = body::read(body, PREFIX_BYTES + limit, REQUEST_WITHIN, share).await;
     let body = body.map_err(|unread| unread.failure(limit, REQUEST_WITHIN))?;
     let mut deframer = Deframer::new(limit);
-    deframer.push(body);
+    deframer.push(plain(body, encoding, limit, share)?);
     let framed = deframer.next_message().map_err(|error| unreadable(&error))?;
     match framed {
         Some(framed) if deframer.is_at_boundary() => codec::decode(framed.slice(PREFIX_BYTES..)),
@@ -60,11 +92,28 @@ where
     }
 }
 
+/// The one message of a request as it is.
+fn plain(body: Bytes, encoding: Encoding, limit: usize, share: &mut Share) -> Result<Bytes, Failure> {
+    let Some((&[PACKED, a, b, c, d], message)) = body.split_first_chunk::<PREFIX_BYTES>() else {
+        return Ok(body);
+    };
+    if encoding == Encoding::Identity {
+        return Err(packed_without_encoding());
+    }
+    if u32::from_be_bytes([a, b, c, d]) as usize != message.len() {
+        return Err(Failure::new(Reason::RequestInvalid, "the request does not hold one whole message"));
+    }
+    let packed = [body.slice(PREFIX_BYTES..)].into();
+    let pieces = gzip::message(packed, limit, |held| share.hold(held));
+    let pieces = pieces.map_err(|unread| unread.failure(limit, REQUEST_WITHIN))?;
+    Ok(Vec::from(pieces).concat().into())
+}
+
 /// Why a message of a request cannot be read.
 pub(crate) fn unreadable(error: &DeframeError) -> Failure {
     match error {
         DeframeError::Compressed => {
-            unimplemented("compressed requests are not taken: send identity encoding")
+            Failure::without_reason(Code::Internal, "a message begins with a flag that is none")
         }
         error => Failure::new(Reason::RequestInvalid, error.to_string()),
     }
@@ -88,7 +137,12 @@ pub(crate) fn streaming(body: Body) -> Response<Body> {
 
 /// A response that consists of a status and nothing else.
 pub(crate) fn refusal(failure: &Failure) -> Response<Body> {
-    failure.status().into_http()
+    let mut response = failure.status().into_http();
+    if failure.field.as_deref() == Some(ENCODING) {
+        let taken = HeaderValue::from_static("gzip,identity");
+        response.headers_mut().insert("grpc-accept-encoding", taken);
+    }
+    response
 }
 
 /// The trailers that end a stream with this status.

@@ -11,17 +11,20 @@ use axum::response::IntoResponse as _;
 use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::validate::REQUEST_BYTES_MAX;
 use galaxy_push_proto::{Failure, Reason, cloudevents};
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tonic::Code;
 
 use crate::access::Caller;
-use crate::body::{self, HEARD_OUT_BYTES, hear_out};
+use crate::body::{self, Encoding, HEARD_OUT_BYTES, hear_out};
 use crate::grpc;
 use crate::publish::{self, Published, check_namespace};
 use crate::shared::Shared;
 use crate::under_way::Share;
+
+/// The field of a request that is compressed in another way.
+const CONTENT_ENCODING: &str = "content-encoding";
 
 /// What every route takes in its query.
 #[derive(Debug, Deserialize)]
@@ -117,11 +120,14 @@ async fn publish(
         let (head, body) = request.into_parts();
         // Before the body is read for nothing.
         let checked = check_scope(scope).and_then(|()| cloudevents::mode(&head.headers));
-        if let Err(failure) = checked {
-            hear_out_stream(head.version, body).await;
-            return Err(failure);
-        }
-        let (body, share) = read(shared, body).await?;
+        let encoding = match checked.and_then(|_| encoding(&head.headers)) {
+            Ok(encoding) => encoding,
+            Err(failure) => {
+                hear_out_stream(head.version, body).await;
+                return Err(failure);
+            }
+        };
+        let (body, share) = read(shared, encoding, body).await?;
         Ok((cloudevents::from_http(&head.headers, body)?, share))
     };
     let (mut events, share) = parsed.await.inspect_err(|failure| shared.metrics.refused(failure))?;
@@ -143,10 +149,25 @@ pub(crate) async fn hear_out_stream(version: Version, body: Body) {
 }
 
 /// Reads a body, and the share that it has of what is under way.
-async fn read(shared: &Shared, body: Body) -> Result<(bytes::Bytes, Share), Failure> {
+async fn read(shared: &Shared, encoding: Encoding, body: Body) -> Result<(bytes::Bytes, Share), Failure> {
     let mut share = shared.publishes_under_way.share();
-    let read = body::read(body, REQUEST_BYTES_MAX, body::WITHIN, &mut share).await;
+    let read = body::read_plain(body, encoding, REQUEST_BYTES_MAX, body::WITHIN, &mut share).await;
     Ok((read.map_err(|unread| unread.failure(REQUEST_BYTES_MAX, body::WITHIN))?, share))
+}
+
+/// How a body is compressed.
+///
+/// # Errors
+///
+/// HTTP status 415: otherwise than with gzip alone.
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let names: Vec<_> = values.map(|value| value.to_str().unwrap_or("?")).collect();
+    Encoding::of(names.iter().flat_map(|names| names.split(','))).ok_or_else(|| {
+        let names = names.join(", ");
+        let message = format!("the Content-Encoding {names} is not taken: send gzip, or the body as it is");
+        Failure::new(Reason::RequestInvalid, message).field(CONTENT_ENCODING).http_status(415)
+    })
 }
 
 /// The response that tells a failure.
@@ -158,6 +179,10 @@ pub(crate) fn problem(failure: &Failure) -> Response<Body> {
     if status == StatusCode::UNAUTHORIZED {
         let how = HeaderValue::from_static("Bearer realm=\"galaxy-push hub\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+    }
+    if failure.field.as_deref() == Some(CONTENT_ENCODING) {
+        // Which one is (RFC 9110, section 12.5.3).
+        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
     if let Some(wait) = problem.retry_after {
         // The header counts whole seconds; too late is better than too early.

@@ -80,6 +80,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_listener::Damped;
@@ -97,7 +98,7 @@ pub use publisher::PublisherService;
 pub use push::PushService;
 pub use status::{Doing, FoughtOver, Handled, Reported, Status, Stream, WindowStatus};
 
-use access::{Caller, InProcess};
+use access::{Caller, Current, InProcess};
 use clock::Clock;
 use fence::Happenings;
 use log::Log;
@@ -164,8 +165,8 @@ impl Hub {
             refusals: Damped::default(),
             unread_gaps: Damped::default(),
             room: Room::default(),
-            shares_room: config.access.has_several_publishers(),
-            config,
+            access: Current::new(config.access),
+            config: Config { access: Access::open(), ..config },
             clock,
             metrics,
             log,
@@ -212,6 +213,15 @@ impl Hub {
     #[must_use]
     pub fn publisher_service(&self) -> PublisherService {
         PublisherService::new(self.shared.clone())
+    }
+
+    /// Lets in whom this access names from now on, in place of whom [`Config::access`] or an earlier call named. A stream of
+    /// whoever is named no more, or otherwise, ends within a few seconds; an open `PublishStream` with its next request.
+    ///
+    /// A hub that was started for everybody stays so for what web pages and listeners were told of it: start it with the
+    /// identities it has.
+    pub fn set_access(&self, access: Access) {
+        self.shared.access.replace(access);
     }
 
     /// Publishes a batch: what `time` and media type are missing is filled in, everything is checked, then the store
@@ -284,7 +294,7 @@ impl Hub {
     ///
     /// Cancel safe: what was begun goes on; call again for the rest.
     pub async fn drain(&self, limit: Duration) {
-        drain::drain(&self.shared, limit).await;
+        drain::drain(&self.shared, limit.min(FOR_EVER)).await;
     }
 
     /// Takes nothing new, and waits until the publishes under way are finished, or for `limit`: the head is then the last
@@ -292,7 +302,7 @@ impl Hub {
     ///
     /// Cancel safe: what was begun goes on.
     pub async fn finish_publishes(&self, limit: Duration) -> Head {
-        drain::finish_publishes(&self.shared, limit).await;
+        drain::finish_publishes(&self.shared, limit.min(FOR_EVER)).await;
         self.head()
     }
 

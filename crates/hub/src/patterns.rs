@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use galaxy_push_core::frame::EventView;
-use galaxy_push_core::reader::Filter;
+use galaxy_push_core::reader::{Entitled, Filter};
 use galaxy_push_core::recipient::Pattern;
 use galaxy_push_core::window::Slot;
 
@@ -56,8 +56,8 @@ impl Sets {
 }
 
 impl Filter for Patterns {
-    fn admits(&self, event: EventView<'_>, _slot: Slot) -> bool {
-        event.recipients().any(|recipient| self.admit(recipient))
+    fn entitles(&self, event: EventView<'_>, _slot: Slot) -> Entitled {
+        event.recipients().any(|recipient| self.admit(recipient)).into()
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) async fn publish(
     let spans = Spans::begin(&shared.config.tracing, events);
     let appended = append_events(shared, caller, share, events).await;
     spans.end(&appended);
-    let appended = appended.inspect_err(|failure| shared.metrics.refused(failure))?;
+    let appended = appended.inspect_err(|failure| refused(shared, caller, failure))?;
     let duplicates = appended.iter().filter(|each| each.duplicate).count();
     shared.metrics.publish_duplicates.inc_by(duplicates as u64);
     let published = events.iter_mut().zip(appended).map(|(event, each)| Published {
@@ -120,7 +120,7 @@ pub(crate) async fn invalidate(
         let issued_before = record.issued_before.filter(|_| !recorded.duplicate);
         Ok(Recorded { issued_before, ..recorded })
     };
-    append.await.inspect_err(|failure| shared.metrics.refused(failure))
+    append.await.inspect_err(|failure| refused(shared, caller, failure))
 }
 
 /// Appends memberships one behind another, and keeps each until it expires or ends. Returns the last one's position.
@@ -142,7 +142,25 @@ pub(crate) async fn set_memberships(
         let batch = Batch::memberships(&records, now).with_key(key);
         append_records(shared, caller, LogKind::Membership, batch).await
     };
-    append.await.inspect_err(|failure| shared.metrics.refused(failure))
+    append.await.inspect_err(|failure| refused(shared, caller, failure))
+}
+
+/// Counts it; and says of a publisher that goes beyond its scope who it was and where, but not for whom.
+fn refused(shared: &Shared, caller: &Caller, failure: &Failure) {
+    shared.metrics.refused(failure);
+    if failure.code != Code::PermissionDenied {
+        return;
+    }
+    shared.metrics.peer_refused(failure);
+    if let Some(left_out) = shared.refusals.count(caller.name()) {
+        let field = failure.field.as_deref().unwrap_or_default();
+        tracing::warn!(
+            publisher = caller.name(),
+            field,
+            left_out,
+            "refused what is outside a publisher's recipients"
+        );
+    }
 }
 
 async fn append_events(
@@ -194,7 +212,7 @@ async fn append_records(
     kind: LogKind,
     batch: Batch,
 ) -> Result<Recorded, Failure> {
-    let publisher = Some(caller.name()).filter(|_| shared.shares_room);
+    let publisher = Some(caller.name()).filter(|_| shared.access.get().has_several_publishers());
     let wall_ms = batch.now.unix_ms;
     let appended = append(shared, batch.sharing_room(publisher)).await?;
     shared.room.look(&*shared.store, kind, publisher, wall_ms);

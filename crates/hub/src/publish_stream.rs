@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, Status};
 
-use crate::access::Caller;
+use crate::access::{Caller, Pass, current};
 use crate::publish::{self, Published, check_namespace};
 use crate::publisher::too_large;
 use crate::shared::Shared;
@@ -38,6 +38,8 @@ type Answer = (usize, PublishResponse);
 struct Pipeline<R> {
     shared: Arc<Shared>,
     caller: Caller,
+    /// By what it may go on.
+    pass: Pass,
     /// What was read of the request that came last.
     received: Received,
     requests: R,
@@ -62,6 +64,7 @@ where
     R: Stream<Item = Result<PublishRequest, Status>> + Send + Unpin,
 {
     let pipeline = Pipeline {
+        pass: Pass::new(caller.clone()),
         caller,
         received,
         requests,
@@ -104,6 +107,10 @@ where
 
     /// Polled once at once, so that requests are appended in the order in which they came.
     async fn begin(&mut self, request: PublishRequest) {
+        if !self.pass.may_stay(&self.shared.access) {
+            self.end = Some(Err(current::has_changed().status()));
+            return;
+        }
         let bytes = request.encoded_len();
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
         let share = self.received.take().unwrap_or_else(|| shared.publishes_under_way.share());

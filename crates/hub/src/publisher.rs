@@ -22,7 +22,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::access::{Caller, door};
 use crate::body::{self, Deadline, Messages};
 use crate::fence;
-use crate::grpc::refusal;
+use crate::grpc::{self, refusal};
 use crate::publish::{self, Published, RecordId, Recorded, check_namespace};
 use crate::publish_stream;
 use crate::shared::Shared;
@@ -86,7 +86,14 @@ where
         } else {
             (&mut self.questions, QUESTION_BYTES_MAX, &self.shared.questions_under_way)
         };
-        let messages = |body| Messages::new(body, limit, from, body::WITHIN, room.clone());
+        let encoding = match grpc::take_encoding(request.headers_mut()) {
+            Ok(encoding) => encoding,
+            Err(failure) => {
+                self.shared.metrics.refused(&failure);
+                return future::ready(Ok(refusal(&failure))).boxed();
+            }
+        };
+        let messages = |body| Messages::new(body, limit, from, body::WITHIN, room.clone()).encoded(encoding);
         let mut request = request.map(messages);
         let received = request.body().received();
         request.extensions_mut().insert(received);

@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::reader::Records;
-use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id};
+use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id, is_format};
 use galaxy_push_listener::{Outflow, Peer};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::{Failure, Reason, feature};
@@ -119,7 +119,7 @@ where
 async fn subscribe<B>(
     shared: &Arc<Shared>,
     caller: &Caller,
-    request: Request<B>,
+    mut request: Request<B>,
 ) -> Result<Response<Body>, Failure>
 where
     B: http_body::Body<Data = Bytes> + Send,
@@ -130,14 +130,18 @@ where
     let mut gateway = String::new();
     let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
     let asked = async {
+        let encoding = grpc::take_encoding(request.headers_mut())?;
         let mut share = shared.questions_under_way.share();
         let message: GatewaySubscribeRequest =
-            grpc::read_request(request.into_body(), REQUEST_BYTES_MAX, &mut share).await?;
+            grpc::read_request(request.into_body(), encoding, REQUEST_BYTES_MAX, &mut share).await?;
         gateway = message.gateway_client_id.chars().take(GATEWAY_SHOWN_CHARS).collect();
         Asked::check(message, peer.clone(), caller)
     };
     let asked = asked.await.inspect_err(|failure| {
         shared.metrics.subscribe_refused();
+        if failure.code == Code::PermissionDenied {
+            shared.metrics.peer_refused(failure);
+        }
         if let Some(left_out) = shared.refused(address) {
             tracing::warn!(gateway, %peer, caller = caller.name(), code = ?failure.code, reason = %failure, left_out,
                 "subscribe refused");
@@ -150,7 +154,7 @@ where
 async fn report<B>(
     shared: &Arc<Shared>,
     caller: &Caller,
-    request: Request<B>,
+    mut request: Request<B>,
 ) -> Result<Response<Body>, Failure>
 where
     B: http_body::Body<Data = Bytes> + Send,
@@ -158,7 +162,8 @@ where
 {
     let peer = peer_of(&request);
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    report::take_all(shared, caller, request.into_body()).await.inspect_err(|failure| {
+    let encoding = grpc::take_encoding(request.headers_mut())?;
+    report::take_all(shared, caller, encoding, request.into_body()).await.inspect_err(|failure| {
         // Whoever goes away, or is sent away by a drain, did nothing wrong.
         if !matches!(failure.code, Code::Cancelled | Code::Unavailable) {
             shared.metrics.report("refused");
@@ -177,6 +182,8 @@ fn peer_of<B>(request: &Request<B>) -> String {
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) claim: Claim,
+    /// Whom the door let in, under this gateway id.
+    pub(crate) caller: Caller,
     pub(crate) ask: Ask,
     /// The cursor as it was sent.
     pub(crate) cursor: String,
@@ -224,8 +231,10 @@ impl Asked {
                 format!("gateway_client_id: {error}; give each gateway an id of its own"),
             )
         })?;
-        if request.instance_id.len() > ID_BYTES_MAX || request.instance_id.chars().any(char::is_control) {
-            let message = "instance_id: must be at most 255 bytes without control characters";
+        let is_shown = |c: char| !c.is_control() && !c.is_whitespace() && !is_format(c);
+        if request.instance_id.len() > ID_BYTES_MAX || !request.instance_id.chars().all(is_shown) {
+            let message =
+                "instance_id: must be at most 255 bytes without spaces, control and format characters";
             return Err(invalid("instance_id".into(), message.into()));
         }
         // Whoever is from before instance ids knows no reason and would come back with the same cursor for ever.
@@ -268,6 +277,7 @@ impl Asked {
                 identity: caller.name().to_owned(),
                 learns_of_invalidations: features.standing && features.records.invalidations,
             },
+            caller,
             ask,
             cursor: request.cursor,
             filter: (!patterns.is_empty()).then(|| Patterns::new(&patterns)),

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
 
 use crate::access::Caller;
-use crate::body::{self, Deadline, Messages};
+use crate::body::{self, Deadline, Encoding, Messages};
 use crate::shared::Shared;
 use crate::{drain, fence, grpc};
 
@@ -66,13 +66,18 @@ pub(crate) fn lag(window: &Window, handled: Cursor, now: Now) -> (u64, Duration)
 /// # Errors
 ///
 /// A report is out of order, not this caller's to make, or broke off; or the hub drains. The reports before it are taken.
-pub(crate) async fn take_all<B>(shared: &Shared, caller: &Caller, body: B) -> Result<Response<Body>, Failure>
+pub(crate) async fn take_all<B>(
+    shared: &Shared,
+    caller: &Caller,
+    encoding: Encoding,
+    body: B,
+) -> Result<Response<Body>, Failure>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (from, room) = (Deadline::FromTheFirstByte, shared.questions_under_way.clone());
-    let mut body = Messages::new(body, REPORT_BYTES_MAX, from, body::WITHIN, room);
+    let mut body = Messages::new(body, REPORT_BYTES_MAX, from, body::WITHIN, room).encoded(encoding);
     let received = body.received();
     // Taken before the look at the drain, which waits for the streams it has not turned away.
     let _open = shared.streams.token();
@@ -151,8 +156,10 @@ fn check(caller: &Caller, report: &GatewayReport) -> Result<(), Failure> {
 
 /// What this side refused is said as it is; anything else is the peer going away.
 fn broke_off(status: &Status) -> Failure {
+    let said = Failure::of(status);
     match status.code() {
-        Code::ResourceExhausted | Code::DeadlineExceeded | Code::InvalidArgument => Failure::of(status),
+        _ if said.reason.is_some() => said,
+        Code::DeadlineExceeded => said,
         _ => Failure::without_reason(Code::Cancelled, format!("the reports broke off: {}", status.message())),
     }
 }

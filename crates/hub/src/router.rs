@@ -20,7 +20,7 @@ use crate::body::{self, Deadline, Messages};
 use crate::publisher::PublisherService;
 use crate::push::PushService;
 use crate::shared::Shared;
-use crate::{drain, health, http};
+use crate::{drain, grpc, health, http};
 
 /// The largest question of server reflection, in bytes: it names one thing.
 const REFLECTION_BYTES_MAX: usize = 16 << 10;
@@ -76,7 +76,11 @@ fn with_reflection(app: Router) -> Router {
 
 /// Bounds what is asked, and ends it soon after a drain begins, and with it the answers. Tools keep a reflection stream for as long as they run,
 /// anybody may begin to ask about health and never finish, and the end of a connection waits for them.
-async fn ask_until_drain(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn ask_until_drain(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let encoding = match grpc::take_encoding(request.headers_mut()) {
+        Ok(encoding) => encoding,
+        Err(failure) => return grpc::refusal(&failure),
+    };
     let mut draining = shared.draining.subscribe();
     let drain = Box::pin(async move {
         drain::begins(&mut draining).await;
@@ -88,8 +92,10 @@ async fn ask_until_drain(State(shared): State<Arc<Shared>>, request: Request, ne
     } else {
         (health::REQUEST_BYTES_MAX, Deadline::FromTheStart, &shared.probes_under_way)
     };
-    let messages =
-        |body| Messages::new(body, limit, from, body::WITHIN, room.clone()).counting_the_unfinished();
+    let messages = |body| {
+        let messages = Messages::new(body, limit, from, body::WITHIN, room.clone());
+        messages.encoded(encoding).counting_the_unfinished()
+    };
     let asked = |body| Body::from_stream(BodyDataStream::new(messages(body)).take_until(drain));
     next.run(request.map(asked)).await
 }

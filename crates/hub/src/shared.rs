@@ -8,6 +8,7 @@ use galaxy_push_store::Store;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Current;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::log::Log;
@@ -32,8 +33,8 @@ pub(crate) struct Shared {
     /// Which lines about gaps told to readers that cannot read them are written, by reason and gateway.
     pub(crate) unread_gaps: Damped,
     pub(crate) room: Room,
-    /// Whether each publisher has a share of the room for standing records.
-    pub(crate) shares_room: bool,
+    /// Who may do what, at present.
+    pub(crate) access: Current,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Sender<bool>,
     /// Publishes under way: a drain lets them finish before it sends readers away.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
-use galaxy_push_core::Now;
 use galaxy_push_core::reader::{Control, Filter, Omitted, Reader, Step};
 use galaxy_push_core::window::{Gap, GapReason, Outcome};
+use galaxy_push_core::{FOR_EVER, Now};
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, encode_framed, goodbye_frame};
 use galaxy_push_proto::{Failure, Reason, error, v1};
 use http_body::Frame;
@@ -26,6 +26,7 @@ use tonic::Status;
 
 use self::handed::Handed;
 use self::standing::Pages;
+use crate::access::{Pass, current};
 use crate::fence::{Claim, Ending, Signal, Uptake};
 use crate::gathered::Gathered;
 use crate::log::State;
@@ -53,6 +54,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(crate) struct Subscription {
     shared: Arc<Shared>,
     claim: Claim,
+    /// By what it stays.
+    pass: Pass,
     generation: u64,
     reader: Reader,
     filter: Option<Patterns>,
@@ -125,7 +128,10 @@ impl Subscription {
                 Phase::Closing(status) => return Some(Frame::trailers(grpc::trailers(&status))),
                 Phase::Closed => return None,
             }
-            let turn = self.turn();
+            let turn = match self.pass.may_stay(&self.shared.access) {
+                true => self.turn(),
+                false => Turn::End(Ending::Unknown),
+            };
             self.count_omitted();
             let data = match turn {
                 Turn::Data(data) => data,
@@ -263,7 +269,8 @@ impl Subscription {
     fn encode(&self, mut control: Control) -> Bytes {
         if let Control::Gap(gap) = &mut control {
             let (config, metrics) = (&self.shared.config, &self.shared.metrics);
-            let spread = u64::try_from(config.repair_spread.as_millis()).unwrap_or(u64::MAX).max(1);
+            let spread =
+                u64::try_from(config.repair_spread.min(FOR_EVER).as_millis()).unwrap_or(u64::MAX).max(1);
             gap.repair_after = Some(Duration::from_millis(self.shared.clock.ambient.random() % spread));
             metrics.gap(gap.reason);
             if self.features.is_old {
@@ -316,13 +323,14 @@ impl Subscription {
                 let failure = Failure::new(Reason::Draining, message).retry_after(wait);
                 (Some(v1::GoodbyeReason::Draining), failure)
             }
+            Ending::Unknown => (None, current::has_changed()),
         };
         if matches!(ending, Ending::Replaced { told: false, .. }) {
             tracing::debug!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+                connection = self.welcome.connection_id, passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
         } else {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+                connection = self.welcome.connection_id, passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
         }
         self.phase = Phase::Closing(failure.status());
         // A stream that was not welcomed has no place to say goodbye from; its client still holds the cursor it sent.
@@ -346,7 +354,7 @@ impl Drop for Subscription {
         self.shared.metrics.streams.dec();
         if matches!(self.phase, Phase::Open) {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                passed = %self.reader.passed(), "stream ended by the gateway; its id is free");
+                connection = self.welcome.connection_id, passed = %self.reader.passed(), "stream ended by the gateway; its id is free");
         }
     }
 }
@@ -355,7 +363,7 @@ impl Ending {
     /// Whether the stream ends now, whatever it still had to be handed.
     fn is_due(&self, now: Duration) -> bool {
         match self {
-            Self::Replaced { .. } => true,
+            Self::Replaced { .. } | Self::Unknown => true,
             Self::Draining { close_by, .. } => now >= *close_by,
         }
     }

@@ -9,6 +9,10 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
 
+#[cfg(target_os = "linux")]
+use crate::unacked;
+use crate::watched::Unacked;
+
 /// Connections that may wait to be accepted; the kernel lowers it to its own limit.
 ///
 /// Tokio asks for few. When all peers of a server come back at once, the kernel then drops and resets what it has no room
@@ -41,6 +45,11 @@ pub trait Accept: Send + 'static {
 
     /// The peer of a connection did not take at once what was written, for the first time.
     fn fell_behind(_io: &Self::Io) {}
+
+    /// How much of what was written the peer has not acknowledged, if that can be known.
+    fn unacked(_io: &Self::Io) -> Option<Unacked> {
+        None
+    }
 }
 
 /// Binds a socket that has room for a herd.
@@ -111,6 +120,11 @@ impl Accept for TcpListener {
         }
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         let _ = stream;
+    }
+
+    #[cfg(target_os = "linux")]
+    fn unacked(stream: &Self::Io) -> Option<Unacked> {
+        unacked::of(stream)
     }
 }
 

@@ -21,19 +21,21 @@ mod seated;
 mod secrets;
 mod serve;
 mod tls;
+#[cfg(target_os = "linux")]
+mod unacked;
 mod watched;
 
 pub use accept::{Accept, listen, listen_for_users};
 pub use ambient::ambient;
 pub use damped::Damped;
 pub use limits::Limits;
-pub use pages::{Hosts, address, authority, host, is_local_name, unsniffed, without_pages};
+pub use pages::{Hosts, address, authority, host, is_local_name, shown_path, unsniffed, without_pages};
 pub use pieces::Pieces;
 pub use pipes::{Dial, Pipes, pipes};
 pub use places::{Full, GivenUp, House, Places, Strangers, Taken, Visitor};
-pub use probes::{Check, Health, is_probe, probes};
+pub use probes::{Check, Health, is_probe, probes, terse_probes};
 pub use proxies::{IpNet, Proxies, subscriber};
 pub use secrets::warn_of_readers;
 pub use serve::{Drain, Peer, serve, serve_at, serve_tls};
 pub use tls::{PeerNames, Tls, TlsError, TlsFiles};
-pub use watched::Outflow;
+pub use watched::{Outflow, Unacked};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use galaxy_push_core::FOR_EVER;
+
 /// Bounds of one listener and its connections.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -11,6 +13,9 @@ pub struct Limits {
     pub header_read: Duration,
     /// How long a connection lasts behind its last request. Load balancers and clients keep theirs for 60 s.
     pub idle: Duration,
+    /// The largest head of a request, in bytes: over HTTP/1 with its first line, over HTTP/2 as its fields count there
+    /// (RFC 9113, section 6.5.2). What arrives of it is all that is held.
+    pub head: usize,
     /// The most connections at a time, strangers apart ([`Places`](crate::Places)); further ones wait in the kernel's
     /// backlog.
     pub connections: usize,
@@ -37,12 +42,20 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The same, but that nothing is waited for longer than can be reckoned with.
+    pub(crate) fn reckonable(mut self) -> Self {
+        let waits = [&mut self.header_read, &mut self.idle, &mut self.keepalive, &mut self.keepalive_timeout];
+        waits.into_iter().chain(&mut self.write_stall).for_each(|wait| *wait = FOR_EVER.min(*wait));
+        self
+    }
+
     /// For publishers and gateways: few connections with large bodies.
     #[must_use]
     pub const fn hub() -> Self {
         Self {
             header_read: Duration::from_secs(5),
             idle: Duration::from_secs(75),
+            head: 16 << 10,
             connections: 10_000,
             h2_streams: 16,
             h2_stream_window: 4 << 20,
@@ -59,13 +72,15 @@ impl Limits {
     /// For operators and their probes: few connections.
     #[must_use]
     pub const fn admin() -> Self {
-        Self { connections: 64, ..Self::edge() }
+        Self { connections: 64, head: Self::hub().head, ..Self::edge() }
     }
 
     /// For users: many connections that send little.
     #[must_use]
     pub const fn edge() -> Self {
         Self {
+            // Tokens of people with many groups have 16 KiB, and proxies add what they know.
+            head: 32 << 10,
             connections: 100_000,
             h2_streams: 100,
             h2_stream_window: 64 << 10,

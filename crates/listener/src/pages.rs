@@ -59,9 +59,18 @@ async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
     };
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
     if let Some(left_out) = guard.refusals.count(&peer) {
-        tracing::warn!(peer, path = request.uri().path(), reason = why, left_out, "refused");
+        let path = shown_path(request.uri().path());
+        tracing::warn!(peer, path, reason = why, left_out, "refused");
     }
     refusal(request.headers(), why)
+}
+
+/// A path as logs show it: people put secrets into paths, and no segment of ours is this long.
+#[must_use]
+pub fn shown_path(path: &str) -> String {
+    const SEGMENT_BYTES_MAX: usize = 40;
+    let shown = |segment| if str::len(segment) > SEGMENT_BYTES_MAX { "…" } else { segment };
+    path.split('/').map(shown).collect::<Vec<_>>().join("/")
 }
 
 fn refusal(headers: &HeaderMap, why: &str) -> Response {
@@ -79,8 +88,8 @@ impl Hosts {
     fn admit(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let Self::LocalAnd(names) = self else { return true };
         let Some(host) = host(uri, headers) else {
-            // Every browser says which host it asks for; a probe need not.
-            return !headers.contains_key(header::HOST);
+            // Every browser says which host it asks for; a probe need not. A name that cannot be read is no missing one.
+            return uri.authority().is_none() && !headers.contains_key(header::HOST);
         };
         let host = host.host();
         is_local_name(host)
@@ -187,6 +196,30 @@ mod tests {
         assert_eq!(unnamed.status().as_u16(), 200, "a probe");
         assert_eq!(status(Hosts::Any, "hub", None).await, 200);
         assert_eq!(status(Hosts::Any, "hub", Some("http://hub")).await, 403);
+    }
+
+    /// Over HTTP/2, and in the absolute form of HTTP/1, the name stands in the URI.
+    #[tokio::test]
+    async fn a_name_in_the_uri_that_cannot_be_read_is_refused() {
+        let app = without_pages(Router::new().route("/", get(|| async { "ok" })), Hosts::LocalAnd(vec![]));
+        for (authority, expected) in [
+            ("127.0.0.1:7400", 200),
+            ("evil$.example", 403),
+            ("x@127.0.0.1", 403),
+            ("127.0.0.1:99999", 403),
+            ("a,localhost", 403),
+        ] {
+            let request = Request::get(format!("http://{authority}/")).body(Body::empty()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status().as_u16(), expected, "{authority}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_a_path_is_not_shown() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJlLW9mLWl0";
+        assert_eq!(shown_path(&format!("/v1/events/{token}")), "/v1/events/…");
+        assert_eq!(shown_path("/push.v1.Publisher/SetMembership"), "/push.v1.Publisher/SetMembership");
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl Places {
     /// Outside a tokio runtime with time enabled.
     #[must_use]
     pub fn new(name: &'static str, limits: &Limits, house: House) -> Self {
+        let limits = limits.reckonable();
         Self(Arc::new(Inner {
             name,
             known_max: limits.connections,

@@ -31,9 +31,18 @@ pub struct Check {
 /// The probes of a role. `/livez` says that the process answers and never looks at a dependency; `/readyz` says whether
 /// to send it work, with the reasons behind `?verbose`; `/healthz` is another name for `/readyz`.
 pub fn probes(health: Arc<dyn Health>) -> Router {
+    answering(move |query| readiness(&health.checks(), query))
+}
+
+/// The same where anybody may ask: without the reasons, which name hubs and positions.
+pub fn terse_probes(health: Arc<dyn Health>) -> Router {
+    answering(move |_| readiness(&health.checks(), ""))
+}
+
+fn answering(ready: impl Fn(&str) -> Response + Clone + Send + Sync + 'static) -> Router {
     let ready = move |RawQuery(query): RawQuery| {
-        let checks = health.checks();
-        async move { readiness(&checks, query.as_deref().unwrap_or_default()) }
+        let answer = ready(query.as_deref().unwrap_or_default());
+        async move { answer }
     };
     Router::new()
         .route("/livez", get(|| async { text(StatusCode::OK, "ok\n".into()) }))
@@ -111,6 +120,21 @@ mod tests {
             assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
             assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
         }
+    }
+
+    #[tokio::test]
+    async fn strangers_are_told_no_reasons() {
+        use tower::ServiceExt as _;
+
+        struct Away;
+        impl Health for Away {
+            fn checks(&self) -> Vec<Check> {
+                vec![check("hub", false, false), check("caught-up", false, true)]
+            }
+        }
+        let request = http::Request::get("/readyz?verbose").body(axum::body::Body::empty()).unwrap();
+        let response = terse_probes(Arc::new(Away)).oneshot(request).await.unwrap();
+        assert_eq!(body(response).await, "not ready: caught-up\n");
     }
 
     #[tokio::test]

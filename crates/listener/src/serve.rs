@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
+use galaxy_push_core::FOR_EVER;
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -28,7 +29,7 @@ use crate::pages::unsniffed;
 use crate::places::{House, Place, Places, Visitor};
 use crate::seated::Seated;
 use crate::tls::{self, PeerNames, Tls};
-use crate::watched::{FOR_EVER, Outflow, Patience, Watched};
+use crate::watched::{Asked, Outflow, Patience, Watched};
 use crate::{Accept, Limits};
 
 /// After a failed accept (no file descriptor left, most likely) the loop waits this long: short enough to be back at
@@ -86,6 +87,7 @@ pub async fn serve_at<A: Accept>(
     places: Places,
     drain: Drain,
 ) {
+    let limits = limits.reckonable();
     let (http, app) = (Arc::new(protocol(&limits)), unsniffed(app));
     let refusals = Arc::new(Damped::default());
     let patience =
@@ -100,7 +102,12 @@ pub async fn serve_at<A: Accept>(
         };
         let Some((io, peer, place)) = accepted else { continue };
         let outflow = Outflow::default();
-        let io = Watched::new(io, patience, outflow.clone(), A::fell_behind);
+        let io = Watched::new(
+            io,
+            patience,
+            outflow.clone(),
+            Asked { on_blocked: A::fell_behind, unacked: A::unacked },
+        );
         let (http, app, drain, tls) = (http.clone(), app.clone(), drain.clone(), tls.clone());
         let refusals = refusals.clone();
         tasks.spawn(async move {
@@ -148,7 +155,7 @@ async fn next<A: Accept>(
 fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
     // Its own timeout would end a connection that rests between requests; how long a head may take, its place says.
-    http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(16 << 10);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.head);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
@@ -156,7 +163,7 @@ fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
         .initial_connection_window_size(limits.h2_connection_window)
         .max_frame_size(limits.h2_frame)
         .max_send_buf_size(limits.h2_send_buffer)
-        .max_header_list_size(16 << 10)
+        .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(128)
         .keep_alive_interval(limits.keepalive)

@@ -109,16 +109,21 @@ impl Tls {
         };
         if due {
             let tls = self.clone();
-            let _ = tokio::task::spawn_blocking(move || tls.reload()).await; // a panic in there changes nothing
+            let _ = tokio::task::spawn_blocking(move || tls.look()).await; // a panic in there changes nothing
         }
         TlsAcceptor::from(self.lock().loaded.config.clone())
     }
 
-    fn reload(&self) {
-        let changed = self.files.changed();
-        if changed == self.lock().changed {
-            return;
+    fn look(&self) {
+        if self.files.changed() != self.lock().changed {
+            self.take_anew();
         }
+    }
+
+    /// Reads the files now, whether they seem to have changed or not, and takes what they hold if it is of use. Whether it
+    /// is; if not, the log says why. Blocks while it reads.
+    pub fn take_anew(&self) -> bool {
+        let changed = self.files.changed();
         let read = load(&self.files);
         let mut state = self.lock();
         let why = match read {
@@ -127,7 +132,7 @@ impl Tls {
                 tracing::info!(certificate = %self.files.certificate.display(), "took a new certificate");
                 loaded.warn(&self.files);
                 (state.loaded, state.changed, state.refused) = (loaded, changed, Vec::new());
-                return;
+                return true;
             }
             Ok(loaded) => loaded.fault().unwrap_or_default(),
             Err(error) => error.to_string(),
@@ -136,6 +141,7 @@ impl Tls {
             tracing::error!(error = why, "a changed certificate cannot be used; the one before stays");
             state.refused = changed;
         }
+        false
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -153,7 +159,7 @@ impl TlsFiles {
 
 fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
     let chain = certificates(&files.certificate)?;
-    let valid = chain.first().and_then(validity);
+    let valid = validity(&chain);
     Ok(Loaded { config: config(files, chain)?, valid })
 }
 
@@ -218,9 +224,11 @@ impl Loaded {
     }
 }
 
-fn validity(certificate: &CertificateDer<'_>) -> Option<(ASN1Time, ASN1Time)> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    Some((certificate.validity().not_before, certificate.validity().not_after))
+/// From when to when all of a chain is valid.
+fn validity(chain: &[CertificateDer<'_>]) -> Option<(ASN1Time, ASN1Time)> {
+    let each = chain.iter().filter_map(|certificate| X509Certificate::from_der(certificate).ok());
+    each.map(|(_, certificate)| (certificate.validity().not_before, certificate.validity().not_after))
+        .reduce(|(from, until), (later, earlier)| (from.max(later), until.min(earlier)))
 }
 
 /// The names in a verified certificate.

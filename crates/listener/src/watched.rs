@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use galaxy_push_core::FOR_EVER;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -83,26 +84,57 @@ pub(crate) struct Patience {
     pub(crate) silence: Duration,
 }
 
+/// How much of what was written a peer has not acknowledged, and when that was so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unacked {
+    /// When it was looked.
+    pub at: Instant,
+    /// Bytes on their way, sent or not.
+    pub bytes: u64,
+}
+
+/// What can be asked of a connection beneath its bytes.
+pub(crate) struct Asked<I> {
+    /// Called when a write is refused for the first time.
+    pub(crate) on_blocked: fn(&I),
+    /// Asked while writes are refused.
+    pub(crate) unacked: fn(&I) -> Option<Unacked>,
+}
+
 pub(crate) struct Watched<I> {
     io: I,
     patience: Patience,
     outflow: Outflow,
-    /// Called when a write is refused for the first time.
     on_blocked: Option<fn(&I)>,
+    unacked: fn(&I) -> Option<Unacked>,
     /// Bytes taken since a write was refused last.
     burst: u64,
-    /// Since a write was refused: the moment from which on the peer is too slow.
-    blocked: Option<Pin<Box<Sleep>>>,
+    blocked: Option<Blocked>,
     /// When it was last seen to be alive: a byte came, or one was taken after a write had been refused.
     alive: Instant,
     silent: Option<Pin<Box<Sleep>>>,
 }
 
+/// A write was refused, and none was taken since.
+struct Blocked {
+    since: Instant,
+    /// From then on the peer is too slow.
+    due: Instant,
+    /// The next look: at the latest when it is due.
+    look: Pin<Box<Sleep>>,
+    /// What was on its way at the last look.
+    unacked: Option<u64>,
+}
+
+/// How often it is looked whether a peer that takes no writes acknowledges bytes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 impl<I> Watched<I> {
-    pub(crate) fn new(io: I, patience: Patience, outflow: Outflow, on_blocked: fn(&I)) -> Self {
+    pub(crate) fn new(io: I, patience: Patience, outflow: Outflow, asked: Asked<I>) -> Self {
         let alive = Instant::now();
+        let Asked { on_blocked, unacked } = asked;
         let on_blocked = Some(on_blocked);
-        Self { io, patience, outflow, on_blocked, burst: 0, blocked: None, alive, silent: None }
+        Self { io, patience, outflow, on_blocked, unacked, burst: 0, blocked: None, alive, silent: None }
     }
 
     /// Passes on what became of a write, unless nothing could be written for too long.
@@ -127,23 +159,34 @@ impl<I> Watched<I> {
         }
         // Who may take as long as it likes is watched all the same: it is of interest whether bytes wait.
         let stall = self.patience.write_stall.unwrap_or(FOR_EVER);
-        let timer = match &mut self.blocked {
-            Some(timer) => timer,
+        let now = Instant::now();
+        let blocked = match &mut self.blocked {
+            Some(blocked) => blocked,
             none => {
                 let more = Duration::from_secs(std::mem::take(&mut self.burst)) / BYTES_A_SECOND as u32;
-                let due = Instant::now() + stall + more.min(stall);
+                let due = now + stall + more.min(stall);
                 self.outflow.blocked_until(Some(due));
-                none.insert(Box::pin(sleep_until(due)))
+                let look = Box::pin(sleep_until(due.min(now + LOOK_EVERY)));
+                none.insert(Blocked { since: now, due, look, unacked: None })
             }
         };
-        while timer.as_mut().poll(cx).is_ready() {
-            let left_to_app = self.outflow.0.left_to_app.swap(false, Ordering::Relaxed);
-            if !left_to_app {
-                self.outflow.0.stalled.store(true, Ordering::Relaxed);
-                let why = "the peer takes nothing: too slow";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+        while blocked.look.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if blocked.takes_bytes((self.unacked)(&self.io)) {
+                self.alive = now;
+                blocked.due = blocked.due.max(now + stall);
+                self.outflow.blocked_until(Some(blocked.due));
             }
-            timer.as_mut().reset(Instant::now() + stall);
+            if now >= blocked.due {
+                let left_to_app = self.outflow.0.left_to_app.swap(false, Ordering::Relaxed);
+                if !left_to_app {
+                    self.outflow.0.stalled.store(true, Ordering::Relaxed);
+                    let why = "the peer takes nothing: too slow";
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+                }
+                blocked.due = now + stall;
+            }
+            blocked.look.as_mut().reset(blocked.due.min(now + LOOK_EVERY));
         }
         Poll::Pending
     }
@@ -166,8 +209,13 @@ impl<I> Watched<I> {
     }
 }
 
-/// Longer than any connection lives, and still a time that a clock can reach.
-pub(crate) const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+impl Blocked {
+    /// Whether less is on its way than at the last look, which no write has added to since.
+    fn takes_bytes(&mut self, unacked: Option<Unacked>) -> bool {
+        let Some(unacked) = unacked.filter(|unacked| unacked.at > self.since) else { return false };
+        self.unacked.replace(unacked.bytes).is_some_and(|before| unacked.bytes < before)
+    }
+}
 
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -226,7 +274,31 @@ mod tests {
         let (here, there) = duplex(1 << 10);
         let patience = Patience { write_stall, silence: Duration::from_secs(15) };
         let outflow = Outflow::default();
-        (Watched::new(here, patience, outflow.clone(), |_| {}), outflow, there)
+        (Watched::new(here, patience, outflow.clone(), blind()), outflow, there)
+    }
+
+    fn blind<I>() -> Asked<I> {
+        Asked { on_blocked: |_| {}, unacked: |_| None }
+    }
+
+    /// Its kernel acknowledges a little each second for a minute, and the socket takes no write in that time.
+    #[tokio::test(start_paused = true)]
+    async fn whose_kernel_acknowledges_bytes_is_not_too_slow() {
+        thread_local!(static BEGAN: Instant = Instant::now());
+        let began = BEGAN.with(|began| *began);
+        let (here, _there) = duplex(1 << 10);
+        let patience =
+            Patience { write_stall: Some(Duration::from_secs(5)), silence: Duration::from_secs(15) };
+        let unacked = |_: &DuplexStream| {
+            let at = Instant::now();
+            let seconds = BEGAN.with(|began| at.saturating_duration_since(*began)).as_secs();
+            Some(Unacked { at, bytes: 100_000 - 100 * seconds.min(60) })
+        };
+        let asked = Asked { on_blocked: |_| {}, unacked };
+        let mut watched = Watched::new(here, patience, Outflow::default(), asked);
+        assert!(watched.write_all(&[0; 1 << 20]).await.is_err());
+        let took = began.elapsed().as_secs();
+        assert!((64..=67).contains(&took), "{took} s: five after the last byte");
     }
 
     /// Takes a little each second, for so many seconds, and nothing after that.
@@ -257,7 +329,7 @@ mod tests {
         let (here, there) = duplex(256 << 10);
         let patience =
             Patience { write_stall: Some(Duration::from_secs(5)), silence: Duration::from_secs(15) };
-        let mut watched = Watched::new(here, patience, Outflow::default(), |_| {});
+        let mut watched = Watched::new(here, patience, Outflow::default(), blind());
         let began = Instant::now();
         assert!(watched.write_all(&[0; 1 << 20]).await.is_err());
         assert_eq!(began.elapsed().as_secs(), 10);

@@ -91,7 +91,7 @@ pub fn mode(headers: &HeaderMap) -> Result<Mode, Failure> {
 ///
 /// Not a JSON object, or an attribute is missing, malformed or named twice.
 pub fn parse_structured(json: &[u8]) -> Result<v1::Event, Invalid> {
-    structured::parse(json)
+    structured::parse(json::without_bom(json))
 }
 
 /// Reads a JSON array of events.
@@ -100,7 +100,7 @@ pub fn parse_structured(json: &[u8]) -> Result<v1::Event, Invalid> {
 ///
 /// Not a JSON array, or the first event that cannot be read, with its index.
 pub fn parse_batch(json: &[u8]) -> Result<Vec<v1::Event>, Invalid> {
-    structured::parse_batch(json)
+    structured::parse_batch(json::without_bom(json))
 }
 
 /// Reads one line of a file of events in JSON, one per line. `number` is that of the line, from 1. `None`: a blank
@@ -110,8 +110,7 @@ pub fn parse_batch(json: &[u8]) -> Result<Vec<v1::Event>, Invalid> {
 ///
 /// As [`parse_structured`], with the number of the line.
 pub fn parse_line(line: &[u8], number: u64) -> Result<Option<v1::Event>, Invalid> {
-    // Some editors begin a file with a byte order mark.
-    let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+    let line = json::without_bom(line); // files that have one may have been joined
     if line.trim_ascii().is_empty() {
         return Ok(None);
     }

@@ -27,6 +27,13 @@ use crate::v1::{self, push_event::Kind};
 use control::ControlJson;
 use event::EventJson;
 
+/// A text without the byte order mark that some editors and shells put in front of it. JSON has none (RFC 8259,
+/// section 8.1), so what is left is the same text to everybody.
+#[must_use]
+pub fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
 /// How much of an event is shown.
 #[derive(Clone, Copy, Debug)]
 pub enum View<'a> {

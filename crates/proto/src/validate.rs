@@ -302,7 +302,11 @@ fn check_data(event: &v1::Event, bytes_max: usize) -> Result<(), Invalid> {
     }
     let declared = !event.data.is_empty() && media_type::is_json(&event.data_content_type);
     if declared && let Err(error) = serde_json::from_slice::<IgnoredAny>(&event.data) {
-        let message = format!("is not valid JSON ({error}): correct it, or name another data_content_type");
+        let why = match event.data.starts_with(b"\xef\xbb\xbf") {
+            true => "it begins with a byte order mark, which JSON does not have".to_owned(),
+            false => error.to_string(),
+        };
+        let message = format!("is not valid JSON ({why}): correct it, or name another data_content_type");
         return Err(Invalid::new("data", message));
     }
     if declared && std::str::from_utf8(&event.data).is_err() {

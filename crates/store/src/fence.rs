@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use crate::Error;
 
 /// The most instances of one id whose attempts are remembered, the holder's included.
-const INSTANCES_MAX: usize = 8;
+const INSTANCES_MAX: usize = 32;
 
 /// Who holds a gateway id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +81,9 @@ impl Holder {
         if !instance.is_empty() {
             if let Some(known) = attempts.iter().position(|(known, _)| known == instance) {
                 let (_, highest) = attempts.remove(known);
-                if attempt < highest {
+                // Whoever takes it back from another has a higher attempt; 0 is that of a peer that does not count.
+                let taken_back = self.instance != instance && attempt > 0;
+                if attempt < highest || (taken_back && attempt == highest) {
                     return Err(StaleAttempt { highest });
                 }
             }
@@ -102,8 +104,11 @@ mod tests {
     fn a_lower_attempt_than_the_highest_seen_of_its_instance_never_takes_an_id() {
         let first = Holder::default().succeeded_by("a", 3, "peer", 1).unwrap();
         let rival = first.succeeded_by("b", 1, "peer", 1).unwrap();
-        assert_eq!(rival.succeeded_by("a", 2, "peer", 1), Err(StaleAttempt { highest: 3 }));
-        let back = rival.succeeded_by("a", 3, "peer", 9).unwrap();
+        for late in [2, 3] {
+            assert_eq!(rival.succeeded_by("a", late, "peer", 1), Err(StaleAttempt { highest: 3 }), "{late}");
+        }
+        assert!(first.succeeded_by("a", 3, "peer", 1).is_ok(), "a transparent retry");
+        let back = rival.succeeded_by("a", 4, "peer", 9).unwrap();
         assert_eq!((back.generation, back.instance.as_str()), (9, "a"));
         assert_eq!(back.succeeded_by("", 0, "peer", 1).unwrap().generation, 10);
     }
@@ -111,8 +116,8 @@ mod tests {
     #[test]
     fn as_many_instances_are_remembered_as_there_is_room_for() {
         let take = |holder: Holder, n: usize| holder.succeeded_by(&n.to_string(), 5, "", 1).unwrap();
-        let holder = (0..20).fold(Holder::default(), take);
+        let holder = (0..40).fold(Holder::default(), take);
         assert_eq!(holder.attempts.len(), INSTANCES_MAX);
-        assert!(holder.succeeded_by("12", 4, "", 1).is_err() && holder.succeeded_by("11", 4, "", 1).is_ok());
+        assert!(holder.succeeded_by("8", 4, "", 1).is_err() && holder.succeeded_by("7", 4, "", 1).is_ok());
     }
 }

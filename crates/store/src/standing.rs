@@ -161,7 +161,7 @@ impl Standing {
     }
 
     /// Whether these changes fit. Records that the same changes end make no room for them. A publisher that is named may
-    /// hold no more than is free behind it.
+    /// hold no more than is free behind it, what it takes over from others by saying it once more included.
     ///
     /// # Errors
     ///
@@ -173,20 +173,28 @@ impl Standing {
         now_unix_ms: u64,
     ) -> Result<(), Full> {
         self.forget(now_unix_ms);
-        let new: BTreeSet<&Key> =
-            changes.filter(|change| self.grows_by(change)).map(|change| &change.key).collect();
+        let (mut new, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        for change in changes {
+            if self.grows_by(change) {
+                new.insert(&change.key);
+            }
+            if publisher.is_some_and(|publisher| self.grows_of(publisher, change)) {
+                taken.insert(&change.key);
+            }
+        }
         for kind in [LogKind::SessionInvalidation, LogKind::Membership] {
-            let more = new.iter().filter(|key| key.kind() == kind).count();
+            let of_kind = |keys: &BTreeSet<&Key>| keys.iter().filter(|key| key.kind() == kind).count();
+            let (more, more_own) = (of_kind(&new), of_kind(&taken));
             let (tally, records_max) = (self.tally(kind), self.records_max);
-            if more == 0 {
+            if more == 0 && more_own == 0 {
                 continue;
             }
             let Some(free) = records_max.checked_sub(tally.held + more) else {
                 return Err(Full { kind, records_max, publisher: None });
             };
-            let Some(publisher) = publisher else { continue };
+            let Some(publisher) = publisher.filter(|_| more_own > 0) else { continue };
             let own = tally.of(publisher);
-            if own + more > free.max(1) {
+            if own + more_own > free.max(1) {
                 return Err(Full { kind, records_max, publisher: Some((publisher.clone(), own)) });
             }
         }
@@ -300,6 +308,16 @@ impl Standing {
                     && self.invalidations_beside(&change.key) < INVALIDATIONS_PER_HOLDER_MAX
             }
         }
+    }
+
+    /// Whether the change adds to what this publisher holds: it is new, or another's is replaced by it.
+    fn grows_of(&self, publisher: &Arc<str>, change: &Change) -> bool {
+        let Effect::Holds { until_ms, .. } = &change.effect else { return false };
+        let is_own =
+            |key: &Key| self.held.get(key).is_some_and(|held| held.publisher.as_ref() == Some(publisher));
+        !self.is_covered(&change.key, *until_ms)
+            && !is_own(&change.key)
+            && !self.covered_by(&change.key, *until_ms).iter().any(is_own)
     }
 
     fn invalidations_beside(&self, key: &Key) -> usize {

@@ -131,6 +131,7 @@ fn start_users(
                 cut_after: (Duration::from_millis(300), Duration::from_secs(4)),
                 pause_percent: 0,
                 away_percent: 0,
+                away: (Duration::ZERO, Duration::ZERO),
                 steady: None,
                 habits: users::Habits::default(),
             };

@@ -151,6 +151,7 @@ impl Stage {
             cut_after: (Duration::ZERO, Duration::ZERO),
             pause_percent: 0,
             away_percent: 0,
+            away: (Duration::ZERO, Duration::ZERO),
             steady: None,
             habits: users::Habits::default(),
         };

@@ -56,7 +56,10 @@ pub(super) struct Flock {
 #[derive(Debug)]
 struct Shared {
     started: Instant,
-    attempts: Mutex<Vec<Duration>>,
+    /// Connections that were tried: two that ask the hubs for their logs, and one for the stream.
+    dials: Mutex<Vec<Duration>>,
+    /// Streams that began.
+    returned: Mutex<Vec<Duration>>,
     ended: Mutex<Vec<Duration>>,
 }
 
@@ -88,8 +91,12 @@ impl Acked {
 impl Flock {
     /// Starts them all at once.
     pub(super) fn start(clients: usize, hubs: &str) -> anyhow::Result<Self> {
-        let shared =
-            Arc::new(Shared { started: Instant::now(), attempts: Mutex::default(), ended: Mutex::default() });
+        let shared = Arc::new(Shared {
+            started: Instant::now(),
+            dials: Mutex::default(),
+            returned: Mutex::default(),
+            ended: Mutex::default(),
+        });
         let start = |number| {
             let (given, dialing, watching) = (Arc::new(Given::default()), shared.clone(), shared.clone());
             let taking = given.clone();
@@ -99,7 +106,7 @@ impl Flock {
                 .leave_log_after(Duration::ZERO)
                 .cursor("oldest")
                 .connector(move |host: String, port: u16| {
-                    note(&dialing.attempts, dialing.started);
+                    note(&dialing.dials, dialing.started);
                     TcpStream::connect((host, port))
                 })
                 .start(move |item: Item| {
@@ -110,11 +117,13 @@ impl Flock {
             tokio::spawn(async move {
                 let mut was_live = false;
                 while status.changed().await.is_ok() {
-                    let state = status.borrow_and_update().state;
-                    if was_live && !matches!(state, State::Live | State::CatchingUp) {
-                        note(&watching.ended, watching.started);
+                    let is_live = matches!(status.borrow_and_update().state, State::Live | State::CatchingUp);
+                    match (was_live, is_live) {
+                        (true, false) => note(&watching.ended, watching.started),
+                        (false, true) => note(&watching.returned, watching.started),
+                        _ => {}
                     }
-                    was_live = matches!(state, State::Live | State::CatchingUp);
+                    was_live = is_live;
                 }
             });
             anyhow::Ok((client, given))
@@ -146,14 +155,19 @@ impl Flock {
         }
     }
 
-    /// Now, on the clock of attempts.
+    /// Now, on the clock of dials and returns.
     pub(super) fn begin(&self) -> Duration {
         self.shared.started.elapsed()
     }
 
     /// When connections were tried since then, in order.
-    pub(super) fn attempts_since(&self, begun: Duration) -> Vec<Duration> {
-        since(&self.shared.attempts, begun)
+    pub(super) fn dials_since(&self, begun: Duration) -> Vec<Duration> {
+        since(&self.shared.dials, begun)
+    }
+
+    /// When streams began since then, in order.
+    pub(super) fn returned_since(&self, begun: Duration) -> Vec<Duration> {
+        since(&self.shared.returned, begun)
     }
 
     /// From the first stream that ended since then to the last.

@@ -68,8 +68,8 @@ fn request(user: &Connection<'_>, place: &Place) -> anyhow::Result<http::Request
 fn write_down(user: &Connection<'_>, event: &SseEvent) -> anyhow::Result<()> {
     let cursor = event.id.as_deref().unwrap_or_default();
     let (kind, body) = match (&event.data, &*event.event) {
-        (None, _) if event.id.is_none() => return Ok(()),
-        (None, _) => ("progress", "{}"),
+        (None, _) => anyhow::bail!("a block without data"),
+        (Some(body), "push.progress") => ("progress", &**body),
         (Some(body), "push.welcome") => ("welcome", &**body),
         (Some(body), "push.gap") => ("gap", &**body),
         (Some(body), "push.caught_up") => ("caughtUp", &**body),

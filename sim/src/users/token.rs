@@ -1,5 +1,6 @@
 //! The token a user presents where gateways ask for one: short of life, so that it has to be refreshed.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -7,6 +8,51 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use galaxy_push_gateway::{Access, Keys};
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
+use tokio::time::Instant;
+
+/// How long a stubborn user comes back with what is void, until it signs in anew.
+const STUBBORN_FOR: Duration = Duration::from_secs(10);
+
+/// What a user does who is told that its session has ended, instead of signing in anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stubborn {
+    /// It comes back with the token it has, like a thief.
+    Token,
+    /// It gets a new token of the same session.
+    Session,
+}
+
+/// A stubborn user between connections. Clones are the same user.
+#[derive(Clone, Debug, Default)]
+pub struct Stubbornness(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    token: Option<(String, u64)>,
+    /// When it was told that its session has ended, since it signed in last.
+    told: Option<Instant>,
+}
+
+impl Stubbornness {
+    /// The token it has, and when that was issued.
+    pub(crate) fn token(&self) -> Option<(String, u64)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).token.clone()
+    }
+
+    pub(crate) fn keep(&self, token: &str, issued_us: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).token = Some((token.to_owned(), issued_us));
+    }
+
+    /// It is told that its session has ended; whether it gives in.
+    pub(crate) fn told(&self) -> bool {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gives_in = kept.told.get_or_insert_with(Instant::now).elapsed() >= STUBBORN_FOR;
+        if gives_in {
+            *kept = Kept::default();
+        }
+        gives_in
+    }
+}
 
 /// What users' tokens are signed with.
 const SECRET: &[u8; 32] = b"only for the simulation, 32 byte";

@@ -20,13 +20,19 @@ use crate::{
 pub(super) fn play(project: &Project, choice: &Choice) -> Result<()> {
     let plugins = Tools::go_plugins(project)?;
     generate(project, &plugins)?;
-    let unformatted = shell::capture(Tools::gofmt(project)?.arg("-l").arg(project.root.join("interop/go")))?;
-    ensure!(unformatted.is_empty(), "run `gofmt -w` on these files:\n{}", unformatted.trim_end());
+    check_format(project, &project.root.join("interop/go"))?;
     shell::check(Tools::go(project)?.args(["vet", "./..."]))?;
     let scenes = project.output.join("interop/go/scenes");
     // The commit is of no interest in a test, and asking git for it fails where there is none.
     shell::check(Tools::go(project)?.args(["build", "-buildvcs=false", "-o"]).arg(&scenes).arg("."))?;
     run(project, Command::new(scenes), "go", choice)
+}
+
+/// Whether every file of a module is as gofmt writes it.
+pub(super) fn check_format(project: &Project, module: &Path) -> Result<()> {
+    let unformatted = shell::capture(Tools::gofmt(project)?.arg("-l").arg(module))?;
+    ensure!(unformatted.is_empty(), "run `gofmt -w` on these files:\n{}", unformatted.trim_end());
+    Ok(())
 }
 
 /// Writes the Go code of the proto into the module that `interop/go/go.mod` expects.

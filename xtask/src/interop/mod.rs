@@ -6,6 +6,7 @@
 mod go;
 mod node;
 mod python;
+mod users;
 
 use std::process::Command;
 
@@ -32,6 +33,9 @@ pub(crate) enum Peer {
         #[arg(long)]
         long: bool,
     },
+    /// People's own libraries, unmodified, through cuts and proxies: EventSource and its polyfills, WebSocket clients, CloudEvents
+    /// SDKs, Chromium.
+    Users(Choice),
 }
 
 /// Which scenes to play.
@@ -58,6 +62,11 @@ impl Peer {
         Self::Python { choice: Choice::default(), long: false }
     }
 
+    /// Every scene of people's own libraries.
+    pub(crate) fn users() -> Self {
+        Self::Users(Choice::default())
+    }
+
     /// Prepares the peer and plays the scenes.
     ///
     /// # Errors
@@ -68,6 +77,7 @@ impl Peer {
             Self::Go(choice) => go::play(project, &choice),
             Self::Node(choice) => node::play(project, &choice),
             Self::Python { choice, long } => python::play(project, &choice, long),
+            Self::Users(choice) => users::play(project, &choice),
         }
     }
 }

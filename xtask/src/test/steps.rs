@@ -30,7 +30,7 @@ pub(super) const UNIT_TESTS: Step = Step {
 };
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-pub(super) const STEPS: [Step; 22] = [
+pub(super) const STEPS: [Step; 23] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -59,7 +59,7 @@ pub(super) const STEPS: [Step; 22] = [
         name: "planted",
         what: "the planted bugs still apply",
         advice: "adapt the patch in sim/planted to the code, then run `cargo xtask planted`",
-        run: |project, _| planted::check_apply(project, None),
+        run: |project, _| planted::check_apply(project, &planted::Selection::default()),
     },
     Step {
         name: "webhooks",
@@ -153,6 +153,12 @@ pub(super) const STEPS: [Step; 22] = [
         what: "a gateway of the old kind in Python, and our client before a hub in Python",
         advice: "repeat a scene with `cargo xtask interop python --only NAME`; interop/SCENES.md says what it must show",
         run: |project, _| Peer::python().play(project),
+    },
+    Step {
+        name: "users",
+        what: "people's own libraries and proxies, as they are, through cuts",
+        advice: "repeat a scene with `cargo xtask interop users --only NAME`; interop/SCENES.md says what it must show",
+        run: |project, _| Peer::users().play(project),
     },
     Step {
         name: "page",

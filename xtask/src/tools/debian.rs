@@ -3,11 +3,12 @@
 //! Called by `tools`. Installs only where nobody has to be asked: as root, or with a `sudo` that asks for no password.
 
 use std::{
+    fs, iter,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{shell, ui};
 
@@ -92,9 +93,12 @@ pub(super) fn install(packages: &[&str], why: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes one package apart into a folder without installing it: no service of it is started. Needs no right.
-pub(super) fn unpack(package: &str, folder: &Path) -> Result<()> {
-    let download = || shell::capture(Command::new("apt-get").current_dir(folder).args(["download", package]));
+/// Takes packages apart into a folder without installing them: no service of theirs is started. Needs no right.
+pub(super) fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
+    let download = || {
+        let arguments = iter::once("download").chain(packages.iter().copied());
+        shell::capture(Command::new("apt-get").current_dir(folder).args(arguments))
+    };
     // A system that has never asked for the lists knows no package.
     if download().is_err() {
         if let Some(root) = as_root() {
@@ -103,13 +107,21 @@ pub(super) fn unpack(package: &str, folder: &Path) -> Result<()> {
         }
         download()?;
     }
-    let archive = folder
-        .read_dir()?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get left no package in {}", folder.display()))?;
-    shell::capture(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(folder))?;
-    std::fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))
+    let is_package = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
+    let entries = folder.read_dir()?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let archives: Vec<PathBuf> = entries.filter(is_package).collect();
+    ensure!(
+        archives.len() == packages.len(),
+        "apt-get left {} of {} packages in {}",
+        archives.len(),
+        packages.len(),
+        folder.display()
+    );
+    for archive in archives {
+        shell::capture(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(folder))?;
+        fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))?;
+    }
+    Ok(())
 }
 
 /// How apt-get is started with root's rights, if it can be without asking.

@@ -10,6 +10,7 @@ mod version;
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -26,7 +27,11 @@ const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "g
 pub(crate) const GO_PLUGINS: [&str; 2] = ["protoc-gen-go", "protoc-gen-go-grpc"];
 
 /// What the pinned packages of PyPI ask for.
-const PYTHON_MIN: version::Version = (3, 9);
+const PYTHON_MIN: version::Version = (3, 11);
+
+/// Two proxies, with the libraries that not every Debian has.
+const PROXIES: [&str; 5] =
+    ["nginx", "haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1"];
 
 /// The shells that a command line is completed in.
 pub(crate) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
@@ -48,6 +53,7 @@ impl Tools {
         Self::go_plugins(project)?;
         Self::browser()?;
         Self::promtool(project)?;
+        Self::proxies(project)?;
         Ok(())
     }
 
@@ -99,7 +105,7 @@ impl Tools {
         Ok(buf)
     }
 
-    /// The `node_modules` with buf, grpc-js, the webhook payloads and playwright-core.
+    /// The `node_modules` with buf, grpc-js, the webhook payloads, playwright-core and the libraries of users.
     pub(crate) fn npm(project: &Project) -> Result<PathBuf> {
         let home = project.output.join("tools/npm");
         let (package, lock) = (pins(project, "package.json"), pins(project, "package-lock.json"));
@@ -122,7 +128,7 @@ impl Tools {
         Ok(home.join("node_modules"))
     }
 
-    /// The Python interpreter of a virtual environment with grpcio and its tools.
+    /// The Python interpreter of a virtual environment with grpcio, its tools and the libraries of users.
     pub(crate) fn python(project: &Project) -> Result<PathBuf> {
         let home = project.output.join("tools/python");
         let requirements = pins(project, "requirements.txt");
@@ -132,7 +138,7 @@ impl Tools {
             let found = version::of("python3", "--version");
             ensure!(
                 found.is_some_and(|found| found >= PYTHON_MIN),
-                "python3 is older than 3.9: install a newer one and put it first in PATH"
+                "python3 is older than 3.11: install a newer one and put it first in PATH"
             );
             ui::line("installing Python packages into target/tools/python");
             // Debian ships Python without the part that makes virtual environments.
@@ -148,6 +154,32 @@ impl Tools {
             Ok(())
         })?;
         Ok(interpreter)
+    }
+
+    /// Node.js for scripts that import packages by their names. It looks for them in the folders above a script: beside a view of
+    /// the folder `scripts` it is given them, which keeps the tree free of `node_modules`. Answers with that view, too.
+    pub(crate) fn node_beside_modules(
+        project: &Project,
+        scripts: &str,
+        folder: &Path,
+    ) -> Result<(Command, PathBuf)> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let view = folder.join(scripts);
+        for (target, link) in
+            [(Self::npm(project)?, folder.join("node_modules")), (project.root.join(scripts), view.clone())]
+        {
+            if fs::read_link(&link).is_ok_and(|present| present == target) {
+                continue;
+            }
+            // A link left by a clone that has moved since.
+            if link.is_symlink() {
+                fs::remove_file(&link)?;
+            }
+            symlink(&target, &link).with_context(|| format!("cannot link {}", link.display()))?;
+        }
+        let mut node = Self::node(project)?;
+        node.args(["--preserve-symlinks", "--preserve-symlinks-main"]).current_dir(&project.root);
+        Ok((node, view))
     }
 
     /// Go, in the folder of the peer in Go.
@@ -209,12 +241,39 @@ impl Tools {
         install_once(&home, "Debian's package prometheus", || {
             ui::line("unpacking Debian's prometheus into target/tools/prometheus");
             // Not installed: the package would start a Prometheus on this machine.
-            debian::unpack("prometheus", &home).context(
+            debian::unpack(&["prometheus"], &home).context(
                 "promtool is missing: install Debian's package prometheus, or put promtool into PATH",
             )
         })?;
         Ok(home.join("usr/bin/promtool"))
     }
+
+    /// nginx and haproxy: those of Debian.
+    pub(crate) fn proxies(project: &Project) -> Result<Proxies> {
+        let home = project.output.join("tools/proxies");
+        install_once(&home, &PROXIES.join(" "), || {
+            ui::line("unpacking Debian's nginx and haproxy into target/tools/proxies");
+            // Not installed: the packages would start two servers on this machine.
+            debian::unpack(&PROXIES, &home).context("nginx and haproxy are missing: they come from Debian")
+        })?;
+        let libraries =
+            home.join("usr/lib").read_dir()?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let programs = home.join("usr/sbin");
+        Ok(Proxies {
+            nginx: programs.join("nginx"),
+            haproxy: programs.join("haproxy"),
+            libraries: libraries.filter(|path| path.to_string_lossy().ends_with("-linux-gnu")).collect(),
+        })
+    }
+}
+
+/// Two proxies as people put them in front.
+#[derive(Debug)]
+pub(crate) struct Proxies {
+    pub(crate) nginx: PathBuf,
+    pub(crate) haproxy: PathBuf,
+    /// The folders of the libraries that they bring.
+    pub(crate) libraries: Vec<PathBuf>,
 }
 
 fn installed_browser() -> Result<Option<PathBuf>> {

@@ -11,6 +11,7 @@ Examples:
   galaxy-push cursor show oldest")]
     Show {
         /// The cursor, exactly as it was received.
+        #[arg(allow_hyphen_values = true)]
         cursor: String,
     },
 }

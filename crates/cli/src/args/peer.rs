@@ -7,7 +7,8 @@ use clap::Args;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "The way to the hub (a token may also be in GALAXY_PUSH_HUB_TOKEN)")]
 pub(crate) struct PeerArgs {
-    /// Speak TLS with https:// hubs, and trust those whose certificate an authority in this file has signed (PEM).
+    /// Trust https:// hubs whose certificate an authority in this file has signed (PEM). Default: the authorities that the
+    /// system trusts.
     #[arg(long, env = "GALAXY_PUSH_HUB_CA", value_name = "FILE")]
     pub(crate) hub_ca: Option<PathBuf>,
     /// Say who this is by the certificate in this file (PEM, the chain behind it). Read again for each connection.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::PeerArgs;
-use super::values::{attribute, duration, hub_url, recipient};
+use super::values::{attribute, duration, hub_url, recipient, wait};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -30,7 +30,7 @@ pub(crate) struct PublishArgs {
     #[arg(default_value = "http://127.0.0.1:7400")]
     pub(crate) hub: Vec<String>,
     /// Give up when the hub has not acknowledged for this long.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = wait, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) event: EventArgs,
@@ -38,7 +38,7 @@ pub(crate) struct PublishArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "to", "type", "data_file"])]
     #[arg(help_heading = "Many events")]
     pub(crate) file: Option<PathBuf>,
-    /// Remember in this file how many lines were acknowledged, and continue after them.
+    /// Remember in this file which bytes of --file were acknowledged, and their hash, and continue there.
     #[arg(long, value_name = "FILE", requires = "file", help_heading = "Many events")]
     pub(crate) checkpoint: Option<PathBuf>,
     #[command(flatten)]

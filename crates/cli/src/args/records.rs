@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::PeerArgs;
-use super::values::{duration, holder, hub_url, instant, topic, voided};
+use super::values::{duration, holder, hub_url, instant, topic, voided, wait};
 
 /// How a record reaches a hub.
 #[derive(Args, Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct SayArgs {
     #[arg(default_value = "http://127.0.0.1:7400")]
     pub(crate) hub: Vec<String>,
     /// Give up when the hub has not acknowledged for this long.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = wait, allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) peer: PeerArgs,

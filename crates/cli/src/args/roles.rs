@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use galaxy_push_listener::IpNet;
 
 use super::PeerArgs;
 use super::values::{
-    address, count, duration, event_size, gateway_id, host_name, hub_url, network, request_size, size, switch,
+    address, count, duration, event_size, gateway_id, host_name, hub_url, network, not_built,
+    progress_interval, request_size, size, store, switch, wait,
 };
 
 #[derive(Args, Debug)]
@@ -68,7 +69,7 @@ pub(crate) struct GatewayCommand {
     /// With several hubs: how long to wait for one that holds this gateway's log, while some hub does not answer, before
     /// going over to another log. Users are told of a gap then.
     #[arg(long, env = "GALAXY_PUSH_LEAVE_LOG_AFTER", value_name = "TIME", default_value = "30s")]
-    #[arg(value_parser = duration, allow_hyphen_values = true)]
+    #[arg(value_parser = wait, allow_hyphen_values = true)]
     pub(crate) leave_log_after: Duration,
     #[command(flatten)]
     pub(crate) peer: PeerArgs,
@@ -88,9 +89,15 @@ pub(crate) struct HubArgs {
     #[arg(value_parser = address)]
     pub(crate) hub_addr: SocketAddr,
     /// Where the log is kept. memory: in this process; a restart begins a new epoch, and readers are told, and forgets
-    /// revocations and memberships.
-    #[arg(long, env = "GALAXY_PUSH_STORE", value_name = "STORE", value_enum, default_value_t = Store::Memory)]
+    /// revocations and memberships. disk and nats are not built yet.
+    #[arg(long, env = "GALAXY_PUSH_STORE", value_name = "STORE", default_value = "memory", value_parser = store)]
     pub(crate) store: Store,
+    /// Not built yet: the folder of --store disk.
+    #[arg(long, env = "GALAXY_PUSH_DATA_DIR", value_name = "FOLDER", value_parser = not_built)]
+    pub(crate) data_dir: Option<String>,
+    /// Not built yet: the servers of --store nats.
+    #[arg(long, env = "GALAXY_PUSH_NATS_URL", value_name = "URL", value_parser = not_built)]
+    pub(crate) nats_url: Option<String>,
     /// The largest data of one event, 1MiB at most.
     #[arg(long, env = "GALAXY_PUSH_MAX_EVENT_BYTES", value_name = "SIZE", default_value = "64KiB")]
     #[arg(value_parser = event_size, allow_hyphen_values = true)]
@@ -125,8 +132,8 @@ pub(crate) struct HubArgs {
     /// Let peers say who they are by a certificate that an authority in this file has signed (PEM).
     #[arg(long, env = "GALAXY_PUSH_HUB_PEER_CA", value_name = "FILE")]
     pub(crate) hub_peer_ca: Option<PathBuf>,
-    /// Let in whom this file names, each for its role and recipients, and nobody else. Without it everybody may do
-    /// everything.
+    /// Let in whom this file names, each for its role and recipients, and nobody else; taken anew at SIGHUP. Without it
+    /// everybody may do everything.
     #[arg(long, env = "GALAXY_PUSH_HUB_CREDENTIALS", value_name = "FILE")]
     pub(crate) hub_credentials: Option<PathBuf>,
     /// Let everybody publish anything and read everything on an address other than loopback, where there are no
@@ -135,7 +142,7 @@ pub(crate) struct HubArgs {
     pub(crate) open: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Store {
     Memory,
 }
@@ -151,8 +158,9 @@ pub(crate) struct EdgeArgs {
     /// Default: random.
     #[arg(long, env = "GALAXY_PUSH_GATEWAY_ID", value_name = "ID", value_parser = gateway_id)]
     pub(crate) gateway_id: Option<String>,
-    /// Check user tokens with the keys of this JWKS file (HS256, EdDSA); `galaxy-push token --new-keys` makes one.
-    /// Without it, on loopback: development mode.
+    /// Check user tokens with the keys of this JWKS file: an identity provider's, or one that `galaxy-push token --new-keys`
+    /// makes (RS256-512, PS256-512, ES256, ES384, EdDSA, HS256). Taken anew when its content changes. Without it, on loopback:
+    /// development mode.
     #[arg(long, env = "GALAXY_PUSH_USER_KEYS", value_name = "FILE")]
     pub(crate) user_keys: Option<PathBuf>,
     /// Take tokens of this issuer only: `iss` must equal it.
@@ -185,6 +193,16 @@ pub(crate) struct EdgeArgs {
     #[arg(long, env = "GALAXY_PUSH_MAX_USER_RESUMES", value_name = "COUNT", value_parser = count)]
     #[arg(allow_hyphen_values = true)]
     pub(crate) max_user_resumes: Option<u64>,
+    /// Tell users where they stand, and ping WebSockets, after this long in which nothing was sent, 50s at most. Less than
+    /// the idle limit of every proxy in between.
+    #[arg(long, env = "GALAXY_PUSH_PROGRESS_INTERVAL", value_name = "TIME", default_value = "25s")]
+    #[arg(value_parser = progress_interval, allow_hyphen_values = true)]
+    pub(crate) progress_interval: Duration,
+    /// Read this many frames a second from one WebSocket, and twice as many at once. What comes faster waits, and nobody is
+    /// closed for it.
+    #[arg(long, env = "GALAXY_PUSH_MAX_CLIENT_FRAMES", value_name = "COUNT", default_value_t = 10)]
+    #[arg(value_parser = count, allow_hyphen_values = true)]
+    pub(crate) max_client_frames: u64,
     /// Pass over these parameters of users' URLs, separated by commas: what a proxy or a tracker adds (utm_source). Others
     /// that are not known are refused, so that a misspelt one is noticed.
     #[arg(long, env = "GALAXY_PUSH_IGNORED_QUERY", value_name = "NAME", value_delimiter = ',')]
@@ -227,7 +245,7 @@ pub(crate) struct ProcessArgs {
     /// How long readers have after SIGTERM or Ctrl-C to take what was acknowledged. Whoever has not is cut off, and a second
     /// later the process ends at the latest.
     #[arg(long, env = "GALAXY_PUSH_DRAIN_TIMEOUT", value_name = "TIME", default_value = "20s")]
-    #[arg(value_parser = duration, allow_hyphen_values = true)]
+    #[arg(value_parser = wait, allow_hyphen_values = true)]
     pub(crate) drain_timeout: Duration,
     /// Allow listeners without TLS on addresses other than loopback, although nothing on them is encrypted.
     /// The admin listener has no TLS.

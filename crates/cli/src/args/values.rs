@@ -12,12 +12,51 @@ use galaxy_push_core::recipient::{InvalidRecipient, Pattern, Recipient, check_id
 use galaxy_push_listener::{IpNet, Proxies};
 use galaxy_push_proto::validate::{DATA_BYTES_MAX, REQUEST_BYTES_MAX};
 
+use super::Store;
+
+/// What lasts longer is for ever to everybody who will read it, and sums of such times never overflow.
+const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// More than any machine has; the sum of some such sizes never overflows.
+const SIZE_MAX: u64 = 16 << 40;
+
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    within(text, LONGEST, "1ms to 100y")
+}
+
+/// How long somebody waits for something that is under way.
+pub(super) fn wait(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_secs(86_400), "1ms to 24h")
+}
+
+fn within(text: &str, longest: Duration, range: &str) -> Result<Duration, String> {
+    use humantime::DurationError::NumberOverflow;
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be longer than 0".into()),
-        Ok(duration) => Ok(duration),
-        Err(_) => Err("write a number and its unit: 500ms, 30s, 5m, 1h".into()),
+        Ok(duration) if (SHORTEST..=longest).contains(&duration) => Ok(duration),
+        Ok(_) | Err(NumberOverflow) => Err(format!("must be from {range}")),
+        Err(_) => Err(format!("write a number and its unit: 500ms, 30s, 5m, 1h; from {range}")),
     }
+}
+
+/// How long a user may be told nothing. Beyond it a WebSocket could not answer a ping before it is taken for dead.
+pub(super) fn progress_interval(text: &str) -> Result<Duration, String> {
+    let fits = |interval: &Duration| (Duration::from_secs(1)..=Duration::from_secs(50)).contains(interval);
+    duration(text).ok().filter(fits).ok_or_else(|| "write a time from 1s to 50s".into())
+}
+
+/// The store, and what becomes of one that is not built.
+pub(super) fn store(text: &str) -> Result<Store, String> {
+    match text {
+        "memory" => Ok(Store::Memory),
+        "disk" | "nats" => Err(format!("the store {text} is not built yet: memory is the only one")),
+        _ => Err("write memory, the only store yet; disk and nats are not built".into()),
+    }
+}
+
+/// A flag of a store that is not built.
+pub(super) fn not_built(_: &str) -> Result<String, String> {
+    Err("not built yet: memory is the only store, and has no such setting".into())
 }
 
 pub(super) fn host_name(text: &str) -> Result<String, String> {
@@ -32,24 +71,25 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
         .ok_or_else(|| "write an address or a network: 10.0.0.7, 10.0.0.0/8, fd00::/8".into())
 }
 
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     match text.parse::<ByteSize>() {
-        Ok(ByteSize(0)) => Err("must be larger than 0".into()),
-        Ok(ByteSize(bytes)) => Ok(bytes),
-        Err(_) => Err("write a size such as 64KiB, 256MiB or 1GiB".into()),
+        Ok(ByteSize(bytes)) if (1..=SIZE_MAX).contains(&bytes) => Ok(bytes),
+        Ok(_) => Err("must be from 1B to 16TiB".into()),
+        Err(_) => Err("write a size such as 64KiB, 256MiB or 1GiB; from 1B to 16TiB".into()),
     }
 }
 
 pub(super) fn event_size(text: &str) -> Result<usize, String> {
     let bytes = size(text)?;
     let fits = usize::try_from(bytes).ok().filter(|bytes| *bytes <= DATA_BYTES_MAX);
-    fits.ok_or_else(|| "an event carries 1MiB at most; put larger data elsewhere and send its address".into())
+    fits.ok_or_else(|| "must be from 1B to 1MiB: an event carries 1MiB at most; put larger data elsewhere and send its address".into())
 }
 
 pub(super) fn request_size(text: &str) -> Result<u64, String> {
     let bytes = size(text)?;
     let fits = bytes >= REQUEST_BYTES_MAX as u64;
-    fits.then_some(bytes).ok_or_else(|| "must hold one request, which may have 4MiB".into())
+    fits.then_some(bytes)
+        .ok_or_else(|| "must be from 4MiB to 16TiB: it holds one request, which may have 4MiB".into())
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -61,7 +101,7 @@ pub(super) fn hub_url(text: &str) -> Result<String, String> {
     match Publisher::builder().hub(text).connector(AnyHub).build() {
         Ok(_) => Ok(text.trim().to_owned()),
         Err(BuildError::HubUrl { why, .. }) => {
-            Err(format!("{why}; write http://HOST:PORT, or https://HOST:PORT with --hub-ca"))
+            Err(format!("{why}; write http://HOST:PORT or https://HOST:PORT"))
         }
         Err(error) => Err(error.to_string()),
     }
@@ -121,8 +161,13 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 pub(super) fn voided(text: &str) -> Result<String, String> {
     if text.ends_with('*') {
         return Err("`*` stands for no other names here: name one; --user ends every session of that user, and everybody's end \
-                    when the key that signs their tokens is taken out of the gateways' --user-keys"
+                    when the key that signs their tokens is taken out of --user-keys and the gateways are restarted"
             .into());
+    }
+    if let Some(id) = text.strip_prefix("user:").or_else(|| text.strip_prefix("session:")) {
+        return Err(format!(
+            "the flag says already whether it is a user or a session, and this would be the name of another: write {id}"
+        ));
     }
     name(text)
 }
@@ -169,13 +214,27 @@ mod tests {
     #[test]
     fn durations_and_sizes_have_units() {
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        for bad in ["5", "0s", "-5s", "5 parsecs", ""] {
-            assert!(duration(bad).is_err(), "{bad}");
+        for bad in [
+            "5",
+            "0s",
+            "-5s",
+            "5 parsecs",
+            "",
+            "1ns",
+            "101y",
+            "18446744073709551615s",
+            "99999999999999999999s",
+        ] {
+            assert!(duration(bad).is_err_and(|why| why.contains("1ms to 100y")), "{bad}");
         }
+        assert_eq!(progress_interval("15s"), Ok(Duration::from_secs(15)));
+        assert!(progress_interval("999ms").is_err() && progress_interval("51s").is_err());
+        assert!(duration("100y").is_ok() && wait("24h").is_ok());
+        assert!(wait("25h").is_err_and(|why| why.contains("1ms to 24h")));
         assert_eq!(size("64MiB"), Ok(64 << 20));
         assert_eq!(size("1000"), Ok(1_000));
-        for bad in ["much", "0", "-1", ""] {
-            assert!(size(bad).is_err(), "{bad}");
+        for bad in ["much", "0", "-1", "", "17TiB", "16EiB", "99999999999999999999"] {
+            assert!(size(bad).is_err_and(|why| why.contains("1B to 16TiB")), "{bad}");
         }
         assert_eq!(event_size("1MiB"), Ok(1 << 20));
         assert!(event_size("1025KiB").is_err());
@@ -190,7 +249,7 @@ mod tests {
         assert!(address("localhost:7400").is_err() && address("127.0.0.1").is_err());
         assert_eq!(hub_url(" http://hub:7400 "), Ok("http://hub:7400".into()));
         assert_eq!(hub_url("https://hub"), Ok("https://hub".into()));
-        assert!(hub_url("ftp://hub").is_err_and(|why| why.contains("https://HOST:PORT with --hub-ca")));
+        assert!(hub_url("ftp://hub").is_err_and(|why| why.contains("or https://HOST:PORT")));
         assert_eq!((start("now"), start("oldest")), (Ok(String::new()), Ok("oldest".into())));
         assert!(start("").is_err() && start("17").is_ok() && start("Now").is_err());
         assert_eq!(attribute("a=b=c"), Ok(("a".into(), "b=c".into())));

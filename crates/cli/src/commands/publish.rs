@@ -15,11 +15,14 @@ use std::io::{IsTerminal as _, Write as _};
 use anyhow::{Context as _, anyhow, bail};
 use galaxy_push_client::{Published, Tracing};
 use galaxy_push_proto::{cloudevents, v1, validate};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
+use super::print_ack;
 use crate::Usage;
 use crate::args::PublishArgs;
 use crate::peer::Peer;
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, Position};
 use lines::{Batch, Lines, Stop};
 use progress::Progress;
 use sender::{NotSent, Sender};
@@ -42,7 +45,9 @@ pub(crate) async fn run(args: PublishArgs, tracing: Tracing) -> anyhow::Result<(
         ));
     }
     let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
-    let lines = Lines::open(args.file.as_deref(), checkpoint.as_ref().map_or(0, Checkpoint::lines))?;
+    let lines = Lines::open(args.file.as_deref(), checkpoint.as_ref())?;
+    // One that cannot be written would be noticed only when there is something to write.
+    checkpoint.as_ref().map_or(Ok(()), Checkpoint::try_out)?;
     let mut run = Run {
         progress: Progress::start(lines.bytes_total()),
         sender,
@@ -51,16 +56,38 @@ pub(crate) async fn run(args: PublishArgs, tracing: Tracing) -> anyhow::Result<(
         duplicates: 0,
         other_log: 0,
     };
-    let outcome = run.all(lines).await;
+    let outcome = tokio::select! {
+        biased;
+        outcome = run.all(lines) => outcome,
+        signal = told_to_end() => Err(anyhow!(Ended(signal?))),
+    };
     run.progress.finish();
     let _ = std::io::stderr().write_all(run.summary().as_bytes());
     let again = match run.checkpoint {
-        Some(_) => "once mended, the same command continues after what was acknowledged",
+        Some(_) => "the same command continues after what was acknowledged",
         None => {
-            "once mended, the same command can be repeated: for two minutes, what was acknowledged is recognised by its id"
+            "the same command can be repeated: for two minutes, what was acknowledged is recognised by its id"
         }
     };
-    outcome.map_err(|error| anyhow!("{error:#}\n\n  tip: {again}"))
+    outcome.map_err(|error| {
+        let first = if error.is::<Ended>() { "" } else { "once mended, " };
+        anyhow!("{error:#}\n\n  tip: {first}{again}")
+    })
+}
+
+/// Somebody ended the run.
+#[derive(Debug, thiserror::Error)]
+#[error("ended by {0}; whether the hub took what was under way is unknown")]
+struct Ended(&'static str);
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn told_to_end() -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        biased;
+        pressed = tokio::signal::ctrl_c() => pressed.map(|()| "Ctrl-C"),
+        _ = terminate.recv() => Ok("SIGTERM"),
+    }
 }
 
 /// What is said of events that were perhaps published twice.
@@ -84,8 +111,7 @@ async fn one(sender: &mut Sender, event: v1::Event) -> anyhow::Result<()> {
         line["otherLog"] = true.into();
         let _ = writeln!(std::io::stderr(), "{}", other_log("the event"));
     }
-    writeln!(std::io::stdout(), "{line}")?;
-    Ok(())
+    print_ack(&line.to_string(), "the event")
 }
 
 /// A run over many lines.
@@ -100,16 +126,19 @@ struct Run {
 }
 
 impl Run {
-    async fn all(&mut self, mut lines: Lines) -> anyhow::Result<()> {
-        loop {
-            let (batch, stop) = lines.next_batch(validate::EVENTS_MAX, BATCH_BYTES);
-            self.batch(batch, lines.name()).await?;
+    async fn all(&mut self, lines: Lines) -> anyhow::Result<()> {
+        let name = lines.name().to_owned();
+        let mut batches = read(lines);
+        while let Some((batch, stop)) = batches.recv().await {
+            let bytes_read = batch.last.bytes;
+            self.batch(batch, &name).await?;
             match stop {
-                None => self.progress.advance(self.acked, lines.bytes_read()),
+                None => self.progress.advance(self.acked, bytes_read),
                 Some(Stop::End) => return Ok(()),
                 Some(Stop::Bad(error)) => return Err(error),
             }
         }
+        bail!("{name}: reading it broke off")
     }
 
     async fn batch(&mut self, batch: Batch, name: &str) -> anyhow::Result<()> {
@@ -122,16 +151,16 @@ impl Run {
                     if index > 0 {
                         let sent = self.sender.send(before[..index].to_vec(), &self.progress).await;
                         self.acknowledged(
-                            &sent.map_err(|error| error.on_lines(name, batch.first, batch.last))?,
+                            &sent.map_err(|error| error.on_lines(name, batch.first, batch.last.lines))?,
                         );
-                        self.save(batch.numbers[index - 1])?;
+                        self.save(&batch.ends[index - 1])?;
                     }
-                    bail!("{name}: line {}, refused by the hub: {what}", batch.numbers[index]);
+                    bail!("{name}: line {}, refused by the hub: {what}", batch.ends[index].lines);
                 }
-                Err(failed) => return Err(failed.on_lines(name, batch.first, batch.last)),
+                Err(failed) => return Err(failed.on_lines(name, batch.first, batch.last.lines)),
             }
         }
-        self.save(batch.last)
+        self.save(&batch.last)
     }
 
     fn acknowledged(&mut self, published: &[Published]) {
@@ -153,9 +182,24 @@ impl Run {
         summary
     }
 
-    fn save(&mut self, lines: u64) -> anyhow::Result<()> {
-        self.checkpoint.as_mut().map_or(Ok(()), |checkpoint| checkpoint.save(lines))
+    fn save(&mut self, reached: &Position) -> anyhow::Result<()> {
+        self.checkpoint.as_mut().map_or(Ok(()), |checkpoint| checkpoint.save(reached))
     }
+}
+
+/// Reads batches in a thread of its own, one ahead: a pipe may bring nothing for hours, and a signal is heard all the same.
+fn read(mut lines: Lines) -> mpsc::Receiver<(Batch, Option<Stop>)> {
+    let (batches, read) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        loop {
+            let (batch, stop) = lines.next_batch(validate::EVENTS_MAX, BATCH_BYTES);
+            let is_last = stop.is_some();
+            if batches.blocking_send((batch, stop)).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    read
 }
 
 /// One line of a file as an event, checked as the hub will check it.

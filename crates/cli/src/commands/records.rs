@@ -3,12 +3,13 @@
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use galaxy_push_client::{Failure, Invalidated, Publisher};
 use galaxy_push_proto::v1;
 use serde_json::{Value, json};
 
 use super::patience::patiently;
+use super::print_ack;
 use crate::args::{MemberArgs, MemberCommand, RevokeArgs, SayArgs};
 use crate::peer::Peer;
 
@@ -28,7 +29,7 @@ pub(crate) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
         recipient,
         reason: args.reason,
         issued_before: args.before.map(prost_types::Timestamp::from),
-        expires_at: expiry("--expires", args.expires)?,
+        expires_at: expiry(args.expires),
     };
     let peer = Peer::of(&args.say.peer, &args.say.hub)?;
     let mut publisher = publisher(&args.say, &peer)?;
@@ -50,7 +51,7 @@ pub(crate) async fn member(command: MemberCommand) -> anyhow::Result<()> {
         MemberCommand::Add { whom, expires } => (whom, true, expires),
         MemberCommand::Remove { whom } => (whom, false, None),
     };
-    let record = v1::Membership { recipient, topic, member, expires_at: expiry("--expires", expires)? };
+    let record = v1::Membership { recipient, topic, member, expires_at: expiry(expires) };
     let peer = Peer::of(&say.peer, &say.hub)?;
     let mut publisher = publisher(&say, &peer)?;
     let call = async { Ok(json!({ "cursor": publisher.set_memberships(vec![record]).await? })) };
@@ -74,8 +75,7 @@ async fn said(
         Failure::Status(status) => anyhow!("the hub refused the record: {}", status.message),
         _ => no_answer.explain(&hubs, UNKNOWN),
     })?;
-    writeln!(std::io::stdout(), "{answer}")?;
-    Ok(())
+    print_ack(&answer.to_string(), "the record")
 }
 
 /// Says something to whoever is there. Nobody may be, which is no reason to end.
@@ -84,16 +84,8 @@ fn tell(text: &str) {
 }
 
 /// When something ends that lasts so long from now, by this machine's clock.
-fn expiry(flag: &'static str, life: Option<Duration>) -> anyhow::Result<Option<prost_types::Timestamp>> {
-    let Some(life) = life else { return Ok(None) };
+fn expiry(life: Option<Duration>) -> Option<prost_types::Timestamp> {
     let now = Duration::from_millis(galaxy_push_listener::ambient().unix_ms());
-    let end = now.checked_add(life).and_then(|end| SystemTime::UNIX_EPOCH.checked_add(end));
-    let end =
-        end.filter(|end| *end < last_moment()).context("is too far away: 100y at most").context(flag)?;
-    Ok(Some(end.into()))
-}
-
-/// The contract's times end with the year 9999.
-fn last_moment() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799)
+    // A flag's 100 years at most, which the contract's times, up to the year 9999, have room for.
+    life.map(|life| (SystemTime::UNIX_EPOCH + now + life).into())
 }

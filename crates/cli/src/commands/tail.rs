@@ -1,8 +1,11 @@
 //! `tail`: subscribes like a gateway, under a random id, and prints what it is handed as JSON lines.
+//!
+//! What passes is waited for. A refusal does not pass while somebody looks on, so it ends it.
 
 use std::io::Write as _;
 
-use galaxy_push_client::{HandlerError, Item, PushClient, State};
+use anyhow::anyhow;
+use galaxy_push_client::{Failure, HandlerError, Item, PushClient, State};
 use galaxy_push_proto::{feature, json, v1};
 use prost::Message as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,13 +52,13 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
         },
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = terminate.recv() => Ok(()),
-        never = report(&client) => never,
+        refused = report(&client) => refused,
     };
     client.shutdown().await;
     outcome
 }
 
-/// Says on stderr when there is no stream, once for each reason, and when there is one again.
+/// Says on stderr when there is no stream, once for each reason, and when there is one again. Returns when a hub refuses.
 async fn report(client: &PushClient) -> anyhow::Result<()> {
     let mut status = client.status();
     let mut told = String::new();
@@ -63,7 +66,8 @@ async fn report(client: &PushClient) -> anyhow::Result<()> {
         let line = {
             let status = status.borrow_and_update();
             match (&status.last_error, status.state) {
-                (Some(error), State::BackingOff | State::Conflicted | State::Refused) => {
+                (Some(error), State::Refused) => return Err(refused(error)),
+                (Some(error), State::BackingOff | State::Conflicted) => {
                     let error = error.to_string();
                     (error != told).then(|| {
                         let line = format!("no stream: {error}; still trying\n");
@@ -81,6 +85,27 @@ async fn report(client: &PushClient) -> anyhow::Result<()> {
         }
         status.changed().await?;
     }
+}
+
+/// A refusal, and what to do.
+fn refused(failure: &Failure) -> anyhow::Error {
+    const INVALID_ARGUMENT: i32 = 3;
+    const PERMISSION_DENIED: i32 = 7;
+    const UNAUTHENTICATED: i32 = 16;
+    let code = match failure {
+        Failure::Status(status) => status.code,
+        _ => 0,
+    };
+    let tip = match code {
+        UNAUTHENTICATED => "say who this is: --hub-token-file, or --hub-cert and --hub-key",
+        PERMISSION_DENIED => {
+            "only gateways and operators read a log: give the token or certificate of one, and with --to ask for no more than \
+             its recipients"
+        }
+        INVALID_ARGUMENT => "the hub does not take --from or --to so",
+        _ => "--hub is the hub listener, on port 7400 unless `hub-addr` says otherwise",
+    };
+    anyhow!("{failure}\n\n  tip: {tip}")
 }
 
 struct Printer {

@@ -10,6 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use galaxy_push_gateway::Keys;
+use galaxy_push_proto::json::without_bom;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,7 @@ struct KeySet {
 /// A key of a JWKS file, as far as signing needs it. Others stay in the file and are skipped.
 #[derive(Deserialize, Serialize)]
 struct Key {
+    #[serde(default)]
     kty: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     kid: Option<String>,
@@ -75,9 +77,9 @@ fn sign(args: &TokenArgs, path: &Path, user: &str) -> anyhow::Result<String> {
         )
     })?;
     // What no gateway would take is not signed with either.
-    Keys::from_jwks(&text).with_context(|| format!("--user-keys {}", path.display()))?;
-    let set: KeySet = serde_json::from_slice(&text)?;
-    let wanted = |key: &&Key| args.kid.is_none() || key.kid == args.kid;
+    let good = Keys::from_jwks(&text).with_context(|| format!("--user-keys {}", path.display()))?.ids();
+    let set: KeySet = serde_json::from_slice(without_bom(&text))?;
+    let wanted = |key: &&Key| (args.kid.is_none() || key.kid == args.kid) && good.contains(&key.kid);
     let (key, algorithm, secret) = set
         .keys
         .iter()

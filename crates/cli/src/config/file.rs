@@ -9,12 +9,9 @@ use anyhow::{Context as _, anyhow};
 use clap::Command;
 use clap::builder::OsStr;
 
-use crate::Usage;
+use crate::{Usage, args, without_mark};
 
 const DEFAULT_FILE: &str = "galaxy-push.toml";
-
-/// The roles whose flags the file may set; other commands only take what they share with them.
-const ROLES: [&str; 3] = ["serve", "hub", "gateway"];
 
 /// Flags about the file or the very first moments, which the file itself cannot set.
 const NOT_IN_FILE: [&str; 3] = ["config", "help", "version"];
@@ -36,7 +33,7 @@ impl File {
         };
         let text = fs::read_to_string(&path)
             .with_context(|| format!("cannot read the settings in {}", path.display()))?;
-        Self::parse(path, &text).map(Some)
+        Self::parse(path, without_mark(&text)).map(Some)
     }
 
     fn parse(path: PathBuf, text: &str) -> anyhow::Result<Self> {
@@ -97,7 +94,7 @@ impl File {
 
 /// The keys a file may have, and whether each takes a list.
 fn known_keys(definition: &Command) -> BTreeMap<String, bool> {
-    let roles = definition.get_subcommands().filter(|sub| ROLES.contains(&sub.get_name()));
+    let roles = definition.get_subcommands().filter(|sub| args::ROLES.contains(&sub.get_name()));
     let args = roles.flat_map(Command::get_arguments).chain(definition.get_arguments());
     args.filter_map(|arg| Some((arg.get_long()?.to_owned(), arg.get_value_delimiter().is_some())))
         .filter(|(key, _)| !NOT_IN_FILE.contains(&key.as_str()))
@@ -139,7 +136,6 @@ mod tests {
     use clap::FromArgMatches as _;
 
     use super::*;
-    use crate::args;
 
     fn parse(file: &str, line: &str) -> anyhow::Result<args::Command> {
         let file = File::parse("galaxy-push.toml".into(), file)?;

@@ -21,6 +21,9 @@ pub(super) struct Announcement {
     /// The file of the keys that users' tokens are checked with; without one, users are named in the URL.
     #[serde(skip)]
     user_keys: Option<String>,
+    /// Tokens can be signed with them, too.
+    #[serde(skip)]
+    signs: bool,
     /// What a publisher needs besides the hub's URL.
     #[serde(skip)]
     hub_flags: String,
@@ -43,6 +46,7 @@ impl Announcement {
             hub_flags: [(secure, "--hub-ca CA.pem "), (by_token, "--hub-token-file TOKEN ")]
                 .map(|(needed, flag)| if needed { flag } else { "" })
                 .concat(),
+            signs: process.anew.signs(),
             user_keys: edge.and_then(|edge| Some(edge.user_keys.as_ref()?.display().to_string())),
         }
     }
@@ -74,6 +78,9 @@ impl Announcement {
             text += &match &self.user_keys {
                 None => format!(
                     "\nOpen {edge}/ in a browser, or be user 42 in another terminal:\n  curl -N '{edge}/v1/stream?user=42'\n"
+                ),
+                Some(_) if !self.signs => format!(
+                    "\nBe a user in another terminal, with a token of theirs:\n  curl -N -H \"Authorization: Bearer $TOKEN\" {edge}/v1/stream\n"
                 ),
                 Some(keys) => format!(
                     "\nBe user 42 in another terminal:\n  curl -N -H \"Authorization: Bearer $({program} token --user-keys {keys} --user 42)\" {edge}/v1/stream\n"
@@ -111,6 +118,7 @@ mod tests {
             edge: Some("http://127.0.0.1:8080".into()),
             admin: "http://127.0.0.1:7401".into(),
             user_keys: None,
+            signs: true,
             hub_flags: String::new(),
         };
         let text = announcement.text("galaxy-push");
@@ -122,5 +130,8 @@ mod tests {
         assert!(text.contains("target/release/galaxy-push token --user-keys keys.json --user 42"), "{text}");
         assert!(text.contains("publish --hub http://127.0.0.1:9 --to"), "{text}");
         assert!(!text.contains("user=42"), "{text}");
+        announcement.signs = false;
+        let text = announcement.text("galaxy-push");
+        assert!(text.contains("Bearer $TOKEN\"") && !text.contains("galaxy-push token"), "{text}");
     }
 }

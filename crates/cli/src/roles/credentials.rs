@@ -15,14 +15,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use bytesize::ByteSize;
 use galaxy_push_core::recipient::Pattern;
 use galaxy_push_hub::{Access, Fingerprint, Identity, Role};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::Usage;
+use crate::args::size;
 use crate::peer::{check_token, read_token};
+use crate::{Usage, without_mark};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +63,7 @@ enum RoleName {
 pub(super) fn read(path: &Path, by_certificate: bool) -> anyhow::Result<Access> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read --hub-credentials {}", path.display()))?;
-    parse(&text, path, by_certificate)
+    parse(without_mark(&text), path, by_certificate)
 }
 
 fn parse(text: &str, path: &Path, by_certificate: bool) -> anyhow::Result<Access> {
@@ -154,10 +154,7 @@ impl Bytes {
     fn read(&self) -> Result<u64, String> {
         match self {
             Self::Number(bytes) => Ok(*bytes),
-            Self::Text(text) => match text.parse::<ByteSize>() {
-                Ok(ByteSize(bytes)) => Ok(bytes),
-                Err(_) => Err(format!("bytes-per-second: {text:?} is no size such as 64KiB or 1MiB")),
-            },
+            Self::Text(text) => size(text).map_err(|why| format!("bytes-per-second: {text:?}: {why}")),
         }
     }
 }

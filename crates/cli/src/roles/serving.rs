@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Process;
+use super::anew::Anew;
 use super::bind::Bound;
 use super::descriptors::Seats;
 
@@ -79,13 +80,19 @@ impl Serving {
         let _ = timeout(READY_WITHIN, ready).await; // If it is late, it says so itself in the log.
     }
 
-    /// Serves until a signal, then drains.
-    pub(super) async fn until_signal(mut self, mut signals: Signals, limit: Duration) {
-        signals.next().await;
+    /// Serves until a signal, then drains. SIGHUP reads files anew meanwhile.
+    pub(super) async fn until_signal(mut self, mut signals: Signals, anew: &Anew, limit: Duration) {
+        while signals.first().await == Asked::ToReadAnew {
+            tokio::select! {
+                biased;
+                () = signals.end() => break,
+                () = anew.take() => {}
+            }
+        }
         tracing::info!(timeout = ?limit, "draining: streams are sent away; a second signal ends at once");
         tokio::select! {
             biased;
-            () = signals.next() => tracing::warn!("ended at once by a second signal"),
+            () = signals.end() => tracing::warn!("ended at once by a second signal"),
             done = timeout(limit.saturating_add(CLOSING), self.leave(limit)) => match done {
                 Ok(()) => tracing::info!("drained"),
                 Err(_) => tracing::warn!(timeout = ?limit, "the drain took too long; what was left is dropped"),
@@ -129,14 +136,33 @@ impl Serving {
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(PartialEq, Eq)]
+enum Asked {
+    ToEnd,
+    ToReadAnew,
 }
 
 impl Signals {
     pub(super) fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let [terminate, interrupt, hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup? })
     }
 
-    async fn next(&mut self) {
+    async fn first(&mut self) -> Asked {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Asked::ToEnd,
+            _ = self.interrupt.recv() => Asked::ToEnd,
+            _ = self.hangup.recv() => Asked::ToReadAnew,
+        }
+    }
+
+    async fn end(&mut self) {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => {}

@@ -1,14 +1,15 @@
 //! The settings of the roles, from flags: checked together before anything is bound or started.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use galaxy_push_core::window::Bounds;
-use galaxy_push_gateway::{Access, Development, Keys};
-use galaxy_push_listener::{Proxies, ambient, warn_of_readers};
+use galaxy_push_gateway::{Access, Development};
+use galaxy_push_listener::{Proxies, ambient};
 use galaxy_push_proto::validate::DATA_BYTES_DEFAULT;
 
+use super::keys::KeyFile;
 use super::secure;
 use crate::Usage;
 use crate::args::{EdgeArgs, HubArgs, ProcessArgs, WindowArgs};
@@ -48,12 +49,12 @@ fn flag_of(setting: &str) -> &str {
     }
 }
 
-/// The settings of a gateway, but for the hubs.
+/// The settings of a gateway, but for the hubs; and the file that its keys come from.
 pub(super) fn edge(
     args: &EdgeArgs,
     window: &WindowArgs,
     process: &ProcessArgs,
-) -> anyhow::Result<galaxy_push_gateway::Config> {
+) -> anyhow::Result<(galaxy_push_gateway::Config, Option<Arc<KeyFile>>)> {
     let id = args.gateway_id.clone().unwrap_or_else(|| format!("gateway-{:016x}", ambient().random()));
     if window.window_bytes < DATA_BYTES_DEFAULT as u64 {
         let usage =
@@ -62,16 +63,19 @@ pub(super) fn edge(
     }
     let mut config = galaxy_push_gateway::Config::new("", id);
     config.window = bounds(window);
-    config.access = access(args)?;
+    let (access, keys) = access(args)?;
+    config.access = access;
     config.allowed_origins.clone_from(&args.allowed_origins);
     config.ignored_query.clone_from(&args.ignored_query);
     config.trusted_proxies = Proxies::new(process.trusted_proxies.iter().copied());
     let limit = |count: Option<u64>| count.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    config.progress_interval = args.progress_interval;
+    config.client_frames_per_second = u32::try_from(args.max_client_frames).unwrap_or(u32::MAX);
     config.limits.connections = limit(args.max_connections);
     config.limits.connections_per_user = limit(args.max_user_connections);
     config.limits.connections_per_address = limit(args.max_address_connections);
     config.limits.resumes_per_second = limit(args.max_user_resumes);
-    Ok(config)
+    Ok((config, keys))
 }
 
 /// Who can reach the listeners: only this machine, unless somebody said so.
@@ -124,7 +128,7 @@ fn open(hub: Option<&HubArgs>) -> Result<(), Usage> {
 }
 
 /// How users say who they are: by tokens when there are keys, by name in development mode.
-fn access(args: &EdgeArgs) -> anyhow::Result<Access> {
+fn access(args: &EdgeArgs) -> anyhow::Result<(Access, Option<Arc<KeyFile>>)> {
     let loopback = args.edge_addr.ip().is_loopback();
     match (&args.user_keys, args.dev) {
         (Some(_), true) => bail!(Usage(
@@ -132,8 +136,11 @@ fn access(args: &EdgeArgs) -> anyhow::Result<Access> {
              away"
                 .into()
         )),
-        (Some(path), false) => by_tokens(args, path),
-        (None, dev) if dev || loopback => Ok(by_name(args, dev, loopback)),
+        (Some(path), false) => {
+            let file = KeyFile::open(path)?;
+            Ok((by_tokens(args, &file), Some(Arc::new(file))))
+        }
+        (None, dev) if dev || loopback => Ok((by_name(args, dev, loopback), None)),
         (None, _) => bail!(Usage(format!(
             "users of --edge-addr {} could not say who they are: give --user-keys FILE (`galaxy-push token --new-keys \
              FILE` makes one), or --dev to believe everybody",
@@ -142,17 +149,8 @@ fn access(args: &EdgeArgs) -> anyhow::Result<Access> {
     }
 }
 
-fn by_tokens(args: &EdgeArgs, path: &Path) -> anyhow::Result<Access> {
-    let text = std::fs::read(path).with_context(|| {
-        format!(
-            "cannot read --user-keys {}; `galaxy-push token --new-keys FILE` makes such a file",
-            path.display()
-        )
-    })?;
-    if holds_secrets(&text) {
-        warn_of_readers(path);
-    }
-    let mut keys = Keys::from_jwks(&text).with_context(|| format!("--user-keys {}", path.display()))?;
+fn by_tokens(args: &EdgeArgs, file: &KeyFile) -> Access {
+    let mut keys = file.keys();
     if let Some(issuer) = &args.user_issuer {
         keys = keys.issuer(issuer);
     }
@@ -162,14 +160,7 @@ fn by_tokens(args: &EdgeArgs, path: &Path) -> anyhow::Result<Access> {
             "tokens that are for an audience (`aud`) are refused: --user-audience says which one is ours"
         ),
     }
-    Ok(Access::keys(keys))
-}
-
-/// Whether a key set is more than public keys.
-fn holds_secrets(jwks: &[u8]) -> bool {
-    let set: serde_json::Value = serde_json::from_slice(jwks).unwrap_or_default();
-    let keys = set["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
-    keys.iter().any(|key| key.get("k").is_some() || key.get("d").is_some())
+    Access::keys(keys)
 }
 
 fn by_name(args: &EdgeArgs, dev: bool, loopback: bool) -> Access {

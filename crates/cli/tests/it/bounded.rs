@@ -28,7 +28,7 @@ const BATCH: usize = 32;
 const PER_STREAM: u64 = (400 + 64 + 256 + 256) << 10;
 
 /// The most memory the process has had, in bytes.
-fn peak(server: &Server) -> u64 {
+pub(crate) fn peak(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.process.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10

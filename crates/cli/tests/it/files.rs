@@ -59,11 +59,11 @@ fn a_bad_line_stops_the_run_there_and_the_mended_file_goes_on() {
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
         assert!(outcome.stderr.contains(expected), "{expected}: {}", outcome.stderr);
         assert!(outcome.stderr.contains("the same command continues"), "{}", outcome.stderr);
-        assert_eq!(folder.read("pos"), "3\n", "the lines before it are acknowledged");
+        assert!(folder.read("pos").starts_with(r#"{"lines":3,"#), "the lines before it are acknowledged");
     }
     folder.write(
         "events.ndjson",
-        (1..=4).map(|id| line(&id.to_string(), "all")).collect::<String>() + &line("5", "all"),
+        line("1", "all") + "\n" + &line("2", "all") + &line("4", "all") + &line("5", "all"),
     );
     let mended = folder.run(&publish);
     assert_eq!((mended.code, mended.stderr.as_str()), (Some(0), "2 events acknowledged\n"));
@@ -74,28 +74,127 @@ fn a_bad_line_stops_the_run_there_and_the_mended_file_goes_on() {
 fn a_run_that_was_killed_goes_on_after_what_was_acknowledged() {
     let folder = Folder::new("killed");
     let server = folder.serve(&[]);
-    let args = ["publish", "--hub", &server.hub, "--file", "-", "--checkpoint", "pos"];
+    folder.write("events", numbers(1..=20_000).iter().map(|id| line(id, "all")).collect::<String>());
+    let args = ["publish", "--hub", &server.hub, "--file", "events", "--checkpoint", "pos"];
     let tail = Running::spawn(folder.command(&["tail", "--hub", &server.hub, "--from", "oldest"]));
-    let mut command = folder.command(&args);
+    let run = Running::spawn(folder.command(&args));
+    assert_eq!(tail.stdout.json()["event"]["id"], "1");
+    run.signal("KILL");
+    run.end();
+
+    assert_eq!(folder.run(&args).code, Some(0));
+    assert!(folder.read("pos").starts_with(r#"{"lines":20000,"#), "{}", folder.read("pos"));
+    assert_eq!(log(&folder, &server, 20_000), numbers(1..=20_000));
+}
+
+#[test]
+fn a_checkpoint_goes_on_in_a_file_that_grew_and_in_no_other() {
+    let folder = Folder::new("checkpoint");
+    let server = folder.serve(&[]);
+    let publish = |file| {
+        let args = ["publish", "--hub", &server.hub, "--file", file, "--checkpoint", "pos"];
+        let outcome = folder.run(&args);
+        (outcome.code, outcome.stderr)
+    };
+    let lines = |ids: &[&str]| ids.iter().map(|id| line(id, "all")).collect::<String>();
+    let acked = |count: &str| (Some(0), format!("{count} acknowledged\n"));
+    // The last line need not have an end, and may get one later.
+    folder.write("a", lines(&["1", "2"]).trim_end());
+    assert_eq!(publish("a"), acked("2 events"));
+    folder.write("a", lines(&["1", "2", "3"]));
+    assert_eq!(publish("a"), acked("1 event"));
+    assert_eq!(publish("a"), acked("0 events"));
+
+    let pos = folder.read("pos");
+    let others =
+        [lines(&["4", "5", "6", "7"]), lines(&["1", "2"]), lines(&["1", "2", "4", "5"]), String::new()];
+    for other in others {
+        folder.write("b", &other);
+        let (code, told) = publish("b");
+        assert!(code == Some(1) && told.contains("pos is of another file: b does not begin with"), "{told}");
+        assert_eq!(folder.read("pos"), pos, "a refusal leaves it alone");
+    }
+    folder.write("a", lines(&["1", "2"]) + lines(&["3"]).trim_end());
+    std::fs::remove_file(folder.path("pos")).unwrap();
+    assert_eq!(publish("a").0, Some(0));
+    folder.write("a", lines(&["1", "2"]) + lines(&["3"]).trim_end() + &line("4", "all"));
+    let (code, told) = publish("a");
+    assert!(code == Some(1) && told.contains("a: line 3 was acknowledged, and has grown"), "{told}");
+    assert_eq!(log(&folder, &server, 3), numbers(1..=3), "nothing of the others was published");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_is_refused_before_anything_is_published() {
+    let folder = Folder::new("unwritable");
+    let server = folder.serve(&[]);
+    folder.write("events", line("1", "all"));
+    std::fs::create_dir(folder.path("pos.new")).unwrap();
+    let refused = |file, checkpoint| {
+        let publish = ["publish", "--hub", &server.hub, "--file", file, "--checkpoint", checkpoint];
+        let outcome = folder.run(&publish);
+        assert!(!outcome.stderr.contains("acknowledged\n"), "{outcome:?}");
+        (outcome.code, outcome.stderr)
+    };
+    for checkpoint in ["nowhere/pos", "pos"] {
+        let (code, told) = refused("events", checkpoint);
+        assert!(code == Some(1) && told.contains("cannot write --checkpoint"), "{told}");
+    }
+    for (file, expected) in [("-", "--file - is stdin"), ("/dev/null", "/dev/null is none")] {
+        let (code, told) = refused(file, "other");
+        assert!(code == Some(2) && told.contains(expected) && told.contains("cannot be read"), "{told}");
+    }
+    folder.stdout(&["publish", "--hub", &server.hub, "--to", "all", "--type", "t", "--id", "first"]);
+    assert_eq!(log(&folder, &server, 1), ["first"]);
+}
+
+#[test]
+fn ctrl_c_says_how_many_were_acknowledged() {
+    let folder = Folder::new("ctrl-c");
+    let server = folder.serve(&[]);
+    let tail = Running::spawn(folder.command(&["tail", "--hub", &server.hub, "--from", "oldest"]));
+    let mut command = folder.command(&["publish", "--hub", &server.hub, "--file", "-"]);
     command.stdin(Stdio::piped());
     let mut run = Running::spawn(command);
     // The pipe stays open: lines are sent as they come.
     let mut input = run.child.stdin.take().unwrap();
-    for id in 1..=3 {
-        input.write_all(line(&id.to_string(), "all").as_bytes()).unwrap();
-        assert_eq!(tail.stdout.json()["event"]["id"], id.to_string());
+    for id in ["1", "2", "3"] {
+        input.write_all(line(id, "all").as_bytes()).unwrap();
+        assert_eq!(tail.stdout.json()["event"]["id"], id);
     }
-    run.signal("KILL");
-    run.end();
-    drop(input);
+    // The third is in the log, and its ack may still be on the way.
+    run.signal("INT");
+    let outcome = run.end();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let told = outcome.stderr;
+    assert!(
+        told.starts_with("3 events acknowledged\n") || told.starts_with("2 events acknowledged\n"),
+        "{told}"
+    );
+    assert!(told.contains("ended by Ctrl-C") && told.contains("  tip: the same command"), "{told}");
+}
 
-    folder.write("all", numbers(1..=5).iter().map(|id| line(id, "all")).collect::<String>());
-    let mut command = folder.command(&args);
-    command.stdin(std::fs::File::open(folder.path("all")).unwrap());
-    let outcome = Running::spawn(command).end();
-    assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert_eq!(folder.read("pos"), "5\n");
-    assert_eq!(log(&folder, &server, 5), numbers(1..=5));
+#[test]
+fn an_ack_that_cannot_be_printed_says_that_the_event_is_in() {
+    let folder = Folder::new("closed-stdout");
+    let server = folder.serve(&[]);
+    let publish = ["publish", "--hub", &server.hub, "--to", "all", "--type", "t", "--id", "1"];
+    let revoke = ["revoke", "--hub", &server.hub, "--user", "1"];
+    for (args, what) in [(&publish[..], "the event"), (&revoke[..], "the record")] {
+        // Nobody reads: the pipe's other end is closed before anything is written.
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let closed = folder.command(args).stdout(write).output().unwrap();
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let full = folder.command(args).stdout(full).output().unwrap();
+        for (output, code) in [(closed, 0), (full, 1)] {
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{told}");
+            assert!(
+                told.contains(&format!("{what} is acknowledged")) && told.contains("\"cursor\":"),
+                "{told}"
+            );
+        }
+    }
 }
 
 #[test]

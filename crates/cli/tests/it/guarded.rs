@@ -13,7 +13,7 @@ use crate::sse::{Sse, request};
 use crate::world::{Folder, Running, Server};
 
 /// What a request is answered.
-fn answer(method: &str, url: &str, headers: &[&str]) -> String {
+pub(crate) fn answer(method: &str, url: &str, headers: &[&str]) -> String {
     let mut text = String::new();
     // A stream does not end, so its head has to do.
     let mut socket = request(method, url, headers);

@@ -97,7 +97,8 @@ fn the_overview() {
               galaxy-push publish --to user:42 --type turn.ready '{"turn":7}'
 
             Flags beat the environment (GALAXY_PUSH_HUB_ADDR=…), which beats galaxy-push.toml (hub-addr = "…").
-            Durations are written 500ms, 30s, 5m, 1h; sizes 64KiB, 256MiB, 1GiB.
+            A key or a variable that nothing reads is an error.
+            Durations are written 500ms, 30s, 5m, 1h, from 1ms to 100y; sizes 64KiB, 256MiB, 1GiB, up to 16TiB.
             Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood.
         "#]],
     );
@@ -142,12 +143,13 @@ fn the_flags_of_publish() {
             Many events:
                   --file <FILE>        Publish the CloudEvents of this file, one JSON object per line; - is
                                        stdin
-                  --checkpoint <FILE>  Remember in this file how many lines were acknowledged, and continue
-                                       after them
+                  --checkpoint <FILE>  Remember in this file which bytes of --file were acknowledged, and their
+                                       hash, and continue there
 
             The way to the hub (a token may also be in GALAXY_PUSH_HUB_TOKEN):
-                  --hub-ca <FILE>          Speak TLS with https:// hubs, and trust those whose certificate an
-                                           authority in this file has signed (PEM) [env: GALAXY_PUSH_HUB_CA]
+                  --hub-ca <FILE>          Trust https:// hubs whose certificate an authority in this file has
+                                           signed (PEM). Default: the authorities that the system trusts [env:
+                                           GALAXY_PUSH_HUB_CA]
                   --hub-cert <FILE>        Say who this is by the certificate in this file (PEM, the chain
                                            behind it). Read again for each connection [env:
                                            GALAXY_PUSH_HUB_CERT]

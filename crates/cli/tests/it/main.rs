@@ -4,8 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it, in helpers too")]
 
+mod anew;
 mod bounded;
 mod completions;
+mod compressed;
 mod crowded;
 mod drain;
 mod files;
@@ -14,6 +16,7 @@ mod help;
 mod http2;
 mod metrics;
 mod quick_start;
+mod quiet;
 mod records;
 mod refusals;
 mod secure;
@@ -23,4 +26,5 @@ mod standing;
 mod tail;
 mod traces;
 mod two_hubs;
+mod websocket;
 mod world;

@@ -35,8 +35,8 @@ fn what_was_asked() {
             ("serve --wndow-age 5m", 2, &["--wndow-age", "a similar argument exists: '--window-age'"]),
             ("publsh", 2, &["a similar subcommand exists: 'publish'"]),
             ("gateway", 2, &["--hub <URL>"]),
-            ("gateway --hub https://hub", 2, &["https://hub speaks TLS", "--hub-ca FILE"]),
-            ("tail --hub http://hub --hub-cert a", 2, &["--hub-cert is for https:// hubs", "--hub-ca FILE"]),
+            ("gateway --hub https://hub,http://hub", 2, &["http://hub is none", "write https:// there"]),
+            ("tail --hub http://hub --hub-cert a", 2, &["--hub-cert is for https:// hubs"]),
             ("publish --hub http://hub --hub-ca a --to all --type t", 2, &["--hub-ca is for https:// hubs"]),
             ("hub --hub-tls-cert a", 2, &["--hub-tls-cert needs --hub-tls-key"]),
             ("serve --edge-tls-key a", 2, &["--edge-tls-key needs --edge-tls-cert"]),
@@ -60,7 +60,7 @@ fn what_was_asked() {
             ("gateway --hub http://h --window-bytes 1KiB", 2, &["--window-bytes", "65536 bytes"]),
             ("serve --max-event-bytes 2MiB", 2, &["--max-event-bytes", "1MiB at most"]),
             ("serve --window-age -5s", 2, &["'-5s'", "--window-age", "30s, 5m"]),
-            ("serve --drain-timeout 0s", 2, &["--drain-timeout", "longer than 0"]),
+            ("serve --drain-timeout 0s", 2, &["--drain-timeout", "from 1ms to 24h"]),
             ("serve --window-events 0", 2, &["--window-events", "1 at least"]),
             ("serve --gateway-id ''", 2, &["--gateway-id", "must not be empty"]),
             (
@@ -96,6 +96,25 @@ fn what_was_asked() {
 }
 
 #[test]
+fn what_is_out_of_reason_and_what_is_not_built() {
+    let folder = Folder::new("unbuilt");
+    folder.write("nats.toml", "nats-url = 'nats://x'");
+    check(
+        &folder,
+        &[
+            ("serve --window-age 1000y", 2, &["--window-age", "from 1ms to 100y"]),
+            ("hub --window-bytes 15EiB", 2, &["--window-bytes", "from 1B to 16TiB"]),
+            ("publish --timeout 584542046091y --to all --type t", 2, &["--timeout", "from 1ms to 24h"]),
+            ("hub --store disk", 2, &["--store", "disk is not built yet: memory is the only one"]),
+            ("serve --store nats", 2, &["--store", "nats is not built yet"]),
+            ("hub --data-dir x", 2, &["--data-dir", "not built yet"]),
+            ("hub --nats-url nats://x", 2, &["--nats-url", "not built yet"]),
+            ("serve --config nats.toml", 2, &["not built yet", "the key `nats-url` in nats.toml"]),
+        ],
+    );
+}
+
+#[test]
 fn what_cannot_be_done() {
     let folder = Folder::new("cannot");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -104,7 +123,8 @@ fn what_cannot_be_done() {
     folder.write("short.json", r#"{"keys":[{"kty":"oct","kid":"a","k":"YWJj"}]}"#);
     folder.write("events.ndjson", line("1", "all"));
     folder.write("garbage.pos", "garbage");
-    folder.write("far.pos", "99");
+    folder.write("far.pos", r#"{"lines":99,"bytes":9000,"sha256":"00"}"#);
+    folder.write("old.pos", "99\n");
     folder.write("short.token", "hush-hush");
     let serve = "serve --admin-addr 127.0.0.1:0 --edge-addr 127.0.0.1:0";
     let file = format!("publish --hub {NOBODY} --file events.ndjson --checkpoint");
@@ -145,7 +165,8 @@ fn what_cannot_be_done() {
             ("publish --file nowhere.ndjson", 1, &["--file nowhere.ndjson", "No such file"]),
             ("publish --to all --type t --data-file nowhere", 1, &["--data-file nowhere", "No such file"]),
             (&format!("{file} garbage.pos"), 1, &["--checkpoint garbage.pos", "delete it to start over"]),
-            (&format!("{file} far.pos"), 1, &["at line 99", "events.ndjson has fewer"]),
+            (&format!("{file} old.pos"), 1, &["--checkpoint old.pos", "delete it to start over"]),
+            (&format!("{file} far.pos"), 1, &["far.pos is of another file", "9000 bytes"]),
             (
                 &format!("publish --hub {NOBODY} --timeout 2s --to all --type t"),
                 1,

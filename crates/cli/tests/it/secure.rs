@@ -201,15 +201,41 @@ fn a_token_is_good_for_its_role_and_recipients_and_shows_nowhere() {
     }
     let tail = ["tail", "--hub", &server.hub, "--log-level", "trace"];
     let tail = Running::spawn(folder.command(&[&tail[..], &with("backend.token")].concat()));
-    let line = tail.stderr.find("no stream");
+    let refused = tail.end();
+    assert_eq!(refused.code, Some(1), "a refusal ends it: {refused:?}");
     assert!(
-        line.contains("backend is known here as publisher, and this is for gateways and operators"),
-        "{line}"
+        refused.stderr.contains("backend is known here as publisher, and this is for gateways and operators"),
+        "{refused:?}"
     );
     server.process.signal("TERM");
-    seen += &(line + &server.process.end().stderr);
+    seen += &(refused.stderr + &server.process.end().stderr);
     assert!(seen.contains("peer refused"), "{seen}");
     assert!(!seen.contains("planted"), "a token is in what was printed");
+}
+
+#[test]
+fn a_hub_is_reached_with_the_systems_authorities() {
+    let (folder, _) = folder("secure-system");
+    let server = hub(&folder, &SECURED);
+    let with = |authorities: &str, args: &[&str]| {
+        let event = ["publish", "--hub", &server.hub, "--to", "user:1", "--type", "t", "--timeout", "2s"];
+        let mut command = folder.command(&[&event[..], args].concat());
+        command.env("SSL_CERT_FILE", folder.path(authorities)).env("SSL_CERT_DIR", folder.path("none"));
+        Running::spawn(command).end()
+    };
+    let by_certificate = ["--hub-cert", "backend.pem", "--hub-key", "backend.key"];
+    for args in [&["--hub-token-file", "backend.token"][..], &by_certificate] {
+        let published = with("ca.pem", args);
+        assert_eq!(published.code, Some(0), "{published:?}");
+    }
+    folder.write("other.pem", authority().pem());
+    let stranger = with("other.pem", &by_certificate);
+    assert!(
+        stranger.code == Some(1) && stranger.stderr.contains("--hub-ca is the authority"),
+        "{stranger:?}"
+    );
+    let nobody = with("nowhere.pem", &by_certificate);
+    assert!(nobody.code == Some(1) && nobody.stderr.contains("give --hub-ca FILE"), "{nobody:?}");
 }
 
 #[test]
@@ -232,6 +258,23 @@ fn a_renewed_certificate_is_taken_and_no_stream_is_dropped() {
     assert_eq!(user.find("t").data["id"], "a", "over the stream that was there before");
     edge.signal("TERM");
     assert!(!edge.end().stderr.contains("the stream ended"));
+}
+
+#[test]
+fn sighup_takes_certificates_anew_at_once() {
+    let (folder, ours) = folder("secure-hangup");
+    let server = hub(&folder, &SECURED);
+    issue(&folder, &ours, "hub", &["localhost", "127.0.0.1"], 4001);
+    server.process.signal("HUP");
+    server.process.stderr.find("took a new certificate");
+    let line = server.process.stderr.find("SIGHUP");
+    assert!(line.contains(r#""taken":"hub certificate, credentials""#), "{line}");
+    folder.write("hub.pem", "no certificate");
+    server.process.signal("HUP");
+    let line = server.process.stderr.find("SIGHUP");
+    assert!(line.contains(r#""refused":"hub certificate""#), "{line}");
+    let by_token = ["--hub-ca", "ca.pem", "--hub-token-file", "backend.token"];
+    assert_eq!(publish(&folder, &server.hub, "user:1", "a", &by_token).code, Some(0), "the one before stays");
 }
 
 #[test]

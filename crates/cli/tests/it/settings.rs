@@ -50,6 +50,17 @@ fn flags_beat_the_environment_which_beats_the_file() {
 }
 
 #[test]
+fn a_quiet_user_is_told_where_it_stands_as_often_as_the_flag_says() {
+    let folder = Folder::new("progress");
+    let server = folder.serve(&["--progress-interval", "1s"]);
+    let user = Sse::open(&format!("{}/v1/stream?user=42", server.edge), &[]);
+    assert_eq!(user.find("push.welcome").data["heartbeatInterval"], "1s");
+    assert_eq!(user.find("push.progress").data, json!({}));
+    let refused = folder.run(&["serve", "--progress-interval", "60s"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("from 1s to 50s"), "{refused:?}");
+}
+
+#[test]
 fn a_named_file_stands_in_for_the_one_of_the_folder() {
     let folder = Folder::new("named");
     folder.write("galaxy-push.toml", "nonsense");
@@ -128,4 +139,29 @@ fn the_log_goes_to_stderr_in_the_form_and_amount_asked_for() {
             "a flag beats {variables:?}"
         );
     }
+}
+
+#[test]
+fn a_variable_that_nothing_reads_is_an_error_but_for_those_of_kubernetes() {
+    let folder = Folder::new("variables");
+    let show = |variables: &[(&str, &str)]| {
+        let command = folder.command(&["cursor", "show", "oldest"]);
+        Running::spawn(with(command, variables)).end()
+    };
+    let injected = [
+        ("GALAXY_PUSH_SERVICE_HOST", "10.0.0.1"),
+        ("GALAXY_PUSH_PORT", "tcp://10.0.0.1:7400"),
+        ("GALAXY_PUSH_HUB_PORT_7400_TCP_ADDR", "10.0.0.1"),
+        ("GALAXY_PUSH_UNKNOWN", ""),
+        ("GALAXY_PUSH_HUB_TOKEN", "planted-token-of-somebody"),
+        ("GALAXY_PUSH_WINDOW_AGE", "5m"),
+    ];
+    let fine = show(&injected);
+    assert_eq!((fine.code, fine.stderr.as_str()), (Some(0), ""), "{fine:?}");
+    let misspelt = show(&[("GALAXY_PUSH_WINDW_AGE", "5m")]);
+    let expected =
+        "unknown variable GALAXY_PUSH_WINDW_AGE in the environment: was GALAXY_PUSH_WINDOW_AGE meant?";
+    assert!(misspelt.code == Some(2) && misspelt.stderr.contains(expected), "{misspelt:?}");
+    let help = with(folder.command(&["--help"]), &[("GALAXY_PUSH_WINDW_AGE", "5m")]);
+    assert_eq!(Running::spawn(help).end().code, Some(0), "help comes all the same");
 }

@@ -51,7 +51,7 @@ impl Sse {
         Self { lines, socket }
     }
 
-    /// The next frame; `None` at the end of the stream. Progress, an id alone, counts as one.
+    /// The next frame; `None` at the end of the stream.
     pub(crate) fn next(&self) -> Option<Frame> {
         let mut frame = Frame::default();
         while let Some(line) = self.lines.next() {

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 
 use serde_json::json;
 
-use crate::world::{Folder, NOBODY, Running};
+use crate::world::{Folder, NOBODY, Running, Server};
 
 #[test]
 fn each_line_is_a_frame_in_its_json_form() {
@@ -88,4 +88,37 @@ fn it_keeps_trying_says_so_and_ends_when_told() {
     tail.signal("TERM");
     let outcome = tail.end();
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "said once, not for each try");
+}
+
+#[test]
+fn it_ends_where_the_hub_refuses_and_says_what_to_do() {
+    let folder = Folder::new("tail-refused");
+    let server = folder.serve(&[]);
+    folder.write(
+        "credentials.toml",
+        "[[identity]]\nname = 'backend'\nrole = 'publisher'\ntoken-file = 'token'\n",
+    );
+    folder.write("token", "planted-token-of-a-backend");
+    let guarded = Server::start(folder.command(&[
+        "hub",
+        "--hub-addr",
+        "127.0.0.1:0",
+        "--admin-addr",
+        "127.0.0.1:0",
+        "--hub-credentials",
+        "credentials.toml",
+    ]));
+    for (hub, args, expected) in [
+        (&guarded.hub, &[][..], &["UNAUTHENTICATED", "say who this is: --hub-token-file"][..]),
+        (&guarded.hub, &["--hub-token-file", "token"], &["PERMISSION_DENIED", "only gateways and operators"]),
+        (&server.edge, &[], &["--hub is the hub listener, on port 7400"]),
+        (&server.admin, &[], &["--hub is the hub listener, on port 7400"]),
+    ] {
+        let outcome = folder.run(&[&["tail", "--hub", hub][..], args].concat());
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        for text in expected {
+            assert!(outcome.stderr.contains(text), "{text}: {outcome:?}");
+        }
+        assert!(!outcome.stderr.contains("still trying"), "{outcome:?}");
+    }
 }

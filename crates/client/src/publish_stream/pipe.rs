@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Request;
-use crate::driver::next_try;
+use crate::driver::{Round, next_try, redial_at};
 use crate::publisher::{ANSWER_MAX_BYTES, Doubts, Line, TRY_DEADLINE, is_unknown, published};
 use crate::random::Random;
 use crate::transport::{Body, Connection};
@@ -40,6 +40,9 @@ pub(super) struct Pipe {
     resend: bool,
     /// Why the last stream ended: what a request that is given up is told.
     last_failure: Failure,
+    round: Round,
+    /// No connection is opened before then, whatever there is to send.
+    redial_at: Option<Instant>,
 }
 
 /// The answers of one stream.
@@ -61,6 +64,7 @@ impl Pipe {
         requests_max: usize,
     ) -> Self {
         Self {
+            round: Round::of(line.dialer.hubs().len()),
             line,
             backoff,
             random,
@@ -71,6 +75,7 @@ impl Pipe {
             paused_until: None,
             resend: false,
             last_failure: Failure::Lost("the hub did not answer in time".to_owned()),
+            redial_at: None,
         }
     }
 
@@ -83,8 +88,12 @@ impl Pipe {
                     None => return,
                 }
             }
+            self.wait_to_redial().await;
+            if self.pending.is_empty() {
+                continue; // all of it was given up meanwhile
+            }
             if let Err(failure) = self.stream().await {
-                self.lost(failure).await;
+                self.lost(failure);
             }
         }
     }
@@ -190,11 +199,12 @@ impl Pipe {
         Ok(())
     }
 
-    /// Decides what the end of a stream means for each request, then waits before the next one if any is left.
-    async fn lost(&mut self, failure: Failure) {
+    /// Decides what the end of a stream means for each request, and when the next one is opened.
+    fn lost(&mut self, failure: Failure) {
         self.note_unanswered(is_unknown(&failure));
         self.line.hub = (self.line.hub + 1) % self.line.dialer.hubs().len();
         self.last_failure = failure.clone();
+        let Some(failure) = self.round.over(failure) else { return };
         if failure.cause() == Cause::Refused {
             // Answers come in order, so what the hub found wrong is in the first request that it did not answer; but
             // who may not publish at all need not send the others.
@@ -204,13 +214,23 @@ impl Pipe {
                 self.doubts.gave_up(&request.events, &request.unanswered);
                 request.answer.send(Err(failure.clone()));
             }
+            // Who sends on is told again, but not by a connection for each request.
+            self.redial_at = Some(redial_at(&mut self.backoff, &mut self.random));
             return;
         }
-        let next = next_try(&failure, &mut self.backoff, &mut self.random);
+        self.redial_at = Some(next_try(&failure, &mut self.backoff, &mut self.random));
         tracing::debug!(error = %failure, pending = self.pending.len(), "the publish stream ended and is opened again");
+    }
+
+    /// Waits as long as the last stream's end asks for, or until nothing is left to send.
+    async fn wait_to_redial(&mut self) {
+        let Some(next) = self.redial_at.take() else { return };
         while !self.pending.is_empty() && Instant::now() < next {
             sleep_until(self.first_give_up().map_or(next, |give_up| give_up.min(next))).await;
             self.give_up();
+        }
+        if Instant::now() < next {
+            self.redial_at = Some(next);
         }
     }
 

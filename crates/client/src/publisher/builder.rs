@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::backoff::{self, Backoff};
 
 use super::line::Line;
@@ -63,7 +64,7 @@ impl PublisherBuilder {
         self
     }
 
-    /// Secures connections to `https://` hubs.
+    /// Secures connections to `https://` hubs. Default: as [`Tls::system`](crate::Tls::system) does.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
         self.reach.tls(tls);
@@ -104,7 +105,7 @@ impl PublisherBuilder {
             line: Line::new(self.reach.dialer()?),
             backoff: Backoff::try_new(self.backoff)?,
             random: self.random.map_or_else(Random::from_os, Ok)?,
-            give_up_after: self.give_up_after,
+            give_up_after: self.give_up_after.min(FOR_EVER),
             in_flight_bytes: self.in_flight_bytes.clamp(1, IN_FLIGHT_MAX),
             namespace: String::new(),
             tracing: self.tracing,

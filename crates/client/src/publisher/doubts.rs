@@ -101,10 +101,8 @@ pub(crate) fn is_unknown(failure: &Failure) -> bool {
     const VAGUE: [i32; 5] = [1, 2, 4, 13, UNAVAILABLE];
     match failure {
         Failure::Unreachable(_) => false,
-        // Whoever names a reason has looked at the request. But a hub also names this one where its store did not say.
-        Failure::Status(status) => {
-            VAGUE.contains(&status.code) && (status.reason.is_empty() || status.reason == "STORE_UNAVAILABLE")
-        }
+        // Whoever names a reason has looked at the request, and refused it.
+        Failure::Status(status) => VAGUE.contains(&status.code) && status.reason.is_empty(),
         Failure::NotGrpc { status, .. } => *status >= 500,
         _ => true,
     }
@@ -164,15 +162,14 @@ mod tests {
         for surely_not in [
             Failure::Unreachable(String::new()),
             status(14, "DRAINING"),
+            status(14, "STORE_UNAVAILABLE"),
             status(8, "OVERLOADED"),
             status(3, ""),
             Failure::NotGrpc { status: 404, content_type: String::new() },
         ] {
             assert!(!is_unknown(&surely_not), "{surely_not}");
         }
-        for unknown in
-            [Failure::Lost(String::new()), status(14, ""), status(14, "STORE_UNAVAILABLE"), Failure::Ended]
-        {
+        for unknown in [Failure::Lost(String::new()), status(14, ""), Failure::Ended] {
             assert!(is_unknown(&unknown), "{unknown}");
         }
     }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{ANSWER_MAX_BYTES, Published, TRY_DEADLINE, Unanswered, is_unknown};
 use crate::Failure;
-use crate::driver::Attempt;
+use crate::driver::{Attempt, Round};
 use crate::transport::{Answer, Connection, Dialer};
 
 /// The connection to the hub in use, or the way to the next one.
@@ -46,6 +46,9 @@ impl<R: prost::Message, T: Answer> Attempt for Call<'_, R, T> {
             answer.unwrap_or_else(|_| Err(Failure::Lost("the hub did not answer in time".to_owned())));
         if self.line.reached && answer.as_ref().is_err_and(is_unknown) {
             self.unanswered.add(self.line.log_of_hub());
+        }
+        if answer.as_ref().is_err_and(Round::is_elsewhere) && self.line.dialer.hubs().len() > 1 {
+            self.line.connection = None;
         }
         if self.line.connection.is_none() {
             self.line.hub = (self.line.hub + 1) % self.line.dialer.hubs().len();

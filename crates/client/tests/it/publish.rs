@@ -101,20 +101,37 @@ async fn records_are_appended_and_answered_with_their_position() {
 
 #[tokio::test(start_paused = true)]
 async fn stops_at_a_refusal() {
-    for refused in [
-        Code::Unauthenticated,
-        Code::PermissionDenied,
-        Code::InvalidArgument,
-        Code::AlreadyExists,
-        Code::Unimplemented,
+    // What is wrong with the request is wrong everywhere; who is not let in here may be let in there.
+    for (refused, hubs) in [
+        (Code::Unauthenticated, 2),
+        (Code::PermissionDenied, 2),
+        (Code::InvalidArgument, 1),
+        (Code::AlreadyExists, 1),
+        (Code::Unimplemented, 2),
     ] {
-        let hub = Hub::new([Dial::Serve(vec![code(refused)])]);
+        let hub = Hub::new((0..hubs).map(|_| Dial::Serve(vec![code(refused)])));
         let before = Instant::now();
         let mut publisher = builder(&hub).give_up_after(Duration::from_secs(600)).build().unwrap();
         let failure = publisher.publish(vec![event("a")]).await.unwrap_err();
         assert!(matches!(failure, Failure::Status(status) if status.code == refused as i32));
-        assert_eq!(before.elapsed(), Duration::ZERO);
+        assert_eq!((before.elapsed(), hub.dial_times().len()), (Duration::ZERO, hubs), "{refused:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_does_not_let_it_in_costs_no_time_where_another_does() {
+    for closed in [Dial::Refused, Dial::Serve(vec![code(Code::PermissionDenied)])] {
+        let hub =
+            Hub::new([closed, answer(&v1::PublishResponse { results: vec![accepted("a")], request_id: 0 })]);
+        let before = Instant::now();
+        let published = publisher(&hub).publish(vec![event("a")]).await.unwrap();
+        assert_eq!((published[0].cursor.as_str(), before.elapsed()), ("1.x", Duration::ZERO));
+        assert_eq!(hub.dialed_hosts(), ["hub", "b"]);
+    }
+    // A refusal is the answer where the others are not there.
+    let hub = Hub::new([Dial::Serve(vec![code(Code::PermissionDenied)]), Dial::Refused]);
+    let failure = publisher(&hub).publish(vec![event("a")]).await.unwrap_err();
+    assert!(matches!(failure, Failure::Status(_)), "{failure}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +144,7 @@ async fn gives_up_in_time_with_the_real_error() {
     assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
     assert_eq!(before.elapsed(), Duration::from_secs(30), "neither before nor after");
     let waits = hub.dial_times();
-    assert!((8..12).contains(&waits.len()), "{waits:?}");
+    assert!((16..24).contains(&waits.len()), "two hubs in each round: {waits:?}");
     assert_eq!(waits.last(), Some(&30.0), "the last try is made at the end: {waits:?}");
 }
 

@@ -269,7 +269,8 @@ async fn what_is_refused_for_good_is_told_and_the_rest_goes_on() {
     assert_eq!(publish(&server.stream(), "a b c").await, "1.0 status 3 1.1", "the first one not answered");
     assert_eq!(server.log(), "a c");
 
-    let server = Server::new([Reply::End(Status::unauthenticated("who?"))]);
+    let refused = || Reply::End(Status::unauthenticated("who?"));
+    let server = Server::new([refused(), refused()]); // at both hubs
     let stream = server.stream();
     assert_eq!(publish(&stream, "a b").await, "status 16 status 16");
     assert_eq!(publish(&stream, "c").await, "1.0", "it can be used again");
@@ -332,6 +333,20 @@ async fn a_stream_that_ends_while_nothing_is_under_way_costs_nothing() {
     let before = Instant::now();
     assert_eq!(publish(&stream, "b").await, "1.1");
     assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_on_after_a_refusal_costs_the_hub_no_connection_each() {
+    let server = Server::new((0..500).map(|_| Reply::End(Status::permission_denied("no"))));
+    let stream = server.stream();
+    let before = Instant::now();
+    for id in 0..10 {
+        let failure = stream.send(vec![event(&id.to_string())]).await.unwrap().await.unwrap_err();
+        assert!(matches!(failure, Failure::Status(_)), "{failure}");
+    }
+    assert_eq!(server.0.dials.lock().unwrap().join(""), "ab".repeat(10), "each hub once for each of them");
+    // 0.2, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10 s
+    assert_eq!(before.elapsed().as_secs(), 32);
 }
 
 /// Whether these replies to one event, after one that told which log the hub holds, end with a second log being told. The

@@ -156,7 +156,10 @@ async fn settings_that_cannot_work_are_refused_before_anything_starts() {
     for url in ["http://hub:99999", "http://hub:"] {
         assert!(matches!(start(PushClient::builder("g").hub(url)), BuildError::HubUrl { .. }));
     }
-    let mut never = backoff::Config::default();
-    never.cap = Duration::ZERO;
+    for id in ["a b", "a,b", "a\nb", "\u{200b}", &"x".repeat(256)] {
+        let error = start(PushClient::builder(id).hub("http://hub"));
+        assert!(matches!(error, BuildError::GatewayId { .. }), "{id:?}: {error}");
+    }
+    let never = backoff::Config::default().first(Duration::ZERO).cap(Duration::ZERO);
     assert!(matches!(start(builder().backoff(never)), BuildError::Backoff(_)));
 }

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use galaxy_push_client::{Batch, BatchHandler, Failure, HandlerError, Item, State, Waited};
+use galaxy_push_client::{Batch, BatchHandler, Builder, Failure, HandlerError, Item, State, Waited};
 use galaxy_push_proto::v1::{self, push_event::Kind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep};
 
 use crate::hub::{
@@ -132,6 +133,61 @@ async fn a_link_that_dies_while_the_handler_works_is_found_right_after() {
     let found = hub.dial_times()[1];
     assert!((120.0..121.0).contains(&found), "{found}: pings had found it, and the handler's result is kept");
     assert_eq!(client.cursor(), at(6));
+}
+
+/// A hub at the end of a line of 20 KB/s, which falls silent after so many bytes.
+fn over_a_slow_line(hub: &Hub, bytes: usize) -> Builder {
+    let connect = hub.connector();
+    hub.client().connector(move |host: String, port: u16| {
+        let connecting = connect(host, port);
+        async move {
+            let (mut from, mut to) = tokio::io::split(connecting.await?);
+            let (near, far) = tokio::io::duplex(1 << 10);
+            let (mut up, mut down) = tokio::io::split(far);
+            tokio::spawn(async move { tokio::io::copy(&mut up, &mut to).await });
+            tokio::spawn(async move {
+                let mut left = bytes;
+                let mut piece = [0; 1 << 10];
+                while let Ok(read @ 1..) = from.read(&mut piece).await {
+                    sleep(Duration::from_millis(50)).await;
+                    if left < read || down.write_all(&piece[..read]).await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                    left -= read;
+                }
+            });
+            Ok(near)
+        }
+    })
+}
+
+fn large_event(seq: u64) -> Step {
+    let data = vec![b'x'; 1 << 20].into();
+    frame(&at(seq), Kind::Event(v1::Event { id: seq.to_string(), data, ..Default::default() }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_frame_on_a_slow_line_is_no_silence() {
+    let steps = vec![welcome(&at(5)), large_event(6), caught_up(6), Step::Sleep(Duration::MAX)];
+    let hub = Hub::new([Dial::Serve(steps)]);
+    let notes = Notes::default();
+    let before = Instant::now();
+    let client = over_a_slow_line(&hub, usize::MAX).start(notes.handler()).unwrap();
+    until(&client, |status| status.state == State::Live).await;
+    assert!(before.elapsed() > Duration::from_secs(50), "{:?}", before.elapsed());
+    assert_eq!((notes.text().as_str(), client.counters().dials), ("Welcome 6 CaughtUp", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_breaks_off_inside_a_frame_is_found_dead() {
+    let steps = vec![welcome(&at(5)), large_event(6), Step::Sleep(Duration::MAX)];
+    let hub = Hub::new([Dial::Serve(steps)]);
+    let client = over_a_slow_line(&hub, 400 << 10).start(Notes::default().handler()).unwrap();
+    hub.dialed(2).await;
+    // Its last byte comes after 20 s.
+    let found = hub.dial_times()[1] - 20.0;
+    assert!((10.0..=20.5).contains(&found), "found after {found} s, the wait for the next dial included");
+    drop(client);
 }
 
 #[tokio::test(start_paused = true)]

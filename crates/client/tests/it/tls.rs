@@ -165,8 +165,9 @@ async fn settings_that_cannot_work_are_refused() {
     assert!(matches!(&missing, TlsError::File { path, .. } if path.ends_with("missing.pem")), "{missing}");
     let empty = Tls::trusting(folder.write("empty.pem", "")).unwrap_err();
     assert!(empty.to_string().contains("no certificate"), "{empty}");
-    let error = Publisher::builder().hub("https://hub").build().unwrap_err();
-    assert!(matches!(&error, BuildError::HubUrl { why, .. } if why.contains("TLS")), "{error}");
+    // Without a word it is the operating system whose authorities count, and it may have none.
+    let system = Publisher::builder().hub("https://hub").build();
+    assert!(matches!(&system, Ok(_) | Err(BuildError::Tls(TlsError::NoAuthorities(_)))), "{system:?}");
 }
 
 #[tokio::test(start_paused = true)]

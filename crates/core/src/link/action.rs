@@ -40,6 +40,12 @@ pub enum Input {
     Verdicts(Vec<Verdict>),
     /// The action's `until` has come.
     TimerFired,
+    /// `Read`: its `until` has come; meanwhile the connection took so many bytes that are not received yet. On a slow line
+    /// a large frame is under way.
+    ReadInVain {
+        /// Since the last `Received`, or the last of these.
+        taken: u64,
+    },
     /// The owner wants it to end: answered by `Finish`, or by one `Save` and then `Finish`. A second one always is.
     Stop,
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Storing;
-use crate::backoff;
+use crate::{FOR_EVER, backoff};
 
 /// The policy's settings.
 #[derive(Clone, Debug)]
@@ -58,6 +58,23 @@ impl Default for Config {
             storing: None,
             standing: false,
         }
+    }
+}
+
+impl Config {
+    /// The same, but that nothing is waited for longer than can be reckoned with.
+    pub(super) fn reckonable(mut self) -> Self {
+        let waits = [
+            &mut self.leave_log_after,
+            &mut self.connect_deadline,
+            &mut self.welcome_deadline,
+            &mut self.silence_deadline,
+            &mut self.healthy_after,
+        ];
+        let storing =
+            self.storing.iter_mut().flat_map(|storing| [&mut storing.within, &mut storing.deadline]);
+        waits.into_iter().chain(storing).for_each(|wait| *wait = FOR_EVER.min(*wait));
+        self
     }
 }
 

@@ -6,12 +6,16 @@
 //! time begins when a hub was looked for in vain, and not while nobody asked: a link that waits may wait for long. It takes what was its last door for that if it can, because a hub that was restarted without its log is the likeliest
 //! heir of it; and it stays there, because the gap is told by then.
 //!
+//! A hub that answers, and then does not let the client in, is passed over until the wait is over that such a refusal asks
+//! for: the others are tried at once. The client waits only where none is left.
+//!
 //! With one hub there is nothing to choose, and nobody is asked.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Course, Failure, Link};
+use super::{Action, Course, Failure, Link, State};
+use crate::backoff::Cause;
 use crate::cursor::Cursor;
 
 /// What a hub said when it was asked which log it holds.
@@ -50,6 +54,16 @@ impl Door {
 pub(super) struct Doors {
     /// Since when hubs were asked and none was found that holds the log that is followed.
     pub(super) lost_since: Option<Duration>,
+    /// Hubs that did not let this client in, each until when it is passed over.
+    closed: Vec<Closed>,
+}
+
+#[derive(Debug)]
+struct Closed {
+    hub: usize,
+    wait: Duration,
+    until: Duration,
+    failure: Arc<Failure>,
 }
 
 /// Where to go.
@@ -58,6 +72,13 @@ enum Choice {
     Hub(usize),
     /// Nowhere, for this reason.
     Wait(Failure),
+}
+
+impl Doors {
+    /// A new round begins, in which those are tried again that have been passed over for long enough.
+    pub(super) fn begin_round(&mut self, now: Duration) {
+        self.closed.retain(|closed| closed.until > now);
+    }
 }
 
 impl Link {
@@ -85,16 +106,55 @@ impl Link {
     /// The hubs were asked before a try: goes to one of them, or waits.
     pub(super) fn asked(&mut self, said: Vec<Option<Door>>, now: Duration, random: u64) {
         // Who has not answered by now does not count with what it said before.
-        let present: Vec<_> = said.iter().map(|door| door.clone().unwrap_or_default()).collect();
+        let mut present: Vec<_> = said.iter().map(|door| door.clone().unwrap_or_default()).collect();
         self.note_doors(said);
+        let somebody_is_silent = !present.iter().all(Door::answers);
+        for closed in &self.doors.closed {
+            if let Some(door) = present.get_mut(closed.hub) {
+                *door = Door::Silent(closed.failure.clone());
+            }
+        }
         match self.choose(&present, now) {
             Choice::Hub(hub) => {
                 self.status.hub = hub;
                 self.course = Course::Dial;
             }
+            Choice::Wait(_) if !self.doors.closed.is_empty() => {
+                self.wait_for_the_closed(somebody_is_silent, now, random);
+            }
             Choice::Wait(failure) => self.course = Course::Fail(failure),
         }
         self.go_on(now, random);
+    }
+
+    /// A hub did not let this client in: it is passed over for so long. If no other is left, says how long to wait: until the
+    /// first of them can be tried again, reckoned from the last.
+    pub(super) fn close(
+        &mut self,
+        hub: usize,
+        failure: Arc<Failure>,
+        wait: Duration,
+        now: Duration,
+    ) -> Option<Duration> {
+        self.doors.closed.push(Closed { hub, wait, until: now + wait, failure });
+        let all = self.doors.closed.len() >= self.config.hubs;
+        self.doors.closed.iter().map(|closed| closed.wait).min().filter(|_| all)
+    }
+
+    /// All that could be gone to have refused. A hub that is silent may come back sooner than they think better of it.
+    fn wait_for_the_closed(&mut self, somebody_is_silent: bool, now: Duration, random: u64) {
+        let soonest = self.doors.closed.iter().min_by_key(|closed| closed.until);
+        let Some((mut until, failure)) = soonest.map(|closed| (closed.until, closed.failure.clone())) else {
+            return;
+        };
+        if somebody_is_silent {
+            until = until.min(now + self.backoff.delay(Cause::Lost, None, random));
+            self.status.failures = self.backoff.failures();
+        }
+        let state = if failure.cause() == Cause::Refused { State::Refused } else { State::BackingOff };
+        self.status.last_error = Some(failure);
+        self.show(state, now);
+        self.course = Course::Wait { until };
     }
 
     fn choose(&mut self, doors: &[Door], now: Duration) -> Choice {

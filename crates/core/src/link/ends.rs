@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::receive::{Phase, Stream};
-use super::{Action, Course, End, Failure, Gap, Item, Link, State};
+use super::{Action, Course, End, Failure, Gap, Item, Link, State, Waited};
 use crate::backoff::Cause;
 use crate::cursor::OLDEST;
 
@@ -24,8 +24,12 @@ impl Link {
         };
         let end = End::of(&failure, cause, goodbye);
         let leaves_log_at = self.leaves_log_at(&failure, now);
+        let failure = Arc::new(failure);
+        // Nobody need wait for another hub because this one did not let it in.
+        let was_closed =
+            self.dialed.take().filter(|_| is_closed(&failure, cause) && !goodbye && self.config.hubs > 1);
         self.status.last_end = Some(end);
-        self.status.last_error = Some(Arc::new(failure));
+        self.status.last_error = Some(failure.clone());
         self.forget_place_without_standing();
         self.stream = Stream::new(&self.config);
         let counters = &mut self.status.counters;
@@ -49,9 +53,13 @@ impl Link {
             self.status.hub = (self.status.hub + 1) % self.config.hubs.max(1);
         }
         self.show(state, now);
-        let until = now + self.backoff.delay(cause, retry_after, random);
-        self.course = Course::Wait { until: leaves_log_at.map_or(until, |leaves| leaves.min(until)) };
+        let wait = self.backoff.delay(cause, retry_after, random);
         self.status.failures = self.backoff.failures();
+        self.course = match was_closed.map(|hub| self.close(hub, failure, wait, now)) {
+            Some(None) => Course::Begin,
+            Some(Some(wait)) => Course::Wait { until: now + wait },
+            None => Course::Wait { until: leaves_log_at.unwrap_or(Duration::MAX).min(now + wait) },
+        };
     }
 
     /// A broken cursor store must not wedge the client: the handler is told that anything may be missing, then the
@@ -82,4 +90,9 @@ impl Link {
         self.show(State::Stopped, now);
         Action::Finish
     }
+}
+
+/// Whether a hub did not let the client in, by a refusal or by not taking its connection.
+fn is_closed(failure: &Failure, cause: Cause) -> bool {
+    cause == Cause::Refused || matches!(failure, Failure::Unreachable(_) | Failure::TimedOut(Waited::Connect))
 }

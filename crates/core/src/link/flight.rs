@@ -166,6 +166,11 @@ impl Flight {
         Some(Handed { id, item: entry.item.clone(), failures: entry.failures })
     }
 
+    pub(super) fn cursor(&self, id: u64) -> Option<String> {
+        let entry = self.index(id).and_then(|index| self.entries.get(index))?;
+        Some(entry.item.cursor().to_owned())
+    }
+
     pub(super) fn failures(&self, id: u64) -> u32 {
         self.index(id).and_then(|index| self.entries.get(index)).map_or(0, |entry| entry.failures)
     }

@@ -147,7 +147,8 @@ impl Link {
         self.status.counters.handler_failures += 1;
         if !nothing_left {
             let wait = self.handler_backoff.delay(Cause::Lost, None, random);
-            self.note_trouble(error, self.handler_backoff.failures(), now);
+            let cursor = self.batch.items().first().map(|item| item.cursor().to_owned());
+            self.note_trouble(error, self.handler_backoff.failures(), cursor, now);
             self.blamed = self.blamed.saturating_add(u32::from(by_itself));
             if !self.config.retry.gives_up(self.blamed) {
                 self.pause = Some(now + wait);
@@ -208,7 +209,8 @@ impl Link {
                 self.handler_backoff.delay_after(failures - 1, random)
             };
             self.flight.wait(id, now + wait);
-            self.note_trouble(error, failures, now);
+            let cursor = self.flight.cursor(id);
+            self.note_trouble(error, failures, cursor, now);
         }
         self.land(now);
         if matches!(self.action, Action::Read { .. } | Action::Await { .. } | Action::Wait { .. }) {
@@ -248,10 +250,16 @@ impl Link {
         self.move_to(cursor, calls, now);
     }
 
-    fn note_trouble(&mut self, error: Arc<str>, failures: u32, now: Duration) {
+    fn note_trouble(&mut self, error: Arc<str>, failures: u32, cursor: Option<String>, now: Duration) {
         let before = self.status.handler.take();
         let since = before.map_or(now, |trouble| trouble.since);
-        self.status.handler = Some(HandlerTrouble { error, failures, since, dead_letter_error: None });
+        self.status.handler = Some(HandlerTrouble {
+            error,
+            failures,
+            since,
+            cursor: cursor.unwrap_or_default(),
+            dead_letter_error: None,
+        });
     }
 
     fn forget_trouble(&mut self) {

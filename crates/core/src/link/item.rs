@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::told::{FellBehind, Goodbye, Welcome};
 use crate::cursor::{CURSOR_TEXT_MAX, Cursor, OLDEST};
-use crate::frame::{self, FrameView, Kind, PREFIX_BYTES};
+use crate::frame::{self, EventView, FrameView, Kind, PREFIX_BYTES};
 use crate::window::GapReason;
 use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint};
 
@@ -60,6 +61,12 @@ impl Frame {
     pub fn cursor(&self) -> &str {
         self.view().cursor()
     }
+
+    /// The event, if this frame is one, read lazily.
+    #[must_use]
+    pub fn event(&self) -> Option<EventView<'_>> {
+        self.view().event()
+    }
 }
 
 /// One thing a handler is told, in stream order.
@@ -71,7 +78,7 @@ impl Frame {
 #[non_exhaustive]
 pub enum Item {
     /// A stream began. Its cursor is the presented one, or where a fresh reader starts.
-    Welcome(Frame),
+    Welcome(Box<Welcome>),
     /// Standing records that hold now.
     Standing(Frame),
     /// An event.
@@ -87,9 +94,9 @@ pub enum Item {
     /// What follows is live.
     CaughtUp(Frame),
     /// The stream lags by a quarter of the window or more.
-    FellBehind(Frame),
+    FellBehind(Box<FellBehind>),
     /// The hub ends the stream and says why. The client comes back by itself.
-    Goodbye(Frame),
+    Goodbye(Box<Goodbye>),
 }
 
 impl Item {
@@ -97,15 +104,15 @@ impl Item {
     #[must_use]
     pub fn frame(&self) -> &Frame {
         match self {
-            Self::Welcome(frame)
-            | Self::Standing(frame)
+            Self::Standing(frame)
             | Self::Event(frame)
             | Self::SessionInvalidation(frame)
             | Self::Membership(frame)
             | Self::Progress(frame)
-            | Self::CaughtUp(frame)
-            | Self::FellBehind(frame)
-            | Self::Goodbye(frame) => frame,
+            | Self::CaughtUp(frame) => frame,
+            Self::Welcome(welcome) => &welcome.frame,
+            Self::FellBehind(behind) => &behind.frame,
+            Self::Goodbye(goodbye) => &goodbye.frame,
             Self::Gap(gap) => &gap.frame,
         }
     }
@@ -134,7 +141,9 @@ impl Item {
     /// The item of a frame of this kind; `None` for kinds that no handler is given.
     pub(super) fn of(kind: Kind, frame: Frame) -> Option<Result<Self, Malformed>> {
         Some(Ok(match kind {
-            Kind::Welcome => Self::Welcome(frame),
+            Kind::Welcome => {
+                return Some(Welcome::read(frame).map(|welcome| Self::Welcome(Box::new(welcome))));
+            }
             Kind::Standing => Self::Standing(frame),
             Kind::Event => Self::Event(frame),
             Kind::SessionInvalidation => Self::SessionInvalidation(frame),
@@ -142,8 +151,12 @@ impl Item {
             Kind::Gap => return Some(Gap::read(frame).map(|gap| Self::Gap(Box::new(gap)))),
             Kind::Progress => Self::Progress(frame),
             Kind::CaughtUp => Self::CaughtUp(frame),
-            Kind::FellBehind => Self::FellBehind(frame),
-            Kind::Goodbye => Self::Goodbye(frame),
+            Kind::FellBehind => {
+                return Some(FellBehind::read(frame).map(|behind| Self::FellBehind(Box::new(behind))));
+            }
+            Kind::Goodbye => {
+                return Some(Goodbye::read(frame).map(|goodbye| Self::Goodbye(Box::new(goodbye))));
+            }
             _ => return None,
         }))
     }

@@ -25,6 +25,8 @@ pub(super) struct Stream {
     live_since: Option<Duration>,
     /// The read deadline has passed once.
     pub(super) last_look: bool,
+    /// A goodbye came, and the time in which it is read on has begun.
+    pub(super) lingers: bool,
     /// The moment the `Welcome` must have come.
     pub(super) welcome_by: Duration,
     pub(super) standing: Standing,
@@ -115,6 +117,7 @@ impl Link {
             (Kind::Welcome, Phase::Welcoming) => {
                 counters.streams += 1;
                 (self.status.door, self.doors.lost_since) = (Some(self.status.hub), None);
+                self.dialed = None;
                 (self.stream.phase, self.stream.welcomed) = (Phase::Streaming, true);
                 self.show(State::CatchingUp, now);
             }
@@ -201,6 +204,7 @@ impl Stream {
             welcomed: false,
             live_since: None,
             last_look: false,
+            lingers: false,
             welcome_by: Duration::ZERO,
             standing: Standing::default(),
         }

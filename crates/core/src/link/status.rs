@@ -109,6 +109,8 @@ pub struct HandlerTrouble {
     pub failures: u32,
     /// Since when, on the clock the link is driven by.
     pub since: Duration,
+    /// The cursor of the item; empty on an ephemeral event.
+    pub cursor: String,
     /// What the dead-letter callback said, if it failed too.
     pub dead_letter_error: Option<Arc<str>>,
 }

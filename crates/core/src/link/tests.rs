@@ -104,6 +104,11 @@ impl World {
             "ack" => verdicts(rest, &Ok(())),
             "nack" => verdicts(rest, &Err("oops".into())),
             "doors" => Input::Doors(rest.split(' ').map(door).collect()),
+            "unreachable" => Input::Failed(Failure::Unreachable("refused".into())),
+            "vain" => {
+                self.now = self.now.max(self.until());
+                Input::ReadInVain { taken: rest.parse().unwrap() }
+            }
             "lost" => Input::Failed(Failure::Lost("cut".into())),
             "status" => {
                 let mut words = rest.split(' ');

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Control, Filter, Omitted, Phase, Reader, Step};
+use super::{Control, Entitled, Filter, Omitted, Phase, Reader, Step};
 use crate::Now;
 use crate::cursor::Cursor;
 use crate::frame::{FrameView, PREFIX_BYTES, message};
@@ -24,6 +24,8 @@ enum Verdict {
     TooLarge,
     /// A gap of this window's own reader, met by one that stands elsewhere.
     Missed,
+    /// Nobody can tell whether it is for this reader.
+    Unknown,
 }
 
 impl Reader {
@@ -41,7 +43,7 @@ impl Reader {
 
     fn send(&mut self, run: Range<Slot>, last: Cursor, now: Now) -> Step {
         self.next = run.end;
-        self.passed = last;
+        self.stand_at(last); // a run lies in one epoch
         self.tell(now);
         Step::Send(run)
     }
@@ -51,9 +53,11 @@ impl Reader {
         let scan_end = end.min(self.next.plus(SCAN_PER_STEP));
         let (mut run, mut bytes) = (None::<Range<Slot>>, 0);
         let mut last = self.passed;
+        // What cannot be judged: after the one position, up to the other. It is told before anything that lies behind it.
+        let mut unknown = None::<(Cursor, Cursor)>;
         for entry in window.entries(self.next..scan_end) {
             let verdict = match self.judge(window, &entry, filter, now) {
-                Verdict::Send if self.stands_in(&entry, window) => Verdict::Missed,
+                Verdict::Send if self.stands_elsewhere(&entry, window) => Verdict::Missed,
                 verdict => verdict,
             };
             if let Some(run) = &mut run {
@@ -67,26 +71,38 @@ impl Reader {
                 continue;
             }
             match verdict {
+                Verdict::Unknown => {
+                    let from = unknown.map_or(self.passed, |(from, _)| from);
+                    unknown = Some((from, entry.cursor));
+                    self.skip(&entry);
+                }
+                Verdict::Send | Verdict::Missed | Verdict::TooLarge if unknown.is_some() => break,
                 Verdict::Send => {
                     run = Some(entry.slot..entry.slot.next());
                     (bytes, last) = (entry.frame.len(), entry.cursor);
                 }
-                Verdict::Missed => return self.missed(&entry, now),
+                Verdict::Missed => {
+                    let (from, to) = (self.passed, self.goes_on(entry.cursor));
+                    self.skip(&entry);
+                    return self.missed(from, to, now);
+                }
                 Verdict::TooLarge if !entry.traits.has(Traits::EPHEMERAL) => {
                     return self.too_large(&entry, now);
                 }
                 skipped => {
                     self.omitted.count(&skipped);
                     self.skip(&entry);
-                    if !entry.traits.has(Traits::CONTINUES) && self.is_untold_for_long(window, &entry) {
+                    let may_tell = unknown.is_none() && !entry.traits.has(Traits::CONTINUES);
+                    if may_tell && self.is_untold_for_long(window, &entry) {
                         return self.progress(now);
                     }
                 }
             }
         }
-        match run {
-            Some(run) => self.send(run, last, now),
-            None => Step::Again,
+        match (unknown, run) {
+            (Some((from, to)), _) => self.missed(from, to, now),
+            (None, Some(run)) => self.send(run, last, now),
+            (None, None) => Step::Again,
         }
     }
 
@@ -95,7 +111,7 @@ impl Reader {
         self.told.bytes += entry.frame.len() as u64;
         self.told.appended.get_or_insert(entry.at);
         if self.promised.is_none() {
-            self.passed = entry.cursor;
+            self.stand_at(entry.cursor);
         }
     }
 
@@ -130,14 +146,20 @@ impl Reader {
             return if self.records.include(frame.kind()) { self.fit(entry) } else { Verdict::Skip };
         }
         let Some(event) = frame.event() else { return Verdict::Send };
-        if filter.is_some_and(|filter| !filter.admits(event, entry.slot)) {
+        let entitled = filter.map_or(Entitled::Yes, |filter| filter.entitles(event, entry.slot));
+        if entitled == Entitled::No {
             return Verdict::Skip;
         }
         let expired = entry.traits.has(Traits::EXPIRES)
             && event.ttl_ms().is_some_and(|ttl| {
                 window.age(entry, frame.appended_unix_ms(), now.mono) > Duration::from_millis(ttl)
             });
-        if expired { Verdict::Expired } else { self.fit(entry) }
+        match entitled {
+            _ if expired => Verdict::Expired,
+            Entitled::Unknown if entry.traits.has(Traits::EPHEMERAL) => Verdict::Skip,
+            Entitled::Unknown => Verdict::Unknown,
+            Entitled::Yes | Entitled::No => self.fit(entry),
+        }
     }
 
     const fn fit(&self, entry: &Entry<'_>) -> Verdict {
@@ -163,21 +185,22 @@ impl Reader {
         Step::Control(Control::Gap(gap))
     }
 
-    /// Whether the entry is a gap that leads the window into the epoch that the reader is in already: it came with a
-    /// cursor of somebody who missed less.
-    fn stands_in(&self, entry: &Entry<'_>, window: &Window) -> bool {
-        let epoch = entry.cursor.epoch;
+    /// Whether the entry is a gap that leads the window into another epoch, and the reader stands elsewhere than the window
+    /// did, or has more of that epoch: it came with a cursor of somebody who missed less.
+    fn stands_elsewhere(&self, entry: &Entry<'_>, window: &Window) -> bool {
+        let (before, at) = (window.before(entry.slot), entry.cursor);
         entry.traits.has(Traits::GAP)
-            && self.passed.epoch == epoch
-            && window.before(entry.slot).epoch != epoch
+            && before.epoch != at.epoch
+            && (self.passed.epoch != before.epoch
+                || self.passed.follows(before)
+                || self.been.goes_on(at) != at)
     }
 
-    /// What is held in the window says from where the window's own reader missed something. Who waited at a position
-    /// beyond that is told from there.
-    fn missed(&mut self, entry: &Entry<'_>, now: Now) -> Step {
-        let from = self.passed;
-        self.skip(entry);
-        let Some(gap) = Gap::between(GapReason::Upstream, from, entry.cursor) else { return Step::Again };
+    /// Tells of what the window's own reader missed, or has forgotten. What is held in the window says from where that reader
+    /// missed something, and where that goes on: who stands elsewhere is told from there, and is led no further back than it
+    /// was.
+    fn missed(&mut self, from: Cursor, to: Cursor, now: Now) -> Step {
+        let Some(gap) = Gap::between(GapReason::Upstream, from, to) else { return Step::Again };
         self.tell(now);
         Step::Control(Control::Gap(gap))
     }
@@ -198,7 +221,7 @@ impl Omitted {
         match verdict {
             Verdict::Expired => self.expired += 1,
             Verdict::TooLarge => self.too_large += 1,
-            Verdict::Send | Verdict::Skip | Verdict::Missed => {}
+            Verdict::Send | Verdict::Skip | Verdict::Missed | Verdict::Unknown => {}
         }
     }
 }

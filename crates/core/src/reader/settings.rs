@@ -9,8 +9,25 @@ use crate::window::Slot;
 
 /// Which events a reader is entitled to.
 pub trait Filter {
-    /// Whether this event, which lies at `slot`, may be sent.
-    fn admits(&self, event: EventView<'_>, slot: Slot) -> bool;
+    /// Whether the reader is entitled to this event, which lies at `slot`.
+    fn entitles(&self, event: EventView<'_>, slot: Slot) -> Entitled;
+}
+
+/// Whether a reader is entitled to an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entitled {
+    /// It is sent the event.
+    Yes,
+    /// The event is not for it: it is passed over.
+    No,
+    /// Nobody can tell any more: the event is not sent, and the reader is told so by a gap.
+    Unknown,
+}
+
+impl From<bool> for Entitled {
+    fn from(entitled: bool) -> Self {
+        if entitled { Self::Yes } else { Self::No }
+    }
 }
 
 /// How a stream is read.

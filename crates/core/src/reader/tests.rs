@@ -7,6 +7,7 @@ use crate::window::{Bounds, Traits};
 use crate::wire::put_bytes;
 use proptest::prelude::*;
 
+mod elsewhere;
 mod turns;
 
 const EPOCH: Epoch = Epoch(1);
@@ -22,8 +23,11 @@ fn seconds(seconds: u64) -> Now {
 struct Only(&'static str);
 
 impl Filter for Only {
-    fn admits(&self, event: EventView<'_>, _slot: Slot) -> bool {
-        event.recipients().any(|to| to == self.0)
+    fn entitles(&self, event: EventView<'_>, _slot: Slot) -> Entitled {
+        match event.recipients().next() {
+            Some("nobody-knows") => Entitled::Unknown,
+            first => (first == Some(self.0)).into(),
+        }
     }
 }
 
@@ -104,6 +108,16 @@ fn every_stream_opens_in_order() {
     }
 }
 
+/// The fault: a welcome echoed what is no cursor, and whoever sent that back was refused.
+#[test]
+fn what_is_no_cursor_is_not_echoed() {
+    let window = window(Bounds::default());
+    let mut reader = Reader::open(&window, Ask::Unreadable, "<script>", Settings::default());
+    let step = reader.step(&window, None, seconds(0));
+    let Step::Control(Control::Welcome { cursor, outcome, .. }) = step else { panic!("no welcome") };
+    assert_eq!((cursor.as_str(), outcome), ("", Outcome::EpochChanged));
+}
+
 #[test]
 fn nothing_but_the_gap_crosses_the_hole() {
     let mut window = window(Bounds { events: 3, ..Bounds::default() });
@@ -146,6 +160,19 @@ fn a_filter_that_skips_an_eighth_of_the_window_says_so_between_batches() {
 }
 
 #[test]
+fn what_the_filter_cannot_judge_is_told_by_one_gap_before_what_lies_behind_it() {
+    let mut window = window(Bounds::default());
+    let filter: Option<&dyn Filter> = Some(&Only("user:me"));
+    let log =
+        ["user:me", "other", "nobody-knows", "other", "nobody-knows", "other", "user:me", "nobody-knows"];
+    log.iter().for_each(|to| append(&mut window, to, seconds(0)));
+    append_with(&mut window, "nobody-knows", Traits::PLAIN.with(Traits::EPHEMERAL), seconds(0));
+    let mut reader = open(&window, Ask::At(at(0)));
+    let expected = "Resumed 1 gap:Upstream..5 7 gap:Upstream..8 caught-up@9";
+    assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), expected);
+}
+
+#[test]
 fn a_lagging_reader_is_warned_then_lapped_and_told() {
     let mut window = window(Bounds { events: 8, ..Bounds::default() });
     let mut reader = open(&window, Ask::Head);
@@ -181,6 +208,17 @@ fn an_event_too_large_for_the_peer_is_a_gap() {
     let mut reader = Reader::open(&window, Ask::Oldest, "oldest", settings);
     let expected = "Fresh 1 gap:TooLarge..2 3 caught-up@3";
     assert_eq!(transcript(&mut reader, &window, None, seconds(0)), expected);
+}
+
+#[test]
+fn a_heartbeat_may_be_as_rare_as_can_be_written() {
+    let mut window = window(Bounds { age: Duration::MAX, ..Bounds::default() });
+    append(&mut window, "all", seconds(0));
+    window.trim(Duration::from_secs(9));
+    let settings = Settings { heartbeat: Duration::MAX, ..Settings::default() };
+    let mut reader = Reader::open(&window, Ask::Oldest, "oldest", settings);
+    assert_eq!(transcript(&mut reader, &window, None, seconds(9)), "Fresh 1 caught-up@1");
+    assert_eq!(transcript(&mut reader, &window, None, seconds(9_999)), "");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::Slot;
 use crate::log_clock::Offset;
 
-/// The most clocks of earlier streams that are kept; with more, the oldest entries are judged by the next clock.
+/// The most clocks of earlier streams that are kept; with more, those of the oldest entries are not known any more.
 const EARLIER_MAX: usize = 16;
 
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct Clocks {
     /// The first slot that is no longer of the stream, and how its clock stood; oldest first.
     earlier: VecDeque<(Slot, Option<Offset>)>,
     pub(super) present: Option<Offset>,
+    /// Of the entries before this slot the clock was dropped.
+    known_from: Slot,
 }
 
 impl Clocks {
@@ -28,14 +30,19 @@ impl Clocks {
         if end > before {
             self.earlier.push_back((end, self.present));
         }
-        if self.earlier.len() > EARLIER_MAX {
-            self.earlier.pop_front();
+        if self.earlier.len() > EARLIER_MAX
+            && let Some((before, _)) = self.earlier.pop_front()
+        {
+            self.known_from = before;
         }
         self.present = None;
     }
 
-    /// The clock that stamped the entry of this slot.
+    /// The clock that stamped the entry of this slot, if it is known.
     pub(super) fn of(&self, slot: Slot) -> Option<Offset> {
+        if slot < self.known_from {
+            return None;
+        }
         let earlier = self.earlier.get(self.earlier.partition_point(|(before, _)| *before <= slot));
         earlier.map_or(self.present, |(_, clock)| *clock)
     }

@@ -90,8 +90,8 @@ impl Window {
     /// Answers a presented cursor. `text` is the cursor as it was sent, for the gap's `from`.
     ///
     /// Where an epoch came back the window is cut: whoever presents a position from before that is told a gap and goes on
-    /// behind it. The position where it came back is among them, because it may have been reached before, too: a gap that
-    /// tells of nothing is better than silence about everything in between.
+    /// behind it. Every position that its log had reached by then is among them, because somebody may have had it before, at
+    /// another window perhaps: a gap that tells of nothing is better than silence about everything in between.
     #[must_use]
     pub fn find(&self, ask: Ask, text: &str) -> Start {
         let (first, base) = self.uncut();
@@ -108,6 +108,12 @@ impl Window {
                 next: self.end,
                 passed: self.head,
                 gap: Some(Gap::new(GapReason::Ahead, text, self.head, None)),
+            },
+            Ask::At(cursor) if self.is_before_return(cursor) && cursor.follows(base) => Start {
+                outcome: Outcome::EpochChanged,
+                next: self.slot_after(cursor),
+                passed: cursor,
+                gap: Some(Gap::into_another_log(cursor, cursor)),
             },
             Ask::At(cursor) if self.is_before_return(cursor) => changed(),
             Ask::At(cursor) if base.follows(cursor) => {
@@ -146,10 +152,10 @@ impl Window {
         }
     }
 
-    /// Whether a position may have been reached before its epoch came back.
-    fn is_before_return(&self, cursor: Cursor) -> bool {
+    /// Whether a position may have been reached before its epoch came back, here or elsewhere.
+    pub(crate) fn is_before_return(&self, cursor: Cursor) -> bool {
         let back = self.turns.back().filter(|back| back.at.epoch == cursor.epoch);
-        back.is_some_and(|back| !cursor.follows(back.at))
+        back.is_some_and(|back| !cursor.follows(back.upto))
     }
 
     /// Whether every position of this epoch is known here, from the cut or the floor on.

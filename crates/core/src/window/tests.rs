@@ -224,6 +224,27 @@ fn sealed_chunks_are_shared_and_open_ones_copied() {
     assert!(window.bytes(Slot(3)..Slot(5)).is_empty(), "not one piece");
 }
 
+/// The fault: with too many clocks the oldest entries were judged by that of a later life of the hub, and dropped early.
+#[test]
+fn an_entry_whose_clock_was_dropped_is_as_old_as_its_stay() {
+    let second = Duration::from_secs(1);
+    let mut window = Window::new(at(0), Bounds::default());
+    for life in 1..=30u64 {
+        window.begin_clock();
+        window.set_clock(Some(Offset::of(3_600_000 * life, second)));
+        window.append(at(life), Traits::PLAIN, b"frame", second);
+    }
+    for slot in 0..30 {
+        let stamped = 3_600_000 * (slot + 1);
+        let entry = window.get(Slot(slot)).unwrap();
+        assert_eq!(window.age(&entry, stamped, 5 * second), 4 * second, "life {}", slot + 1);
+        // A second on its way: that is known of the later ones, and the earlier ones count from their arrival.
+        let transit = if slot < 13 { 0 } else { 1 };
+        let age = window.age(&entry, stamped - 1_000, 5 * second);
+        assert_eq!(age, (4 + transit) * second, "life {}", slot + 1);
+    }
+}
+
 #[test]
 fn an_entry_keeps_the_clock_of_the_stream_that_it_came_on() {
     let second = Duration::from_secs(1);

@@ -12,10 +12,12 @@ use crate::cursor::{Cursor, Epoch, Epochs};
 pub(super) struct Turns {
     /// The epochs the window has left; remembered when nothing of them is held any more.
     left: Epochs,
-    /// The last turn into an epoch that had been left before.
+    /// The last turn into an epoch that had been left before, or may have been.
     back: Option<Turn>,
     /// The newest turn that is not held any more.
     trimmed: Option<Slot>,
+    /// How far the log reached when the stream began that fills the window now.
+    reached: Option<Cursor>,
 }
 
 /// The entry that leads into another epoch.
@@ -24,13 +26,22 @@ pub(super) struct Turn {
     pub(super) slot: Slot,
     /// The position where reading goes on.
     pub(super) at: Cursor,
+    /// The last position that somebody may have had before, from elsewhere: the window itself may have been behind.
+    pub(super) upto: Cursor,
 }
 
 impl Turns {
+    /// The log reaches to this position, whatever of it the window will hold.
+    pub(super) fn reached(&mut self, to: Cursor) {
+        self.reached = Some(to);
+    }
+
     /// The entry at `slot` leads from one position to another, in another epoch. `held`: entries of that one are held.
     pub(super) fn turn(&mut self, from: Cursor, at: Cursor, slot: Slot, held: bool) {
-        if held || self.left.contains(at.epoch) {
-            self.back = Some(Turn { slot, at });
+        // Once an epoch was forgotten, this may be it.
+        if held || self.left.contains(at.epoch) || self.left.has_forgotten() {
+            let upto = self.reached.filter(|reached| reached.follows(at)).unwrap_or(at);
+            self.back = Some(Turn { slot, at, upto });
         }
         self.left.leave(from);
     }
@@ -40,7 +51,7 @@ impl Turns {
         self.trimmed = Some(slot);
     }
 
-    /// The last turn into an epoch that had been left before.
+    /// The last turn into an epoch that had been left before, or may have been.
     pub(super) const fn back(&self) -> Option<Turn> {
         self.back
     }

@@ -64,8 +64,8 @@ fn read(edge: Arc<Edge>, user: &str) -> Vec<u64> {
     seen
 }
 
-#[test]
-fn nothing_falls_between_scanning_and_the_mailbox() {
+/// One writer and four readers, each of which sees exactly what is for it. Returns how many mailboxes overflowed.
+fn race() -> u64 {
     let clock = Clock::start(Ambient::new(|| 0, || 0));
     let edge = Edge::new(Bounds::default(), 3, clock, Arc::new(Metrics::default()));
     edge.apply(&[Change::Begin(Cursor::start(Epoch(1)))]);
@@ -86,5 +86,11 @@ fn nothing_falls_between_scanning_and_the_mailbox() {
             assert_eq!((differ, seen.len()), (None, wanted.len()), "{user}");
         }
     });
-    assert!(edge.metrics.mailbox_overflows.get() > 0, "the mailboxes never overflowed");
+    edge.metrics.mailbox_overflows.get()
+}
+
+#[test]
+fn nothing_falls_between_scanning_and_the_mailbox() {
+    // Readers that are scheduled well keep up; then it is run again.
+    assert!((0..30).any(|_| race() > 0), "the mailboxes never overflowed");
 }

@@ -39,7 +39,7 @@ impl Connection {
         };
         let left = self.handed - self.settled.handed + unread;
         if left > 0 && self.seat.mailbox().cut_off() {
-            self.edge.metrics.cut_off(self.id(), self.settled.position, left);
+            self.edge.metrics.cut_off(&self.name(), self.settled.position, left);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Standing records at the table: a record takes effect on all connections that it concerns, under the table's lock.
 //!
-//! A record is applied before the entries behind it are in the window, and before those in front of it are dispatched;
-//! [`Granted`](crate::standing::Granted) tells them apart by their slots.
+//! A record is applied before the entries behind it are in the window. Those in front of it may be dispatched before or after,
+//! but before one that takes a topic away; [`Granted`](crate::standing::Granted) tells them apart by their slots.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -87,14 +87,13 @@ impl Routes {
             Rule::Begin => memberships.clear(),
             Rule::HoldBack => {
                 if !std::mem::replace(&mut table.governed.held_back, true) {
-                    tracing::info!(
-                        "the place in the hub's log is lost or new: users wait until it is caught up with"
-                    );
+                    tracing::info!("users wait until this gateway has caught up with the hub's log");
                 }
+                table.governed.memberships.lose(at);
                 return;
             }
             Rule::LetGo => {
-                memberships.caught_up();
+                memberships.caught_up(at);
                 table.governed.let_go |= std::mem::take(&mut table.governed.held_back);
                 return;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use galaxy_push_core::frame::EventView;
-use galaxy_push_core::reader::Filter;
+use galaxy_push_core::reader::{Entitled, Filter};
 use galaxy_push_core::window::Slot;
 use galaxy_push_proto::Failure;
 
@@ -91,11 +91,12 @@ impl Seat {
     /// Looks up what has changed of the standing records; whether the connection may go on.
     ///
     /// Call it under the window's lock and before looking at entries: a record is known before any entry behind it is
-    /// in the window, so that no event is judged by what was known before the record.
-    pub(crate) fn renew(&mut self, now_ms: u64) -> bool {
+    /// in the window, so that no event is judged by what was known before the record. `keeps_up`: what is looked at comes
+    /// from the mailbox.
+    pub(crate) fn renew(&mut self, now_ms: u64, keeps_up: bool) -> bool {
         let version = self.routes.version.load(Ordering::Acquire);
         if version == self.version {
-            self.granted.at(now_ms);
+            self.granted.at(now_ms, keeps_up);
             return true;
         }
         let table = self.routes.read();
@@ -107,6 +108,7 @@ impl Seat {
         self.granted =
             table.governed.memberships.granted(self.holders.iter().map(|holder| &**holder), now_ms);
         drop(table);
+        self.granted.at(now_ms, keeps_up);
         true
     }
 
@@ -159,9 +161,11 @@ impl Seat {
 }
 
 impl Filter for Seat {
-    fn admits(&self, event: EventView<'_>, slot: Slot) -> bool {
-        let belongs = |recipient| topic_of(recipient).is_some_and(|topic| self.granted.admits(topic, slot));
-        event.recipients().any(|recipient| self.recipients.contains(recipient) || belongs(recipient))
+    fn entitles(&self, event: EventView<'_>, slot: Slot) -> Entitled {
+        if event.recipients().any(|recipient| self.recipients.contains(recipient)) {
+            return Entitled::Yes;
+        }
+        self.granted.entitles(event.recipients().filter_map(topic_of), slot)
     }
 }
 

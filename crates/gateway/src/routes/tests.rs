@@ -163,3 +163,59 @@ fn a_membership_that_is_over_when_it_is_named_leaves_nothing_behind() {
     drop(ann);
     assert!(routes.read().members.is_empty());
 }
+
+/// The fault: a user that asks for nothing, or gives up what it never had, stopped everybody for a moment.
+#[test]
+fn what_changes_nothing_costs_no_lock() {
+    use std::collections::BTreeSet;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use galaxy_push_core::ambient::Ambient;
+    use galaxy_push_core::cursor::Ask;
+    use galaxy_push_core::reader::{Reader, Settings};
+
+    use crate::clock::Clock;
+    use crate::connection::{Connection, Limits, Outgoing};
+    use crate::edge::{Change, Edge};
+    use crate::grants::Grants;
+
+    let clock = Clock::start(Ambient::new(|| 0, || 0));
+    let edge = Edge::new(Bounds::default(), 16, clock, Arc::new(Metrics::default()));
+    edge.apply(&[Change::Begin(Cursor::start(Epoch(1)))]);
+    let now = edge.clock.now();
+    let reader = edge.read(now, |window| Reader::open(window, Ask::Head, "", Settings::default()));
+    let identity = Identity { grants: Grants::everything(), ..Identity::default() };
+    let limits = Limits { topics: 8, turn_bytes: 1 << 10 };
+    let asked = BTreeSet::from(["t".to_owned()]);
+    let mut connection = Connection::open(edge.clone(), reader, identity, asked, limits).unwrap();
+    assert_eq!(connection.next(&mut Vec::new()).now_or_never(), Some(Ok(())));
+
+    let locked = edge.routes.write();
+    let (done, waits) = mpsc::channel();
+    let asking = std::thread::spawn(move || {
+        let mut out = Vec::new();
+        let changes: [&dyn Fn(&mut Connection); 4] = [
+            &|connection| connection.unsubscribe(&[]),
+            &|connection| connection.unsubscribe(&["never asked for".to_owned()]),
+            &|connection| connection.subscribe(&[]).unwrap(),
+            &|connection| connection.subscribe(&["t".to_owned()]).unwrap(),
+        ];
+        for change in changes {
+            change(&mut connection);
+            assert_eq!(connection.next(&mut out).now_or_never(), Some(Ok(())));
+        }
+        done.send(out).unwrap();
+    });
+    let answers = waits.recv_timeout(Duration::from_secs(10));
+    drop(locked);
+    asking.join().unwrap();
+    let answers = answers.expect("it waits for nobody");
+    assert!(answers.len() == 4, "{answers:?}");
+    assert!(
+        answers
+            .iter()
+            .all(|answer| matches!(answer, Outgoing::Subscribed { topics, .. } if topics == &["t"]))
+    );
+}

@@ -48,7 +48,11 @@ impl Unread {
 
     /// The next piece is asked for.
     pub(super) fn take(&self, id: u64) -> Option<Left> {
-        self.lock().remove(&id).map(|waiting| waiting.stream)
+        let Waiting { since, mut stream } = self.lock().remove(&id)?;
+        if let Left::Open(open) = &mut stream {
+            open.carrier.sizes.taken_after(since.elapsed());
+        }
+        Some(stream)
     }
 
     /// Gives up those that are to be given up.

@@ -1,19 +1,25 @@
 //! Who belongs to which topics, and since when, counted in slots of the edge window.
 //!
-//! An event is granted by a membership that held at its slot *and* holds now; so what ended is remembered for as long as
-//! the window holds anything from before its end.
+//! An event is granted if a membership held at its slot *and* one holds now; so what ended is remembered for as long as
+//! the window holds anything from before its end. Where that is not known, the event is in doubt ([`Doubts`]): who belongs
+//! to its topic now is told that something may be missing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use galaxy_push_core::reader::Entitled;
 use galaxy_push_core::window::Slot;
 use galaxy_push_proto::v1::Membership as Record;
 
-use super::topics::{Ground, Spell, Topics};
+use super::doubts::Doubts;
+use super::topics::{Grant, Ground, Look, Spell, Topics};
 use super::unix_ms;
 
-/// The most ended spells remembered, over all memberships. Beyond it the oldest is forgotten, and what it granted denied.
+/// The most ended spells remembered, over all memberships. Beyond it the oldest is forgotten, and all up to its end in doubt.
 const ENDED_MAX: usize = 1 << 18;
+
+/// A record that ends a membership leaves this much time to hand what lies before it to connections that keep up.
+const LINGER_MS: u64 = 1_000;
 
 /// All memberships.
 #[derive(Debug, Default)]
@@ -27,6 +33,10 @@ pub(crate) struct Memberships {
     held: usize,
     /// Between `Standing` and `CaughtUp`.
     catching_up: bool,
+    /// Since the place in the log was lost.
+    lost_at: Option<Slot>,
+    /// Where that was, while the window holds it. Connections keep it, too.
+    doubts: Arc<Doubts>,
 }
 
 /// A membership that began to hold, or ended.
@@ -43,7 +53,9 @@ pub(crate) struct Moved {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Granted {
     holders: Vec<Arc<Topics>>,
+    doubts: Arc<Doubts>,
     now_ms: u64,
+    keeps_up: bool,
 }
 
 impl Memberships {
@@ -53,6 +65,12 @@ impl Memberships {
         let moved = moved.collect();
         *self = Self::default();
         moved
+    }
+
+    /// The place in the log is lost: who belongs where is not known from `at`, the slot of the next entry, until it is caught
+    /// up with, but for what is replayed.
+    pub(crate) fn lose(&mut self, at: Slot) {
+        self.lost_at.get_or_insert(at);
     }
 
     /// Replaces all by what holds, as `Standing` said it; `at` is the slot of the next entry. What is replayed from now on
@@ -78,15 +96,22 @@ impl Memberships {
     /// Applies a record of the log; `at` is the slot of the next entry.
     pub(crate) fn set(&mut self, record: &Record, at: Slot, now_ms: u64) -> Option<Moved> {
         if !record.member {
-            return self.end(&record.recipient, &record.topic, at);
+            let moved = self.end(&record.recipient, &record.topic, at)?;
+            if let Some(topics) = self.by_holder.get_mut(&moved.holder).filter(|_| !self.catching_up) {
+                Arc::make_mut(topics).leave(&moved.topic, at, now_ms.saturating_add(LINGER_MS));
+            }
+            return Some(moved);
         }
         let ground = if self.catching_up { Ground::Replay } else { Ground::Log };
         self.begin(record, at, ground, now_ms)
     }
 
-    /// The log was read to its end: what holds now is known.
-    pub(crate) fn caught_up(&mut self) {
+    /// The log was read to its end: what holds now is known, and what is to come; `at` is the slot of the next entry.
+    pub(crate) fn caught_up(&mut self, at: Slot) {
         self.catching_up = false;
+        if let Some(lost_at) = self.lost_at.take() {
+            Arc::make_mut(&mut self.doubts).add(lost_at..at);
+        }
         for topics in self.by_holder.values_mut().filter(|topics| !topics.are_settled()) {
             Arc::make_mut(topics).settle();
         }
@@ -106,8 +131,14 @@ impl Memberships {
 
     /// Forgets the spells from before the oldest entry that the window holds.
     pub(crate) fn forget_before(&mut self, oldest: Slot) {
+        if self.doubts.reach_before(oldest) {
+            Arc::make_mut(&mut self.doubts).forget_before(oldest);
+        }
         while self.ended.front().is_some_and(|(end, ..)| *end <= oldest) || self.ended.len() > ENDED_MAX {
             let Some((end, holder, topic)) = self.ended.pop_front() else { break };
+            if end > oldest {
+                Arc::make_mut(&mut self.doubts).add_all_before(end);
+            }
             let Some(topics) = self.by_holder.get_mut(&holder) else { continue };
             let topics = Arc::make_mut(topics);
             topics.forget_past(&topic, end);
@@ -125,7 +156,7 @@ impl Memberships {
     /// What these holders are granted together.
     pub(crate) fn granted<'a>(&self, holders: impl Iterator<Item = &'a str>, now_ms: u64) -> Granted {
         let holders = holders.filter_map(|holder| self.by_holder.get(holder)).cloned().collect();
-        Granted { holders, now_ms }
+        Granted { holders, doubts: self.doubts.clone(), now_ms, keeps_up: false }
     }
 
     /// How many hold.
@@ -176,14 +207,26 @@ fn expiry(record: &Record) -> u64 {
 }
 
 impl Granted {
-    /// Goes by what holds at this time of the wall clock.
-    pub(crate) const fn at(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
+    /// Goes by what holds at this time of the wall clock. Whoever keeps up is still handed for a moment what lies before a
+    /// record that ends a membership: such a record takes effect in its place in the log.
+    pub(crate) const fn at(&mut self, now_ms: u64, keeps_up: bool) {
+        (self.now_ms, self.keeps_up) = (now_ms, keeps_up);
     }
 
-    /// Whether an event for this topic, which lies at this slot, is granted. It looks at the memberships of this topic
+    /// Whether an event for these topics, which lies at this slot, is granted. It looks at the memberships of these topics
     /// only, however many there are.
-    pub(crate) fn admits(&self, topic: &str, slot: Slot) -> bool {
-        self.holders.iter().any(|topics| topics.grant(topic, slot, self.now_ms))
+    pub(crate) fn entitles<'a>(&self, topics: impl Iterator<Item = &'a str>, slot: Slot) -> Entitled {
+        let look = Look { slot, now_ms: self.now_ms, keeps_up: self.keeps_up };
+        let mut grant = Grant::default();
+        for topic in topics {
+            for holder in &self.holders {
+                grant = grant.or(holder.grant(topic, look));
+            }
+        }
+        match grant {
+            Grant { now: true, then: true } => Entitled::Yes,
+            Grant { now: true, then: false } if self.doubts.contain(slot) => Entitled::Unknown,
+            _ => Entitled::No,
+        }
     }
 }

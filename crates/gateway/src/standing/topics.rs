@@ -22,6 +22,24 @@ struct Membership {
     /// The spells that are over, in their order.
     past: VecDeque<Range<Slot>>,
     now: Option<Spell>,
+    left: Option<Left>,
+}
+
+/// The record that ended the last spell.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    at: Slot,
+    /// Until then, whoever keeps up is still handed what lies before it.
+    until_ms: u64,
+}
+
+/// One look at an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub(super) slot: Slot,
+    pub(super) now_ms: u64,
+    /// It is on its way to a connection that takes everything as it comes.
+    pub(super) keeps_up: bool,
 }
 
 /// A time in which a membership holds.
@@ -30,6 +48,15 @@ pub(super) struct Spell {
     pub(super) since: Slot,
     pub(super) until_ms: u64,
     pub(super) ground: Ground,
+}
+
+/// What memberships say of one event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Grant {
+    /// One held when the event was appended.
+    pub(super) then: bool,
+    /// One holds now, the same one or another.
+    pub(super) now: bool,
 }
 
 /// What a spell rests on.
@@ -53,7 +80,7 @@ impl Topics {
         let before = membership.now;
         if let Some(before) = before {
             if before.ground == Ground::Standing {
-                // It begins with the first record of it that is replayed.
+                // It is known from the first record of it that is replayed; what lies before is in doubt.
                 spell.ground = Ground::Log;
             } else {
                 (spell.since, spell.ground) = (before.since, before.ground);
@@ -67,11 +94,18 @@ impl Topics {
     pub(super) fn end(&mut self, topic: &str, at: Slot) -> Option<Spell> {
         let membership = self.memberships.get_mut(topic)?;
         let spell = membership.now.take()?;
-        // Whether one that only `Standing` named held all the while is not known.
+        // Whether one that only `Standing` named held all the while is not known: what lies there is in doubt.
         if spell.since < at && spell.ground != Ground::Standing {
             membership.past.push_back(spell.since..at);
         }
         Some(spell)
+    }
+
+    /// The spell that was just ended was ended by a record of the log.
+    pub(super) fn leave(&mut self, topic: &str, at: Slot, until_ms: u64) {
+        if let Some(membership) = self.memberships.get_mut(topic) {
+            membership.left = Some(Left { at, until_ms });
+        }
     }
 
     /// Forgets the spells of a topic that ended up to this slot.
@@ -117,13 +151,12 @@ impl Topics {
         spells.for_each(|spell| spell.ground = Ground::Log);
     }
 
-    /// Whether a membership of this topic, by its name or its beginning, held at this slot and holds now.
-    pub(super) fn grant(&self, topic: &str, slot: Slot, now_ms: u64) -> bool {
-        let grants =
-            |name: &str| self.memberships.get(name).is_some_and(|membership| membership.grants(slot, now_ms));
-        if grants(topic) {
-            return true;
-        }
+    /// What the memberships of this topic, by its name or a beginning of it, say of an event.
+    pub(super) fn grant(&self, topic: &str, look: Look) -> Grant {
+        let grant_of = |name: &str| {
+            self.memberships.get(name).map_or_else(Grant::default, |membership| membership.grant(look))
+        };
+        let mut grant = grant_of(topic);
         let mut part = topic;
         // Of all that do not sort behind a text, the last one shares the most with it: what shares more would come later.
         while let Some(last) =
@@ -134,22 +167,29 @@ impl Topics {
                 part = &part[..shared];
                 continue;
             }
-            if grants(&format!("{last}*")) {
-                return true;
-            }
-            let Some((shorter, _)) = last.char_indices().next_back() else { return false };
+            grant = grant.or(grant_of(&format!("{last}*")));
+            let Some((shorter, _)) = last.char_indices().next_back() else { break };
             part = &part[..shorter];
         }
-        false
+        grant
+    }
+}
+
+impl Grant {
+    /// What both say together.
+    pub(super) const fn or(self, other: Self) -> Self {
+        Self { then: self.then || other.then, now: self.now || other.now }
     }
 }
 
 impl Membership {
-    fn grants(&self, slot: Slot, now_ms: u64) -> bool {
-        let counts = |spell: &Spell| spell.ground != Ground::Replay && spell.until_ms > now_ms;
-        let Some(now) = self.now.filter(counts) else { return false };
+    fn grant(&self, Look { slot, now_ms, keeps_up }: Look) -> Grant {
         let first = self.past.partition_point(|spell| spell.end <= slot);
-        now.since <= slot || self.past.get(first).is_some_and(|spell| spell.contains(&slot))
+        let past = self.past.get(first).is_some_and(|spell| spell.contains(&slot));
+        let lingers = self.left.is_some_and(|left| keeps_up && slot < left.at && now_ms < left.until_ms);
+        let Some(now) = self.now else { return Grant { then: past, now: lingers } };
+        let holds = now.ground != Ground::Replay && now.until_ms > now_ms;
+        Grant { then: past || now.since <= slot, now: holds || lingers }
     }
 }
 

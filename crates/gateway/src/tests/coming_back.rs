@@ -36,10 +36,21 @@ async fn a_stream_that_is_not_read_is_given_up_and_holds_no_drain() {
     assert!(metrics.contains(r#"push_ended_total{reason="SLOW"} 2"#), "{metrics}");
     assert!(metrics.contains(r#"push_connections{transport="sse"} 0"#), "{metrics}");
     let mut never = Events::of(never);
-    for (events, cursor) in [(&mut never, String::new()), (&mut begun, format!("id: {}\n", before))] {
+    for (events, retries, cursor) in
+        [(&mut never, 1, String::new()), (&mut begun, 0, format!("id: {before}\n"))]
+    {
         let text = events.now().await;
         assert!(events.over && text.ends_with("\n\n") && Events::ids(&text).is_empty(), "{text}");
-        assert!(text.starts_with(&format!("{cursor}event: push.goodbye")), "{text}");
+        let lines: String = text.lines().skip(retries).map(|line| format!("{line}\n")).collect();
+        assert!(
+            lines.starts_with("event: push.goodbye") && lines.ends_with(&format!("}}\n{cursor}\n")),
+            "{text}"
+        );
+        assert_eq!(
+            text.starts_with("retry: "),
+            retries == 1,
+            "what comes first says when to come back: {text}"
+        );
     }
 }
 
@@ -60,7 +71,9 @@ async fn a_browser_that_comes_too_early_or_too_late_is_told_to_come_back() {
             (200, &"text/event-stream".parse().unwrap())
         );
         let text = body(answer).await;
-        assert!(text.contains(&format!("id: {cursor}\nevent: push.goodbye")), "it keeps its place: {text}");
+        assert!(text.contains("event: push.goodbye"), "{text}");
+        assert!(text.ends_with(&format!("id: {cursor}\n\n")), "it keeps its place: {text}");
+        assert_eq!(text.matches("\n\n").count(), 1, "one block: {text}");
         assert!(text.contains(r#""reconnect":true"#), "{text}");
         retries.insert(retry(&text));
     }

@@ -121,7 +121,7 @@ async fn a_user_has_taken_what_http_has_let_go_of() {
         stream.until("push.caught_up").await;
         world.hub.publish(&["user:a"]);
         let event = stream.body.next().await.unwrap().unwrap();
-        assert!(event.starts_with(b"id: "));
+        assert!(event.starts_with(b"event: ") && event.ends_with(b"\n\n"));
         let held = holds.then_some(event);
         let (gateway, head) = (world.gateway.clone(), world.hub.head);
         let over = tokio::spawn(async move { hand_over(&gateway, head, 3).await });

@@ -79,7 +79,8 @@ impl Hub {
     }
 
     pub(super) fn welcome(&mut self, outcome: v1::Outcome, cursor: Cursor) {
-        let welcome = v1::Welcome { outcome: outcome.into(), ..v1::Welcome::default() };
+        let head = self.head.to_string();
+        let welcome = v1::Welcome { outcome: outcome.into(), head, ..v1::Welcome::default() };
         self.frame(cursor.to_string(), Kind::Welcome(welcome));
     }
 

@@ -37,34 +37,35 @@ async fn golden() {
     text += &events.now().await;
     expect![[r#"
         retry: 1433
-
-        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a0
         event: push.welcome
         data: {"outcome":"FRESH","epoch":"AAAAAAAAAAAAAAAAAAAAAQ","head":"2.AAAAAAAAAAAAAAAAAAAAAQ.a1","oldest":"2.AAAAAAAAAAAAAAAAAAAAAQ.a0","generation":"0","heartbeatInterval":"25s","limits":{"maxEventBytes":65536,"maxFrameBytes":4194304,"windowEvents":"1048576","windowBytes":"268435456","windowAge":"600s"},"connectionId":"12345678-0"}
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a0
 
-        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a1
         event: turn.ready
         data: {"specversion":"1.0","id":"e1","source":"/game","type":"turn.ready","data":{"n":1}}
-
         id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a1
+
         event: push.caught_up
         data: {}
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a1
 
-        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a2
         event: turn.ready
         data: {"specversion":"1.0","id":"e2","source":"/game","type":"turn.ready","data":[ 1, 2]}
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a2
 
-        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a4
         event: turn.ready
         data: {"specversion":"1.0","id":"e4","source":"/game","type":"turn.ready","data":{"n":1}}
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a4
 
         event: turn.ready
         data: {"specversion":"1.0","id":"e5","source":"/game","type":"turn.ready","data":1}
 
-        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a9
         event: push.gap
         data: {"reason":"LAPPED","from":"2.AAAAAAAAAAAAAAAAAAAAAQ.a4","to":"2.AAAAAAAAAAAAAAAAAAAAAQ.a9","count":"5","repairAfter":"0.970s"}
+        id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a9
 
+        event: push.progress
+        data: {}
         id: 2.AAAAAAAAAAAAAAAAAAAAAQ.a9
 
     "#]]
@@ -96,7 +97,7 @@ async fn plain_messages_for_who_asks_for_them() {
     let mut world = World::new();
     world.hub.publish(&["all"]);
     let text = world.stream("/v1/stream?cursor=oldest&event=message").await.until("push.caught_up").await;
-    assert!(!text.contains("event: turn.ready") && text.contains("\ndata: {\"specversion\""));
+    assert!(!text.contains("event: turn.ready") && text.contains("event: message\ndata: {\"specversion\""));
     assert_eq!(world.get("/v1/stream?event=typed").await.status(), 400);
 }
 
@@ -271,4 +272,44 @@ async fn a_hub_restart_is_a_gap_in_every_stream() {
     assert!(text.contains(r#""reason":"EPOCH_CHANGED""#));
     assert_eq!(Events::ids(&text), ["e1", "e2"]);
     assert_eq!(last_id(&text).unwrap(), world.hub.head.to_string());
+}
+
+/// The fault: common readers hand each block to the program, which reads its data as JSON; the first one held `retry:` alone.
+#[tokio::test(start_paused = true)]
+async fn every_block_has_a_name_and_data_and_the_first_one_says_when_to_come_back() {
+    let mut world = World::new();
+    world.hub.publish(&["all"]);
+    for query in ["", "&event=message"] {
+        let mut events = world.stream(&format!("/v1/stream?cursor=oldest{query}")).await;
+        let mut text = events.until("push.caught_up").await;
+        text += &events.until("push.progress").await;
+        world.hub.publish_ephemeral(&["all"]);
+        text += &events.now().await;
+        let blocks: Vec<_> = text.split_terminator("\n\n").collect();
+        assert!(blocks.len() >= 5, "{text}");
+        for (block, number) in blocks.iter().zip(0..) {
+            let fields: Vec<_> = block.lines().map(|line| line.split_once(": ").unwrap()).collect();
+            let values = |name: &str| fields.iter().filter(|(field, _)| *field == name).count();
+            assert_eq!((values("event"), values("data")), (1, 1), "{block}");
+            assert_eq!(values("retry"), usize::from(number == 0), "{block}");
+            let (_, data) = fields.iter().find(|(name, _)| *name == "data").unwrap();
+            assert!(serde_json::from_str::<serde_json::Value>(data).unwrap().is_object(), "{block}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_user_is_told_where_it_stands_as_often_as_is_set() {
+    let mut config = config();
+    config.progress_interval = Duration::from_secs(7);
+    let world = World::with(config);
+    let mut events = world.stream("/v1/stream?user=a").await;
+    assert!(events.until("push.caught_up").await.contains(r#""heartbeatInterval":"7s""#));
+    events.now().await;
+    let began = tokio::time::Instant::now();
+    for round in 1..=3 {
+        events.until("push.progress").await;
+        events.now().await;
+        assert_eq!(began.elapsed(), Duration::from_secs(7) * round);
+    }
 }

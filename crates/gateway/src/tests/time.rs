@@ -123,3 +123,42 @@ async fn how_soon_events_are_delivered_is_a_histogram_by_the_hubs_clock_in_which
         assert!(metrics.contains(&format!("push_delivery_seconds_{line}\n")), "{line} in {metrics}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_duration_may_be_as_long_as_can_be_written() {
+    const MAX: Duration = Duration::MAX;
+    let settings: [fn(&mut Config); 8] = [
+        |config| config.window.age = MAX,
+        |config| config.progress_interval = MAX,
+        |config| config.dead_after = MAX,
+        |config| config.greeting = MAX,
+        |config| config.write_stall = MAX,
+        |config| config.retry = MAX,
+        |config| config.repair_spread = MAX,
+        |config| (config.leave_log_after, config.report_every) = (MAX, Some(MAX)),
+    ];
+    for set in settings {
+        let mut config = config();
+        set(&mut config);
+        let mut world = World::with(config);
+        let mut web_socket = world.shake("push.v1.json", "/v1/ws", &[], 4 << 10).await.unwrap();
+        web_socket.send(r#"{"connect":{"user":"a"}}"#).await;
+        web_socket.until("caughtUp").await;
+        let garbage = Request::get("/v1/stream?user=a").header("last-event-id", "garbage!");
+        let mut stream = Events::of(world.ask(garbage).await);
+        assert!(stream.until("push.caught_up").await.contains("push.gap"));
+        // Whoever does not read is soon too slow.
+        let _nothing = timeout(Duration::from_secs(20), stream.until("what never comes")).await;
+        world.hub.publish(&["user:a"]);
+        stream.until("\"e1\"").await;
+        assert!(web_socket.text().await.contains("\"e1\""));
+        let (gateway, head) = (world.gateway.clone(), world.hub.head);
+        let over = tokio::spawn(async move {
+            gateway.take_the_rest(head, MAX).await;
+            gateway.hand_over(MAX).await;
+        });
+        stream.until("push.goodbye").await;
+        drop((stream, web_socket));
+        over.await.unwrap();
+    }
+}

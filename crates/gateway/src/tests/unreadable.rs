@@ -13,16 +13,18 @@ async fn garbage_that_a_browser_presents_by_itself_is_told_and_wedges_nobody() {
         world.hub.publish(&["user:a"]);
     }
     let long = "x".repeat(2_000);
-    for (header, query, echo) in [
-        ("garbage", "", "garbage"),
-        ("9 9", "", ""),
-        ("caf\u{e9}", "", ""),
-        (long.as_str(), "", ""),
-        ("2.AAAAAAAAAAAAAAAAAAAAAQ.b7", "", "2.AAAAAAAAAAAAAAAAAAAAAQ.b7"),
-        ("", "lastEventId=%3A+%0Aid%3A+1", ""),
-        ("", "lastEventId=41", ""),
-        ("garbage", "cursor=oldest&lastEventId=oldest", "garbage"),
-        ("", "cursor=garbage&lastEventId=%2A", "*"),
+    for (header, query) in [
+        ("garbage", ""),
+        ("9 9", ""),
+        ("caf\u{e9}", ""),
+        ("urn:x:1", ""),
+        ("<script>", ""),
+        (long.as_str(), ""),
+        ("2.AAAAAAAAAAAAAAAAAAAAAQ.b7", ""),
+        ("", "lastEventId=%3A+%0Aid%3A+1"),
+        ("", "lastEventId=41"),
+        ("garbage", "cursor=oldest&lastEventId=oldest"),
+        ("", "cursor=garbage&lastEventId=%2A"),
     ] {
         let request = http::Request::get(format!("/v1/stream?user=a&{query}"));
         let request =
@@ -34,8 +36,7 @@ async fn garbage_that_a_browser_presents_by_itself_is_told_and_wedges_nobody() {
                 "{header:?} {query}: {text}"
             );
             let welcome = text.split("\n\n").find(|block| block.contains("push.welcome")).unwrap();
-            let kept = welcome.lines().find_map(|line| line.strip_prefix("id: "));
-            assert_eq!(kept.unwrap_or_default(), echo, "until the gap it keeps what it had: {text}");
+            assert!(!welcome.lines().any(|line| line.starts_with("id")), "it keeps what it has: {text}");
         }
         assert!(text.contains(r#""outcome":"EPOCH_CHANGED""#), "{header:?} {query}: {text}");
         assert_eq!(Events::ids(&text), ["e1", "e2"], "{header:?} {query}");

@@ -415,3 +415,17 @@ async fn a_turn_may_take_longer_than_one_write() {
         assert!(text.contains(&format!("\"e{number}\"")), "{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_is_pinged_as_often_as_is_set_and_in_time_to_answer() {
+    for (set, comes) in [(7, 7), (3_600, 30)] {
+        let mut config = config();
+        config.progress_interval = Duration::from_secs(set);
+        let world = World::with(config);
+        let mut socket = world.connected("{}").await;
+        socket.until("caughtUp").await;
+        let began = tokio::time::Instant::now();
+        while !matches!(socket.stream.next().await.unwrap().unwrap(), Message::Ping(_)) {}
+        assert_eq!(began.elapsed(), Duration::from_secs(comes));
+    }
+}

@@ -3,7 +3,7 @@
 //! Part of [`Upstream`](super::Upstream). It knows whether the records are complete, and when the place in the log is lost
 //! and found again; [`standing`](crate::standing) says what that is for.
 
-use galaxy_push_client::{Frame, Gap};
+use galaxy_push_client::{Frame, Gap, Outcome};
 use galaxy_push_core::frame::Kind;
 use galaxy_push_core::window::GapReason;
 use galaxy_push_proto::v1::{self, Membership, SessionInvalidation};
@@ -37,12 +37,12 @@ pub(super) struct Records {
 
 impl Records {
     /// A stream began. Whoever is not resumed has lost its place, or had none.
-    pub(super) fn welcome(&mut self, outcome: v1::Outcome, changes: &mut Vec<Change<'_>>) {
-        let resumed = outcome == v1::Outcome::Resumed;
+    pub(super) fn welcome(&mut self, outcome: Option<Outcome>, changes: &mut Vec<Change<'_>>) {
+        let resumed = outcome == Some(Outcome::Resumed);
         self.coming = Vec::new();
         self.catching_up = true;
         self.awaited = !resumed;
-        self.opening_gap = !resumed && outcome != v1::Outcome::Fresh;
+        self.opening_gap = !resumed && outcome != Some(Outcome::Fresh);
         if !resumed {
             self.lose(changes);
         }

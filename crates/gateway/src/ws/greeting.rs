@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{Message, WebSocket, close_code};
+use galaxy_push_core::cursor::{Ask, Cursor};
 use galaxy_push_listener::Visitor;
 use galaxy_push_proto::v1::{ClientFrame, Connect, client_frame::Kind};
 use galaxy_push_proto::{Failure, Reason, json};
@@ -10,7 +11,7 @@ use prost::Message as _;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::{End, received};
+use super::{End, Pace, received};
 use crate::admission::Request;
 use crate::connection::Connection;
 use crate::gateway::Shared;
@@ -19,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::problem::{bad_request, draining, gave_way, seat};
 use crate::query::Query;
 use crate::render::Form;
+use crate::too_large::Who;
 
 /// The largest frame sent to a peer that names no limit, in bytes.
 const FRAME_BYTES_DEFAULT: usize = 4 << 20;
@@ -37,19 +39,31 @@ pub(super) struct Greeting {
     pub(super) address: Option<IpAddr>,
 }
 
+/// A user who may have a stream.
+pub(super) struct Admitted {
+    pub(super) connection: Connection,
+    /// The largest frame to send.
+    pub(super) frame_max: usize,
+    /// Under which name it is remembered if it closes because that is too large …
+    pub(super) who: Who,
+    /// … and what is left out, because that happened.
+    pub(super) left_out: Vec<Cursor>,
+}
+
 impl Greeting {
-    /// Waits for `connect` and admits the user; also says the largest frame to send. `None`: the peer has left.
+    /// Waits for `connect` and admits the user. `None`: the peer has left.
     pub(super) async fn receive(
         self,
         shared: &Shared,
         socket: &mut WebSocket,
-    ) -> Result<Option<(Connection, usize)>, End> {
+        pace: &mut Pace,
+    ) -> Result<Option<Admitted>, End> {
         let within = shared.config.greeting;
         let connect = tokio::select! {
             biased;
             () = shared.draining.cancelled() => return Err(End::Refused(draining())),
             () = self.has_to_leave() => return Err(End::GaveWay(gave_way())),
-            connect = timeout(within, first_frame(self.form, socket, &shared.metrics)) => match connect {
+            connect = timeout(within, first_frame(self.form, socket, pace, &shared.metrics)) => match connect {
                 Ok(connect) => connect?,
                 Err(_) => return Err(End::Refused(self.late())),
             },
@@ -74,7 +88,7 @@ impl Greeting {
         }
     }
 
-    async fn admit(self, shared: &Shared, connect: Connect) -> Result<(Connection, usize), Failure> {
+    async fn admit(self, shared: &Shared, connect: Connect) -> Result<Admitted, Failure> {
         let Query { user, session, mut topics, cursor, last_event_id, namespace, .. } = self.query;
         let either = |said: String, before: String| if said.is_empty() { before } else { said };
         let (user, session) = (either(connect.user, user), either(connect.session, session));
@@ -113,18 +127,31 @@ impl Greeting {
             namespace: either(connect.namespace, namespace),
             address: self.address,
         };
-        Ok((shared.admission.admit(request).await?, frame_max))
+        let (who, ask) =
+            (Who::of(&request.identity, self.address), Ask::parse_or_unreadable(&request.cursor));
+        let connection = shared.admission.admit(request).await?;
+        let left_out = shared.too_large.comes(&who, ask, shared.admission.edge.clock.now().mono);
+        Ok(Admitted { connection, frame_max, who, left_out })
     }
 }
 
 /// The first frame, which must be `connect`. `None`: the peer has left.
-async fn first_frame(form: Form, socket: &mut WebSocket, metrics: &Metrics) -> Result<Option<Connect>, End> {
+async fn first_frame(
+    form: Form,
+    socket: &mut WebSocket,
+    pace: &mut Pace,
+    metrics: &Metrics,
+) -> Result<Option<Connect>, End> {
     loop {
+        pace.pause().await;
         let message = match received(socket.recv().await) {
             Ok(message) => message,
             Err(End::Gone) => return Ok(None),
             Err(end) => return Err(end),
         };
+        if pace.heard() {
+            metrics.client_frame_pauses.inc();
+        }
         match client_frame(form, &message, metrics)? {
             Some(Kind::Connect(connect)) => return Ok(Some(connect)),
             Some(_) => return Err(End::Refused(bad_request("the first frame must be `connect`"))),
@@ -137,6 +164,7 @@ async fn first_frame(form: Form, socket: &mut WebSocket, metrics: &Metrics) -> R
 pub(super) fn client_frame(form: Form, message: &Message, metrics: &Metrics) -> Result<Option<Kind>, End> {
     let frame = match (form, message) {
         (_, Message::Ping(_) | Message::Pong(_)) => return Ok(None),
+        (_, Message::Close(Some(frame))) if frame.code == close_code::SIZE => return Err(End::TooLarge),
         (_, Message::Close(_)) => return Err(End::Gone),
         (Form::Json, Message::Text(text)) => {
             json::parse_client_frame(text.as_bytes()).map_err(|invalid| End::Refused(invalid.into()))?

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use galaxy_push_listener::{Peer, Visitor};
+use galaxy_push_listener::{Peer, Visitor, shown_path};
 use galaxy_push_proto::{Failure, Reason};
 use http::{Extensions, HeaderMap};
 
@@ -82,11 +82,12 @@ pub(crate) fn admit(
     path: &str,
     roles: &[Role],
 ) -> Result<Caller, Failure> {
-    let admitted = shared.config.access.identify(headers, extensions, roles).inspect_err(|failure| {
+    let admitted = shared.access.get().identify(headers, extensions, roles).inspect_err(|failure| {
         shared.metrics.peer_refused(failure);
         let peer = extensions.get::<Peer>().map(|peer| peer.0);
         if let Some(left_out) = shared.refused(peer.map(|peer| peer.ip())) {
             let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+            let path = shown_path(path);
             tracing::warn!(%peer, path, code = ?failure.code, reason = %failure, left_out, "peer refused");
         }
     })?;

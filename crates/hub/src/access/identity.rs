@@ -17,7 +17,7 @@ pub enum Role {
 }
 
 /// Somebody the hub knows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     name: String,
     role: Role,

@@ -14,8 +14,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
-use super::late;
+use super::gzip::{self, Encoding};
 use super::pieces::Pieces;
+use super::{WITHIN, late};
+use crate::grpc::{self, PACKED};
 use crate::under_way::{Received, Share, UnderWay};
 
 /// From when on a message is awaited.
@@ -35,6 +37,8 @@ pub(crate) struct Messages<B> {
     within: Duration,
     room: UnderWay,
     received: Received,
+    /// How messages are compressed that say they are.
+    encoding: Encoding,
     /// Nobody takes the share of a whole message.
     gives_back: bool,
     /// The message that has begun: its prefix, then all of it.
@@ -64,6 +68,7 @@ impl<B> Messages<B> {
             within,
             room,
             received: Received::default(),
+            encoding: Encoding::Identity,
             gives_back: false,
             begun: None,
             rest: Bytes::new(),
@@ -71,6 +76,11 @@ impl<B> Messages<B> {
             deadline,
             passes: false,
         }
+    }
+
+    /// Hands on as they are, within the limit, what came compressed like this.
+    pub(crate) fn encoded(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
     }
 
     /// For readers that answer at once and take no share: only what is unfinished counts.
@@ -131,7 +141,7 @@ impl<B> Messages<B> {
                 begun.add(part, true)?;
             }
             if let Some(mut begun) = self.begun.take() {
-                self.ready = begun.pieces.take();
+                self.ready = begun.message(self.encoding, self.limit, self.gives_back)?;
                 if !self.gives_back {
                     self.received.put(begun.share);
                 }
@@ -152,8 +162,37 @@ impl Begun {
         if prefix.remaining() < PREFIX_BYTES {
             return None;
         }
-        prefix.advance(1); // whether it is compressed is for its reader to judge
+        prefix.advance(1); // whether it is compressed
         Some(prefix.get_u32() as usize)
+    }
+
+    /// The whole message, as it is.
+    fn message(
+        &mut self,
+        encoding: Encoding,
+        limit: usize,
+        gives_back: bool,
+    ) -> Result<VecDeque<Bytes>, Failure> {
+        let is_packed = self.pieces.start().first() == Some(&PACKED);
+        let mut pieces = self.pieces.take();
+        if !is_packed {
+            return Ok(pieces);
+        }
+        if encoding == Encoding::Identity {
+            return Err(grpc::packed_without_encoding());
+        }
+        let mut prefix = PREFIX_BYTES;
+        while let Some(piece) = pieces.front_mut().filter(|_| prefix > 0) {
+            let part = prefix.min(piece.len());
+            piece.advance(part);
+            prefix -= part;
+            if piece.is_empty() {
+                pieces.pop_front();
+            }
+        }
+        let share = &mut self.share;
+        let hold = |held| if gives_back { Ok(()) } else { share.hold(held) };
+        gzip::message(pieces, limit, hold).map_err(|unread| unread.failure(limit, WITHIN))
     }
 
     fn add(&mut self, data: Bytes, is_complete: bool) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 /// The first piece has room for so much at least, and later ones for so much at most unless more comes at once.
 const PIECE_BYTES_MIN: usize = 1 << 10;
@@ -44,20 +44,26 @@ impl Pieces {
 
     /// Adds what came, which must fit. What comes whole is kept as it lies; a part is copied, because it may be a small
     /// slice of something large.
-    pub(super) fn push(&mut self, mut data: Bytes, is_whole: bool) {
+    pub(super) fn push(&mut self, data: Bytes, is_whole: bool) {
         debug_assert!(data.len() <= self.room(), "the caller has looked");
         if is_whole && self.length == 0 {
             (self.length, self.held) = (data.len(), data.len());
             self.full.push_back(data);
             return;
         }
-        while data.has_remaining() {
+        self.extend(&data);
+    }
+
+    /// Adds a copy of what came, which must fit.
+    pub(super) fn extend(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
             if self.last.len() == self.last.capacity() {
                 self.begin_piece(data.len());
             }
-            let fits = (self.last.capacity() - self.last.len()).min(data.len());
-            self.last.extend_from_slice(&data.split_to(fits));
-            self.length += fits;
+            let (fits, rest) = data.split_at((self.last.capacity() - self.last.len()).min(data.len()));
+            self.last.extend_from_slice(fits);
+            self.length += fits.len();
+            data = rest;
         }
     }
 

@@ -9,6 +9,7 @@
 //! however often, is no return, because each process has an instance id of its own.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use super::Claim;
@@ -32,9 +33,9 @@ const HOLD_OFF_OWN: Duration = Duration::from_secs(15);
 /// A duel is forgotten when nobody came for this long after whoever was held off might have.
 const QUIET: Duration = Duration::from_secs(300);
 
-/// Of how many instances is remembered that they had the id. With more than these on one id, the latest are enough to
-/// see a duel.
-const INSTANCES_MAX: usize = 8;
+/// Of how many instances is remembered that they had the id: of more than these that share one, no return is seen. Some
+/// 40 bytes each.
+const INSTANCES_MAX: usize = 128;
 
 /// What is remembered of one gateway id.
 #[derive(Debug, Default)]
@@ -54,8 +55,8 @@ pub(super) struct Duel {
 /// An instance that had the id.
 #[derive(Debug)]
 struct Former {
-    /// An empty name stands for every old client.
-    instance: String,
+    /// Its name, as a number; one stands for every old client.
+    instance: u64,
     /// Its highest: a lower one that comes later is a late duplicate.
     attempt: u64,
     /// When it had the id last.
@@ -129,7 +130,7 @@ impl Duel {
 
     /// The highest attempt of this instance, if it had the id of late.
     pub(super) fn highest_attempt(&self, instance: &str, now: Duration) -> Option<u64> {
-        let former = self.former.iter().find(|former| former.instance == instance)?;
+        let former = self.former.iter().find(|former| former.instance == number(instance))?;
         former.is_recent(now).then_some(former.attempt)
     }
 
@@ -186,8 +187,8 @@ impl Duel {
     }
 
     fn remember(&mut self, claim: &Claim, now: Duration, lost: bool) {
-        self.former.retain(|former| former.instance != claim.instance);
-        let (instance, attempt) = (claim.instance.clone(), claim.attempt);
+        let (instance, attempt) = (number(&claim.instance), claim.attempt);
+        self.former.retain(|former| former.instance != instance);
         self.former.push_back(Former { instance, attempt, until: now, lost });
         if self.former.len() > INSTANCES_MAX {
             self.former.pop_front();
@@ -195,6 +196,7 @@ impl Duel {
     }
 
     fn lost_it(&self, instance: &str, now: Duration) -> bool {
+        let instance = number(instance);
         let lost = |former: &Former| former.lost && former.instance == instance && former.is_recent(now);
         self.former.iter().any(lost)
     }
@@ -210,6 +212,13 @@ impl HeldOff {
     fn is_on(&self, now: Duration) -> bool {
         now < self.until + QUIET
     }
+}
+
+/// What stands for an instance: its name may have 255 bytes, and there is a lot to remember of an id with many.
+fn number(instance: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    instance.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn is_recent(at: Duration, now: Duration) -> bool {
@@ -260,6 +269,9 @@ mod tests {
         assert_eq!(fight("a b a b a b a", 16), None, "never five in a minute");
         assert_eq!(fight("a b c d e f g h i j k l", 1), None, "restarts");
         assert_eq!(fight("a b c a b c a b c", 5), Some(7), "three can duel, too");
+        let round: Vec<_> = (0..30).map(|i| format!("i{i}")).collect();
+        let rounds = [&round[..], &round[..]].concat().join(" ");
+        assert_eq!(fight(&rounds, 1), Some(34), "thirty that share one id");
         assert_eq!(fight("_ _ _ _ _ _ _ _ _", 5), Some(6), "old clients have one name: all but the first");
     }
 
@@ -294,7 +306,7 @@ mod tests {
         duel.left(&claim("b", 3), s(20));
         assert_eq!((duel.highest_attempt("a", s(70)), duel.highest_attempt("b", s(70))), (Some(7), Some(3)));
         assert_eq!((duel.highest_attempt("a", s(71)), duel.highest_attempt("c", s(71))), (None, None));
-        for i in 0..100 {
+        for i in 0..2 * INSTANCES_MAX {
             duel.left(&claim(&format!("i{i}"), 1), s(71));
         }
         assert_eq!(duel.former.len(), INSTANCES_MAX);

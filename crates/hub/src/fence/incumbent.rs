@@ -20,6 +20,8 @@ pub(crate) struct Incumbent {
     pub(crate) generation: u64,
     pub(crate) claim: Claim,
     pub(crate) since: Duration,
+    /// Since when the same claim has had the id, of which this may be a repeat.
+    first_since: Duration,
     pub(crate) place: Arc<Place>,
     pub(crate) uptake: Arc<Uptake>,
     /// What its gateway said of itself last.
@@ -56,6 +58,8 @@ pub(crate) enum Ending {
         /// When its gateway should be back.
         back_at: Duration,
     },
+    /// The hub does not know its gateway any more, or otherwise than when it let it in.
+    Unknown,
 }
 
 /// Whether HTTP/2 takes what a stream has for it, which is how a peer answers a ping. The stream says so with each piece, and
@@ -80,6 +84,7 @@ impl Incumbent {
             generation,
             claim,
             since: now,
+            first_since: now,
             place: Arc::default(),
             uptake,
             reported: None,
@@ -93,9 +98,16 @@ impl Incumbent {
         self.uptake.would_answer(now)
     }
 
-    /// Whether a claim with the same attempt cannot be a transparent retry, which follows at once.
-    pub(super) fn is_settled(&self, now: Duration) -> bool {
-        now.saturating_sub(self.since) > ANSWER_WITHIN
+    /// Whether this claim is the same one once more, as transparent retries send it, which follow at once.
+    pub(super) fn is_repeated_by(&self, claim: &Claim, now: Duration) -> bool {
+        self.claim.is_same_instance(claim)
+            && self.claim.attempt == claim.attempt
+            && now.saturating_sub(self.first_since) <= ANSWER_WITHIN
+    }
+
+    /// This one came as a repeat of `older`, or of what that was a repeat of.
+    pub(super) const fn repeats(&mut self, older: &Self) {
+        self.first_since = older.first_since;
     }
 
     /// For its stream to listen to.

@@ -48,8 +48,7 @@ fn who_gives_way() {
         match how {
             Some(how) => {
                 let second = second.unwrap();
-                let told = (how != How::Quiet).then_some(1);
-                assert_eq!(second.takeover, Some(Takeover { older, how, told }), "{newer:?}");
+                assert_eq!(second.takeover, Some(Takeover { older, how, told: Some(1) }), "{newer:?}");
                 assert!(second.generation > first.generation && ending(&second).is_none());
                 assert_eq!(ending(&first), Some(Ending::Replaced { rival: newer, told: true }));
             }
@@ -66,7 +65,7 @@ fn who_gives_way() {
 fn duel() -> (Gateways, Admitted, Duration) {
     let (mut gateways, mut now, mut last) = (Gateways::default(), s(100), None);
     for instance in ["a", "b", "a", "b", "a", "b"] {
-        last = Some(admit(&mut gateways, claim(instance, 1), now).unwrap());
+        last = Some(admit(&mut gateways, claim(instance, now.as_secs()), now).unwrap());
         now += s(10);
     }
     assert_eq!(gateways.duels(now), 0, "four returns");
@@ -92,6 +91,12 @@ fn a_late_duplicate_of_an_instance_that_lost_the_id_is_stale() {
         assert!(late.message.contains("\"b\" at b:1"), "{late}");
         assert_eq!((&*late.metadata["instance"], &*late.metadata["peer"]), ("b", "b:1"));
     }
+    let the_very_one = admit(&mut gateways, claim("a", 5), s(22)).unwrap_err();
+    assert_eq!(
+        the_very_one.reason,
+        Some(Reason::StaleAttempt),
+        "whoever takes an id back comes with a higher attempt"
+    );
     assert_eq!((ending(&holder), gateways.duels(s(22))), (None, 0));
     gateways.leave("gw", holder.generation, s(23));
     assert_eq!(admit(&mut gateways, claim("a", 4), s(24)).unwrap_err().reason, Some(Reason::StaleAttempt));
@@ -169,6 +174,30 @@ fn a_transparent_retry_is_no_return() {
     assert_eq!(later.takeover.map(|takeover| takeover.how), Some(How::Again));
 }
 
+/// Two processes with one instance id that both call each attempt the first: 170 takeovers a second, and no duel.
+#[test]
+fn two_living_processes_that_do_not_count_their_attempts_are_a_duel_too() {
+    let (mut gateways, mut lines) = (Gateways::default(), 0);
+    for i in 0..1_000u64 {
+        let now = Duration::from_millis(6 * i);
+        match gateways.claim(claim("a", 1), None, now) {
+            Ok(Claimed::Admitted(admitted)) => {
+                admitted.uptake.asked();
+                lines += usize::from(admitted.takeover.is_some_and(|takeover| takeover.is_told()));
+            }
+            refused => {
+                let Err(Failure { reason: Some(Reason::HeldOff), .. }) = refused else {
+                    panic!("{refused:?}")
+                };
+                assert!((2_000..2_100).contains(&now.as_millis()), "held off at {now:?}");
+                assert!(lines < 12, "{lines} lines");
+                return;
+            }
+        }
+    }
+    panic!("nobody was held off");
+}
+
 #[test]
 fn what_is_told_of_a_duel_is_damped_and_summed_up() {
     let (mut gateways, mut now, mut told) = (Gateways::default(), s(0), Vec::new());
@@ -190,21 +219,21 @@ fn what_is_told_of_a_duel_is_damped_and_summed_up() {
 #[test]
 fn in_a_duel_an_incumbent_that_answers_stays() {
     let (mut gateways, incumbent, now) = duel();
-    let asked = contest(&mut gateways, claim("a", 1), now);
+    let asked = contest(&mut gateways, claim("a", 201), now);
     assert_eq!(incumbent.signal.borrow().ping, 1);
     gateways.answer("gw", incumbent.generation, 1);
-    let refused = gateways.claim(claim("a", 1), Some(&asked), now).unwrap_err();
+    let refused = gateways.claim(claim("a", 201), Some(&asked), now).unwrap_err();
     assert_eq!((refused.code, refused.reason), (Code::ResourceExhausted, Some(Reason::HeldOff)));
     assert_eq!(refused.retry_after, Some(s(60)));
-    assert_eq!((&*refused.metadata["instance"], &*refused.metadata["peer"]), ("b", "b:1"));
+    assert_eq!((&*refused.metadata["instance"], &*refused.metadata["peer"]), ("b", "b:150"));
     assert_eq!(ending(&incumbent), None);
     assert_eq!(gateways.duels(now), 1);
     assert_eq!(gateways.duels(now + s(359)), 1);
     assert_eq!(gateways.duels(now + s(361)), 0, "a minute and five quiet ones");
     // It came back in time, and the answer of before does not count.
-    let asked = contest(&mut gateways, claim("a", 2), now + s(60));
+    let asked = contest(&mut gateways, claim("a", 202), now + s(60));
     gateways.answer("gw", incumbent.generation, 2);
-    let refused = gateways.claim(claim("a", 2), Some(&asked), now + s(60)).unwrap_err();
+    let refused = gateways.claim(claim("a", 202), Some(&asked), now + s(60)).unwrap_err();
     assert_eq!(refused.retry_after, Some(s(120)));
     gateways.forget(now + s(479));
     assert!(!gateways.duels.is_empty());
@@ -215,27 +244,27 @@ fn in_a_duel_an_incumbent_that_answers_stays() {
 #[test]
 fn in_a_duel_an_incumbent_that_keeps_silent_gives_way() {
     let (mut gateways, incumbent, now) = duel();
-    let asked = contest(&mut gateways, claim("a", 1), now);
+    let asked = contest(&mut gateways, claim("a", 201), now);
     gateways.answer("gw", incumbent.generation - 1, 1);
-    let newer = match gateways.claim(claim("a", 1), Some(&asked), now + ANSWER_WITHIN) {
+    let newer = match gateways.claim(claim("a", 201), Some(&asked), now + ANSWER_WITHIN) {
         Ok(Claimed::Admitted(admitted)) => admitted,
         other => panic!("{other:?}"),
     };
     assert_eq!(newer.takeover.as_ref().map(|takeover| takeover.how), Some(How::Unanswered));
     assert!(matches!(ending(&incumbent), Some(Ending::Replaced { .. })));
-    let refused = gateways.claim(claim("b", 1), None, now + ANSWER_WITHIN).unwrap_err();
+    let refused = gateways.claim(claim("b", 201), None, now + ANSWER_WITHIN).unwrap_err();
     assert_eq!(refused.reason, Some(Reason::HeldOff), "who has just come is alive");
 }
 
 #[test]
 fn an_answer_of_another_stream_does_not_count() {
     let (mut gateways, incumbent, now) = duel();
-    let asked = contest(&mut gateways, claim("a", 1), now);
+    let asked = contest(&mut gateways, claim("a", 201), now);
     gateways.leave("gw", incumbent.generation, now);
     let third = admit(&mut gateways, claim("c", 1), now).unwrap();
     gateways.answer("gw", third.generation, 1);
     let later = now + s(10);
-    let again = match gateways.claim(claim("a", 1), Some(&asked), later) {
+    let again = match gateways.claim(claim("a", 201), Some(&asked), later) {
         Ok(Claimed::Contested(contest)) => contest,
         other => panic!("{other:?}"),
     };
@@ -347,6 +376,7 @@ proptest! {
     #[test]
     fn whatever_happens_one_stream_holds_the_id(ops in prop::collection::vec(op(), 1..80)) {
         let (mut gateways, mut now, mut story) = (Gateways::default(), s(1_000), Story::default());
+        let (mut attempt, mut admitted_at) = (0, now);
         let mut streams: Vec<(Admitted, String, bool)> = Vec::new(); // and whether it has left
         let mut held_off_until = None::<Duration>;
         for op in ops {
@@ -363,14 +393,20 @@ proptest! {
                     gateways.forget(now);
                     let instance = ["a", "b", "c", ""][who];
                     let holder = streams.iter().rposition(|(stream, _, left)| !left && ending(stream).is_none());
-                    let mut claimed = gateways.claim(claim(instance, 1), None, now);
+                    // One that comes again to a stream that is alive fights with itself, which is another story.
+                    let has_it = holder.is_some_and(|holder| !instance.is_empty() && streams[holder].1 == instance);
+                    if has_it && now - admitted_at <= ANSWER_WITHIN {
+                        continue;
+                    }
+                    attempt += 1;
+                    let mut claimed = gateways.claim(claim(instance, attempt), None, now);
                     if let Ok(Claimed::Contested(asked)) = &claimed {
                         let holder = holder.unwrap();
                         prop_assert!(streams[holder].0.signal.borrow().ping >= asked.ping);
                         if answers {
                             gateways.answer("gw", streams[holder].0.generation, asked.ping);
                         }
-                        claimed = gateways.claim(claim(instance, 1), Some(asked), now);
+                        claimed = gateways.claim(claim(instance, attempt), Some(asked), now);
                     }
                     match claimed {
                         Ok(Claimed::Contested(_)) => prop_assert!(false, "contested twice"),
@@ -390,6 +426,7 @@ proptest! {
                             let rises = streams.last().is_none_or(|(last, ..)| admitted.generation > last.generation);
                             prop_assert!(rises);
                             streams.push((admitted, instance.to_owned(), false));
+                            admitted_at = now;
                         }
                         Err(refused) => {
                             prop_assert_eq!(refused.reason, Some(Reason::HeldOff));

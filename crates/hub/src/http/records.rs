@@ -10,7 +10,7 @@ use galaxy_push_proto::{Failure, Reason, json};
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde::Serialize;
 
-use super::{ScopeQuery, check_scope, hear_out_stream, problem, read};
+use super::{ScopeQuery, check_scope, encoding, hear_out_stream, problem, read};
 use crate::access::Caller;
 use crate::publish::{self, RecordId, Recorded};
 use crate::shared::Shared;
@@ -65,11 +65,14 @@ async fn body(
 ) -> Result<(bytes::Bytes, Share), Failure> {
     let read = async {
         let (head, body) = request.into_parts();
-        if let Err(failure) = check_scope(scope).and_then(|()| check_json(&head.headers)) {
-            hear_out_stream(head.version, body).await;
-            return Err(failure);
+        let checked = check_scope(scope).and_then(|()| check_json(&head.headers));
+        match checked.and_then(|()| encoding(&head.headers)) {
+            Ok(encoding) => read(shared, encoding, body).await,
+            Err(failure) => {
+                hear_out_stream(head.version, body).await;
+                Err(failure)
+            }
         }
-        read(shared, body).await
     };
     read.await.map_err(|failure| refuse(shared, failure))
 }

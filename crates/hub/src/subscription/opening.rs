@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::handed::Handed;
 use super::{Phase, Ping, Subscription};
+use crate::access::Pass;
 use crate::fence::{self, ANSWER_WITHIN, Admitted, Claim, Claimed, Contest, How, Takeover};
 use crate::gathered::{Gathered, TURN_BYTES};
 use crate::log::tell_unaware;
@@ -99,7 +100,8 @@ impl Subscription {
             Ok(admitted) => admitted,
             Err(contest) => return Ok(Opening::Contested(contest)),
         };
-        report_open(shared, claim, &admitted, cursor, outcome);
+        let welcome = welcome(shared, admitted.generation, message_max);
+        report_open(shared, claim, &admitted, cursor, outcome, &welcome.connection_id);
         if !claim.learns_of_invalidations
             && shared.store.standing_count(shared.clock.ambient.unix_ms()).invalidations > 0
         {
@@ -107,7 +109,7 @@ impl Subscription {
         }
         let Admitted { generation, signal, place, uptake, .. } = admitted;
         Ok(Opening::Open(Box::new(Self {
-            welcome: welcome(shared, generation, message_max),
+            welcome,
             gathered: Gathered::default(),
             pages: None,
             opening_gap: false,
@@ -117,6 +119,7 @@ impl Subscription {
             phase: Phase::Open,
             _open: open,
             shared: shared.clone(),
+            pass: Pass::new(asked.caller.clone()),
             claim: claim.clone(),
             features: *features,
             filter: asked.filter.clone(),
@@ -166,23 +169,33 @@ fn welcome(shared: &Shared, generation: u64, message_max: usize) -> WelcomeInfo 
     }
 }
 
-fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str, outcome: Outcome) {
+fn report_open(
+    shared: &Shared,
+    claim: &Claim,
+    admitted: &Admitted,
+    cursor: &str,
+    outcome: Outcome,
+    connection: &str,
+) {
     let generation = admitted.generation;
     shared.metrics.streams.inc();
     shared.metrics.subscribed(outcome);
+    // What is no cursor may be anything, and is not repeated.
+    let cursor = if cursor.is_empty() || Ask::parse(cursor).is_ok() { cursor } else { "unreadable" };
     // The lines of a duel are damped, all three of each takeover together.
     if admitted.takeover.as_ref().is_none_or(Takeover::is_told) {
         tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
-            peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
+            connection, peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
     } else {
         tracing::debug!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
-            peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
+            connection, peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
     }
     let Some(Takeover { older, how, told }) = &admitted.takeover else { return };
     shared.metrics.took_over(*how);
+    let Some(happenings) = told else { return };
     let next = match how {
         // Once is nothing: the hub may not have seen yet that the older stream's connection is gone.
-        How::Again if *told != Some(1) => {
+        How::Again if *happenings != 1 => {
             "the same instance came although its stream was alive: two processes may use one instance id and one gateway \
              id, give each its own"
         }
@@ -203,7 +216,6 @@ fn report_open(shared: &Shared, claim: &Claim, admitted: &Admitted, cursor: &str
              ends, give each gateway an id of its own"
         }
     };
-    let Some(happenings) = told else { return };
     tracing::warn!(gateway = %claim.gateway, generation, instance = %claim.instance, peer = %claim.peer, happenings,
         older_instance = %older.instance, older_peer = %older.peer, "{next}");
 }

@@ -1,6 +1,7 @@
 //! Two instances that fight over one gateway id: the one that has the stream keeps it while it is alive, and the other
 //! is told how long to stay away. Old clients have no names, and the last of them wins.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use galaxy_push_core::window::Bounds;
@@ -13,11 +14,17 @@ use crate::fencing::claim;
 use crate::services::scrape;
 use crate::world::{Reading, World, from, large};
 
+/// Rises with each subscription, whoever's it is.
+fn attempt() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Takes the id for one instance after another, every five seconds. Returns the last one's stream.
 async fn fight(world: &World, instances: &str) -> Reading {
     let mut last = None::<Reading>;
     for instance in instances.split(' ') {
-        let mut newer = world.subscribe(claim(instance.trim_matches('_'), 1)).await.unwrap();
+        let mut newer = world.subscribe(claim(instance.trim_matches('_'), attempt())).await.unwrap();
         newer.until("caught up").await;
         if let Some(mut older) = last.replace(newer) {
             assert_eq!(older.status().await.code(), Code::Aborted);
@@ -28,7 +35,7 @@ async fn fight(world: &World, instances: &str) -> Reading {
 }
 
 async fn refused(world: &World, instance: &str) -> Failure {
-    Failure::of(&world.subscribe(claim(instance, 1)).await.map(|_| ()).unwrap_err())
+    Failure::of(&world.subscribe(claim(instance, attempt())).await.map(|_| ()).unwrap_err())
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,7 +62,7 @@ async fn whoever_comes_back_the_fifth_time_is_held_off() {
     assert_eq!(refused(&world, "a").await.retry_after, Some(Duration::from_secs(120)));
     sleep(Duration::from_secs(120 + 301)).await;
     assert!(scrape(&world).contains("push_duels 0.0\n"), "five quiet minutes");
-    world.subscribe(claim("a", 1)).await.unwrap();
+    world.subscribe(claim("a", attempt())).await.unwrap();
     assert_eq!(incumbent.until("status").await.rsplit(" | ").next(), Some("status Aborted"));
 }
 
@@ -110,7 +117,7 @@ async fn the_same_instance_is_not_held_off_for_a_fight_with_another() {
     let world = World::new(Config::default());
     let mut incumbent = fight(&world, "a b a b a b").await;
     assert_eq!(refused(&world, "a").await.reason, Some(Reason::HeldOff));
-    let mut again = world.subscribe(claim("b", 2)).await.unwrap();
+    let mut again = world.subscribe(claim("b", attempt())).await.unwrap();
     again.until("caught up").await;
     assert_eq!(incumbent.status().await.code(), Code::Aborted);
 }
@@ -122,7 +129,7 @@ async fn an_incumbent_that_takes_nothing_gives_way_after_two_seconds() {
     world.flood(200).await; // more than fits between the hub and a reader that pauses
     sleep(Duration::from_secs(3)).await;
     let asked_at = Instant::now();
-    let mut newer = world.subscribe(claim("a", 1)).await.unwrap();
+    let mut newer = world.subscribe(claim("a", attempt())).await.unwrap();
     let waited = asked_at.elapsed();
     assert!(waited >= Duration::from_secs(2) && waited < Duration::from_millis(2_500), "{waited:?}");
     newer.until("caught up").await;
@@ -139,7 +146,7 @@ async fn an_incumbent_that_leaves_makes_way_at_once() {
     assert_eq!(refused(&world, "a").await.reason, Some(Reason::HeldOff));
     drop(incumbent);
     sleep(Duration::from_millis(100)).await;
-    world.subscribe(claim("a", 1)).await.unwrap().until("caught up").await;
+    world.subscribe(claim("a", attempt())).await.unwrap().until("caught up").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod access;
+mod changed_access;
+mod compressed;
 mod convergence;
 mod drain;
 mod duels;

@@ -97,7 +97,8 @@ async fn what_is_no_request_is_refused_without_a_stream() {
         (framed(0, &[0xff; 20]), Code::InvalidArgument),
         (framed(0, &large.encode_to_vec()), Code::InvalidArgument),
         (framed(0, &vec![0; 80 << 10]), Code::InvalidArgument),
-        (framed(1, &good), Code::Unimplemented),
+        (framed(1, &good), Code::Internal),
+        (framed(2, &good), Code::Internal),
         (framed(0, b""), Code::InvalidArgument),
     ] {
         let response = call(&world, "/push.v1.Push/SubscribePush", body.clone()).await;

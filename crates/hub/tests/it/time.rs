@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use galaxy_push_core::ambient::Ambient;
+use galaxy_push_core::window::Bounds;
 use galaxy_push_hub::{Config, Hub};
 use galaxy_push_proto::v1;
 use galaxy_push_proto::v1::push_event::Kind;
 use tokio::time::{Instant, sleep};
 
+use crate::records::{invalidation, membership};
 use crate::world::{World, event};
 
 const START_MS: u64 = 1_700_000_000_000;
@@ -55,4 +57,30 @@ async fn stamps_never_step_with_the_wall_clock() {
     let mut reading = world.read("late", "oldest").await;
     let told = reading.until("caught up").await;
     assert!(!told.contains("event"), "they have expired, whatever the wall says: {told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_duration_may_be_as_long_as_can_be_written() {
+    const MAX: Duration = Duration::MAX;
+    let bounds = Bounds { age: MAX, events: 1, ..Bounds::default() };
+    let config =
+        Config::default().window(bounds).repair_spread(MAX).invalidation_life(MAX).membership_life(Some(MAX));
+    assert!(Config::default().heartbeat(MAX).check().is_err(), "gateways would take it for dead");
+    let world = World::new(config);
+    world.publish("a b").await;
+    world.hub.invalidate(invalidation("user:1")).await.unwrap();
+    world.hub.set_memberships(vec![membership("user:1", "x", true)]).await.unwrap();
+    let forever =
+        v1::Event { ttl: Some(prost_types::Duration { seconds: 315_576_000_000, nanos: 0 }), ..event("c") };
+    world.publish_all(vec![forever]).await;
+    let mut reading = world.read("gateway", &world.at(1)).await;
+    let told = reading.until("caught up").await;
+    assert!(told.contains("gap") && told.contains("event c"), "{told}");
+    let hub = world.hub.clone();
+    let drain = tokio::spawn(async move {
+        hub.finish_publishes(MAX).await;
+        hub.drain(MAX).await;
+    });
+    reading.until("status").await;
+    drain.await.unwrap();
 }

@@ -235,7 +235,7 @@ async fn a_certificate_that_is_not_valid_now_does_not_replace_a_good_one() {
     let reload = |from, until, second| {
         write(from, until, second);
         let before = tls.lock().loaded.config.clone();
-        tls.reload();
+        tls.look();
         !Arc::ptr_eq(&before, &tls.lock().loaded.config)
     };
     assert!(reload(3000, 4000, 1), "nothing good is lost");
@@ -246,7 +246,7 @@ async fn a_certificate_that_is_not_valid_now_does_not_replace_a_good_one() {
     assert!(!reload(3000, 4000, 4), "one that is not valid yet");
     let good = std::mem::take(&mut tls.lock().loaded.valid);
     tls.lock().loaded.valid = good.map(|(from, _)| (from, from));
-    tls.reload();
+    tls.look();
     assert!(fault().contains("not valid yet"), "what was refused is looked at again");
     assert!(reload(2020, 4000, 5));
 }

@@ -27,7 +27,10 @@ impl Reading {
                     Invalid::new(name, "must be a time in RFC 3339 such as 2026-01-31T12:00:00Z")
                 })?);
             }
-            "to" => event.to = text.split(',').map(|recipient| recipient.trim().to_owned()).collect(),
+            "to" => {
+                event.to =
+                    text.split(',').map(|recipient| recipient.trim_matches([' ', '\t']).to_owned()).collect()
+            }
             "collapsekey" => event.collapse_key = text,
             "ttl" => {
                 let ttl = time::parse_seconds(&text);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+use super::without_bom;
 use crate::{
     Invalid,
     v1::{self, client_frame::Kind},
@@ -22,8 +23,8 @@ const KINDS: [&str; 4] = ["connect", "subscribe", "unsubscribe", "refresh"];
 ///
 /// Not a JSON object, an empty one, several kinds, or a member of the wrong type. One kind that is not known is none.
 pub fn parse_client_frame(json: &[u8]) -> Result<v1::ClientFrame, Invalid> {
-    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(json)
-        .map_err(|error| Invalid::new("", format!("a frame must be a JSON object: {error}")))?;
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(without_bom(json))
+        .map_err(|error| Invalid::new("", format!("a frame must be a JSON object: {}", why(&error))))?;
     let mut known = KINDS.iter().filter_map(|&kind| members.get(kind).map(|body| (kind, *body)));
     let (kind, body) = match (known.next(), known.next()) {
         (Some(kind), None) => kind,
@@ -49,7 +50,19 @@ fn parse<T: DeserializeOwned>(kind: &str, body: &RawValue) -> Result<T, Invalid>
     if !body.get().starts_with('{') {
         return Err(Invalid::new(kind, "must be a JSON object"));
     }
-    serde_json::from_str(body.get()).map_err(|error| Invalid::new(kind, error.to_string()))
+    serde_json::from_str(body.get()).map_err(|error| Invalid::new(kind, why(&error)))
+}
+
+/// What is wrong, without any of what was sent: there are tokens in it, and this is logged.
+fn why(error: &serde_json::Error) -> String {
+    if error.classify() == serde_json::error::Category::Data {
+        return format!(
+            "what stands before column {} of line {} is of the wrong type",
+            error.column(),
+            error.line()
+        );
+    }
+    error.to_string()
 }
 
 #[derive(Deserialize)]

@@ -10,6 +10,7 @@ use prost_types::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+use super::without_bom;
 use crate::{Invalid, time, v1};
 
 /// Reads an invalidation.
@@ -18,7 +19,7 @@ use crate::{Invalid, time, v1};
 ///
 /// Not a JSON object of these members, or a time that is none.
 pub fn parse_invalidation(json: &[u8]) -> Result<v1::InvalidateRequest, Invalid> {
-    let at = "invalidation";
+    let (at, json) = ("invalidation", without_bom(json));
     let (record, id, source) = match whole(json, at)? {
         Some(whole) => (unnamed(at, whole.records.get().as_bytes())?, whole.id, whole.source),
         None => {
@@ -47,6 +48,7 @@ pub fn parse_invalidation(json: &[u8]) -> Result<v1::InvalidateRequest, Invalid>
 ///
 /// Not a JSON object of these members, or a time that is none.
 pub fn parse_memberships(json: &[u8]) -> Result<v1::SetMembershipRequest, Invalid> {
+    let json = without_bom(json);
     let (memberships, id, source) = match whole(json, "memberships")? {
         Some(whole) => {
             let list: Vec<&RawValue> = serde_json::from_str(whole.records.get())

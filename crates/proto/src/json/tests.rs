@@ -291,15 +291,15 @@ fn client_frames_that_are_none() {
     expect![[r#"
          => a frame must be a JSON object: EOF while parsing a value at line 1 column 0
         hello => a frame must be a JSON object: expected value at line 1 column 1
-        [] => a frame must be a JSON object: invalid type: sequence, expected a map at line 1 column 0
+        [] => a frame must be a JSON object: what stands before column 0 of line 1 is of the wrong type
         {} => a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`
         {"publish":{},"other":{}} => a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`
         {"connect":{},"subscribe":{}} => a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`
         {"connect":null} => connect: must be a JSON object
         {"connect":["token"]} => connect: must be a JSON object
-        {"connect":{"token":5}} => connect: invalid type: integer `5`, expected a string at line 1 column 10
-        {"connect":{"maxReceiveBytes":-1}} => connect: expected an integer of 32 bits without sign at line 1 column 22
-        {"subscribe":{"topics":"a"}} => subscribe: invalid type: string "a", expected a sequence at line 1 column 13
+        {"connect":{"token":5}} => connect: what stands before column 10 of line 1 is of the wrong type
+        {"connect":{"maxReceiveBytes":-1}} => connect: what stands before column 22 of line 1 is of the wrong type
+        {"subscribe":{"topics":"a"}} => subscribe: what stands before column 13 of line 1 is of the wrong type
     "#]].assert_eq(&table);
 }
 

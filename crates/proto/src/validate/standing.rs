@@ -41,8 +41,10 @@ pub fn fill_in_memberships(records: &mut [v1::Membership], now_unix_ms: u64, lif
 }
 
 fn end_of(life: Duration, now_unix_ms: u64) -> Timestamp {
+    /// The contract's times end with the year 9999.
+    const LAST_UNIX_MS: u64 = 253_402_300_799_999;
     let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-    time::from_unix_ms(now_unix_ms.saturating_add(life_ms))
+    time::from_unix_ms(now_unix_ms.saturating_add(life_ms).min(LAST_UNIX_MS))
 }
 
 /// Checks an invalidation that was filled in.
@@ -329,7 +331,7 @@ mod tests {
     #[test]
     fn the_largest_record_fits_every_peer() {
         let recipient = format!("session:{}", "x".repeat(255));
-        let time = Some(Timestamp { seconds: 253_402_300_799, nanos: 999_999_999 });
+        let time = Some(Timestamp { seconds: 253_402_300_799, nanos: 999_000_000 });
         let largest = v1::SessionInvalidation {
             recipient: recipient.clone(),
             reason: "x".repeat(INVALIDATION_REASON_BYTES_MAX),

@@ -152,6 +152,27 @@ fn a_publisher_holds_no_more_than_it_leaves_free() {
     assert_eq!(Standing::new(1).check([&lone].into_iter(), Some(&"a".into()), 0), Ok(()), "one always fits");
 }
 
+/// What others hold is not had by saying it once more, with a later end.
+#[test]
+fn a_publisher_takes_over_no_more_than_its_share() {
+    let void = |user: &str, until| Change::invalidation(&invalidation(user, 1, until)).0;
+    let member = |user: &str, until| Change::membership(&membership(user, "t", true, Some(until))).0;
+    type Said<'a> = &'a dyn Fn(&str, i64) -> Change;
+    for change in [&void as Said<'_>, &member] {
+        let mut standing = Standing::new(16);
+        let mut say = |publisher: &str, user: String, until: i64| {
+            let (publisher, change) = (Arc::from(publisher), change(&user, until));
+            let fits = standing.check([&change].into_iter(), Some(&publisher), 0);
+            fits.map(|()| standing.apply(&change, Some(&publisher), 0)).is_ok()
+        };
+        assert_eq!((0..9).filter(|i| say("a", format!("user:a{i}"), 9)).count(), 8);
+        assert_eq!((0..9).filter(|i| say("b", format!("user:b{i}"), 9)).count(), 4);
+        assert!((0..4).all(|i| !say("a", format!("user:b{i}"), 99)), "they stay the other's");
+        assert!((0..8).all(|i| say("a", format!("user:a{i}"), 99)), "one's own may be said again");
+        assert!(say("c", "user:victim".into(), 9), "and there is room for another's");
+    }
+}
+
 /// Each voids more tokens than the one before, for a shorter time: none covers another.
 #[test]
 fn many_invalidations_of_one_user_stay_few() {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::index::{Index, Pos, Stream};
 use super::stream::State;
-use crate::history::{Cursor, What};
+use crate::history::{Cursor, GapReason, What};
 
 /// What came from the streams before.
 #[derive(Clone, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Carried {
     pub(super) last: Option<Cursor>,
     /// Up to here it was delivered or told everything.
     pub(super) place: Option<Pos>,
-    /// When a gap last led it into the epoch of its place.
+    /// When a gap last led it into the epoch of its place, perhaps through another one.
     pub(super) entered_us: Option<u64>,
     /// By epoch, what it was delivered there, rising.
     pub(super) delivered: HashMap<u32, Vec<u64>>,
@@ -73,7 +73,10 @@ impl Carried {
             }
         }
         if let Some(stands) = stands {
-            if matches!(what, What::Gap(_)) && self.place.is_none_or(|place| place.epoch != stands.epoch) {
+            if let What::Gap(gap) = what
+                && (gap.reason == GapReason::EpochChanged
+                    || self.place.is_none_or(|place| place.epoch != stands.epoch))
+            {
                 self.entered_us = Some(at_us);
             }
             self.place = Some(stands);

@@ -1,13 +1,14 @@
 //! What standing records do to a user: memberships add topics, invalidations end sessions.
 //!
-//! Both count in their place in the log of one epoch: whoever was a member when an event was appended, and still is, is
-//! owed it. When a gateway came to know of a later change nobody can tell, except that it knew what lay before the head
-//! it named in its `Welcome`; so around an end an event may be shown or not.
+//! Both count in their place in the log of one epoch: whoever was a member when an event was appended, and is one, is owed
+//! it, be it by the same membership or by another. When a gateway came to know of a later change nobody can tell, except
+//! that it knew what lay before the head it named in its `Welcome`, and before the event itself; so around an end an event
+//! may be shown or not.
 
 use std::collections::HashMap;
 
 use super::entitlement::Right;
-use super::index::{Index, Pos};
+use super::index::{Index, Pos, Visit};
 use super::log::Entry;
 use crate::history::{Hop, Open, Says};
 
@@ -85,7 +86,7 @@ impl<'h> Governed<'h> {
                     of_session: holder.starts_with("session:"),
                 });
                 match recipient {
-                    None => governed.voids.entry(epoch).or_default().extend(marks),
+                    None => marks.for_each(|mark| governed.void(index, open, epoch, mark)),
                     Some(recipient) => {
                         let (numbers, marks) = (index.matching(recipient), marks.collect());
                         governed.memberships.push(Membership { recipient, numbers, epoch, marks });
@@ -96,9 +97,32 @@ impl<'h> Governed<'h> {
         governed
     }
 
+    /// A record that ends its sessions counts behind its place, and in whatever logs its gateway followed afterwards: there
+    /// the gateway keeps what it knows of them.
+    fn void(&mut self, index: &Index<'_>, open: &Open, epoch: u32, mark: Mark) {
+        self.voids.entry(epoch).or_default().push(mark);
+        let life = open.at.as_deref().map_or(&[][..], |gateway| index.life_of(gateway, open.stream));
+        let knew = |visit: &Visit| visit.epoch == epoch && visit.left.is_some_and(|left| mark.seq <= left);
+        let Some(knew) = life.iter().position(knew) else { return };
+        for visit in life.iter().skip(knew + 1).filter(|visit| visit.epoch != epoch) {
+            self.voids.entry(visit.epoch).or_default().push(Mark { seq: visit.from, ..mark });
+        }
+    }
+
     /// A token issued then is presented.
     pub(super) const fn issued(&mut self, at_us: u64) {
         (self.token_us, self.has_token) = (Some(at_us), true);
+    }
+
+    /// When its token was issued, if it presented one.
+    pub(super) fn token_issued_us(&self) -> Option<u64> {
+        self.token_us.filter(|_| self.has_token)
+    }
+
+    /// Whether some record may void a token that was issued then, wherever it lies in whatever log.
+    pub(super) fn may_be_void(&self, issued_us: u64) -> bool {
+        let slack_us = self.skew_us;
+        self.voids.values().flatten().any(|mark| issued_us <= self.voids_before(mark) + slack_us)
     }
 
     /// The gateway named its head. Without a token the connection itself counts as one.
@@ -122,11 +146,15 @@ impl<'h> Governed<'h> {
         let of_epoch = self.memberships.iter().filter(|membership| membership.epoch == pos.epoch);
         let concerned = of_epoch
             .filter(|membership| entry.to.iter().any(|to| membership.numbers.binary_search(to).is_ok()));
-        let right = concerned.map(|membership| membership.right(pos, entry.at_us, at_us, self)).max();
-        match right {
+        let (mut then, mut now) = (Right::None, Right::None);
+        for membership in concerned {
+            then = then.max(membership.then(pos, entry.at_us, self));
+            now = now.max(membership.now(pos, entry.at_us, at_us, self));
+        }
+        match then.min(now) {
             // A hub that begins anew has forgotten its memberships, and a gateway that goes to another log those of the first.
-            Some(Right::Owed) if index.is_over(pos.epoch, at_us) || index.has_several_logs() => Right::Maybe,
-            right => right.unwrap_or(Right::None),
+            Right::Owed if index.is_over(pos.epoch, at_us) || index.has_several_logs() => Right::Maybe,
+            right => right,
         }
     }
 
@@ -162,27 +190,44 @@ impl<'h> Governed<'h> {
         mark.at_us + skew
     }
 
+    /// How far the times of a record and of an event may be apart by mistake.
+    const fn slack_us(&self) -> u64 {
+        ROUNDING_US + self.skew_us
+    }
+
     fn is_issued_before(&self, at_us: u64) -> bool {
         self.token_us.is_some_and(|issued| issued < at_us)
     }
 }
 
 impl Membership<'_> {
-    fn right(&self, pos: Pos, appended_us: u64, at_us: u64, governed: &Governed<'_>) -> Right {
-        let (known, slack_us) = (governed.known, ROUNDING_US + governed.skew_us);
+    /// Whether it held when an entry was appended.
+    fn then(&self, pos: Pos, appended_us: u64, governed: &Governed<'_>) -> Right {
+        let slack_us = governed.slack_us();
         let later = self.marks.partition_point(|mark| mark.seq < pos.seq);
-        let Some(mark) = later.checked_sub(1).map(|held| self.marks[held]) else { return Right::None };
-        if !mark.holds || !mark.lasts(appended_us.saturating_sub(slack_us)) {
-            return Right::None;
+        match later.checked_sub(1).map(|held| self.marks[held]) {
+            Some(mark) if mark.holds && mark.lasts(appended_us.saturating_add(slack_us)) => Right::Owed,
+            Some(mark) if mark.holds && mark.lasts(appended_us.saturating_sub(slack_us)) => Right::Maybe,
+            _ => Right::None,
         }
-        let mut since = self.marks[later..].iter().filter(|mark| mark.at_us <= at_us).peekable();
-        if since.peek().is_none() {
-            let certain = mark.lasts(at_us.saturating_add(slack_us));
-            return if certain { Right::Owed } else { Right::Maybe };
+    }
+
+    /// Whether it holds when its gateway is about to send an entry, whatever that knows of the log by then.
+    fn now(&self, pos: Pos, appended_us: u64, at_us: u64, governed: &Governed<'_>) -> Right {
+        let slack_us = governed.slack_us();
+        let known = governed.known.filter(|known| known.epoch == self.epoch).map_or(0, |known| known.seq);
+        let known = self.marks.partition_point(|mark| mark.seq <= known || mark.seq < pos.seq);
+        let later = self.marks[known..].iter().take_while(|mark| mark.at_us <= at_us);
+        let may_be = || known.checked_sub(1).map(|last| &self.marks[last]).into_iter().chain(later.clone());
+        let certain = |mark: &Mark| mark.holds && mark.lasts(at_us.saturating_add(slack_us));
+        // It may have been sent long before it was received.
+        let possible = |mark: &Mark| mark.holds && mark.lasts(appended_us.saturating_sub(slack_us));
+        if known > 0 && may_be().all(certain) {
+            Right::Owed
+        } else if may_be().any(possible) {
+            Right::Maybe
+        } else {
+            Right::None
         }
-        let known = known.filter(|known| known.epoch == self.epoch).map_or(0, |known| known.seq);
-        let left = since.clone().rfind(|mark| mark.seq <= known).is_some_and(|mark| !mark.holds);
-        let back = since.any(|mark| mark.holds && mark.seq > known);
-        if left && !back { Right::None } else { Right::Maybe }
     }
 }

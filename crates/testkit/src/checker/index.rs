@@ -158,10 +158,20 @@ impl<'h> Index<'h> {
 
     /// The logs that a gateway has followed in its present life, at this time.
     pub(super) fn followed(&self, gateway: &str, at_us: u64) -> &[Visit] {
+        let life = self.life_at(gateway, at_us);
+        &life[..life.partition_point(|visit| visit.began_us <= at_us)]
+    }
+
+    /// All logs that a gateway follows in the life in which this stream was opened.
+    pub(super) fn life_of(&self, gateway: &str, stream: StreamId) -> &[Visit] {
+        let opened_us = self.stream(stream).map_or(0, |stream| self.records[stream.open_line].at_us);
+        self.life_at(gateway, opened_us)
+    }
+
+    fn life_at(&self, gateway: &str, at_us: u64) -> &[Visit] {
         let lives = self.followed.get(gateway).map_or(&[][..], Vec::as_slice);
         let begun = |life: &&Vec<Visit>| life.first().is_some_and(|visit| visit.began_us <= at_us);
-        let life = lives.iter().rfind(begun).map_or(&[][..], Vec::as_slice);
-        &life[..life.partition_point(|visit| visit.began_us <= at_us)]
+        lives.iter().rfind(begun).map_or(&[][..], Vec::as_slice)
     }
 
     /// The numbers of all recipients that a recipient or pattern stands for, in order.

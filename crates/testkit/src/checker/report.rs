@@ -10,7 +10,7 @@ use crate::history::{Hop, Name, Record, StreamId};
 /// How many violations of one promise a report spells out. The rest are counted: one fault often breaks thousands.
 const SHOWN_PER_PROMISE: u64 = 20;
 
-/// A promise of DESIGN.md §3, by its name.
+/// A promise of DESIGN.md §3, by its name, and one of §4: [`Promise::Drained`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Promise {
@@ -58,6 +58,8 @@ pub enum Promise {
     HandledOnce,
     /// After the last fault healed, every stream reaches the head.
     Live,
+    /// A hub that leaves in order hands over what it has, as long as its drain may take.
+    Drained,
 }
 
 /// A broken promise.
@@ -173,6 +175,7 @@ impl Promise {
             Self::OnePayload => "one_payload",
             Self::HandledOnce => "handled_once",
             Self::Live => "live",
+            Self::Drained => "drained",
         }
     }
 }

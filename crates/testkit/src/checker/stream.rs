@@ -110,6 +110,13 @@ impl<'a, 'h> Step<'a, 'h> {
         self.state.entitlement.owed(self.index, after, upto, self.at_us)
     }
 
+    /// Whether the gateway of this stream has left this epoch for another one, and come back.
+    pub(super) fn has_returned(&self, epoch: u32) -> bool {
+        let gateway = self.stream.open.at.as_deref();
+        let visits = gateway.map_or(&[][..], |gateway| self.index.followed(gateway, self.at_us));
+        visits.iter().filter(|visit| visit.epoch == epoch).count() > 1
+    }
+
     /// The stretch the reader is in, if `pos` is of its epoch.
     pub(super) fn stretch_of(&self, pos: Pos) -> Option<&'a Stretch> {
         self.state.stretch.as_ref().filter(|stretch| stretch.epoch == pos.epoch)

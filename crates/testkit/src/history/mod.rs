@@ -70,6 +70,9 @@ pub struct Rules {
     /// nothing is certain for so long.
     #[serde(skip_serializing_if = "is_zero")]
     pub clock_skew_us: u64,
+    /// How long a hub that leaves in order may take to hand over what it has, in microseconds; zero: that is not judged.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub drain_us: u64,
     /// The hub's window, if the harness knows it and writes `log` lines at the time of the append: then a gap over what
     /// it must still have held is told as needless.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,6 +204,7 @@ impl Default for Rules {
             batches_contiguous: true,
             fence_grace_us: 0,
             clock_skew_us: 0,
+            drain_us: 0,
             window: None,
         }
     }

@@ -79,6 +79,66 @@ fn a_gateway_that_returns_to_a_log_tells_of_the_time_between() {
     )));
 }
 
+/// A gateway leaves log e1 at 2, while its user has 3 of it from another gateway, and comes back.
+#[test]
+fn a_gateway_that_left_a_log_before_its_user_tells_of_the_time_between() {
+    let further = "
+        by other | log e2:1 x user:1
+        by hub | log 1 a user:1 | log 2 b user:1 | log 3 c user:1
+        by gw | start | follows 1
+        by u | open 1 user u user:1 oldest at=gw2 | welcome 1 FRESH 0 0 3
+        event 1 1 a | event 1 2 b | event 1 3 c | close 1 reset
+        by gw | follows e2:0 left=2 | follows 2 left=e2:1
+        by hub | log 4 d user:1
+        by u | open 2 user u user:1 3 at=gw
+        welcome 2 EPOCH_CHANGED 3 2 4 | gap 2 EPOCH_CHANGED 3 3 | event 2 4 d | caught_up 2 4
+    ";
+    let told = "welcome 2 EPOCH_CHANGED 3 2 4 | gap 2 EPOCH_CHANGED 3 3";
+    breaks(Promise::GapFreeOrTold, further, told, "welcome 2 RESUMED 3 2 4");
+    // This one came to the log after the gateway had left it.
+    let late = further.replacen(" | log 3 c user:1", "", 1).replacen(
+        "by u | open 1",
+        "by gw | follows e2:0 left=2\n by hub | log 3 c user:1\n by u | open 1",
+        1,
+    );
+    let late = late.replacen("by gw | follows e2:0 left=2 | follows 2", "by gw | follows 2", 1);
+    keeps(&late.replacen(told, "welcome 2 RESUMED 3 2 4", 1));
+}
+
+#[test]
+fn a_user_that_came_with_more_than_its_gateway_gets_nothing_twice_when_a_log_returns() {
+    let further = "
+        by hub | log 1 a user:1 | log 2 b user:1 | log 3 c user:1
+        by other | log e2:1 x user:1
+        open 1 user u user:1 3 | welcome 1 RESUMED 3 0 3 | caught_up 1 3
+        gap 1 EPOCH_CHANGED 3 e2:0 | event 1 e2:1 x | gap 1 EPOCH_CHANGED e2:1 3 | caught_up 1 3
+    ";
+    let twice = "gap 1 EPOCH_CHANGED e2:1 1 | event 1 2 b | event 1 3 c";
+    breaks(Promise::Unique, further, "gap 1 EPOCH_CHANGED e2:1 3", twice);
+}
+
+/// The same, but the user stayed, too slow to see the other log.
+const STAYED: &str = "
+    by hub | log 1 a user:1 | log 2 b user:1
+    by other | log e2:1 x user:1
+    by gw | start | follows 0
+    by u | open 1 user u user:1 oldest at=gw | welcome 1 FRESH 0 0 2 | event 1 1 a | event 1 2 b
+    by gw | follows e2:0 left=2 | follows 2 left=e2:1
+    by hub | log 3 c user:1 | log 4 d user:1
+    by u | gap 1 EPOCH_CHANGED 2 3 | event 1 4 d | caught_up 1 4
+";
+
+#[test]
+fn a_user_that_is_led_past_another_log_and_back_is_told() {
+    let told = "gap 1 EPOCH_CHANGED 2 3";
+    breaks(Promise::GapFreeOrTold, STAYED, told, "event 1 3 c");
+    breaks(Promise::GapFreeOrTold, STAYED, told, "gap 1 LAPPED 2 3 count=1");
+    let nothing_there = STAYED.replacen("e2:1 x user:1", "e2:1 x user:2", 1);
+    keeps(&nothing_there.replacen(told, "event 1 3 c", 1));
+    // Only there an epoch changes into itself.
+    breaks(Promise::Ordered, STAYED, "follows e2:0 left=2 | follows 2 left=e2:1", "");
+}
+
 #[test]
 fn a_user_that_stayed_gets_nothing_twice_when_a_log_returns() {
     let stayed = "
@@ -133,4 +193,7 @@ fn a_slow_but_steady_reader_is_not_given_up() {
     breaks(Promise::Live, steady, "close 1 cut", "goodbye 1 SLOW 1 | close 1 1013");
     keeps(&steady.replacen("close 1 cut", "by gw | crash | by u | close 1 reset", 1));
     keeps(&steady.replacen("close 1 cut", "goodbye 1 DRAINING 1 | close 1 end", 1));
+    // Whose session ends is not waited for.
+    keeps(&steady.replacen("| welcome 1", "| token 1 25000 | welcome 1", 1).replacen("1 cut", "1 reset", 1));
+    keeps(&steady.replacen("close 1 cut", "by hub | record 2 v user:1 void | by u | close 1 reset", 1));
 }

@@ -89,3 +89,20 @@ fn no_attempt_comes_after_a_higher_one_of_its_instance() {
     let report = check(&records(&takeovers(1_000, &[("one", 3), ("two", 1), ("one", 2)])));
     assert!(report.breaks(Promise::Fenced), "{report}");
 }
+
+#[test]
+fn a_gateway_that_is_behind_has_the_whole_time_of_a_drain() {
+    let drain = "
+        rules drain=3000
+        by hub | start | log 1 a all | log 2 b all
+        by g | open 1 gateway g - oldest at=hub | welcome 1 FRESH 0 0 2 gen=1 | event 1 1 a
+        by world | fault leave hub
+        by hub | log 3 c all
+        by g | event 1 2 b | goodbye 1 DRAINING 2 | close 1 OK
+    ";
+    let whole = "event 1 2 b | goodbye 1 DRAINING 2";
+    breaks(Promise::Drained, drain, whole, "wait 2000 | goodbye 1 DRAINING 1");
+    keeps(&drain.replacen(whole, "wait 3000 | goodbye 1 DRAINING 1", 1));
+    // Nobody knows how long this one was on its way.
+    keeps(&drain.replacen(whole, "by hub | start | by g | goodbye 1 DRAINING 1", 1));
+}

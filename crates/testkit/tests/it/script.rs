@@ -58,6 +58,7 @@ fn parse(words: &[&str]) -> Vec<What> {
             What::Rules(Rules {
                 fence_grace_us: rule("grace", 0) * 1_000,
                 clock_skew_us: rule("skew", 0) * 1_000,
+                drain_us: rule("drain", 0) * 1_000,
                 dedup_events: rule("dedup", 100),
                 window: option("events").map(|events| WindowRule {
                     age_us: rule("age", 1_000_000) * 1_000,
@@ -91,7 +92,10 @@ fn parse(words: &[&str]) -> Vec<What> {
         }
         "start" => What::Start,
         "crash" => What::Crash,
-        "fault" => What::FaultStart(Fault { kind: plain[1].into(), detail: String::new() }),
+        "fault" => {
+            let detail = plain.get(2).copied().unwrap_or_default().to_owned();
+            What::FaultStart(Fault { kind: plain[1].into(), detail })
+        }
         "healed" => What::Healed,
         "end" => What::End,
         _ => of_stream(words, &plain),

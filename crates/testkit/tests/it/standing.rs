@@ -101,12 +101,74 @@ fn who_belongs_to_a_topic_gets_what_was_said_while_they_did() {
     ));
 }
 
+/// A user who is a member all the while, by one membership after the other, one of them said twice.
+const ALL_THE_WHILE: &str = "
+    record 1 j1 user:ann joins topic:x | log 2 a topic:x | record 3 j2 user:ann joins topic:x | log 4 b topic:x
+    record 5 j3 user:ann joins topic:* | record 6 l1 user:ann leaves topic:x | log 7 c topic:x
+    open 1 user ann user:ann 1
+    welcome 1 RESUMED 1 0 7
+    event 1 2 a
+    event 1 4 b
+    event 1 7 c
+    caught_up 1 7
+";
+
+#[test]
+fn a_member_by_whatever_record_is_owed_what_was_said_meanwhile() {
+    keeps(ALL_THE_WHILE);
+    breaks(Promise::Resumable, ALL_THE_WHILE, "event 1 2 a\n", "");
+    breaks(Promise::GapFreeOrTold, ALL_THE_WHILE, "event 1 4 b\n", "");
+    keeps(&ALL_THE_WHILE.replacen("event 1 2 a\n", "gap 1 UPSTREAM 1 2\n", 1));
+    // Said twice is one membership still.
+    let twice = "record 5 j3 user:ann joins topic:* | record 6 l1 user:ann leaves topic:x | log 7 c topic:x";
+    let twice = ALL_THE_WHILE.replacen(twice, "log 7 c topic:x", 1);
+    keeps(&twice);
+    breaks(Promise::Resumable, &twice, "event 1 2 a\n", "");
+    // By none, nothing is shown.
+    let mut left = ALL_THE_WHILE.replacen("joins topic:*", "joins topic:y", 1);
+    for shown in ["event 1 2 a\n", "event 1 4 b\n", "event 1 7 c\n"] {
+        left = left.replacen(shown, "", 1);
+    }
+    breaks(Promise::Isolated, &left, "caught_up 1 7", "event 1 2 a | caught_up 1 7");
+}
+
 #[test]
 fn nothing_is_shown_behind_the_end_of_a_session() {
     let ended = MEMBER.replacen("log 9 i user:bob", "log 9 i user:ann", 1);
     breaks(Promise::Isolated, &ended, "progress 2 8", "event 2 9 i");
     // With a newer token it is.
     keeps(&ended.replacen("progress 2 8", "wait 2000 | token 2 5000 | event 2 9 i", 1));
+}
+
+/// A gateway that goes on in another log keeps what it knows of ended sessions.
+#[test]
+fn nothing_of_another_log_is_shown_behind_the_end_of_a_session() {
+    let elsewhere = "
+        by hub | log 1 a user:bob | wait 2000 | record 2 v user:ann void
+        by other | log e2:1 x user:bob
+        by gw | start | follows 0 | follows e2:1 left=2
+        by u | open 1 user ann user:ann empty at=gw | token 1 5 | welcome 1 FRESH e2:1 e2:0 e2:1
+        by other | log e2:2 y user:ann
+        by u | progress 1 e2:2
+    ";
+    breaks(Promise::Isolated, elsewhere, "progress 1 e2:2", "event 1 e2:2 y");
+    // It had not come to the record; or it was started since.
+    let shown = elsewhere.replacen("progress 1 e2:2", "event 1 e2:2 y", 1);
+    keeps(&shown.replacen("left=2", "left=1", 1));
+    keeps(&shown.replacen("follows e2:1 left=2", "start | follows e2:1", 1));
+}
+
+#[test]
+fn who_signs_in_after_a_record_is_let_in() {
+    let signs_in = "
+        record 1 v user:ann void | wait 5
+        open 1 user ann user:ann,session:s empty | token 1 6 | close 1 cut
+    ";
+    breaks(Promise::Live, signs_in, "close 1 cut", "close 1 4401");
+    let refused = signs_in.replacen("close 1 cut", "close 1 4401", 1);
+    keeps(&refused.replacen("token 1 6", "token 1 0", 1));
+    keeps(&refused.replacen("user:ann void", "session:s void", 1));
+    keeps(&refused.replacen("token 1 6", "token 1 6 | wait 1000", 1));
 }
 
 /// A record of a session voids tokens that say they were issued after it, as far as the issuer's clock may be ahead.

@@ -134,6 +134,65 @@ fn who_begins_at_a_stored_cursor_looks_for_its_log() {
 }
 
 #[test]
+fn a_hub_that_does_not_let_the_client_in_is_passed_over_and_the_next_is_tried_at_once() {
+    for refusal in ["status 7", "status 16", "status 12", "unreachable", "timer"] {
+        let mut world = World::asked(Config { hubs: 3, ..Config::default() });
+        world.play_all(&["doors a a a", refusal]);
+        assert_eq!(
+            last(&world),
+            "ask, 1 first, for any within 5000",
+            "{refusal}: within the round nobody waits"
+        );
+        world.play_all(&["doors a a a", refusal, "doors a a a"]);
+        assert_eq!(last(&world), "dial 2 within 5000", "{refusal}");
+        world.play(refusal);
+        assert!(
+            last(&world).starts_with("wait "),
+            "{refusal}: all three have had their turn: {}",
+            last(&world)
+        );
+        world.play_all(&["timer", "doors a a a"]);
+        assert_eq!(last(&world), "dial 0 within 5000", "{refusal}: the next round");
+        assert_eq!(world.link.status().counters.dials, 4);
+    }
+}
+
+#[test]
+fn what_passes_waits_as_ever_and_a_stream_that_had_begun_too() {
+    let mut world = World::asked(Config { hubs: 2, ..Config::default() });
+    world.play_all(&["doors a a", "begin", "status 14"]);
+    assert_eq!(last(&world), "wait 200, backing off at \"\"");
+    world.play_all(&["timer", "doors a a", "begin", "receive welcome@a5", "handled", "status 16"]);
+    assert_eq!(last(&world), "wait 60000, refused at \"a5\"");
+}
+
+#[test]
+fn a_hub_that_refuses_is_not_asked_for_a_stream_while_a_silent_one_is_waited_for() {
+    let mut world = World::asked(Config { hubs: 2, ..Config::default() });
+    world.play_all(&["doors a -", "begin", "status 16", "doors a -"]);
+    assert!(last(&world).ends_with("refused at \"\""), "{}", last(&world));
+    while world.now < Duration::from_secs(60) {
+        assert!(last(&world).starts_with("wait "), "{}", last(&world));
+        world.play_all(&["timer", "doors a -"]);
+    }
+    assert_eq!(last(&world), "dial 0 within 5000", "a minute is over");
+    world.play_all(&["status 16", "doors a -", "timer", "doors a a"]);
+    assert_eq!(last(&world), "dial 1 within 5000", "the other came back");
+}
+
+#[test]
+fn a_refusal_of_the_own_log_is_no_reason_to_leave_it() {
+    let mut world = lost();
+    world.play_all(&["doors a b", "begin", "status 16"]);
+    for _ in 0..9 {
+        world.play("doors a b");
+        assert!(!last(&world).starts_with("dial 1"), "{}", last(&world));
+        let next = if last(&world).starts_with("dial") { "status 16" } else { "timer" };
+        world.play(next);
+    }
+}
+
+#[test]
 fn a_split_is_shown_and_so_is_its_end() {
     let mut world = lost();
     world.play_all(&["doors a b", "begin", "receive welcome@a5 caught@a5", "handled"]);

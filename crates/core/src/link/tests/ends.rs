@@ -107,10 +107,9 @@ fn each_end_is_counted_once_under_one_name() {
 #[test]
 fn deadlines() {
     check(
-        "timer | timer | connected | timer | timer | begin | timer | timer | timer | begin | receive welcome@a1 | handled | timer | receive a2 | handled | timer | timer",
+        "timer | connected | timer | timer | begin | timer | timer | timer | begin | receive welcome@a1 | handled | timer | receive a2 | handled | timer | timer",
         r#"
         dial 0 within 5000
-        wait 200, backing off at ""
         dial 1 within 5000
         subscribe 1 from "" within 5000
         wait 200, backing off at ""
@@ -223,4 +222,76 @@ fn a_frame_in_pieces_is_a_sign_of_life() {
     assert_eq!(world.transcript.lines().last().unwrap(), "read within 15000, catching up at \"a5\"");
     world.step(Input::Received(bytes.slice(7..)));
     assert_eq!(world.transcript.lines().last().unwrap(), "deliver a6");
+}
+
+#[test]
+fn a_large_frame_that_comes_slowly_is_no_silence_and_answers_to_pings_are_nothing_else() {
+    let begun = ["begin", "receive welcome@a1", "handled"];
+    let end = |vain: &str, times: usize| {
+        let mut world = World::new(Config::default());
+        world.play_all(&begun);
+        (0..times).for_each(|_| world.play(vain));
+        world.transcript.lines().last().unwrap().to_owned()
+    };
+    // 64 bytes a second are a line that moves; a ping every 10 s and its answer are not.
+    assert_eq!(end("vain 960", 20), "read within 15000, catching up at \"a1\"");
+    assert_eq!(end("vain 120", 1), "read within 100, catching up at \"a1\"", "a last look");
+    assert_eq!(end("vain 120", 2), "wait 200, backing off at \"a1\"");
+    // A hub that has not said welcome sends nothing that could take long.
+    let mut world = World::new(Config::default());
+    world.play_all(&["begin", "vain 9999", "vain 9999"]);
+    assert_eq!(world.transcript.lines().last().unwrap(), "wait 200, backing off at \"\"");
+}
+
+#[test]
+fn every_wait_may_be_as_long_as_can_be_written() {
+    let storing = Storing { every: 9, within: Duration::MAX, deadline: Duration::MAX, ..Storing::default() };
+    let config = Config {
+        hubs: 2,
+        leave_log_after: Duration::MAX,
+        connect_deadline: Duration::MAX,
+        welcome_deadline: Duration::MAX,
+        silence_deadline: Duration::MAX,
+        healthy_after: Duration::MAX,
+        storing: Some(storing),
+        ..Config::default()
+    };
+    let mut world = World::asked(config);
+    world.play_all(&[
+        "later 99",
+        "loaded a1",
+        "doors a b",
+        "begin",
+        "receive welcome@a1 caught@a1 a2",
+        "handled",
+    ]);
+    world.play_all(&[
+        "vain 1",
+        "receive progress@a2",
+        "handled",
+        "lost",
+        "saved",
+        "timer",
+        "doors - b",
+        "timer",
+        "doors - b",
+    ]);
+    assert!(world.transcript.lines().last().unwrap().starts_with("wait"), "{}", world.transcript);
+}
+
+#[test]
+fn what_comes_after_a_goodbye_does_not_prolong_it() {
+    let mut world = World::new(Config { start: long("a5"), ..Config::default() });
+    world.play_all(&["begin", "receive welcome@a5", "handled", "receive goodbye:1@a5", "handled"]);
+    let left = |world: &World| world.until().saturating_sub(world.now).as_millis();
+    assert_eq!(left(&world), 1_000);
+    for expected in [600, 200] {
+        world.now += Duration::from_millis(400);
+        world.play("receive progress@a5");
+        world.now += Duration::from_secs(5); // the handler's time counts for nothing
+        world.play("handled");
+        assert_eq!(left(&world), expected);
+    }
+    world.play("timer");
+    assert_eq!(world.transcript.lines().last().unwrap(), "wait 200, backing off at \"a5\"");
 }

@@ -226,10 +226,12 @@ fn an_unreadable_cursor_is_told_and_the_stream_starts_from_the_oldest() {
 fn a_hub_that_cannot_read_oldest_is_not_asked_in_a_loop() {
     check_from(
         "oldest",
-        "connected | status 3 CURSOR_MALFORMED",
+        "connected | status 3 CURSOR_MALFORMED | connected | status 3 CURSOR_MALFORMED",
         r#"
         dial 0 within 5000
         subscribe 1 from "oldest" within 5000
+        dial 1 within 5000
+        subscribe 2 from "oldest" within 5000
         wait 60000, refused at "oldest"
         "#,
     );

@@ -112,6 +112,78 @@ fn a_return_is_recognised_after_as_many_epochs_as_are_remembered() {
     assert_eq!(sent_to(&window, at(1)), "EpochChanged EpochChanged→A1 A2 @A2");
 }
 
+/// The fault: only what the window itself had of a log was remembered, and its readers were handed the rest again.
+#[test]
+fn a_reader_that_was_further_than_the_window_is_handed_nothing_twice_when_its_log_returns() {
+    let mut window = window(Bounds::default());
+    event(&mut window);
+    turn(&mut window, of(2, 0));
+    event(&mut window);
+    let mut reader = open(&window, Ask::At(at(3)));
+    reader.step(&window, None, seconds(0));
+    let Step::Control(Control::Gap(gap)) = reader.step(&window, None, seconds(0)) else { panic!("no gap") };
+    assert_eq!((gap.from, gap.to), (at(3).to_string(), of(2, 0)), "it had more than the window");
+    assert_eq!(sent(&mut reader, &window).join(" "), "B1 @B1");
+    window.log_reached(at(4));
+    turn(&mut window, at(1));
+    event(&mut window);
+    assert_eq!(sent(&mut reader, &window).join(" "), "EpochChanged→A3", "A2 it has");
+    (3..=4).for_each(|_| event(&mut window));
+    assert_eq!(sent(&mut reader, &window).join(" "), "A4");
+}
+
+#[test]
+fn what_a_reader_of_another_log_came_with_is_not_handed_to_it_when_that_returns() {
+    let mut window = window(Bounds { events: 2, ..Bounds::default() });
+    event(&mut window);
+    turn(&mut window, of(2, 0));
+    (1..=3).for_each(|_| event(&mut window));
+    let mut reader = open(&window, Ask::At(at(3)));
+    assert_eq!(sent(&mut reader, &window).join(" "), "EpochChanged EpochChanged→B1 B2 B3 @B3");
+    turn(&mut window, at(1));
+    event(&mut window);
+    assert_eq!(sent(&mut reader, &window).join(" "), "EpochChanged→A3 @A3 @A3");
+    (3..=9).for_each(|_| event(&mut window)); // more than the window holds
+    assert_eq!(sent(&mut reader, &window).join(" "), "Lapped→A7 A8 A9 @A9");
+}
+
+/// The fault: a reader that had more of a log than the window when that left it resumed in silence after the return.
+#[test]
+fn a_position_beyond_where_the_window_left_a_log_is_told_of_the_return() {
+    let mut window = window(Bounds::default());
+    (1..=2).for_each(|_| event(&mut window));
+    turn(&mut window, of(2, 0));
+    event(&mut window);
+    window.log_reached(at(4));
+    turn(&mut window, at(2));
+    event(&mut window);
+    let mut early = Reader::open_awaiting(&window, at(4), Settings::default());
+    assert_eq!(sent(&mut early, &window).join(" "), "EpochChanged EpochChanged→A4 @A4");
+    (4..=5).for_each(|_| event(&mut window));
+    assert_eq!(sent(&mut early, &window).join(" "), "A5");
+    for (before, expected) in [(1, "A2 A3 A4 A5"), (2, "A2 A3 A4 A5"), (3, "A3 A4 A5"), (4, "A4 A5")] {
+        let expected = format!("EpochChanged EpochChanged→{expected} @A5");
+        assert_eq!(sent_to(&window, at(before)), expected, "{before}");
+    }
+    assert_eq!(sent_to(&window, at(5)), "Resumed @A5", "this one came after the return");
+}
+
+/// The fault: a log that had been forgotten counted as one that never was, and who had been in it resumed in silence.
+#[test]
+fn a_log_that_may_have_been_forgotten_is_taken_for_one_that_returns() {
+    let mut window = window(Bounds { events: 4, ..Bounds::default() });
+    (1..=3).for_each(|_| event(&mut window));
+    let remembered = crate::cursor::EPOCHS_REMEMBERED as u128;
+    for epoch in 2..=remembered + 2 {
+        turn(&mut window, of(epoch, 0));
+    }
+    window.log_reached(at(4));
+    turn(&mut window, at(0));
+    (1..=4).for_each(|_| event(&mut window));
+    assert_eq!(sent_to(&window, at(2)), "EpochChanged EpochChanged→A2 A3 A4 @A4");
+    assert_eq!(sent_to(&window, at(4)), "EpochChanged EpochChanged→A4 @A4");
+}
+
 #[test]
 fn whoever_waits_in_a_log_that_is_left_again_is_told() {
     let mut window = window(Bounds::default());

@@ -8,12 +8,17 @@
 use crate::checker::index::{Pos, Visit};
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
-use crate::history::{Hop, Outcome, Welcome, What};
+use crate::history::{GapReason, Hop, Outcome, Welcome, What};
 
 pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let fault = match step.what {
         What::Welcome(welcome) => lost_between(step, welcome).or_else(|| left_out(step, welcome)),
-        What::Event(_) => step.event().and_then(|pos| again(step, pos)),
+        What::Event(_) => step.event().and_then(|pos| {
+            again(step, pos).or_else(|| behind(step, pos)).or_else(|| passed_over(step, pos))
+        }),
+        What::Gap(gap) if gap.reason != GapReason::EpochChanged => {
+            step.index.at(&gap.to).and_then(|to| passed_over(step, to))
+        }
         _ => None,
     };
     if let Some((promise, fault)) = fault {
@@ -51,18 +56,40 @@ fn left_out(step: &Step<'_, '_>, welcome: &Welcome) -> Option<(Promise, String)>
     // What the gateway went to while the connection was opened is told in the stream, or not known yet.
     let opened_us = step.index.records[step.stream.open_line].at_us;
     let visits = step.index.followed(open.at.as_deref()?, opened_us);
-    let stood = visits
-        .iter()
-        .position(|visit| visit.epoch == begins.epoch && visit.left.is_some_and(|left| begins.seq <= left))?;
-    let back = visits.iter().skip(stood + 1).any(|visit| visit.epoch == begins.epoch);
+    // It lies in what the gateway had before it left, or was in the log before that, and somebody may have had it elsewhere.
+    let stood =
+        |visit: &Visit| visit.epoch == begins.epoch && visit.left.is_some_and(|left| begins.seq <= left);
+    let appended = |us| visits.partition_point(|visit| visit.began_us <= us);
+    let since = visits.iter().position(stood).map(|stood| stood + 1);
+    let later = &visits[since.or_else(|| step.index.entry(begins).map(|entry| appended(entry.at_us)))?..];
+    let back = later.iter().any(|visit| visit.epoch == begins.epoch);
     let told_us = step.state.carried.entered_us.unwrap_or(0);
-    let mut elsewhere =
-        visits.iter().skip(stood + 1).filter(|visit| visit.epoch != begins.epoch && visit.began_us > told_us);
+    let mut elsewhere = later.iter().filter(|visit| visit.epoch != begins.epoch && visit.began_us > told_us);
     let (visit, lost) = elsewhere.find_map(|visit| Some((visit, of_visit(step, visit)?))).filter(|_| back)?;
     let from = step.index.show(Pos { epoch: visit.epoch, seq: visit.from });
     let (gateway, here) = (open.at.as_deref().unwrap_or_default(), step.index.show(begins));
     let text =
         format!("resumed at {here}, but since then {gateway} was at {from}, where {lost} is missing untold");
+    Some((Promise::GapFreeOrTold, text))
+}
+
+/// A reader that its gateway led past another log and back is told nothing of that one.
+fn passed_over(step: &Step<'_, '_>, pos: Pos) -> Option<(Promise, String)> {
+    let open = step.stream.open;
+    let gateway = open.at.as_deref().filter(|_| open.hop == Hop::User)?;
+    let held = step.stretch_of(pos)?.passed();
+    let told_us = step.state.carried.entered_us.unwrap_or(0).max(step.state.welcome_us);
+    let visits = step.index.followed(gateway, step.at_us);
+    let returned = |visit: &Visit| visit.epoch == pos.epoch && held.seq <= visit.from && visit.from < pos.seq;
+    let back = visits.iter().rposition(returned)?;
+    let mut elsewhere =
+        visits[..back].iter().filter(|visit| visit.epoch != pos.epoch && visit.began_us > told_us);
+    let (visit, lost) = elsewhere.find_map(|visit| Some((visit, of_visit(step, visit)?)))?;
+    let there = step.index.show(Pos { epoch: visit.epoch, seq: visit.from });
+    let (here, next) = (step.index.show(held), step.index.show(pos));
+    let text = format!(
+        "{next} follows {here}, but between them {gateway} was at {there}, where {lost} is missing untold"
+    );
     Some((Promise::GapFreeOrTold, text))
 }
 
@@ -84,5 +111,17 @@ fn again(step: &Step<'_, '_>, pos: Pos) -> Option<(Promise, String)> {
             Promise::Unique,
             format!("{here} was delivered to this reader before, and comes again across a resume"),
         )
+    })
+}
+
+/// At or before the cursor that the stream was opened with, in a later stay in that epoch.
+fn behind(step: &Step<'_, '_>, pos: Pos) -> Option<(Promise, String)> {
+    let presented = step.index.at(&step.stream.open.presented)?;
+    let may_go_back = step.stream.open.continues || step.state.welcome?.outcome == Outcome::Ahead;
+    let later_stay = step.stretch_of(pos)?.start < presented.seq;
+    let again = presented.epoch == pos.epoch && pos.seq <= presented.seq && later_stay && !may_go_back;
+    again.then(|| {
+        let (here, there) = (step.index.show(pos), step.index.show(presented));
+        (Promise::Unique, format!("{here} comes to a reader that held {there} when this stream was opened"))
     })
 }

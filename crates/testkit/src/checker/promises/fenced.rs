@@ -17,7 +17,7 @@ const RETURNS_MAX: usize = 7;
 const DUEL_US: u64 = 55_000_000;
 
 /// For so long after an attempt was welcomed a lower one of its instance is known to be late; the product remembers it for a
-/// minute from when the instance lost the id, and of as many instances.
+/// minute from when the instance lost the id, and of more instances.
 const REMEMBERED_US: u64 = 50_000_000;
 const INSTANCES_MAX: usize = 8;
 

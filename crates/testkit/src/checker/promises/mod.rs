@@ -7,6 +7,7 @@ mod acked;
 mod across;
 mod batch_whole;
 mod cursor_safe;
+mod drained;
 mod fenced;
 mod frame_order;
 mod gap_free;
@@ -19,6 +20,7 @@ mod no_phantom;
 mod ordered;
 mod progress;
 mod resumable;
+mod signed_in;
 mod standing;
 mod steady;
 mod unexpired;
@@ -32,7 +34,7 @@ type OfAStream = for<'h> fn(&Step<'_, 'h>, &mut Findings<'_, 'h>);
 type OfAHistory = for<'h> fn(&Index<'h>, &mut Findings<'_, 'h>);
 
 /// Judged at every record of a stream.
-pub(super) const OF_A_STREAM: [OfAStream; 12] = [
+pub(super) const OF_A_STREAM: [OfAStream; 14] = [
     frame_order::check,
     ordered::check,
     unique::check,
@@ -45,6 +47,8 @@ pub(super) const OF_A_STREAM: [OfAStream; 12] = [
     standing::check,
     isolated::check,
     unexpired::check,
+    signed_in::check,
+    drained::check,
 ];
 
 /// Judged once.

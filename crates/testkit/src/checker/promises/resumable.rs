@@ -60,7 +60,7 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
         &[Outcome::Trimmed]
     };
     if held.epoch == oldest.epoch && held.seq < oldest.seq {
-        return if at_user && has_returned(step, held.epoch) {
+        return if is_cut(step, held.epoch) {
             &[Outcome::Trimmed, Outcome::Resumed, Outcome::EpochChanged]
         } else {
             trimmed
@@ -72,20 +72,32 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
     }
     if held.seq <= head.seq {
         // To a window that was cut where a log returned, the earlier stretch is another log; told once too often is safe.
-        let cut = at_user && has_returned(step, held.epoch);
-        return if cut { &[Outcome::Resumed, Outcome::EpochChanged] } else { &[Outcome::Resumed] };
+        return if is_cut(step, held.epoch) {
+            &[Outcome::Resumed, Outcome::EpochChanged]
+        } else {
+            &[Outcome::Resumed]
+        };
     }
     let log = step.index.log(held.epoch);
     let within_authority = log.is_some_and(|log| held.seq <= log.head || !log.is_whole_at(held.seq));
     // A gateway in an epoch that is over cannot tell any more how far that went: it waits to be told of the end.
     let over = at_user && step.index.is_over(held.epoch, step.at_us);
-    if within_authority || over { &[Outcome::Resumed, Outcome::Ahead] } else { &[Outcome::Ahead] }
+    match within_authority || over {
+        true if is_cut(step, held.epoch) => &[Outcome::Resumed, Outcome::Ahead, Outcome::EpochChanged],
+        true => &[Outcome::Resumed, Outcome::Ahead],
+        false => &[Outcome::Ahead],
+    }
 }
 
-/// Whether the gateway that was asked has left this epoch for another one, and come back.
-fn has_returned(step: &Step<'_, '_>, epoch: u32) -> bool {
+/// How many logs that it left a gateway remembers.
+const LOGS_REMEMBERED: usize = 8;
+
+/// Whether the gateway that was asked has left this epoch for another one, and come back; or may have, for all it remembers.
+fn is_cut(step: &Step<'_, '_>, epoch: u32) -> bool {
     let visits = step.stream.open.at.as_deref().map_or(&[][..], |at| step.index.followed(at, step.at_us));
-    visits.iter().filter(|visit| visit.epoch == epoch).count() > 1
+    let returned = visits.iter().filter(|visit| visit.epoch == epoch).count() > 1;
+    let forgotten = visits.len() > LOGS_REMEMBERED + 1;
+    step.stream.open.hop == Hop::User && (returned || forgotten)
 }
 
 /// The gap that an outcome announced.
@@ -105,7 +117,9 @@ fn announced(step: &Step<'_, '_>, welcome: &Welcome, gap: &Gap) -> Option<String
     let (to, goes_on) = (step.index.at(&gap.to)?, step.index.pos(goes_on));
     // A client that comes back to a log it left has had some of what is held there, and its handler gets none of it twice.
     let had = step.stream.open.continues && step.state.carried.was_in(to.epoch);
-    let skips = to.epoch == goes_on.epoch && to.seq > goes_on.seq && !had;
+    // A window that was cut where a log returned goes on there, or at the position presented.
+    let cut = is_cut(step, to.epoch);
+    let skips = to.epoch == goes_on.epoch && to.seq > goes_on.seq && !had && !cut;
     let repeats = to.epoch == goes_on.epoch && to.seq < goes_on.seq && welcome.outcome == Outcome::Ahead;
     (skips || repeats).then(|| {
         format!("the gap leads to {}, but after {reason:?} reading goes on at {}", to.seq, goes_on.seq)

@@ -1,8 +1,10 @@
 //! **Live**, for whoever is slow but steady: a reader that takes bytes all the time is not given up.
 //!
-//! Its server may end a stream in words (a drain, the end of a session). What ends without one, or as too slow, while
-//! nothing happened to either side that could explain it, was cut by whoever judges slowness by something else than bytes.
+//! Its server may end a stream in words (a drain), and at once where a session ends: a slow reader is not waited for there.
+//! What ends without a word, or as too slow, while nothing happened to either side that could explain it, was cut by whoever
+//! judges slowness by something else than bytes.
 
+use crate::checker::governed::Governed;
 use crate::checker::index::{Index, Stream};
 use crate::checker::report::{Findings, Promise};
 use crate::history::{GoodbyeReason, What};
@@ -12,16 +14,17 @@ const AFTERMATH_US: u64 = 20_000_000;
 
 pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
     for stream in index.streams.iter().filter(|stream| stream.open.steady) {
-        let Some(line) = given_up(index, stream).filter(|&line| !is_disturbed(index, stream, line)) else {
-            continue;
-        };
+        let cut = given_up(index, stream).filter(|&line| !is_disturbed(index, stream, line));
+        let Some(line) = cut.filter(|_| !may_be_signed_out(index, stream)) else { continue };
         let text = "its reader took bytes all the time, and was given up".to_owned();
         findings.on_stream(Promise::Live, stream, line, text);
     }
 }
 
-/// The record at which the stream was cut.
+/// The record at which the stream was cut. Whoever is not even welcomed is not cut for being slow.
 fn given_up(index: &Index<'_>, stream: &Stream<'_>) -> Option<usize> {
+    let welcomed = |line: &&usize| matches!(index.records[**line].what, What::Welcome(_));
+    stream.lines.iter().find(welcomed)?;
     for &line in &stream.lines {
         match &index.records[line].what {
             What::Goodbye(goodbye) => return (goodbye.reason == GoodbyeReason::Slow).then_some(line),
@@ -34,18 +37,24 @@ fn given_up(index: &Index<'_>, stream: &Stream<'_>) -> Option<usize> {
     None
 }
 
-/// Whether something happened to the reader or its server while the stream was open, or shortly before.
+/// Whether its session may have ended: tokens end by themselves, too.
+fn may_be_signed_out(index: &Index<'_>, stream: &Stream<'_>) -> bool {
+    let has_token = stream.lines.iter().any(|&line| matches!(index.records[line].what, What::Token(_)));
+    let opened_us = index.records[stream.open_line].at_us;
+    has_token || Governed::new(index, stream.open).may_be_void(opened_us)
+}
+
+/// Whether something happened to the reader and its connection, or to the process of its server while they were connected.
 fn is_disturbed(index: &Index<'_>, stream: &Stream<'_>, cut: usize) -> bool {
-    let at = stream.open.at.as_deref().unwrap_or_default();
-    let names = [at, &**stream.process];
-    let since = index.records[stream.open_line].at_us.saturating_sub(AFTERMATH_US);
+    let server = stream.open.at.as_deref().unwrap_or_default();
+    let opened_us = index.records[stream.open_line].at_us;
+    let since = opened_us.saturating_sub(AFTERMATH_US);
     let mut records = index.records[..cut].iter().rev().take_while(|record| record.at_us >= since);
-    let under_way = |record: &crate::history::Record| match &record.what {
-        What::Crash | What::Start => &*record.process == at,
+    records.any(|record| match &record.what {
+        What::Crash | What::Start => record.at_us >= opened_us && &*record.process == server,
         What::FaultStart(fault) | What::FaultStop(fault) => {
-            names.iter().any(|name| !name.is_empty() && fault.detail.contains(*name))
+            fault.detail.contains(&**stream.process) || record.at_us >= opened_us && &*fault.detail == server
         }
         _ => false,
-    };
-    records.any(under_way)
+    })
 }

@@ -1,0 +1,218 @@
+//! The keys of a JSON Web Key Set (RFC 7517), as far as tokens can be checked with them.
+//!
+//! Identity providers publish more than that: keys for encryption, kinds that are new. Those are skipped, each with its
+//! reason, and so is a key that is unsafe or broken: its tokens are refused, and the others stay good.
+
+use std::fmt;
+
+use galaxy_push_proto::json::without_bom;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The shortest secret for HS256, in bytes: as long as the hash (RFC 7518, section 3.2).
+const SECRET_BYTES_MIN: usize = 32;
+
+/// An Ed25519 public key, in bytes.
+const ED25519_BYTES: usize = 32;
+
+/// A point of P-256 and of P-384, uncompressed, in bytes.
+const P256_BYTES: usize = 65;
+const P384_BYTES: usize = 97;
+
+/// An RSA modulus, in bytes: shorter ones are unsafe (RFC 7518, section 3.3), longer ones the library does not take.
+const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1_024;
+
+const RSA: &[Algorithm] = &[
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+];
+
+/// What a key set holds.
+#[derive(Debug, Default)]
+pub(super) struct Set {
+    pub(super) keys: Vec<Key>,
+    pub(super) skipped: Vec<Skipped>,
+}
+
+/// A key that tokens are checked with.
+pub(super) struct Key {
+    pub(super) id: Option<String>,
+    /// What it is for: its own kind's algorithms, or the one of them that it names.
+    algorithms: Vec<Algorithm>,
+    pub(super) key: DecodingKey,
+}
+
+/// A key of a set that no token is checked with, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Skipped {
+    /// Its `kid`, or its place in the set.
+    pub key: String,
+    /// Why, and what to do where something is wrong.
+    pub why: String,
+    /// Whether something is wrong with it. If not, it is there for somebody else.
+    pub is_fault: bool,
+}
+
+/// Why a key set cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// The text is no JSON Web Key Set.
+    #[error("not a JSON Web Key Set: expected {{\"keys\": [...]}} (RFC 7517)")]
+    NotASet(#[source] serde_json::Error),
+    /// There is nothing to check tokens with.
+    #[error("{}", nothing(.0))]
+    Empty(Vec<Skipped>),
+}
+
+#[derive(Deserialize)]
+struct SetJson {
+    keys: Vec<Value>,
+}
+
+/// Why a key is skipped.
+enum Why {
+    /// It is somebody else's.
+    Elsewhere(String),
+    Fault(&'static str),
+}
+
+impl Set {
+    pub(super) fn read(json: &[u8]) -> Result<Self, KeysError> {
+        let SetJson { keys } = serde_json::from_slice(without_bom(json)).map_err(KeysError::NotASet)?;
+        let mut set = Self::default();
+        for (at, jwk) in keys.iter().enumerate() {
+            match Key::read(jwk) {
+                Ok(key) => set.keys.push(key),
+                Err(why) => set.skipped.push(why.of(jwk, at)),
+            }
+        }
+        if set.keys.is_empty() { Err(KeysError::Empty(set.skipped)) } else { Ok(set) }
+    }
+
+    /// The keys that a token of this algorithm may be signed with: that of its `kid`, or any where it has none.
+    pub(super) fn fitting(&self, id: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &Key> {
+        let fits = move |key: &&Key| {
+            (id.is_none() || key.id.as_deref() == id) && key.algorithms.contains(&algorithm)
+        };
+        self.keys.iter().filter(fits)
+    }
+}
+
+impl Key {
+    fn read(jwk: &Value) -> Result<Self, Why> {
+        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+        if let Some(meant) = text("use").filter(|meant| *meant != "sig") {
+            return Err(Why::Elsewhere(format!("its `use` is `{meant}`, not `sig`")));
+        }
+        let operations = jwk.get("key_ops").and_then(Value::as_array);
+        if operations.is_some_and(|operations| !operations.iter().any(|operation| operation == "verify")) {
+            return Err(Why::Elsewhere("its `key_ops` do not name `verify`".to_owned()));
+        }
+        let kind = [text("kty"), text("crv")].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let unknown = || {
+            Why::Elsewhere(format!(
+                "no token is checked with this kind of key (`{kind}`), or it is not whole"
+            ))
+        };
+        let parsed = Jwk::deserialize(jwk).map_err(|_| unknown())?;
+        let all = algorithms(&parsed.algorithm).ok_or_else(unknown)?;
+        let algorithms = match text("alg") {
+            None => all.to_vec(),
+            Some(named) => match all.iter().find(|algorithm| format!("{algorithm:?}") == named) {
+                Some(algorithm) => vec![*algorithm],
+                None => {
+                    let why = format!("its `alg` `{named}` is none that is taken with `{kind}`");
+                    return Err(Why::Elsewhere(why));
+                }
+            },
+        };
+        let broken = Why::Fault("cannot be read: its values must be base64url without padding");
+        let key = DecodingKey::from_jwk(&parsed).map_err(|_| broken)?;
+        check_size(&parsed.algorithm, &key).map_err(Why::Fault)?;
+        Ok(Self { id: parsed.common.key_id, algorithms, key })
+    }
+}
+
+/// What keys of this kind are for. `None`: for nothing here.
+fn algorithms(kind: &AlgorithmParameters) -> Option<&'static [Algorithm]> {
+    match kind {
+        AlgorithmParameters::OctetKey(_) => Some(&[Algorithm::HS256]),
+        AlgorithmParameters::RSA(_) => Some(RSA),
+        AlgorithmParameters::EllipticCurve(key) => match key.curve {
+            EllipticCurve::P256 => Some(&[Algorithm::ES256]),
+            EllipticCurve::P384 => Some(&[Algorithm::ES384]),
+            _ => None,
+        },
+        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
+            Some(&[Algorithm::EdDSA])
+        }
+        _ => None,
+    }
+}
+
+fn check_size(kind: &AlgorithmParameters, key: &DecodingKey) -> Result<(), &'static str> {
+    let bytes = match key.kind() {
+        DecodingKeyKind::SecretOrDer(bytes) => bytes.len(),
+        DecodingKeyKind::RsaModulusExponent { n, .. } => n.iter().skip_while(|byte| **byte == 0).count(),
+    };
+    let (fits, why) = match kind {
+        AlgorithmParameters::OctetKey(_) => (
+            bytes >= SECRET_BYTES_MIN,
+            "the secret is shorter than 32 bytes: make one with `openssl rand 32`",
+        ),
+        AlgorithmParameters::RSA(_) => (
+            RSA_BYTES.contains(&bytes),
+            "its modulus is shorter than 2048 bits, which is unsafe, or longer than 8192",
+        ),
+        AlgorithmParameters::EllipticCurve(key) => {
+            let point = if key.curve == EllipticCurve::P256 { P256_BYTES } else { P384_BYTES };
+            (bytes == point, "its `x` and `y` have not the length that its curve needs")
+        }
+        _ => (bytes == ED25519_BYTES, "not an Ed25519 key of 32 bytes"),
+    };
+    if fits { Ok(()) } else { Err(why) }
+}
+
+impl Why {
+    fn of(self, jwk: &Value, at: usize) -> Skipped {
+        let id = jwk.get("kid").and_then(Value::as_str);
+        let key = id.map_or_else(|| format!("number {}", at + 1), str::to_owned);
+        match self {
+            Self::Elsewhere(why) => Skipped { key, why, is_fault: false },
+            Self::Fault(why) => Skipped { key, why: why.to_owned(), is_fault: true },
+        }
+    }
+}
+
+fn nothing(skipped: &[Skipped]) -> String {
+    if skipped.is_empty() {
+        return "the key set is empty: add a public key of the identity provider, or make one with `galaxy-push token \
+                --new-keys FILE`"
+            .to_owned();
+    }
+    let each: Vec<_> = skipped.iter().map(Skipped::to_string).collect();
+    format!("no token can be checked with any key of the set: {}", each.join("; "))
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key {}: {}", self.key.escape_debug(), self.why.escape_debug())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .field("algorithms", &self.algorithms)
+            .finish_non_exhaustive()
+    }
+}

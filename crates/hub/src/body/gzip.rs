@@ -1,0 +1,102 @@
+//! What comes compressed: gzip (RFC 1952), inflated within the bound of what comes as it is.
+//!
+//! It is inflated at once when all of it is there, without a pause: so there are never more inflaters than threads, and
+//! none is kept for a peer that rests.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Read};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use flate2::bufread::MultiGzDecoder;
+use galaxy_push_core::frame::PREFIX_BYTES;
+use galaxy_push_proto::Failure;
+
+use super::Unread;
+use super::pieces::Pieces;
+
+/// So much is inflated at a time.
+const STEP_BYTES: usize = 16 << 10;
+
+/// How a request is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    #[default]
+    Identity,
+    Gzip,
+}
+
+impl Encoding {
+    /// By the one name that is not `identity`, if there is any. `None`: another one, or several.
+    pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let mut names = names.into_iter().map(str::trim);
+        let mut next = || names.find(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
+        match (next(), next()) {
+            (None, _) => Some(Self::Identity),
+            // `x-gzip` is an older name of it (RFC 9110, section 8.4.1.3).
+            (Some(one), None) if ["gzip", "x-gzip"].iter().any(|name| one.eq_ignore_ascii_case(name)) => {
+                Some(Self::Gzip)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Inflates these pieces, which are let go of one by one, to at most `limit` bytes. `hold` is told what the result takes.
+pub(super) fn inflate(
+    packed: VecDeque<Bytes>,
+    limit: usize,
+    mut hold: impl FnMut(usize) -> Result<(), Failure>,
+) -> Result<Pieces, Unread> {
+    let mut inflater = MultiGzDecoder::new(Packed(packed));
+    let (mut inflated, mut step) = (Pieces::new(limit), vec![0; STEP_BYTES]);
+    loop {
+        match inflater.read(&mut step) {
+            Ok(0) => return Ok(inflated),
+            Ok(read) if read > inflated.room() => return Err(Unread::TooLarge),
+            Ok(read) => inflated.extend(&step[..read]),
+            Err(error) => return Err(Unread::NotGzip(error.to_string())),
+        }
+        hold(inflated.held()).map_err(Unread::Overloaded)?;
+    }
+}
+
+/// Inflates a gRPC message, of whose prefix these are the pieces behind, and puts the prefix of a plain one before it.
+pub(crate) fn message(
+    packed: VecDeque<Bytes>,
+    limit: usize,
+    hold: impl FnMut(usize) -> Result<(), Failure>,
+) -> Result<VecDeque<Bytes>, Unread> {
+    let mut inflated = inflate(packed, limit, hold)?;
+    let mut prefix = BytesMut::with_capacity(PREFIX_BYTES);
+    prefix.put_u8(0);
+    prefix.put_u32(u32::try_from(inflated.len()).map_err(|_| Unread::TooLarge)?);
+    let mut pieces = inflated.take();
+    pieces.push_front(prefix.freeze());
+    Ok(pieces)
+}
+
+/// Pieces to read, each given back once it was.
+struct Packed(VecDeque<Bytes>);
+
+impl BufRead for Packed {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.0.front().is_some_and(Bytes::is_empty) {
+            self.0.pop_front();
+        }
+        Ok(self.0.front().map_or(&[], |piece| &piece[..]))
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        if let Some(piece) = self.0.front_mut() {
+            piece.advance(bytes.min(piece.len()));
+        }
+    }
+}
+
+impl Read for Packed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(into)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
