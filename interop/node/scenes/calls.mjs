@@ -84,14 +84,17 @@ function publishRaw(channel, request, options, answered) {
   over(Publisher, channel).makeUnaryRequest(Publish.path, bytes, Publish.responseDeserialize, request, options, answered);
 }
 
-async function a_compressed_request_is_refused(stage) {
+async function a_compressed_request_is_taken(stage) {
   const hub = await stage.startHub();
-  const channel = stage.channel(hub.address, { "grpc.default_compression_algorithm": 2 }); // gzip
   const squeezed = stage.event("squeezed", { data: Buffer.from(JSON.stringify("x".repeat(2000))) });
-  await refused(() => stage.send(over(Publisher, channel), [squeezed]), "UNIMPLEMENTED");
   const recipients = Array(200).fill("user:42");
-  const frames = stage.streamOn(stage.client("old-gateway", "", { recipients }), channel);
-  await refused(() => frames.next(), "UNIMPLEMENTED");
+  const [deflate, gzip] = [1, 2].map((algorithm) => stage.channel(hub.address, { "grpc.default_compression_algorithm": algorithm }));
+  await refused(() => stage.send(over(Publisher, deflate), [squeezed]), "UNIMPLEMENTED");
+  await refused(() => stage.streamOn(stage.client("old-gateway", "oldest", { recipients }), deflate).next(), "UNIMPLEMENTED");
+  await stage.send(over(Publisher, gzip), [squeezed]);
+  const frames = stage.streamOn(stage.client("old-gateway", "oldest", { recipients }), gzip);
+  equal((await frames.next()).kind, "welcome");
+  equal(await idsUntilCaughtUp(frames), ["squeezed"]);
 }
 
 async function huge_metadata_is_refused(stage) {
@@ -137,7 +140,7 @@ export const SCENES = [
   one_connection_carries_several_streams,
   unknown_methods_are_unimplemented,
   unknown_fields_are_harmless,
-  a_compressed_request_is_refused,
+  a_compressed_request_is_taken,
   huge_metadata_is_refused,
   keepalive_pings_are_tolerated,
 ];

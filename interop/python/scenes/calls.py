@@ -71,15 +71,23 @@ def unknown_fields_are_harmless(stage: Stage):
     frames.cancel()
 
 
-def a_compressed_request_is_refused(stage: Stage):
+def a_compressed_request_is_taken(stage: Stage):
     hub = stage.start_hub()
     publisher = stage.publisher(hub)
     request = stage.messages.PublishRequest(events=[stage.event("squeezed", data=b'"' + b"x" * 2000 + b'"')])
-    publish = {"timeout": CALL_SECONDS, "compression": grpc.Compression.Gzip}
-    refused(lambda: publisher.Publish(request, **publish), grpc.StatusCode.UNIMPLEMENTED)
+
+    def publish(compression):
+        return publisher.Publish(request, timeout=CALL_SECONDS, compression=compression)
+
     # Compression is per message and needs one that gains by it.
-    with stage.client(recipients=["user:42"] * 200).stream(hub.address, compression=grpc.Compression.Gzip) as frames:
+    reader = stage.client(cursor="oldest", recipients=["user:42"] * 200)
+    refused(lambda: publish(grpc.Compression.Deflate), grpc.StatusCode.UNIMPLEMENTED)
+    with reader.stream(hub.address, compression=grpc.Compression.Deflate) as frames:
         refused(lambda: next(frames), grpc.StatusCode.UNIMPLEMENTED)
+    publish(grpc.Compression.Gzip)
+    with reader.stream(hub.address, compression=grpc.Compression.Gzip) as frames:
+        equal(kind(next(frames)), "welcome")
+        equal(ids_until_caught_up(frames), ["squeezed"])
 
 
 def huge_metadata_is_refused(stage: Stage):
@@ -124,7 +132,7 @@ SCENES = [
     one_connection_carries_several_streams,
     unknown_methods_are_unimplemented,
     unknown_fields_are_harmless,
-    a_compressed_request_is_refused,
+    a_compressed_request_is_taken,
     huge_metadata_is_refused,
     keepalive_pings_are_tolerated,
 ]

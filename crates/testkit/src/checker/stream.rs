@@ -110,11 +110,11 @@ impl<'a, 'h> Step<'a, 'h> {
         self.state.entitlement.owed(self.index, after, upto, self.at_us)
     }
 
-    /// Whether the gateway of this stream has left this epoch for another one, and come back.
-    pub(super) fn has_returned(&self, epoch: u32) -> bool {
+    /// Whether its gateway came into this epoch from another one: a reader may have waited for it there.
+    pub(super) fn was_entered(&self, epoch: u32) -> bool {
         let gateway = self.stream.open.at.as_deref();
         let visits = gateway.map_or(&[][..], |gateway| self.index.followed(gateway, self.at_us));
-        visits.iter().filter(|visit| visit.epoch == epoch).count() > 1
+        visits.windows(2).any(|pair| pair[0].epoch != epoch && pair[1].epoch == epoch)
     }
 
     /// The stretch the reader is in, if `pos` is of its epoch.
