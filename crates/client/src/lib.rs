@@ -10,7 +10,7 @@
 //!         Item::Gap(gap) => println!("missed ({}, {}]: {:?}; fetch the state anew", gap.from, gap.to, gap.reason),
 //!         _ => {} // where the stream stands; of interest to whoever keeps a copy of the log
 //!     }
-//!     Ok(()) // from here on this item is never seen again
+//!     Ok(()) // from here on this process does not see this item again
 //! };
 //! let client = PushClient::builder("gateway-1").hub("http://127.0.0.1:7400").start(handler)?;
 //! tokio::signal::ctrl_c().await?;

@@ -118,6 +118,8 @@ impl Config {
             &mut self.repair_spread,
         ];
         waits.into_iter().for_each(|wait| *wait = FOR_EVER.min(*wait));
+        // Without a pause between two of them there would be nothing but progress.
+        self.progress_interval = self.progress_interval.max(Duration::from_millis(1));
         self
     }
 

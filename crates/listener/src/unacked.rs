@@ -23,6 +23,8 @@ type Connection = (SocketAddr, SocketAddr);
 #[derive(Default)]
 struct Table {
     asked: Option<Instant>,
+    /// It is being read now.
+    is_read: bool,
     read: Option<(Instant, HashMap<Connection, u32>)>,
 }
 
@@ -34,8 +36,8 @@ pub(crate) fn of(stream: &TcpStream) -> Option<Unacked> {
     let key = (plain(stream.local_addr().ok()?), plain(stream.peer_addr().ok()?));
     let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
-    if table.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= EVERY) {
-        table.asked = Some(now);
+    if !table.is_read && table.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= EVERY) {
+        (table.asked, table.is_read) = (Some(now), true);
         drop(tokio::task::spawn_blocking(read));
     }
     let (at, bytes) = table.read.as_ref()?;
@@ -45,13 +47,23 @@ pub(crate) fn of(stream: &TcpStream) -> Option<Unacked> {
 fn read() {
     // From before the reading on, so that what is compared with it was so later.
     let at = Instant::now();
-    let Ok(v4) = procfs::net::tcp() else { return };
+    let waiting = waiting();
+    let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    table.is_read = false;
+    if let Some(waiting) = waiting {
+        table.read = Some((at, waiting));
+    }
+}
+
+fn waiting() -> Option<HashMap<Connection, u32>> {
+    let v4 = procfs::net::tcp().ok()?;
     let v6 = procfs::net::tcp6().unwrap_or_default();
     let waiting = v4.into_iter().chain(v6).filter(|entry| entry.tx_queue > 0);
-    let waiting =
-        waiting.map(|entry| ((plain(entry.local_address), plain(entry.remote_address)), entry.tx_queue));
-    let read = Some((at, waiting.collect()));
-    TABLE.lock().unwrap_or_else(PoisonError::into_inner).read = read;
+    Some(
+        waiting
+            .map(|entry| ((plain(entry.local_address), plain(entry.remote_address)), entry.tx_queue))
+            .collect(),
+    )
 }
 
 /// An IPv4 address as such, also where a socket of IPv6 took the connection.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use galaxy_push_core::frame::PREFIX_BYTES;
 use galaxy_push_proto::Failure;
 
@@ -16,6 +16,9 @@ use super::pieces::Pieces;
 
 /// So much is inflated at a time.
 const STEP_BYTES: usize = 16 << 10;
+
+/// A file of gzip may be several, one behind another (RFC 1952, section 2.2). Each costs work, also where it holds nothing.
+const MEMBERS_MAX: usize = 64;
 
 /// How a request is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,17 +50,24 @@ pub(super) fn inflate(
     limit: usize,
     mut hold: impl FnMut(usize) -> Result<(), Failure>,
 ) -> Result<Pieces, Unread> {
-    let mut inflater = MultiGzDecoder::new(Packed(packed));
+    let mut packed = Packed(packed);
     let (mut inflated, mut step) = (Pieces::new(limit), vec![0; STEP_BYTES]);
-    loop {
-        match inflater.read(&mut step) {
-            Ok(0) => return Ok(inflated),
-            Ok(read) if read > inflated.room() => return Err(Unread::TooLarge),
-            Ok(read) => inflated.extend(&step[..read]),
-            Err(error) => return Err(Unread::NotGzip(error.to_string())),
+    for _ in 0..MEMBERS_MAX {
+        let mut member = GzDecoder::new(&mut packed);
+        loop {
+            match member.read(&mut step) {
+                Ok(0) => break,
+                Ok(read) if read > inflated.room() => return Err(Unread::TooLarge),
+                Ok(read) => inflated.extend(&step[..read]),
+                Err(error) => return Err(Unread::NotGzip(error.to_string())),
+            }
+            hold(inflated.held()).map_err(Unread::Overloaded)?;
         }
-        hold(inflated.held()).map_err(Unread::Overloaded)?;
+        if packed.fill_buf().is_ok_and(<[u8]>::is_empty) {
+            return Ok(inflated);
+        }
     }
+    Err(Unread::NotGzip(format!("more than {MEMBERS_MAX} members")))
 }
 
 /// Inflates a gRPC message, of whose prefix these are the pieces behind, and puts the prefix of a plain one before it.

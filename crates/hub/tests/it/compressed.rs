@@ -84,6 +84,10 @@ async fn a_body_in_gzip_is_taken_as_what_it_holds() {
     let (first, second) = EVENT.as_bytes().split_at(20);
     let parts = [gzip(first), gzip(second)].concat();
     assert_eq!(post(&world, "/v1/events", &["gzip"], parts).await.0, 200);
+    // Each costs work, also where it holds nothing: 4 MiB of them would keep a worker for seconds.
+    let empty = gzip(b"").repeat(100_000);
+    let (status, _, answer) = post(&world, "/v1/events", &["gzip"], empty).await;
+    assert!(status == 400 && answer.to_string().contains("members"), "{status} {answer}");
     let [held] = &world.hub.log_dump()[..] else { panic!("one event, and duplicates") };
     let Some(Kind::Event(held)) = PushEvent::decode(held.message.clone()).unwrap().kind else { panic!() };
     assert_eq!(&held.data[..], br#"{"n":1}"#);
