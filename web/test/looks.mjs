@@ -19,9 +19,10 @@ export async function looksRightEverywhere(page) {
       await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
       await page.evaluate(() => scrollTo(0, 0));
       await publishButtonIsInView(page, height, where);
-      const { clipped, wide, pale } = await page.evaluate(measure, CONTRAST_MIN);
+      const { clipped, wide, tall, pale } = await page.evaluate(measure, CONTRAST_MIN);
       assert.deepEqual(clipped, [], `${where}: the headline of a gap is cut`);
       assert.equal(wide, false, `${where}: the page scrolls sideways`);
+      assert.ok(!tall || width < 1180, `${where}: the page is higher than the window`);
       assert.deepEqual(pale, [], `${where}: text in a cut pane is too pale`);
     }
   }
@@ -86,6 +87,7 @@ function measure(contrastMin) {
   return {
     clipped: [...document.querySelectorAll('.kind-gap .words b, .kind-gap .hole')].filter(isCut).map((each) => each.textContent),
     wide: document.documentElement.scrollWidth > innerWidth,
+    tall: document.documentElement.scrollHeight > innerHeight,
     pale: texts.map((each) => [each.className || each.tagName, each.textContent, contrast(each)]).filter(([, , ratio]) => ratio < contrastMin),
   };
 }

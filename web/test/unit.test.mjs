@@ -131,6 +131,10 @@ test('the window follows the head by count, and another epoch replaces it', () =
   assert.deepEqual([model.oldest, model.head], [2, 10]);
   model.see(frame('event', at(150)));
   assert.deepEqual([model.oldest, model.head], [50, 150]);
+  model.leave(at(60));
+  model.leave(at(55)); // what has left does not come back
+  model.leave(at(140, OTHER));
+  assert.equal(model.oldest, 60);
   model.see(frame('event', at(900, OTHER)));
   assert.equal(model.head, 150);
   model.see(frame('gap', at(4, OTHER), { to: at(4, OTHER) }));

@@ -89,11 +89,16 @@ export class WindowCard {
     this.#progress.value = 0;
     this.#say(`Publishing ${counted(plan.events, 'event')}…`);
     this.paint();
+    /** @type {string | undefined} of the event that is pushed out */
+    let missed;
     try {
       await runOverflow(plan, this.#hooks.missedBy(), async (events) => {
         running.signal.throwIfAborted();
-        this.#hooks.onPublished(events, await publish(events, running.signal));
+        const results = await publish(events, running.signal);
+        missed ??= results[0]?.cursor;
+        this.#hooks.onPublished(events, results);
       }, (done) => { this.#progress.value = done; });
+      this.#model.leave(missed);
       this.#outcome = `Published ${counted(plan.events + 1, 'event')}. Resume a cut pane to see its gap.`;
     } catch (error) {
       this.#outcome = running.signal.aborted ? 'Cancelled.' : `Stopped: ${/** @type {Error} */ (error).message}`;

@@ -56,6 +56,15 @@ export class WindowModel {
   }
 
   /**
+   * The window no longer holds what was at this cursor.
+   * @param {string | undefined} cursor
+   */
+  leave(cursor) {
+    const position = parseCursor(cursor);
+    if (position?.epoch === this.epoch) this.#oldestTold = Math.max(this.#oldestTold, position.seq);
+  }
+
+  /**
    * A cursor that may be of an earlier epoch.
    * @param {string} cursor
    */
