@@ -69,7 +69,7 @@ impl NoAnswer {
             Failure::Status(_) => anyhow!("{failure}"),
             Failure::NotGrpc { status, .. } => anyhow!(
                 "{hubs} is no hub: it answered with HTTP status {status}\n\n  tip: --hub is the hub listener, on port 7400 \
-                 unless `hub-addr` says otherwise; users' port 8080 and the admin port 7401 take no publishers"
+                 unless `hub-addr` says otherwise; this command does not speak to users' port 8080 or the admin port 7401"
             ),
             Failure::Unreachable(why) if why.contains("certificate") => anyhow!(
                 "{failure}; gave up after {waited}. Nothing was appended\n\n  tip: --hub-ca is the authority that signs the \
