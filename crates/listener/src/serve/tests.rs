@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::*;
 
 mod places;
+mod untaken;
 
 /// Hands out pipes; the test holds the other ends.
 struct Pipes(mpsc::Receiver<DuplexStream>);
