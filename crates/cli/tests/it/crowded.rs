@@ -130,6 +130,20 @@ async fn idle_strangers_take_no_descriptor_from_upstream_and_probes() {
     until("the hub is back", readyz, ready).await;
     let livez = || ask(&gateway.edge, "GET /livez", "");
     until("probes at the edge, at the limit", livez, |answer| answer.contains(" 200 ")).await;
+    // Any other status would end it for good.
+    let event_source = || {
+        let mut socket = TcpStream::connect(address(&gateway.edge)).ok()?;
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let head = "host: localhost\r\naccept: text/event-stream";
+        write!(socket, "GET /v1/stream?user=1 HTTP/1.1\r\n{head}\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?; // to its end: the connection is closed behind it
+        Some(answer)
+    };
+    let sent_away = |answer: &str| {
+        answer.contains(" 200 ") && answer.contains("\nretry: ") && answer.contains("event: push.goodbye\n")
+    };
+    until("an EventSource, at the limit", event_source, sent_away).await;
     let published = ask(&gateway.edge, POST, &event("a"));
     assert!(published.as_ref().is_some_and(|answer| answer.contains(" 200 ")), "{published:?}");
     drop((strangers, streams, hub));
@@ -137,6 +151,27 @@ async fn idle_strangers_take_no_descriptor_from_upstream_and_probes() {
     let log = gateway.process.end().stderr;
     assert!(log.contains("file descriptors") && log.contains("\"limit\":64"), "{log}");
     assert!(!log.contains("cannot accept connections"), "{log}");
+}
+
+/// The fault: answers that nobody took were under way for ever, and the admin listener has few places.
+#[tokio::test]
+async fn who_takes_no_answer_does_not_lock_probes_out() {
+    let folder = Folder::new("untaken");
+    let hub =
+        Server::start(folder.command(&["hub", "--hub-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]));
+    let mut crowding = Vec::new();
+    for number in 0..64_u8 {
+        let mut peer = Http2::without_window(connect_from([127, 0, 2, number % 20], &hub.admin));
+        assert!(peer.get(1, ["/livez", "/metrics"][usize::from(number % 2)]));
+        crowding.push(peer);
+    }
+    let took =
+        until("a probe", || ask(&hub.admin, "GET /livez", ""), |answer| answer.contains(" 200 ")).await;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let metrics = || ask(&hub.admin, "GET /metrics", "");
+    let left = r#"push_places{listener="admin",kind="known"} 1"#;
+    until("they are let go", metrics, |metrics| metrics.contains(left)).await;
+    drop(crowding);
 }
 
 #[test]
