@@ -153,6 +153,48 @@ async fn idle_strangers_take_no_descriptor_from_upstream_and_probes() {
     assert!(!log.contains("cannot accept connections"), "{log}");
 }
 
+/// The fault: one publisher's idle streams took every place of the known.
+#[tokio::test]
+async fn one_publisher_does_not_take_the_places_of_others() {
+    const OTHER: &str = "planted-token-of-another-81c2";
+    let folder = Folder::new("shares");
+    let other = CREDENTIALS.replace("backend", "other");
+    folder.write("credentials.toml", [CREDENTIALS, &other].concat());
+    folder.write("backend.token", TOKEN);
+    folder.write("other.token", OTHER);
+    let mut args = vec!["hub", "--hub-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"];
+    args.extend(["--hub-credentials", "credentials.toml"]);
+    let hub = Server::start(with_descriptors(&folder, 160, &args));
+    let metrics = || ask(&hub.admin, "GET /metrics", "");
+    let figure = |name: &str, metrics: &str| -> usize {
+        let name = format!("{name}{{listener=\"hub\",kind=\"known\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+    };
+    let most = figure("push_places_max", &metrics().unwrap());
+    let stream = |token: &str| {
+        let mut peer = Http2::new(TcpStream::connect(address(&hub.hub)).unwrap());
+        let bearer = format!("Bearer {token}");
+        assert!(peer.call_with(1, "/push.v1.Publisher/PublishStream", &[("authorization", &bearer)]));
+        peer
+    };
+    let taken = |count: usize| move |metrics: &str| figure("push_places", metrics) == count;
+    let mut open: Vec<_> = (0..most / 2).map(|_| stream(TOKEN)).collect();
+    until("half of the places", metrics, taken(most / 2)).await;
+    open.extend((0..4).map(|_| stream(TOKEN)));
+    open.push(stream(OTHER));
+    until("one more", metrics, taken(most / 2 + 1)).await;
+    let published = ask(&hub.hub, POST, &event("a"));
+    assert!(
+        published.as_ref().is_some_and(|answer| answer.contains(" 200 ")),
+        "single publishes need no place"
+    );
+    assert!(taken(most / 2 + 1)(&metrics().unwrap()));
+    hub.process.signal("TERM");
+    drop(open);
+    let log = hub.process.end().stderr;
+    assert!(!log.contains("every place is taken"), "{log}");
+}
+
 /// The fault: answers that nobody took were under way for ever, and the admin listener has few places.
 #[tokio::test]
 async fn who_takes_no_answer_does_not_lock_probes_out() {

@@ -85,6 +85,11 @@ impl Http2 {
 
     /// The head of a gRPC call. `false`: the server is gone.
     pub(crate) fn call(&mut self, stream: u32, path: &str) -> bool {
+        self.call_with(stream, path, &[])
+    }
+
+    /// The same, with more header fields.
+    pub(crate) fn call_with(&mut self, stream: u32, path: &str, more: &[(&str, &str)]) -> bool {
         let fields = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -93,7 +98,8 @@ impl Http2 {
             ("content-type", "application/grpc"),
             ("te", "trailers"),
         ];
-        let block: Vec<u8> = fields.iter().flat_map(|(name, value)| field(name, value)).collect();
+        let fields = fields.iter().chain(more);
+        let block: Vec<u8> = fields.flat_map(|(name, value)| field(name, value)).collect();
         self.0.write_all(&frame(HEADERS, END_HEADERS, stream, &block)).is_ok()
     }
 
