@@ -59,6 +59,7 @@ pub(super) fn crowd(connections: usize, house: House) -> Crowd {
         .route("/livez", get(|| async { "ok" }))
         .route("/endless", get(std::future::pending::<()>))
         .route("/stream", any(|| async { Body::from_stream(stream::repeat(Ok::<_, Infallible>("more"))) }))
+        .route("/large", get(|| async { vec![0; 1 << 20] }))
         .route("/take", any(|body: Bytes| async move { body.len().to_string() }))
         .layer(from_fn(|request, next: axum::middleware::Next| next.run(request)));
     let limits = Limits { connections, ..Limits::hub() };

@@ -60,6 +60,17 @@ async fn who_gives_its_answers_no_room_gives_way() {
     assert_eq!(closed_after(crowding.remove(0)).await, 0);
 }
 
+/// Over HTTP/1 the answer waits in the server's buffers.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_a_large_answer_gives_way() {
+    let crowd = crowd(1, House::default());
+    let mut unread = crowd.connect([1, 1, 1, 1]).await;
+    unread.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert!(is_answered(&crowd).await);
+    assert_eq!(closed_after(unread).await, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_takes_no_answer_is_let_go_and_who_takes_no_stream_is_not() {
     let crowd = crowd(4, House::default());
