@@ -70,3 +70,5 @@ mod ws;
 pub use auth::{Access, Development, Keys, KeysError, Skipped};
 pub use config::{Config, HubToken, UserLimits};
 pub use gateway::{Gateway, StartError};
+pub use proxy::PROXIED_MAX;
+pub use sse::takes_events;

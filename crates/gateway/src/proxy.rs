@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,8 +17,10 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Body as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
@@ -26,9 +29,16 @@ use crate::config::HubToken;
 use crate::gateway::Shared;
 use crate::problem;
 
+mod bounded;
+
+use bounded::Bounded;
+
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// For the body and the answer together; the hub gives a body 30 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(45);
+
+/// How many are passed on at a time: each has a connection, and so a file descriptor, of its own.
+pub const PROXIED_MAX: usize = 16;
 
 /// What of the hub's answer is passed back.
 const PASSED_BACK: [HeaderName; 3] = [header::CONTENT_TYPE, header::RETRY_AFTER, header::ACCEPT_ENCODING];
@@ -51,6 +61,8 @@ struct Shareable(Arc<dyn Connector>);
 #[derive(Debug)]
 pub(crate) struct Proxy {
     line: Line,
+    /// One for each that may be under way.
+    permits: Semaphore,
 }
 
 impl Line {
@@ -92,14 +104,28 @@ impl Connector for Shareable {
 
 impl Proxy {
     pub(crate) fn new(line: Line) -> Self {
-        Self { line }
+        Self { line, permits: Semaphore::new(PROXIED_MAX) }
     }
 
     /// The body goes through as it comes, so that what is unfinished is the hub's to count, to refuse and to end.
     async fn forward(&self, head: &Parts, body: Body) -> Result<Response, Failure> {
+        let (body, is_over) = Bounded::new(body);
+        if body.size_hint().lower() > REQUEST_BYTES_MAX as u64 {
+            body.hear_out().await;
+            return Err(too_large());
+        }
+        let Ok(_permit) = self.permits.try_acquire() else {
+            body.hear_out().await;
+            return Err(too_many());
+        };
         let (io, hub) = self.line.connect().await?;
         let answering = ask(io, hub, self.line.token.as_ref(), head, body);
-        timeout(ANSWER_WITHIN, answering).await.unwrap_or_else(|_| {
+        let answer = timeout(ANSWER_WITHIN, answering).await;
+        // Whatever the hub made of the part that it was sent.
+        if is_over.load(Ordering::Relaxed) {
+            return Err(too_large());
+        }
+        answer.unwrap_or_else(|_| {
             Err(bad_gateway("the hub did not answer in time: publish again under the same ids")
                 .code(Code::DeadlineExceeded)
                 .http_status(504))
@@ -122,7 +148,7 @@ async fn ask(
     hub: &Authority,
     token: Option<&HubToken>,
     asked: &Parts,
-    body: Body,
+    body: Bounded,
 ) -> Result<Response, Failure> {
     let lost = |error: hyper::Error| {
         tracing::debug!(%hub, %error, "a publish was cut off");
@@ -163,6 +189,20 @@ async fn ask(
         }
     }
     Ok(response)
+}
+
+fn too_large() -> Failure {
+    let message =
+        format!("the request is larger than {REQUEST_BYTES_MAX} bytes: split the batch, or send less");
+    Failure::new(Reason::RequestInvalid, message).http_status(StatusCode::PAYLOAD_TOO_LARGE.as_u16())
+}
+
+fn too_many() -> Failure {
+    let message = format!(
+        "{PROXIED_MAX} publishes are on their way to the hub, as many as this gateway passes on: nothing was published, \
+         come back later, or publish at the hub"
+    );
+    Failure::new(Reason::Overloaded, message).retry_after(Duration::from_secs(1))
 }
 
 fn bad_gateway(message: &str) -> Failure {

@@ -37,6 +37,8 @@ pub struct Access {
     by_name: BTreeMap<String, Vec<Arc<Known>>>,
     /// Looked up only, never iterated.
     by_token: HashMap<Fingerprint, Arc<Known>>,
+    publishers: usize,
+    identities: usize,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,8 @@ impl Access {
         if identity.limits().contains(&Some(0)) {
             return Err(InvalidIdentity::Rate);
         }
+        self.publishers += usize::from(identity.role() == Role::Publisher);
+        self.identities += 1;
         let known = Known::new(identity);
         if let Some(token) = token
             && let Some(other) = self.by_token.insert(token, known.clone())
@@ -99,8 +103,13 @@ impl Access {
 
     /// Whether there are several publishers, so that one of them must leave room for the others.
     pub(crate) fn has_several_publishers(&self) -> bool {
-        let identities = self.by_name.values().flatten();
-        identities.filter(|known| known.identity.role() == Role::Publisher).count() > 1
+        self.publishers > 1
+    }
+
+    /// Whom this caller must leave room for others as; `None`: there are no others, or it is no peer.
+    pub(crate) fn sharer(&self, caller: &Caller) -> Option<Arc<str>> {
+        let known = caller.0.first().filter(|known| !known.is_inside && self.identities > 1)?;
+        Some(known.name.clone())
     }
 
     /// Whether all that this caller was let in for is still as it was.

@@ -8,6 +8,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use galaxy_push_core::frame::{DeframeError, Deframer, put_prefix};
+use galaxy_push_listener::Whole;
 use galaxy_push_proto::{Failure, Reason, codec};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
@@ -119,13 +120,19 @@ pub(crate) fn unreadable(error: &DeframeError) -> Failure {
     }
 }
 
+/// Says of a response that it is no stream, so that whoever does not take it is let go.
+pub(crate) fn whole<B>(mut response: Response<B>) -> Response<B> {
+    response.extensions_mut().insert(Whole);
+    response
+}
+
 /// A response of one message.
 pub(crate) fn answer(message: &impl Message) -> Response<Body> {
     let mut framed = vec![0; PREFIX_BYTES];
     framed.extend_from_slice(&message.encode_to_vec());
     put_prefix(&mut framed, 0);
     let frames = [Frame::data(Bytes::from(framed)), Frame::trailers(trailers(&Status::new(Code::Ok, "")))];
-    streaming(Body::new(StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>)))))
+    whole(streaming(Body::new(StreamBody::new(stream::iter(frames.map(Ok::<_, Infallible>))))))
 }
 
 /// A response that streams what this body yields.

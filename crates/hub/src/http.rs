@@ -127,7 +127,7 @@ async fn publish(
                 return Err(failure);
             }
         };
-        let (body, share) = read(shared, encoding, body).await?;
+        let (body, share) = read(shared, caller, encoding, body).await?;
         Ok((cloudevents::from_http(&head.headers, body)?, share))
     };
     let (mut events, share) = parsed.await.inspect_err(|failure| shared.metrics.refused(failure))?;
@@ -149,8 +149,13 @@ pub(crate) async fn hear_out_stream(version: Version, body: Body) {
 }
 
 /// Reads a body, and the share that it has of what is under way.
-async fn read(shared: &Shared, encoding: Encoding, body: Body) -> Result<(bytes::Bytes, Share), Failure> {
-    let mut share = shared.publishes_under_way.share();
+async fn read(
+    shared: &Shared,
+    caller: &Caller,
+    encoding: Encoding,
+    body: Body,
+) -> Result<(bytes::Bytes, Share), Failure> {
+    let mut share = shared.publishes_under_way.share(shared.access.get().sharer(caller));
     let read = body::read_plain(body, encoding, REQUEST_BYTES_MAX, body::WITHIN, &mut share).await;
     Ok((read.map_err(|unread| unread.failure(REQUEST_BYTES_MAX, body::WITHIN))?, share))
 }

@@ -105,7 +105,7 @@ use log::Log;
 use metrics::Metrics;
 use room::Room;
 use shared::Shared;
-use under_way::UnderWay;
+use under_way::{UnderWay, What};
 
 /// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
@@ -150,18 +150,18 @@ impl Hub {
         let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
         let shared = Arc::new(Shared {
             publishes_under_way: UnderWay::new(
-                "publishes",
+                What::Publishes,
                 config.publish_requests_max,
                 config.publish_bytes_max,
                 clock.ambient.clone(),
             ),
             questions_under_way: UnderWay::new(
-                "questions of gateways",
+                What::Questions,
                 usize::MAX,
                 QUESTION_BYTES_MAX,
                 clock.ambient.clone(),
             ),
-            probes_under_way: UnderWay::new("probes", usize::MAX, PROBE_BYTES_MAX, clock.ambient.clone()),
+            probes_under_way: UnderWay::new(What::Probes, usize::MAX, PROBE_BYTES_MAX, clock.ambient.clone()),
             refusals: Damped::default(),
             unread_gaps: Damped::default(),
             room: Room::default(),
@@ -238,7 +238,7 @@ impl Hub {
         publish::publish(
             &self.shared,
             &Caller::process(),
-            self.shared.publishes_under_way.share(),
+            self.shared.publishes_under_way.share(None),
             &mut events,
         )
         .await
@@ -255,7 +255,7 @@ impl Hub {
     ///
     /// As [`Hub::publish`]; or as many records of its kind are held as there is room for (`RECORDS_FULL`).
     pub async fn invalidate(&self, record: v1::SessionInvalidation) -> Result<Cursor, Failure> {
-        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share());
+        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share(None));
         let id = publish::RecordId::default();
         Ok(publish::invalidate(shared, &Caller::process(), share, record, &id).await?.cursor)
     }
@@ -269,7 +269,7 @@ impl Hub {
     ///
     /// As [`Hub::invalidate`].
     pub async fn set_memberships(&self, records: Vec<v1::Membership>) -> Result<Cursor, Failure> {
-        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share());
+        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share(None));
         let id = publish::RecordId::default();
         Ok(publish::set_memberships(shared, &Caller::process(), share, records, &id).await?.cursor)
     }

@@ -113,7 +113,7 @@ where
         }
         let bytes = request.encoded_len();
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
-        let share = self.received.take().unwrap_or_else(|| shared.publishes_under_way.share());
+        let share = self.received.take().unwrap_or_else(|| shared.publishes_under_way.share(None));
         let mut answer = async move { (bytes, answer(&shared, &caller, share, request).await) }.boxed();
         self.bytes += bytes;
         self.under_way.push_back(match poll!(&mut answer) {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, Stream, future};
+use futures_util::{FutureExt as _, Stream, TryFutureExt as _, future};
 use galaxy_push_proto::v1::publisher_server::{Publisher, PublisherServer};
 use galaxy_push_proto::v1::{
     HeadRequest, HeadResponse, InvalidateRequest, PublishRequest, PublishResponse, PublishResult,
@@ -75,10 +75,12 @@ where
         let path = request.uri().path();
         let method = path.rsplit('/').next().unwrap_or_default();
         let (endless, roles) = (method == "PublishStream", door::of_publisher(method));
-        match door::admit(&self.shared, request.headers(), request.extensions(), path, roles) {
-            Ok(caller) => _ = request.extensions_mut().insert(caller),
+        let caller = match door::admit(&self.shared, request.headers(), request.extensions(), path, roles) {
+            Ok(caller) => caller,
             Err(failure) => return future::ready(Ok(refusal(&failure))).boxed(),
-        }
+        };
+        let whose = self.shared.access.get().sharer(&caller);
+        request.extensions_mut().insert(caller);
         let from = if endless { Deadline::FromTheFirstByte } else { Deadline::FromTheStart };
         // What is for publishers alone publishes.
         let (server, limit, room) = if roles == door::PUBLISHERS {
@@ -93,14 +95,15 @@ where
                 return future::ready(Ok(refusal(&failure))).boxed();
             }
         };
-        let messages = |body| Messages::new(body, limit, from, body::WITHIN, room.clone()).encoded(encoding);
+        let messages =
+            |body| Messages::new(body, limit, from, body::WITHIN, room.clone()).of(whose).encoded(encoding);
         let mut request = request.map(messages);
         let received = request.body().received();
         request.extensions_mut().insert(received);
         let answered = tower::Service::call(server, request);
         let answered =
             answered.map(move |answer| answer.map(|response| explain_size(response.map(Body::new), limit)));
-        answered.boxed()
+        if endless { answered.boxed() } else { answered.map_ok(grpc::whole).boxed() }
     }
 }
 
@@ -177,7 +180,7 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 /// What was read of a request.
 fn share<T>(shared: &Shared, request: &Request<T>) -> Share {
     let received = request.extensions().get::<Received>().and_then(Received::take);
-    received.unwrap_or_else(|| shared.publishes_under_way.share())
+    received.unwrap_or_else(|| shared.publishes_under_way.share(None))
 }
 
 impl Published {

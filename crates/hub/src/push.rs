@@ -131,7 +131,7 @@ where
     let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
     let asked = async {
         let encoding = grpc::take_encoding(request.headers_mut())?;
-        let mut share = shared.questions_under_way.share();
+        let mut share = shared.questions_under_way.share(shared.access.get().sharer(caller));
         let message: GatewaySubscribeRequest =
             grpc::read_request(request.into_body(), encoding, REQUEST_BYTES_MAX, &mut share).await?;
         gateway = message.gateway_client_id.chars().take(GATEWAY_SHOWN_CHARS).collect();

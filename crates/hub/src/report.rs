@@ -77,7 +77,9 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (from, room) = (Deadline::FromTheFirstByte, shared.questions_under_way.clone());
-    let mut body = Messages::new(body, REPORT_BYTES_MAX, from, body::WITHIN, room).encoded(encoding);
+    let mut body = Messages::new(body, REPORT_BYTES_MAX, from, body::WITHIN, room)
+        .of(shared.access.get().sharer(caller))
+        .encoded(encoding);
     let received = body.received();
     // Taken before the look at the drain, which waits for the streams it has not turned away.
     let _open = shared.streams.token();

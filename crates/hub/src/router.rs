@@ -92,10 +92,14 @@ async fn ask_until_drain(State(shared): State<Arc<Shared>>, mut request: Request
     } else {
         (health::REQUEST_BYTES_MAX, Deadline::FromTheStart, &shared.probes_under_way)
     };
+    let whose = request.extensions().get().and_then(|caller| shared.access.get().sharer(caller));
     let messages = |body| {
-        let messages = Messages::new(body, limit, from, body::WITHIN, room.clone());
+        let messages = Messages::new(body, limit, from, body::WITHIN, room.clone()).of(whose);
         messages.encoded(encoding).counting_the_unfinished()
     };
     let asked = |body| Body::from_stream(BodyDataStream::new(messages(body)).take_until(drain));
-    next.run(request.map(asked)).await
+    // Whatever else is asked here goes on.
+    let is_whole = request.uri().path() == "/grpc.health.v1.Health/Check";
+    let response = next.run(request.map(asked)).await;
+    if is_whole { grpc::whole(response) } else { response }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use galaxy_push_listener::{Damped, subscriber};
+use galaxy_push_listener::Damped;
 use galaxy_push_store::Store;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -52,8 +52,7 @@ impl Shared {
     ///
     /// By nothing but where it came from: whatever else a peer says, it may say otherwise each time.
     pub(crate) fn refused(&self, address: Option<IpAddr>) -> Option<u64> {
-        let address = address.map_or_else(String::new, |address| subscriber(address).to_string());
-        self.refusals.count(&address)
+        self.refusals.count_address(address)
     }
 }
 

@@ -8,14 +8,19 @@ use std::task::{Context, Poll, ready};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
 use crate::places::Begun;
 
 /// gRPC codes that refuse: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED.
 const REFUSALS: [&str; 5] = ["3", "5", "7", "12", "16"];
 
-/// A body that keeps its request under way.
+/// In the extensions of an answer: it is whole, though its body does not say how long it is. So it is no request under way
+/// any more, and whoever does not take it is let go.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole;
+
+/// A body that keeps its request under way, if it goes on without end.
 pub(crate) struct Answered {
     body: Body,
     begun: Option<Begun>,
@@ -24,7 +29,7 @@ pub(crate) struct Answered {
 }
 
 /// Watches an answer to the end.
-pub(crate) fn watched(response: Response<Body>, begun: Begun) -> Response<Answered> {
+pub(crate) fn watched(response: Response<Body>, mut begun: Begun) -> Response<Answered> {
     let (head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         begun.leaves_to_another_protocol();
@@ -38,6 +43,10 @@ pub(crate) fn watched(response: Response<Body>, begun: Begun) -> Response<Answer
     let is_refused = if is_grpc { refuses(&head.headers) } else { is_refusal(head.status) };
     if !awaits_trailers && !is_refused {
         begun.was_served();
+    }
+    match body.size_hint().exact().is_some() || head.extensions.get::<Whole>().is_some() {
+        true => begun.is_answered(),
+        false => begun.is_streamed(),
     }
     Response::from_parts(head, Answered { body, begun: Some(begun), awaits_trailers })
 }
@@ -68,8 +77,9 @@ impl http_body::Body for Answered {
             begun.was_served();
             this.awaits_trailers = false;
         }
-        if frame.is_none() {
-            this.begun = None;
+        match (&frame, &this.begun) {
+            (Some(_), Some(begun)) => begun.is_taken(),
+            _ => this.begun = None,
         }
         Poll::Ready(frame)
     }

@@ -27,6 +27,7 @@ mod watched;
 
 pub use accept::{Accept, listen, listen_for_users};
 pub use ambient::ambient;
+pub use answered::Whole;
 pub use damped::Damped;
 pub use limits::Limits;
 pub use pages::{Hosts, address, authority, host, is_local_name, shown_path, unsniffed, without_pages};

@@ -69,10 +69,10 @@ impl Limits {
         }
     }
 
-    /// For operators and their probes: few connections.
+    /// For operators and their probes: few connections, and few large answers on each.
     #[must_use]
     pub const fn admin() -> Self {
-        Self { connections: 64, head: Self::hub().head, ..Self::edge() }
+        Self { connections: 64, h2_streams: 8, head: Self::hub().head, ..Self::edge() }
     }
 
     /// For users: many connections that send little.

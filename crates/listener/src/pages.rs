@@ -57,8 +57,9 @@ async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
     } else {
         return next.run(request).await;
     };
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
-    if let Some(left_out) = guard.refusals.count(&peer) {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    if let Some(left_out) = guard.refusals.count_address(peer) {
+        let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
         let path = shown_path(request.uri().path());
         tracing::warn!(peer, path, reason = why, left_out, "refused");
     }

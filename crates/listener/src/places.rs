@@ -7,6 +7,7 @@
 //! Some places are kept back. A connection on one has a short time to show who it is, or to ask what is answered to
 //! anybody at any time, such as a probe.
 
+mod no_place;
 mod visitor;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,9 @@ const YOUNG: Duration = Duration::from_secs(2);
 /// A connection on a place that is kept back has this long.
 const LEASH: Duration = Duration::from_secs(2);
 
+/// Whoever takes nothing of a whole answer for this long is let go: the answer is no request under way.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long those who were told to give way may take, and how often it is looked who may be told next.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -46,6 +50,8 @@ pub struct House {
     pub proxies: Proxies,
     /// What is answered on a place that is kept back where nobody needs to show anything; `None`: everything.
     pub always: Option<fn(&Parts) -> bool>,
+    /// What the app itself gives a place to there ([`Visitor::becomes_known`]), or refuses in words of its own.
+    pub app_refuses: Option<fn(&Parts) -> bool>,
 }
 
 /// The places of strangers.
@@ -92,6 +98,8 @@ struct Table {
     visitors: BTreeMap<u64, Visitor>,
     taken: Taken,
     of_address: BTreeMap<IpAddr, usize>,
+    /// Places of the known, by whose they are, where several are told apart. None of them is 0.
+    of_known: BTreeMap<Arc<str>, usize>,
     is_full: bool,
 }
 
@@ -234,16 +242,24 @@ impl Places {
         }
     }
 
-    /// Moves a connection that has shown who it is; whether there is a place.
-    fn make_known(&self, visitor: &Visitor) -> bool {
+    /// Moves a connection that has shown who it is, if there is a place. `whose`: who must leave some to others.
+    fn make_known(&self, visitor: &Visitor, whose: Option<&Arc<str>>) -> Result<(), Full> {
         let mut table = self.lock();
         let kind = visitor.kind();
         if kind == Kind::Known || !table.visitors.contains_key(&visitor.id()) {
-            return true; // or it has gone
+            return Ok(()); // or it has gone
         }
-        if table.taken.known >= self.0.known_max {
+        let Some(free) = self.0.known_max.checked_sub(table.taken.known + 1) else {
             self.say_full(&mut table);
-            return false;
+            return Err(Full::Everybody);
+        };
+        if let Some(whose) = whose {
+            let own = table.of_known.get(whose).copied().unwrap_or_default();
+            if own + 1 > free.max(1) {
+                return Err(Full::Own);
+            }
+            table.of_known.insert(whose.clone(), own + 1);
+            visitor.belongs_to(whose);
         }
         *table.of(kind) -= 1;
         table.taken.known += 1;
@@ -251,7 +267,7 @@ impl Places {
         visitor.set_known();
         drop(table);
         self.0.changed.notify_one();
-        true
+        Ok(())
     }
 
     fn leave(&self, visitor: &Visitor) {
@@ -261,6 +277,14 @@ impl Places {
             *table.of(kind) -= 1;
             if kind != Kind::Known {
                 table.forget_address(visitor);
+            }
+            if let Some(whose) = visitor.whose()
+                && let Some(own) = table.of_known.get_mut(whose)
+            {
+                *own -= 1;
+                if *own == 0 {
+                    table.of_known.remove(whose);
+                }
             }
         }
         drop(table);

@@ -4,6 +4,7 @@
 //! what is not accepted waits in the kernel.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,9 +12,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::response::IntoResponse as _;
 use galaxy_push_core::FOR_EVER;
-use http::{HeaderMap, Request, Response, StatusCode, Version, header};
+use http::{Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -62,8 +62,6 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// During a drain it is looked this often for connections whose app waits for nothing on them.
 const GIVEN_UP: Duration = Duration::from_millis(250);
 
-const NO_PLACE: &str = "every place on this listener is taken: come back in a moment";
-
 /// Serves `app` over TLS as [`serve`] does without. Peers that present a certificate are named by [`PeerNames`].
 pub async fn serve_tls(accept: impl Accept, tls: Arc<Tls>, app: Router, limits: Limits, drain: Drain) {
     let places = Places::new("tls", &limits, House::default());
@@ -93,7 +91,7 @@ pub async fn serve_at<A: Accept>(
     let patience =
         Patience { write_stall: limits.write_stall, silence: limits.keepalive + limits.keepalive_timeout };
     let tasks = TaskTracker::new();
-    let mut failing = false;
+    let mut failing = Failing::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -123,17 +121,44 @@ pub async fn serve_at<A: Accept>(
     tasks.wait().await;
 }
 
+/// Whether accepting fails. At a limit of descriptors that may begin and end many times a second.
+#[derive(Default)]
+struct Failing {
+    is_failing: bool,
+    /// That it fails was said, so it is also said when it works again.
+    was_said: bool,
+    lines: Damped,
+}
+
+impl Failing {
+    fn fails(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.is_failing, true) {
+            return;
+        }
+        let left_out = self.lines.count("");
+        self.was_said = left_out.is_some();
+        if let Some(left_out) = left_out {
+            tracing::warn!(%error, pause = ?ACCEPT_PAUSE, left_out, "cannot accept connections; trying on");
+        }
+    }
+
+    fn works(&mut self) {
+        self.is_failing = false;
+        if std::mem::take(&mut self.was_said) {
+            tracing::info!("connections are accepted again");
+        }
+    }
+}
+
 /// The next connection. Says when it begins to fail and when it works again, and not each time between.
 async fn next<A: Accept>(
     accept: &mut A,
     places: &Places,
-    failing: &mut bool,
+    failing: &mut Failing,
 ) -> Option<(A::Io, SocketAddr, Place)> {
     match accept.accept().await {
         Ok((io, peer)) => {
-            if std::mem::take(failing) {
-                tracing::info!("connections are accepted again");
-            }
+            failing.works();
             // Nobody has to give way before somebody comes. Those behind wait in the kernel.
             places.wait().await;
             let place = places.enter(peer.ip());
@@ -143,9 +168,7 @@ async fn next<A: Accept>(
             Some((io, peer, place?))
         }
         Err(error) => {
-            if !std::mem::replace(failing, true) {
-                tracing::warn!(%error, pause = ?ACCEPT_PAUSE, "cannot accept connections; trying on");
-            }
+            failing.fails(&error);
             sleep(ACCEPT_PAUSE).await;
             None
         }
@@ -200,13 +223,13 @@ async fn secured<I>(
     let io = match handshake {
         Ok(Ok(io)) => io,
         Ok(Err((error, io))) => {
-            if let Some(left_out) = refusals.count(&peer.ip().to_string()) {
+            if let Some(left_out) = refusals.count_address(Some(peer.ip())) {
                 tracing::info!(%peer, %error, left_out, "refused: the TLS handshake failed");
             }
             return hear_out(io, &drain).await;
         }
         Err(_) => {
-            if let Some(left_out) = refusals.count(&peer.ip().to_string()) {
+            if let Some(left_out) = refusals.count_address(Some(peer.ip())) {
                 tracing::info!(%peer, left_out, "refused: no TLS handshake in time");
             }
             return;
@@ -285,40 +308,19 @@ fn answer(
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Answered>, Infallible>> + use<> {
     let is_http1 = request.version() < Version::HTTP_2;
-    let begun = visitor.begin(is_http1, is_http1 && request.body().is_end_stream());
+    let mut begun = visitor.begin(is_http1, is_http1 && request.body().is_end_stream());
     let (mut head, body) = request.into_parts();
-    head.extensions.insert(visitor.asking(&head));
-    let may_ask = visitor.may_ask(&head);
+    let asking = visitor.asking(&head);
+    let body = begun.body(&asking, body);
+    let refusal = visitor.refusal(&head);
+    head.extensions.insert(asking);
     async move {
-        if !may_ask {
-            return Ok(watched(no_place(&head.headers), begun));
+        if let Some(refusal) = refusal {
+            return Ok(watched(refusal, begun));
         }
         let request = Request::from_parts(head, Body::new(body));
         Ok(watched(app.oneshot(request).await.unwrap_or_else(|never| match never {}), begun))
     }
-}
-
-fn no_place(asked: &HeaderMap) -> Response<Body> {
-    let content_type = asked.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    if content_type.starts_with(b"application/grpc") {
-        let headers = [
-            ("content-type", "application/grpc"),
-            ("grpc-status", "14"),
-            ("grpc-message", NO_PLACE),
-            ("x-content-type-options", "nosniff"),
-        ];
-        return headers.into_response();
-    }
-    let problem = format!(
-        r#"{{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"{NO_PLACE}"}}"#
-    );
-    let headers = [
-        (header::CONTENT_TYPE, "application/problem+json"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::RETRY_AFTER, "1"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, problem).into_response()
 }
 
 fn log_end<E: std::fmt::Display>(peer: SocketAddr, ended: Result<(), E>) {

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::fs;
 
+use galaxy_push_gateway::{PROXIED_MAX, takes_events};
 use galaxy_push_listener::{House, Limits, Places, Proxies, Strangers, Taken, is_probe};
 use http::Method;
 use http::request::Parts;
@@ -15,7 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What the process needs besides what is open at its start: the way to the hub and questions to it, files that are read
-/// again, a connection that waits for a place.
+/// again, a connection that waits for a place. A gateway also passes publishes on, in development mode.
 const OWN: usize = 10;
 
 /// A listener works with so few connections, if need be beyond the limit.
@@ -67,7 +68,9 @@ impl Descriptors {
     pub(super) fn shares(self, has_hub: bool, has_edge: bool) -> Shares {
         let most = self.limit / 5 * 4;
         let admin = (self.limit / 50).clamp(4, 64);
-        let rest = self.limit.saturating_sub(self.open_at_start + OWN + admin);
+        // Within one process they go through no socket.
+        let own = if has_edge && !has_hub { OWN + PROXIED_MAX } else { OWN };
+        let rest = self.limit.saturating_sub(self.open_at_start + own + admin);
         let hub = match (has_hub, has_edge) {
             (false, _) => 0,
             (true, true) => (self.limit / 10).max(LEAST),
@@ -75,7 +78,7 @@ impl Descriptors {
         };
         let edge = if has_edge { most.min(rest.saturating_sub(hub)).max(LEAST) } else { 0 };
         let shares = Shares { hub, edge, admin };
-        if hub + edge + admin + self.open_at_start + OWN > self.limit {
+        if hub + edge + admin + self.open_at_start + own > self.limit {
             tracing::warn!(
                 limit = self.limit,
                 ?shares,
@@ -113,8 +116,10 @@ impl Seats {
             "edge" => Some(always_at_the_edge as fn(&Parts) -> bool),
             _ => None,
         };
+        let app_refuses = (name == "edge").then_some(is_event_source as fn(&Parts) -> bool);
         let mut house = House::default();
         (house.strangers, house.kept, house.proxies, house.always) = (strangers, kept, proxies, always);
+        house.app_refuses = app_refuses;
         let places = Places::new(name, &limits, house);
         let Taken { known, strangers, kept } = places.all();
         tracing::info!(listener = name, known, strangers, kept, "places");
@@ -132,6 +137,11 @@ fn always_at_a_hub(request: &Parts) -> bool {
 fn always_at_the_edge(request: &Parts) -> bool {
     let path = request.uri.path();
     (request.method == Method::POST && path == "/v1/events") || is_probe(path)
+}
+
+/// Any status but 200 ends an `EventSource` for good, and the gateway has words for it after which it comes back.
+fn is_event_source(request: &Parts) -> bool {
+    request.method == Method::GET && request.uri.path() == "/v1/stream" && takes_events(&request.headers)
 }
 
 /// What a scrape shows of places and descriptors.
@@ -183,7 +193,7 @@ mod tests {
         assert_eq!(shares(1_000, false, true), Shares { hub: 0, edge: 800, admin: 20 });
         assert_eq!(shares(1_000, true, true), Shares { hub: 100, edge: 800, admin: 20 });
         assert_eq!(shares(1_000, true, false), Shares { hub: 800, edge: 0, admin: 20 });
-        assert_eq!(shares(64, false, true), Shares { hub: 0, edge: 36, admin: 4 });
+        assert_eq!(shares(64, false, true), Shares { hub: 0, edge: 20, admin: 4 });
         assert_eq!(shares(64, true, true), Shares { hub: 8, edge: 28, admin: 4 });
         for limit in [48, 64, 100, 1_024, 4_096, 1 << 20] {
             let Shares { hub, edge, admin } = shares(limit, true, true);

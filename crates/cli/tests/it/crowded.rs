@@ -130,6 +130,20 @@ async fn idle_strangers_take_no_descriptor_from_upstream_and_probes() {
     until("the hub is back", readyz, ready).await;
     let livez = || ask(&gateway.edge, "GET /livez", "");
     until("probes at the edge, at the limit", livez, |answer| answer.contains(" 200 ")).await;
+    // Any other status would end it for good.
+    let event_source = || {
+        let mut socket = TcpStream::connect(address(&gateway.edge)).ok()?;
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let head = "host: localhost\r\naccept: text/event-stream";
+        write!(socket, "GET /v1/stream?user=1 HTTP/1.1\r\n{head}\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?; // to its end: the connection is closed behind it
+        Some(answer)
+    };
+    let sent_away = |answer: &str| {
+        answer.contains(" 200 ") && answer.contains("\nretry: ") && answer.contains("event: push.goodbye\n")
+    };
+    until("an EventSource, at the limit", event_source, sent_away).await;
     let published = ask(&gateway.edge, POST, &event("a"));
     assert!(published.as_ref().is_some_and(|answer| answer.contains(" 200 ")), "{published:?}");
     drop((strangers, streams, hub));
@@ -137,6 +151,67 @@ async fn idle_strangers_take_no_descriptor_from_upstream_and_probes() {
     let log = gateway.process.end().stderr;
     assert!(log.contains("file descriptors") && log.contains("\"limit\":64"), "{log}");
     assert!(!log.contains("cannot accept connections"), "{log}");
+}
+
+/// The fault: one publisher's idle streams took every place of the known.
+#[tokio::test]
+async fn one_publisher_does_not_take_the_places_of_others() {
+    const OTHER: &str = "planted-token-of-another-81c2";
+    let folder = Folder::new("shares");
+    let other = CREDENTIALS.replace("backend", "other");
+    folder.write("credentials.toml", [CREDENTIALS, &other].concat());
+    folder.write("backend.token", TOKEN);
+    folder.write("other.token", OTHER);
+    let mut args = vec!["hub", "--hub-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"];
+    args.extend(["--hub-credentials", "credentials.toml"]);
+    let hub = Server::start(with_descriptors(&folder, 160, &args));
+    let metrics = || ask(&hub.admin, "GET /metrics", "");
+    let figure = |name: &str, metrics: &str| -> usize {
+        let name = format!("{name}{{listener=\"hub\",kind=\"known\"}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+        value.trim_end_matches(".0").parse().unwrap()
+    };
+    let most = figure("push_places_max", &metrics().unwrap());
+    let stream = |token: &str, from: usize| {
+        let mut peer = Http2::new(connect_from([127, 0, 3, from as u8], &hub.hub));
+        let bearer = format!("Bearer {token}");
+        assert!(peer.call_with(1, "/push.v1.Publisher/PublishStream", &[("authorization", &bearer)]));
+        peer
+    };
+    let taken = |count: usize| move |metrics: &str| figure("push_places", metrics) == count;
+    let mut open: Vec<_> = (0..most / 2).map(|number| stream(TOKEN, number)).collect();
+    until("half of the places", metrics, taken(most / 2)).await;
+    open.extend((0..4).map(|number| stream(TOKEN, 100 + number)));
+    open.push(stream(OTHER, 200));
+    until("one more", metrics, taken(most / 2 + 1)).await;
+    let published = ask(&hub.hub, POST, &event("a"));
+    assert!(
+        published.as_ref().is_some_and(|answer| answer.contains(" 200 ")),
+        "single publishes need no place"
+    );
+    assert!(taken(most / 2 + 1)(&metrics().unwrap()));
+    drop(open);
+}
+
+/// The fault: answers that nobody took were under way for ever, and the admin listener has few places.
+#[tokio::test]
+async fn who_takes_no_answer_does_not_lock_probes_out() {
+    let folder = Folder::new("untaken");
+    let hub =
+        Server::start(folder.command(&["hub", "--hub-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]));
+    let mut crowding = Vec::new();
+    for number in 0..64_u8 {
+        let mut peer = Http2::without_window(connect_from([127, 0, 2, number % 20], &hub.admin));
+        assert!(peer.get(1, ["/livez", "/metrics"][usize::from(number % 2)]));
+        crowding.push(peer);
+    }
+    let took =
+        until("a probe", || ask(&hub.admin, "GET /livez", ""), |answer| answer.contains(" 200 ")).await;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let metrics = || ask(&hub.admin, "GET /metrics", "");
+    let left = r#"push_places{listener="admin",kind="known"} 1"#;
+    until("they are let go", metrics, |metrics| metrics.contains(left)).await;
+    drop(crowding);
 }
 
 #[test]

@@ -11,7 +11,11 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+
+/// `SETTINGS_INITIAL_WINDOW_SIZE`, with nothing.
+const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
 
 /// What a frame carries at most, unless the peer says more.
 pub(crate) const FRAME_BYTES: usize = 16 << 10;
@@ -45,10 +49,19 @@ fn field(name: &str, value: &str) -> Vec<u8> {
 }
 
 impl Http2 {
-    pub(crate) fn new(mut socket: TcpStream) -> Self {
+    pub(crate) fn new(socket: TcpStream) -> Self {
+        Self::with_settings(socket, &[])
+    }
+
+    /// Answers are given no room: what is beyond their heads never goes out.
+    pub(crate) fn without_window(socket: TcpStream) -> Self {
+        Self::with_settings(socket, &NO_WINDOW)
+    }
+
+    fn with_settings(mut socket: TcpStream, settings: &[u8]) -> Self {
         socket.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
         socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        socket.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
+        socket.write_all(&frame(SETTINGS, 0, 0, settings)).unwrap();
         // Its windows hold once it knows that they were heard of.
         let (mut settings, mut window) = (false, false);
         while !(settings && window) {
@@ -63,8 +76,20 @@ impl Http2 {
         Self(socket)
     }
 
+    /// A whole request. `false`: the server is gone.
+    pub(crate) fn get(&mut self, stream: u32, path: &str) -> bool {
+        let fields = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "localhost")];
+        let block: Vec<u8> = fields.iter().flat_map(|(name, value)| field(name, value)).collect();
+        self.0.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block)).is_ok()
+    }
+
     /// The head of a gRPC call. `false`: the server is gone.
     pub(crate) fn call(&mut self, stream: u32, path: &str) -> bool {
+        self.call_with(stream, path, &[])
+    }
+
+    /// The same, with more header fields.
+    pub(crate) fn call_with(&mut self, stream: u32, path: &str, more: &[(&str, &str)]) -> bool {
         let fields = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -73,7 +98,8 @@ impl Http2 {
             ("content-type", "application/grpc"),
             ("te", "trailers"),
         ];
-        let block: Vec<u8> = fields.iter().flat_map(|(name, value)| field(name, value)).collect();
+        let fields = fields.iter().chain(more);
+        let block: Vec<u8> = fields.flat_map(|(name, value)| field(name, value)).collect();
         self.0.write_all(&frame(HEADERS, END_HEADERS, stream, &block)).is_ok()
     }
 

@@ -130,6 +130,44 @@ async fn a_publish_is_passed_on_and_the_answer_back() {
     assert_eq!(gateway(Some(hub)).oneshot(publish(large)).await.unwrap().status(), 413);
 }
 
+/// The fault: whether the hub's answer or the broken connection to it was seen first, was chance.
+#[tokio::test(start_paused = true)]
+async fn a_publish_that_is_too_large_is_told_so_and_not_passed_on() {
+    let hasty = || axum::Router::new().route("/v1/events", post(|| async { http::StatusCode::BAD_GATEWAY }));
+    let large = vec![b' '; 5 << 20];
+    assert_eq!(gateway(None).oneshot(publish(large.clone())).await.unwrap().status(), 413, "nobody is asked");
+    let pieces = large.chunks(64 << 10).map(|piece| Ok::<_, io::Error>(piece.to_vec()));
+    let unsized_body = Body::from_stream(futures_util::stream::iter(pieces.collect::<Vec<_>>()));
+    let reading = axum::Router::new().route(
+        "/v1/events",
+        post(|request: AxumRequest| async {
+            _ = axum::body::to_bytes(request.into_body(), 8 << 20).await;
+            http::StatusCode::BAD_REQUEST
+        }),
+    );
+    let response = gateway(Some(reading)).oneshot(publish(unsized_body)).await.unwrap();
+    assert_eq!(response.status(), 413);
+    assert_eq!(gateway(Some(hasty())).oneshot(publish("{}")).await.unwrap().status(), 502);
+}
+
+/// The fault: each took a connection and a file descriptor, without end.
+#[tokio::test(start_paused = true)]
+async fn so_many_publishes_are_passed_on_at_a_time() {
+    let silent =
+        axum::Router::new().route("/v1/events", post(|| async { std::future::pending::<()>().await }));
+    let gateway = gateway(Some(silent));
+    let passed_on: Vec<_> =
+        (0..crate::PROXIED_MAX).map(|_| tokio::spawn(gateway.clone().oneshot(publish("{}")))).collect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let refused = gateway.clone().oneshot(publish("{}")).await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    assert!(body(refused).await.contains("nothing was published"));
+    for passed_on in passed_on {
+        passed_on.await.unwrap().unwrap();
+    }
+    assert_eq!(gateway.oneshot(publish("{}")).await.unwrap().status(), 504, "there is room again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hub_that_is_away_is_a_bad_gateway() {
     let response = gateway(None).oneshot(publish("{}")).await.unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use galaxy_push_listener::{Peer, Visitor, shown_path};
+use galaxy_push_listener::{Full, Peer, Visitor, shown_path};
 use galaxy_push_proto::{Failure, Reason};
 use http::{Extensions, HeaderMap};
 
@@ -82,7 +82,8 @@ pub(crate) fn admit(
     path: &str,
     roles: &[Role],
 ) -> Result<Caller, Failure> {
-    let admitted = shared.access.get().identify(headers, extensions, roles).inspect_err(|failure| {
+    let access = shared.access.get();
+    let admitted = access.identify(headers, extensions, roles).inspect_err(|failure| {
         shared.metrics.peer_refused(failure);
         let peer = extensions.get::<Peer>().map(|peer| peer.0);
         if let Some(left_out) = shared.refused(peer.map(|peer| peer.ip())) {
@@ -93,9 +94,13 @@ pub(crate) fn admit(
     })?;
     if let Some(visitor) = extensions.get::<Visitor>() {
         // The listener says once that its places are taken.
-        visitor
-            .becomes_known()
-            .map_err(|full| Failure::new(Reason::Overloaded, full.to_string()).retry_after(FULL_RETRY))?;
+        visitor.becomes_known_as(access.sharer(&admitted).as_ref()).map_err(|full| {
+            let message = match full {
+                Full::Everybody => full.to_string(),
+                Full::Own => format!("{}: {full}", admitted.name()),
+            };
+            Failure::new(Reason::Overloaded, message).retry_after(FULL_RETRY)
+        })?;
     }
     Ok(admitted)
 }

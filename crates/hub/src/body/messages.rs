@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(crate) struct Messages<B> {
     from: Deadline,
     within: Duration,
     room: UnderWay,
+    /// Who must leave some of that room to others.
+    whose: Option<Arc<str>>,
     received: Received,
     /// How messages are compressed that say they are.
     encoding: Encoding,
@@ -67,6 +70,7 @@ impl<B> Messages<B> {
             from,
             within,
             room,
+            whose: None,
             received: Received::default(),
             encoding: Encoding::Identity,
             gives_back: false,
@@ -76,6 +80,11 @@ impl<B> Messages<B> {
             deadline,
             passes: false,
         }
+    }
+
+    /// They are this peer's, which must leave room for others; `None`: it need not.
+    pub(crate) fn of(self, whose: Option<Arc<str>>) -> Self {
+        Self { whose, ..self }
     }
 
     /// Hands on as they are, within the limit, what came compressed like this.
@@ -115,7 +124,7 @@ impl<B> Messages<B> {
                         self.deadline = Some(Box::pin(sleep(self.within)));
                     }
                     let pieces = Pieces::new(PREFIX_BYTES + self.limit);
-                    self.begun.insert(Begun { pieces, share: self.room.share() })
+                    self.begun.insert(Begun { pieces, share: self.room.share(self.whose.clone()) })
                 }
             };
             let Some(length) = begun.length(&self.rest) else {

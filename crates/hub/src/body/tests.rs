@@ -13,12 +13,12 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::*;
-use crate::under_way::{Amount, UnderWay};
+use crate::under_way::{Amount, UnderWay, What};
 
 const LIMIT: usize = 300_000;
 
 fn room(bytes: usize) -> UnderWay {
-    UnderWay::new("publishes", 10, bytes, Ambient::new(|| 0, || 4))
+    UnderWay::new(What::Publishes, 10, bytes, Ambient::new(|| 0, || 4))
 }
 
 type Parts = Pin<Box<dyn futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>;
@@ -74,7 +74,7 @@ proptest! {
     fn a_body_is_read_as_it_was_sent(length in 0_usize..LIMIT, at in prop::collection::vec(0_usize..90_000, 0..20)) {
         let sent: Bytes = (0..length).map(|i| i as u8).collect::<Vec<_>>().into();
         let room = room(LIMIT);
-        let mut share = room.share();
+        let mut share = room.share(None);
         let read = blocking(read(parts(cut(&sent, &at), true), LIMIT, WITHIN, &mut share)).unwrap();
         prop_assert_eq!(read, sent);
         prop_assert!(room.amount().bytes >= length && room.amount().bytes <= LIMIT);
@@ -146,7 +146,7 @@ async fn a_whole_message_whose_request_does_not_end_is_late_and_gives_its_share_
 async fn where_nobody_takes_the_share_only_what_is_unfinished_counts() {
     let room = room(LIMIT);
     let sent = Bytes::from(framed(&[7; 900]));
-    let mut full = room.share();
+    let mut full = room.share(None);
     full.hold(LIMIT).unwrap();
     let new = |parts_of| messages(parts(parts_of, false), Deadline::FromTheFirstByte, &room);
     let mut whole = new(vec![sent.clone()]).counting_the_unfinished();
@@ -174,7 +174,7 @@ async fn what_does_not_fit_beside_others_is_refused_while_it_arrives() {
     let refused = Failure::of(&second.frame().await.unwrap().unwrap_err());
     assert_eq!((refused.code, refused.reason), (Code::ResourceExhausted, Some(Reason::Overloaded)));
     assert!(refused.retry_after.is_some());
-    let mut share = room.share();
+    let mut share = room.share(None);
     let begun = parts(vec![vec![7; 80_000].into()], true);
     assert!(matches!(read(begun, LIMIT, WITHIN, &mut share).await, Err(Unread::Overloaded(_))));
 }

@@ -34,7 +34,7 @@ pub(crate) async fn invalidations(
     request: Request,
 ) -> Response<Body> {
     let appended = async {
-        let (body, share) = body(&shared, scope, request).await?;
+        let (body, share) = body(&shared, &caller, scope, request).await?;
         let request = json::parse_invalidation(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
         let (id, record) = (RecordId { id: request.id, source: request.source }, request.invalidation);
         publish::invalidate(&shared, &caller, share, record.unwrap_or_default(), &id).await
@@ -50,7 +50,7 @@ pub(crate) async fn memberships(
     request: Request,
 ) -> Response<Body> {
     let appended = async {
-        let (body, share) = body(&shared, scope, request).await?;
+        let (body, share) = body(&shared, &caller, scope, request).await?;
         let request = json::parse_memberships(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
         let id = RecordId { id: request.id, source: request.source };
         publish::set_memberships(&shared, &caller, share, request.memberships, &id).await
@@ -60,6 +60,7 @@ pub(crate) async fn memberships(
 
 async fn body(
     shared: &Shared,
+    caller: &Caller,
     scope: ScopeQuery,
     request: Request,
 ) -> Result<(bytes::Bytes, Share), Failure> {
@@ -67,7 +68,7 @@ async fn body(
         let (head, body) = request.into_parts();
         let checked = check_scope(scope).and_then(|()| check_json(&head.headers));
         match checked.and_then(|()| encoding(&head.headers)) {
-            Ok(encoding) => read(shared, encoding, body).await,
+            Ok(encoding) => read(shared, caller, encoding, body).await,
             Err(failure) => {
                 hear_out_stream(head.version, body).await;
                 Err(failure)

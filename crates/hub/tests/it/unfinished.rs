@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use galaxy_push_hub::Config;
+use galaxy_push_hub::{Access, Config, Hub, Identity, Role};
+use galaxy_push_listener::PeerNames;
 use galaxy_push_proto::v1::HeadRequest;
 use galaxy_push_proto::v1::publisher_client::PublisherClient;
 use galaxy_push_proto::{Failure, Reason};
@@ -19,7 +20,7 @@ use tower::ServiceExt as _;
 
 use crate::services::scrape;
 use crate::stores;
-use crate::world::{World, event};
+use crate::world::{World, ambient, event};
 
 /// The beginning of a message of 4 MiB less a little.
 fn begun(bytes: usize) -> Bytes {
@@ -226,4 +227,39 @@ async fn a_publish_that_the_store_does_not_answer_ends_in_time() {
     let failure = world.hub.publish(vec![event("a")]).await.unwrap_err();
     assert_eq!((failure.code, failure.reason, begun.elapsed().as_secs()), (Code::Unavailable, None, 30));
     assert!(bytes_of_publishes(&world) <= 0.0);
+}
+
+/// The fault: one publisher that left its requests unfinished kept all others out.
+#[tokio::test(start_paused = true)]
+async fn none_of_several_publishers_takes_the_room_of_the_others() {
+    let publisher = |name: &str| Identity::new(name, Role::Publisher);
+    let access =
+        Access::open().with(publisher("greedy"), None).unwrap().with(publisher("other"), None).unwrap();
+    let config = Config::default().publishes_under_way(100, 8 << 20).access(access);
+    let world = World::over(Hub::in_memory(config, ambient()).unwrap());
+    let begin = |who: &str, path: &str, kind: &str| {
+        let parts =
+            stream::iter(begun(2 << 20).chunks(16_384).map(Bytes::copy_from_slice).collect::<Vec<_>>());
+        let parts = parts.map(|part| Ok::<_, Status>(Frame::data(part))).chain(stream::pending());
+        let request =
+            Request::post(path).header("content-type", kind).extension(PeerNames([who.to_owned()].into()));
+        let request = request.body(Body::new(StreamBody::new(parts))).unwrap();
+        let router = world.hub.router();
+        tokio::spawn(async move { router.oneshot(request).await.unwrap() })
+    };
+    let (http, grpc) = ("application/cloudevents+json", "application/grpc");
+    let _held = [begin("greedy", "/v1/events", http), begin("greedy", "/push.v1.Publisher/Publish", grpc)];
+    sleep(Duration::from_millis(10)).await;
+    let refused = begin("greedy", "/v1/events", http).await.unwrap();
+    assert_eq!(refused.status(), 429);
+    let refused = refused.into_body().collect().await.unwrap().to_bytes();
+    let refused = String::from_utf8_lossy(&refused);
+    assert!(
+        refused.contains("of greedy are under way") && refused.contains("nothing was appended"),
+        "{refused}"
+    );
+    let refused = begin("greedy", "/push.v1.Publisher/SetMembership", grpc).await.unwrap();
+    assert_eq!(status(&refused), Some(Code::ResourceExhausted));
+    let other = begin("other", "/v1/events", http);
+    assert!(tokio::time::timeout(Duration::from_secs(1), other).await.is_err(), "it is read");
 }

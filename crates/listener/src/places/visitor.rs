@@ -1,22 +1,29 @@
 //! One connection on its place: what it asks, and until when it may rest.
 
+mod begun;
+
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use axum::response::Response;
 use http::request::Parts;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Kind, LEASH, Places, YOUNG};
+use super::{Kind, LEASH, Places, TAKEN_WITHIN, YOUNG, no_place};
+pub(crate) use begun::Begun;
 
 /// Stands for "not at all" where a time is kept.
 const NEVER: u64 = u64::MAX;
 
-/// How often it is looked whether the head of another request has begun.
+/// How often it is looked whether the head of another request has begun, and who is on a place that is kept back.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether an answer is taken.
+const LOOK_AT_ANSWERS_EVERY: Duration = Duration::from_secs(5);
 
 /// Whoever is at the other end of a connection, in the extensions of every request. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -26,10 +33,18 @@ pub struct Visitor {
     asks_little: bool,
 }
 
-/// All places of those who have shown who they are, are taken.
+/// There is no place for somebody who has shown who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("every place on this listener is taken: come back in a moment, or to another one")]
-pub struct Full;
+pub enum Full {
+    /// All of them are taken.
+    #[error("every place on this listener is taken: come back in a moment, or to another one")]
+    Everybody,
+    /// It has as many as it may have beside others.
+    #[error(
+        "it has as many connections here as it may, and must leave places to others: use fewer, or come back in a moment"
+    )]
+    Own,
+}
 
 #[derive(Debug)]
 struct State {
@@ -37,6 +52,8 @@ struct State {
     id: u64,
     kind: AtomicU8,
     address: Option<IpAddr>,
+    /// Who has one place of the known more by it.
+    whose: OnceLock<Arc<str>>,
     entered_ms: u64,
     /// When it last asked something or was answered.
     asked_ms: AtomicU64,
@@ -45,6 +62,14 @@ struct State {
     under_way: AtomicU32,
     /// Of these the app waits no longer for so many.
     given_up: AtomicU32,
+    /// Of these so many should be short, and are neither complete nor answered.
+    unfinished: AtomicU32,
+    /// Whole answers that the peer has not taken. Their requests are under way no more.
+    untaken: AtomicU32,
+    /// When there was the first of them, or when something of one was taken last.
+    untaken_ms: AtomicU64,
+    /// It was told that there is no place for what it asks.
+    is_turned_away: AtomicBool,
     was_served: AtomicBool,
     speaks_http1: AtomicBool,
     /// The last bytes it sent.
@@ -63,14 +88,6 @@ pub struct GivenUp(Visitor);
 #[derive(Debug)]
 pub(crate) struct Place(Visitor);
 
-/// A request that is under way until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Begun {
-    visitor: Visitor,
-    /// The head is all there is of it.
-    is_whole: bool,
-}
-
 impl Visitor {
     pub(super) fn new(places: Places, id: u64, kind: Kind, address: Option<IpAddr>) -> Self {
         let now = places.now_ms();
@@ -79,11 +96,16 @@ impl Visitor {
             id,
             kind: AtomicU8::new(kind as u8),
             address,
+            whose: OnceLock::new(),
             entered_ms: now,
             asked_ms: AtomicU64::new(now),
             begun_ms: AtomicU64::new(NEVER),
             under_way: AtomicU32::new(0),
             given_up: AtomicU32::new(0),
+            unfinished: AtomicU32::new(0),
+            untaken: AtomicU32::new(0),
+            untaken_ms: AtomicU64::new(now),
+            is_turned_away: AtomicBool::new(false),
             was_served: AtomicBool::new(false),
             speaks_http1: AtomicBool::new(false),
             tail: AtomicU32::new(0),
@@ -101,8 +123,26 @@ impl Visitor {
     /// There is no place for it, and it asks for what needs one. It must be refused: as a stranger it would be cut off in
     /// the middle of what it asks, whenever others come.
     pub fn becomes_known(&self) -> Result<(), Full> {
-        let is_known = self.kind() == Kind::Known || self.state.places.make_known(self);
-        if is_known || self.asks_little { Ok(()) } else { Err(Full) }
+        self.becomes_known_as(None)
+    }
+
+    /// As [`Visitor::becomes_known`], of somebody of this name: none may have more places than it leaves free, but for one.
+    /// `None`: it need not leave any.
+    ///
+    /// # Errors
+    ///
+    /// As there; or it has too many itself.
+    pub fn becomes_known_as(&self, whose: Option<&Arc<str>>) -> Result<(), Full> {
+        if self.kind() == Kind::Known {
+            return Ok(());
+        }
+        match self.state.places.make_known(self, whose) {
+            Err(full) if !self.asks_little => {
+                self.state.is_turned_away.store(true, Ordering::SeqCst);
+                Err(full)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns when a connection that has shown no credential may stay no longer: it has to give way, or was on a place that
@@ -124,10 +164,12 @@ impl Visitor {
         GivenUp(self.clone())
     }
 
-    /// Whether all that is under way was given up.
+    /// Whether the peer alone keeps the connection: all that is under way was given up, or is an answer that it does not
+    /// take.
     pub(crate) fn is_given_up(&self) -> bool {
         let given_up = self.state.given_up.load(Ordering::Relaxed);
-        given_up > 0 && given_up >= self.state.under_way.load(Ordering::Relaxed)
+        let takes_nothing = || self.takes_until().is_some_and(|until| until <= Instant::now());
+        given_up >= self.state.under_way.load(Ordering::Relaxed) && (given_up > 0 || takes_nothing())
     }
 
     /// The same, as it asks this.
@@ -142,7 +184,7 @@ impl Visitor {
         self.state.under_way.fetch_add(1, Ordering::Relaxed);
         self.state.asked_ms.store(self.state.places.now_ms(), Ordering::Relaxed);
         self.state.begun_ms.store(NEVER, Ordering::Relaxed);
-        Begun { visitor: self.clone(), is_whole }
+        Begun::new(self.clone(), is_whole)
     }
 
     /// Bytes came from it.
@@ -161,19 +203,26 @@ impl Visitor {
     /// Waits until it may rest no longer.
     pub(crate) async fn overstays(&self) {
         loop {
-            let now = Instant::now();
-            match self.deadline() {
+            let (now, deadline) = (Instant::now(), self.deadline());
+            let is_kept = self.kind() == Kind::Kept;
+            // A nearer deadline comes with a head that begins, or an answer, and is looked for: to be told of each would
+            // cost every request.
+            let look = now
+                + match self.state.speaks_http1.load(Ordering::Relaxed) || is_kept {
+                    true => LOOK_EVERY,
+                    false => LOOK_AT_ANSWERS_EVERY,
+                };
+            match deadline {
                 Some(deadline) if deadline <= now => return,
-                // A head that begins has a nearer deadline, and is looked for: to be told of each would cost every request.
-                Some(deadline) if self.state.speaks_http1.load(Ordering::Relaxed) => {
-                    sleep_until(deadline.min(now + LOOK_EVERY)).await;
-                }
-                Some(deadline) => sleep_until(deadline).await,
-                None => {
+                None if !is_kept => {
                     self.state.is_awaited.store(true, Ordering::SeqCst);
                     if self.deadline().is_none() {
                         self.state.rests.notified().await;
                     }
+                }
+                deadline => {
+                    let next = deadline.map_or(look, |deadline| deadline.min(look));
+                    _ = timeout_at(next, self.state.rests.notified()).await;
                 }
             }
         }
@@ -189,11 +238,17 @@ impl Visitor {
         self.state.gone.cancelled().await;
     }
 
-    /// Whether it may ask this on the place it has.
-    pub(crate) fn may_ask(&self, request: &Parts) -> bool {
+    /// What it is answered if it may not ask this on the place it has. It may then go as soon as it has heard so.
+    pub(crate) fn refusal(&self, request: &Parts) -> Option<Response> {
         let house = &self.state.places.0.house;
-        let may = |always: fn(&Parts) -> bool| house.strangers.is_some() || always(request);
-        self.kind() != Kind::Kept || house.always.is_none_or(may)
+        let may = |always: fn(&Parts) -> bool| {
+            house.strangers.is_some() || always(request) || house.app_refuses.is_some_and(|by| by(request))
+        };
+        if self.kind() != Kind::Kept || house.always.is_none_or(may) {
+            return None;
+        }
+        self.state.is_turned_away.store(true, Ordering::SeqCst);
+        Some(no_place::refusal(request))
     }
 
     /// Until when it may rest; `None`: something is under way.
@@ -202,8 +257,12 @@ impl Visitor {
         let inner = &places.0;
         let leash = (self.kind() == Kind::Kept).then(|| places.at(state.entered_ms) + LEASH);
         if state.under_way.load(Ordering::SeqCst) > 0 {
-            // Where credentials are shown, whoever has none does not stay by asking something without end.
-            return leash.filter(|_| inner.house.strangers.is_some());
+            // Where credentials are shown, whoever has none does not stay by asking something without end; and nowhere by
+            // not asking to the end.
+            return leash.filter(|_| inner.house.strangers.is_some() || self.only_begins());
+        }
+        if leash.is_some() && state.is_turned_away.load(Ordering::SeqCst) {
+            return Some(places.at(state.entered_ms));
         }
         let was_served = state.was_served.load(Ordering::Relaxed);
         let rest = if was_served { inner.idle } else { inner.header_read };
@@ -211,22 +270,36 @@ impl Visitor {
         let begun = state.begun_ms.load(Ordering::Relaxed);
         let head = (begun != NEVER && state.speaks_http1.load(Ordering::Relaxed))
             .then(|| places.at(begun) + inner.header_read);
-        [Some(rests_until), head, leash].into_iter().flatten().min()
+        [Some(rests_until), head, leash, self.takes_until()].into_iter().flatten().min()
+    }
+
+    /// Until when it has to take something of its answers; `None`: there are none for it to take.
+    fn takes_until(&self) -> Option<Instant> {
+        let since = self.state.untaken_ms.load(Ordering::Relaxed);
+        let untaken = self.state.untaken.load(Ordering::Relaxed) > 0;
+        untaken.then(|| self.state.places.at(since) + TAKEN_WITHIN)
+    }
+
+    /// Whether all that is under way are short requests of which it still owes a part.
+    fn only_begins(&self) -> bool {
+        let unfinished = self.state.unfinished.load(Ordering::Relaxed);
+        unfinished > 0 && unfinished >= self.state.under_way.load(Ordering::SeqCst)
     }
 
     /// Whether it could be told to give way.
     pub(super) fn may_go(&self, now_ms: u64) -> bool {
-        let is_old = Duration::from_millis(now_ms.saturating_sub(self.state.entered_ms)) >= YOUNG;
+        let is_old = |since: u64| Duration::from_millis(now_ms.saturating_sub(since)) >= YOUNG;
         let may = match self.kind() {
             Kind::Stranger => true,
-            // Only where all are alike: then whoever asks nothing.
+            // Only where all are alike: then whoever asks nothing, or does not ask to the end.
             Kind::Known => {
                 self.state.places.0.house.strangers.is_none()
-                    && self.state.under_way.load(Ordering::Relaxed) == 0
+                    && (self.state.under_way.load(Ordering::Relaxed) == 0
+                        || self.only_begins() && is_old(self.asked_at()))
             }
             Kind::Kept => false,
         };
-        is_old && may
+        may && is_old(self.state.entered_ms)
     }
 
     pub(super) fn go(&self) {
@@ -257,6 +330,14 @@ impl Visitor {
         }
     }
 
+    pub(super) fn whose(&self) -> Option<&Arc<str>> {
+        self.state.whose.get()
+    }
+
+    pub(super) fn belongs_to(&self, whose: &Arc<str>) {
+        _ = self.state.whose.set(whose.clone()); // it becomes known once
+    }
+
     pub(super) fn set_known(&self) {
         self.state.kind.store(Kind::Known as u8, Ordering::Relaxed);
     }
@@ -281,36 +362,5 @@ impl Drop for Place {
 impl Drop for GivenUp {
     fn drop(&mut self) {
         self.0.state.given_up.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Begun {
-    /// It was not refused.
-    pub(crate) fn was_served(&self) {
-        self.visitor.state.was_served.store(true, Ordering::Relaxed);
-    }
-
-    /// The connection is another protocol's from here on, which knows when it ends.
-    pub(crate) fn leaves_to_another_protocol(self) {
-        self.was_served();
-        self.visitor.state.under_way.fetch_add(1, Ordering::SeqCst); // what is never ended is under way
-    }
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        let state = &*self.visitor.state;
-        let now = state.places.now_ms();
-        state.asked_ms.store(now, Ordering::Relaxed);
-        let tail = state.tail.load(Ordering::Relaxed).to_be_bytes();
-        // Something came behind its head: the beginning of another.
-        if self.is_whole && !tail.ends_with(b"\n\r\n") && !tail.ends_with(b"\n\n") {
-            state.begun_ms.store(now, Ordering::Relaxed);
-        }
-        if state.under_way.fetch_sub(1, Ordering::SeqCst) == 1
-            && state.is_awaited.swap(false, Ordering::SeqCst)
-        {
-            state.rests.notify_one();
-        }
     }
 }

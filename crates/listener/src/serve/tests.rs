@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::*;
 
 mod places;
+mod untaken;
 
 /// Hands out pipes; the test holds the other ends.
 struct Pipes(mpsc::Receiver<DuplexStream>);
@@ -217,4 +218,20 @@ async fn every_limit_may_be_as_long_as_can_be_written() {
     sleep(Duration::from_secs(600)).await;
     assert!(stalled.read(&mut [0; 64]).await.unwrap() > 0, "nor does taking nothing");
     assert!(!world.server.is_finished());
+}
+
+/// The fault: at the limit of descriptors, two lines for each connection that came and went.
+#[tokio::test(start_paused = true)]
+async fn that_connections_cannot_be_accepted_is_said_ever_less_often() {
+    let mut failing = Failing::default();
+    let mut said = 0;
+    for _ in 0..20 {
+        for _ in 0..3 {
+            failing.fails(&io::Error::other("no file descriptor is left"));
+        }
+        said += u32::from(failing.was_said);
+        failing.works();
+        assert!(!failing.was_said && !failing.is_failing);
+    }
+    assert_eq!(said, 5, "the first, second, fourth, eighth and sixteenth time");
 }
