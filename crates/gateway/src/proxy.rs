@@ -140,7 +140,14 @@ pub(crate) async fn forward(State(shared): State<Arc<Shared>>, request: Request)
         Some(proxy) => proxy.forward(&head, body).await,
         None => Err(bad_gateway("this gateway has no way to the hub")),
     };
-    answer.unwrap_or_else(|failure| problem::response(&failure))
+    answer.unwrap_or_else(|failure| {
+        let response = problem::response(&failure);
+        // That the hub does not answer is no refusal.
+        if !matches!(response.status(), StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) {
+            shared.metrics.refused(&failure);
+        }
+        response
+    })
 }
 
 async fn ask(

@@ -65,8 +65,10 @@ impl Begun {
         self.is_streamed();
         let state = &*self.visitor.state;
         if !std::mem::replace(&mut self.is_answered, true) {
+            let now = state.places.now_ms();
+            state.asked_ms.store(now, Ordering::Relaxed);
             if state.untaken.fetch_add(1, Ordering::Relaxed) == 0 {
-                state.untaken_ms.store(state.places.now_ms(), Ordering::Relaxed);
+                state.untaken_ms.store(now, Ordering::Relaxed);
             }
             self.ends();
         }
