@@ -320,7 +320,8 @@ impl Connection<'_> {
         if let Some((_, stubbornness)) = stubborn {
             stubbornness.keep(&token, issued_us);
         }
-        self.log.record(What::Token(Token { stream: self.log.stream, issued_us }));
+        let until_us = Some(issued_us + life.as_micros() as u64);
+        self.log.record(What::Token(Token { stream: self.log.stream, issued_us, until_us }));
         Ok(Some((token, Instant::now() + life / 2)))
     }
 
