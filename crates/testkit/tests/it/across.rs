@@ -115,6 +115,27 @@ fn a_position_that_nobody_had_before_the_return_of_its_log_is_resumed() {
     keeps(&by_then.replacen("welcome 2 RESUMED 3 2 3", needless, 1));
 }
 
+/// Its gateway follows another log, and would never come to that position.
+#[test]
+fn a_position_of_a_log_that_its_gateway_does_not_follow_is_not_waited_for() {
+    let script = "
+        by hub | log 1 a user:1
+        by other | log e2:1 x user:1
+        by gw | start | follows 1
+        by u | open 1 user u user:1 e2:1 at=gw | welcome 1 EPOCH_CHANGED e2:1 0 1 | gap 1 EPOCH_CHANGED e2:1 0
+        event 1 1 a | caught_up 1 1
+    ";
+    let told = "welcome 1 EPOCH_CHANGED e2:1 0 1 | gap 1 EPOCH_CHANGED e2:1 0
+        event 1 1 a | caught_up 1 1";
+    let waits = "welcome 1 RESUMED e2:1 0 1 | caught_up 1 e2:1";
+    breaks(Promise::Resumable, script, told, waits);
+    // It was there, or is about to go there; or it follows a log that is over.
+    let waiting = script.replacen(told, waits, 1);
+    keeps(&waiting.replacen("follows 1", "follows e2:0 | follows 1 left=e2:1", 1));
+    keeps(&(waiting.clone() + "by gw | follows e2:0 left=1"));
+    keeps(&waiting.replacen("by u |", "by hub | log e3:9 y user:2 | by u |", 1));
+}
+
 /// A gateway remembers eight logs, however often it was in them.
 #[test]
 fn a_gateway_that_was_often_in_few_logs_has_forgotten_none() {

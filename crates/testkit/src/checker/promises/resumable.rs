@@ -67,8 +67,11 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
         return if is_cut { &[Outcome::Trimmed, Outcome::Resumed, Outcome::EpochChanged] } else { trimmed };
     }
     if held.epoch != head.epoch {
-        // A gateway's window may still hold the old epoch, or not have come to the new one yet.
-        return if at_user { &[Outcome::EpochChanged, Outcome::Resumed] } else { &[Outcome::EpochChanged] };
+        return if at_user && may_come_to(step, held.epoch, head.epoch) {
+            &[Outcome::EpochChanged, Outcome::Resumed]
+        } else {
+            &[Outcome::EpochChanged]
+        };
     }
     if held.seq <= head.seq {
         return if is_cut { &[Outcome::Resumed, Outcome::EpochChanged] } else { &[Outcome::Resumed] };
@@ -82,6 +85,19 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
         true => &[Outcome::Resumed, Outcome::Ahead],
         false => &[Outcome::Ahead],
     }
+}
+
+/// How long a gateway may be in another log already before that shows.
+const CHANGES_WITHIN_US: u64 = 2_000_000;
+
+/// Whether a gateway may resume a position of another epoch than its window is in: it holds something of that still, or has
+/// not come to it yet. Which of several logs it is going to it does not know before it goes.
+fn may_come_to(step: &Step<'_, '_>, epoch: u32, present: u32) -> bool {
+    let index = step.index;
+    let Some(at) = step.stream.open.at.as_deref().filter(|_| index.has_several_logs()) else { return true };
+    let goes_there =
+        index.followed(at, step.at_us + CHANGES_WITHIN_US).iter().any(|visit| visit.epoch == epoch);
+    goes_there || index.is_over(present, step.at_us)
 }
 
 /// How many logs that it left a gateway remembers.
