@@ -49,6 +49,8 @@ pub struct Plan {
     pub transport: Transport,
     /// The gateways it may connect to, as host and port.
     pub gateways: Vec<(String, u16)>,
+    /// Whether it goes to another gateway each time than the time before, if there is one.
+    pub roams: bool,
     /// Gives a connection up when nothing came for this long.
     pub silence: Duration,
     /// While this time (since the user started) has not passed, it cuts its own connection now and then.
@@ -172,6 +174,7 @@ pub async fn run(
     let started = Instant::now();
     let mut place =
         Place { cursor: String::new(), topics: plan.topics.clone(), later_topic: plan.later_topic.clone() };
+    let mut last = None;
     while started.elapsed() < until {
         let habits = &plan.habits;
         if started.elapsed() < plan.cuts_until && rng.percent(habits.strays_percent) {
@@ -179,7 +182,7 @@ pub async fn run(
         }
         let log = StreamLog::new(&recorder, clock);
         let cut_at = cut_at(&plan, started, &mut rng).min(started + until);
-        let (host, port) = rng.pick(&plan.gateways).clone();
+        let (host, port) = next_gateway(&plan, &mut last, &mut rng);
         log.record(What::Open(open(&plan, &place, &log, &host)));
         let busy_until = started + plan.cuts_until;
         let connection =
@@ -227,6 +230,16 @@ fn open(plan: &Plan, place: &Place, log: &StreamLog, gateway: &str) -> Open {
         continues: false,
         steady: plan.steady.is_some(),
     }
+}
+
+/// Where it connects to next, after the gateway that it was at last.
+fn next_gateway(plan: &Plan, last: &mut Option<String>, rng: &mut Rng) -> (String, u16) {
+    let drawn = rng.pick(&plan.gateways);
+    let elsewhere = |(host, _): &&(String, u16)| Some(host) != last.as_ref();
+    let other = plan.gateways.iter().find(elsewhere).filter(|_| plan.roams && !elsewhere(&drawn));
+    let next = other.unwrap_or(drawn).clone();
+    *last = Some(next.0.clone());
+    next
 }
 
 /// Whether it takes the end of its session for what it is.
@@ -320,7 +333,8 @@ impl Connection<'_> {
         if let Some((_, stubbornness)) = stubborn {
             stubbornness.keep(&token, issued_us);
         }
-        self.log.record(What::Token(Token { stream: self.log.stream, issued_us }));
+        let until_us = Some(issued_us + life.as_micros() as u64);
+        self.log.record(What::Token(Token { stream: self.log.stream, issued_us, until_us }));
         Ok(Some((token, Instant::now() + life / 2)))
     }
 

@@ -153,6 +153,8 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             later_topic: rng.percent(40).then(|| "sport".to_owned()),
             transport: *transport,
             gateways: gateways.clone(),
+            // Cursors of a log are carried to the gateway that does not follow it.
+            roams: scenario.alone && number % 2 == 1,
             silence: USER_SILENCE,
             cuts_until: scenario.calm_from,
             cut_percent: cut_percent(scenario, number),

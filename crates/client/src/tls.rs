@@ -7,12 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use galaxy_push_core::certificate::Validity;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, InvalidMessage, RootCertStore};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
-use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
 use crate::{Connecting, Connector, Io};
 
@@ -29,7 +29,7 @@ pub struct Tls {
 struct Loaded {
     config: Arc<ClientConfig>,
     /// From when to when this peer's own certificate is valid.
-    valid: Option<(ASN1Time, ASN1Time)>,
+    valid: Option<Validity>,
 }
 
 #[derive(Clone, Debug)]
@@ -196,7 +196,7 @@ impl Files {
             Some((certificate, key)) => {
                 let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
                 let chain = certificates(certificate)?;
-                valid = validity(&chain);
+                valid = Validity::of_chain(&chain);
                 builder.with_client_auth_cert(chain, key)?
             }
         };
@@ -208,20 +208,8 @@ impl Files {
 impl Loaded {
     /// Why hubs will refuse this peer's certificate at present, if they will.
     fn fault(&self) -> Option<String> {
-        let (from, until) = self.valid?;
-        let now = ASN1Time::now();
-        if until < now {
-            return Some(format!("the certificate has expired ({until})"));
-        }
-        (now < from).then(|| format!("the certificate is not valid yet ({from})"))
+        self.valid?.fault(UnixTime::now().as_secs().cast_signed())
     }
-}
-
-/// From when to when all of a chain is valid.
-fn validity(chain: &[CertificateDer<'_>]) -> Option<(ASN1Time, ASN1Time)> {
-    let each = chain.iter().filter_map(|certificate| X509Certificate::from_der(certificate).ok());
-    each.map(|(_, certificate)| (certificate.validity().not_before, certificate.validity().not_after))
-        .reduce(|(from, until), (later, earlier)| (from.max(later), until.min(earlier)))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -16,6 +16,7 @@
 //! | [`window`] | the ordered, bounded events still held |
 //! | [`reader`] | what one stream is sent next: the promises of a stream, as a state machine |
 //! | [`backoff`] | how long to wait before the next try |
+//! | `certificate` | from when to when a certificate of one's own is of use; a feature |
 //! | [`damp`] | which of many log lines of one kind are written |
 //! | [`link`] | a client's whole policy: when to dial, wait, deliver and give up |
 //! | [`rate`] | so many per second, on the caller's clock |
@@ -23,6 +24,8 @@
 
 pub mod ambient;
 pub mod backoff;
+#[cfg(feature = "certificate")]
+pub mod certificate;
 pub mod cursor;
 pub mod damp;
 pub mod frame;

@@ -290,7 +290,7 @@ impl Link {
 
     /// Reads on, with a deadline that starts when reading does: the time a handler takes counts for nothing.
     fn read_on(&mut self, now: Duration) {
-        self.stream.last_look = false;
+        (self.stream.last_look, self.stream.taken) = (false, 0);
         self.course = Course::Read(Clock::Left(match self.stream.phase {
             Phase::Welcoming => self.stream.welcome_by.saturating_sub(now),
             Phase::Streaming => self.config.silence_deadline,
@@ -316,12 +316,14 @@ impl Link {
     }
 
     fn read_timer(&mut self, taken: u64, now: Duration, random: u64) {
+        // What came before an earlier wake counts as well.
+        self.stream.taken = self.stream.taken.saturating_add(taken);
         let silent = matches!(self.course, Course::Read(clock) if clock.until(now) <= now);
         if !silent {
             return self.go_on(now, random); // a save or an item in flight is due
         }
         let alive = LEAST_BYTES_A_SECOND.saturating_mul(self.config.silence_deadline.as_secs().max(1));
-        if self.stream.phase == Phase::Streaming && taken >= alive {
+        if self.stream.phase == Phase::Streaming && self.stream.taken >= alive {
             self.read_on(now); // a large frame is under way
             return self.go_on(now, random);
         }

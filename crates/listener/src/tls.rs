@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use galaxy_push_core::certificate::Validity;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
-use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::secrets::warn_of_readers;
 
@@ -76,7 +77,7 @@ struct State {
 struct Loaded {
     config: Arc<ServerConfig>,
     /// From when to when the listener's own certificate is valid.
-    valid: Option<(ASN1Time, ASN1Time)>,
+    valid: Option<Validity>,
 }
 
 impl Tls {
@@ -159,7 +160,7 @@ impl TlsFiles {
 
 fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
     let chain = certificates(&files.certificate)?;
-    let valid = validity(&chain);
+    let valid = Validity::of_chain(&chain);
     Ok(Loaded { config: config(files, chain)?, valid })
 }
 
@@ -206,12 +207,7 @@ fn unusable(path: &Path, problem: impl ToString) -> TlsError {
 impl Loaded {
     /// Why peers will refuse the certificate at present, if they will.
     fn fault(&self) -> Option<String> {
-        let (from, until) = self.valid?;
-        let now = ASN1Time::now();
-        if until < now {
-            return Some(format!("the certificate has expired ({until})"));
-        }
-        (now < from).then(|| format!("the certificate is not valid yet ({from})"))
+        self.valid?.fault(UnixTime::now().as_secs().cast_signed())
     }
 
     /// At the start it is used all the same: the clock may be wrong, and peers judge for themselves.
@@ -222,13 +218,6 @@ impl Loaded {
             tracing::warn!(%certificate, why, "peers will refuse the certificate: renew it");
         }
     }
-}
-
-/// From when to when all of a chain is valid.
-fn validity(chain: &[CertificateDer<'_>]) -> Option<(ASN1Time, ASN1Time)> {
-    let each = chain.iter().filter_map(|certificate| X509Certificate::from_der(certificate).ok());
-    each.map(|(_, certificate)| (certificate.validity().not_before, certificate.validity().not_after))
-        .reduce(|(from, until), (later, earlier)| (from.max(later), until.min(earlier)))
 }
 
 /// The names in a verified certificate.

@@ -125,6 +125,7 @@ fn start_users(
                 later_topic: None,
                 transport: transports[(number + way) % transports.len()],
                 gateways: edges.to_vec(),
+                roams: false,
                 silence: Duration::from_secs(40),
                 cuts_until: CUTS,
                 cut_percent: 100,

@@ -145,6 +145,7 @@ impl Stage {
             later_topic: rng.percent(40).then(|| "sport".to_owned()),
             transport,
             gateways,
+            roams: false,
             silence: USER_SILENCE,
             cuts_until: Duration::ZERO,
             cut_percent: 0,

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use galaxy_push_client::{
     BuildError, Connecting, Connector, Io, Publisher, PushClient, State, Tls, TlsError,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -156,6 +156,23 @@ async fn a_certificate_that_is_not_valid_at_the_time_does_not_replace_a_good_one
     let hub = Hub::new([live()]).secure(server(&authority, &issue(&authority, "hub")));
     folder.present(&authority, &issue(&authority, "gateway-1"));
     until(&client(&hub, tls), |status| status.state == State::Live).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewed_certificate_is_taken_whatever_has_expired_that_no_hub_needs() {
+    let (old, new, folder) = (authority(), authority(), Folder::new("superfluous"));
+    let tls = folder.present(&old, &issue(&old, "gateway-1"));
+    let mut params = CertificateParams::new(vec!["another".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "another");
+    (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
+    let expired = params.signed_by(&KeyPair::generate().unwrap(), &old).unwrap();
+    let (renewed, key) = issue(&new, "gateway-1");
+    folder.write("authority.pem", &new.pem());
+    folder.write("certificate.pem", &(renewed + &expired.pem()));
+    folder.write("key.pem", &key);
+    let hub = Hub::new([live()]).secure(server(&new, &issue(&new, "hub")));
+    until(&client(&hub, tls), |status| status.state == State::Live).await;
+    assert_eq!(hub.dial_times().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

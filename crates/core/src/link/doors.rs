@@ -47,6 +47,11 @@ impl Door {
     fn answers(&self) -> bool {
         matches!(self, Self::Mute | Self::Holds(_))
     }
+
+    /// Whether it is there: it says which log it holds or does not, or it refuses to be asked.
+    fn is_there(&self) -> bool {
+        matches!(self, Self::Silent(failure) if failure.cause() == Cause::Refused) || self.answers()
+    }
 }
 
 /// What is remembered between tries.
@@ -106,21 +111,17 @@ impl Link {
     /// The hubs were asked before a try: goes to one of them, or waits.
     pub(super) fn asked(&mut self, said: Vec<Option<Door>>, now: Duration, random: u64) {
         // Who has not answered by now does not count with what it said before.
-        let mut present: Vec<_> = said.iter().map(|door| door.clone().unwrap_or_default()).collect();
+        let present: Vec<_> = said.iter().map(|door| door.clone().unwrap_or_default()).collect();
         self.note_doors(said);
-        let somebody_is_silent = !present.iter().all(Door::answers);
-        for closed in &self.doors.closed {
-            if let Some(door) = present.get_mut(closed.hub) {
-                *door = Door::Silent(closed.failure.clone());
-            }
-        }
+        let somebody_is_silent = !present.iter().all(Door::is_there);
         match self.choose(&present, now) {
             Choice::Hub(hub) => {
                 self.status.hub = hub;
                 self.course = Course::Dial;
             }
-            Choice::Wait(_) if !self.doors.closed.is_empty() => {
-                self.wait_for_the_closed(somebody_is_silent, now, random);
+            Choice::Wait(failure) if !self.doors.closed.is_empty() => {
+                let leaves_log_at = self.leaves_log_at(&failure, now).filter(|_| somebody_is_silent);
+                self.wait_for_the_closed(somebody_is_silent, leaves_log_at, now, random);
             }
             Choice::Wait(failure) => self.course = Course::Fail(failure),
         }
@@ -142,13 +143,20 @@ impl Link {
     }
 
     /// All that could be gone to have refused. A hub that is silent may come back sooner than they think better of it.
-    fn wait_for_the_closed(&mut self, somebody_is_silent: bool, now: Duration, random: u64) {
+    fn wait_for_the_closed(
+        &mut self,
+        somebody_is_silent: bool,
+        leaves_log_at: Option<Duration>,
+        now: Duration,
+        random: u64,
+    ) {
         let soonest = self.doors.closed.iter().min_by_key(|closed| closed.until);
         let Some((mut until, failure)) = soonest.map(|closed| (closed.until, closed.failure.clone())) else {
             return;
         };
         if somebody_is_silent {
             until = until.min(now + self.backoff.delay(Cause::Lost, None, random));
+            until = until.min(leaves_log_at.unwrap_or(Duration::MAX));
             self.status.failures = self.backoff.failures();
         }
         let state = if failure.cause() == Cause::Refused { State::Refused } else { State::BackingOff };
@@ -160,8 +168,10 @@ impl Link {
     fn choose(&mut self, doors: &[Door], now: Duration) -> Choice {
         let hubs = self.config.hubs.max(1);
         let in_turn = || (0..hubs).map(|turn| (self.status.hub + turn) % hubs);
-        let first =
-            |wanted: &dyn Fn(&Door) -> bool| in_turn().find(|hub| doors.get(*hub).is_some_and(wanted));
+        // One that did not let the client in answers all the same: it is not gone to, and it is not silent.
+        let may_enter = |hub: &usize| self.doors.closed.iter().all(|closed| closed.hub != *hub);
+        let is = |hub: &usize, wanted: &dyn Fn(&Door) -> bool| doors.get(*hub).is_some_and(wanted);
+        let first = |wanted: &dyn Fn(&Door) -> bool| in_turn().filter(may_enter).find(|hub| is(hub, wanted));
         let silence = || match in_turn().find_map(|hub| doors.get(hub)) {
             Some(Door::Silent(failure)) => Failure::clone(failure),
             _ => Failure::TimedOut(super::Waited::Connect),
@@ -170,15 +180,17 @@ impl Link {
             return first(&Door::answers).map_or_else(|| Choice::Wait(silence()), Choice::Hub);
         };
         let epoch = epoch.to_string();
-        let own = first(&|door| door.epoch() == Some(&epoch)).or_else(|| first(&|door| *door == Door::Mute));
+        let holds_it = |door: &Door| door.epoch() == Some(&epoch);
+        let own = first(&holds_it).or_else(|| first(&|door| *door == Door::Mute));
         if let Some(hub) = own {
             return Choice::Hub(hub);
         }
+        let is_nowhere = doors.iter().all(|door| door.epoch().is_some_and(|held| held != epoch));
         let silent = doors.iter().filter(|door| !door.answers()).count();
-        let heir = self.status.door.filter(|hub| doors.get(*hub).is_some_and(Door::answers));
+        let heir = self.status.door.filter(|hub| may_enter(hub) && is(hub, &Door::answers));
         let since = *self.doors.lost_since.get_or_insert(now);
         let Some(heir) = heir.or_else(|| first(&Door::answers)) else { return Choice::Wait(silence()) };
-        if silent == 0 || now >= since + self.config.leave_log_after {
+        if is_nowhere || now >= since + self.config.leave_log_after {
             Choice::Hub(heir)
         } else {
             Choice::Wait(Failure::OtherLog { silent })

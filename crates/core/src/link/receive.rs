@@ -25,6 +25,8 @@ pub(super) struct Stream {
     live_since: Option<Duration>,
     /// The read deadline has passed once.
     pub(super) last_look: bool,
+    /// How many bytes the connection has taken that are not received yet, since the read deadline began.
+    pub(super) taken: u64,
     /// A goodbye came, and the time in which it is read on has begun.
     pub(super) lingers: bool,
     /// The moment the `Welcome` must have come.
@@ -204,6 +206,7 @@ impl Stream {
             welcomed: false,
             live_since: None,
             last_look: false,
+            taken: 0,
             lingers: false,
             welcome_by: Duration::ZERO,
             standing: Standing::default(),

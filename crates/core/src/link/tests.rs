@@ -202,11 +202,13 @@ impl World {
     }
 }
 
-/// `a`: a hub that holds log a; `?`: one that does not say; `-`: one that does not answer; `.`: nothing yet.
+/// `a`: a hub that holds log a; `?`: one that does not say; `-`: one that does not answer; `!`: one that refuses to be asked;
+/// `.`: nothing yet.
 fn door(word: &str) -> Option<Door> {
     match word {
         "." => None,
         "?" => Some(Door::Mute),
+        "!" => Some(Door::Silent(Arc::new(Failure::Status(ServerStatus::new(16, ""))))),
         "-" => Some(Door::Silent(Arc::new(Failure::Unreachable("refused".into())))),
         letter => {
             let epoch = Epoch(u128::from(letter.as_bytes()[0]));

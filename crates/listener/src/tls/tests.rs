@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::extract::Extension;
 use axum::routing::get;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -244,11 +244,40 @@ async fn a_certificate_that_is_not_valid_now_does_not_replace_a_good_one() {
     assert_eq!(fault(), "");
     assert!(!reload(2020, 2021, 3), "an expired one");
     assert!(!reload(3000, 4000, 4), "one that is not valid yet");
-    let good = std::mem::take(&mut tls.lock().loaded.valid);
-    tls.lock().loaded.valid = good.map(|(from, _)| (from, from));
+    let (expired, _) = issue_for(&ours, 2020, 2021);
+    let expired = CertificateDer::from_pem_slice(expired.as_bytes()).unwrap();
+    tls.lock().loaded.valid = Validity::of_chain(&[expired]);
     tls.look();
     assert!(fault().contains("not valid yet"), "what was refused is looked at again");
     assert!(reload(2020, 4000, 5));
+}
+
+/// An authority between the first one and certificates, valid in these years.
+fn intermediate(root: &Authority, name: &str, key: &KeyPair, from: i32, until: i32) -> Authority {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    (params.not_before, params.not_after) =
+        (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(until, 1, 1));
+    CertifiedIssuer::signed_by(params, KeyPair::from_pem(&key.serialize_pem()).unwrap(), root).unwrap()
+}
+
+#[tokio::test]
+async fn a_renewal_is_judged_by_what_its_peers_need() {
+    let (root, folder, key) = (authority(), Folder::new("superfluous"), KeyPair::generate().unwrap());
+    let good = intermediate(&root, "signer", &key, 2020, 4000);
+    let expired = intermediate(&root, "signer", &key, 2020, 2021);
+    let other = intermediate(&root, "another", &KeyPair::generate().unwrap(), 2020, 2021);
+    let fault = |others: &[&Authority]| {
+        let (own, key) = issue_for(&good, 2020, 4000);
+        let chain = others.iter().fold(own, |chain, other| chain + &other.pem());
+        load(&folder.write(&root, &(chain, key))).unwrap().fault()
+    };
+    assert_eq!(fault(&[]), None, "whoever signed it may be known to its peers");
+    assert_eq!(fault(&[&good]), None);
+    assert_eq!(fault(&[&good, &other]), None, "what nobody needs has expired");
+    assert_eq!(fault(&[&other, &expired, &good]), None, "one of two copies has");
+    assert!(fault(&[&expired]).unwrap().contains("has expired"), "nobody can check who signed it");
 }
 
 #[cfg(unix)]

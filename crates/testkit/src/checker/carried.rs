@@ -21,8 +21,8 @@ pub(super) struct Carried {
     pub(super) entered_us: Option<u64>,
     /// By epoch, what it was delivered there, rising.
     pub(super) delivered: HashMap<u32, Vec<u64>>,
-    /// The epochs that its handler had something of, if it has one.
-    was_in: Vec<u32>,
+    /// By epoch, how far the handler of a client has come there, if it has one.
+    was_at: HashMap<u32, u64>,
 }
 
 impl Carried {
@@ -36,9 +36,7 @@ impl Carried {
         let goes_on = place.is_some() && earlier.last.as_ref() == Some(presented);
         if stream.open.continues {
             // What its handler failed on comes again, so what it was delivered says nothing here.
-            let mut was_in = earlier.was_in.clone();
-            was_in.extend(earlier.delivered.keys());
-            return Self { last: None, delivered: HashMap::new(), was_in, ..earlier.clone() };
+            return Self { last: None, delivered: HashMap::new(), ..earlier.clone() };
         }
         if !goes_on {
             return anew;
@@ -54,9 +52,9 @@ impl Carried {
         self.delivered.get(&pos.epoch).is_some_and(|delivered| delivered.binary_search(&pos.seq).is_ok())
     }
 
-    /// Whether the handler of a client had something of this epoch on a stream before.
-    pub(super) fn was_in(&self, epoch: u32) -> bool {
-        self.was_in.contains(&epoch)
+    /// How far the handler of a client has come in this epoch, on this stream or one before.
+    pub(super) fn was_at(&self, epoch: u32) -> Option<u64> {
+        self.was_at.get(&epoch).copied()
     }
 
     /// Takes a record in. `stands` is where the reader stands after it, if the stream knows.
@@ -80,6 +78,8 @@ impl Carried {
                 self.entered_us = Some(at_us);
             }
             self.place = Some(stands);
+            let farthest = self.was_at.entry(stands.epoch).or_default();
+            *farthest = stands.seq.max(*farthest);
         }
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Governed<'h> {
     token_us: Option<u64>,
     /// There is one.
     has_token: bool,
+    /// When its stream was asked for: nothing was sent on it before.
+    opened_us: u64,
     /// What its gateway had of the log when the stream was opened.
     known: Option<Pos>,
     /// How far the wall clocks may be from the truth.
@@ -67,6 +69,7 @@ impl<'h> Governed<'h> {
             voids: HashMap::new(),
             token_us: None,
             has_token: false,
+            opened_us: index.opened_us(open.stream),
             known: None,
             skew_us,
         };
@@ -117,6 +120,16 @@ impl<'h> Governed<'h> {
     /// When its token was issued, if it presented one.
     pub(super) fn token_issued_us(&self) -> Option<u64> {
         self.token_us.filter(|_| self.has_token)
+    }
+
+    /// Whether a record that was appended in this time may have ended its session, wherever that lies in whatever log.
+    pub(super) fn may_have_ended(&self, from_us: u64, until_us: u64) -> bool {
+        let slack_us = ROUNDING_US + self.skew_us;
+        self.token_us.is_some_and(|issued_us| {
+            let in_time = |mark: &&Mark| (from_us..=until_us).contains(&mark.at_us);
+            let mut marks = self.voids.values().flatten().filter(in_time);
+            marks.any(|mark| issued_us <= self.voids_before(mark) + slack_us)
+        })
     }
 
     /// Whether some record may void a token that was issued then, wherever it lies in whatever log.
@@ -220,8 +233,9 @@ impl Membership<'_> {
         let later = self.marks[known..].iter().take_while(|mark| mark.at_us <= at_us);
         let may_be = || known.checked_sub(1).map(|last| &self.marks[last]).into_iter().chain(later.clone());
         let certain = |mark: &Mark| mark.holds && mark.lasts(at_us.saturating_add(slack_us));
-        // It may have been sent long before it was received.
-        let possible = |mark: &Mark| mark.holds && mark.lasts(appended_us.saturating_sub(slack_us));
+        // It may have been sent long before it was received, but not before it was there and its stream asked for.
+        let sent_us = appended_us.max(governed.opened_us);
+        let possible = |mark: &Mark| mark.holds && mark.lasts(sent_us.saturating_sub(slack_us));
         if known > 0 && may_be().all(certain) {
             Right::Owed
         } else if may_be().any(possible) {

@@ -164,8 +164,19 @@ impl<'h> Index<'h> {
 
     /// All logs that a gateway follows in the life in which this stream was opened.
     pub(super) fn life_of(&self, gateway: &str, stream: StreamId) -> &[Visit] {
-        let opened_us = self.stream(stream).map_or(0, |stream| self.records[stream.open_line].at_us);
-        self.life_at(gateway, opened_us)
+        self.life_at(gateway, self.opened_us(stream))
+    }
+
+    /// When a stream was asked for.
+    pub(super) fn opened_us(&self, stream: StreamId) -> u64 {
+        self.stream(stream).map_or(0, |stream| self.records[stream.open_line].at_us)
+    }
+
+    /// How far a log had come at this time.
+    pub(super) fn head_at(&self, epoch: u32, at_us: u64) -> u64 {
+        let entries = self.log(epoch).map_or(&[][..], |log| &log.entries);
+        let appended = entries.partition_point(|entry| entry.at_us <= at_us);
+        appended.checked_sub(1).map_or(0, |last| entries[last].seq)
     }
 
     fn life_at(&self, gateway: &str, at_us: u64) -> &[Visit] {

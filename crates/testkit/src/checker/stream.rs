@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::carried::Carried;
 use super::collapse::Collapsed;
 use super::entitlement::{Entitlement, Owed};
-use super::index::{Index, Pos, Stream};
+use super::index::{Index, Pos, Stream, Visit};
 use crate::history::{Cursor, Gap, GapReason, Hash, Outcome, Welcome, What};
 
 /// One record of a stream, and what the reader knew before it.
@@ -110,11 +110,16 @@ impl<'a, 'h> Step<'a, 'h> {
         self.state.entitlement.owed(self.index, after, upto, self.at_us)
     }
 
-    /// Whether its gateway came into this epoch from another one: a reader may have waited for it there.
-    pub(super) fn was_entered(&self, epoch: u32) -> bool {
+    /// Whether its gateway came into the epoch of this position, where the reader stands, since the reader was told of that
+    /// last; or earlier, but beyond where the reader stands. A reader may have waited for the epoch elsewhere.
+    pub(super) fn was_entered(&self, held: Pos) -> bool {
         let gateway = self.stream.open.at.as_deref();
         let visits = gateway.map_or(&[][..], |gateway| self.index.followed(gateway, self.at_us));
-        visits.windows(2).any(|pair| pair[0].epoch != epoch && pair[1].epoch == epoch)
+        let opened_us = self.index.records[self.stream.open_line].at_us;
+        let told_us = self.state.carried.entered_us.map_or(opened_us, |told| told.max(opened_us));
+        let untold = |visit: &Visit| visit.began_us > told_us || visit.from >= held.seq;
+        let mut pairs = visits.windows(2);
+        pairs.any(|pair| pair[0].epoch != held.epoch && pair[1].epoch == held.epoch && untold(&pair[1]))
     }
 
     /// The stretch the reader is in, if `pos` is of its epoch.

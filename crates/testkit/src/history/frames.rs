@@ -275,6 +275,9 @@ pub struct Token {
     pub stream: StreamId,
     /// When it was issued, in microseconds of the harness's clock.
     pub issued_us: u64,
+    /// When it ends by itself, if the harness knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_us: Option<u64>,
 }
 
 /// Topics were added by a `Subscribed` frame.

@@ -79,6 +79,100 @@ fn a_gateway_that_returns_to_a_log_tells_of_the_time_between() {
     )));
 }
 
+/// What lies behind the return and behind what the user had is not told as missing.
+#[test]
+fn a_gap_where_a_log_returned_leads_no_further_than_to_the_return_or_to_where_the_user_stood() {
+    let told = "gap 2 EPOCH_CHANGED 2 2 | event 2 3 c";
+    breaks(Promise::Resumable, RETURNED, told, "gap 2 EPOCH_CHANGED 2 3");
+    // Whoever comes from another log goes on at the return.
+    let other =
+        "open 2 user u user:1 e2:1 at=gw | welcome 2 EPOCH_CHANGED e2:1 0 3 | gap 2 EPOCH_CHANGED e2:1 2";
+    let own = "open 2 user u user:1 2 at=gw | welcome 2 EPOCH_CHANGED 2 2 3 | gap 2 EPOCH_CHANGED 2 2";
+    let other = RETURNED.replacen(own, other, 1);
+    breaks(
+        Promise::Resumable,
+        &other,
+        "gap 2 EPOCH_CHANGED e2:1 2 | event 2 3 c",
+        "gap 2 EPOCH_CHANGED e2:1 3",
+    );
+}
+
+#[test]
+fn a_position_that_nobody_had_before_the_return_of_its_log_is_resumed() {
+    let since = RETURNED.replacen(
+        "by u | open 2 user u user:1 2 at=gw | welcome 2 EPOCH_CHANGED 2 2 3 | gap 2 EPOCH_CHANGED 2 2 | event 2 3 c\n",
+        "by u | open 2 user u user:1 3 at=gw | welcome 2 RESUMED 3 2 3\n",
+        1,
+    );
+    let needless = "welcome 2 EPOCH_CHANGED 3 2 3 | gap 2 EPOCH_CHANGED 3 3";
+    breaks(Promise::Resumable, &since, "welcome 2 RESUMED 3 2 3", needless);
+    // One that lay in the log by then, though the gateway had not come to it, may have been had elsewhere.
+    let by_then = since.replacen("    by hub | log 3 c user:1\n", "", 1).replacen(
+        "by gw | follows e2:0",
+        "by hub | log 3 c user:1\n by gw | follows e2:0",
+        1,
+    );
+    keeps(&by_then.replacen("welcome 2 RESUMED 3 2 3", needless, 1));
+}
+
+/// Its gateway follows another log, and would never come to that position.
+#[test]
+fn a_position_of_a_log_that_its_gateway_does_not_follow_is_not_waited_for() {
+    let script = "
+        by hub | log 1 a user:1
+        by other | log e2:1 x user:1
+        by gw | start | follows 1
+        by u | open 1 user u user:1 e2:1 at=gw | welcome 1 EPOCH_CHANGED e2:1 0 1 | gap 1 EPOCH_CHANGED e2:1 0
+        event 1 1 a | caught_up 1 1
+    ";
+    let told = "welcome 1 EPOCH_CHANGED e2:1 0 1 | gap 1 EPOCH_CHANGED e2:1 0
+        event 1 1 a | caught_up 1 1";
+    let waits = "welcome 1 RESUMED e2:1 0 1 | caught_up 1 e2:1";
+    breaks(Promise::Resumable, script, told, waits);
+    // It was there, or is about to go there; or it follows a log that is over.
+    let waiting = script.replacen(told, waits, 1);
+    keeps(&waiting.replacen("follows 1", "follows e2:0 | follows 1 left=e2:1", 1));
+    keeps(&(waiting.clone() + "by gw | follows e2:0 left=1"));
+    keeps(&waiting.replacen("by u |", "by hub | log e3:9 y user:2 | by u |", 1));
+}
+
+/// A gateway remembers eight logs, however often it was in them.
+#[test]
+fn a_gateway_that_was_often_in_few_logs_has_forgotten_none() {
+    let script = |logs: usize| {
+        let visits: String = (0..10).map(|visit| format!("follows e{}:0 | ", 2 + visit % logs)).collect();
+        format!(
+            "by hub | log 1 a user:1 | by gw | start | {visits} follows 1
+             by u | open 1 user u user:1 1 at=gw | welcome 1 RESUMED 1 1 1 | caught_up 1 1"
+        )
+    };
+    let (told, changed) =
+        ("welcome 1 RESUMED 1 1 1", "welcome 1 EPOCH_CHANGED 1 1 1 | gap 1 EPOCH_CHANGED 1 1");
+    breaks(Promise::Resumable, &script(2), told, changed);
+    breaks(Promise::Resumable, &script(8), told, changed);
+    keeps(&script(9).replacen(told, changed, 1));
+}
+
+/// What a handler had of a log that its client comes back to, and nothing behind that, is passed over.
+#[test]
+fn a_client_that_comes_back_to_a_log_passes_over_no_more_than_it_had() {
+    let handler = "
+        by hub | log 1 a all | log 2 b all | log 3 c all
+        by other | log e2:1 x all
+        by app | open 1 gateway app - oldest | welcome 1 FRESH 0 0 3 gen=1 | event 1 1 a | close 1 ended
+        open 2 gateway app - 1 continues | welcome 2 EPOCH_CHANGED 1 e2:0 e2:1 gen=1
+        gap 2 EPOCH_CHANGED 1 e2:0 | event 2 e2:1 x | caught_up 2 e2:1 | close 2 ended
+        open 3 gateway app - e2:1 continues | welcome 3 EPOCH_CHANGED e2:1 0 3 gen=2
+        gap 3 EPOCH_CHANGED e2:1 1 | event 3 2 b | event 3 3 c | caught_up 3 3
+    ";
+    breaks(
+        Promise::Resumable,
+        handler,
+        "gap 3 EPOCH_CHANGED e2:1 1 | event 3 2 b",
+        "gap 3 EPOCH_CHANGED e2:1 2",
+    );
+}
+
 /// A gateway leaves log e1 at 2, while its user has 3 of it from another gateway, and comes back.
 #[test]
 fn a_gateway_that_left_a_log_before_its_user_tells_of_the_time_between() {
@@ -135,6 +229,12 @@ fn a_user_that_is_led_past_another_log_and_back_is_told() {
     breaks(Promise::GapFreeOrTold, STAYED, told, "gap 1 LAPPED 2 3 count=1");
     let nothing_there = STAYED.replacen("e2:1 x user:1", "e2:1 x user:2", 1);
     keeps(&nothing_there.replacen(told, "event 1 3 c", 1));
+    // Once for each return that it was not told of.
+    let again = "event 1 4 d | wait 1 | gap 1 EPOCH_CHANGED 4 4";
+    breaks(Promise::Ordered, STAYED, "event 1 4 d", again);
+    let twice =
+        "event 1 4 d | by gw | follows e2:1 left=4 | follows 4 left=e2:1 | by u | gap 1 EPOCH_CHANGED 4 4";
+    keeps(&STAYED.replacen("event 1 4 d", twice, 1));
     // Only there an epoch changes into itself.
     breaks(Promise::Ordered, STAYED, "follows e2:0 left=2 | follows 2 left=e2:1", "");
 }
@@ -194,6 +294,30 @@ fn a_slow_but_steady_reader_is_not_given_up() {
     keeps(&steady.replacen("close 1 cut", "by gw | crash | by u | close 1 reset", 1));
     keeps(&steady.replacen("close 1 cut", "goodbye 1 DRAINING 1 | close 1 end", 1));
     // Whose session ends is not waited for.
-    keeps(&steady.replacen("| welcome 1", "| token 1 25000 | welcome 1", 1).replacen("1 cut", "1 reset", 1));
     keeps(&steady.replacen("close 1 cut", "by hub | record 2 v user:1 void | by u | close 1 reset", 1));
+    keeps(&steady.replacen("| welcome 1", "| token 1 25000 | welcome 1", 1).replacen("1 cut", "1 reset", 1));
+}
+
+#[test]
+fn a_steady_reader_is_given_up_for_the_end_of_its_session_only_when_that_has_come() {
+    let steady = "
+        log 1 a user:1
+        by gw | start | wait 25000
+        by u | open 1 user u user:1 oldest at=gw steady | token 1 25000 until=60000 | welcome 1 FRESH 0 0 1
+        event 1 1 a | close 1 cut
+    ";
+    breaks(Promise::Live, steady, "close 1 cut", "close 1 reset");
+    keeps(&steady.replacen("close 1 cut", "wait 35000 | close 1 reset", 1));
+    // It had a newer one by then.
+    let refreshed =
+        steady.replacen("event 1 1 a |", "event 1 1 a | wait 20000 | token 1 45000 until=90000 |", 1);
+    breaks(Promise::Live, &refreshed, "close 1 cut", "wait 20000 | close 1 reset");
+    // A record that came after the cut, one of long before, and one of somebody else.
+    let record = "by hub | record 2 v user:1 void | by u";
+    breaks(Promise::Live, steady, "close 1 cut", &format!("close 1 reset | {record}"));
+    let early = steady.replacen("by gw | start", "by hub | record 2 v user:1 void | by gw | start", 1);
+    breaks(Promise::Live, &early, "close 1 cut", "close 1 reset");
+    let other = format!("{} | close 1 reset", record.replacen("user:1", "user:2", 1));
+    breaks(Promise::Live, steady, "close 1 cut", &other);
+    keeps(&steady.replacen("close 1 cut", &format!("{record} | close 1 reset"), 1));
 }

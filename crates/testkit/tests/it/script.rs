@@ -116,7 +116,12 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
             What::Claim(Claim { stream: stream(), instance, attempt })
         }
         "token" => {
-            What::Token(Token { stream: stream(), issued_us: plain[2].parse::<u64>().unwrap() * 1_000 })
+            let us = |text: &str| text.parse::<u64>().unwrap() * 1_000;
+            What::Token(Token {
+                stream: stream(),
+                issued_us: us(plain[2]),
+                until_us: option("until").map(us),
+            })
         }
         "standing" => {
             let ids = plain.get(3).map_or_else(Vec::new, |ids| names(ids));

@@ -180,3 +180,20 @@ fn nothing_is_shown_to_a_newer_token_of_an_ended_session() {
         .replacen("log 9 i user:bob", "log 9 i user:ann", 1);
     breaks(Promise::Isolated, &ended, "progress 2 8", "wait 2000 | token 2 9000 | event 2 9 i");
 }
+
+/// It may have been sent while the membership held, if somebody was there to whom it could be sent.
+#[test]
+fn a_membership_that_has_expired_grants_nothing_to_whoever_comes_later() {
+    let expired = "
+        record 1 j user:ann joins topic:x until=5000 | log 2 a topic:x | log 3 b user:ann
+        wait 10000
+        open 1 user ann user:ann 1 | welcome 1 RESUMED 1 0 3 | event 1 3 b | caught_up 1 3
+    ";
+    breaks(Promise::Isolated, expired, "event 1 3 b", "event 1 2 a | event 1 3 b");
+    let there = expired.replacen("        wait 10000\n", "", 1).replacen(
+        "event 1 3 b",
+        "wait 10000 | event 1 2 a | event 1 3 b",
+        1,
+    );
+    keeps(&there);
+}

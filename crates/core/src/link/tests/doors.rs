@@ -192,6 +192,54 @@ fn a_refusal_of_the_own_log_is_no_reason_to_leave_it() {
     }
 }
 
+/// It answers, so that it is known that the log is nowhere any more.
+#[test]
+fn a_hub_that_refuses_is_not_one_that_does_not_answer() {
+    let mut world = lost();
+    world.play_all(&["doors c b", "begin", "status 16", "doors c b"]);
+    assert_eq!(last(&world), "dial 1 within 5000", "every hub answers, and none holds the log");
+    // Where it is not known what the refusing hub holds, the log is not left at once.
+    let mut world = lost();
+    world.play_all(&["doors ? b", "begin", "status 16", "doors ? b"]);
+    assert!(last(&world).starts_with("wait "), "{}", last(&world));
+    let mut world = lost();
+    world.play_all(&["doors ! b"]);
+    assert!(last(&world).starts_with("wait "), "{}", last(&world));
+}
+
+#[test]
+fn hubs_that_all_refuse_are_not_asked_again_before_a_refusal_is_over() {
+    let mut world = World::asked(Config { hubs: 2, ..Config::default() });
+    world.play_all(&["doors a !", "begin", "status 16", "doors a !"]);
+    assert_eq!(last(&world), "wait 60000, refused at \"\"", "none of them is silent");
+}
+
+#[test]
+fn a_refusal_does_not_keep_anybody_in_a_log_beyond_the_time_to_leave_it() {
+    let config = Config { hubs: 3, start: long("a5"), ..Config::default() };
+    let mut world = World::asked(config);
+    world.play_all(&["doors a b c", "begin", "receive welcome@a5 caught@a5", "handled", "lost", "timer"]);
+    let missed_at = world.now;
+    world.play("doors - b c");
+    while last(&world).starts_with("wait") {
+        world.play_all(&["timer", "doors - b c"]);
+    }
+    assert_eq!(world.now, missed_at + Duration::from_secs(30));
+    // The one that it goes to refuses, then the other one does not.
+    world.play_all(&["begin", "status 16", "doors - b c"]);
+    assert!(last(&world).starts_with("dial "), "{}", last(&world));
+    // One has refused before the time came.
+    let config =
+        Config { hubs: 3, start: long("a5"), leave_log_after: Duration::from_secs(5), ..Config::default() };
+    let mut world = World::asked(config);
+    world.play_all(&["doors ? . .", "begin", "status 16", "doors b - c"]);
+    let missed_at = world.now;
+    while last(&world).starts_with("wait") {
+        world.play_all(&["timer", "doors b - c"]);
+    }
+    assert_eq!((last(&world), world.now), ("dial 2 within 5000", missed_at + Duration::from_secs(5)));
+}
+
 #[test]
 fn a_split_is_shown_and_so_is_its_end() {
     let mut world = lost();

@@ -136,6 +136,26 @@ fn a_store_that_cannot_save_holds_nobody_up_and_is_tried_again_later() {
 }
 
 #[test]
+fn what_a_slow_line_brings_between_two_saves_counts_against_silence() {
+    let read_on = |bytes: &str, wakes: usize| {
+        let mut world = World::new(every(3));
+        world.play_all(&["loaded a5", "begin", "receive welcome@a5 a6", "handled"]);
+        for _ in 0..wakes {
+            world.play(&format!("vain {bytes}"));
+            if matches!(world.action, Action::Save { .. }) {
+                world.play("unsaved");
+            }
+        }
+        (world.now, world.transcript.lines().last().unwrap().to_owned())
+    };
+    // The store is tried again and again, so that no single wait brings 64 bytes for each of the 15 s.
+    let (now, last) = read_on("700", 20);
+    assert!(now > Duration::from_secs(60) && last.starts_with("read within"), "{now:?}: {last}");
+    let (now, last) = read_on("10", 20);
+    assert!(last.starts_with("wait "), "{now:?}: {last}");
+}
+
+#[test]
 fn a_stop_saves_once_more_and_ends_whatever_the_store_says() {
     for answer in ["saved", "unsaved", "timer", "stop"] {
         let mut world = World::new(every(9));

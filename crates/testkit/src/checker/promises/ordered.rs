@@ -51,7 +51,7 @@ fn gap_order(step: &Step<'_, '_>, gap: &Gap) -> Option<String> {
         return wrong.then(|| format!("the gap to {shown} enters another epoch, but says {:?}", gap.reason));
     }
     // A reader that is led past a stay in another log, or waited in one for its own, is told of it by a gap inside its own.
-    if gap.reason == GapReason::EpochChanged && step.state.stretch.is_some() && !step.was_entered(to.epoch) {
+    if gap.reason == GapReason::EpochChanged && step.state.stretch.is_some() && !step.was_entered(held) {
         return Some(format!("the gap to {shown} says EPOCH_CHANGED, but the epoch is the same"));
     }
     let back = to.seq < held.seq && gap.reason != GapReason::Ahead;

@@ -4,6 +4,8 @@
 //! upstream, and its window may span epochs), so users have a little more leeway. That the first event after RESUMED
 //! is the very next one is judged in `gap_free`, under this promise's name.
 
+use std::collections::BTreeSet;
+
 use crate::checker::index::Pos;
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
@@ -54,50 +56,65 @@ fn outcome(step: &Step<'_, '_>, welcome: &Welcome) -> Option<String> {
 
 fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [Outcome] {
     let at_user = step.stream.open.hop == Hop::User;
+    // To a window that was cut where a log returned, the earlier stretch is another log; told once too often is safe.
+    let is_cut = returned(step, held).is_some();
     let trimmed: &[Outcome] = if at_user {
         &[Outcome::Trimmed, Outcome::Resumed] // the rest may have been pulled from the hub
     } else {
         &[Outcome::Trimmed]
     };
     if held.epoch == oldest.epoch && held.seq < oldest.seq {
-        return if is_cut(step, held.epoch) {
-            &[Outcome::Trimmed, Outcome::Resumed, Outcome::EpochChanged]
-        } else {
-            trimmed
-        };
+        return if is_cut { &[Outcome::Trimmed, Outcome::Resumed, Outcome::EpochChanged] } else { trimmed };
     }
     if held.epoch != head.epoch {
-        // A gateway's window may still hold the old epoch, or not have come to the new one yet.
-        return if at_user { &[Outcome::EpochChanged, Outcome::Resumed] } else { &[Outcome::EpochChanged] };
+        return if at_user && may_come_to(step, held.epoch, head.epoch) {
+            &[Outcome::EpochChanged, Outcome::Resumed]
+        } else {
+            &[Outcome::EpochChanged]
+        };
     }
     if held.seq <= head.seq {
-        // To a window that was cut where a log returned, the earlier stretch is another log; told once too often is safe.
-        return if is_cut(step, held.epoch) {
-            &[Outcome::Resumed, Outcome::EpochChanged]
-        } else {
-            &[Outcome::Resumed]
-        };
+        return if is_cut { &[Outcome::Resumed, Outcome::EpochChanged] } else { &[Outcome::Resumed] };
     }
     let log = step.index.log(held.epoch);
     let within_authority = log.is_some_and(|log| held.seq <= log.head || !log.is_whole_at(held.seq));
     // A gateway in an epoch that is over cannot tell any more how far that went: it waits to be told of the end.
     let over = at_user && step.index.is_over(held.epoch, step.at_us);
     match within_authority || over {
-        true if is_cut(step, held.epoch) => &[Outcome::Resumed, Outcome::Ahead, Outcome::EpochChanged],
+        true if is_cut => &[Outcome::Resumed, Outcome::Ahead, Outcome::EpochChanged],
         true => &[Outcome::Resumed, Outcome::Ahead],
         false => &[Outcome::Ahead],
     }
 }
 
+/// How long a gateway may be in another log already before that shows.
+const CHANGES_WITHIN_US: u64 = 2_000_000;
+
+/// Whether a gateway may resume a position of another epoch than its window is in: it holds something of that still, or has
+/// not come to it yet. Which of several logs it is going to it does not know before it goes.
+fn may_come_to(step: &Step<'_, '_>, epoch: u32, present: u32) -> bool {
+    let index = step.index;
+    let Some(at) = step.stream.open.at.as_deref().filter(|_| index.has_several_logs()) else { return true };
+    let goes_there =
+        index.followed(at, step.at_us + CHANGES_WITHIN_US).iter().any(|visit| visit.epoch == epoch);
+    goes_there || index.is_over(present, step.at_us)
+}
+
 /// How many logs that it left a gateway remembers.
 const LOGS_REMEMBERED: usize = 8;
 
-/// Whether the gateway that was asked has left this epoch for another one, and come back; or may have, for all it remembers.
-fn is_cut(step: &Step<'_, '_>, epoch: u32) -> bool {
-    let visits = step.stream.open.at.as_deref().map_or(&[][..], |at| step.index.followed(at, step.at_us));
-    let returned = visits.iter().filter(|visit| visit.epoch == epoch).count() > 1;
-    let forgotten = visits.len() > LOGS_REMEMBERED + 1;
-    step.stream.open.hop == Hop::User && (returned || forgotten)
+/// Whether the gateway that was asked came back to the log of this position, and the position may be from before that: the
+/// log had come to it by then, so that somebody may have had it. Answers where the gateway came back to. Once it has left
+/// more logs than it remembers, each one may be one of those.
+fn returned(step: &Step<'_, '_>, held: Pos) -> Option<Pos> {
+    let at = step.stream.open.at.as_deref().filter(|_| step.stream.open.hop == Hop::User)?;
+    let visits = step.index.followed(at, step.at_us);
+    let back = visits.iter().rposition(|visit| visit.epoch == held.epoch)?;
+    let left: BTreeSet<_> = visits[..back].iter().map(|visit| visit.epoch).collect();
+    let came_back = left.contains(&held.epoch) || left.len() > LOGS_REMEMBERED;
+    let back = &visits[back];
+    let reached = step.index.head_at(held.epoch, back.began_us).max(back.from);
+    (came_back && held.seq <= reached).then_some(Pos { epoch: back.epoch, seq: back.from })
 }
 
 /// The gap that an outcome announced.
@@ -116,10 +133,13 @@ fn announced(step: &Step<'_, '_>, welcome: &Welcome, gap: &Gap) -> Option<String
     }
     let (to, goes_on) = (step.index.at(&gap.to)?, step.index.pos(goes_on));
     // A client that comes back to a log it left has had some of what is held there, and its handler gets none of it twice.
-    let had = step.stream.open.continues && step.state.carried.was_in(to.epoch);
-    // A window that was cut where a log returned goes on there, or at the position presented.
-    let cut = is_cut(step, to.epoch);
-    let skips = to.epoch == goes_on.epoch && to.seq > goes_on.seq && !had && !cut;
+    let had = step.state.carried.was_at(to.epoch).filter(|_| step.stream.open.continues);
+    // A window that was cut where a log returned goes on there, or at the position presented if that lies behind it.
+    let presented = step.index.at(&step.stream.open.presented).filter(|held| held.epoch == to.epoch);
+    let back = returned(step, presented.unwrap_or(to));
+    let cut = back.map(|back| presented.map_or(back.seq, |presented| presented.seq.max(back.seq)));
+    let farthest = goes_on.seq.max(had.unwrap_or(0)).max(cut.unwrap_or(0));
+    let skips = to.epoch == goes_on.epoch && to.seq > farthest;
     let repeats = to.epoch == goes_on.epoch && to.seq < goes_on.seq && welcome.outcome == Outcome::Ahead;
     (skips || repeats).then(|| {
         format!("the gap leads to {}, but after {reason:?} reading goes on at {}", to.seq, goes_on.seq)

@@ -9,13 +9,16 @@ use crate::checker::index::{Index, Stream};
 use crate::checker::report::{Findings, Promise};
 use crate::history::{GoodbyeReason, What};
 
+/// Tokens count in whole seconds.
+const TOKEN_ROUNDING_US: u64 = 1_000_000;
+
 /// A fault may show this much after it is over.
 const AFTERMATH_US: u64 = 20_000_000;
 
 pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
     for stream in index.streams.iter().filter(|stream| stream.open.steady) {
         let cut = given_up(index, stream).filter(|&line| !is_disturbed(index, stream, line));
-        let Some(line) = cut.filter(|_| !may_be_signed_out(index, stream)) else { continue };
+        let Some(line) = cut.filter(|&line| !may_be_signed_out(index, stream, line)) else { continue };
         let text = "its reader took bytes all the time, and was given up".to_owned();
         findings.on_stream(Promise::Live, stream, line, text);
     }
@@ -37,11 +40,22 @@ fn given_up(index: &Index<'_>, stream: &Stream<'_>) -> Option<usize> {
     None
 }
 
-/// Whether its session may have ended: tokens end by themselves, too.
-fn may_be_signed_out(index: &Index<'_>, stream: &Stream<'_>) -> bool {
-    let has_token = stream.lines.iter().any(|&line| matches!(index.records[line].what, What::Token(_)));
-    let opened_us = index.records[stream.open_line].at_us;
-    has_token || Governed::new(index, stream.open).may_be_void(opened_us)
+/// Whether its session may have ended when it was cut: by a record of that time, or with the token it had last.
+fn may_be_signed_out(index: &Index<'_>, stream: &Stream<'_>, cut: usize) -> bool {
+    let (opened_us, cut_us) = (index.records[stream.open_line].at_us, index.records[cut].at_us);
+    let mut governed = Governed::new(index, stream.open);
+    let mut ends = false;
+    for &line in stream.lines.iter().take_while(|line| **line < cut) {
+        match &index.records[line].what {
+            What::Token(token) => {
+                governed.issued(token.issued_us);
+                ends = token.until_us.is_none_or(|until| until <= cut_us + TOKEN_ROUNDING_US);
+            }
+            What::Welcome(welcome) => governed.welcomed(index.pos(&welcome.head), index.records[line].at_us),
+            _ => {}
+        }
+    }
+    ends || governed.may_have_ended(opened_us.saturating_sub(AFTERMATH_US), cut_us)
 }
 
 /// Whether something happened to the reader and its connection, or to the process of its server while they were connected.
