@@ -68,7 +68,7 @@ mod upstream;
 mod ws;
 
 pub use auth::{Access, Development, Keys, KeysError, Skipped};
-pub use config::{Config, HubToken, UserLimits};
+pub use config::{Config, HubToken, HubTokenSource, UserLimits};
 pub use gateway::{Gateway, StartError};
 pub use proxy::PROXIED_MAX;
 pub use sse::takes_events;

@@ -164,6 +164,11 @@ impl Visitor {
         GivenUp(self.clone())
     }
 
+    /// Closes the connection at once, with whatever is under way on it: for a peer that may not stay and cannot be told.
+    pub fn dismiss(&self) {
+        self.go();
+    }
+
     /// Whether the peer alone keeps the connection: all that is under way was given up, or is an answer that it does not
     /// take.
     pub(crate) fn is_given_up(&self) -> bool {
