@@ -67,6 +67,6 @@ mod too_large;
 mod upstream;
 mod ws;
 
-pub use auth::{Access, Development, Keys, KeysError, Skipped};
+pub use auth::{Access, Development, Keys, KeysError, Skipped, TOKEN_BYTES_MAX};
 pub use config::{Config, HubToken, UserLimits};
 pub use gateway::{Gateway, StartError};
