@@ -75,10 +75,13 @@ where
         let path = request.uri().path();
         let method = path.rsplit('/').next().unwrap_or_default();
         let (endless, roles) = (method == "PublishStream", door::of_publisher(method));
-        match door::admit(&self.shared, request.headers(), request.extensions(), path, roles) {
-            Ok(caller) => _ = request.extensions_mut().insert(caller),
+        let caller = match door::admit(&self.shared, request.headers(), request.extensions(), path, roles) {
+            Ok(caller) => caller,
             Err(failure) => return future::ready(Ok(refusal(&failure))).boxed(),
-        }
+        };
+        request.extensions_mut().insert(caller.clone());
+        // Of a stream each request is answered, and its answers say so.
+        let toll = (roles == door::PUBLISHERS && !endless).then(|| (caller, self.shared.clone()));
         let from = if endless { Deadline::FromTheFirstByte } else { Deadline::FromTheStart };
         // What is for publishers alone publishes.
         let (server, limit, room) = if roles == door::PUBLISHERS {
@@ -86,7 +89,9 @@ where
         } else {
             (&mut self.questions, QUESTION_BYTES_MAX, &self.shared.questions_under_way)
         };
-        let encoding = match grpc::take_encoding(request.headers_mut()) {
+        let may_send = |(caller, shared): &(Caller, Arc<Shared>)| caller.may_send(shared.clock.now().mono);
+        let may_send = toll.as_ref().map_or(Ok(()), may_send);
+        let encoding = match may_send.and_then(|()| grpc::take_encoding(request.headers_mut())) {
             Ok(encoding) => encoding,
             Err(failure) => {
                 self.shared.metrics.refused(&failure);
@@ -96,10 +101,18 @@ where
         let messages = |body| Messages::new(body, limit, from, body::WITHIN, room.clone()).encoded(encoding);
         let mut request = request.map(messages);
         let received = request.body().received();
-        request.extensions_mut().insert(received);
+        request.extensions_mut().insert(received.clone());
         let answered = tower::Service::call(server, request);
-        let answered =
-            answered.map(move |answer| answer.map(|response| explain_size(response.map(Body::new), limit)));
+        let answered = answered.map(move |answer| {
+            answer.map(|response| {
+                if let (Some((caller, shared)), Some(status)) =
+                    (toll, Status::from_header_map(response.headers()))
+                {
+                    caller.count_refused_with(status.code(), received.bytes(), shared.clock.now().mono);
+                }
+                explain_size(response.map(Body::new), limit)
+            })
+        });
         answered.boxed()
     }
 }
