@@ -1,5 +1,5 @@
 //! SIGHUP asks a server to read its files anew, and never ends it: not even in its first moments, before anything can be
-//! read anew.
+//! read anew. So nothing is done before, not even the definition of the command line is made.
 
 use std::ffi::OsString;
 use std::io;
@@ -21,14 +21,21 @@ pub(crate) fn outlive(line: &[OsString]) -> io::Result<()> {
 
 /// By the first word that is a command: the line may yet turn out to be wrong.
 fn asks_for_a_role(line: &[OsString]) -> bool {
-    let definition = args::definition();
-    let command = line.iter().skip(1).find(|word| definition.find_subcommand(word).is_some());
+    let command = line.iter().skip(1).find(|word| args::COMMANDS.iter().any(|command| *word == *command));
     command.is_some_and(|word| args::ROLES.iter().any(|role| *word == *role))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_command_is_known_without_the_definition() {
+        let definition = args::definition();
+        let defined: Vec<_> = definition.get_subcommands().map(|command| command.get_name()).collect();
+        assert_eq!(defined, args::COMMANDS);
+        assert!(args::ROLES.iter().all(|role| args::COMMANDS.contains(role)));
+    }
 
     #[test]
     fn servers_outlive_hangups_and_others_do_not() {
