@@ -31,6 +31,10 @@ pub(crate) use values::size;
 /// The commands that serve until they are told to end.
 pub(crate) const ROLES: [&str; 3] = ["serve", "hub", "gateway"];
 
+/// All commands, for whoever must know before there is a definition of them.
+pub(crate) const COMMANDS: [&str; 10] =
+    ["serve", "hub", "gateway", "publish", "revoke", "member", "tail", "token", "cursor", "completions"];
+
 /// Where the help lists what every command takes.
 const EVERYWHERE: &str = "Every command";
 

@@ -14,6 +14,9 @@ use crate::{Usage, without_mark};
 
 pub(crate) const TOKEN_VARIABLE: &str = "GALAXY_PUSH_HUB_TOKEN";
 
+/// The longest token, in bytes: half of the head of a request that a hub takes.
+const TOKEN_BYTES_MAX: usize = 8 << 10;
+
 /// The secured way to hubs.
 #[derive(Clone, Default)]
 pub(crate) struct Peer {
@@ -148,6 +151,9 @@ fn token_in(path: &Path) -> anyhow::Result<String> {
 pub(crate) fn check_token(token: &str) -> Result<(), &'static str> {
     if token.len() < 16 {
         return Err("a token has 16 characters at least: `openssl rand -hex 32` makes one");
+    }
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err("a token has 8,192 characters at most: hubs take no longer heads of requests");
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a token is one word of ASCII: `openssl rand -hex 32` makes one");

@@ -24,7 +24,7 @@ use self::keys::Set;
 use crate::grants::{Grants, Identity, Issued};
 
 /// The longest token, in bytes: people with many groups have long ones. The listener takes heads of twice that.
-const TOKEN_BYTES_MAX: usize = 16 * 1024;
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// How far the clocks of a token's issuer and of this gateway may differ, in seconds.
 const SKEW: f64 = CLOCK_SKEW.as_secs() as f64;

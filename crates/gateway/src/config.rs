@@ -8,7 +8,7 @@ use galaxy_push_core::trace::Tracing;
 use galaxy_push_core::window::Bounds;
 use galaxy_push_listener::Proxies;
 
-use crate::auth::Access;
+use crate::auth::{Access, TOKEN_BYTES_MAX};
 
 /// A secret that hubs know this gateway by. Never shown.
 #[derive(Clone)]
@@ -128,6 +128,10 @@ pub struct Config {
     pub shown_hub: Option<String>,
 }
 
+/// The largest `connect`: the longest token, 128 topics of 255 bytes in quotes and behind commas, and 4 KiB for the rest.
+const CLIENT_MESSAGE_BYTES: usize = 52 << 10;
+const _: () = assert!(CLIENT_MESSAGE_BYTES >= TOKEN_BYTES_MAX + 128 * (255 + 3) + 3 * 1_024);
+
 impl Config {
     /// The same, but that nothing is waited for longer than can be reckoned with.
     pub(crate) fn reckonable(mut self) -> Self {
@@ -170,7 +174,7 @@ impl Config {
             dead_after: Duration::from_secs(60),
             greeting: Duration::from_secs(5),
             write_stall: Duration::from_secs(5),
-            client_message_bytes: 64 << 10,
+            client_message_bytes: CLIENT_MESSAGE_BYTES,
             client_frames_per_second: 10,
             retry: Duration::from_secs(1),
             repair_spread: Duration::from_secs(30),

@@ -67,7 +67,7 @@ mod too_large;
 mod upstream;
 mod ws;
 
-pub use auth::{Access, Development, Keys, KeysError, Skipped};
+pub use auth::{Access, Development, Keys, KeysError, Skipped, TOKEN_BYTES_MAX};
 pub use config::{Config, HubToken, HubTokenSource, UserLimits};
 pub use gateway::{Gateway, StartError};
 pub use proxy::PROXIED_MAX;

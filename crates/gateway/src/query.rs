@@ -58,6 +58,12 @@ impl Query {
     pub(crate) fn read(uri: &Uri, ignored: &[String]) -> Result<Self, Failure> {
         let AxumQuery(pairs) = AxumQuery::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| bad_request("the query of the URL cannot be read"))?;
+        let raw = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        if let Some(((name, _), _)) = pairs.iter().zip(raw).find(|(_, raw)| !is_text(raw)) {
+            let name: String = name.chars().take(NAME_CHARS_MAX).collect();
+            let message = format!("`{}` is not UTF-8 once it is decoded", name.escape_debug());
+            return Err(bad_request(message).field(name));
+        }
         let mut query = Self::default();
         let mut event = String::new();
         for (name, value) in pairs {
@@ -128,11 +134,32 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
     }
 }
 
-/// The cursor a browser presents by itself when it reconnects, whatever it is. Empty: none.
+/// The cursor a browser presents by itself when it reconnects, whatever it is: where something on the way has added an
+/// empty one, the last that is none. Empty: none.
 pub(crate) fn last_event_id(headers: &HeaderMap) -> String {
-    headers
-        .get("last-event-id")
-        .map_or_else(String::new, |id| String::from_utf8_lossy(id.as_bytes()).into_owned())
+    let presented =
+        headers.get_all("last-event-id").iter().rfind(|id| !id.as_bytes().trim_ascii().is_empty());
+    presented.map_or_else(String::new, |id| String::from_utf8_lossy(id.as_bytes()).into_owned())
+}
+
+/// Whether a part of a query is text once it is decoded. What is none would become the same as other that is none.
+fn is_text(part: &str) -> bool {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        match (byte, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high << 4 | low) as u8);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    std::str::from_utf8(&bytes).is_ok()
 }
 
 #[cfg(test)]
@@ -157,6 +184,47 @@ mod tests {
         }
         for bad in ["user=a&user=b", "cursor=1&cursor=2", "event=typed"] {
             assert_eq!(read(bad).unwrap_err().reason, Some(Reason::RequestInvalid), "{bad}");
+        }
+    }
+
+    /// The fault: `%ff` and `%fe` were one user, whose name was U+FFFD.
+    #[test]
+    fn what_is_no_text_is_refused_by_its_name() {
+        for (query, name) in [
+            ("topic=a&user=%ff", "user"),
+            ("user=%fe&topic=a", "user"),
+            ("&&session=a%c3%28", "session"),
+            ("topic=%ed%a0%80", "topic"),
+            ("cursor=%C3", "cursor"),
+            ("_=%80", "_"),
+            ("%ff=a", "\u{fffd}"),
+        ] {
+            let failure = read(query).unwrap_err();
+            assert_eq!(failure.field.as_deref(), Some(name), "{query}");
+            assert!(failure.message.contains("not UTF-8"), "{}", failure.message);
+        }
+        assert_eq!(read("user=%c3%a9%F0%9F%98%80%zz%").unwrap().user, "é😀%zz%");
+        assert_eq!(read("user=%EF%BF%BD").unwrap().user, "\u{fffd}", "said as such");
+    }
+
+    /// The fault: with an empty line before it a cursor was not seen, and what was missed not told.
+    #[test]
+    fn of_several_last_event_ids_the_last_that_is_not_empty_counts() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("last-event-id", value.parse().unwrap());
+            }
+            last_event_id(&headers)
+        };
+        for (values, counts) in [
+            (&[][..], ""),
+            (&["", "2.a"], "2.a"),
+            (&["2.a", ""], "2.a"),
+            (&["2.a", "2.b", " "], "2.b"),
+            (&["", ""], ""),
+        ] {
+            assert_eq!(of(values), counts, "{values:?}");
         }
     }
 

@@ -127,10 +127,8 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 /// Whether the client reads server-sent events as such, as every browser's `EventSource` says.
 #[must_use]
 pub fn takes_events(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|list| list.split(',')).any(|media| {
-        media.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
-    })
+    let headers = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    galaxy_push_proto::accepted(headers, "text/event-stream") > 0
 }
 
 /// The cursor that counts, and whether the reader presents it by itself, unable to drop it. What a browser or a polyfill

@@ -14,16 +14,19 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Sink as _, SinkExt as _, StreamExt as _};
 use galaxy_push_listener::{Outflow, Peer, Visitor};
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use hyper::upgrade::OnUpgrade;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use crate::connection::{Connection, Ending, Outgoing};
 use crate::encode::Encoder;
@@ -35,20 +38,15 @@ use crate::render::Form;
 use crate::too_large::Who;
 
 mod greeting;
+mod handshake;
 mod pace;
+mod paced;
 
 use greeting::{Admitted, Greeting, client_frame};
-use pace::Pace;
+use handshake::WebSocket;
 
 /// The names of the subprotocols, and the form each of them has.
 const SUBPROTOCOLS: [(&str, Form); 2] = [("push.v1.json", Form::Json), ("push.v1.proto", Form::Proto)];
-
-/// The read buffer is allocated for each socket; the write buffer grows only while it is used.
-const READ_BUFFER_BYTES: usize = 4 << 10;
-const WRITE_BUFFER_BYTES: usize = 4 << 10;
-
-/// What may wait to be written before the socket has taken anything of it: one turn, or one large frame.
-const WRITE_BUFFER_BYTES_MAX: usize = 16 << 20;
 
 /// How long the peer's answer to a close frame is waited for.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -64,14 +62,22 @@ pub(crate) async fn upgrade(
     peer: Option<Extension<Peer>>,
     uri: Uri,
     headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    on_upgrade: Option<Extension<OnUpgrade>>,
+    handshake: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
-    match prepare(&shared, address, &uri, &headers, upgrade) {
-        Ok((upgrade, mut greeting)) => {
+    match prepare(&shared, address, &uri, &headers, handshake.map(drop).ok().zip(on_upgrade)) {
+        Ok((on_upgrade, protocol, mut greeting)) => {
             greeting.visitor = visitor.map(|Extension(visitor)| visitor);
             let outflow = outflow.map(|Extension(outflow)| outflow).unwrap_or_default();
-            upgrade.on_upgrade(move |socket| run(shared, socket, outflow, greeting))
+            tokio::spawn(async move {
+                // If not, the peer has gone.
+                if let Ok(upgraded) = on_upgrade.await {
+                    let socket = handshake::socket(&shared, upgraded).await;
+                    run(shared, socket, outflow, greeting).await;
+                }
+            });
+            handshake::answer(&headers, protocol)
         }
         Err((failure, needs_upgrade)) => {
             shared.metrics.refused(&failure);
@@ -89,15 +95,15 @@ fn prepare(
     address: Option<IpAddr>,
     uri: &Uri,
     headers: &HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<(WebSocketUpgrade, Greeting), (Failure, bool)> {
+    handshake: Option<((), Extension<OnUpgrade>)>,
+) -> Result<(OnUpgrade, &'static str, Greeting), (Failure, bool)> {
     let plainly = |failure| (failure, false);
     shared.open_for_users().map_err(plainly)?;
     let query = Query::read(uri, &shared.config.ignored_query).map_err(plainly)?;
-    let mut upgrade = upgrade.map_err(|_| {
+    let Some(((), Extension(on_upgrade))) = handshake else {
         let message = "this address speaks WebSocket only: send a WebSocket handshake, version 13";
-        (bad_request(message).http_status(StatusCode::UPGRADE_REQUIRED.as_u16()), true)
-    })?;
+        return Err((bad_request(message).http_status(StatusCode::UPGRADE_REQUIRED.as_u16()), true));
+    };
     let Some((name, form)) = subprotocol(headers) else {
         let message = "no known subprotocol was offered: offer `push.v1.json` or `push.v1.proto` in \
                        Sec-WebSocket-Protocol";
@@ -107,14 +113,7 @@ fn prepare(
         Some(token) => Some(shared.identify(Some(token), "", "").map_err(plainly)?),
         None => None,
     };
-    upgrade.set_selected_protocol(HeaderValue::from_static(name));
-    let upgrade = upgrade
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-        .max_message_size(shared.config.client_message_bytes)
-        .max_frame_size(shared.config.client_message_bytes);
-    Ok((upgrade, Greeting { form, query, presented, address, visitor: None }))
+    Ok((on_upgrade, name, Greeting { form, query, presented, address, visitor: None }))
 }
 
 /// The first one that is known, in the peer's order.
@@ -152,8 +151,8 @@ enum Breach {
 
 impl Breach {
     /// What went wrong in reading. `None`: the connection is gone.
-    fn of(error: axum::Error) -> Option<Self> {
-        match *error.into_inner().downcast::<tungstenite::Error>().ok()? {
+    fn of(error: tungstenite::Error) -> Option<Self> {
+        match error {
             tungstenite::Error::Capacity(_) => Some(Self::TooBig),
             tungstenite::Error::Utf8(_) => Some(Self::NotText),
             tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
@@ -162,19 +161,18 @@ impl Breach {
         }
     }
 
-    const fn close(self) -> (u16, &'static str) {
+    /// `largest`: the largest message, in bytes.
+    fn close(self, largest: usize) -> (u16, String) {
         match self {
-            Self::TooBig => {
-                (1009, "the message is too big: send at most 64 KiB, unless the gateway is set otherwise")
-            }
-            Self::NotText => (1007, "a text message must be UTF-8"),
-            Self::Protocol => (1002, "a frame breaks the rules of WebSocket"),
+            Self::TooBig => (1009, format!("the message is too big: send at most {largest} bytes")),
+            Self::NotText => (1007, "a text message must be UTF-8".to_owned()),
+            Self::Protocol => (1002, "a frame breaks the rules of WebSocket".to_owned()),
         }
     }
 }
 
 /// What was read, or how that ends the connection.
-fn received(message: Option<Result<Message, axum::Error>>) -> Result<Message, End> {
+fn received(message: Option<Result<Message, tungstenite::Error>>) -> Result<Message, End> {
     match message {
         Some(Ok(message)) => Ok(message),
         Some(Err(error)) => Err(Breach::of(error).map_or(End::Gone, End::Broken)),
@@ -186,8 +184,7 @@ async fn run(shared: Arc<Shared>, mut socket: WebSocket, outflow: Outflow, greet
     let _tracked = shared.tracker.token();
     let transport = if greeting.form == Form::Json { Transport::WsJson } else { Transport::WsProto };
     let form = greeting.form;
-    let mut pace = Pace::new(shared.config.client_frames_per_second);
-    let admitted = match greeting.receive(&shared, &mut socket, &mut pace).await {
+    let admitted = match greeting.receive(&shared, &mut socket).await {
         Ok(admitted) => admitted,
         Err(end) => return finish(&shared, socket, None, end).await,
     };
@@ -196,7 +193,7 @@ async fn run(shared: Arc<Shared>, mut socket: WebSocket, outflow: Outflow, greet
     let encoder = shared.encoder(transport, form, Some(frame_max), connection.id()).leaving_out(left_out);
     outflow.leave_to_app();
     let writing = Writing::default();
-    let mut session = Session { shared, socket, outflow, connection, encoder, form, writing, pace };
+    let mut session = Session { shared, socket, outflow, connection, encoder, form, writing };
     let end = session.serve().await;
     if matches!(end, End::TooLarge) {
         session.remember(who);
@@ -221,7 +218,6 @@ struct Session {
     encoder: Encoder,
     form: Form,
     writing: Writing,
-    pace: Pace,
 }
 
 /// What the socket has not taken yet: at most one turn, or one large frame.
@@ -247,20 +243,17 @@ impl Session {
         let mut ping_at = alive + ping_every;
         let mut outgoing = Vec::new();
         loop {
+            alive = alive.max(self.socket.get_ref().heard());
             let look_at = if self.writing.on {
                 self.outflow.due().unwrap_or_else(|| Instant::now() + LOOK_EVERY)
             } else {
                 ping_at.min(alive + dead_after)
             };
-            let (writing, reads) = (self.writing.on, self.pace.reads());
+            let writing = self.writing.on;
             tokio::select! {
                 biased;
-                moved = moved(&mut self.socket, &mut self.writing, reads) => match moved {
+                moved = moved(&mut self.socket, &mut self.writing) => match moved {
                     Ok(Some(message)) => {
-                        alive = Instant::now();
-                        if self.pace.heard() {
-                            self.shared.metrics.client_frame_pauses.inc();
-                        }
                         if let Err(end) = self.receive(message) {
                             return end;
                         }
@@ -277,7 +270,6 @@ impl Session {
                     Err(End::Gone) => return self.last_word().unwrap_or(End::Gone),
                     Err(end) => return end,
                 },
-                () = self.pace.pause(), if !reads => {}
                 () = sleep_until(look_at) => {
                     // While bytes wait, they alone say whether the user is there: a pong cannot come before them.
                     if writing {
@@ -305,8 +297,9 @@ impl Session {
 
     /// What a peer said before it went, that could not be written to any more.
     fn last_word(&mut self) -> Option<End> {
+        self.socket.get_mut().let_go();
         loop {
-            let message = received(self.socket.recv().now_or_never()?).ok()?;
+            let message = received(self.socket.next().now_or_never()?).ok()?;
             if let Message::Close(_) = message {
                 return client_frame(self.form, &message, &self.shared.metrics).err();
             }
@@ -358,11 +351,11 @@ impl Session {
     }
 }
 
-/// The next message that came, if it is time to read, or `None` once everything is written. Cancel safe.
-async fn moved(socket: &mut WebSocket, writing: &mut Writing, reads: bool) -> Result<Option<Message>, End> {
+/// The next message that came, or `None` once everything is written. Cancel safe.
+async fn moved(socket: &mut WebSocket, writing: &mut Writing) -> Result<Option<Message>, End> {
     let gone = |_| End::Gone;
     poll_fn(|cx| {
-        if reads && let Poll::Ready(message) = socket.poll_next_unpin(cx) {
+        if let Poll::Ready(message) = socket.poll_next_unpin(cx) {
             return Poll::Ready(received(message).map(Some));
         }
         while writing.on {
@@ -407,8 +400,7 @@ async fn finish(
         End::Ended(ref ending) => ending.close(),
         End::Broken(breach) => {
             shared.metrics.broke_protocol();
-            let (code, reason) = breach.close();
-            (code, reason.to_owned())
+            breach.close(shared.config.client_message_bytes)
         }
         End::Refused(ref failure) | End::GaveWay(ref failure) => {
             shared.metrics.refused(failure);
@@ -417,7 +409,7 @@ async fn finish(
     };
     if let End::GaveWay(_) = end {
         // Said, and not waited for.
-        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        let close = Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }));
         let _ = socket.send(close).now_or_never();
         return;
     }
@@ -438,7 +430,7 @@ async fn finish(
                 socket.feed(message(form, piece)).await?;
             }
         }
-        socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await
+        socket.send(Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))).await
     };
     if let Ok(Ok(())) = timeout(CLOSE_WITHIN, closing).await {
         linger(&mut socket).await;
@@ -448,5 +440,6 @@ async fn finish(
 /// Reads on until the peer has closed, too: that sends the answer to its close frame, and a socket dropped with unread
 /// bytes is reset, so that the peer would not see the code.
 async fn linger(socket: &mut WebSocket) {
-    let _ = timeout(CLOSE_WITHIN, async { while let Some(Ok(_)) = socket.recv().await {} }).await;
+    socket.get_mut().let_go();
+    let _ = timeout(CLOSE_WITHIN, async { while let Some(Ok(_)) = socket.next().await {} }).await;
 }

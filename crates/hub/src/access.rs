@@ -11,6 +11,7 @@ pub(crate) mod door;
 mod identity;
 #[cfg(test)]
 mod tests;
+mod toll;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -338,6 +339,10 @@ impl Caller {
         }
     }
 
+    fn first(&self) -> Option<&Arc<Known>> {
+        self.known.first()
+    }
+
     /// Whose ids those of its events and records are. Empty for nobody in particular.
     pub(crate) fn publisher(&self) -> Arc<str> {
         self.known.first().map_or_else(Arc::default, |known| known.name.clone())
@@ -366,6 +371,22 @@ impl Known {
         // What nobody limits is not counted either.
         let bytes = if rates[1].is_some() { bytes.into_iter().sum() } else { 0 };
         let wanted = [count, bytes].map(|wanted| wanted as u64);
+        self.within(&rates, wanted, now)?;
+        take(&mut rates, wanted, now);
+        Ok(())
+    }
+
+    /// Whether it may publish so many events and bytes.
+    fn check(&self, wanted: [u64; 2], now: Duration) -> Result<(), Failure> {
+        self.within(&self.rates.lock().unwrap_or_else(PoisonError::into_inner), wanted, now)
+    }
+
+    /// Counts so many events and bytes, whether or not that is more than it may publish.
+    fn count(&self, taken: [u64; 2], now: Duration) {
+        take(&mut self.rates.lock().unwrap_or_else(PoisonError::into_inner), taken, now);
+    }
+
+    fn within(&self, rates: &[Option<Rate>; 2], wanted: [u64; 2], now: Duration) -> Result<(), Failure> {
         let waits = [0, 1].map(|at| rates[at].as_ref().and_then(|rate| rate.wait(wanted[at], now)));
         if let Some(at) = waits.iter().position(Option::is_some) {
             let limit = self.identity.limits()[at].unwrap_or_default();
@@ -379,10 +400,13 @@ impl Known {
                 .code(Code::ResourceExhausted)
                 .retry_after(wait));
         }
-        for (rate, wanted) in rates.iter_mut().zip(wanted) {
-            rate.iter_mut().for_each(|rate| rate.take(wanted, now));
-        }
         Ok(())
+    }
+}
+
+fn take(rates: &mut [Option<Rate>; 2], taken: [u64; 2], now: Duration) {
+    for (rate, taken) in rates.iter_mut().zip(taken) {
+        rate.iter_mut().for_each(|rate| rate.take(taken, now));
     }
 }
 

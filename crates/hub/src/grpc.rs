@@ -76,7 +76,7 @@ pub(crate) async fn read_request<M, B>(
     share: &mut Share,
 ) -> Result<M, Failure>
 where
-    M: Message + Default,
+    M: codec::Counted,
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {

@@ -11,6 +11,7 @@ use axum::response::IntoResponse as _;
 use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::validate::REQUEST_BYTES_MAX;
 use galaxy_push_proto::{Failure, Reason, cloudevents};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -116,22 +117,17 @@ async fn publish(
     scope: ScopeQuery,
     request: Request,
 ) -> Result<Vec<Published>, Failure> {
-    let parsed = async {
-        let (head, body) = request.into_parts();
-        // Before the body is read for nothing.
-        let checked = check_scope(scope).and_then(|()| cloudevents::mode(&head.headers));
-        let encoding = match checked.and_then(|_| encoding(&head.headers)) {
-            Ok(encoding) => encoding,
-            Err(failure) => {
-                hear_out_stream(head.version, body).await;
-                return Err(failure);
-            }
-        };
-        let (body, share) = read(shared, caller, encoding, body).await?;
-        Ok((cloudevents::from_http(&head.headers, body)?, share))
+    let refused = |failure: &Failure| shared.metrics.refused(failure);
+    let (head, body) = request.into_parts();
+    let checked = check_scope(scope).and_then(|()| cloudevents::mode(&head.headers).map(drop));
+    let read = read_checked(shared, caller, checked, &head, body).await;
+    let (body, share) = read.inspect_err(refused)?;
+    let bytes = body.len();
+    let published = async {
+        let mut events = cloudevents::from_http(&head.headers, body).inspect_err(refused)?;
+        publish::publish(shared, caller, share, &mut events).await
     };
-    let (mut events, share) = parsed.await.inspect_err(|failure| shared.metrics.refused(failure))?;
-    publish::publish(shared, caller, share, &mut events).await
+    published.await.inspect_err(|failure| caller.count_refused(failure, bytes, shared.clock.now().mono))
 }
 
 fn check_scope(scope: ScopeQuery) -> Result<(), Failure> {
@@ -148,16 +144,30 @@ pub(crate) async fn hear_out_stream(version: Version, body: Body) {
     }
 }
 
-/// Reads a body, and the share that it has of what is under way.
-async fn read(
+/// Reads a body, unless it would be read for nothing, and the share that it has of what is under way.
+async fn read_checked(
     shared: &Shared,
     caller: &Caller,
-    encoding: Encoding,
+    checked: Result<(), Failure>,
+    head: &Parts,
     body: Body,
 ) -> Result<(bytes::Bytes, Share), Failure> {
+    let checked = checked.and_then(|()| {
+        caller.may_send(shared.clock.now().mono)?;
+        encoding(&head.headers)
+    });
+    let encoding = match checked {
+        Ok(encoding) => encoding,
+        Err(failure) => {
+            hear_out_stream(head.version, body).await;
+            return Err(failure);
+        }
+    };
     let mut share = shared.publishes_under_way.share(shared.access.get().sharer(caller));
     let read = body::read_plain(body, encoding, REQUEST_BYTES_MAX, body::WITHIN, &mut share).await;
-    Ok((read.map_err(|unread| unread.failure(REQUEST_BYTES_MAX, body::WITHIN))?, share))
+    let read = read.map_err(|unread| unread.failure(REQUEST_BYTES_MAX, body::WITHIN));
+    let refused = |failure: &Failure| caller.count_refused(failure, share.bytes(), shared.clock.now().mono);
+    Ok((read.inspect_err(refused)?, share))
 }
 
 /// How a body is compressed.

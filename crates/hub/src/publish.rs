@@ -22,6 +22,10 @@ use crate::under_way::Share;
 /// What the log puts around an encoded event at most: prefix, cursor, time, and the tags and lengths of each.
 const LOG_FRAME_OVERHEAD_BYTES: usize = 96;
 
+/// What a recipient and an attribute take in memory beside their texts, in bytes.
+const RECIPIENT_BYTES: usize = 32;
+const ATTRIBUTE_BYTES: usize = 96;
+
 /// How long the store may take to acknowledge a batch, so that nobody waits for ever and holds its share of the room.
 const APPEND_WITHIN: Duration = Duration::from_secs(30);
 
@@ -169,7 +173,7 @@ async fn append_events(
     share: Share,
     events: &mut [v1::Event],
 ) -> Result<Vec<Appended>, Failure> {
-    let _entered = enter(shared, share, events.iter().map(v1::Event::encoded_len).sum())?;
+    let _entered = enter(shared, share, events.iter().map(held_bytes).sum())?;
     let now = shared.clock.now();
     events.iter_mut().for_each(|event| validate::fill_in(event, now.unix_ms));
     validate::batch(events, shared.config.event_bytes_max)?;
@@ -177,6 +181,11 @@ async fn append_events(
     let batch = Batch::encode(events, &caller.publisher(), now);
     check_frames(shared, &batch)?;
     append(shared, batch).await
+}
+
+/// What an event takes until it is answered: an empty recipient of two bytes is sixteen times as much in memory.
+fn held_bytes(event: &v1::Event) -> usize {
+    event.encoded_len() + RECIPIENT_BYTES * event.to.len() + ATTRIBUTE_BYTES * event.attributes.len()
 }
 
 impl RecordId {
@@ -278,7 +287,8 @@ fn enter(shared: &Shared, mut share: Share, bytes: usize) -> Result<Entered, Fai
     if shared.is_draining() {
         return Err(fence::draining());
     }
-    share.arrive(bytes)?;
+    // One request fits, whatever there is in it.
+    share.arrive(bytes.min(shared.config.publish_bytes_max))?;
     Ok(Entered { _share: share, _token: token })
 }
 

@@ -101,7 +101,11 @@ where
                 }
                 request = self.requests.next(), if room => match request {
                     Some(Ok(request)) => self.begin(request).await,
-                    Some(Err(status)) => self.end = Some(Err(explain(status))),
+                    Some(Err(status)) => {
+                        let (bytes, now) = (self.received.bytes(), self.shared.clock.now().mono);
+                        self.caller.count_refused_with(status.code(), bytes, now);
+                        self.end = Some(Err(explain(status)));
+                    }
                     None => self.end = Some(Ok(())),
                 },
                 else => return self.end.replace(Ok(()))?.err().map(Err),
@@ -125,6 +129,7 @@ where
 
 async fn answer(shared: &Shared, caller: &Caller, share: Share, request: PublishRequest) -> PublishResponse {
     let PublishRequest { mut events, request_id, namespace } = request;
+    let bytes = share.bytes();
     let published = match check_namespace(&namespace) {
         Ok(()) => publish::publish(shared, caller, share, &mut events).await,
         Err(failure) => {
@@ -134,7 +139,10 @@ async fn answer(shared: &Shared, caller: &Caller, share: Share, request: Publish
     };
     let results = match published {
         Ok(published) => published.into_iter().map(Published::result).collect(),
-        Err(failure) => refused(&failure, events.into_iter().map(|event| event.id)),
+        Err(failure) => {
+            caller.count_refused(&failure, bytes, shared.clock.now().mono);
+            refused(&failure, events.into_iter().map(|event| event.id))
+        }
     };
     PublishResponse { results, request_id }
 }

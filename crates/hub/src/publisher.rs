@@ -80,7 +80,9 @@ where
             Err(failure) => return future::ready(Ok(refusal(&failure))).boxed(),
         };
         let whose = self.shared.access.get().sharer(&caller);
-        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(caller.clone());
+        // Of a stream each request is answered, and its answers say so.
+        let toll = (roles == door::PUBLISHERS && !endless).then(|| (caller, self.shared.clone()));
         let from = if endless { Deadline::FromTheFirstByte } else { Deadline::FromTheStart };
         // What is for publishers alone publishes.
         let (server, limit, room) = if roles == door::PUBLISHERS {
@@ -88,7 +90,9 @@ where
         } else {
             (&mut self.questions, QUESTION_BYTES_MAX, &self.shared.questions_under_way)
         };
-        let encoding = match grpc::take_encoding(request.headers_mut()) {
+        let may_send = |(caller, shared): &(Caller, Arc<Shared>)| caller.may_send(shared.clock.now().mono);
+        let may_send = toll.as_ref().map_or(Ok(()), may_send);
+        let encoding = match may_send.and_then(|()| grpc::take_encoding(request.headers_mut())) {
             Ok(encoding) => encoding,
             Err(failure) => {
                 self.shared.metrics.refused(&failure);
@@ -99,10 +103,18 @@ where
             |body| Messages::new(body, limit, from, body::WITHIN, room.clone()).of(whose).encoded(encoding);
         let mut request = request.map(messages);
         let received = request.body().received();
-        request.extensions_mut().insert(received);
+        request.extensions_mut().insert(received.clone());
         let answered = tower::Service::call(server, request);
-        let answered =
-            answered.map(move |answer| answer.map(|response| explain_size(response.map(Body::new), limit)));
+        let answered = answered.map(move |answer| {
+            answer.map(|response| {
+                if let (Some((caller, shared)), Some(status)) =
+                    (toll, Status::from_header_map(response.headers()))
+                {
+                    caller.count_refused_with(status.code(), received.bytes(), shared.clock.now().mono);
+                }
+                explain_size(response.map(Body::new), limit)
+            })
+        });
         if endless { answered.boxed() } else { answered.map_ok(grpc::whole).boxed() }
     }
 }

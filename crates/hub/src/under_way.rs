@@ -8,6 +8,7 @@
 //! room for another.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -77,7 +78,11 @@ pub(crate) struct Share {
 
 /// The share of a request whose body was read before its handler was called, in the extensions of the request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Received(Arc<Mutex<Option<Share>>>);
+pub(crate) struct Received {
+    share: Arc<Mutex<Option<Share>>>,
+    /// So many bytes were read of the request that came last.
+    read: Arc<AtomicUsize>,
+}
 
 impl UnderWay {
     pub(crate) fn new(what: What, requests_max: usize, bytes_max: usize, ambient: Ambient) -> Self {
@@ -158,6 +163,11 @@ impl Share {
         self.raise(bytes, true)
     }
 
+    /// How many bytes it holds.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn raise(&mut self, bytes: usize, has_arrived: bool) -> Result<(), Failure> {
         let arrives = has_arrived && !self.has_arrived;
         let more = Amount { requests: usize::from(arrives), bytes: bytes.saturating_sub(self.bytes) };
@@ -203,12 +213,22 @@ impl Drop for Share {
 }
 
 impl Received {
+    /// So many bytes were read of a request, which may be refused for it.
+    pub(crate) fn note(&self, bytes: usize) {
+        self.read.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes were read of the request that came last.
+    pub(crate) fn bytes(&self) -> usize {
+        self.read.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn put(&self, share: Share) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(share);
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner) = Some(share);
     }
 
     pub(crate) fn take(&self) -> Option<Share> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.share.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -11,6 +11,7 @@ mod client_frame;
 mod control;
 mod event;
 mod record;
+pub(crate) mod streamed;
 #[cfg(test)]
 mod tests;
 

@@ -32,6 +32,7 @@ mod media_type;
 mod time;
 
 pub use error::{Failure, Reason};
+pub use media_type::accepted;
 pub use validate::Invalid;
 
 /// The contract as an encoded `google.protobuf.FileDescriptorSet` with its imports, for server reflection.

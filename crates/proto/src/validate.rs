@@ -7,6 +7,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use standing::check_records_count;
 pub use standing::{
     CLOCK_SKEW, INVALIDATION_LIFE_DEFAULT, INVALIDATION_REASON_BYTES_MAX, INVALIDATIONS_PER_HOLDER_MAX,
     fill_in_invalidation, fill_in_memberships, invalidation, memberships,
@@ -28,6 +29,8 @@ pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The longest `id`, `source`, `type`, `subject`, `collapse_key` and `data_content_type`, in bytes each: they are
 /// copied into indexes, headers and logs.
 pub const TEXT_BYTES_MAX: usize = 1_024;
+/// The most extension attributes of one event: each costs its readers more than its bytes.
+pub const ATTRIBUTES_MAX: usize = 64;
 /// The names and values of all extension attributes together, in bytes: room for `traceparent` and `tracestate`
 /// several times over.
 pub const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
@@ -111,12 +114,18 @@ pub fn fill_in(event: &mut v1::Event, now_unix_ms: u64) {
 ///
 /// The first rule that is broken, with the index of the event; or more than [`EVENTS_MAX`] events.
 pub fn batch(events: &[v1::Event], data_bytes_max: usize) -> Result<(), Invalid> {
-    if events.len() > EVENTS_MAX {
-        let message = format!("{} events are more than {EVENTS_MAX}: split the batch", events.len());
-        return Err(Invalid::new("events", message));
-    }
+    check_events_count(events.len())?;
     for (index, each) in events.iter().enumerate() {
         event(each, data_bytes_max).map_err(|invalid| invalid.in_batch(index))?;
+    }
+    Ok(())
+}
+
+/// Whether a batch may have so many events.
+pub(crate) fn check_events_count(events: usize) -> Result<(), Invalid> {
+    if events > EVENTS_MAX {
+        let message = format!("more than {EVENTS_MAX} events: split the batch");
+        return Err(Invalid::new("events", message));
     }
     Ok(())
 }
@@ -227,6 +236,16 @@ fn check_type(event_type: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Whether an event may have so many recipients.
+pub(crate) fn check_recipients_count(recipients: usize) -> Result<(), Invalid> {
+    if recipients > RECIPIENTS_MAX {
+        let message =
+            format!("more than {RECIPIENTS_MAX} recipients: publish to a topic, or split the event");
+        return Err(Invalid::because(Reason::RecipientInvalid, "to", message));
+    }
+    Ok(())
+}
+
 fn check_recipients(recipients: &[String]) -> Result<(), Invalid> {
     let invalid = |field: String, message: String| Invalid::because(Reason::RecipientInvalid, field, message);
     if recipients.is_empty() {
@@ -235,20 +254,25 @@ fn check_recipients(recipients: &[String]) -> Result<(), Invalid> {
             "is required: name at least one recipient, such as user:42".to_owned(),
         ));
     }
-    if recipients.len() > RECIPIENTS_MAX {
-        let message = format!(
-            "{} recipients are more than {RECIPIENTS_MAX}: publish to a topic, or split the event",
-            recipients.len()
-        );
-        return Err(invalid("to".to_owned(), message));
-    }
+    check_recipients_count(recipients.len())?;
     for (index, recipient) in recipients.iter().enumerate() {
         Recipient::parse(recipient).map_err(|error| invalid(format!("to[{index}]"), error.to_string()))?;
     }
     Ok(())
 }
 
+/// Whether an event may have so many extension attributes.
+pub(crate) fn check_attributes_count(attributes: usize) -> Result<(), Invalid> {
+    if attributes > ATTRIBUTES_MAX {
+        let message =
+            format!("are more than {ATTRIBUTES_MAX}: put what belongs together into one, or into data");
+        return Err(Invalid::new("attributes", message));
+    }
+    Ok(())
+}
+
 fn check_attributes(event: &v1::Event) -> Result<(), Invalid> {
+    check_attributes_count(event.attributes.len())?;
     let mut bytes = 0;
     for (name, value) in &event.attributes {
         check_attribute_name(name)?;

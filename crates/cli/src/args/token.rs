@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{duration, name, topic};
+use super::values::{duration, subject, topic};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -25,10 +25,10 @@ pub(crate) struct TokenArgs {
     #[arg(long, value_name = "KID")]
     pub(crate) kid: Option<String>,
     /// The user: becomes `sub`.
-    #[arg(long, value_name = "ID", value_parser = name, required_unless_present = "new_keys")]
+    #[arg(long, value_name = "ID", value_parser = subject, required_unless_present = "new_keys")]
     pub(crate) user: Option<String>,
     /// The session: becomes `sid`.
-    #[arg(long, value_name = "ID", value_parser = name)]
+    #[arg(long, value_name = "ID", value_parser = subject)]
     pub(crate) session: Option<String>,
     /// A topic the user may ask for; a trailing * matches a beginning. May be given several times.
     #[arg(long, value_name = "PATTERN", value_parser = topic)]

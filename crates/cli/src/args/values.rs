@@ -156,6 +156,14 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     }
 }
 
+/// The user or session of a token, as gateways take it.
+pub(super) fn subject(text: &str) -> Result<String, String> {
+    if text.ends_with('*') {
+        return Err("no gateway takes a name that ends in `*`, which stands for many names elsewhere".into());
+    }
+    name(text)
+}
+
 /// One user or session whose tokens are to be void.
 pub(super) fn voided(text: &str) -> Result<String, String> {
     if let Err(why @ InvalidRecipient::ManyNames) = check_name(text) {

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use galaxy_push_gateway::Keys;
+use galaxy_push_gateway::{Keys, TOKEN_BYTES_MAX};
 use galaxy_push_proto::json::without_bom;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,15 @@ fn sign(args: &TokenArgs, path: &Path, user: &str) -> anyhow::Result<String> {
     };
     let mut header = Header::new(algorithm);
     header.kid.clone_from(&key.kid);
-    Ok(jsonwebtoken::encode(&header, &claims, &secret)?)
+    let token = jsonwebtoken::encode(&header, &claims, &secret)?;
+    if token.len() > TOKEN_BYTES_MAX {
+        bail!(Usage(format!(
+            "the token would be {} bytes long, and gateways take {TOKEN_BYTES_MAX}: give fewer --topic, or patterns with a \
+             trailing *",
+            token.len()
+        )));
+    }
+    Ok(token)
 }
 
 impl Key {

@@ -52,8 +52,12 @@ fn metrics(registry: &Registry, headers: &HeaderMap) -> Response {
     if encode(&mut text, registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let (kind, text) = if accept.contains("application/openmetrics-text") {
+    let weight = |media_type: &str| {
+        let accept = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+        galaxy_push_proto::accepted(accept, media_type)
+    };
+    let open_metrics = weight("application/openmetrics-text");
+    let (kind, text) = if open_metrics > 0 && open_metrics >= weight("text/plain") {
         (OPEN_METRICS, text)
     } else {
         (PLAIN_TEXT, plain(&text))

@@ -27,6 +27,8 @@ const BYTES_MAX: u64 = 1 << 20;
 /// The file, and the keys that come from it.
 pub(super) struct KeyFile {
     path: PathBuf,
+    /// It came through a pipe (`<(…)`), as which it comes once.
+    comes_once: bool,
     keys: Keys,
     state: Mutex<State>,
     problems: Damped,
@@ -51,8 +53,9 @@ impl KeyFile {
         })?;
         let keys = Keys::from_jwks(&read).with_context(|| format!("--user-keys {}", path.display()))?;
         let state = State { read, is_good: true, skipped: BTreeSet::new() };
-        let file =
-            Self { path: path.to_owned(), keys, state: Mutex::new(state), problems: Damped::default() };
+        let comes_once = !path.is_file();
+        let (path, state) = (path.to_owned(), Mutex::new(state));
+        let file = Self { path, comes_once, keys, state, problems: Damped::default() };
         file.tell(&mut file.lock());
         Ok(file)
     }
@@ -82,12 +85,11 @@ impl KeyFile {
     /// Reads the file, and takes its keys if they are others. Whether the keys in force are those of the file. Blocks while
     /// it reads.
     pub(super) fn look(&self) -> bool {
-        // What comes through a pipe (`<(…)`) comes once.
-        if std::fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file()) {
+        if self.comes_once {
             return true;
         }
         let mut state = self.lock();
-        let taken = match read(&self.path) {
+        let taken = match read_file(&self.path) {
             Ok(read) if read == state.read && state.is_good => return true,
             Ok(read) => {
                 state.read = read;
@@ -139,6 +141,14 @@ impl KeyFile {
     }
 }
 
+/// As [`read`], and nothing but a file: a pipe in its place would not answer.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file any more, but a folder, a pipe or a device"));
+    }
+    read(path)
+}
+
 /// The content of a file, if it has a size that key sets have.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
@@ -158,4 +168,35 @@ fn holds_secrets(jwks: &[u8]) -> bool {
     let set: serde_json::Value = serde_json::from_slice(jwks).unwrap_or_default();
     let keys = set["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
     keys.iter().any(|key| key.get("k").is_some() || key.get("d").is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &str =
+        r#"{"keys":[{"kty":"oct","kid":"a","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}]}"#;
+
+    /// The fault: a path that had become a folder or a pipe was said to be taken anew, and nobody learned of it.
+    #[test]
+    fn a_path_that_is_no_file_any_more_is_said_and_the_keys_stay() {
+        let folder = std::env::temp_dir().join(format!("galaxy-push-keys-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("keys.json");
+        std::fs::write(&path, KEYS).unwrap();
+        let file = KeyFile::open(&path).unwrap();
+        assert!(file.look());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(!file.look(), "a folder");
+        std::fs::remove_dir(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert!(!file.look(), "a pipe, which nobody writes");
+        assert_eq!(file.names(), ["a"]);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, KEYS).unwrap();
+        assert!(file.look(), "it is back");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -64,3 +64,41 @@ fn bounded_with_requests_that_inflate_without_end() {
     let ceiling = (8 * (4 + 4)) << 20; // what came and what it became, of each
     assert!(grown < ceiling / 2 * 3, "grew by {grown} bytes");
 }
+
+/// The fault: a request of 4 KiB that holds two million small things made a thread hold 75 MiB of them.
+#[test]
+fn bounded_with_requests_of_many_small_things() {
+    const MIB: usize = 1 << 20;
+    let folder = Folder::new("small-things");
+    let hub =
+        Server::start(folder.command(&["hub", "--hub-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]));
+    let event =
+        |more: &str| format!(r#"{{"specversion":"1.0","id":"a","source":"/s","type":"t","to":"all"{more}}}"#);
+    let zeros = format!("[0{}]", ",0".repeat(2 * MIB - 8));
+    let recipients = event("").replace("all", &format!("all{}", ",all".repeat(MIB - 64)));
+    let attributes = (0..330_000).map(|number| format!(r#","a{number:06}":0"#)).collect::<String>();
+    let memberships =
+        format!(r#"{{"memberships":{}}}"#, &zeros.replacen(",0,0,0,0,0,0,0,0,0,0,0,0,0", "", 1));
+    let requests = [
+        ("/v1/events", "application/cloudevents-batch+json", gzip(zeros.as_bytes()), "events[0]"),
+        ("/v1/events", "application/cloudevents+json", gzip(recipients.as_bytes()), "more than 256"),
+        ("/v1/events", "application/cloudevents+json", gzip(event(&attributes).as_bytes()), "more than 64"),
+        ("/v1/memberships", "application/json", gzip(memberships.as_bytes()), "memberships"),
+    ];
+    let before = peak(&hub);
+    std::thread::scope(|scope| {
+        for (path, media_type, body, why) in &requests {
+            for _ in 0..4 {
+                let url = format!("{}{path}", hub.hub);
+                scope.spawn(move || {
+                    let content_type = format!("Content-Type: {media_type}");
+                    let answer = post(&url, &[&content_type, "Content-Encoding: gzip"], body);
+                    assert!(answer.contains(" 400 ") && answer.contains(why), "{why}: {answer}");
+                });
+            }
+        }
+    });
+    let grown = peak(&hub) - before;
+    let ceiling = (64 + 2 * 16) << 20; // what is under way, and a request of each thread
+    assert!(grown < ceiling, "grew by {grown} bytes");
+}

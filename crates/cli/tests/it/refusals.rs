@@ -29,10 +29,16 @@ fn what_was_asked() {
     folder.write("broken.toml", "dev = true\nwindow-age = ");
     folder.write("none.toml", "");
     folder.write("list.toml", "window-age = ['5m', '6m']");
+    folder.write("hs.json", format!(r#"{{"keys":[{{"kty":"oct","k":"{}"}}]}}"#, "A".repeat(43)));
+    let long =
+        format!("token --user-keys hs.json --user a{}", format!(" --topic {}", "t".repeat(250)).repeat(80));
     check(
         &folder,
         &[
             ("serve --wndow-age 5m", 2, &["--wndow-age", "a similar argument exists: '--window-age'"]),
+            ("token --user-keys hs.json --user a*", 2, &["--user", "no gateway takes", "ends in `*`"]),
+            ("token --user-keys hs.json --user a --session s*", 2, &["--session", "ends in `*`"]),
+            (&long, 2, &["gateways take 16384", "fewer --topic"]),
             ("publsh", 2, &["a similar subcommand exists: 'publish'"]),
             ("gateway", 2, &["--hub <URL>"]),
             ("gateway --hub https://hub,http://hub", 2, &["http://hub is none", "write https:// there"]),
@@ -126,6 +132,7 @@ fn what_cannot_be_done() {
     folder.write("far.pos", r#"{"lines":99,"bytes":9000,"sha256":"00"}"#);
     folder.write("old.pos", "99\n");
     folder.write("short.token", "hush-hush");
+    folder.write("long.token", "x".repeat(8_193));
     let serve = "serve --admin-addr 127.0.0.1:0 --edge-addr 127.0.0.1:0";
     let file = format!("publish --hub {NOBODY} --file events.ndjson --checkpoint");
     check(
@@ -156,6 +163,7 @@ fn what_cannot_be_done() {
             ("token --new-keys text.json", 1, &["text.json exists"]),
             ("serve --config nowhere.toml", 1, &["nowhere.toml", "No such file"]),
             ("tail --hub-token-file nowhere", 1, &["the token in nowhere", "No such file"]),
+            ("tail --hub-token-file long.token", 1, &["long.token: a token has 8,192 characters at most"]),
             ("tail --hub-token-file short.token", 1, &["short.token: a token has 16 characters at least"]),
             (
                 "tail --hub https://h --hub-ca text.json",

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
+use crate::bounded::peak;
 use crate::world::{Folder, PATIENCE};
 
 const TEXT: u8 = 1;
@@ -17,8 +18,8 @@ const LIMIT: u64 = 1 << 20;
 struct Reader(TcpStream);
 
 impl Reader {
-    /// Connects, and asks for everything behind this cursor.
-    fn open(edge: &str, cursor: &str) -> Self {
+    /// Connects, and says nothing.
+    fn dial(edge: &str) -> Self {
         let authority = edge.strip_prefix("http://").unwrap();
         let mut reader = Self(TcpStream::connect(authority).unwrap());
         reader.0.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -32,9 +33,23 @@ impl Reader {
             head.push(reader.take(1)[0]);
         }
         assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        reader
+    }
+
+    /// Connects, and asks for everything behind this cursor.
+    fn open(edge: &str, cursor: &str) -> Self {
+        let mut reader = Self::dial(edge);
         let connect = serde_json::json!({"connect": {"user": "7", "cursor": cursor}}).to_string();
         reader.write(TEXT, connect.as_bytes());
         reader
+    }
+
+    /// Most of a message that does not end, in one frame or as a first piece.
+    fn begin(&mut self, bytes: u16, is_piece: bool) {
+        let opcode = if is_piece { TEXT } else { 0x80 | TEXT };
+        let length = if is_piece { bytes } else { bytes + 1 };
+        let head = [&[opcode, 0x80 | 126][..], &length.to_be_bytes(), &[0; 4]].concat();
+        self.0.write_all(&[&head[..], &vec![b' '; bytes.into()]].concat()).unwrap();
     }
 
     /// A frame of at most 125 bytes, under a mask of zeros.
@@ -104,4 +119,31 @@ fn a_user_whose_limit_is_below_an_event_gets_past_it_by_a_gap() {
         told.push("1009".into());
     }
     panic!("the same event again and again: {told:?}");
+}
+
+/// The fault: a stranger's WebSocket with a message that does not end cost twice what was said, a user's thrice.
+#[test]
+fn bounded_with_messages_of_users_that_never_end() {
+    const EACH: u64 = 200;
+    const MESSAGE: u16 = (52 << 10) - 8;
+    // What docs/semantics.md says of a connection, and of a message that does not end.
+    const PER_SOCKET: u64 = (64 + 2 * 52) << 10;
+    let folder = Folder::new("unended-messages");
+    for (is_user, is_piece) in [(false, false), (false, true), (true, false), (true, true)] {
+        let server = folder.serve(&[]);
+        let before = peak(&server);
+        let socket = |_| {
+            let mut socket =
+                if is_user { Reader::open(&server.edge, "") } else { Reader::dial(&server.edge) };
+            socket.begin(MESSAGE, is_piece);
+            socket
+        };
+        let sockets: Vec<_> = (0..EACH).map(socket).collect();
+        let others = Reader::open(&server.edge, "oldest");
+        assert!(others.next().is_some(), "what came before is read");
+        let grown = peak(&server) - before;
+        assert!(grown < EACH * PER_SOCKET, "user {is_user}, piece {is_piece}: {} each", grown / EACH);
+        assert!(grown > EACH * (32 << 10), "or it would show nothing: {} each", grown / EACH);
+        drop(sockets);
+    }
 }

@@ -3,26 +3,15 @@
 //! Identity providers publish more than that: keys for encryption, kinds that are new. Those are skipped, each with its
 //! reason, and so is a key that is unsafe or broken: its tokens are refused, and the others stay good.
 
+mod soundness;
+
 use std::fmt;
 
 use galaxy_push_proto::json::without_bom;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
-use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
-
-/// The shortest secret for HS256, in bytes: as long as the hash (RFC 7518, section 3.2).
-const SECRET_BYTES_MIN: usize = 32;
-
-/// An Ed25519 public key, in bytes.
-const ED25519_BYTES: usize = 32;
-
-/// A point of P-256 and of P-384, uncompressed, in bytes.
-const P256_BYTES: usize = 65;
-const P384_BYTES: usize = 97;
-
-/// An RSA modulus, in bytes: shorter ones are unsafe (RFC 7518, section 3.3), longer ones the library does not take.
-const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1_024;
 
 const RSA: &[Algorithm] = &[
     Algorithm::RS256,
@@ -136,7 +125,7 @@ impl Key {
         };
         let broken = Why::Fault("cannot be read: its values must be base64url without padding");
         let key = DecodingKey::from_jwk(&parsed).map_err(|_| broken)?;
-        check_size(&parsed.algorithm, &key).map_err(Why::Fault)?;
+        let key = soundness::check(&parsed.algorithm, key).map_err(Why::Fault)?;
         Ok(Self { id: parsed.common.key_id, algorithms, key })
     }
 }
@@ -156,29 +145,6 @@ fn algorithms(kind: &AlgorithmParameters) -> Option<&'static [Algorithm]> {
         }
         _ => None,
     }
-}
-
-fn check_size(kind: &AlgorithmParameters, key: &DecodingKey) -> Result<(), &'static str> {
-    let bytes = match key.kind() {
-        DecodingKeyKind::SecretOrDer(bytes) => bytes.len(),
-        DecodingKeyKind::RsaModulusExponent { n, .. } => n.iter().skip_while(|byte| **byte == 0).count(),
-    };
-    let (fits, why) = match kind {
-        AlgorithmParameters::OctetKey(_) => (
-            bytes >= SECRET_BYTES_MIN,
-            "the secret is shorter than 32 bytes: make one with `openssl rand 32`",
-        ),
-        AlgorithmParameters::RSA(_) => (
-            RSA_BYTES.contains(&bytes),
-            "its modulus is shorter than 2048 bits, which is unsafe, or longer than 8192",
-        ),
-        AlgorithmParameters::EllipticCurve(key) => {
-            let point = if key.curve == EllipticCurve::P256 { P256_BYTES } else { P384_BYTES };
-            (bytes == point, "its `x` and `y` have not the length that its curve needs")
-        }
-        _ => (bytes == ED25519_BYTES, "not an Ed25519 key of 32 bytes"),
-    };
-    if fits { Ok(()) } else { Err(why) }
 }
 
 impl Why {

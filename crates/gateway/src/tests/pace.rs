@@ -1,6 +1,10 @@
 //! How fast a user's frames are read.
 
+use futures_util::SinkExt as _;
 use tokio::time::{Instant, sleep};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::*;
 
@@ -82,4 +86,45 @@ async fn the_rate_is_a_setting() {
     }
     socket.until(r#""c""#).await;
     assert_eq!(began.elapsed().as_secs(), 2);
+}
+
+/// A piece of a message of this many bytes, which is neither its beginning nor its end.
+fn piece(bytes: usize) -> Message {
+    Message::Frame(Frame::message(vec![b' '; bytes], OpCode::Data(Data::Continue), false))
+}
+
+/// The fault: pieces of a message, which may be empty and without an end, were read as fast as they came, before `connect`
+/// too.
+#[tokio::test(start_paused = true)]
+async fn pieces_of_a_message_count_as_frames() {
+    let world = World::new();
+    let mut socket = world.socket().await;
+    let began = Instant::now();
+    let first = Frame::message("{\"connect\"", OpCode::Data(Data::Text), false);
+    socket.stream.send(Message::Frame(first)).await.unwrap();
+    for bytes in [0, 1, 125, 126].into_iter().cycle().take(38) {
+        socket.stream.send(piece(bytes)).await.unwrap();
+    }
+    let last = Frame::message(":{}}", OpCode::Data(Data::Continue), true);
+    socket.stream.send(Message::Frame(last)).await.unwrap();
+    socket.until("caughtUp").await;
+    assert_eq!(began.elapsed().as_millis() / 100, 20, "{:?}", began.elapsed());
+}
+
+/// Whoever sends a long message piece by piece is there.
+#[tokio::test(start_paused = true)]
+async fn who_sends_a_message_in_pieces_is_not_taken_for_dead() {
+    let world = World::new();
+    let mut socket = world.connected(r#"{"user":"a"}"#).await;
+    socket.until("caughtUp").await;
+    let first = Frame::message("{\"of\":0", OpCode::Data(Data::Text), false);
+    socket.stream.send(Message::Frame(first)).await.unwrap();
+    for _ in 0..150 {
+        sleep(Duration::from_secs(1)).await;
+        socket.stream.send(piece(1)).await.unwrap();
+    }
+    let last = Frame::message("}", OpCode::Data(Data::Continue), true);
+    socket.stream.send(Message::Frame(last)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert!(world.metrics().contains("push_client_frames_skipped_total 1"), "{}", world.metrics());
 }

@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 
-use axum::extract::ws::{Message, WebSocket, close_code};
+use futures_util::StreamExt as _;
 use galaxy_push_core::cursor::{Ask, Cursor};
 use galaxy_push_listener::Visitor;
 use galaxy_push_proto::v1::{ClientFrame, Connect, client_frame::Kind};
-use galaxy_push_proto::{Failure, Reason, json};
-use prost::Message as _;
+use galaxy_push_proto::{Failure, Reason, codec, json};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tonic::Code;
 
-use super::{End, Pace, received};
+use super::{End, WebSocket, received};
 use crate::admission::Request;
 use crate::connection::Connection;
 use crate::gateway::Shared;
@@ -56,14 +57,13 @@ impl Greeting {
         self,
         shared: &Shared,
         socket: &mut WebSocket,
-        pace: &mut Pace,
     ) -> Result<Option<Admitted>, End> {
         let within = shared.config.greeting;
         let connect = tokio::select! {
             biased;
             () = shared.draining.cancelled() => return Err(End::Refused(draining())),
             () = self.has_to_leave() => return Err(End::GaveWay(gave_way())),
-            connect = timeout(within, first_frame(self.form, socket, pace, &shared.metrics)) => match connect {
+            connect = timeout(within, first_frame(self.form, socket, &shared.metrics)) => match connect {
                 Ok(connect) => connect?,
                 Err(_) => return Err(End::Refused(self.late())),
             },
@@ -136,22 +136,13 @@ impl Greeting {
 }
 
 /// The first frame, which must be `connect`. `None`: the peer has left.
-async fn first_frame(
-    form: Form,
-    socket: &mut WebSocket,
-    pace: &mut Pace,
-    metrics: &Metrics,
-) -> Result<Option<Connect>, End> {
+async fn first_frame(form: Form, socket: &mut WebSocket, metrics: &Metrics) -> Result<Option<Connect>, End> {
     loop {
-        pace.pause().await;
-        let message = match received(socket.recv().await) {
+        let message = match received(socket.next().await) {
             Ok(message) => message,
             Err(End::Gone) => return Ok(None),
             Err(end) => return Err(end),
         };
-        if pace.heard() {
-            metrics.client_frame_pauses.inc();
-        }
         match client_frame(form, &message, metrics)? {
             Some(Kind::Connect(connect)) => return Ok(Some(connect)),
             Some(_) => return Err(End::Refused(bad_request("the first frame must be `connect`"))),
@@ -164,13 +155,16 @@ async fn first_frame(
 pub(super) fn client_frame(form: Form, message: &Message, metrics: &Metrics) -> Result<Option<Kind>, End> {
     let frame = match (form, message) {
         (_, Message::Ping(_) | Message::Pong(_)) => return Ok(None),
-        (_, Message::Close(Some(frame))) if frame.code == close_code::SIZE => return Err(End::TooLarge),
+        (_, Message::Close(Some(frame))) if frame.code == CloseCode::Size => return Err(End::TooLarge),
         (_, Message::Close(_)) => return Err(End::Gone),
         (Form::Json, Message::Text(text)) => {
             json::parse_client_frame(text.as_bytes()).map_err(|invalid| End::Refused(invalid.into()))?
         }
-        (Form::Proto, Message::Binary(bytes)) => ClientFrame::decode(bytes.clone())
-            .map_err(|_| End::Refused(bad_request("the message is no `ClientFrame` in protobuf")))?,
+        (Form::Proto, Message::Binary(bytes)) => {
+            codec::decode::<ClientFrame>(bytes.clone()).map_err(|_| {
+                End::Refused(bad_request("the message is no `ClientFrame` in protobuf, or too long a list"))
+            })?
+        }
         (Form::Json, _) => return Err(End::Refused(bad_request("`push.v1.json` takes text messages only"))),
         (_, _) => return Err(End::Refused(bad_request("`push.v1.proto` takes binary messages only"))),
     };

@@ -1,12 +1,12 @@
 //! How fast one user's frames are read. What comes faster waits in the socket, and nothing is closed for it.
 //!
-//! Whatever is read counts, pings, pongs and a close frame too, since these wait behind the others. A pause is shorter than a
+//! Whatever is read counts ([`paced`](super::paced)), also pings, pongs and a close frame, since these wait behind the others. A pause is shorter than a
 //! second, so nobody is taken for dead in it: each frame that is read says that its user is there.
 
 use std::time::Duration;
 
 use galaxy_push_core::rate::Rate;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 /// What is earned in this time may be read at once.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -41,8 +41,8 @@ impl Pace {
         self.resumes <= Instant::now()
     }
 
-    /// Waits until it may.
-    pub(super) async fn pause(&self) {
-        sleep_until(self.resumes).await;
+    /// From when on it may.
+    pub(super) const fn resumes(&self) -> Instant {
+        self.resumes
     }
 }

@@ -159,7 +159,9 @@ impl<B> Messages<B> {
                 begun.add(part, true)?;
             }
             if let Some(mut begun) = self.begun.take() {
-                self.ready = begun.message(self.encoding, self.limit, self.gives_back)?;
+                let message = begun.message(self.encoding, self.limit, self.gives_back);
+                self.received.note(begun.share.bytes());
+                self.ready = message?;
                 if !self.gives_back {
                     self.received.put(begun.share);
                 }

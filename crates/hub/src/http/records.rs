@@ -10,7 +10,7 @@ use galaxy_push_proto::{Failure, Reason, json};
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde::Serialize;
 
-use super::{ScopeQuery, check_scope, encoding, hear_out_stream, problem, read};
+use super::{ScopeQuery, check_scope, problem, read_checked};
 use crate::access::Caller;
 use crate::publish::{self, RecordId, Recorded};
 use crate::shared::Shared;
@@ -35,9 +35,13 @@ pub(crate) async fn invalidations(
 ) -> Response<Body> {
     let appended = async {
         let (body, share) = body(&shared, &caller, scope, request).await?;
-        let request = json::parse_invalidation(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
-        let (id, record) = (RecordId { id: request.id, source: request.source }, request.invalidation);
-        publish::invalidate(&shared, &caller, share, record.unwrap_or_default(), &id).await
+        let taken = async {
+            let request =
+                json::parse_invalidation(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
+            let (id, record) = (RecordId { id: request.id, source: request.source }, request.invalidation);
+            publish::invalidate(&shared, &caller, share, record.unwrap_or_default(), &id).await
+        };
+        taken.await.inspect_err(|failure| count(&shared, &caller, failure, &body))
     };
     answer(appended.await)
 }
@@ -51,9 +55,13 @@ pub(crate) async fn memberships(
 ) -> Response<Body> {
     let appended = async {
         let (body, share) = body(&shared, &caller, scope, request).await?;
-        let request = json::parse_memberships(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
-        let id = RecordId { id: request.id, source: request.source };
-        publish::set_memberships(&shared, &caller, share, request.memberships, &id).await
+        let taken = async {
+            let request =
+                json::parse_memberships(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
+            let id = RecordId { id: request.id, source: request.source };
+            publish::set_memberships(&shared, &caller, share, request.memberships, &id).await
+        };
+        taken.await.inspect_err(|failure| count(&shared, &caller, failure, &body))
     };
     answer(appended.await)
 }
@@ -64,18 +72,14 @@ async fn body(
     scope: ScopeQuery,
     request: Request,
 ) -> Result<(bytes::Bytes, Share), Failure> {
-    let read = async {
-        let (head, body) = request.into_parts();
-        let checked = check_scope(scope).and_then(|()| check_json(&head.headers));
-        match checked.and_then(|()| encoding(&head.headers)) {
-            Ok(encoding) => read(shared, caller, encoding, body).await,
-            Err(failure) => {
-                hear_out_stream(head.version, body).await;
-                Err(failure)
-            }
-        }
-    };
-    read.await.map_err(|failure| refuse(shared, failure))
+    let (head, body) = request.into_parts();
+    let checked = check_scope(scope).and_then(|()| check_json(&head.headers));
+    let read = read_checked(shared, caller, checked, &head, body).await;
+    read.map_err(|failure| refuse(shared, failure))
+}
+
+fn count(shared: &Shared, caller: &Caller, failure: &Failure, body: &[u8]) {
+    caller.count_refused(failure, body.len(), shared.clock.now().mono);
 }
 
 /// A form on some web page can send texts, but not JSON without the browser asking first.

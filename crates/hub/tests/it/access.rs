@@ -233,3 +233,43 @@ async fn whoever_is_refused_is_heard_out() {
     let answered = tokio::time::timeout(Duration::from_secs(2), world.hub.router().oneshot(request)).await;
     assert_eq!(answered.expect("it is not waited for").unwrap().status(), 401);
 }
+
+/// The fault: requests that were refused for what they held cost their publisher's rate nothing.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_refused_counts_as_what_was_read_of_it() {
+    let limited = Identity::new("backend", Role::Publisher).events_per_second(10).bytes_per_second(100_000);
+    let access = Access::open().with(limited, None).unwrap();
+    let world = World::over(Hub::in_memory(Config::default().access(access), ambient()).unwrap());
+    let zeros = format!("[{}0]", "0,".repeat(50_000)).into_bytes();
+    let batch = || json("/v1/events", "application/cloudevents-batch+json");
+    let good = br#"[{"specversion":"1.0","id":"h","source":"/s","type":"t","to":"all"}]"#;
+    assert_eq!(ask(&world, "backend", batch(), zeros.clone()).await, 400);
+    assert_eq!(ask(&world, "backend", batch(), zeros.clone()).await, 429, "before anything is read of it");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(ask(&world, "backend", batch(), good.to_vec()).await, 200, "what the rate leaves is there");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+
+    let mut many = PublishRequest { events: vec![event("a")], ..Default::default() };
+    many.events[0].to = vec![String::new(); 60_000];
+    let publish = || grpc("/push.v1.Publisher/Publish");
+    assert_eq!(ask(&world, "backend", publish(), framed(&many)).await, 3);
+    assert_eq!(ask(&world, "backend", publish(), framed(&many)).await, 8, "RESOURCE_EXHAUSTED");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+
+    let records = || json("/v1/memberships", "application/json");
+    for _ in 0..10 {
+        assert_eq!(ask(&world, "backend", records(), b"{}".to_vec()).await, 400);
+    }
+    assert_eq!(ask(&world, "backend", records(), b"{}".to_vec()).await, 429, "each counted as one event");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for _ in 0..10 {
+        assert_eq!(ask(&world, "backend", batch(), br#"{"to":"x"}"#.to_vec()).await, 400);
+    }
+    let (status, limit) = (ask(&world, "backend", batch(), good.to_vec()).await, 429);
+    assert_eq!(status, limit);
+    for _ in 0..50 {
+        assert_eq!(ask(&world, "backend", batch(), good.to_vec()).await, limit, "of that nothing counts");
+    }
+    tokio::time::sleep(Duration::from_millis(101)).await;
+    assert_eq!(ask(&world, "backend", batch(), good.to_vec()).await, 200);
+}

@@ -1,6 +1,7 @@
 //! Attributes one by one, by the names and text forms that every mode shares.
 
-use crate::{Invalid, Reason, time, v1, validate::check_attribute_name};
+use crate::validate::{check_attribute_name, check_attributes_count, check_recipients_count};
+use crate::{Invalid, Reason, time, v1};
 
 /// An event that is being read.
 #[derive(Default)]
@@ -28,6 +29,7 @@ impl Reading {
                 })?);
             }
             "to" => {
+                check_recipients_count(text.bytes().filter(|byte| *byte == b',').count() + 1)?;
                 event.to =
                     text.split(',').map(|recipient| recipient.trim_matches([' ', '\t']).to_owned()).collect()
             }
@@ -43,6 +45,7 @@ impl Reading {
             _ => {
                 check_attribute_name(name)?;
                 event.attributes.insert(name.to_owned(), text);
+                check_attributes_count(event.attributes.len())?;
             }
         }
         Ok(())

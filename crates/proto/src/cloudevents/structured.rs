@@ -1,39 +1,43 @@
 //! The JSON event format: one event, or an array of them.
 
-use std::{borrow::Cow, collections::BTreeSet, fmt};
+use std::{borrow::Cow, collections::BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
 use serde_json::value::RawValue;
 
 use super::attribute::Reading;
+use crate::json::streamed;
+use crate::validate::{ATTRIBUTES_MAX, check_attributes_count, check_events_count};
 use crate::{Invalid, media_type, v1};
 
+/// The members of an event that are no extension attributes, and those that are, at most.
+const MEMBERS_MAX: usize = 16 + ATTRIBUTES_MAX;
+
 pub(super) fn parse_batch(json: &[u8]) -> Result<Vec<v1::Event>, Invalid> {
-    let events: Vec<&RawValue> = serde_json::from_slice(json)
-        .map_err(|error| Invalid::new("", format!("a batch must be a JSON array: {error}")))?;
-    let parse_one = |(index, event): (usize, &&RawValue)| {
-        parse(event.get().as_bytes()).map_err(|invalid| invalid.in_batch(index))
-    };
-    events.iter().enumerate().map(parse_one).collect()
+    let mut events = Vec::new();
+    let read = streamed::items(json, |index, event| {
+        check_events_count(index + 1)?;
+        events.push(parse(event.get().as_bytes()).map_err(|invalid| invalid.in_batch(index))?);
+        Ok(())
+    });
+    read.map_err(|ended| {
+        ended.invalid(|error| Invalid::new("", format!("a batch must be a JSON array: {error}")))
+    })?;
+    Ok(events)
 }
 
 pub(super) fn parse(json: &[u8]) -> Result<v1::Event, Invalid> {
-    let Members(members) = serde_json::from_slice(json)
-        .map_err(|error| Invalid::new("", format!("an event must be a JSON object: {error}")))?;
-
+    let members = members(json)?;
     let mut reading = Reading::default();
     let (mut data, mut data_base64) = (None, None);
     let mut named = BTreeSet::new();
     for (name, value) in &members {
-        if !named.insert(name.as_str()) {
+        let name = name.as_ref();
+        if !named.insert(name) {
             return Err(Invalid::new(name.escape_debug().to_string(), "is named twice"));
         }
-        match name.as_str() {
+        match name {
             "data" => data = Some(*value),
             "data_base64" => data_base64 = Some(*value),
             // An attribute that is null is one that is not there.
@@ -51,31 +55,20 @@ pub(super) fn parse(json: &[u8]) -> Result<v1::Event, Invalid> {
     reading.finish(data)
 }
 
-/// The members of a JSON object in order, with repeated names, and their values as they were sent.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
+/// The members of an event in order, with repeated names, and their values as they were sent.
+fn members(json: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, Invalid> {
+    let mut members = Vec::new();
+    let read = streamed::members(json, |name, value| {
+        if members.len() == MEMBERS_MAX {
+            check_attributes_count(MEMBERS_MAX)?;
         }
-
-        deserializer.deserialize_map(MembersVisitor)
-    }
+        members.push((name, value));
+        Ok(())
+    });
+    read.map_err(|ended| {
+        ended.invalid(|error| Invalid::new("", format!("an event must be a JSON object: {error}")))
+    })?;
+    Ok(members)
 }
 
 /// The text form of an attribute. Core attributes are strings; extensions may also be booleans or integers.

@@ -152,6 +152,32 @@ fn what_is_no_event() {
     );
 }
 
+/// The fault: all of them were read first, at a hundred times their size.
+#[test]
+fn what_has_too_many_of_something_is_refused_at_the_first_too_many() {
+    let event = |to: usize, attributes: usize| {
+        let attributes: String = (0..attributes).map(|number| format!(r#","a{number}":1"#)).collect();
+        let to = format!("all{}", ",all".repeat(to - 1));
+        format!(r#"{{"specversion":"1.0","id":"a","source":"/s","type":"t","to":"{to}"{attributes}}}"#)
+    };
+    let parse = |json: &str| parse_structured(json.as_bytes());
+    let most = parse(&event(256, 64)).unwrap();
+    assert_eq!((most.to.len(), most.attributes.len()), (256, 64));
+    let recipients = parse(&event(257, 0)).unwrap_err();
+    assert_eq!((recipients.field.as_str(), recipients.reason), ("to", Reason::RecipientInvalid));
+    for attributes in [65, 76, 100, 5_000] {
+        assert_eq!(parse(&event(1, attributes)).unwrap_err().field, "attributes", "{attributes}");
+    }
+    let batch = |events: usize| {
+        let events = vec![event(1, 0); events].join(",");
+        parse_batch(format!("[{events}").as_bytes()) // which does not end
+    };
+    assert!(batch(1_000).unwrap_err().message.contains("must be a JSON array"));
+    assert_eq!(batch(1_001).unwrap_err().field, "events");
+    let data = event(1, 0).replace(r#""to""#, r#""data":[0,0],"to""#);
+    assert_eq!(parse(&data).unwrap().data, "[0,0]");
+}
+
 #[test]
 fn batches_and_lines_name_the_place() {
     let batch = |json: &str| parse_batch(json.as_bytes());

@@ -4,16 +4,20 @@
 //! As in proto3's JSON mapping, members may have their lowerCamelCase or their proto name, `null` means the default,
 //! and unknown members are ignored, so that newer clients can talk to older gateways.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::without_bom;
+use super::{streamed, without_bom};
 use crate::{
     Invalid,
     v1::{self, client_frame::Kind},
 };
+
+/// The longest list in a frame: more than the topics of a connection, so that whoever asks for too many is told how many
+/// there may be.
+const TEXTS_MAX: usize = 1_024;
+
+type Texts = streamed::Texts<TEXTS_MAX>;
 
 const KINDS: [&str; 4] = ["connect", "subscribe", "unsubscribe", "refresh"];
 
@@ -23,18 +27,32 @@ const KINDS: [&str; 4] = ["connect", "subscribe", "unsubscribe", "refresh"];
 ///
 /// Not a JSON object, an empty one, several kinds, or a member of the wrong type. One kind that is not known is none.
 pub fn parse_client_frame(json: &[u8]) -> Result<v1::ClientFrame, Invalid> {
-    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(without_bom(json))
-        .map_err(|error| Invalid::new("", format!("a frame must be a JSON object: {}", why(&error))))?;
-    let mut known = KINDS.iter().filter_map(|&kind| members.get(kind).map(|body| (kind, *body)));
-    let (kind, body) = match (known.next(), known.next()) {
-        (Some(kind), None) => kind,
-        // A kind of a newer contract: whoever reads it skips it.
-        (None, _) if members.len() == 1 => return Ok(v1::ClientFrame { kind: None }),
-        _ => {
-            let message =
-                "a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`";
-            return Err(Invalid::new("", message));
+    let several = || {
+        let message = "a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`";
+        Invalid::new("", message)
+    };
+    let (mut known, mut others) = (None, 0);
+    let read = streamed::members(without_bom(json), |member, body| {
+        match KINDS.into_iter().find(|kind| *kind == member) {
+            Some(kind) => match known.replace((kind, body)) {
+                Some((before, _)) if before == kind => Err(Invalid::new(kind, "is named twice")),
+                Some(_) => Err(several()),
+                None => Ok(()),
+            },
+            None => {
+                others += 1;
+                Ok(())
+            }
         }
+    });
+    read.map_err(|ended| {
+        ended.invalid(|error| Invalid::new("", format!("a frame must be a JSON object: {}", why(&error))))
+    })?;
+    let (kind, body) = match known {
+        Some(kind) => kind,
+        // A kind of a newer contract: whoever reads it skips it.
+        None if others == 1 => return Ok(v1::ClientFrame { kind: None }),
+        None => return Err(several()),
     };
     let kind = match kind {
         "connect" => Kind::Connect(parse::<ConnectJson>(kind, body)?.into()),
@@ -71,10 +89,10 @@ fn why(error: &serde_json::Error) -> String {
 struct ConnectJson {
     token: Option<String>,
     cursor: Option<String>,
-    topics: Option<Vec<String>>,
+    topics: Option<Texts>,
     user: Option<String>,
     session: Option<String>,
-    features: Option<Vec<String>>,
+    features: Option<Texts>,
     #[serde(alias = "max_receive_bytes")]
     max_receive_bytes: Option<Uint32>,
     namespace: Option<String>,
@@ -82,7 +100,7 @@ struct ConnectJson {
 
 #[derive(Deserialize)]
 struct TopicsJson {
-    topics: Option<Vec<String>>,
+    topics: Option<Texts>,
 }
 
 #[derive(Deserialize)]
@@ -107,15 +125,19 @@ impl TryFrom<serde_json::Value> for Uint32 {
     }
 }
 
+fn texts(list: Option<Texts>) -> Vec<String> {
+    list.map(|list| list.0).unwrap_or_default()
+}
+
 impl From<ConnectJson> for v1::Connect {
     fn from(json: ConnectJson) -> Self {
         Self {
             token: json.token.unwrap_or_default(),
             cursor: json.cursor.unwrap_or_default(),
-            topics: json.topics.unwrap_or_default(),
+            topics: texts(json.topics),
             user: json.user.unwrap_or_default(),
             session: json.session.unwrap_or_default(),
-            features: json.features.unwrap_or_default(),
+            features: texts(json.features),
             max_receive_bytes: json.max_receive_bytes.map_or(0, |bytes| bytes.0),
             namespace: json.namespace.unwrap_or_default(),
         }
@@ -124,7 +146,7 @@ impl From<ConnectJson> for v1::Connect {
 
 impl From<TopicsJson> for v1::Topics {
     fn from(json: TopicsJson) -> Self {
-        Self { topics: json.topics.unwrap_or_default() }
+        Self { topics: texts(json.topics) }
     }
 }
 

@@ -10,7 +10,8 @@ use prost_types::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::without_bom;
+use super::{streamed, without_bom};
+use crate::validate::check_records_count;
 use crate::{Invalid, time, v1};
 
 /// Reads an invalidation.
@@ -51,13 +52,17 @@ pub fn parse_memberships(json: &[u8]) -> Result<v1::SetMembershipRequest, Invali
     let json = without_bom(json);
     let (memberships, id, source) = match whole(json, "memberships")? {
         Some(whole) => {
-            let list: Vec<&RawValue> = serde_json::from_str(whole.records.get())
-                .map_err(|error| Invalid::new("memberships", format!("must be a JSON array: {error}")))?;
-            let read = |(index, each): (usize, &&RawValue)| {
+            let mut records = Vec::new();
+            let read = streamed::items(whole.records.get().as_bytes(), |index, each| {
+                check_records_count(index + 1)?;
                 let at = format!("memberships[{index}]");
-                membership(&at, unnamed(&at, each.get().as_bytes())?)
-            };
-            (list.iter().enumerate().map(read).collect::<Result<_, _>>()?, whole.id, whole.source)
+                records.push(membership(&at, unnamed(&at, each.get().as_bytes())?)?);
+                Ok(())
+            });
+            read.map_err(|ended| {
+                ended.invalid(|error| Invalid::new("memberships", format!("must be a JSON array: {error}")))
+            })?;
+            (records, whole.id, whole.source)
         }
         None => {
             let at = "memberships[0]";
@@ -144,9 +149,21 @@ fn membership(at: &str, record: MembershipJson) -> Result<v1::Membership, Invali
 
 /// The request, if the object has this member and nothing but an id and a source beside it.
 fn whole<'a>(json: &'a [u8], name: &str) -> Result<Option<Whole<'a>>, Invalid> {
-    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(json)
-        .map_err(|error| Invalid::new("", format!("a record must be a JSON object: {error}")))?;
-    if members.keys().any(|member| ![name, "id", "source"].contains(&&**member)) {
+    let (mut members, mut is_other) = (BTreeMap::new(), false);
+    let read = streamed::members(json, |member, value| {
+        match [name, "id", "source"].into_iter().find(|known| *known == member) {
+            Some(known) if members.insert(known, value).is_some() => {
+                return Err(Invalid::new(known, "is named twice"));
+            }
+            Some(_) => {}
+            None => is_other = true,
+        }
+        Ok(())
+    });
+    read.map_err(|ended| {
+        ended.invalid(|error| Invalid::new("", format!("a record must be a JSON object: {error}")))
+    })?;
+    if is_other {
         return Ok(None);
     }
     let Some(records) = members.get(name) else { return Ok(None) };

@@ -279,6 +279,9 @@ fn client_frames_that_are_none() {
         "{}",
         r#"{"publish":{},"other":{}}"#,
         r#"{"connect":{},"subscribe":{}}"#,
+        // The fault: the second one held, whatever the first one was.
+        r#"{"connect":{},"connect":{}}"#,
+        r#"{"connect":{"user":"a"},"x":0,"\u0063onnect":{"user":"b"}}"#,
         r#"{"connect":null}"#,
         r#"{"connect":["token"]}"#,
         r#"{"connect":{"token":5}}"#,
@@ -295,12 +298,22 @@ fn client_frames_that_are_none() {
         {} => a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`
         {"publish":{},"other":{}} => a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`
         {"connect":{},"subscribe":{}} => a frame must hold exactly one of `connect`, `subscribe`, `unsubscribe` and `refresh`
+        {"connect":{},"connect":{}} => connect: is named twice
+        {"connect":{"user":"a"},"x":0,"\u0063onnect":{"user":"b"}} => connect: is named twice
         {"connect":null} => connect: must be a JSON object
         {"connect":["token"]} => connect: must be a JSON object
         {"connect":{"token":5}} => connect: what stands before column 10 of line 1 is of the wrong type
         {"connect":{"maxReceiveBytes":-1}} => connect: what stands before column 22 of line 1 is of the wrong type
         {"subscribe":{"topics":"a"}} => subscribe: what stands before column 13 of line 1 is of the wrong type
     "#]].assert_eq(&table);
+}
+
+#[test]
+fn lists_of_a_client_frame_end_somewhere() {
+    let frame =
+        |topics: usize| format!(r#"{{"subscribe":{{"topics":["a"{}]}}}}"#, r#","a""#.repeat(topics - 1));
+    assert!(parse_client_frame(frame(1_024).as_bytes()).is_ok(), "the gateway says how many there may be");
+    assert!(parse_client_frame(frame(1_025).as_bytes()).is_err());
 }
 
 proptest! {

@@ -63,16 +63,21 @@ pub fn invalidation(record: &v1::SessionInvalidation, now_unix_ms: u64) -> Resul
     .map_err(|invalid| invalid.inside("invalidation"))
 }
 
+/// Whether a request may have so many records.
+pub(crate) fn check_records_count(records: usize) -> Result<(), Invalid> {
+    if records == 0 || records > EVENTS_MAX {
+        return Err(Invalid::new("memberships", format!("must be 1 to {EVENTS_MAX}")));
+    }
+    Ok(())
+}
+
 /// Checks the memberships of one request.
 ///
 /// # Errors
 ///
 /// The first rule that is broken, with a field such as `memberships[3].topic`; none, or more than [`EVENTS_MAX`].
 pub fn memberships(records: &[v1::Membership], now_unix_ms: u64) -> Result<(), Invalid> {
-    if records.is_empty() || records.len() > EVENTS_MAX {
-        let message = format!("must be 1 to {EVENTS_MAX}, not {}", records.len());
-        return Err(Invalid::new("memberships", message));
-    }
+    check_records_count(records.len())?;
     for (index, record) in records.iter().enumerate() {
         check_holder(&record.recipient, "publish to `all` what everybody is to receive")
             .and_then(|()| check_topic(&record.topic))
@@ -314,8 +319,8 @@ mod tests {
             assert_eq!(check(topic), format!("REQUEST_INVALID {expected}"), "{topic}");
         }
         let none = fault(memberships(&[], NOW_MS));
-        assert_eq!(none, "REQUEST_INVALID memberships: must be 1 to 1000, not 0");
-        assert!(fault(memberships(&vec![good.clone(); 1_001], NOW_MS)).contains("not 1001"));
+        assert_eq!(none, "REQUEST_INVALID memberships: must be 1 to 1000");
+        assert!(fault(memberships(&vec![good.clone(); 1_001], NOW_MS)).contains("must be 1 to 1000"));
         let past = v1::Membership { expires_at: at(1), ..good.clone() };
         assert_eq!(
             fault(memberships(&[past], NOW_MS)),

@@ -182,3 +182,72 @@ fn a_byte_order_mark_before_a_key_set_is_ignored() {
     let marked = [b"\xef\xbb\xbf", jwks().to_string().as_bytes()].concat();
     assert_eq!(Keys::from_jwks(&marked).unwrap().ids().len(), 2);
 }
+
+/// The fault: they were taken without a word, and with an Ed25519 key of small order anybody signed for everybody.
+#[test]
+fn broken_and_unsafe_keys_are_skipped_and_said() {
+    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let good = rsa("good").public;
+    let n = URL_SAFE_NO_PAD.decode(good["n"].as_str().unwrap()).unwrap();
+    let mut even = n.clone();
+    *even.last_mut().unwrap() &= 0xfe;
+    let with_n_and_e = |n: &[u8], e: &[u8]| json!({"kty": "RSA", "kid": "x", "n": b64(n), "e": b64(e)});
+    let okp = |x: &[u8]| json!({"kty": "OKP", "crv": "Ed25519", "kid": "x", "x": b64(x)});
+    let hex = |text: &str| {
+        let bytes = (0..32).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap());
+        bytes.collect::<Vec<_>>()
+    };
+    let mut bad = vec![
+        (with_n_and_e(&n, &[1]), "exponent 3 at least"),
+        (with_n_and_e(&n, &[0]), "exponent 3 at least"),
+        (with_n_and_e(&n, &[1, 0, 0]), "must be odd"),
+        (with_n_and_e(&n, &[0xff; 16]), "33 bits at most"),
+        (with_n_and_e(&even, &[1, 0, 1]), "must be odd"),
+        (okp(&hex(&format!("02{}", "0".repeat(62)))), "no point"),
+        (okp(&[0xff; 32]), "no point"),
+    ];
+    for (curve, bytes) in [("P-256", 32), ("P-384", 48)] {
+        let (x, y) = (b64(&vec![1; bytes]), b64(&vec![2; bytes]));
+        bad.push((json!({"kty": "EC", "crv": curve, "kid": "x", "x": x, "y": y}), "no point of its curve"));
+    }
+    // The eight points of small order, and how else they are written ("Taming the Many EdDSAs", table 6).
+    for (x, why) in [
+        ("0100000000000000000000000000000000000000000000000000000000000000", "small order"),
+        ("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", "small order"),
+        ("0000000000000000000000000000000000000000000000000000000000000000", "small order"),
+        ("0000000000000000000000000000000000000000000000000000000000000080", "small order"),
+        ("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a", "small order"),
+        ("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa", "small order"),
+        ("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", "small order"),
+        ("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85", "small order"),
+        ("0100000000000000000000000000000000000000000000000000000000000080", "no point"),
+        ("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", "no point"),
+        ("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", "no point"),
+        ("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", "no point"),
+        ("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", "no point"),
+        ("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", "no point"),
+    ] {
+        bad.push((okp(&hex(x)), why));
+    }
+    for (key, why) in bad {
+        let keys = Keys::from_jwks(&set(&[&key, &good])).unwrap();
+        assert_eq!(keys.ids(), [Some("good".to_owned())], "{key}");
+        let skipped = keys.skipped();
+        assert!(skipped[0].is_fault && skipped[0].why.contains(why), "{key}: {skipped:?}");
+    }
+}
+
+/// The fault: the key was taken, and all of its tokens refused.
+#[test]
+fn a_modulus_with_a_zero_before_it_is_the_same_number() {
+    let mut pair = rsa("r");
+    let zeroed = |number: &str| {
+        let number = URL_SAFE_NO_PAD.decode(number).unwrap();
+        json!(URL_SAFE_NO_PAD.encode([&[0], &number[..]].concat()))
+    };
+    for member in ["n", "e"] {
+        pair.public[member] = zeroed(pair.public[member].as_str().unwrap());
+    }
+    let keys = Keys::from_jwks(&set(&[&pair.public])).unwrap();
+    assert!(takes(&keys, &pair.private, Algorithm::RS256, Some("r")));
+}
