@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use galaxy_push_client::{Builder, PublisherBuilder, Tls};
-use galaxy_push_listener::warn_of_readers;
+use galaxy_push_listener::{read_text, warn_of_readers};
 
 use crate::args::PeerArgs;
 use crate::{Usage, without_mark};
@@ -99,7 +99,7 @@ fn token(args: &PeerArgs) -> anyhow::Result<Option<String>> {
 
 /// The token in a file, without the line end that editors put behind it.
 pub(crate) fn read_token(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path);
+    let text = read_text(path);
     let text = text.with_context(|| format!("cannot read the token in {}", path.display()))?;
     warn_of_readers(path);
     Ok(without_mark(&text).trim_end().to_owned())

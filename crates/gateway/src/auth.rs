@@ -110,18 +110,19 @@ impl Access {
 
 impl Keys {
     /// Reads a JSON Web Key Set: `oct` for HS256, `RSA` for RS256-512 and PS256-512, `EC` with P-256 or P-384 for ES256 and
-    /// ES384, `OKP` with Ed25519 for EdDSA; a key with `alg` for that one alone. Others are [skipped](Self::skipped).
+    /// ES384, `OKP` with Ed25519 for EdDSA; a key with `alg` for that one alone. Others are [skipped](Self::skipped). A set
+    /// without any key of use lets nobody in.
     ///
     /// # Errors
     ///
-    /// Not a key set, or there is no key in it that tokens can be checked with.
+    /// Not a key set.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeysError> {
         let set = Arc::new(RwLock::new(Arc::new(Set::read(json)?)));
         Ok(Self { set, audience: None, issuer: None })
     }
 
     /// Takes the keys of this set in place of those before, for all clones. A token of a key that is gone is refused from
-    /// now on; connections that are open stay.
+    /// now on, also where none is left; connections that are open stay.
     ///
     /// # Errors
     ///

@@ -2,12 +2,15 @@
 //!
 //! What passes is waited for. A refusal does not pass while somebody looks on, so it ends it.
 
+use std::future::pending;
 use std::io::Write as _;
 
 use anyhow::anyhow;
 use galaxy_push_client::{Failure, HandlerError, Item, PushClient, State};
 use galaxy_push_proto::{feature, json, v1};
 use prost::Message as _;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -29,7 +32,7 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
         async move {
             let Some(reason) = printed else { return Ok(()) };
             let _ = end.try_send(reason); // only the first reason counts
-            std::future::pending::<Result<(), HandlerError>>().await
+            pending::<Result<(), HandlerError>>().await
         }
     };
     let mut terminate = signal(SignalKind::terminate())?;
@@ -53,9 +56,23 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = terminate.recv() => Ok(()),
         refused = report(&client) => refused,
+        () = reader_gone() => Ok(()),
     };
     client.shutdown().await;
     outcome
+}
+
+/// Waits until nobody can read what is printed any more, as behind `tail | head -1`: otherwise the next line would tell, which
+/// may be hours away. What cannot be waited for, such as a file, has no reader.
+async fn reader_gone() {
+    let Ok(out) = AsyncFd::with_interest(std::io::stdout(), Interest::ERROR) else { return pending().await };
+    while let Ok(mut guard) = out.ready(Interest::ERROR).await {
+        if guard.ready().is_error() {
+            return;
+        }
+        guard.clear_ready();
+    }
+    pending().await
 }
 
 /// Says on stderr when there is no stream, once for each reason, and when there is one again. Returns when a hub refuses.

@@ -33,7 +33,7 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
-/// What a key set holds.
+/// What a key set holds. One without keys lets nobody in: that is how the last key is taken out.
 #[derive(Debug, Default)]
 pub(super) struct Set {
     pub(super) keys: Vec<Key>,
@@ -67,9 +67,6 @@ pub enum KeysError {
     /// The text is no JSON Web Key Set.
     #[error("not a JSON Web Key Set: expected {{\"keys\": [...]}} (RFC 7517)")]
     NotASet(#[source] serde_json::Error),
-    /// There is nothing to check tokens with.
-    #[error("{}", nothing(.0))]
-    Empty(Vec<Skipped>),
 }
 
 #[derive(Deserialize)]
@@ -94,7 +91,7 @@ impl Set {
                 Err(why) => set.skipped.push(why.of(jwk, at)),
             }
         }
-        if set.keys.is_empty() { Err(KeysError::Empty(set.skipped)) } else { Ok(set) }
+        Ok(set)
     }
 
     /// The keys that a token of this algorithm may be signed with: that of its `kid`, or any where it has none.
@@ -190,16 +187,6 @@ impl Why {
             Self::Fault(why) => Skipped { key, why: why.to_owned(), is_fault: true },
         }
     }
-}
-
-fn nothing(skipped: &[Skipped]) -> String {
-    if skipped.is_empty() {
-        return "the key set is empty: add a public key of the identity provider, or make one with `galaxy-push token \
-                --new-keys FILE`"
-            .to_owned();
-    }
-    let each: Vec<_> = skipped.iter().map(Skipped::to_string).collect();
-    format!("no token can be checked with any key of the set: {}", each.join("; "))
 }
 
 impl fmt::Display for Skipped {

@@ -233,8 +233,6 @@ fn the_only_key_needs_no_name() {
 
 #[test]
 fn what_is_no_key_set_is_refused() {
-    let empty = Keys::from_jwks(br#"{"keys":[]}"#).unwrap_err();
-    assert!(empty.to_string().contains("empty"), "{empty}");
     for text in ["", "{}", "[]", "not json", r#"{"keys": 1}"#] {
         assert!(matches!(Keys::from_jwks(text.as_bytes()), Err(KeysError::NotASet(_))), "{text}");
     }
