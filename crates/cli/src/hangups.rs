@@ -19,6 +19,18 @@ pub(crate) fn outlive(line: &[OsString]) -> io::Result<()> {
     signal(SignalKind::hangup()).map(drop)
 }
 
+/// Whether this process was started so that SIGHUP does nothing, as `nohup` does: to listen to it would undo that. Known on
+/// Linux only.
+pub(crate) fn are_ignored() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangups(&status))
+}
+
+fn ignores_hangups(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // SIGHUP is signal 1, which has the lowest bit.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
 /// By the first word that is a command: the line may yet turn out to be wrong.
 fn asks_for_a_role(line: &[OsString]) -> bool {
     let definition = args::definition();
@@ -29,6 +41,13 @@ fn asks_for_a_role(line: &[OsString]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read() {
+        assert!(ignores_hangups("Name:\tx\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangups("SigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n"));
+        assert!(!ignores_hangups(""));
+    }
 
     #[test]
     fn servers_outlive_hangups_and_others_do_not() {

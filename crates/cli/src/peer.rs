@@ -3,11 +3,11 @@
 //!
 //! Everything is read and checked before anything is connected. A token is never shown, whatever is wrong with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use galaxy_push_client::{Builder, PublisherBuilder, Tls};
-use galaxy_push_listener::{read_text, warn_of_readers};
+use galaxy_push_listener::{Damped, read_text, warn_of_readers};
 
 use crate::args::PeerArgs;
 use crate::{Usage, without_mark};
@@ -18,7 +18,10 @@ pub(crate) const TOKEN_VARIABLE: &str = "GALAXY_PUSH_HUB_TOKEN";
 #[derive(Clone, Default)]
 pub(crate) struct Peer {
     pub(crate) tls: Option<Tls>,
+    /// The token as it was read at the start.
     pub(crate) token: Option<String>,
+    /// The file that it is in, where it is read again for each connection.
+    token_file: Option<PathBuf>,
 }
 
 impl Peer {
@@ -51,17 +54,30 @@ impl Peer {
                 Some(tls(Tls::trusting(authority).context("--hub-ca")?, args)?)
             }
         };
-        Ok(Self { tls, token: token(args)? })
+        Ok(Self { tls, token: token(args)?, token_file: args.hub_token_file.clone() })
     }
 
     pub(crate) fn client(self, builder: Builder) -> Builder {
         let builder = self.tls.into_iter().fold(builder, Builder::tls);
-        self.token.into_iter().fold(builder, Builder::token)
+        match (self.token_file, self.token) {
+            (Some(path), _) => builder.token_from(token_anew(path)),
+            (None, Some(token)) => builder.token(token),
+            (None, None) => builder,
+        }
+    }
+
+    /// The token at present, where it is in a file.
+    pub(crate) fn token_source(&self) -> Option<impl Fn() -> Option<String> + Send + Sync + use<>> {
+        self.token_file.clone().map(token_anew)
     }
 
     pub(crate) fn publisher(self, builder: PublisherBuilder) -> PublisherBuilder {
         let builder = self.tls.into_iter().fold(builder, PublisherBuilder::tls);
-        self.token.into_iter().fold(builder, PublisherBuilder::token)
+        match (self.token_file, self.token) {
+            (Some(path), _) => builder.token_from(token_anew(path)),
+            (None, Some(token)) => builder.token(token),
+            (None, None) => builder,
+        }
     }
 }
 
@@ -97,11 +113,34 @@ fn token(args: &PeerArgs) -> anyhow::Result<Option<String>> {
     Ok(Some(token))
 }
 
+/// Reads the token in a file for each connection, so that one that was replaced is taken without a restart.
+fn token_anew(path: PathBuf) -> impl Fn() -> Option<String> + Send + Sync {
+    let told = Damped::default();
+    move || {
+        let read = token_in(&path).and_then(|token| match check_token(&token) {
+            Ok(()) => Ok(token),
+            Err(why) => Err(anyhow!("--hub-token-file {}: {why}", path.display())),
+        });
+        read.inspect_err(|error| {
+            if let Some(left_out) = told.count("") {
+                let error = format!("{error:#}");
+                tracing::warn!(error, left_out, "the token cannot be read anew; the one before is used on");
+            }
+        })
+        .ok()
+    }
+}
+
 /// The token in a file, without the line end that editors put behind it.
 pub(crate) fn read_token(path: &Path) -> anyhow::Result<String> {
+    let token = token_in(path)?;
+    warn_of_readers(path);
+    Ok(token)
+}
+
+fn token_in(path: &Path) -> anyhow::Result<String> {
     let text = read_text(path);
     let text = text.with_context(|| format!("cannot read the token in {}", path.display()))?;
-    warn_of_readers(path);
     Ok(without_mark(&text).trim_end().to_owned())
 }
 

@@ -17,7 +17,7 @@ mod settings;
 
 use axum::Router;
 use galaxy_push_client::{Connector, TcpConnector, Tracing};
-use galaxy_push_gateway::{Gateway, HubToken, StartError};
+use galaxy_push_gateway::{Gateway, HubToken, HubTokenSource, StartError};
 use galaxy_push_hub::{Hub, Identity, Role};
 use galaxy_push_listener::{Limits, Pipes, Proxies, ambient, pipes, probes, terse_probes};
 use prometheus_client::registry::Registry;
@@ -95,6 +95,7 @@ pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::R
     config.shown_hub = args.hub.first().cloned();
     config.tracing = tracing;
     let peer = Peer::of(&args.peer, &args.hub)?;
+    config.hub_token_source = peer.token_source().map(HubTokenSource::new);
     config.hub_token = peer.token.map(HubToken::new);
     settings::reach(&args.process, None, Some(&args.edge))?;
     let bound = bind::edge(&args.edge).await?;

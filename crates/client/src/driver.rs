@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_core::backoff::{Backoff, Cause, RETRY_AFTER_MAX};
+use galaxy_push_core::damp::Damper;
 use galaxy_push_core::link::{Action, Input, Link, Verdict};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use tokio::sync::{Notify, watch};
@@ -55,6 +56,8 @@ pub(crate) struct Driver<H> {
     pub(crate) told: u64,
     /// Why that was; empty once a stream is live.
     pub(crate) told_error: String,
+    /// Which lines about items that are given up are written, by cursor.
+    pub(crate) told_dead_letters: Damper,
     pub(crate) stop: CancellationToken,
 }
 
@@ -217,12 +220,23 @@ impl<H: BatchHandler> Driver<H> {
             return Input::DeadLetterFailed("there is no dead letter".into()); // excluded when the client is built
         };
         let (item, error) = (dead.item.clone(), HandlerError::msg(&**dead.error));
-        let (gateway, failures) = (&*self.gateway, dead.failures);
-        tracing::warn!(gateway, cursor = item.cursor(), failures, error = %dead.error, "an item is given up");
-        match guarded("the dead letter", async { dead_letter.take(item, error).await }).await {
-            Ok(()) => Input::DeadLettered,
-            Err(error) => Input::DeadLetterFailed(error),
+        let (gateway, failures, cursor) = (&*self.gateway, dead.failures, item.cursor().to_owned());
+        // A dead letter that fails is called again, for days if need be.
+        let told = self.told_dead_letters.count(&cursor, self.started.elapsed());
+        if told.is_some() {
+            tracing::warn!(gateway, cursor, failures, error = %dead.error, "an item is given up");
         }
+        let error = match guarded("the dead letter", async { dead_letter.take(item, error).await }).await {
+            Ok(()) => return Input::DeadLettered,
+            Err(error) => error,
+        };
+        match told {
+            Some(left_out) => {
+                tracing::error!(gateway, cursor, %error, left_out, "the dead letter failed and is called again");
+            }
+            None => tracing::debug!(gateway, cursor, %error, "the dead letter failed and is called again"),
+        }
+        Input::DeadLetterFailed(error)
     }
 
     async fn load(&mut self, until: Duration) -> Input {

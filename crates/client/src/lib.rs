@@ -192,6 +192,7 @@ mod stream;
 mod taken;
 #[cfg(feature = "tls")]
 mod tls;
+mod token;
 mod transport;
 
 pub use builder::Builder;

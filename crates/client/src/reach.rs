@@ -5,14 +5,16 @@
 use std::sync::Arc;
 
 use crate::hub::Hub;
-use crate::transport::{Dialer, bearer};
+use crate::token::Token;
+use crate::transport::Dialer;
 use crate::{BuildError, Connector, TcpConnector};
 
 /// Where the hubs are, and how to speak to them.
 pub(crate) struct Reach {
     hubs: Vec<Result<Hub, BuildError>>,
     connector: Arc<dyn Connector>,
-    token: Option<String>,
+    /// `None` inside: it cannot be sent.
+    token: Option<Option<Token>>,
     #[cfg(feature = "tls")]
     tls: Option<crate::Tls>,
 }
@@ -39,8 +41,12 @@ impl Reach {
         self.connector = Arc::new(connector);
     }
 
-    pub(crate) fn token(&mut self, token: String) {
-        self.token = Some(token);
+    pub(crate) fn token(&mut self, token: &str) {
+        self.token = Some(Token::fixed(token));
+    }
+
+    pub(crate) fn token_from(&mut self, source: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.token = Some(Token::from(Box::new(source)));
     }
 
     #[cfg(feature = "tls")]
@@ -65,11 +71,11 @@ impl Reach {
             let why = "https:// needs the feature `tls`, or a connector that secures";
             return Err(BuildError::HubUrl { url: hub.origin.clone(), why });
         }
-        let authorization = self.token.map(|token| bearer(&token).ok_or(BuildError::Token)).transpose()?;
+        let token = self.token.map(|token| token.ok_or(BuildError::Token)).transpose()?;
         Ok(Dialer {
             hubs,
             connector: self.connector,
-            authorization,
+            token,
             #[cfg(feature = "tls")]
             tls,
         })

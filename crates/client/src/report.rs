@@ -158,9 +158,8 @@ pub(crate) fn report(status: &Status, before: &Status, next: &Action, gateway: &
 /// Tells the first, second, fourth, … failure of an item, and each new reason: an item may fail for days.
 fn handler_fails(trouble: &HandlerTrouble, before: &Status, gateway: &str) {
     let HandlerTrouble { cursor, failures, error, dead_letter_error, .. } = trouble;
-    if let Some(error) = dead_letter_error {
-        tracing::error!(gateway, cursor, %error, "the dead letter failed and is called again");
-        return;
+    if dead_letter_error.is_some() {
+        return; // which the driver tells, in the stream form too
     }
     let told =
         before.handler.as_ref().is_some_and(|before| before.error == *error && before.cursor == *cursor);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use galaxy_push_core::damp::Damper;
 use galaxy_push_core::link::{Handing, Link, Storing};
 use galaxy_push_core::recipient::check_id;
 use galaxy_push_proto::v1::GatewayReport;
@@ -139,6 +140,7 @@ impl Builder {
             gateway: gateway.clone(),
             told: 0,
             told_error: String::new(),
+            told_dead_letters: Damper::default(),
             stop: stop.clone(),
         };
         tokio::spawn(driver.run());

@@ -31,6 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::handler::guarded;
 use crate::hub::Hub;
 use crate::taken::Taken;
+use crate::token::Token;
 use crate::{Connector, Failure, ServerStatus};
 
 /// A ping goes out this often, also while nothing else moves, so that a peer that is there always sends something. How long
@@ -54,7 +55,7 @@ const END_WITHIN: Duration = Duration::from_millis(100);
 pub(crate) struct Dialer {
     pub(crate) hubs: Vec<Hub>,
     pub(crate) connector: Arc<dyn Connector>,
-    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) token: Option<Token>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<crate::Tls>,
 }
@@ -101,6 +102,10 @@ impl Dialer {
     /// Opens a connection to one hub. Whoever calls this sets the deadline.
     pub(crate) async fn dial(&self, hub: usize) -> Result<Connection, Failure> {
         let hub = &self.hubs[hub];
+        let authorization = match &self.token {
+            Some(token) => Some(token.header().await),
+            None => None,
+        };
         let unreachable =
             |error: &dyn Error| Failure::Unreachable(format!("{}: {}", hub.origin, chain(error)));
         // Application code: a panic in it is one failed try, not the end of the client.
@@ -133,7 +138,7 @@ impl Dialer {
             let error = connection.await.err().map(|error| chain(&error));
             end.send_replace(Some(error.unwrap_or_else(|| "the hub closed the connection".to_owned())));
         });
-        let (origin, authorization) = (hub.origin.clone(), self.authorization.clone());
+        let origin = hub.origin.clone();
         Ok(Connection { sender, origin, authorization, taken, ended, _task: AbortOnDropHandle::new(task) })
     }
 }
@@ -304,13 +309,6 @@ fn refused_certificate(why: &str) -> Option<&str> {
 
 fn lost(error: &dyn Error) -> Failure {
     Failure::Lost(chain(error))
-}
-
-/// The header that carries a token; `None` when the token cannot stand in one.
-pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
-    value.set_sensitive(true);
-    (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then_some(value)
 }
 
 /// An error and all its sources, in one line.

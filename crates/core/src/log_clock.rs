@@ -4,7 +4,7 @@
 //! one that was least long is nearest to the truth, so an estimate is never ahead of the hub's clock, and behind it by no
 //! more than the least transit. No wall clock is asked, neither the reader's nor, after its start, the hub's.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// How long a frame counts: two quartz clocks drift apart by some milliseconds meanwhile.
@@ -81,9 +81,54 @@ impl LogClock {
     }
 }
 
+/// The clocks of several hubs, each as it was known last. Those on one log are to agree within [`APART_MAX`].
+#[derive(Clone, Debug, Default)]
+pub struct HubClocks {
+    /// When each was known, and what it was. At most one for each hub.
+    known: BTreeMap<usize, (Duration, Offset)>,
+    apart: Duration,
+}
+
+/// Hubs on one log that are further apart are said to be: a `ttl` counts differently at each of them.
+pub const APART_MAX: Duration = Duration::from_secs(1);
+
+impl HubClocks {
+    /// The clock of this hub is known at this moment. Compared with those of others that were known not long ago: beyond that
+    /// the reader's own clock may have drifted.
+    pub fn note(&mut self, hub: usize, offset: Offset, now: Duration) {
+        self.known.insert(hub, (now, offset));
+        let fresh = |at: Duration| now.saturating_sub(at) <= COUNTS_FOR;
+        let others = self.known.iter().filter(|(other, (at, _))| **other != hub && fresh(*at));
+        let apart = others.map(|(_, (_, other))| other.0.abs_diff(offset.0)).max();
+        self.apart = apart.map_or(self.apart, Duration::from_millis);
+    }
+
+    /// How far apart two of them were at most when they were compared last.
+    #[must_use]
+    pub const fn apart(&self) -> Duration {
+        self.apart
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clocks_of_hubs_are_compared_while_both_are_fresh() {
+        let mut clocks = HubClocks::default();
+        let at =
+            |hub_ahead_ms: u64, seconds: u64| Offset::of(HUB + hub_ahead_ms + seconds * 1_000, secs(seconds));
+        clocks.note(0, at(0, 10), secs(10));
+        clocks.note(0, at(5_000, 20), secs(20));
+        assert_eq!(clocks.apart(), Duration::ZERO, "a hub that was started anew is compared with no other");
+        clocks.note(1, at(3_500, 30), secs(30));
+        assert_eq!(clocks.apart(), Duration::from_millis(1_500));
+        clocks.note(1, at(5_000, 700), secs(700));
+        assert_eq!(clocks.apart(), Duration::from_millis(1_500), "nothing new is known");
+        clocks.note(0, at(5_100, 710), secs(710));
+        assert_eq!(clocks.apart(), Duration::from_millis(100));
+    }
 
     const HUB: u64 = 1_700_000_000_000;
 

@@ -43,6 +43,17 @@ impl Rate {
         self.earned_at = self.earned_at.max(now).saturating_add(self.cost(count));
     }
 
+    /// So many per second from now on. What is owed stays owed, and takes no longer to earn than it did.
+    #[must_use]
+    pub fn changed_to(self, per_second: u64, now: Duration) -> Self {
+        let changed = Self { per_second: per_second.max(1), ..self };
+        let owed = self.earned_at.saturating_sub(now);
+        let nanos =
+            owed.as_nanos().saturating_mul(u128::from(self.per_second)) / u128::from(changed.per_second);
+        let owed = owed.min(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)));
+        Self { earned_at: now.saturating_add(owed), ..changed }
+    }
+
     fn cost(&self, count: u64) -> Duration {
         let nanos = u128::from(count) * 1_000_000_000 / u128::from(self.per_second);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -74,6 +85,15 @@ mod tests {
         rate.take(20, at(0));
         assert_eq!(rate.wait(1, at(0)), Some(at(100)), "two seconds' worth were taken at once");
         assert_eq!(rate.wait(20, at(2_000)), None);
+        let slower = rate.changed_to(5, at(0));
+        assert_eq!(slower.wait(1, at(0)), Some(at(200)), "nothing was given back");
+        let faster = rate.changed_to(40, at(0));
+        assert_eq!(
+            faster.wait(40, at(0)),
+            None,
+            "twenty of forty a second are owed, and two seconds' worth may be"
+        );
+        assert_eq!(faster.wait(61, at(0)), Some(at(25)));
         let huge = Rate::new(1);
         assert_eq!(huge.wait(u64::MAX, at(0)), None);
     }

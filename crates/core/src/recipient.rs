@@ -35,6 +35,8 @@ pub enum InvalidRecipient {
     IdTooLong,
     /// The id holds a control or format character, a space or a comma.
     ForbiddenCharacter,
+    /// The name of one user or session ends in `*`.
+    ManyNames,
 }
 
 /// What a credential or a filter admits: one recipient exactly, or every recipient that starts with a prefix.
@@ -84,6 +86,16 @@ pub fn check_id(id: &str) -> Result<(), InvalidRecipient> {
         return Err(InvalidRecipient::ForbiddenCharacter);
     }
     Ok(())
+}
+
+/// Checks the name of one user or session: an id that does not end in `*`. Elsewhere that stands for many names, so such a
+/// name could be granted, but never revoked.
+///
+/// # Errors
+///
+/// [`InvalidRecipient`] says which rule the name breaks.
+pub fn check_name(name: &str) -> Result<(), InvalidRecipient> {
+    if name.ends_with('*') { Err(InvalidRecipient::ManyNames) } else { check_id(name) }
 }
 
 /// Whether a character shows nothing and changes how others are shown: the format characters of Unicode (category Cf),
@@ -158,6 +170,9 @@ impl fmt::Display for InvalidRecipient {
             Self::EmptyId => "the id after the colon is empty",
             Self::IdTooLong => "the id is longer than 255 bytes",
             Self::ForbiddenCharacter => "the id holds a space, a comma, or a control or format character",
+            Self::ManyNames => {
+                "it ends in `*`, which stands for many names elsewhere: name one user or session"
+            }
         })
     }
 }
@@ -203,6 +218,16 @@ mod tests {
         let longest = format!("user:{}", "x".repeat(ID_BYTES_MAX));
         assert!(Recipient::parse(&longest).is_ok());
         assert_eq!(Recipient::parse(&format!("{longest}x")), Err(InvalidRecipient::IdTooLong));
+    }
+
+    #[test]
+    fn a_name_is_of_one_user_or_session() {
+        assert_eq!(check_name("ann"), Ok(()));
+        assert_eq!(check_name("a*nn"), Ok(()));
+        for many in ["*", "ann*"] {
+            assert_eq!(check_name(many), Err(InvalidRecipient::ManyNames), "{many}");
+        }
+        assert_eq!(check_name(""), Err(InvalidRecipient::EmptyId));
     }
 
     #[test]

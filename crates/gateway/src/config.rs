@@ -1,5 +1,6 @@
 //! The gateway's settings, with the defaults of the design.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_core::FOR_EVER;
@@ -18,6 +19,24 @@ impl HubToken {
     #[must_use]
     pub fn new(token: impl Into<String>) -> Self {
         Self(token.into())
+    }
+}
+
+/// Says the token at present; `None`: the one before is used on. Cheap to clone; clones are the same.
+#[derive(Clone)]
+pub struct HubTokenSource(pub(crate) Arc<dyn Fn() -> Option<String> + Send + Sync>);
+
+impl HubTokenSource {
+    /// May wait, such as for a file.
+    #[must_use]
+    pub fn new(source: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(source))
+    }
+}
+
+impl std::fmt::Debug for HubTokenSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HubTokenSource")
     }
 }
 
@@ -52,6 +71,9 @@ pub struct Config {
     pub leave_log_after: Duration,
     /// Proves to the hubs who this gateway is. Default: it does not say.
     pub hub_token: Option<HubToken>,
+    /// For a token that may be replaced: asked for each connection to a hub, in place of the other, which then counts only for
+    /// what development mode passes on. Default: it is not replaced.
+    pub hub_token_source: Option<HubTokenSource>,
     /// The gateway's stable name: a hub lets one stream per name live at a time.
     pub gateway_id: String,
     /// What the edge window holds. The same as the hub's, so that it can resume whom the hub could.
@@ -130,6 +152,7 @@ impl Config {
             hubs: hubs.into(),
             leave_log_after: Duration::from_secs(30),
             hub_token: None,
+            hub_token_source: None,
             gateway_id: gateway_id.into(),
             window: Bounds::default(),
             access: Access::default(),

@@ -30,7 +30,7 @@ use crate::admission::Admission;
 use crate::auth::Access;
 use crate::authority::{Authority, Followed, Hub};
 use crate::clock::Clock;
-use crate::config::{Config, HubToken};
+use crate::config::{Config, HubToken, HubTokenSource};
 use crate::connection::{Ending, Limits};
 use crate::edge::Edge;
 use crate::encode::{Encoder, Repairs};
@@ -130,12 +130,17 @@ impl Gateway {
             .connector(line.connector())
             .tracing(config.tracing.clone())
             .random(move || for_client.random());
-        if let Some(HubToken(token)) = &config.hub_token {
+        if let Some(HubTokenSource(source)) = config.hub_token_source.clone() {
+            builder = builder.token_from(move || source());
+        } else if let Some(HubToken(token)) = &config.hub_token {
             builder = builder.token(token);
         }
         let report_every = config.report_every;
         let followed = Followed::default();
-        let (gateway, upstream) = Self::assemble(config, followed.clone(), Some(line), ambient)?;
+        let (gateway, mut upstream) = Self::assemble(config, followed.clone(), Some(line), ambient)?;
+        // Weak, too.
+        let client = Arc::downgrade(&followed.0);
+        upstream.at_door(move || client.upgrade()?.get()?.status().borrow().door);
         if let Some(every) = report_every {
             // Weak: the client would keep its own owner alive.
             let shared = Arc::downgrade(&gateway.shared);

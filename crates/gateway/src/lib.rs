@@ -68,5 +68,5 @@ mod upstream;
 mod ws;
 
 pub use auth::{Access, Development, Keys, KeysError, Skipped};
-pub use config::{Config, HubToken, UserLimits};
+pub use config::{Config, HubToken, HubTokenSource, UserLimits};
 pub use gateway::{Gateway, StartError};

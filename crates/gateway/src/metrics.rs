@@ -1,16 +1,16 @@
 //! What the edge counts. Labels hold words of the contract only, never what a user sent.
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_listener::Damped;
 use galaxy_push_proto::{Failure, Reason, v1};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::{Registry, Unit};
-use tonic::Code;
 
 use crate::connection::Ending;
 use crate::delivery::Delivery;
+use crate::problem;
 
 /// A failure that has no reason of its own.
 const OTHER: &str = "OTHER";
@@ -58,6 +58,8 @@ pub(crate) struct Metrics {
     pub(crate) upstream_entries: Counter,
     pub(crate) upstream_gaps: Counter,
     pub(crate) upstream_repeats: Counter,
+    /// How far apart the hubs' clocks are, in seconds.
+    pub(crate) clocks_apart: Gauge<f64, AtomicU64>,
 }
 
 /// So many users that a shutdown cuts off are named in the log.
@@ -108,8 +110,7 @@ impl Metrics {
     pub(crate) fn refused(&self, failure: &Failure) {
         let reason = failure.reason.map_or(OTHER, Reason::as_str);
         self.refused.get_or_create(&[("reason", reason)]).inc();
-        // What is said of a topic or a user names it, and is for whoever asks for `debug`.
-        let why = if failure.code == Code::Unauthenticated { failure.message.as_str() } else { "" };
+        let why = problem::own_words(failure);
         match self.refusals.count(&format!("{reason} {why}")) {
             Some(left_out) => tracing::info!(reason, code = ?failure.code, why, left_out, "users refused"),
             None => tracing::debug!(reason, why = failure.message, "refused"),
@@ -223,12 +224,23 @@ impl Metrics {
         r.register("push_render_cache_hits", "Events found rendered already", self.render_hits.clone());
         r.register("push_render_cache_misses", "Events rendered", self.render_misses.clone());
         r.register("push_render_cache_bytes", "Rendered events held", self.render_bytes.clone());
+        self.register_upstream(r);
+    }
+
+    fn register_upstream(&self, registry: &mut Registry) {
+        let r = registry;
         r.register(
             "push_upstream_entries",
             "Entries appended to the edge window",
             self.upstream_entries.clone(),
         );
         r.register("push_upstream_gaps", "Gaps appended to the edge window", self.upstream_gaps.clone());
+        r.register_with_unit(
+            "push_upstream_clocks_apart",
+            "How far apart the clocks of two hubs were, when the stream had gone from one to the other",
+            Unit::Seconds,
+            self.clocks_apart.clone(),
+        );
         r.register(
             "push_upstream_repeats",
             "Frames from the hub left out, because the window holds their position already",

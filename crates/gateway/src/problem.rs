@@ -60,8 +60,21 @@ pub(crate) fn session_ended(why: &str) -> Failure {
         .code(Code::Unauthenticated)
 }
 
+/// How every message about an ended session begins. What follows is a publisher's free text.
+const SESSION_ENDED: &str = "the session was ended";
+
 fn session_ended_text(why: &str) -> String {
-    if why.is_empty() { "the session was ended".to_owned() } else { format!("the session was ended ({why})") }
+    if why.is_empty() { SESSION_ENDED.to_owned() } else { format!("{SESSION_ENDED} ({why})") }
+}
+
+/// Why somebody was not believed, in this product's own words, of which there are few. Of any other refusal: nothing,
+/// because it names users and topics, which are for whoever asks for `debug`.
+pub(crate) fn own_words(failure: &Failure) -> &str {
+    match &*failure.message {
+        _ if failure.code != Code::Unauthenticated => "",
+        ended if ended.starts_with(SESSION_ENDED) => SESSION_ENDED,
+        message => message,
+    }
 }
 
 /// The failure as an HTTP answer.
@@ -130,6 +143,18 @@ impl Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The fault: whoever had a revocation's reason, which may name a user, wrote it into the log, a line for each.
+    #[test]
+    fn what_is_told_of_a_refusal_is_never_what_somebody_else_wrote() {
+        assert_eq!(own_words(&session_ended("ann stole 7 cookies")), "the session was ended");
+        assert_eq!(own_words(&session_ended("")), "the session was ended");
+        let named = Failure::new(Reason::NotGranted, "ann may not read orders.7");
+        assert_eq!(own_words(&named), "");
+        let not_believed =
+            Failure::new(Reason::NotGranted, "the token has expired").code(Code::Unauthenticated);
+        assert_eq!(own_words(&not_believed), "the token has expired");
+    }
 
     #[test]
     fn every_refusal_has_a_status_and_a_close_code() {

@@ -4,12 +4,13 @@
 //! needs: position, kind, whether an event is ephemeral or expires. It never drops a hole silently: whatever cannot be
 //! placed in the window becomes a gap there, or an error that keeps the stream where it is.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use galaxy_push_client::{Batch, BatchHandler, Frame, HandlerError, Item, Outcome};
 use galaxy_push_core::cursor::{Cursor, Epochs};
-use galaxy_push_core::log_clock::LogClock;
+use galaxy_push_core::log_clock::{APART_MAX, HubClocks, LogClock};
 use galaxy_push_core::window::{Gap, GapReason, Traits};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 
@@ -20,7 +21,6 @@ mod records;
 use records::Records;
 
 /// The writer of the edge. There is one.
-#[derive(Debug)]
 pub(crate) struct Upstream {
     edge: Arc<Edge>,
     /// Where the window ends once the changes so far are applied; `None` before the first `Welcome`.
@@ -30,6 +30,11 @@ pub(crate) struct Upstream {
     left: Epochs,
     records: Records,
     clock: LogClock,
+    /// Those of the hubs that the stream was at.
+    clocks: HubClocks,
+    clocks_told: bool,
+    /// Which of the hubs the stream is at; `None`: there is one, or it is not known.
+    door: Box<dyn Fn() -> Option<usize> + Send>,
     /// What comes now was just published: its stamp tells the hub's time.
     is_live: bool,
 }
@@ -44,7 +49,22 @@ pub(crate) struct UnknownPosition {
 impl Upstream {
     pub(crate) fn new(edge: Arc<Edge>) -> Self {
         let (records, clock) = (Records::default(), LogClock::default());
-        Self { edge, head: None, left: Epochs::default(), records, clock, is_live: false }
+        Self {
+            edge,
+            head: None,
+            left: Epochs::default(),
+            records,
+            clock,
+            clocks: HubClocks::default(),
+            clocks_told: false,
+            door: Box::new(|| None),
+            is_live: false,
+        }
+    }
+
+    /// Says at which of several hubs the stream is, so that their clocks can be compared.
+    pub(crate) fn at_door(&mut self, door: impl Fn() -> Option<usize> + Send + 'static) {
+        self.door = Box::new(door);
     }
 
     /// Takes the items in order, and says how many were dealt with; all of them, unless there is an error.
@@ -52,6 +72,7 @@ impl Upstream {
         let mut changes = Vec::with_capacity(items.len());
         let mut result = Ok(());
         let mut taken = 0;
+        let was_live = self.is_live;
         for item in items {
             self.hear(item);
             if let Err(error) = self.plan(item, &mut changes) {
@@ -61,6 +82,9 @@ impl Upstream {
             taken += 1;
         }
         self.edge.set_log_clock(self.clock.offset());
+        if was_live && self.is_live {
+            self.compare_clocks();
+        }
         self.edge.apply(&changes);
         if self.records.settled() {
             self.edge.set_caught_up();
@@ -85,6 +109,23 @@ impl Upstream {
             _ => return,
         }
         self.clock.hear(item.frame().view().appended_unix_ms(), self.edge.clock.now().mono);
+    }
+
+    /// Hubs on one log whose clocks differ give an event another age at each of them.
+    fn compare_clocks(&mut self) {
+        let (Some(door), Some(offset)) = ((self.door)(), self.clock.offset()) else { return };
+        self.clocks.note(door, offset, self.edge.clock.now().mono);
+        let apart = self.clocks.apart();
+        self.edge.metrics.clocks_apart.set(apart.as_secs_f64());
+        let too_far = apart > APART_MAX;
+        if too_far && !self.clocks_told {
+            tracing::warn!(
+                ?apart,
+                "the clocks of the hubs differ: an event with a ttl expires at another time behind each of them; set their clocks \
+                 by one source (NTP), and restart the hub that is wrong"
+            );
+        }
+        self.clocks_told = too_far;
     }
 
     fn plan<'a>(&mut self, item: &'a Item, changes: &mut Vec<Change<'a>>) -> Result<(), UnknownPosition> {
@@ -218,6 +259,15 @@ impl Upstream {
         }
         changes.push(Change::Advance(cursor));
         Ok(())
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("head", &self.head)
+            .field("is_live", &self.is_live)
+            .finish_non_exhaustive()
     }
 }
 

@@ -321,7 +321,7 @@ impl Session {
         too_large.closed(who, suspects, now.mono);
         metrics.too_large_closes.inc();
         tracing::debug!(
-            connection = self.connection.id(),
+            connection = self.connection.name(),
             "closed by its user: an event is larger than it takes"
         );
     }

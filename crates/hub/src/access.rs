@@ -37,9 +37,12 @@ pub struct Access {
     /// Nobody is let in whom it does not name, even if it names nobody.
     is_closed: bool,
     by_name: BTreeMap<String, Vec<Arc<Known>>>,
-    /// Looked up only, never iterated.
-    by_token: HashMap<Fingerprint, Arc<Known>>,
+    /// Whose it is: a name and a role. Looked up only, never iterated.
+    by_token: HashMap<Fingerprint, (String, Role)>,
 }
+
+/// Events, and the bytes of them.
+type Rates = [Option<Rate>; 2];
 
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -48,14 +51,19 @@ pub(crate) struct Known {
     name: Arc<str>,
     /// It is this process's own, whomever the hub knows.
     is_inside: bool,
-    /// Events, and the bytes of them.
-    rates: Mutex<[Option<Rate>; 2]>,
+    /// Shared with whom an older access knew by this name and role, if its limits were the same.
+    rates: Arc<Mutex<Rates>>,
 }
 
-/// Who makes a request: the identities it may be, the first of which counts unless another is asked for. None at all:
-/// the hub knows nobody, or it is the process itself.
+/// Who makes a request.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller(Vec<Arc<Known>>);
+pub(crate) struct Caller {
+    /// The identities it may be, the first of which counts unless another is asked for. None at all: the hub knows nobody, or
+    /// it is the process itself.
+    known: Vec<Arc<Known>>,
+    /// By which it was recognised, unless by a certificate.
+    token: Option<Fingerprint>,
+}
 
 /// In the extensions of a request that comes over no network: who makes it, by construction.
 #[derive(Clone, Debug)]
@@ -82,18 +90,17 @@ impl Access {
     /// [`InvalidIdentity`]: it could not be told from another, or nobody could ever be it.
     pub fn with(mut self, identity: Identity, token: Option<Fingerprint>) -> Result<Self, InvalidIdentity> {
         check_id(identity.name()).map_err(|_| InvalidIdentity::Name)?;
-        let same_name = self.by_name.get(identity.name()).map_or(&[][..], Vec::as_slice);
-        if same_name.iter().any(|known| known.identity.role() == identity.role()) {
+        if self.named(identity.name(), identity.role()).is_some() {
             return Err(InvalidIdentity::Twice { role: identity.role() });
         }
         if identity.limits().contains(&Some(0)) {
             return Err(InvalidIdentity::Rate);
         }
-        let known = Known::new(identity);
+        let known = Arc::new(Known::of(identity));
         if let Some(token) = token
-            && let Some(other) = self.by_token.insert(token, known.clone())
+            && let Some((other, _)) = self.by_token.insert(token, known.key())
         {
-            return Err(InvalidIdentity::SameToken { other: other.identity.name().to_owned() });
+            return Err(InvalidIdentity::SameToken { other });
         }
         self.by_name.entry(known.identity.name().to_owned()).or_default().push(known);
         Ok(self)
@@ -111,11 +118,29 @@ impl Access {
         identities.filter(|known| known.identity.role() == Role::Publisher).count() > 1
     }
 
-    /// Whether all that this caller was let in for is still as it was.
+    fn named(&self, name: &str, role: Role) -> Option<&Arc<Known>> {
+        self.by_name.get(name)?.iter().find(|known| known.identity.role() == role)
+    }
+
+    /// This access in place of an older one: whoever is in both has no more left of its rate than before.
+    fn following(mut self, older: &Self, now: Duration) -> Self {
+        for known in self.by_name.values_mut().flatten() {
+            if let Some(before) = older.named(known.identity.name(), known.identity.role()) {
+                let rates = known.rates_after(before, now);
+                *known = Arc::new(Known { rates, ..Known::of(known.identity.clone()) });
+            }
+        }
+        self
+    }
+
+    /// Whether all that this caller was let in for, and by, is still as it was.
     pub(crate) fn still_knows(&self, caller: &Caller) -> bool {
-        caller.0.iter().all(|known| {
-            let same_name = self.by_name.get(known.identity.name()).map_or(&[][..], Vec::as_slice);
-            known.is_inside || same_name.iter().any(|same| same.identity == known.identity)
+        caller.known.iter().all(|known| {
+            let same = self.named(known.identity.name(), known.identity.role());
+            let same_token = |token| self.by_token.get(token).is_some_and(|of| *of == known.key());
+            known.is_inside
+                || same.is_some_and(|same| same.identity == known.identity)
+                    && caller.token.as_ref().is_none_or(same_token)
         })
     }
 
@@ -133,7 +158,7 @@ impl Access {
         if self.is_open() {
             return Ok(Caller::process());
         }
-        let candidates = self.candidates(headers, extensions);
+        let (candidates, token) = self.candidates(headers, extensions);
         let Some(first) = candidates.first() else {
             let message = "who is this? present a certificate or a token (`authorization: Bearer …`) of an identity that this hub \
                  knows";
@@ -147,33 +172,54 @@ impl Access {
         );
         let fit = |known: &Arc<Known>| roles.contains(&known.identity.role());
         let fitting: Vec<_> = candidates.into_iter().filter(fit).collect();
-        if fitting.is_empty() { Err(denied(why)) } else { Ok(Caller(fitting)) }
+        if fitting.is_empty() { Err(denied(why)) } else { Ok(Caller { known: fitting, token }) }
     }
 
-    fn candidates(&self, headers: &HeaderMap, extensions: &Extensions) -> Vec<Arc<Known>> {
+    /// Who it may be, and by which token, if by one.
+    fn candidates(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> (Vec<Arc<Known>>, Option<Fingerprint>) {
         if let Some(InProcess(known)) = extensions.get() {
-            return vec![known.clone()];
+            return (vec![known.clone()], None);
         }
         // A token that is presented must be good: nobody is let in by a certificate instead.
         if headers.contains_key(header::AUTHORIZATION) {
             // Looking a fingerprint up takes no time that depends on how much of a token was guessed.
-            let known = bearer(headers).and_then(|token| self.by_token.get(&Fingerprint::of(token)));
-            return known.cloned().into_iter().collect();
+            let token = bearer(headers).map(Fingerprint::of);
+            let whose = token.as_ref().and_then(|token| self.by_token.get(token));
+            let known = whose.and_then(|(name, role)| self.named(name, *role));
+            return (known.cloned().into_iter().collect(), token);
         }
         let names = extensions.get::<PeerNames>();
         let names = names.iter().flat_map(|names| names.0.iter());
-        names.filter_map(|name| self.by_name.get(name)).flatten().cloned().collect()
+        (names.filter_map(|name| self.by_name.get(name)).flatten().cloned().collect(), None)
     }
 }
 
 impl Known {
-    fn new(identity: Identity) -> Arc<Self> {
-        Arc::new(Self::of(identity))
+    fn of(identity: Identity) -> Self {
+        let rates = Arc::new(Mutex::new(identity.limits().map(|limit| limit.map(Rate::new))));
+        Self { name: identity.name().into(), identity, is_inside: false, rates }
     }
 
-    fn of(identity: Identity) -> Self {
-        let rates = Mutex::new(identity.limits().map(|limit| limit.map(Rate::new)));
-        Self { name: identity.name().into(), identity, is_inside: false, rates }
+    fn key(&self) -> (String, Role) {
+        (self.identity.name().to_owned(), self.identity.role())
+    }
+
+    /// Its rates in place of those that it had: the same where the limits are, else with what was taken.
+    fn rates_after(&self, before: &Self, now: Duration) -> Arc<Mutex<Rates>> {
+        let limits = self.identity.limits();
+        if limits == before.identity.limits() {
+            return before.rates.clone();
+        }
+        let taken = *before.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = |at: usize| {
+            let limit = limits[at]?;
+            Some(taken[at].map_or_else(|| Rate::new(limit), |rate| rate.changed_to(limit, now)))
+        };
+        Arc::new(Mutex::new([0, 1].map(changed)))
     }
 }
 
@@ -187,7 +233,12 @@ impl InProcess {
 impl Caller {
     /// The process itself, or anybody where everybody may do everything.
     pub(crate) const fn process() -> Self {
-        Self(Vec::new())
+        Self { known: Vec::new(), token: None }
+    }
+
+    /// Whether another access could name it no more.
+    fn may_be_forgotten(&self) -> bool {
+        self.known.iter().any(|known| !known.is_inside)
     }
 
     /// Whether it may publish these events now, and in whose name they go in.
@@ -196,7 +247,7 @@ impl Caller {
     ///
     /// PERMISSION_DENIED for a recipient outside its scope, RESOURCE_EXHAUSTED above its rate. Nothing is counted then.
     pub(crate) fn stamp(&self, events: &mut [v1::Event], now: Duration) -> Result<(), Failure> {
-        let Some(known) = self.0.first() else { return Ok(()) };
+        let Some(known) = self.known.first() else { return Ok(()) };
         for (number, event) in events.iter().enumerate() {
             if let Some(at) = event.to.iter().position(|to| !known.identity.admits(to)) {
                 return Err(known.outside(&event.to[at], format!("events[{number}].to[{at}]")));
@@ -219,7 +270,7 @@ impl Caller {
         record: &v1::SessionInvalidation,
         now: Duration,
     ) -> Result<(), Failure> {
-        let Some(known) = self.0.first() else { return Ok(()) };
+        let Some(known) = self.known.first() else { return Ok(()) };
         if !known.identity.admits(&record.recipient) {
             return Err(known.outside(&record.recipient, "invalidation.recipient".to_owned()));
         }
@@ -233,7 +284,7 @@ impl Caller {
     ///
     /// As [`Caller::stamp`].
     pub(crate) fn may_set(&self, records: &[v1::Membership], now: Duration) -> Result<(), Failure> {
-        let Some(known) = self.0.first() else { return Ok(()) };
+        let Some(known) = self.known.first() else { return Ok(()) };
         for (number, record) in records.iter().enumerate() {
             let field = |name: &str| format!("memberships[{number}].{name}");
             if !known.identity.admits(&record.recipient) {
@@ -254,12 +305,12 @@ impl Caller {
     ///
     /// PERMISSION_DENIED for another gateway's id.
     pub(crate) fn acting_as(&self, gateway_id: &str, to_do: &str) -> Result<Self, Failure> {
-        let Some(first) = self.0.first() else { return Ok(Self::process()) };
+        let Some(first) = self.known.first() else { return Ok(Self::process()) };
         let may = |known: &&Arc<Known>| {
             known.identity.role() == Role::Operator || known.identity.name() == gateway_id
         };
-        match self.0.iter().find(may) {
-            Some(known) => Ok(Self(vec![known.clone()])),
+        match self.known.iter().find(may) {
+            Some(known) => Ok(Self { known: vec![known.clone()], token: self.token }),
             None => {
                 let message = format!(
                     "{} may not {to_do} as {gateway_id}: a gateway's id is the name of its identity",
@@ -276,7 +327,7 @@ impl Caller {
     ///
     /// PERMISSION_DENIED for a pattern outside its scope.
     pub(crate) fn subscribe(&self, asked: Vec<Pattern>) -> Result<Vec<Pattern>, Failure> {
-        let Some(known) = self.0.first() else { return Ok(asked) };
+        let Some(known) = self.known.first() else { return Ok(asked) };
         if asked.is_empty() {
             return Ok(known.identity.scope().to_vec());
         }
@@ -288,12 +339,12 @@ impl Caller {
 
     /// Whose ids those of its events and records are. Empty for nobody in particular.
     pub(crate) fn publisher(&self) -> Arc<str> {
-        self.0.first().map_or_else(Arc::default, |known| known.name.clone())
+        self.known.first().map_or_else(Arc::default, |known| known.name.clone())
     }
 
     /// The name for logs; empty for nobody in particular.
     pub(crate) fn name(&self) -> &str {
-        self.0.first().map_or("", |known| known.identity.name())
+        self.known.first().map_or("", |known| known.identity.name())
     }
 }
 

@@ -97,13 +97,15 @@ fn plain(body: Bytes, encoding: Encoding, limit: usize, share: &mut Share) -> Re
     let Some((&[PACKED, a, b, c, d], message)) = body.split_first_chunk::<PREFIX_BYTES>() else {
         return Ok(body);
     };
+    let length = message.len();
     if encoding == Encoding::Identity {
         return Err(packed_without_encoding());
     }
-    if u32::from_be_bytes([a, b, c, d]) as usize != message.len() {
+    if u32::from_be_bytes([a, b, c, d]) as usize != length {
         return Err(Failure::new(Reason::RequestInvalid, "the request does not hold one whole message"));
     }
     let packed = [body.slice(PREFIX_BYTES..)].into();
+    drop(body); // `packed` lets it go once it is inflated: what is packed, in pieces and joined is never held at once
     let pieces = gzip::message(packed, limit, |held| share.hold(held));
     let pieces = pieces.map_err(|unread| unread.failure(limit, REQUEST_WITHIN))?;
     Ok(Vec::from(pieces).concat().into())

@@ -215,13 +215,14 @@ impl Hub {
         PublisherService::new(self.shared.clone())
     }
 
-    /// Lets in whom this access names from now on, in place of whom [`Config::access`] or an earlier call named. A stream of
-    /// whoever is named no more, or otherwise, ends within a few seconds; an open `PublishStream` with its next request.
+    /// Lets in whom this access names from now on, in place of whom [`Config::access`] or an earlier call named. What is open
+    /// of whoever is named no more, or otherwise, or came with a token that is its no more, ends within a few seconds; the
+    /// connection of a peer that does not take that end is closed. Whoever stays has no more left of its rate than before.
     ///
     /// A hub that was started for everybody stays so for what web pages and listeners were told of it: start it with the
     /// identities it has.
     pub fn set_access(&self, access: Access) {
-        self.shared.access.replace(access);
+        self.shared.access.replace(access, self.shared.clock.now().mono);
     }
 
     /// Publishes a batch: what `time` and media type are missing is filled in, everything is checked, then the store

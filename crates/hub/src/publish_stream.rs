@@ -1,7 +1,7 @@
 //! `PublishStream`: requests one behind another without waiting, and an answer to each in the same order.
 //!
 //! A request that is refused is answered by results that say so, and the stream goes on. It ends early only where no
-//! answer can be given: a message that cannot be read, or a drain. What was not answered by then was appended or not;
+//! answer can be given: a message that cannot be read, a drain, or whoever sends is not let in any more. What was not answered by then was appended or not;
 //! published again with the same ids, it is appended once.
 //!
 //! A publisher that does not read its answers is not read from either.
@@ -56,6 +56,7 @@ struct Pipeline<R> {
 pub(crate) fn answers<R>(
     shared: Arc<Shared>,
     caller: Caller,
+    pass: Pass,
     open: TaskTrackerToken,
     received: Received,
     requests: R,
@@ -64,8 +65,8 @@ where
     R: Stream<Item = Result<PublishRequest, Status>> + Send + Unpin,
 {
     let pipeline = Pipeline {
-        pass: Pass::new(caller.clone()),
         caller,
+        pass,
         received,
         requests,
         under_way: FuturesOrdered::new(),
@@ -95,6 +96,9 @@ where
                 () = drain::begins(&mut self.draining), if open => {
                     self.end = Some(Err(fence::draining().status()));
                 }
+                () = self.pass.is_lost(), if open => {
+                    self.end = Some(Err(current::has_changed().status()));
+                }
                 request = self.requests.next(), if room => match request {
                     Some(Ok(request)) => self.begin(request).await,
                     Some(Err(status)) => self.end = Some(Err(explain(status))),
@@ -107,10 +111,6 @@ where
 
     /// Polled once at once, so that requests are appended in the order in which they came.
     async fn begin(&mut self, request: PublishRequest) {
-        if !self.pass.may_stay(&self.shared.access) {
-            self.end = Some(Err(current::has_changed().status()));
-            return;
-        }
         let bytes = request.encoded_len();
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
         let share = self.received.take().unwrap_or_else(|| shared.publishes_under_way.share());

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, Stream, future};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, future};
 use galaxy_push_proto::v1::publisher_server::{Publisher, PublisherServer};
 use galaxy_push_proto::v1::{
     HeadRequest, HeadResponse, InvalidateRequest, PublishRequest, PublishResponse, PublishResult,
@@ -19,7 +19,7 @@ use galaxy_push_proto::{Failure, ISSUED_BEFORE, Reason};
 use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::access::{Caller, door};
+use crate::access::{Caller, current, door};
 use crate::body::{self, Deadline, Messages};
 use crate::fence;
 use crate::grpc::{self, refusal};
@@ -139,7 +139,15 @@ impl Publisher for Handler {
             return Err(fence::draining().into());
         }
         let received = request.extensions().get::<Received>().cloned().unwrap_or_default();
-        let answers = publish_stream::answers(self.0.clone(), caller, open, received, request.into_inner());
+        let pass = self.0.access.pass(caller.clone());
+        let seen_off = current::see_off(&pass, request.extensions().get());
+        let requests = request.into_inner();
+        let answers = publish_stream::answers(self.0.clone(), caller, pass, open, received, requests);
+        // Until the stream is dropped.
+        let answers = answers.map(move |answer| {
+            let _ = &seen_off;
+            answer
+        });
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::reader::Records;
 use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id, is_format};
-use galaxy_push_listener::{Outflow, Peer};
+use galaxy_push_listener::{Outflow, Peer, Visitor};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::{Failure, Reason, feature};
 use http::{Method, Request, Response, StatusCode};
@@ -129,6 +129,7 @@ where
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let mut gateway = String::new();
     let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
+    let visitor = request.extensions().get::<Visitor>().cloned();
     let asked = async {
         let encoding = grpc::take_encoding(request.headers_mut())?;
         let mut share = shared.questions_under_way.share();
@@ -147,7 +148,7 @@ where
                 "subscribe refused");
         }
     })?;
-    let subscription = Subscription::open(shared, asked, outflow).await?;
+    let subscription = Subscription::open(shared, asked, outflow, visitor.as_ref()).await?;
     Ok(grpc::streaming(subscription.into_body()))
 }
 

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
 
-use crate::access::Caller;
+use crate::access::{Caller, current};
 use crate::body::{self, Deadline, Encoding, Messages};
 use crate::shared::Shared;
 use crate::{drain, fence, grpc};
@@ -65,7 +65,7 @@ pub(crate) fn lag(window: &Window, handled: Cursor, now: Now) -> (u64, Duration)
 ///
 /// # Errors
 ///
-/// A report is out of order, not this caller's to make, or broke off; or the hub drains. The reports before it are taken.
+/// A report is out of order, not this caller's to make, or broke off; or the hub drains, or lets this caller in no more. The reports before it are taken.
 pub(crate) async fn take_all<B>(
     shared: &Shared,
     caller: &Caller,
@@ -82,11 +82,13 @@ where
     // Taken before the look at the drain, which waits for the streams it has not turned away.
     let _open = shared.streams.token();
     let mut draining = shared.draining.subscribe();
+    let mut pass = shared.access.pass(caller.clone());
     let (mut deframer, mut next_at) = (Deframer::new(REPORT_BYTES_MAX), Instant::now());
     loop {
         let next = tokio::select! {
             biased;
             () = drain::begins(&mut draining) => return Err(fence::draining()),
+            () = pass.is_lost() => return Err(current::has_changed()),
             frame = body.frame() => frame.transpose().map_err(|status| broke_off(&status))?,
         };
         let Some(frame) = next else { break };

@@ -21,6 +21,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
+use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
@@ -56,6 +57,8 @@ pub(crate) struct Subscription {
     claim: Claim,
     /// By what it stays.
     pass: Pass,
+    /// Closes the connection if the stream may not stay and its end is not taken.
+    seen_off: Option<AbortOnDropHandle<()>>,
     generation: u64,
     reader: Reader,
     filter: Option<Patterns>,
@@ -128,7 +131,7 @@ impl Subscription {
                 Phase::Closing(status) => return Some(Frame::trailers(grpc::trailers(&status))),
                 Phase::Closed => return None,
             }
-            let turn = match self.pass.may_stay(&self.shared.access) {
+            let turn = match self.pass.may_stay() {
                 true => self.turn(),
                 false => Turn::End(Ending::Unknown),
             };
@@ -262,6 +265,7 @@ impl Subscription {
             biased;
             () = changed(&mut self.signal) => {}
             () = changed(&mut self.grown) => {}
+            () = self.pass.is_lost() => {}
             () = sleep_until(due) => {}
         }
     }

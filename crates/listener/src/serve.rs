@@ -257,7 +257,7 @@ where
         tokio::select! {
             biased;
             () = drain.deadline.cancelled() => return,
-            () = visitor.gives_way() => return tracing::debug!(%peer, "closed: it gave way to others"),
+            () = visitor.gives_way() => return tracing::debug!(%peer, "closed: it has to leave, or gave way to others"),
             // What it asked at the last moment is answered all the same.
             () = sleep(CLOSING), if closing => match visitor.is_over() {
                 true => return,

@@ -248,8 +248,11 @@ impl Tools {
         Ok(home.join("usr/bin/promtool"))
     }
 
-    /// nginx and haproxy: those of Debian.
+    /// nginx and haproxy: installed ones, or those of Debian.
     pub(crate) fn proxies(project: &Project) -> Result<Proxies> {
+        if let (Some(nginx), Some(haproxy)) = (debian::find("nginx"), debian::find("haproxy")) {
+            return Ok(Proxies { nginx, haproxy, libraries: Vec::new() });
+        }
         let home = project.output.join("tools/proxies");
         install_once(&home, &PROXIES.join(" "), || {
             ui::line("unpacking Debian's nginx and haproxy into target/tools/proxies");
@@ -272,7 +275,7 @@ impl Tools {
 pub(crate) struct Proxies {
     pub(crate) nginx: PathBuf,
     pub(crate) haproxy: PathBuf,
-    /// The folders of the libraries that they bring.
+    /// The folders of the libraries that they bring; none where they are installed.
     pub(crate) libraries: Vec<PathBuf>,
 }
 

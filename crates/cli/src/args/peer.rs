@@ -18,6 +18,8 @@ pub(crate) struct PeerArgs {
     #[arg(long, env = "GALAXY_PUSH_HUB_KEY", value_name = "FILE")]
     pub(crate) hub_key: Option<PathBuf>,
     /// Say who this is by the token in this file.
+    ///
+    /// It is read for each connection, so a token that was replaced asks for no restart.
     #[arg(long, env = "GALAXY_PUSH_HUB_TOKEN_FILE", value_name = "FILE")]
     pub(crate) hub_token_file: Option<PathBuf>,
 }

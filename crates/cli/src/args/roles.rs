@@ -193,8 +193,8 @@ pub(crate) struct EdgeArgs {
     #[arg(long, env = "GALAXY_PUSH_MAX_USER_RESUMES", value_name = "COUNT", value_parser = count)]
     #[arg(allow_hyphen_values = true)]
     pub(crate) max_user_resumes: Option<u64>,
-    /// Tell users where they stand, and ping WebSockets, after this long in which nothing was sent, 50s at most. Less than
-    /// the idle limit of every proxy in between.
+    /// Tell users where they stand, and ping WebSockets, after this long in which nothing was sent, 1s to 50s: at most half
+    /// the shortest idle limit of the proxies in between.
     #[arg(long, env = "GALAXY_PUSH_PROGRESS_INTERVAL", value_name = "TIME", default_value = "25s")]
     #[arg(value_parser = progress_interval, allow_hyphen_values = true)]
     pub(crate) progress_interval: Duration,

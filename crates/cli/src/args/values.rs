@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytesize::ByteSize;
 use galaxy_push_client::{BuildError, Connecting, Connector, Publisher};
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_core::recipient::{InvalidRecipient, Pattern, Recipient, check_id};
+use galaxy_push_core::recipient::{InvalidRecipient, Pattern, Recipient, check_id, check_name};
 use galaxy_push_listener::{IpNet, Proxies};
 use galaxy_push_proto::validate::{DATA_BYTES_MAX, REQUEST_BYTES_MAX};
 
@@ -127,11 +127,10 @@ pub(super) fn recipient(text: &str) -> Result<String, String> {
 /// Who can hold a session or a membership. What looks like a pattern would be taken by its letters, and mean nobody.
 pub(super) fn holder(text: &str) -> Result<String, String> {
     match Recipient::parse(text) {
-        Ok(Recipient::User(id) | Recipient::Session(id)) if id.ends_with('*') => Err(
-            "`*` stands for no other names here: name one user or session, and publish to `all` what everybody is to receive"
-                .into(),
-        ),
-        Ok(Recipient::User(_) | Recipient::Session(_)) => Ok(text.to_owned()),
+        Ok(Recipient::User(name) | Recipient::Session(name)) => match check_name(name) {
+            Ok(()) => Ok(text.to_owned()),
+            Err(why) => Err(format!("{why}, and publish to `all` what everybody is to receive")),
+        },
         Ok(_) | Err(InvalidRecipient::UnknownKind) => Err("write user:<id> or session:<id>".into()),
         Err(why) => Err(why.to_string()),
     }
@@ -163,10 +162,11 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 
 /// One user or session whose tokens are to be void.
 pub(super) fn voided(text: &str) -> Result<String, String> {
-    if text.ends_with('*') {
-        return Err("`*` stands for no other names here: name one; --user ends every session of that user, and everybody's end \
-                    when the key that signs their tokens is taken out of --user-keys and the gateways are restarted"
-            .into());
+    if let Err(why @ InvalidRecipient::ManyNames) = check_name(text) {
+        return Err(format!(
+            "{why}; --user ends every session of that user, and everybody's end when the key that signs their tokens is taken \
+             out of --user-keys and the gateways are restarted"
+        ));
     }
     if let Some(id) = text.strip_prefix("user:").or_else(|| text.strip_prefix("session:")) {
         return Err(format!(

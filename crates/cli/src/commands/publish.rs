@@ -10,6 +10,7 @@ mod progress;
 mod sender;
 mod single;
 
+use std::future::pending;
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use super::print_ack;
 use crate::Usage;
 use crate::args::PublishArgs;
+use crate::hangups;
 use crate::peer::Peer;
 use checkpoint::{Checkpoint, Position};
 use lines::{Batch, Lines, Stop};
@@ -80,13 +82,21 @@ pub(crate) async fn run(args: PublishArgs, tracing: Tracing) -> anyhow::Result<(
 #[error("ended by {0}; whether the hub took what was under way is unknown")]
 struct Ended(&'static str);
 
-/// Waits for Ctrl-C or SIGTERM.
+/// Waits for Ctrl-C, SIGTERM or, where that is not ignored, SIGHUP: its terminal is gone.
 async fn told_to_end() -> std::io::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = if hangups::are_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+    let hung_up = async {
+        match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => pending().await,
+        }
+    };
     tokio::select! {
         biased;
         pressed = tokio::signal::ctrl_c() => pressed.map(|()| "Ctrl-C"),
         _ = terminate.recv() => Ok("SIGTERM"),
+        _ = hung_up => Ok("SIGHUP"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `publish` with many events: what is acknowledged, where it stops, and how it goes on.
 
 use std::io::Write as _;
+use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
 use crate::world::{Folder, NOBODY, Running, Server, line};
@@ -147,9 +148,55 @@ fn a_checkpoint_that_cannot_be_written_is_refused_before_anything_is_published()
     assert_eq!(log(&folder, &server, 1), ["first"]);
 }
 
+/// The fault: what lay at the checkpoint was read whole, and what its new file's name led to was written over.
+#[test]
+fn a_checkpoint_that_another_has_made_is_not_trusted() {
+    let folder = Folder::new("planted-checkpoint");
+    let server = folder.serve(&[]);
+    folder.write("events", line("1", "all"));
+    let publish = ["publish", "--hub", &server.hub, "--file", "events", "--checkpoint", "pos"];
+    let full = format!(r#"{{"lines":{0},"bytes":{0},"sha256":"{1}"}}"#, u64::MAX, "0".repeat(64));
+    let padded = " ".repeat(1 << 20) + &folder_mark();
+    for (text, expected) in [
+        (full.replace(r#""bytes":18446744073709551615"#, r#""bytes":9"#), "does not say how much"),
+        (full, "is of another file"),
+        (padded, "does not say how much"),
+    ] {
+        folder.write("pos", text);
+        let outcome = folder.run(&publish);
+        assert!(outcome.code == Some(1) && outcome.stderr.contains(expected), "{outcome:?}");
+    }
+    std::fs::remove_file(folder.path("pos")).unwrap();
+    std::fs::create_dir(folder.path("pos")).unwrap();
+    assert!(folder.run(&publish).stderr.contains("does not say how much"));
+    std::fs::remove_dir(folder.path("pos")).unwrap();
+
+    folder.write("precious", "untouched");
+    symlink("precious", folder.path("pos.new")).unwrap();
+    assert_eq!(folder.run(&publish).code, Some(0));
+    assert_eq!(folder.read("precious"), "untouched");
+    assert!(folder.read("pos").starts_with(r#"{"lines":1,"#), "{}", folder.read("pos"));
+}
+
+/// Of nothing at all.
+fn folder_mark() -> String {
+    let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    format!(r#"{{"lines":0,"bytes":0,"sha256":"{nothing}"}}"#)
+}
+
 #[test]
 fn ctrl_c_says_how_many_were_acknowledged() {
-    let folder = Folder::new("ctrl-c");
+    ends_with_a_count("INT", "Ctrl-C");
+}
+
+/// The fault: a terminal that was closed ended the run without a word.
+#[test]
+fn a_hangup_says_how_many_were_acknowledged() {
+    ends_with_a_count("HUP", "SIGHUP");
+}
+
+fn ends_with_a_count(signal: &str, called: &str) {
+    let folder = Folder::new(called);
     let server = folder.serve(&[]);
     let tail = Running::spawn(folder.command(&["tail", "--hub", &server.hub, "--from", "oldest"]));
     let mut command = folder.command(&["publish", "--hub", &server.hub, "--file", "-"]);
@@ -162,7 +209,7 @@ fn ctrl_c_says_how_many_were_acknowledged() {
         assert_eq!(tail.stdout.json()["event"]["id"], id);
     }
     // The third is in the log, and its ack may still be on the way.
-    run.signal("INT");
+    run.signal(signal);
     let outcome = run.end();
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let told = outcome.stderr;
@@ -170,7 +217,10 @@ fn ctrl_c_says_how_many_were_acknowledged() {
         told.starts_with("3 events acknowledged\n") || told.starts_with("2 events acknowledged\n"),
         "{told}"
     );
-    assert!(told.contains("ended by Ctrl-C") && told.contains("  tip: the same command"), "{told}");
+    assert!(
+        told.contains(&format!("ended by {called}")) && told.contains("  tip: the same command"),
+        "{told}"
+    );
 }
 
 #[test]

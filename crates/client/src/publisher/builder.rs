@@ -60,7 +60,14 @@ impl PublisherBuilder {
     /// Proves the publisher's identity to the hub. Sent with every request: over anything but TLS or loopback, everybody
     /// on the way can read it.
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.reach.token(token.into());
+        self.reach.token(&token.into());
+        self
+    }
+
+    /// As [`token`](Self::token), for one that may be replaced: `source` is asked for each connection, on a thread that may
+    /// wait, such as for a file. What it does not say leaves the token before.
+    pub fn token_from(mut self, source: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        self.reach.token_from(source);
         self
     }
 

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::{ANSWER_MAX_BYTES, Published, TRY_DEADLINE, Unanswered, is_unknown};
 use crate::Failure;
 use crate::driver::{Attempt, Round};
+use crate::token::Token;
 use crate::transport::{Answer, Connection, Dialer};
 
 /// The connection to the hub in use, or the way to the next one.
@@ -91,12 +92,20 @@ impl Line {
     async fn ask<T: Answer>(&mut self, path: &str, request: &impl prost::Message) -> Result<T, Failure> {
         // Taken out meanwhile: a request that is given up half way takes its connection with it.
         // One that the hub has closed since, because nothing was asked, is no failure of the hub's.
-        let mut connection = match self.connection.take().filter(Connection::is_open) {
+        let kept = self.connection.take().filter(Connection::is_open);
+        let was_kept = kept.is_some();
+        let mut connection = match kept {
             Some(connection) => connection,
             None => self.dialer.dial(self.hub).await?,
         };
         self.reached = true;
         let answer = connection.unary(path, request, ANSWER_MAX_BYTES).await;
+        let is_stale = was_kept && self.dialer.token.as_ref().is_some_and(Token::may_change);
+        if is_stale && answer.as_ref().is_err_and(is_unauthenticated) {
+            // Nothing was looked at, and whether the present token is good is not known yet.
+            let why = "the token that this connection was opened with is good no more";
+            return Err(Failure::Unreachable(why.to_owned()));
+        }
         if worth_keeping(&answer) {
             self.connection = Some(connection);
         }
@@ -104,11 +113,18 @@ impl Line {
     }
 }
 
-/// Whoever answers is worth asking again, unless the answer is to go elsewhere.
+/// Whoever answers is worth asking again, unless the answer is to go elsewhere, or that the token is good no more: a new
+/// connection shows the present one.
 fn worth_keeping<T>(answer: &Result<T, Failure>) -> bool {
     match answer {
         Ok(_) => true,
-        Err(Failure::Status(status)) => status.code != i32::from(tonic::Code::Unavailable),
+        Err(failure @ Failure::Status(status)) => {
+            status.code != i32::from(tonic::Code::Unavailable) && !is_unauthenticated(failure)
+        }
         Err(_) => false,
     }
+}
+
+fn is_unauthenticated(failure: &Failure) -> bool {
+    matches!(failure, Failure::Status(status) if status.code == i32::from(tonic::Code::Unauthenticated))
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use galaxy_push_client::{HandlerError, Item, State};
+use galaxy_push_client::{HandlerError, Item, RetryPolicy, State};
 use tokio::time::sleep;
 use tonic::Code;
 use tracing::field::{Field, Visit};
@@ -98,6 +98,29 @@ async fn every_line_names_the_gateway_and_a_failing_handler_its_cursor_and_no_mo
     assert!(all.len() > 6 && all.iter().all(|line| line.contains("gateway=\"gateway-1\"")), "{all:?}");
     client.shutdown().await;
     assert_eq!(lines.of("dropped"), [""; 0], "a shutdown is no accident");
+}
+
+/// The fault: two lines for each call of a dead letter that failed, for as long as it failed.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_fails_is_told_no_more_often_than_it_doubles() {
+    let (lines, _guard) = Lines::listen();
+    let life = [vec![welcome(&at(5)), event(6), caught_up(6)], heartbeats(6, 999)].concat();
+    let hub = Hub::new([Dial::Serve(life)]);
+    let retry = RetryPolicy::times(1);
+    let client = hub.client().retry(retry).dead_letter(async |_: Item, _| Err(HandlerError::msg("full")));
+    let client = client.start(async |item: Item| match item {
+        Item::Event(_) => Err(HandlerError::msg("no")),
+        _ => Ok(()),
+    });
+    let client = client.unwrap();
+    sleep(Duration::from_secs(1_200)).await;
+    let failures = client.counters().dead_letter_failures;
+    assert!(failures > 64, "{failures}");
+    for line in ["an item is given up", "the dead letter failed"] {
+        let told = lines.of(line).len();
+        assert!(told >= 2 && told <= 2 + failures.ilog2() as usize, "{line}: {told} of {failures}");
+    }
+    client.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use galaxy_push_client::{Failure, Publisher, PublisherBuilder};
+use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
 use galaxy_push_proto::Reason;
 use galaxy_push_proto::v1::{self, PublishRequest};
 use prost::Message;
@@ -167,6 +168,28 @@ async fn a_hub_that_hangs_is_left_for_the_next() {
     let head = publisher(&hub).head().await.unwrap();
     assert_eq!((head.cursor.as_str(), head.oldest.as_str(), head.epoch.as_str()), ("c", "o", "e"));
     assert_eq!(hub.dialed_hosts(), ["hub", "b", "hub"]);
+}
+
+/// docs/semantics.md: UNAVAILABLE without a reason is an unknown outcome, with one a refusal. Two doors to two logs show it.
+#[tokio::test(start_paused = true)]
+async fn what_is_unavailable_without_a_reason_may_be_in_another_log_and_what_is_refused_is_not() {
+    let refused = |reason| galaxy_push_proto::Failure::new(reason, "no").code(Code::Unavailable);
+    let unknown = galaxy_push_proto::Failure::without_reason(Code::Unavailable, "nothing within 30 s");
+    for (first, in_doubt) in [
+        (unknown, true),
+        (refused(Reason::NotGranted), false), // the credentials have changed while it was connected
+        (refused(Reason::StoreUnavailable), false),
+        (refused(Reason::Draining), false),
+        (refused(Reason::Overloaded), false),
+    ] {
+        let cursor = Cursor { epoch: Epoch(2), seq: Seq(1) }.to_string();
+        let results = vec![v1::PublishResult { id: "a".into(), cursor, ..Default::default() }];
+        let answered = answer(&v1::PublishResponse { results, request_id: 0 });
+        let hub = Hub::new([Dial::Serve(vec![status(&first)]), answered]);
+        let published = publisher(&hub).publish(vec![event("a")]).await.unwrap();
+        assert_eq!(hub.dialed_hosts(), ["hub", "b"], "{first}");
+        assert_eq!(published[0].other_log, in_doubt, "{first}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

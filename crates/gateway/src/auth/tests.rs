@@ -129,6 +129,22 @@ fn a_token_for_an_audience_is_not_for_a_gateway_that_was_told_none() {
     assert!(identify(&keys(), &hs(&good_header(), &good_claims())).is_ok());
 }
 
+/// The fault: a name that ends in `*` was refused with "`sub` is required".
+#[test]
+fn a_name_that_is_refused_is_told_which_rule_it_breaks() {
+    for (claims, expected) in [
+        (without(good_claims(), "sub"), "names no user: `sub` is required"),
+        (with(good_claims(), "sub", json!("ann*")), "`sub`, is not valid: it ends in `*`"),
+        (with(good_claims(), "sub", json!("")), "`sub`, is not valid: "),
+        (with(good_claims(), "sid", json!("s*")), "`sid`, is not valid: it ends in `*`"),
+        (with(good_claims(), "sid", json!("a b")), "`sid`, is not valid: the id holds a space"),
+    ] {
+        let failure = identify(&keys(), &hs(&good_header(), &claims)).unwrap_err();
+        assert_eq!(failure.problem().status, 401, "{claims}");
+        assert!(failure.message.contains(expected), "{claims}: {}", failure.message);
+    }
+}
+
 /// Texts that are no tokens, and tokens that were changed.
 fn malformed() -> Vec<(&'static str, String)> {
     let good = hs(&good_header(), &good_claims());

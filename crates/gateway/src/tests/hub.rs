@@ -12,7 +12,7 @@ use crate::upstream::Upstream;
 
 pub(super) struct Hub {
     link: Link,
-    upstream: Upstream,
+    pub(super) upstream: Upstream,
     now: Duration,
     pub(super) head: Cursor,
     pub(super) published: u64,
@@ -91,6 +91,12 @@ impl Hub {
     pub(super) fn progress(&mut self, by: u64) {
         self.head.seq = Seq(self.head.seq.0 + by);
         self.frame(self.head.to_string(), Kind::Progress(v1::Progress::default()));
+    }
+
+    /// The hub says what time it is there.
+    pub(super) fn progress_at(&mut self, unix_ms: u64) {
+        let (cursor, kind) = (self.head.to_string(), Some(Kind::Progress(v1::Progress::default())));
+        self.send(&[PushEvent { cursor, kind, appended_unix_ms: unix_ms }]);
     }
 
     /// The stream breaks, and the gateway is about to subscribe again.

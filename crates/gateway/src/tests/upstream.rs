@@ -1,5 +1,8 @@
 //! What the hub sends, as it lies in the edge window.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
 use galaxy_push_core::frame::{FrameView, message};
 use galaxy_push_proto::v1;
@@ -62,6 +65,30 @@ async fn gaps_are_entries_and_lead_into_another_epoch() {
     world.hub.publish(&["user:a"]);
     assert_eq!(window(&world), "(1.0 e1 gap→1.9 e2 gap→2.0 e3 | 2.1");
     assert!(world.metrics().contains("push_upstream_gaps_total 2"));
+}
+
+/// Hubs on one log are to be within a second of each other. Nobody could see that they were not.
+#[tokio::test(start_paused = true)]
+async fn hubs_whose_clocks_differ_are_seen() {
+    let mut world = World::new();
+    let door = Arc::new(AtomicUsize::new(0));
+    let at = door.clone();
+    world.hub.upstream.at_door(move || Some(at.load(Ordering::Relaxed)));
+    let apart = |world: &World| {
+        let metrics = world.metrics();
+        let value = metrics.lines().find_map(|line| line.strip_prefix("push_upstream_clocks_apart_seconds "));
+        value.unwrap().parse::<f64>().unwrap()
+    };
+    for (hub, ahead_ms, expected) in
+        [(0, 0, 0.0), (1, 400, 0.4), (0, 0, 0.4), (2, 2_500, 2.5), (1, 2_400, 2.4)]
+    {
+        world.hub.cut();
+        door.store(hub, Ordering::Relaxed);
+        world.hub.welcome(v1::Outcome::Resumed, world.hub.head);
+        world.hub.caught_up();
+        world.hub.progress_at(super::NOW_MS + ahead_ms);
+        assert!((apart(&world) - expected).abs() < 0.01, "{hub}: {}", apart(&world));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -124,8 +124,17 @@ impl<B> Messages<B> {
                 return Ok(());
             };
             if length > self.limit {
-                self.passes = true;
+                let is_packed = begun.pieces.start().chain(&self.rest[..]).get_u8() == PACKED;
                 self.ready = begun.pieces.take();
+                if is_packed {
+                    if self.encoding == Encoding::Identity {
+                        return Err(grpc::packed_without_encoding());
+                    }
+                    // The reader looks at the flag first, of which it knows nothing, and is to refuse the size.
+                    self.ready.front_mut().unwrap_or(&mut self.rest).advance(1);
+                    self.ready.push_front(Bytes::from_static(&[0]));
+                }
+                self.passes = true;
                 continue;
             }
             let missing = PREFIX_BYTES + length - begun.pieces.len();

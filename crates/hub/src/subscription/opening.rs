@@ -6,14 +6,14 @@ use std::sync::Arc;
 use galaxy_push_core::cursor::{Ask, Cursor};
 use galaxy_push_core::reader::{Omitted, Reader, Settings};
 use galaxy_push_core::window::Outcome;
-use galaxy_push_listener::Outflow;
+use galaxy_push_listener::{Outflow, Visitor};
 use galaxy_push_proto::frame::WelcomeInfo;
 use galaxy_push_proto::{Failure, Reason, v1};
 use tokio::time::timeout;
 
 use super::handed::Handed;
 use super::{Phase, Ping, Subscription};
-use crate::access::Pass;
+use crate::access::current;
 use crate::fence::{self, ANSWER_WITHIN, Admitted, Claim, Claimed, Contest, How, Takeover};
 use crate::gathered::{Gathered, TURN_BYTES};
 use crate::log::tell_unaware;
@@ -34,9 +34,11 @@ impl Subscription {
         shared: &Arc<Shared>,
         asked: Asked,
         outflow: Outflow,
+        visitor: Option<&Visitor>,
     ) -> Result<Box<Self>, Failure> {
         let opened = Self::open_fenced(shared, &asked).await;
         let mut opened = opened.inspect_err(|failure| report_refusal(shared, &asked.claim, failure))?;
+        opened.seen_off = current::see_off(&opened.pass, visitor);
         opened.handed = Handed::new(outflow, opened.reader.next());
         opened.place.takes(opened.handed.pieces());
         Ok(opened)
@@ -119,7 +121,8 @@ impl Subscription {
             phase: Phase::Open,
             _open: open,
             shared: shared.clone(),
-            pass: Pass::new(asked.caller.clone()),
+            pass: shared.access.pass(asked.caller.clone()),
+            seen_off: None,
             claim: claim.clone(),
             features: *features,
             filter: asked.filter.clone(),

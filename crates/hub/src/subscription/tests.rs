@@ -27,7 +27,7 @@ async fn what_http_holds_is_left_for_who_is_cut_off() {
     let request =
         GatewaySubscribeRequest { gateway_client_id: "gw".to_owned(), ..GatewaySubscribeRequest::default() };
     let asked = Asked::check(request, "peer".to_owned(), &Caller::process()).unwrap();
-    let mut stream = Subscription::open(&hub.shared, asked, Outflow::default()).await.unwrap();
+    let mut stream = Subscription::open(&hub.shared, asked, Outflow::default(), None).await.unwrap();
     let mut held = Vec::new();
     for count in [1, 3, 5] {
         hub.publish((0..count).map(|i| event(count * 10 + i, "all")).collect()).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_sparse_filter_gives_the_lock_back_between_what_it_finds() {
         ..GatewaySubscribeRequest::default()
     };
     let asked = Asked::check(request, "peer".to_owned(), &Caller::process()).unwrap();
-    let mut stream = Subscription::open(&hub.shared, asked, Outflow::default()).await.unwrap();
+    let mut stream = Subscription::open(&hub.shared, asked, Outflow::default(), None).await.unwrap();
     let (mut turns, mut bytes) = (0, 0);
     while !stream.reader.is_live() {
         let before = stream.reader.next();

@@ -94,7 +94,7 @@ async fn whoever_is_named_no_more_is_refused_and_its_streams_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_publish_stream_ends_with_the_next_request_of_whoever_is_named_no_more() {
+async fn an_open_publish_stream_of_whoever_is_named_no_more_takes_nothing_more() {
     let first = access([backend(), edge(1)]);
     let world = World::over(Hub::in_memory(Config::default().access(first), ambient()).unwrap());
     let (sender, requests) = tokio::sync::mpsc::channel(4);
@@ -107,8 +107,8 @@ async fn an_open_publish_stream_ends_with_the_next_request_of_whoever_is_named_n
     sender.send(batch("a")).await.unwrap();
     assert!(answers.frame().await.unwrap().unwrap().is_data());
     let before = world.hub.head();
-    world.hub.set_access(access([edge(1)]));
     sender.send(batch("b")).await.unwrap();
+    world.hub.set_access(access([edge(1)]));
     assert_eq!(end(answers).await.unwrap()["grpc-status"], "14");
     assert_eq!(world.hub.head(), before);
 }

@@ -163,6 +163,29 @@ async fn what_is_inflated_counts_against_the_limit() {
     assert_eq!(post(&world, "/v1/events", &["gzip"], padded(room + 1)).await.0, 413);
 }
 
+/// The fault: it was INTERNAL, as if the hub were broken, where the same without compression was refused for its size.
+#[tokio::test(start_paused = true)]
+async fn what_is_too_large_already_when_packed_is_refused_like_what_is_not_packed() {
+    let world = World::new(Config::default());
+    let packed = vec![7; (4 << 20) + 1];
+    for method in [
+        "Publisher/Publish",
+        "Publisher/PublishStream",
+        "Publisher/Head",
+        "Push/SubscribePush",
+        "Push/Report",
+    ] {
+        let path = format!("/push.v1.{method}");
+        let (plain, _, said) = call(&world, &path, "", framed(0, &packed)).await;
+        let (code, _, message) = call(&world, &path, "gzip", framed(1, &packed)).await;
+        assert_eq!((code, message), (plain, said), "{path}");
+        assert_eq!(code, Code::InvalidArgument, "{path}");
+        let (code, _, message) = call(&world, &path, "", framed(1, &packed)).await;
+        let sized = path.ends_with("SubscribePush"); // its size is seen before its flag
+        assert_eq!(code, if sized { Code::InvalidArgument } else { Code::Internal }, "{path}: {message}");
+    }
+}
+
 /// The fault: a channel that compresses was UNIMPLEMENTED.
 #[tokio::test(start_paused = true)]
 async fn messages_in_gzip_are_taken_by_every_service() {

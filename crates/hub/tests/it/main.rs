@@ -19,6 +19,7 @@ mod publishing;
 mod records;
 mod refusals;
 mod reports;
+mod rotated;
 mod seam;
 mod services;
 mod slow;

@@ -124,6 +124,11 @@ impl Visitor {
         GivenUp(self.clone())
     }
 
+    /// Closes the connection at once, with whatever is under way on it: for a peer that may not stay and cannot be told.
+    pub fn dismiss(&self) {
+        self.go();
+    }
+
     /// Whether all that is under way was given up.
     pub(crate) fn is_given_up(&self) -> bool {
         let given_up = self.state.given_up.load(Ordering::Relaxed);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use galaxy_push_core::recipient::{InvalidRecipient, Recipient, check_id};
+use galaxy_push_core::recipient::{InvalidRecipient, Recipient, check_id, check_name};
 use prost_types::Timestamp;
 
 use super::{EVENTS_MAX, Invalid};
@@ -85,10 +85,10 @@ pub fn memberships(records: &[v1::Membership], now_unix_ms: u64) -> Result<(), I
 /// Whoever can hold a session or a membership. What looks like a pattern would be taken by its letters, and mean nobody.
 fn check_holder(recipient: &str, many: &str) -> Result<(), Invalid> {
     let message = match Recipient::parse(recipient) {
-        Ok(Recipient::User(id) | Recipient::Session(id)) if id.ends_with('*') => {
-            format!("`*` stands for no other names here: name one user:<id> or session:<id>; {many}")
-        }
-        Ok(Recipient::User(_) | Recipient::Session(_)) => return Ok(()),
+        Ok(Recipient::User(name) | Recipient::Session(name)) => match check_name(name) {
+            Ok(()) => return Ok(()),
+            Err(error) => format!("{error}; {many}"),
+        },
         Ok(_) | Err(InvalidRecipient::UnknownKind) => "must be user:<id> or session:<id>".to_owned(),
         Err(error) => error.to_string(),
     };

@@ -3,12 +3,15 @@
 //! It names the bytes up to there and their hash, because a number alone would skip the lines of any other file, too.
 
 use std::fs::File;
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+/// Far more than a mark takes.
+const BYTES_MAX: u64 = 4 << 10;
 
 pub(super) struct Checkpoint {
     path: PathBuf,
@@ -45,11 +48,22 @@ impl Position {
     }
 }
 
+/// The beginning of a file, which is all that a checkpoint takes. What is no file might never end.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Ok(Vec::new()); // which is no mark
+    }
+    let mut text = Vec::new();
+    File::open(path)?.take(BYTES_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 impl Checkpoint {
     /// Reads an earlier run's checkpoint; none is the start.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let mark = match std::fs::read(path) {
-            Ok(text) => serde_json::from_slice(&text).ok(),
+        let mark = match read(path) {
+            // A line has a byte at least.
+            Ok(text) => serde_json::from_slice(&text).ok().filter(|mark: &Mark| mark.lines <= mark.bytes),
             Err(error) if error.kind() == ErrorKind::NotFound => Some(Position::default().mark()),
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read --checkpoint {}", path.display()));
@@ -86,12 +100,17 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Writes into a new file that then takes the old one's place, so a crash leaves one of them.
+    /// Writes into a new file that then takes the old one's place, so a crash leaves one of them. Nothing is written through
+    /// a link: what another has put there is replaced, and what it leads to is left alone.
     fn write(&self, mark: &Mark) -> anyhow::Result<()> {
         let mut next = self.path.clone().into_os_string();
         next.push(".new");
         let write = || {
-            let mut file = File::create(&next)?;
+            match std::fs::remove_file(&next) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            let mut file = File::create_new(&next)?;
             serde_json::to_writer(&mut file, mark)?;
             writeln!(file)?;
             file.sync_all()?;

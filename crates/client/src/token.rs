@@ -1,0 +1,73 @@
+//! Where the token comes from that proves to a hub who this is.
+//!
+//! Asked by the dialer for each connection, so that a token that was replaced is taken without a restart. Knows neither files
+//! nor hubs.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderValue;
+use tokio::task::spawn_blocking;
+
+/// Says the token; `None`: not at present.
+pub(crate) type Source = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// The header that carries the token, as the source said it last. Cheap to clone; clones are the same.
+#[derive(Clone)]
+pub(crate) struct Token(Arc<Inner>);
+
+struct Inner {
+    /// `None`: it is never another.
+    source: Option<Source>,
+    last: Mutex<HeaderValue>,
+}
+
+impl Token {
+    /// Always the same. `None`: it cannot stand in a header.
+    pub(crate) fn fixed(token: &str) -> Option<Self> {
+        Some(Self(Arc::new(Inner { source: None, last: Mutex::new(bearer(token)?) })))
+    }
+
+    /// What this says. `None`: it has no token to begin with, or one that cannot stand in a header.
+    pub(crate) fn from(source: Source) -> Option<Self> {
+        let last = Mutex::new(bearer(&source()?)?);
+        Some(Self(Arc::new(Inner { source: Some(source), last })))
+    }
+
+    /// Whether it may be another for the next connection.
+    pub(crate) fn may_change(&self) -> bool {
+        self.0.source.is_some()
+    }
+
+    /// For a new connection. What the source does not say, or cannot be sent, leaves the token before.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn header(&self) -> HeaderValue {
+        let said = if self.0.source.is_some() {
+            let inner = self.0.clone();
+            // It may read a file.
+            let asked = spawn_blocking(move || inner.source.as_ref().and_then(|source| source())).await;
+            asked.ok().flatten().as_deref().and_then(bearer)
+        } else {
+            None
+        };
+        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(said) = said {
+            *last = said;
+        }
+        last.clone()
+    }
+}
+
+/// The header that carries a token; `None` when the token cannot stand in one.
+fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then_some(value)
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
