@@ -26,8 +26,8 @@ pub(crate) use roles::{
 };
 pub(crate) use tail::TailArgs;
 pub(crate) use token::TokenArgs;
-pub(crate) use values::size;
 use values::not_empty;
+pub(crate) use values::size;
 
 /// The commands that serve until they are told to end.
 pub(crate) const ROLES: [&str; 3] = ["serve", "hub", "gateway"];

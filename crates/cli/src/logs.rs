@@ -79,12 +79,23 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_level_is_refused() {
-        for good in ["info", "WARN", "off", "warn,galaxy_push_hub=debug", "h2::codec", "a[b{c=1,d=2}]=info", OF_COMMANDS] {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "warn,galaxy_push_hub=debug",
+            "h2::codec",
+            "a[b{c=1,d=2}]=info",
+            OF_COMMANDS,
+        ] {
             assert_eq!(with_levels(good).as_deref(), Ok(good));
         }
         assert_eq!(with_levels("warning, hyper=Warning,").as_deref(), Ok("warn,hyper=warn"));
         for bad in ["inof", "eror", "verbose", "warn,inof", "galaxy_push_hub", "6"] {
-            assert!(with_levels(bad).is_err_and(|why| why.contains("is no level: off, error, warn")), "{bad}");
+            assert!(
+                with_levels(bad).is_err_and(|why| why.contains("is no level: off, error, warn")),
+                "{bad}"
+            );
         }
         assert!(with_levels("").is_err() && with_levels(" , ").is_err());
     }

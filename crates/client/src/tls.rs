@@ -231,7 +231,9 @@ fn validity(chain: &[CertificateDer<'_>]) -> Option<(ASN1Time, ASN1Time)> {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = read(path).map_err(|error| unusable(path, error))?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read).collect::<Result<_, _>>().map_err(|error| unusable(path, error))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unusable(path, error))?;
     if chain.is_empty() { Err(unusable(path, "it holds no certificate in PEM")) } else { Ok(chain) }
 }
 

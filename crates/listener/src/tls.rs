@@ -197,7 +197,9 @@ fn config(files: &TlsFiles, chain: Vec<CertificateDer<'static>>) -> Result<Arc<S
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = read_file(path).map_err(|error| unusable(path, error))?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read).collect::<Result<_, _>>().map_err(|error| unusable(path, error))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unusable(path, error))?;
     if chain.is_empty() { Err(unusable(path, "it holds no certificate in PEM")) } else { Ok(chain) }
 }
 

@@ -9,10 +9,10 @@ use anyhow::anyhow;
 use galaxy_push_client::{Failure, HandlerError, Item, PushClient, State};
 use galaxy_push_proto::{feature, json, v1};
 use prost::Message as _;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::args::TailArgs;
 use crate::peer::Peer;
@@ -63,16 +63,24 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
 }
 
 /// Waits until nobody can read what is printed any more, as behind `tail | head -1`: otherwise the next line would tell, which
-/// may be hours away. What cannot be waited for, such as a file, has no reader.
+/// may be hours away. A file is never given up so.
 async fn reader_gone() {
-    let Ok(out) = AsyncFd::with_interest(std::io::stdout(), Interest::ERROR) else { return pending().await };
-    while let Ok(mut guard) = out.ready(Interest::ERROR).await {
-        if guard.ready().is_error() {
-            return;
+    let (gone, told) = oneshot::channel();
+    // It waits for as long as the process lives.
+    std::thread::spawn(move || {
+        let out = std::io::stdout();
+        loop {
+            // No events are asked for: what comes is that the other end is closed, or an error.
+            match poll(&mut [PollFd::new(&out, PollFlags::empty())], None) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return gone.send(()).unwrap_or_default(), // nobody waits any more
+                Err(_) => return,                                  // the next line tells
+            }
         }
-        guard.clear_ready();
+    });
+    if told.await.is_err() {
+        pending().await
     }
-    pending().await
 }
 
 /// Says on stderr when there is no stream, once for each reason, and when there is one again. Returns when a hub refuses.

@@ -31,8 +31,8 @@ impl File {
             None if Path::new(DEFAULT_FILE).exists() => PathBuf::from(DEFAULT_FILE),
             None => return Ok(None),
         };
-        let text = read_text(&path)
-            .with_context(|| format!("cannot read the settings in {}", path.display()))?;
+        let text =
+            read_text(&path).with_context(|| format!("cannot read the settings in {}", path.display()))?;
         Self::parse(path, without_mark(&text)).map(Some)
     }
 

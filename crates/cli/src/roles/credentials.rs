@@ -62,8 +62,8 @@ enum RoleName {
 
 /// Reads the file. `by_certificate`: peers may present certificates, so an identity needs no token.
 pub(super) fn read(path: &Path, by_certificate: bool) -> anyhow::Result<Access> {
-    let text = read_text(path)
-        .with_context(|| format!("cannot read --hub-credentials {}", path.display()))?;
+    let text =
+        read_text(path).with_context(|| format!("cannot read --hub-credentials {}", path.display()))?;
     parse(without_mark(&text), path, by_certificate)
 }
 

@@ -37,10 +37,16 @@ fn bash_completes_commands_and_their_flags() {
 fn a_script_comes_whatever_is_set() {
     let folder = Folder::new("completions-set");
     folder.write("galaxy-push.toml", "nonsense");
-    for (name, value) in [("UNKNOWN", "x"), ("LOG_FORMAT", "bogus"), ("LOG_LEVEL", "inof"), ("CONFIG", "/nowhere")] {
+    for (name, value) in
+        [("UNKNOWN", "x"), ("LOG_FORMAT", "bogus"), ("LOG_LEVEL", "inof"), ("CONFIG", "/nowhere")]
+    {
         let mut command = folder.command(&["completions", "bash"]);
         command.env(format!("GALAXY_PUSH_{name}"), value);
         let outcome = Running::spawn(command).end();
-        assert!(outcome.code == Some(0) && outcome.stdout.contains("complete "), "{name}: {}", outcome.stderr);
+        assert!(
+            outcome.code == Some(0) && outcome.stdout.contains("complete "),
+            "{name}: {}",
+            outcome.stderr
+        );
     }
 }

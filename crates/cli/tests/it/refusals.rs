@@ -73,7 +73,11 @@ fn what_was_asked() {
             ("tail --log-level verbose", 2, &["`verbose` is no level"]),
             ("serve --log-level ''", 2, &["names no level"]),
             ("serve --otlp-endpoint ''", 2, &["--otlp-endpoint", "must not be empty"]),
-            ("hub --otlp-endpoint me:secret@otel", 2, &["--otlp-endpoint otel is no", "write http://HOST:PORT"]),
+            (
+                "hub --otlp-endpoint me:secret@otel",
+                2,
+                &["--otlp-endpoint otel is no", "write http://HOST:PORT"],
+            ),
             ("serve --config bad.toml", 2, &["bad.toml: unknown key `windw-age`", "window-age,"]),
             ("serve --config value.toml", 2, &["'5 parsecs'", "the key `window-age` in value.toml"]),
             ("serve --config broken.toml", 2, &["broken.toml: line 2: "]),
@@ -92,7 +96,11 @@ fn what_was_asked() {
             ("publish --to user:1 --type t --file f", 2, &["--file", "cannot be used with"]),
             ("publish --checkpoint pos", 2, &["--file <FILE>"]),
             ("publish --checkpoint pos --to user:1 --type t", 2, &["--checkpoint", "cannot be used with"]),
-            ("serve --window-events 99999999999999999999", 2, &["--window-events", "18446744073709551615 at most"]),
+            (
+                "serve --window-events 99999999999999999999",
+                2,
+                &["--window-events", "18446744073709551615 at most"],
+            ),
             ("tail --from garbage", 2, &["--from", "not a cursor: write now, oldest"]),
             ("tail --to group:1", 2, &["--to", "user:<id>"]),
             ("tail --count 0", 2, &["--count", "1 at least"]),
@@ -117,7 +125,11 @@ fn files_that_never_end() {
             ("hub --hub-credentials /dev/zero", 1, &["--hub-credentials /dev/zero", more]),
             ("tail --hub-token-file /dev/zero", 1, &["the token in /dev/zero", more]),
             ("tail --hub https://h --hub-ca /dev/zero", 1, &["--hub-ca", "/dev/zero", more]),
-            ("hub --hub-addr 127.0.0.1:0 --hub-tls-cert /dev/zero --hub-tls-key key.pem", 1, &["/dev/zero", more]),
+            (
+                "hub --hub-addr 127.0.0.1:0 --hub-tls-cert /dev/zero --hub-tls-key key.pem",
+                1,
+                &["/dev/zero", more],
+            ),
             ("publish --to all --type t --data-file /dev/zero", 1, &["--data-file /dev/zero", more]),
             ("publish --file x --checkpoint /dev/zero", 1, &["--checkpoint /dev/zero"]),
         ],
@@ -142,7 +154,10 @@ fn a_limit_is_told_while_it_is_waited_for() {
     let waited = publish(8..10);
     let told = "RESOURCE_EXHAUSTED OVERLOADED: backend publishes more than its limit 2 events per second";
     assert!(waited.code == Some(0) && waited.stderr.matches(told).count() == 1, "{waited:?}");
-    assert!(waited.stderr.contains("still trying, for 30s") && !waited.stderr.contains("not answered"), "{waited:?}");
+    assert!(
+        waited.stderr.contains("still trying, for 30s") && !waited.stderr.contains("not answered"),
+        "{waited:?}"
+    );
 }
 
 #[test]

@@ -194,7 +194,10 @@ fn variables_of_others_are_followed_or_said_and_never_the_end() {
         let outcome = publish(&folder, &server.hub, &[], &[named, (variable, value)]);
         assert_eq!(outcome.code, Some(0), "{variable}: {outcome:?}");
         assert_eq!(outcome.stderr.contains("WARN"), !said.is_empty(), "{variable}: {outcome:?}");
-        assert!(outcome.stderr.contains(said) && !outcome.stderr.contains("ERROR"), "{variable}: {outcome:?}");
+        assert!(
+            outcome.stderr.contains(said) && !outcome.stderr.contains("ERROR"),
+            "{variable}: {outcome:?}"
+        );
     }
     let outcome = publish(&folder, &server.hub, &flag, &[("OTEL_TRACES_EXPORTER", "none")]);
     assert!(outcome.code == Some(0) && outcome.stderr.contains("switches them off"), "{outcome:?}");

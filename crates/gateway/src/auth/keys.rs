@@ -103,6 +103,27 @@ impl Set {
     }
 }
 
+impl Set {
+    /// Why no key fits a token of this algorithm, for whoever presents it.
+    pub(super) fn misfit(&self, algorithm: Algorithm) -> String {
+        let mut known: Vec<_> = self.keys.iter().flat_map(|key| &key.algorithms).collect();
+        if known.is_empty() {
+            return "this gateway has no key to check a token with".to_owned();
+        }
+        if known.contains(&&algorithm) {
+            return "no key of this gateway fits the token: its `kid` names none, or one that is not for its `alg`"
+                .to_owned();
+        }
+        known.sort_by_key(|algorithm| format!("{algorithm:?}"));
+        known.dedup();
+        let known: Vec<_> = known.into_iter().map(|algorithm| format!("{algorithm:?}")).collect();
+        format!(
+            "the token's `alg` is {algorithm:?}, and the keys of this gateway are for {}",
+            known.join(", ")
+        )
+    }
+}
+
 impl Key {
     fn read(jwk: &Value) -> Result<Self, Why> {
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
