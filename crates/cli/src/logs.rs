@@ -27,8 +27,11 @@ pub(crate) fn start(args: &LogArgs, matches: &ArgMatches, default: &str) -> anyh
     let flagged = matches.value_source("log_level") == Some(ValueSource::CommandLine);
     let rust_log = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty() && !flagged);
     let wanted = rust_log.as_deref().or(args.log_level.as_deref()).unwrap_or(default);
+    let origin = if rust_log.is_some() { " in RUST_LOG" } else { "" };
     let wrong = |why: &str| {
-        anyhow!(Usage(format!("log filter `{wanted}`: {why}; try info, or warn,galaxy_push_hub=debug")))
+        anyhow!(Usage(format!(
+            "log filter `{wanted}`{origin}: {why}; try info, or warn,galaxy_push_hub=debug"
+        )))
     };
     let filter = with_levels(wanted).map_err(|why| wrong(&why))?;
     let filter = EnvFilter::builder().parse(filter).map_err(|error| wrong(&error.to_string()))?;

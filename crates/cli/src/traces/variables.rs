@@ -7,6 +7,8 @@ const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORT
 
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 
+const COMPRESSIONS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
+
 const SAMPLERS: [&str; 6] = [
     "always_on",
     "always_off",
@@ -49,6 +51,10 @@ pub(super) fn warn() {
             value,
             "traces are sent by grpc, the only protocol there is: name a collector's port for it, mostly 4317"
         );
+    }
+    let compression = COMPRESSIONS.iter().find_map(|name| Some((name, variable(name)?)));
+    if let Some((variable, value)) = compression.filter(|(_, value)| value != "none") {
+        tracing::warn!(variable, value, "traces are sent uncompressed");
     }
     let argument = variable("OTEL_TRACES_SAMPLER_ARG");
     if let Some(sampler) = variable("OTEL_TRACES_SAMPLER")
