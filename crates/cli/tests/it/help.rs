@@ -107,6 +107,7 @@ fn the_overview() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is one text")]
 fn the_flags_of_publish() {
     check(
         &["publish", "-h"],

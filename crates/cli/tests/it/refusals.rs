@@ -82,6 +82,16 @@ fn what_was_asked() {
             ("serve --config value.toml", 2, &["'5 parsecs'", "the key `window-age` in value.toml"]),
             ("serve --config broken.toml", 2, &["broken.toml: line 2: "]),
             ("serve --config list.toml", 2, &["list.toml: key `window-age`: takes one value"]),
+            ("completions tcsh", 2, &["bash", "zsh", "fish"]),
+        ],
+    );
+}
+
+#[test]
+fn what_was_asked_of_commands() {
+    check(
+        &Folder::new("asked-of-commands"),
+        &[
             ("publish {}", 2, &["--to <RECIPIENT>", "--type <TYPE>"]),
             ("publish --type t {}", 2, &["--to <RECIPIENT>"]),
             ("publish --ttl 5s", 2, &["--to <RECIPIENT>", "--type <TYPE>"]),
@@ -105,7 +115,6 @@ fn what_was_asked() {
             ("tail --to group:1", 2, &["--to", "user:<id>"]),
             ("tail --count 0", 2, &["--count", "1 at least"]),
             ("token --user 42", 2, &["--user-keys FILE", "--new-keys"]),
-            ("completions tcsh", 2, &["bash", "zsh", "fish"]),
         ],
     );
 }
