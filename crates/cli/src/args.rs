@@ -26,6 +26,7 @@ pub(crate) use roles::{
 };
 pub(crate) use tail::TailArgs;
 pub(crate) use token::TokenArgs;
+use values::not_empty;
 pub(crate) use values::size;
 
 /// The commands that serve until they are told to end.
@@ -139,10 +140,10 @@ pub(crate) struct LogArgs {
     #[arg(long, global = true, env = "GALAXY_PUSH_LOG_FORMAT", value_name = "FORMAT")]
     #[arg(value_enum, default_value_t = LogFormat::Auto)]
     pub(crate) log_format: LogFormat,
-    /// Send traces of events to this OpenTelemetry collector, over gRPC: serve, hub, gateway, publish. The standard
-    /// variables OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and so on hold too. Default: no
-    /// traces.
-    #[arg(long, global = true, env = "GALAXY_PUSH_OTLP_ENDPOINT", value_name = "URL")]
+    /// Send traces of events to this OpenTelemetry collector, over gRPC, https:// by the authorities that the system trusts:
+    /// serve, hub, gateway, publish. The standard variables that docs/telemetry.md names hold too, such as
+    /// OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME and OTEL_TRACES_SAMPLER. Default: no traces.
+    #[arg(long, global = true, env = "GALAXY_PUSH_OTLP_ENDPOINT", value_name = "URL", value_parser = not_empty)]
     pub(crate) otlp_endpoint: Option<String>,
 }
 
@@ -164,6 +165,11 @@ fn settled(command: Definition) -> Definition {
     names
         .into_iter()
         .fold(command.mut_args(settled_arg), |command, name| command.mut_subcommand(name, settled))
+}
+
+/// Of the same flags, none is set by a variable.
+pub(crate) fn without_environment(command: Definition) -> Definition {
+    command.mut_args(|arg| arg.env(None::<&'static str>))
 }
 
 /// The help names a variable and keeps what it holds to itself; an empty one counts as not set.

@@ -10,8 +10,8 @@ mod file;
 use std::ffi::OsString;
 use std::io::Write as _;
 
-use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgMatches, Command};
 
 use crate::args;
 use file::File;
@@ -25,6 +25,9 @@ pub(crate) fn parse(line: &[OsString]) -> anyhow::Result<ArgMatches> {
     {
         answer.exit();
     }
+    if let Some(matches) = needs_no_settings(&definition, line) {
+        return Ok(matches);
+    }
     environment::check(&definition)?;
     let file = File::find(line)?;
     let definition = match &file {
@@ -37,6 +40,12 @@ pub(crate) fn parse(line: &[OsString]) -> anyhow::Result<ArgMatches> {
         let _ = writeln!(std::io::stderr(), "\n  tip: the value comes from {origin}");
         crate::Told.into()
     })
+}
+
+/// What was asked for, if it is a completion script: shells ask for that wherever they start, whatever is set there.
+fn needs_no_settings(definition: &Command, line: &[OsString]) -> Option<ArgMatches> {
+    let matches = args::without_environment(definition.clone()).try_get_matches_from(line).ok()?;
+    matches.subcommand_matches("completions").is_some().then_some(matches)
 }
 
 /// Where a value that cannot be used was written, unless it was on the command line.

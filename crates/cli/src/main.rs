@@ -50,7 +50,10 @@ fn run() -> anyhow::Result<()> {
     hangups::outlive(&line).context("cannot listen for SIGHUP")?;
     let matches = config::parse(&line)?;
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    logs::start(&cli.logs, &matches, if cli.command.is_role() { "info" } else { "error" })?;
+    if let Command::Completions { shell } = cli.command {
+        return commands::completions::run(shell);
+    }
+    logs::start(&cli.logs, &matches, if cli.command.is_role() { "info" } else { logs::OF_COMMANDS })?;
     let otlp = cli.logs.otlp_endpoint.as_deref();
     match cli.command {
         Command::Token(args) => commands::token::run(&args),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use galaxy_push_client::{Builder, PublisherBuilder, Tls};
-use galaxy_push_listener::{Damped, warn_of_readers};
+use galaxy_push_listener::{Damped, read_text, warn_of_readers};
 
 use crate::args::PeerArgs;
 use crate::{Usage, without_mark};
@@ -142,7 +142,7 @@ pub(crate) fn read_token(path: &Path) -> anyhow::Result<String> {
 }
 
 fn token_in(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path);
+    let text = read_text(path);
     let text = text.with_context(|| format!("cannot read the token in {}", path.display()))?;
     Ok(without_mark(&text).trim_end().to_owned())
 }

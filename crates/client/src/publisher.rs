@@ -19,6 +19,7 @@ use galaxy_push_proto::v1::{
 };
 use http::HeaderMap;
 use prost::Message as _;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use builder::PublisherBuilder;
@@ -207,6 +208,13 @@ impl Publisher {
         let request = HeadRequest { namespace: self.namespace.clone() };
         let answer: HeadResponse = self.call(HEAD, &request, &mut Unanswered::default()).await?;
         Ok(Head { cursor: answer.cursor, oldest: answer.oldest, epoch: answer.epoch })
+    }
+
+    /// Why the last try failed, and `None` once one has succeeded: for whoever waits for a call and wants to know why it takes
+    /// long. Of this publisher's own calls, not of its [`stream`](Self::stream).
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<Failure>> {
+        self.line.trouble.subscribe()
     }
 
     /// 128 random bits: nobody else's, whoever else uses this source.

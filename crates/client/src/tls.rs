@@ -3,7 +3,8 @@
 //! The transport asks it for each connection to an `https://` hub. Files are read again for each, so a renewed
 //! certificate needs no restart and drops no stream.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +16,9 @@ use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
 use crate::{Connecting, Connector, Io};
+
+/// The largest file that is read: hundreds of authorities, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// TLS to hubs: the authority that signs their certificates, and this peer's own certificate for mTLS.
 #[derive(Clone, Debug)]
@@ -194,7 +198,8 @@ impl Files {
         let mut config = match &self.own {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
+                let read = read(key).map_err(|error| unusable(key, error))?;
+                let key = PrivateKeyDer::from_pem_slice(&read).map_err(|error| unusable(key, error))?;
                 let chain = certificates(certificate)?;
                 valid = Validity::of_chain(&chain);
                 builder.with_client_auth_cert(chain, key)?
@@ -213,9 +218,22 @@ impl Loaded {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, error))?;
-    let chain: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| unusable(path, error))?;
+    let read = read(path).map_err(|error| unusable(path, error))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unusable(path, error))?;
     if chain.is_empty() { Err(unusable(path, "it holds no certificate in PEM")) } else { Ok(chain) }
+}
+
+/// The content of a file, if it has a size that files of certificates have: what never ends is not read on and on.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > FILE_BYTES_MAX {
+        let why = format!("there are more than {FILE_BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(content)
 }
 
 fn unusable(path: &Path, problem: impl ToString) -> TlsError {

@@ -4,6 +4,7 @@
 //! from where a token points.
 //! The time is the gateway's own clock, so the library's checks of it are off and made here.
 
+mod claims;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -11,22 +12,26 @@ mod tests;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use galaxy_push_core::recipient::check_name;
 use galaxy_push_proto::validate::CLOCK_SKEW;
 use galaxy_push_proto::{Failure, Reason};
-use jsonwebtoken::Validation;
-use serde::Deserialize;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Validation};
+use serde_json::Value;
 use tonic::Code;
 
 pub use self::keys::{KeysError, Skipped};
 
+use self::claims::Claims;
 use self::keys::Set;
 use crate::grants::{Grants, Identity, Issued};
 
 /// The longest token, in bytes: people with many groups have long ones. The listener takes heads of twice that.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// How far the clocks of a token's issuer and of this gateway may differ, in seconds.
+/// How far a token's issuer may be ahead of this gateway's clock, in seconds.
 const SKEW: f64 = CLOCK_SKEW.as_secs() as f64;
 
 /// How users say who they are.
@@ -110,18 +115,19 @@ impl Access {
 
 impl Keys {
     /// Reads a JSON Web Key Set: `oct` for HS256, `RSA` for RS256-512 and PS256-512, `EC` with P-256 or P-384 for ES256 and
-    /// ES384, `OKP` with Ed25519 for EdDSA; a key with `alg` for that one alone. Others are [skipped](Self::skipped).
+    /// ES384, `OKP` with Ed25519 for EdDSA; a key with `alg` for that one alone. Others are [skipped](Self::skipped). A set
+    /// without any key of use lets nobody in.
     ///
     /// # Errors
     ///
-    /// Not a key set, or there is no key in it that tokens can be checked with.
+    /// Not a key set.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeysError> {
         let set = Arc::new(RwLock::new(Arc::new(Set::read(json)?)));
         Ok(Self { set, audience: None, issuer: None })
     }
 
     /// Takes the keys of this set in place of those before, for all clones. A token of a key that is gone is refused from
-    /// now on; connections that are open stay.
+    /// now on, also where none is left; connections that are open stay.
     ///
     /// # Errors
     ///
@@ -173,8 +179,7 @@ impl Keys {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(invalid(&format!("the token is longer than {TOKEN_BYTES_MAX} bytes")));
         }
-        let header =
-            jsonwebtoken::decode_header(token).map_err(|_| invalid("this is no token: it must be a JWT"))?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| invalid(&header_fault(token)))?;
         if header.crit.is_some() {
             return Err(invalid("the token requires an extension that this gateway does not know"));
         }
@@ -184,21 +189,30 @@ impl Keys {
         let set = self.set();
         let mut fitting = set.fitting(header.kid.as_deref(), header.alg).peekable();
         if fitting.peek().is_none() {
-            let message = "no key of this gateway fits the token: its `kid` names none, or one that is not for its `alg`";
-            return Err(invalid(message));
+            return Err(invalid(&set.misfit(header.alg)));
         }
         let mut validation = Validation::new(header.alg);
         validation.required_spec_claims.clear();
         (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
-        fitting
-            .find_map(|key| jsonwebtoken::decode(token, &key.key, &validation).ok())
-            .map(|token| token.claims)
-            .ok_or_else(|| invalid("the token's signature or claims are not valid"))
+        for key in fitting {
+            match jsonwebtoken::decode(token, &key.key, &validation) {
+                Ok(token) => return Ok(token.claims),
+                // The signature is good: it is looked at first.
+                Err(error) if matches!(error.kind(), ErrorKind::Json(_)) => {
+                    let claims = jsonwebtoken::decode(token, &key.key, &validation);
+                    let claims = claims.map_or(Value::Null, |token| token.claims);
+                    return Err(invalid(&claims::fault(&claims)));
+                }
+                Err(_) => {}
+            }
+        }
+        Err(invalid("the token's signature is not valid: it is of another key"))
     }
 
     fn accept(&self, claims: Claims, now: f64) -> Result<Identity, Failure> {
         let exp = claims.exp.ok_or_else(|| invalid("the token has no expiry: `exp` is required"))?;
-        if now >= exp + SKEW {
+        // To be let in and to stay are one: whoever is cut off at the end is not let in again behind it.
+        if now >= exp {
             return Err(invalid("the token has expired: get a new one"));
         }
         if claims.nbf.is_some_and(|nbf| nbf > now + SKEW) || claims.iat.is_some_and(|iat| iat > now + SKEW) {
@@ -208,6 +222,10 @@ impl Keys {
             return Err(invalid("the token is of another issuer"));
         }
         match (&self.audience, &claims.aud) {
+            (Some(_), None) => {
+                let message = "the token is for no audience: `aud` is required, and must name the --user-audience of this gateway";
+                return Err(invalid(message));
+            }
             (Some(wanted), aud) if !aud.as_ref().is_some_and(|aud| aud.names(wanted)) => {
                 return Err(invalid("the token is for another audience"));
             }
@@ -231,8 +249,6 @@ impl Keys {
         let grants = Grants::of_names(&claims.topics.unwrap_or_default()).ok_or_else(|| {
             invalid("the token's `topics` are not valid: names, or beginnings with one trailing `*`")
         })?;
-        // One that was taken within the skew gets the skew.
-        let ends = if now < exp { exp } else { exp + SKEW };
         Ok(Identity {
             user: Some(user),
             session: claims.sid,
@@ -242,7 +258,7 @@ impl Keys {
             issued: claims
                 .iat
                 .map_or(Issued::default(), |iat| Issued::by_token((iat.min(now) * 1_000.0) as u64)),
-            expires_unix_ms: Some((ends * 1_000.0) as u64),
+            expires_unix_ms: Some((exp * 1_000.0) as u64),
         })
     }
 }
@@ -253,32 +269,18 @@ fn is_jwt(typ: &str) -> bool {
     matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
 }
 
-/// What a token says. A claim that is there twice, or of another type, makes the token invalid.
-#[derive(Deserialize)]
-struct Claims {
-    sub: Option<String>,
-    sid: Option<String>,
-    topics: Option<Vec<String>>,
-    exp: Option<f64>,
-    nbf: Option<f64>,
-    iat: Option<f64>,
-    iss: Option<String>,
-    aud: Option<Audience>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Audience {
-    fn names(&self, wanted: &str) -> bool {
-        match self {
-            Self::One(one) => one == wanted,
-            Self::Many(many) => many.iter().any(|one| one == wanted),
-        }
+/// What is wrong with the header of a token that the library does not read: mostly an `alg` that it does not know.
+fn header_fault(token: &str) -> String {
+    let header = token.split('.').next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
+    let header: Option<Value> = header.and_then(|header| serde_json::from_slice(&header).ok());
+    let alg = header.as_ref().and_then(|header| header.get("alg")?.as_str());
+    // What looks like no algorithm is not said again.
+    let is_fit = |alg: &&str| alg.len() <= 16 && alg.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match alg.filter(is_fit) {
+        Some(alg) if alg.parse::<Algorithm>().is_err() => format!(
+            "the token's `alg` is {alg}, which is not taken: sign with RS256-512, PS256-512, ES256, ES384, EdDSA or HS256"
+        ),
+        _ => "this is no token: it must be a JWT".to_owned(),
     }
 }
 

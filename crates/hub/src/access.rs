@@ -2,7 +2,7 @@
 //!
 //! Built by whoever starts the hub, asked by every surface before it does anything. An identity is recognised by the
 //! name in its certificate or by a token of its own; the role, the recipients and the rate belong to the identity, never
-//! to what a peer says of itself. With no identities at all, everybody may do everything: for loopback.
+//! to what a peer says of itself. With no identities at all, everybody may do everything, for loopback, or nobody anything.
 //!
 //! What each door needs is in `door.rs`.
 
@@ -35,6 +35,8 @@ pub const PUBLISHER_ATTRIBUTE: &str = "publisher";
 /// Everybody the hub knows, and how it recognises them.
 #[derive(Clone, Default)]
 pub struct Access {
+    /// Nobody is let in whom it does not name, even if it names nobody.
+    is_closed: bool,
     by_name: BTreeMap<String, Vec<Arc<Known>>>,
     /// Whose it is: a name and a role. Looked up only, never iterated.
     by_token: HashMap<Fingerprint, (String, Role)>,
@@ -77,6 +79,12 @@ impl Access {
         Self::default()
     }
 
+    /// Nobody may do anything, until identities are added.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self { is_closed: true, ..Self::default() }
+    }
+
     /// Adds an identity, which is recognised by its name among those in a peer's certificate and, where there is one, by
     /// its token. A name may be given twice, for two roles; a certificate may name several gateways.
     ///
@@ -106,7 +114,7 @@ impl Access {
     /// Whether everybody may do everything.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.by_name.is_empty()
+        !self.is_closed && self.by_name.is_empty()
     }
 
     /// Whether there are several publishers, so that one of them must leave room for the others.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use crate::read_file;
 use crate::secrets::warn_of_readers;
 
 /// How often a handshake looks whether the files have changed.
@@ -166,7 +167,8 @@ fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
 
 fn config(files: &TlsFiles, chain: Vec<CertificateDer<'static>>) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, error))?;
+    let key = read_file(&files.key).map_err(|error| unusable(&files.key, error))?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| unusable(&files.key, error))?;
     let builder =
         ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match &files.peer_authority {
@@ -195,8 +197,10 @@ fn config(files: &TlsFiles, chain: Vec<CertificateDer<'static>>) -> Result<Arc<S
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, error))?;
-    let chain: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| unusable(path, error))?;
+    let read = read_file(path).map_err(|error| unusable(path, error))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unusable(path, error))?;
     if chain.is_empty() { Err(unusable(path, "it holds no certificate in PEM")) } else { Ok(chain) }
 }
 

@@ -14,6 +14,7 @@ Examples:
   galaxy-push publish --to user:42 --type turn.ready '{\"turn\":7}'
   galaxy-push publish --to topic:news --to all --type news.posted --data-file post.json
   galaxy-push publish --to user:42 --type note --content-type text/plain 'Dinner is ready'
+  generate-one | galaxy-push publish --to user:42 --type turn.ready -
   galaxy-push publish --file events.ndjson --checkpoint events.pos
   generate | galaxy-push publish
 
@@ -22,7 +23,7 @@ A line of a file:
 
 The same id and source within two minutes are recognised and answered with the first position: repeating is safe.")]
 pub(crate) struct PublishArgs {
-    /// The data of one event: JSON, or anything with --content-type.
+    /// The data of one event: JSON, or anything with --content-type; - is stdin, which is not read otherwise.
     #[arg(value_name = "DATA", requires_all = ["to", "type"])]
     pub(crate) data: Option<String>,
     /// The hub, or several separated by commas: the next one is tried when one does not answer.
@@ -40,6 +41,7 @@ pub(crate) struct PublishArgs {
     pub(crate) file: Option<PathBuf>,
     /// Remember in this file which bytes of --file were acknowledged, and their hash, and continue there.
     #[arg(long, value_name = "FILE", requires = "file", help_heading = "Many events")]
+    #[arg(conflicts_with_all = ["data", "to", "type", "data_file"])]
     pub(crate) checkpoint: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) peer: PeerArgs,
@@ -64,7 +66,7 @@ pub(crate) struct EventArgs {
     /// What it is about.
     #[arg(long, value_name = "SUBJECT", requires_all = ["to", "type"])]
     pub(crate) subject: Option<String>,
-    /// Take the data from this file.
+    /// Take the data from this file, 1MiB at most; - is stdin.
     #[arg(long, value_name = "FILE", conflicts_with = "data", requires_all = ["to", "type"])]
     pub(crate) data_file: Option<PathBuf>,
     /// The media type of the data. JSON is checked, anything else is passed on as it is.

@@ -50,7 +50,8 @@ pub(crate) struct RevokeArgs {
     /// Keep the record for this long: no shorter than your longest-lived token. Default: the hub's, 24h.
     #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) expires: Option<Duration>,
-    /// Why. Users are told it when their connection is closed.
+    /// Why. Gateways and `tail` are told it, and users of a WebSocket when it is closed; over server-sent events users are told
+    /// only that the session has ended.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) reason: String,
     #[command(flatten)]

@@ -148,6 +148,10 @@ pub(super) fn topic(text: &str) -> Result<String, String> {
     Pattern::parse(&format!("topic:{text}")).map(|_| text.to_owned()).map_err(|why| why.to_string())
 }
 
+pub(super) fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("must not be empty".into()) } else { Ok(text.to_owned()) }
+}
+
 pub(super) fn name(text: &str) -> Result<String, String> {
     match check_id(text) {
         Ok(()) => Ok(text.to_owned()),
@@ -194,7 +198,8 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 }
 
 pub(super) fn count(text: &str) -> Result<u64, String> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "write a whole number, 1 at least".into())
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| format!("write a whole number, 1 at least, and {} at most", u64::MAX))
 }
 
 /// Where a reader starts, in the hub's words: now is the empty cursor.

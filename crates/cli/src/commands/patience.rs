@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use galaxy_push_client::{Failure, Publisher};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::peer::Peer;
@@ -25,11 +26,13 @@ pub(super) struct NoAnswer {
     waited: Duration,
 }
 
-/// Waits for a call that gives up after `limit`. `tell` says to whoever waits why it takes long.
+/// Waits for a call that gives up after `limit`. `tell` says to whoever waits why it takes long: the `trouble` of the last try,
+/// as far as one has failed.
 pub(super) async fn patiently<T>(
     hubs: &str,
     peer: &Peer,
     limit: Duration,
+    trouble: watch::Receiver<Option<Failure>>,
     tell: impl Fn(&str),
     call: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, NoAnswer> {
@@ -40,25 +43,52 @@ pub(super) async fn patiently<T>(
             let answer = answer.unwrap_or_else(|_| Err(silence()));
             answer.map_err(|failure| NoAnswer { failure, waited: limit })
         }
-        failure = tell_why_it_takes_long(hubs, peer, limit, tell) => Err(NoAnswer { failure, waited: PATIENCE }),
+        failure = tell_why_it_takes_long(hubs, peer, limit, trouble, tell) => Err(NoAnswer { failure, waited: PATIENCE }),
     }
 }
 
-/// After a moment, asks the hub how it is and tells what it says. Returns only if waiting longer makes no sense.
-async fn tell_why_it_takes_long(hubs: &str, peer: &Peer, limit: Duration, tell: impl Fn(&str)) -> Failure {
+/// After a moment, tells why the last try failed, or asks the hub how it is and tells what it says; and then whatever becomes
+/// the trouble next. Returns only if waiting longer makes no sense.
+async fn tell_why_it_takes_long(
+    hubs: &str,
+    peer: &Peer,
+    limit: Duration,
+    mut trouble: watch::Receiver<Option<Failure>>,
+    tell: impl Fn(&str),
+) -> Failure {
     sleep(PATIENCE).await;
+    let mut told = String::new();
+    let mut known = trouble.borrow_and_update().clone();
+    loop {
+        let why = match known {
+            Some(failure) => Ok(failure),
+            None if told.is_empty() => ask(hubs, peer).await,
+            None => Err(()),
+        };
+        let why = match why {
+            // A proxy in front of a hub that is down answers 502 and the like; other answers do not become a hub.
+            Ok(failure @ Failure::NotGrpc { status: 400..=499, .. }) => return failure,
+            Ok(failure) => failure.to_string(),
+            Err(()) => "the hub has not answered yet".to_owned(),
+        };
+        if why != told {
+            tell(&format!("{why}; still trying, for {} in all", humantime::format_duration(limit)));
+            told = why;
+        }
+        if trouble.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        known = trouble.borrow_and_update().clone();
+    }
+}
+
+/// Asks the hub how it is. `Err`: it does not say, or is well.
+async fn ask(hubs: &str, peer: &Peer) -> Result<Failure, ()> {
     let asked = async {
         let builder = peer.clone().publisher(Publisher::builder().hub(hubs));
         builder.give_up_after(Duration::ZERO).build().ok()?.head().await.err()
     };
-    let why = match timeout(ASKING, asked).await {
-        // A proxy in front of a hub that is down answers 502 and the like; other answers do not become a hub.
-        Ok(Some(failure @ Failure::NotGrpc { status: 400..=499, .. })) => return failure,
-        Ok(Some(failure)) => failure.to_string(),
-        Ok(None) | Err(_) => "the hub has not answered yet".to_owned(),
-    };
-    tell(&format!("{why}; still trying, for {} in all", humantime::format_duration(limit)));
-    std::future::pending().await
+    timeout(ASKING, asked).await.ok().flatten().ok_or(())
 }
 
 impl NoAnswer {

@@ -4,27 +4,30 @@
 //! the log is the order of the file. A line that is no event, or that the hub refuses, stops the run: everything before
 //! it is acknowledged, nothing after it is sent.
 
+mod acked;
 mod checkpoint;
+mod ending;
 mod lines;
 mod progress;
 mod sender;
 mod single;
 
-use std::future::pending;
 use std::io::{IsTerminal as _, Write as _};
+use std::pin::pin;
 
 use anyhow::{Context as _, anyhow, bail};
-use galaxy_push_client::{Published, Tracing};
+use galaxy_push_client::Tracing;
 use galaxy_push_proto::{cloudevents, v1, validate};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::print_ack;
 use crate::Usage;
 use crate::args::PublishArgs;
-use crate::hangups;
 use crate::peer::Peer;
+use acked::{Acked, other_log};
 use checkpoint::{Checkpoint, Position};
+use ending::{Ended, Signals};
 use lines::{Batch, Lines, Stop};
 use progress::Progress;
 use sender::{NotSent, Sender};
@@ -46,66 +49,35 @@ pub(crate) async fn run(args: PublishArgs, tracing: Tracing) -> anyhow::Result<(
                 .into()
         ));
     }
-    let checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
+    let mut checkpoint = args.checkpoint.as_deref().map(Checkpoint::open).transpose()?;
     let lines = Lines::open(args.file.as_deref(), checkpoint.as_ref())?;
     // One that cannot be written would be noticed only when there is something to write.
-    checkpoint.as_ref().map_or(Ok(()), Checkpoint::try_out)?;
+    checkpoint.as_mut().map_or(Ok(()), Checkpoint::try_out)?;
     let mut run = Run {
         progress: Progress::start(lines.bytes_total()),
         sender,
         checkpoint,
-        acked: 0,
-        duplicates: 0,
-        other_log: 0,
+        acked: Acked::default(),
+        under_way: 0,
+        stop: CancellationToken::new(),
     };
-    let outcome = tokio::select! {
-        biased;
-        outcome = run.all(lines) => outcome,
-        signal = told_to_end() => Err(anyhow!(Ended(signal?))),
-    };
+    let outcome = run.until_told(lines).await;
     run.progress.finish();
-    let _ = std::io::stderr().write_all(run.summary().as_bytes());
-    let again = match run.checkpoint {
-        Some(_) => "the same command continues after what was acknowledged",
-        None => {
-            "the same command can be repeated: for two minutes, what was acknowledged is recognised by its id"
-        }
-    };
+    let _ = std::io::stderr().write_all(run.acked.summary().as_bytes());
     outcome.map_err(|error| {
-        let first = if error.is::<Ended>() { "" } else { "once mended, " };
+        let ended = error.downcast_ref::<Ended>();
+        let first = if ended.is_some() { "" } else { "once mended, " };
+        let again = match (&run.checkpoint, ended) {
+            (Some(_), Some(Ended { unknown: unknown @ 1.., .. })) => format!(
+                "the same command continues after what was acknowledged: go on within 2 minutes, or these {unknown} may be \
+                 published twice"
+            ),
+            (Some(_), _) => "the same command continues after what was acknowledged".to_owned(),
+            (None, _) => "the same command can be repeated: for two minutes, what was acknowledged is recognised by its id"
+                .to_owned(),
+        };
         anyhow!("{error:#}\n\n  tip: {first}{again}")
     })
-}
-
-/// Somebody ended the run.
-#[derive(Debug, thiserror::Error)]
-#[error("ended by {0}; whether the hub took what was under way is unknown")]
-struct Ended(&'static str);
-
-/// Waits for Ctrl-C, SIGTERM or, where that is not ignored, SIGHUP: its terminal is gone.
-async fn told_to_end() -> std::io::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = if hangups::are_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
-    let hung_up = async {
-        match &mut hangup {
-            Some(hangup) => hangup.recv().await,
-            None => pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        pressed = tokio::signal::ctrl_c() => pressed.map(|()| "Ctrl-C"),
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = hung_up => Ok("SIGHUP"),
-    }
-}
-
-/// What is said of events that were perhaps published twice.
-fn other_log(what: &str) -> String {
-    format!(
-        "warning: {what} may be in two logs: an earlier try got no answer, and the hub that has answered now holds another \
-         log, or it is not known which one the other held. Readers may be handed it twice"
-    )
 }
 
 async fn one(sender: &mut Sender, event: v1::Event) -> anyhow::Result<()> {
@@ -124,45 +96,79 @@ async fn one(sender: &mut Sender, event: v1::Event) -> anyhow::Result<()> {
     print_ack(&line.to_string(), "the event")
 }
 
+/// How far a run got.
+enum Reached {
+    TheEnd,
+    /// It was told to take up nothing more.
+    AStop,
+}
+
 /// A run over many lines.
 struct Run {
     sender: Sender,
     checkpoint: Option<Checkpoint>,
     progress: Progress,
-    acked: u64,
-    duplicates: u64,
-    /// Those that may be in another log, too.
-    other_log: u64,
+    acked: Acked,
+    /// How many events were sent and are not answered.
+    under_way: usize,
+    /// Take up nothing more.
+    stop: CancellationToken,
 }
 
 impl Run {
-    async fn all(&mut self, lines: Lines) -> anyhow::Result<()> {
+    /// Runs to the end, or until a signal. What is under way then is waited for, for a moment.
+    async fn until_told(&mut self, lines: Lines) -> anyhow::Result<()> {
+        let mut signals = Signals::listen()?;
+        let (stop, progress) = (self.stop.clone(), self.progress.clone());
+        let (by, finished) = {
+            let mut all = pin!(self.all(lines));
+            tokio::select! {
+                biased;
+                outcome = all.as_mut() => return outcome.map(drop),
+                by = signals.next() => {
+                    stop.cancel();
+                    (by, signals.finish(by, &progress, all).await)
+                }
+            }
+        };
+        match finished {
+            Some(Ok(Reached::TheEnd)) => Ok(()),
+            Some(Ok(Reached::AStop)) => bail!(Ended { by, unknown: 0 }),
+            Some(Err(error)) => Err(error),
+            None => bail!(Ended { by, unknown: self.under_way }),
+        }
+    }
+
+    async fn all(&mut self, lines: Lines) -> anyhow::Result<Reached> {
         let name = lines.name().to_owned();
         let mut batches = read(lines);
-        while let Some((batch, stop)) = batches.recv().await {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(Reached::AStop),
+                next = batches.recv() => next,
+            };
+            let Some((batch, stop)) = next else { bail!("{name}: reading it broke off") };
             let bytes_read = batch.last.bytes;
             self.batch(batch, &name).await?;
             match stop {
-                None => self.progress.advance(self.acked, bytes_read),
-                Some(Stop::End) => return Ok(()),
+                None => self.progress.advance(self.acked.total, bytes_read),
+                Some(Stop::End) => return Ok(Reached::TheEnd),
                 Some(Stop::Bad(error)) => return Err(error),
             }
         }
-        bail!("{name}: reading it broke off")
     }
 
     async fn batch(&mut self, batch: Batch, name: &str) -> anyhow::Result<()> {
         if !batch.events.is_empty() {
             // The hub takes a batch as a whole or not at all, so what comes before an event it refuses is sent again.
             let before = batch.events.clone();
-            match self.sender.send(batch.events, &self.progress).await {
-                Ok(published) => self.acknowledged(&published),
+            match self.send(batch.events).await {
+                Ok(()) => {}
                 Err(NotSent::Refused { index, what }) => {
                     if index > 0 {
-                        let sent = self.sender.send(before[..index].to_vec(), &self.progress).await;
-                        self.acknowledged(
-                            &sent.map_err(|error| error.on_lines(name, batch.first, batch.last.lines))?,
-                        );
+                        let sent = self.send(before[..index].to_vec()).await;
+                        sent.map_err(|error| error.on_lines(name, batch.first, batch.last.lines))?;
                         self.save(&batch.ends[index - 1])?;
                     }
                     bail!("{name}: line {}, refused by the hub: {what}", batch.ends[index].lines);
@@ -173,23 +179,12 @@ impl Run {
         self.save(&batch.last)
     }
 
-    fn acknowledged(&mut self, published: &[Published]) {
-        self.acked += published.len() as u64;
-        self.duplicates += published.iter().filter(|event| event.duplicate).count() as u64;
-        self.other_log += published.iter().filter(|event| event.other_log).count() as u64;
-    }
-
-    fn summary(&self) -> String {
-        let events = if self.acked == 1 { "event" } else { "events" };
-        let mut summary = match self.duplicates {
-            0 => format!("{} {events} acknowledged\n", self.acked),
-            before => format!("{} {events} acknowledged, {before} published before\n", self.acked),
-        };
-        if self.other_log > 0 {
-            summary += &other_log(&format!("{} of them", self.other_log));
-            summary.push('\n');
-        }
-        summary
+    async fn send(&mut self, events: Vec<v1::Event>) -> Result<(), NotSent> {
+        self.under_way = events.len();
+        let published = self.sender.send(events, &self.progress).await?;
+        self.under_way = 0;
+        self.acked.add(&published);
+        Ok(())
     }
 
     fn save(&mut self, reached: &Position) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use galaxy_push_client::{Failure, Invalidated, Publisher};
 use galaxy_push_proto::v1;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::patience::patiently;
 use super::print_ack;
@@ -33,6 +34,7 @@ pub(crate) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     };
     let peer = Peer::of(&args.say.peer, &args.say.hub)?;
     let mut publisher = publisher(&args.say, &peer)?;
+    let trouble = publisher.trouble();
     let call = async {
         let Invalidated { cursor, issued_before, .. } = publisher.invalidate(record).await?;
         let mut answer = json!({ "cursor": cursor });
@@ -41,7 +43,7 @@ pub(crate) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
         }
         Ok(answer)
     };
-    said(&args.say, &peer, call).await?;
+    said(&args.say, &peer, trouble, call).await?;
     tell(FORGETS);
     Ok(())
 }
@@ -54,8 +56,9 @@ pub(crate) async fn member(command: MemberCommand) -> anyhow::Result<()> {
     let record = v1::Membership { recipient, topic, member, expires_at: expiry(expires) };
     let peer = Peer::of(&say.peer, &say.hub)?;
     let mut publisher = publisher(&say, &peer)?;
+    let trouble = publisher.trouble();
     let call = async { Ok(json!({ "cursor": publisher.set_memberships(vec![record]).await? })) };
-    said(&say, &peer, call).await
+    said(&say, &peer, trouble, call).await
 }
 
 fn publisher(say: &SayArgs, peer: &Peer) -> anyhow::Result<Publisher> {
@@ -67,10 +70,11 @@ fn publisher(say: &SayArgs, peer: &Peer) -> anyhow::Result<Publisher> {
 async fn said(
     say: &SayArgs,
     peer: &Peer,
+    trouble: watch::Receiver<Option<Failure>>,
     call: impl Future<Output = Result<Value, Failure>>,
 ) -> anyhow::Result<()> {
     let hubs = say.hub.join(",");
-    let answer = patiently(&hubs, peer, say.timeout, tell, call).await;
+    let answer = patiently(&hubs, peer, say.timeout, trouble, tell, call).await;
     let answer = answer.map_err(|no_answer| match &no_answer.failure {
         Failure::Status(status) => anyhow!("the hub refused the record: {}", status.message),
         _ => no_answer.explain(&hubs, UNKNOWN),

@@ -2,14 +2,17 @@
 //!
 //! What passes is waited for. A refusal does not pass while somebody looks on, so it ends it.
 
+use std::future::pending;
 use std::io::Write as _;
 
 use anyhow::anyhow;
 use galaxy_push_client::{Failure, HandlerError, Item, PushClient, State};
 use galaxy_push_proto::{feature, json, v1};
 use prost::Message as _;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::args::TailArgs;
 use crate::peer::Peer;
@@ -29,7 +32,7 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
         async move {
             let Some(reason) = printed else { return Ok(()) };
             let _ = end.try_send(reason); // only the first reason counts
-            std::future::pending::<Result<(), HandlerError>>().await
+            pending::<Result<(), HandlerError>>().await
         }
     };
     let mut terminate = signal(SignalKind::terminate())?;
@@ -53,9 +56,31 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<()> {
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = terminate.recv() => Ok(()),
         refused = report(&client) => refused,
+        () = reader_gone() => Ok(()),
     };
     client.shutdown().await;
     outcome
+}
+
+/// Waits until nobody can read what is printed any more, as behind `tail | head -1`: otherwise the next line would tell, which
+/// may be hours away. A file is never given up so.
+async fn reader_gone() {
+    let (gone, told) = oneshot::channel();
+    // It waits for as long as the process lives.
+    std::thread::spawn(move || {
+        let out = std::io::stdout();
+        loop {
+            // No events are asked for: what comes is that the other end is closed, or an error.
+            match poll(&mut [PollFd::new(&out, PollFlags::empty())], None) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return gone.send(()).unwrap_or_default(), // nobody waits any more
+                Err(_) => return,                                  // the next line tells
+            }
+        }
+    });
+    if told.await.is_err() {
+        pending().await
+    }
 }
 
 /// Says on stderr when there is no stream, once for each reason, and when there is one again. Returns when a hub refuses.

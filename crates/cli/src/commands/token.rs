@@ -70,7 +70,7 @@ pub(crate) fn run(args: &TokenArgs) -> anyhow::Result<()> {
 }
 
 fn sign(args: &TokenArgs, path: &Path, user: &str) -> anyhow::Result<String> {
-    let text = fs::read(path).with_context(|| {
+    let text = galaxy_push_listener::read_file(path).with_context(|| {
         format!(
             "cannot read --user-keys {}; `galaxy-push token --new-keys FILE` makes such a file",
             path.display()

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Command;
 use clap::builder::OsStr;
+use galaxy_push_listener::read_text;
 
 use crate::{Usage, args, without_mark};
 
@@ -31,8 +31,8 @@ impl File {
             None if Path::new(DEFAULT_FILE).exists() => PathBuf::from(DEFAULT_FILE),
             None => return Ok(None),
         };
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read the settings in {}", path.display()))?;
+        let text =
+            read_text(&path).with_context(|| format!("cannot read the settings in {}", path.display()))?;
         Self::parse(path, without_mark(&text)).map(Some)
     }
 

@@ -21,7 +21,7 @@ pub(super) struct Announcement {
     /// The file of the keys that users' tokens are checked with; without one, users are named in the URL.
     #[serde(skip)]
     user_keys: Option<String>,
-    /// Tokens can be signed with them, too.
+    /// `token` can sign with them what is taken here.
     #[serde(skip)]
     signs: bool,
     /// What a publisher needs besides the hub's URL.
@@ -46,7 +46,7 @@ impl Announcement {
             hub_flags: [(secure, "--hub-ca CA.pem "), (by_token, "--hub-token-file TOKEN ")]
                 .map(|(needed, flag)| if needed { flag } else { "" })
                 .concat(),
-            signs: process.anew.signs(),
+            signs: process.anew.signs() && edge.is_some_and(is_signed_alone),
             user_keys: edge.and_then(|edge| Some(edge.user_keys.as_ref()?.display().to_string())),
         }
     }
@@ -97,6 +97,11 @@ impl Announcement {
         }
         text
     }
+}
+
+/// Whether a token needs no more than a signature.
+const fn is_signed_alone(edge: &EdgeArgs) -> bool {
+    edge.user_issuer.is_none() && edge.user_audience.is_none()
 }
 
 /// How whoever started this process would start it again: a path stays one, as behind `cargo run`.

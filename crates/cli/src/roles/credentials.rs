@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use galaxy_push_core::recipient::Pattern;
 use galaxy_push_hub::{Access, Fingerprint, Identity, Role};
+use galaxy_push_listener::read_text;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -27,8 +28,8 @@ use crate::{Usage, without_mark};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    #[serde(default)]
-    identity: Vec<Spanned<Entry>>,
+    /// `None`: there is no such key, so it may be half a file.
+    identity: Option<Vec<Spanned<Entry>>>,
 }
 
 #[derive(Deserialize)]
@@ -61,8 +62,8 @@ enum RoleName {
 
 /// Reads the file. `by_certificate`: peers may present certificates, so an identity needs no token.
 pub(super) fn read(path: &Path, by_certificate: bool) -> anyhow::Result<Access> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read --hub-credentials {}", path.display()))?;
+    let text =
+        read_text(path).with_context(|| format!("cannot read --hub-credentials {}", path.display()))?;
     parse(without_mark(&text), path, by_certificate)
 }
 
@@ -73,12 +74,16 @@ fn parse(text: &str, path: &Path, by_certificate: bool) -> anyhow::Result<Access
     };
     let file: File = toml::from_str(text)
         .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
-    if file.identity.is_empty() {
-        return Err(wrong(0, "names nobody, so nobody could connect: add an [[identity]]"));
+    let Some(identities) = file.identity else {
+        let what = "names nobody, so nobody could connect: add an [[identity]], or write identity = [] if that is meant";
+        return Err(wrong(0, what));
+    };
+    if identities.is_empty() {
+        tracing::warn!(file = %path.display(), "--hub-credentials names nobody: nobody is let in");
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut access = Access::open();
-    for entry in file.identity {
+    let mut access = Access::closed();
+    for entry in identities {
         let at = entry.span().start;
         let entry = entry.into_inner();
         let name = entry.name.clone();
@@ -180,6 +185,7 @@ mod tests {
         assert_eq!(format!("{access:?}"), "[(\"backend\", Publisher), (\"edge-1\", Gateway)]");
         let error = parse(&text, false).unwrap_err();
         assert!(error.contains("line 8: edge-1: nobody could be it"), "{error}");
+        assert!(!parse("identity = []", false).unwrap().is_open());
     }
 
     #[test]

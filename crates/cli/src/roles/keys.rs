@@ -2,27 +2,23 @@
 //!
 //! Identity providers change their keys, and whoever fetches them replaces the file: by writing it, by renaming another
 //! one to its name, or by swapping a link in the middle of its path, as mounted volumes do. So it is read by its path every
-//! few seconds, and its content decides. A file that cannot be used changes nothing.
+//! few seconds, and its content decides. A file that is no key set changes nothing; one without keys lets nobody in.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use galaxy_push_gateway::{Keys, Skipped};
-use galaxy_push_listener::{Damped, warn_of_readers};
+use galaxy_push_listener::{Damped, read_file, warn_of_readers};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How often the file is read. A key that was taken out is good for so long yet.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
-
-/// The largest file: hundreds of keys, with their certificates.
-const BYTES_MAX: u64 = 1 << 20;
 
 /// The file, and the keys that come from it.
 pub(super) struct KeyFile {
@@ -45,7 +41,7 @@ struct State {
 impl KeyFile {
     /// Reads the file for the first time.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let read = read(path).with_context(|| {
+        let read = read_file(path).with_context(|| {
             format!(
                 "cannot read --user-keys {}; `galaxy-push token --new-keys FILE` makes such a file",
                 path.display()
@@ -89,7 +85,7 @@ impl KeyFile {
             return true;
         }
         let mut state = self.lock();
-        let taken = match read_file(&self.path) {
+        let taken = match read_again(&self.path) {
             Ok(read) if read == state.read && state.is_good => return true,
             Ok(read) => {
                 state.read = read;
@@ -129,6 +125,11 @@ impl KeyFile {
             }
         }
         state.skipped = skipped.iter().map(Skipped::to_string).collect();
+        if self.keys.ids().is_empty() {
+            let skipped: Vec<_> = skipped.iter().map(|each| &each.key).collect();
+            tracing::warn!(file = %self.path.display(), ?skipped,
+                "--user-keys holds no key that tokens can be checked with: nobody is let in");
+        }
     }
 
     /// The ids of the keys in force.
@@ -141,25 +142,12 @@ impl KeyFile {
     }
 }
 
-/// As [`read`], and nothing but a file: a pipe in its place would not answer.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+/// The file once more, and nothing but a file: a pipe in its place would not answer.
+fn read_again(path: &Path) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is no file any more, but a folder, a pipe or a device"));
     }
-    read(path)
-}
-
-/// The content of a file, if it has a size that key sets have.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > BYTES_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it is larger than {BYTES_MAX} bytes"),
-        ));
-    }
-    Ok(content)
+    read_file(path)
 }
 
 /// Whether a key set is more than public keys.

@@ -61,7 +61,7 @@ fn user_keys_are_taken_anew_when_their_file_changes_however_that_comes_about() {
     assert!(line.contains("one") && line.contains("two") && !line.contains("\"k\""), "{line}");
     assert_eq!(taken(&server, &all), ["one", "two"]);
 
-    for broken in ["{ half a fi", "", r#"{"keys":[]}"#] {
+    for broken in ["{ half a fi", "", r#"{"keys":"#] {
         folder.write("data-1/keys.json", broken);
         server.process.signal("HUP");
         let line = server.process.stderr.find("SIGHUP");
@@ -83,6 +83,38 @@ fn user_keys_are_taken_anew_when_their_file_changes_however_that_comes_about() {
     assert_eq!(taken(&server, &all), ["three"], "the keys that were taken out are good no more");
     // docs/security.md says so, and this machine may be slow.
     assert!(removed.elapsed() < Duration::from_secs(10), "{:?}", removed.elapsed());
+}
+
+/// The fault: the last signing key could not be withdrawn. An empty set was refused, at the start as well, and the old
+/// token was good on.
+#[test]
+fn the_last_signing_key_can_be_taken_out() {
+    let folder = Folder::new("keys-none");
+    folder.write("keys.json", set(&["one"]));
+    let server = folder.serve(&["--user-keys", "keys.json"]);
+    assert_eq!(taken(&server, &["one"]), ["one"]);
+    let of_no_use = json!({"keys": [{"kty": "AKP", "kid": "of-no-use"}]}).to_string();
+    for (empty, named) in [(r#"{"keys":[]}"#, "[]"), (&of_no_use, "of-no-use")] {
+        folder.write("keys.json", empty);
+        server.process.signal("HUP");
+        let line = server.process.stderr.find("nobody is let in");
+        assert!(line.contains("\"WARN\"") && line.contains(named), "{line}");
+        assert!(server.process.stderr.find("SIGHUP").contains(r#""taken":"user keys""#));
+        assert!(taken(&server, &["one"]).is_empty(), "{empty}");
+        folder.write("keys.json", "{ half a fi");
+        server.process.signal("HUP");
+        server.process.stderr.find("those before stay");
+        assert!(taken(&server, &["one"]).is_empty(), "nobody stays let in");
+
+        folder.write("empty.json", empty);
+        let started = folder.serve(&["--user-keys", "empty.json"]);
+        assert!(started.process.stderr.find("nobody is let in").contains(named));
+        assert!(taken(&started, &["one"]).is_empty(), "{empty}");
+    }
+    folder.write("keys.json", set(&["one"]));
+    server.process.signal("HUP");
+    server.process.stderr.find("took new user keys");
+    assert_eq!(taken(&server, &["one"]), ["one"]);
 }
 
 /// The fault: SIGHUP ended every process. Here one comes before there is anything at all, while the settings are read.
@@ -161,6 +193,12 @@ fn sighup_takes_credentials_anew() {
         assert!(hub.process.stderr.find("SIGHUP").contains(r#""refused":"credentials""#));
     }
     assert_eq!(statuses("c"), "401 200 200", "those before stay");
+    // The fault: the last identity could not be taken out.
+    folder.write("credentials.toml", "identity = []");
+    hub.process.signal("HUP");
+    assert!(hub.process.stderr.find("nobody is let in").contains("\"WARN\""));
+    assert!(hub.process.stderr.find("SIGHUP").contains(r#""taken":"credentials""#));
+    assert_eq!(statuses("d"), "401 401 401");
 }
 
 /// The fault: a token was read once, so that one that was rotated asked for a restart of whoever presents it.

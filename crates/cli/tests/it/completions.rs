@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::world::Folder;
+use crate::world::{Folder, Running};
 
 /// Offers what the script offers for the words that follow its name, as bash asks for it.
 const ASK: &str = r#"
@@ -30,4 +30,23 @@ fn bash_completes_commands_and_their_flags() {
     assert_eq!(offered(&["galaxy-push", "member", "add", "--hub-tok"]), ["--hub-token-file"]);
     assert_eq!(offered(&["galaxy-push", "completions", "z"]), ["zsh"]);
     assert_eq!(offered(&["galaxy-push", "tail", "--log-format", "j"]), ["json"]);
+}
+
+/// The fault: one misspelt variable, or a broken file in the folder, and every new shell complained.
+#[test]
+fn a_script_comes_whatever_is_set() {
+    let folder = Folder::new("completions-set");
+    folder.write("galaxy-push.toml", "nonsense");
+    for (name, value) in
+        [("UNKNOWN", "x"), ("LOG_FORMAT", "bogus"), ("LOG_LEVEL", "inof"), ("CONFIG", "/nowhere")]
+    {
+        let mut command = folder.command(&["completions", "bash"]);
+        command.env(format!("GALAXY_PUSH_{name}"), value);
+        let outcome = Running::spawn(command).end();
+        assert!(
+            outcome.code == Some(0) && outcome.stdout.contains("complete "),
+            "{name}: {}",
+            outcome.stderr
+        );
+    }
 }

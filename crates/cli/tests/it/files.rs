@@ -195,6 +195,98 @@ fn a_hangup_says_how_many_were_acknowledged() {
     ends_with_a_count("HUP", "SIGHUP");
 }
 
+/// The fault: what was under way at Ctrl-C was given up, and published twice where the run went on after two minutes.
+#[test]
+fn what_is_under_way_at_ctrl_c_is_waited_for_and_what_stays_unknown_is_said() {
+    let folder = Folder::new("under-way");
+    folder.write("token", "planted-token-of-backend");
+    folder.write(
+        "credentials.toml",
+        "[[identity]]\nname = 'backend'\nrole = 'publisher'\ntoken-file = 'token'\nevents-per-second = 2\n",
+    );
+    let server = folder.serve(&["--hub-credentials", "credentials.toml"]);
+    let publish = |hub, file| {
+        let args = ["publish", "--hub", hub, "--hub-token-file", "token", "--file", file, "--checkpoint"];
+        Running::spawn(folder.command(&[&args[..], &[&*format!("{file}.pos")]].concat()))
+    };
+    folder.write("first", numbers(1..=6).iter().map(|id| line(id, "all")).collect::<String>());
+    folder.write("second", numbers(7..=8).iter().map(|id| line(id, "all")).collect::<String>());
+    assert_eq!(publish(&server.hub, "first").end().code, Some(0), "more than a second's worth, once");
+    // It waits for two seconds or so until it may.
+    let run = publish(&server.hub, "second");
+    run.stderr.find("still trying");
+    run.signal("INT");
+    let outcome = run.end();
+    assert_eq!(outcome.code, Some(0), "it was all there was: {outcome:?}");
+    assert!(outcome.stderr.ends_with("2 events acknowledged\n"), "{outcome:?}");
+    assert!(folder.read("second.pos").starts_with(r#"{"lines":2,"#));
+
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = (format!("http://{}", silent.local_addr().unwrap()), silent);
+    std::fs::remove_file(folder.path("first.pos")).unwrap();
+    let run = publish(&silent.0, "first");
+    run.stderr.find("still trying");
+    run.signal("INT");
+    run.stderr.find("Ctrl-C: waiting for what is under way, for 5s at most");
+    run.signal("INT");
+    let outcome = run.end();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    for text in
+        ["0 events acknowledged", "the 6 events under way is unknown", "within 2 minutes, or these 6 may"]
+    {
+        assert!(outcome.stderr.contains(text), "{text}: {outcome:?}");
+    }
+}
+
+/// The fault: of two runs with one checkpoint one failed to write it, with words about no such file.
+#[test]
+fn a_checkpoint_is_for_one_run_at_a_time() {
+    let folder = Folder::new("checkpoint-twice");
+    folder.write("events", line("1", "all"));
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hub = format!("http://{}", silent.local_addr().unwrap());
+    let publish = ["publish", "--hub", &hub, "--file", "events", "--checkpoint", "pos"];
+    let first = Running::spawn(folder.command(&publish));
+    first.stderr.find("still trying");
+    let second = folder.run(&publish);
+    assert!(
+        second.code == Some(1) && second.stderr.contains("another run uses --checkpoint pos"),
+        "{second:?}"
+    );
+    first.signal("KILL");
+    first.end();
+    let server = folder.serve(&[]);
+    let third = folder.run(&["publish", "--hub", &server.hub, "--file", "events", "--checkpoint", "pos"]);
+    assert_eq!((third.code, third.stderr.as_str()), (Some(0), "1 event acknowledged\n"));
+}
+
+/// The fault: all were acknowledged, and most went with a hub that restarted meanwhile.
+#[test]
+fn what_an_earlier_log_acknowledged_is_said() {
+    let folder = Folder::new("earlier-log");
+    let server = folder.serve(&[]);
+    let tail = Running::spawn(folder.command(&["tail", "--hub", &server.hub, "--from", "oldest"]));
+    let mut command = folder.command(&["publish", "--hub", &server.hub, "--file", "-"]);
+    command.stdin(Stdio::piped());
+    let mut run = Running::spawn(command);
+    let mut input = run.child.stdin.take().unwrap();
+    input.write_all((line("1", "all") + &line("2", "all")).as_bytes()).unwrap();
+    assert_eq!(
+        [tail.stdout.json(), tail.stdout.json()].map(|frame| frame["event"]["id"].clone()),
+        ["1", "2"]
+    );
+    let address = server.hub.trim_start_matches("http://").to_owned();
+    server.process.signal("TERM");
+    assert_eq!(server.process.end().code, Some(0));
+    let again = ["hub", "--hub-addr", &address, "--admin-addr", "127.0.0.1:0"];
+    let _server = Server::start(folder.command(&again));
+    input.write_all(line("3", "all").as_bytes()).unwrap();
+    drop(input);
+    let outcome = run.end();
+    let expected = "3 events acknowledged\nwarning: 2 of them were acknowledged by an earlier log (epoch ";
+    assert!(outcome.code == Some(0) && outcome.stderr.contains(expected), "{outcome:?}");
+}
+
 fn ends_with_a_count(signal: &str, called: &str) {
     let folder = Folder::new(called);
     let server = folder.serve(&[]);

@@ -86,10 +86,12 @@ fn the_overview() {
                   --log-format <FORMAT>  How to log: text for people, json for machines; auto is text on a
                                          terminal [env: GALAXY_PUSH_LOG_FORMAT] [default: auto] [possible
                                          values: auto, text, json]
-                  --otlp-endpoint <URL>  Send traces of events to this OpenTelemetry collector, over gRPC:
-                                         serve, hub, gateway, publish. The standard variables
-                                         OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and
-                                         so on hold too. Default: no traces [env: GALAXY_PUSH_OTLP_ENDPOINT]
+                  --otlp-endpoint <URL>  Send traces of events to this OpenTelemetry collector, over gRPC,
+                                         https:// by the authorities that the system trusts: serve, hub,
+                                         gateway, publish. The standard variables that docs/telemetry.md names
+                                         hold too, such as OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME and
+                                         OTEL_TRACES_SAMPLER. Default: no traces [env:
+                                         GALAXY_PUSH_OTLP_ENDPOINT]
 
             Try it, each line in a terminal of its own:
               galaxy-push serve
@@ -105,6 +107,7 @@ fn the_overview() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is one text")]
 fn the_flags_of_publish() {
     check(
         &["publish", "-h"],
@@ -114,7 +117,8 @@ fn the_flags_of_publish() {
             Usage: galaxy-push publish [OPTIONS] [DATA]
 
             Arguments:
-              [DATA]  The data of one event: JSON, or anything with --content-type
+              [DATA]  The data of one event: JSON, or anything with --content-type; - is stdin, which is not
+                      read otherwise
 
             Options:
                   --hub <URL>       The hub, or several separated by commas: the next one is tried when one does
@@ -131,7 +135,7 @@ fn the_flags_of_publish() {
                                             random
                   --source <SOURCE>         Who publishes it [default: galaxy-push/publish]
                   --subject <SUBJECT>       What it is about
-                  --data-file <FILE>        Take the data from this file
+                  --data-file <FILE>        Take the data from this file, 1MiB at most; - is stdin
                   --content-type <TYPE>     The media type of the data. JSON is checked, anything else is passed
                                             on as it is [default: application/json]
                   --ttl <TIME>              Do not deliver it later than this after it was taken
@@ -167,15 +171,18 @@ fn the_flags_of_publish() {
                   --log-format <FORMAT>  How to log: text for people, json for machines; auto is text on a
                                          terminal [env: GALAXY_PUSH_LOG_FORMAT] [default: auto] [possible
                                          values: auto, text, json]
-                  --otlp-endpoint <URL>  Send traces of events to this OpenTelemetry collector, over gRPC:
-                                         serve, hub, gateway, publish. The standard variables
-                                         OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and
-                                         so on hold too. Default: no traces [env: GALAXY_PUSH_OTLP_ENDPOINT]
+                  --otlp-endpoint <URL>  Send traces of events to this OpenTelemetry collector, over gRPC,
+                                         https:// by the authorities that the system trusts: serve, hub,
+                                         gateway, publish. The standard variables that docs/telemetry.md names
+                                         hold too, such as OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME and
+                                         OTEL_TRACES_SAMPLER. Default: no traces [env:
+                                         GALAXY_PUSH_OTLP_ENDPOINT]
 
             Examples:
               galaxy-push publish --to user:42 --type turn.ready '{"turn":7}'
               galaxy-push publish --to topic:news --to all --type news.posted --data-file post.json
               galaxy-push publish --to user:42 --type note --content-type text/plain 'Dinner is ready'
+              generate-one | galaxy-push publish --to user:42 --type turn.ready -
               galaxy-push publish --file events.ndjson --checkpoint events.pos
               generate | galaxy-push publish
 

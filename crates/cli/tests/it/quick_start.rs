@@ -103,3 +103,20 @@ fn the_probes_and_the_metrics_answer() {
         answer.find(expected);
     }
 }
+
+/// The fault: data that was piped in was dropped without a word. It is read when `-` says so.
+#[test]
+fn data_may_come_through_a_pipe() {
+    let folder = Folder::new("piped");
+    let server = folder.serve(&[]);
+    let tail = Running::spawn(folder.command(&["tail", "--hub", &server.hub, "--from", "oldest"]));
+    folder.write("data", r#"{"turn":8}"#);
+    for from in [&["-"][..], &["--data-file", "-"]] {
+        let event = ["publish", "--hub", &server.hub, "--to", "user:42", "--type", "t"];
+        let mut command = folder.command(&[&event, from].concat());
+        command.stdin(std::fs::File::open(folder.path("data")).unwrap());
+        let outcome = Running::spawn(command).end();
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert_eq!(tail.stdout.json()["event"]["data"], json!({"turn": 8}), "{from:?}");
+    }
+}

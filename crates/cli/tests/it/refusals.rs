@@ -75,10 +75,29 @@ fn what_was_asked() {
                 &["--allowed-origins", "such as https://app.example"],
             ),
             ("serve --log-level a=b=c", 2, &["log filter `a=b=c`", "try info"]),
+            ("serve --log-level inof", 2, &["`inof` is no level", "error, warn, info"]),
+            ("tail --log-level verbose", 2, &["`verbose` is no level"]),
+            ("serve --log-level ''", 2, &["names no level"]),
+            ("serve --otlp-endpoint ''", 2, &["--otlp-endpoint", "must not be empty"]),
+            (
+                "hub --otlp-endpoint me:secret@otel",
+                2,
+                &["--otlp-endpoint otel is no", "write http://HOST:PORT"],
+            ),
             ("serve --config bad.toml", 2, &["bad.toml: unknown key `windw-age`", "window-age,"]),
             ("serve --config value.toml", 2, &["'5 parsecs'", "the key `window-age` in value.toml"]),
             ("serve --config broken.toml", 2, &["broken.toml: line 2: "]),
             ("serve --config list.toml", 2, &["list.toml: key `window-age`: takes one value"]),
+            ("completions tcsh", 2, &["bash", "zsh", "fish"]),
+        ],
+    );
+}
+
+#[test]
+fn what_was_asked_of_commands() {
+    check(
+        &Folder::new("asked-of-commands"),
+        &[
             ("publish {}", 2, &["--to <RECIPIENT>", "--type <TYPE>"]),
             ("publish --type t {}", 2, &["--to <RECIPIENT>"]),
             ("publish --ttl 5s", 2, &["--to <RECIPIENT>", "--type <TYPE>"]),
@@ -92,12 +111,67 @@ fn what_was_asked() {
             ("publish --to user:1 --type t --attribute x", 2, &["--attribute", "NAME=VALUE"]),
             ("publish --to user:1 --type t --file f", 2, &["--file", "cannot be used with"]),
             ("publish --checkpoint pos", 2, &["--file <FILE>"]),
+            ("publish --checkpoint pos --to user:1 --type t", 2, &["--checkpoint", "cannot be used with"]),
+            (
+                "serve --window-events 99999999999999999999",
+                2,
+                &["--window-events", "18446744073709551615 at most"],
+            ),
             ("tail --from garbage", 2, &["--from", "not a cursor: write now, oldest"]),
             ("tail --to group:1", 2, &["--to", "user:<id>"]),
             ("tail --count 0", 2, &["--count", "1 at least"]),
             ("token --user 42", 2, &["--user-keys FILE", "--new-keys"]),
-            ("completions tcsh", 2, &["bash", "zsh", "fish"]),
         ],
+    );
+}
+
+/// The fault: what never ends was read until no memory was left.
+#[test]
+fn files_that_never_end() {
+    let folder = Folder::new("endless");
+    folder.write("key.pem", "");
+    let more = "more than 1048576 bytes";
+    check(
+        &folder,
+        &[
+            ("serve --config /dev/zero", 1, &["the settings in /dev/zero", more]),
+            ("serve --user-keys /dev/zero", 1, &["--user-keys /dev/zero", more]),
+            ("token --user 1 --user-keys /dev/zero", 1, &["--user-keys /dev/zero", more]),
+            ("hub --hub-credentials /dev/zero", 1, &["--hub-credentials /dev/zero", more]),
+            ("tail --hub-token-file /dev/zero", 1, &["the token in /dev/zero", more]),
+            ("tail --hub https://h --hub-ca /dev/zero", 1, &["--hub-ca", "/dev/zero", more]),
+            (
+                "hub --hub-addr 127.0.0.1:0 --hub-tls-cert /dev/zero --hub-tls-key key.pem",
+                1,
+                &["/dev/zero", more],
+            ),
+            ("publish --to all --type t --data-file /dev/zero", 1, &["--data-file /dev/zero", more]),
+            ("publish --file x --checkpoint /dev/zero", 1, &["--checkpoint /dev/zero"]),
+        ],
+    );
+}
+
+/// The fault: a publisher above its rate was told that the hub had not answered yet.
+#[test]
+fn a_limit_is_told_while_it_is_waited_for() {
+    let folder = Folder::new("limited");
+    folder.write("token", "planted-token-of-backend");
+    folder.write(
+        "credentials.toml",
+        "[[identity]]\nname = 'backend'\nrole = 'publisher'\ntoken-file = 'token'\nevents-per-second = 2\n",
+    );
+    let server = folder.serve(&["--hub-credentials", "credentials.toml"]);
+    let publish = |ids: std::ops::Range<u32>| {
+        folder.write("events", ids.map(|id| line(&id.to_string(), "all")).collect::<String>());
+        folder.run(&["publish", "--hub", &server.hub, "--hub-token-file", "token", "--file", "events"])
+    };
+    assert_eq!(publish(0..8).code, Some(0), "more than a second's worth, once");
+    let waited = publish(8..10);
+    let told = "RESOURCE_EXHAUSTED OVERLOADED: backend publishes more than its 2 events per second";
+    assert!(waited.code == Some(0) && waited.stderr.matches(told).count() == 1, "{waited:?}");
+    assert!(
+        waited.stderr.contains("still trying, for 30s") && !waited.stderr.contains("not answered"),
+        "{waited:?}"
     );
 }
 
@@ -154,11 +228,7 @@ fn what_cannot_be_done() {
                 &["--user-keys nowhere.json", "--new-keys", "No such file"],
             ),
             ("serve --user-keys text.json", 1, &["--user-keys text.json", "not a JSON Web Key Set"]),
-            (
-                "serve --user-keys short.json",
-                1,
-                &["--user-keys short.json", "key a", "shorter than 32 bytes"],
-            ),
+            ("token --user-keys short.json --user 1", 1, &["no key that can sign", "in short.json"]),
             ("token --user-keys text.json --user 1", 1, &["text.json", "not a JSON Web Key Set"]),
             ("token --new-keys text.json", 1, &["text.json exists"]),
             ("serve --config nowhere.toml", 1, &["nowhere.toml", "No such file"]),

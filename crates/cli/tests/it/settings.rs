@@ -132,6 +132,7 @@ fn the_log_goes_to_stderr_in_the_form_and_amount_asked_for() {
         "{json}"
     );
     assert!(started(&[], &["--log-format", "text"]).contains(" INFO drained"));
+    assert!(!started(&[], &["--log-level", "warning"]).contains("drained"));
     for variables in [&[("RUST_LOG", "off")], &[("GALAXY_PUSH_LOG_LEVEL", "off")]] {
         assert_eq!(started(variables, &[]), "", "{variables:?}");
         assert!(

@@ -79,6 +79,19 @@ fn it_ends_quietly_when_nobody_reads_on() {
     assert_eq!((outcome.status.code(), outcome.stderr.len()), (Some(0), 0));
 }
 
+/// The fault: `tail | head -1` hung until the next event.
+#[test]
+fn it_ends_when_nobody_reads_although_nothing_comes() {
+    let folder = Folder::new("tail-unread");
+    let server = folder.serve(&[]);
+    folder.stdout(&["publish", "--hub", &server.hub, "--to", "all", "--type", "t"]);
+    let mut tail = folder.command(&["tail", "--hub", &server.hub, "--from", "oldest"]).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(tail.stdout.take().unwrap()).read_line(&mut line).unwrap(); // and closed
+    let outcome = tail.wait_with_output().unwrap();
+    assert_eq!((outcome.status.code(), outcome.stderr.len()), (Some(0), 0));
+}
+
 #[test]
 fn it_keeps_trying_says_so_and_ends_when_told() {
     let folder = Folder::new("tail-nobody");

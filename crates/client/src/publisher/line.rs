@@ -5,6 +5,7 @@
 use std::marker::PhantomData;
 
 use galaxy_push_core::cursor::Epoch;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{ANSWER_MAX_BYTES, Published, TRY_DEADLINE, Unanswered, is_unknown};
@@ -25,6 +26,8 @@ pub(crate) struct Line {
     logs: Vec<Option<Epoch>>,
     /// The log of the last answer.
     log: Option<Epoch>,
+    /// Why the last try failed, if it did.
+    pub(super) trouble: watch::Sender<Option<Failure>>,
 }
 
 /// One request, as often as it takes.
@@ -45,6 +48,7 @@ impl<R: prost::Message, T: Answer> Attempt for Call<'_, R, T> {
         let answer = timeout(TRY_DEADLINE, self.line.ask(self.path, self.request)).await;
         let answer =
             answer.unwrap_or_else(|_| Err(Failure::Lost("the hub did not answer in time".to_owned())));
+        self.line.trouble.send_replace(answer.as_ref().err().cloned());
         if self.line.reached && answer.as_ref().is_err_and(is_unknown) {
             self.unanswered.add(self.line.log_of_hub());
         }
@@ -61,7 +65,8 @@ impl<R: prost::Message, T: Answer> Attempt for Call<'_, R, T> {
 impl Line {
     pub(super) fn new(dialer: Dialer) -> Self {
         let logs = vec![None; dialer.hubs().len()];
-        Self { dialer, connection: None, hub: 0, reached: false, logs, log: None }
+        let trouble = watch::Sender::default();
+        Self { dialer, connection: None, hub: 0, reached: false, logs, log: None, trouble }
     }
 
     /// The log that the present hub was known to hold last.

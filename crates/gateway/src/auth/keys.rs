@@ -22,7 +22,7 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
-/// What a key set holds.
+/// What a key set holds. One without keys lets nobody in: that is how the last key is taken out.
 #[derive(Debug, Default)]
 pub(super) struct Set {
     pub(super) keys: Vec<Key>,
@@ -56,9 +56,6 @@ pub enum KeysError {
     /// The text is no JSON Web Key Set.
     #[error("not a JSON Web Key Set: expected {{\"keys\": [...]}} (RFC 7517)")]
     NotASet(#[source] serde_json::Error),
-    /// There is nothing to check tokens with.
-    #[error("{}", nothing(.0))]
-    Empty(Vec<Skipped>),
 }
 
 #[derive(Deserialize)]
@@ -83,7 +80,7 @@ impl Set {
                 Err(why) => set.skipped.push(why.of(jwk, at)),
             }
         }
-        if set.keys.is_empty() { Err(KeysError::Empty(set.skipped)) } else { Ok(set) }
+        Ok(set)
     }
 
     /// The keys that a token of this algorithm may be signed with: that of its `kid`, or any where it has none.
@@ -92,6 +89,27 @@ impl Set {
             (id.is_none() || key.id.as_deref() == id) && key.algorithms.contains(&algorithm)
         };
         self.keys.iter().filter(fits)
+    }
+}
+
+impl Set {
+    /// Why no key fits a token of this algorithm, for whoever presents it.
+    pub(super) fn misfit(&self, algorithm: Algorithm) -> String {
+        let mut known: Vec<_> = self.keys.iter().flat_map(|key| &key.algorithms).collect();
+        if known.is_empty() {
+            return "this gateway has no key to check a token with".to_owned();
+        }
+        if known.contains(&&algorithm) {
+            return "no key of this gateway fits the token: its `kid` names none, or one that is not for its `alg`"
+                .to_owned();
+        }
+        known.sort_by_key(|algorithm| format!("{algorithm:?}"));
+        known.dedup();
+        let known: Vec<_> = known.into_iter().map(|algorithm| format!("{algorithm:?}")).collect();
+        format!(
+            "the token's `alg` is {algorithm:?}, and the keys of this gateway are for {}",
+            known.join(", ")
+        )
     }
 }
 
@@ -156,16 +174,6 @@ impl Why {
             Self::Fault(why) => Skipped { key, why: why.to_owned(), is_fault: true },
         }
     }
-}
-
-fn nothing(skipped: &[Skipped]) -> String {
-    if skipped.is_empty() {
-        return "the key set is empty: add a public key of the identity provider, or make one with `galaxy-push token \
-                --new-keys FILE`"
-            .to_owned();
-    }
-    let each: Vec<_> = skipped.iter().map(Skipped::to_string).collect();
-    format!("no token can be checked with any key of the set: {}", each.join("; "))
 }
 
 impl fmt::Display for Skipped {

@@ -2,8 +2,9 @@
 //!
 //! It names the bytes up to there and their hash, because a number alone would skip the lines of any other file, too.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -16,6 +17,8 @@ const BYTES_MAX: u64 = 4 << 10;
 pub(super) struct Checkpoint {
     path: PathBuf,
     mark: Mark,
+    /// The file at `path`, locked for as long as this run may write there. `None`: not yet, or there are no locks there.
+    lock: Option<File>,
 }
 
 /// A place in a file, and what the file holds before it.
@@ -62,8 +65,7 @@ impl Checkpoint {
     /// Reads an earlier run's checkpoint; none is the start.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let mark = match read(path) {
-            // A line has a byte at least.
-            Ok(text) => serde_json::from_slice(&text).ok().filter(|mark: &Mark| mark.lines <= mark.bytes),
+            Ok(text) => Mark::parse(&text),
             Err(error) if error.kind() == ErrorKind::NotFound => Some(Position::default().mark()),
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read --checkpoint {}", path.display()));
@@ -75,7 +77,7 @@ impl Checkpoint {
                 path.display()
             );
         };
-        Ok(Self { path: path.to_owned(), mark })
+        Ok(Self { path: path.to_owned(), mark, lock: None })
     }
 
     pub(super) const fn mark(&self) -> &Mark {
@@ -86,36 +88,86 @@ impl Checkpoint {
         self.path.display()
     }
 
-    /// Writes what was read, which shows that more can be written once it matters.
-    pub(super) fn try_out(&self) -> anyhow::Result<()> {
-        self.write(&self.mark)
+    /// Makes it this run's own, and writes what was read, which shows that more can be written once it matters.
+    pub(super) fn try_out(&mut self) -> anyhow::Result<()> {
+        let owned = self.own();
+        let used = || {
+            format!(
+                "another run uses --checkpoint {}: wait for its end, or give this one a checkpoint of its own",
+                self.path()
+            )
+        };
+        if !owned.with_context(|| format!("cannot write --checkpoint {}", self.path()))? {
+            bail!(used());
+        }
+        self.write()
+    }
+
+    /// Locks the file. `false`: another run has locked it, or has written there since it was read.
+    fn own(&mut self) -> std::io::Result<bool> {
+        let file = match File::create_new(&self.path) {
+            Ok(mut file) => {
+                write(&mut file, &self.mark)?;
+                file
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => File::open(&self.path)?,
+            Err(error) => return Err(error),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            // Not every file system has locks.
+            Err(TryLockError::Error(_)) => return Ok(true),
+        }
+        // Whoever wrote meanwhile has put another file in its place.
+        let (locked, present) = (file.metadata()?, std::fs::metadata(&self.path)?);
+        let is_present = (locked.dev(), locked.ino()) == (present.dev(), present.ino());
+        self.lock = Some(file);
+        Ok(is_present && Mark::parse(&read(&self.path)?).as_ref() == Some(&self.mark))
     }
 
     /// Notes how far the run got.
     pub(super) fn save(&mut self, reached: &Position) -> anyhow::Result<()> {
         if reached.bytes > self.mark.bytes {
             self.mark = reached.mark();
-            self.write(&self.mark)?;
+            self.write()?;
         }
         Ok(())
     }
 
     /// Writes into a new file that then takes the old one's place, so a crash leaves one of them. Nothing is written through
     /// a link: what another has put there is replaced, and what it leads to is left alone.
-    fn write(&self, mark: &Mark) -> anyhow::Result<()> {
+    fn write(&mut self) -> anyhow::Result<()> {
         let mut next = self.path.clone().into_os_string();
         next.push(".new");
-        let write = || {
+        let replace = || {
             match std::fs::remove_file(&next) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
             }
             let mut file = File::create_new(&next)?;
-            serde_json::to_writer(&mut file, mark)?;
-            writeln!(file)?;
-            file.sync_all()?;
-            std::fs::rename(&next, &self.path)
+            // Nobody else knows it, so where it is not locked there are no locks.
+            let _ = file.try_lock();
+            write(&mut file, &self.mark)?;
+            std::fs::rename(&next, &self.path)?;
+            Ok(file)
         };
-        write().with_context(|| format!("cannot write --checkpoint {}", self.path()))
+        self.lock =
+            Some(replace().with_context(|| format!("cannot write --checkpoint {}", self.path.display()))?);
+        Ok(())
     }
+}
+
+impl Mark {
+    /// `None`: it is none.
+    fn parse(text: &[u8]) -> Option<Self> {
+        // A line has a byte at least.
+        serde_json::from_slice(text).ok().filter(|mark: &Self| mark.lines <= mark.bytes)
+    }
+}
+
+fn write(file: &mut File, mark: &Mark) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *file, mark)?;
+    writeln!(file)?;
+    file.sync_all()
 }

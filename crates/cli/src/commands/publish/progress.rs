@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+#[derive(Clone)]
 pub(super) struct Progress {
     bar: ProgressBar,
 }

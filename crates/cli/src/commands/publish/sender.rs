@@ -2,6 +2,7 @@
 //!
 //! Trying again is the publisher client's business, waiting that of `patience`; neither is done here.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -19,6 +20,8 @@ pub(super) struct Sender {
     hubs: String,
     peer: Peer,
     timeout: Duration,
+    /// What was last said of why it takes long: it is said once, however many batches that lasts.
+    told: String,
 }
 
 /// Why events were not acknowledged.
@@ -49,7 +52,7 @@ impl Sender {
         let hubs = hubs.join(",");
         let builder = peer.clone().publisher(Publisher::builder().hub(&hubs));
         let publisher = builder.give_up_after(timeout).tracing(tracing).build()?;
-        Ok(Self { publisher, hubs, peer, timeout })
+        Ok(Self { publisher, hubs, peer, timeout, told: String::new() })
     }
 
     /// Sends events until all are acknowledged, or the time to give up.
@@ -58,9 +61,16 @@ impl Sender {
         events: Vec<v1::Event>,
         progress: &Progress,
     ) -> Result<Vec<Published>, NotSent> {
-        let Self { publisher, hubs, peer, timeout: limit } = self;
-        let tell = |text: &str| progress.tell(text);
-        let answer = patiently(hubs, peer, *limit, tell, publisher.publish(events)).await;
+        let Self { publisher, hubs, peer, timeout: limit, told } = self;
+        let told = RefCell::new(told);
+        let tell = |text: &str| {
+            if **told.borrow() != *text {
+                progress.tell(text);
+                text.clone_into(*told.borrow_mut());
+            }
+        };
+        let trouble = publisher.trouble();
+        let answer = patiently(hubs, peer, *limit, trouble, tell, publisher.publish(events)).await;
         let answer = answer.map_err(|no_answer| not_sent(&no_answer, hubs))?;
         let refused =
             answer.iter().enumerate().find_map(|(index, event)| Some((index, event.refusal.as_ref()?)));

@@ -1,6 +1,10 @@
 //! One event from flags.
 
+use std::fs::File;
+use std::path::Path;
+
 use anyhow::{Context as _, anyhow};
+use galaxy_push_listener::read_at_most;
 use galaxy_push_proto::{v1, validate};
 
 use crate::Usage;
@@ -20,10 +24,13 @@ const FLAGS: [(&str, &str); 9] = [
 ];
 
 pub(super) fn event(data: Option<&str>, args: &EventArgs) -> anyhow::Result<v1::Event> {
-    let data = match (&args.data_file, data) {
-        (Some(path), _) => {
-            std::fs::read(path).with_context(|| format!("cannot read --data-file {}", path.display()))?
+    let data = match (args.data_file.as_deref(), data) {
+        (Some(path), _) if path != Path::new("-") => {
+            let read = File::open(path).and_then(|file| read_at_most(file, validate::DATA_BYTES_MAX));
+            read.with_context(|| format!("cannot read --data-file {}", path.display()))?
         }
+        (Some(_), _) | (None, Some("-")) => read_at_most(std::io::stdin(), validate::DATA_BYTES_MAX)
+            .context("cannot read the data from stdin")?,
         (None, data) => data.unwrap_or_default().as_bytes().to_vec(),
     };
     let ambient = galaxy_push_listener::ambient();
