@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Sink as _, SinkExt as _, StreamExt as _};
@@ -43,7 +41,7 @@ mod pace;
 mod paced;
 
 use greeting::{Admitted, Greeting, client_frame};
-use handshake::WebSocket;
+use handshake::{Handshake, WebSocket};
 
 /// The names of the subprotocols, and the form each of them has.
 const SUBPROTOCOLS: [(&str, Form); 2] = [("push.v1.json", Form::Json), ("push.v1.proto", Form::Proto)];
@@ -62,11 +60,10 @@ pub(crate) async fn upgrade(
     peer: Option<Extension<Peer>>,
     uri: Uri,
     headers: HeaderMap,
-    on_upgrade: Option<Extension<OnUpgrade>>,
-    handshake: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    Handshake(on_upgrade): Handshake,
 ) -> Response {
     let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
-    match prepare(&shared, address, &uri, &headers, handshake.map(drop).ok().zip(on_upgrade)) {
+    match prepare(&shared, address, &uri, &headers, on_upgrade) {
         Ok((on_upgrade, protocol, mut greeting)) => {
             greeting.visitor = visitor.map(|Extension(visitor)| visitor);
             let outflow = outflow.map(|Extension(outflow)| outflow).unwrap_or_default();
@@ -95,12 +92,12 @@ fn prepare(
     address: Option<IpAddr>,
     uri: &Uri,
     headers: &HeaderMap,
-    handshake: Option<((), Extension<OnUpgrade>)>,
+    on_upgrade: Option<OnUpgrade>,
 ) -> Result<(OnUpgrade, &'static str, Greeting), (Failure, bool)> {
     let plainly = |failure| (failure, false);
     shared.open_for_users().map_err(plainly)?;
     let query = Query::read(uri, &shared.config.ignored_query).map_err(plainly)?;
-    let Some(((), Extension(on_upgrade))) = handshake else {
+    let Some(on_upgrade) = on_upgrade else {
         let message = "this address speaks WebSocket only: send a WebSocket handshake, version 13";
         return Err((bad_request(message).http_status(StatusCode::UPGRADE_REQUIRED.as_u16()), true));
     };

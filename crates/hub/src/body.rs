@@ -32,7 +32,7 @@ const HEARD_OUT: Duration = Duration::from_secs(1);
 pub(crate) const HEARD_OUT_BYTES: usize = 64 << 10;
 
 /// Who might have been let in, and is refused in the middle of its body, may send the rest.
-const REST_BYTES: usize = 4 << 20;
+pub(crate) const REST_BYTES: usize = 4 << 20;
 
 /// Why a body cannot be had.
 #[derive(Debug)]

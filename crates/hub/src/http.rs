@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tonic::Code;
 
 use crate::access::Caller;
-use crate::body::{self, Encoding, HEARD_OUT_BYTES, hear_out};
+use crate::body::{self, Encoding, HEARD_OUT_BYTES, REST_BYTES, hear_out};
 use crate::grpc;
 use crate::publish::{self, Published, check_namespace};
 use crate::shared::Shared;
@@ -152,11 +152,12 @@ async fn read_checked(
     head: &Parts,
     body: Body,
 ) -> Result<(bytes::Bytes, Share), Failure> {
-    let checked = checked.and_then(|()| {
-        caller.may_send(shared.clock.now().mono)?;
-        encoding(&head.headers)
-    });
-    let encoding = match checked {
+    if let Err(failure) = caller.may_send(shared.clock.now().mono) {
+        // Thrown away as it comes, so that the connection is good for the next try.
+        hear_out(body, REST_BYTES).await;
+        return Err(failure);
+    }
+    let encoding = match checked.and_then(|()| encoding(&head.headers)) {
         Ok(encoding) => encoding,
         Err(failure) => {
             hear_out_stream(head.version, body).await;

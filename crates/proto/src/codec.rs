@@ -110,7 +110,6 @@ mod tests {
             "whoever reads it says how many"
         );
         assert_eq!(decoded(attribute, 65).unwrap().events[0].attributes.len(), 1);
-        let begun = std::time::Instant::now();
         for (what, field) in [
             ("recipients", &recipient[..]),
             ("attributes", attribute),
@@ -134,7 +133,6 @@ mod tests {
         let topics = Topics { topics: vec![String::new(); 30_000] };
         let frame = ClientFrame { kind: Some(Kind::Subscribe(topics)) };
         assert!(decode::<ClientFrame>(frame.encode_to_vec().into()).is_err());
-        assert!(begun.elapsed() < std::time::Duration::from_secs(2), "in one pass: {:?}", begun.elapsed());
     }
 
     /// What the counting cannot read, the decoder might, and it would decode what stands behind it.

@@ -239,8 +239,9 @@ fn check_type(event_type: &str) -> Result<(), Invalid> {
 /// Whether an event may have so many recipients.
 pub(crate) fn check_recipients_count(recipients: usize) -> Result<(), Invalid> {
     if recipients > RECIPIENTS_MAX {
-        let message =
-            format!("more than {RECIPIENTS_MAX} recipients: publish to a topic, or split the event");
+        let message = format!(
+            "{recipients} recipients are more than {RECIPIENTS_MAX}: publish to a topic, or split the event"
+        );
         return Err(Invalid::because(Reason::RecipientInvalid, "to", message));
     }
     Ok(())

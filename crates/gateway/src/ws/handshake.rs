@@ -1,8 +1,13 @@
 //! From a handshake to a socket: the answer, and how much the socket holds.
 
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::response::Response;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -21,6 +26,20 @@ const WRITE_BUFFER_BYTES: usize = 4 << 10;
 
 /// What may wait to be written before the socket has taken anything of it: one turn, or one large frame.
 const WRITE_BUFFER_BYTES_MAX: usize = 16 << 20;
+
+/// What becomes of the connection, if the request is a handshake.
+pub(crate) struct Handshake(pub(super) Option<OnUpgrade>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Handshake {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        // The library's own socket could not be paced; its handshake is as good as any.
+        let on_upgrade = parts.extensions.get::<OnUpgrade>().cloned();
+        let checked = WebSocketUpgrade::from_request_parts(parts, state).await;
+        Ok(Self(checked.ok().and(on_upgrade)))
+    }
+}
 
 /// The answer to a handshake over HTTP/1.1 (RFC 6455, section 4.2.2).
 pub(super) fn answer(headers: &HeaderMap, protocol: &'static str) -> Response {

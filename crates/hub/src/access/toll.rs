@@ -9,7 +9,7 @@ use tonic::Code;
 use super::Caller;
 
 impl Caller {
-    /// Whether a request of this caller is worth reading: whoever owes for those before would be refused, however small it
+    /// Whether a request of this caller is worth a look: whoever owes for those before would be refused, however small it
     /// is.
     ///
     /// # Errors

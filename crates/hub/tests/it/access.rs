@@ -244,7 +244,11 @@ async fn a_request_that_is_refused_counts_as_what_was_read_of_it() {
     let batch = || json("/v1/events", "application/cloudevents-batch+json");
     let good = br#"[{"specversion":"1.0","id":"h","source":"/s","type":"t","to":"all"}]"#;
     assert_eq!(ask(&world, "backend", batch(), zeros.clone()).await, 400);
-    assert_eq!(ask(&world, "backend", batch(), zeros.clone()).await, 429, "before anything is read of it");
+    assert_eq!(
+        ask(&world, "backend", batch(), zeros.clone()).await,
+        429,
+        "before anything of it is looked at"
+    );
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(ask(&world, "backend", batch(), good.to_vec()).await, 200, "what the rate leaves is there");
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -63,7 +63,7 @@ fn recipients() {
     check(
         |event| event.to = vec!["all".into(); 257],
         expect![
-            "RECIPIENT_INVALID to: more than 256 recipients: publish to a topic, or split the event"
+            "RECIPIENT_INVALID to: 257 recipients are more than 256: publish to a topic, or split the event"
         ],
     );
 }
