@@ -78,6 +78,14 @@ fn user_keys_are_taken_anew_when_their_file_changes_however_that_comes_about() {
     let line = server.process.stderr.find("skipped");
     assert!(line.contains("enc") && line.contains("\"INFO\""), "{line}");
     assert_eq!(taken(&server, &all), ["three"], "the keys that were taken out are good no more");
+
+    // The content decides: these two are of one length, as two keys of a provider mostly are.
+    for name in ["one", "two"] {
+        folder.write("data-1/keys.json", set(&[name]));
+        server.process.signal("HUP");
+        server.process.stderr.find("SIGHUP");
+        assert_eq!(taken(&server, &all), [name]);
+    }
 }
 
 /// The fault: SIGHUP ended every process. Here one comes before there is anything at all, while the settings are read.
