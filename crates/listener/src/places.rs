@@ -7,6 +7,8 @@
 //! Some places are kept back. A connection on one has a short time to show who it is, or to ask what is answered to
 //! anybody at any time, such as a probe.
 
+#[cfg(test)]
+mod tests;
 mod visitor;
 
 use std::collections::BTreeMap;
