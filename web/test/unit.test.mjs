@@ -1,4 +1,4 @@
-// The page's pure parts: backoff, cursors, frames of both transports, the overflow plan, counts, shell words.
+// The page's pure parts: backoff, cursors, frames of both transports, the overflow plan, counts, shell words, and a stream over a fake EventSource.
 // Run: node --test test/unit.test.mjs
 
 import assert from 'node:assert/strict';
@@ -10,6 +10,7 @@ import { commandsFor, shellWord } from '../tryit/commands.js';
 import { durationMs, frameOfMessage, frameOfServerEvent, gapRange, headline } from '../tryit/frame.js';
 import { planOverflow, runOverflow } from '../tryit/overflow.js';
 import { reaches } from '../tryit/publish.js';
+import { SseStream } from '../tryit/stream-sse.js';
 import { verdictOf } from '../tryit/stream-ws.js';
 import { Tracker } from '../tryit/tracker.js';
 import { WindowModel } from '../tryit/window-model.js';
@@ -153,4 +154,59 @@ test('the publish command names the hub where it would not be found by itself', 
   const publish = (hub) => commandsFor({ ...now, hub }).find(([name]) => name === 'Publish')?.[1];
   assert.equal(publish(''), `galaxy-push publish --to user:42 --type turn.ready '{"turn":7}'`);
   assert.equal(publish('http://127.0.0.1:7500'), `galaxy-push publish --hub http://127.0.0.1:7500 --to user:42 --type turn.ready '{"turn":7}'`);
+});
+
+test('an answer that comes after a person has cut the stream opens none', async (t) => {
+  const sources = [];
+  class FakeSource {
+    static CLOSED = 2;
+    readyState = 0;
+    listeners = new Map();
+    constructor() {
+      sources.push(this);
+    }
+    addEventListener(name, listener) {
+      this.listeners.set(name, listener);
+    }
+    close() {
+      this.readyState = FakeSource.CLOSED;
+    }
+  }
+  let answer;
+  const fakes = {
+    EventSource: FakeSource,
+    fetch: () => new Promise((resolve) => { answer = resolve; }),
+    location: { href: 'http://127.0.0.1:8080/' },
+  };
+  for (const [name, value] of Object.entries(fakes)) {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name);
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+    t.after(() => (before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name]));
+  }
+  const states = [];
+  const hooks = {
+    ask: () => ({ user: 'ada', topics: [], cursor: '' }),
+    onFrame: () => {},
+    onState: (state) => states.push(state.name),
+  };
+  const stream = new SseStream(hooks);
+  const isRefused = async () => {
+    stream.open();
+    sources.at(-1).close();
+    sources.at(-1).listeners.get('error')();
+    await new Promise(setImmediate);
+  };
+  await isRefused();
+  answer({ ok: true });
+  await new Promise(setImmediate);
+  assert.deepEqual(states, ['connecting', 'backing-off'], 'nobody has cut it: it comes back');
+  stream.close();
+
+  states.length = 0;
+  await isRefused();
+  stream.close();
+  answer({ ok: true });
+  await new Promise(setImmediate);
+  assert.deepEqual(states, ['connecting']);
+  stream.close();
 });

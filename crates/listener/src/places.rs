@@ -8,6 +8,8 @@
 //! anybody at any time, such as a probe.
 
 mod no_place;
+#[cfg(test)]
+mod tests;
 mod visitor;
 
 use std::collections::BTreeMap;

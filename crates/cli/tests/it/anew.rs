@@ -83,6 +83,14 @@ fn user_keys_are_taken_anew_when_their_file_changes_however_that_comes_about() {
     assert_eq!(taken(&server, &all), ["three"], "the keys that were taken out are good no more");
     // docs/security.md says so, and this machine may be slow.
     assert!(removed.elapsed() < Duration::from_secs(10), "{:?}", removed.elapsed());
+
+    // The content decides: these two are of one length, as two keys of a provider mostly are.
+    for name in ["one", "two"] {
+        folder.write("data-1/keys.json", set(&[name]));
+        server.process.signal("HUP");
+        server.process.stderr.find("SIGHUP");
+        assert_eq!(taken(&server, &all), [name]);
+    }
 }
 
 /// The fault: the last signing key could not be withdrawn. An empty set was refused, at the start as well, and the old

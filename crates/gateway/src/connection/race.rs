@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Ask, Cursor, Epoch};
@@ -16,6 +17,7 @@ use crate::clock::Clock;
 use crate::edge::Change;
 use crate::grants::Grants;
 use crate::metrics::Metrics;
+use crate::routes::Letter;
 
 const EVENTS: u64 = 30_000;
 
@@ -28,28 +30,40 @@ fn write(edge: &Edge) {
     let mut cursor = Cursor::start(Epoch(1));
     for number in 1..=EVENTS {
         cursor = cursor.next();
-        let (mut event, mut frame) = (Vec::new(), Vec::new());
-        put_bytes(&mut event, 1, recipient(number).as_bytes());
-        put_bytes(&mut event, 2, number.to_string().as_bytes());
-        put_event_frame(&mut frame, Some(cursor), &event, 1);
-        let change = Change::Append {
-            cursor,
-            traits: Traits::PLAIN,
-            frame: frame.into(),
-            event: Some(EventView::of(&event)),
-        };
-        edge.apply(&[change]);
+        let mut event = Vec::new();
+        edge.apply(&[append(cursor, recipient(number), number, &mut event)]);
     }
 }
 
-/// Reads to the end of the log and returns the numbers of the events it was sent.
-fn read(edge: Arc<Edge>, user: &str) -> Vec<u64> {
+/// An event of this number. Its bytes are put into `event`.
+fn append<'a>(cursor: Cursor, to: &str, number: u64, event: &'a mut Vec<u8>) -> Change<'a> {
+    let mut frame = Vec::new();
+    put_bytes(event, 1, to.as_bytes());
+    put_bytes(event, 2, number.to_string().as_bytes());
+    put_event_frame(&mut frame, Some(cursor), event, 1);
+    Change::Append { cursor, traits: Traits::PLAIN, frame: frame.into(), event: Some(EventView::of(event)) }
+}
+
+/// A connection at the beginning of the log.
+fn open(edge: &Arc<Edge>, user: &str) -> Connection {
     let identity =
         Identity { user: Some(user.to_owned()), grants: Grants::everything(), ..Identity::default() };
     let reader = edge
         .read(edge.clock.now(), |window| Reader::open(window, Ask::Oldest, "oldest", Settings::default()));
     let limits = Limits { topics: 1, turn_bytes: 1_000 };
-    let mut connection = Connection::open(edge.clone(), reader, identity, BTreeSet::new(), limits).unwrap();
+    Connection::open(edge.clone(), reader, identity, BTreeSet::new(), limits).unwrap()
+}
+
+fn edge() -> Arc<Edge> {
+    let clock = Clock::start(Ambient::new(|| 0, || 0));
+    let edge = Edge::new(Bounds::default(), 3, clock, Arc::new(Metrics::default()));
+    edge.apply(&[Change::Begin(Cursor::start(Epoch(1)))]);
+    edge
+}
+
+/// Reads to the end of the log and returns the numbers of the events it was sent.
+fn read(edge: Arc<Edge>, user: &str) -> Vec<u64> {
+    let mut connection = open(&edge, user);
     let (mut seen, mut out) = (Vec::new(), Vec::new());
     while connection.reader.passed().seq.0 < EVENTS {
         connection.visit(edge.clock.now(), &mut out);
@@ -66,9 +80,7 @@ fn read(edge: Arc<Edge>, user: &str) -> Vec<u64> {
 
 /// One writer and four readers, each of which sees exactly what is for it. Returns how many mailboxes overflowed.
 fn race() -> u64 {
-    let clock = Clock::start(Ambient::new(|| 0, || 0));
-    let edge = Edge::new(Bounds::default(), 3, clock, Arc::new(Metrics::default()));
-    edge.apply(&[Change::Begin(Cursor::start(Epoch(1)))]);
+    let edge = edge();
     std::thread::scope(|threads| {
         let readers: Vec<_> = ["ann", "bob", "eve", "ann"]
             .into_iter()
@@ -93,4 +105,44 @@ fn race() -> u64 {
 fn nothing_falls_between_scanning_and_the_mailbox() {
     // Readers that are scheduled well keep up; then it is run again.
     assert!((0..30).any(|_| race() > 0), "the mailboxes never overflowed");
+}
+
+/// The fault: a connection took its mail, then asked how far was dispatched, and passed over what was put into its mailbox
+/// between the two. Here a dispatch has begun when it looks, and goes on while it is in the middle of that.
+#[test]
+fn nothing_falls_between_the_mail_and_how_far_was_dispatched() {
+    for round in 0..20 {
+        let edge = edge();
+        let mut connection = open(&edge, "ann");
+        let mut out = Vec::new();
+        while !matches!(connection.visit(edge.clock.now(), &mut out), Rest::Until(_)) {}
+        out.clear();
+        let mut event = Vec::new();
+        let change = append(Cursor::start(Epoch(1)).next(), "user:ann", 1, &mut event);
+        let (_, upto) = edge.hold(std::slice::from_ref(&change));
+        let Change::Append { frame, event, .. } = &change else { unreachable!() };
+        let letter = Letter { slot: Slot::default(), bytes: frame.len(), event: *event };
+        let (begun, looks) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !begun.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
+                looks.store(true, Ordering::Release);
+                connection.visit(edge.clock.now(), &mut out);
+            });
+            // The table is locked when the letters are asked for.
+            let letters = std::iter::once_with(|| {
+                begun.store(true, Ordering::Release);
+                while !looks.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
+                (0..1_000).for_each(|_| std::thread::yield_now()); // it gets as far as it can
+                letter
+            });
+            edge.routes.dispatch(letters, upto);
+        });
+        while !matches!(connection.visit(edge.clock.now(), &mut out), Rest::Until(_)) {}
+        assert!(matches!(out[..], [Outgoing::Entry { .. }]), "round {round}: {out:?}");
+    }
 }

@@ -78,6 +78,23 @@ fn a_membership_ends_by_itself() {
     assert_eq!(slots(&memberships, "t", 6_000), [1, 2, 5, 6, 7, 8, 9]);
 }
 
+/// The fault: it was renewed, and ended when it would have ended before.
+#[test]
+fn a_membership_that_is_renewed_ends_when_it_was_said_last() {
+    let mut memberships = Memberships::default();
+    let until = |end| Membership { expires_at: seconds(end), ..joins("t") };
+    for (first, then) in [(Some(5), Some(9)), (Some(5), None), (None, Some(9)), (Some(9), Some(7))] {
+        for (slot, end) in [(1, first), (2, then)] {
+            memberships.set(&end.map_or_else(|| joins("t"), until), at(slot), 0);
+        }
+        let end_ms = then.map_or(u64::MAX, |end| end as u64 * 1_000);
+        assert_eq!(memberships.expire(at(3), end_ms - 1), [], "{first:?} {then:?}");
+        assert_eq!(slots(&memberships, "t", end_ms - 1).len(), 9, "{first:?} {then:?}");
+        assert_eq!(memberships.expire(at(3), end_ms).len(), usize::from(then.is_some()));
+        memberships.clear();
+    }
+}
+
 #[test]
 fn whoever_keeps_up_is_handed_for_a_moment_what_lies_before_the_record_that_ends_it() {
     let mut memberships = Memberships::default();

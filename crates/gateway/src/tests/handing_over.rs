@@ -134,6 +134,31 @@ async fn a_user_has_taken_what_http_has_let_go_of() {
     }
 }
 
+/// Whatever ends a stream: its goodbye says where to go on, and hides nothing that still waited for the socket.
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_comes_behind_what_still_waits_for_the_socket() {
+    let mut world = World::new();
+    let mut slow = world.shake("push.v1.json", "/v1/ws", &[], 4 << 10).await.unwrap();
+    slow.send(r#"{"connect":{"user":"a"}}"#).await;
+    slow.until("caughtUp").await;
+    for _ in 0..30 {
+        world.hub.publish_data(&["user:a"], &data());
+    }
+    sleep(Duration::from_secs(1)).await;
+    let gateway = world.gateway.clone();
+    let over = tokio::spawn(async move { gateway.drain().await });
+    let (lines, code, _) = slow.closed().await;
+    let (events, goodbye) = lines.rsplit_once("{\"cursor\":").unwrap();
+    assert!(goodbye.contains("DRAINING") && code == 1012, "{goodbye}");
+    let last = Events::ids(events).len();
+    assert!(last > 1 && last < 30, "{last} were on their way");
+    let cursor = format!(".a{last}\"");
+    let cursor = if last < 10 { cursor } else { cursor.replace(".a", ".b") };
+    assert!(goodbye.split(',').next().unwrap().ends_with(&cursor), "{goodbye} behind {last} events");
+    drop(slow);
+    over.await.unwrap();
+}
+
 /// Elsewhere there is a gateway with the same window.
 #[tokio::test(start_paused = true)]
 async fn users_of_a_gateway_alone_are_not_waited_for() {

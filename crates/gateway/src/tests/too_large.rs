@@ -178,6 +178,27 @@ async fn a_reader_without_a_name_is_known_by_its_cursor_and_address() {
     assert_eq!(other.told.join(" "), "e1 e2 e3", "from another cursor");
 }
 
+/// Frames are read at a rate, and a close frame lies behind the others: its user is gone before it would be its turn.
+#[tokio::test(start_paused = true)]
+async fn who_says_so_behind_much_else_and_leaves_is_heard() {
+    let mut world = World::new();
+    for bytes in [10, 2_000, 20] {
+        world.hub.publish_data(&["user:a"], &data(bytes));
+    }
+    let mut socket = world.connected(r#"{"user":"a","cursor":"oldest"}"#).await;
+    socket.until("\"e2\"").await;
+    for number in 0..30 {
+        socket.send(&format!(r#"{{"subscribe":{{"topics":["t{number}"]}}}}"#)).await;
+    }
+    let frame = CloseFrame { code: 1009.into(), reason: "message too big".into() };
+    socket.stream.send(Message::Close(Some(frame))).await.unwrap();
+    drop(socket);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut user = Limited::new(r#""user":"a","#, 9_000);
+    assert!(!user.visit(&world).await);
+    assert_eq!(user.told.join(" "), "e1 TOO_LARGE (a1,a2] 1 e3");
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_close_code_says_nothing_about_size() {
     let mut world = World::new();

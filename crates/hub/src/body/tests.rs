@@ -179,6 +179,40 @@ async fn what_does_not_fit_beside_others_is_refused_while_it_arrives() {
     assert!(matches!(read(begun, LIMIT, WITHIN, &mut share).await, Err(Unread::Overloaded(_))));
 }
 
+/// The fault: a request of 200 bytes held 200,000, and counted as 16 KiB.
+#[tokio::test(start_paused = true)]
+async fn what_is_inflated_counts_as_what_it_becomes() {
+    use std::io::Write as _;
+
+    const INFLATED: usize = 200_000;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(&[7; INFLATED]).unwrap();
+    let packed: Bytes = encoder.finish().unwrap().into();
+    let mut message = framed(&packed);
+    message[0] = 1;
+    let (packed, message) =
+        (|| parts(vec![packed.clone()], true), || parts(vec![message.clone().into()], true));
+    let messages = |room| messages(message(), Deadline::FromTheFirstByte, room).encoded(Encoding::Gzip);
+
+    let room_for_it = room(LIMIT);
+    let mut share = room_for_it.share(None);
+    let read = read_plain(packed(), Encoding::Gzip, LIMIT, WITHIN, &mut share).await.unwrap();
+    assert_eq!((read.len(), room_for_it.amount().bytes >= INFLATED), (INFLATED, true));
+    drop(share);
+    let mut whole = messages(&room_for_it);
+    whole.frame().await.unwrap().unwrap();
+    assert!(room_for_it.amount().bytes >= INFLATED, "{:?}", room_for_it.amount());
+
+    let too_little = room(INFLATED - 1);
+    let mut share = too_little.share(None);
+    let read = read_plain(packed(), Encoding::Gzip, LIMIT, WITHIN, &mut share).await;
+    assert!(matches!(read, Err(Unread::Overloaded(_))));
+    drop(share);
+    let refused = messages(&too_little).frame().await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(too_little.amount(), Amount::default(), "nothing is kept of it");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_may_rest_between_messages_and_a_request_may_not() {
     let rests = |from| {

@@ -52,10 +52,15 @@ fn app() -> Router {
         let _given_up = request.extensions().get::<Visitor>().map(Visitor::give_up);
         std::future::pending::<()>().await;
     };
+    let gave_up = |request: Request<Body>| async move {
+        drop(request.extensions().get::<Visitor>().map(Visitor::give_up));
+        "over"
+    };
     Router::new()
         .route("/peer", get(peer))
         .route("/endless", get(std::future::pending::<()>))
         .route("/given-up", get(given_up))
+        .route("/gave-up", get(gave_up))
 }
 
 async fn closed(io: &mut DuplexStream) -> bool {
@@ -135,6 +140,25 @@ async fn a_drain_does_not_wait_for_who_is_given_up() {
     assert!(!closed(&mut io).await, "nobody drains");
     world.drain.draining.cancel();
     timeout(Duration::from_secs(1), world.server).await.unwrap().unwrap();
+}
+
+/// The fault: one answer that was given up, long over, and a drain cut off whatever its connection carried later.
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_what_comes_after_an_answer_that_was_given_up() {
+    let mut world = start(app());
+    let mut io = world.connect().await;
+    io.write_all(b"GET /gave-up HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    while !answer.ends_with("over") {
+        let byte = io.read_u8().await.unwrap();
+        answer.push(byte.into());
+    }
+    io.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    world.drain.draining.cancel();
+    assert!(timeout(Duration::from_secs(30), &mut world.server).await.is_err(), "a request is still open");
+    world.drain.deadline.cancel();
+    world.server.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -176,8 +176,11 @@ fn a_hub_that_refuses_is_not_asked_for_a_stream_while_a_silent_one_is_waited_for
         world.play_all(&["timer", "doors a -"]);
     }
     assert_eq!(last(&world), "dial 0 within 5000", "a minute is over");
+    let refused_at = world.now;
     world.play_all(&["status 16", "doors a -", "timer", "doors a a"]);
     assert_eq!(last(&world), "dial 1 within 5000", "the other came back");
+    let after = world.now - refused_at;
+    assert!(after <= Duration::from_secs(10), "{after:?}: it was asked as soon as after any other loss");
 }
 
 #[test]

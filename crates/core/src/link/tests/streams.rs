@@ -222,6 +222,20 @@ fn an_unreadable_cursor_is_told_and_the_stream_starts_from_the_oldest() {
     );
 }
 
+/// The fault: where a process began says nothing of what it handed over, and events up to there were left out, untold.
+#[test]
+fn a_place_that_no_hub_ever_welcomed_hides_nothing() {
+    let unreadable =
+        ["begin", "status 3 CURSOR_MALFORMED", "handled", "begin", "receive welcome@a0 a1 a5 a6 a7"];
+    let mut world = World::new(Config { start: long("a5"), ..Config::default() });
+    world.play_all(&unreadable);
+    assert!(world.transcript.ends_with("deliver welcome@a0 a1 a5 a6 a7\n"), "{}", world.transcript);
+    let mut world = World::new(Config { start: long("a5"), ..Config::default() });
+    world.play_all(&["begin", "receive welcome@a5 a6", "handled", "lost", "timer"]);
+    world.play_all(&unreadable);
+    assert!(world.transcript.ends_with("deliver welcome@a0 a7\n"), "had it: {}", world.transcript);
+}
+
 #[test]
 fn a_hub_that_cannot_read_oldest_is_not_asked_in_a_loop() {
     check_from(
