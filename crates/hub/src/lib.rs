@@ -144,7 +144,7 @@ impl Hub {
     /// A setting that cannot be kept, or a store that does not open.
     pub fn new(config: Config, store: Maker, ambient: Ambient) -> Result<Self, Error> {
         config.check()?;
-        let (clock, metrics) = (Clock::start(ambient), Metrics::default());
+        let (clock, metrics) = (Clock::start(ambient, config.window.age.min(FOR_EVER)), Metrics::default());
         let log = Arc::new(Log::new(config.window, clock.clone(), metrics.clone()));
         let store = store(log.clone())?;
         let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::{LogKind, put_log_frame};
-use galaxy_push_core::window::{Bounds, Traits, Window};
+use galaxy_push_core::window::{Bounds, Gap, GapReason, Traits, Window};
+use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_store::{Committed, Holder, Sink};
 use tokio::sync::watch;
 
@@ -129,6 +130,30 @@ impl Sink for Log {
         self.metrics.events_appended.inc_by(batch.len() as u64);
         self.metrics.bytes_appended.inc_by(bytes);
         self.grown.send_replace(());
+    }
+
+    fn restored(&self, batch: &[Committed]) {
+        let mut state = self.lock();
+        let State { window, scratch, .. } = &mut *state;
+        let now = self.clock.now().mono;
+        for event in batch {
+            let position = (!event.traits.has(Traits::EPHEMERAL)).then_some(event.cursor);
+            scratch.clear();
+            put_log_frame(scratch, event.kind, position, &event.event, event.appended_unix_ms);
+            let age = self.clock.log().age(event.appended_unix_ms, now);
+            window.append(event.cursor, event.traits, scratch, now.saturating_sub(age));
+        }
+    }
+
+    fn damaged(&self, from: Cursor, to: Cursor) {
+        let (reason, count) = (GapReason::Damaged, to.since(from));
+        let gap = Gap { reason, from: from.to_string(), to, count, repair_after: None };
+        let frame = encode_framed(&gap_frame(&gap));
+        self.lock().window.append(to, Traits::GAP, &frame, self.clock.now().mono);
+    }
+
+    fn stamped_until(&self, unix_ms: u64) {
+        self.clock.goes_on_from(unix_ms);
     }
 
     fn taken(&self, gateway: &str, by: &Holder) {
