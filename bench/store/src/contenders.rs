@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use fjall::{KeyspaceCreateOptions, PersistMode};
 use redb::{Durability, TableDefinition};
@@ -78,6 +79,19 @@ impl Contender for Bare {
         (0..group).for_each(|_| self.buffer.extend_from_slice(event));
         self.write();
     }
+}
+
+/// How many events the bare loop makes durable in how many seconds, `group` at a time, each as long as a frame of the store.
+pub fn bare(dir: &Path, group: usize, span: Duration) -> (f64, f64) {
+    let scratch = tempfile::tempdir_in(dir).expect("a scratch directory");
+    let mut bare = Bare::new(scratch.path(), Space::Allocated);
+    let event = [b'x'; EVENT_BYTES + 90];
+    let (mut events, begun) = (0, Instant::now());
+    while begun.elapsed() < span {
+        bare.append(0, group, &event);
+        events += group;
+    }
+    (events as f64, begun.elapsed().as_secs_f64())
 }
 
 /// The same with what makes it a log: a head with a checksum over each group, a length and a position for each event.

@@ -4,6 +4,7 @@
 //! what counts is the ratio to the bare loop of the same round. Not part of the product, nor of its workspace.
 
 mod contenders;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,11 +24,16 @@ fn main() {
     let dir = std::env::args().nth(1).map_or_else(|| PathBuf::from("target/bench-store-data"), PathBuf::from);
     std::fs::create_dir_all(&dir).expect("the directory can be made");
     println!("{ROUNDS} rounds of {SPAN:?}, events of {EVENT_BYTES} bytes; medians, and the range of the ratio\n");
+    if std::env::args().any(|argument| argument == "--store") {
+        return store::measure(&dir);
+    }
     println!("| events a sync | contender | events/s | µs a sync | of the bare loop | CPU, ns an event | bytes written for each |");
     println!("|---|---|---|---|---|---|---|");
     for group in [1, 64, 1_000] {
         compare(&dir, group);
     }
+    println!();
+    store::measure(&dir);
     _ = std::fs::remove_dir_all(&dir);
 }
 

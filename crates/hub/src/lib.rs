@@ -61,6 +61,7 @@ mod health;
 mod http;
 mod log;
 mod metrics;
+mod on_disk;
 mod patterns;
 mod place;
 mod publish;
@@ -76,6 +77,7 @@ mod status;
 mod subscription;
 mod under_way;
 
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -93,6 +95,7 @@ use tokio_util::task::TaskTracker;
 pub use access::{Access, Fingerprint, Identity, InvalidIdentity, PUBLISHER_ATTRIBUTE, Role};
 pub use config::{Config, InvalidConfig};
 pub use log::{Head, Held};
+pub use on_disk::OnDeath;
 pub use publish::Published;
 pub use publisher::PublisherService;
 pub use push::PushService;
@@ -188,6 +191,27 @@ impl Hub {
         let epoch = Epoch(ambient.random_128());
         let records_max = config.standing_records_max;
         let store = MemoryStore::maker_with_records(epoch, DedupBounds::default(), records_max);
+        Self::new(config, store, ambient)
+    }
+
+    /// Starts a hub over a log in this folder, which no other process may have: the one that is there, with its epoch, its events
+    /// and its standing records, or a new one. An acknowledgement then means that the event is on the disk.
+    ///
+    /// Returns when everything held was read, which blocks the thread: some seconds for a large window.
+    ///
+    /// `on_death` is called once, from another thread, if the disk has failed. Nothing is appended any more then: end the
+    /// process, and start it again.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be kept; the folder is another process's, cannot be used, or holds what cannot be judged.
+    pub fn on_disk(
+        config: Config,
+        folder: &Path,
+        ambient: Ambient,
+        on_death: OnDeath,
+    ) -> Result<Self, Error> {
+        let store = on_disk::maker(&config, folder, &ambient, on_death);
         Self::new(config, store, ambient)
     }
 

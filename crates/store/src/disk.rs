@@ -346,6 +346,10 @@ impl Store for DiskStore {
         lock(&self.visible).standing.count(now_unix_ms)
     }
 
+    fn disk_figures(&self) -> Option<Figures> {
+        Some(self.figures())
+    }
+
     fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill {
         lock(&self.visible).standing.fill(kind, publisher, now_unix_ms)
     }

@@ -196,6 +196,11 @@ pub trait Store: Send + Sync + 'static {
     /// How many standing records hold.
     fn standing_count(&self, now_unix_ms: u64) -> standing::Count;
 
+    /// What a store that keeps files has done and takes up. `None`: it keeps none.
+    fn disk_figures(&self) -> Option<disk::Figures> {
+        None
+    }
+
     /// How many records of one kind hold, and how many may: all of them, or those of one publisher.
     fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill;
 }

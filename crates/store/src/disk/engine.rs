@@ -90,6 +90,11 @@ impl<R: Reply> Engine<R> {
         self.visible.clone()
     }
 
+    /// How many entries are durable and not told of yet.
+    pub(crate) fn landed_entries(&self) -> u32 {
+        self.landed.as_ref().map_or(0, |flight| flight.group.positions)
+    }
+
     /// Whether everything that is durable has been told.
     pub(crate) const fn is_settled(&self) -> bool {
         self.landed.is_none()

@@ -35,6 +35,8 @@ type Answer = Result<Vec<Appended>, Error>;
 pub struct Figures {
     /// Groups that were made durable, or tried to be.
     pub syncs: u64,
+    /// Entries that these made durable.
+    pub entries: u64,
     /// The files of all segments together, in bytes.
     pub disk_bytes: u64,
 }
@@ -77,6 +79,7 @@ type OnDeath = Option<Arc<dyn Fn(&str) + Send + Sync>>;
 impl Writer {
     pub(crate) fn start(engine: Engine<Sender>, segments: Segments, on_death: OnDeath) -> io::Result<Self> {
         let (inbox, segments) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(segments)));
+        lock(&inbox.state).figures.disk_bytes = engine.disk_bytes();
         let (jobs, to_do) = sync_channel::<Job>(1);
         let syncer = {
             let (inbox, segments) = (inbox.clone(), segments.clone());
@@ -220,11 +223,13 @@ impl Keeper {
         if self.engine.is_settled() {
             return;
         }
+        let entries = self.engine.landed_entries();
         let left = self.engine.settle();
         let disk_bytes = self.engine.disk_bytes();
         {
             let mut state = lock(&self.inbox.state);
             state.figures.syncs += 1;
+            state.figures.entries += u64::from(entries);
             state.figures.disk_bytes = disk_bytes;
         }
         if !left.is_empty() {

@@ -23,8 +23,8 @@ struct History {
     /// What lies at each position, for ever.
     truth: BTreeMap<u64, (LogKind, Bytes)>,
     acked: Vec<(Batch, Vec<Appended>)>,
-    /// The records that hold, of what was acknowledged.
-    standing: Standing,
+    /// What is in the log, acknowledged or not, in its order.
+    applied: Vec<Batch>,
     head: u64,
     /// Under way.
     pending: Vec<Batch>,
@@ -73,7 +73,7 @@ fn run(seed: u64, seen: &mut Seen) {
     let mut history = History {
         truth: BTreeMap::new(),
         acked: Vec::new(),
-        standing: Standing::new(crate::standing::RECORDS_MAX),
+        applied: Vec::new(),
         head: 0,
         pending: Vec::new(),
         epoch: None,
@@ -167,9 +167,7 @@ impl History {
                 self.told(cursor.seq.0, kind, &event);
                 self.head = cursor.seq.0;
             }
-            for change in batch.items.iter().filter_map(|item| item.change.as_ref()) {
-                self.standing.apply(change, batch.publisher.as_ref(), batch.now.unix_ms);
-            }
+            self.applied.push(batch.clone());
             self.acked.push((batch.clone(), results));
         }
         let told = lock(&life.reader.0);
@@ -198,11 +196,8 @@ impl History {
             self.told(seq, kind, &event);
             self.head = self.head.max(seq);
         }
-        for batch in std::mem::take(&mut self.pending).iter().filter(|_| landed) {
-            for change in batch.items.iter().filter_map(|item| item.change.as_ref()) {
-                self.standing.apply(change, batch.publisher.as_ref(), batch.now.unix_ms);
-            }
-        }
+        let under_way = std::mem::take(&mut self.pending);
+        self.applied.extend(under_way.into_iter().filter(|_| landed));
     }
 
     /// Whether what was under way is there.
@@ -248,9 +243,8 @@ impl History {
 
     fn check_standing(&self, life: &Life, landed: bool, seed: u64) {
         let mut expected = Standing::new(crate::standing::RECORDS_MAX);
-        let batches = self.acked.iter().map(|(batch, _)| batch);
         let all_ephemeral = self.pending.iter().all(|batch| positioned(batch).next().is_none());
-        for batch in batches.chain(self.pending.iter().filter(|_| landed && !all_ephemeral)) {
+        for batch in self.applied.iter().chain(self.pending.iter().filter(|_| landed && !all_ephemeral)) {
             for change in batch.items.iter().filter_map(|item| item.change.as_ref()) {
                 expected.apply(change, batch.publisher.as_ref(), batch.now.unix_ms);
             }
