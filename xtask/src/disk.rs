@@ -29,10 +29,20 @@ pub(crate) struct Crashes {
 /// When one of them breaks a promise: the message names its seed.
 pub(crate) fn crash_long(project: &Project, crashes: &Crashes) -> Result<()> {
     let Crashes { states, from } = crashes;
-    ui::line(&format!("{states} states from seed {from} on; `--states 1 --from SEED` looks at one seed again"));
+    ui::line(&format!(
+        "{states} states from seed {from} on; `--states 1 --from SEED` looks at one seed again"
+    ));
     shell::check(
         shell::cargo(project)
-            .args(["test", "--package", "galaxy-push-store", "--lib", "whatever_a_crash", "--", "--nocapture"])
+            .args([
+                "test",
+                "--package",
+                "galaxy-push-store",
+                "--lib",
+                "whatever_a_crash",
+                "--",
+                "--nocapture",
+            ])
             .env("CRASH_STATES", states.to_string())
             .env("CRASH_SEED", from.to_string()),
     )

@@ -137,7 +137,11 @@ async fn start_hub(args: &HubArgs, config: galaxy_push_hub::Config) -> anyhow::R
 /// Nothing more can be acknowledged, and what was acknowledged is on the disk: the next process finds it.
 #[expect(clippy::exit, reason = "a drain would wait for a disk that does not answer")]
 fn disk_failed(reason: &str) {
-    tracing::error!(reason, code = DISK_FAILED, "the disk has failed: the process ends; start it again on a disk that works");
+    tracing::error!(
+        reason,
+        code = DISK_FAILED,
+        "the disk has failed: the process ends; start it again on a disk that works"
+    );
     std::process::exit(DISK_FAILED)
 }
 

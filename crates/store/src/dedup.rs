@@ -164,14 +164,18 @@ impl<V: Copy> Dedup<V> {
 
     /// The content and the value of this key, inside the bounds.
     pub(crate) fn get(&mut self, key: &Key, now: Duration) -> Option<(Content, V)> {
-        self.forget_old_of(&key.publisher, now);
+        if self.shares.get(&key.publisher)?.is_due(now, self.bounds.age) {
+            self.forget_old_of(&key.publisher, now);
+        }
         let (value, content) = self.shares.get(&key.publisher)?.values.get(&key.text)?;
         Some((*content, *value))
     }
 
     /// Remembers a key of which [`Dedup::look_up`] knew nothing.
     pub fn remember(&mut self, key: Key, content: Content, value: V, now: Duration) {
-        self.forget_old_of(&key.publisher, now);
+        if self.shares.get(&key.publisher).is_some_and(|share| share.is_due(now, self.bounds.age)) {
+            self.forget_old_of(&key.publisher, now);
+        }
         let share = self.shares.entry(key.publisher.clone()).or_insert_with(Share::new);
         share.bytes += key.text.len();
         share.values.insert(key.text.clone(), (value, content));
@@ -273,6 +277,11 @@ impl<V: Copy> Dedup<V> {
 }
 
 impl<V> Share<V> {
+    /// Whether there is anything to forget: an entry, or the share itself.
+    fn is_due(&self, now: Duration, age: Duration) -> bool {
+        self.order.front().is_none_or(|(_, at)| now.saturating_sub(*at) > age)
+    }
+
     fn new() -> Self {
         Self { values: HashMap::default(), order: VecDeque::new(), bytes: 0, cut_at: None }
     }

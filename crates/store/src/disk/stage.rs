@@ -4,8 +4,10 @@
 //! beside the state that readers see, so that a group that cannot be written leaves nothing behind.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use galaxy_push_core::cursor::{Cursor, Seq};
 use galaxy_push_core::frame::put_log_frame;
 use galaxy_push_core::window::Traits;
@@ -63,6 +65,24 @@ pub(crate) struct Staged<R> {
     pub(crate) at_unix_ms: u64,
 }
 
+/// What of a batch was published before.
+enum Before {
+    /// All of its records together; the position of the last.
+    Whole(Option<Seq>),
+    /// Each by itself.
+    Items(Vec<Said>),
+}
+
+/// Whether an item was published before.
+#[derive(Clone, Copy)]
+enum Said {
+    Never,
+    /// With this position.
+    Before(Option<Seq>),
+    /// By the item with this index, in the same batch.
+    Above(usize),
+}
+
 /// Stages batches. `R` is whatever says to whom an answer goes.
 #[derive(Debug)]
 pub(crate) struct Stager<R> {
@@ -72,14 +92,14 @@ pub(crate) struct Stager<R> {
     /// Gathers.
     pub(crate) open: Option<Group<R>>,
     /// What the groups that are not committed yet will have remembered. Looked up only, never iterated.
-    fresh: HashMap<Key, (Content, Option<Seq>)>,
+    fresh: HashMap<Key, (Content, Option<Seq>), RandomState>,
     /// What they will change, in order.
     changes: Vec<(Change, Option<Arc<str>>)>,
 }
 
 impl<R> Stager<R> {
     pub(crate) fn new(sums: Sums, at: Place) -> Self {
-        Self { sums, at, open: None, fresh: HashMap::new(), changes: Vec::new() }
+        Self { sums, at, open: None, fresh: HashMap::default(), changes: Vec::new() }
     }
 
     /// Adds a batch to the open group; or refuses it, and gives the way to answer back.
@@ -91,24 +111,27 @@ impl<R> Stager<R> {
     ) -> Result<(), (R, Refused)> {
         self.at.stamp_unix_ms = self.at.stamp_unix_ms.max(batch.stamp_unix_ms);
         visible.clock(batch.now.mono, self.at.stamp_unix_ms);
-        let known = match self.known(&batch, visible) {
-            Ok(known) => known,
+        let said = match self.said_before(&batch, visible) {
+            Ok(said) => said,
             Err(refused) => return Err((reply, refused)),
         };
-        if let Some(seq) = known {
-            let cursor = seq.map(|seq| Cursor { seq, ..self.at.head });
-            let results = vec![Appended { cursor, duplicate: true }; batch.items.len()];
-            let staged = Staged { results, ..Staged::new(&batch, reply, self.at.stamp_unix_ms) };
-            self.open().batches.push(staged);
-            return Ok(());
-        }
+        let items = match said {
+            Before::Whole(seq) => {
+                let cursor = seq.map(|seq| Cursor { seq, ..self.at.head });
+                let results = vec![Appended { cursor, duplicate: true }; batch.items.len()];
+                let staged = Staged { results, ..Staged::new(&batch, reply, self.at.stamp_unix_ms) };
+                self.open().batches.push(staged);
+                return Ok(());
+            }
+            Before::Items(items) => items,
+        };
         let changes = batch.items.iter().filter_map(|item| item.change.as_ref());
         let under_way = self.changes.iter().map(|(change, share)| (change, share.as_ref()));
         let (share, wall) = (batch.publisher.as_ref(), batch.now.unix_ms);
         if let Err(full) = visible.standing.check_behind(under_way, changes, share, wall) {
             return Err((reply, Refused::StandingFull(full)));
         }
-        self.append(batch, reply, visible);
+        self.append(batch, items, reply);
         Ok(())
     }
 
@@ -116,20 +139,31 @@ impl<R> Stager<R> {
         self.open.get_or_insert_with(|| Group::new(self.at.head.seq))
     }
 
-    fn append(&mut self, batch: Batch, reply: R, visible: &mut Visible) {
+    fn append(&mut self, batch: Batch, said: Vec<Said>, reply: R) {
         let mut staged = Staged::new(&batch, reply, self.at.stamp_unix_ms);
         self.open();
-        let last = self.last_to_append(&batch, visible);
-        let mut context = None;
-        for (index, item) in batch.items.into_iter().enumerate() {
-            let known = item.key.as_ref().and_then(|(key, _)| self.fresh_or_known(key, visible));
-            if let Some((_, seq)) = known {
-                let cursor = seq.map(|seq| Cursor { seq, ..self.at.head });
-                staged.results.push(Appended { cursor, duplicate: true });
-                continue;
+        let is_last = |(said, item): &(&Said, &Item)| {
+            matches!(said, Said::Never) && !item.traits.has(Traits::EPHEMERAL)
+        };
+        let last = said.iter().zip(&batch.items).rposition(|each| is_last(&each));
+        let mut context: Option<Arc<str>> = None;
+        for (index, (item, said)) in batch.items.into_iter().zip(said).enumerate() {
+            match said {
+                Said::Before(seq) => {
+                    let cursor = seq.map(|seq| Cursor { seq, ..self.at.head });
+                    staged.results.push(Appended { cursor, duplicate: true });
+                    continue;
+                }
+                Said::Above(first) => {
+                    let cursor = staged.results.get(first).and_then(|first| first.cursor);
+                    staged.results.push(Appended { cursor, duplicate: true });
+                    continue;
+                }
+                Said::Never => {}
             }
-            let publisher = item.key.as_ref().map(|(key, _)| key.publisher().clone()).unwrap_or_default();
-            if context.as_ref() != Some(&publisher) {
+            let publisher = item.key.as_ref().map(|(key, _)| key.publisher());
+            if context.is_none() || publisher.is_some_and(|publisher| context.as_ref() != Some(publisher)) {
+                let publisher = publisher.cloned().unwrap_or_default();
                 self.put_context(&staged, &publisher);
                 context = Some(publisher);
             }
@@ -206,27 +240,40 @@ impl<R> Stager<R> {
         staged.keys.push((key, content, seq));
     }
 
-    /// The position of the records of this batch, if they were published before. Events are known each by itself.
-    fn known(&self, batch: &Batch, visible: &mut Visible) -> Result<Option<Option<Seq>>, Refused> {
+    /// What of the batch was published before: its records all together, or events each by itself.
+    fn said_before(&self, batch: &Batch, visible: &mut Visible) -> Result<Before, Refused> {
         if let Some((key, content)) = &batch.key {
             return match self.fresh_or_known(key, visible) {
-                Some((same, seq)) if same == *content => Ok(Some(seq)),
+                Some((same, seq)) if same == *content => Ok(Before::Whole(seq)),
                 Some(_) => Err(Refused::IdReused { item: None }),
-                None => Ok(None),
+                None => Ok(Before::Items(vec![Said::Never; batch.items.len()])),
             };
         }
-        let mut here = HashMap::<&Key, Content>::new(); // looked up only, never iterated
+        let is_alone = batch.items.len() == 1;
+        let mut here = HashMap::<&Key, (Content, usize), RandomState>::default(); // looked up only, never iterated
+        let mut said = Vec::with_capacity(batch.items.len());
         for (index, item) in batch.items.iter().enumerate() {
-            let Some((key, content)) = &item.key else { continue };
-            let before = if batch.items.len() > 1 { here.insert(key, *content) } else { None };
-            let known = self.fresh_or_known(key, visible);
-            if before.is_some_and(|before| before != *content)
-                || known.is_some_and(|(known, _)| known != *content)
-            {
+            let Some((key, content)) = &item.key else {
+                said.push(Said::Never);
+                continue;
+            };
+            let (known, verdict) = match self.fresh_or_known(key, visible) {
+                Some((known, seq)) => (Some(known), Said::Before(seq)),
+                None if is_alone => (None, Said::Never),
+                None => match here.entry(key) {
+                    Entry::Occupied(above) => (Some(above.get().0), Said::Above(above.get().1)),
+                    Entry::Vacant(new) => {
+                        new.insert((*content, index));
+                        (None, Said::Never)
+                    }
+                },
+            };
+            if known.is_some_and(|known| known != *content) {
                 return Err(Refused::IdReused { item: Some(index) });
             }
+            said.push(verdict);
         }
-        Ok(None)
+        Ok(Before::Items(said))
     }
 
     fn fresh_or_known(&self, key: &Key, visible: &mut Visible) -> Option<(Content, Option<Seq>)> {
@@ -234,24 +281,6 @@ impl<R> Stager<R> {
             return Some(*fresh);
         }
         visible.published.get(key, visible.now)
-    }
-
-    /// Which item of the batch is the last that gets a position.
-    fn last_to_append(&self, batch: &Batch, visible: &mut Visible) -> Option<usize> {
-        let mut here = HashMap::<&Key, ()>::new(); // looked up only, never iterated
-        let mut last = None;
-        for (index, item) in batch.items.iter().enumerate() {
-            let again =
-                |here: &mut HashMap<_, _>, key| batch.items.len() > 1 && here.insert(key, ()).is_some();
-            let known = item
-                .key
-                .as_ref()
-                .is_some_and(|(key, _)| again(&mut here, key) || self.fresh_or_known(key, visible).is_some());
-            if !known && !item.traits.has(Traits::EPHEMERAL) {
-                last = Some(index);
-            }
-        }
-        last
     }
 
     /// Takes the open group: it is full enough, or the disk is free. `head` says where it goes.
