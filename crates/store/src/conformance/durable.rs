@@ -114,12 +114,18 @@ async fn keys_are_forgotten_by_their_age_in_all_lives<P>(open: &impl Fn(&P) -> W
     let of = |id: &str, now: Now| Batch::encode(&[event(id)], &Arc::default(), now);
     let first = open(place);
     assert!(!publish(&first, of("a", later(0))).await.duplicate);
+    assert!(!publish(&first, of("b", later(100))).await.duplicate);
     drop(first);
     // Monotonic time begins anew with each life; the log's own clock goes on.
     let second = open(place);
     let at = |mono: u64, seconds: u64| Now { mono: Duration::from_secs(mono), ..later(seconds) };
     assert!(publish(&second, of("a", at(0, 119))).await.duplicate);
     assert!(!publish(&second, of("a", at(4, 123))).await.duplicate);
+    drop(second);
+    let third = open(place);
+    assert!(publish(&third, of("b", at(0, 219))).await.duplicate, "each by its own age");
+    assert!(!publish(&third, of("b", at(4, 223))).await.duplicate);
+    assert!(publish(&third, of("a", at(5, 224))).await.duplicate);
 }
 
 async fn records_hold_in_the_next_life<P>(open: &impl Fn(&P) -> World, place: &P) {

@@ -33,7 +33,9 @@ pub(crate) struct Replay {
     key_age: Duration,
     batch: Vec<Committed>,
     segment: u64,
+    /// The latest stamp so far, and the last of all.
     last_unix_ms: u64,
+    final_unix_ms: u64,
 }
 
 /// Whose the records are that come, as [`Context`] says.
@@ -45,7 +47,7 @@ struct Whose {
 }
 
 impl Replay {
-    pub(crate) fn new(options: &Options, sink: Arc<dyn Sink>, last_unix_ms: u64) -> Self {
+    pub(crate) fn new(options: &Options, sink: Arc<dyn Sink>, final_unix_ms: u64) -> Self {
         let nowhere = Cursor::start(galaxy_push_core::cursor::Epoch(0));
         Self {
             sink,
@@ -55,7 +57,8 @@ impl Replay {
             key_age: options.dedup.age,
             batch: Vec::new(),
             segment: 0,
-            last_unix_ms,
+            last_unix_ms: 0,
+            final_unix_ms,
         }
     }
 
@@ -142,7 +145,7 @@ impl Replay {
     }
 
     fn key(&mut self, at_unix_ms: u64, key: Key, content: Content, seq: Option<Seq>) {
-        if !too_old(at_unix_ms, self.last_unix_ms, self.key_age) {
+        if !too_old(at_unix_ms, self.final_unix_ms, self.key_age) {
             self.keys.push((Duration::from_millis(at_unix_ms), key, content, seq));
         }
     }
@@ -171,7 +174,8 @@ impl Replay {
     /// The head is known, and everything read.
     pub(crate) fn finish(mut self, head: Cursor) -> (Visible, Retention, u64) {
         self.hand_on();
-        let now = Duration::from_millis(self.last_unix_ms);
+        let last_unix_ms = self.last_unix_ms.max(self.final_unix_ms);
+        let now = Duration::from_millis(last_unix_ms);
         self.keys.sort_by_key(|(at, ..)| *at);
         for (at, key, content, seq) in self.keys {
             if now.saturating_sub(at) <= self.key_age && self.visible.published.get(&key, at).is_none() {
@@ -179,7 +183,7 @@ impl Replay {
             }
         }
         (self.visible.head, self.visible.now) = (head, now);
-        (self.visible, self.retention, self.last_unix_ms)
+        (self.visible, self.retention, last_unix_ms)
     }
 }
 
