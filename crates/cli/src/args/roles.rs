@@ -94,7 +94,7 @@ pub(crate) struct HubArgs {
     /// on where it ended. If the disk fails the process ends with code 74. nats is not built yet.
     #[arg(long, env = "GALAXY_PUSH_STORE", value_name = "STORE", default_value = "memory", value_parser = store)]
     pub(crate) store: Store,
-    /// The folder of --store disk, which no other hub may have: it is made if it is not there, and takes up to some 1.2 times
+    /// The folder of --store disk, which no other hub may have: it is made if it is not there, and takes up to about twice
     /// --window-bytes, and what the standing records and the last 1,000,000 ids take.
     #[arg(long, env = "GALAXY_PUSH_DATA_DIR", value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
