@@ -95,7 +95,6 @@ use tokio_util::task::TaskTracker;
 pub use access::{Access, Fingerprint, Identity, InvalidIdentity, PUBLISHER_ATTRIBUTE, Role};
 pub use config::{Config, InvalidConfig};
 pub use log::{Head, Held};
-pub use on_disk::OnDeath;
 pub use publish::Published;
 pub use publisher::PublisherService;
 pub use push::PushService;
@@ -209,7 +208,7 @@ impl Hub {
         config: Config,
         folder: &Path,
         ambient: Ambient,
-        on_death: OnDeath,
+        on_death: galaxy_push_store::disk::OnDeath,
     ) -> Result<Self, Error> {
         let store = on_disk::maker(&config, folder, &ambient, on_death);
         Self::new(config, store, ambient)

@@ -7,14 +7,11 @@ use std::sync::Arc;
 
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Epoch;
-use galaxy_push_store::disk::{Options, Recovered};
+use galaxy_push_store::disk::{OnDeath, Options, Recovered};
 use galaxy_push_store::{DiskStore, Error, Maker, Refused};
 use tokio::time::Instant;
 
 use crate::Config;
-
-/// What is called when the disk has failed.
-pub type OnDeath = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Opens the log in this folder.
 pub(crate) fn maker(config: &Config, folder: &Path, ambient: &Ambient, on_death: OnDeath) -> Maker {

@@ -21,7 +21,7 @@
 //!
 //! | what happens | what a publisher is told | what the store does |
 //! |---|---|---|
-//! | the disk is full | refused, [`Refused::Unavailable`]: nothing was appended | goes on as soon as there is room |
+//! | the disk is full | refused, [`Refused::Unavailable`](crate::Refused::Unavailable): nothing was appended | goes on as soon as there is room |
 //! | a write or sync fails otherwise | [`Error::Unknown`] for the group on its way; refused from then on | is dead, and says so: end the process ([`Options::on_death`]) |
 //! | the process is killed, the machine stops | nothing | everything acknowledged is there again, in the same epoch |
 //! | bytes on the disk have changed | nothing | what is damaged is told when it is opened: [`Recovered::damage`], and a gap to readers |
@@ -58,7 +58,7 @@ use galaxy_push_core::window::Bounds;
 
 use crate::batch::Batch;
 use crate::standing;
-use crate::{Appended, DedupBounds, Error, Maker, Refused, Sink, Store};
+use crate::{Appended, DedupBounds, Error, Sink, Store};
 
 use engine::{Engine, lock};
 use files::{Directory, DirectoryError, Files};
@@ -71,6 +71,9 @@ use stage::{Place, Stager};
 use visible::Visible;
 pub use writer::Figures;
 use writer::Writer;
+
+/// What is called when the disk has failed, with what happened.
+pub type OnDeath = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What a store is to keep, and for whom.
 #[derive(Clone)]
@@ -86,7 +89,7 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Called once, from a thread of the store, if the disk has failed and nothing can be appended any more: with what
     /// happened. End the process then; the next one finds what is there.
-    pub on_death: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub on_death: Option<OnDeath>,
 }
 
 impl Default for Options {
@@ -222,16 +225,6 @@ impl DiskStore {
         Ok(Self { visible, writer, recovered })
     }
 
-    /// Makes a disk store for a hub.
-    #[must_use]
-    pub fn maker(path: &Path, options: Options, epoch: Epoch, salt: u64) -> Maker {
-        let path = path.to_owned();
-        Box::new(move |sink| match Self::open(&path, options, epoch, salt, sink) {
-            Ok(store) => Ok(Arc::new(store)),
-            Err(error) => Err(Refused::Unavailable(in_full(&error)).into()),
-        })
-    }
-
     /// What was found when it was opened.
     #[must_use]
     pub const fn recovered(&self) -> &Recovered {
@@ -243,17 +236,6 @@ impl DiskStore {
     pub fn figures(&self) -> Figures {
         self.writer.figures()
     }
-}
-
-/// The error and what lies behind it, in one line.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 type Assembled<R> = (Engine<R>, Segments, Recovered);

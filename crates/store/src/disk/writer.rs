@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
+use super::OnDeath;
 use super::engine::{Engine, Reply, lock};
 use super::format::CLOSED;
 use super::segments::{Job, Outcome, Segments};
@@ -74,10 +75,12 @@ impl Reply for Sender {
     }
 }
 
-type OnDeath = Option<Arc<dyn Fn(&str) + Send + Sync>>;
-
 impl Writer {
-    pub(crate) fn start(engine: Engine<Sender>, segments: Segments, on_death: OnDeath) -> io::Result<Self> {
+    pub(crate) fn start(
+        engine: Engine<Sender>,
+        segments: Segments,
+        on_death: Option<OnDeath>,
+    ) -> io::Result<Self> {
         let (inbox, segments) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(segments)));
         lock(&inbox.state).figures.disk_bytes = engine.disk_bytes();
         let (jobs, to_do) = sync_channel::<Job>(1);
@@ -167,7 +170,7 @@ struct Keeper {
     segments: Arc<Mutex<Segments>>,
     jobs: SyncSender<Job>,
     inbox: Arc<Inbox>,
-    on_death: OnDeath,
+    on_death: Option<OnDeath>,
     /// Taken off the inbox, and not looked at yet.
     waiting: VecDeque<(Batch, Sender)>,
     /// The syncer has a group.

@@ -58,7 +58,7 @@ struct State {
     syncs_after_failure: u64,
     failed_sync: bool,
     /// The disk after each operation, if anybody wants to know.
-    moments: Option<Vec<State>>,
+    moments: Option<Vec<Self>>,
 }
 
 /// The disk. Clones are the same one.

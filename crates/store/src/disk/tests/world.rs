@@ -52,10 +52,12 @@ impl Sink for Reader {
 
 /// Takes an answer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Asked(Arc<Mutex<Option<Result<Vec<Appended>, Error>>>>);
+pub(super) struct Asked(Arc<Mutex<Option<Answer>>>);
+
+type Answer = Result<Vec<Appended>, Error>;
 
 impl Asked {
-    pub(super) fn answer(&self) -> Option<Result<Vec<Appended>, Error>> {
+    pub(super) fn answer(&self) -> Option<Answer> {
         lock(&self.0).clone()
     }
 }
