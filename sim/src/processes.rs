@@ -216,6 +216,7 @@ pub fn shared_log(seed: u64, recorder: Recorder, trouble_until: Duration) -> Sha
     impl Sink for Nobody {
         fn begin(&self, _: Cursor) {}
         fn committed(&self, _: &[Committed]) {}
+        fn damaged(&self, _: Cursor, _: Cursor) {}
     }
     let mut rng = Rng::new(seed, "store");
     let epoch = Epoch(u128::from(rng.draw()) << 64 | u128::from(rng.draw()));
@@ -255,6 +256,10 @@ impl Sink for Tap {
             self.recorder.record(now_us(), What::Head(place(last.cursor)));
         }
         self.sink.committed(batch);
+    }
+
+    fn damaged(&self, from: Cursor, to: Cursor) {
+        self.sink.damaged(from, to);
     }
 }
 

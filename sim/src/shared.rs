@@ -145,6 +145,11 @@ impl Sink for FanOut {
         drop(state);
         self.grown.send_replace(());
     }
+
+    /// What lies in memory is not damaged.
+    fn damaged(&self, from: Cursor, to: Cursor) {
+        self.truth.damaged(from, to);
+    }
 }
 
 impl Door {
@@ -335,6 +340,8 @@ mod tests {
         fn begin(&self, base: Cursor) {
             *lock(&self.0) = Some(base);
         }
+
+        fn damaged(&self, _: Cursor, _: Cursor) {}
 
         fn committed(&self, batch: &[Committed]) {
             *lock(&self.0) = batch.last().map(|last| last.cursor);

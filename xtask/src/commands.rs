@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    chaos, completions, documents, interop, long, metrics, page, planted, project::Project, shell, test,
-    tidy, tools::Tools, ui, webhooks,
+    chaos, completions, disk, documents, interop, long, metrics, page, planted, project::Project, shell,
+    test, tidy, tools::Tools, ui, webhooks,
 };
 
 /// The project's own commands.
@@ -52,6 +52,17 @@ enum Command {
     },
     /// Run hours of simulated time and write docs/simulation.md. A run that was interrupted goes on where it stopped.
     SimLong(long::Long),
+    /// Look at what the disk store finds after a crash: 100,000 states of a simulated disk, unless told otherwise.
+    CrashLong(disk::Crashes),
+    /// Measure what the disk store costs, beside a bare loop of write and sync and beside databases. On a quiet machine.
+    BenchStore {
+        /// Where to write: a folder on the disk that is to be measured.
+        #[arg(value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+        /// Only the store, not what it might have been built on.
+        #[arg(long)]
+        store: bool,
+    },
     /// Send real webhooks through real processes, kill the hub on the way, and judge what every user received.
     EndToEnd,
     /// Kill, stop, cut off, squeeze and drain real processes, cycle after cycle, and judge what every reader received.
@@ -107,6 +118,8 @@ impl Arguments {
                     .args(arguments),
             )?,
             Command::SimLong(long) => long::run(&project, &long)?,
+            Command::CrashLong(crashes) => disk::crash_long(&project, &crashes)?,
+            Command::BenchStore { folder, store } => disk::bench(&project, folder, store)?,
             Command::EndToEnd => test::end_to_end(&project)?,
             Command::Chaos(chaos) => chaos::run(&project, &chaos)?,
             Command::Storm(storm) => chaos::storm(&project, &storm, true)?,

@@ -15,6 +15,8 @@ mod secure;
 mod serving;
 mod settings;
 
+use std::sync::Arc;
+
 use axum::Router;
 use galaxy_push_client::{Connector, TcpConnector, Tracing};
 use galaxy_push_gateway::{Gateway, HubToken, HubTokenSource, StartError};
@@ -52,7 +54,7 @@ pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<(
     let (hub_bound, edge_bound) = (bind::hub(&args.hub).await?, bind::edge(&args.edge).await?);
     let admin = bind::admin(&args.process).await?;
     edge.shown_hub = Some(hub_bound.local_url());
-    let hub = start_hub(&args.hub, hub)?;
+    let hub = start_hub(&args.hub, hub).await?;
     // Through a pipe, not the hub's listener: so it needs no certificate or token of its own, and nobody else can be it.
     let (dial, pipes) = pipes();
     let inside = inside(&args.hub, &hub, &edge.gateway_id);
@@ -80,7 +82,7 @@ pub(crate) async fn hub(args: HubCommand, tracing: Tracing) -> anyhow::Result<()
     let config = settings::hub(&args.hub, &args.window)?.tracing(tracing);
     let bound = bind::hub(&args.hub).await?;
     let admin = bind::admin(&args.process).await?;
-    let hub = start_hub(&args.hub, config)?;
+    let hub = start_hub(&args.hub, config).await?;
     let mut anew = Anew::default();
     anew.credentials(&args.hub, &hub);
     let process = Process { hub: Some((hub, bound)), anew, ..Process::default() };
@@ -110,9 +112,14 @@ pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::R
     run(process, admin, &args.process, None, Some(&args.edge), signals).await
 }
 
-fn start_hub(args: &HubArgs, config: galaxy_push_hub::Config) -> anyhow::Result<Hub> {
-    match args.store {
-        Store::Memory => {
+/// The exit code of a process whose disk has failed (`EX_IOERR`).
+const DISK_FAILED: i32 = 74;
+
+async fn start_hub(args: &HubArgs, config: galaxy_push_hub::Config) -> anyhow::Result<Hub> {
+    match (args.store, &args.data_dir) {
+        (Store::Memory, Some(_)) => Err(Usage("--data-dir is for --store disk: add that".to_owned()).into()),
+        (Store::Disk, None) => Err(Usage("--store disk needs --data-dir FOLDER".to_owned()).into()),
+        (Store::Memory, None) => {
             let hub = Hub::in_memory(config, ambient())?;
             tracing::info!(
                 "the store is memory: a restart forgets events, revocations (`revoke`) and memberships; a revoked token that has \
@@ -120,7 +127,23 @@ fn start_hub(args: &HubArgs, config: galaxy_push_hub::Config) -> anyhow::Result<
             );
             Ok(hub)
         }
+        (Store::Disk, Some(folder)) => {
+            let folder = folder.clone();
+            let open = move || Hub::on_disk(config, &folder, ambient(), Arc::new(disk_failed));
+            Ok(tokio::task::spawn_blocking(open).await??)
+        }
     }
+}
+
+/// Nothing more can be acknowledged, and what was acknowledged is on the disk: the next process finds it.
+#[expect(clippy::exit, reason = "a drain would wait for a disk that does not answer")]
+fn disk_failed(reason: &str) {
+    tracing::error!(
+        reason,
+        code = DISK_FAILED,
+        "the disk has failed: the process ends; start it again on a disk that works"
+    );
+    std::process::exit(DISK_FAILED)
 }
 
 /// What a hub answers the gateway of its own process with. Where it knows its peers, that one is a gateway like any

@@ -133,6 +133,12 @@ impl Cursor {
         Self { epoch: self.epoch, seq: self.seq.next() }
     }
 
+    /// The position `count` further on, in the same epoch.
+    #[must_use]
+    pub const fn plus(self, count: u64) -> Self {
+        Self { epoch: self.epoch, seq: Seq(self.seq.0.saturating_add(count)) }
+    }
+
     /// Whether this position comes after `earlier` in the same epoch. Positions of two epochs never follow one another.
     #[must_use]
     pub fn follows(self, earlier: Self) -> bool {

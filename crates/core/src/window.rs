@@ -110,6 +110,18 @@ impl Traits {
         self.0 & other.0 == other.0
     }
 
+    /// As a store keeps them beside the entry.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// As [`Traits::bits`] gave them.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
     /// Whether nothing holds that a sender must look at: such a frame may go out as it lies.
     pub(crate) const fn is_plain(self) -> bool {
         self.0 & !Self::CONTINUES.0 == 0

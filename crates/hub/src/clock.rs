@@ -3,6 +3,7 @@
 //! The log is stamped by the wall clock as it was when the hub began and tokio's clock since: that never steps, and events
 //! of a short life are measured against it. Only what other clocks have set, such as the end of a record, goes by the wall.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use galaxy_push_core::Now;
@@ -14,32 +15,47 @@ use tokio::time::Instant;
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
-    log: Offset,
+    /// What monotonic time said at the origin: as much as the window holds from before, so that each of its entries has a
+    /// time.
+    before: Duration,
+    /// Set anew only while the log is opened.
+    log: Arc<Mutex<Offset>>,
     pub(crate) ambient: Ambient,
 }
 
 impl Clock {
-    pub(crate) fn start(ambient: Ambient) -> Self {
-        let log = Offset::of(ambient.unix_ms(), Duration::ZERO);
-        Self { origin: Instant::now(), log, ambient }
+    /// Starts both, for a window that may hold entries from so long before.
+    pub(crate) fn start(ambient: Ambient, before: Duration) -> Self {
+        let log = Arc::new(Mutex::new(Offset::of(ambient.unix_ms(), before)));
+        Self { origin: Instant::now(), before, log, ambient }
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now { mono: self.origin.elapsed(), unix_ms: self.ambient.unix_ms() }
+        Now { mono: self.mono(), unix_ms: self.ambient.unix_ms() }
+    }
+
+    fn mono(&self) -> Duration {
+        self.before.saturating_add(self.origin.elapsed())
     }
 
     /// How the clock of the log stands beside monotonic time.
-    pub(crate) const fn log(&self) -> Offset {
-        self.log
+    pub(crate) fn log(&self) -> Offset {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An earlier life of the log was stamped up to here: its clock never steps back.
+    pub(crate) fn goes_on_from(&self, unix_ms: u64) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        *log = (*log).max(Offset::of(unix_ms, self.mono()));
     }
 
     /// What the clock of the log says, in milliseconds since the Unix epoch.
     pub(crate) fn log_unix_ms(&self) -> u64 {
-        self.log.unix_ms(self.origin.elapsed())
+        self.log().unix_ms(self.mono())
     }
 
     /// The instant at which this clock's monotonic time is `mono`.
     pub(crate) fn instant(&self, mono: Duration) -> Instant {
-        self.origin + mono
+        self.origin + mono.saturating_sub(self.before)
     }
 }

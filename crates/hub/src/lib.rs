@@ -61,6 +61,7 @@ mod health;
 mod http;
 mod log;
 mod metrics;
+mod on_disk;
 mod patterns;
 mod place;
 mod publish;
@@ -76,6 +77,7 @@ mod status;
 mod subscription;
 mod under_way;
 
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -144,7 +146,7 @@ impl Hub {
     /// A setting that cannot be kept, or a store that does not open.
     pub fn new(config: Config, store: Maker, ambient: Ambient) -> Result<Self, Error> {
         config.check()?;
-        let (clock, metrics) = (Clock::start(ambient), Metrics::default());
+        let (clock, metrics) = (Clock::start(ambient, config.window.age.min(FOR_EVER)), Metrics::default());
         let log = Arc::new(Log::new(config.window, clock.clone(), metrics.clone()));
         let store = store(log.clone())?;
         let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
@@ -188,6 +190,27 @@ impl Hub {
         let epoch = Epoch(ambient.random_128());
         let records_max = config.standing_records_max;
         let store = MemoryStore::maker_with_records(epoch, DedupBounds::default(), records_max);
+        Self::new(config, store, ambient)
+    }
+
+    /// Starts a hub over a log in this folder, which no other process may have: the one that is there, with its epoch, its events
+    /// and its standing records, or a new one. An acknowledgement then means that the event is on the disk.
+    ///
+    /// Returns when everything held was read, which blocks the thread: some seconds for a large window.
+    ///
+    /// `on_death` is called once, from another thread, if the disk has failed. Nothing is appended any more then: end the
+    /// process, and start it again.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be kept; the folder is another process's, cannot be used, or holds what cannot be judged.
+    pub fn on_disk(
+        config: Config,
+        folder: &Path,
+        ambient: Ambient,
+        on_death: galaxy_push_store::disk::OnDeath,
+    ) -> Result<Self, Error> {
+        let store = on_disk::maker(&config, folder, &ambient, on_death);
         Self::new(config, store, ambient)
     }
 

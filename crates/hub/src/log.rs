@@ -11,7 +11,8 @@ use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::{LogKind, put_log_frame};
-use galaxy_push_core::window::{Bounds, Traits, Window};
+use galaxy_push_core::window::{Bounds, Gap, GapReason, Traits, Window};
+use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_store::{Committed, Holder, Sink};
 use tokio::sync::watch;
 
@@ -131,6 +132,34 @@ impl Sink for Log {
         self.grown.send_replace(());
     }
 
+    fn restored(&self, batch: &[Committed]) {
+        let mut state = self.lock();
+        let State { window, scratch, .. } = &mut *state;
+        let now = self.clock.now().mono;
+        for event in batch {
+            let position = (!event.traits.has(Traits::EPHEMERAL)).then_some(event.cursor);
+            scratch.clear();
+            put_log_frame(scratch, event.kind, position, &event.event, event.appended_unix_ms);
+            let age = self.clock.log().age(event.appended_unix_ms, now);
+            window.append(event.cursor, event.traits, scratch, now.saturating_sub(age));
+        }
+    }
+
+    fn damaged(&self, from: Cursor, to: Cursor) {
+        let (reason, count) = (GapReason::Damaged, to.since(from));
+        let gap = Gap { reason, from: from.to_string(), to, count, repair_after: None };
+        let frame = encode_framed(&gap_frame(&gap));
+        let window = &mut self.lock().window;
+        // As old as what lies before it: what comes behind must not wait for it to leave the window.
+        let before = window.entries(window.oldest()..window.end()).last().map(|entry| entry.at);
+        let at = before.unwrap_or_else(|| self.clock.now().mono);
+        window.append(to, Traits::GAP, &frame, at);
+    }
+
+    fn stamped_until(&self, unix_ms: u64) {
+        self.clock.goes_on_from(unix_ms);
+    }
+
     fn taken(&self, gateway: &str, by: &Holder) {
         self.lock().gateways.taken(gateway, by);
     }
@@ -172,5 +201,43 @@ mod tests {
         assert_eq!(held(), 1);
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(held(), 0);
+    }
+
+    /// The ages of an earlier life go on, its clock does not step back, and what is lost lies in its place as a gap.
+    #[tokio::test(start_paused = true)]
+    async fn what_an_earlier_life_has_left_is_as_old_as_it_is() {
+        let bounds = Bounds { age: Duration::from_secs(60), ..Bounds::default() };
+        let clock = Clock::start(Ambient::new(|| 1_000_000, || 4), bounds.age);
+        let log = Log::new(bounds, clock.clone(), Metrics::default());
+        let at = |seq| Cursor { seq: galaxy_push_core::cursor::Seq(seq), ..Cursor::start(Epoch(1)) };
+        let entry = |seq, appended_unix_ms| Committed {
+            kind: LogKind::Event,
+            cursor: at(seq),
+            traits: Traits::PLAIN,
+            event: Bytes::from_static(b"\x0a\x03all"),
+            appended_unix_ms,
+        };
+        log.stamped_until(1_005_000);
+        log.begin(at(0));
+        log.restored(&[entry(1, 950_000), entry(2, 1_004_000)]);
+        log.damaged(at(2), at(5));
+        log.restored(&[entry(6, 1_005_000)]);
+        assert_eq!((clock.log_unix_ms(), log.look(|state, _| state.window.len())), (1_005_000, 4));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(log.look(|state, _| (state.window.len(), state.window.floor())), (3, at(1)));
+        let gap = log.look(|state, _| {
+            let mut entries = state.window.entries(state.window.oldest()..state.window.end());
+            entries
+                .find(|entry| entry.traits.has(Traits::GAP))
+                .map(|entry| (entry.cursor, entry.frame.to_vec()))
+        });
+        let (cursor, frame) = gap.unwrap();
+        let frame =
+            <v1::PushEvent as prost::Message>::decode(galaxy_push_core::frame::message(&frame)).unwrap();
+        let Some(v1::push_event::Kind::Gap(gap)) = frame.kind else { panic!("a gap") };
+        assert_eq!((gap.reason(), gap.count, cursor), (v1::GapReason::Damaged, Some(3), at(5)));
+        assert_eq!((gap.from, gap.to), (at(2).to_string(), at(5).to_string()));
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        assert_eq!(log.look(|state, _| state.window.len()), 1, "a gap is as old as what lies before it");
     }
 }

@@ -1,7 +1,12 @@
 //! What every store must do, as a test that any of them runs.
 //!
-//! Called by the tests of each store with a way to make an empty one. [`check`] panics with what is broken. A store
-//! that comes back after a crash needs tests of its own for that; here everything happens within one life.
+//! Called by the tests of each store with a way to make an empty one. [`check`] panics with what is broken; there everything
+//! happens within one life. [`check_durable`] is for stores that live on when their process ends: it closes and opens them
+//! again. What a crash leaves behind, each store has tests of its own for.
+
+mod durable;
+
+pub use durable::check_durable;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -54,6 +59,10 @@ impl Sink for Recorder {
             assert!(!batch.is_empty(), "an empty batch is not handed on");
             seen.batches.push(batch.to_vec());
         });
+    }
+
+    fn damaged(&self, from: Cursor, to: Cursor) {
+        panic!("nothing was damaged, and yet a gap is told from {from} to {to}");
     }
 }
 

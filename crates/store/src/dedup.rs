@@ -53,6 +53,16 @@ pub enum Known<V> {
     Other,
 }
 
+/// An entry, but for its publisher.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remembered<'a, V> {
+    pub(crate) text: &'a str,
+    pub(crate) content: Content,
+    pub(crate) value: V,
+    /// When it was remembered.
+    pub(crate) at: Duration,
+}
+
 /// What was published recently, and a value for each: its position.
 #[derive(Debug)]
 pub struct Dedup<V> {
@@ -87,7 +97,33 @@ impl Key {
     }
 }
 
+impl Key {
+    /// A key by the text that [`Key::text`] gave.
+    pub(crate) fn of_text(publisher: &Arc<str>, text: &str) -> Self {
+        Self { publisher: publisher.clone(), text: text.into() }
+    }
+
+    pub(crate) const fn publisher(&self) -> &Arc<str> {
+        &self.publisher
+    }
+
+    /// Source and id, as one text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 impl Content {
+    /// As [`Content::to_bytes`] gave it.
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// For the disk.
+    pub(crate) const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// The fingerprint of these parts, in this order: half of a SHA-256, for which nobody can make a second content.
     #[must_use]
     pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
@@ -119,18 +155,27 @@ impl<V: Copy> Dedup<V> {
 
     /// What is known of this key. `now` never goes back.
     pub fn look_up(&mut self, key: &Key, content: Content, now: Duration) -> Known<V> {
-        self.forget_old_of(&key.publisher, now);
-        let known = self.shares.get(&key.publisher).and_then(|share| share.values.get(&key.text));
-        match known {
+        match self.get(key, now) {
             None => Known::No,
-            Some((value, same)) if *same == content => Known::Same(*value),
+            Some((same, value)) if same == content => Known::Same(value),
             Some(_) => Known::Other,
         }
     }
 
+    /// The content and the value of this key, inside the bounds.
+    pub(crate) fn get(&mut self, key: &Key, now: Duration) -> Option<(Content, V)> {
+        if self.shares.get(&key.publisher)?.is_due(now, self.bounds.age) {
+            self.forget_old_of(&key.publisher, now);
+        }
+        let (value, content) = self.shares.get(&key.publisher)?.values.get(&key.text)?;
+        Some((*content, *value))
+    }
+
     /// Remembers a key of which [`Dedup::look_up`] knew nothing.
     pub fn remember(&mut self, key: Key, content: Content, value: V, now: Duration) {
-        self.forget_old_of(&key.publisher, now);
+        if self.shares.get(&key.publisher).is_some_and(|share| share.is_due(now, self.bounds.age)) {
+            self.forget_old_of(&key.publisher, now);
+        }
         let share = self.shares.entry(key.publisher.clone()).or_insert_with(Share::new);
         share.bytes += key.text.len();
         share.values.insert(key.text.clone(), (value, content));
@@ -150,6 +195,22 @@ impl<V: Copy> Dedup<V> {
                 share.values.shrink_to_fit();
             }
         }
+    }
+
+    /// What was remembered from one time to another, both included, publisher by publisher.
+    pub(crate) fn between(
+        &self,
+        from: Duration,
+        to: Duration,
+    ) -> impl Iterator<Item = (&Arc<str>, Remembered<'_, V>)> {
+        self.shares.iter().flat_map(move |(publisher, share)| {
+            let first = share.order.partition_point(|(_, at)| *at < from);
+            let those = share.order.range(first..).take_while(move |(_, at)| *at <= to);
+            those.filter_map(move |(text, at)| {
+                let (value, content) = share.values.get(text)?;
+                Some((publisher, Remembered { text, content: *content, value: *value, at: *at }))
+            })
+        })
     }
 
     /// How far back a duplicate is recognised, of whoever fares worst: the age bound, or less once another bound has cut.
@@ -216,6 +277,11 @@ impl<V: Copy> Dedup<V> {
 }
 
 impl<V> Share<V> {
+    /// Whether there is anything to forget: an entry, or the share itself.
+    fn is_due(&self, now: Duration, age: Duration) -> bool {
+        self.order.front().is_none_or(|(_, at)| now.saturating_sub(*at) > age)
+    }
+
     fn new() -> Self {
         Self { values: HashMap::default(), order: VecDeque::new(), bytes: 0, cut_at: None }
     }

@@ -11,6 +11,7 @@
 //! | [`standing`] | the standing records that hold now |
 //! | [`fence`] | who holds a gateway id, where several hubs serve one log |
 //! | [`memory`] | the store that keeps nothing but the order |
+//! | [`disk`] | the store that keeps everything in a directory |
 //! | [`conformance`] | what every store must do, as a test |
 //!
 //! # What an acknowledgement means
@@ -18,6 +19,7 @@
 //! | store | acknowledged means |
 //! |---|---|
 //! | `memory` | held in this hub's window. Lost when the process ends; the next life of the log has a new epoch |
+//! | `disk` | written and synced (`fdatasync`). The log goes on when the process starts again, in the same epoch |
 //!
 //! # Several doors to one log
 //!
@@ -31,6 +33,7 @@
 pub mod batch;
 pub mod conformance;
 pub mod dedup;
+pub mod disk;
 pub mod fence;
 pub mod memory;
 pub mod standing;
@@ -46,6 +49,7 @@ use galaxy_push_core::window::Traits;
 
 pub use batch::Batch;
 pub use dedup::{Bounds as DedupBounds, Content, Dedup, Key};
+pub use disk::DiskStore;
 pub use fence::{Fence, Holder};
 pub use memory::MemoryStore;
 pub use standing::Standing;
@@ -74,6 +78,20 @@ pub trait Sink: Send + Sync + 'static {
     /// time; before the batch is acknowledged, unless the log has several doors. Must be quick and must not wait: the
     /// store may hold its lock.
     fn committed(&self, batch: &[Committed]);
+
+    /// These entries were committed in an earlier life of the log, which goes on. Called between `begin` and the first
+    /// `committed`, in the order of the log; they are as old as [`Committed::appended_unix_ms`] says.
+    fn restored(&self, batch: &[Committed]) {
+        self.committed(batch);
+    }
+
+    /// The entries behind `from` up to `to` are lost: what kept them is damaged. Called in the order of the log, between
+    /// `begin` and the first `committed`; the next entry follows `to`. Readers must be told.
+    fn damaged(&self, from: Cursor, to: Cursor);
+
+    /// An earlier life of the log stamped it up to here, in milliseconds since the Unix epoch: what is stamped from now on
+    /// is stamped no earlier. Called before `begin`.
+    fn stamped_until(&self, _unix_ms: u64) {}
 
     /// Somebody has taken this gateway id, here or at another door. Called within 1 s where the store has a
     /// [`Fence`], never by others. As quick as `committed`.
@@ -177,6 +195,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many standing records hold.
     fn standing_count(&self, now_unix_ms: u64) -> standing::Count;
+
+    /// What a store that keeps files has done and takes up. `None`: it keeps none.
+    fn disk_figures(&self) -> Option<disk::Figures> {
+        None
+    }
 
     /// How many records of one kind hold, and how many may: all of them, or those of one publisher.
     fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill;

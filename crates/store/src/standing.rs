@@ -70,6 +70,8 @@ pub struct Standing {
     expiries: BTreeSet<(i64, Key)>,
     invalidations: Tally,
     memberships: Tally,
+    /// What is applied now is kept there: a store's own word. Where nothing says, all is in one place.
+    place: u64,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,8 @@ struct Held {
     until_ms: i64,
     message: Bytes,
     publisher: Option<Arc<str>>,
+    /// Where the store keeps it. What was made of two lies where the older one does.
+    place: u64,
 }
 
 /// How many records of one kind are held.
@@ -157,7 +161,8 @@ impl Standing {
     #[must_use]
     pub fn new(records_max: usize) -> Self {
         let (held, expiries) = (BTreeMap::new(), BTreeSet::new());
-        Self { records_max, held, expiries, invalidations: Tally::default(), memberships: Tally::default() }
+        let (invalidations, memberships) = (Tally::default(), Tally::default());
+        Self { records_max, held, expiries, invalidations, memberships, place: 0 }
     }
 
     /// Whether these changes fit. Records that the same changes end make no room for them. A publisher that is named may
@@ -172,15 +177,32 @@ impl Standing {
         publisher: Option<&Arc<str>>,
         now_unix_ms: u64,
     ) -> Result<(), Full> {
+        self.check_behind(std::iter::empty(), changes, publisher, now_unix_ms)
+    }
+
+    /// As [`Standing::check`], with others under way that will be applied before these, each in its publisher's share.
+    pub(crate) fn check_behind<'a>(
+        &mut self,
+        under_way: impl Iterator<Item = (&'a Change, Option<&'a Arc<str>>)>,
+        changes: impl Iterator<Item = &'a Change>,
+        publisher: Option<&Arc<str>>,
+        now_unix_ms: u64,
+    ) -> Result<(), Full> {
         self.forget(now_unix_ms);
         let (mut new, mut taken) = (BTreeSet::new(), BTreeSet::new());
-        for change in changes {
+        let (mut grows, mut grows_own) = (false, false);
+        let these = changes.map(|change| (change, publisher, true));
+        for (change, whose, is_new) in under_way.map(|(change, whose)| (change, whose, false)).chain(these) {
             if self.grows_by(change) {
-                new.insert(&change.key);
+                grows |= new.insert(&change.key) && is_new;
             }
-            if publisher.is_some_and(|publisher| self.grows_of(publisher, change)) {
-                taken.insert(&change.key);
+            let own = publisher.filter(|publisher| whose == Some(*publisher));
+            if own.is_some_and(|publisher| self.grows_of(publisher, change)) {
+                grows_own |= taken.insert(&change.key) && is_new;
             }
+        }
+        if !grows && !grows_own {
+            return Ok(());
         }
         for kind in [LogKind::SessionInvalidation, LogKind::Membership] {
             let of_kind = |keys: &BTreeSet<&Key>| keys.iter().filter(|key| key.kind() == kind).count();
@@ -212,11 +234,30 @@ impl Standing {
                     return;
                 }
                 self.covered_by(&change.key, *until_ms).iter().for_each(|key| self.remove(key));
-                let (message, publisher) = (message.clone(), publisher.cloned());
-                self.insert(change.key.clone(), Held { until_ms: *until_ms, message, publisher });
+                let (message, publisher, place) = (message.clone(), publisher.cloned(), self.place);
+                self.insert(change.key.clone(), Held { until_ms: *until_ms, message, publisher, place });
                 self.merge(&change.key);
             }
         }
+    }
+
+    /// Says where a store keeps what is applied from now on. Places rise.
+    pub(crate) fn keep_at(&mut self, place: u64) {
+        self.place = place;
+    }
+
+    /// What is kept at this place or before it: the kind, the message, and in whose share of the room it lies.
+    pub(crate) fn kept_up_to(
+        &self,
+        place: u64,
+    ) -> impl Iterator<Item = (LogKind, &Bytes, Option<&Arc<str>>)> {
+        let there = self.held.iter().filter(move |(_, held)| held.place <= place);
+        there.map(|(key, held)| (key.kind(), &held.message, held.publisher.as_ref()))
+    }
+
+    /// What was kept at this place or before it is kept at another now.
+    pub(crate) fn moved_up_to(&mut self, place: u64, to: u64) {
+        self.held.values_mut().filter(|held| held.place <= place).for_each(|held| held.place = to);
     }
 
     /// The records after `after`, of at most `bytes_max` bytes together, but one at least. `bytes_each` is what a record
@@ -333,11 +374,11 @@ impl Standing {
         let Subject::Invalidation(recipient, _) = &key.0 else { return };
         let mut both = self.held.range(Key::invalidations(recipient)).map(|(key, _)| key.clone());
         let (Some(less), Some(more)) = (both.next(), both.next()) else { return };
-        let longer = self.held.get(&less).map(|held| (held.until_ms, held.message.clone()));
+        let longer = self.held.get(&less).map(|held| (held.until_ms, held.message.clone(), held.place));
         self.remove(&less);
-        let (Some((until_ms, message)), Some(held)) = (longer, self.held.get(&more)) else { return };
-        let message = lasting_as(&held.message, &message);
-        let held = Held { until_ms, message, publisher: held.publisher.clone() };
+        let (Some((until_ms, message, place)), Some(held)) = (longer, self.held.get(&more)) else { return };
+        let (message, place) = (lasting_as(&held.message, &message), place.min(held.place));
+        let held = Held { until_ms, message, publisher: held.publisher.clone(), place };
         self.insert(more, held);
     }
 

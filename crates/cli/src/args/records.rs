@@ -34,7 +34,7 @@ gateway, and it opens no new one. After a theft end the --session: then every to
 clock is up to 30 s ahead, and whoever signs in anew has another session. --user is for \"log out everywhere\": a token
 issued in the same second or later is good. Saying it twice does no harm.
 
-A hub with --store memory, the only store yet, forgets records when it restarts: a token that has not expired is good again.
+A hub with --store memory forgets records when it restarts: a token that has not expired is good again.
 Give tokens a short life, or say it again after a restart.")]
 pub(crate) struct RevokeArgs {
     /// End this session: the tokens whose `sid` it is.
@@ -68,7 +68,7 @@ Examples:
   galaxy-push member add user:42 game.7
   galaxy-push member add session:8d1f 'game.*' --expires 2h
 
-Prints the record's position. Saying it twice does no harm. A hub with --store memory, the only store yet, forgets
+Prints the record's position. Saying it twice does no harm. A hub with --store memory forgets
 memberships when it restarts: say them again then.")]
     Add {
         #[command(flatten)]

@@ -18,6 +18,7 @@ use super::values::{
 Examples:
   galaxy-push serve
   galaxy-push serve --user-keys keys.json --allowed-origins https://app.example
+  galaxy-push serve --store disk --data-dir data
   galaxy-push serve --window-age 1h --window-bytes 1GiB")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
@@ -89,12 +90,14 @@ pub(crate) struct HubArgs {
     #[arg(value_parser = address)]
     pub(crate) hub_addr: SocketAddr,
     /// Where the log is kept. memory: in this process; a restart begins a new epoch, and readers are told, and forgets
-    /// revocations and memberships. disk and nats are not built yet.
+    /// revocations and memberships. disk: in --data-dir; an event is acknowledged once it is on the disk, and a restart goes
+    /// on where it ended. If the disk fails the process ends with code 74. nats is not built yet.
     #[arg(long, env = "GALAXY_PUSH_STORE", value_name = "STORE", default_value = "memory", value_parser = store)]
     pub(crate) store: Store,
-    /// Not built yet: the folder of --store disk.
-    #[arg(long, env = "GALAXY_PUSH_DATA_DIR", value_name = "FOLDER", value_parser = not_built)]
-    pub(crate) data_dir: Option<String>,
+    /// The folder of --store disk, which no other hub may have: it is made if it is not there, and takes up to about twice
+    /// --window-bytes, and what the standing records and the last 1,000,000 ids take.
+    #[arg(long, env = "GALAXY_PUSH_DATA_DIR", value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
     /// Not built yet: the servers of --store nats.
     #[arg(long, env = "GALAXY_PUSH_NATS_URL", value_name = "URL", value_parser = not_built)]
     pub(crate) nats_url: Option<String>,
@@ -145,6 +148,7 @@ pub(crate) struct HubArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Store {
     Memory,
+    Disk,
 }
 
 #[derive(Args, Clone, Debug)]

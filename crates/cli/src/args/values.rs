@@ -49,14 +49,15 @@ pub(super) fn progress_interval(text: &str) -> Result<Duration, String> {
 pub(super) fn store(text: &str) -> Result<Store, String> {
     match text {
         "memory" => Ok(Store::Memory),
-        "disk" | "nats" => Err(format!("the store {text} is not built yet: memory is the only one")),
-        _ => Err("write memory, the only store yet; disk and nats are not built".into()),
+        "disk" => Ok(Store::Disk),
+        "nats" => Err("the store nats is not built yet: write memory or disk".into()),
+        _ => Err("write memory or disk; nats is not built yet".into()),
     }
 }
 
 /// A flag of a store that is not built.
 pub(super) fn not_built(_: &str) -> Result<String, String> {
-    Err("not built yet: memory is the only store, and has no such setting".into())
+    Err("not built yet: the stores are memory and disk, which have no such setting".into())
 }
 
 pub(super) fn host_name(text: &str) -> Result<String, String> {

@@ -17,7 +17,7 @@ use crate::peer::Peer;
 const UNKNOWN: &str =
     "Whether the hub took the record is unknown: repeat the command, which says the same once more";
 
-/// Until a store keeps records across restarts, every hub is one of memory.
+/// Nobody here knows which store the hub has.
 const FORGETS: &str = "note: a hub with --store memory forgets this when it restarts, and a token that has not expired is good \
                        again: say it again then";
 

@@ -9,6 +9,7 @@ mod bounded;
 mod completions;
 mod compressed;
 mod crowded;
+mod disk;
 mod drain;
 mod files;
 mod guarded;

@@ -206,6 +206,8 @@ fn the_docs_name_each_metric_once_and_no_other() {
     let gateway = gateway(&folder, &hub.hub);
     let mut shown = metrics(&scrape(&hub.admin, &[]).0);
     shown.extend(metrics(&scrape(&gateway.admin, &[]).0));
+    let on_disk = folder.serve(&["--store", "disk", "--data-dir", "data"]);
+    shown.extend(metrics(&scrape(&on_disk.admin, &[]).0));
     let documented = documented();
     let lacking: Vec<_> = shown.keys().filter(|name| !documented.contains_key(*name)).collect();
     let unknown: Vec<_> = documented.keys().filter(|name| !shown.contains_key(*name)).collect();

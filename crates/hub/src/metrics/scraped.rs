@@ -9,6 +9,7 @@ use galaxy_push_core::frame::LogKind;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
@@ -57,7 +58,8 @@ impl Collector for Scraped {
         let mut out = Out(encoder);
         seen.window.as_ref().map_or(Ok(()), |seen| window(&mut out, seen))?;
         streams(&mut out, &seen)?;
-        publishers(&mut out, &shared, &seen)
+        publishers(&mut out, &shared, &seen)?;
+        disk(&mut out, &shared)
     }
 }
 
@@ -170,6 +172,15 @@ fn publishers(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
     out.gauge("push_streams_unaware_of_invalidations", help, None, unaware as f64)
 }
 
+/// Of a store that keeps files; nothing of others.
+fn disk(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
+    let Some(figures) = shared.store.disk_figures() else { return Ok(()) };
+    out.counter("push_store_syncs", "Groups of batches that were made durable", figures.syncs)?;
+    out.counter("push_store_synced_events", "Events and records that these held", figures.entries)?;
+    let help = "What the files of the log take up on the disk";
+    out.gauge("push_store_disk", help, Some(&Unit::Bytes), figures.disk_bytes as f64)
+}
+
 /// Writes gauges.
 struct Out<'a>(DescriptorEncoder<'a>);
 
@@ -177,6 +188,11 @@ impl Out<'_> {
     fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
         let gauge = ConstGauge::new(value);
         gauge.encode(self.0.encode_descriptor(name, &sentence(help), unit, gauge.metric_type())?)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let counter = ConstCounter::new(value);
+        counter.encode(self.0.encode_descriptor(name, &sentence(help), None, counter.metric_type())?)
     }
 
     fn gauges<L: EncodeLabelSet>(

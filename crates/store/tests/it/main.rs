@@ -1,6 +1,8 @@
-//! The memory store keeps what every store promises, also with many publishers on many threads.
+//! The stores keep what every store promises, also with many publishers on many threads.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod disk;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,6 +42,8 @@ async fn a_log_lives_in_the_epoch_it_was_opened_with() {
                     .all(|event| Some(event.cursor.epoch) == self.0.lock().unwrap().map(|at| at.epoch))
             );
         }
+
+        fn damaged(&self, _: Cursor, _: Cursor) {}
     }
     for epoch in [Epoch(1), Epoch(2), Epoch(u128::MAX)] {
         let base = Arc::new(Base(Mutex::default()));
@@ -59,6 +63,8 @@ impl Sink for Positions {
     fn committed(&self, batch: &[Committed]) {
         self.0.lock().unwrap().extend(batch.iter().map(|event| event.cursor.seq.0));
     }
+
+    fn damaged(&self, _: Cursor, _: Cursor) {}
 }
 
 fn event(id: &str) -> v1::Event {
@@ -125,6 +131,8 @@ impl Sink for Broken {
     fn committed(&self, _: &[Committed]) {
         panic!("the sink broke");
     }
+
+    fn damaged(&self, _: Cursor, _: Cursor) {}
 }
 
 #[tokio::test]

@@ -1,0 +1,164 @@
+//! What is compared: each appends a group of events and returns once they are durable.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fjall::{KeyspaceCreateOptions, PersistMode};
+use redb::{Durability, TableDefinition};
+
+use crate::EVENT_BYTES;
+
+/// How large a file of the loops and of the segments is, in bytes: no run fills it.
+const FILE_BYTES: u64 = 1 << 30;
+
+/// Appends and makes durable.
+pub trait Contender {
+    /// `group` events at the positions from `first` on.
+    fn append(&mut self, first: u64, group: usize, event: &[u8]);
+}
+
+type Make = fn(&Path) -> Box<dyn Contender>;
+
+/// The first is what the others are measured against.
+pub const CONTENDERS: [(&str, Make); 6] = [
+    ("bare loop, space allocated before", |dir| Box::new(Bare::new(dir, Space::Allocated))),
+    ("bare loop, zeros written before", |dir| Box::new(Bare::new(dir, Space::Written))),
+    ("bare loop, file grows", |dir| Box::new(Bare::new(dir, Space::Grows))),
+    ("own segments", |dir| Box::new(Segments(Bare::new(dir, Space::Allocated)))),
+    ("redb", |dir| Box::new(Redb::new(dir))),
+    ("fjall", |dir| Box::new(Fjall::new(dir))),
+];
+
+enum Space {
+    Allocated,
+    Written,
+    Grows,
+}
+
+/// `write` and `fdatasync`, nothing else.
+struct Bare {
+    file: File,
+    offset: u64,
+    end: u64,
+    buffer: Vec<u8>,
+}
+
+impl Bare {
+    fn new(dir: &Path, space: Space) -> Self {
+        let file = File::create(dir.join("bare")).unwrap();
+        let mut end = FILE_BYTES;
+        match space {
+            Space::Allocated => {
+                rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, FILE_BYTES).unwrap();
+            }
+            Space::Written => {
+                end = 96 << 20; // begins anew at the end: the same blocks once more
+                (0..96).for_each(|at| file.write_all_at(&vec![0; 1 << 20], at << 20).unwrap());
+            }
+            Space::Grows => {}
+        }
+        file.sync_all().unwrap();
+        Self { file, offset: 0, end, buffer: Vec::new() }
+    }
+
+    fn write(&mut self) {
+        if self.offset + self.buffer.len() as u64 > self.end {
+            self.offset = 0;
+        }
+        self.file.write_all_at(&self.buffer, self.offset).unwrap();
+        self.file.sync_data().unwrap();
+        self.offset += self.buffer.len() as u64;
+    }
+}
+
+impl Contender for Bare {
+    fn append(&mut self, _: u64, group: usize, event: &[u8]) {
+        self.buffer.clear();
+        (0..group).for_each(|_| self.buffer.extend_from_slice(event));
+        self.write();
+    }
+}
+
+/// How many events the bare loop makes durable in how many seconds, `group` at a time, each as long as a frame of the store.
+pub fn bare(dir: &Path, group: usize, span: Duration) -> (f64, f64) {
+    let scratch = tempfile::tempdir_in(dir).expect("a scratch directory");
+    let mut bare = Bare::new(scratch.path(), Space::Allocated);
+    let event = [b'x'; EVENT_BYTES + 90];
+    let (mut events, begun) = (0, Instant::now());
+    while begun.elapsed() < span {
+        bare.append(0, group, &event);
+        events += group;
+    }
+    (events as f64, begun.elapsed().as_secs_f64())
+}
+
+/// The same with what makes it a log: a head with a checksum over each group, a length and a position for each event.
+struct Segments(Bare);
+
+impl Contender for Segments {
+    fn append(&mut self, first: u64, group: usize, event: &[u8]) {
+        let buffer = &mut self.0.buffer;
+        buffer.clear();
+        buffer.extend_from_slice(&[0; 64]);
+        for position in first..first + group as u64 {
+            buffer.extend_from_slice(&(EVENT_BYTES as u32).to_le_bytes());
+            buffer.extend_from_slice(&position.to_le_bytes());
+            buffer.extend_from_slice(&[7; 16]);
+            buffer.extend_from_slice(event);
+        }
+        let sum = crc32fast::hash(&buffer[64..]);
+        buffer[..4].copy_from_slice(&sum.to_le_bytes());
+        buffer.resize(buffer.len().next_multiple_of(64), 0);
+        self.0.write();
+    }
+}
+
+struct Redb(redb::Database);
+
+const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+
+impl Redb {
+    fn new(dir: &Path) -> Self {
+        Self(redb::Database::create(dir.join("redb")).unwrap())
+    }
+}
+
+impl Contender for Redb {
+    fn append(&mut self, first: u64, group: usize, event: &[u8]) {
+        let mut write = self.0.begin_write().unwrap();
+        write.set_durability(Durability::Immediate).unwrap();
+        {
+            let mut table = write.open_table(TABLE).unwrap();
+            for position in first..first + group as u64 {
+                table.insert(position, event).unwrap();
+            }
+        }
+        write.commit().unwrap();
+    }
+}
+
+struct Fjall {
+    database: fjall::Database,
+    keyspace: fjall::Keyspace,
+}
+
+impl Fjall {
+    fn new(dir: &Path) -> Self {
+        let database = fjall::Database::builder(dir.join("fjall")).open().unwrap();
+        let keyspace = database.keyspace("log", KeyspaceCreateOptions::default).unwrap();
+        Self { database, keyspace }
+    }
+}
+
+impl Contender for Fjall {
+    fn append(&mut self, first: u64, group: usize, event: &[u8]) {
+        let mut batch = self.database.batch();
+        for position in first..first + group as u64 {
+            batch.insert(&self.keyspace, position.to_be_bytes(), event);
+        }
+        batch.commit().unwrap();
+        self.database.persist(PersistMode::SyncData).unwrap();
+    }
+}

@@ -1,0 +1,97 @@
+//! Compares what could keep the log on a disk, in one run: `cargo xtask bench-store [DIR]`.
+//!
+//! A round runs each contender once, one after the other, so that whatever else the machine does strikes all of them alike;
+//! what counts is the ratio to the bare loop of the same round. Not part of the product, nor of its workspace.
+
+mod contenders;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use contenders::{CONTENDERS, Contender};
+
+/// What an event is here, in bytes.
+pub const EVENT_BYTES: usize = 200;
+
+/// How often each contender runs with one number of events a sync.
+const ROUNDS: usize = 7;
+
+/// How long a contender is measured in a round.
+const SPAN: Duration = Duration::from_millis(700);
+
+fn main() {
+    let dir = std::env::args().nth(1).map_or_else(|| PathBuf::from("target/bench-store-data"), PathBuf::from);
+    std::fs::create_dir_all(&dir).expect("the directory can be made");
+    println!("{ROUNDS} rounds of {SPAN:?}, events of {EVENT_BYTES} bytes; medians, and the range of the ratio\n");
+    if std::env::args().any(|argument| argument == "--store") {
+        return store::measure(&dir);
+    }
+    println!("| events a sync | contender | events/s | µs a sync | of the bare loop | CPU, ns an event | bytes written for each |");
+    println!("|---|---|---|---|---|---|---|");
+    for group in [1, 64, 1_000] {
+        compare(&dir, group);
+    }
+    println!();
+    store::measure(&dir);
+    _ = std::fs::remove_dir_all(&dir);
+}
+
+fn compare(dir: &Path, group: usize) {
+    let mut rates = vec![Vec::new(); CONTENDERS.len()];
+    let mut costs = vec![(Vec::new(), Vec::new()); CONTENDERS.len()];
+    for _ in 0..ROUNDS {
+        for (((_, make), rates), costs) in CONTENDERS.iter().zip(&mut rates).zip(&mut costs) {
+            let scratch = tempfile::tempdir_in(dir).expect("a scratch directory");
+            let mut contender = make(scratch.path());
+            let before = (cpu_ns(), written_bytes());
+            let (events, seconds) = run(&mut *contender, group);
+            // What it still does in the background counts until it is closed.
+            drop(contender);
+            rates.push(events / seconds);
+            costs.0.push((cpu_ns() - before.0) / events);
+            costs.1.push((written_bytes() - before.1) / events / EVENT_BYTES as f64);
+        }
+    }
+    let bare = rates[0].clone();
+    for (((name, _), rates), costs) in CONTENDERS.iter().zip(&rates).zip(&costs) {
+        let ratios: Vec<_> = rates.iter().zip(&bare).map(|(rate, bare)| rate / bare).collect();
+        let (low, high) = ratios.iter().fold((f64::MAX, 0f64), |(low, high), r| (low.min(*r), high.max(*r)));
+        let (rate, ratio) = (median(rates), median(&ratios));
+        let micros = 1e6 * group as f64 / rate;
+        let (cpu, written) = (median(&costs.0), median(&costs.1));
+        println!(
+            "| {group} | {name} | {rate:.0} | {micros:.0} | {ratio:.2} ({low:.2} to {high:.2}) | {cpu:.0} | {written:.1} |"
+        );
+    }
+}
+
+/// How many events in how many seconds.
+fn run(contender: &mut dyn Contender, group: usize) -> (f64, f64) {
+    let event = [b'x'; EVENT_BYTES];
+    let (mut next, begun) = (0, Instant::now());
+    while begun.elapsed() < SPAN {
+        contender.append(next, group, &event);
+        next += group as u64;
+    }
+    (next as f64, begun.elapsed().as_secs_f64())
+}
+
+/// What all threads of this process have used.
+fn cpu_ns() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 * 1e9 + used.tv_nsec as f64
+}
+
+/// What this process has had written to disks.
+fn written_bytes() -> f64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0.0)
+}
+
+fn median(of: &[f64]) -> f64 {
+    let mut sorted = of.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}

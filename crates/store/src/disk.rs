@@ -1,0 +1,353 @@
+//! The store that keeps everything in a directory: the log, what was published before, the standing records and the epoch.
+//!
+//! An acknowledgement means that `fdatasync` has returned. Nothing is delivered before: so one position names one payload for
+//! ever, through any number of restarts. While a group of batches is on its way to the disk the next one gathers, so the
+//! more is published, the more one sync carries. Readers read from memory; the files are read when the store is opened, and
+//! otherwise never.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`files`] | the border to the disk |
+//! | `format`, `record` | the bytes |
+//! | `stage` | positions and groups |
+//! | `engine` | the steps of a group: staged, sealed, durable, told |
+//! | `segments` | writes and syncs |
+//! | `writer` | the threads |
+//! | `scan`, `recover`, `replay` | opens what is there |
+//! | `retention` | which segments are needed |
+//! | `visible` | what readers and publishers may know |
+//!
+//! # Failures
+//!
+//! | what happens | what a publisher is told | what the store does |
+//! |---|---|---|
+//! | the disk is full | refused, [`Refused::Unavailable`](crate::Refused::Unavailable): nothing was appended | goes on as soon as there is room |
+//! | a write or sync fails otherwise | [`Error::Unknown`] for the group on its way; refused from then on | is dead, and says so: end the process ([`Options::on_death`]) |
+//! | the process is killed, the machine stops | nothing | everything acknowledged is there again, in the same epoch |
+//! | bytes on the disk have changed | nothing | what is damaged is told when it is opened: [`Recovered::damage`], and a gap to readers |
+//!
+//! A sync is never tried again: the system may have dropped what it could not write.
+
+pub mod files;
+
+mod engine;
+mod format;
+mod record;
+mod recover;
+mod replay;
+mod retention;
+mod scan;
+mod segments;
+mod stage;
+mod visible;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_core::frame::LogKind;
+use galaxy_push_core::window::Bounds;
+
+use crate::batch::Batch;
+use crate::standing;
+use crate::{Appended, DedupBounds, Error, Sink, Store};
+
+use engine::{Engine, lock};
+use files::{Directory, DirectoryError, Files};
+use format::{GROUPS_START, SegmentHead, Sums};
+use recover::Opened;
+pub use recover::{Damage, Recovered};
+use retention::Retention;
+use segments::{Segments, name};
+use stage::{Place, Stager};
+use visible::Visible;
+pub use writer::Figures;
+use writer::Writer;
+
+/// What is called when the disk has failed, with what happened.
+pub type OnDeath = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What a store is to keep, and for whom.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// What the hub's window holds. What it has left is kept no longer than the segment that it lies in.
+    pub window: Bounds,
+    /// How much of what was published before is remembered.
+    pub dedup: DedupBounds,
+    /// The most standing records of each kind.
+    pub records_max: usize,
+    /// The length of a segment's file, unless one group is longer.
+    pub segment_bytes: u64,
+    /// Called once, from a thread of the store, if the disk has failed and nothing can be appended any more: with what
+    /// happened. End the process then; the next one finds what is there.
+    pub on_death: Option<OnDeath>,
+}
+
+impl Default for Options {
+    /// The default window and dedup bounds.
+    fn default() -> Self {
+        Self::of(Bounds::default())
+    }
+}
+
+impl Options {
+    /// For this window.
+    #[must_use]
+    pub fn of(window: Bounds) -> Self {
+        Self {
+            window,
+            dedup: DedupBounds::default(),
+            records_max: standing::RECORDS_MAX,
+            segment_bytes: (window.bytes / 8).clamp(1 << 20, 32 << 20),
+            on_death: None,
+        }
+    }
+}
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory cannot be had.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The system says no.
+    #[error("{file} cannot be used")]
+    Io {
+        /// Which file.
+        file: String,
+        /// What it says.
+        source: io::Error,
+    },
+    /// Another version of the format wrote it.
+    #[error(
+        "{file} has version {version} of the format and this build knows {}: use the build that wrote it",
+        format::VERSION
+    )]
+    Version {
+        /// Which file.
+        file: String,
+        /// The version.
+        version: u32,
+    },
+    /// Neither the head of this file nor that of another can be read.
+    #[error("{file}: its head is damaged and there is no other: move the directory away to begin a new log")]
+    Unreadable {
+        /// Which file.
+        file: String,
+    },
+    /// It is of another log.
+    #[error("{file} is of another log than the files beside it: one log has one directory")]
+    Foreign {
+        /// Which file.
+        file: String,
+    },
+    /// It has another name than it was given.
+    #[error("{file} was written as number {number}: give it back its name")]
+    Misplaced {
+        /// Which file.
+        file: String,
+        /// The number that it says.
+        number: u64,
+    },
+    /// It begins before the end of what lies before it.
+    #[error("{file} holds positions that lie in a file before it: one of them is from elsewhere")]
+    Overlap {
+        /// Which file.
+        file: String,
+    },
+    /// A group whose checksum is right makes no sense.
+    #[error("{file}: what was written at {offset} is not understood: use the build that wrote it")]
+    Nonsense {
+        /// Which file.
+        file: String,
+        /// Where.
+        offset: u64,
+    },
+}
+
+impl OpenError {
+    fn io(file: &str, source: io::Error) -> Self {
+        Self::Io { file: file.to_owned(), source }
+    }
+}
+
+/// A log in a directory.
+pub struct DiskStore {
+    visible: Arc<Mutex<Visible>>,
+    writer: Writer,
+    recovered: Recovered,
+}
+
+impl DiskStore {
+    /// Opens the log in a directory, or begins one there. `epoch` and `salt` are for a new one: draw both at random. Returns
+    /// when everything that is held was handed to the sink, which takes as long as reading it: some 1 GiB a second.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: another process has the directory, or what lies there cannot be judged. Nothing was changed then.
+    pub fn open(
+        path: &Path,
+        options: Options,
+        epoch: Epoch,
+        salt: u64,
+        sink: Arc<dyn Sink>,
+    ) -> Result<Self, OpenError> {
+        let files = Directory::take(path)?;
+        Self::open_in(Arc::new(files), options, epoch, salt, sink)
+    }
+
+    /// As [`DiskStore::open`], with files of another kind.
+    ///
+    /// # Errors
+    ///
+    /// As [`DiskStore::open`].
+    pub fn open_in(
+        files: Arc<dyn Files>,
+        options: Options,
+        epoch: Epoch,
+        salt: u64,
+        sink: Arc<dyn Sink>,
+    ) -> Result<Self, OpenError> {
+        let (engine, segments, recovered) = assemble(files, &options, epoch, salt, sink)?;
+        let visible = engine.visible();
+        let writer = Writer::start(engine, segments, options.on_death)
+            .map_err(|error| OpenError::io("a thread", error))?;
+        Ok(Self { visible, writer, recovered })
+    }
+
+    /// What was found when it was opened.
+    #[must_use]
+    pub const fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.writer.figures()
+    }
+}
+
+type Assembled<R> = (Engine<R>, Segments, Recovered);
+
+/// Everything but the threads.
+fn assemble<R: engine::Reply>(
+    files: Arc<dyn Files>,
+    options: &Options,
+    epoch: Epoch,
+    salt: u64,
+    sink: Arc<dyn Sink>,
+) -> Result<Assembled<R>, OpenError> {
+    let opened = match recover::open(&*files, options, &sink)? {
+        Some(opened) => opened,
+        None => begin(options, epoch, salt, &sink),
+    };
+    let Opened { identity, at, retention, visible, recovered } = opened;
+    let sums = Sums::new(identity.epoch, identity.salt);
+    let mut segments = Segments::new(files, sums.clone());
+    let (mut retention, mut at) = (retention, at);
+    if at.segment == 0 {
+        // The epoch is durable before anybody is told of it.
+        segments.begin(&identity).map_err(|error| OpenError::io(&name(identity.number), error))?;
+        retention.begin(identity.number, identity.bytes);
+        at = Place { segment: identity.number, offset: GROUPS_START, segment_bytes: identity.bytes, ..at };
+    }
+    let visible = Arc::new(Mutex::new(visible));
+    let stager = Stager::new(sums, at);
+    let engine = Engine::new(stager, retention, visible, sink, identity, options);
+    Ok((engine, segments, recovered))
+}
+
+/// A log that nobody has written to.
+fn begin(options: &Options, epoch: Epoch, salt: u64, sink: &Arc<dyn Sink>) -> Opened {
+    let head = Cursor::start(epoch);
+    sink.begin(head);
+    let identity = SegmentHead {
+        epoch,
+        salt,
+        number: 1,
+        bytes: options.segment_bytes,
+        after: head.seq,
+        after_group: 0,
+        previous_end: 0,
+        stamped_unix_ms: 0,
+    };
+    let (group, segment, offset, segment_bytes) = (0, 0, 0, 0);
+    let at = Place { head, group, segment, offset, segment_bytes, oldest: 1, stamp_unix_ms: 0 };
+    Opened {
+        identity,
+        at,
+        retention: Retention::new(options.window),
+        visible: Visible::new(head, options.dedup, options.records_max),
+        recovered: Recovered::default(),
+    }
+}
+
+impl Store for DiskStore {
+    fn append(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
+        self.writer.append(batch).boxed()
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Cursor, Error>> {
+        futures_util::future::lazy(move |_| Ok(lock(&self.visible).head)).boxed()
+    }
+
+    fn dedup_horizon(&self, now: Duration) -> Duration {
+        let mut visible = lock(&self.visible);
+        let now = visible.log_time(now);
+        visible.published.horizon(now)
+    }
+
+    fn trim(&self, now: Duration) {
+        let mut visible = lock(&self.visible);
+        let now = visible.log_time(now);
+        visible.published.trim(now);
+    }
+
+    fn standing(
+        &self,
+        after: Option<&standing::Key>,
+        bytes_max: usize,
+        bytes_each: usize,
+        now_unix_ms: u64,
+    ) -> standing::Page {
+        lock(&self.visible).standing.page(after, bytes_max, bytes_each, now_unix_ms)
+    }
+
+    fn standing_count(&self, now_unix_ms: u64) -> standing::Count {
+        lock(&self.visible).standing.count(now_unix_ms)
+    }
+
+    fn disk_figures(&self) -> Option<Figures> {
+        Some(self.figures())
+    }
+
+    fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill {
+        lock(&self.visible).standing.fill(kind, publisher, now_unix_ms)
+    }
+}
+
+impl fmt::Debug for DiskStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskStore").field("recovered", &self.recovered).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("window", &self.window)
+            .field("dedup", &self.dedup)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,213 @@
+//! The border to the disk: the few things that are asked of a directory and of a file.
+//!
+//! [`Directory`] is the real one. Tests put a disk in its place that tears, loses, reorders and damages what was written.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// A directory with the files of one log.
+pub trait Files: Send + Sync + fmt::Debug {
+    /// The names of all files, in any order.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// The bytes of a file, from its beginning on, at most so many.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn read(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>>;
+
+    /// Makes a file of so many zero bytes, with the space for them where the system can promise it. Neither the file nor its
+    /// name need be durable before [`FileAt::sync`] and [`Files::sync`]. A file of this name is replaced.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; the file may be there nevertheless.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Box<dyn FileAt>>;
+
+    /// Cuts a file to so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn cut(&self, name: &str, bytes: u64) -> io::Result<()>;
+
+    /// Takes a file away.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes durable which files there are.
+    ///
+    /// # Errors
+    ///
+    /// What the system says. Never call it again after that: what was lost may then be called durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A file that is open for writing.
+pub trait FileAt: Send + fmt::Debug {
+    /// Writes all of this at the offset.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; some of it may have been written.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes everything behind the offset zeros again, as it was when the file was made.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn wipe(&mut self, offset: u64, bytes: u64) -> io::Result<()>;
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    ///
+    /// What the system says. Never call it again after that: what was lost may then be called durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Why a directory cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// Another process has it.
+    #[error("{} is used by another process: one hub keeps its log in a directory at a time", .0.display())]
+    InUse(PathBuf),
+    /// The system says no.
+    #[error("{} cannot be used as a data directory", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What it says.
+        source: io::Error,
+    },
+}
+
+/// A directory of the file system, locked against other processes as long as this lives.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// Open for `sync`.
+    directory: File,
+    _lock: File,
+}
+
+/// Locked, and otherwise empty.
+const LOCK: &str = "lock";
+
+impl Directory {
+    /// Takes the directory, which is made if it is not there, durably and for its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// Another process has it, or the system says no.
+    pub fn take(path: &Path) -> Result<Self, DirectoryError> {
+        let io = |source| DirectoryError::Io { path: path.to_owned(), source };
+        make(path).map_err(io)?;
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
+        let lock = lock.map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DirectoryError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+        let directory = File::open(path).map_err(io)?;
+        Ok(Self { path: path.to_owned(), directory, _lock: lock })
+    }
+}
+
+/// Makes a directory and those above it, each durable in the one that it lies in.
+fn make(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make(above)?;
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => File::open(above)?.sync_all(),
+    }
+}
+
+impl Files for Directory {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        let names: Vec<_> = names.collect::<io::Result<_>>()?;
+        Ok(names.into_iter().flatten().collect())
+    }
+
+    fn read(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+        let file = File::open(self.path.join(name))?;
+        let mut bytes = Vec::with_capacity(file.metadata()?.len().min(bytes_max) as usize);
+        file.take(bytes_max).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Box<dyn FileAt>> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(self.path.join(name))?;
+        allocate(&file, bytes)?;
+        Ok(Box::new(OpenFile(file)))
+    }
+
+    fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
+        OpenOptions::new().write(true).open(self.path.join(name))?.set_len(bytes)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
+}
+
+/// Takes the space now, so that a full disk shows here and not at a write, and a sync need not change the file's length.
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes),
+        allocated => Ok(allocated?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes)
+}
+
+#[derive(Debug)]
+struct OpenFile(File);
+
+impl FileAt for OpenFile {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn wipe(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.0.set_len(offset)?;
+        self.0.set_len(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

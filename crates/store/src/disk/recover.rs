@@ -1,0 +1,354 @@
+//! Opens what an earlier life has left: finds the segments, judges them, and hands everything on in its order.
+//!
+//! What is damaged is never skipped in silence: its positions are told to the sink as a gap, and each finding is in the
+//! [`Recovered`]. How many positions a damaged end held is not always known; then as many are given up as it can have held,
+//! because a position that somebody may have seen is never given to another event. What cannot be judged at all is refused by
+//! the name of the file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use galaxy_push_core::cursor::{Cursor, Seq};
+
+use super::files::Files;
+use super::format::{ENTRY_BYTES_MIN, GROUPS_START, GroupHead, HeadError, SegmentHead, Sums, unmask};
+use super::record::{Record, records};
+use super::replay::Replay;
+use super::retention::Retention;
+use super::scan::{End, Piece, Scan, Scanned};
+use super::segments::{name, number};
+use super::stage::Place;
+use super::visible::Visible;
+use super::{OpenError, Options};
+use crate::Sink;
+
+/// What was found in a data directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// Entries that were handed to the sink.
+    pub entries: u64,
+    /// Bytes of segments that were read.
+    pub bytes: u64,
+    /// A group was being written when the last life ended, and was cut off: nobody was told of it.
+    pub torn: bool,
+    /// What was damaged or missing.
+    pub damage: Vec<Damage>,
+}
+
+/// Something in a data directory that was damaged or missing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {what}")]
+#[non_exhaustive]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// What is wrong, and where.
+    pub what: String,
+    /// The positions that are lost: those behind the first up to the second. `None`: none that is known of.
+    pub lost: Option<(Cursor, Cursor)>,
+}
+
+/// A log that can go on.
+pub(crate) struct Opened {
+    pub(crate) identity: SegmentHead,
+    pub(crate) at: Place,
+    pub(crate) retention: Retention,
+    pub(crate) visible: Visible,
+    pub(crate) recovered: Recovered,
+}
+
+/// The files of the segments and what their heads say.
+struct Found<'a> {
+    files: &'a dyn Files,
+    heads: BTreeMap<u64, Option<SegmentHead>>,
+    identity: SegmentHead,
+    sums: Sums,
+}
+
+/// Opens the log in these files. `None`: there is none yet.
+pub(crate) fn open(
+    files: &dyn Files,
+    options: &Options,
+    sink: &Arc<dyn Sink>,
+) -> Result<Option<Opened>, OpenError> {
+    let Some(mut found) = find(files)? else { return Ok(None) };
+    found.forget_unborn()?;
+    let (oldest, stamped_unix_ms) = found.oldest()?;
+    sink.stamped_until(stamped_unix_ms);
+    for number in found.heads.range(..oldest).map(|(number, _)| *number).collect::<Vec<_>>() {
+        // Half removed when the last life ended.
+        _ = files.remove(&name(number));
+        found.heads.remove(&number);
+    }
+    found.replay(oldest, stamped_unix_ms, options, sink).map(Some)
+}
+
+fn find(files: &dyn Files) -> Result<Option<Found<'_>>, OpenError> {
+    let names = files.list().map_err(|error| OpenError::io("the directory", error))?;
+    let numbers = names.iter().filter_map(|name| number(name));
+    let (mut heads, mut identity) = (BTreeMap::new(), None::<SegmentHead>);
+    for number in numbers {
+        let front = read(files, number, GROUPS_START)?;
+        let head = match SegmentHead::decode(&front) {
+            Ok(head) if head.number == number => Some(head),
+            Ok(head) => return Err(OpenError::Misplaced { file: name(number), number: head.number }),
+            Err(HeadError::Version(version)) => {
+                return Err(OpenError::Version { file: name(number), version });
+            }
+            Err(HeadError::Unreadable) => None,
+        };
+        match (&identity, head) {
+            (None, Some(head)) => identity = Some(head),
+            (Some(known), Some(head)) if (known.epoch, known.salt) != (head.epoch, head.salt) => {
+                return Err(OpenError::Foreign { file: name(number) });
+            }
+            _ => {}
+        }
+        heads.insert(number, head);
+    }
+    let Some(identity) = identity else { return unreadable(files, &heads).map(|()| None) };
+    let sums = Sums::new(identity.epoch, identity.salt);
+    Ok(Some(Found { files, heads, identity, sums }))
+}
+
+/// Without any readable head: the first segment was being made, or everything is damaged.
+fn unreadable(files: &dyn Files, heads: &BTreeMap<u64, Option<SegmentHead>>) -> Result<(), OpenError> {
+    let Some((first, _)) = heads.first_key_value() else { return Ok(()) };
+    let bytes = read(files, *first, u64::MAX)?;
+    let groups = bytes.get(GROUPS_START as usize..).unwrap_or_default();
+    if heads.len() == 1 && *first == 1 && groups.iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
+    Err(OpenError::Unreadable { file: name(*first) })
+}
+
+fn read(files: &dyn Files, number: u64, bytes_max: u64) -> Result<Vec<u8>, OpenError> {
+    files.read(&name(number), bytes_max).map_err(|error| OpenError::io(&name(number), error))
+}
+
+impl Found<'_> {
+    fn scan(&self, number: u64) -> Result<(Vec<u8>, Scanned), OpenError> {
+        let file = read(self.files, number, u64::MAX)?;
+        let head = self.heads.get(&number).copied().flatten();
+        let next = self.heads.get(&(number + 1)).copied().flatten();
+        let scan = Scan {
+            file: &file,
+            sums: &self.sums,
+            number,
+            bytes: if next.is_some() { 0 } else { head.map_or(0, |head| head.bytes) },
+            end_offset: next.map(|next| next.previous_end),
+        };
+        let scanned = scan.run();
+        Ok((file, scanned))
+    }
+
+    fn last(&self) -> u64 {
+        self.heads.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
+    /// Takes away the last segment if it was being made when the last life ended: nothing was ever in it.
+    fn forget_unborn(&mut self) -> Result<(), OpenError> {
+        let last = self.last();
+        if self.heads.get(&last).copied().flatten().is_some() {
+            return Ok(());
+        }
+        let (file, scanned) = self.scan(last)?;
+        let groups = file.get(GROUPS_START as usize..).unwrap_or_default();
+        let is_blank = scanned.pieces.is_empty() && groups.iter().all(|byte| *byte == 0);
+        let was_followed = last > 1
+            && self.heads.contains_key(&(last - 1))
+            && matches!(self.scan(last - 1)?.1.end, End::Continued);
+        if is_blank && !was_followed {
+            self.heads.remove(&last);
+            self.files.remove(&name(last)).map_err(|error| OpenError::io(&name(last), error))?;
+        }
+        Ok(())
+    }
+
+    /// The first segment that is needed, and the last stamp, as the last group says.
+    fn oldest(&self) -> Result<(u64, u64), OpenError> {
+        let stamped =
+            self.heads.values().flatten().map(|head| head.stamped_unix_ms).max().unwrap_or_default();
+        for number in self.heads.keys().rev() {
+            let (file, scanned) = self.scan(*number)?;
+            let last = scanned.pieces.iter().rev().find_map(|piece| match piece {
+                Piece::Group(head) => Some(head),
+                Piece::Damaged { .. } => None,
+            });
+            if let Some(last) = last {
+                let mut body = file.get(last.body()).unwrap_or_default().to_vec();
+                unmask(&mut body, last.mask);
+                let stamps = records(&body).filter_map(|record| match record {
+                    Ok(Record::Context(context)) => Some(context.stamp_unix_ms),
+                    _ => None,
+                });
+                return Ok((last.oldest, stamps.max().unwrap_or_default().max(stamped)));
+            }
+        }
+        Ok((self.heads.first_key_value().map_or(1, |(number, _)| *number), stamped))
+    }
+
+    fn replay(
+        &self,
+        oldest: u64,
+        stamped_unix_ms: u64,
+        options: &Options,
+        sink: &Arc<dyn Sink>,
+    ) -> Result<Opened, OpenError> {
+        let mut course = Course {
+            replay: Replay::new(options, sink.clone(), stamped_unix_ms),
+            begun: false,
+            head: Cursor::start(self.identity.epoch),
+            group: 0,
+            recovered: Recovered::default(),
+            known_end: false,
+        };
+        let (mut offset, last) = (GROUPS_START, self.last());
+        for number in oldest..=last {
+            let Some(head) = self.heads.get(&number) else {
+                course.missing(number);
+                continue;
+            };
+            let (file, scanned) = self.scan(number)?;
+            offset = scanned.end_offset;
+            course.segment(number, *head, file, &scanned)?;
+        }
+        course.ended(last, self.identity.bytes);
+        let head = course.head;
+        let Course { replay, recovered, group, .. } = course;
+        let (visible, retention, stamp_unix_ms) = replay.finish(head);
+        let at = Place { head, group, segment: last, offset, segment_bytes: 0, oldest, stamp_unix_ms };
+        Ok(Opened { identity: self.identity, at, retention, visible, recovered })
+    }
+}
+
+/// On the way through the segments.
+struct Course {
+    replay: Replay,
+    /// The sink knows where the log begins.
+    begun: bool,
+    head: Cursor,
+    group: u64,
+    recovered: Recovered,
+    /// The last segment says that another one follows.
+    known_end: bool,
+}
+
+impl Course {
+    fn segment(
+        &mut self,
+        number: u64,
+        head: Option<SegmentHead>,
+        file: Vec<u8>,
+        scanned: &Scanned,
+    ) -> Result<(), OpenError> {
+        self.recovered.bytes += file.len() as u64;
+        let length = file.len() as u64;
+        let file = bytes::Bytes::from(file);
+        if head.is_none() {
+            self.damage(number, "its head is damaged; the groups in it were read".to_owned(), None);
+        }
+        if let Some(head) = head {
+            self.reach(number, head.after)?;
+        }
+        self.replay.segment(number, length);
+        for (index, piece) in scanned.pieces.iter().enumerate() {
+            match piece {
+                Piece::Group(head) => {
+                    self.reach(number, head.after)?;
+                    self.group_of(number, head, &file)?;
+                }
+                Piece::Damaged { from, to } => {
+                    let what = format!("the bytes from {from} to {to} are damaged");
+                    let is_last = index + 1 == scanned.pieces.len();
+                    let lost = match scanned.end {
+                        End::Damaged { positions_max } if is_last => Some(positions_max),
+                        _ => None,
+                    };
+                    self.lose(number, what, lost);
+                }
+            }
+        }
+        self.recovered.torn |= scanned.end == End::Torn;
+        self.known_end = scanned.end == End::Continued;
+        Ok(())
+    }
+
+    fn group_of(&mut self, number: u64, head: &GroupHead, file: &bytes::Bytes) -> Result<(), OpenError> {
+        self.group = head.number;
+        let mut body = file.slice(head.body());
+        if head.mask != 0 {
+            let mut plain = body.to_vec();
+            unmask(&mut plain, head.mask);
+            body = plain.into();
+        }
+        match self.replay.group(&mut self.head, &body) {
+            Ok(entries) => self.recovered.entries += entries,
+            Err(_) => return Err(OpenError::Nonsense { file: name(number), offset: head.offset }),
+        }
+        Ok(())
+    }
+
+    /// What follows begins after this position: whatever lies between is lost.
+    fn reach(&mut self, number: u64, after: Seq) -> Result<(), OpenError> {
+        let after = Cursor { seq: after, ..self.head };
+        if !self.begun {
+            self.begun = true;
+            self.head = after;
+            self.replay.begin(after);
+            return Ok(());
+        }
+        if self.head.follows(after) {
+            return Err(OpenError::Overlap { file: name(number) });
+        }
+        if after.follows(self.head) {
+            let from = std::mem::replace(&mut self.head, after);
+            let what = format!("positions after {from} up to {after} are lost before or in it");
+            self.damage(number, what, Some((from, after)));
+            self.replay.lost(from, after);
+        }
+        Ok(())
+    }
+
+    /// Something is damaged; it held at most so many positions, if they are not known from what follows.
+    fn lose(&mut self, number: u64, what: String, positions_max: Option<u64>) {
+        let Some(positions) = positions_max.filter(|positions| *positions > 0) else {
+            return self.damage(number, what, None);
+        };
+        if !self.begun {
+            self.begun = true;
+            self.replay.begin(self.head);
+        }
+        let (from, to) = (self.head, self.head.plus(positions));
+        self.head = to;
+        self.damage(number, what, Some((from, to)));
+        self.replay.lost(from, to);
+    }
+
+    fn missing(&mut self, number: u64) {
+        self.damage(number, "the file is missing".to_owned(), None);
+        self.known_end = false;
+    }
+
+    /// After the last segment that is there.
+    fn ended(&mut self, last: u64, segment_bytes: u64) {
+        if self.known_end {
+            let positions = segment_bytes / ENTRY_BYTES_MIN;
+            self.lose(last + 1, "the file is missing".to_owned(), Some(positions));
+        }
+        if !self.begun {
+            self.replay.begin(self.head);
+        }
+    }
+
+    fn damage(&mut self, number: u64, what: String, lost: Option<(Cursor, Cursor)>) {
+        self.recovered.damage.push(Damage { file: name(number), what, lost });
+    }
+}
+
+/// Keys older than this need not be read: the age bound, seen from the last stamp.
+pub(crate) fn too_old(at_unix_ms: u64, last_unix_ms: u64, age: Duration) -> bool {
+    u128::from(last_unix_ms.saturating_sub(at_unix_ms)) > age.as_millis()
+}

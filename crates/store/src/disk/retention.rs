@@ -1,0 +1,116 @@
+//! Which segments are still needed, and what must be carried forward before one is not.
+//!
+//! Pure. Events need a segment as long as the window may hold them, by any of its bounds. What outlives them, keys and
+//! standing records, is written once more, into a newer segment, before the old one is taken away: so the disk holds no
+//! more than the window, the keys and the records, and some segments.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use galaxy_push_core::window::Bounds;
+
+/// What is known of a segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) number: u64,
+    pub(crate) entries: u64,
+    pub(crate) frame_bytes: u64,
+    /// When its last entry was stamped.
+    pub(crate) last_unix_ms: u64,
+    /// The length of the file.
+    pub(crate) file_bytes: u64,
+}
+
+/// Keys that were remembered from one time to another lie in this segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keys {
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+    pub(crate) place: u64,
+}
+
+/// The segments, oldest first, and where the keys lie.
+#[derive(Debug)]
+pub(crate) struct Retention {
+    bounds: Bounds,
+    segments: VecDeque<Kept>,
+    keys: VecDeque<Keys>,
+}
+
+impl Retention {
+    pub(crate) const fn new(bounds: Bounds) -> Self {
+        Self { bounds, segments: VecDeque::new(), keys: VecDeque::new() }
+    }
+
+    /// A segment was begun.
+    pub(crate) fn begin(&mut self, number: u64, file_bytes: u64) {
+        self.segments.push_back(Kept { number, file_bytes, ..Kept::default() });
+    }
+
+    /// So many entries, of this time, lie in this segment, and their keys.
+    pub(crate) fn add(&mut self, number: u64, entries: u64, unix_ms: u64) {
+        let Some(kept) = self.segments.iter_mut().rfind(|kept| kept.number == number) else { return };
+        kept.entries += entries;
+        kept.last_unix_ms = kept.last_unix_ms.max(unix_ms);
+        let at = Duration::from_millis(unix_ms);
+        match self.keys.back_mut() {
+            Some(last) if last.place == number && last.from <= at => last.to = last.to.max(at),
+            _ => self.keys.push_back(Keys { from: at, to: at, place: number }),
+        }
+    }
+
+    /// So many bytes of frames more lie in this segment.
+    pub(crate) fn weigh(&mut self, number: u64, frame_bytes: u64) {
+        if let Some(kept) = self.segments.iter_mut().rfind(|kept| kept.number == number) {
+            kept.frame_bytes += frame_bytes;
+        }
+    }
+
+    /// Keys of these times lie in a segment that was not written in this life.
+    pub(crate) fn keep_keys(&mut self, keys: Keys) {
+        self.keys.push_back(keys);
+    }
+
+    /// The last segment that the window has left, with all before it. The newest never is.
+    pub(crate) fn left(&self, now_unix_ms: u64) -> Option<u64> {
+        let age_ms = u64::try_from(self.bounds.age.as_millis()).unwrap_or(u64::MAX);
+        let mut later: (u64, u64) = (0, 0);
+        let mut newest_first = self.segments.iter().rev();
+        let newest = newest_first.next()?;
+        (later.0, later.1) = (newest.entries, newest.frame_bytes);
+        for kept in newest_first {
+            // Without entries it has no age, and goes with what lies before it or behind.
+            let too_old = kept.entries > 0 && now_unix_ms.saturating_sub(kept.last_unix_ms) > age_ms;
+            if too_old || later.0 >= self.bounds.events || later.1 >= self.bounds.bytes {
+                return Some(kept.number);
+            }
+            later = (later.0 + kept.entries, later.1 + kept.frame_bytes);
+        }
+        None
+    }
+
+    /// When the keys that lie in these segments were remembered.
+    pub(crate) fn keys_up_to(&self, number: u64) -> impl Iterator<Item = Keys> {
+        self.keys.iter().copied().filter(move |keys| keys.place <= number)
+    }
+
+    /// What these segments held is needed no more, or lies in `to` now. Returns them.
+    pub(crate) fn leave(&mut self, number: u64, to: u64, key_age: Duration, now: Duration) -> Vec<u64> {
+        self.keys.retain(|keys| now.saturating_sub(keys.to) <= key_age);
+        self.keys.iter_mut().filter(|keys| keys.place <= number).for_each(|keys| keys.place = to);
+        let those = self.segments.partition_point(|kept| kept.number <= number);
+        self.segments.drain(..those).map(|kept| kept.number).collect()
+    }
+
+    /// The files of all segments together, in bytes.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.segments.iter().map(|kept| kept.file_bytes).sum()
+    }
+
+    /// The segment before this one was cut at its end.
+    pub(crate) fn cut(&mut self, number: u64, end: u64) {
+        if let Some(kept) = self.segments.back_mut().filter(|kept| kept.number < number) {
+            kept.file_bytes = kept.file_bytes.min(end + super::segments::ENDING_BYTES);
+        }
+    }
+}

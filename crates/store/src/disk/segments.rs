@@ -1,0 +1,180 @@
+//! Writes groups into segments: the one place that writes to the disk.
+//!
+//! Called by whoever has a [`Job`] from the [`engine`](super::engine). It decides nothing and remembers only which file is
+//! open. A sync that fails is never tried again: the system may have dropped what it could not write, and would then call the
+//! rest durable.
+
+use std::io;
+use std::sync::Arc;
+
+use super::files::{FileAt, Files};
+use super::format::{CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
+
+/// What is to be made durable.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// A segment to begin first.
+    pub(crate) begin: Option<SegmentHead>,
+    pub(crate) offset: u64,
+    /// One group.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is durable.
+    Durable,
+    /// There was no room, and nothing of it is left. The segment to begin was begun, or not.
+    Full { begun: bool, error: io::Error },
+    /// Nobody knows.
+    Failed(io::Error),
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    files: Arc<dyn Files>,
+    sums: Sums,
+    current: Option<Current>,
+    /// How many syncs there were.
+    pub(crate) syncs: u64,
+}
+
+#[derive(Debug)]
+struct Current {
+    file: Box<dyn FileAt>,
+    number: u64,
+    bytes: u64,
+}
+
+/// The name of a segment's file.
+pub(crate) fn name(number: u64) -> String {
+    format!("{number:020}.log")
+}
+
+/// The number of the segment whose file this is.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log")?;
+    let is_name = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_name.then(|| digits.parse().ok())?
+}
+
+impl Segments {
+    pub(crate) fn new(files: Arc<dyn Files>, sums: Sums) -> Self {
+        Self { files, sums, current: None, syncs: 0 }
+    }
+
+    pub(crate) fn run(&mut self, job: &Job) -> Outcome {
+        if let Some(head) = &job.begin {
+            match self.begin(head) {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => {
+                    // Left half made it would only be in the way, and the next try replaces it.
+                    _ = self.files.remove(&name(head.number));
+                    return Outcome::Full { begun: false, error };
+                }
+                Err(error) => return Outcome::Failed(error),
+            }
+        }
+        match self.write(job) {
+            Ok(()) => Outcome::Durable,
+            Err(error) => self.take_back(job, error),
+        }
+    }
+
+    /// Takes away a segment that is not needed. One that stays is taken away when the store is opened next.
+    pub(crate) fn remove(&self, number: u64) {
+        _ = self.files.remove(&name(number));
+    }
+
+    /// Says at the end of the segment that the store was closed: then nothing there can be taken for half a group.
+    pub(crate) fn end(&mut self, offset: u64, flag: u8) -> io::Result<()> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let end = ending(current.number, offset, flag, &self.sums);
+        if offset + end.len() as u64 > current.bytes {
+            return Ok(());
+        }
+        current.file.write(offset, &end)?;
+        current.file.sync()
+    }
+
+    /// Makes a segment, durable with its name, before anything in it counts.
+    pub(crate) fn begin(&mut self, head: &SegmentHead) -> io::Result<()> {
+        let mut file = self.files.create(&name(head.number), head.bytes)?;
+        file.write(0, &head.encode())?;
+        // From here on an error is no full disk, whatever the system calls it: what is durable is not known.
+        file.sync().map_err(unknown)?;
+        self.files.sync().map_err(unknown)?;
+        let former = self.current.replace(Current { file, number: head.number, bytes: head.bytes });
+        if former.is_none() && head.number > 1 {
+            // Of an earlier life: it may be gone, and nothing behind its end counts.
+            _ = self.files.cut(&name(head.number - 1), head.previous_end);
+        }
+        self.former(former, head.previous_end)
+    }
+
+    /// Ends the segment before, and gives back the space that it did not need.
+    fn former(&mut self, former: Option<Current>, end: u64) -> io::Result<()> {
+        let Some(mut former) = former else { return Ok(()) };
+        let ending = ending(former.number, end, CONTINUED, &self.sums);
+        former.file.write(end, &ending).map_err(unknown)?;
+        former.file.sync().map_err(unknown)?;
+        _ = self.files.cut(&name(former.number), end + ENDING_BYTES);
+        Ok(())
+    }
+
+    fn write(&mut self, job: &Job) -> io::Result<()> {
+        let Some(current) = &mut self.current else {
+            return Err(io::Error::other("no segment is open"));
+        };
+        if job.bytes.is_empty() {
+            return Ok(());
+        }
+        current.file.write(job.offset, &job.bytes)?;
+        self.syncs += 1;
+        current.file.sync().map_err(unknown)
+    }
+
+    /// After a write for which there was no room: as if it had never been tried, or nobody knows.
+    fn take_back(&mut self, job: &Job, error: io::Error) -> Outcome {
+        let Some(current) = self.current.as_mut().filter(|_| is_full(&error)) else {
+            return Outcome::Failed(error);
+        };
+        let (offset, bytes) = (job.offset, current.bytes);
+        let wiped = current.file.wipe(offset, bytes).and_then(|()| current.file.sync());
+        match wiped {
+            Ok(()) => Outcome::Full { begun: job.begin.is_some(), error },
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+}
+
+/// A group without records, that says why nothing follows.
+pub(crate) fn ending(segment: u64, offset: u64, flags: u8, sums: &Sums) -> Vec<u8> {
+    let mut group = vec![0; GROUP_HEAD_BYTES];
+    let none = GroupHead {
+        segment,
+        offset,
+        number: 0,
+        after: galaxy_push_core::cursor::Seq::ZERO,
+        oldest: 0,
+        positions: 0,
+        body_bytes: 0,
+        flags,
+        mask: 0,
+    };
+    none.seal(&mut group, sums);
+    group
+}
+
+/// How much room [`ending`] takes: kept free in each segment.
+pub(crate) const ENDING_BYTES: u64 = 2 * GROUP_HEAD_BYTES as u64;
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn unknown(error: io::Error) -> io::Error {
+    if is_full(&error) { io::Error::other(error) } else { error }
+}

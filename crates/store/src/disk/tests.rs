@@ -1,0 +1,6 @@
+//! The engine on a simulated disk, without threads: crashes at every operation, and bytes that change.
+
+mod crash;
+mod damage;
+mod disk;
+mod world;

@@ -1,0 +1,276 @@
+//! A machine that stops after any operation, and what the disk holds then: whatever was acknowledged is there, whatever was
+//! delivered has not changed, what was under way is there as a whole or not at all, and no gap is told.
+//!
+//! A slice of the states in each test run; `cargo xtask crash-long` looks at many more.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::frame::LogKind;
+use galaxy_push_core::window::Traits;
+
+use super::super::engine::lock;
+use super::disk::{Disk, Rng};
+use super::world::{Asked, Life, Publisher, START_MS, options};
+use crate::{Appended, Batch, Standing};
+
+/// How many states a test run looks at; `CRASH_STATES` says otherwise.
+const STATES: u64 = 4_000;
+
+/// Everything that anybody was told.
+struct History {
+    /// What lies at each position, for ever.
+    truth: BTreeMap<u64, (LogKind, Bytes)>,
+    acked: Vec<(Batch, Vec<Appended>)>,
+    /// What is in the log, acknowledged or not, in its order.
+    applied: Vec<Batch>,
+    head: u64,
+    /// Under way.
+    pending: Vec<Batch>,
+    epoch: Option<Cursor>,
+}
+
+/// How often what should happen did.
+#[derive(Debug, Default)]
+struct Seen {
+    states: u64,
+    torn: u64,
+    landed: u64,
+    lost: u64,
+    restarts: u64,
+    segments_left: u64,
+    carried: u64,
+}
+
+#[test]
+fn whatever_a_crash_leaves_nothing_acknowledged_is_lost() {
+    let states = std::env::var("CRASH_STATES").ok().and_then(|states| states.parse().ok()).unwrap_or(STATES);
+    let first = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let mut seen = Seen::default();
+    for seed in first.. {
+        if seen.states >= states {
+            break;
+        }
+        run(seed, &mut seen);
+    }
+    println!("{seen:?}");
+    let Seen { torn, landed, lost, restarts, segments_left, carried, .. } = seen;
+    for (what, count) in [
+        ("torn", torn),
+        ("landed unacknowledged", landed),
+        ("lost unacknowledged", lost),
+        ("restarts", restarts),
+        ("segments left", segments_left),
+        ("keys carried", carried),
+    ] {
+        assert!(count > 0, "{what} never happened: {seen:?}");
+    }
+}
+
+fn run(seed: u64, seen: &mut Seen) {
+    let (mut rng, mut publisher) = (Rng(seed), Publisher::new(seed));
+    let mut history = History {
+        truth: BTreeMap::new(),
+        acked: Vec::new(),
+        applied: Vec::new(),
+        head: 0,
+        pending: Vec::new(),
+        epoch: None,
+    };
+    let mut disk = Disk::default();
+    disk.keep_moments();
+    let mut life = Life::open(&disk).unwrap();
+    history.opened(&life);
+    for _ in 0..60 {
+        let replies = history.publish(&mut life, &mut publisher, &mut rng);
+        let job = life.engine.seal();
+        let outcome = job.map(|job| life.segments.run(&job));
+        judge(disk.moments(), &history, &mut rng, seed, seen);
+        if let Some(outcome) = outcome {
+            life.engine.done(outcome);
+        }
+        let left = life.engine.settle();
+        history.acknowledge(&replies, &life);
+        seen.segments_left += left.len() as u64;
+        left.into_iter().for_each(|number| life.segments.remove(number));
+        judge(disk.moments(), &history, &mut rng, seed, seen);
+        if rng.percent(12) {
+            (disk, life) = crash(&mut history, life, &disk, &mut publisher, &mut rng, seed, seen);
+        }
+    }
+}
+
+/// The machine stops at some operation of the next group, and the log goes on from what it left.
+fn crash(
+    history: &mut History,
+    mut life: Life,
+    disk: &Disk,
+    publisher: &mut Publisher,
+    rng: &mut Rng,
+    seed: u64,
+    seen: &mut Seen,
+) -> (Disk, Life) {
+    history.publish(&mut life, publisher, rng);
+    disk.crash_at(disk.operations() + 1 + rng.below(8));
+    life.sync();
+    // Unless it got further than the last group: then that is acknowledged, and the next operation is the last.
+    seen.restarts += 1;
+    let found = disk.after_crash(rng);
+    found.keep_moments();
+    let life = Life::open(&found).unwrap();
+    history.opened(&life);
+    judge(found.moments(), history, rng, seed, seen);
+    (found, life)
+}
+
+/// Looks at what a crash at each of these moments may leave. Returns one of them.
+fn judge(moments: Vec<Disk>, history: &History, rng: &mut Rng, seed: u64, seen: &mut Seen) {
+    for moment in moments {
+        for _ in 0..2 {
+            let found = moment.after_crash(rng);
+            let life = match Life::open(&found) {
+                Ok(life) => life,
+                Err(error) => panic!("seed {seed}: after a crash it does not open: {error}"),
+            };
+            history.check(&life, seed, seen);
+            seen.states += 1;
+        }
+    }
+}
+
+fn positioned(batch: &Batch) -> impl Iterator<Item = (LogKind, Bytes)> {
+    let items = batch.items.iter().filter(|item| !item.traits.has(Traits::EPHEMERAL));
+    items.map(|item| (item.kind, item.event.clone()))
+}
+
+impl History {
+    /// Something new mostly, and something old now and then.
+    fn publish(&mut self, life: &mut Life, publisher: &mut Publisher, rng: &mut Rng) -> Vec<(Batch, Asked)> {
+        let mut replies = Vec::new();
+        for _ in 0..=rng.below(3) {
+            let (batch, reply) = (publisher.batch(), Asked::default());
+            life.engine.stage(batch.clone(), reply.clone());
+            self.pending.push(batch.clone());
+            replies.push((batch, reply));
+        }
+        replies
+    }
+
+    fn acknowledge(&mut self, replies: &[(Batch, Asked)], life: &Life) {
+        self.pending.clear();
+        for (batch, reply) in replies {
+            let Some(Ok(results)) = reply.answer() else { panic!("a disk that works acknowledges") };
+            for ((kind, event), cursor) in
+                positioned(batch).zip(results.iter().filter_map(|result| result.cursor))
+            {
+                self.told(cursor.seq.0, kind, &event);
+                self.head = cursor.seq.0;
+            }
+            self.applied.push(batch.clone());
+            self.acked.push((batch.clone(), results));
+        }
+        let told = lock(&life.reader.0);
+        assert_eq!(
+            told.held.last_key_value().map(|(seq, _)| *seq).filter(|_| self.head > 0),
+            Some(self.head).filter(|head| *head > 0)
+        );
+    }
+
+    fn told(&mut self, seq: u64, kind: LogKind, event: &Bytes) {
+        let before = self.truth.insert(seq, (kind, event.clone()));
+        assert!(
+            before.is_none_or(|before| before == (kind, event.clone())),
+            "{seq} names one payload for ever"
+        );
+    }
+
+    /// The log goes on from here: what had landed is told now.
+    fn opened(&mut self, life: &Life) {
+        let landed = self.landed(life);
+        let told = lock(&life.reader.0);
+        self.epoch = self.epoch.or(told.base);
+        let held: Vec<_> = told.held.iter().map(|(seq, held)| (*seq, held.clone())).collect();
+        drop(told);
+        for (seq, (kind, event)) in held {
+            self.told(seq, kind, &event);
+            self.head = self.head.max(seq);
+        }
+        let under_way = std::mem::take(&mut self.pending);
+        self.applied.extend(under_way.into_iter().filter(|_| landed));
+    }
+
+    /// Whether what was under way is there.
+    fn landed(&self, life: &Life) -> bool {
+        let told = lock(&life.reader.0);
+        let head = told.held.last_key_value().map(|(seq, _)| *seq).or(told.base.map(|base| base.seq.0));
+        let beyond = head.unwrap_or_default().saturating_sub(self.head);
+        let under_way = self.pending.iter().flat_map(positioned).count() as u64;
+        assert!(beyond == 0 || beyond == under_way, "{beyond} of {under_way} are there: all or nothing");
+        beyond > 0
+    }
+
+    fn check(&self, life: &Life, seed: u64, seen: &mut Seen) {
+        assert_eq!(life.recovered.damage, [], "seed {seed}: a crash damages nothing");
+        let landed = self.landed(life);
+        let told = lock(&life.reader.0);
+        assert_eq!(told.gaps, [], "seed {seed}");
+        let base = told.base.unwrap();
+        if let Some(before) = self.epoch {
+            assert_eq!(base.epoch, before.epoch, "seed {seed}: the epoch goes on");
+        }
+        // Everything the window holds, by any of its bounds, is there, and is what it was.
+        let (window, mut bytes) = (options().window, 0);
+        for (events, (seq, (kind, event))) in self.truth.iter().rev().enumerate() {
+            bytes += event.len() as u64 + 100;
+            if *seq <= base.seq.0 {
+                let held = events as u64 >= window.events || bytes > window.bytes;
+                assert!(held, "seed {seed}: {seq} is gone, and the window holds it");
+                break;
+            }
+            assert_eq!(told.held.get(seq), Some(&(*kind, event.clone())), "seed {seed}: {seq} has changed");
+        }
+        let under_way: Vec<_> = self.pending.iter().flat_map(positioned).collect();
+        let beyond = told.held.range(self.head + 1..).map(|(_, held)| held.clone());
+        assert_eq!(beyond.collect::<Vec<_>>(), if landed { under_way } else { Vec::new() }, "seed {seed}");
+        drop(told);
+        self.check_standing(life, landed, seed);
+        self.check_keys(life, seed, seen);
+        seen.torn += u64::from(life.recovered.torn);
+        let counts = if landed { &mut seen.landed } else { &mut seen.lost };
+        *counts += u64::from(!self.pending.is_empty());
+    }
+
+    fn check_standing(&self, life: &Life, landed: bool, seed: u64) {
+        let mut expected = Standing::new(crate::standing::RECORDS_MAX);
+        let all_ephemeral = self.pending.iter().all(|batch| positioned(batch).next().is_none());
+        for batch in self.applied.iter().chain(self.pending.iter().filter(|_| landed && !all_ephemeral)) {
+            for change in batch.items.iter().filter_map(|item| item.change.as_ref()) {
+                expected.apply(change, batch.publisher.as_ref(), batch.now.unix_ms);
+            }
+        }
+        let mut page = expected.page(None, usize::MAX, 0, START_MS);
+        assert_eq!(life.standing(), std::mem::take(&mut page.records), "seed {seed}: what holds");
+    }
+
+    /// Everything published within the age is recognised, with its position.
+    fn check_keys(&self, life: &Life, seed: u64, seen: &mut Seen) {
+        let visible = life.engine.visible();
+        let mut visible = lock(&visible);
+        let now = visible.now;
+        let base = lock(&life.reader.0).base.unwrap();
+        for (batch, results) in &self.acked {
+            let age = now.saturating_sub(std::time::Duration::from_millis(batch.stamp_unix_ms));
+            if age > options().dedup.age {
+                continue;
+            }
+            for (item, result) in batch.items.iter().zip(results) {
+                let Some((key, content)) = &item.key else { continue };
+                let known = visible.published.get(key, now);
+                let expected = (*content, result.cursor.map(|cursor| cursor.seq));
+                assert_eq!(known, Some(expected), "seed {seed}: {key:?}, {age:?} old");
+                seen.carried += u64::from(result.cursor.is_some_and(|cursor| base.follows(cursor)));
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Bytes that change, files that are cut, go missing or stray: always found and told, never left out in silence; and disks that
+//! are full or fail.
+
+use std::io::ErrorKind;
+
+use galaxy_push_core::cursor::Cursor;
+
+use super::super::OpenError;
+use super::super::engine::lock;
+use super::super::format::{GROUPS_START, SECTOR_BYTES};
+use super::super::segments::ENDING_BYTES;
+use super::disk::{Disk, Rng};
+use super::world::{Asked, Life, Publisher};
+use crate::{Batch, Error, Refused};
+
+/// A log of some segments, and what a reader of it was told. It ended without a word, as when the machine stopped.
+fn written(seed: u64) -> (Disk, Life) {
+    let (disk, mut publisher) = (Disk::default(), Publisher::new(seed));
+    let mut life = Life::open(&disk).unwrap();
+    for _ in 0..25 {
+        life.engine.stage(publisher.batch(), Asked::default());
+        assert!(life.sync());
+    }
+    (disk, life)
+}
+
+/// Whoever reads the damaged log is told of each position that it is not sent, and is sent nothing that never was.
+fn check_told(life: &Life, before: &Life, what: &str) {
+    let (told, were) = (lock(&life.reader.0), lock(&before.reader.0));
+    let base = told.base.unwrap();
+    assert_eq!(base.epoch, were.base.unwrap().epoch, "{what}");
+    for (seq, held) in were.held.range(base.seq.0 + 1..) {
+        let in_gap = told.gaps.iter().any(|(from, to)| from < seq && seq <= to);
+        match told.held.get(seq) {
+            Some(same) => assert!(same == held && !in_gap, "{what}: {seq} has changed"),
+            None => assert!(in_gap, "{what}: {seq} is left out in silence"),
+        }
+    }
+    for seq in told.held.keys() {
+        assert!(were.held.contains_key(seq), "{what}: {seq} never was");
+    }
+}
+
+/// Each of 2,000 flipped bits, in heads, bodies and padding: found, or of no consequence because it lies where nothing is.
+#[test]
+fn every_flipped_bit_is_found() {
+    let mut rng = Rng(1);
+    let (mut gaps, mut refused) = (0, 0);
+    for round in 0..8 {
+        let (disk, before) = written(100 + round);
+        let files: Vec<_> = disk.files().into_iter().collect();
+        for _ in 0..250 {
+            let copy = disk.copy();
+            let (name, length) = &files[rng.below(files.len() as u64) as usize];
+            let (mut at, mut is_used) = (0, false);
+            copy.change(name, |bytes| {
+                // Where something is: the log's end, and the rest of a head's sector, are zeros.
+                while !is_used {
+                    at = rng.below(*length as u64) as usize;
+                    is_used =
+                        bytes[at / 64 * 64..(at / 64 * 64 + 64).min(*length)].iter().any(|byte| *byte != 0);
+                }
+                bytes[at] ^= 1 << rng.below(8);
+            });
+            let what = format!("round {round}, {name} at {at}");
+            match Life::open(&copy) {
+                Ok(life) => {
+                    check_told(&life, &before, &what);
+                    // A copy of a segment's head, or the word that a segment has ended, may go: all else is still there.
+                    let found = !life.recovered.damage.is_empty();
+                    let of_no_consequence =
+                        at < GROUPS_START as usize || at + ENDING_BYTES as usize >= *length;
+                    assert!(found || of_no_consequence, "{what}: not found");
+                    assert!(found || life.standing() == before.standing(), "{what}");
+                    gaps += u64::from(!lock(&life.reader.0).gaps.is_empty());
+                }
+                Err(error) => {
+                    assert!(
+                        matches!(error, OpenError::Unreadable { .. } | OpenError::Version { .. }),
+                        "{what}: {error}"
+                    );
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(gaps > 1_000 && refused < 20, "{gaps} gaps, {refused} refused");
+}
+
+#[test]
+fn a_sector_that_reads_as_another_is_found() {
+    let mut rng = Rng(2);
+    for round in 0..40 {
+        let (disk, before) = written(200 + round);
+        let files = disk.files();
+        let (name, length) = &files[rng.below(files.len() as u64) as usize];
+        let sectors = (*length / SECTOR_BYTES) as u64;
+        let (from, to) = (2 + rng.below(sectors - 2) as usize, 2 + rng.below(sectors - 2) as usize);
+        // A write that went astray: it lies where it should not, and is missing where it should.
+        disk.change(name, |bytes| {
+            let sector = bytes[from * SECTOR_BYTES..(from + 1) * SECTOR_BYTES].to_vec();
+            bytes[to * SECTOR_BYTES..(to + 1) * SECTOR_BYTES].copy_from_slice(&sector);
+        });
+        let what = format!("round {round}, {name} from sector {from} to {to}");
+        check_told(&Life::open(&disk).unwrap(), &before, &what);
+    }
+}
+
+#[test]
+fn missing_and_cut_files_are_told() {
+    for round in 0..20 {
+        let (disk, before) = written(300 + round);
+        for (name, length) in disk.files() {
+            let copy = disk.copy();
+            copy.lose(&name);
+            let life = Life::open(&copy).unwrap();
+            check_told(&life, &before, &format!("{name} is missing"));
+            assert!(!life.recovered.damage.is_empty(), "{name} is missing, and nobody says so");
+            let copy = disk.copy();
+            copy.change(&name, |bytes| bytes.truncate((length / 2).max(GROUPS_START as usize)));
+            let life = Life::open(&copy).unwrap();
+            check_told(&life, &before, &format!("{name} is cut"));
+            assert!(!life.recovered.damage.is_empty(), "{name} is cut, and nobody says so");
+        }
+    }
+}
+
+/// What was told as damaged stays so, and what comes after it gets positions that nobody ever saw.
+#[test]
+fn a_log_goes_on_behind_what_is_damaged() {
+    let (disk, before) = written(400);
+    let (name, _) = disk.files().pop().unwrap();
+    disk.change(&name, |bytes| bytes[GROUPS_START as usize + 20] ^= 1);
+    let mut life = Life::open(&disk).unwrap();
+    let head = before.engine.visible();
+    let seen = lock(&head).head;
+    let reply = Asked::default();
+    life.engine.stage(Publisher::new(401).batch_of_one(), reply.clone());
+    assert!(life.sync());
+    let appended = reply.answer().unwrap().unwrap()[0].cursor.unwrap();
+    assert!(appended.follows(seen), "{appended} may have been seen: the head was {seen}");
+    let gaps = lock(&life.reader.0).gaps.clone();
+    drop(life);
+    let again = Life::open(&disk).unwrap();
+    assert_eq!(lock(&again.reader.0).gaps, gaps, "the same gap in every life");
+    check_told_with(&again, appended);
+}
+
+fn check_told_with(life: &Life, last: Cursor) {
+    assert_eq!(lock(&life.reader.0).held.keys().last(), Some(&last.seq.0));
+}
+
+/// Refused, nothing of it appended; and as soon as there is room it goes on, without another word.
+#[test]
+fn a_full_disk_refuses_and_goes_on() {
+    let (disk, mut publisher) = (Disk::default(), Publisher::new(500));
+    let mut life = Life::open(&disk).unwrap();
+    let (mut refused, mut acked) = (0, Vec::new());
+    for round in 0..300 {
+        let used: usize = disk.files().iter().map(|(_, length)| length).sum();
+        disk.room(if round % 30 < 12 { Some(used as u64) } else { None });
+        let (batch, reply) = (publisher.batch(), Asked::default());
+        life.engine.stage(batch.clone(), reply.clone());
+        assert!(life.sync());
+        match reply.answer() {
+            Some(Ok(results)) => acked.push((batch, results)),
+            Some(Err(Error::Refused(Refused::Unavailable(why)))) => {
+                assert!(why.contains("full"), "{why}");
+                refused += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refused > 5 && acked.len() > 200, "{refused} {}", acked.len());
+    let held = lock(&life.reader.0).held.clone();
+    drop(life);
+    let again = Life::open(&disk).unwrap();
+    assert_eq!(again.recovered.damage, []);
+    let told = lock(&again.reader.0);
+    assert!(told.held.iter().all(|(seq, entry)| held.get(seq) == Some(entry)));
+    assert_eq!(told.held.keys().last(), held.keys().last());
+}
+
+/// At whichever operation, write or sync: what was on its way is unknown, what comes after refused, no sync asked for again, and
+/// the next life finds everything acknowledged.
+#[test]
+fn after_a_failure_nothing_is_acknowledged() {
+    for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
+        for operation in 4..60 {
+            let (disk, mut publisher) = (Disk::default(), Publisher::new(600));
+            let mut life = Life::open(&disk).unwrap();
+            disk.fail_at(operation, kind);
+            let (mut unknown, mut acked_after) = (0, 0);
+            for _ in 0..40 {
+                let reply = Asked::default();
+                life.engine.stage(publisher.batch(), reply.clone());
+                life.sync();
+                match reply.answer() {
+                    Some(Ok(_)) => acked_after += u64::from(unknown > 0),
+                    Some(Err(Error::Unknown(_))) => unknown += 1,
+                    Some(Err(Error::Refused(_))) => {}
+                    None => panic!("everybody gets an answer"),
+                }
+            }
+            let what = format!("{kind:?} at {operation}");
+            assert_eq!((acked_after, disk.syncs_after_failure()), (0, 0), "{what}");
+            assert!(unknown <= 1 && life.engine.dead().is_some() == (unknown > 0), "{what}");
+            let held = lock(&life.reader.0).held.clone();
+            let found = disk.copy();
+            let again = Life::open(&found).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(again.recovered.damage, [], "{what}");
+            let told = lock(&again.reader.0);
+            let base = told.base.unwrap().seq.0;
+            for (seq, entry) in held.range(base + 1..) {
+                assert_eq!(told.held.get(seq), Some(entry), "{what}");
+            }
+        }
+    }
+}
+
+impl Publisher {
+    fn batch_of_one(&mut self) -> Batch {
+        self.skip_ids(10_000);
+        loop {
+            let batch = self.batch();
+            let is_event = batch.items.len() == 1 && batch.items[0].change.is_none();
+            if is_event && batch.items[0].traits == galaxy_push_core::window::Traits::PLAIN {
+                return batch;
+            }
+        }
+    }
+}

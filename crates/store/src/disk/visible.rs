@@ -1,0 +1,62 @@
+//! What readers and publishers may know: the state up to the last durable group.
+//!
+//! Behind one lock, which is never held while the disk works.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use galaxy_push_core::cursor::{Cursor, Seq};
+use galaxy_push_core::log_clock::Offset;
+
+use super::stage::Group;
+use crate::dedup::{Bounds, Dedup};
+use crate::standing::Standing;
+
+#[derive(Debug)]
+pub(crate) struct Visible {
+    pub(crate) head: Cursor,
+    /// The position each remembered event got; an ephemeral one has none.
+    pub(crate) published: Dedup<Option<Seq>>,
+    pub(crate) standing: Standing,
+    /// The latest time by the clock of the log, since the Unix epoch: it goes on through restarts.
+    pub(crate) now: Duration,
+    /// How the clock of the log stands beside the hub's monotonic one, since the first append of this life.
+    clock: Option<Offset>,
+}
+
+impl Visible {
+    pub(crate) fn new(head: Cursor, dedup: Bounds, records_max: usize) -> Self {
+        let (published, standing) = (Dedup::new(dedup), Standing::new(records_max));
+        Self { head, published, standing, now: Duration::ZERO, clock: None }
+    }
+
+    /// An append came at this monotonic time, with this stamp.
+    pub(crate) fn clock(&mut self, mono: Duration, stamp_unix_ms: u64) {
+        self.clock = Some(Offset::of(stamp_unix_ms, mono));
+        self.now = self.now.max(Duration::from_millis(stamp_unix_ms));
+    }
+
+    /// What the clock of the log says at a monotonic time. Before the first append nobody knows, and it stands still.
+    pub(crate) fn log_time(&mut self, mono: Duration) -> Duration {
+        let told = self.clock.map_or(Duration::ZERO, |clock| Duration::from_millis(clock.unix_ms(mono)));
+        self.now = self.now.max(told);
+        self.now
+    }
+
+    /// A group is durable, and lies in this segment.
+    pub(crate) fn commit<R>(&mut self, group: &mut Group<R>, segment: u64) {
+        self.standing.keep_at(segment);
+        for staged in &mut group.batches {
+            let at = Duration::from_millis(staged.at_unix_ms);
+            for (key, content, seq) in std::mem::take(&mut staged.keys) {
+                self.published.remember(key, content, seq, at);
+            }
+            for change in &staged.changes {
+                let share: Option<&Arc<str>> = staged.share.as_ref();
+                self.standing.apply(change, share, staged.wall_unix_ms);
+            }
+            let positions = staged.committed.iter().map(|each| each.cursor);
+            self.head = positions.last().unwrap_or(self.head);
+        }
+    }
+}
