@@ -120,10 +120,9 @@ impl Memberships {
     /// Ends what has expired; `at` is the slot of the next entry.
     pub(crate) fn expire(&mut self, at: Slot, now_ms: u64) -> Vec<Moved> {
         let mut moved = Vec::new();
-        while let Some((until_ms, holder, topic)) = self.expiries.first().cloned() {
-            if until_ms > now_ms {
-                break;
-            }
+        while self.expiries.first().is_some_and(|(until_ms, ..)| *until_ms <= now_ms)
+            && let Some((_, holder, topic)) = self.expiries.pop_first()
+        {
             moved.extend(self.end(&holder, &topic, at));
         }
         moved
