@@ -291,7 +291,7 @@ fn ends_with_a_count(signal: &str, called: &str) {
     let folder = Folder::new(called);
     let server = folder.serve(&[]);
     let tail = Running::spawn(folder.command(&["tail", "--hub", &server.hub, "--from", "oldest"]));
-    let mut command = folder.command(&["publish", "--hub", &server.hub, "--file", "-"]);
+    let mut command = folder.heeding(signal, &["publish", "--hub", &server.hub, "--file", "-"]);
     command.stdin(Stdio::piped());
     let mut run = Running::spawn(command);
     // The pipe stays open: lines are sent as they come.

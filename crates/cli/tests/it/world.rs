@@ -45,7 +45,17 @@ impl Folder {
 
     /// The binary with these arguments, and nothing of the environment the tests run in.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        self.prepared(Command::new(BINARY), args)
+    }
+
+    /// A command that heeds this signal, also where the tests were started to ignore it, as under `nohup`.
+    pub(crate) fn heeding(&self, signal: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("/usr/bin/env");
+        command.arg(format!("--default-signal={signal}")).arg(BINARY);
+        self.prepared(command, args)
+    }
+
+    fn prepared(&self, mut command: Command, args: &[&str]) -> Command {
         command.args(args).env_clear().current_dir(&self.0).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
