@@ -76,6 +76,20 @@ fn batch_whole() {
         "dump 1 a all | dump 2 b all | dump 3 d all | dump 4 f all",
     );
     breaks(Promise::BatchWhole, PUBLISHES, "event 1 5 g", "progress 1 4 | event 1 5 g");
+    // Whoever was cut inside a batch comes back there, and hears no more of it until it is further.
+    let back = format!(
+        "{PUBLISHES}    open 2 gateway h - 4\n    welcome 2 RESUMED 4 0 5 gen=1\n    progress 2 4\n    event 2 5 g\n"
+    );
+    keeps(&back);
+    breaks(
+        Promise::BatchWhole,
+        &back
+            .replace("h - 4", "h - 2")
+            .replace("RESUMED 4", "RESUMED 2")
+            .replace("progress 2 4", "event 2 3 d | event 2 4 f"),
+        "event 2 4 f",
+        "event 2 4 f | progress 2 4",
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! **Batch whole**: a batch lies contiguously in the log, in order, or not at all; and no hub says progress inside one.
+//! **Batch whole**: a batch lies contiguously in the log, in order, or not at all; and no hub says progress inside one, but
+//! to a reader that presented that very position.
 //!
 //! Only batches whose events were published once are judged: a retry may find some of them in the log already.
 
@@ -75,7 +76,10 @@ fn progress_inside<'h>(index: &Index<'h>, inside: &HashSet<Pos>, findings: &mut 
         let Some(stream) = index.stream(mark.stream).filter(|stream| stream.open.hop == Hop::Gateway) else {
             continue;
         };
-        if let Some(pos) = index.at(&mark.cursor).filter(|pos| inside.contains(pos)) {
+        // A reader that was cut inside one comes back there, and may be told so until it is further.
+        let presented = index.at(&stream.open.presented);
+        let told = index.at(&mark.cursor).filter(|pos| Some(*pos) != presented);
+        if let Some(pos) = told.filter(|pos| inside.contains(pos)) {
             let text = format!("progress at {}, inside a batch", index.show(pos));
             findings.on_stream(Promise::BatchWhole, stream, line, text);
         }
