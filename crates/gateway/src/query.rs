@@ -3,6 +3,7 @@
 use axum::extract::Query as AxumQuery;
 use galaxy_push_proto::{Failure, Reason};
 use http::{HeaderMap, Uri, header};
+use percent_encoding::percent_decode_str;
 
 use crate::problem::bad_request;
 use crate::sse::Naming;
@@ -144,22 +145,7 @@ pub(crate) fn last_event_id(headers: &HeaderMap) -> String {
 
 /// Whether a part of a query is text once it is decoded. What is none would become the same as other that is none.
 fn is_text(part: &str) -> bool {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (byte, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high << 4 | low) as u8);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    std::str::from_utf8(&bytes).is_ok()
+    percent_decode_str(part).decode_utf8().is_ok()
 }
 
 #[cfg(test)]
