@@ -34,7 +34,7 @@ pub struct Limits {
     /// HTTP/2 ping after this long without a frame; dead after [`Limits::keepalive_timeout`] without an answer.
     pub keepalive: Duration,
     /// How long an HTTP/2 ping may stay unanswered, counted from the last byte taken where bytes waited: behind those,
-    /// an answer comes late.
+    /// an answer comes late. Then the connection is dropped, with whatever waits on it.
     pub keepalive_timeout: Duration,
     /// A peer whose socket takes nothing for this long is dropped; `None`: never for that. Up to as long again is given
     /// to one that had just taken much, since its kernel makes room in large steps.

@@ -3,6 +3,13 @@
 //! hyper does not poll a response body while the socket is full, so nobody above this layer would ever notice a peer
 //! that stopped reading. And an HTTP/2 ping waits behind whatever is on its way already, so a late answer says nothing
 //! of a peer that takes bytes all the while. Both are judged here, by bytes alone, beneath TLS and HTTP.
+//!
+//! Silence is judged where a read finds nothing, and where a write is refused: the h2 crate does not read while a ping of its
+//! own waits for room, so a peer that stands still behind a full socket is met only there. Whoever is dead has its socket
+//! dropped with all that waits in it; to end such a connection in order would mean to wait for the peer once more.
+//!
+//! That a slow peer takes bytes is seen by the writes that its socket accepts and, on Linux, by what its side acknowledges.
+//! Elsewhere, or where the kernel's table cannot be read, it has to make room for one write within the time.
 
 use std::io;
 use std::pin::Pin;
@@ -188,10 +195,13 @@ impl<I> Watched<I> {
             }
             blocked.look.as_mut().reset(blocked.due.min(now + LOOK_EVERY));
         }
-        Poll::Pending
+        match self.is_silent(cx) {
+            true => Poll::Ready(Err(silent())),
+            false => Poll::Pending,
+        }
     }
 
-    /// Nothing came. Whether that has been so for too long.
+    /// Nothing came, or nothing is taken. Whether neither has been for too long.
     fn is_silent(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.outflow.0.answers_pings.load(Ordering::Relaxed) {
             return false;
@@ -209,6 +219,11 @@ impl<I> Watched<I> {
     }
 }
 
+fn silent() -> io::Error {
+    let why = "the peer answers no ping: its process or its network is gone";
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
+
 impl Blocked {
     /// Whether less is on its way than at the last look, which no write has added to since.
     fn takes_bytes(&mut self, unacked: Option<Unacked>) -> bool {
@@ -224,8 +239,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         if read.is_ready() {
             this.alive = Instant::now();
         } else if this.is_silent(cx) {
-            let why = "the peer answers no ping: its process or its network is gone";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+            return Poll::Ready(Err(silent()));
         }
         read
     }
@@ -266,7 +280,7 @@ mod tests {
     use std::future::poll_fn;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
@@ -360,7 +374,10 @@ mod tests {
         let mut written = 0;
         let error = poll_fn(|cx| {
             while let Poll::Ready(count) = Pin::new(&mut watched).poll_write(cx, &bytes[written..]) {
-                written += count.unwrap();
+                written += match count {
+                    Ok(count) => count,
+                    Err(error) => return Poll::Ready(Err(error)),
+                };
             }
             let mut buffer = [0; 16];
             Pin::new(&mut watched).poll_read(cx, &mut ReadBuf::new(&mut buffer))
@@ -368,6 +385,21 @@ mod tests {
         assert_eq!(error.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let took = began.elapsed().as_secs();
         assert!((113..=116).contains(&took), "{took} s: fifteen after the last byte taken");
+    }
+
+    /// The fault: silence was judged by reads alone, and HTTP/2 does not read while it has a ping to write.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_found_silent_by_whoever_only_writes() {
+        let (mut watched, outflow, there) = watched(None);
+        outflow.answers_pings();
+        take(there, 100);
+        let began = Instant::now();
+        let written = timeout(Duration::from_secs(600), watched.write_all(&[0; 1 << 20])).await;
+        let error = written.expect("an end").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let took = began.elapsed().as_secs();
+        assert!((113..=116).contains(&took), "{took} s: fifteen after the last byte taken");
+        assert!(!outflow.is_stalled(), "it was not too slow");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ mod drain;
 mod duels;
 mod embedding;
 mod fencing;
+mod frozen;
 mod http;
 mod ids;
 mod opening;

@@ -63,6 +63,11 @@ impl World {
         Self { hub, dial }
     }
 
+    /// A new connection, and nothing on it yet.
+    pub(crate) async fn connect(&self) -> io::Result<DuplexStream> {
+        connect(&self.dial).await
+    }
+
     /// A new connection, with the HTTP/2 windows of a gateway.
     pub(crate) fn connection(&self) -> Channel {
         let dial = self.dial.clone();
@@ -71,11 +76,7 @@ impl World {
             .initial_connection_window_size(32 << 20)
             .connect_with_connector_lazy(tower::service_fn(move |_| {
                 let dial = dial.clone();
-                async move {
-                    let (ours, theirs) = duplex(PIPE_BYTES);
-                    dial.send(theirs).await.map_err(io::Error::other)?;
-                    Ok::<_, io::Error>(TokioIo::new(ours))
-                }
+                async move { connect(&dial).await.map(TokioIo::new) }
             }))
     }
 
@@ -105,12 +106,18 @@ impl World {
 
     pub(crate) async fn subscribe(&self, request: GatewaySubscribeRequest) -> Result<Reading, Status> {
         let mut client = PushClient::new(self.connection()).max_decoding_message_size(8 << 20);
-        Ok(Reading { stream: client.subscribe_push(request).await?.into_inner() })
+        Ok(Reading::over(client.subscribe_push(request).await?.into_inner()))
     }
 
     pub(crate) async fn read(&self, gateway: &str, cursor: &str) -> Reading {
         self.subscribe(from(gateway, cursor)).await.unwrap()
     }
+}
+
+async fn connect(dial: &mpsc::Sender<DuplexStream>) -> io::Result<DuplexStream> {
+    let (ours, theirs) = duplex(PIPE_BYTES);
+    dial.send(theirs).await.map_err(io::Error::other)?;
+    Ok(ours)
 }
 
 pub(crate) fn from(gateway: &str, cursor: &str) -> GatewaySubscribeRequest {
@@ -146,6 +153,10 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    pub(crate) fn over(stream: tonic::Streaming<PushEvent>) -> Self {
+        Self { stream }
+    }
+
     /// The next frame.
     pub(crate) async fn frame(&mut self) -> Result<Option<PushEvent>, Status> {
         tokio::time::timeout(Duration::from_secs(3600), self.stream.message())

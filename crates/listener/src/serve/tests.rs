@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+mod frozen;
 mod places;
 mod untaken;
 

@@ -8,23 +8,28 @@ use super::places::{Crowd, ask, closed_after, crowd};
 use super::*;
 use crate::House;
 
-const SETTINGS: u8 = 4;
-const HEADERS: u8 = 1;
-const END_STREAM_AND_HEADERS: u8 = 5;
-const INITIAL_WINDOW_SIZE: u8 = 4;
+pub(super) const SETTINGS: u8 = 4;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const END_STREAM_AND_HEADERS: u8 = 5;
+pub(super) const INITIAL_WINDOW_SIZE: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Header fields, as literals that no table remembers.
+pub(super) fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+    let field = |(name, value): &(&str, &str)| {
+        [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
+    };
+    fields.iter().flat_map(field).collect()
 }
 
 /// Asks over HTTP/2 and gives the answer no room.
 async fn without_window(crowd: &Crowd, path: &str) -> DuplexStream {
     let mut io = crowd.connect([1, 1, 1, 1]).await;
-    let field = |name: &str, value: &str| {
-        [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
-    };
-    let fields = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "localhost")];
-    let head: Vec<u8> = fields.iter().flat_map(|(name, value)| field(name, value)).collect();
+    let head =
+        fields(&[(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "localhost")]);
     let begin = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
         frame(SETTINGS, 0, 0, &[0, INITIAL_WINDOW_SIZE, 0, 0, 0, 0]),
