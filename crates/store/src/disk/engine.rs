@@ -7,10 +7,11 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use galaxy_push_core::cursor::Seq;
 
 use super::Options;
-use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead};
+use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead, unmask};
 use super::record::{Context, Known, put_standing};
 use super::retention::Retention;
 use super::segments::{ENDING_BYTES, Job, Outcome};
@@ -46,6 +47,8 @@ pub(crate) struct Engine<R> {
 /// A group on its way to the disk.
 struct Flight<R> {
     group: Group<R>,
+    /// What is written, without a mask: the frames that readers are handed lie in it.
+    body: Bytes,
     /// Where the next one goes once this one is durable.
     next: Place,
     begins: Option<u64>,
@@ -139,7 +142,7 @@ impl<R: Reply> Engine<R> {
             self.settle();
         }
         if group.is_empty() {
-            self.commit(group, self.stager.at.segment);
+            self.commit(group, &Bytes::new(), self.stager.at.segment);
             return None;
         }
         let left = self.retention.left(self.stager.at.stamp_unix_ms);
@@ -152,11 +155,12 @@ impl<R: Reply> Engine<R> {
         if let Some(left) = left {
             self.stager.at.oldest = left + 1;
         }
-        self.stager.seal(&mut group);
-        let bytes = std::mem::take(&mut group.body);
+        let mask = self.stager.seal(&mut group);
+        let bytes = Bytes::from(std::mem::take(&mut group.body));
+        let body = unmasked(&bytes, mask);
         let next = self.stager.at;
         let (begins, ends) = begin.map_or((None, 0), |head| (Some(head.number), head.previous_end));
-        self.flying = Some(Flight { group, next, begins, ends, carries: left, begun });
+        self.flying = Some(Flight { group, body, next, begins, ends, carries: left, begun });
         Some(Job { begin, offset, bytes })
     }
 
@@ -250,7 +254,7 @@ impl<R: Reply> Engine<R> {
             visible.standing.moved_up_to(up_to, segment);
             self.left.extend(self.retention.leave(up_to, segment, self.dedup_age, visible.now));
         }
-        self.commit(flight.group, segment);
+        self.commit(flight.group, &flight.body, segment);
         std::mem::take(&mut self.left)
     }
 
@@ -267,30 +271,29 @@ impl<R: Reply> Engine<R> {
     }
 
     /// Makes it visible, hands it to the sink, and then answers.
-    fn commit(&mut self, mut group: Group<R>, segment: u64) {
+    fn commit(&mut self, mut group: Group<R>, body: &Bytes, segment: u64) {
         self.stager.forget(&group);
         lock(&self.visible).commit(&mut group, segment);
-        for staged in &group.batches {
+        if let Some((from, to)) = group.times {
             // What is for live readers only takes no room on the disk, but its key may.
-            let positioned = staged.results.iter().filter(|each| !each.duplicate && each.cursor.is_some());
-            if !staged.committed.is_empty() {
-                self.retention.add(segment, positioned.count() as u64, staged.at_unix_ms);
-            }
+            self.retention.add(segment, 0, from);
+            self.retention.add(segment, group.positions.into(), to);
         }
         self.retention.weigh(segment, group.frame_bytes);
-        for staged in group.batches {
-            if !staged.committed.is_empty() {
-                self.sink.committed(&staged.committed);
-            }
-            staged.reply.answer(Ok(staged.results));
+        let committed = group.committed(body);
+        if !committed.is_empty() {
+            self.sink.committed(&committed);
+        }
+        for (reply, results) in group.answers {
+            reply.answer(Ok(results));
         }
     }
 
     fn give_up(&mut self, group: Group<R>, error: &Error, refused: &Refused) {
         let gathering = self.stager.abort(self.durable);
-        group.batches.into_iter().for_each(|staged| staged.reply.answer(Err(error.clone())));
-        for staged in gathering.into_iter().flat_map(|group| group.batches) {
-            staged.reply.answer(Err(refused.clone().into()));
+        group.answers.into_iter().for_each(|(reply, _)| reply.answer(Err(error.clone())));
+        for (reply, _) in gathering.into_iter().flat_map(|group| group.answers) {
+            reply.answer(Err(refused.clone().into()));
         }
     }
 
@@ -303,6 +306,16 @@ impl<R: Reply> Engine<R> {
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.retention.disk_bytes()
     }
+}
+
+/// A group as it is written, without the mask of its body.
+fn unmasked(group: &Bytes, mask: u8) -> Bytes {
+    if mask == 0 {
+        return group.clone();
+    }
+    let mut plain = group.to_vec();
+    unmask(&mut plain[GROUP_HEAD_BYTES..], mask);
+    plain.into()
 }
 
 /// How much room a body of so many bytes takes at most.

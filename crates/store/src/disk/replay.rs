@@ -135,7 +135,7 @@ impl Replay {
             kind: entry.kind,
             cursor,
             traits: entry.traits,
-            event: body.slice_ref(view.body()),
+            frame: body.slice_ref(entry.frame),
             appended_unix_ms: view.appended_unix_ms(),
         });
         if self.batch.len() >= HANDED_AT_ONCE && !entry.traits.has(Traits::CONTINUES) {

@@ -7,6 +7,8 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::files::{FileAt, Files};
 use super::format::{CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
 
@@ -17,7 +19,7 @@ pub(crate) struct Job {
     pub(crate) begin: Option<SegmentHead>,
     pub(crate) offset: u64,
     /// One group.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
 }
 
 /// What became of it.

@@ -2,13 +2,12 @@
 //!
 //! Behind one lock, which is never held while the disk works.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_core::cursor::{Cursor, Seq};
 use galaxy_push_core::log_clock::Offset;
 
-use super::stage::Group;
+use super::stage::{Changed, Group, Remembered};
 use crate::dedup::{Bounds, Dedup};
 use crate::standing::Standing;
 
@@ -46,17 +45,12 @@ impl Visible {
     /// A group is durable, and lies in this segment.
     pub(crate) fn commit<R>(&mut self, group: &mut Group<R>, segment: u64) {
         self.standing.keep_at(segment);
-        for staged in &mut group.batches {
-            let at = Duration::from_millis(staged.at_unix_ms);
-            for (key, content, seq) in std::mem::take(&mut staged.keys) {
-                self.published.remember(key, content, seq, at);
-            }
-            for change in &staged.changes {
-                let share: Option<&Arc<str>> = staged.share.as_ref();
-                self.standing.apply(change, share, staged.wall_unix_ms);
-            }
-            let positions = staged.committed.iter().map(|each| each.cursor);
-            self.head = positions.last().unwrap_or(self.head);
+        for Remembered { key, content, seq, at_unix_ms } in group.keys.drain(..) {
+            self.published.remember(key, content, seq, Duration::from_millis(at_unix_ms));
         }
+        for Changed { change, share, wall_unix_ms } in &group.changes {
+            self.standing.apply(change, share.as_ref(), *wall_unix_ms);
+        }
+        self.head = group.head().unwrap_or(self.head);
     }
 }

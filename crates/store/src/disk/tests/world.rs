@@ -41,7 +41,7 @@ impl Sink for Reader {
             let gap = told.gaps.last().map(|(_, to)| *to);
             let passed = held.max(gap).or(told.base.map(|base| base.seq.0)).unwrap_or_default();
             assert_eq!(each.cursor.seq.0, passed + 1, "nothing is left out in silence");
-            told.held.insert(each.cursor.seq.0, (each.kind, each.event.clone()));
+            told.held.insert(each.cursor.seq.0, (each.kind, Bytes::copy_from_slice(each.message())));
         }
     }
 
