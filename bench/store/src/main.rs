@@ -4,6 +4,8 @@
 //! what counts is the ratio to the bare loop of the same round. Not part of the product, nor of its workspace.
 
 mod contenders;
+mod load;
+mod paced;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -15,15 +17,21 @@ use contenders::{CONTENDERS, Contender};
 pub const EVENT_BYTES: usize = 200;
 
 /// How often each contender runs with one number of events a sync.
-const ROUNDS: usize = 7;
+pub const ROUNDS: usize = 7;
 
 /// How long a contender is measured in a round.
-const SPAN: Duration = Duration::from_millis(700);
+pub const SPAN: Duration = Duration::from_millis(700);
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let dir = std::env::args().nth(1).map_or_else(|| PathBuf::from("target/bench-store-data"), PathBuf::from);
     std::fs::create_dir_all(&dir).expect("the directory can be made");
     println!("{ROUNDS} rounds of {SPAN:?}, events of {EVENT_BYTES} bytes; medians, and the range of the ratio\n");
+    if std::env::args().any(|argument| argument == "--paced") {
+        return store::paced();
+    }
     if std::env::args().any(|argument| argument == "--store") {
         return store::measure(&dir);
     }
@@ -78,7 +86,7 @@ fn run(contender: &mut dyn Contender, group: usize) -> (f64, f64) {
 }
 
 /// What all threads of this process have used.
-fn cpu_ns() -> f64 {
+pub fn cpu_ns() -> f64 {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     used.tv_sec as f64 * 1e9 + used.tv_nsec as f64
 }
@@ -88,6 +96,18 @@ fn written_bytes() -> f64 {
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
     line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0.0)
+}
+
+/// What came out in each round: the median, and from which to which.
+#[derive(Default)]
+pub struct Spread(pub Vec<f64>);
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let digits = f.precision().unwrap_or(2);
+        let (low, high) = self.0.iter().fold((f64::MAX, 0f64), |(low, high), of| (low.min(*of), high.max(*of)));
+        write!(f, "{:.digits$} ({low:.digits$} to {high:.digits$})", median(&self.0))
+    }
 }
 
 fn median(of: &[f64]) -> f64 {

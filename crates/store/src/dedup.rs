@@ -173,17 +173,52 @@ impl<V: Copy> Dedup<V> {
 
     /// Remembers a key of which [`Dedup::look_up`] knew nothing.
     pub fn remember(&mut self, key: Key, content: Content, value: V, now: Duration) {
-        if self.shares.get(&key.publisher).is_some_and(|share| share.is_due(now, self.bounds.age)) {
-            self.forget_old_of(&key.publisher, now);
-        }
-        let share = self.shares.entry(key.publisher.clone()).or_insert_with(Share::new);
-        share.bytes += key.text.len();
-        share.values.insert(key.text.clone(), (value, content));
-        share.order.push_back((key.text.clone(), now));
-        (self.ids, self.bytes) = (self.ids + 1, self.bytes + key.text.len());
+        let Key { publisher, text } = key;
+        self.insert(&publisher, text, content, value, now);
         if self.is_over() {
-            self.make_room(&key.publisher, now);
+            self.make_room(&publisher, now);
         }
+    }
+
+    /// Remembers a key of which nothing was known, and of which it is not certain yet that it will be. Nothing goes for it: that
+    /// is for [`Dedup::confirm`], so that what comes to nothing costs no other key.
+    pub(crate) fn remember_for_now(&mut self, key: Key, content: Content, value: V, now: Duration) {
+        let Key { publisher, text } = key;
+        self.insert(&publisher, text, content, value, now);
+    }
+
+    /// What was remembered of this publisher for now is certain.
+    pub(crate) fn confirm(&mut self, publisher: &Arc<str>, now: Duration) {
+        if self.is_over() {
+            self.make_room(publisher, now);
+        }
+    }
+
+    /// The last so many keys of this publisher, remembered for now, came to nothing.
+    pub(crate) fn take_back(&mut self, publisher: &Arc<str>, keys: usize) {
+        let Some(share) = self.shares.get_mut(publisher) else { return };
+        for _ in 0..keys {
+            let Some((text, _)) = share.order.pop_back() else { return };
+            share.values.remove(&text);
+            share.bytes -= text.len();
+            (self.ids, self.bytes) = (self.ids - 1, self.bytes - text.len());
+        }
+    }
+
+    fn insert(&mut self, publisher: &Arc<str>, text: Arc<str>, content: Content, value: V, now: Duration) {
+        let share = match self.shares.get_mut(publisher) {
+            Some(share) if !share.is_due(now, self.bounds.age) => share,
+            known => {
+                if known.is_some() {
+                    self.forget_old_of(publisher, now);
+                }
+                self.shares.entry(publisher.clone()).or_insert_with(Share::new)
+            }
+        };
+        share.bytes += text.len();
+        (self.ids, self.bytes) = (self.ids + 1, self.bytes + text.len());
+        share.values.insert(text.clone(), (value, content));
+        share.order.push_back((text, now));
     }
 
     /// Lets go of what is too old, and of its memory.

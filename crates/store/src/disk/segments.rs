@@ -85,9 +85,9 @@ impl Segments {
         }
     }
 
-    /// Takes away a segment that is not needed. One that stays is taken away when the store is opened next.
-    pub(crate) fn remove(&self, number: u64) {
-        _ = self.files.remove(&name(number));
+    /// The border to the disk.
+    pub(crate) fn files(&self) -> Arc<dyn Files> {
+        self.files.clone()
     }
 
     /// Says at the end of the segment that the store was closed: then nothing there can be taken for half a group.
@@ -150,6 +150,12 @@ impl Segments {
             Err(error) => Outcome::Failed(error),
         }
     }
+}
+
+/// Takes away a segment that is not needed: also while another is written to. One that stays is taken away when the store is
+/// opened next.
+pub(crate) fn remove(files: &dyn Files, number: u64) {
+    _ = files.remove(&name(number));
 }
 
 /// A group without records, that says why nothing follows.

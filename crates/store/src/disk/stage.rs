@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -14,13 +15,14 @@ use galaxy_push_core::cursor::{Cursor, Seq};
 use galaxy_push_core::frame::{LogKind, put_log_frame};
 use galaxy_push_core::window::Traits;
 
+use super::engine::Reply;
 use super::format::{GROUP_HEAD_BYTES, GroupHead, Sums};
 use super::record::{Context, Known as KnownRecord, put_entry};
 use super::visible::Visible;
 use crate::batch::Item;
-use crate::dedup::{Content, Key};
+use crate::dedup::{Content, Dedup, Key};
 use crate::standing::Change;
-use crate::{Appended, Batch, Committed, Refused};
+use crate::{Appended, Batch, Committed, Refused, Sink};
 
 /// Where the next group goes.
 #[derive(Clone, Copy, Debug)]
@@ -50,26 +52,20 @@ pub(crate) struct Group<R> {
     pub(crate) frame_bytes: u64,
     /// When the first and the last of what leaves a trace came, by the clock of the log.
     pub(crate) times: Option<(u64, u64)>,
-    pub(crate) keys: Vec<Remembered>,
+    /// How many keys of whom it will have remembered; they are already, for now.
+    pub(crate) keys: Vec<(Arc<str>, usize)>,
     pub(crate) changes: Vec<Changed>,
     /// To whom the results go, batch by batch.
     pub(crate) answers: Vec<(R, Vec<Appended>)>,
     entries: Vec<Placed>,
+    /// What the sink is handed: reused.
+    committed: Vec<Committed>,
     /// The frames of what is for live readers only, and is not written.
     live: Vec<u8>,
     /// What was put before all other records, in bytes.
     first_bytes: usize,
     /// The context that the next record would have without one of its own.
     context: Option<Whose>,
-}
-
-/// A key, and what was published with it.
-#[derive(Debug)]
-pub(crate) struct Remembered {
-    pub(crate) key: Key,
-    pub(crate) content: Content,
-    pub(crate) seq: Option<Seq>,
-    pub(crate) at_unix_ms: u64,
 }
 
 /// What a standing record changes, in whose share, and when that was by the wall clock.
@@ -125,15 +121,21 @@ pub(crate) struct Stager<R> {
     pub(crate) at: Place,
     /// Gathers.
     pub(crate) open: Option<Group<R>>,
-    /// What the groups that are not committed yet will have remembered. Looked up only, never iterated.
-    fresh: HashMap<Key, (Content, Option<Seq>), RandomState>,
-    /// What they will change, in order.
+    /// What the groups that are not durable yet will change, in order.
     changes: Vec<(Change, Option<Arc<str>>)>,
+    /// A group that is over, for its memory.
+    spare: Option<Group<R>>,
 }
+
+/// The most bytes of a group, unless one batch alone is larger.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// Memory beyond this is not kept for the next group, in bytes.
+const SPARE_BYTES_MAX: usize = 8 << 20;
 
 impl<R> Stager<R> {
     pub(crate) fn new(sums: Sums, at: Place) -> Self {
-        Self { sums, at, open: None, fresh: HashMap::default(), changes: Vec::new() }
+        Self { sums, at, open: None, changes: Vec::new(), spare: None }
     }
 
     /// Adds a batch to the open group; or refuses it, and gives the way to answer back.
@@ -145,7 +147,7 @@ impl<R> Stager<R> {
     ) -> Result<(), (R, Refused)> {
         self.at.stamp_unix_ms = self.at.stamp_unix_ms.max(batch.stamp_unix_ms);
         visible.clock(batch.now.mono, self.at.stamp_unix_ms);
-        let said = match self.said_before(&batch, visible) {
+        let said = match Self::said_before(&batch, visible) {
             Ok(said) => said,
             Err(refused) => return Err((reply, refused)),
         };
@@ -166,17 +168,18 @@ impl<R> Stager<R> {
                 return Err((reply, Refused::StandingFull(full)));
             }
         }
-        self.append(batch, items, reply);
+        self.append(batch, items, reply, &mut visible.published);
         Ok(())
     }
 
     fn open(&mut self) -> &mut Group<R> {
-        self.open.get_or_insert_with(|| Group::new(self.at.head.seq))
+        let Self { open, spare, at, .. } = self;
+        open.get_or_insert_with(|| spare.take().unwrap_or_default().after(at.head.seq))
     }
 
-    fn append(&mut self, batch: Batch, said: Vec<Said>, reply: R) {
+    fn append(&mut self, batch: Batch, said: Vec<Said>, reply: R, published: &mut Dedup<Option<Seq>>) {
         self.open();
-        let Self { open: Some(group), at, fresh, changes, .. } = self else { return };
+        let Self { open: Some(group), at, changes, .. } = self else { return };
         let is_last = |(said, item): &(&Said, &Item)| {
             matches!(said, Said::Never) && !item.traits.has(Traits::EPHEMERAL)
         };
@@ -186,9 +189,10 @@ impl<R> Stager<R> {
             let share = batch.publisher.clone();
             Whose { publisher, share, wall_unix_ms, stamp_unix_ms }
         };
+        let now = Duration::from_millis(at.stamp_unix_ms);
         let mut remember = |group: &mut Group<R>, key: Key, content, seq| {
-            fresh.insert(key.clone(), (content, seq));
-            group.keys.push(Remembered { key, content, seq, at_unix_ms: at.stamp_unix_ms });
+            group.count_key(key.publisher());
+            published.remember_for_now(key, content, seq, now);
         };
         let (first, mut results) = (group.entries.len(), Vec::with_capacity(batch.items.len()));
         for (index, (item, said)) in batch.items.into_iter().zip(said).enumerate() {
@@ -237,9 +241,9 @@ impl<R> Stager<R> {
     }
 
     /// What of the batch was published before: its records all together, or events each by itself.
-    fn said_before(&self, batch: &Batch, visible: &mut Visible) -> Result<Before, Refused> {
+    fn said_before(batch: &Batch, visible: &mut Visible) -> Result<Before, Refused> {
         if let Some((key, content)) = &batch.key {
-            return match self.fresh_or_known(key, visible) {
+            return match visible.published.get(key, visible.now) {
                 Some((same, seq)) if same == *content => Ok(Before::Whole(seq)),
                 Some(_) => Err(Refused::IdReused { item: None }),
                 None => Ok(Before::Items(vec![Said::Never; batch.items.len()])),
@@ -253,9 +257,9 @@ impl<R> Stager<R> {
                 said.push(Said::Never);
                 continue;
             };
-            let (known, verdict) = match self.fresh_or_known(key, visible) {
+            let (known, verdict) = match visible.published.get(key, visible.now) {
                 Some((known, seq)) => (Some(known), Said::Before(seq)),
-                None if is_alone => (None, Said::Never),
+                None if is_alone => (None, Said::Never), // nothing else can be the same
                 None => match here.entry(key) {
                     Entry::Occupied(above) => (Some(above.get().0), Said::Above(above.get().1)),
                     Entry::Vacant(new) => {
@@ -270,13 +274,6 @@ impl<R> Stager<R> {
             said.push(verdict);
         }
         Ok(Before::Items(said))
-    }
-
-    fn fresh_or_known(&self, key: &Key, visible: &mut Visible) -> Option<(Content, Option<Seq>)> {
-        if let Some(fresh) = self.fresh.get(key) {
-            return Some(*fresh);
-        }
-        visible.published.get(key, visible.now)
     }
 
     /// Puts the head before a group that is full enough. Returns its mask.
@@ -300,26 +297,29 @@ impl<R> Stager<R> {
 
     /// What a group has changed is visible now.
     pub(crate) fn forget(&mut self, group: &Group<R>) {
-        for remembered in &group.keys {
-            self.fresh.remove(&remembered.key);
-        }
         self.changes.drain(..group.changes.len().min(self.changes.len()));
     }
 
     /// Nothing of what was staged since `durable` was written, nor will be. Returns what was gathering.
     pub(crate) fn abort(&mut self, durable: Place) -> Option<Group<R>> {
         self.at = Place { stamp_unix_ms: self.at.stamp_unix_ms, ..durable };
-        self.fresh.clear();
         self.changes.clear();
         self.open.take()
     }
+
+    /// A group is over: the next one takes its memory.
+    pub(crate) fn reuse(&mut self, group: Group<R>) {
+        if group.body.capacity() <= SPARE_BYTES_MAX {
+            self.spare = Some(group);
+        }
+    }
 }
 
-impl<R> Group<R> {
-    fn new(after: Seq) -> Self {
+impl<R> Default for Group<R> {
+    fn default() -> Self {
         Self {
-            body: vec![0; GROUP_HEAD_BYTES],
-            after,
+            body: Vec::new(),
+            after: Seq::ZERO,
             positions: 0,
             frame_bytes: 0,
             times: None,
@@ -327,9 +327,25 @@ impl<R> Group<R> {
             changes: Vec::new(),
             answers: Vec::new(),
             entries: Vec::new(),
+            committed: Vec::new(),
             live: Vec::new(),
             first_bytes: 0,
             context: None,
+        }
+    }
+}
+
+impl<R> Group<R> {
+    /// An empty group behind this position, in the memory of an empty one.
+    fn after(mut self, after: Seq) -> Self {
+        self.body.resize(GROUP_HEAD_BYTES, 0);
+        Self { after, ..self }
+    }
+
+    fn count_key(&mut self, publisher: &Arc<str>) {
+        match self.keys.last_mut() {
+            Some((last, keys)) if last == publisher => *keys += 1,
+            _ => self.keys.push((publisher.clone(), 1)),
         }
     }
 
@@ -384,6 +400,11 @@ impl<R> Group<R> {
         self.body = body;
     }
 
+    /// Whether it should take no more.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.body.len() >= GROUP_BYTES_MAX
+    }
+
     /// Whether there is anything to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.body.len() == GROUP_HEAD_BYTES
@@ -394,18 +415,33 @@ impl<R> Group<R> {
         self.entries.last().map(|last| last.cursor)
     }
 
-    /// What the sink is handed. `body` is what was written, without a mask: its frames are slices of it.
-    pub(crate) fn committed(&mut self, body: &Bytes) -> Vec<Committed> {
+    /// Hands it to the sink, and then answers. `body` is what was written, without a mask: readers are handed slices of it.
+    /// Returns an empty group.
+    pub(crate) fn tell(mut self, body: Bytes, sink: &dyn Sink) -> Self
+    where
+        R: Reply,
+    {
         let (live, first_bytes) = (Bytes::from(std::mem::take(&mut self.live)), self.first_bytes);
-        let committed =
-            self.entries.drain(..).map(|Placed { kind, traits, cursor, frame, appended_unix_ms }| {
-                let frame = if traits.has(Traits::EPHEMERAL) {
-                    live.slice(frame)
-                } else {
-                    body.slice(frame.start + first_bytes..frame.end + first_bytes)
-                };
-                Committed { kind, cursor, traits, frame, appended_unix_ms }
-            });
-        committed.collect()
+        self.committed.extend(self.entries.drain(..).map(|placed| {
+            let Placed { kind, traits, cursor, frame, appended_unix_ms } = placed;
+            let frame = if traits.has(Traits::EPHEMERAL) {
+                live.slice(frame)
+            } else {
+                body.slice(frame.start + first_bytes..frame.end + first_bytes)
+            };
+            Committed { kind, cursor, traits, frame, appended_unix_ms }
+        }));
+        if !self.committed.is_empty() {
+            sink.committed(&self.committed);
+            self.committed.clear();
+        }
+        self.answers.drain(..).for_each(|(reply, results)| reply.answer(Ok(results)));
+        // Unless somebody still looks at it.
+        self.body = if body.is_unique() { body.into() } else { Vec::new() };
+        self.body.clear();
+        self.keys.clear();
+        self.changes.clear();
+        let Self { body, keys, changes, answers, entries, committed, .. } = self;
+        Self { body, keys, changes, answers, entries, committed, ..Self::default() }
     }
 }

@@ -12,7 +12,7 @@ use galaxy_push_core::window::{Bounds, Traits};
 use galaxy_push_proto::v1;
 
 use super::super::engine::{Engine, Reply, lock};
-use super::super::segments::{Outcome, Segments};
+use super::super::segments::{Outcome, Segments, remove};
 use super::super::{OpenError, Options, Recovered, assemble};
 use super::disk::{Disk, Rng};
 use crate::{Appended, Batch, Committed, Error, Sink, standing};
@@ -103,7 +103,7 @@ impl Life {
             let lives = !matches!(outcome, Outcome::Failed(_));
             self.engine.done(outcome);
             for number in self.engine.settle() {
-                self.segments.remove(number);
+                remove(&*self.segments.files(), number);
             }
             return lives;
         }
