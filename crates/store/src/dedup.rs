@@ -73,6 +73,8 @@ pub struct Dedup<V> {
     ids: usize,
     /// Bytes of all shares.
     bytes: usize,
+    /// What is known of an earlier life: as [`Share::cut_at`], for all of them.
+    cut_at: Option<Duration>,
 }
 
 /// One publisher's entries.
@@ -150,7 +152,7 @@ impl<V: Copy> Dedup<V> {
     /// Remembers nothing yet.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, shares: BTreeMap::new(), ids: 0, bytes: 0 }
+        Self { bounds, shares: BTreeMap::new(), ids: 0, bytes: 0, cut_at: None }
     }
 
     /// What is known of this key. `now` never goes back.
@@ -164,10 +166,12 @@ impl<V: Copy> Dedup<V> {
 
     /// The content and the value of this key, inside the bounds.
     pub(crate) fn get(&mut self, key: &Key, now: Duration) -> Option<(Content, V)> {
-        if self.shares.get(&key.publisher)?.is_due(now, self.bounds.age) {
+        let mut share = self.shares.get(&key.publisher)?;
+        if share.is_due(now, self.bounds.age) {
             self.forget_old_of(&key.publisher, now);
+            share = self.shares.get(&key.publisher)?;
         }
-        let (value, content) = self.shares.get(&key.publisher)?.values.get(&key.text)?;
+        let (value, content) = share.values.get(&key.text)?;
         Some((*content, *value))
     }
 
@@ -251,8 +255,17 @@ impl<V: Copy> Dedup<V> {
     /// How far back a duplicate is recognised, of whoever fares worst: the age bound, or less once another bound has cut.
     #[must_use]
     pub fn horizon(&self, now: Duration) -> Duration {
-        let cuts = self.shares.values().filter_map(|share| share.cut_at);
-        cuts.map(|cut| now.saturating_sub(cut).min(self.bounds.age)).min().unwrap_or(self.bounds.age)
+        self.cut().map_or(self.bounds.age, |cut| now.saturating_sub(cut).min(self.bounds.age))
+    }
+
+    /// When the youngest key was remembered that had to go before its time, if one had to of late.
+    pub(crate) fn cut(&self) -> Option<Duration> {
+        self.shares.values().filter_map(|share| share.cut_at).chain(self.cut_at).max()
+    }
+
+    /// Keys that were remembered up to this time may be missing.
+    pub(crate) fn was_cut(&mut self, at: Duration) {
+        self.cut_at = self.cut_at.max(Some(at));
     }
 
     fn is_over(&self) -> bool {

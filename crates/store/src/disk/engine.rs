@@ -14,7 +14,7 @@ use galaxy_push_core::cursor::Seq;
 
 use super::Options;
 use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead, unmask};
-use super::record::{Context, Known, put_standing};
+use super::record::{Context, Known, put_cut, put_standing};
 use super::retention::Retention;
 use super::segments::{ENDING_BYTES, Job, Outcome};
 use super::stage::{Group, Place, Stager};
@@ -145,12 +145,6 @@ impl<R: Reply> Engine<R> {
         self.stager.open.as_ref().map(|group| group.body.len())
     }
 
-    /// Whether something gathers.
-    #[cfg(test)]
-    pub(crate) const fn is_gathering(&self) -> bool {
-        self.stager.open.is_some()
-    }
-
     /// Whether a group is on its way to the disk.
     pub(crate) const fn is_flying(&self) -> bool {
         self.flying.is_some()
@@ -236,6 +230,9 @@ impl<R: Reply> Engine<R> {
                     Known { text: known.text, content: known.content, seq, at_unix_ms, carried: true }
                         .put(out);
                 }
+            }
+            if let Some(cut) = visible.published.cut() {
+                put_cut(out, u64::try_from(cut.as_millis()).unwrap_or(u64::MAX));
             }
             for (kind, message, share) in visible.standing.kept_up_to(left) {
                 put_context(out, "", share.map(|share| &**share));

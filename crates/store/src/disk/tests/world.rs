@@ -88,26 +88,27 @@ pub(super) const START_MS: u64 = 1_700_000_000_000;
 
 impl Life {
     pub(super) fn open(disk: &Disk) -> Result<Self, OpenError> {
+        Self::open_with(disk, &options())
+    }
+
+    pub(super) fn open_with(disk: &Disk, options: &Options) -> Result<Self, OpenError> {
         let reader = Arc::new(Reader::default());
         let (engine, segments, recovered) =
-            assemble(Arc::new(disk.clone()), &options(), Epoch(77), 99, reader.clone())?;
+            assemble(Arc::new(disk.clone()), options, Epoch(77), 99, reader.clone())?;
         Ok(Self { engine, segments, reader, recovered })
     }
 
     /// Appends what gathers. False: the disk has failed.
     pub(super) fn sync(&mut self) -> bool {
-        if self.engine.is_gathering()
-            && let Some(job) = self.engine.seal()
-        {
-            let outcome = self.segments.run(&job);
-            let lives = !matches!(outcome, Outcome::Failed(_));
+        let outcome = self.engine.seal().map(|job| self.segments.run(&job));
+        let lives = !matches!(outcome, Some(Outcome::Failed(_)));
+        if let Some(outcome) = outcome {
             self.engine.done(outcome);
-            for number in self.engine.settle() {
-                remove(&*self.segments.files(), number);
-            }
-            return lives;
         }
-        true
+        for number in self.engine.settle() {
+            remove(&*self.segments.files(), number);
+        }
+        lives
     }
 
     pub(super) fn standing(&self) -> Vec<(LogKind, Bytes)> {
