@@ -50,9 +50,12 @@ pub(crate) struct Writer {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What the threads share. No two of these locks are held at once.
+/// What the threads share. Of these locks no two are held at once, but for the turn.
 struct Shared {
     engine: Mutex<Engine<Sender>>,
+    /// Held by whoever waits for the engine, who therefore has it next: else the keeper, which lets go of it only to take it
+    /// again, would keep a syncer out whose disk has nothing to do.
+    turn: Mutex<()>,
     /// Held while the disk works, by whoever has the group on its way.
     segments: Mutex<Segments>,
     inbox: Mutex<Inbox>,
@@ -96,6 +99,7 @@ impl Writer {
         let figures = Figures { disk_bytes: engine.disk_bytes(), ..Figures::default() };
         let shared = Arc::new(Shared {
             engine: Mutex::new(engine),
+            turn: Mutex::default(),
             segments: Mutex::new(segments),
             inbox: Mutex::new(Inbox { figures, ..Inbox::default() }),
             grown: Condvar::new(),
@@ -157,6 +161,11 @@ impl Shared {
         Ok(())
     }
 
+    fn engine(&self) -> MutexGuard<'_, Engine<Sender>> {
+        let _turn = lock(&self.turn);
+        lock(&self.engine)
+    }
+
     fn tell(&self, what: impl FnOnce(&mut Inbox)) {
         let mut inbox = lock(&self.inbox);
         what(&mut inbox);
@@ -184,10 +193,10 @@ impl Shared {
                 }
                 inbox.due = false;
             }
-            let mut next = lock(&self.engine).seal();
+            let mut next = self.engine().seal();
             while let Some(job) = next {
                 let outcome = self.run(job);
-                let mut engine = lock(&self.engine);
+                let mut engine = self.engine();
                 engine.done(outcome);
                 next = engine.seal();
                 drop(engine);
@@ -229,8 +238,10 @@ impl Keeper {
             self.stage();
             self.start();
         }
+        // The last group may have landed since.
+        self.tell();
         let (end_offset, lives) = {
-            let engine = lock(&self.shared.engine);
+            let engine = self.shared.engine();
             (engine.end_offset(), engine.dead().is_none())
         };
         if lives {
@@ -261,15 +272,14 @@ impl Keeper {
     /// Tells of what is durable.
     fn tell(&mut self) {
         loop {
-            let (landed, left, disk_bytes) = {
-                let mut engine = lock(&self.shared.engine);
-                if let Some(reason) = engine.dead()
-                    && let Some(on_death) = self.on_death.take()
-                {
-                    on_death(reason);
-                }
-                (engine.take_landed(), engine.take_left(), engine.disk_bytes())
+            let (landed, left, disk_bytes, died) = {
+                let mut engine = self.shared.engine();
+                let died = engine.dead().filter(|_| self.on_death.is_some()).map(str::to_owned);
+                (engine.take_landed(), engine.take_left(), engine.disk_bytes(), died)
             };
+            if let Some((reason, on_death)) = died.and_then(|died| Some((died, self.on_death.take()?))) {
+                on_death(&reason);
+            }
             left.into_iter().for_each(|number| segments::remove(&*self.files, number));
             let Some(landed) = landed else { return };
             if let Some(entries) = landed.synced {
@@ -279,7 +289,7 @@ impl Keeper {
                 figures.disk_bytes = disk_bytes;
             }
             let group = landed.tell(&*self.sink);
-            lock(&self.shared.engine).reuse(group);
+            self.shared.engine().reuse(group);
         }
     }
 
@@ -287,7 +297,7 @@ impl Keeper {
     fn stage(&mut self) {
         loop {
             // Taken anew each time, so that a syncer whose group is durable need not wait for all of them.
-            let mut engine = lock(&self.shared.engine);
+            let mut engine = self.shared.engine();
             (self.is_full, self.is_flying) = (engine.is_full(), engine.is_flying());
             if self.is_full || self.waiting.is_empty() {
                 return;
@@ -299,7 +309,7 @@ impl Keeper {
     /// Sees to it that what gathers gets to the disk, unless a group is on its way: then the syncer does.
     fn start(&mut self) {
         let bytes = {
-            let engine = lock(&self.shared.engine);
+            let engine = self.shared.engine();
             self.is_flying = engine.is_flying();
             engine.gathering_bytes().filter(|_| !self.is_flying)
         };
@@ -312,10 +322,10 @@ impl Keeper {
                 return self.shared.due.notify_one();
             }
         }
-        let job = lock(&self.shared.engine).seal();
+        let job = self.shared.engine().seal();
         if let Some(job) = job {
             let outcome = self.shared.run(job);
-            lock(&self.shared.engine).done(outcome);
+            self.shared.engine().done(outcome);
         }
         self.tell();
     }
@@ -326,7 +336,7 @@ struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        lock(&self.0.engine).abandon();
+        self.0.engine().abandon();
         let left = {
             let mut inbox = lock(&self.0.inbox);
             (inbox.closed, inbox.ended) = (true, true);
