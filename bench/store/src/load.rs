@@ -134,7 +134,8 @@ impl Opened {
                 Self { store, _scratch: Some(scratch) }
             }
             Disk::Paced(paced) => {
-                let store = DiskStore::open_in(Arc::new(paced), options, Epoch(1), 2, sink).expect("it opens");
+                let store =
+                    DiskStore::open_in(Arc::new(paced), options, Epoch(1), 2, sink).expect("it opens");
                 Self { store, _scratch: None }
             }
         }
@@ -150,7 +151,8 @@ pub struct Got {
     pub waits_us: Vec<f64>,
 }
 
-type Answer<'a> = BoxFuture<'a, Result<Vec<Appended>, Error>>;
+/// What an append comes to.
+pub type Answer<'a> = BoxFuture<'a, Result<Vec<Appended>, Error>>;
 
 /// Publishes for so long with so many batches under way.
 pub fn publish(store: &dyn Store, source: &mut Source, under_way: usize, span: Duration) -> Got {

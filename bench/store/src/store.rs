@@ -37,7 +37,9 @@ pub struct Run {
 
 /// Prints a row for each load.
 pub fn measure(dir: &Path) {
-    println!("| load | events a sync | events/s | of the bare loop | CPU, ns an event | CPU of the bare loop |");
+    println!(
+        "| load | events a sync | events/s | of the bare loop | CPU, ns an event | CPU of the bare loop |"
+    );
     println!("|---|---|---|---|---|---|");
     for load in LOADS {
         let mut columns: [Spread; 5] = Default::default();
