@@ -76,8 +76,8 @@ fn at_rate(dir: &Path, rate: f64) -> Acks {
     let (opened, mut source) = (Opened::new(Disk::Real(dir)), Source::new(1));
     let store = &opened.store;
     let (sent, answers) = sync_channel(UNANSWERED_MAX);
-    let (started, mut count, mut waits_us) = (Instant::now(), 0_u64, Vec::new());
-    thread::scope(|scope| {
+    let (started, mut count) = (Instant::now(), 0_u64);
+    let waits_us = thread::scope(|scope| {
         let waiter = scope.spawn(move || {
             let mut waits_us = Vec::new();
             for (answer, asked) in answers {
@@ -102,7 +102,7 @@ fn at_rate(dir: &Path, rate: f64) -> Acks {
             thread::sleep(TICK);
         }
         drop(sent);
-        waits_us = waiter.join().expect("nobody panics");
+        waiter.join().expect("nobody panics")
     });
     let syncs = store.figures().syncs.max(1) as f64;
     let rate = count as f64 / started.elapsed().as_secs_f64();
