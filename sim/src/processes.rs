@@ -235,7 +235,7 @@ impl Sink for Tap {
                 self.record(committed);
                 continue;
             }
-            let Ok(event) = v1::Event::decode(&committed.event[..]) else { continue };
+            let Ok(event) = v1::Event::decode(committed.message()) else { continue };
             let ttl = event.ttl.as_ref().map(|ttl| ttl.seconds.unsigned_abs() * 1_000_000);
             self.recorder.record(
                 now_us(),
@@ -291,12 +291,12 @@ fn standing(committed: &Committed) -> Option<(Hash, Says, Option<Timestamp>)> {
     match committed.kind {
         LogKind::Event => None,
         LogKind::SessionInvalidation => {
-            let record = v1::SessionInvalidation::decode(&committed.event[..]).ok()?;
+            let record = v1::SessionInvalidation::decode(committed.message()).ok()?;
             let says = Says::Void { holder: record.recipient.as_str().into() };
             Some((invalidation_hash(&record), says, record.expires_at))
         }
         LogKind::Membership => {
-            let record = v1::Membership::decode(&committed.event[..]).ok()?;
+            let record = v1::Membership::decode(committed.message()).ok()?;
             let (holder, recipient) =
                 (record.recipient.as_str().into(), format!("topic:{}", record.topic).into());
             let says = Says::Member { holder, recipient, member: record.member };

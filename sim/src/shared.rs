@@ -314,9 +314,9 @@ fn change(committed: &Committed) -> Option<Change> {
     let change = match committed.kind {
         LogKind::Event => return None,
         LogKind::SessionInvalidation => {
-            Change::invalidation(&v1::SessionInvalidation::decode(&committed.event[..]).ok()?).0
+            Change::invalidation(&v1::SessionInvalidation::decode(committed.message()).ok()?).0
         }
-        LogKind::Membership => Change::membership(&v1::Membership::decode(&committed.event[..]).ok()?).0,
+        LogKind::Membership => Change::membership(&v1::Membership::decode(committed.message()).ok()?).0,
     };
     Some(change)
 }

@@ -54,15 +54,8 @@ enum Command {
     SimLong(long::Long),
     /// Look at what the disk store finds after a crash: 100,000 states of a simulated disk, unless told otherwise.
     CrashLong(disk::Crashes),
-    /// Measure what the disk store costs, beside a bare loop of write and sync and beside databases. On a quiet machine.
-    BenchStore {
-        /// Where to write: a folder on the disk that is to be measured.
-        #[arg(value_name = "FOLDER")]
-        folder: Option<PathBuf>,
-        /// Only the store, not what it might have been built on.
-        #[arg(long)]
-        store: bool,
-    },
+    /// Measure the disk store beside a bare loop of write and sync, in rounds, and print the tables of ADR 0017. On a quiet machine.
+    BenchStore(disk::Bench),
     /// Send real webhooks through real processes, kill the hub on the way, and judge what every user received.
     EndToEnd,
     /// Kill, stop, cut off, squeeze and drain real processes, cycle after cycle, and judge what every reader received.
@@ -119,7 +112,7 @@ impl Arguments {
             )?,
             Command::SimLong(long) => long::run(&project, &long)?,
             Command::CrashLong(crashes) => disk::crash_long(&project, &crashes)?,
-            Command::BenchStore { folder, store } => disk::bench(&project, folder, store)?,
+            Command::BenchStore(bench) => disk::bench(&project, &bench)?,
             Command::EndToEnd => test::end_to_end(&project)?,
             Command::Chaos(chaos) => chaos::run(&project, &chaos)?,
             Command::Storm(storm) => chaos::storm(&project, &storm, true)?,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{project::Project, shell, ui};
 
@@ -48,22 +48,51 @@ pub(crate) fn crash_long(project: &Project, crashes: &Crashes) -> Result<()> {
     )
 }
 
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// A folder on the disk to measure, which may be there or not: everything made in it is taken away again.
+    folder: Option<PathBuf>,
+    /// Only this part, or these: all of them take some five minutes.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+}
+
+/// A part of the figures: each prints a table.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    /// Libraries and segments of our own, at 1, 64 and 1,000 events a sync.
+    Engines,
+    /// The store at its trait, single events and batches, at some 64 and 1,000 events a sync and beyond.
+    Store,
+    /// The same on a disk whose sync takes a fixed time, however busy the real one is.
+    Paced,
+    /// An acknowledgement at half of what the store takes, and of an event that is alone, in syncs.
+    Latency,
+    /// Through `PublishStream` over loopback: a hub with a disk beside one in memory, and read back from both.
+    Stream,
+    /// A window of 1 GiB, read at a start: writes 1.2 GB.
+    Recovery,
+}
+
 /// Prints the tables of ADR 0017.
 ///
 /// # Errors
 ///
 /// When it cannot be built, or the folder cannot be written to.
-pub(crate) fn bench(project: &Project, folder: Option<PathBuf>, only_store: bool) -> Result<()> {
+pub(crate) fn bench(project: &Project, bench: &Bench) -> Result<()> {
     let target = project.target.join("bench-store");
     shell::check(
         shell::cargo(project)
             .args(["build", "--release", "--manifest-path", "bench/store/Cargo.toml", "--target-dir"])
             .arg(&target),
     )?;
-    let mut bench = Command::new(target.join("release/galaxy-push-bench-store"));
-    bench.current_dir(&project.root).arg(folder.unwrap_or_else(|| project.target.join("bench-store-data")));
-    if only_store {
-        bench.arg("--store");
-    }
-    shell::check(&mut bench)
+    let folder = bench.folder.clone().unwrap_or_else(|| project.target.join("bench-store-data"));
+    let parts = bench.only.iter().filter_map(Part::to_possible_value);
+    shell::check(
+        Command::new(target.join("release/galaxy-push-bench-store"))
+            .current_dir(&project.root)
+            .arg(folder)
+            .args(parts.map(|part| part.get_name().to_owned())),
+    )
 }

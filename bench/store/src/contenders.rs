@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use fjall::{KeyspaceCreateOptions, PersistMode};
 use redb::{Durability, TableDefinition};
 
-use crate::EVENT_BYTES;
+use crate::{EVENT_BYTES, cpu_ns};
 
 /// How large a file of the loops and of the segments is, in bytes: no run fills it.
 const FILE_BYTES: u64 = 1 << 30;
+
+/// What an event takes in a file of the store beside its data, in bytes: its frame, and what lies before it.
+const ENTRY_OVERHEAD: usize = 110;
 
 /// Appends and makes durable.
 pub trait Contender {
@@ -81,17 +84,28 @@ impl Contender for Bare {
     }
 }
 
-/// How many events the bare loop makes durable in how many seconds, `group` at a time, each as long as a frame of the store.
-pub fn bare(dir: &Path, group: usize, span: Duration) -> (f64, f64) {
+/// What the bare loop came to.
+pub struct BareRun {
+    /// Events a second.
+    pub rate: f64,
+    pub cpu_ns: f64,
+    /// How long each write and sync took, in microseconds.
+    pub syncs_us: Vec<f64>,
+}
+
+/// Runs the bare loop, `group` events a sync, each as long as one takes in a file of the store.
+pub fn bare(dir: &Path, group: usize, span: Duration) -> BareRun {
     let scratch = tempfile::tempdir_in(dir).expect("a scratch directory");
     let mut bare = Bare::new(scratch.path(), Space::Allocated);
-    let event = [b'x'; EVENT_BYTES + 90];
-    let (mut events, begun) = (0, Instant::now());
+    let event = [b'x'; EVENT_BYTES + ENTRY_OVERHEAD];
+    let (mut syncs_us, begun, cpu) = (Vec::new(), Instant::now(), cpu_ns());
     while begun.elapsed() < span {
+        let started = Instant::now();
         bare.append(0, group, &event);
-        events += group;
+        syncs_us.push(started.elapsed().as_secs_f64() * 1e6);
     }
-    (events as f64, begun.elapsed().as_secs_f64())
+    let events = (syncs_us.len() * group) as f64;
+    BareRun { rate: events / begun.elapsed().as_secs_f64(), cpu_ns: (cpu_ns() - cpu) / events, syncs_us }
 }
 
 /// The same with what makes it a log: a head with a checksum over each group, a length and a position for each event.

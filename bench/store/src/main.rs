@@ -1,10 +1,16 @@
-//! Compares what could keep the log on a disk, in one run: `cargo xtask bench-store [DIR]`.
+//! The figures of the disk store, each beside a bare loop of write and sync in the same round: `cargo xtask bench-store`.
 //!
-//! A round runs each contender once, one after the other, so that whatever else the machine does strikes all of them alike;
-//! what counts is the ratio to the bare loop of the same round. Not part of the product, nor of its workspace.
+//! A round runs everything that is compared once, one after the other, so that whatever else the machine does strikes all of
+//! them alike; what counts is the ratio to the bare loop of the same round, and beside it the processor time, which other
+//! work changes least. Each part prints a table for ADR 0017. Not part of the product, nor of its workspace.
 
 mod contenders;
+mod latency;
+mod load;
+mod paced;
+mod recovery;
 mod store;
+mod stream;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,27 +20,58 @@ use contenders::{CONTENDERS, Contender};
 /// What an event is here, in bytes.
 pub const EVENT_BYTES: usize = 200;
 
-/// How often each contender runs with one number of events a sync.
-const ROUNDS: usize = 7;
+/// How often each contender runs.
+pub const ROUNDS: usize = 7;
 
 /// How long a contender is measured in a round.
-const SPAN: Duration = Duration::from_millis(700);
+pub const SPAN: Duration = Duration::from_millis(700);
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Part = (&'static str, &'static str, fn(&Path));
+
+/// What can be measured, in the order in which it is.
+const PARTS: [Part; 6] = [
+    ("engines", "What could keep the log: libraries and segments of our own", engines),
+    ("store", "The store at its trait, as much as it takes", store::measure),
+    ("paced", "The same on a disk whose sync takes a fixed time: what the store adds", |_| store::paced()),
+    ("latency", "An acknowledgement, at half of that and alone", latency::measure),
+    ("stream", "Through PublishStream over loopback, and read back", stream::measure),
+    ("recovery", "A full window at a start", recovery::measure),
+];
+
+/// `galaxy-push-bench-store DIR [PART]...`
 fn main() {
-    let dir = std::env::args().nth(1).map_or_else(|| PathBuf::from("target/bench-store-data"), PathBuf::from);
-    std::fs::create_dir_all(&dir).expect("the directory can be made");
-    println!("{ROUNDS} rounds of {SPAN:?}, events of {EVENT_BYTES} bytes; medians, and the range of the ratio\n");
-    if std::env::args().any(|argument| argument == "--store") {
-        return store::measure(&dir);
+    let mut arguments = std::env::args().skip(1);
+    let dir = arguments.next().map_or_else(|| PathBuf::from("target/bench-store-data"), PathBuf::from);
+    let asked: Vec<String> = arguments.collect();
+    if let Some(unknown) = asked.iter().find(|asked| PARTS.iter().all(|(name, ..)| name != asked)) {
+        let names: Vec<_> = PARTS.iter().map(|(name, ..)| *name).collect();
+        eprintln!("{unknown} is no part; there are {}", names.join(", "));
+        std::process::exit(2);
     }
-    println!("| events a sync | contender | events/s | µs a sync | of the bare loop | CPU, ns an event | bytes written for each |");
+    std::fs::create_dir_all(&dir).expect("the directory can be made");
+    println!(
+        "{ROUNDS} rounds of {SPAN:?}, events of {EVENT_BYTES} bytes; medians, with the least and the most"
+    );
+    for (name, title, measure) in PARTS {
+        if asked.is_empty() || asked.iter().any(|asked| asked == name) {
+            println!("\n{title} (`{name}`)\n");
+            measure(&dir);
+        }
+    }
+    _ = std::fs::remove_dir(&dir); // what else lies in it stays
+}
+
+fn engines(dir: &Path) {
+    println!(
+        "| events a sync | contender | events/s | µs a sync | of the bare loop | CPU, ns an event | bytes written for each |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for group in [1, 64, 1_000] {
-        compare(&dir, group);
+        compare(dir, group);
     }
-    println!();
-    store::measure(&dir);
-    _ = std::fs::remove_dir_all(&dir);
 }
 
 fn compare(dir: &Path, group: usize) {
@@ -78,7 +115,7 @@ fn run(contender: &mut dyn Contender, group: usize) -> (f64, f64) {
 }
 
 /// What all threads of this process have used.
-fn cpu_ns() -> f64 {
+pub fn cpu_ns() -> f64 {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     used.tv_sec as f64 * 1e9 + used.tv_nsec as f64
 }
@@ -90,8 +127,26 @@ fn written_bytes() -> f64 {
     line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0.0)
 }
 
+/// What came out in each round: the median, and from which to which.
+#[derive(Default)]
+pub struct Spread(pub Vec<f64>);
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let digits = f.precision().unwrap_or(2);
+        let (low, high) =
+            self.0.iter().fold((f64::MAX, 0f64), |(low, high), of| (low.min(*of), high.max(*of)));
+        write!(f, "{:.digits$} ({low:.digits$} to {high:.digits$})", median(&self.0))
+    }
+}
+
 fn median(of: &[f64]) -> f64 {
-    let mut sorted = of.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    quantile(&mut of.to_vec(), 0.5)
+}
+
+/// The value below which so much of them lies; 0 of none.
+pub fn quantile(of: &mut [f64], part: f64) -> f64 {
+    of.sort_by(f64::total_cmp);
+    let at = (of.len() as f64 * part) as usize;
+    of.get(at).or(of.last()).copied().unwrap_or_default()
 }

@@ -1,144 +1,84 @@
-//! The disk store itself, at its trait, beside a bare loop that writes the same bytes with as many events a sync.
-//!
-//! Each publisher appends a batch and waits for it before the next; how many events a sync carries follows from how many
-//! publish. The bare loop then runs with just that many, of the same bytes, in the same round.
+//! The disk store at its trait, beside a bare loop that writes the same bytes with as many events a sync, in the same round.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
-use galaxy_push_core::Now;
-use galaxy_push_core::cursor::{Cursor, Epoch};
-use galaxy_push_core::frame::put_log_frame;
-use galaxy_push_core::window::{Bounds, Window};
-use galaxy_push_proto::v1;
-use galaxy_push_store::disk::Options;
-use galaxy_push_store::{Batch, Committed, DiskStore, Sink, Store};
+use galaxy_push_store::Store as _;
 
 use crate::contenders::bare;
-use crate::{EVENT_BYTES, ROUNDS, SPAN, cpu_ns, median};
-
-/// A window, as a hub has one.
-struct Readers(Mutex<Option<(Window, Vec<u8>)>>);
-
-impl Sink for Readers {
-    fn begin(&self, base: Cursor) {
-        *self.0.lock().unwrap() = Some((Window::new(base, Bounds::default()), Vec::new()));
-    }
-
-    fn committed(&self, batch: &[Committed]) {
-        let mut window = self.0.lock().unwrap();
-        let Some((window, scratch)) = &mut *window else { return };
-        for each in batch {
-            scratch.clear();
-            put_log_frame(scratch, each.kind, Some(each.cursor), &each.event, each.appended_unix_ms);
-            window.append(each.cursor, each.traits, scratch, Duration::from_millis(each.appended_unix_ms));
-        }
-    }
-
-    fn damaged(&self, _: Cursor, _: Cursor) {}
-}
+use crate::load::{self, Disk, Opened, Source};
+use crate::paced::Paced;
+use crate::{ROUNDS, SPAN, Spread, cpu_ns};
 
 /// How publishers publish.
 #[derive(Clone, Copy)]
-struct Load {
-    /// Batches that one publisher has under way.
+pub struct Load {
+    pub name: &'static str,
+    /// Batches under way at a time.
     under_way: usize,
     /// Events of a batch.
     batch: usize,
 }
 
+pub const LOADS: [Load; 5] = [
+    Load { name: "128 events under way", under_way: 128, batch: 1 },
+    Load { name: "2 batches of 64", under_way: 2, batch: 64 },
+    Load { name: "2,000 events under way", under_way: 2_000, batch: 1 },
+    Load { name: "4 batches of 500", under_way: 4, batch: 500 },
+    Load { name: "8,000 events under way", under_way: 8_000, batch: 1 },
+];
+
 /// What a store came to.
-struct Run {
-    rate: f64,
-    a_sync: f64,
-    cpu_ns: f64,
-    waits_us: Vec<f64>,
+pub struct Run {
+    pub rate: f64,
+    pub a_sync: f64,
+    pub cpu_ns: f64,
 }
 
 /// Prints a row for each load.
 pub fn measure(dir: &Path) {
-    println!("| load | events a sync | events/s | of the bare loop | an ack, µs: median, p99 | a bare sync, µs | CPU, ns an event |");
-    println!("|---|---|---|---|---|---|---|");
-    for (name, load) in [
-        ("one event at a time", Load { under_way: 1, batch: 1 }),
-        ("128 events under way", Load { under_way: 128, batch: 1 }),
-        ("2,000 under way", Load { under_way: 2_000, batch: 1 }),
-        ("4 batches of 500", Load { under_way: 4, batch: 500 }),
-    ] {
-        let (mut rates, mut ratios, mut a_sync, mut costs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (mut waits, mut bares) = (Vec::new(), Vec::new());
+    println!(
+        "| load | events a sync | events/s | of the bare loop | CPU, ns an event | CPU of the bare loop |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for load in LOADS {
+        let mut columns: [Spread; 5] = Default::default();
         for _ in 0..ROUNDS {
-            let run = run(dir, load);
-            let (events, seconds) = bare(dir, run.a_sync.round().max(1.0) as usize, SPAN);
-            rates.push(run.rate);
-            ratios.push(run.rate / (events / seconds));
-            bares.push(1e6 * seconds / events * run.a_sync.round().max(1.0));
-            a_sync.push(run.a_sync);
-            costs.push(run.cpu_ns);
-            waits.extend(run.waits_us);
+            let run = run(Disk::Real(dir), load);
+            let bare = bare(dir, run.a_sync.round().max(1.0) as usize, SPAN);
+            let values = [run.a_sync, run.rate, run.rate / bare.rate, run.cpu_ns, bare.cpu_ns];
+            columns.iter_mut().zip(values).for_each(|(column, value)| column.0.push(value));
         }
-        waits.sort_by(f64::total_cmp);
-        let p99 = waits.get(waits.len() * 99 / 100).copied().unwrap_or_default();
-        let low = ratios.iter().copied().fold(f64::MAX, f64::min);
-        let high = ratios.iter().copied().fold(0.0, f64::max);
-        println!(
-            "| {name} | {:.0} | {:.0} | {:.2} ({low:.2} to {high:.2}) | {:.0}, {p99:.0} | {:.0} | {:.0} |",
-            median(&a_sync),
-            median(&rates),
-            median(&ratios),
-            median(&waits),
-            median(&bares),
-            median(&costs),
-        );
+        let [a_sync, rate, ratio, cpu, bare_cpu] = columns;
+        println!("| {} | {a_sync:.0} | {rate:.0} | {ratio:.2} | {cpu:.0} | {bare_cpu:.0} |", load.name);
     }
 }
 
-fn run(dir: &Path, load: Load) -> Run {
-    let scratch = tempfile::tempdir_in(dir).expect("a scratch directory");
-    let sink = Arc::new(Readers(Mutex::default()));
-    let mut options = Options::default();
-    options.segment_bytes = 32 << 20;
-    let store = DiskStore::open(&scratch.path().join("data"), options, Epoch(1), 2, sink).expect("it opens");
-    let events = AtomicU64::new(0);
-    let waits = Mutex::new(Vec::new());
-    // Made before, so that what the publishers do is not measured: as long as they last.
-    let most = if load.under_way * load.batch > 1_000 { 1_500_000 } else { 200_000 };
-    let mut made: Vec<Vec<Batch>> = (0..load.under_way).map(|_| Vec::new()).collect();
-    for n in 0..most / load.batch {
-        made[n % load.under_way].push(batch(n * load.batch, load.batch));
-    }
-    let (cpu, syncs, started) = (cpu_ns(), store.figures().syncs, Instant::now());
-    let publishers = made.into_iter().map(|batches| async {
-        for batch in batches {
-            if started.elapsed() > SPAN {
-                break;
-            }
-            let (count, asked) = (batch.items.len() as u64, Instant::now());
-            store.append(batch).await.expect("a disk that works takes it");
-            waits.lock().unwrap().push(asked.elapsed().as_secs_f64() * 1e6);
-            events.fetch_add(count, Ordering::Relaxed);
+/// The same on a disk whose sync takes 200 and 500 µs, as those of a quiet one with so many events do.
+pub fn paced() {
+    println!("| load | a sync, µs | events a sync | events/s | of the bare loop | CPU, ns an event |");
+    println!("|---|---|---|---|---|---|");
+    for (load, micros) in LOADS.into_iter().zip([200, 200, 500, 500, 500]) {
+        let paced = Paced { sync: Duration::from_micros(micros) };
+        let mut columns: [Spread; 4] = Default::default();
+        for _ in 0..ROUNDS {
+            let run = run(Disk::Paced(paced), load);
+            let begun = Instant::now();
+            (0..200).for_each(|_| std::thread::sleep(paced.sync));
+            let bare = run.a_sync * 200.0 / begun.elapsed().as_secs_f64();
+            let values = [run.a_sync, run.rate, run.rate / bare, run.cpu_ns];
+            columns.iter_mut().zip(values).for_each(|(column, value)| column.0.push(value));
         }
-    });
-    futures_executor::block_on(join_all(publishers));
-    let seconds = started.elapsed().as_secs_f64();
-    let events = events.into_inner() as f64;
-    let syncs = (store.figures().syncs - syncs).max(1) as f64;
-    let cpu_ns = (cpu_ns() - cpu) / events;
-    drop(store);
-    Run { rate: events / seconds, a_sync: events / syncs, cpu_ns, waits_us: waits.into_inner().unwrap() }
+        let [a_sync, rate, ratio, cpu] = columns;
+        println!("| {} | {micros} | {a_sync:.0} | {rate:.0} | {ratio:.2} | {cpu:.0} |", load.name);
+    }
 }
 
-fn batch(first: usize, count: usize) -> Batch {
-    let events: Vec<_> = (first..first + count).map(|n| v1::Event {
-        to: vec!["all".to_owned()],
-        id: n.to_string(),
-        source: "/bench".to_owned(),
-        r#type: "t".to_owned(),
-        data: vec![b'x'; EVENT_BYTES].into(),
-        ..v1::Event::default()
-    }).collect();
-    Batch::encode(&events, &Arc::default(), Now { mono: Duration::ZERO, unix_ms: 1_700_000_000_000 })
+pub fn run(disk: Disk<'_>, load: Load) -> Run {
+    let (opened, mut source) = (Opened::new(disk), Source::new(load.batch));
+    let (cpu, before) = (cpu_ns(), opened.store.disk_figures().expect("it keeps files"));
+    let got = load::publish(&opened.store, &mut source, load.under_way, SPAN);
+    let (cpu, after) = (cpu_ns() - cpu, opened.store.disk_figures().expect("it keeps files"));
+    let (events, syncs) = (got.events as f64, (after.syncs - before.syncs).max(1) as f64);
+    Run { rate: events / got.seconds, a_sync: events / syncs, cpu_ns: cpu / events }
 }

@@ -23,6 +23,9 @@ pub const VERSION: &str = "2";
 /// 128 bits in base64url without padding.
 const EPOCH_TEXT_LEN: usize = 22;
 
+/// Version, epoch, the letter and at most twenty digits, and the dots between them.
+const TEXT_LEN_MAX: usize = 1 + 1 + EPOCH_TEXT_LEN + 1 + 1 + 20;
+
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// One continuous life of a log: 128 random bits, drawn anew whenever continuity cannot be proven.
@@ -151,6 +154,22 @@ impl Cursor {
         (self.epoch == earlier.epoch).then(|| self.seq.since(earlier.seq))
     }
 
+    /// Hands the text form to `with`: without the detours of `fmt`, because it is written for every event.
+    pub(crate) fn with_text<T>(self, with: impl FnOnce(&[u8]) -> T) -> T {
+        let mut text = [b'.'; TEXT_LEN_MAX];
+        text[0] = VERSION.as_bytes()[0];
+        text[2..2 + EPOCH_TEXT_LEN].copy_from_slice(&self.epoch.text());
+        let letter = 3 + EPOCH_TEXT_LEN;
+        let digits = self.seq.0.checked_ilog10().unwrap_or(0) as usize + 1;
+        text[letter] = b'a' + (digits - 1) as u8;
+        let mut rest = self.seq.0;
+        for digit in text[letter + 1..=letter + digits].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        with(&text[..=letter + digits])
+    }
+
     /// Parses the one text form of a position of this build's version.
     ///
     /// # Errors
@@ -260,20 +279,26 @@ fn base64_digit(byte: u8) -> Option<u8> {
     }
 }
 
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Epoch {
+    fn text(self) -> [u8; EPOCH_TEXT_LEN] {
         let mut text = [0u8; EPOCH_TEXT_LEN];
         for (i, slot) in text.iter_mut().enumerate() {
             let digit = if i + 1 < EPOCH_TEXT_LEN { self.0 >> (122 - 6 * i) } else { self.0 << 4 };
             *slot = ALPHABET[(digit & 0b11_1111) as usize];
         }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        text
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
     }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{VERSION}.{}.{}", self.epoch, self.seq)
+        self.with_text(|text| f.write_str(std::str::from_utf8(text).map_err(|_| fmt::Error)?))
     }
 }
 
@@ -318,6 +343,12 @@ mod tests {
             let text = cursor.to_string();
             prop_assert!(text.len() <= CURSOR_TEXT_MAX);
             prop_assert_eq!(Ask::parse(&text), Ok(Ask::At(cursor)));
+        }
+
+        #[test]
+        fn text_is_version_epoch_and_position(epoch: u128, seq in any_seq()) {
+            let cursor = Cursor { epoch: Epoch(epoch), seq: Seq(seq) };
+            prop_assert_eq!(cursor.to_string(), format!("{VERSION}.{}.{}", cursor.epoch, cursor.seq));
         }
 
         #[test]

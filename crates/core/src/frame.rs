@@ -20,6 +20,9 @@ pub use standing::StandingFrame;
 /// The length of gRPC's message prefix.
 pub const PREFIX_BYTES: usize = 5;
 
+/// What [`put_log_frame`] puts around a message at most, in bytes: prefix, cursor, time, and the tags and lengths of each.
+pub const LOG_FRAME_OVERHEAD_BYTES: usize = 96;
+
 /// Field numbers of `push.v1.PushEvent`.
 mod push_event {
     pub(super) const CURSOR: u32 = 1;
@@ -333,16 +336,10 @@ pub fn put_log_frame(
     message: &[u8],
     appended_unix_ms: u64,
 ) {
-    use std::io::Write as _;
-
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX_BYTES]);
     if let Some(cursor) = cursor {
-        // The text is shorter than 128 bytes, so its length is one byte, filled in behind it.
-        out.extend_from_slice(&[(push_event::CURSOR << 3 | 2) as u8, 0]);
-        let text = out.len();
-        let _ = write!(out, "{cursor}"); // writing to a Vec cannot fail
-        out[text - 1] = (out.len() - text) as u8;
+        cursor.with_text(|text| put_bytes(out, push_event::CURSOR, text));
     }
     put_bytes(out, kind.field(), message);
     put_fixed64(out, push_event::APPENDED_UNIX_MS, appended_unix_ms);

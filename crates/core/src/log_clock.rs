@@ -24,6 +24,18 @@ impl Offset {
         Self(signed(u128::from(unix_ms)).saturating_sub(signed(now.as_millis())))
     }
 
+    /// The difference, in milliseconds: for whoever keeps it as a number.
+    #[must_use]
+    pub const fn to_ms(self) -> i64 {
+        self.0
+    }
+
+    /// As [`Offset::to_ms`] gave it.
+    #[must_use]
+    pub const fn from_ms(ms: i64) -> Self {
+        Self(ms)
+    }
+
     /// What the hub's clock says at this moment of the reader's, in milliseconds since the Unix epoch.
     #[must_use]
     pub fn unix_ms(self, now: Duration) -> u64 {

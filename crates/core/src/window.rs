@@ -201,10 +201,12 @@ impl Window {
         let chunk = match self.chunks.back_mut() {
             Some(chunk) if chunk.takes(cursor.epoch, frame.len(), self.chunk_bytes) => chunk,
             last => {
+                let mut chunk = Chunk::new(cursor.epoch, self.end);
                 if let Some(last) = last {
                     last.seal();
+                    chunk.reserve_like(last, self.chunk_bytes);
                 }
-                self.chunks.push_back(Chunk::new(cursor.epoch, self.end));
+                self.chunks.push_back(chunk);
                 let last = self.chunks.len() - 1;
                 &mut self.chunks[last]
             }
@@ -231,7 +233,10 @@ impl Window {
 
     /// Drops what is outside a bound at `now`. Call it before looking, so that age trims on an idle log too.
     pub fn trim(&mut self, now: Duration) {
-        while let Some(first) = self.get(self.oldest) {
+        // The oldest lies in the first chunk, so that nothing is searched for at each append.
+        while let Some(first) =
+            self.chunks.front().filter(|_| !self.is_empty()).map(|chunk| chunk.entry(self.oldest))
+        {
             let too_old = now.saturating_sub(first.at) > self.bounds.age;
             if !too_old && self.len() <= self.bounds.events && self.held_bytes <= self.bounds.bytes {
                 break;

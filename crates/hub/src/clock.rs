@@ -3,7 +3,8 @@
 //! The log is stamped by the wall clock as it was when the hub began and tokio's clock since: that never steps, and events
 //! of a short life are measured against it. Only what other clocks have set, such as the end of a record, goes by the wall.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use galaxy_push_core::Now;
@@ -18,15 +19,16 @@ pub(crate) struct Clock {
     /// What monotonic time said at the origin: as much as the window holds from before, so that each of its entries has a
     /// time.
     before: Duration,
-    /// Set anew only while the log is opened.
-    log: Arc<Mutex<Offset>>,
+    /// How the clock of the log stands beside monotonic time, in milliseconds. Set anew only while the log is opened, and read
+    /// for every batch: no lock, for nothing else is ordered by it.
+    log: Arc<AtomicI64>,
     pub(crate) ambient: Ambient,
 }
 
 impl Clock {
     /// Starts both, for a window that may hold entries from so long before.
     pub(crate) fn start(ambient: Ambient, before: Duration) -> Self {
-        let log = Arc::new(Mutex::new(Offset::of(ambient.unix_ms(), before)));
+        let log = Arc::new(AtomicI64::new(Offset::of(ambient.unix_ms(), before).to_ms()));
         Self { origin: Instant::now(), before, log, ambient }
     }
 
@@ -40,13 +42,12 @@ impl Clock {
 
     /// How the clock of the log stands beside monotonic time.
     pub(crate) fn log(&self) -> Offset {
-        *self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        Offset::from_ms(self.log.load(Ordering::Relaxed))
     }
 
     /// An earlier life of the log was stamped up to here: its clock never steps back.
     pub(crate) fn goes_on_from(&self, unix_ms: u64) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        *log = (*log).max(Offset::of(unix_ms, self.mono()));
+        self.log.fetch_max(Offset::of(unix_ms, self.mono()).to_ms(), Ordering::Relaxed);
     }
 
     /// What the clock of the log says, in milliseconds since the Unix epoch.

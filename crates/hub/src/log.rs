@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
-use galaxy_push_core::frame::{LogKind, put_log_frame};
+use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::{Bounds, Gap, GapReason, Traits, Window};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_store::{Committed, Holder, Sink};
@@ -35,8 +35,6 @@ pub(crate) struct Log {
 pub(crate) struct State {
     pub(crate) window: Window,
     pub(crate) gateways: Gateways,
-    /// Reused for every frame, so an append allocates only when a chunk grows.
-    scratch: Vec<u8>,
 }
 
 /// Where a hub's log is now.
@@ -63,7 +61,7 @@ impl Log {
     pub(crate) fn new(bounds: Bounds, clock: Clock, metrics: Metrics) -> Self {
         // No reader sees this epoch: the store begins the log before the hub exists.
         let window = Window::new(Cursor::start(Epoch(0)), bounds);
-        let state = State { window, gateways: Gateways::default(), scratch: Vec::new() };
+        let state = State { window, gateways: Gateways::default() };
         Self { clock, bounds, metrics, state: Mutex::new(state), grown: watch::Sender::new(()) }
     }
 
@@ -113,17 +111,14 @@ impl Sink for Log {
         let (mut bytes, mut unaware) = (0, Vec::new());
         {
             let mut state = self.lock();
-            let State { window, scratch, gateways } = &mut *state;
+            let State { window, gateways } = &mut *state;
             if batch.iter().any(|event| event.kind == LogKind::SessionInvalidation) {
                 unaware = gateways.take_unaware();
             }
             let now = self.clock.now();
             for event in batch {
-                let position = (!event.traits.has(Traits::EPHEMERAL)).then_some(event.cursor);
-                scratch.clear();
-                put_log_frame(scratch, event.kind, position, &event.event, event.appended_unix_ms);
-                window.append(event.cursor, event.traits, scratch, now.mono);
-                bytes += scratch.len() as u64;
+                window.append(event.cursor, event.traits, &event.frame, now.mono);
+                bytes += event.frame.len() as u64;
             }
         }
         unaware.iter().for_each(tell_unaware);
@@ -134,14 +129,10 @@ impl Sink for Log {
 
     fn restored(&self, batch: &[Committed]) {
         let mut state = self.lock();
-        let State { window, scratch, .. } = &mut *state;
         let now = self.clock.now().mono;
         for event in batch {
-            let position = (!event.traits.has(Traits::EPHEMERAL)).then_some(event.cursor);
-            scratch.clear();
-            put_log_frame(scratch, event.kind, position, &event.event, event.appended_unix_ms);
             let age = self.clock.log().age(event.appended_unix_ms, now);
-            window.append(event.cursor, event.traits, scratch, now.saturating_sub(age));
+            state.window.append(event.cursor, event.traits, &event.frame, now.saturating_sub(age));
         }
     }
 
@@ -179,6 +170,7 @@ mod tests {
     use std::time::Duration;
 
     use galaxy_push_core::ambient::Ambient;
+    use galaxy_push_core::frame::put_log_frame;
     use galaxy_push_proto::v1;
 
     use super::*;
@@ -210,12 +202,11 @@ mod tests {
         let clock = Clock::start(Ambient::new(|| 1_000_000, || 4), bounds.age);
         let log = Log::new(bounds, clock.clone(), Metrics::default());
         let at = |seq| Cursor { seq: galaxy_push_core::cursor::Seq(seq), ..Cursor::start(Epoch(1)) };
-        let entry = |seq, appended_unix_ms| Committed {
-            kind: LogKind::Event,
-            cursor: at(seq),
-            traits: Traits::PLAIN,
-            event: Bytes::from_static(b"\x0a\x03all"),
-            appended_unix_ms,
+        let entry = |seq, appended_unix_ms| {
+            let (kind, mut frame) = (LogKind::Event, Vec::new());
+            put_log_frame(&mut frame, kind, Some(at(seq)), b"\x0a\x03all", appended_unix_ms);
+            let (traits, frame) = (Traits::PLAIN, frame.into());
+            Committed { kind, cursor: at(seq), traits, frame, appended_unix_ms }
         };
         log.stamped_until(1_005_000);
         log.begin(at(0));

@@ -1,7 +1,7 @@
 //! The one way in: every surface publishes events and standing records through here.
 
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_core::frame::LogKind;
+use galaxy_push_core::frame::{LOG_FRAME_OVERHEAD_BYTES, LogKind};
 use galaxy_push_proto::{Failure, Reason, json, v1, validate};
 use galaxy_push_store::batch::Item;
 use galaxy_push_store::{Appended, Batch, Content, Error, Key, Refused};
@@ -18,9 +18,6 @@ use crate::fence;
 use crate::shared::Shared;
 use crate::spans::Spans;
 use crate::under_way::Share;
-
-/// What the log puts around an encoded event at most: prefix, cursor, time, and the tags and lengths of each.
-const LOG_FRAME_OVERHEAD_BYTES: usize = 96;
 
 /// What a recipient and an attribute take in memory beside their texts, in bytes.
 const RECIPIENT_BYTES: usize = 32;

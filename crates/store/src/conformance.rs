@@ -11,10 +11,11 @@ pub use durable::check_durable;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_core::frame::{EventView, LogKind};
+use galaxy_push_core::frame::{EventView, FrameView, LogKind};
 use galaxy_push_core::window::Traits;
 use galaxy_push_proto::v1;
 use prost::Message as _;
@@ -57,6 +58,7 @@ impl Sink for Recorder {
         self.look(|seen| {
             assert!(seen.base.is_some(), "`begin` comes before anything is committed");
             assert!(!batch.is_empty(), "an empty batch is not handed on");
+            batch.iter().for_each(check_frame);
             seen.batches.push(batch.to_vec());
         });
     }
@@ -64,6 +66,16 @@ impl Sink for Recorder {
     fn damaged(&self, from: Cursor, to: Cursor) {
         panic!("nothing was damaged, and yet a gap is told from {from} to {to}");
     }
+}
+
+/// What readers are sent says what the sink is told.
+fn check_frame(each: &Committed) {
+    let frame = FrameView::read(galaxy_push_core::frame::message(&each.frame));
+    let frame = frame.unwrap_or_else(|_| panic!("a frame can be read: {each:?}"));
+    let has_position = !each.traits.has(Traits::EPHEMERAL);
+    let cursor = if has_position { each.cursor.to_string() } else { String::new() };
+    assert_eq!((frame.cursor(), frame.appended_unix_ms()), (&*cursor, each.appended_unix_ms));
+    assert_eq!(frame.event().is_some(), each.kind == LogKind::Event, "{each:?}");
 }
 
 /// A store with the sink that watches it.
@@ -146,8 +158,8 @@ async fn events_arrive_as_they_were_sent(world: &World) {
     sent.attributes.insert("traceparent".to_owned(), "00".to_owned());
     world.append(&[sent.clone(), event("b")]).await;
     let seen = world.sink.committed();
-    assert_eq!(v1::Event::decode(seen[0].event.clone()).as_ref(), Ok(&sent));
-    let recipients: Vec<_> = EventView::of(&seen[0].event).recipients().collect();
+    assert_eq!(v1::Event::decode(seen[0].message()).as_ref(), Ok(&sent));
+    let recipients: Vec<_> = EventView::of(seen[0].message()).recipients().collect();
     assert_eq!(recipients, sent.to, "`to` is first");
     assert_eq!(seen[0].appended_unix_ms, NOW.unix_ms);
     assert!(seen[0].traits.has(Traits::EXPIRES) && !seen[1].traits.has(Traits::EXPIRES));
@@ -156,10 +168,9 @@ async fn events_arrive_as_they_were_sent(world: &World) {
 async fn a_batch_says_where_it_continues(world: &World) {
     world.append(&[event("a"), event("b"), event("a"), event("c"), event("b")]).await;
     world.append_one(event("d")).await;
-    let continues =
-        |batch: &Vec<Committed>| batch.iter().map(|event| event.traits.has(Traits::CONTINUES)).collect();
-    let batches: Vec<Vec<bool>> = world.sink.look(|seen| seen.batches.iter().map(continues).collect());
-    assert_eq!(batches, [vec![true, true, false], vec![false]], "all but the last that was appended");
+    let committed = world.sink.committed();
+    let continues: Vec<_> = committed.iter().map(|event| event.traits.has(Traits::CONTINUES)).collect();
+    assert_eq!(continues, [true, true, false, false], "all but the last of a batch that was appended");
 }
 
 async fn duplicates_answer_the_first_position(world: &World) {
@@ -298,12 +309,13 @@ async fn records_have_positions_and_hold(world: &World) {
     assert_eq!(kinds, [event, member, member, member, member, LogKind::SessionInvalidation]);
     assert!(seen[1..].iter().all(|each| each.traits.has(Traits::STANDING)));
     assert!(seen[1..4].iter().all(|each| each.traits.has(Traits::CONTINUES)), "they are one batch");
-    assert_eq!(v1::Membership::decode(seen[4].event.clone()).as_ref(), Ok(&said[3]));
+    assert_eq!(v1::Membership::decode(seen[4].message()).as_ref(), Ok(&said[3]));
 
+    let message = |index: usize| Bytes::copy_from_slice(seen[index].message());
     let page = world.store.standing(None, 1, 0, NOW.unix_ms);
-    assert_eq!(page.records, [(LogKind::SessionInvalidation, seen[5].event.clone())], "one at least");
+    assert_eq!(page.records, [(LogKind::SessionInvalidation, message(5))], "one at least");
     let rest = world.store.standing(page.next.as_ref(), 1 << 20, 0, NOW.unix_ms);
-    assert_eq!((rest.records, rest.next), (vec![(member, seen[3].event.clone())], None));
+    assert_eq!((rest.records, rest.next), (vec![(member, message(3))], None));
     let count = |unix_ms| world.store.standing_count(unix_ms);
     assert_eq!(count(NOW.unix_ms), Count { invalidations: 1, memberships: 1 });
     assert_eq!(count(NOW.unix_ms + 100_000), Count { invalidations: 0, memberships: 1 }, "it has expired");

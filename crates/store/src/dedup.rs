@@ -73,6 +73,8 @@ pub struct Dedup<V> {
     ids: usize,
     /// Bytes of all shares.
     bytes: usize,
+    /// What is known of an earlier life: as [`Share::cut_at`], for all of them.
+    cut_at: Option<Duration>,
 }
 
 /// One publisher's entries.
@@ -150,7 +152,7 @@ impl<V: Copy> Dedup<V> {
     /// Remembers nothing yet.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, shares: BTreeMap::new(), ids: 0, bytes: 0 }
+        Self { bounds, shares: BTreeMap::new(), ids: 0, bytes: 0, cut_at: None }
     }
 
     /// What is known of this key. `now` never goes back.
@@ -164,26 +166,63 @@ impl<V: Copy> Dedup<V> {
 
     /// The content and the value of this key, inside the bounds.
     pub(crate) fn get(&mut self, key: &Key, now: Duration) -> Option<(Content, V)> {
-        if self.shares.get(&key.publisher)?.is_due(now, self.bounds.age) {
+        let mut share = self.shares.get(&key.publisher)?;
+        if share.is_due(now, self.bounds.age) {
             self.forget_old_of(&key.publisher, now);
+            share = self.shares.get(&key.publisher)?;
         }
-        let (value, content) = self.shares.get(&key.publisher)?.values.get(&key.text)?;
+        let (value, content) = share.values.get(&key.text)?;
         Some((*content, *value))
     }
 
     /// Remembers a key of which [`Dedup::look_up`] knew nothing.
     pub fn remember(&mut self, key: Key, content: Content, value: V, now: Duration) {
-        if self.shares.get(&key.publisher).is_some_and(|share| share.is_due(now, self.bounds.age)) {
-            self.forget_old_of(&key.publisher, now);
-        }
-        let share = self.shares.entry(key.publisher.clone()).or_insert_with(Share::new);
-        share.bytes += key.text.len();
-        share.values.insert(key.text.clone(), (value, content));
-        share.order.push_back((key.text.clone(), now));
-        (self.ids, self.bytes) = (self.ids + 1, self.bytes + key.text.len());
+        let Key { publisher, text } = key;
+        self.insert(&publisher, text, content, value, now);
         if self.is_over() {
-            self.make_room(&key.publisher, now);
+            self.make_room(&publisher, now);
         }
+    }
+
+    /// Remembers a key of which nothing was known, and of which it is not certain yet that it will be. Nothing goes for it: that
+    /// is for [`Dedup::confirm`], so that what comes to nothing costs no other key.
+    pub(crate) fn remember_for_now(&mut self, key: Key, content: Content, value: V, now: Duration) {
+        let Key { publisher, text } = key;
+        self.insert(&publisher, text, content, value, now);
+    }
+
+    /// What was remembered of this publisher for now is certain.
+    pub(crate) fn confirm(&mut self, publisher: &Arc<str>, now: Duration) {
+        if self.is_over() {
+            self.make_room(publisher, now);
+        }
+    }
+
+    /// The last so many keys of this publisher, remembered for now, came to nothing.
+    pub(crate) fn take_back(&mut self, publisher: &Arc<str>, keys: usize) {
+        let Some(share) = self.shares.get_mut(publisher) else { return };
+        for _ in 0..keys {
+            let Some((text, _)) = share.order.pop_back() else { return };
+            share.values.remove(&text);
+            share.bytes -= text.len();
+            (self.ids, self.bytes) = (self.ids - 1, self.bytes - text.len());
+        }
+    }
+
+    fn insert(&mut self, publisher: &Arc<str>, text: Arc<str>, content: Content, value: V, now: Duration) {
+        let share = match self.shares.get_mut(publisher) {
+            Some(share) if !share.is_due(now, self.bounds.age) => share,
+            known => {
+                if known.is_some() {
+                    self.forget_old_of(publisher, now);
+                }
+                self.shares.entry(publisher.clone()).or_insert_with(Share::new)
+            }
+        };
+        share.bytes += text.len();
+        (self.ids, self.bytes) = (self.ids + 1, self.bytes + text.len());
+        share.values.insert(text.clone(), (value, content));
+        share.order.push_back((text, now));
     }
 
     /// Lets go of what is too old, and of its memory.
@@ -216,8 +255,17 @@ impl<V: Copy> Dedup<V> {
     /// How far back a duplicate is recognised, of whoever fares worst: the age bound, or less once another bound has cut.
     #[must_use]
     pub fn horizon(&self, now: Duration) -> Duration {
-        let cuts = self.shares.values().filter_map(|share| share.cut_at);
-        cuts.map(|cut| now.saturating_sub(cut).min(self.bounds.age)).min().unwrap_or(self.bounds.age)
+        self.cut().map_or(self.bounds.age, |cut| now.saturating_sub(cut).min(self.bounds.age))
+    }
+
+    /// When the youngest key was remembered that had to go before its time, if one had to of late.
+    pub(crate) fn cut(&self) -> Option<Duration> {
+        self.shares.values().filter_map(|share| share.cut_at).chain(self.cut_at).max()
+    }
+
+    /// Keys that were remembered up to this time may be missing.
+    pub(crate) fn was_cut(&mut self, at: Duration) {
+        self.cut_at = self.cut_at.max(Some(at));
     }
 
     fn is_over(&self) -> bool {

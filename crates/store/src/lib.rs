@@ -44,7 +44,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_core::frame::LogKind;
+use galaxy_push_core::frame::{FrameView, LogKind, message};
 use galaxy_push_core::window::Traits;
 
 pub use batch::Batch;
@@ -63,10 +63,19 @@ pub struct Committed {
     pub cursor: Cursor,
     /// [`Traits::EPHEMERAL`], [`Traits::EXPIRES`], [`Traits::STANDING`] and [`Traits::CONTINUES`] as they apply.
     pub traits: Traits,
-    /// The encoded message of its kind; an `Event` has `to` first.
-    pub event: Bytes,
-    /// When the hub took it, in milliseconds since the Unix epoch.
+    /// The framed `PushEvent`, encoded once: what a store that keeps anything has kept, and what every reader is sent.
+    pub frame: Bytes,
+    /// When the hub took it, in milliseconds since the Unix epoch: as the frame says.
     pub appended_unix_ms: u64,
+}
+
+impl Committed {
+    /// The encoded message of its kind, as it lies in the frame; an `Event` has `to` first.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        // A store frames what it was given, so this is never empty.
+        FrameView::read(message(&self.frame)).map(|view| view.body()).unwrap_or_default()
+    }
 }
 
 /// Takes what a store has committed: the hub's window.
@@ -74,15 +83,15 @@ pub trait Sink: Send + Sync + 'static {
     /// The log continues after `base`. Called once, before anything is committed.
     fn begin(&self, base: Cursor);
 
-    /// These events follow what was committed before. One call per batch, in the order of the log, and never two at a
-    /// time; before the batch is acknowledged, unless the log has several doors. Must be quick and must not wait: the
-    /// store may hold its lock.
-    fn committed(&self, batch: &[Committed]);
+    /// These events follow what was committed before: one or several batches, each of them whole. Called in the order of
+    /// the log, and never twice at a time; before any of them is acknowledged, unless the log has several doors. Must be
+    /// quick and must not wait: the store may hold its lock.
+    fn committed(&self, batches: &[Committed]);
 
     /// These entries were committed in an earlier life of the log, which goes on. Called between `begin` and the first
     /// `committed`, in the order of the log; they are as old as [`Committed::appended_unix_ms`] says.
-    fn restored(&self, batch: &[Committed]) {
-        self.committed(batch);
+    fn restored(&self, batches: &[Committed]) {
+        self.committed(batches);
     }
 
     /// The entries behind `from` up to `to` are lost: what kept them is damaged. Called in the order of the log, between

@@ -8,9 +8,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::{self, BoxFuture, FutureExt as _};
 use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
-use galaxy_push_core::frame::LogKind;
+use galaxy_push_core::frame::{LOG_FRAME_OVERHEAD_BYTES, LogKind, put_log_frame};
 use galaxy_push_core::window::Traits;
 
 use crate::batch::Batch;
@@ -85,6 +86,10 @@ impl MemoryStore {
         let mut committed = Vec::with_capacity(batch.items.len());
         let mut results = Vec::with_capacity(batch.items.len());
         let now = log.now;
+        // All frames of a batch lie in one piece of memory.
+        let frame_bytes = batch.items.iter().map(|item| item.event.len() + LOG_FRAME_OVERHEAD_BYTES).sum();
+        let (mut frames, mut lengths) =
+            (Vec::with_capacity(frame_bytes), Vec::with_capacity(batch.items.len()));
         for item in batch.items {
             let ephemeral = item.traits.has(Traits::EPHEMERAL);
             let known = item.key.as_ref().and_then(|(key, content)| {
@@ -106,13 +111,16 @@ impl MemoryStore {
                 log.standing.apply(change, batch.publisher.as_ref(), batch.now.unix_ms);
             }
             log.head = cursor.unwrap_or(log.head);
-            committed.push(Committed {
-                kind: item.kind,
-                cursor: log.head,
-                traits: item.traits,
-                event: item.event,
-                appended_unix_ms: batch.stamp_unix_ms,
-            });
+            let (kind, traits, appended_unix_ms) = (item.kind, item.traits, batch.stamp_unix_ms);
+            let start = frames.len();
+            put_log_frame(&mut frames, kind, cursor, &item.event, appended_unix_ms);
+            lengths.push(frames.len() - start);
+            let frame = Bytes::new(); // cut off the others below
+            committed.push(Committed { kind, cursor: log.head, traits, frame, appended_unix_ms });
+        }
+        let mut frames = Bytes::from(frames);
+        for (each, length) in committed.iter_mut().zip(lengths) {
+            each.frame = frames.split_to(length);
         }
         if let Some((key, content)) = batch.key {
             let last = results.last().and_then(|last: &Appended| last.cursor).map(|cursor| cursor.seq);

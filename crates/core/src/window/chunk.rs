@@ -43,6 +43,14 @@ impl Chunk {
         Self { epoch, first, index, frames, traits: Traits::PLAIN, largest: 0 }
     }
 
+    /// Takes the room that a chunk before it needed: it will most likely need as much, and need not grow step by step.
+    pub(super) fn reserve_like(&mut self, before: &Self, chunk_bytes: usize) {
+        if let Frames::Open(frames) = &mut self.frames {
+            frames.reserve(before.as_slice().len().min(chunk_bytes));
+        }
+        self.index.reserve(before.index.len());
+    }
+
     /// Whether a frame of this length still goes in. A chunk that holds nothing takes any.
     pub(super) fn takes(&self, epoch: Epoch, length: usize, chunk_bytes: usize) -> bool {
         let fits = self.index.is_empty() || self.as_slice().len() + length <= chunk_bytes;
@@ -60,6 +68,7 @@ impl Chunk {
     pub(super) fn seal(&mut self) {
         if let Frames::Open(frames) = &mut self.frames {
             frames.shrink_to_fit();
+            self.index.shrink_to_fit();
             self.frames = Frames::Sealed(Bytes::from(std::mem::take(frames)));
         }
     }

@@ -2,16 +2,19 @@
 //!
 //! The [`writer`](super::writer) takes the steps, tests take them on a disk that breaks. The order is: [`Engine::stage`] as
 //! batches come; [`Engine::seal`] once nothing is on its way; the [`Job`] is run by [`Segments`](super::segments::Segments);
-//! [`Engine::done`] with its outcome. Staging may go on meanwhile: that is the next group.
+//! [`Engine::done`] with its outcome; [`Landed::tell`] of what became durable. Staging may go on meanwhile: that is the next
+//! group.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use galaxy_push_core::cursor::Seq;
 
 use super::Options;
-use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead};
-use super::record::{Context, Known, put_standing};
+use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead, unmask};
+use super::record::{Context, Known, put_cut, put_standing};
 use super::retention::Retention;
 use super::segments::{ENDING_BYTES, Job, Outcome};
 use super::stage::{Group, Place, Stager};
@@ -36,8 +39,8 @@ pub(crate) struct Engine<R> {
     segment_bytes: u64,
     dedup_age: std::time::Duration,
     flying: Option<Flight<R>>,
-    /// Durable, and nobody told yet.
-    landed: Option<Flight<R>>,
+    /// Durable, and nobody told yet, in order. Few: while nobody tells, little is staged.
+    landed: VecDeque<Landed<R>>,
     /// Segments that are not needed any more, until somebody asks.
     left: Vec<u64>,
     dead: Option<String>,
@@ -46,6 +49,8 @@ pub(crate) struct Engine<R> {
 /// A group on its way to the disk.
 struct Flight<R> {
     group: Group<R>,
+    /// What is written, without a mask: the frames that readers are handed lie in it.
+    body: Bytes,
     /// Where the next one goes once this one is durable.
     next: Place,
     begins: Option<u64>,
@@ -57,8 +62,23 @@ struct Flight<R> {
     begun: Place,
 }
 
-/// The most bytes of a group, unless one batch alone is larger.
-const GROUP_BYTES_MAX: usize = 4 << 20;
+/// What has become of a group: all that is left is to tell of it.
+pub(crate) struct Landed<R> {
+    group: Group<R>,
+    body: Bytes,
+    /// Entries that a sync has made durable; `None`: there was nothing to write.
+    pub(crate) synced: Option<u32>,
+}
+
+impl<R: Reply> Landed<R> {
+    /// Hands it to the sink, and then answers. Whoever has taken several tells of them in their order.
+    pub(crate) fn tell(self, sink: &dyn Sink) -> Group<R> {
+        self.group.tell(self.body, sink)
+    }
+}
+
+/// So many batches are staged under one lock: others may want it.
+const STAGED_AT_ONCE: usize = 16;
 
 impl<R: Reply> Engine<R> {
     pub(crate) fn new(
@@ -79,7 +99,7 @@ impl<R: Reply> Engine<R> {
             segment_bytes: options.segment_bytes,
             dedup_age: options.dedup.age,
             flying: None,
-            landed: None,
+            landed: VecDeque::new(),
             left: Vec::new(),
             dead: None,
         }
@@ -90,40 +110,44 @@ impl<R: Reply> Engine<R> {
         self.visible.clone()
     }
 
-    /// How many entries are durable and not told of yet.
-    pub(crate) fn landed_entries(&self) -> u32 {
-        self.landed.as_ref().map_or(0, |flight| flight.group.positions)
-    }
-
-    /// Whether everything that is durable has been told.
-    pub(crate) const fn is_settled(&self) -> bool {
-        self.landed.is_none()
-    }
-
     /// Adds a batch to the group that gathers, or refuses it at once.
+    #[cfg(test)]
     pub(crate) fn stage(&mut self, batch: Batch, reply: R) {
-        if let Some(reason) = &self.dead {
-            return reply.answer(Err(Refused::Unavailable(reason.clone()).into()));
+        self.stage_some(&mut VecDeque::from([(batch, reply)]));
+    }
+
+    /// Adds some of these batches to the group that gathers, or refuses them at once.
+    pub(crate) fn stage_some(&mut self, waiting: &mut VecDeque<(Batch, R)>) {
+        let mut refusals = Vec::new();
+        {
+            let mut visible = lock(&self.visible);
+            for _ in 0..STAGED_AT_ONCE {
+                if self.stager.open.as_ref().is_some_and(Group::is_full) {
+                    break;
+                }
+                let Some((batch, reply)) = waiting.pop_front() else { break };
+                refusals.extend(match &self.dead {
+                    Some(reason) => Some((reply, Refused::Unavailable(reason.clone()))),
+                    None => self.stager.stage(batch, reply, &mut visible).err(),
+                });
+            }
         }
-        let staged = self.stager.stage(batch, reply, &mut lock(&self.visible));
-        if let Err((reply, refused)) = staged {
-            reply.answer(Err(refused.into()));
-        }
+        refusals.into_iter().for_each(|(reply, refused)| reply.answer(Err(refused.into())));
     }
 
     /// Whether the group that gathers should take no more.
     pub(crate) fn is_full(&self) -> bool {
-        self.stager.open.as_ref().is_some_and(|group| group.body.len() >= GROUP_BYTES_MAX)
+        self.stager.open.as_ref().is_some_and(Group::is_full)
     }
 
-    /// Whether something gathers.
-    pub(crate) const fn is_gathering(&self) -> bool {
-        self.stager.open.is_some()
+    /// How long what gathers is so far, in bytes; `None`: nothing does.
+    pub(crate) fn gathering_bytes(&self) -> Option<usize> {
+        self.stager.open.as_ref().map(|group| group.body.len())
     }
 
-    /// Whether what has landed must be visible before the next group is sealed: it carries something forward.
-    fn must_settle(&self) -> bool {
-        self.retention.left(self.stager.at.stamp_unix_ms).is_some()
+    /// Whether a group is on its way to the disk.
+    pub(crate) const fn is_flying(&self) -> bool {
+        self.flying.is_some()
     }
 
     fn fits(&self, body_bytes: usize) -> bool {
@@ -131,15 +155,16 @@ impl<R: Reply> Engine<R> {
         at.segment > 0 && at.offset + room_of(body_bytes) + ENDING_BYTES <= at.segment_bytes
     }
 
-    /// Takes the group that gathers and makes it ready for the disk, which nothing else may be on its way to. `None`: there is
-    /// nothing to write, and whoever waited has been answered.
+    /// Takes the group that gathers and makes it ready for the disk. `None`: there is nothing to write, or another group is on its
+    /// way; there may be something to tell.
     pub(crate) fn seal(&mut self) -> Option<Job> {
-        let mut group = self.stager.open.take()?;
-        if group.is_empty() || self.must_settle() {
-            self.settle();
+        if self.flying.is_some() {
+            return None;
         }
+        let mut group = self.stager.open.take()?;
         if group.is_empty() {
-            self.commit(group, self.stager.at.segment);
+            // Duplicates, whose answers come behind those that they repeat.
+            self.landed.push_back(Landed { group, body: Bytes::new(), synced: None });
             return None;
         }
         let left = self.retention.left(self.stager.at.stamp_unix_ms);
@@ -152,11 +177,12 @@ impl<R: Reply> Engine<R> {
         if let Some(left) = left {
             self.stager.at.oldest = left + 1;
         }
-        self.stager.seal(&mut group);
-        let bytes = std::mem::take(&mut group.body);
+        let mask = self.stager.seal(&mut group);
+        let bytes = Bytes::from(std::mem::take(&mut group.body));
+        let body = unmasked(&bytes, mask);
         let next = self.stager.at;
         let (begins, ends) = begin.map_or((None, 0), |head| (Some(head.number), head.previous_end));
-        self.flying = Some(Flight { group, next, begins, ends, carries: left, begun });
+        self.flying = Some(Flight { group, body, next, begins, ends, carries: left, begun });
         Some(Job { begin, offset, bytes })
     }
 
@@ -205,6 +231,9 @@ impl<R: Reply> Engine<R> {
                         .put(out);
                 }
             }
+            if let Some(cut) = visible.published.cut() {
+                put_cut(out, u64::try_from(cut.as_millis()).unwrap_or(u64::MAX));
+            }
             for (kind, message, share) in visible.standing.kept_up_to(left) {
                 put_context(out, "", share.map(|share| &**share));
                 put_standing(out, kind, message);
@@ -212,15 +241,14 @@ impl<R: Reply> Engine<R> {
         });
     }
 
-    /// The group on its way has come to this. If it is durable, [`Engine::settle`] tells of it; else it is given up, and what
-    /// gathered meanwhile with it.
+    /// The group on its way has come to this. If it is durable, what it changes is visible now, and is to be told; else it is
+    /// given up, and what gathered meanwhile with it.
     pub(crate) fn done(&mut self, outcome: Outcome) {
-        self.settle();
         let Some(flight) = self.flying.take() else { return };
         match outcome {
             Outcome::Durable => {
                 self.durable = flight.next;
-                self.landed = Some(flight);
+                self.commit(flight);
             }
             Outcome::Full { begun, error } => {
                 if begun {
@@ -239,19 +267,63 @@ impl<R: Reply> Engine<R> {
         }
     }
 
-    /// Tells of what has become durable: makes it visible, hands it to the sink, and answers. Returns the segments that are not
-    /// needed any more.
-    pub(crate) fn settle(&mut self) -> Vec<u64> {
-        let Some(flight) = self.landed.take() else { return Vec::new() };
+    fn commit(&mut self, flight: Flight<R>) {
         self.begun(&flight);
-        let segment = flight.next.segment;
-        if let Some(up_to) = flight.carries {
+        let (group, segment) = (flight.group, flight.next.segment);
+        {
             let mut visible = lock(&self.visible);
-            visible.standing.moved_up_to(up_to, segment);
-            self.left.extend(self.retention.leave(up_to, segment, self.dedup_age, visible.now));
+            if let Some(up_to) = flight.carries {
+                visible.standing.moved_up_to(up_to, segment);
+                self.left.extend(self.retention.leave(up_to, segment, self.dedup_age, visible.now));
+            }
+            visible.commit(&group, segment);
         }
-        self.commit(flight.group, segment);
+        self.stager.forget(&group);
+        if let Some((from, to)) = group.times {
+            // What is for live readers only takes no room on the disk, but its key may.
+            self.retention.add(segment, 0, from);
+            self.retention.add(segment, group.positions.into(), to);
+        }
+        self.retention.weigh(segment, group.frame_bytes);
+        let synced = Some(group.positions);
+        self.landed.push_back(Landed { group, body: flight.body, synced });
+    }
+
+    /// What is durable and was not taken yet: the oldest first.
+    pub(crate) fn take_landed(&mut self) -> Option<Landed<R>> {
+        self.landed.pop_front()
+    }
+
+    /// The segments that are not needed any more.
+    pub(crate) fn take_left(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.left)
+    }
+
+    /// Tells of everything that has become durable. Returns the segments that are not needed any more.
+    #[cfg(test)]
+    pub(crate) fn settle(&mut self) -> Vec<u64> {
+        while let Some(landed) = self.take_landed() {
+            let group = landed.tell(&*self.sink);
+            self.reuse(group);
+        }
+        self.take_left()
+    }
+
+    /// A group was told of: the next one takes its memory.
+    pub(crate) fn reuse(&mut self, group: Group<R>) {
+        self.stager.reuse(group);
+    }
+
+    /// To whom [`Landed::tell`] tells.
+    pub(crate) fn sink(&self) -> Arc<dyn Sink> {
+        self.sink.clone()
+    }
+
+    /// Nothing goes on from here: whoever waits for an answer finds that there is none.
+    pub(crate) fn abandon(&mut self) {
+        self.dead.get_or_insert_with(|| "an earlier append did not finish; restart the hub".to_owned());
+        (self.stager.open, self.flying) = (None, None);
+        self.landed.clear();
     }
 
     /// Why the store can go on no longer.
@@ -266,31 +338,15 @@ impl<R: Reply> Engine<R> {
         }
     }
 
-    /// Makes it visible, hands it to the sink, and then answers.
-    fn commit(&mut self, mut group: Group<R>, segment: u64) {
-        self.stager.forget(&group);
-        lock(&self.visible).commit(&mut group, segment);
-        for staged in &group.batches {
-            // What is for live readers only takes no room on the disk, but its key may.
-            let positioned = staged.results.iter().filter(|each| !each.duplicate && each.cursor.is_some());
-            if !staged.committed.is_empty() {
-                self.retention.add(segment, positioned.count() as u64, staged.at_unix_ms);
-            }
-        }
-        self.retention.weigh(segment, group.frame_bytes);
-        for staged in group.batches {
-            if !staged.committed.is_empty() {
-                self.sink.committed(&staged.committed);
-            }
-            staged.reply.answer(Ok(staged.results));
-        }
-    }
-
     fn give_up(&mut self, group: Group<R>, error: &Error, refused: &Refused) {
         let gathering = self.stager.abort(self.durable);
-        group.batches.into_iter().for_each(|staged| staged.reply.answer(Err(error.clone())));
-        for staged in gathering.into_iter().flat_map(|group| group.batches) {
-            staged.reply.answer(Err(refused.clone().into()));
+        {
+            let mut visible = lock(&self.visible);
+            gathering.iter().chain([&group]).for_each(|group| visible.give_up(group));
+        }
+        group.answers.into_iter().for_each(|(reply, _)| reply.answer(Err(error.clone())));
+        for (reply, _) in gathering.into_iter().flat_map(|group| group.answers) {
+            reply.answer(Err(refused.clone().into()));
         }
     }
 
@@ -303,6 +359,16 @@ impl<R: Reply> Engine<R> {
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.retention.disk_bytes()
     }
+}
+
+/// A group as it is written, without the mask of its body.
+fn unmasked(group: &Bytes, mask: u8) -> Bytes {
+    if mask == 0 {
+        return group.clone();
+    }
+    let mut plain = group.to_vec();
+    unmask(&mut plain[GROUP_HEAD_BYTES..], mask);
+    plain.into()
 }
 
 /// How much room a body of so many bytes takes at most.

@@ -190,8 +190,9 @@ impl GroupHead {
         self.body().start..(self.offset + self.padded_bytes()) as usize
     }
 
-    /// Writes the head into the front of `group`, which is the body behind room for it, and pads it.
-    pub(crate) fn seal(mut self, group: &mut Vec<u8>, sums: &Sums) {
+    /// Writes the head into the front of `group`, which is the body behind room for it, and pads it. Returns the mask that
+    /// the body was given.
+    pub(crate) fn seal(mut self, group: &mut Vec<u8>, sums: &Sums) -> u8 {
         self.body_bytes = (group.len() - GROUP_HEAD_BYTES) as u32;
         group.resize(self.padded_bytes() as usize, PADDING);
         if has_zero_sector(group, self.offset) {
@@ -215,6 +216,7 @@ impl GroupHead {
         let sum = sums.of(&head[8..]);
         head[4..8].copy_from_slice(&sum.to_le_bytes());
         group[..GROUP_HEAD_BYTES].copy_from_slice(&head);
+        self.mask
     }
 
     /// The head at the front of `bytes`, wherever it belongs, and the checksum of its body.

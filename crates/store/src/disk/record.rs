@@ -14,6 +14,7 @@ const ENTRY: u8 = 2;
 const KEY: u8 = 3;
 const STANDING: u8 = 4;
 const CARRIED_KEY: u8 = 5;
+const CUT: u8 = 6;
 
 /// One record, borrowed from the bytes of its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) enum Record<'a> {
     Entry(Entry<'a>),
     /// A key by which a repetition is recognised, of something that is not in the log or no longer.
     Key(Known<'a>),
+    /// Some key of this time, by the clock of the log, had to go before its time, and none of a later one.
+    Cut { at_unix_ms: u64 },
     /// A standing record that was applied long ago, and holds.
     Standing { kind: LogKind, message: &'a [u8] },
 }
@@ -106,6 +109,11 @@ impl Known<'_> {
     }
 }
 
+pub(crate) fn put_cut(out: &mut Vec<u8>, at_unix_ms: u64) {
+    out.push(CUT);
+    out.extend_from_slice(&at_unix_ms.to_le_bytes());
+}
+
 pub(crate) fn put_standing(out: &mut Vec<u8>, kind: LogKind, message: &[u8]) {
     out.extend_from_slice(&[STANDING, kind_byte(kind)]);
     put_bytes(out, message);
@@ -152,6 +160,7 @@ fn next<'a>(rest: &mut Reader<'a>) -> Option<Record<'a>> {
             let (content, seq, at_unix_ms) = (content(rest)?, rest.u64()?, rest.u64()?);
             Some(Record::Key(Known { text: text(rest.bytes()?)?, content, seq, at_unix_ms, carried }))
         }
+        CUT => Some(Record::Cut { at_unix_ms: rest.u64()? }),
         STANDING => Some(Record::Standing { kind: kind_of(rest.u8()?)?, message: rest.bytes()? }),
         _ => None,
     }

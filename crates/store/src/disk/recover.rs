@@ -307,6 +307,7 @@ impl Course {
             let from = std::mem::replace(&mut self.head, after);
             let what = format!("positions after {from} up to {after} are lost before or in it");
             self.damage(number, what, Some((from, after)));
+            self.replay.keys_lost();
             self.replay.lost(from, after);
         }
         Ok(())
@@ -314,6 +315,7 @@ impl Course {
 
     /// Something is damaged; it held at most so many positions, if they are not known from what follows.
     fn lose(&mut self, number: u64, what: String, positions_max: Option<u64>) {
+        self.replay.keys_lost();
         let Some(positions) = positions_max.filter(|positions| *positions > 0) else {
             return self.damage(number, what, None);
         };
@@ -329,6 +331,7 @@ impl Course {
 
     fn missing(&mut self, number: u64) {
         self.damage(number, "the file is missing".to_owned(), None);
+        self.replay.keys_lost();
         self.known_end = false;
     }
 

@@ -31,6 +31,10 @@ pub(crate) struct Replay {
     /// By time, once all are there: those that were carried forward lie behind younger ones.
     keys: Vec<(Duration, Key, Content, Option<Seq>)>,
     key_age: Duration,
+    /// Keys up to this time may be missing.
+    cut_at: Option<Duration>,
+    /// So may those of what is read next, or before it: something was damaged.
+    keys_lost: bool,
     batch: Vec<Committed>,
     segment: u64,
     /// The latest stamp so far, and the last of all.
@@ -55,6 +59,8 @@ impl Replay {
             retention: Retention::new(options.window),
             keys: Vec::new(),
             key_age: options.dedup.age,
+            cut_at: None,
+            keys_lost: false,
             batch: Vec::new(),
             segment: 0,
             last_unix_ms: 0,
@@ -73,6 +79,11 @@ impl Replay {
         self.visible.standing.keep_at(number);
     }
 
+    /// Something was lost, and keys may have been in it. They came before whatever is read next.
+    pub(crate) const fn keys_lost(&mut self) {
+        self.keys_lost = true;
+    }
+
     /// Positions are lost.
     pub(crate) fn lost(&mut self, from: Cursor, to: Cursor) {
         self.hand_on();
@@ -85,7 +96,13 @@ impl Replay {
         let (mut entries, mut times) = (0, None::<(Duration, Duration)>);
         for record in records(body) {
             match record? {
-                Record::Context(context) => whose.now(&context),
+                Record::Context(context) => {
+                    whose.now(&context);
+                    if std::mem::take(&mut self.keys_lost) {
+                        self.cut(whose.stamp_unix_ms);
+                    }
+                }
+                Record::Cut { at_unix_ms } => self.cut(at_unix_ms),
                 Record::Entry(entry) => {
                     *head = head.next();
                     entries += 1;
@@ -135,13 +152,17 @@ impl Replay {
             kind: entry.kind,
             cursor,
             traits: entry.traits,
-            event: body.slice_ref(view.body()),
+            frame: body.slice_ref(entry.frame),
             appended_unix_ms: view.appended_unix_ms(),
         });
         if self.batch.len() >= HANDED_AT_ONCE && !entry.traits.has(Traits::CONTINUES) {
             self.hand_on();
         }
         Ok(())
+    }
+
+    fn cut(&mut self, at_unix_ms: u64) {
+        self.cut_at = self.cut_at.max(Some(Duration::from_millis(at_unix_ms)));
     }
 
     fn key(&mut self, at_unix_ms: u64, key: Key, content: Content, seq: Option<Seq>) {
@@ -176,6 +197,12 @@ impl Replay {
         self.hand_on();
         let last_unix_ms = self.last_unix_ms.max(self.final_unix_ms);
         let now = Duration::from_millis(last_unix_ms);
+        if self.keys_lost {
+            self.cut(last_unix_ms);
+        }
+        if let Some(cut) = self.cut_at {
+            self.visible.published.was_cut(cut);
+        }
         self.keys.sort_by_key(|(at, ..)| *at);
         for (at, key, content, seq) in self.keys {
             if now.saturating_sub(at) <= self.key_age && self.visible.published.get(&key, at).is_none() {

@@ -7,6 +7,8 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::files::{FileAt, Files};
 use super::format::{CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
 
@@ -17,7 +19,7 @@ pub(crate) struct Job {
     pub(crate) begin: Option<SegmentHead>,
     pub(crate) offset: u64,
     /// One group.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
 }
 
 /// What became of it.
@@ -83,9 +85,9 @@ impl Segments {
         }
     }
 
-    /// Takes away a segment that is not needed. One that stays is taken away when the store is opened next.
-    pub(crate) fn remove(&self, number: u64) {
-        _ = self.files.remove(&name(number));
+    /// The border to the disk.
+    pub(crate) fn files(&self) -> Arc<dyn Files> {
+        self.files.clone()
     }
 
     /// Says at the end of the segment that the store was closed: then nothing there can be taken for half a group.
@@ -148,6 +150,12 @@ impl Segments {
             Err(error) => Outcome::Failed(error),
         }
     }
+}
+
+/// Takes away a segment that is not needed: also while another is written to. One that stays is taken away when the store is
+/// opened next.
+pub(crate) fn remove(files: &dyn Files, number: u64) {
+    _ = files.remove(&name(number));
 }
 
 /// A group without records, that says why nothing follows.

@@ -5,20 +5,24 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 use galaxy_push_core::cursor::{Cursor, Seq};
-use galaxy_push_core::frame::put_log_frame;
+use galaxy_push_core::frame::{LogKind, put_log_frame};
 use galaxy_push_core::window::Traits;
 
+use super::engine::Reply;
 use super::format::{GROUP_HEAD_BYTES, GroupHead, Sums};
 use super::record::{Context, Known as KnownRecord, put_entry};
 use super::visible::Visible;
 use crate::batch::Item;
-use crate::dedup::{Content, Key};
+use crate::dedup::{Content, Dedup, Key};
 use crate::standing::Change;
-use crate::{Appended, Batch, Committed, Refused};
+use crate::{Appended, Batch, Committed, Refused, Sink};
 
 /// Where the next group goes.
 #[derive(Clone, Copy, Debug)]
@@ -46,23 +50,49 @@ pub(crate) struct Group<R> {
     pub(crate) after: Seq,
     pub(crate) positions: u32,
     pub(crate) frame_bytes: u64,
-    pub(crate) batches: Vec<Staged<R>>,
+    /// When the first and the last of what leaves a trace came, by the clock of the log.
+    pub(crate) times: Option<(u64, u64)>,
+    /// How many keys of whom it will have remembered; they are already, for now.
+    pub(crate) keys: Vec<(Arc<str>, usize)>,
+    pub(crate) changes: Vec<Changed>,
+    /// To whom the results go, batch by batch.
+    pub(crate) answers: Vec<(R, Vec<Appended>)>,
+    entries: Vec<Placed>,
+    /// What the sink is handed: reused.
+    committed: Vec<Committed>,
+    /// The frames of what is for live readers only, and is not written.
+    live: Vec<u8>,
+    /// What was put before all other records, in bytes.
+    first_bytes: usize,
+    /// The context that the next record would have without one of its own.
+    context: Option<Whose>,
 }
 
-/// A batch with its positions.
+/// What a standing record changes, in whose share, and when that was by the wall clock.
 #[derive(Debug)]
-pub(crate) struct Staged<R> {
-    /// To whom the results go.
-    pub(crate) reply: R,
-    pub(crate) results: Vec<Appended>,
-    pub(crate) committed: Vec<Committed>,
-    pub(crate) keys: Vec<(Key, Content, Option<Seq>)>,
-    pub(crate) changes: Vec<Change>,
+pub(crate) struct Changed {
+    pub(crate) change: Change,
     pub(crate) share: Option<Arc<str>>,
     pub(crate) wall_unix_ms: u64,
-    pub(crate) stamp_unix_ms: u64,
-    /// The same, but never before what was appended earlier.
-    pub(crate) at_unix_ms: u64,
+}
+
+/// An entry, and where in the body its frame lies; or, of an ephemeral one, in what is not written.
+#[derive(Debug)]
+struct Placed {
+    kind: LogKind,
+    traits: Traits,
+    cursor: Cursor,
+    frame: Range<usize>,
+    appended_unix_ms: u64,
+}
+
+/// Whose the records of a batch are, and when they were taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Whose {
+    publisher: Arc<str>,
+    share: Option<Arc<str>>,
+    wall_unix_ms: u64,
+    stamp_unix_ms: u64,
 }
 
 /// What of a batch was published before.
@@ -91,15 +121,21 @@ pub(crate) struct Stager<R> {
     pub(crate) at: Place,
     /// Gathers.
     pub(crate) open: Option<Group<R>>,
-    /// What the groups that are not committed yet will have remembered. Looked up only, never iterated.
-    fresh: HashMap<Key, (Content, Option<Seq>), RandomState>,
-    /// What they will change, in order.
+    /// What the groups that are not durable yet will change, in order.
     changes: Vec<(Change, Option<Arc<str>>)>,
+    /// A group that is over, for its memory.
+    spare: Option<Group<R>>,
 }
+
+/// The most bytes of a group, unless one batch alone is larger.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// Memory beyond this is not kept for the next group, in bytes.
+const SPARE_BYTES_MAX: usize = 8 << 20;
 
 impl<R> Stager<R> {
     pub(crate) fn new(sums: Sums, at: Place) -> Self {
-        Self { sums, at, open: None, fresh: HashMap::default(), changes: Vec::new() }
+        Self { sums, at, open: None, changes: Vec::new(), spare: None }
     }
 
     /// Adds a batch to the open group; or refuses it, and gives the way to answer back.
@@ -111,7 +147,7 @@ impl<R> Stager<R> {
     ) -> Result<(), (R, Refused)> {
         self.at.stamp_unix_ms = self.at.stamp_unix_ms.max(batch.stamp_unix_ms);
         visible.clock(batch.now.mono, self.at.stamp_unix_ms);
-        let said = match self.said_before(&batch, visible) {
+        let said = match Self::said_before(&batch, visible) {
             Ok(said) => said,
             Err(refused) => return Err((reply, refused)),
         };
@@ -119,131 +155,95 @@ impl<R> Stager<R> {
             Before::Whole(seq) => {
                 let cursor = seq.map(|seq| Cursor { seq, ..self.at.head });
                 let results = vec![Appended { cursor, duplicate: true }; batch.items.len()];
-                let staged = Staged { results, ..Staged::new(&batch, reply, self.at.stamp_unix_ms) };
-                self.open().batches.push(staged);
+                self.open().answers.push((reply, results));
                 return Ok(());
             }
             Before::Items(items) => items,
         };
-        let changes = batch.items.iter().filter_map(|item| item.change.as_ref());
-        let under_way = self.changes.iter().map(|(change, share)| (change, share.as_ref()));
-        let (share, wall) = (batch.publisher.as_ref(), batch.now.unix_ms);
-        if let Err(full) = visible.standing.check_behind(under_way, changes, share, wall) {
-            return Err((reply, Refused::StandingFull(full)));
+        let mut changes = batch.items.iter().filter_map(|item| item.change.as_ref()).peekable();
+        if changes.peek().is_some() {
+            let under_way = self.changes.iter().map(|(change, share)| (change, share.as_ref()));
+            let (share, wall) = (batch.publisher.as_ref(), batch.now.unix_ms);
+            if let Err(full) = visible.standing.check_behind(under_way, changes, share, wall) {
+                return Err((reply, Refused::StandingFull(full)));
+            }
         }
-        self.append(batch, items, reply);
+        self.append(batch, items, reply, &mut visible.published);
         Ok(())
     }
 
     fn open(&mut self) -> &mut Group<R> {
-        self.open.get_or_insert_with(|| Group::new(self.at.head.seq))
+        let Self { open, spare, at, .. } = self;
+        open.get_or_insert_with(|| spare.take().unwrap_or_default().after(at.head.seq))
     }
 
-    fn append(&mut self, batch: Batch, said: Vec<Said>, reply: R) {
-        let mut staged = Staged::new(&batch, reply, self.at.stamp_unix_ms);
+    fn append(&mut self, batch: Batch, said: Vec<Said>, reply: R, published: &mut Dedup<Option<Seq>>) {
         self.open();
+        let Self { open: Some(group), at, changes, .. } = self else { return };
         let is_last = |(said, item): &(&Said, &Item)| {
             matches!(said, Said::Never) && !item.traits.has(Traits::EPHEMERAL)
         };
         let last = said.iter().zip(&batch.items).rposition(|each| is_last(&each));
-        let mut context: Option<Arc<str>> = None;
+        let (wall_unix_ms, stamp_unix_ms) = (batch.now.unix_ms, batch.stamp_unix_ms);
+        let whose = |publisher| {
+            let share = batch.publisher.clone();
+            Whose { publisher, share, wall_unix_ms, stamp_unix_ms }
+        };
+        let now = Duration::from_millis(at.stamp_unix_ms);
+        let mut remember = |group: &mut Group<R>, key: Key, content, seq| {
+            group.count_key(key.publisher());
+            published.remember_for_now(key, content, seq, now);
+        };
+        let (first, mut results) = (group.entries.len(), Vec::with_capacity(batch.items.len()));
         for (index, (item, said)) in batch.items.into_iter().zip(said).enumerate() {
-            match said {
-                Said::Before(seq) => {
-                    let cursor = seq.map(|seq| Cursor { seq, ..self.at.head });
-                    staged.results.push(Appended { cursor, duplicate: true });
-                    continue;
-                }
-                Said::Above(first) => {
-                    let cursor = staged.results.get(first).and_then(|first| first.cursor);
-                    staged.results.push(Appended { cursor, duplicate: true });
-                    continue;
-                }
-                Said::Never => {}
+            let before = match said {
+                Said::Before(seq) => Some(seq.map(|seq| Cursor { seq, ..at.head })),
+                Said::Above(above) => Some(results.get(above).and_then(|above: &Appended| above.cursor)),
+                Said::Never => None,
+            };
+            if let Some(cursor) = before {
+                results.push(Appended { cursor, duplicate: true });
+                continue;
             }
             let publisher = item.key.as_ref().map(|(key, _)| key.publisher());
-            if context.is_none() || publisher.is_some_and(|publisher| context.as_ref() != Some(publisher)) {
-                let publisher = publisher.cloned().unwrap_or_default();
-                self.put_context(&staged, &publisher);
-                context = Some(publisher);
+            group.put_context(publisher, &whose);
+            let ephemeral = item.traits.has(Traits::EPHEMERAL);
+            if !ephemeral {
+                at.head = at.head.next();
             }
-            self.put(item, index, last, &mut staged);
+            group.put_entry(&item, at.head, last != Some(index), stamp_unix_ms);
+            let cursor = (!ephemeral).then_some(at.head);
+            results.push(Appended { cursor, duplicate: false });
+            if let Some((key, content)) = item.key {
+                if ephemeral {
+                    group.put_key(&key, content, None, at.stamp_unix_ms);
+                }
+                remember(group, key, content, cursor.map(|cursor| cursor.seq));
+            }
+            if let Some(change) = item.change {
+                let share = batch.publisher.clone();
+                changes.push((change.clone(), share.clone()));
+                group.changes.push(Changed { change, share, wall_unix_ms });
+            }
         }
         if let Some((key, content)) = batch.key {
-            let seq = staged.results.last().and_then(|last| last.cursor).map(|cursor| cursor.seq);
-            self.put_context(&staged, &key.publisher().clone());
-            self.put_key(key, content, seq, &mut staged);
+            let seq = results.last().and_then(|last| last.cursor).map(|cursor| cursor.seq);
+            group.put_context(Some(key.publisher()), &whose);
+            group.put_key(&key, content, seq, at.stamp_unix_ms);
+            remember(group, key, content, seq);
         }
-        if let Some((_, before_the_last)) = staged.committed.split_last_mut() {
+        if let Some((_, before_the_last)) = group.entries[first..].split_last_mut() {
             before_the_last.iter_mut().for_each(|each| each.traits = each.traits.with(Traits::CONTINUES));
+            let (from, _) = group.times.unwrap_or((at.stamp_unix_ms, 0));
+            group.times = Some((from, at.stamp_unix_ms));
         }
-        if let Some(group) = &mut self.open {
-            group.batches.push(staged);
-        }
-    }
-
-    /// Gives one item its position, and writes it into the open group.
-    fn put(&mut self, item: Item, index: usize, last: Option<usize>, staged: &mut Staged<R>) {
-        let Some(group) = &mut self.open else { return };
-        let ephemeral = item.traits.has(Traits::EPHEMERAL);
-        let cursor = if ephemeral { self.at.head } else { self.at.head.next() };
-        if !ephemeral {
-            let traits = if last == Some(index) { item.traits } else { item.traits.with(Traits::CONTINUES) };
-            let content = item.key.as_ref().map(|(_, content)| *content);
-            let stamp = staged.stamp_unix_ms;
-            let frame = put_entry(&mut group.body, item.kind, traits, content, |out| {
-                put_log_frame(out, item.kind, Some(cursor), &item.event, stamp);
-            });
-            group.frame_bytes += frame.len() as u64;
-            group.positions += 1;
-            self.at.head = cursor;
-        }
-        let seq = (!ephemeral).then_some(cursor.seq);
-        staged.results.push(Appended { cursor: seq.map(|_| cursor), duplicate: false });
-        match item.key {
-            Some((key, content)) if ephemeral => self.put_key(key, content, None, staged),
-            Some((key, content)) => self.remember(key, content, seq, staged),
-            None => {}
-        }
-        if let Some(change) = item.change {
-            self.changes.push((change.clone(), staged.share.clone()));
-            staged.changes.push(change);
-        }
-        staged.committed.push(Committed {
-            kind: item.kind,
-            cursor,
-            traits: item.traits,
-            event: item.event,
-            appended_unix_ms: staged.stamp_unix_ms,
-        });
-    }
-
-    fn put_context(&mut self, staged: &Staged<R>, publisher: &str) {
-        let Some(group) = &mut self.open else { return };
-        let (wall_unix_ms, stamp_unix_ms) = (staged.wall_unix_ms, staged.stamp_unix_ms);
-        Context { publisher, share: staged.share.as_deref(), wall_unix_ms, stamp_unix_ms }
-            .put(&mut group.body);
-    }
-
-    /// Writes a key that no entry shows.
-    fn put_key(&mut self, key: Key, content: Content, seq: Option<Seq>, staged: &mut Staged<R>) {
-        let Some(group) = &mut self.open else { return };
-        let at_unix_ms = staged.at_unix_ms;
-        let seq_or_0 = seq.unwrap_or_default().0;
-        KnownRecord { text: key.text(), content, seq: seq_or_0, at_unix_ms, carried: false }
-            .put(&mut group.body);
-        self.remember(key, content, seq, staged);
-    }
-
-    fn remember(&mut self, key: Key, content: Content, seq: Option<Seq>, staged: &mut Staged<R>) {
-        self.fresh.insert(key.clone(), (content, seq));
-        staged.keys.push((key, content, seq));
+        group.answers.push((reply, results));
     }
 
     /// What of the batch was published before: its records all together, or events each by itself.
-    fn said_before(&self, batch: &Batch, visible: &mut Visible) -> Result<Before, Refused> {
+    fn said_before(batch: &Batch, visible: &mut Visible) -> Result<Before, Refused> {
         if let Some((key, content)) = &batch.key {
-            return match self.fresh_or_known(key, visible) {
+            return match visible.published.get(key, visible.now) {
                 Some((same, seq)) if same == *content => Ok(Before::Whole(seq)),
                 Some(_) => Err(Refused::IdReused { item: None }),
                 None => Ok(Before::Items(vec![Said::Never; batch.items.len()])),
@@ -257,9 +257,9 @@ impl<R> Stager<R> {
                 said.push(Said::Never);
                 continue;
             };
-            let (known, verdict) = match self.fresh_or_known(key, visible) {
+            let (known, verdict) = match visible.published.get(key, visible.now) {
                 Some((known, seq)) => (Some(known), Said::Before(seq)),
-                None if is_alone => (None, Said::Never),
+                None if is_alone => (None, Said::Never), // nothing else can be the same
                 None => match here.entry(key) {
                     Entry::Occupied(above) => (Some(above.get().0), Said::Above(above.get().1)),
                     Entry::Vacant(new) => {
@@ -276,15 +276,8 @@ impl<R> Stager<R> {
         Ok(Before::Items(said))
     }
 
-    fn fresh_or_known(&self, key: &Key, visible: &mut Visible) -> Option<(Content, Option<Seq>)> {
-        if let Some(fresh) = self.fresh.get(key) {
-            return Some(*fresh);
-        }
-        visible.published.get(key, visible.now)
-    }
-
-    /// Takes the open group: it is full enough, or the disk is free. `head` says where it goes.
-    pub(crate) fn seal(&mut self, group: &mut Group<R>) {
+    /// Puts the head before a group that is full enough. Returns its mask.
+    pub(crate) fn seal(&mut self, group: &mut Group<R>) -> u8 {
         self.at.group += 1;
         let head = GroupHead {
             segment: self.at.segment,
@@ -297,63 +290,158 @@ impl<R> Stager<R> {
             flags: 0,
             mask: 0,
         };
-        head.seal(&mut group.body, &self.sums);
+        let mask = head.seal(&mut group.body, &self.sums);
         self.at.offset += group.body.len() as u64;
+        mask
     }
 
     /// What a group has changed is visible now.
     pub(crate) fn forget(&mut self, group: &Group<R>) {
-        for staged in &group.batches {
-            for (key, ..) in &staged.keys {
-                self.fresh.remove(key);
-            }
-        }
-        let changes = group.batches.iter().map(|staged| staged.changes.len()).sum::<usize>();
-        self.changes.drain(..changes.min(self.changes.len()));
+        self.changes.drain(..group.changes.len().min(self.changes.len()));
     }
 
     /// Nothing of what was staged since `durable` was written, nor will be. Returns what was gathering.
     pub(crate) fn abort(&mut self, durable: Place) -> Option<Group<R>> {
         self.at = Place { stamp_unix_ms: self.at.stamp_unix_ms, ..durable };
-        self.fresh.clear();
         self.changes.clear();
         self.open.take()
+    }
+
+    /// A group is over: the next one takes its memory.
+    pub(crate) fn reuse(&mut self, group: Group<R>) {
+        if group.body.capacity() <= SPARE_BYTES_MAX {
+            self.spare = Some(group);
+        }
+    }
+}
+
+impl<R> Default for Group<R> {
+    fn default() -> Self {
+        Self {
+            body: Vec::new(),
+            after: Seq::ZERO,
+            positions: 0,
+            frame_bytes: 0,
+            times: None,
+            keys: Vec::new(),
+            changes: Vec::new(),
+            answers: Vec::new(),
+            entries: Vec::new(),
+            committed: Vec::new(),
+            live: Vec::new(),
+            first_bytes: 0,
+            context: None,
+        }
     }
 }
 
 impl<R> Group<R> {
-    fn new(after: Seq) -> Self {
-        let body = vec![0; GROUP_HEAD_BYTES];
-        Self { body, after, positions: 0, frame_bytes: 0, batches: Vec::new() }
+    /// An empty group behind this position, in the memory of an empty one.
+    fn after(mut self, after: Seq) -> Self {
+        self.body.resize(GROUP_HEAD_BYTES, 0);
+        Self { after, ..self }
+    }
+
+    fn count_key(&mut self, publisher: &Arc<str>) {
+        match self.keys.last_mut() {
+            Some((last, keys)) if last == publisher => *keys += 1,
+            _ => self.keys.push((publisher.clone(), 1)),
+        }
+    }
+
+    /// Says whose the records behind it are, unless the last context says so. `publisher`: whose keys they have, if any.
+    fn put_context(&mut self, publisher: Option<&Arc<str>>, whose: &impl Fn(Arc<str>) -> Whose) {
+        let publisher = match (publisher, &self.context) {
+            (Some(publisher), _) => publisher.clone(),
+            (None, Some(context)) => context.publisher.clone(),
+            (None, None) => Arc::default(),
+        };
+        let whose = whose(publisher);
+        if self.context.as_ref() != Some(&whose) {
+            let Whose { publisher, share, wall_unix_ms, stamp_unix_ms } = &whose;
+            let (wall_unix_ms, stamp_unix_ms) = (*wall_unix_ms, *stamp_unix_ms);
+            Context { publisher, share: share.as_deref(), wall_unix_ms, stamp_unix_ms }.put(&mut self.body);
+            self.context = Some(whose);
+        }
+    }
+
+    /// Frames an item, once: what is written is what readers are handed. `continues`: an entry of its batch is written behind it.
+    fn put_entry(&mut self, item: &Item, cursor: Cursor, continues: bool, stamp_unix_ms: u64) {
+        let Item { kind, traits, ref event, .. } = *item;
+        let frame = if traits.has(Traits::EPHEMERAL) {
+            let start = self.live.len();
+            put_log_frame(&mut self.live, kind, None, event, stamp_unix_ms);
+            start..self.live.len()
+        } else {
+            let written = if continues { traits.with(Traits::CONTINUES) } else { traits };
+            let content = item.key.as_ref().map(|(_, content)| *content);
+            let frame = put_entry(&mut self.body, kind, written, content, |out| {
+                put_log_frame(out, kind, Some(cursor), event, stamp_unix_ms);
+            });
+            self.frame_bytes += frame.len() as u64;
+            self.positions += 1;
+            frame
+        };
+        self.entries.push(Placed { kind, traits, cursor, frame, appended_unix_ms: stamp_unix_ms });
+    }
+
+    /// Writes a key that no entry shows.
+    fn put_key(&mut self, key: &Key, content: Content, seq: Option<Seq>, at_unix_ms: u64) {
+        let seq = seq.unwrap_or_default().0;
+        KnownRecord { text: key.text(), content, seq, at_unix_ms, carried: false }.put(&mut self.body);
     }
 
     /// Puts records before all others.
     pub(crate) fn put_first(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         let mut body = vec![0; GROUP_HEAD_BYTES];
         put(&mut body);
+        self.first_bytes = body.len() - GROUP_HEAD_BYTES;
         body.extend_from_slice(&self.body[GROUP_HEAD_BYTES..]);
         self.body = body;
+    }
+
+    /// Whether it should take no more.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.body.len() >= GROUP_BYTES_MAX
     }
 
     /// Whether there is anything to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.body.len() == GROUP_HEAD_BYTES
     }
-}
 
-impl<R> Staged<R> {
-    fn new(batch: &Batch, reply: R, at_unix_ms: u64) -> Self {
-        let items = batch.items.len();
-        Self {
-            reply,
-            results: Vec::with_capacity(items),
-            committed: Vec::with_capacity(items),
-            keys: Vec::with_capacity(items),
-            changes: Vec::new(),
-            share: batch.publisher.clone(),
-            wall_unix_ms: batch.now.unix_ms,
-            stamp_unix_ms: batch.stamp_unix_ms,
-            at_unix_ms,
+    /// The last position in it, if there is one.
+    pub(crate) fn head(&self) -> Option<Cursor> {
+        self.entries.last().map(|last| last.cursor)
+    }
+
+    /// Hands it to the sink, and then answers. `body` is what was written, without a mask: readers are handed slices of it.
+    /// Returns an empty group.
+    pub(crate) fn tell(mut self, body: Bytes, sink: &dyn Sink) -> Self
+    where
+        R: Reply,
+    {
+        let (live, first_bytes) = (Bytes::from(std::mem::take(&mut self.live)), self.first_bytes);
+        self.committed.extend(self.entries.drain(..).map(|placed| {
+            let Placed { kind, traits, cursor, frame, appended_unix_ms } = placed;
+            let frame = if traits.has(Traits::EPHEMERAL) {
+                live.slice(frame)
+            } else {
+                body.slice(frame.start + first_bytes..frame.end + first_bytes)
+            };
+            Committed { kind, cursor, traits, frame, appended_unix_ms }
+        }));
+        if !self.committed.is_empty() {
+            sink.committed(&self.committed);
+            self.committed.clear();
         }
+        self.answers.drain(..).for_each(|(reply, results)| reply.answer(Ok(results)));
+        // Unless somebody still looks at it.
+        self.body = if body.is_unique() { body.into() } else { Vec::new() };
+        self.body.clear();
+        self.keys.clear();
+        self.changes.clear();
+        let Self { body, keys, changes, answers, entries, committed, .. } = self;
+        Self { body, keys, changes, answers, entries, committed, ..Self::default() }
     }
 }

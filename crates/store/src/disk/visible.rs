@@ -2,20 +2,20 @@
 //!
 //! Behind one lock, which is never held while the disk works.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_core::cursor::{Cursor, Seq};
 use galaxy_push_core::log_clock::Offset;
 
-use super::stage::Group;
+use super::stage::{Changed, Group};
 use crate::dedup::{Bounds, Dedup};
 use crate::standing::Standing;
 
 #[derive(Debug)]
 pub(crate) struct Visible {
     pub(crate) head: Cursor,
-    /// The position each remembered event got; an ephemeral one has none.
+    /// The position each remembered event got; an ephemeral one has none. Also of those that are not durable yet: only whoever
+    /// gives positions looks a key up.
     pub(crate) published: Dedup<Option<Seq>>,
     pub(crate) standing: Standing,
     /// The latest time by the clock of the log, since the Unix epoch: it goes on through restarts.
@@ -44,19 +44,21 @@ impl Visible {
     }
 
     /// A group is durable, and lies in this segment.
-    pub(crate) fn commit<R>(&mut self, group: &mut Group<R>, segment: u64) {
+    pub(crate) fn commit<R>(&mut self, group: &Group<R>, segment: u64) {
         self.standing.keep_at(segment);
-        for staged in &mut group.batches {
-            let at = Duration::from_millis(staged.at_unix_ms);
-            for (key, content, seq) in std::mem::take(&mut staged.keys) {
-                self.published.remember(key, content, seq, at);
-            }
-            for change in &staged.changes {
-                let share: Option<&Arc<str>> = staged.share.as_ref();
-                self.standing.apply(change, share, staged.wall_unix_ms);
-            }
-            let positions = staged.committed.iter().map(|each| each.cursor);
-            self.head = positions.last().unwrap_or(self.head);
+        for (publisher, _) in &group.keys {
+            self.published.confirm(publisher, self.now);
+        }
+        for Changed { change, share, wall_unix_ms } in &group.changes {
+            self.standing.apply(change, share.as_ref(), *wall_unix_ms);
+        }
+        self.head = group.head().unwrap_or(self.head);
+    }
+
+    /// A group was given up.
+    pub(crate) fn give_up<R>(&mut self, group: &Group<R>) {
+        for (publisher, keys) in &group.keys {
+            self.published.take_back(publisher, *keys);
         }
     }
 }

@@ -1,25 +1,27 @@
 //! The threads of a disk store, and the way to them.
 //!
-//! Two threads. The *keeper* owns the [`Engine`]: it takes batches off the inbox, gives them positions, and tells of what is
-//! durable. The *syncer* owns nothing: it is handed a group, writes and syncs it, and hands it back; meanwhile the keeper
-//! gathers the next. A small group that nobody waits behind is written by the keeper itself, which saves two changes of thread.
+//! Two threads share the [`Engine`] behind a lock that is never held while the disk works. The *keeper* takes batches off the
+//! inbox, gives them positions, and tells of what is durable. The *syncer* writes and syncs a group; when it is durable, it takes
+//! at once whatever has gathered meanwhile, without waiting for the keeper: a disk that works never waits for a change of
+//! thread. It sleeps when nothing gathers. A small group that nobody waits behind is written by the keeper itself, which saves two
+//! such changes.
 //!
-//! The inbox is bounded: beyond it a batch is refused. The syncer has one group at a time.
+//! The inbox is bounded: beyond it a batch is refused. One group is on its way at a time.
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
 
 use super::OnDeath;
 use super::engine::{Engine, Reply, lock};
+use super::files::Files;
 use super::format::CLOSED;
-use super::segments::{Job, Outcome, Segments};
-use crate::{Appended, Batch, Error, Refused};
+use super::segments::{self, Job, Outcome, Segments};
+use crate::{Appended, Batch, Error, Refused, Sink};
 
 /// The most batches that wait to be looked at: each has a request of a publisher behind it, and the hub bounds these by their
 /// bytes.
@@ -44,24 +46,36 @@ pub struct Figures {
 
 /// A way to the threads, which end with it.
 pub(crate) struct Writer {
-    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What the keeper waits for.
-#[derive(Default)]
-struct Inbox {
-    state: Mutex<State>,
+/// What the threads share. Of these locks no two are held at once, but for the turn.
+struct Shared {
+    engine: Mutex<Engine<Sender>>,
+    /// Held by whoever waits for the engine, who therefore has it next: else the keeper, which lets go of it only to take it
+    /// again, would keep a syncer out whose disk has nothing to do.
+    turn: Mutex<()>,
+    /// Held while the disk works, by whoever has the group on its way.
+    segments: Mutex<Segments>,
+    inbox: Mutex<Inbox>,
+    /// The keeper waits for this.
     grown: Condvar,
+    /// The syncer waits for this.
+    due: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct Inbox {
     batches: VecDeque<(Batch, Sender)>,
-    /// What became of the group that the syncer had.
-    outcome: Option<Outcome>,
+    /// Something has become of a group, or there is one less on its way.
+    landed: bool,
+    /// A group gathers, and none is on its way.
+    due: bool,
     /// Nothing is taken any more.
     closed: bool,
+    /// One of the threads has ended.
+    ended: bool,
     keeper_waits: bool,
     figures: Figures,
 }
@@ -81,200 +95,255 @@ impl Writer {
         segments: Segments,
         on_death: Option<OnDeath>,
     ) -> io::Result<Self> {
-        let (inbox, segments) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(segments)));
-        lock(&inbox.state).figures.disk_bytes = engine.disk_bytes();
-        let (jobs, to_do) = sync_channel::<Job>(1);
-        let syncer = {
-            let (inbox, segments) = (inbox.clone(), segments.clone());
-            thread::Builder::new().name("push-store-sync".to_owned()).spawn(move || {
-                while let Ok(job) = to_do.recv() {
-                    // Whatever happens, the keeper is told: it waits for nothing else.
-                    let run = || lock(&segments).run(&job);
-                    let outcome = catch_unwind(AssertUnwindSafe(run));
-                    let outcome = outcome.unwrap_or_else(|_| {
-                        Outcome::Failed(io::Error::other("writing broke off in a panic"))
-                    });
-                    inbox.tell(|state| state.outcome = Some(outcome));
-                }
-            })?
-        };
+        let (sink, files) = (engine.sink(), segments.files());
+        let figures = Figures { disk_bytes: engine.disk_bytes(), ..Figures::default() };
+        let shared = Arc::new(Shared {
+            engine: Mutex::new(engine),
+            turn: Mutex::default(),
+            segments: Mutex::new(segments),
+            inbox: Mutex::new(Inbox { figures, ..Inbox::default() }),
+            grown: Condvar::new(),
+            due: Condvar::new(),
+        });
+        let syncer = Ending(shared.clone());
+        let syncer =
+            thread::Builder::new().name("push-store-sync".to_owned()).spawn(move || syncer.0.sync())?;
         let keeper = Keeper {
-            engine,
-            segments,
-            jobs,
-            inbox: inbox.clone(),
+            shared: shared.clone(),
+            sink,
+            files,
             on_death,
             waiting: VecDeque::new(),
-            flying: false,
+            is_full: false,
+            is_flying: false,
+            _ending: Ending(shared.clone()),
         };
         let keeper = thread::Builder::new().name("push-store".to_owned()).spawn(move || keeper.run())?;
-        Ok(Self { inbox, threads: vec![keeper, syncer] })
+        Ok(Self { shared, threads: vec![keeper, syncer] })
     }
 
     /// Appends a batch: in the order of first polls.
     pub(crate) async fn append(&self, batch: Batch) -> Answer {
         let (sender, answer) = oneshot::channel();
-        self.inbox.push(batch, Sender(sender))?;
+        self.shared.push(batch, Sender(sender))?;
         answer.await.unwrap_or_else(|_| {
             Err(Error::Unknown("the store ended while it was appended; restart the hub".to_owned()))
         })
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        lock(&self.inbox.state).figures
+        lock(&self.shared.inbox).figures
     }
 }
 
 impl Drop for Writer {
     /// What was taken is finished; then the directory is free.
     fn drop(&mut self) {
-        self.inbox.tell(|state| state.closed = true);
+        self.shared.tell(|inbox| inbox.closed = true);
         for thread in self.threads.drain(..) {
             _ = thread.join(); // a panic has been told by whoever lost its answer
         }
     }
 }
 
-impl Inbox {
+impl Shared {
     fn push(&self, batch: Batch, sender: Sender) -> Result<(), Refused> {
-        let mut state = lock(&self.state);
-        if state.closed {
+        let mut inbox = lock(&self.inbox);
+        if inbox.closed {
             let why = "an earlier append did not finish; restart the hub";
             return Err(Refused::Unavailable(why.to_owned()));
         }
-        if state.batches.len() >= INBOX_MAX {
+        if inbox.batches.len() >= INBOX_MAX {
             return Err(Refused::Unavailable(format!("{INBOX_MAX} batches wait to be appended already")));
         }
-        state.batches.push_back((batch, sender));
-        self.wake(&mut state);
+        inbox.batches.push_back((batch, sender));
+        self.wake_keeper(inbox);
         Ok(())
     }
 
-    fn tell(&self, what: impl FnOnce(&mut State)) {
-        let mut state = lock(&self.state);
-        what(&mut state);
-        self.wake(&mut state);
+    fn engine(&self) -> MutexGuard<'_, Engine<Sender>> {
+        let _turn = lock(&self.turn);
+        lock(&self.engine)
     }
 
-    /// Only a keeper that waits needs a call to the system.
-    fn wake(&self, state: &mut State) {
-        if std::mem::take(&mut state.keeper_waits) {
+    fn tell(&self, what: impl FnOnce(&mut Inbox)) {
+        let mut inbox = lock(&self.inbox);
+        what(&mut inbox);
+        self.wake_keeper(inbox);
+    }
+
+    /// Only a keeper that waits needs a call to the system; and it finds the lock free.
+    fn wake_keeper(&self, mut inbox: MutexGuard<'_, Inbox>) {
+        let waits = std::mem::take(&mut inbox.keeper_waits);
+        drop(inbox);
+        if waits {
             self.grown.notify_one();
         }
     }
+
+    /// The syncer: writes one group after the other as long as something gathers, and waits until it does.
+    fn sync(&self) {
+        loop {
+            {
+                let due = |inbox: &mut Inbox| !inbox.due && !inbox.ended;
+                let inbox = lock(&self.inbox);
+                let mut inbox = self.due.wait_while(inbox, due).unwrap_or_else(PoisonError::into_inner);
+                if inbox.ended {
+                    return;
+                }
+                inbox.due = false;
+            }
+            let mut next = self.engine().seal();
+            while let Some(job) = next {
+                let outcome = self.run(job);
+                let mut engine = self.engine();
+                engine.done(outcome);
+                next = engine.seal();
+                drop(engine);
+                self.tell(|inbox| inbox.landed = true);
+            }
+            // What needs no sync is to be told, too.
+            self.tell(|inbox| inbox.landed = true);
+        }
+    }
+
+    /// Writes and syncs a group.
+    fn run(&self, job: Job) -> Outcome {
+        let run = || lock(&self.segments).run(&job);
+        // Whatever happens, the group on its way has an outcome.
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        outcome.unwrap_or_else(|_| Outcome::Failed(io::Error::other("writing broke off in a panic")))
+    }
 }
 
-/// Owns the engine.
+/// Gives positions, and tells.
 struct Keeper {
-    engine: Engine<Sender>,
-    segments: Arc<Mutex<Segments>>,
-    jobs: SyncSender<Job>,
-    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+    sink: Arc<dyn Sink>,
+    files: Arc<dyn Files>,
     on_death: Option<OnDeath>,
     /// Taken off the inbox, and not looked at yet.
     waiting: VecDeque<(Batch, Sender)>,
-    /// The syncer has a group.
-    flying: bool,
+    /// Nothing can be staged before a group has landed.
+    is_full: bool,
+    /// A group is on its way, as far as is known.
+    is_flying: bool,
+    _ending: Ending,
 }
 
 impl Keeper {
     fn run(mut self) {
-        let _ending = Ending(self.inbox.clone());
-        loop {
-            while !self.engine.is_full()
-                && let Some((batch, sender)) = self.waiting.pop_front()
-            {
-                self.engine.stage(batch, sender);
-            }
-            if !self.flying && self.engine.is_gathering() {
-                self.send();
-            }
-            self.settle();
-            if (self.flying || !self.engine.is_gathering()) && !self.take() {
-                break;
-            }
+        while self.take() {
+            self.tell();
+            self.stage();
+            self.start();
         }
-        if self.engine.dead().is_none() {
+        // The last group may have landed since.
+        self.tell();
+        let (end_offset, lives) = {
+            let engine = self.shared.engine();
+            (engine.end_offset(), engine.dead().is_none())
+        };
+        if lives {
             // If it cannot be said, the next life finds the end by itself.
-            _ = lock(&self.segments).end(self.engine.end_offset(), CLOSED);
-        }
-    }
-
-    /// Sees to it that what gathers gets to the disk.
-    fn send(&mut self) {
-        let Some(job) = self.engine.seal() else { return };
-        let alone = job.bytes.len() <= ALONE_BYTES_MAX && self.waiting.is_empty() && self.engine.is_settled();
-        if alone && lock(&self.inbox.state).batches.is_empty() {
-            let outcome = lock(&self.segments).run(&job);
-            return self.done(outcome);
-        }
-        // The syncer waits for it, and ends only after this does.
-        self.flying = self.jobs.send(job).is_ok();
-    }
-
-    fn done(&mut self, outcome: Outcome) {
-        self.flying = false;
-        self.engine.done(outcome);
-        if let Some(reason) = self.engine.dead()
-            && let Some(on_death) = self.on_death.take()
-        {
-            on_death(reason);
-        }
-    }
-
-    fn settle(&mut self) {
-        if self.engine.is_settled() {
-            return;
-        }
-        let entries = self.engine.landed_entries();
-        let left = self.engine.settle();
-        let disk_bytes = self.engine.disk_bytes();
-        {
-            let mut state = lock(&self.inbox.state);
-            state.figures.syncs += 1;
-            state.figures.entries += u64::from(entries);
-            state.figures.disk_bytes = disk_bytes;
-        }
-        if !left.is_empty() {
-            let segments = lock(&self.segments);
-            left.into_iter().for_each(|number| segments.remove(number));
+            _ = lock(&self.shared.segments).end(end_offset, CLOSED);
         }
     }
 
     /// Waits for something to do. False: there is nothing more.
     fn take(&mut self) -> bool {
-        let wants_more = !self.engine.is_full();
-        let outcome = {
-            let mut state = lock(&self.inbox.state);
-            loop {
-                let ready = state.outcome.is_some()
-                    || (wants_more && !(state.batches.is_empty() && self.waiting.is_empty()));
-                if ready || (state.closed && !self.flying) {
-                    break;
-                }
-                state.keeper_waits = true;
-                state = self.inbox.grown.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut inbox = lock(&self.shared.inbox);
+        loop {
+            let can_stage = !self.is_full && !(inbox.batches.is_empty() && self.waiting.is_empty());
+            if inbox.landed || inbox.ended || can_stage || (inbox.closed && !self.is_flying) {
+                break;
             }
-            if self.waiting.is_empty() {
-                std::mem::swap(&mut self.waiting, &mut state.batches);
-            }
-            state.outcome.take()
-        };
-        let is_over = outcome.is_none() && self.waiting.is_empty() && !self.flying;
-        if let Some(outcome) = outcome {
-            self.done(outcome);
+            inbox.keeper_waits = true;
+            inbox = self.shared.grown.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
-        !is_over
+        if self.waiting.is_empty() {
+            std::mem::swap(&mut self.waiting, &mut inbox.batches);
+        }
+        let has_landed = std::mem::take(&mut inbox.landed);
+        let is_over = inbox.closed && !has_landed && !self.is_flying && self.waiting.is_empty();
+        !is_over && !inbox.ended
+    }
+
+    /// Tells of what is durable.
+    fn tell(&mut self) {
+        loop {
+            let (landed, left, disk_bytes, died) = {
+                let mut engine = self.shared.engine();
+                let died = engine.dead().filter(|_| self.on_death.is_some()).map(str::to_owned);
+                (engine.take_landed(), engine.take_left(), engine.disk_bytes(), died)
+            };
+            if let Some((reason, on_death)) = died.and_then(|died| Some((died, self.on_death.take()?))) {
+                on_death(&reason);
+            }
+            left.into_iter().for_each(|number| segments::remove(&*self.files, number));
+            let Some(landed) = landed else { return };
+            if let Some(entries) = landed.synced {
+                let figures = &mut lock(&self.shared.inbox).figures;
+                figures.syncs += 1;
+                figures.entries += u64::from(entries);
+                figures.disk_bytes = disk_bytes;
+            }
+            let group = landed.tell(&*self.sink);
+            self.shared.engine().reuse(group);
+        }
+    }
+
+    /// Gives positions to what has come, as far as there is room.
+    fn stage(&mut self) {
+        loop {
+            // Taken anew each time, so that a syncer whose group is durable need not wait for all of them.
+            let mut engine = self.shared.engine();
+            (self.is_full, self.is_flying) = (engine.is_full(), engine.is_flying());
+            if self.is_full || self.waiting.is_empty() {
+                return;
+            }
+            engine.stage_some(&mut self.waiting);
+        }
+    }
+
+    /// Sees to it that what gathers gets to the disk, unless a group is on its way: then the syncer does.
+    fn start(&mut self) {
+        let bytes = {
+            let engine = self.shared.engine();
+            self.is_flying = engine.is_flying();
+            engine.gathering_bytes().filter(|_| !self.is_flying)
+        };
+        let Some(bytes) = bytes else { return };
+        {
+            let mut inbox = lock(&self.shared.inbox);
+            if bytes > ALONE_BYTES_MAX || !self.waiting.is_empty() || !inbox.batches.is_empty() {
+                (inbox.due, self.is_flying) = (true, true);
+                drop(inbox);
+                return self.shared.due.notify_one();
+            }
+        }
+        let job = self.shared.engine().seal();
+        if let Some(job) = job {
+            let outcome = self.shared.run(job);
+            self.shared.engine().done(outcome);
+        }
+        self.tell();
     }
 }
 
-/// However the keeper ends, nobody waits for it any more.
-struct Ending(Arc<Inbox>);
+/// However a thread ends, nobody waits for it any more.
+struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let mut state = lock(&self.0.state);
-        state.closed = true;
-        state.batches.clear();
+        self.0.engine().abandon();
+        let left = {
+            let mut inbox = lock(&self.0.inbox);
+            (inbox.closed, inbox.ended) = (true, true);
+            std::mem::take(&mut inbox.batches)
+        };
+        drop(left);
+        self.0.grown.notify_one();
+        self.0.due.notify_one();
     }
 }

@@ -1,11 +1,15 @@
 //! The disk store on a real disk: what every store promises, and what a durable one does beyond that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use galaxy_push_core::cursor::Epoch;
 use galaxy_push_store::disk::Options;
-use galaxy_push_store::{DiskStore, Error, Sink, Store, conformance};
+use galaxy_push_store::{Batch, DiskStore, Error, Refused, Sink, Store, conformance};
 use tempfile::TempDir;
+
+use crate::{Broken, Positions, at, event};
 
 fn open(dir: &TempDir, sink: Arc<dyn Sink>) -> Result<Arc<dyn Store>, Error> {
     // Another epoch each time: it is for a new log only.
@@ -30,4 +34,49 @@ async fn conforms() {
 #[tokio::test]
 async fn lives_on() {
     conformance::check_durable(|| TempDir::new().unwrap(), open).await;
+}
+
+/// Everybody's order is the log's, whatever group and thread brought each to the disk; and it is there in the next life.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn threads_that_publish_at_once_and_repeat_each_other_are_one_log() {
+    let (dir, sink) = (TempDir::new().unwrap(), Arc::new(Positions::default()));
+    let store = open(&dir, sink.clone()).unwrap();
+    let publishers = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let batches = (0..100).map(|id| Batch::encode(&[event(&id.to_string())], &Arc::default(), at(0)));
+            // All under way at a time.
+            let answers = join_all(batches.map(|batch| store.append(batch))).await;
+            answers.into_iter().map(|answer| answer.unwrap()[0].cursor).collect::<Vec<_>>()
+        })
+    });
+    let publishers: Vec<_> = publishers.collect();
+    let mut answers = Vec::new();
+    for publisher in publishers {
+        answers.push(publisher.await.unwrap());
+    }
+    assert!(answers.iter().all(|each| *each == answers[0]), "one position per id, whoever asks");
+    let all: Vec<_> = (1..=100).collect();
+    assert_eq!(*sink.0.lock().unwrap(), all);
+    assert_eq!(store.disk_figures().map(|figures| figures.entries), Some(100));
+    drop(store);
+    let again = Arc::new(Positions::default());
+    let _store = open(&dir, again.clone()).unwrap();
+    assert_eq!(*again.0.lock().unwrap(), all);
+}
+
+/// What it should have told is on the disk, and the next life tells it: so nobody is told that it was refused.
+#[tokio::test]
+async fn a_store_whose_sink_breaks_leaves_nobody_waiting() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir, Arc::new(Broken)).unwrap();
+    let append = |id: u32| store.append(Batch::encode(&[event(&id.to_string())], &Arc::default(), at(0)));
+    let answers = tokio::time::timeout(Duration::from_secs(60), join_all((0..50).map(append))).await.unwrap();
+    assert!(matches!(answers[0], Err(Error::Unknown(_))), "{:?}", answers[0]);
+    assert!(answers.iter().all(Result::is_err), "{answers:?}");
+    assert!(matches!(append(50).await, Err(Error::Refused(Refused::Unavailable(_)))));
+    drop(store);
+    let sink = Arc::new(Positions::default());
+    let _store = open(&dir, sink.clone()).unwrap();
+    assert_eq!(sink.0.lock().unwrap().first(), Some(&1));
 }

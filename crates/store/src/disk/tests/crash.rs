@@ -11,6 +11,7 @@ use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Traits;
 
 use super::super::engine::lock;
+use super::super::segments::remove;
 use super::disk::{Disk, Rng};
 use super::world::{Asked, Life, Publisher, START_MS, options};
 use crate::{Appended, Batch, Standing};
@@ -93,7 +94,7 @@ fn run(seed: u64, seen: &mut Seen) {
         let left = life.engine.settle();
         history.acknowledge(&replies, &life);
         seen.segments_left += left.len() as u64;
-        left.into_iter().for_each(|number| life.segments.remove(number));
+        left.into_iter().for_each(|number| remove(&*life.segments.files(), number));
         judge(disk.moments(), &history, &mut rng, seed, seen);
         if rng.percent(12) {
             (disk, life) = crash(&mut history, life, &disk, &mut publisher, &mut rng, seed, seen);

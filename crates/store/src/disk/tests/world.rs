@@ -12,7 +12,7 @@ use galaxy_push_core::window::{Bounds, Traits};
 use galaxy_push_proto::v1;
 
 use super::super::engine::{Engine, Reply, lock};
-use super::super::segments::{Outcome, Segments};
+use super::super::segments::{Outcome, Segments, remove};
 use super::super::{OpenError, Options, Recovered, assemble};
 use super::disk::{Disk, Rng};
 use crate::{Appended, Batch, Committed, Error, Sink, standing};
@@ -41,7 +41,7 @@ impl Sink for Reader {
             let gap = told.gaps.last().map(|(_, to)| *to);
             let passed = held.max(gap).or(told.base.map(|base| base.seq.0)).unwrap_or_default();
             assert_eq!(each.cursor.seq.0, passed + 1, "nothing is left out in silence");
-            told.held.insert(each.cursor.seq.0, (each.kind, each.event.clone()));
+            told.held.insert(each.cursor.seq.0, (each.kind, Bytes::copy_from_slice(each.message())));
         }
     }
 
@@ -88,26 +88,27 @@ pub(super) const START_MS: u64 = 1_700_000_000_000;
 
 impl Life {
     pub(super) fn open(disk: &Disk) -> Result<Self, OpenError> {
+        Self::open_with(disk, &options())
+    }
+
+    pub(super) fn open_with(disk: &Disk, options: &Options) -> Result<Self, OpenError> {
         let reader = Arc::new(Reader::default());
         let (engine, segments, recovered) =
-            assemble(Arc::new(disk.clone()), &options(), Epoch(77), 99, reader.clone())?;
+            assemble(Arc::new(disk.clone()), options, Epoch(77), 99, reader.clone())?;
         Ok(Self { engine, segments, reader, recovered })
     }
 
     /// Appends what gathers. False: the disk has failed.
     pub(super) fn sync(&mut self) -> bool {
-        if self.engine.is_gathering()
-            && let Some(job) = self.engine.seal()
-        {
-            let outcome = self.segments.run(&job);
-            let lives = !matches!(outcome, Outcome::Failed(_));
+        let outcome = self.engine.seal().map(|job| self.segments.run(&job));
+        let lives = !matches!(outcome, Some(Outcome::Failed(_)));
+        if let Some(outcome) = outcome {
             self.engine.done(outcome);
-            for number in self.engine.settle() {
-                self.segments.remove(number);
-            }
-            return lives;
         }
-        true
+        for number in self.engine.settle() {
+            remove(&*self.segments.files(), number);
+        }
+        lives
     }
 
     pub(super) fn standing(&self) -> Vec<(LogKind, Bytes)> {
