@@ -143,6 +143,8 @@ fn nothing_falls_between_the_mail_and_how_far_was_dispatched() {
             edge.routes.dispatch(letters, upto);
         });
         while !matches!(connection.visit(edge.clock.now(), &mut out), Rest::Until(_)) {}
-        assert!(matches!(out[..], [Outgoing::Entry { .. }]), "round {round}: {out:?}");
+        // Where these threads had to wait for a processor there may be a Progress too.
+        let entries = out.iter().filter(|each| matches!(each, Outgoing::Entry { .. }));
+        assert_eq!(entries.count(), 1, "round {round}: {out:?}");
     }
 }
