@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use galaxy_push_client::Publisher;
 use galaxy_push_core::cursor::Epoch;
+use galaxy_push_core::window::Bounds;
 use galaxy_push_hub::{Config, Hub};
 use galaxy_push_proto::v1::push_client::PushClient;
 use galaxy_push_proto::v1::push_event::Kind;
@@ -133,7 +134,7 @@ fn serve(runtime: &Runtime, folder: Option<&Path>) -> (Hub, OnDisk, String) {
     let hub = match folder {
         None => Hub::in_memory(config, ambient),
         Some(folder) => {
-            let (options, folder, kept) = (Options::of(config.window), folder.to_owned(), on_disk.clone());
+            let (options, folder, kept) = (Options::of(Bounds::default()), folder.to_owned(), on_disk.clone());
             let maker: Maker = Box::new(move |sink| {
                 let store = DiskStore::open(&folder, options, Epoch(1), 2, sink).expect("it opens");
                 Ok(kept.get_or_init(|| Arc::new(store)).clone())
