@@ -85,12 +85,12 @@ pub fn measure(dir: &Path) {
         }
         for (store, columns) in ["memory", "disk"].into_iter().zip(columns) {
             let [rate, a_sync, bare, memory, hub, own, publisher, read_rate, read_hub] = columns;
-            let (a_sync, bare) = match store {
-                "disk" => (format!("{a_sync:.0}"), format!("{bare:.2}")),
+            let (a_sync, bare, own) = match store {
+                "disk" => (format!("{a_sync:.0}"), format!("{bare:.2}"), format!("{own:.0}")),
                 _ => Default::default(),
             };
             println!(
-                "| {} | {store} | {rate:.0} | {a_sync} | {bare} | {memory:.2} | {hub:.0} | {own:.0} | {publisher:.0} | {read_rate:.0} | {read_hub:.0} |",
+                "| {} | {store} | {rate:.0} | {a_sync} | {bare} | {memory:.2} | {hub:.0} | {own} | {publisher:.0} | {read_rate:.0} | {read_hub:.0} |",
                 load.name
             );
         }
