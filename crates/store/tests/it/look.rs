@@ -18,27 +18,34 @@ use tempfile::TempDir;
 
 /// What it was handed, which must follow one another.
 #[derive(Debug, Default)]
-struct Reader(Mutex<(Option<Cursor>, u64, Vec<(Cursor, Cursor)>)>);
+struct Reader(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    at: Option<Cursor>,
+    entries: u64,
+    gaps: Vec<(Cursor, Cursor)>,
+}
 
 impl Sink for Reader {
     fn begin(&self, base: Cursor) {
-        self.0.lock().unwrap().0 = Some(base);
+        self.0.lock().unwrap().at = Some(base);
     }
 
     fn committed(&self, batch: &[Committed]) {
         let mut seen = self.0.lock().unwrap();
         for entry in batch {
-            assert_eq!(Some(entry.cursor), seen.0.map(Cursor::next));
-            seen.0 = Some(entry.cursor);
+            assert_eq!(Some(entry.cursor), seen.at.map(Cursor::next));
+            seen.at = Some(entry.cursor);
         }
-        seen.1 += batch.len() as u64;
+        seen.entries += batch.len() as u64;
     }
 
     fn damaged(&self, from: Cursor, to: Cursor) {
         let mut seen = self.0.lock().unwrap();
-        assert_eq!(seen.0, Some(from));
-        seen.0 = Some(to);
-        seen.2.push((from, to));
+        assert_eq!(seen.at, Some(from));
+        seen.at = Some(to);
+        seen.gaps.push((from, to));
     }
 }
 
@@ -119,7 +126,10 @@ async fn a_log_that_is_being_written_is_sound_at_every_look() {
             assert!(looked.recovered.damage.is_empty(), "{:?}", looked.recovered.damage);
             assert!(looked.last.seq.0 >= before, "what was acknowledged is there");
             let seen = reader.0.lock().unwrap();
-            assert_eq!((seen.0, seen.1, seen.2.len()), (Some(looked.last), looked.recovered.entries, 0));
+            assert_eq!(
+                (seen.at, seen.entries, seen.gaps.len()),
+                (Some(looked.last), looked.recovered.entries, 0)
+            );
             segments = segments.max(looked.recovered.segments);
             last = looked.last.seq.0;
         }
@@ -146,7 +156,7 @@ fn what_is_damaged_is_told_with_its_place_and_nothing_is_touched() {
     assert_eq!(damage[0].file, name);
     assert!(damage[0].bytes.as_ref().is_some_and(|bytes| bytes.contains(&20_000)), "{damage:?}");
     let lost = damage.iter().find_map(|damage| damage.lost).unwrap();
-    assert_eq!(reader.0.lock().unwrap().2, [lost], "a gap tells the same");
+    assert_eq!(reader.0.lock().unwrap().gaps, [lost], "a gap tells the same");
     assert_eq!(looked.last, sound.last);
     let count = lost.1.since(lost.0).unwrap();
     assert_eq!(looked.recovered.entries + count, sound.recovered.entries);
