@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use galaxy_push_core::cursor::{Ask, Cursor};
-use galaxy_push_core::frame::{EventView, LogKind, message, put_log_frame};
+use galaxy_push_core::frame::{EventView, LogKind, message};
 use galaxy_push_core::recipient::Pattern;
 use galaxy_push_core::window::{Gap, GapReason};
 use galaxy_push_proto::frame::gap_frame;
@@ -99,7 +99,7 @@ impl Printer {
         };
         self.to.is_empty()
             || entry.kind != LogKind::Event
-            || EventView::of(&entry.event).recipients().any(admits)
+            || EventView::of(entry.message()).recipients().any(admits)
     }
 }
 
@@ -134,9 +134,7 @@ impl Lines {
     }
 
     fn entry(&mut self, entry: &Committed) -> io::Result<()> {
-        let mut framed = Vec::with_capacity(entry.event.len() + 64);
-        put_log_frame(&mut framed, entry.kind, Some(entry.cursor), &entry.event, entry.appended_unix_ms);
-        self.frame(&v1::PushEvent::decode(message(&framed)).map_err(io::Error::other)?)
+        self.frame(&v1::PushEvent::decode(message(&entry.frame)).map_err(io::Error::other)?)
     }
 
     /// The records that hold, at a position.
