@@ -269,7 +269,8 @@ impl Keeper {
     fn take(&mut self) -> bool {
         let mut inbox = lock(&self.shared.inbox);
         loop {
-            let can_stage = !self.is_full && !(inbox.batches.is_empty() && self.waiting.is_empty());
+            let has_some = !inbox.batches.is_empty() || !self.waiting.is_empty();
+            let can_stage = has_some && !self.is_full;
             if inbox.landed || inbox.ended || can_stage || (inbox.closed && !self.is_flying) {
                 break;
             }
