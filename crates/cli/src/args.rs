@@ -8,6 +8,7 @@ mod peer;
 mod publish;
 mod records;
 mod roles;
+mod store;
 mod tail;
 mod token;
 mod values;
@@ -24,6 +25,7 @@ pub(crate) use records::{MemberArgs, MemberCommand, RevokeArgs, SayArgs};
 pub(crate) use roles::{
     EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, Store, WindowArgs,
 };
+pub(crate) use store::{DumpArgs, StoreCommand};
 pub(crate) use tail::TailArgs;
 pub(crate) use token::TokenArgs;
 use values::not_empty;
@@ -33,8 +35,19 @@ pub(crate) use values::size;
 pub(crate) const ROLES: [&str; 3] = ["serve", "hub", "gateway"];
 
 /// All commands, for whoever must know before there is a definition of them.
-pub(crate) const COMMANDS: [&str; 10] =
-    ["serve", "hub", "gateway", "publish", "revoke", "member", "tail", "token", "cursor", "completions"];
+pub(crate) const COMMANDS: [&str; 11] = [
+    "serve",
+    "hub",
+    "gateway",
+    "publish",
+    "revoke",
+    "member",
+    "tail",
+    "store",
+    "token",
+    "cursor",
+    "completions",
+];
 
 /// Where the help lists what every command takes.
 const EVERYWHERE: &str = "Every command";
@@ -52,7 +65,8 @@ Try it, each line in a terminal of its own:
 Flags beat the environment (GALAXY_PUSH_HUB_ADDR=…), which beats galaxy-push.toml (hub-addr = \"…\").
 A key or a variable that nothing reads is an error.
 Durations are written 500ms, 30s, 5m, 1h, from 1ms to 100y; sizes 64KiB, 256MiB, 1GiB, up to 16TiB.
-Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood.")]
+Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood;
+66 what `store` should read cannot be read, 74 the disk of a hub has failed.")]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -102,6 +116,9 @@ pub(crate) enum Command {
     /// Subscribes as a gateway does, under a random id, and disturbs nobody. Keeps trying while the hub cannot be
     /// reached, and says so on stderr. Ends where the hub refuses.
     Tail(TailArgs),
+    /// Look at a log on the disk: check it, or print what is in it.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Sign a user token, or make the keys to sign with.
     ///
     /// For development and scripts: in production, the backend that logs users in signs tokens with the same claims (sub,

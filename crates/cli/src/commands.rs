@@ -5,6 +5,7 @@ pub(crate) mod cursor;
 mod patience;
 pub(crate) mod publish;
 pub(crate) mod records;
+pub(crate) mod store;
 pub(crate) mod tail;
 pub(crate) mod token;
 

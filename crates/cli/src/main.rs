@@ -1,6 +1,7 @@
 //! The binary `galaxy-push`: parses the command line and maps the result to an exit code. Nothing else happens here.
 //!
-//! 0: done; 1: it could not be done, and stderr says why and what to do; 2: a flag or setting was not understood.
+//! 0: done; 1: it could not be done, and stderr says why and what to do; 2: a flag or setting was not understood; 66: what
+//! `store` should read cannot be read. A hub whose disk fails ends by itself, with 74.
 
 mod args;
 mod commands;
@@ -33,6 +34,13 @@ struct Usage(String);
 #[derive(Debug)]
 struct Told;
 
+/// What should be read cannot be read (`EX_NOINPUT`): not even whether it is damaged is known.
+#[derive(Debug)]
+struct NoInput(String);
+
+/// The exit code of [`NoInput`].
+const NO_INPUT: u8 = 66;
+
 fn main() -> ExitCode {
     let Err(error) = run() else { return ExitCode::SUCCESS };
     if is_broken_pipe(&error) {
@@ -41,6 +49,9 @@ fn main() -> ExitCode {
     }
     if !error.is::<Told>() {
         let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    }
+    if error.is::<NoInput>() {
+        return ExitCode::from(NO_INPUT);
     }
     if error.is::<Told>() || error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
@@ -69,6 +80,7 @@ fn run() -> anyhow::Result<()> {
         }
         Command::Revoke(args) => runtime()?.block_on(commands::records::revoke(args)),
         Command::Member(command) => runtime()?.block_on(commands::records::member(command)),
+        Command::Store(command) => commands::store::run(&command),
         Command::Tail(args) => runtime()?.block_on(commands::tail::run(args)),
     }
 }
@@ -111,6 +123,14 @@ impl fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+impl fmt::Display for NoInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoInput {}
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,8 @@
 //! The commands that serve: `serve`, `hub` and `gateway`.
 //!
-//! Each checks its settings, then binds its listeners, so that a port in use is the first thing that can go wrong; then
-//! starts its roles, says where they listen, and serves until a signal starts the drain.
+//! Each checks its settings, then binds its listeners, so that a port in use is the first thing that can go wrong, and lets
+//! them answer probes; then starts its roles, which may take a while where a log has to be read, says where they listen, and
+//! serves until a signal starts the drain.
 
 mod admin;
 mod anew;
@@ -10,34 +11,37 @@ mod bind;
 mod credentials;
 mod descriptors;
 mod keys;
+mod listening;
 mod process;
 mod secure;
 mod serving;
 mod settings;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use galaxy_push_client::{Connector, TcpConnector, Tracing};
 use galaxy_push_gateway::{Gateway, HubToken, HubTokenSource, StartError};
-use galaxy_push_hub::{Hub, Identity, Role};
-use galaxy_push_listener::{Limits, Pipes, Proxies, ambient, pipes, probes, terse_probes};
+use galaxy_push_hub::{Hub, Identity, Recovery, Role};
+use galaxy_push_listener::{Pipes, ambient, pipes, probes, terse_probes};
 use prometheus_client::registry::Registry;
+use tokio::sync::oneshot;
 
 use crate::Usage;
 use crate::args::{EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, Store};
 use crate::peer::Peer;
 use anew::Anew;
 use announce::Announcement;
-use bind::Bound;
-use descriptors::{Descriptors, Scraped, Seats};
-use serving::{Apps, Rooms, Serving, Signals};
+use descriptors::Scraped;
+use listening::{Apps, Listeners, Listening, Places};
+use serving::{Serving, Signals};
 
 /// What one process serves.
 #[derive(Default)]
 pub(crate) struct Process {
-    pub(crate) hub: Option<(Hub, Bound)>,
-    pub(crate) gateway: Option<(Gateway, Bound)>,
+    pub(crate) hub: Option<Hub>,
+    pub(crate) gateway: Option<Gateway>,
     /// Where the hub hears from the gateway in the same process, and what it answers there with.
     pub(crate) inside: Option<(Pipes, Router)>,
     /// What it reads anew at SIGHUP.
@@ -45,16 +49,23 @@ pub(crate) struct Process {
 }
 
 pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<()> {
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     settings::reach(&args.process, Some(&args.hub), Some(&args.edge))?;
+    let store = store(&args.hub)?;
     let hub = settings::hub(&args.hub, &args.window)?.tracing(tracing.clone());
     let (mut edge, keys) = settings::edge(&args.edge, &args.window, &args.process)?;
     edge.tracing = tracing;
     edge.event_bytes = u32::try_from(args.hub.max_event_bytes).unwrap_or(u32::MAX);
     let (hub_bound, edge_bound) = (bind::hub(&args.hub).await?, bind::edge(&args.edge).await?);
+    edge.shown_hub = Some(hub_bound.at.local_url());
     let admin = bind::admin(&args.process).await?;
-    edge.shown_hub = Some(hub_bound.local_url());
-    let hub = start_hub(&args.hub, hub).await?;
+    let listeners = Listeners { hub: Some(hub_bound), edge: Some(edge_bound), admin };
+    let asked = (&args.process, Some(&args.hub), Some(&args.edge));
+    let recovery = store.as_deref().map(Recovery::of).unwrap_or_default();
+    let listening = Listening::start(listeners, &recovery, asked.0, asked.1, asked.2);
+    let Some(hub) = start_hub(store, hub, recovery, &listening.0.at, &mut signals).await? else {
+        return Ok(());
+    };
     // Through a pipe, not the hub's listener: so it needs no certificate or token of its own, and nobody else can be it.
     let (dial, pipes) = pipes();
     let inside = inside(&args.hub, &hub, &edge.gateway_id);
@@ -67,26 +78,26 @@ pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<(
     let mut anew = Anew::default();
     anew.keys(keys);
     anew.credentials(&args.hub, &hub);
-    let process = Process {
-        hub: Some((hub, hub_bound)),
-        gateway: Some((gateway, edge_bound)),
-        inside: Some((pipes, inside)),
-        anew,
-    };
-    run(process, admin, &args.process, Some(&args.hub), Some(&args.edge), signals).await
+    let process = Process { hub: Some(hub), gateway: Some(gateway), inside: Some((pipes, inside)), anew };
+    run(process, listening, asked, signals).await
 }
 
 pub(crate) async fn hub(args: HubCommand, tracing: Tracing) -> anyhow::Result<()> {
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     settings::reach(&args.process, Some(&args.hub), None)?;
+    let store = store(&args.hub)?;
     let config = settings::hub(&args.hub, &args.window)?.tracing(tracing);
-    let bound = bind::hub(&args.hub).await?;
-    let admin = bind::admin(&args.process).await?;
-    let hub = start_hub(&args.hub, config).await?;
+    let hub = Some(bind::hub(&args.hub).await?);
+    let listeners = Listeners { hub, edge: None, admin: bind::admin(&args.process).await? };
+    let recovery = store.as_deref().map(Recovery::of).unwrap_or_default();
+    let listening = Listening::start(listeners, &recovery, &args.process, Some(&args.hub), None);
+    let Some(hub) = start_hub(store, config, recovery, &listening.0.at, &mut signals).await? else {
+        return Ok(());
+    };
     let mut anew = Anew::default();
     anew.credentials(&args.hub, &hub);
-    let process = Process { hub: Some((hub, bound)), anew, ..Process::default() };
-    run(process, admin, &args.process, Some(&args.hub), None, signals).await
+    let process = Process { hub: Some(hub), anew, ..Process::default() };
+    run(process, listening, (&args.process, Some(&args.hub), None), signals).await
 }
 
 pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::Result<()> {
@@ -100,38 +111,65 @@ pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::R
     config.hub_token_source = peer.token_source().map(HubTokenSource::new);
     config.hub_token = peer.token.map(HubToken::new);
     settings::reach(&args.process, None, Some(&args.edge))?;
-    let bound = bind::edge(&args.edge).await?;
-    let admin = bind::admin(&args.process).await?;
+    let edge = Some(bind::edge(&args.edge).await?);
+    let listeners = Listeners { hub: None, edge, admin: bind::admin(&args.process).await? };
+    let listening = Listening::start(listeners, &Recovery::default(), &args.process, None, Some(&args.edge));
     let gateway = match peer.tls {
         Some(tls) => start_gateway(config, tls.over(TcpConnector))?,
         None => start_gateway(config, TcpConnector)?,
     };
     let mut anew = Anew::default();
     anew.keys(keys);
-    let process = Process { gateway: Some((gateway, bound)), anew, ..Process::default() };
-    run(process, admin, &args.process, None, Some(&args.edge), signals).await
+    let process = Process { gateway: Some(gateway), anew, ..Process::default() };
+    run(process, listening, (&args.process, None, Some(&args.edge)), signals).await
 }
 
 /// The exit code of a process whose disk has failed (`EX_IOERR`).
 const DISK_FAILED: i32 = 74;
 
-async fn start_hub(args: &HubArgs, config: galaxy_push_hub::Config) -> anyhow::Result<Hub> {
+/// The folder of the log, if it is kept on the disk.
+fn store(args: &HubArgs) -> anyhow::Result<Option<PathBuf>> {
     match (args.store, &args.data_dir) {
         (Store::Memory, Some(_)) => Err(Usage("--data-dir is for --store disk: add that".to_owned()).into()),
         (Store::Disk, None) => Err(Usage("--store disk needs --data-dir FOLDER".to_owned()).into()),
-        (Store::Memory, None) => {
-            let hub = Hub::in_memory(config, ambient())?;
-            tracing::info!(
-                "the store is memory: a restart forgets events, revocations (`revoke`) and memberships; a revoked token that has \
-                 not expired is then good again"
-            );
-            Ok(hub)
+        (Store::Memory, None) => Ok(None),
+        (Store::Disk, Some(folder)) => Ok(Some(folder.clone())),
+    }
+}
+
+/// Starts the hub. `None`: it was told to end before it had read its log, which no more than a crash would harm.
+async fn start_hub(
+    folder: Option<PathBuf>,
+    config: galaxy_push_hub::Config,
+    recovery: Recovery,
+    at: &Places,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<Hub>> {
+    let Some(folder) = folder else {
+        let hub = Hub::in_memory(config, ambient())?;
+        tracing::info!(
+            "the store is memory: a restart forgets events, revocations (`revoke`) and memberships; a revoked token that has \
+             not expired is then good again"
+        );
+        return Ok(Some(hub));
+    };
+    let (hub, edge, admin) = at.urls();
+    tracing::info!(folder = %folder.display(), hub, edge, admin, "opening the log; probes are answered meanwhile");
+    let (runtime, (send, opened)) = (tokio::runtime::Handle::current(), oneshot::channel());
+    let open = move || {
+        let _inside = runtime.enter();
+        let opened = Hub::on_disk_telling(config, &folder, ambient(), Arc::new(disk_failed), recovery);
+        drop(send.send(opened)); // nobody waits any more: the process ends
+    };
+    // A thread of its own: the runtime would wait for one of its own until everything was read.
+    std::thread::Builder::new().name("push-store-open".to_owned()).spawn(open)?;
+    tokio::select! {
+        biased;
+        () = signals.end() => {
+            tracing::info!("ended while the log was read");
+            Ok(None)
         }
-        (Store::Disk, Some(folder)) => {
-            let folder = folder.clone();
-            let open = move || Hub::on_disk(config, &folder, ambient(), Arc::new(disk_failed));
-            Ok(tokio::task::spawn_blocking(open).await??)
-        }
+        opened = opened => Ok(Some(opened??)),
     }
 }
 
@@ -162,64 +200,36 @@ fn start_gateway(config: galaxy_push_gateway::Config, connector: impl Connector)
     })
 }
 
-/// How many connections each listener may have, of what the system gives to this process.
-fn rooms(
-    process: &Process,
-    args: &ProcessArgs,
-    hub: Option<&HubArgs>,
-    edge: Option<&EdgeArgs>,
-) -> (Rooms, Scraped) {
-    let proxies = Proxies::new(args.trusted_proxies.iter().copied());
-    let descriptors = Descriptors::raise();
-    let shares = descriptors.shares(process.hub.is_some(), process.gateway.is_some());
-    let seats =
-        |name, limits, connections, asks| Seats::new(name, limits, connections, asks, proxies.clone());
-    let hub_asks = hub.is_some_and(|args| args.hub_credentials.is_some());
-    let edge_asks = edge.is_some_and(|args| args.user_keys.is_some() && !args.dev);
-    let rooms = Rooms {
-        hub: process.hub.as_ref().map(|_| seats("hub", Limits::hub(), shares.hub, hub_asks)),
-        edge: process.gateway.as_ref().map(|_| seats("edge", Limits::edge(), shares.edge, edge_asks)),
-        admin: seats("admin", Limits::admin(), shares.admin, false),
-    };
-    let all = [("hub", rooms.hub.as_ref()), ("edge", rooms.edge.as_ref()), ("admin", Some(&rooms.admin))];
-    let listeners = all.into_iter().filter_map(|(name, seats)| Some((name, seats?.places.clone()))).collect();
-    (rooms, Scraped { descriptors, listeners })
-}
-
 async fn run(
     mut process: Process,
-    admin: Bound,
-    args: &ProcessArgs,
-    hub_args: Option<&HubArgs>,
-    edge: Option<&EdgeArgs>,
+    (listening, scraped): (Listening, Scraped),
+    (args, hub_args, edge): (&ProcessArgs, Option<&HubArgs>, Option<&EdgeArgs>),
     signals: Signals,
 ) -> anyhow::Result<()> {
-    let rooms = rooms(&process, args, hub_args, edge);
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(rooms.1));
-    if let Some((hub, _)) = &process.hub {
+    registry.register_collector(Box::new(scraped));
+    if let Some(hub) = &process.hub {
         hub.register(&mut registry);
     }
-    if let Some((gateway, _)) = &process.gateway {
+    if let Some(gateway) = &process.gateway {
         gateway.register(&mut registry);
     }
-    let mut apps = Apps::default();
-    if let Some((hub, bound)) = &process.hub {
+    let (mut apps, at) = (Apps::default(), &listening.at);
+    if let (Some(hub), Some(at)) = (&process.hub, &at.hub) {
         let app = hub.router().merge(probes(hub.health()));
         let is_open = hub_args.is_none_or(|args| args.hub_credentials.is_none());
-        apps.hub = secure::hub_app(app, bound, is_open, args);
+        apps.hub = secure::hub_app(app, at, is_open, args);
     }
-    if let Some((gateway, _)) = &process.gateway {
+    if let Some(gateway) = &process.gateway {
         apps.edge = gateway.router().merge(terse_probes(gateway.health()));
     }
-    let process_epoch = process.hub.as_ref().map(|(hub, _)| hub.head().cursor.epoch.to_string());
-    let admin_app = admin::router(registry, admin::Health::of(&process));
-    apps.admin = secure::admin_app(admin_app, &admin, args);
-    let announcement = Announcement::of(&process, &admin, hub_args, edge);
+    let process_epoch = process.hub.as_ref().map(|hub| hub.head().cursor.epoch.to_string());
+    apps.admin = secure::admin_app(admin::router(registry, admin::Health::of(&process)), &at.admin, args);
     let mut anew = std::mem::take(&mut process.anew);
-    anew.certificate("hub certificate", process.hub.as_ref().and_then(|(_, bound)| bound.tls.as_ref()));
-    anew.certificate("edge certificate", process.gateway.as_ref().and_then(|(_, bound)| bound.tls.as_ref()));
-    let serving = Serving::start(process, admin, apps, rooms.0);
+    let announcement = Announcement::of(at, hub_args, edge, anew.signs());
+    anew.certificate("hub certificate", at.hub.as_ref().and_then(|at| at.tls.as_ref()));
+    anew.certificate("edge certificate", at.edge.as_ref().and_then(|at| at.tls.as_ref()));
+    let serving = Serving::start(process, listening, apps);
     serving.ready().await;
     announcement.print(args.ready_json)?;
     announcement.log(process_epoch.as_deref());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use galaxy_push_listener::{Check, Health};
+use galaxy_push_store::disk::Figures;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -12,6 +13,7 @@ use tonic_health::pb::health_server::{Health as GrpcHealth, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::drain;
+use crate::on_disk::Room;
 use crate::shared::Shared;
 
 /// What has a health: the server as a whole, and each service.
@@ -27,8 +29,23 @@ impl Health for Probe {
     fn checks(&self) -> Vec<Check> {
         let draining = self.0.is_draining();
         let detail = if draining { "shutting down" } else { "takes events and readers" };
-        vec![Check { name: "hub", ok: !draining, needed: true, detail: detail.to_owned() }]
+        let hub = Check { name: "hub", ok: !draining, needed: true, detail: detail.to_owned() };
+        [Some(hub), self.0.store.disk_figures().as_ref().map(disk)].into_iter().flatten().collect()
     }
+}
+
+/// Whether the log has room. Readers are served without, so a hub stays ready.
+fn disk(figures: &Figures) -> Check {
+    let room = Room::of(figures, Room::Enough);
+    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    let free = figures.free_bytes.map_or_else(|| "?".to_owned(), |free| (free >> 20).to_string());
+    let needed = mebibytes(figures.needed_bytes);
+    let detail = match room {
+        Room::Enough => format!("{free} MiB free; the log may need {needed} MiB more"),
+        Room::Short => format!("{free} MiB free, and the log may need {needed} MiB more: make room"),
+        Room::None => format!("full: publishes are refused until there is room; {free} MiB free"),
+    };
+    Check { name: "disk", ok: room == Room::Enough, needed: false, detail }
 }
 
 /// Answers `grpc.health.v1`.

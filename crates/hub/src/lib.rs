@@ -15,6 +15,7 @@
 //! (`galaxy_push_store`), the window holds it (`log.rs`), each stream reads it from there (`subscription.rs`). gRPC
 //! (`push.rs`, `publisher.rs`) and HTTP (`http.rs`) are thin surfaces on these. To mount the hub in a server of your own,
 //! take [`push_service`](Hub::push_service) and [`publisher_service`](Hub::publisher_service); `examples/embed.rs` does.
+//! [`Hub::on_disk`] keeps the log in a folder; `examples/on_disk.rs` does.
 //!
 //! # Delivery
 //!
@@ -46,7 +47,7 @@
 //!
 //! # What it does not do
 //!
-//! It does not listen (the `listener` crate), keep events across restarts (a store does), or know users: those are the
+//! It does not listen (the `listener` crate), keep events across restarts (the `disk` store does), or know users: those are the
 //! gateway's.
 
 mod access;
@@ -68,6 +69,7 @@ mod publish;
 mod publish_stream;
 mod publisher;
 mod push;
+mod recovery;
 mod report;
 mod room;
 mod router;
@@ -98,6 +100,7 @@ pub use log::{Head, Held};
 pub use publish::Published;
 pub use publisher::PublisherService;
 pub use push::PushService;
+pub use recovery::Recovery;
 pub use status::{Doing, FoughtOver, Handled, Reported, Status, Stream, WindowStatus};
 
 use access::{Caller, Current, InProcess};
@@ -178,6 +181,9 @@ impl Hub {
             streams: TaskTracker::new(),
         });
         tokio::spawn(trim(Arc::downgrade(&shared), trim_every));
+        if shared.store.disk_figures().is_some() {
+            tokio::spawn(on_disk::watch(Arc::downgrade(&shared)));
+        }
         Ok(Self { shared })
     }
 
@@ -195,8 +201,10 @@ impl Hub {
 
     /// Starts a hub over a log in this folder, which no other process may have: the one that is there, with its epoch, its events
     /// and its standing records, or a new one. An acknowledgement then means that the event is on the disk.
+    /// `examples/on_disk.rs` shows it.
     ///
-    /// Returns when everything held was read, which blocks the thread: some seconds for a large window.
+    /// Returns when everything held was read, which blocks the thread: some seconds for a large window. Call it from a thread that
+    /// may be blocked, inside the runtime ([`tokio::task::spawn_blocking`]).
     ///
     /// `on_death` is called once, from another thread, if the disk has failed. Nothing is appended any more then: end the
     /// process, and start it again.
@@ -210,7 +218,22 @@ impl Hub {
         ambient: Ambient,
         on_death: galaxy_push_store::disk::OnDeath,
     ) -> Result<Self, Error> {
-        let store = on_disk::maker(&config, folder, &ambient, on_death);
+        Self::on_disk_telling(config, folder, ambient, on_death, Recovery::of(folder))
+    }
+
+    /// As [`Hub::on_disk`], telling meanwhile how far it is: probes can then be answered, and peers be told to come again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::on_disk`].
+    pub fn on_disk_telling(
+        config: Config,
+        folder: &Path,
+        ambient: Ambient,
+        on_death: galaxy_push_store::disk::OnDeath,
+        recovery: Recovery,
+    ) -> Result<Self, Error> {
+        let store = on_disk::maker(&config, folder, &ambient, on_death, recovery);
         Self::new(config, store, ambient)
     }
 

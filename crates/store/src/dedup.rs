@@ -225,6 +225,11 @@ impl<V: Copy> Dedup<V> {
         share.order.push_back((text, now));
     }
 
+    /// How many are remembered, what is too old and was not let go of included.
+    pub(crate) const fn len(&self) -> usize {
+        self.ids
+    }
+
     /// Lets go of what is too old, and of its memory.
     pub fn trim(&mut self, now: Duration) {
         self.forget_old(now);

@@ -15,6 +15,8 @@
 //! | `writer` | the threads |
 //! | `scan`, `recover`, `replay` | opens what is there |
 //! | `retention` | which segments are needed |
+//! | `space` | how much room the log may need |
+//! | [`look`] | reads a log without touching it, also one that a hub writes |
 //! | `visible` | what readers and publishers may know |
 //!
 //! # Failures
@@ -29,6 +31,7 @@
 //! A sync is never tried again: the system may have dropped what it could not write.
 
 pub mod files;
+pub mod look;
 
 mod engine;
 mod format;
@@ -38,7 +41,9 @@ mod replay;
 mod retention;
 mod scan;
 mod segments;
+mod space;
 mod stage;
+mod sync_times;
 mod visible;
 mod writer;
 
@@ -47,6 +52,7 @@ mod tests;
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -55,6 +61,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Bounds;
+use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::standing;
@@ -67,13 +74,28 @@ use recover::Opened;
 pub use recover::{Damage, Recovered};
 use retention::Retention;
 use segments::{Segments, name};
+use space::Space;
 use stage::{Place, Stager};
+pub use sync_times::{SYNC_SECONDS, SyncTimes};
 use visible::Visible;
 pub use writer::Figures;
 use writer::Writer;
 
 /// What is called when the disk has failed, with what happened.
 pub type OnDeath = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How far the reading of a log has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes of files that were read.
+    pub bytes: u64,
+    /// Bytes of all files that are to be read.
+    pub bytes_total: u64,
+}
+
+/// What is called when the reading of a log begins, and after each segment. `Break` ends it: [`OpenError::Stopped`].
+pub type OnProgress = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
 /// What a store is to keep, and for whom.
 #[derive(Clone)]
@@ -90,6 +112,8 @@ pub struct Options {
     /// Called once, from a thread of the store, if the disk has failed and nothing can be appended any more: with what
     /// happened. End the process then; the next one finds what is there.
     pub on_death: Option<OnDeath>,
+    /// Called while what is there is read, from the thread that opens the store.
+    pub on_progress: Option<OnProgress>,
 }
 
 impl Default for Options {
@@ -109,6 +133,7 @@ impl Options {
             records_max: standing::RECORDS_MAX,
             segment_bytes: (window.bytes / 8).clamp(1 << 20, 32 << 20),
             on_death: None,
+            on_progress: None,
         }
     }
 }
@@ -165,6 +190,9 @@ pub enum OpenError {
         /// Which file.
         file: String,
     },
+    /// Whoever was told of the progress wanted no more.
+    #[error("reading was stopped")]
+    Stopped,
     /// A group whose checksum is right makes no sense.
     #[error("{file}: what was written at {offset} is not understood: use the build that wrote it")]
     Nonsense {
@@ -186,6 +214,9 @@ pub struct DiskStore {
     visible: Arc<Mutex<Visible>>,
     writer: Writer,
     recovered: Recovered,
+    files: Arc<dyn Files>,
+    space: Space,
+    opened_in: Duration,
 }
 
 impl DiskStore {
@@ -218,11 +249,13 @@ impl DiskStore {
         salt: u64,
         sink: Arc<dyn Sink>,
     ) -> Result<Self, OpenError> {
-        let (engine, segments, recovered) = assemble(files, &options, epoch, salt, sink)?;
-        let visible = engine.visible();
+        let begun = Instant::now();
+        let (engine, segments, recovered) = assemble(files.clone(), &options, epoch, salt, sink)?;
+        let (visible, space) = (engine.visible(), Space::of(&options));
+        space.look(&*files);
         let writer = Writer::start(engine, segments, options.on_death)
             .map_err(|error| OpenError::io("a thread", error))?;
-        Ok(Self { visible, writer, recovered })
+        Ok(Self { visible, writer, recovered, files, space, opened_in: begun.elapsed() })
     }
 
     /// What was found when it was opened.
@@ -231,10 +264,17 @@ impl DiskStore {
         &self.recovered
     }
 
-    /// What it has done so far.
+    /// What it has done so far, and the room there is, as [`Store::look_at_disk`] has seen it last.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        self.writer.figures()
+        let figures = self.writer.figures();
+        Figures {
+            sync_times: self.files.sync_times(),
+            free_bytes: self.space.free_bytes(),
+            needed_bytes: self.space.needed_bytes(figures.disk_bytes),
+            opened_in: self.opened_in,
+            ..figures
+        }
     }
 }
 
@@ -330,6 +370,10 @@ impl Store for DiskStore {
 
     fn disk_figures(&self) -> Option<Figures> {
         Some(self.figures())
+    }
+
+    fn look_at_disk(&self) {
+        self.space.look(&*self.files);
     }
 
     fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill {

@@ -134,6 +134,9 @@ pub enum Refused {
     /// The store takes nothing at present.
     #[error("the store is unavailable ({0}): try again later")]
     Unavailable(String),
+    /// The store was not opened, and why.
+    #[error("{0}")]
+    NotOpened(String),
     /// There is no room for more standing records.
     #[error(transparent)]
     StandingFull(#[from] standing::Full),
@@ -209,6 +212,9 @@ pub trait Store: Send + Sync + 'static {
     fn disk_figures(&self) -> Option<disk::Figures> {
         None
     }
+
+    /// Looks how much room there is, which [`Store::disk_figures`] then tells. It asks the system, which may take its time.
+    fn look_at_disk(&self) {}
 
     /// How many records of one kind hold, and how many may: all of them, or those of one publisher.
     fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill;

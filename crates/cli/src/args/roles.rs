@@ -243,7 +243,8 @@ pub(crate) struct ProcessArgs {
     #[arg(long, env = "GALAXY_PUSH_ADMIN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:7401")]
     #[arg(value_parser = address)]
     pub(crate) admin_addr: SocketAddr,
-    /// Print nothing on stdout but one JSON line with the URLs, once everything listens.
+    /// Print nothing on stdout but one JSON line with the URLs, once everything serves: with
+    /// --store disk when the log is read.
     #[arg(long, env = "GALAXY_PUSH_READY_JSON", value_parser = switch)]
     pub(crate) ready_json: bool,
     /// How long readers have after SIGTERM or Ctrl-C to take what was acknowledged. Whoever has not is cut off, and a second

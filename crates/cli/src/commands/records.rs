@@ -17,9 +17,9 @@ use crate::peer::Peer;
 const UNKNOWN: &str =
     "Whether the hub took the record is unknown: repeat the command, which says the same once more";
 
-/// Nobody here knows which store the hub has.
-const FORGETS: &str = "note: a hub with --store memory forgets this when it restarts, and a token that has not expired is good \
-                       again: say it again then";
+/// No answer of a hub says which store it has, so this is said for both.
+const FORGETS: &str = "note: a hub with --store disk keeps this over a restart. One with --store memory, the default, forgets it, \
+                       and a token that has not expired is good again: say it again then";
 
 pub(crate) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     let recipient = match (&args.session, &args.user) {

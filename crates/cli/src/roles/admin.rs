@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use galaxy_push_gateway::Gateway;
+use galaxy_push_hub::Hub;
 use galaxy_push_listener::{Check, probes};
 use http::{HeaderMap, StatusCode, header};
 use prometheus_client::encoding::text::encode;
@@ -22,8 +24,8 @@ pub(super) struct Health(Vec<Arc<dyn galaxy_push_listener::Health>>);
 
 impl Health {
     pub(super) fn of(process: &Process) -> Arc<Self> {
-        let hub = process.hub.iter().map(|(hub, _)| hub.health());
-        let gateway = process.gateway.iter().map(|(gateway, _)| gateway.health());
+        let hub = process.hub.iter().map(Hub::health);
+        let gateway = process.gateway.iter().map(Gateway::health);
         Arc::new(Self(hub.chain(gateway).collect()))
     }
 }
@@ -34,7 +36,7 @@ impl galaxy_push_listener::Health for Health {
     }
 }
 
-pub(super) fn router(mut registry: Registry, health: Arc<Health>) -> Router {
+pub(super) fn router(mut registry: Registry, health: Arc<dyn galaxy_push_listener::Health>) -> Router {
     let build = [("version", env!("CARGO_PKG_VERSION"))];
     let info: prometheus_client::metrics::family::Family<Vec<(String, String)>, Gauge> = Default::default();
     info.get_or_create(&build.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()).set(1);

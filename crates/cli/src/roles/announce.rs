@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Bound, Process};
+use super::listening::Places;
 use crate::args::{EdgeArgs, HubArgs};
 
 /// Where `publish` looks for a hub by itself.
@@ -30,23 +30,19 @@ pub(super) struct Announcement {
 }
 
 impl Announcement {
-    pub(super) fn of(
-        process: &Process,
-        admin: &Bound,
-        hub: Option<&HubArgs>,
-        edge: Option<&EdgeArgs>,
-    ) -> Self {
+    /// `signs`: tokens can be signed with the keys they are checked with.
+    pub(super) fn of(at: &Places, hub: Option<&HubArgs>, edge: Option<&EdgeArgs>, signs: bool) -> Self {
         let secure = hub.is_some_and(|hub| hub.hub_tls_cert.is_some());
         let by_token = hub.is_some_and(|hub| hub.hub_credentials.is_some());
-
+        let (hub_url, edge_url, admin) = at.urls();
         Self {
-            hub: process.hub.as_ref().map(|(_, bound)| bound.local_url()),
-            edge: process.gateway.as_ref().map(|(_, bound)| bound.local_url()),
-            admin: admin.local_url(),
+            hub: hub_url,
+            edge: edge_url,
+            admin,
             hub_flags: [(secure, "--hub-ca CA.pem "), (by_token, "--hub-token-file TOKEN ")]
                 .map(|(needed, flag)| if needed { flag } else { "" })
                 .concat(),
-            signs: process.anew.signs() && edge.is_some_and(is_signed_alone),
+            signs: signs && edge.is_some_and(is_signed_alone),
             user_keys: edge.and_then(|edge| Some(edge.user_keys.as_ref()?.display().to_string())),
         }
     }

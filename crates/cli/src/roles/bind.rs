@@ -16,12 +16,18 @@ use crate::args::{EdgeArgs, HubArgs, ProcessArgs};
 /// A bound socket.
 pub(crate) struct Bound {
     pub(crate) listener: TcpListener,
+    pub(crate) at: At,
+}
+
+/// Where a listener is, and how it speaks.
+#[derive(Clone)]
+pub(crate) struct At {
     address: SocketAddr,
-    /// How it speaks, if not in the clear.
+    /// If not in the clear.
     pub(crate) tls: Option<Arc<Tls>>,
 }
 
-impl Bound {
+impl At {
     /// The URL by which this machine reaches it.
     pub(crate) fn local_url(&self) -> String {
         let ip = match self.address.ip() {
@@ -36,10 +42,12 @@ impl Bound {
     pub(crate) fn is_loopback(&self) -> bool {
         self.address.ip().is_loopback()
     }
+}
 
+impl Bound {
     /// Serves until the drain is over.
     pub(super) async fn serve(self, app: Router, seats: Seats, drain: Drain) {
-        serve_at(self.listener, self.tls, app, seats.limits, seats.places, drain).await;
+        serve_at(self.listener, self.at.tls, app, seats.limits, seats.places, drain).await;
     }
 }
 
@@ -73,5 +81,5 @@ async fn bind(
         anyhow!("cannot listen on {flag} {address}: {error}\n\n  tip: {tip}")
     })?;
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address, tls })
+    Ok(Bound { listener, at: At { address, tls } })
 }

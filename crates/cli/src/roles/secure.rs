@@ -8,7 +8,7 @@ use axum::Router;
 use galaxy_push_hub::Access;
 use galaxy_push_listener::{Hosts, Tls, TlsFiles, without_pages};
 
-use super::bind::Bound;
+use super::bind::At;
 use super::credentials;
 use crate::Usage;
 use crate::args::{EdgeArgs, HubArgs, ProcessArgs};
@@ -79,16 +79,16 @@ pub(super) fn access(args: &HubArgs) -> anyhow::Result<Access> {
 }
 
 /// Keeps web pages away from a hub that lets everybody in. Where it knows its peers, they are what it goes by.
-pub(super) fn hub_app(app: Router, bound: &Bound, is_open: bool, process: &ProcessArgs) -> Router {
-    if is_open { without_pages(app, hosts(bound, process)) } else { app }
+pub(super) fn hub_app(app: Router, at: &At, is_open: bool, process: &ProcessArgs) -> Router {
+    if is_open { without_pages(app, hosts(at, process)) } else { app }
 }
 
 /// Keeps web pages away from the admin listener, which lets everybody in.
-pub(super) fn admin_app(app: Router, bound: &Bound, process: &ProcessArgs) -> Router {
-    without_pages(app, hosts(bound, process))
+pub(super) fn admin_app(app: Router, at: &At, process: &ProcessArgs) -> Router {
+    without_pages(app, hosts(at, process))
 }
 
 /// A listener that others reach is asked for under whatever name they have for it.
-fn hosts(bound: &Bound, process: &ProcessArgs) -> Hosts {
-    if bound.is_loopback() { Hosts::LocalAnd(process.allowed_hosts.clone()) } else { Hosts::Any }
+fn hosts(at: &At, process: &ProcessArgs) -> Hosts {
+    if at.is_loopback() { Hosts::LocalAnd(process.allowed_hosts.clone()) } else { Hosts::Any }
 }

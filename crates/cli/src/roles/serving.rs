@@ -5,18 +5,15 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use galaxy_push_gateway::Gateway;
 use galaxy_push_hub::Hub;
-use galaxy_push_listener::{Drain, Limits, serve};
+use galaxy_push_listener::{Limits, serve};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Process;
 use super::anew::Anew;
-use super::bind::Bound;
-use super::descriptors::Seats;
+use super::listening::{Apps, Listening};
 
 /// Once the streams have been sent away, or their time is over, connections have this long to close.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -24,48 +21,22 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// How long a gateway may take to catch up with the hub in its own process. It takes a few milliseconds.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
-/// What each listener answers with; one that there is none of answers nothing.
-#[derive(Default)]
-pub(super) struct Apps {
-    pub(super) hub: Router,
-    pub(super) edge: Router,
-    pub(super) admin: Router,
-}
-
-/// The places of each listener.
-pub(super) struct Rooms {
-    pub(super) hub: Option<Seats>,
-    pub(super) edge: Option<Seats>,
-    pub(super) admin: Seats,
-}
-
 /// Roles that listen.
 pub(super) struct Serving {
     hub: Option<Hub>,
     gateway: Option<Gateway>,
-    listeners: JoinSet<()>,
-    admin: JoinHandle<()>,
-    drain: Drain,
-    admin_drain: Drain,
+    listening: Listening,
 }
 
 impl Serving {
-    pub(super) fn start(process: Process, admin: Bound, apps: Apps, rooms: Rooms) -> Self {
-        let (drain, admin_drain) = (Drain::default(), Drain::default());
-        let mut listeners = JoinSet::new();
-        let hub = process.hub.zip(rooms.hub).map(|((hub, bound), seats)| {
-            listeners.spawn(bound.serve(apps.hub, seats, drain.clone()));
-            hub
-        });
+    /// Lets the listeners serve these roles.
+    pub(super) fn start(process: Process, mut listening: Listening, apps: Apps) -> Self {
+        listening.serve(apps);
         if let Some((pipes, app)) = process.inside {
-            listeners.spawn(serve(pipes, app, Limits::hub(), drain.clone()));
+            let drain = listening.drain.clone();
+            listening.tasks.spawn(serve(pipes, app, Limits::hub(), drain));
         }
-        let gateway = process.gateway.zip(rooms.edge).map(|((gateway, bound), seats)| {
-            listeners.spawn(bound.serve(apps.edge, seats, drain.clone()));
-            gateway
-        });
-        let admin = tokio::spawn(admin.serve(apps.admin, rooms.admin, admin_drain.clone()));
-        Self { hub, gateway, listeners, admin, drain, admin_drain }
+        Self { hub: process.hub, gateway: process.gateway, listening }
     }
 
     /// Waits until users are let in, if that depends on this process alone: the commands it prints then work at once.
@@ -98,10 +69,10 @@ impl Serving {
                 Err(_) => tracing::warn!(timeout = ?limit, "the drain took too long; what was left is dropped"),
             },
         }
-        self.drain.deadline.cancel();
-        self.admin_drain.draining.cancel();
-        self.admin_drain.deadline.cancel();
-        let _ = self.admin.await;
+        self.listening.drain.deadline.cancel();
+        self.listening.admin_drain.draining.cancel();
+        self.listening.admin_drain.deadline.cancel();
+        let _ = self.listening.admin_task.await;
     }
 
     async fn leave(&mut self, limit: Duration) {
@@ -120,8 +91,8 @@ impl Serving {
             }
             (None, None) => {}
         }
-        self.drain.draining.cancel();
-        let closed = async { while self.listeners.join_next().await.is_some() {} };
+        self.listening.drain.draining.cancel();
+        let closed = async { while self.listening.tasks.join_next().await.is_some() {} };
         match self.hub {
             Some(_) => closed.await, // some may still be taking the last of what they were handed
             // Users resume elsewhere: nobody waits for what is on its way to them.
@@ -162,7 +133,8 @@ impl Signals {
         }
     }
 
-    async fn end(&mut self) {
+    /// SIGTERM or Ctrl-C has come.
+    pub(super) async fn end(&mut self) {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => {}

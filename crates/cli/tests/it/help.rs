@@ -67,6 +67,7 @@ fn the_overview() {
               revoke       End a session, or every session of a user, at all gateways
               member       Make a user or session a member of a topic, or end that
               tail         Print the events, records and gaps of a hub as JSON lines
+              store        Look at a log on the disk: check it, or print what is in it
               token        Sign a user token, or make the keys to sign with
               cursor       Explain a cursor
               completions  Print a completion script for a shell
@@ -101,7 +102,8 @@ fn the_overview() {
             Flags beat the environment (GALAXY_PUSH_HUB_ADDR=…), which beats galaxy-push.toml (hub-addr = "…").
             A key or a variable that nothing reads is an error.
             Durations are written 500ms, 30s, 5m, 1h, from 1ms to 100y; sizes 64KiB, 256MiB, 1GiB, up to 16TiB.
-            Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood.
+            Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood;
+            66 what `store` should read cannot be read, 74 the disk of a hub has failed.
         "#]],
     );
 }

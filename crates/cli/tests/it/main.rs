@@ -24,6 +24,7 @@ mod secure;
 mod settings;
 mod sse;
 mod standing;
+mod store;
 mod tail;
 mod traces;
 mod two_hubs;

@@ -118,7 +118,7 @@ fn that_a_restart_forgets_revocations_is_said_plainly() {
     let server = folder.serve(&[]);
     server.process.stderr.find("a restart forgets events, revocations");
     let revoked = folder.run(&["revoke", "--user", "1", "--hub", server.hub.as_str()]);
-    assert!(revoked.stderr.contains("forgets this when it restarts"), "{}", revoked.stderr);
+    assert!(revoked.stderr.contains("--store disk keeps this over a restart"), "{}", revoked.stderr);
     for help in [folder.stdout(&["revoke", "--help"]), include_str!("../../../../README.md").to_owned()] {
         assert!(help.contains("restart"), "{help}");
     }

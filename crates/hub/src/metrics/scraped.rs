@@ -6,8 +6,9 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use galaxy_push_core::frame::LogKind;
+use galaxy_push_store::disk::{SYNC_SECONDS, SyncTimes};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -176,9 +177,22 @@ fn publishers(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
 fn disk(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
     let Some(figures) = shared.store.disk_figures() else { return Ok(()) };
     out.counter("push_store_syncs", "Groups of batches that were made durable", figures.syncs)?;
-    out.counter("push_store_synced_events", "Events and records that these held", figures.entries)?;
+    let help =
+        "Events and records that these groups held: divided by push_store_syncs, how many share one sync";
+    out.counter("push_store_synced_events", help, figures.entries)?;
+    let help = "How long syncs took, those of heads and ends of segments included";
+    out.times("push_store_sync", help, &figures.sync_times)?;
+    let help = "How long it took to read the log when the hub started";
+    out.gauge("push_store_recovery", help, Some(&Unit::Seconds), figures.opened_in.as_secs_f64())?;
     let help = "What the files of the log take up on the disk";
-    out.gauge("push_store_disk", help, Some(&Unit::Bytes), figures.disk_bytes as f64)
+    out.gauge("push_store_disk", help, Some(&Unit::Bytes), figures.disk_bytes as f64)?;
+    let help = "What may still be written to the file system of the log, looked at every 5 s; NaN where nobody knows";
+    let free = figures.free_bytes.map_or(f64::NAN, |free| free as f64);
+    out.gauge("push_store_disk_free", help, Some(&Unit::Bytes), free)?;
+    let help = "What the log may still need by its bounds: with less free, it could fill the disk";
+    out.gauge("push_store_disk_needed", help, Some(&Unit::Bytes), figures.needed_bytes as f64)?;
+    let help = "1 while publishes are refused because the disk is full";
+    out.gauge("push_store_full", help, None, f64::from(u8::from(figures.is_full)))
 }
 
 /// Writes gauges.
@@ -193,6 +207,15 @@ impl Out<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let counter = ConstCounter::new(value);
         counter.encode(self.0.encode_descriptor(name, &sentence(help), None, counter.metric_type())?)
+    }
+
+    fn times(&mut self, name: &str, help: &str, times: &SyncTimes) -> fmt::Result {
+        let bounds = SYNC_SECONDS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(times.counts).collect();
+        let (sum, count) = (times.total.as_secs_f64(), times.counts.iter().sum());
+        let unit = Some(&Unit::Seconds);
+        let mut out = self.0.encode_descriptor(name, &sentence(help), unit, MetricType::Histogram)?;
+        out.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
     fn gauges<L: EncodeLabelSet>(

@@ -1,4 +1,4 @@
-//! The hub inside another server: the example runs as it stands.
+//! The hub inside another server: the examples run as they stand.
 
 use galaxy_push_hub::{PublisherService, PushService};
 use tonic::server::NamedService;
@@ -11,6 +11,18 @@ mod embed;
 async fn a_service_mounts_the_hub_and_publishes_in_process() {
     let received = embed::run().await.unwrap();
     assert_eq!(received, r#"{"order":7}"#);
+}
+
+#[expect(dead_code, reason = "an example has a main of its own")]
+#[path = "../../examples/on_disk.rs"]
+mod on_disk;
+
+#[tokio::test]
+async fn a_service_keeps_its_log_in_a_folder() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let folder = folder.path().join("log");
+    assert_eq!(on_disk::run(&folder).await.unwrap(), (0, 1));
+    assert_eq!(on_disk::run(&folder).await.unwrap(), (1, 2), "what was published is there again");
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! The border to the disk: the few things that are asked of a directory and of a file.
 //!
-//! [`Directory`] is the real one. Tests put a disk in its place that tears, loses, reorders and damages what was written.
+//! [`Directory`] is the real one, and [`look`](super::look) has one that cannot write. Tests put a disk in its place that
+//! tears, loses, reorders and damages what was written.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::sync_times::{Clock, SyncTimes};
 
 /// A directory with the files of one log.
 pub trait Files: Send + Sync + fmt::Debug {
@@ -23,6 +27,15 @@ pub trait Files: Send + Sync + fmt::Debug {
     ///
     /// What the system says.
     fn read(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>>;
+
+    /// The length of a file, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn length(&self, name: &str) -> io::Result<u64> {
+        Ok(self.read(name, u64::MAX)?.len() as u64)
+    }
 
     /// Makes a file of so many zero bytes, with the space for them where the system can promise it. Neither the file nor its
     /// name need be durable before [`FileAt::sync`] and [`Files::sync`]. A file of this name is replaced.
@@ -52,6 +65,20 @@ pub trait Files: Send + Sync + fmt::Debug {
     ///
     /// What the system says. Never call it again after that: what was lost may then be called durable.
     fn sync(&self) -> io::Result<()>;
+
+    /// How many bytes this process may still write where the files lie. `None`: nobody knows.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// How long the syncs of files have taken so far.
+    fn sync_times(&self) -> SyncTimes {
+        SyncTimes::default()
+    }
 }
 
 /// A file that is open for writing.
@@ -102,6 +129,7 @@ pub struct Directory {
     /// Open for `sync`.
     directory: File,
     _lock: File,
+    times: Arc<Clock>,
 }
 
 /// Locked, and otherwise empty.
@@ -125,7 +153,7 @@ impl Directory {
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         let directory = File::open(path).map_err(io)?;
-        Ok(Self { path: path.to_owned(), directory, _lock: lock })
+        Ok(Self { path: path.to_owned(), directory, _lock: lock, times: Arc::default() })
     }
 }
 
@@ -156,12 +184,16 @@ impl Files for Directory {
         Ok(bytes)
     }
 
+    fn length(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.path.join(name))?.len())
+    }
+
     fn create(&self, name: &str, bytes: u64) -> io::Result<Box<dyn FileAt>> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(self.path.join(name))?;
         allocate(&file, bytes)?;
-        Ok(Box::new(OpenFile(file)))
+        Ok(Box::new(OpenFile { file, times: self.times.clone() }))
     }
 
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
@@ -174,6 +206,16 @@ impl Files for Directory {
 
     fn sync(&self) -> io::Result<()> {
         self.directory.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let room = rustix::fs::fstatvfs(&self.directory)?;
+        // What is kept for the superuser is not counted.
+        Ok(Some(room.f_bavail.saturating_mul(room.f_frsize)))
+    }
+
+    fn sync_times(&self) -> SyncTimes {
+        self.times.so_far()
     }
 }
 
@@ -195,19 +237,22 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 #[derive(Debug)]
-struct OpenFile(File);
+struct OpenFile {
+    file: File,
+    times: Arc<Clock>,
+}
 
 impl FileAt for OpenFile {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn wipe(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.0.set_len(offset)?;
-        self.0.set_len(bytes)
+        self.file.set_len(offset)?;
+        self.file.set_len(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.times.measure(|| self.file.sync_data())
     }
 }

@@ -6,6 +6,7 @@
 //! the name of the file.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,15 +21,23 @@ use super::scan::{End, Piece, Scan, Scanned};
 use super::segments::{name, number};
 use super::stage::Place;
 use super::visible::Visible;
-use super::{OpenError, Options};
+use super::{OpenError, Options, Progress};
 use crate::Sink;
+
+const MISSING: &str = "the file is missing";
 
 /// What was found in a data directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovered {
+    /// The position before the first entry. `None`: nothing was there.
+    pub first: Option<Cursor>,
     /// Entries that were handed to the sink.
     pub entries: u64,
+    /// Groups that were read.
+    pub groups: u64,
+    /// Segments that were read.
+    pub segments: u64,
     /// Bytes of segments that were read.
     pub bytes: u64,
     /// A group was being written when the last life ended, and was cut off: nobody was told of it.
@@ -46,6 +55,8 @@ pub struct Damage {
     pub file: String,
     /// What is wrong, and where.
     pub what: String,
+    /// From where in the file to where, if it is a stretch of it.
+    pub bytes: Option<Range<u64>>,
     /// The positions that are lost: those behind the first up to the second. `None`: none that is known of.
     pub lost: Option<(Cursor, Cursor)>,
 }
@@ -206,7 +217,10 @@ impl Found<'_> {
             known_end: false,
         };
         let (mut offset, last) = (GROUPS_START, self.last());
+        let bytes_total = self.heads.range(oldest..).map(|(number, _)| self.files.length(&name(*number)));
+        let bytes_total = bytes_total.map(|length| length.unwrap_or_default()).sum::<u64>();
         for number in oldest..=last {
+            tell(options, course.recovered.bytes, bytes_total)?;
             let Some(head) = self.heads.get(&number) else {
                 course.missing(number);
                 continue;
@@ -215,6 +229,7 @@ impl Found<'_> {
             offset = scanned.end_offset;
             course.segment(number, *head, file, &scanned)?;
         }
+        tell(options, course.recovered.bytes, bytes_total)?;
         course.ended(last, self.identity.bytes);
         let head = course.head;
         let Course { replay, recovered, group, .. } = course;
@@ -222,6 +237,11 @@ impl Found<'_> {
         let at = Place { head, group, segment: last, offset, segment_bytes: 0, oldest, stamp_unix_ms };
         Ok(Opened { identity: self.identity, at, retention, visible, recovered })
     }
+}
+
+fn tell(options: &Options, bytes: u64, bytes_total: u64) -> Result<(), OpenError> {
+    let told = options.on_progress.as_ref().map(|told| told(Progress { bytes, bytes_total }));
+    if told.is_some_and(|next| next.is_break()) { Err(OpenError::Stopped) } else { Ok(()) }
 }
 
 /// On the way through the segments.
@@ -245,6 +265,7 @@ impl Course {
         scanned: &Scanned,
     ) -> Result<(), OpenError> {
         self.recovered.bytes += file.len() as u64;
+        self.recovered.segments += 1;
         let length = file.len() as u64;
         let file = bytes::Bytes::from(file);
         if head.is_none() {
@@ -261,13 +282,12 @@ impl Course {
                     self.group_of(number, head, &file)?;
                 }
                 Piece::Damaged { from, to } => {
-                    let what = format!("the bytes from {from} to {to} are damaged");
                     let is_last = index + 1 == scanned.pieces.len();
                     let lost = match scanned.end {
                         End::Damaged { positions_max } if is_last => Some(positions_max),
                         _ => None,
                     };
-                    self.lose(number, what, lost);
+                    self.lose(number, Some(*from..*to), lost);
                 }
             }
         }
@@ -278,6 +298,7 @@ impl Course {
 
     fn group_of(&mut self, number: u64, head: &GroupHead, file: &bytes::Bytes) -> Result<(), OpenError> {
         self.group = head.number;
+        self.recovered.groups += 1;
         let mut body = file.slice(head.body());
         if head.mask != 0 {
             let mut plain = body.to_vec();
@@ -295,9 +316,8 @@ impl Course {
     fn reach(&mut self, number: u64, after: Seq) -> Result<(), OpenError> {
         let after = Cursor { seq: after, ..self.head };
         if !self.begun {
-            self.begun = true;
             self.head = after;
-            self.replay.begin(after);
+            self.begin();
             return Ok(());
         }
         if self.head.follows(after) {
@@ -314,40 +334,49 @@ impl Course {
     }
 
     /// Something is damaged; it held at most so many positions, if they are not known from what follows.
-    fn lose(&mut self, number: u64, what: String, positions_max: Option<u64>) {
+    fn lose(&mut self, number: u64, bytes: Option<Range<u64>>, positions_max: Option<u64>) {
         self.replay.keys_lost();
+        let what = match &bytes {
+            Some(bytes) => format!("the bytes from {} to {} are damaged", bytes.start, bytes.end),
+            None => MISSING.to_owned(),
+        };
         let Some(positions) = positions_max.filter(|positions| *positions > 0) else {
-            return self.damage(number, what, None);
+            return self.recovered.damage.push(Damage { file: name(number), what, bytes, lost: None });
         };
         if !self.begun {
-            self.begun = true;
-            self.replay.begin(self.head);
+            self.begin();
         }
         let (from, to) = (self.head, self.head.plus(positions));
         self.head = to;
-        self.damage(number, what, Some((from, to)));
+        self.recovered.damage.push(Damage { file: name(number), what, bytes, lost: Some((from, to)) });
         self.replay.lost(from, to);
     }
 
     fn missing(&mut self, number: u64) {
-        self.damage(number, "the file is missing".to_owned(), None);
+        self.damage(number, MISSING.to_owned(), None);
         self.replay.keys_lost();
         self.known_end = false;
+    }
+
+    fn begin(&mut self) {
+        self.begun = true;
+        self.recovered.first = Some(self.head);
+        self.replay.begin(self.head);
     }
 
     /// After the last segment that is there.
     fn ended(&mut self, last: u64, segment_bytes: u64) {
         if self.known_end {
             let positions = segment_bytes / ENTRY_BYTES_MIN;
-            self.lose(last + 1, "the file is missing".to_owned(), Some(positions));
+            self.lose(last + 1, None, Some(positions));
         }
         if !self.begun {
-            self.replay.begin(self.head);
+            self.begin();
         }
     }
 
     fn damage(&mut self, number: u64, what: String, lost: Option<(Cursor, Cursor)>) {
-        self.recovered.damage.push(Damage { file: name(number), what, lost });
+        self.recovered.damage.push(Damage { file: name(number), what, bytes: None, lost });
     }
 }
 

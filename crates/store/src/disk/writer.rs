@@ -13,14 +13,15 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::OnDeath;
 use super::engine::{Engine, Reply, lock};
 use super::files::Files;
 use super::format::CLOSED;
 use super::segments::{self, Job, Outcome, Segments};
+use super::{OnDeath, SyncTimes};
 use crate::{Appended, Batch, Error, Refused, Sink};
 
 /// The most batches that wait to be looked at: each has a request of a publisher behind it, and the hub bounds these by their
@@ -42,6 +43,16 @@ pub struct Figures {
     pub entries: u64,
     /// The files of all segments together, in bytes.
     pub disk_bytes: u64,
+    /// There was no room for the last group.
+    pub is_full: bool,
+    /// How long syncs have taken, those of heads and ends of segments included.
+    pub sync_times: SyncTimes,
+    /// How many bytes may still be written where the files lie. `None`: nobody knows.
+    pub free_bytes: Option<u64>,
+    /// How many bytes the log may still need, by the bounds it was given.
+    pub needed_bytes: u64,
+    /// How long it took to read what was there.
+    pub opened_in: Duration,
 }
 
 /// A way to the threads, which end with it.
@@ -196,11 +207,15 @@ impl Shared {
             let mut next = self.engine().seal();
             while let Some(job) = next {
                 let outcome = self.run(job);
+                let is_full = matches!(outcome, Outcome::Full { .. });
                 let mut engine = self.engine();
                 engine.done(outcome);
                 next = engine.seal();
                 drop(engine);
-                self.tell(|inbox| inbox.landed = true);
+                self.tell(|inbox| {
+                    inbox.landed = true;
+                    inbox.figures.is_full = is_full;
+                });
             }
             // What needs no sync is to be told, too.
             self.tell(|inbox| inbox.landed = true);

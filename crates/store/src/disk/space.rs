@@ -1,0 +1,94 @@
+//! How much room there is on the disk, and how much the log may still need.
+//!
+//! The need is the most that the log may take up by its bounds, less what it takes up already; but never less than what the
+//! next segments need, which are begun before the oldest one goes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Options;
+use super::files::Files;
+use super::format::ENTRY_BYTES_MIN;
+
+/// What an entry takes besides its frame, at most.
+const AROUND_ENTRY_BYTES: u64 = 180;
+/// What a key that is carried forward takes besides its text, and a standing record besides its message.
+const AROUND_KEY_BYTES: u64 = 37;
+const AROUND_RECORD_BYTES: u64 = 40;
+/// No standing record is longer.
+const RECORD_BYTES_MAX: u64 = 1 << 10;
+/// A group, unless one batch is larger.
+const GROUP_BYTES: u64 = 4 << 20;
+/// Besides what the window holds: the one that is written, the one before it, and one that is half in the window.
+const SEGMENTS_BESIDES: u64 = 3;
+/// Nobody knows.
+const UNKNOWN: u64 = u64::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Space {
+    /// The most that the log may take up.
+    most_bytes: u64,
+    /// What must always be free.
+    least_bytes: u64,
+    free_bytes: AtomicU64,
+}
+
+impl Space {
+    pub(crate) fn of(options: &Options) -> Self {
+        let (window, dedup) = (options.window, options.dedup);
+        let entries = window.events.min(window.bytes / ENTRY_BYTES_MIN);
+        let records = 2 * options.records_max as u64;
+        let most = [
+            window.bytes,
+            entries.saturating_mul(AROUND_ENTRY_BYTES),
+            options.segment_bytes.saturating_mul(SEGMENTS_BESIDES),
+            GROUP_BYTES,
+            dedup.bytes as u64,
+            (dedup.ids as u64).saturating_mul(AROUND_KEY_BYTES),
+            records.saturating_mul(RECORD_BYTES_MAX + AROUND_RECORD_BYTES),
+        ];
+        Self {
+            most_bytes: most.into_iter().fold(0, u64::saturating_add),
+            least_bytes: options.segment_bytes.saturating_mul(2).saturating_add(GROUP_BYTES),
+            free_bytes: AtomicU64::new(UNKNOWN),
+        }
+    }
+
+    /// Asks the system. What it does not say is not known.
+    pub(crate) fn look(&self, files: &dyn Files) {
+        let free = files.free_bytes().ok().flatten().unwrap_or(UNKNOWN);
+        self.free_bytes.store(free, Ordering::Relaxed);
+    }
+
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        let free = self.free_bytes.load(Ordering::Relaxed);
+        (free != UNKNOWN).then_some(free)
+    }
+
+    /// What the log may still need, if it takes up so much.
+    pub(crate) fn needed_bytes(&self, disk_bytes: u64) -> u64 {
+        self.most_bytes.saturating_sub(disk_bytes).max(self.least_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use galaxy_push_core::window::Bounds;
+
+    use super::*;
+
+    /// The arithmetic of docs/operations.md.
+    #[test]
+    fn the_default_settings_need_some_gibibyte_at_most() {
+        let space = Space::of(&Options::of(Bounds::default()));
+        assert_eq!(space.most_bytes >> 20, 1_030);
+        assert_eq!(space.needed_bytes(24 << 20), space.most_bytes - (24 << 20));
+        assert_eq!(space.needed_bytes(space.most_bytes), (68 << 20), "two segments and a group");
+    }
+
+    #[test]
+    fn bounds_without_an_end_need_no_more_than_there_is_in_the_world() {
+        let space =
+            Space::of(&Options::of(Bounds { events: u64::MAX, bytes: u64::MAX, ..Bounds::default() }));
+        assert_eq!((space.needed_bytes(0), space.free_bytes()), (u64::MAX, None));
+    }
+}
