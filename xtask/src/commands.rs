@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    chaos, completions, crashes, disk, documents, interop, long, metrics, page, planted, project::Project, shell,
-    test, tidy, tools::Tools, ui, webhooks,
+    chaos, completions, crashes, disk, documents, interop, long, metrics, page, planted, project::Project,
+    shell, test, tidy, tools::Tools, ui, webhooks,
 };
 
 /// The project's own commands.

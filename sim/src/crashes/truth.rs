@@ -71,10 +71,10 @@ pub(super) struct Truth {
 /// What holds, as far as it was acknowledged.
 #[derive(Debug, Default)]
 struct Standing {
-    /// By what a later record of the same matter replaces it.
-    holds: BTreeMap<String, Option<Hash>>,
-    /// Asked for and not answered: either may hold.
-    open: BTreeMap<String, Vec<Option<Hash>>>,
+    /// By what it is about; the record with the last position holds.
+    holds: BTreeMap<String, (u64, Option<Hash>)>,
+    /// Asked for and not answered, by their ids: either may hold.
+    open: BTreeMap<String, BTreeMap<String, Option<Hash>>>,
 }
 
 /// A broken promise, in words.
@@ -109,7 +109,7 @@ impl Truth {
                 self.counts.repeats += 1;
                 is_answered = true;
             } else if let Some((key, holds)) = &item.standing {
-                self.standing.open.entry(key.clone()).or_default().push(*holds);
+                self.standing.open.entry(key.clone()).or_default().insert(item.id.clone(), *holds);
             }
         }
         if !is_answered {
@@ -156,10 +156,11 @@ impl Truth {
                     "{id} lies at {place}, and what was published just before it at {before:?}"
                 );
                 self.lies(place, id, item.print)?;
-            }
-            if let Some((key, holds)) = item.standing.as_ref().filter(|_| is_new) {
-                self.standing.open.remove(key);
-                self.standing.holds.insert(key.clone(), *holds);
+                if let Some((key, holds)) = item.standing.as_ref().filter(|_| is_new) {
+                    self.standing.closed(key, id);
+                    let last = self.standing.holds.entry(key.clone()).or_insert((place, *holds));
+                    *last = (place, *holds).max(*last);
+                }
             }
         }
         Ok(())
@@ -180,10 +181,8 @@ impl Truth {
         }
         if surely {
             self.open.remove(&request.number());
-            for (key, holds) in request.items().into_iter().filter_map(|item| item.standing) {
-                if let Some(open) = self.standing.open.get_mut(&key) {
-                    open.retain(|each| *each != holds);
-                }
+            for item in request.items() {
+                item.standing.iter().for_each(|(key, _)| self.standing.closed(key, &item.id));
             }
         }
         surely
@@ -314,15 +313,26 @@ impl Truth {
 }
 
 impl Standing {
+    /// It is open no longer.
+    fn closed(&mut self, key: &str, id: &str) {
+        if let Some(open) = self.open.get_mut(key) {
+            open.remove(id);
+        }
+    }
+
+    fn may_hold(&self, key: &str, holds: Option<Hash>) -> bool {
+        self.open.get(key).is_some_and(|open| open.values().any(|each| *each == holds))
+    }
+
     fn judge(&self, reading: &Reading) -> Result<(), Fault> {
-        for (key, holds) in &self.holds {
+        for (key, (_, holds)) in &self.holds {
             let here = reading.standing.get(key).copied();
-            let open = self.open.get(key).is_some_and(|open| open.contains(&here));
+            let open = self.may_hold(key, here);
             promise!(here == *holds || open, "of {key} holds {here:?}, and {holds:?} was acknowledged");
         }
         for (key, here) in &reading.standing {
-            let open = self.open.get(key).is_some_and(|open| open.contains(&Some(*here)));
-            let known = self.holds.get(key).is_some_and(|holds| holds.as_ref() == Some(here));
+            let open = self.may_hold(key, Some(*here));
+            let known = self.holds.get(key).is_some_and(|(_, holds)| holds.as_ref() == Some(here));
             promise!(known || open, "{here:?} holds for {key}, and nobody has said so");
         }
         Ok(())

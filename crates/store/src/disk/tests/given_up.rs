@@ -1,5 +1,6 @@
 //! A group that found no room, and what gathered behind it, leave nothing behind: not an id, not a position, not a record.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use galaxy_push_core::Now;
@@ -27,8 +28,11 @@ fn event(id: &str, after: Duration) -> Batch {
 }
 
 fn member(user: &str, member: bool) -> Batch {
-    let (recipient, topic) = (format!("user:{user}"), "t".to_owned());
-    Batch::memberships(&[v1::Membership { recipient, topic, member, expires_at: None }], now(Duration::ZERO))
+    Batch::memberships(&[membership(user, member, None)], now(Duration::ZERO))
+}
+
+fn membership(user: &str, member: bool, expires_at: Option<prost_types::Timestamp>) -> v1::Membership {
+    v1::Membership { recipient: format!("user:{user}"), topic: "t".to_owned(), member, expires_at }
 }
 
 fn stage(life: &mut Life, batch: &Batch) -> Asked {
@@ -83,6 +87,22 @@ fn what_found_no_room_is_as_if_it_had_never_been_tried() {
     assert_eq!((again.recovered.damage.len(), again.standing()), (0, standing));
 }
 
+/// A write may have got half way before there was no room. What comes next is shorter, and must not be followed by the rest.
+#[test]
+fn what_was_half_written_is_gone() {
+    let disk = Disk::default();
+    let mut life = Life::open(&disk).unwrap();
+    append(&mut life, &member("1", true)).unwrap();
+    let reply = stage(&mut life, &event("large", Duration::ZERO));
+    disk.fail_at(disk.operations() + 1, ErrorKind::StorageFull);
+    assert!(life.sync() && is_full(&reply));
+    let refused = Life::open(&disk.copy()).unwrap().recovered;
+    append(&mut life, &member("2", true)).unwrap();
+    let shorter = Life::open(&disk.copy()).unwrap().recovered;
+    assert_eq!((refused.entries, refused.torn, refused.damage), (1, false, Vec::new()));
+    assert_eq!((shorter.entries, shorter.torn, shorter.damage), (2, false, Vec::new()));
+}
+
 /// What is remembered of a group that is durable follows the bounds, and nothing else does.
 #[test]
 fn an_id_may_be_used_again_when_it_is_too_old() {
@@ -92,4 +112,18 @@ fn an_id_may_be_used_again_when_it_is_too_old() {
     assert_eq!((soon.cursor, soon.duplicate), (first.cursor, true));
     let late = append(&mut life, &event("same", Duration::from_secs(61))).unwrap()[0];
     assert_eq!((late.cursor, late.duplicate), (first.cursor.map(|first| first.next()), false));
+}
+
+#[test]
+fn a_record_that_has_ended_makes_room() {
+    let mut options = options();
+    options.records_max = 1;
+    let mut life = Life::open_with(&Disk::default(), &options).unwrap();
+    let ends = prost_types::Timestamp { seconds: (START_MS / 1_000) as i64 + 10, nanos: 0 };
+    let short = membership("1", true, Some(ends));
+    append(&mut life, &Batch::memberships(&[short], now(Duration::ZERO))).unwrap();
+    let next = |after| Batch::memberships(&[membership("2", true, None)], now(after));
+    let early = append(&mut life, &next(Duration::from_secs(5)));
+    assert!(matches!(early, Err(Error::Refused(Refused::StandingFull(_)))), "{early:?}");
+    append(&mut life, &next(Duration::from_secs(20))).unwrap();
 }
