@@ -50,6 +50,7 @@ struct Seen {
     restarts: u64,
     segments_left: u64,
     carried: u64,
+    too_old: u64,
     /// More gathered while a group was on its way.
     overlaps: u64,
 }
@@ -66,7 +67,7 @@ fn whatever_a_crash_leaves_nothing_acknowledged_is_lost() {
         run(seed, &mut seen);
     }
     println!("{seen:?}");
-    let Seen { torn, landed, lost, restarts, segments_left, carried, overlaps, .. } = seen;
+    let Seen { torn, landed, lost, restarts, segments_left, carried, too_old, overlaps, .. } = seen;
     for (what, count) in [
         ("torn", torn),
         ("landed unacknowledged", landed),
@@ -74,6 +75,7 @@ fn whatever_a_crash_leaves_nothing_acknowledged_is_lost() {
         ("restarts", restarts),
         ("segments left", segments_left),
         ("keys carried", carried),
+        ("keys too old", too_old),
         ("more gathered meanwhile", overlaps),
     ] {
         assert!(count > 0, "{what} never happened: {seen:?}");
@@ -224,6 +226,8 @@ impl History {
             told.held.last_key_value().map(|(seq, _)| *seq).filter(|_| self.head > 0),
             Some(self.head).filter(|head| *head > 0)
         );
+        let visible = life.engine.visible();
+        assert_eq!(lock(&visible).head.seq.0, self.head, "nobody is shown a head that is not durable");
     }
 
     fn told(&mut self, seq: u64, kind: LogKind, event: &Bytes) {
@@ -316,17 +320,25 @@ impl History {
         let mut visible = lock(&visible);
         let now = visible.now;
         let base = lock(&life.reader.0).base.unwrap();
+        let stamped = self.applied.iter().filter(|batch| positioned(batch).next().is_some());
+        let stamped_ms = stamped.map(|batch| batch.stamp_unix_ms).max().unwrap_or_default();
+        let told_ms = lock(&life.reader.0).stamped_until_ms;
+        assert!(
+            now.as_millis() as u64 >= stamped_ms && told_ms >= stamped_ms,
+            "seed {seed}: the clock goes on"
+        );
         for (batch, results) in &self.acked {
             let age = now.saturating_sub(std::time::Duration::from_millis(batch.stamp_unix_ms));
-            if age > options().dedup.age {
-                continue;
-            }
+            let is_remembered = age <= options().dedup.age;
             for (item, result) in batch.items.iter().zip(results) {
                 let Some((key, content)) = &item.key else { continue };
                 let known = visible.published.get(key, now);
                 let expected = (*content, result.cursor.map(|cursor| cursor.seq));
-                assert_eq!(known, Some(expected), "seed {seed}: {key:?}, {age:?} old");
-                seen.carried += u64::from(result.cursor.is_some_and(|cursor| base.follows(cursor)));
+                let expected = is_remembered.then_some(expected);
+                assert_eq!(known, expected, "seed {seed}: {key:?}, {age:?} old");
+                seen.too_old += u64::from(!is_remembered);
+                let has_left = result.cursor.is_some_and(|cursor| base.follows(cursor));
+                seen.carried += u64::from(is_remembered && has_left);
             }
         }
     }
