@@ -53,6 +53,8 @@ struct Kind {
     error: &'static str,
     /// What the store does with this call.
     what: &'static str,
+    /// How many such calls a start on an empty folder makes: when one of them fails, it does not start.
+    at_start: u32,
     /// What is published, so that each publish makes one such call.
     sizes: &'static [Size],
     then: Then,
@@ -81,6 +83,7 @@ const KINDS: [Kind; 7] = [
         call: "fdatasync",
         error: "EIO",
         what: "a group is made durable",
+        at_start: 1,
         sizes: &[Size::Small, Size::Large],
         then: Then::Dies,
     },
@@ -88,6 +91,7 @@ const KINDS: [Kind; 7] = [
         call: "fdatasync",
         error: "ENOSPC",
         what: "the same, on a file system that finds no room only then",
+        at_start: 1,
         sizes: &[Size::Small, Size::Large],
         then: Then::Dies,
     },
@@ -95,6 +99,7 @@ const KINDS: [Kind; 7] = [
         call: "fsync",
         error: "EIO",
         what: "the name of a segment is made durable",
+        at_start: 2,
         sizes: &[Size::Segment],
         then: Then::Dies,
     },
@@ -102,6 +107,7 @@ const KINDS: [Kind; 7] = [
         call: "pwrite64",
         error: "EIO",
         what: "a group is written",
+        at_start: 1,
         sizes: &[Size::Small, Size::Large],
         then: Then::Dies,
     },
@@ -109,6 +115,7 @@ const KINDS: [Kind; 7] = [
         call: "pwrite64",
         error: "ENOSPC",
         what: "a group is written",
+        at_start: 1,
         sizes: &[Size::Small, Size::Large],
         then: Then::GoesOn,
     },
@@ -116,6 +123,7 @@ const KINDS: [Kind; 7] = [
         call: "fallocate",
         error: "ENOSPC",
         what: "a segment gets its space",
+        at_start: 1,
         sizes: &[Size::Segment],
         then: Then::GoesOn,
     },
@@ -123,6 +131,7 @@ const KINDS: [Kind; 7] = [
         call: "fallocate",
         error: "EDQUOT",
         what: "the same, and the quota is used up",
+        at_start: 1,
         sizes: &[Size::Segment],
         then: Then::GoesOn,
     },
@@ -200,6 +209,7 @@ impl Case {
         let mut life = self.program.start_with(&self.injection)?;
         let owed = match life.ready().await {
             Ok(urls) => {
+                ensure!(self.injection.nth > self.kind.at_start, "it starts as if nothing had failed");
                 let owed = match self.kind.then {
                     Then::Dies => Some(self.until_it_dies(&mut life, &urls.hub).await?),
                     Then::GoesOn => self.goes_on(&urls.hub).await.map(|()| None)?,
@@ -211,8 +221,7 @@ impl Case {
                 owed
             }
             Err(error) => {
-                // The thread that opens the log makes the first call of each kind.
-                ensure!(self.injection.nth <= 2, "it does not start: {error:#}");
+                ensure!(self.injection.nth <= self.kind.at_start, "it does not start: {error:#}");
                 let status = life.ended(ENDS_WITHIN).await?;
                 ensure!(!status.success(), "it ended without a complaint");
                 seen.refused_to_start += 1;
@@ -258,7 +267,7 @@ impl Case {
                 continue;
             }
             ensure!(!is_refusal(&status), "what failed may be in the log, and is refused: {status:?}");
-            truth(&self.truth).unknown(&request);
+            _ = truth(&self.truth).unknown(&request);
             let ended = life.ended(ENDS_WITHIN).await?;
             ensure!(ended.code() == Some(DISK_FAILED), "its disk has failed, and it ended with {ended}");
             self.none_was_early()?;
@@ -292,6 +301,10 @@ impl Case {
                 let status = self.ask(&mut client, &request).await?;
                 if status.code() == tonic::Code::Ok {
                     last = number;
+                    // Whoever reads all along has it, in one stream.
+                    let head = truth(&self.truth).head();
+                    let has_it = timeout(ANSWER_WITHIN, progress.wait_for(|at| *at >= head)).await;
+                    has_it.context("the reader is behind")??;
                     continue;
                 }
                 ensure!(
@@ -302,11 +315,6 @@ impl Case {
                 refused.push(number);
             }
             ensure!(refused.len() == 1 && refused[0] < last, "{refused:?} were refused, {last} was not");
-            // Whoever read all along has it all, in one stream.
-            let head = truth(&self.truth).head();
-            timeout(ANSWER_WITHIN, progress.wait_for(|at| *at >= head))
-                .await
-                .context("the reader is behind")??;
             anyhow::Ok(())
         };
         tokio::select! {

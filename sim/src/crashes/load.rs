@@ -173,8 +173,8 @@ impl Publisher {
     /// Nobody knows what became of these.
     fn owe(&mut self, on_their_way: BTreeMap<u64, Request>) {
         for request in on_their_way.into_values() {
-            truth(&self.truth).unknown(&request);
-            self.owed.push_back(request);
+            let is_owed = truth(&self.truth).unknown(&request);
+            self.owed.extend(is_owed.then_some(request));
         }
     }
 
@@ -218,6 +218,9 @@ impl Publisher {
             Ok(told) => {
                 truth.acknowledged(&request, &told)?;
                 drop(truth);
+                if told.iter().any(|(_, duplicate)| *duplicate) {
+                    return Ok(Answer::Told); // remembered since it was appended, or too old soon
+                }
                 if self.remembered.len() >= REMEMBERED_MAX {
                     self.remembered.pop_front();
                 }
@@ -234,9 +237,9 @@ impl Publisher {
                 Ok(Answer::Refused)
             }
             Err(_) => {
-                truth.unknown(&request);
+                let is_owed = truth.unknown(&request);
                 drop(truth);
-                self.owed.push_back(request);
+                self.owed.extend(is_owed.then_some(request));
                 Ok(Answer::Unknown)
             }
         }

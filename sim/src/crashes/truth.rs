@@ -188,15 +188,17 @@ impl Truth {
         surely
     }
 
-    /// Nobody knows what became of it.
-    pub(super) fn unknown(&mut self, request: &Request) {
+    /// Nobody knows what became of it. Whether that is still to be found out: not of what was acknowledged before.
+    pub(super) fn unknown(&mut self, request: &Request) -> bool {
+        let mut is_open = false;
         for item in request.items() {
-            if let Some(asked) = self.asked.get_mut(&item.id)
-                && asked.found == Some(Found::Nowhere)
-            {
+            let Some(asked) = self.asked.get_mut(&item.id) else { continue };
+            if asked.found == Some(Found::Nowhere) {
                 asked.found = None;
             }
+            is_open |= !matches!(asked.said, Said::Appended(_));
         }
+        is_open
     }
 
     /// A reader was sent this.
