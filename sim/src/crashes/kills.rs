@@ -172,7 +172,11 @@ impl Stage {
         if kill_after.is_some() {
             tokio::try_join!(follow, rest).map(drop)
         } else {
-            tokio::select! { done = rest => done, lost = follow => { lost?; bail!("the reader was sent away") } }
+            tokio::select! {
+                biased;
+                lost = follow => { lost?; bail!("the reader was sent away") }
+                done = rest => done,
+            }
         }
     }
 
