@@ -9,9 +9,7 @@ use futures_util::future::join_all;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_store::disk::files::DirectoryError;
 use galaxy_push_store::disk::{OpenError, Options};
-use galaxy_push_store::{
-    Batch, Committed, DiskStore, Error, Refused, Sink, Store, conformance,
-};
+use galaxy_push_store::{Batch, Committed, DiskStore, Error, Refused, Sink, Store, conformance};
 use tempfile::TempDir;
 
 use crate::{Broken, Positions, at, event};
@@ -84,6 +82,7 @@ async fn a_store_whose_sink_breaks_leaves_nobody_waiting() {
     let sink = Arc::new(Positions::default());
     let _store = open(&dir, sink.clone()).unwrap();
     assert_eq!(sink.0.lock().unwrap().first(), Some(&1));
+}
 
 /// What is in a log is nobody else's to read, and two that write one log would lose it.
 #[test]

@@ -4,20 +4,29 @@
 //! A slice of the states in each test run; `cargo xtask crash-long` looks at many more.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Traits;
 
+use super::super::Options;
 use super::super::engine::lock;
 use super::super::segments::{Job, number, remove};
 use super::disk::{Disk, Rng};
-use super::world::{Asked, Life, Publisher, START_MS, options};
+use super::world::{self, Asked, Life, Publisher, START_MS};
 use crate::{Appended, Batch, Standing};
 
 /// How many states a test run looks at; `CRASH_STATES` says otherwise.
 const STATES: u64 = 4_000;
+
+/// Ids are forgotten soon, so that some are too old.
+fn options() -> Options {
+    let mut options = world::options();
+    options.dedup.age = Duration::from_secs(20);
+    options
+}
 
 /// Everything that anybody was told.
 struct History {
@@ -94,12 +103,13 @@ fn run(seed: u64, seen: &mut Seen) {
     };
     let mut disk = Disk::default();
     disk.keep_moments();
-    let mut life = Life::open(&disk).unwrap();
+    let mut life = Life::open_with(&disk, &options()).unwrap();
     history.opened(&life);
     for _ in 0..60 {
         // As the keeper does it: what is durable may not have been told yet when the next group is sealed, and more gathers
         // while that is on its way.
         history.publish(&mut life, &mut publisher, &mut rng);
+        let shown = shown(&life);
         let job = history.seal(&mut life);
         if rng.percent(50) {
             settle(&mut history, &mut life, &disk, seen);
@@ -110,6 +120,7 @@ fn run(seed: u64, seen: &mut Seen) {
         }
         let outcome = job.map(|job| life.segments.run(&job));
         judge(disk.moments(), &history, &mut rng, seed, seen);
+        assert_eq!(self::shown(&life), shown, "nobody is shown a head that is not durable");
         if let Some(outcome) = outcome {
             life.engine.done(outcome);
         }
@@ -121,6 +132,11 @@ fn run(seed: u64, seen: &mut Seen) {
             (disk, life) = crash(&mut history, life, &disk, &mut publisher, &mut rng, seed, seen);
         }
     }
+}
+
+/// The head that anybody may know.
+fn shown(life: &Life) -> Cursor {
+    lock(&life.engine.visible()).head
 }
 
 /// Tells of what is durable, and takes away what is not needed.
@@ -155,7 +171,7 @@ fn crash(
     seen.restarts += 1;
     let found = disk.after_crash(rng);
     found.keep_moments();
-    let life = Life::open(&found).unwrap();
+    let life = Life::open_with(&found, &options()).unwrap();
     history.opened(&life);
     judge(found.moments(), history, rng, seed, seen);
     (found, life)
@@ -166,7 +182,7 @@ fn judge(moments: Vec<Disk>, history: &History, rng: &mut Rng, seed: u64, seen: 
     for moment in moments {
         for _ in 0..2 {
             let found = moment.after_crash(rng);
-            let life = match Life::open(&found) {
+            let life = match Life::open_with(&found, &options()) {
                 Ok(life) => life,
                 Err(error) => panic!("seed {seed}: after a crash it does not open: {error}"),
             };
@@ -226,8 +242,6 @@ impl History {
             told.held.last_key_value().map(|(seq, _)| *seq).filter(|_| self.head > 0),
             Some(self.head).filter(|head| *head > 0)
         );
-        let visible = life.engine.visible();
-        assert_eq!(lock(&visible).head.seq.0, self.head, "nobody is shown a head that is not durable");
     }
 
     fn told(&mut self, seq: u64, kind: LogKind, event: &Bytes) {
@@ -282,8 +296,10 @@ impl History {
             assert_eq!(base.epoch, before.epoch, "seed {seed}: the epoch goes on");
         }
         // Everything the window holds, by any of its bounds, is there, and is what it was.
-        let (window, mut bytes) = (options().window, 0);
-        for (events, (seq, (kind, event))) in self.truth.iter().rev().enumerate() {
+        let window = options().window;
+        let there: Vec<_> = self.there(landed).flat_map(positioned).collect();
+        let mut bytes = there.iter().map(|(_, event)| event.len() as u64 + 100).sum::<u64>();
+        for (events, (seq, (kind, event))) in (there.len()..).zip(self.truth.iter().rev()) {
             bytes += event.len() as u64 + 100;
             if *seq <= base.seq.0 {
                 let held = events as u64 >= window.events || bytes > window.bytes;
@@ -328,7 +344,7 @@ impl History {
             "seed {seed}: the clock goes on"
         );
         for (batch, results) in &self.acked {
-            let age = now.saturating_sub(std::time::Duration::from_millis(batch.stamp_unix_ms));
+            let age = now.saturating_sub(Duration::from_millis(batch.stamp_unix_ms));
             let is_remembered = age <= options().dedup.age;
             for (item, result) in batch.items.iter().zip(results) {
                 let Some((key, content)) = &item.key else { continue };

@@ -108,9 +108,9 @@ fn what_was_half_written_is_gone() {
 fn an_id_may_be_used_again_when_it_is_too_old() {
     let mut life = Life::open(&Disk::default()).unwrap();
     let first = append(&mut life, &event("same", Duration::ZERO)).unwrap()[0];
-    let soon = append(&mut life, &event("same", Duration::from_secs(10))).unwrap()[0];
+    let soon = append(&mut life, &event("same", Duration::from_secs(30))).unwrap()[0];
     assert_eq!((soon.cursor, soon.duplicate), (first.cursor, true));
-    let late = append(&mut life, &event("same", Duration::from_secs(21))).unwrap()[0];
+    let late = append(&mut life, &event("same", Duration::from_secs(61))).unwrap()[0];
     assert_eq!((late.cursor, late.duplicate), (first.cursor.map(|first| first.next()), false));
 }
 

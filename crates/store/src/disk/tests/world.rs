@@ -86,7 +86,7 @@ pub(super) struct Life {
 pub(super) fn options() -> Options {
     let mut options = Options::of(Bounds { age: Duration::from_secs(3_600), events: 40, bytes: 24 << 10 });
     options.segment_bytes = 6 << 10;
-    options.dedup.age = Duration::from_secs(20);
+    options.dedup.age = Duration::from_secs(60);
     options
 }
 
