@@ -8,6 +8,7 @@
 
 pub mod app;
 pub mod chaos;
+pub mod crashes;
 pub mod floods;
 pub mod frames;
 pub mod journal;

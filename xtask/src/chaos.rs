@@ -81,7 +81,7 @@ pub(crate) fn run(project: &Project, chaos: &Chaos) -> Result<()> {
 /// One cycle of each of the faults that take little time, for the test run.
 pub(crate) fn short(project: &Project, skips: &mut Skips) -> Result<()> {
     let harness = Harness::new(project, "chaos")?;
-    let can_harm = way_into_a_namespace().is_some();
+    let can_harm = way_into(&ALONE).is_some();
     if !can_harm {
         skips.leave_out("chaos", &format!("the faults {}", OF_THE_NETWORK.join(", ")), NO_NAMESPACE)?;
     }
@@ -123,11 +123,11 @@ pub(crate) fn floods(project: &Project, keep: bool) -> Result<()> {
     Ok(())
 }
 
-/// The arguments by which `unshare` may make a namespace here; none where it may not.
-fn way_into_a_namespace() -> Option<&'static [&'static str]> {
+/// The arguments by which `unshare` may make such namespaces here; none where it may not.
+pub(crate) fn way_into(namespaces: &[&str]) -> Option<&'static [&'static str]> {
     let ways: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
     ways.into_iter()
-        .find(|way| shell::capture(Command::new("unshare").args(*way).args(ALONE).arg("true")).is_ok())
+        .find(|way| shell::capture(Command::new("unshare").args(*way).args(namespaces).arg("true")).is_ok())
 }
 
 fn needs_network(chaos: &Chaos) -> bool {
@@ -148,17 +148,29 @@ fn add_choice(command: &mut Command, chaos: &Chaos) {
     }
 }
 
-/// The harness's binary, and where one of its commands leaves what it found.
-struct Harness<'a> {
+/// A harness's binary, and where one of its commands leaves what it found.
+pub(crate) struct Harness<'a> {
     project: &'a Project,
-    binary: PathBuf,
-    /// The section of the table, and the name of the file.
+    pub(crate) binary: PathBuf,
+    /// The page whose table it writes.
+    page: &'static str,
+    /// The section of the page, and the name of the file.
     section: &'static str,
 }
 
 impl<'a> Harness<'a> {
     fn new(project: &'a Project, section: &'static str) -> Result<Self> {
-        Ok(Self { project, binary: project.binary("galaxy-push-chaos")?, section })
+        Self::of(project, "galaxy-push-chaos", TABLE, section)
+    }
+
+    /// One of another binary, that writes into another page.
+    pub(crate) fn of(
+        project: &'a Project,
+        binary: &str,
+        page: &'static str,
+        section: &'static str,
+    ) -> Result<Self> {
+        Ok(Self { project, binary: project.binary(binary)?, page, section })
     }
 
     /// The harness, alone with its processes and, if it harms the network, with a loopback of its own.
@@ -169,7 +181,7 @@ impl<'a> Harness<'a> {
             return Ok(command);
         }
         Tools::network()?;
-        let Some(way) = way_into_a_namespace() else {
+        let Some(way) = way_into(&ALONE) else {
             bail!(
                 "{NO_NAMESPACE}: run as root, or leave the faults of the network out with \
                  `cargo xtask chaos --skip network`"
@@ -181,7 +193,7 @@ impl<'a> Harness<'a> {
     }
 
     /// Runs it and returns the table it leaves.
-    fn check(&self, command: &mut Command) -> Result<String> {
+    pub(crate) fn check(&self, command: &mut Command) -> Result<String> {
         let table = self.project.output.join(format!("{}.md", self.section));
         fs::create_dir_all(&self.project.output)?;
         shell::check(command.arg("--table").arg(&table))?;
@@ -189,26 +201,31 @@ impl<'a> Harness<'a> {
     }
 
     /// Puts a result into its section of the table that is kept.
-    fn keep(&self, typed: &str, result: &str) -> Result<()> {
-        let path = self.project.root.join(TABLE);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let commit = shell::capture(Command::new("git").current_dir(&self.project.root).args([
-            "rev-parse",
-            "--short=10",
-            "HEAD",
-        ]))?;
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let told = format!(
-            "`{typed}` at commit `{}`, {cores} cores, the build of the tests (optimised little).\n\n{}\n",
-            commit.trim(),
-            result.trim()
-        );
-        let text = with_section(&text, self.section, &told)
-            .with_context(|| format!("{TABLE} has no section `{}`", self.section))?;
-        fs::write(&path, text)?;
-        ui::line(&format!("\nwritten to {TABLE}"));
-        Ok(())
+    pub(crate) fn keep(&self, typed: &str, result: &str) -> Result<()> {
+        keep(self.project, self.page, self.section, typed, result)
     }
+}
+
+/// Puts what a command found into its section of a page.
+pub(crate) fn keep(project: &Project, page: &str, section: &str, typed: &str, result: &str) -> Result<()> {
+    let path = project.root.join(page);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let commit = shell::capture(Command::new("git").current_dir(&project.root).args([
+        "rev-parse",
+        "--short=10",
+        "HEAD",
+    ]))?;
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let told = format!(
+        "`{typed}` at commit `{}`, {cores} cores, the build of the tests (optimised little).\n\n{}\n",
+        commit.trim(),
+        result.trim()
+    );
+    let text =
+        with_section(&text, section, &told).with_context(|| format!("{page} has no section `{section}`"))?;
+    fs::write(&path, text)?;
+    ui::line(&format!("\nwritten to {page}"));
+    Ok(())
 }
 
 /// The text with another body in one section, which stands between two comments that name it.

@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    chaos, completions, disk, documents, interop, long, metrics, page, planted, project::Project, shell,
-    test, tidy, tools::Tools, ui, webhooks,
+    chaos, completions, crashes, disk, documents, interop, long, metrics, page, planted, project::Project,
+    shell, test, tidy, tools::Tools, ui, webhooks,
 };
 
 /// The project's own commands.
@@ -53,7 +53,9 @@ enum Command {
     /// Run hours of simulated time and write docs/simulation.md. A run that was interrupted goes on where it stopped.
     SimLong(long::Long),
     /// Look at what the disk store finds after a crash: 100,000 states of a simulated disk, unless told otherwise.
-    CrashLong(disk::Crashes),
+    CrashLong(crashes::Crashes),
+    /// Kill a hub with a disk store under load, let its system calls fail, fill its disk; and judge what every life of it has.
+    KillLong(crashes::Kills),
     /// Measure the disk store beside a bare loop of write and sync, in rounds, and print the tables of ADR 0017. On a quiet machine.
     BenchStore(disk::Bench),
     /// Send real webhooks through real processes, kill the hub on the way, and judge what every user received.
@@ -111,7 +113,8 @@ impl Arguments {
                     .args(arguments),
             )?,
             Command::SimLong(long) => long::run(&project, &long)?,
-            Command::CrashLong(crashes) => disk::crash_long(&project, &crashes)?,
+            Command::CrashLong(crashes) => crashes::simulated(&project, &crashes)?,
+            Command::KillLong(kills) => crashes::real(&project, &kills)?,
             Command::BenchStore(bench) => disk::bench(&project, &bench)?,
             Command::EndToEnd => test::end_to_end(&project)?,
             Command::Chaos(chaos) => chaos::run(&project, &chaos)?,

@@ -1,7 +1,6 @@
-//! `cargo xtask crash-long` and `cargo xtask bench-store`: the long proofs and the figures of the disk store.
+//! `cargo xtask bench-store`: the figures of the disk store.
 //!
-//! Called from `commands`. The crash test is the one of every test run, with more states; the bench is a package of its own, so
-//! that the databases it compares with are built for nobody else.
+//! Called from `commands`. The bench is a package of its own, so that the databases it compares with are built for nobody else.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,44 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::{project::Project, shell, ui};
-
-/// How much to look at.
-#[derive(Debug, Args)]
-pub(crate) struct Crashes {
-    /// How many states of the disk.
-    #[arg(long, default_value_t = 100_000)]
-    states: u64,
-    /// The first seed: far from those of `cargo xtask test`.
-    #[arg(long, default_value_t = 10_001)]
-    from: u64,
-}
-
-/// Looks at so many states that a crash may leave.
-///
-/// # Errors
-///
-/// When one of them breaks a promise: the message names its seed.
-pub(crate) fn crash_long(project: &Project, crashes: &Crashes) -> Result<()> {
-    let Crashes { states, from } = crashes;
-    ui::line(&format!(
-        "{states} states from seed {from} on; `--states 1 --from SEED` looks at one seed again"
-    ));
-    shell::check(
-        shell::cargo(project)
-            .args([
-                "test",
-                "--package",
-                "galaxy-push-store",
-                "--lib",
-                "whatever_a_crash",
-                "--",
-                "--nocapture",
-            ])
-            .env("CRASH_STATES", states.to_string())
-            .env("CRASH_SEED", from.to_string()),
-    )
-}
+use crate::{project::Project, shell};
 
 /// What to measure.
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 mod chaos;
 mod commands;
 mod completions;
+mod crashes;
 mod disk;
 mod documents;
 mod hub;

@@ -63,8 +63,14 @@ const SECRET: &[u8; 32] = b"only for the simulation, 32 byte";
 ///
 /// When they do not take the key.
 pub fn access() -> anyhow::Result<Access> {
+    Ok(Access::keys(Keys::from_jwks(jwks().as_bytes())?))
+}
+
+/// The same as a file for `--user-keys`.
+#[must_use]
+pub fn jwks() -> String {
     let key = json!({"kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(SECRET)});
-    Ok(Access::keys(Keys::from_jwks(json!({ "keys": [key] }).to_string().as_bytes())?))
+    json!({ "keys": [key] }).to_string()
 }
 
 /// A token for a user and a session, who may ask for every topic.

@@ -1,6 +1,9 @@
 //! The planted bugs as their patches describe them.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -86,12 +89,18 @@ fn patches(project: &Project) -> Result<Vec<(String, PathBuf)>> {
     let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut patches = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
-    patches.sort();
+    // By their numbers: 101 comes after 11.
+    patches.sort_by_key(|path| (number(path), path.clone()));
     let named = patches.into_iter().map(|path| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         (name, path)
     });
     Ok(named.collect())
+}
+
+/// What a patch's name begins with.
+fn number(patch: &Path) -> Option<u32> {
+    patch.file_name()?.to_str()?.split('-').next()?.parse().ok()
 }
 
 impl Bug {

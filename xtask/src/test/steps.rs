@@ -5,7 +5,7 @@
 use anyhow::Result;
 
 use crate::{
-    chaos, completions, documents, interop::Peer, metrics, page, planted, project::Project, shell,
+    chaos, completions, crashes, documents, interop::Peer, metrics, page, planted, project::Project, shell,
     skips::Skips, tidy, tools::Tools, webhooks,
 };
 
@@ -30,7 +30,7 @@ pub(super) const UNIT_TESTS: Step = Step {
 };
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-pub(super) const STEPS: [Step; 23] = [
+pub(super) const STEPS: [Step; 24] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -123,6 +123,12 @@ pub(super) const STEPS: [Step; 23] = [
         what: "real processes killed, stopped, cut off, doubled and drained, one after the other",
         advice: "the logs and the history are in target/chaos; repeat a fault with `cargo xtask chaos --only FAULT --cycles 5`",
         run: chaos::short,
+    },
+    Step {
+        name: "crashes",
+        what: "hubs with a disk store killed under load, with system calls that fail, and on a full disk",
+        advice: "the log is in target/crashes; repeat a part with `cargo xtask kill-long --only PART`",
+        run: crashes::short,
     },
     Step {
         name: "storm",

@@ -24,13 +24,15 @@ pub(super) struct Program {
 }
 
 /// Every program that the steps start and that may be missing.
-pub(super) static PROGRAMS: [Program; 12] = [
+pub(super) static PROGRAMS: [Program; 14] = [
     Program { name: "git", packages: &["git"], what_for: "to list the files of the project" },
     // Debian's own interpreter comes without what makes virtual environments.
     Program { name: "python3", packages: &["python3", "python3-venv"], what_for: "for the peer in Python" },
     Program { name: "kill", packages: &["procps"], what_for: "to send signals to processes" },
     Program { name: "unshare", packages: &["util-linux"], what_for: "to make network namespaces" },
     Program { name: "prlimit", packages: &["util-linux"], what_for: "to take descriptors away" },
+    Program { name: "strace", packages: &["strace"], what_for: "to let system calls fail" },
+    Program { name: "mount", packages: &["mount"], what_for: "to make small file systems" },
     Program { name: "nft", packages: &["nftables"], what_for: "to cut networks" },
     Program { name: "tc", packages: &["iproute2"], what_for: "to slow networks down" },
     Program { name: "ip", packages: &["iproute2"], what_for: "to set networks up" },

@@ -87,6 +87,11 @@ impl Tools {
         debian::provide(&["kill", "unshare", "prlimit", "nft", "tc", "ip"])
     }
 
+    /// What lets system calls fail, and mounts file systems.
+    pub(crate) fn crashes() -> Result<()> {
+        debian::provide(&["strace", "mount", "unshare"])
+    }
+
     /// The shells that a command line is completed in.
     pub(crate) fn shells() -> Result<()> {
         debian::provide(&SHELLS)

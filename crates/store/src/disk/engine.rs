@@ -294,6 +294,12 @@ impl<R: Reply> Engine<R> {
         self.landed.pop_front()
     }
 
+    /// The first segment that is needed.
+    #[cfg(test)]
+    pub(crate) fn first_segment(&self) -> Option<u64> {
+        self.retention.first()
+    }
+
     /// The segments that are not needed any more.
     pub(crate) fn take_left(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.left)

@@ -102,6 +102,11 @@ impl Retention {
         self.segments.drain(..those).map(|kept| kept.number).collect()
     }
 
+    #[cfg(test)]
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.segments.front().map(|kept| kept.number)
+    }
+
     /// The files of all segments together, in bytes.
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.segments.iter().map(|kept| kept.file_bytes).sum()

@@ -1,12 +1,15 @@
 //! The disk store on a real disk: what every store promises, and what a durable one does beyond that.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use galaxy_push_core::cursor::Epoch;
-use galaxy_push_store::disk::Options;
-use galaxy_push_store::{Batch, DiskStore, Error, Refused, Sink, Store, conformance};
+use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_store::disk::files::DirectoryError;
+use galaxy_push_store::disk::{OpenError, Options};
+use galaxy_push_store::{Batch, Committed, DiskStore, Error, Refused, Sink, Store, conformance};
 use tempfile::TempDir;
 
 use crate::{Broken, Positions, at, event};
@@ -79,4 +82,26 @@ async fn a_store_whose_sink_breaks_leaves_nobody_waiting() {
     let sink = Arc::new(Positions::default());
     let _store = open(&dir, sink.clone()).unwrap();
     assert_eq!(sink.0.lock().unwrap().first(), Some(&1));
+}
+
+/// What is in a log is nobody else's to read, and two that write one log would lose it.
+#[test]
+fn a_folder_is_for_its_owner_and_for_one_store() {
+    struct Nobody;
+    impl Sink for Nobody {
+        fn begin(&self, _: Cursor) {}
+        fn committed(&self, _: &[Committed]) {}
+        fn damaged(&self, _: Cursor, _: Cursor) {}
+    }
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("made/here");
+    let open = || DiskStore::open(&path, Options::default(), Epoch(1), 7, Arc::new(Nobody));
+    let store = open().unwrap();
+    assert!(matches!(open().unwrap_err(), OpenError::Directory(DirectoryError::InUse(_))));
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&path), mode(&dir.path().join("made"))), (0o700, 0o700));
+    let files: Vec<_> = path.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() == 2 && files.iter().all(|file| mode(file) == 0o600), "{files:?}");
+    drop(store);
+    assert!(open().is_ok(), "the folder is free again");
 }

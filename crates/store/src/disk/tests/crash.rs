@@ -4,20 +4,29 @@
 //! A slice of the states in each test run; `cargo xtask crash-long` looks at many more.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Traits;
 
+use super::super::Options;
 use super::super::engine::lock;
-use super::super::segments::remove;
+use super::super::segments::{Job, number, remove};
 use super::disk::{Disk, Rng};
-use super::world::{Asked, Life, Publisher, START_MS, options};
+use super::world::{self, Asked, Life, Publisher, START_MS};
 use crate::{Appended, Batch, Standing};
 
 /// How many states a test run looks at; `CRASH_STATES` says otherwise.
 const STATES: u64 = 4_000;
+
+/// Ids are forgotten soon, so that some are too old.
+fn options() -> Options {
+    let mut options = world::options();
+    options.dedup.age = Duration::from_secs(20);
+    options
+}
 
 /// Everything that anybody was told.
 struct History {
@@ -27,9 +36,17 @@ struct History {
     /// What is in the log, acknowledged or not, in its order.
     applied: Vec<Batch>,
     head: u64,
-    /// Under way.
-    pending: Vec<Batch>,
+    /// Under way, in their order; the last one may be gathering.
+    pending: Vec<Group>,
     epoch: Option<Cursor>,
+}
+
+/// What is made durable together.
+#[derive(Default)]
+struct Group {
+    batches: Vec<(Batch, Asked)>,
+    /// It was handed to the disk, or is about to be.
+    sealed: bool,
 }
 
 /// How often what should happen did.
@@ -42,6 +59,9 @@ struct Seen {
     restarts: u64,
     segments_left: u64,
     carried: u64,
+    too_old: u64,
+    /// More gathered while a group was on its way.
+    overlaps: u64,
 }
 
 #[test]
@@ -56,7 +76,7 @@ fn whatever_a_crash_leaves_nothing_acknowledged_is_lost() {
         run(seed, &mut seen);
     }
     println!("{seen:?}");
-    let Seen { torn, landed, lost, restarts, segments_left, carried, .. } = seen;
+    let Seen { torn, landed, lost, restarts, segments_left, carried, too_old, overlaps, .. } = seen;
     for (what, count) in [
         ("torn", torn),
         ("landed unacknowledged", landed),
@@ -64,6 +84,8 @@ fn whatever_a_crash_leaves_nothing_acknowledged_is_lost() {
         ("restarts", restarts),
         ("segments left", segments_left),
         ("keys carried", carried),
+        ("keys too old", too_old),
+        ("more gathered meanwhile", overlaps),
     ] {
         assert!(count > 0, "{what} never happened: {seen:?}");
     }
@@ -81,25 +103,50 @@ fn run(seed: u64, seen: &mut Seen) {
     };
     let mut disk = Disk::default();
     disk.keep_moments();
-    let mut life = Life::open(&disk).unwrap();
+    let mut life = Life::open_with(&disk, &options()).unwrap();
     history.opened(&life);
     for _ in 0..60 {
-        let replies = history.publish(&mut life, &mut publisher, &mut rng);
-        let job = life.engine.seal();
+        // As the keeper does it: what is durable may not have been told yet when the next group is sealed, and more gathers
+        // while that is on its way.
+        history.publish(&mut life, &mut publisher, &mut rng);
+        let shown = shown(&life);
+        let job = history.seal(&mut life);
+        if rng.percent(50) {
+            settle(&mut history, &mut life, &disk, seen);
+        }
+        if job.is_some() && rng.percent(50) {
+            history.publish(&mut life, &mut publisher, &mut rng);
+            seen.overlaps += 1;
+        }
         let outcome = job.map(|job| life.segments.run(&job));
         judge(disk.moments(), &history, &mut rng, seed, seen);
+        assert_eq!(self::shown(&life), shown, "nobody is shown a head that is not durable");
         if let Some(outcome) = outcome {
             life.engine.done(outcome);
         }
-        let left = life.engine.settle();
-        history.acknowledge(&replies, &life);
-        seen.segments_left += left.len() as u64;
-        left.into_iter().for_each(|number| remove(&*life.segments.files(), number));
+        if rng.percent(50) {
+            settle(&mut history, &mut life, &disk, seen);
+        }
         judge(disk.moments(), &history, &mut rng, seed, seen);
         if rng.percent(12) {
             (disk, life) = crash(&mut history, life, &disk, &mut publisher, &mut rng, seed, seen);
         }
     }
+}
+
+/// The head that anybody may know.
+fn shown(life: &Life) -> Cursor {
+    lock(&life.engine.visible()).head
+}
+
+/// Tells of what is durable, and takes away what is not needed.
+fn settle(history: &mut History, life: &mut Life, disk: &Disk, seen: &mut Seen) {
+    let left = life.engine.settle();
+    history.acknowledge(life);
+    seen.segments_left += left.len() as u64;
+    left.into_iter().for_each(|number| remove(&*life.segments.files(), number));
+    let first = disk.files().into_iter().filter_map(|(name, _)| number(&name)).min();
+    assert_eq!(first, life.engine.first_segment(), "what is not needed any more is taken away");
 }
 
 /// The machine stops at some operation of the next group, and the log goes on from what it left.
@@ -114,12 +161,17 @@ fn crash(
 ) -> (Disk, Life) {
     history.publish(&mut life, publisher, rng);
     disk.crash_at(disk.operations() + 1 + rng.below(8));
-    life.sync();
+    if let Some(job) = history.seal(&mut life) {
+        let outcome = life.segments.run(&job);
+        life.engine.done(outcome);
+    }
     // Unless it got further than the last group: then that is acknowledged, and the next operation is the last.
+    life.engine.settle();
+    history.acknowledge(&life);
     seen.restarts += 1;
     let found = disk.after_crash(rng);
     found.keep_moments();
-    let life = Life::open(&found).unwrap();
+    let life = Life::open_with(&found, &options()).unwrap();
     history.opened(&life);
     judge(found.moments(), history, rng, seed, seen);
     (found, life)
@@ -130,7 +182,7 @@ fn judge(moments: Vec<Disk>, history: &History, rng: &mut Rng, seed: u64, seen: 
     for moment in moments {
         for _ in 0..2 {
             let found = moment.after_crash(rng);
-            let life = match Life::open(&found) {
+            let life = match Life::open_with(&found, &options()) {
                 Ok(life) => life,
                 Err(error) => panic!("seed {seed}: after a crash it does not open: {error}"),
             };
@@ -146,30 +198,44 @@ fn positioned(batch: &Batch) -> impl Iterator<Item = (LogKind, Bytes)> {
 }
 
 impl History {
-    /// Something new mostly, and something old now and then.
-    fn publish(&mut self, life: &mut Life, publisher: &mut Publisher, rng: &mut Rng) -> Vec<(Batch, Asked)> {
-        let mut replies = Vec::new();
+    /// Something new, into the group that gathers.
+    fn publish(&mut self, life: &mut Life, publisher: &mut Publisher, rng: &mut Rng) {
+        if self.pending.last().is_none_or(|group| group.sealed) {
+            self.pending.push(Group::default());
+        }
         for _ in 0..=rng.below(3) {
             let (batch, reply) = (publisher.batch(), Asked::default());
             life.engine.stage(batch.clone(), reply.clone());
-            self.pending.push(batch.clone());
-            replies.push((batch, reply));
+            self.pending.last_mut().unwrap().batches.push((batch, reply));
         }
-        replies
     }
 
-    fn acknowledge(&mut self, replies: &[(Batch, Asked)], life: &Life) {
-        self.pending.clear();
-        for (batch, reply) in replies {
-            let Some(Ok(results)) = reply.answer() else { panic!("a disk that works acknowledges") };
-            for ((kind, event), cursor) in
-                positioned(batch).zip(results.iter().filter_map(|result| result.cursor))
-            {
-                self.told(cursor.seq.0, kind, &event);
-                self.head = cursor.seq.0;
+    fn seal(&mut self, life: &mut Life) -> Option<Job> {
+        let job = life.engine.seal();
+        self.pending.iter_mut().for_each(|group| group.sealed = true);
+        self.acknowledge(life);
+        job
+    }
+
+    /// Takes the answers that have come: group by group, in order, and never an answer but that it is there.
+    fn acknowledge(&mut self, life: &Life) {
+        while let Some(group) = self.pending.first() {
+            let answers: Vec<_> = group.batches.iter().map(|(_, reply)| reply.answer()).collect();
+            if answers.iter().all(Option::is_none) || answers.iter().flatten().any(Result::is_err) {
+                break;
             }
-            self.applied.push(batch.clone());
-            self.acked.push((batch.clone(), results));
+            let group = self.pending.remove(0);
+            for ((batch, _), answer) in group.batches.into_iter().zip(answers) {
+                let Some(Ok(results)) = answer else { panic!("a group is acknowledged as a whole") };
+                for ((kind, event), cursor) in
+                    positioned(&batch).zip(results.iter().filter_map(|result| result.cursor))
+                {
+                    self.told(cursor.seq.0, kind, &event);
+                    self.head = cursor.seq.0;
+                }
+                self.applied.push(batch.clone());
+                self.acked.push((batch, results));
+            }
         }
         let told = lock(&life.reader.0);
         assert_eq!(
@@ -197,18 +263,27 @@ impl History {
             self.told(seq, kind, &event);
             self.head = self.head.max(seq);
         }
-        let under_way = std::mem::take(&mut self.pending);
-        self.applied.extend(under_way.into_iter().filter(|_| landed));
+        let under_way = std::mem::take(&mut self.pending).into_iter().take(landed);
+        self.applied.extend(under_way.flat_map(|group| group.batches).map(|(batch, _)| batch));
     }
 
-    /// Whether what was under way is there.
-    fn landed(&self, life: &Life) -> bool {
+    /// How many of the groups under way are there: one only with all before it.
+    fn landed(&self, life: &Life) -> usize {
         let told = lock(&life.reader.0);
         let head = told.held.last_key_value().map(|(seq, _)| *seq).or(told.base.map(|base| base.seq.0));
         let beyond = head.unwrap_or_default().saturating_sub(self.head);
-        let under_way = self.pending.iter().flat_map(positioned).count() as u64;
-        assert!(beyond == 0 || beyond == under_way, "{beyond} of {under_way} are there: all or nothing");
-        beyond > 0
+        let mut ends = vec![0];
+        for group in self.pending.iter().filter(|group| group.sealed) {
+            let count = group.batches.iter().flat_map(|(batch, _)| positioned(batch)).count() as u64;
+            ends.push(ends.last().unwrap() + count);
+        }
+        let landed = ends.iter().rposition(|end| *end == beyond);
+        landed.unwrap_or_else(|| panic!("{beyond} of {ends:?} are there: all of a group or nothing"))
+    }
+
+    /// What of the groups under way is there.
+    fn there(&self, landed: usize) -> impl Iterator<Item = &Batch> {
+        self.pending.iter().take(landed).flat_map(|group| &group.batches).map(|(batch, _)| batch)
     }
 
     fn check(&self, life: &Life, seed: u64, seen: &mut Seen) {
@@ -221,8 +296,10 @@ impl History {
             assert_eq!(base.epoch, before.epoch, "seed {seed}: the epoch goes on");
         }
         // Everything the window holds, by any of its bounds, is there, and is what it was.
-        let (window, mut bytes) = (options().window, 0);
-        for (events, (seq, (kind, event))) in self.truth.iter().rev().enumerate() {
+        let window = options().window;
+        let there: Vec<_> = self.there(landed).flat_map(positioned).collect();
+        let mut bytes = there.iter().map(|(_, event)| event.len() as u64 + 100).sum::<u64>();
+        for (events, (seq, (kind, event))) in (there.len()..).zip(self.truth.iter().rev()) {
             bytes += event.len() as u64 + 100;
             if *seq <= base.seq.0 {
                 let held = events as u64 >= window.events || bytes > window.bytes;
@@ -231,21 +308,20 @@ impl History {
             }
             assert_eq!(told.held.get(seq), Some(&(*kind, event.clone())), "seed {seed}: {seq} has changed");
         }
-        let under_way: Vec<_> = self.pending.iter().flat_map(positioned).collect();
+        let under_way: Vec<_> = self.there(landed).flat_map(positioned).collect();
         let beyond = told.held.range(self.head + 1..).map(|(_, held)| held.clone());
-        assert_eq!(beyond.collect::<Vec<_>>(), if landed { under_way } else { Vec::new() }, "seed {seed}");
+        assert_eq!(beyond.collect::<Vec<_>>(), under_way, "seed {seed}");
         drop(told);
         self.check_standing(life, landed, seed);
         self.check_keys(life, seed, seen);
         seen.torn += u64::from(life.recovered.torn);
-        let counts = if landed { &mut seen.landed } else { &mut seen.lost };
+        let counts = if landed > 0 { &mut seen.landed } else { &mut seen.lost };
         *counts += u64::from(!self.pending.is_empty());
     }
 
-    fn check_standing(&self, life: &Life, landed: bool, seed: u64) {
+    fn check_standing(&self, life: &Life, landed: usize, seed: u64) {
         let mut expected = Standing::new(crate::standing::RECORDS_MAX);
-        let all_ephemeral = self.pending.iter().all(|batch| positioned(batch).next().is_none());
-        for batch in self.applied.iter().chain(self.pending.iter().filter(|_| landed && !all_ephemeral)) {
+        for batch in self.applied.iter().chain(self.there(landed)) {
             for change in batch.items.iter().filter_map(|item| item.change.as_ref()) {
                 expected.apply(change, batch.publisher.as_ref(), batch.now.unix_ms);
             }
@@ -260,17 +336,25 @@ impl History {
         let mut visible = lock(&visible);
         let now = visible.now;
         let base = lock(&life.reader.0).base.unwrap();
+        let stamped = self.applied.iter().filter(|batch| positioned(batch).next().is_some());
+        let stamped_ms = stamped.map(|batch| batch.stamp_unix_ms).max().unwrap_or_default();
+        let told_ms = lock(&life.reader.0).stamped_until_ms;
+        assert!(
+            now.as_millis() as u64 >= stamped_ms && told_ms >= stamped_ms,
+            "seed {seed}: the clock goes on"
+        );
         for (batch, results) in &self.acked {
-            let age = now.saturating_sub(std::time::Duration::from_millis(batch.stamp_unix_ms));
-            if age > options().dedup.age {
-                continue;
-            }
+            let age = now.saturating_sub(Duration::from_millis(batch.stamp_unix_ms));
+            let is_remembered = age <= options().dedup.age;
             for (item, result) in batch.items.iter().zip(results) {
                 let Some((key, content)) = &item.key else { continue };
                 let known = visible.published.get(key, now);
                 let expected = (*content, result.cursor.map(|cursor| cursor.seq));
-                assert_eq!(known, Some(expected), "seed {seed}: {key:?}, {age:?} old");
-                seen.carried += u64::from(result.cursor.is_some_and(|cursor| base.follows(cursor)));
+                let expected = is_remembered.then_some(expected);
+                assert_eq!(known, expected, "seed {seed}: {key:?}, {age:?} old");
+                seen.too_old += u64::from(!is_remembered);
+                let has_left = result.cursor.is_some_and(|cursor| base.follows(cursor));
+                seen.carried += u64::from(is_remembered && has_left);
             }
         }
     }

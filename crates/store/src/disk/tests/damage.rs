@@ -3,11 +3,11 @@
 
 use std::io::ErrorKind;
 
-use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::cursor::{Cursor, Epoch};
 
 use super::super::OpenError;
 use super::super::engine::lock;
-use super::super::format::{GROUPS_START, SECTOR_BYTES};
+use super::super::format::{GROUPS_START, SECTOR_BYTES, Sums};
 use super::super::segments::ENDING_BYTES;
 use super::disk::{Disk, Rng};
 use super::world::{Asked, Life, Publisher};
@@ -104,6 +104,51 @@ fn a_sector_that_reads_as_another_is_found() {
         let what = format!("round {round}, {name} from sector {from} to {to}");
         check_told(&Life::open(&disk).unwrap(), &before, &what);
     }
+}
+
+/// Each segment's head is there twice, in sectors of their own: one of them may go, and nothing is lost, or told as lost.
+#[test]
+fn one_copy_of_a_head_is_enough() {
+    let (disk, before) = written(250);
+    for (name, _) in disk.files() {
+        for copy in [0, SECTOR_BYTES] {
+            let changed = disk.copy();
+            changed.change(&name, |bytes| bytes[copy..copy + SECTOR_BYTES].fill(0));
+            let life = Life::open(&changed).unwrap();
+            assert_eq!(life.recovered.damage, [], "{name}, the copy at {copy}");
+            check_told(&life, &before, &name);
+        }
+    }
+}
+
+/// The last group was written elsewhere: where it should lie nothing lies, as if the log ended there.
+#[test]
+fn a_last_group_that_went_astray_is_found() {
+    let (disk, before) = written(260);
+    let (name, _) = disk.files().pop().unwrap();
+    let mut is_there = false;
+    disk.change(&name, |bytes| {
+        let end = before.engine.end_offset() as usize;
+        let starts = (GROUPS_START as usize..end).step_by(64);
+        let at = starts.filter(|at| bytes[*at..].starts_with(b"GPgr")).last().unwrap();
+        let group = bytes[at..end].to_vec();
+        bytes[at..end].fill(0);
+        is_there = end + 640 + group.len() <= bytes.len();
+        if is_there {
+            bytes[end + 640..end + 640 + group.len()].copy_from_slice(&group);
+        }
+    });
+    assert!(is_there, "choose a seed whose last segment has room");
+    let life = Life::open(&disk).unwrap();
+    check_told(&life, &before, "astray");
+    assert!(!life.recovered.damage.is_empty());
+}
+
+/// Who knows the epoch, which every reader does, cannot make up bytes that look like a group.
+#[test]
+fn sums_depend_on_what_no_reader_is_told() {
+    let of = |epoch, salt| Sums::new(Epoch(epoch), salt).of(b"group");
+    assert!(of(1, 1) != of(1, 2) && of(1, 1) != of(2, 1));
 }
 
 #[test]

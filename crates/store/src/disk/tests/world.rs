@@ -24,6 +24,8 @@ pub(super) struct Told {
     pub(super) held: BTreeMap<u64, (LogKind, Bytes)>,
     /// Positions that were told as lost: behind the first, up to the second.
     pub(super) gaps: Vec<(u64, u64)>,
+    /// The last stamp of the lives before.
+    pub(super) stamped_until_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +45,10 @@ impl Sink for Reader {
             assert_eq!(each.cursor.seq.0, passed + 1, "nothing is left out in silence");
             told.held.insert(each.cursor.seq.0, (each.kind, Bytes::copy_from_slice(each.message())));
         }
+    }
+
+    fn stamped_until(&self, unix_ms: u64) {
+        lock(&self.0).stamped_until_ms = unix_ms;
     }
 
     fn damaged(&self, from: Cursor, to: Cursor) {

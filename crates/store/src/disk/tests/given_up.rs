@@ -1,0 +1,129 @@
+//! A group that found no room, and what gathered behind it, leave nothing behind: not an id, not a position, not a record.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use galaxy_push_core::Now;
+use galaxy_push_proto::v1;
+
+use super::disk::Disk;
+use super::world::{Asked, Life, START_MS, options};
+use crate::{Appended, Batch, Error, Refused};
+
+fn now(after: Duration) -> Now {
+    Now { mono: after, unix_ms: START_MS + after.as_millis() as u64 }
+}
+
+fn event(id: &str, after: Duration) -> Batch {
+    let event = v1::Event {
+        to: vec!["all".to_owned()],
+        id: id.to_owned(),
+        source: "/s".to_owned(),
+        r#type: "t".to_owned(),
+        // More than a segment has left behind another one.
+        data: vec![b'x'; 4_000].into(),
+        ..v1::Event::default()
+    };
+    Batch::encode(&[event], &"p".into(), now(after))
+}
+
+fn member(user: &str, member: bool) -> Batch {
+    Batch::memberships(&[membership(user, member, None)], now(Duration::ZERO))
+}
+
+fn membership(user: &str, member: bool, expires_at: Option<prost_types::Timestamp>) -> v1::Membership {
+    v1::Membership { recipient: format!("user:{user}"), topic: "t".to_owned(), member, expires_at }
+}
+
+fn stage(life: &mut Life, batch: &Batch) -> Asked {
+    let reply = Asked::default();
+    life.engine.stage(batch.clone(), reply.clone());
+    reply
+}
+
+fn append(life: &mut Life, batch: &Batch) -> Result<Vec<Appended>, Error> {
+    let reply = stage(life, batch);
+    assert!(life.sync());
+    reply.answer().unwrap()
+}
+
+fn is_full(reply: &Asked) -> bool {
+    matches!(reply.answer(), Some(Err(Error::Refused(Refused::Unavailable(_)))))
+}
+
+#[test]
+fn what_found_no_room_is_as_if_it_had_never_been_tried() {
+    let disk = Disk::default();
+    let mut options = options();
+    options.records_max = 2;
+    let mut life = Life::open_with(&disk, &options).unwrap();
+    let first = append(&mut life, &event("first", Duration::ZERO)).unwrap()[0].cursor.unwrap();
+    append(&mut life, &member("1", true)).unwrap();
+    // One group on its way, and another one behind it.
+    let (large, record) = (event("large", Duration::ZERO), member("2", true));
+    let (behind, record_behind) = (event("behind", Duration::ZERO), member("1", false));
+    let used: usize = disk.files().iter().map(|(_, length)| length).sum();
+    disk.room(Some(used as u64));
+    let mut replies = [&large, &record].map(|batch| stage(&mut life, batch)).to_vec();
+    let job = life.engine.seal().unwrap();
+    replies.extend([&behind, &record_behind].map(|batch| stage(&mut life, batch)));
+    let outcome = life.segments.run(&job);
+    life.engine.done(outcome);
+    assert!(replies.iter().all(is_full), "{replies:?}");
+    assert_eq!(life.standing().len(), 1, "the record is as it was");
+
+    disk.room(None);
+    for (number, batch) in [&behind, &large].into_iter().enumerate() {
+        let appended = append(&mut life, batch).unwrap()[0];
+        assert!(!appended.duplicate, "nobody has appended it before");
+        assert_eq!(appended.cursor, Some(first.plus(2 + number as u64)), "no position is left out");
+    }
+    // There is room for two records, and the one that was refused takes none.
+    append(&mut life, &member("3", true)).unwrap();
+    assert_eq!(life.standing().len(), 2);
+    let standing = life.standing();
+    drop(life);
+    let again = Life::open_with(&disk, &options).unwrap();
+    assert_eq!((again.recovered.damage.len(), again.standing()), (0, standing));
+}
+
+/// A write may have got half way before there was no room. What comes next is shorter, and must not be followed by the rest.
+#[test]
+fn what_was_half_written_is_gone() {
+    let disk = Disk::default();
+    let mut life = Life::open(&disk).unwrap();
+    append(&mut life, &member("1", true)).unwrap();
+    let reply = stage(&mut life, &event("large", Duration::ZERO));
+    disk.fail_at(disk.operations() + 1, ErrorKind::StorageFull);
+    assert!(life.sync() && is_full(&reply));
+    let refused = Life::open(&disk.copy()).unwrap().recovered;
+    append(&mut life, &member("2", true)).unwrap();
+    let shorter = Life::open(&disk.copy()).unwrap().recovered;
+    assert_eq!((refused.entries, refused.torn, refused.damage), (1, false, Vec::new()));
+    assert_eq!((shorter.entries, shorter.torn, shorter.damage), (2, false, Vec::new()));
+}
+
+/// What is remembered of a group that is durable follows the bounds, and nothing else does.
+#[test]
+fn an_id_may_be_used_again_when_it_is_too_old() {
+    let mut life = Life::open(&Disk::default()).unwrap();
+    let first = append(&mut life, &event("same", Duration::ZERO)).unwrap()[0];
+    let soon = append(&mut life, &event("same", Duration::from_secs(30))).unwrap()[0];
+    assert_eq!((soon.cursor, soon.duplicate), (first.cursor, true));
+    let late = append(&mut life, &event("same", Duration::from_secs(61))).unwrap()[0];
+    assert_eq!((late.cursor, late.duplicate), (first.cursor.map(|first| first.next()), false));
+}
+
+#[test]
+fn a_record_that_has_ended_makes_room() {
+    let mut options = options();
+    options.records_max = 1;
+    let mut life = Life::open_with(&Disk::default(), &options).unwrap();
+    let ends = prost_types::Timestamp { seconds: (START_MS / 1_000) as i64 + 10, nanos: 0 };
+    let short = membership("1", true, Some(ends));
+    append(&mut life, &Batch::memberships(&[short], now(Duration::ZERO))).unwrap();
+    let next = |after| Batch::memberships(&[membership("2", true, None)], now(after));
+    let early = append(&mut life, &next(Duration::from_secs(5)));
+    assert!(matches!(early, Err(Error::Refused(Refused::StandingFull(_)))), "{early:?}");
+    append(&mut life, &next(Duration::from_secs(20))).unwrap();
+}

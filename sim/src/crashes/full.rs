@@ -1,0 +1,205 @@
+//! A disk that is full, for real: a small file system in memory, filled by the log and by a file beside it.
+//!
+//! The file system is mounted here, so the process needs a mount namespace of its own. What is refused is refused; streams and
+//! standing records stay; once there is room it goes on, without a restart; and a hub that is killed on a full disk opens again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use galaxy_push_proto::v1::publisher_client::PublisherClient;
+use tokio::time::{Instant, timeout};
+use tonic::transport::Channel;
+
+use super::life::Program;
+use super::load::{call, is_refusal, truth};
+use super::reader::{Follower, Reading, connect};
+use super::request::Request;
+use super::truth::Truth;
+use crate::rng::Rng;
+
+/// The log alone would need 12 to 16 MiB; the file beside it leaves it fewer.
+const DISK_BYTES: u64 = 24 << 20;
+const BESIDE_BYTES: usize = 18 << 20;
+const WINDOW_BYTES: u64 = 8 << 20;
+
+/// It fills long before.
+const REQUESTS_MAX: u64 = 2_000;
+
+/// So many are refused one after the other before anybody calls it full.
+const REFUSED: usize = 5;
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How often it fills.
+    pub rounds: u32,
+    /// Where the file system is mounted. Emptied first.
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    filled: u64,
+    refused: u64,
+    killed_full: u64,
+    went_on: u64,
+}
+
+/// Fills the disk, and judges what is found.
+///
+/// # Errors
+///
+/// When a promise is broken, or nothing can be mounted here.
+pub async fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<String> {
+    let begun = Instant::now();
+    super::empty(&options.out)?;
+    let disk = options.out.join("disk");
+    mount(&disk)?;
+    let beside = disk.join("beside");
+    let mut program =
+        Program::new(&crate::real::binary()?, &disk, &["hub", "--window-bytes", &WINDOW_BYTES.to_string()]);
+    program.log = options.out.join("hub.log");
+    let mut room = Room {
+        truth: Arc::default(),
+        rng: Rng::new(1, "full"),
+        number: 0,
+        beside,
+        seen: Seen::default(),
+        readings: 0,
+    };
+    let mut follower = Follower::new(&room.truth);
+    for round in 0..options.rounds {
+        let mut life = program.start()?;
+        let urls = life.ready().await?;
+        room.judge(&urls.hub).await?;
+        let mut client = PublisherClient::new(connect(&urls.hub).await?);
+        // Half of the rounds end with the kill of a hub that has no room, and the next begins there.
+        let frees = round % 2 == 0;
+        tokio::select! {
+            biased;
+            lost = follower.follow(&urls.hub) => { lost?; bail!("the reader was sent away") }
+            done = room.round(&urls.hub, &mut client, frees) => done.context(format!("round {round}"))?,
+        }
+        life.kill()?;
+        let mut life = program.start().context("on a disk that is full")?;
+        let urls = life.ready().await?;
+        room.judge(&urls.hub).await?;
+        let mut client = PublisherClient::new(connect(&urls.hub).await?);
+        room.free();
+        room.publish(&mut client).await?.context("there is room, and it is refused")?;
+        life.kill()?;
+        tell(&format!("filled {} times, {} refused", room.seen.filled, room.seen.refused));
+    }
+    let counts = truth(&room.truth).counts;
+    let Seen { filled, refused, killed_full, went_on } = room.seen;
+    let rows = [
+        ("the disk was full", filled),
+        ("requests refused by it, none of which is in the log", refused),
+        ("went on without a restart once there was room", went_on),
+        ("killed while it was full, and opened again before there was room", killed_full),
+        ("events and records acknowledged", counts.acked),
+        ("delivered to the reader that went through all lives", counts.delivered),
+        ("readings from the oldest event on, some of them on the full disk", counts.readings),
+        ("promises broken", 0),
+    ];
+    let rows: String = rows.iter().map(|(what, count)| format!("| {what} | {count} |\n")).collect();
+    Ok(format!("| what | how often |\n|---|---|\n{rows}\n{} s in all.\n", begun.elapsed().as_secs()))
+}
+
+fn mount(disk: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(disk)?;
+    let size = format!("size={DISK_BYTES}");
+    let status = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(disk).status()?;
+    ensure!(status.success(), "no file system can be mounted here: run it in a mount namespace of its own");
+    Ok(())
+}
+
+/// The disk with what is on it.
+struct Room {
+    truth: Arc<Mutex<Truth>>,
+    rng: Rng,
+    number: u64,
+    /// A file that takes the room.
+    beside: PathBuf,
+    seen: Seen,
+    readings: u64,
+}
+
+impl Room {
+    /// Publishes until the disk is full; with `frees`, makes room then.
+    async fn round(
+        &mut self,
+        hub: &str,
+        client: &mut PublisherClient<Channel>,
+        frees: bool,
+    ) -> anyhow::Result<()> {
+        std::fs::write(&self.beside, vec![1; BESIDE_BYTES]).or_else(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull => Ok(()),
+            _ => Err(error),
+        })?;
+        let mut refused = 0;
+        for _ in 0..REQUESTS_MAX {
+            match self.publish(client).await? {
+                Ok(()) => refused = 0,
+                Err(_) => refused += 1,
+            }
+            if refused == REFUSED {
+                break;
+            }
+        }
+        ensure!(refused == REFUSED, "the disk does not fill");
+        self.seen.filled += 1;
+        // Who comes new reads everything, standing records too.
+        self.judge(hub).await?;
+        if frees {
+            self.free();
+            for _ in 0..20 {
+                self.publish(client).await?.context("there is room, and it is refused")?;
+            }
+            self.judge(hub).await?;
+            self.seen.went_on += 1;
+        } else {
+            self.seen.killed_full += 1;
+        }
+        Ok(())
+    }
+
+    fn free(&self) {
+        _ = std::fs::remove_file(&self.beside); // it is not there in every round
+    }
+
+    /// One request; the inner error is a refusal.
+    async fn publish(&mut self, client: &mut PublisherClient<Channel>) -> anyhow::Result<anyhow::Result<()>> {
+        self.number += 1;
+        let (number, rng) = (self.number, &mut self.rng);
+        let request = match number % 4 {
+            0 => Request::record(number, rng),
+            1 => Request::events(number, 1, rng),
+            _ => Request::sized(number, 20, 2_000, rng),
+        };
+        truth(&self.truth).asks(&request);
+        match timeout(WITHIN, call(client, &request)).await.context("no answer")? {
+            Ok(told) => {
+                truth(&self.truth).acknowledged(&request, &told)?;
+                Ok(Ok(()))
+            }
+            Err(status) if is_refusal(&status) && format!("{status:?}").contains("STORE_UNAVAILABLE") => {
+                ensure!(truth(&self.truth).refused(&request), "a first try is surely not in the log");
+                self.seen.refused += 1;
+                Ok(Err(status.into()))
+            }
+            Err(status) => bail!("a full disk is told as {status:?}"),
+        }
+    }
+
+    async fn judge(&mut self, hub: &str) -> anyhow::Result<()> {
+        self.readings += 1;
+        let reading = Reading::take(hub, self.readings).await?;
+        truth(&self.truth).judge(&reading, WINDOW_BYTES)
+    }
+}
