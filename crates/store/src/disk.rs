@@ -13,6 +13,7 @@
 //! | `engine` | the steps of a group: staged, sealed, durable, told |
 //! | `segments` | writes and syncs |
 //! | `writer` | the threads |
+//! | `simulated`, `task` | a disk for tests and the simulation, and a store on it without threads |
 //! | `scan`, `recover`, `replay` | opens what is there |
 //! | `retention` | which segments are needed |
 //! | `visible` | what readers and publishers may know |
@@ -38,7 +39,11 @@ mod replay;
 mod retention;
 mod scan;
 mod segments;
+#[cfg(any(test, feature = "simulated"))]
+pub mod simulated;
 mod stage;
+#[cfg(any(test, feature = "simulated"))]
+mod task;
 mod visible;
 mod writer;
 
@@ -222,6 +227,29 @@ impl DiskStore {
         let visible = engine.visible();
         let writer = Writer::start(engine, segments, options.on_death)
             .map_err(|error| OpenError::io("a thread", error))?;
+        Ok(Self { visible, writer, recovered })
+    }
+
+    /// As [`DiskStore::open`], on a simulated disk, which no other store may have meanwhile, and without threads: a task of the
+    /// present runtime does what they would. Nothing that opening wrote is durable before the disk's time for it is over
+    /// ([`simulated::Disk::busy_for`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`DiskStore::open`].
+    #[cfg(any(test, feature = "simulated"))]
+    pub fn open_simulated(
+        disk: &simulated::Disk,
+        options: Options,
+        epoch: Epoch,
+        salt: u64,
+        sink: Arc<dyn Sink>,
+    ) -> Result<Self, OpenError> {
+        let taken =
+            task::Taken::take(disk).ok_or_else(|| DirectoryError::InUse("the simulated disk".into()))?;
+        let (engine, segments, recovered) = assemble(Arc::new(disk.clone()), &options, epoch, salt, sink)?;
+        let visible = engine.visible();
+        let writer = Writer::start_task(engine, segments, options.on_death, taken);
         Ok(Self { visible, writer, recovered })
     }
 

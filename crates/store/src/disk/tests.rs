@@ -2,5 +2,4 @@
 
 mod crash;
 mod damage;
-mod disk;
 mod world;

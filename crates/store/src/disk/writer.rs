@@ -9,8 +9,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::oneshot;
@@ -44,15 +44,18 @@ pub struct Figures {
 
 /// A way to the threads, which end with it.
 pub(crate) struct Writer {
-    inbox: Arc<Inbox>,
-    threads: Vec<JoinHandle<()>>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) threads: Vec<JoinHandle<()>>,
 }
 
 /// What the keeper waits for.
 #[derive(Default)]
-struct Inbox {
+pub(super) struct Inbox {
     state: Mutex<State>,
     grown: Condvar,
+    /// The same for a keeper that is a task.
+    #[cfg(any(test, feature = "simulated"))]
+    pub(super) rung: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -81,11 +84,10 @@ impl Writer {
         segments: Segments,
         on_death: Option<OnDeath>,
     ) -> io::Result<Self> {
-        let (inbox, segments) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(segments)));
-        lock(&inbox.state).figures.disk_bytes = engine.disk_bytes();
-        let (jobs, to_do) = sync_channel::<Job>(1);
+        let (keeper, to_do) = Keeper::new(engine, segments, on_death, ALONE_BYTES_MAX);
+        let inbox = keeper.inbox.clone();
         let syncer = {
-            let (inbox, segments) = (inbox.clone(), segments.clone());
+            let (inbox, segments) = (inbox.clone(), keeper.segments.clone());
             thread::Builder::new().name("push-store-sync".to_owned()).spawn(move || {
                 while let Ok(job) = to_do.recv() {
                     // Whatever happens, the keeper is told: it waits for nothing else.
@@ -94,18 +96,9 @@ impl Writer {
                     let outcome = outcome.unwrap_or_else(|_| {
                         Outcome::Failed(io::Error::other("writing broke off in a panic"))
                     });
-                    inbox.tell(|state| state.outcome = Some(outcome));
+                    inbox.tell_outcome(outcome);
                 }
             })?
-        };
-        let keeper = Keeper {
-            engine,
-            segments,
-            jobs,
-            inbox: inbox.clone(),
-            on_death,
-            waiting: VecDeque::new(),
-            flying: false,
         };
         let keeper = thread::Builder::new().name("push-store".to_owned()).spawn(move || keeper.run())?;
         Ok(Self { inbox, threads: vec![keeper, syncer] })
@@ -156,44 +149,79 @@ impl Inbox {
         self.wake(&mut state);
     }
 
+    /// What became of the group that was on its way.
+    pub(super) fn tell_outcome(&self, outcome: Outcome) {
+        self.tell(|state| state.outcome = Some(outcome));
+    }
+
     /// Only a keeper that waits needs a call to the system.
     fn wake(&self, state: &mut State) {
         if std::mem::take(&mut state.keeper_waits) {
             self.grown.notify_one();
+            #[cfg(any(test, feature = "simulated"))]
+            self.rung.notify_one();
         }
     }
 }
 
 /// Owns the engine.
-struct Keeper {
+pub(super) struct Keeper {
     engine: Engine<Sender>,
-    segments: Arc<Mutex<Segments>>,
+    pub(super) segments: Arc<Mutex<Segments>>,
     jobs: SyncSender<Job>,
-    inbox: Arc<Inbox>,
+    pub(super) inbox: Arc<Inbox>,
     on_death: Option<OnDeath>,
     /// Taken off the inbox, and not looked at yet.
     waiting: VecDeque<(Batch, Sender)>,
     /// The syncer has a group.
     flying: bool,
+    /// Groups up to here are written by the keeper itself, if nobody waits behind them.
+    alone_bytes_max: usize,
+    _ending: Ending,
 }
 
 impl Keeper {
+    /// With what its syncer is to do.
+    pub(super) fn new(
+        engine: Engine<Sender>,
+        segments: Segments,
+        on_death: Option<OnDeath>,
+        alone_bytes_max: usize,
+    ) -> (Self, Receiver<Job>) {
+        let (inbox, segments) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(segments)));
+        lock(&inbox.state).figures.disk_bytes = engine.disk_bytes();
+        let (jobs, to_do) = sync_channel::<Job>(1);
+        let (waiting, flying, _ending) = (VecDeque::new(), false, Ending(inbox.clone()));
+        let keeper =
+            Self { engine, segments, jobs, inbox, on_death, waiting, flying, alone_bytes_max, _ending };
+        (keeper, to_do)
+    }
+
     fn run(mut self) {
-        let _ending = Ending(self.inbox.clone());
         loop {
-            while !self.engine.is_full()
-                && let Some((batch, sender)) = self.waiting.pop_front()
-            {
-                self.engine.stage(batch, sender);
-            }
-            if !self.flying && self.engine.is_gathering() {
-                self.send();
-            }
-            self.settle();
-            if (self.flying || !self.engine.is_gathering()) && !self.take() {
-                break;
+            while self.step() {}
+            if !self.take() {
+                return self.close();
             }
         }
+    }
+
+    /// Does what can be done without waiting. False: there is nothing more of that.
+    pub(super) fn step(&mut self) -> bool {
+        while !self.engine.is_full()
+            && let Some((batch, sender)) = self.waiting.pop_front()
+        {
+            self.engine.stage(batch, sender);
+        }
+        if !self.flying && self.engine.is_gathering() {
+            self.send();
+        }
+        self.settle();
+        !self.flying && self.engine.is_gathering()
+    }
+
+    /// Nothing more comes.
+    pub(super) fn close(self) {
         if self.engine.dead().is_none() {
             // If it cannot be said, the next life finds the end by itself.
             _ = lock(&self.segments).end(self.engine.end_offset(), CLOSED);
@@ -203,7 +231,8 @@ impl Keeper {
     /// Sees to it that what gathers gets to the disk.
     fn send(&mut self) {
         let Some(job) = self.engine.seal() else { return };
-        let alone = job.bytes.len() <= ALONE_BYTES_MAX && self.waiting.is_empty() && self.engine.is_settled();
+        let alone =
+            job.bytes.len() <= self.alone_bytes_max && self.waiting.is_empty() && self.engine.is_settled();
         if alone && lock(&self.inbox.state).batches.is_empty() {
             let outcome = lock(&self.segments).run(&job);
             return self.done(outcome);
@@ -243,23 +272,38 @@ impl Keeper {
 
     /// Waits for something to do. False: there is nothing more.
     fn take(&mut self) -> bool {
+        let inbox = self.inbox.clone();
+        let mut state = lock(&inbox.state);
+        while !self.is_ready(&mut state) {
+            state = inbox.grown.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.take_up(state)
+    }
+
+    /// As [`Self::take`], but `None` if it would have to wait: then [`Inbox::rung`] rings.
+    #[cfg(any(test, feature = "simulated"))]
+    pub(super) fn take_now(&mut self) -> Option<bool> {
+        let inbox = self.inbox.clone();
+        let mut state = lock(&inbox.state);
+        self.is_ready(&mut state).then(|| self.take_up(state))
+    }
+
+    /// Whether there is something to do, or nothing will ever be. If not, whoever brings something wakes the keeper.
+    fn is_ready(&self, state: &mut State) -> bool {
         let wants_more = !self.engine.is_full();
-        let outcome = {
-            let mut state = lock(&self.inbox.state);
-            loop {
-                let ready = state.outcome.is_some()
-                    || (wants_more && !(state.batches.is_empty() && self.waiting.is_empty()));
-                if ready || (state.closed && !self.flying) {
-                    break;
-                }
-                state.keeper_waits = true;
-                state = self.inbox.grown.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            if self.waiting.is_empty() {
-                std::mem::swap(&mut self.waiting, &mut state.batches);
-            }
-            state.outcome.take()
-        };
+        let some =
+            state.outcome.is_some() || (wants_more && !(state.batches.is_empty() && self.waiting.is_empty()));
+        let ready = some || (state.closed && !self.flying);
+        state.keeper_waits = !ready;
+        ready
+    }
+
+    fn take_up(&mut self, mut state: MutexGuard<'_, State>) -> bool {
+        if self.waiting.is_empty() {
+            std::mem::swap(&mut self.waiting, &mut state.batches);
+        }
+        let outcome = state.outcome.take();
+        drop(state);
         let is_over = outcome.is_none() && self.waiting.is_empty() && !self.flying;
         if let Some(outcome) = outcome {
             self.done(outcome);

@@ -11,7 +11,7 @@ use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Traits;
 
 use super::super::engine::lock;
-use super::disk::{Disk, Rng};
+use super::super::simulated::{Disk, Rng};
 use super::world::{Asked, Life, Publisher, START_MS, options};
 use crate::{Appended, Batch, Standing};
 

@@ -9,7 +9,7 @@ use super::super::OpenError;
 use super::super::engine::lock;
 use super::super::format::{GROUPS_START, SECTOR_BYTES};
 use super::super::segments::ENDING_BYTES;
-use super::disk::{Disk, Rng};
+use super::super::simulated::{Disk, Rng};
 use super::world::{Asked, Life, Publisher};
 use crate::{Batch, Error, Refused};
 
