@@ -14,7 +14,7 @@
 //! | `segments` | writes and syncs |
 //! | `writer` | the threads |
 //! | `simulated`, `task` | a disk for tests and the simulation, and a store on it without threads |
-//! | `scan`, `recover`, `replay` | opens what is there |
+//! | `scan`, `recover`, `renew`, `replay` | opens what is there |
 //! | `retention` | which segments are needed |
 //! | `visible` | what readers and publishers may know |
 //!
@@ -35,6 +35,7 @@ mod engine;
 mod format;
 mod record;
 mod recover;
+mod renew;
 mod replay;
 mod retention;
 mod scan;

@@ -14,6 +14,7 @@ use galaxy_push_core::cursor::{Cursor, Seq};
 use super::files::Files;
 use super::format::{ENTRY_BYTES_MIN, GROUPS_START, GroupHead, HeadError, SegmentHead, Sums, unmask};
 use super::record::{Record, records};
+use super::renew::renew;
 use super::replay::Replay;
 use super::retention::Retention;
 use super::scan::{End, Piece, Scan, Scanned};
@@ -82,6 +83,7 @@ pub(crate) fn open(
         _ = files.remove(&name(number));
         found.heads.remove(&number);
     }
+    found.renew()?;
     found.replay(oldest, stamped_unix_ms, options, sink).map(Some)
 }
 
@@ -165,6 +167,16 @@ impl Found<'_> {
             self.files.remove(&name(last)).map_err(|error| OpenError::io(&name(last), error))?;
         }
         Ok(())
+    }
+
+    /// What was written last is durable from here on.
+    fn renew(&self) -> Result<(), OpenError> {
+        let last = self.last();
+        if self.heads.is_empty() {
+            return Ok(());
+        }
+        let (file, scanned) = self.scan(last)?;
+        renew(self.files, last, &file, &scanned).map_err(|error| OpenError::io(&name(last), error))
     }
 
     /// The first segment that is needed, and the last stamp, as the last group says.
