@@ -7,7 +7,9 @@
 //! the chaos test (`chaos`), which hurts real processes.
 
 pub mod app;
+pub mod asker;
 pub mod chaos;
+pub mod disk;
 pub mod floods;
 pub mod frames;
 pub mod journal;

@@ -92,10 +92,6 @@ impl Disk {
         Self { inner: Arc::new(Mutex::new(inner)), clock: Some(Arc::new(clock)), taken: Arc::default() }
     }
 
-    fn at(inner: Inner) -> Self {
-        Self { inner: Arc::new(Mutex::new(inner)), ..Self::default() }
-    }
-
     fn time(&self) -> Duration {
         self.clock.as_ref().map_or(Duration::ZERO, |clock| clock())
     }
@@ -126,11 +122,13 @@ impl Disk {
         inner.settle(at);
     }
 
-    /// The durable bytes of each file whose name is durable, as they are at this moment of the clock.
-    pub fn durable(&self) -> Vec<(String, Vec<u8>)> {
+    /// The durable bytes of each file whose name is durable, as they are at this moment of the clock: from this name on.
+    #[must_use]
+    pub fn durable(&self, from: &str) -> Vec<(String, Vec<u8>)> {
         let (now, inner) = (self.time(), lock(&self.inner));
         let state = inner.over(now).unwrap_or(&inner.state);
-        let files = state.durable.iter().map(|(name, inode)| (name, &state.inodes[*inode]));
+        let names = state.durable.iter().filter(|(name, _)| name.as_str() >= from);
+        let files = names.map(|(name, inode)| (name, &state.inodes[*inode]));
         files.map(|(name, inode)| (name.clone(), inode.durable.clone())).collect()
     }
 
@@ -153,9 +151,15 @@ impl Disk {
         lock(&self.inner).room.is_some()
     }
 
-    /// The next sync fails.
-    pub fn fail_next_sync(&self) {
-        lock(&self.inner).fails_next_sync = true;
+    /// Whether the next sync fails.
+    pub fn fail_next_sync(&self, fails: bool) {
+        lock(&self.inner).fails_next_sync = fails;
+    }
+
+    /// Whether a sync has failed since the last crash.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        lock(&self.inner).failed_sync
     }
 
     /// Changes the bytes of a file behind everybody's back.
@@ -213,6 +217,10 @@ impl Disk {
 /// What the store's own tests ask besides.
 #[cfg(test)]
 impl Disk {
+    fn at(inner: Inner) -> Self {
+        Self { inner: Arc::new(Mutex::new(inner)), ..Self::default() }
+    }
+
     /// From now on the disk is kept as it was after each operation.
     pub(super) fn keep_moments(&self) {
         let mut inner = lock(&self.inner);

@@ -84,7 +84,7 @@ fn what_a_process_left_is_durable_before_the_next_one_tells_of_it() {
         let durable = lock(&life.reader.0).held.len();
         life.engine.stage(publisher.batch(), Asked::default());
         if rng.percent(50) {
-            disk.fail_next_sync();
+            disk.fail_next_sync(true);
         } else {
             disk.crash_at(disk.operations() + 1 + rng.below(8));
         }
