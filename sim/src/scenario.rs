@@ -208,12 +208,17 @@ impl Scenario {
             scenario.socket_segments = 32;
         }
         scenario.faults = scenario.draw_faults(&mut rng);
-        let mut disk = Rng::new(seed, "disk");
-        scenario.disk = hubs == Hubs::One && !skewed && disk.percent(DISK_PERCENT);
-        if scenario.disk {
-            scenario.draw_disk_faults(&mut disk);
-        }
+        scenario.draw_disk();
         scenario
+    }
+
+    /// Whether the hub keeps its log on a disk, and what befalls that; drawn apart, as whatever came later.
+    fn draw_disk(&mut self) {
+        let mut rng = Rng::new(self.seed, "disk");
+        self.disk = self.hubs == Hubs::One && !self.skewed && rng.percent(DISK_PERCENT);
+        if self.disk {
+            self.draw_disk_faults(&mut rng);
+        }
     }
 
     /// What befalls a hub's disk, besides all else: some of the kinds, each often enough to meet what another has left.

@@ -277,6 +277,8 @@ impl Course {
                     let is_last = index + 1 == scanned.pieces.len();
                     let lost = match scanned.end {
                         End::Damaged { positions_max } if is_last => Some(positions_max),
+                        // What ends the segment does not say what lay before it, and no other segment follows.
+                        End::Torn | End::Closed if is_last => Some((to - from) / ENTRY_BYTES_MIN + 1),
                         _ => None,
                     };
                     self.lose(number, what, lost);

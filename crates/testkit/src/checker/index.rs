@@ -38,6 +38,15 @@ pub(super) struct Visit {
     pub(super) began_us: u64,
 }
 
+/// What could be read of a log when a hub began to.
+pub(super) struct Kept<'h> {
+    /// The record.
+    pub(super) line: usize,
+    pub(super) epoch: u32,
+    /// Behind which places, and up to which.
+    pub(super) stretches: &'h [(u64, u64)],
+}
+
 /// What the history says of the run as a whole.
 #[derive(Default)]
 pub(super) struct Run<'h> {
@@ -66,8 +75,8 @@ pub(super) struct Index<'h> {
     pub(super) followed: HashMap<&'h str, Vec<Vec<Visit>>>,
     /// Which process was started where.
     starts: Vec<(usize, &'h str)>,
-    /// What could be read of the log whenever a hub began to: the record, the epoch, and stretches of it.
-    pub(super) kept: Vec<(usize, u32, &'h [(u64, u64)])>,
+    /// What could be read of the log whenever a hub began to.
+    pub(super) kept: Vec<Kept<'h>>,
     /// What the harness damaged: the epoch, and behind and up to which place.
     pub(super) damaged: Vec<(u32, u64, u64)>,
     /// Records that make no sense where they stand.
@@ -263,7 +272,7 @@ impl<'h> Index<'h> {
             What::Kept(kept) => {
                 let epoch = self.epochs.number(&kept.epoch);
                 self.logs.resize_with(self.epochs.names.len(), EpochLog::default);
-                self.kept.push((line, epoch, &kept.stretches));
+                self.kept.push(Kept { line, epoch, stretches: &kept.stretches });
             }
             What::Damaged(damaged) => {
                 let epoch = self.epochs.number(&damaged.epoch);

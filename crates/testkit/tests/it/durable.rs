@@ -28,8 +28,17 @@ const RESTARTED: &str = "
 fn what_is_on_the_disk_is_told_and_stays() {
     let broken = |line, by| breaks(Promise::Durable, RESTARTED, line, by);
     // Acknowledged first, or delivered first.
-    broken("dump 1 a all | dump 2 b all | head 2\n    ack 1 1 | ack 2 2", "ack 1 1 | ack 2 2 | dump 1 a all | dump 2 b all");
-    broken("dump 2 b all | head 2\n    ack 1 1 | ack 2 2", "ack 1 1");
+    broken(
+        "dump 1 a all | dump 2 b all | head 2\n    ack 1 1 | ack 2 2",
+        "ack 1 1 | ack 2 2 | dump 1 a all | dump 2 b all",
+    );
+    let first = "dump 1 a all | dump 2 b all | head 2\n    ack 1 1 | ack 2 2\n    open 1 gateway g - oldest\n    \
+                 welcome 1 FRESH 0 0 2 gen=7\n    event 1 1 a | event 1 2 b";
+    broken(
+        first,
+        "dump 1 a all | ack 1 1 | open 1 gateway g - oldest | welcome 1 FRESH 0 0 2 gen=7 | event 1 1 a | event 1 2 b | \
+         dump 2 b all | head 2",
+    );
     // Gone in the next life, from its end or its middle.
     broken("kept 0..2", "kept 0..1");
     broken("kept 0..2", "kept 1..2");

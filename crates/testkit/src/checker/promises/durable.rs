@@ -4,7 +4,7 @@
 //! Judged where the rules say so. What is on the disk is read from it by the harness, not told by the store. What the window has
 //! left may go, and what the harness damaged.
 
-use crate::checker::index::{Index, Pos};
+use crate::checker::index::{Index, Kept, Pos};
 use crate::checker::promises::gap_true::is_held;
 use crate::checker::publishes::Answer;
 use crate::checker::report::{Findings, Promise};
@@ -63,7 +63,7 @@ fn begun_anew<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
 /// What was on the disk, and the window must hold still, cannot be read any more when a hub begins.
 fn gone<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
     let Some(window) = &index.rules.window else { return };
-    for &(line, epoch, stretches) in &index.kept {
+    for &Kept { line, epoch, stretches } in &index.kept {
         let Some(log) = index.log(epoch) else { continue };
         let at_us = index.records[line].at_us;
         let is_kept = |seq| stretches.iter().any(|(after, through)| *after < seq && seq <= *through);
