@@ -1,7 +1,7 @@
 //! The disk of a simulated hub: the store's own simulated disk, what the harness reads from it by itself, and its faults.
 //!
 //! The hub opens its log on it as the binary does in a folder. The truth of a history is what lies on it durably, read by
-//! [`reading`](self) and not with the store's code, at the moment at which the store hands something on.
+//! `reading` and not with the store's code, at the moment at which the store hands something on.
 
 mod crc;
 mod reading;
