@@ -8,6 +8,25 @@ use anyhow::Context as _;
 use crate::Args;
 use crate::seeds::{Total, listed, workers};
 
+/// What the worlds with a disk contain, and what they cannot show.
+const ON_A_DISK: &str = "\
+In some worlds the one hub keeps its log on a disk: the disk store itself, its keeper as one task, on a simulated disk.\n\
+A write takes up to 0.3 ms, a sync 0.1 to 30 ms, and one in a hundred half a second. When the machine stops, each sector\n\
+that was not synced is there or as it was before, and so is each name of a file; a process that is killed leaves what it\n\
+had written to be read, durable or not. The hub is killed, its machine stops, its disk has no room for a while (half of\n\
+these disks then refuse writes to files that are there, too), a sync fails (the hub ends; of what was to be synced some\n\
+is dropped, and the next sync calls it durable), a bit of the log changes. The truth there is what lies on the disk, read\n\
+from its bytes and not by the store, whenever the store hands something on and whenever a hub opens its log; and what\n\
+publishers were answered, one of whom uses no library, so that a refusal is judged as one, and publishes anew what it\n\
+published long before. It is judged that nothing is acknowledged or delivered before it is on the disk, that all of it is\n\
+there in each later life, in the same epoch, and that only what was damaged is told as damaged.\n\n\
+What this disk cannot show: two threads at a time (the keeper and the syncer are one task, and no small group is written\n\
+by the keeper itself); the real directory with its lock and its system calls; writes that go astray, and damage to more\n\
+than one bit at a time or to groups with standing records and keys, which the store's own tests look at; what a damaged\n\
+record takes with it; a hub that is asked while it still reads its log, for reading takes no time; a wrong clock; several\n\
+hubs. Crashes come at steps of 10 ms. A hub that is started again counts the generations of gateways anew, so fencing is\n\
+judged within each of its lives.";
+
 /// What a line of a run begins with.
 const ROW: &str = "| `";
 
@@ -40,6 +59,7 @@ pub(crate) fn write(path: &Path, code: &str, args: &Args, total: &Total) -> anyh
          does not answer; the second door lags up to 2 s. In a quarter of the worlds every wall clock is wrong, by up to 90 s\n\
          and by steps; in some a user takes bytes all the time, but no whole frame for seconds. Where users present tokens, some\n\
          do not take the end of their session for an answer: they come back with the same token, or a new one of that session.\n\n\
+         {ON_A_DISK}\n\n\
          | code | seeds | simulated | wall time (× real time) | histories | faults | records | seeds with a violation |\n\
          |---|---|---|---|---|---|---|---|\n{}\n\n\
          The last of them struck with these faults: {}.\n\n\

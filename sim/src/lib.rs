@@ -7,8 +7,10 @@
 //! the chaos test (`chaos`), which hurts real processes.
 
 pub mod app;
+pub mod asker;
 pub mod chaos;
 pub mod crashes;
+pub mod disk;
 pub mod floods;
 pub mod frames;
 pub mod journal;

@@ -171,7 +171,7 @@ impl Stream<'_> {
 /// # Errors
 ///
 /// When the hub cannot be reached within 5 s.
-async fn channel(hub: &str) -> anyhow::Result<Channel> {
+pub(crate) async fn channel(hub: &str) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{hub}:{}", net::PORT))?
         .initial_stream_window_size(WINDOW_BYTES)
         .connect_timeout(Duration::from_secs(5));

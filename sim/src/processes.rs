@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::disk::HubDisk;
 use crate::frames::{invalidation_hash, membership_hash};
 use crate::net::{self, Listener};
 use crate::publisher::{hash, position};
@@ -61,6 +62,8 @@ pub enum Log {
     Own,
     /// In a store that others share, behind a door that lags so much at most.
     Shared(SharedLog, Duration),
+    /// On its disk: each life of the hub goes on in the same epoch.
+    Disk(HubDisk),
 }
 
 /// Runs a hub until it is killed.
@@ -84,9 +87,19 @@ pub async fn hub(
                 tapped(MemoryStore::maker(epoch, DedupBounds::default()), recorder.clone())
             }
             Log::Shared(log, lag_max) => log.door(*lag_max),
+            Log::Disk(disk) => disk.maker(window, &ambient),
         };
         let config = galaxy_push_hub::Config::default().window(window);
-        let hub = Hub::new(config, store, ambient.clone())?;
+        let hub = match Hub::new(config, store, ambient.clone()) {
+            Err(_) if matches!(&log, Log::Disk(disk) if disk.may_fail_to_open()) => {
+                sleep(BACK_AFTER).await;
+                continue;
+            }
+            opened => opened?,
+        };
+        if let Log::Disk(disk) = &log {
+            disk.opened().await?;
+        }
         let side_door = side_door(hub.router(), leave.clone());
         let _side_door = has_side_door.then(|| AbortOnDropHandle::new(tokio::spawn(side_door)));
         loop {
@@ -105,6 +118,10 @@ pub async fn hub(
                     sleep(time).await;
                 }
             }
+        }
+        drop(hub);
+        if let Log::Disk(disk) = &log {
+            disk.released().await?;
         }
         sleep(BACK_AFTER).await;
     }
@@ -249,6 +266,7 @@ impl Sink for Tap {
                     collapse_key: (!event.collapse_key.is_empty())
                         .then(|| event.collapse_key.as_str().into()),
                     expires_at_us: ttl.map(|ttl| now_us() + ttl),
+                    appended_us: None,
                 }),
             );
         }
@@ -277,13 +295,15 @@ impl Tap {
             standing: true,
             collapse_key: None,
             expires_at_us: None,
+            appended_us: None,
         };
         self.recorder.record(now_us(), What::Log(line));
         let until_us = expires.map(|at| {
             let unix_us = at.seconds.unsigned_abs() * 1_000_000 + u64::from(at.nanos.unsigned_abs()) / 1_000;
             unix_us.saturating_sub(now_unix_ms() * 1_000) + now_us()
         });
-        self.recorder.record(now_us(), What::LogRecord(LogRecord { position, says, until_us }));
+        self.recorder
+            .record(now_us(), What::LogRecord(LogRecord { position, says, until_us, appended_us: None }));
     }
 }
 

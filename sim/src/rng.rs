@@ -7,7 +7,7 @@ use std::time::Duration;
 use galaxy_push_core::ambient::Ambient;
 
 /// The wall clock of a simulation starts here: 2026-01-01.
-const UNIX_MS_START: u64 = 1_767_225_600_000;
+pub(crate) const UNIX_MS_START: u64 = 1_767_225_600_000;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): short, well mixed, and good enough to draw schedules.
 #[derive(Clone, Debug)]

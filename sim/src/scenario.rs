@@ -11,6 +11,9 @@ use crate::users::token::Stubborn;
 /// Faults strike from here on, when everything has started.
 const FAULTS_FROM: Duration = Duration::from_secs(3);
 
+/// How often, in percent, a hub that is alone and has a right clock keeps its log on a disk.
+const DISK_PERCENT: u64 = 45;
+
 /// A scenario, drawn from its seed alone.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -40,6 +43,8 @@ pub struct Scenario {
     pub mailbox_slots: usize,
     /// The hubs.
     pub hubs: Hubs,
+    /// Whether the hub keeps its log on a disk.
+    pub disk: bool,
     /// Whether wall clocks are wrong, each in its own way.
     pub skewed: bool,
     /// How long a client with several hubs stays with its log while no door to it answers.
@@ -98,6 +103,14 @@ pub enum Kind {
     CutOff(String),
     /// Another gateway with the id of a plain one subscribes.
     Rival,
+    /// The machine of a hub stops, and what its disk had not synced may be lost.
+    PowerCut(String),
+    /// The disk of a hub has no room.
+    DiskFull(String),
+    /// A sync of the hub's disk fails, and the hub ends.
+    SyncFails(String),
+    /// A hub is killed, and a byte of its log changes before it is started again.
+    Damage(String),
 }
 
 impl Kind {
@@ -113,6 +126,10 @@ impl Kind {
             Self::Unplug(_) => "unplug",
             Self::CutOff(_) => "cut-off",
             Self::Rival => "rival",
+            Self::PowerCut(_) => "power-cut",
+            Self::DiskFull(_) => "disk-full",
+            Self::SyncFails(_) => "sync-fails",
+            Self::Damage(_) => "damage",
         }
     }
 }
@@ -162,6 +179,7 @@ impl Scenario {
             token_life: rng.percent(40).then(|| rng.between(Duration::from_secs(3), Duration::from_secs(20))),
             duel: rng.percent(12),
             hubs,
+            disk: false,
             skewed,
             leave_log_after: further.between(Duration::from_secs(2), Duration::from_secs(4)),
             alone: hubs == Hubs::Apart && gateways == 2 && further.percent(50),
@@ -190,7 +208,40 @@ impl Scenario {
             scenario.socket_segments = 32;
         }
         scenario.faults = scenario.draw_faults(&mut rng);
+        scenario.draw_disk();
         scenario
+    }
+
+    /// Whether the hub keeps its log on a disk, and what befalls that; drawn apart, as whatever came later.
+    fn draw_disk(&mut self) {
+        let mut rng = Rng::new(self.seed, "disk");
+        self.disk = self.hubs == Hubs::One && !self.skewed && rng.percent(DISK_PERCENT);
+        if self.disk {
+            self.draw_disk_faults(&mut rng);
+        }
+    }
+
+    /// What befalls a hub's disk, besides all else: some of the kinds, each often enough to meet what another has left.
+    fn draw_disk_faults(&mut self, rng: &mut Rng) {
+        let kinds: Vec<u64> = (0..5).filter(|_| rng.percent(60)).collect();
+        let mut at = FAULTS_FROM;
+        while !kinds.is_empty() {
+            at += rng.between(Duration::from_millis(200), Duration::from_secs(4));
+            if at >= self.calm_from {
+                return;
+            }
+            let hub = || "hub".to_owned();
+            let kind = match *rng.pick(&kinds) {
+                0 => Kind::Kill(hub()),
+                1 => Kind::PowerCut(hub()),
+                2 => Kind::DiskFull(hub()),
+                3 => Kind::SyncFails(hub()),
+                _ => Kind::Damage(hub()),
+            };
+            let most = if matches!(kind, Kind::DiskFull(_)) { 8_000 } else { 2_000 };
+            let lasts = rng.between(Duration::from_millis(50), Duration::from_millis(most));
+            self.faults.push((at, Fault { kind, until: (at + lasts).min(self.calm_from) }));
+        }
     }
 
     fn draw_faults(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {

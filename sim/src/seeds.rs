@@ -48,6 +48,7 @@ const MUST_BE_SEEN: &[Sight] = &[
     Sight::GapLapped,
     Sight::GapUpstream,
     Sight::GapTooLarge,
+    Sight::GapDamaged,
     Sight::GapCursorUnreadable,
     Sight::Replaced,
     Sight::StaleAttempt,

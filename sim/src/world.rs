@@ -2,17 +2,19 @@
 //!
 //! Deterministic: the same seed gives the same history, record by record.
 
-use std::collections::BTreeMap;
+mod faults;
+
 use std::time::Duration;
 
-use galaxy_push_testkit::history::{self, Record, Rules, What, WindowRule};
+use galaxy_push_testkit::history::{Record, Rules, What, WindowRule};
 use galaxy_push_testkit::{Recorder, Report, check};
 
-use crate::processes::{Leave, Order};
+use crate::disk::HubDisk;
 use crate::rng::{Counter, Rng, now_us, skewed};
-use crate::scenario::{Fault, Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
+use crate::scenario::{Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
 use crate::users::token;
-use crate::{app, net, plain, processes, publisher, steady, users};
+use crate::{app, asker, net, plain, processes, publisher, steady, users};
+use faults::{Faults, Reach};
 
 /// How far the second door to a shared log is behind at most.
 const LAG_MAX: Duration = Duration::from_secs(2);
@@ -60,12 +62,13 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
             fence_grace_us: if shared { 1_000_000 } else { 0 },
             clock_skew_us: if scenario.skewed { SKEW_MAX.as_micros() as u64 } else { 0 },
             // Of a log that hubs share, one that leaves may not have all yet.
+            durable: scenario.disk,
             drain_us: if shared { 0 } else { processes::LEAVE_WITHIN.as_micros() as u64 },
             ..Rules::default()
         }),
     );
-    let (mut world, leaves) = build(scenario, &recorder)?;
-    let mut faults = Faults::new(scenario, leaves);
+    let (mut world, reach) = build(scenario, &recorder)?;
+    let mut faults = Faults::new(scenario, reach);
     while world.elapsed() < scenario.length {
         faults.advance(&mut world, scenario, &recorder)?;
         world.step().map_err(|error| anyhow::anyhow!("seed {}: {error}", scenario.seed))?;
@@ -76,10 +79,7 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
     Ok(Outcome { history, report })
 }
 
-/// How each server is told to leave.
-type Leaves = BTreeMap<String, Leave>;
-
-fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::Sim<'static>, Leaves)> {
+fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::Sim<'static>, Reach)> {
     let mut world = turmoil::Builder::new()
         .simulation_duration(scenario.length + Duration::from_secs(1))
         .tick_duration(TICK)
@@ -88,13 +88,14 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::S
         .tcp_capacity(scenario.socket_segments)
         .rng_seed(scenario.seed)
         .build();
-    let mut leaves = Leaves::new();
-    add_hubs(&mut world, scenario, recorder, &mut leaves);
+    let mut reach = Reach::default();
+    add_hubs(&mut world, scenario, recorder, &mut reach);
     for number in 0..scenario.gateways {
         let name = gateway_name(number);
         let config = gateway_config(&name, scenario)?;
         let surroundings = skewed(scenario.seed, &name, scenario.skew(&name));
-        let (log, leave) = (recorder.process(name.as_str()), leaves.entry(name.clone()).or_default().clone());
+        let (log, leave) =
+            (recorder.process(name.as_str()), reach.leaves.entry(name.clone()).or_default().clone());
         let segment_bytes = if scenario.steady.is_some() { SEGMENT_BYTES } else { usize::MAX };
         world.host(name, move || {
             let (config, surroundings, log, leave) =
@@ -104,23 +105,23 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::S
     }
     add_readers(&mut world, scenario, recorder);
     add_publishers(&mut world, scenario, recorder);
-    Ok((world, leaves))
+    Ok((world, reach))
 }
 
-fn add_hubs(
-    world: &mut turmoil::Sim<'static>,
-    scenario: &Scenario,
-    recorder: &Recorder,
-    leaves: &mut Leaves,
-) {
+fn add_hubs(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder, reach: &mut Reach) {
+    reach.disk = scenario.disk.then(|| HubDisk::new(scenario.seed, recorder.process("hub")));
     let shared = (scenario.hubs == Hubs::Shared)
         .then(|| processes::shared_log(scenario.seed, recorder.process("store"), scenario.calm_from));
     for (number, &name) in scenario.hub_names().iter().enumerate() {
         let lag_max = if number == 0 { Duration::ZERO } else { LAG_MAX };
-        let log = shared.clone().map_or(processes::Log::Own, |log| processes::Log::Shared(log, lag_max));
+        let log = match (&shared, &reach.disk) {
+            (Some(log), _) => processes::Log::Shared(log.clone(), lag_max),
+            (None, Some(disk)) => processes::Log::Disk(disk.clone()),
+            (None, None) => processes::Log::Own,
+        };
         let surroundings = skewed(scenario.seed, name, scenario.skew(name));
         let (window, told, has_side_door) = (scenario.window, recorder.process(name), scenario.alone);
-        let leave = leaves.entry(name.to_owned()).or_default().clone();
+        let leave = reach.leaves.entry(name.to_owned()).or_default().clone();
         world.host(name, move || {
             let (surroundings, told, log, leave) =
                 (surroundings.clone(), told.clone(), log.clone(), leave.clone());
@@ -286,6 +287,21 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
         ["all", "topic:news", "topic:sport", "topic:vip", "topic:staff", "user:nobody", "session:s1"];
     let recipients: Vec<_> = members.iter().cloned().chain(others.map(str::to_owned)).collect();
     let numbers = Counter::default();
+    if scenario.disk {
+        let plan = asker::Plan {
+            source: "asker".to_owned(),
+            hub: "hub",
+            recipients: recipients.clone(),
+            pause: scenario.pause * 2,
+            until: scenario.calm_from + Duration::from_secs(4),
+        };
+        let (log, rng) = (recorder.process("asker"), Rng::new(scenario.seed, "asker"));
+        let numbers = numbers.clone();
+        world.client("asker", async move {
+            asker::run(plan, log, numbers, rng).await;
+            Ok(())
+        });
+    }
     for number in 0..2 {
         let name = format!("backend-{number}");
         let plan = publisher::Plan {
@@ -328,100 +344,4 @@ fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_g
     config.progress_interval = Duration::from_secs(5);
     config.dead_after = Duration::from_secs(12);
     Ok(config)
-}
-
-/// Starts and ends the faults of a scenario.
-struct Faults {
-    /// What is to be done, by when; ends and starts alike.
-    due: Vec<(Duration, Change)>,
-    leaves: Leaves,
-    healed: bool,
-}
-
-enum Change {
-    Start(Fault),
-    Stop(Fault),
-}
-
-impl Faults {
-    fn new(scenario: &Scenario, leaves: Leaves) -> Self {
-        let mut due = Vec::new();
-        for (at, fault) in &scenario.faults {
-            due.push((*at, Change::Start(fault.clone())));
-            due.push((fault.until, Change::Stop(fault.clone())));
-        }
-        due.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        Self { due, leaves, healed: false }
-    }
-
-    fn advance(
-        &mut self,
-        world: &mut turmoil::Sim<'_>,
-        scenario: &Scenario,
-        recorder: &Recorder,
-    ) -> anyhow::Result<()> {
-        let now = world.elapsed();
-        let at_us = now.as_micros() as u64;
-        while self.due.last().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, change)) = self.due.pop() else { break };
-            match change {
-                Change::Start(fault) => {
-                    recorder.record(at_us, What::FaultStart(described(&fault)));
-                    start(world, &self.leaves, &fault, now, recorder);
-                }
-                Change::Stop(fault) => {
-                    recorder.record(at_us, What::FaultStop(described(&fault)));
-                    stop(world, &fault.kind);
-                }
-            }
-        }
-        if !self.healed && self.due.is_empty() && now >= scenario.calm_from {
-            recorder.record(at_us, What::Healed);
-            self.healed = true;
-        }
-        Ok(())
-    }
-}
-
-fn start(world: &mut turmoil::Sim<'_>, leaves: &Leaves, fault: &Fault, now: Duration, recorder: &Recorder) {
-    let tell = |host: &String, order| {
-        if let Some(leave) = leaves.get(host) {
-            leave.send_replace(order);
-        }
-    };
-    match &fault.kind {
-        Kind::Kill(host) => {
-            recorder.process(host.as_str()).record(now.as_micros() as u64, What::Crash);
-            world.crash(host.as_str());
-        }
-        Kind::Partition(a, b) => world.partition(a.as_str(), b.as_str()),
-        Kind::OneWay(a, b) => world.partition_oneway(a.as_str(), b.as_str()),
-        Kind::Hold(a, b) => world.hold(a.as_str(), b.as_str()),
-        Kind::Leave(host) => tell(host, Order::Leave),
-        Kind::Unplug(host) => tell(host, Order::Unplug(fault.until.saturating_sub(now))),
-        Kind::CutOff(host) => tell(host, Order::ShutSideDoor(fault.until.saturating_sub(now))),
-        Kind::Rival => {}
-    }
-}
-
-fn stop(world: &mut turmoil::Sim<'_>, kind: &Kind) {
-    match kind {
-        // Of two kills that overlap, the first to be over starts it again.
-        Kind::Kill(host) if world.is_host_running(host.as_str()) => {}
-        Kind::Kill(host) => world.bounce(host.as_str()),
-        Kind::Partition(a, b) => world.repair(a.as_str(), b.as_str()),
-        Kind::OneWay(a, b) => world.repair_oneway(a.as_str(), b.as_str()),
-        Kind::Hold(a, b) => world.release(a.as_str(), b.as_str()),
-        Kind::Leave(_) | Kind::Unplug(_) | Kind::CutOff(_) | Kind::Rival => {}
-    }
-}
-
-fn described(fault: &Fault) -> history::Fault {
-    let detail = match &fault.kind {
-        Kind::Kill(host) | Kind::Leave(host) | Kind::Unplug(host) | Kind::CutOff(host) => host.clone(),
-        Kind::Partition(a, b) | Kind::Hold(a, b) => format!("{a} | {b}"),
-        Kind::OneWay(a, b) => format!("{a} -x-> {b}"),
-        Kind::Rival => "plain".to_owned(),
-    };
-    history::Fault { kind: fault.kind.name().into(), detail }
 }

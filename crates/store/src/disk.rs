@@ -13,7 +13,8 @@
 //! | `engine` | the steps of a group: staged, sealed, durable, told |
 //! | `segments` | writes and syncs |
 //! | `writer` | the threads |
-//! | `scan`, `recover`, `replay` | opens what is there |
+//! | `simulated`, `task` | a disk for tests and the simulation, and a store on it without threads |
+//! | `scan`, `recover`, `renew`, `replay` | opens what is there |
 //! | `retention` | which segments are needed |
 //! | `space` | how much room the log may need |
 //! | [`look`] | reads a log without touching it, also one that a hub writes |
@@ -37,13 +38,18 @@ mod engine;
 mod format;
 mod record;
 mod recover;
+mod renew;
 mod replay;
 mod retention;
 mod scan;
 mod segments;
+#[cfg(any(test, feature = "simulated"))]
+pub mod simulated;
 mod space;
 mod stage;
 mod sync_times;
+#[cfg(any(test, feature = "simulated"))]
+mod task;
 mod visible;
 mod writer;
 
@@ -256,6 +262,31 @@ impl DiskStore {
         let writer = Writer::start(engine, segments, options.on_death)
             .map_err(|error| OpenError::io("a thread", error))?;
         Ok(Self { visible, writer, recovered, files, space, opened_in: begun.elapsed() })
+    }
+
+    /// As [`DiskStore::open`], on a simulated disk, which no other store may have meanwhile, and without threads: a task of the
+    /// present runtime does what they would. Nothing that opening wrote is durable before the disk's time for it is over
+    /// ([`simulated::Disk::busy_for`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`DiskStore::open`].
+    #[cfg(any(test, feature = "simulated"))]
+    pub fn open_simulated(
+        disk: &simulated::Disk,
+        options: Options,
+        epoch: Epoch,
+        salt: u64,
+        sink: Arc<dyn Sink>,
+    ) -> Result<Self, OpenError> {
+        let taken =
+            task::Taken::take(disk).ok_or_else(|| DirectoryError::InUse("the simulated disk".into()))?;
+        let (engine, segments, recovered) = assemble(Arc::new(disk.clone()), &options, epoch, salt, sink)?;
+        let (visible, space) = (engine.visible(), Space::of(&options));
+        space.look(disk);
+        let writer = Writer::start_task(engine, segments, options.on_death, taken);
+        let (files, opened_in) = (Arc::new(disk.clone()), Duration::ZERO);
+        Ok(Self { visible, writer, recovered, files, space, opened_in })
     }
 
     /// What was found when it was opened.

@@ -196,6 +196,7 @@ fn record_log(recorder: &Recorder, event: &v1::Event, position: Position) {
             standing: false,
             collapse_key: None,
             expires_at_us: None,
+            appended_us: None,
         }),
     );
 }

@@ -58,6 +58,7 @@ impl Truth {
                 standing: false,
                 collapse_key: None,
                 expires_at_us: None,
+                appended_us: None,
             };
             self.recorder.record(clock_us(), What::Log(line));
         }

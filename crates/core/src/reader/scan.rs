@@ -48,7 +48,8 @@ impl Reader {
         Step::Send(run)
     }
 
-    /// Looks at entries one by one: skips what is not for this reader, then takes the run that is.
+    /// Looks at entries one by one: skips what is not for this reader, then takes the run that is. A gap ends a run: who sends it
+    /// may have more to say right behind it.
     fn scan(&mut self, window: &Window, end: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
         let scan_end = end.min(self.next.plus(SCAN_PER_STEP));
         let (mut run, mut bytes) = (None::<Range<Slot>>, 0);
@@ -68,6 +69,9 @@ impl Reader {
                 }
                 run.end = entry.slot.next();
                 last = entry.cursor;
+                if entry.traits.has(Traits::GAP) {
+                    break;
+                }
                 continue;
             }
             match verdict {
@@ -80,6 +84,9 @@ impl Reader {
                 Verdict::Send => {
                     run = Some(entry.slot..entry.slot.next());
                     (bytes, last) = (entry.frame.len(), entry.cursor);
+                    if entry.traits.has(Traits::GAP) {
+                        break;
+                    }
                 }
                 Verdict::Missed => {
                     let (from, to) = (self.passed, self.goes_on(entry.cursor));

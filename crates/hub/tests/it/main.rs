@@ -6,6 +6,7 @@ mod access;
 mod changed_access;
 mod compressed;
 mod convergence;
+mod damaged;
 mod drain;
 mod duels;
 mod embedding;

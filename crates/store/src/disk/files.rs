@@ -45,6 +45,13 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// What the system says; the file may be there nevertheless.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Box<dyn FileAt>>;
 
+    /// Opens a file that is there, to write to it.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn open(&self, name: &str) -> io::Result<Box<dyn FileAt>>;
+
     /// Cuts a file to so many bytes.
     ///
     /// # Errors
@@ -193,6 +200,11 @@ impl Files for Directory {
         options.write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(self.path.join(name))?;
         allocate(&file, bytes)?;
+        Ok(Box::new(OpenFile { file, times: self.times.clone() }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn FileAt>> {
+        let file = OpenOptions::new().write(true).open(self.path.join(name))?;
         Ok(Box::new(OpenFile { file, times: self.times.clone() }))
     }
 

@@ -98,7 +98,7 @@ impl View {
         on_progress: Option<OnProgress>,
     ) -> Result<Option<Looked>, OpenError> {
         let options = Options { on_progress, ..Options::default() };
-        let opened = recover::open(&self.files, &options, sink)?;
+        let opened = recover::look(&self.files, &options, sink)?;
         Ok(opened.map(|opened| Looked {
             last: opened.at.head,
             recovered: opened.recovered,
@@ -273,6 +273,10 @@ impl Files for Held {
     }
 
     fn create(&self, _: &str, _: u64) -> io::Result<Box<dyn FileAt>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn open(&self, _: &str) -> io::Result<Box<dyn FileAt>> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 

@@ -15,6 +15,7 @@ use galaxy_push_core::cursor::{Cursor, Seq};
 use super::files::Files;
 use super::format::{ENTRY_BYTES_MIN, GROUPS_START, GroupHead, HeadError, SegmentHead, Sums, unmask};
 use super::record::{Record, records};
+use super::renew::renew;
 use super::replay::Replay;
 use super::retention::Retention;
 use super::scan::{End, Piece, Scan, Scanned};
@@ -78,11 +79,30 @@ struct Found<'a> {
     sums: Sums,
 }
 
-/// Opens the log in these files. `None`: there is none yet.
+/// Opens the log in these files, to go on with it: what was written last is durable before anybody is told of it. `None`: there
+/// is none yet.
 pub(crate) fn open(
     files: &dyn Files,
     options: &Options,
     sink: &Arc<dyn Sink>,
+) -> Result<Option<Opened>, OpenError> {
+    read_log(files, options, sink, Found::renew)
+}
+
+/// As [`open`], and changes nothing: of what was written last nobody knows whether it is durable.
+pub(crate) fn look(
+    files: &dyn Files,
+    options: &Options,
+    sink: &Arc<dyn Sink>,
+) -> Result<Option<Opened>, OpenError> {
+    read_log(files, options, sink, |_| Ok(()))
+}
+
+fn read_log<'a>(
+    files: &'a dyn Files,
+    options: &Options,
+    sink: &Arc<dyn Sink>,
+    renew: impl FnOnce(&Found<'a>) -> Result<(), OpenError>,
 ) -> Result<Option<Opened>, OpenError> {
     let Some(mut found) = find(files)? else { return Ok(None) };
     found.forget_unborn()?;
@@ -93,6 +113,7 @@ pub(crate) fn open(
         _ = files.remove(&name(number));
         found.heads.remove(&number);
     }
+    renew(&found)?;
     found.replay(oldest, stamped_unix_ms, options, sink).map(Some)
 }
 
@@ -176,6 +197,16 @@ impl Found<'_> {
             self.files.remove(&name(last)).map_err(|error| OpenError::io(&name(last), error))?;
         }
         Ok(())
+    }
+
+    /// What was written last is durable from here on.
+    fn renew(&self) -> Result<(), OpenError> {
+        let last = self.last();
+        if self.heads.is_empty() {
+            return Ok(());
+        }
+        let (file, scanned) = self.scan(last)?;
+        renew(self.files, last, &file, &scanned).map_err(|error| OpenError::io(&name(last), error))
     }
 
     /// The first segment that is needed, and the last stamp, as the last group says.
@@ -285,6 +316,8 @@ impl Course {
                     let is_last = index + 1 == scanned.pieces.len();
                     let lost = match scanned.end {
                         End::Damaged { positions_max } if is_last => Some(positions_max),
+                        // What ends the segment does not say what lay before it, and no other segment follows.
+                        End::Torn | End::Closed if is_last => Some((to - from) / ENTRY_BYTES_MIN + 1),
                         _ => None,
                     };
                     self.lose(number, Some(*from..*to), lost);

@@ -2,7 +2,6 @@
 
 mod crash;
 mod damage;
-mod disk;
 mod given_up;
 mod keys;
 mod world;

@@ -57,12 +57,13 @@ pub struct Figures {
 
 /// A way to the threads, which end with it.
 pub(crate) struct Writer {
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    pub(super) shared: Arc<Shared>,
+    /// None where tasks take their place.
+    pub(super) threads: Vec<JoinHandle<()>>,
 }
 
 /// What the threads share. Of these locks no two are held at once, but for the turn.
-struct Shared {
+pub(super) struct Shared {
     engine: Mutex<Engine<Sender>>,
     /// Held by whoever waits for the engine, who therefore has it next: else the keeper, which lets go of it only to take it
     /// again, would keep a syncer out whose disk has nothing to do.
@@ -74,6 +75,9 @@ struct Shared {
     grown: Condvar,
     /// The syncer waits for this.
     due: Condvar,
+    /// The same for a keeper and a syncer that are tasks.
+    #[cfg(any(test, feature = "simulated"))]
+    pub(super) rung: super::task::Rung,
 }
 
 #[derive(Default)]
@@ -106,29 +110,11 @@ impl Writer {
         segments: Segments,
         on_death: Option<OnDeath>,
     ) -> io::Result<Self> {
-        let (sink, files) = (engine.sink(), segments.files());
-        let figures = Figures { disk_bytes: engine.disk_bytes(), ..Figures::default() };
-        let shared = Arc::new(Shared {
-            engine: Mutex::new(engine),
-            turn: Mutex::default(),
-            segments: Mutex::new(segments),
-            inbox: Mutex::new(Inbox { figures, ..Inbox::default() }),
-            grown: Condvar::new(),
-            due: Condvar::new(),
-        });
+        let keeper = Keeper::new(engine, segments, on_death, ALONE_BYTES_MAX);
+        let shared = keeper.shared.clone();
         let syncer = Ending(shared.clone());
         let syncer =
             thread::Builder::new().name("push-store-sync".to_owned()).spawn(move || syncer.0.sync())?;
-        let keeper = Keeper {
-            shared: shared.clone(),
-            sink,
-            files,
-            on_death,
-            waiting: VecDeque::new(),
-            is_full: false,
-            is_flying: false,
-            _ending: Ending(shared.clone()),
-        };
         let keeper = thread::Builder::new().name("push-store".to_owned()).spawn(move || keeper.run())?;
         Ok(Self { shared, threads: vec![keeper, syncer] })
     }
@@ -189,7 +175,15 @@ impl Shared {
         drop(inbox);
         if waits {
             self.grown.notify_one();
+            #[cfg(any(test, feature = "simulated"))]
+            self.rung.keeper.notify_one();
         }
+    }
+
+    fn wake_syncer(&self) {
+        self.due.notify_one();
+        #[cfg(any(test, feature = "simulated"))]
+        self.rung.syncer.notify_one();
     }
 
     /// The syncer: writes one group after the other as long as something gathers, and waits until it does.
@@ -204,26 +198,48 @@ impl Shared {
                 }
                 inbox.due = false;
             }
-            let mut next = self.engine().seal();
+            let mut next = self.first();
             while let Some(job) = next {
                 let outcome = self.run(job);
-                let is_full = matches!(outcome, Outcome::Full { .. });
-                let mut engine = self.engine();
-                engine.done(outcome);
-                next = engine.seal();
-                drop(engine);
-                self.tell(|inbox| {
-                    inbox.landed = true;
-                    inbox.figures.is_full = is_full;
-                });
+                next = self.next(outcome);
             }
-            // What needs no sync is to be told, too.
-            self.tell(|inbox| inbox.landed = true);
         }
     }
 
+    /// Whether a group is to be written now. `None`: never again.
+    #[cfg(any(test, feature = "simulated"))]
+    pub(super) fn take_due(&self) -> Option<bool> {
+        let mut inbox = lock(&self.inbox);
+        (!inbox.ended).then(|| std::mem::take(&mut inbox.due))
+    }
+
+    /// The group that gathers, to be written. `None`: there is none, or it needs no sync.
+    pub(super) fn first(&self) -> Option<Job> {
+        let first = self.engine().seal();
+        if first.is_none() {
+            self.tell(|inbox| inbox.landed = true);
+        }
+        first
+    }
+
+    /// The group on its way has come to this. Returns the one that has gathered meanwhile.
+    pub(super) fn next(&self, outcome: Outcome) -> Option<Job> {
+        let is_full = matches!(outcome, Outcome::Full { .. });
+        let next = {
+            let mut engine = self.engine();
+            engine.done(outcome);
+            engine.seal()
+        };
+        // What needs no sync is to be told, too.
+        self.tell(|inbox| {
+            inbox.landed = true;
+            inbox.figures.is_full = is_full;
+        });
+        next
+    }
+
     /// Writes and syncs a group.
-    fn run(&self, job: Job) -> Outcome {
+    pub(super) fn run(&self, job: Job) -> Outcome {
         let run = || lock(&self.segments).run(&job);
         // Whatever happens, the group on its way has an outcome.
         let outcome = catch_unwind(AssertUnwindSafe(run));
@@ -232,8 +248,8 @@ impl Shared {
 }
 
 /// Gives positions, and tells.
-struct Keeper {
-    shared: Arc<Shared>,
+pub(super) struct Keeper {
+    pub(super) shared: Arc<Shared>,
     sink: Arc<dyn Sink>,
     files: Arc<dyn Files>,
     on_death: Option<OnDeath>,
@@ -243,16 +259,50 @@ struct Keeper {
     is_full: bool,
     /// A group is on its way, as far as is known.
     is_flying: bool,
+    /// Groups of up to so many bytes it writes itself, if nobody waits behind them.
+    alone_bytes_max: usize,
     _ending: Ending,
 }
 
 impl Keeper {
+    pub(super) fn new(
+        engine: Engine<Sender>,
+        segments: Segments,
+        on_death: Option<OnDeath>,
+        alone_bytes_max: usize,
+    ) -> Self {
+        let (sink, files) = (engine.sink(), segments.files());
+        let figures = Figures { disk_bytes: engine.disk_bytes(), ..Figures::default() };
+        let shared = Arc::new(Shared {
+            engine: Mutex::new(engine),
+            turn: Mutex::default(),
+            segments: Mutex::new(segments),
+            inbox: Mutex::new(Inbox { figures, ..Inbox::default() }),
+            grown: Condvar::new(),
+            due: Condvar::new(),
+            #[cfg(any(test, feature = "simulated"))]
+            rung: super::task::Rung::default(),
+        });
+        let (waiting, is_full, is_flying, _ending) = (VecDeque::new(), false, false, Ending(shared.clone()));
+        Self { shared, sink, files, on_death, waiting, is_full, is_flying, alone_bytes_max, _ending }
+    }
+
     fn run(mut self) {
         while self.take() {
-            self.tell();
-            self.stage();
-            self.start();
+            self.step();
         }
+        self.close();
+    }
+
+    /// Does what can be done without waiting.
+    pub(super) fn step(&mut self) {
+        self.tell();
+        self.stage();
+        self.start();
+    }
+
+    /// Nothing more comes.
+    pub(super) fn close(mut self) {
         // The last group may have landed since.
         self.tell();
         let (end_offset, lives) = {
@@ -267,16 +317,32 @@ impl Keeper {
 
     /// Waits for something to do. False: there is nothing more.
     fn take(&mut self) -> bool {
-        let mut inbox = lock(&self.shared.inbox);
-        loop {
-            let has_batches = !inbox.batches.is_empty() || !self.waiting.is_empty();
-            let can_stage = has_batches && !self.is_full;
-            if inbox.landed || inbox.ended || can_stage || (inbox.closed && !self.is_flying) {
-                break;
-            }
-            inbox.keeper_waits = true;
-            inbox = self.shared.grown.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared.clone();
+        let mut inbox = lock(&shared.inbox);
+        while !self.is_ready(&mut inbox) {
+            inbox = shared.grown.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
+        self.take_up(inbox)
+    }
+
+    /// As [`Self::take`], but `None` if it would have to wait: then the keeper's [`Rung`](super::task::Rung) rings.
+    #[cfg(any(test, feature = "simulated"))]
+    pub(super) fn take_now(&mut self) -> Option<bool> {
+        let shared = self.shared.clone();
+        let mut inbox = lock(&shared.inbox);
+        self.is_ready(&mut inbox).then(|| self.take_up(inbox))
+    }
+
+    /// Whether there is something to do, or nothing will ever be. If not, whoever brings something wakes the keeper.
+    fn is_ready(&self, inbox: &mut Inbox) -> bool {
+        let has_batches = !inbox.batches.is_empty() || !self.waiting.is_empty();
+        let can_stage = has_batches && !self.is_full;
+        let ready = inbox.landed || inbox.ended || can_stage || (inbox.closed && !self.is_flying);
+        inbox.keeper_waits = !ready;
+        ready
+    }
+
+    fn take_up(&mut self, mut inbox: MutexGuard<'_, Inbox>) -> bool {
         if self.waiting.is_empty() {
             std::mem::swap(&mut self.waiting, &mut inbox.batches);
         }
@@ -332,10 +398,10 @@ impl Keeper {
         let Some(bytes) = bytes else { return };
         {
             let mut inbox = lock(&self.shared.inbox);
-            if bytes > ALONE_BYTES_MAX || !self.waiting.is_empty() || !inbox.batches.is_empty() {
+            if bytes > self.alone_bytes_max || !self.waiting.is_empty() || !inbox.batches.is_empty() {
                 (inbox.due, self.is_flying) = (true, true);
                 drop(inbox);
-                return self.shared.due.notify_one();
+                return self.shared.wake_syncer();
             }
         }
         let job = self.shared.engine().seal();
@@ -348,7 +414,7 @@ impl Keeper {
 }
 
 /// However a thread ends, nobody waits for it any more.
-struct Ending(Arc<Shared>);
+pub(super) struct Ending(pub(super) Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
@@ -360,6 +426,8 @@ impl Drop for Ending {
         };
         drop(left);
         self.0.grown.notify_one();
-        self.0.due.notify_one();
+        self.0.wake_syncer();
+        #[cfg(any(test, feature = "simulated"))]
+        self.0.rung.keeper.notify_one();
     }
 }

@@ -38,6 +38,15 @@ pub(super) struct Visit {
     pub(super) began_us: u64,
 }
 
+/// What could be read of a log when a hub began to.
+pub(super) struct Kept<'h> {
+    /// The record.
+    pub(super) line: usize,
+    pub(super) epoch: u32,
+    /// Behind which places, and up to which.
+    pub(super) stretches: &'h [(u64, u64)],
+}
+
 /// What the history says of the run as a whole.
 #[derive(Default)]
 pub(super) struct Run<'h> {
@@ -64,6 +73,12 @@ pub(super) struct Index<'h> {
     pub(super) run: Run<'h>,
     /// By gateway: each of its lives, and in each the logs it followed, in order.
     pub(super) followed: HashMap<&'h str, Vec<Vec<Visit>>>,
+    /// Which process was started where.
+    starts: Vec<(usize, &'h str)>,
+    /// What could be read of the log whenever a hub began to.
+    pub(super) kept: Vec<Kept<'h>>,
+    /// What the harness damaged: the epoch, and behind and up to which place.
+    pub(super) damaged: Vec<(u32, u64, u64)>,
     /// Records that make no sense where they stand.
     pub(super) unsound: Vec<(usize, &'static str)>,
     epochs: Numbers<'h>,
@@ -97,6 +112,9 @@ impl<'h> Index<'h> {
             ephemerals_us: Vec::new(),
             run: Run::default(),
             followed: HashMap::new(),
+            starts: Vec::new(),
+            kept: Vec::new(),
+            damaged: Vec::new(),
             unsound: Vec::new(),
             epochs: Numbers::default(),
             recipients: Numbers::default(),
@@ -140,6 +158,20 @@ impl<'h> Index<'h> {
     /// The stream a record belongs to.
     pub(super) fn stream(&self, id: StreamId) -> Option<&Stream<'h>> {
         self.by_stream.get(&id).map(|&number| &self.streams[number])
+    }
+
+    /// Whether the harness damaged this position, sooner or later.
+    pub(super) fn is_damaged(&self, pos: Pos) -> bool {
+        let mut damaged = self.damaged.iter();
+        damaged
+            .any(|(epoch, after, through)| *epoch == pos.epoch && (after + 1..=*through).contains(&pos.seq))
+    }
+
+    /// In which life of the hub that keeps an epoch this record was written, where the epoch outlives the hub.
+    pub(super) fn life_of_hub(&self, epoch: u32, line: usize) -> usize {
+        let keeper = self.log(epoch).and_then(|log| log.began).filter(|_| self.rules.durable);
+        let Some((_, keeper)) = keeper else { return 0 };
+        self.starts.iter().filter(|(start, process)| *start < line && *process == keeper).count()
     }
 
     /// Whether another epoch of the same log has begun after this one.
@@ -220,9 +252,10 @@ impl<'h> Index<'h> {
             What::Log(entry) => {
                 let to = entry.to.iter().map(|to| self.recipients.number(to)).collect();
                 let pos = self.pos(&entry.position);
-                let at_us = record.at_us;
+                let (told_us, superseded_for) = (record.at_us, Vec::new());
+                let at_us = entry.appended_us.unwrap_or(told_us);
                 let entry =
-                    Entry { seq: pos.seq, line: entry, record: line, at_us, to, superseded_for: Vec::new() };
+                    Entry { seq: pos.seq, line: entry, record: line, at_us, told_us, to, superseded_for };
                 let log = &mut self.logs[pos.epoch as usize];
                 log.began.get_or_insert((record.at_us, &record.process));
                 log.add(entry);
@@ -235,6 +268,16 @@ impl<'h> Index<'h> {
                 let epoch = self.epochs.number(&known.epoch) as usize;
                 self.logs.resize_with(self.epochs.names.len(), EpochLog::default);
                 self.logs[epoch].set_known(known);
+            }
+            What::Kept(kept) => {
+                let epoch = self.epochs.number(&kept.epoch);
+                self.logs.resize_with(self.epochs.names.len(), EpochLog::default);
+                self.kept.push(Kept { line, epoch, stretches: &kept.stretches });
+            }
+            What::Damaged(damaged) => {
+                let epoch = self.epochs.number(&damaged.epoch);
+                self.logs.resize_with(self.epochs.names.len(), EpochLog::default);
+                self.damaged.push((epoch, damaged.after, damaged.through));
             }
             What::Head(position) => {
                 let pos = self.pos(position);
@@ -272,6 +315,7 @@ impl<'h> Index<'h> {
             What::Healed => self.run.healed_us = Some(record.at_us),
             What::End => self.run.end = Some((record.at_us, line)),
             What::Start => {
+                self.starts.push((line, &record.process));
                 self.run.down.remove(&*record.process);
                 self.followed.entry(&record.process).or_default().push(Vec::new());
             }

@@ -10,8 +10,10 @@ pub(super) struct Entry<'h> {
     pub(super) line: &'h LogLine,
     /// The record that dumped it.
     pub(super) record: usize,
-    /// When it was dumped: when it was appended, if `log` lines are written then.
+    /// When it was appended, if `log` lines are written then or say so.
     pub(super) at_us: u64,
+    /// When it was dumped.
+    pub(super) told_us: u64,
     /// Its recipients, as numbers of the index.
     pub(super) to: Vec<u32>,
     /// Those of them for whom a later entry has the same collapse key.
@@ -82,6 +84,7 @@ impl<'h> EpochLog<'h> {
             Says::Member { holder, recipient, .. } => (holder, Some(recipient)),
             Says::Void { holder } => (holder, None),
         };
+        let at_us = said.appended_us.unwrap_or(at_us);
         self.records.entry(about).or_default().push(Record { said, at_us, hash: None });
     }
 

@@ -60,6 +60,8 @@ pub enum Promise {
     Live,
     /// A hub that leaves in order hands over what it has, as long as its drain may take.
     Drained,
+    /// Where the log outlives its hub: acknowledged or delivered is on the disk, and stays there, in the same epoch.
+    Durable,
 }
 
 /// A broken promise.
@@ -176,6 +178,7 @@ impl Promise {
             Self::HandledOnce => "handled_once",
             Self::Live => "live",
             Self::Drained => "drained",
+            Self::Durable => "durable",
         }
     }
 }

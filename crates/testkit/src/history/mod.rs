@@ -13,7 +13,7 @@ pub use frames::{
     Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open,
     Outcome, Standing, Subscribed, Token, Ungrant, Welcome,
 };
-pub use publish::{Hash, LogKnown, LogLine, LogRecord, PubAck, PubCall, Says};
+pub use publish::{Damaged, Hash, Kept, LogKnown, LogLine, LogRecord, PubAck, PubCall, Says};
 pub use recorder::{DEFAULT_CAP, Full, Recorder};
 
 use std::fmt;
@@ -73,6 +73,10 @@ pub struct Rules {
     /// How long a hub that leaves in order may take to hand over what it has, in microseconds; zero: that is not judged.
     #[serde(skip_serializing_if = "is_zero")]
     pub drain_us: u64,
+    /// Whether the log outlives its hub: `log` lines are written when what they tell of is durable, each life of the hub goes on
+    /// in the same epoch, and nothing is acknowledged or delivered that a crash could still take back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub durable: bool,
     /// The hub's window, if the harness knows it and writes `log` lines at the time of the append: then a gap over what
     /// it must still have held is told as needless.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +121,10 @@ pub enum What {
     LogRecord(LogRecord),
     /// Which part of an epoch's log the `log` lines tell whole. Without it: all of it.
     LogKnown(LogKnown),
+    /// What is left of the log on its disk when a hub begins to read it.
+    Kept(Kept),
+    /// The harness has damaged this part of the log.
+    Damaged(Damaged),
     /// The end of the log as the harness reads it. The last one names the epoch and position live readers must reach.
     Head(Position),
 
@@ -205,6 +213,7 @@ impl Default for Rules {
             fence_grace_us: 0,
             clock_skew_us: 0,
             drain_us: 0,
+            durable: false,
             window: None,
         }
     }

@@ -74,6 +74,9 @@ pub struct LogLine {
     /// From this time of the harness's clock, in microseconds, it need not be sent any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at_us: Option<u64>,
+    /// When it was appended, if this line was not written then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appended_us: Option<u64>,
 }
 
 /// What the standing record at a position says, besides its `log` line. Needed to judge what `standing` frames list and
@@ -88,6 +91,9 @@ pub struct LogRecord {
     /// Until then it holds, in microseconds of the harness's clock. `None`: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_us: Option<u64>,
+    /// When it was appended, if this was not written then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appended_us: Option<u64>,
 }
 
 /// The kinds of standing record.
@@ -120,6 +126,28 @@ pub struct LogKnown {
     pub after: u64,
     /// Whole up to this place. `None`: to its end.
     pub through: Option<u64>,
+}
+
+/// These stretches of `epoch` can be read from the disk: of each, what lies behind its first position, up to its second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// The epoch.
+    pub epoch: Name,
+    /// In their order.
+    pub stretches: Vec<(u64, u64)>,
+}
+
+/// `(after, through]` of `epoch` cannot be read from here on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Damaged {
+    /// The epoch.
+    pub epoch: Name,
+    /// Damaged after this place.
+    pub after: u64,
+    /// Damaged up to this place.
+    pub through: u64,
 }
 
 impl Hash {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
 mod across;
+mod durable;
 mod fencing;
 mod files;
 mod gaps;

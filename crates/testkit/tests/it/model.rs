@@ -391,6 +391,7 @@ impl Model {
                 standing: false,
                 collapse_key: None,
                 expires_at_us: None,
+                appended_us: None,
             }));
         }
         self.hub(What::Head(self.head()));

@@ -1,9 +1,9 @@
 //! Histories as short texts: one record a line, in words. Positions are `5` (of epoch `e1`) or `e2:5`.
 
 use galaxy_push_testkit::history::{
-    Claim, Close, Cursor, Event, Fault, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hash, Hop,
-    LogKnown, LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall, Rules, Says,
-    Standing, Subscribed, Token, Ungrant, Welcome, What, WindowRule,
+    Claim, Close, Cursor, Damaged, Event, Fault, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant,
+    Hash, Hop, Kept, LogKnown, LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall,
+    Rules, Says, Standing, Subscribed, Token, Ungrant, Welcome, What, WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
@@ -59,6 +59,7 @@ fn parse(words: &[&str]) -> Vec<What> {
                 fence_grace_us: rule("grace", 0) * 1_000,
                 clock_skew_us: rule("skew", 0) * 1_000,
                 drain_us: rule("drain", 0) * 1_000,
+                durable: flag("durable"),
                 dedup_events: rule("dedup", 100),
                 window: option("events").map(|events| WindowRule {
                     age_us: rule("age", 1_000_000) * 1_000,
@@ -75,6 +76,17 @@ fn parse(words: &[&str]) -> Vec<What> {
         "known" => {
             let through = plain.get(3).map(|text| text.parse().unwrap());
             What::LogKnown(LogKnown { epoch: plain[1].into(), after: plain[2].parse().unwrap(), through })
+        }
+        "kept" => {
+            let stretch = |text: &&str| {
+                let (after, through) = text.split_once("..").unwrap();
+                (after.parse().unwrap(), through.parse().unwrap())
+            };
+            What::Kept(Kept { epoch: "e1".into(), stretches: plain[1..].iter().map(stretch).collect() })
+        }
+        "damaged" => {
+            let (after, through) = (plain[1].parse().unwrap(), plain[2].parse().unwrap());
+            What::Damaged(Damaged { epoch: "e1".into(), after, through })
         }
         "head" => What::Head(position(plain[1])),
         "call" => call(&plain, option("batch"), flag("ephemeral")),
@@ -212,7 +224,7 @@ fn record(plain: &[&str], until: Option<&str>) -> Vec<What> {
         does => Says::Member { holder, recipient: plain[5].into(), member: does == "joins" },
     };
     let until_us = until.map(|ms| ms.parse::<u64>().unwrap() * 1_000);
-    let said = LogRecord { position: position(plain[1]), says, until_us };
+    let said = LogRecord { position: position(plain[1]), says, until_us, appended_us: None };
     vec![log_line(plain, None, None, true), What::LogRecord(said)]
 }
 
@@ -227,6 +239,7 @@ fn log_line(plain: &[&str], key: Option<&str>, expires: Option<&str>, standing: 
         standing,
         collapse_key: key.map(Name::from),
         expires_at_us: expires.map(|ms| ms.parse::<u64>().unwrap() * 1_000),
+        appended_us: None,
     })
 }
 

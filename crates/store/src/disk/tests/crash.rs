@@ -14,7 +14,7 @@ use galaxy_push_core::window::Traits;
 use super::super::Options;
 use super::super::engine::lock;
 use super::super::segments::{Job, number, remove};
-use super::disk::{Disk, Rng};
+use super::super::simulated::{Disk, Rng};
 use super::world::{self, Asked, Life, Publisher, START_MS};
 use crate::{Appended, Batch, Standing};
 
@@ -89,6 +89,43 @@ fn whatever_a_crash_leaves_nothing_acknowledged_is_lost() {
     ] {
         assert!(count > 0, "{what} never happened: {seen:?}");
     }
+}
+
+/// A process that is killed, or ends because a sync has failed, leaves what it had written to be read, durable or not. Whatever the
+/// next one tells of it must still be there when the machine stops.
+#[test]
+fn what_a_process_left_is_durable_before_the_next_one_tells_of_it() {
+    let mut left = 0;
+    for seed in 1..400 {
+        let (mut rng, mut publisher) = (Rng(seed), Publisher::new(seed));
+        let disk = Disk::default();
+        let mut life = Life::open(&disk).unwrap();
+        for _ in 0..rng.below(12) {
+            life.engine.stage(publisher.batch(), Asked::default());
+            assert!(life.sync());
+        }
+        let durable = lock(&life.reader.0).held.len();
+        life.engine.stage(publisher.batch(), Asked::default());
+        if rng.percent(50) {
+            disk.fail_next_sync(true);
+        } else {
+            disk.crash_at(disk.operations() + 1 + rng.below(8));
+        }
+        life.sync();
+        drop(life);
+        let killed = disk.after_kill();
+        let next = Life::open(&killed).unwrap();
+        let told = lock(&next.reader.0).held.clone();
+        left += u64::from(told.len() > durable);
+        for _ in 0..4 {
+            let found = killed.after_crash(&mut rng);
+            let again = Life::open(&found).unwrap();
+            assert_eq!(again.recovered.damage, [], "seed {seed}");
+            let held = lock(&again.reader.0).held.clone();
+            assert!(held == told, "seed {seed}: told {:?}, and then {:?}", told.keys(), held.keys());
+        }
+    }
+    assert!(left > 20, "{left} times something was left that nobody had been told of");
 }
 
 fn run(seed: u64, seen: &mut Seen) {

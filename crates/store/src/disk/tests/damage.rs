@@ -7,9 +7,9 @@ use galaxy_push_core::cursor::{Cursor, Epoch};
 
 use super::super::OpenError;
 use super::super::engine::lock;
-use super::super::format::{GROUPS_START, SECTOR_BYTES, Sums};
+use super::super::format::{CLOSED, GROUPS_START, SECTOR_BYTES, Sums};
 use super::super::segments::ENDING_BYTES;
-use super::disk::{Disk, Rng};
+use super::super::simulated::{Disk, Rng};
 use super::world::{Asked, Life, Publisher};
 use crate::{Batch, Error, Refused};
 
@@ -191,6 +191,35 @@ fn a_log_goes_on_behind_what_is_damaged() {
     check_told_with(&again, appended);
 }
 
+/// What was written last is damaged, and behind it lies nothing that says how much that was: the word that the store was closed, or
+/// a group that was being written when the machine stopped.
+#[test]
+fn what_is_damaged_before_the_very_end_is_told() {
+    for seed in 700..740 {
+        let (disk, mut before) = written(seed);
+        let seen = lock(&before.engine.visible()).head;
+        let (name, _) = disk.files().pop().unwrap();
+        let last = before.engine.end_offset() as usize;
+        if seed % 2 == 0 {
+            before.segments.end(before.engine.end_offset(), CLOSED).unwrap();
+        } else {
+            disk.crash_at(disk.operations() + 1);
+            before.engine.stage(Publisher::new(seed + 100).large_batch(), Asked::default());
+            before.sync();
+        }
+        let copy = disk.copy();
+        copy.change(&name, |bytes| bytes[last - 1] ^= 1);
+        let mut life = Life::open(&copy).unwrap();
+        check_told(&life, &before, &format!("seed {seed}"));
+        assert!(!life.recovered.damage.is_empty(), "seed {seed}: nobody says so");
+        let reply = Asked::default();
+        life.engine.stage(Publisher::new(seed + 200).batch_of_one(), reply.clone());
+        assert!(life.sync());
+        let appended = reply.answer().unwrap().unwrap()[0].cursor.unwrap();
+        assert!(appended.follows(seen), "seed {seed}: {appended} may have been seen: the head was {seen}");
+    }
+}
+
 fn check_told_with(life: &Life, last: Cursor) {
     assert_eq!(lock(&life.reader.0).held.keys().last(), Some(&last.seq.0));
 }
@@ -264,6 +293,18 @@ fn after_a_failure_nothing_is_acknowledged() {
 }
 
 impl Publisher {
+    /// Too large for a sector, and for no segment.
+    fn large_batch(&mut self) -> Batch {
+        self.skip_ids(20_000);
+        loop {
+            let batch = self.batch();
+            let bytes: usize = batch.items.iter().map(|item| item.event.len()).sum();
+            if (700..3_000).contains(&bytes) {
+                return batch;
+            }
+        }
+    }
+
     fn batch_of_one(&mut self) -> Batch {
         self.skip_ids(10_000);
         loop {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use galaxy_push_core::Now;
 use galaxy_push_proto::v1;
 
-use super::disk::Disk;
+use super::super::simulated::Disk;
 use super::world::{Asked, Life, START_MS, options};
 use crate::{Appended, Batch, Error, Refused};
 

@@ -7,7 +7,7 @@ use galaxy_push_proto::v1;
 
 use super::super::Options;
 use super::super::engine::lock;
-use super::disk::Disk;
+use super::super::simulated::Disk;
 use super::world::{Asked, Life, START_MS, options};
 use crate::{Batch, Error, Refused};
 

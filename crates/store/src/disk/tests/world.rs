@@ -13,8 +13,8 @@ use galaxy_push_proto::v1;
 
 use super::super::engine::{Engine, Reply, lock};
 use super::super::segments::{Outcome, Segments, remove};
+use super::super::simulated::{Disk, Rng};
 use super::super::{OpenError, Options, Recovered, assemble};
-use super::disk::{Disk, Rng};
 use crate::{Appended, Batch, Committed, Error, Sink, standing};
 
 /// What one life of the store has told readers.

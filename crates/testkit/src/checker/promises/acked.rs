@@ -67,7 +67,8 @@ fn repeated<'h>(index: &Index<'h>, attempts: &Attempts, findings: &mut Findings<
     for pair in attempts.landed.windows(2) {
         let (one, two) = (pair[0], pair[1]);
         let far = two.seq.saturating_sub(one.seq) >= index.rules.dedup_events;
-        if one.epoch != two.epoch || far || forgotten {
+        // With what is damaged it is forgotten that it was ever published.
+        if one.epoch != two.epoch || far || forgotten || index.is_damaged(one) {
             continue;
         }
         let lines = [first.line, landing(index, one), landing(index, two)];

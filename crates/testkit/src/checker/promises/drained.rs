@@ -31,7 +31,7 @@ fn sent_away(step: &Step<'_, '_>, goodbye: &Goodbye) -> Option<String> {
     let left = |what: &What| matches!(what, What::FaultStart(fault) if &*fault.kind == "leave" && *fault.detail == *hub);
     let began_us = records.filter(|record| left(&record.what)).last()?.at_us;
     let taken = step.index.at(&goodbye.cursor)?;
-    let missing = step.owed_after(taken, u64::MAX).find(|entry| entry.at_us < began_us)?;
+    let missing = step.owed_after(taken, u64::MAX).find(|entry| entry.told_us < began_us)?;
     let (seq, id, took_us) = (missing.seq, &missing.line.id, step.at_us - began_us);
     Some(format!(
         "sent away at {} after {took_us} us of a drain that may take {may_take_us} us: {seq} ({id:?}) was not handed over",

@@ -2,13 +2,13 @@
 //! older stream.
 //!
 //! A welcome's `head` is where the log stood at the takeover, so positions are compared and messages still in flight
-//! need no clock. That the older stream ends at all is judged by `live`. Of peers that name their instance two things
+//! need no clock. A hub whose log outlives it counts generations anew in each of its lives. That the older stream ends at all is judged by `live`. Of peers that name their instance two things
 //! more: no attempt is welcomed after a higher one of its own instance, whoever had the id in between; and instances that
 //! keep taking one id from each other are held off, two processes with one instance id among them.
 
 use std::collections::HashMap;
 
-use crate::checker::index::{Index, Pos, Stream};
+use crate::checker::index::{Index, Stream};
 use crate::checker::report::{Findings, Promise};
 use crate::history::{Claim, Hop, Welcome, What};
 
@@ -21,8 +21,13 @@ const DUEL_US: u64 = 55_000_000;
 const REMEMBERED_US: u64 = 50_000_000;
 const INSTANCES_MAX: usize = 8;
 
+/// An epoch, and in which life of its hub.
+type Life = (u32, usize);
+
 /// One welcomed subscription of a gateway id.
 struct Term<'a, 'h> {
+    /// The log, and the life of its hub.
+    life: Life,
     stream: &'a Stream<'h>,
     welcome: &'h Welcome,
     line: usize,
@@ -50,7 +55,9 @@ pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
             What::Claim(claim) => Some(claim),
             _ => None,
         });
-        terms[reader].1.push(Term { stream, welcome, line, claim });
+        let epoch = index.pos(&welcome.head).epoch;
+        let life = (epoch, index.life_of_hub(epoch, line));
+        terms[reader].1.push(Term { life, stream, welcome, line, claim });
     }
     for (reader, terms) in &mut terms {
         rising(reader, terms, findings);
@@ -87,14 +94,14 @@ fn stale_attempts<'h>(index: &Index<'h>, terms: &[Term<'_, 'h>], findings: &mut 
     }
 }
 
-type Claims<'a, 'h> = HashMap<&'h str, Vec<(u64, &'a Term<'a, 'h>, &'h Claim)>>;
+type Claims<'a, 'h> = HashMap<Life, Vec<(u64, &'a Term<'a, 'h>, &'h Claim)>>;
 
 /// By epoch, in the order of their generations.
 fn claims_of<'a, 'h>(terms: &'a [Term<'a, 'h>]) -> Claims<'a, 'h> {
     let mut claims = Claims::new();
     for term in terms {
         let Some(claim) = term.claim else { continue };
-        claims.entry(&term.welcome.epoch).or_default().push((term.welcome.generation, term, claim));
+        claims.entry(term.life).or_default().push((term.welcome.generation, term, claim));
     }
     claims.values_mut().for_each(|claims| claims.sort_by_key(|(generation, ..)| *generation));
     claims
@@ -142,10 +149,10 @@ fn welcome_of<'h>(index: &Index<'h>, stream: &Stream<'h>) -> Option<(usize, &'h 
 /// A stream opened after a welcome was received has a higher generation, within one life of the log.
 fn rising<'h>(reader: &str, terms: &mut [Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
     terms.sort_by_key(|term| term.line);
-    let mut highest: HashMap<&str, Vec<(usize, u64)>> = HashMap::new();
+    let mut highest: HashMap<Life, Vec<(usize, u64)>> = HashMap::new();
     for term in terms.iter() {
-        let (generation, epoch) = (term.welcome.generation, &*term.welcome.epoch);
-        let before = highest.entry(epoch).or_default();
+        let generation = term.welcome.generation;
+        let before = highest.entry(term.life).or_default();
         let known = before.partition_point(|&(line, _)| line < term.stream.open_line);
         if let Some(&(_, older)) = known.checked_sub(1).and_then(|last| before.get(last))
             && generation <= older
@@ -166,7 +173,8 @@ fn overtaken<'h>(index: &Index<'h>, terms: &[Term<'_, 'h>], findings: &mut Findi
             let record = &index.records[line];
             let What::Event(event) = &record.what else { continue };
             let Some(pos) = event.position.as_ref().map(|position| index.pos(position)) else { continue };
-            let Some(limit) = limit_of(&limits, pos, term.welcome.generation) else { continue };
+            let life = (pos.epoch, term.life.1);
+            let Some(limit) = limit_of(&limits, life, term.welcome.generation) else { continue };
             let grace = index.rules.fence_grace_us;
             // Of several hubs one may not know of the takeover yet, but not for longer than the grace.
             let appended_us = index.entry(pos).map_or(record.at_us, |entry| entry.at_us);
@@ -186,12 +194,12 @@ fn overtaken<'h>(index: &Index<'h>, terms: &[Term<'_, 'h>], findings: &mut Findi
 }
 
 /// Per epoch, by rising generation: the lowest head of this and all newer generations.
-fn limits(index: &Index<'_>, terms: &[Term<'_, '_>]) -> HashMap<u32, Vec<Limit>> {
-    let mut limits: HashMap<u32, Vec<Limit>> = HashMap::new();
+fn limits(index: &Index<'_>, terms: &[Term<'_, '_>]) -> HashMap<Life, Vec<Limit>> {
+    let mut limits: HashMap<Life, Vec<Limit>> = HashMap::new();
     for term in terms {
         let head = index.pos(&term.welcome.head);
         let limit = Limit { generation: term.welcome.generation, head: head.seq, line: term.line };
-        limits.entry(head.epoch).or_default().push(limit);
+        limits.entry(term.life).or_default().push(limit);
     }
     for limits in limits.values_mut() {
         limits.sort_by_key(|limit| limit.generation);
@@ -205,7 +213,7 @@ fn limits(index: &Index<'_>, terms: &[Term<'_, '_>]) -> HashMap<u32, Vec<Limit>>
     limits
 }
 
-fn limit_of(limits: &HashMap<u32, Vec<Limit>>, pos: Pos, generation: u64) -> Option<Limit> {
-    let limits = limits.get(&pos.epoch)?;
+fn limit_of(limits: &HashMap<Life, Vec<Limit>>, life: Life, generation: u64) -> Option<Limit> {
+    let limits = limits.get(&life)?;
     limits.get(limits.partition_point(|limit| limit.generation <= generation)).copied()
 }

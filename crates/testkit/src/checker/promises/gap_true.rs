@@ -1,10 +1,11 @@
 //! **Gap true**: what a gap tells is so. Something lies in its range; its count is exact for a reader of everything and
-//! an upper bound for others; and a hub tells only of what its window had no more.
+//! an upper bound for others; a hub tells only of what its window had no more; and only what the harness damaged is told as
+//! damaged.
 //!
 //! The last is judged where the rules name the window. What it held when the gap was sent nobody knows, but no less than
 //! when the gap was received. A gateway's window may begin later than the hub's, so users are not judged by it.
 
-use crate::checker::index::Pos;
+use crate::checker::index::{Index, Pos};
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
 use crate::history::{Gap, GapReason, Hop, What, WindowRule};
@@ -16,6 +17,7 @@ pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let What::Gap(gap) = step.what else { return };
     let (Some(from), Some(to)) = (step.index.at(&gap.from), step.index.at(&gap.to)) else { return };
     let fault = needless(step, gap, to)
+        .or_else(|| undamaged(step, gap, from, to))
         .or_else(|| if from.epoch == to.epoch { range(step, gap, from, to) } else { None });
     if let Some(fault) = fault {
         findings.on_stream(Promise::GapTrue, step.stream, step.line, fault);
@@ -41,26 +43,38 @@ fn range(step: &Step<'_, '_>, gap: &Gap, from: Pos, to: Pos) -> Option<String> {
 fn needless(step: &Step<'_, '_>, gap: &Gap, to: Pos) -> Option<String> {
     let window = step.index.rules.window.as_ref()?;
     let judged = matches!(gap.reason, GapReason::Trimmed | GapReason::Lapped);
-    if !judged || step.stream.open.hop == Hop::User || !is_held(step, window, to) {
+    if !judged || step.stream.open.hop == Hop::User || !is_held(step.index, window, to, step.at_us) {
         return None;
     }
     Some(format!("the window must have held {} still", step.index.show(to)))
 }
 
-/// Whether the window held this position for certain when the step was recorded.
-fn is_held(step: &Step<'_, '_>, window: &WindowRule, pos: Pos) -> bool {
+/// What a gap tells as damaged was not, though the harness says what it damaged.
+fn undamaged(step: &Step<'_, '_>, gap: &Gap, from: Pos, to: Pos) -> Option<String> {
     let index = step.index;
+    if gap.reason != GapReason::Damaged || !index.rules.durable {
+        return None;
+    }
+    let log = index.log(to.epoch)?;
+    let known = log.entries[log.index_after(from.seq)..].iter().take_while(|entry| entry.seq <= to.seq);
+    let mut places = known.map(|entry| Pos { epoch: to.epoch, seq: entry.seq });
+    let sound = places.find(|pos| !index.is_damaged(*pos))?;
+    Some(format!("{} is told as damaged, and is not", index.show(sound)))
+}
+
+/// Whether the window held this position for certain at this time.
+pub(super) fn is_held(index: &Index<'_>, window: &WindowRule, pos: Pos, at_us: u64) -> bool {
     let Some((log, entry)) = index.log(pos.epoch).and_then(|log| Some((log, log.get(pos.seq)?))) else {
         return false;
     };
-    let appended_us = index.records[entry.record].at_us;
+    let appended_us = entry.at_us;
     let later = &log.entries[log.index_after(pos.seq)..];
-    let later = later.partition_point(|entry| index.records[entry.record].at_us <= step.at_us) as u64;
+    let later = later.partition_point(|entry| entry.at_us <= at_us) as u64;
     let ephemerals = &index.ephemerals_us;
     // What is not answered yet may have been appended before: look a little further back.
     let early = ephemerals.partition_point(|&at_us| at_us + 10_000_000 < appended_us);
-    let ephemerals = (ephemerals.partition_point(|&at_us| at_us <= step.at_us) - early) as u64;
+    let ephemerals = (ephemerals.partition_point(|&us| us <= at_us) - early) as u64;
     let held = later.saturating_add(ephemerals).saturating_add(1);
-    let young = step.at_us.saturating_sub(appended_us).saturating_add(ROUNDING_US) < window.age_us;
+    let young = at_us.saturating_sub(appended_us).saturating_add(ROUNDING_US) < window.age_us;
     young && held <= window.events && held.saturating_mul(window.event_bytes_max) <= window.bytes
 }

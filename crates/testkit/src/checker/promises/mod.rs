@@ -8,6 +8,7 @@ mod across;
 mod batch_whole;
 mod cursor_safe;
 mod drained;
+mod durable;
 mod fenced;
 mod frame_order;
 mod gap_free;
@@ -52,12 +53,13 @@ pub(super) const OF_A_STREAM: [OfAStream; 14] = [
 ];
 
 /// Judged once.
-pub(super) const OF_A_HISTORY: [OfAHistory; 9] = [
+pub(super) const OF_A_HISTORY: [OfAHistory; 10] = [
     history::check,
     fenced::check,
     acked::once,
     acked::order,
     batch_whole::check,
+    durable::check,
     no_phantom::in_log,
     no_phantom::in_streams,
     handled_once::check,
