@@ -230,6 +230,10 @@ impl Log {
                     take(&mut body, 1)?;
                     sized(&mut body)?;
                 }
+                6 => {
+                    // From when on a publisher's ids are known.
+                    take(&mut body, 8)?;
+                }
                 _ => return None,
             }
         }
