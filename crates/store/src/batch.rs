@@ -75,6 +75,11 @@ impl Batch {
         self
     }
 
+    /// About how many bytes it takes while it waits.
+    pub(crate) fn bytes(&self) -> usize {
+        self.items.iter().map(|item| item.event.len() + size_of::<Item>()).sum()
+    }
+
     /// Takes the room for its records from this publisher's share.
     #[must_use]
     pub fn sharing_room(mut self, publisher: Option<&str>) -> Self {

@@ -96,6 +96,9 @@ impl Memberships {
     /// Applies a record of the log; `at` is the slot of the next entry.
     pub(crate) fn set(&mut self, record: &Record, at: Slot, now_ms: u64) -> Option<Moved> {
         if !record.member {
+            if let Some(topics) = self.by_holder.get_mut(&*record.recipient) {
+                Arc::make_mut(topics).end_lapse(&record.topic);
+            }
             let moved = self.end(&record.recipient, &record.topic, at)?;
             if let Some(topics) = self.by_holder.get_mut(&moved.holder).filter(|_| !self.catching_up) {
                 Arc::make_mut(topics).leave(&moved.topic, at, now_ms.saturating_add(LINGER_MS));
@@ -124,6 +127,7 @@ impl Memberships {
             && let Some((_, holder, topic)) = self.expiries.pop_first()
         {
             moved.extend(self.end(&holder, &topic, at));
+            self.lapse(&holder, &topic, at);
         }
         moved
     }
@@ -167,7 +171,14 @@ impl Memberships {
         let (holder, topic) = (record.recipient.as_str(), record.topic.as_str());
         let until_ms = expiry(record);
         if until_ms <= now_ms {
-            return self.end(holder, topic, at);
+            let moved = self.end(holder, topic, at);
+            if ground == Ground::Log {
+                // Late, and over by now: how far it reached is in doubt, should it be said again.
+                Arc::make_mut(self.by_holder.entry(holder.into()).or_default()).know(topic);
+                self.ended.push_back((at, holder.into(), topic.into()));
+                self.lapse(holder, topic, at);
+            }
+            return moved;
         }
         let topics = Arc::make_mut(self.by_holder.entry(holder.into()).or_default());
         let before = topics.begin(topic, Spell { since: at, until_ms, ground });
@@ -189,6 +200,12 @@ impl Memberships {
         self.expiries.remove(&(spell.until_ms, holder.into(), topic.into()));
         self.held -= 1;
         Some(Moved { holder: holder.into(), topic: topic.into(), holds: false })
+    }
+
+    fn lapse(&mut self, holder: &str, topic: &str, at: Slot) {
+        if let Some(topics) = self.by_holder.get_mut(holder) {
+            Arc::make_mut(topics).lapse(topic, at);
+        }
     }
 
     fn open_keys(&self) -> Vec<(Box<str>, Box<str>)> {
@@ -223,8 +240,8 @@ impl Granted {
             }
         }
         match grant {
-            Grant { now: true, then: true } => Entitled::Yes,
-            Grant { now: true, then: false } if self.doubts.contain(slot) => Entitled::Unknown,
+            Grant { now: true, then: true, .. } => Entitled::Yes,
+            Grant { now: true, in_doubt, .. } if in_doubt || self.doubts.contain(slot) => Entitled::Unknown,
             _ => Entitled::No,
         }
     }

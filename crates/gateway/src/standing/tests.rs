@@ -56,6 +56,36 @@ fn granted_is_what_held_then_and_holds_now() {
     assert_eq!(memberships.len(), 2);
 }
 
+/// The fault: a gateway that was cut off came upon a membership after its end, or saw it end before the events from before that,
+/// and its renewal. What was granted then was left out in silence.
+#[test]
+fn how_far_a_membership_reached_that_has_expired_is_in_doubt_once_it_holds_again() {
+    let until = Membership { expires_at: seconds(5), ..joins("t") };
+    let mut late = Memberships::default();
+    late.set(&until, at(1), 6_000);
+    assert_eq!((doubted(&late, "t").len(), late.len()), (0, 0), "it does not hold");
+    late.set(&joins("t"), at(4), 6_000);
+    assert_eq!((slots(&late, "t", 6_000), doubted(&late, "t")), (vec![4, 5, 6, 7, 8, 9], vec![1, 2, 3]));
+    late.forget_before(at(4));
+    assert_eq!(doubted(&late, "t"), [0; 0], "the window holds nothing of it");
+
+    let expires = || {
+        let mut memberships = Memberships::default();
+        memberships.set(&until, at(1), 0);
+        memberships.expire(at(3), 5_000);
+        memberships
+    };
+    let (mut expired, mut left) = (expires(), expires());
+    expired.set(&joins("t"), at(5), 6_000);
+    assert_eq!(
+        (slots(&expired, "t", 6_000), doubted(&expired, "t")),
+        (vec![1, 2, 5, 6, 7, 8, 9], vec![3, 4])
+    );
+    left.set(&leaves("t"), at(4), 6_000);
+    left.set(&joins("t"), at(5), 6_000);
+    assert_eq!(doubted(&left, "t"), [0; 0], "a record says when it ended");
+}
+
 #[test]
 fn a_membership_ends_by_itself() {
     let mut memberships = Memberships::default();

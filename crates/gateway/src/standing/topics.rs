@@ -23,6 +23,11 @@ struct Membership {
     past: VecDeque<Range<Slot>>,
     now: Option<Spell>,
     left: Option<Left>,
+    /// It had expired by the clock when this slot was the next, and has not been said since. What came behind may have been
+    /// appended before it had, and only been late.
+    lapsed_at: Option<Slot>,
+    /// Where that was so, until it was said again, in their order.
+    lapses: VecDeque<Range<Slot>>,
 }
 
 /// The record that ended the last spell.
@@ -57,6 +62,8 @@ pub(super) struct Grant {
     pub(super) then: bool,
     /// One holds now, the same one or another.
     pub(super) now: bool,
+    /// Nobody knows whether one held then.
+    pub(super) in_doubt: bool,
 }
 
 /// What a spell rests on.
@@ -86,8 +93,35 @@ impl Topics {
                 (spell.since, spell.ground) = (before.since, before.ground);
             }
         }
+        if before.is_none()
+            && let Some(lapsed_at) = membership.lapsed_at.take()
+        {
+            membership.lapses.push_back(lapsed_at..spell.since);
+        }
         membership.now = Some(spell);
         before
+    }
+
+    /// Has a place for a topic that it may not belong to.
+    pub(super) fn know(&mut self, topic: &str) {
+        if let Some(beginning) = topic.strip_suffix('*') {
+            self.beginnings.insert(beginning.into());
+        }
+        self.memberships.entry(topic.into()).or_default();
+    }
+
+    /// A spell has expired, or had when its record came.
+    pub(super) fn lapse(&mut self, topic: &str, at: Slot) {
+        if let Some(membership) = self.memberships.get_mut(topic) {
+            membership.lapsed_at.get_or_insert(at);
+        }
+    }
+
+    /// A record says that it holds no longer: nothing is in doubt.
+    pub(super) fn end_lapse(&mut self, topic: &str) {
+        if let Some(membership) = self.memberships.get_mut(topic) {
+            membership.lapsed_at = None;
+        }
     }
 
     /// Ends the spell that holds.
@@ -114,7 +148,8 @@ impl Topics {
         while membership.past.front().is_some_and(|spell| spell.end <= end) {
             membership.past.pop_front();
         }
-        if membership.past.is_empty() && membership.now.is_none() {
+        membership.lapses.retain(|lapse| lapse.end > end);
+        if membership.past.is_empty() && membership.lapses.is_empty() && membership.now.is_none() {
             self.memberships.remove(topic);
             if let Some(beginning) = topic.strip_suffix('*') {
                 self.beginnings.remove(beginning);
@@ -178,7 +213,11 @@ impl Topics {
 impl Grant {
     /// What both say together.
     pub(super) const fn or(self, other: Self) -> Self {
-        Self { then: self.then || other.then, now: self.now || other.now }
+        Self {
+            then: self.then || other.then,
+            now: self.now || other.now,
+            in_doubt: self.in_doubt || other.in_doubt,
+        }
     }
 }
 
@@ -187,9 +226,10 @@ impl Membership {
         let first = self.past.partition_point(|spell| spell.end <= slot);
         let past = self.past.get(first).is_some_and(|spell| spell.contains(&slot));
         let lingers = self.left.is_some_and(|left| keeps_up && slot < left.at && now_ms < left.until_ms);
-        let Some(now) = self.now else { return Grant { then: past, now: lingers } };
+        let in_doubt = self.lapses.iter().any(|lapse| lapse.contains(&slot));
+        let Some(now) = self.now else { return Grant { then: past, now: lingers, in_doubt } };
         let holds = now.ground != Ground::Replay && now.until_ms > now_ms;
-        Grant { then: past || now.since <= slot, now: holds || lingers }
+        Grant { then: past || now.since <= slot, now: holds || lingers, in_doubt }
     }
 }
 

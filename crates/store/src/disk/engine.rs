@@ -351,8 +351,14 @@ impl<R: Reply> Engine<R> {
             gathering.iter().chain([&group]).for_each(|group| visible.give_up(group));
         }
         group.answers.into_iter().for_each(|(reply, _)| reply.answer(Err(error.clone())));
-        for (reply, _) in gathering.into_iter().flat_map(|group| group.answers) {
-            reply.answer(Err(refused.clone().into()));
+        for (reply, results) in gathering.into_iter().flat_map(|group| group.answers) {
+            // What it repeats is in the log, or nobody knows: nothing was refused of that.
+            let repeats = results.iter().any(|result| result.duplicate);
+            reply.answer(Err(if repeats {
+                Error::Unknown(refused.to_string())
+            } else {
+                refused.clone().into()
+            }));
         }
     }
 

@@ -164,12 +164,14 @@ impl Found<'_> {
     fn scan(&self, number: u64) -> Result<(Vec<u8>, Scanned), OpenError> {
         let file = read(self.files, number, u64::MAX)?;
         let head = self.heads.get(&number).copied().flatten();
+        let has_next = self.heads.contains_key(&(number + 1));
         let next = self.heads.get(&(number + 1)).copied().flatten();
         let scan = Scan {
             file: &file,
             sums: &self.sums,
             number,
-            bytes: if next.is_some() { 0 } else { head.map_or(0, |head| head.bytes) },
+            // Where another one follows, this one was cut.
+            bytes: if has_next { 0 } else { head.map_or(0, |head| head.bytes) },
             end_offset: next.map(|next| next.previous_end),
         };
         let scanned = scan.run();
@@ -258,10 +260,11 @@ impl Found<'_> {
             };
             let (file, scanned) = self.scan(number)?;
             offset = scanned.end_offset;
-            course.segment(number, *head, file, &scanned)?;
+            course.segment(number, *head, file, &scanned, number == last)?;
         }
         tell(options, course.recovered.bytes, bytes_total)?;
-        course.ended(last, self.identity.bytes);
+        let known = self.heads.values().flatten().map(|head| head.bytes);
+        course.ended(last, known.chain([options.segment_bytes]).max().unwrap_or_default());
         let head = course.head;
         let Course { replay, recovered, group, .. } = course;
         let (visible, retention, stamp_unix_ms) = replay.finish(head);
@@ -294,6 +297,7 @@ impl Course {
         head: Option<SegmentHead>,
         file: Vec<u8>,
         scanned: &Scanned,
+        is_the_last: bool,
     ) -> Result<(), OpenError> {
         self.recovered.bytes += file.len() as u64;
         self.recovered.segments += 1;
@@ -313,7 +317,8 @@ impl Course {
                     self.group_of(number, head, &file)?;
                 }
                 Piece::Damaged { from, to } => {
-                    let is_last = index + 1 == scanned.pieces.len();
+                    // Otherwise what follows says how many positions there were.
+                    let is_last = is_the_last && index + 1 == scanned.pieces.len();
                     let lost = match scanned.end {
                         End::Damaged { positions_max } if is_last => Some(positions_max),
                         // What ends the segment does not say what lay before it, and no other segment follows.
@@ -323,6 +328,10 @@ impl Course {
                     self.lose(number, Some(*from..*to), lost);
                 }
             }
+        }
+        if is_the_last && self.known_end && head.is_none() && scanned.pieces.is_empty() {
+            // It was begun, or the one before would not say so.
+            self.lose(number, Some(0..length), Some(length / ENTRY_BYTES_MIN + 1));
         }
         self.recovered.torn |= scanned.end == End::Torn;
         self.known_end = scanned.end == End::Continued;

@@ -109,16 +109,33 @@ impl Segments {
         file.sync().map_err(unknown)?;
         self.files.sync().map_err(unknown)?;
         let former = self.current.replace(Current { file, number: head.number, bytes: head.bytes });
-        if former.is_none() && head.number > 1 {
-            // Of an earlier life: it may be gone, and nothing behind its end counts.
-            _ = self.files.cut(&name(head.number - 1), head.previous_end);
+        match former {
+            Some(former) => self.former(former, head.previous_end),
+            None if head.number > 1 => self.former_of_another_life(head.number - 1, head.previous_end),
+            None => Ok(()),
         }
-        self.former(former, head.previous_end)
+    }
+
+    /// The segment before lies there since an earlier life, or is gone by now. It too says that another one follows, lest that
+    /// one goes missing and nobody notices.
+    fn former_of_another_life(&self, number: u64, end: u64) -> io::Result<()> {
+        let mut file = match self.files.open(&name(number)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(unknown(error)),
+        };
+        match file.write(end, &ending(number, end, CONTINUED, &self.sums)) {
+            Ok(()) => file.sync().map_err(unknown)?,
+            // It was cut short before, and there is no room to say so.
+            Err(error) if is_full(&error) => {}
+            Err(error) => return Err(error),
+        }
+        _ = self.files.cut(&name(number), end + ENDING_BYTES);
+        Ok(())
     }
 
     /// Ends the segment before, and gives back the space that it did not need.
-    fn former(&mut self, former: Option<Current>, end: u64) -> io::Result<()> {
-        let Some(mut former) = former else { return Ok(()) };
+    fn former(&self, mut former: Current, end: u64) -> io::Result<()> {
         let ending = ending(former.number, end, CONTINUED, &self.sums);
         former.file.write(end, &ending).map_err(unknown)?;
         former.file.sync().map_err(unknown)?;

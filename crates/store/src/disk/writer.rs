@@ -28,6 +28,10 @@ use crate::{Appended, Batch, Error, Refused, Sink};
 /// bytes.
 const INBOX_MAX: usize = 65_536;
 
+/// The most bytes of them, in all: twice what a hub lets in at a time, because whoever asked may be gone before a disk that hangs
+/// has answered, and come again.
+const INBOX_BYTES_MAX: usize = 128 << 20;
+
 /// A group of at most so many bytes is written by the keeper itself, if nobody waits behind it.
 const ALONE_BYTES_MAX: usize = 4_096;
 
@@ -83,6 +87,9 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Inbox {
     batches: VecDeque<(Batch, Sender)>,
+    /// How many bytes they are, and those that were taken off last and may not all have been looked at.
+    bytes: usize,
+    bytes_taken: usize,
     /// Something has become of a group, or there is one less on its way.
     landed: bool,
     /// A group gathers, and none is on its way.
@@ -153,6 +160,12 @@ impl Shared {
         if inbox.batches.len() >= INBOX_MAX {
             return Err(Refused::Unavailable(format!("{INBOX_MAX} batches wait to be appended already")));
         }
+        let bytes = batch.bytes();
+        let held = inbox.bytes + inbox.bytes_taken;
+        if held > 0 && held + bytes > INBOX_BYTES_MAX {
+            return Err(Refused::Unavailable(format!("{held} bytes wait to be appended already")));
+        }
+        inbox.bytes += bytes;
         inbox.batches.push_back((batch, sender));
         self.wake_keeper(inbox);
         Ok(())
@@ -224,18 +237,17 @@ impl Shared {
 
     /// The group on its way has come to this. Returns the one that has gathered meanwhile.
     pub(super) fn next(&self, outcome: Outcome) -> Option<Job> {
-        let is_full = matches!(outcome, Outcome::Full { .. });
-        let next = {
-            let mut engine = self.engine();
-            engine.done(outcome);
-            engine.seal()
-        };
+        let next = self.done(outcome).seal();
         // What needs no sync is to be told, too.
-        self.tell(|inbox| {
-            inbox.landed = true;
-            inbox.figures.is_full = is_full;
-        });
+        self.tell(|inbox| inbox.landed = true);
         next
+    }
+
+    fn done(&self, outcome: Outcome) -> MutexGuard<'_, Engine<Sender>> {
+        lock(&self.inbox).figures.is_full = matches!(outcome, Outcome::Full { .. });
+        let mut engine = self.engine();
+        engine.done(outcome);
+        engine
     }
 
     /// Writes and syncs a group.
@@ -345,6 +357,7 @@ impl Keeper {
     fn take_up(&mut self, mut inbox: MutexGuard<'_, Inbox>) -> bool {
         if self.waiting.is_empty() {
             std::mem::swap(&mut self.waiting, &mut inbox.batches);
+            inbox.bytes_taken = std::mem::take(&mut inbox.bytes);
         }
         let has_landed = std::mem::take(&mut inbox.landed);
         let is_over = inbox.closed && !has_landed && !self.is_flying && self.waiting.is_empty();
@@ -407,7 +420,7 @@ impl Keeper {
         let job = self.shared.engine().seal();
         if let Some(job) = job {
             let outcome = self.shared.run(job);
-            self.shared.engine().done(outcome);
+            drop(self.shared.done(outcome));
         }
         self.tell();
     }
