@@ -41,6 +41,36 @@ fn check_told(life: &Life, before: &Life, what: &str) {
     }
 }
 
+/// The faults: a life that begins with a segment of its own left no word of it in the one before. Without that segment the store
+/// gave its positions to other events; without its head it did not open.
+#[test]
+fn the_first_segment_of_a_life_is_missed_like_any_other() {
+    for is_gone in [true, false] {
+        let disk = Disk::default();
+        let mut publisher = Publisher::new(3);
+        for _ in 0..2 {
+            let mut life = Life::open(&disk).unwrap();
+            for _ in 0..3 {
+                life.engine.stage(publisher.batch(), Asked::default());
+                assert!(life.sync());
+            }
+        }
+        let before = Life::open(&disk.copy()).unwrap();
+        let seen = lock(&before.reader.0).held.last_key_value().map(|(seq, _)| *seq).unwrap();
+        let (name, _) = disk.files().pop().unwrap();
+        if is_gone {
+            disk.lose(&name);
+        } else {
+            disk.change(&name, |bytes| bytes[..GROUPS_START as usize].fill(0xa5));
+        }
+        let life = Life::open(&disk).unwrap();
+        assert!(!life.recovered.damage.is_empty());
+        check_told(&life, &before, &format!("gone: {is_gone}"));
+        let next = lock(&life.engine.visible()).head.seq.0;
+        assert!(next >= seen, "{next} was given up, and {seen} was given");
+    }
+}
+
 /// Each of 2,000 flipped bits, in heads, bodies and padding: found, or of no consequence because it lies where nothing is.
 #[test]
 fn every_flipped_bit_is_found() {

@@ -1,14 +1,17 @@
 //! A group that found no room, and what gathered behind it, leave nothing behind: not an id, not a position, not a record.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use galaxy_push_core::Now;
+use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::v1;
 
 use super::super::simulated::Disk;
 use super::world::{Asked, Life, START_MS, options};
-use crate::{Appended, Batch, Error, Refused};
+use crate::{Appended, Batch, Committed, DiskStore, Error, Refused, Sink, Store as _};
 
 fn now(after: Duration) -> Now {
     Now { mono: after, unix_ms: START_MS + after.as_millis() as u64 }
@@ -126,4 +129,56 @@ fn a_record_that_has_ended_makes_room() {
     let early = append(&mut life, &next(Duration::from_secs(5)));
     assert!(matches!(early, Err(Error::Refused(Refused::StandingFull(_)))), "{early:?}");
     append(&mut life, &next(Duration::from_secs(20))).unwrap();
+}
+
+/// The fault: what repeats an event was refused, as if nothing were appended, while nobody knew what had become of the first.
+#[test]
+fn who_repeats_what_is_under_way_is_told_what_becomes_of_it() {
+    let disk = Disk::default();
+    let mut life = Life::open_with(&disk, &options()).unwrap();
+    append(&mut life, &event("first", Duration::ZERO)).unwrap();
+    let again = event("again", Duration::ZERO);
+    let first_try = stage(&mut life, &again);
+    let job = life.engine.seal().unwrap();
+    let (second_try, other) = (stage(&mut life, &again), stage(&mut life, &event("other", Duration::ZERO)));
+    disk.fail_next_sync(true);
+    let outcome = life.segments.run(&job);
+    life.engine.done(outcome);
+    for reply in [first_try, second_try] {
+        assert!(matches!(reply.answer(), Some(Err(Error::Unknown(_)))), "{reply:?}");
+    }
+    assert!(is_full(&other), "of this one nothing was appended: {other:?}");
+}
+
+/// Also where a small publish by itself finds no room, and the next one finds it.
+#[tokio::test]
+async fn whether_the_disk_is_full_is_known_after_each_publish() {
+    struct Nobody;
+    impl Sink for Nobody {
+        fn begin(&self, _: Cursor) {}
+        fn committed(&self, _: &[Committed]) {}
+        fn damaged(&self, _: Cursor, _: Cursor) {}
+    }
+    let disk = Disk::default();
+    let store =
+        DiskStore::open_in(Arc::new(disk.clone()), options(), Epoch(1), 7, Arc::new(Nobody)).unwrap();
+    let mut number = 0;
+    let mut publish = async || {
+        number += 1;
+        let mut event = event(&number.to_string(), Duration::ZERO);
+        event.items[0].event = Bytes::from_static(&[0; 1_000]);
+        (store.append(event).await.is_ok(), store.figures().is_full)
+    };
+    assert_eq!(publish().await, (true, false));
+    disk.fill(true);
+    let mut answer = publish().await;
+    for _ in 0..100 {
+        if !answer.0 {
+            break;
+        }
+        answer = publish().await;
+    }
+    assert_eq!(answer, (false, true));
+    disk.free();
+    assert_eq!(publish().await, (true, false));
 }
