@@ -70,5 +70,6 @@ mod ws;
 pub use auth::{Access, Development, Keys, KeysError, Skipped, TOKEN_BYTES_MAX};
 pub use config::{Config, HubToken, HubTokenSource, UserLimits};
 pub use gateway::{Gateway, StartError};
+pub use origin::guarded;
 pub use proxy::PROXIED_MAX;
 pub use sse::takes_events;

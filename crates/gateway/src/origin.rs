@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -117,6 +118,13 @@ pub(crate) fn is_origin(text: &str) -> bool {
 /// Whether only proxies send a header of this name.
 fn is_of_a_proxy(name: &str) -> bool {
     name == "forwarded" || name == "via" || name.starts_with("x-forwarded-")
+}
+
+/// Lets pages of these origins read what is answered in a gateway's place, as [`Gateway::router`](crate::Gateway::router) lets them
+/// read its answers. A browser's `EventSource` never comes back after an answer that it may not read.
+pub fn guarded(routes: Router, allowed: Vec<String>) -> Router {
+    let origins = Origins::new(allowed, None, Arc::default());
+    routes.layer(axum::middleware::from_fn_with_state(Arc::new(origins), guard))
 }
 
 /// Applies the rule, and lets pages of an allowed origin read the answer.

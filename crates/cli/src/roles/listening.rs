@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use galaxy_push_gateway::takes_events;
+use galaxy_push_gateway::{guarded, takes_events};
 use galaxy_push_hub::Recovery;
 use galaxy_push_listener::{Drain, Limits, Proxies, probes, terse_probes};
 use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
@@ -94,7 +94,11 @@ impl Listening {
         let is_open = hub.is_none_or(|args| args.hub_credentials.is_none());
         let meanwhile = at.hub.as_ref().map(|at| secure::hub_app(app, at, is_open, args));
         let (hub_app, hub) = Later::of(meanwhile.unwrap_or_default());
-        let (edge_app, edge) = Later::of(too_early().merge(terse_probes(recovery.health())));
+        let early = match edge.map(|args| &args.allowed_origins).filter(|origins| !origins.is_empty()) {
+            Some(origins) => guarded(too_early(), origins.clone()),
+            None => too_early(),
+        };
+        let (edge_app, edge) = Later::of(early.merge(terse_probes(recovery.health())));
         let app = admin::router(Registry::default(), recovery.health());
         let (admin_app, admin) = Later::of(secure::admin_app(app, &at.admin, args));
         let mut tasks = JoinSet::new();

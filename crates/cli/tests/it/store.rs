@@ -203,7 +203,8 @@ fn a_hub_that_reads_its_log_says_so_and_ends_when_told() {
     let pipe = folder.path("data/00000000000000000002.log");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let ports = ["--hub-addr", "127.0.0.1:0", "--edge-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"];
-    let args = [&["serve", "--ready-json", "--log-format", "json"][..], &ports, &DATA].concat();
+    let page = ["--allowed-origins", "https://app.example"];
+    let args = [&["serve", "--ready-json", "--log-format", "json"][..], &ports, &page, &DATA].concat();
     let process = Running::spawn(folder.heeding("TERM", &args));
     let opening: Value = serde_json::from_str(&process.stderr.find("opening the log")).unwrap();
     let url = |role: &str| opening[role].as_str().unwrap_or_else(|| panic!("{opening}")).to_owned();
@@ -226,6 +227,9 @@ fn a_hub_that_reads_its_log_says_so_and_ends_when_told() {
     user.find("push.goodbye");
     let plain = ask(&edge, "/v1/stream?user=1", &[]);
     assert!(plain.contains(" 503 "), "{plain}");
+    // What a page may not read its browser does not come back for.
+    let of_page = ask(&edge, "/v1/stream?user=1", &["Origin: https://app.example"]).to_lowercase();
+    assert!(of_page.contains("access-control-allow-origin: https://app.example"), "{of_page}");
     process.signal("TERM");
     let outcome = process.end();
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), ""), "{outcome:?}");

@@ -160,8 +160,7 @@ async fn whether_the_disk_is_full_is_known_after_each_publish() {
         fn damaged(&self, _: Cursor, _: Cursor) {}
     }
     let disk = Disk::default();
-    let store =
-        DiskStore::open_in(Arc::new(disk.clone()), options(), Epoch(1), 7, Arc::new(Nobody)).unwrap();
+    let store = DiskStore::open_in(Arc::new(disk.clone()), options(), Epoch(1), 7, Arc::new(Nobody)).unwrap();
     let mut number = 0;
     let mut publish = async || {
         number += 1;
