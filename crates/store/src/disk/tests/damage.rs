@@ -220,6 +220,35 @@ fn what_is_damaged_before_the_very_end_is_told() {
     }
 }
 
+/// The machine stopped when the next segment was begun and nothing was in it yet: only its head says how far the log had come.
+#[test]
+fn what_is_damaged_before_a_segment_without_groups_is_told() {
+    let (disk, mut before) = written(750);
+    let mut publisher = Publisher::new(751);
+    let head = loop {
+        before.engine.stage(publisher.large_batch(), Asked::default());
+        let job = before.engine.seal().unwrap();
+        if let Some(head) = job.begin {
+            break head;
+        }
+        let outcome = before.segments.run(&job);
+        before.engine.done(outcome);
+        before.engine.settle();
+    };
+    let seen = lock(&before.engine.visible()).head;
+    let last = before.engine.end_offset() as usize;
+    let (name, _) = disk.files().pop().unwrap();
+    before.segments.begin(&head).unwrap();
+    disk.change(&name, |bytes| bytes[last - 1] ^= 1);
+    let mut life = Life::open(&disk).unwrap();
+    check_told(&life, &before, "the last group");
+    let reply = Asked::default();
+    life.engine.stage(Publisher::new(752).batch_of_one(), reply.clone());
+    assert!(life.sync());
+    let appended = reply.answer().unwrap().unwrap()[0].cursor.unwrap();
+    assert!(appended.follows(seen), "{appended} may have been seen: the head was {seen}");
+}
+
 fn check_told_with(life: &Life, last: Cursor) {
     assert_eq!(lock(&life.reader.0).held.keys().last(), Some(&last.seq.0));
 }
