@@ -133,6 +133,31 @@ async fn a_store_whose_disk_has_failed_says_so_and_does_not_say_that_it_was_clos
     assert_eq!(disk.syncs_after_failure(), 0);
 }
 
+/// Whoever has an answer may tell readers of it, who must find the event.
+#[test]
+fn nobody_is_answered_before_readers_are_told() {
+    #[derive(Default)]
+    struct Witness {
+        asked: Asked,
+        answered: Mutex<Vec<bool>>,
+    }
+    impl Sink for Witness {
+        fn begin(&self, _: Cursor) {}
+        fn committed(&self, _: &[Committed]) {
+            lock(&self.answered).push(self.asked.answer().is_some());
+        }
+        fn damaged(&self, _: Cursor, _: Cursor) {}
+    }
+    let (mut life, witness) = (Life::open(&Disk::default()).unwrap(), Witness::default());
+    life.engine.stage(event("a", 10), witness.asked.clone());
+    let job = life.engine.seal().unwrap();
+    let outcome = life.segments.run(&job);
+    life.engine.done(outcome);
+    life.engine.take_landed().unwrap().tell(&witness);
+    assert_eq!(*lock(&witness.answered), [false]);
+    assert!(witness.asked.answer().unwrap().is_ok());
+}
+
 #[test]
 fn a_repetition_is_answered_behind_what_it_repeats() {
     let mut life = Life::open(&Disk::default()).unwrap();
