@@ -182,3 +182,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_came_to_nothing_takes_no_room() {
+    let bytes = 2 * key(0).text().len();
+    let bounds = Bounds { bytes, ..Bounds::default() };
+    let (mut dedup, nobody) = (Dedup::new(bounds), Arc::default());
+    (0..2).for_each(|n| dedup.remember(key(n), CONTENT, n, Duration::ZERO));
+    dedup.remember_for_now(key(2), CONTENT, 2, Duration::ZERO);
+    dedup.take_back(&nobody, 1);
+    dedup.confirm(&nobody, Duration::ZERO);
+    let known = [0, 1, 2].map(|n| get(&mut dedup, &key(n), Duration::ZERO));
+    assert_eq!(known, [Some(0), Some(1), None]);
+}

@@ -91,4 +91,11 @@ mod tests {
             Space::of(&Options::of(Bounds { events: u64::MAX, bytes: u64::MAX, ..Bounds::default() }));
         assert_eq!((space.needed_bytes(0), space.free_bytes()), (u64::MAX, None));
     }
+
+    #[test]
+    fn what_a_disk_does_not_say_is_not_known() {
+        let space = Space::of(&Options::default());
+        space.look(&super::super::simulated::Disk::default());
+        assert_eq!(space.free_bytes(), None);
+    }
 }

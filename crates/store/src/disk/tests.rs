@@ -4,4 +4,5 @@ mod crash;
 mod damage;
 mod given_up;
 mod keys;
+mod told;
 mod world;

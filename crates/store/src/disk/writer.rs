@@ -8,6 +8,9 @@
 //!
 //! The inbox is bounded: beyond it a batch is refused. One group is on its way at a time.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -183,6 +183,29 @@ fn what_is_begun_and_what_is_over_is_no_damage() {
     assert!(next.exists(), "it is another's to take away");
 }
 
+/// A segment that the hub was about to take away when it ended is the next hub's to take away.
+#[test]
+fn what_is_needed_no_more_is_passed_over_and_stays() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(store.append(batch(0))).unwrap();
+    let first =
+        |files: BTreeMap<String, _>| files.into_iter().find(|(name, _)| name.ends_with(".log")).unwrap();
+    let (name, bytes) = first(files(dir.path()));
+    for number in 1..60 {
+        runtime.block_on(store.append(batch(number))).unwrap();
+    }
+    drop(store);
+    assert!(first(files(dir.path())).0 > name, "the hub has taken it away");
+    let (sound, _) = look(dir.path()).unwrap().unwrap();
+    fs::write(dir.path().join(name), bytes).unwrap();
+    let before = files(dir.path());
+    let (looked, _) = look(dir.path()).unwrap().unwrap();
+    assert_eq!((looked.recovered, looked.last), (sound.recovered, sound.last));
+    assert!(files(dir.path()) == before, "nothing is touched");
+}
+
 #[test]
 fn what_cannot_be_read_is_named() {
     let dir = written();

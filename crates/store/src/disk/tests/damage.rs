@@ -160,7 +160,7 @@ fn a_last_group_that_went_astray_is_found() {
     disk.change(&name, |bytes| {
         let end = before.engine.end_offset() as usize;
         let starts = (GROUPS_START as usize..end).step_by(64);
-        let at = starts.filter(|at| bytes[*at..].starts_with(b"GPgr")).last().unwrap();
+        let at = starts.filter(|at| bytes[*at..].starts_with(b"GPgr")).next_back().unwrap();
         let group = bytes[at..end].to_vec();
         bytes[at..end].fill(0);
         is_there = end + 640 + group.len() <= bytes.len();
@@ -248,6 +248,35 @@ fn what_is_damaged_before_the_very_end_is_told() {
         let appended = reply.answer().unwrap().unwrap()[0].cursor.unwrap();
         assert!(appended.follows(seen), "seed {seed}: {appended} may have been seen: the head was {seen}");
     }
+}
+
+/// The machine stopped when the next segment was begun and nothing was in it yet: only its head says how far the log had come.
+#[test]
+fn what_is_damaged_before_a_segment_without_groups_is_told() {
+    let (disk, mut before) = written(750);
+    let mut publisher = Publisher::new(751);
+    let head = loop {
+        before.engine.stage(publisher.large_batch(), Asked::default());
+        let job = before.engine.seal().unwrap();
+        if let Some(head) = job.begin {
+            break head;
+        }
+        let outcome = before.segments.run(&job);
+        before.engine.done(outcome);
+        before.engine.settle();
+    };
+    let seen = lock(&before.engine.visible()).head;
+    let last = before.engine.end_offset() as usize;
+    let (name, _) = disk.files().pop().unwrap();
+    before.segments.begin(&head).unwrap();
+    disk.change(&name, |bytes| bytes[last - 1] ^= 1);
+    let mut life = Life::open(&disk).unwrap();
+    check_told(&life, &before, "the last group");
+    let reply = Asked::default();
+    life.engine.stage(Publisher::new(752).batch_of_one(), reply.clone());
+    assert!(life.sync());
+    let appended = reply.answer().unwrap().unwrap()[0].cursor.unwrap();
+    assert!(appended.follows(seen), "{appended} may have been seen: the head was {seen}");
 }
 
 fn check_told_with(life: &Life, last: Cursor) {

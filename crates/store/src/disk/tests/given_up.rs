@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_core::frame::LogKind;
 use galaxy_push_proto::v1;
 
+use super::super::engine::lock;
 use super::super::simulated::Disk;
 use super::world::{Asked, Life, START_MS, options};
 use crate::{Appended, Batch, Committed, DiskStore, Error, Refused, Sink, Store as _};
@@ -180,4 +182,33 @@ async fn whether_the_disk_is_full_is_known_after_each_publish() {
     assert_eq!(answer, (false, true));
     disk.free();
     assert_eq!(publish().await, (true, false));
+}
+
+#[test]
+fn a_segment_for_which_there_was_no_room_is_not_left_half_made() {
+    let disk = Disk::default();
+    let mut life = Life::open(&disk).unwrap();
+    append(&mut life, &event("first", Duration::ZERO)).unwrap();
+    let files = disk.files();
+    let reply = stage(&mut life, &event("second", Duration::ZERO));
+    // It is made, and its head finds no room.
+    disk.fail_at(disk.operations() + 2, ErrorKind::StorageFull);
+    assert!(life.sync() && is_full(&reply));
+    assert_eq!(disk.files(), files);
+    append(&mut life, &event("second", Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn a_record_that_was_carried_forward_stays_in_the_share_of_whoever_said_it() {
+    let disk = Disk::default();
+    let mut life = Life::open(&disk).unwrap();
+    append(&mut life, &member("1", true).sharing_room(Some("p"))).unwrap();
+    let first = life.engine.first_segment();
+    (0..20).for_each(|n| _ = append(&mut life, &event(&n.to_string(), Duration::ZERO)).unwrap());
+    assert!(life.engine.first_segment() > first, "where it lay first is gone");
+    drop(life);
+    let life = Life::open(&disk).unwrap();
+    let visible = life.engine.visible();
+    let filled = lock(&visible).standing.fill(LogKind::Membership, Some("p"), START_MS);
+    assert_eq!((life.standing().len(), filled.held), (1, 1));
 }

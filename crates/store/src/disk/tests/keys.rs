@@ -1,14 +1,18 @@
 //! What was published before: how far back it is recognised, and what it costs when a batch comes to nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_core::Now;
+use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::v1;
 
 use super::super::Options;
 use super::super::engine::lock;
+use super::super::record::{Context, put_cut};
+use super::super::replay::Replay;
 use super::super::simulated::Disk;
-use super::world::{Asked, Life, START_MS, options};
+use super::world::{Asked, Life, Reader, START_MS, options};
 use crate::{Batch, Error, Refused};
 
 fn at(seconds: u64) -> Now {
@@ -114,4 +118,20 @@ fn what_is_damaged_is_recognised_no_more_and_the_horizon_says_so() {
     assert_eq!(horizon(&life, 40), 40 - to, "all that came after it is known");
     assert_eq!(publish(&mut life, "", &from.to_string(), 40), Some(false), "the one that is lost");
     assert_eq!(publish(&mut life, "", &to.to_string(), 40), Some(true));
+}
+
+/// What is carried forward tells how far keys were cut when it was written, and knows nothing of what was damaged since.
+#[test]
+fn an_older_cut_behind_the_damage_does_not_hide_it() {
+    let mut replay = Replay::new(&options(), Arc::new(Reader::default()), 100_000);
+    let mut head = Cursor::start(Epoch(1));
+    replay.begin(head);
+    replay.segment(1, 6 << 10);
+    replay.keys_lost();
+    let mut body = Vec::new();
+    Context { publisher: "", share: None, wall_unix_ms: 0, stamp_unix_ms: 90_000 }.put(&mut body);
+    put_cut(&mut body, 50_000);
+    replay.group(&mut head, &body.into()).unwrap();
+    let (visible, ..) = replay.finish(head);
+    assert_eq!(visible.published.horizon(Duration::from_secs(100)), Duration::from_secs(10));
 }
