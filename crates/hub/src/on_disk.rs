@@ -154,7 +154,7 @@ fn tell(now: Room, before: Room, figures: &Figures) {
             free,
             needed,
             used,
-            "the log could fill the disk: by its bounds it may need more bytes than are free; make room, or lower --window-bytes"
+            "the log could fill the disk: by its bounds it may need more bytes than are free; make room, or start with a lower --window-bytes before it is full"
         ),
         Room::None => tracing::error!(
             free,

@@ -160,6 +160,13 @@ impl Directory {
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         let directory = File::open(path).map_err(io)?;
+        // The folder too, because people take away a file that is called `lock`.
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DirectoryError::InUse(path.to_owned())),
+            // Not every file system locks a folder.
+            Err(TryLockError::Error(_)) => {}
+        }
         Ok(Self { path: path.to_owned(), directory, _lock: lock, times: Arc::default() })
     }
 }

@@ -252,12 +252,14 @@ impl Found<'_> {
         let (mut offset, last) = (GROUPS_START, self.last());
         let bytes_total = self.heads.range(oldest..).map(|(number, _)| self.files.length(&name(*number)));
         let bytes_total = bytes_total.map(|length| length.unwrap_or_default()).sum::<u64>();
-        for number in oldest..=last {
+        let mut next = oldest;
+        for (number, head) in self.heads.range(oldest..) {
             tell(options, course.recovered.bytes, bytes_total)?;
-            let Some(head) = self.heads.get(&number) else {
-                course.missing(number);
-                continue;
-            };
+            let number = *number;
+            if next < number {
+                course.missing(next, number - next);
+            }
+            next = number.saturating_add(1);
             let (file, scanned) = self.scan(number)?;
             offset = scanned.end_offset;
             course.segment(number, *head, file, &scanned, number == last)?;
@@ -394,8 +396,13 @@ impl Course {
         self.replay.lost(from, to);
     }
 
-    fn missing(&mut self, number: u64) {
-        self.damage(number, MISSING.to_owned(), None);
+    /// So many segments, from this one on, are not there.
+    fn missing(&mut self, number: u64, count: u64) {
+        let what = match count {
+            1 => MISSING.to_owned(),
+            _ => format!("{MISSING}, and so are the {} after it", count - 1),
+        };
+        self.damage(number, what, None);
         self.replay.keys_lost();
         self.known_end = false;
     }

@@ -99,6 +99,8 @@ fn a_folder_is_for_its_owner_and_for_one_store() {
     let open = || DiskStore::open(&path, Options::default(), Epoch(1), 7, Arc::new(Nobody));
     let store = open().unwrap();
     assert!(matches!(open().unwrap_err(), OpenError::Directory(DirectoryError::InUse(_))));
+    std::fs::remove_file(path.join("lock")).unwrap();
+    assert!(open().is_err(), "a lock that somebody took away for a stale one");
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(&dir.path().join("made"))), (0o700, 0o700));
     let files: Vec<_> = path.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();

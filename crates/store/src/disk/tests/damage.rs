@@ -71,6 +71,18 @@ fn the_first_segment_of_a_life_is_missed_like_any_other() {
     }
 }
 
+/// The fault: a file with a number far off was told of as so many files that are missing, one by one, without end.
+#[test]
+fn segments_that_are_missing_one_behind_another_are_told_of_once() {
+    let (disk, before) = written(7);
+    let far = super::super::segments::name(9_999_999_999_999);
+    super::super::files::Files::create(&disk, &far, 4_096).unwrap();
+    disk.change(&far, |bytes| bytes.fill(0xa5));
+    let life = Life::open(&disk).unwrap();
+    assert!(life.recovered.damage.len() < 5, "{:?}", life.recovered.damage);
+    check_told(&life, &before, "a stray file");
+}
+
 /// Each of 2,000 flipped bits, in heads, bodies and padding: found, or of no consequence because it lies where nothing is.
 #[test]
 fn every_flipped_bit_is_found() {
