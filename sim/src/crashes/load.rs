@@ -130,7 +130,10 @@ impl Publisher {
         let Some(first) = self.next() else { return Ok(()) };
         self.send(first, &sender, &mut on_their_way).await;
         let answers = timeout(ANSWER_WITHIN, client.publish_stream(requests)).await;
-        let Ok(Ok(answers)) = answers else { return Ok(self.owe(on_their_way)) };
+        let Ok(Ok(answers)) = answers else {
+            self.owe(on_their_way);
+            return Ok(());
+        };
         let mut answers = answers.into_inner();
         let mut lives = true;
         while lives {
@@ -151,7 +154,8 @@ impl Publisher {
             };
             lives &= !matches!(self.take(request, of_results(answer.results))?, Answer::Unknown);
         }
-        Ok(self.owe(on_their_way))
+        self.owe(on_their_way);
+        Ok(())
     }
 
     /// Sends it on a stream, unless it is on its way already. Whether the stream lives shows when it is read.

@@ -181,6 +181,10 @@ impl Memberships {
             return moved;
         }
         let topics = Arc::make_mut(self.by_holder.entry(holder.into()).or_default());
+        if topics.has_lapsed(topic) {
+            // Forgotten with the entries that were in doubt.
+            self.ended.push_back((at, holder.into(), topic.into()));
+        }
         let before = topics.begin(topic, Spell { since: at, until_ms, ground });
         if let Some(before) = before {
             self.expiries.remove(&(before.until_ms, holder.into(), topic.into()));

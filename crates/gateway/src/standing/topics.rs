@@ -117,6 +117,11 @@ impl Topics {
         }
     }
 
+    /// Whether a spell has expired, and none has begun since.
+    pub(super) fn has_lapsed(&self, topic: &str) -> bool {
+        self.memberships.get(topic).is_some_and(|membership| membership.lapsed_at.is_some())
+    }
+
     /// A record says that it holds no longer: nothing is in doubt.
     pub(super) fn end_lapse(&mut self, topic: &str) {
         if let Some(membership) = self.memberships.get_mut(topic) {
