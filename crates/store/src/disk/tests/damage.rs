@@ -171,8 +171,8 @@ fn a_last_group_that_went_astray_is_found() {
     let mut is_there = false;
     disk.change(&name, |bytes| {
         let end = before.engine.end_offset() as usize;
-        let starts = (GROUPS_START as usize..end).step_by(64);
-        let at = starts.filter(|at| bytes[*at..].starts_with(b"GPgr")).next_back().unwrap();
+        let mut starts = (GROUPS_START as usize..end).step_by(64);
+        let at = starts.rfind(|at| bytes[*at..].starts_with(b"GPgr")).unwrap();
         let group = bytes[at..end].to_vec();
         bytes[at..end].fill(0);
         is_there = end + 640 + group.len() <= bytes.len();
