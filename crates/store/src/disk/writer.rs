@@ -143,6 +143,17 @@ impl Writer {
         })
     }
 
+    /// The segment that is written to.
+    pub(crate) fn segment(&self) -> u64 {
+        self.shared.engine().segment()
+    }
+
+    /// Nothing is taken any more, for this reason.
+    pub(crate) fn die(&self, reason: String) {
+        self.shared.engine().die(reason.clone());
+        self.shared.died(&reason);
+    }
+
     pub(crate) fn figures(&self) -> Figures {
         lock(&self.shared.inbox).figures
     }
