@@ -134,7 +134,8 @@ fn serve(runtime: &Runtime, folder: Option<&Path>) -> (Hub, OnDisk, String) {
     let hub = match folder {
         None => Hub::in_memory(config, ambient),
         Some(folder) => {
-            let (options, folder, kept) = (Options::of(Bounds::default()), folder.to_owned(), on_disk.clone());
+            let (options, folder, kept) =
+                (Options::of(Bounds::default()), folder.to_owned(), on_disk.clone());
             let maker: Maker = Box::new(move |sink| {
                 let store = DiskStore::open(&folder, options, Epoch(1), 2, sink).expect("it opens");
                 Ok(kept.get_or_init(|| Arc::new(store)).clone())

@@ -27,6 +27,7 @@
 //! | the disk is full | refused, [`Refused::Unavailable`](crate::Refused::Unavailable): nothing was appended | goes on as soon as there is room |
 //! | a write or sync fails otherwise | [`Error::Unknown`] for the group on its way; refused from then on | is dead, and says so: end the process ([`Options::on_death`]) |
 //! | the process is killed, the machine stops | nothing | everything acknowledged is there again, in the same epoch |
+//! | the folder, or the file that is written, is taken away, moved or replaced | refused from the next [`Store::look_at_disk`](crate::Store::look_at_disk) on; what was acknowledged since is gone with it | the same |
 //! | bytes on the disk have changed | nothing | what is damaged is told when it is opened: [`Recovered::damage`], and a gap to readers |
 //!
 //! A sync is never tried again: the system may have dropped what it could not write.
@@ -405,6 +406,14 @@ impl Store for DiskStore {
 
     fn look_at_disk(&self) {
         self.space.look(&*self.files);
+        let segment = name(self.writer.segment());
+        let Err(error) = self.files.are_in_place(&segment) else { return };
+        let is_gone = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        // The segment may have been the last one, and have gone since it was asked for.
+        if is_gone && segment == name(self.writer.segment()) {
+            self.writer
+                .die(format!("its folder is not where it was, so what is written there is lost: {error}"));
+        }
     }
 
     fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill {

@@ -213,7 +213,8 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// Looks how much room there is, which [`Store::disk_figures`] then tells. It asks the system, which may take its time.
+    /// Looks how much room there is, which [`Store::disk_figures`] then tells, and whether the files are still where they were: if
+    /// not, nothing is taken any more. It asks the system, which may take its time.
     fn look_at_disk(&self) {}
 
     /// How many records of one kind hold, and how many may: all of them, or those of one publisher.

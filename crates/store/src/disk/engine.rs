@@ -332,6 +332,16 @@ impl<R: Reply> Engine<R> {
         self.landed.clear();
     }
 
+    /// The store can go on no longer: what gathers and what comes is refused.
+    pub(crate) fn die(&mut self, reason: String) {
+        self.dead.get_or_insert(reason);
+    }
+
+    /// The segment in which the last group became durable, or will the next one.
+    pub(crate) const fn segment(&self) -> u64 {
+        self.durable.segment
+    }
+
     /// Why the store can go on no longer.
     pub(crate) fn dead(&self) -> Option<&str> {
         self.dead.as_deref()

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -72,6 +72,16 @@ pub trait Files: Send + Sync + fmt::Debug {
     ///
     /// What the system says. Never call it again after that: what was lost may then be called durable.
     fn sync(&self) -> io::Result<()>;
+
+    /// Looks whether the directory and this file are still where they were: somebody may have taken away, moved or replaced what a
+    /// process has open, and it would write into what nobody finds again.
+    ///
+    /// # Errors
+    ///
+    /// They are not, or the system says no.
+    fn are_in_place(&self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
 
     /// How many bytes this process may still write where the files lie. `None`: nobody knows.
     ///
@@ -225,6 +235,14 @@ impl Files for Directory {
 
     fn sync(&self) -> io::Result<()> {
         self.directory.sync_all()
+    }
+
+    fn are_in_place(&self, name: &str) -> io::Result<()> {
+        let (held, there) = (self.directory.metadata()?, fs::metadata(&self.path)?);
+        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "another folder has its name"));
+        }
+        fs::metadata(self.path.join(name)).map(drop)
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {

@@ -35,6 +35,9 @@ const INBOX_MAX: usize = 65_536;
 /// has answered, and come again.
 const INBOX_BYTES_MAX: usize = 128 << 20;
 
+/// Why nothing is taken any more.
+const ENDED: &str = "an earlier append did not finish; restart the hub";
+
 /// A group of at most so many bytes is written by the keeper itself, if nobody waits behind it.
 const ALONE_BYTES_MAX: usize = 4_096;
 
@@ -82,6 +85,8 @@ pub(super) struct Shared {
     grown: Condvar,
     /// The syncer waits for this.
     due: Condvar,
+    /// Called once.
+    on_death: Mutex<Option<OnDeath>>,
     /// The same for a keeper and a syncer that are tasks.
     #[cfg(any(test, feature = "simulated"))]
     pub(super) rung: super::task::Rung,
@@ -138,6 +143,17 @@ impl Writer {
         })
     }
 
+    /// The segment that is written to.
+    pub(crate) fn segment(&self) -> u64 {
+        self.shared.engine().segment()
+    }
+
+    /// Nothing is taken any more, for this reason.
+    pub(crate) fn die(&self, reason: String) {
+        self.shared.engine().die(reason.clone());
+        self.shared.died(&reason);
+    }
+
     pub(crate) fn figures(&self) -> Figures {
         lock(&self.shared.inbox).figures
     }
@@ -157,8 +173,7 @@ impl Shared {
     fn push(&self, batch: Batch, sender: Sender) -> Result<(), Refused> {
         let mut inbox = lock(&self.inbox);
         if inbox.closed {
-            let why = "an earlier append did not finish; restart the hub";
-            return Err(Refused::Unavailable(why.to_owned()));
+            return Err(Refused::Unavailable(ENDED.to_owned()));
         }
         if inbox.batches.len() >= INBOX_MAX {
             return Err(Refused::Unavailable(format!("{INBOX_MAX} batches wait to be appended already")));
@@ -193,6 +208,14 @@ impl Shared {
             self.grown.notify_one();
             #[cfg(any(test, feature = "simulated"))]
             self.rung.keeper.notify_one();
+        }
+    }
+
+    /// Nothing can be appended any more.
+    fn died(&self, reason: &str) {
+        let on_death = lock(&self.on_death).take();
+        if let Some(on_death) = on_death {
+            on_death(reason);
         }
     }
 
@@ -267,7 +290,6 @@ pub(super) struct Keeper {
     pub(super) shared: Arc<Shared>,
     sink: Arc<dyn Sink>,
     files: Arc<dyn Files>,
-    on_death: Option<OnDeath>,
     /// Taken off the inbox, and not looked at yet.
     waiting: VecDeque<(Batch, Sender)>,
     /// Nothing can be staged before a group has landed.
@@ -295,11 +317,12 @@ impl Keeper {
             inbox: Mutex::new(Inbox { figures, ..Inbox::default() }),
             grown: Condvar::new(),
             due: Condvar::new(),
+            on_death: Mutex::new(on_death),
             #[cfg(any(test, feature = "simulated"))]
             rung: super::task::Rung::default(),
         });
         let (waiting, is_full, is_flying, _ending) = (VecDeque::new(), false, false, Ending(shared.clone()));
-        Self { shared, sink, files, on_death, waiting, is_full, is_flying, alone_bytes_max, _ending }
+        Self { shared, sink, files, waiting, is_full, is_flying, alone_bytes_max, _ending }
     }
 
     fn run(mut self) {
@@ -372,11 +395,11 @@ impl Keeper {
         loop {
             let (landed, left, disk_bytes, died) = {
                 let mut engine = self.shared.engine();
-                let died = engine.dead().filter(|_| self.on_death.is_some()).map(str::to_owned);
+                let died = engine.dead().map(str::to_owned);
                 (engine.take_landed(), engine.take_left(), engine.disk_bytes(), died)
             };
-            if let Some((reason, on_death)) = died.and_then(|died| Some((died, self.on_death.take()?))) {
-                on_death(&reason);
+            if let Some(reason) = died {
+                self.shared.died(&reason);
             }
             left.into_iter().for_each(|number| segments::remove(&*self.files, number));
             let Some(landed) = landed else { return };
@@ -429,6 +452,18 @@ impl Keeper {
     }
 }
 
+impl Drop for Keeper {
+    /// What was not looked at surely is in no log.
+    fn drop(&mut self) {
+        refuse(self.waiting.drain(..));
+    }
+}
+
+fn refuse(batches: impl Iterator<Item = (Batch, Sender)>) {
+    let refused = Refused::Unavailable(ENDED.to_owned());
+    batches.for_each(|(_, sender)| sender.answer(Err(refused.clone().into())));
+}
+
 /// However a thread ends, nobody waits for it any more.
 pub(super) struct Ending(pub(super) Arc<Shared>);
 
@@ -440,7 +475,10 @@ impl Drop for Ending {
             (inbox.closed, inbox.ended) = (true, true);
             std::mem::take(&mut inbox.batches)
         };
-        drop(left);
+        refuse(left.into_iter());
+        if thread::panicking() {
+            self.0.died("a thread of the store broke off in a panic");
+        }
         self.0.grown.notify_one();
         self.0.wake_syncer();
         #[cfg(any(test, feature = "simulated"))]
