@@ -9,6 +9,7 @@
 pub mod app;
 pub mod asker;
 pub mod chaos;
+pub mod command;
 pub mod crashes;
 pub mod disk;
 pub mod floods;

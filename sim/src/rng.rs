@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use galaxy_push_core::ambient::Ambient;
+use galaxy_push_store::disk::simulated;
 
 /// The wall clock of a simulation starts here: 2026-01-01.
 pub(crate) const UNIX_MS_START: u64 = 1_767_225_600_000;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): short, well mixed, and good enough to draw schedules.
+/// A source of choices: that of the simulated disk, with what a scenario draws besides.
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub struct Rng(simulated::Rng);
 
 impl Rng {
     /// A stream of numbers for this seed; `part` separates the streams of one scenario.
@@ -19,26 +20,22 @@ impl Rng {
     pub fn new(seed: u64, part: &str) -> Self {
         let mixed =
             part.bytes().fold(seed, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        Self(mixed)
+        Self(simulated::Rng(mixed))
     }
 
     /// 64 uniform bits.
     pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.draw()
     }
 
-    /// A number below `end`, which is not 0.
+    /// A number below `end`; 0 if that is 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.draw() % end
+        self.0.below(end)
     }
 
     /// Whether something of this probability, in percent, happens.
     pub fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
+        self.0.percent(percent)
     }
 
     /// One of them.

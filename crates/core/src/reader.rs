@@ -8,6 +8,7 @@
 //! - the cursor of every frame is safe to resume from; only a `Gap` crosses a hole;
 //! - a reader whose slot has left the window is told by a `Gap` before anything else;
 //! - what its filter cannot judge any more is not sent, and told by a `Gap`;
+//! - what the store has lost is told by a `Gap` in its place, from where the reader stands;
 //! - `Progress` when nothing was said for a heartbeat, and while a filter skips more than an eighth of the window;
 //! - `FellBehind` once when the lag exceeds a quarter of any bound, `CaughtUp` when it is back.
 
@@ -206,6 +207,9 @@ impl Reader {
 
     /// Takes one entry out of order of scanning: everything between the reader's place and `slot` is known not to be
     /// for it. For readers that are told which entries concern them; call it until [`Reader::next`] is past `slot`.
+    ///
+    /// Not for a window with [`Traits::DAMAGED`](crate::window::Traits::DAMAGED), which concerns everybody; the windows of
+    /// gateways have none.
     pub fn visit(&mut self, window: &Window, slot: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
         if slot >= self.next.max(window.oldest()) {
             self.next = slot;
@@ -213,7 +217,8 @@ impl Reader {
         self.step_until(window, slot.next(), filter, now)
     }
 
-    /// Says that everything before `slot`, up to `cursor`, is known not to be for this reader. Never takes it back.
+    /// Says that everything before `slot`, up to `cursor`, is known not to be for this reader. Never takes it back. For the
+    /// windows that [`Reader::visit`] is for.
     pub fn pass(&mut self, slot: Slot, cursor: Cursor) {
         self.next = self.next.max(slot);
         let held_back = self.promised.is_some_and(|promised| promised.holds_back(cursor));

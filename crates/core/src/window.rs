@@ -97,6 +97,10 @@ impl Traits {
     pub const CONTINUES: Self = Self(8);
     /// A standing record: never hidden by a filter, sent only to peers that know its kind.
     pub const STANDING: Self = Self(16);
+    /// The positions behind the entry before, up to this one's, are lost: what kept them is damaged. Such an entry has no frame
+    /// and is never sent: each reader is told a gap of its own, whatever it filters. [`Window::lose`] appends it, over a store
+    /// that keeps anything; a gateway's window never has one.
+    pub const DAMAGED: Self = Self(32);
 
     /// Both.
     #[must_use]
@@ -133,13 +137,13 @@ impl Traits {
 pub struct Entry<'a> {
     /// Its number.
     pub slot: Slot,
-    /// Its position; for an ephemeral event the position before it, for a gap the last position missed.
+    /// Its position; for an ephemeral event the position before it, for a gap and for what is lost the last position missed.
     pub cursor: Cursor,
     /// When it was appended, on the caller's monotonic clock.
     pub at: Duration,
     /// What a reader must know before it sends it.
     pub traits: Traits,
-    /// The framed message.
+    /// The framed message; empty for what is lost ([`Traits::DAMAGED`]).
     pub frame: &'a [u8],
 }
 
@@ -198,6 +202,9 @@ impl Window {
             let held = self.chunks.iter().any(|chunk| chunk.epoch() == cursor.epoch);
             self.turns.turn(self.head, cursor, self.end, held);
         }
+        if let Some(last) = self.chunks.back_mut() {
+            last.followed_at(now);
+        }
         let chunk = match self.chunks.back_mut() {
             Some(chunk) if chunk.takes(cursor.epoch, frame.len(), self.chunk_bytes) => chunk,
             last => {
@@ -216,6 +223,15 @@ impl Window {
         self.head = cursor;
         self.held_bytes += frame.len() as u64;
         self.trim(now);
+    }
+
+    /// Says that the positions behind the head up to `to` are lost, because what kept them is damaged. That lies in its place
+    /// as an entry without a frame ([`Traits::DAMAGED`]), of which each reader is told when it comes there.
+    ///
+    /// It is as old as what follows it, as soon as anything does: so it stays as long as what was lost might have, and holds
+    /// nothing up. `now` is the time until then.
+    pub fn lose(&mut self, to: Cursor, now: Duration) {
+        self.append(to, Traits::DAMAGED, &[], now);
     }
 
     /// Says that the log is known up to `to` without an entry: upstream had nothing for this window there.

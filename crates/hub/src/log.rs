@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
-use galaxy_push_core::frame::LogKind;
+use galaxy_push_core::frame::{LogKind, PREFIX_BYTES, message};
 use galaxy_push_core::window::{Bounds, Gap, GapReason, Traits, Window};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_store::{Committed, Holder, Sink};
@@ -49,11 +49,12 @@ pub struct Head {
 /// One entry of the log, as a dump shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Its position; for an ephemeral event, which has none, the position before it.
+    /// Its position; for an ephemeral event, which has none, the position before it; for what the store has lost the last one
+    /// of it.
     pub cursor: Cursor,
     /// For live readers only.
     pub ephemeral: bool,
-    /// The encoded `PushEvent`, without the gRPC prefix.
+    /// The encoded `PushEvent`, without the gRPC prefix. Of what the store has lost: the gap, as who reads from before it is told.
     pub message: Bytes,
 }
 
@@ -88,7 +89,10 @@ impl Log {
             let held = window.entries(window.oldest()..window.end()).map(|entry| Held {
                 cursor: entry.cursor,
                 ephemeral: entry.traits.has(Traits::EPHEMERAL),
-                message: Bytes::copy_from_slice(galaxy_push_core::frame::message(entry.frame)),
+                message: match entry.traits.has(Traits::DAMAGED) {
+                    true => lost(window.before(entry.slot), entry.cursor),
+                    false => Bytes::copy_from_slice(message(entry.frame)),
+                },
             });
             held.collect()
         })
@@ -136,15 +140,10 @@ impl Sink for Log {
         }
     }
 
-    fn damaged(&self, from: Cursor, to: Cursor) {
-        let (reason, count) = (GapReason::Damaged, to.since(from));
-        let gap = Gap { reason, from: from.to_string(), to, count, repair_after: None };
-        let frame = encode_framed(&gap_frame(&gap));
-        let window = &mut self.lock().window;
-        // As old as what lies before it: what comes behind must not wait for it to leave the window.
-        let before = window.entries(window.oldest()..window.end()).last().map(|entry| entry.at);
-        let at = before.unwrap_or_else(|| self.clock.now().mono);
-        window.append(to, Traits::GAP, &frame, at);
+    /// Behind `from` the window stands already.
+    fn damaged(&self, _from: Cursor, to: Cursor) {
+        let now = self.clock.now().mono;
+        self.lock().window.lose(to, now);
     }
 
     fn stamped_until(&self, unix_ms: u64) {
@@ -154,6 +153,12 @@ impl Sink for Log {
     fn taken(&self, gateway: &str, by: &Holder) {
         self.lock().gateways.taken(gateway, by);
     }
+}
+
+/// The gap that tells of what the store has lost, as a message.
+fn lost(from: Cursor, to: Cursor) -> Bytes {
+    let gap = Gap::between(GapReason::Damaged, from, to);
+    gap.map(|gap| encode_framed(&gap_frame(&gap)).slice(PREFIX_BYTES..)).unwrap_or_default()
 }
 
 /// Sessions have ended, and this stream is not told which.
@@ -175,6 +180,17 @@ mod tests {
 
     use super::*;
     use crate::{Config, Hub};
+
+    fn at(seq: u64) -> Cursor {
+        Cursor { seq: galaxy_push_core::cursor::Seq(seq), ..Cursor::start(Epoch(1)) }
+    }
+
+    fn entry(seq: u64, appended_unix_ms: u64) -> Committed {
+        let (kind, mut frame) = (LogKind::Event, Vec::new());
+        put_log_frame(&mut frame, kind, Some(at(seq)), b"\x0a\x03all", appended_unix_ms);
+        let (traits, frame) = (Traits::PLAIN, frame.into());
+        Committed { kind, cursor: at(seq), traits, frame, appended_unix_ms }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_hub_gives_the_memory_of_old_events_back() {
@@ -201,13 +217,6 @@ mod tests {
         let bounds = Bounds { age: Duration::from_secs(60), ..Bounds::default() };
         let clock = Clock::start(Ambient::new(|| 1_000_000, || 4), bounds.age);
         let log = Log::new(bounds, clock.clone(), Metrics::default());
-        let at = |seq| Cursor { seq: galaxy_push_core::cursor::Seq(seq), ..Cursor::start(Epoch(1)) };
-        let entry = |seq, appended_unix_ms| {
-            let (kind, mut frame) = (LogKind::Event, Vec::new());
-            put_log_frame(&mut frame, kind, Some(at(seq)), b"\x0a\x03all", appended_unix_ms);
-            let (traits, frame) = (Traits::PLAIN, frame.into());
-            Committed { kind, cursor: at(seq), traits, frame, appended_unix_ms }
-        };
         log.stamped_until(1_005_000);
         log.begin(at(0));
         log.restored(&[entry(1, 950_000), entry(2, 1_004_000)]);
@@ -216,19 +225,31 @@ mod tests {
         assert_eq!((clock.log_unix_ms(), log.look(|state, _| state.window.len())), (1_005_000, 4));
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(log.look(|state, _| (state.window.len(), state.window.floor())), (3, at(1)));
-        let gap = log.look(|state, _| {
-            let mut entries = state.window.entries(state.window.oldest()..state.window.end());
-            entries
-                .find(|entry| entry.traits.has(Traits::GAP))
-                .map(|entry| (entry.cursor, entry.frame.to_vec()))
-        });
-        let (cursor, frame) = gap.unwrap();
-        let frame =
-            <v1::PushEvent as prost::Message>::decode(galaxy_push_core::frame::message(&frame)).unwrap();
+        let [_, lost, _] = &log.dump()[..] else { panic!("three entries") };
+        let frame = <v1::PushEvent as prost::Message>::decode(lost.message.clone()).unwrap();
         let Some(v1::push_event::Kind::Gap(gap)) = frame.kind else { panic!("a gap") };
-        assert_eq!((gap.reason(), gap.count, cursor), (v1::GapReason::Damaged, Some(3), at(5)));
+        assert_eq!((gap.reason(), gap.count, lost.cursor), (v1::GapReason::Damaged, Some(3), at(5)));
         assert_eq!((gap.from, gap.to), (at(2).to_string(), at(5).to_string()));
+        let held = || log.look(|state, _| (state.window.len(), state.window.floor()));
         tokio::time::sleep(Duration::from_secs(50)).await;
-        assert_eq!(log.look(|state, _| state.window.len()), 1, "a gap is as old as what lies before it");
+        assert_eq!(held(), (2, at(2)), "what is lost stays as long as what lies behind it");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(held(), (0, at(6)));
+    }
+
+    /// The fault: it was as young as the start, and what came behind it stayed as long.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lost_before_everything_else_holds_nothing_up() {
+        let bounds = Bounds { age: Duration::from_secs(60), ..Bounds::default() };
+        let log =
+            Log::new(bounds, Clock::start(Ambient::new(|| 1_000_000, || 4), bounds.age), Metrics::default());
+        log.stamped_until(950_000);
+        log.begin(at(0));
+        log.damaged(at(0), at(3));
+        log.restored(&[entry(4, 950_000)]);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(log.look(|state, _| (state.window.len(), state.window.floor())), (2, at(0)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(log.look(|state, _| (state.window.len(), state.window.floor())), (0, at(4)));
     }
 }

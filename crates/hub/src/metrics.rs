@@ -127,7 +127,7 @@ impl Metrics {
         for reason in Reason::ALL.map(Reason::as_str).into_iter().chain([OTHER]) {
             self.publish_refused.get_or_create(&ByReason { reason }).inc_by(0);
         }
-        for reason in ["trimmed", "epoch_changed", "ahead", "lapped", "too_large", "other"] {
+        for reason in ["trimmed", "epoch_changed", "ahead", "lapped", "too_large", "damaged", "other"] {
             self.gaps.get_or_create(&ByReason { reason }).inc_by(0);
         }
         for reason in ["expired", "too_large"] {
@@ -183,6 +183,7 @@ impl Metrics {
             GapReason::Ahead => "ahead",
             GapReason::Lapped => "lapped",
             GapReason::TooLarge => "too_large",
+            GapReason::Damaged => "damaged",
             _ => "other",
         };
         self.gaps.get_or_create(&ByReason { reason }).inc();

@@ -20,6 +20,10 @@ use crate::{Config, Recovery};
 /// The longest silence of the log about the progress, and the shortest.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
+/// A log that is stamped further ahead of the wall clock than this was written, or is opened, while that clock was wrong. Clocks
+/// that are kept right differ by less: a leap second, a step at boot, another machine.
+const AHEAD_MAX: Duration = Duration::from_secs(60);
+
 /// How often it is looked how much room there is.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -36,7 +40,7 @@ pub(crate) fn maker(
     options.on_death = Some(on_death);
     // For a log that is new: otherwise what the folder says holds.
     let (epoch, salt) = (Epoch(ambient.random_128()), ambient.random());
-    let folder = folder.to_owned();
+    let (folder, wall_unix_ms) = (folder.to_owned(), ambient.unix_ms());
     Box::new(move |sink| {
         let begun = Instant::now();
         options.on_progress = Some(telling(&folder, recovery));
@@ -49,7 +53,11 @@ pub(crate) fn maker(
             }
             Error::from(Refused::NotOpened(text))
         })?;
-        say(&folder, store.recovered(), begun);
+        let found = store.recovered();
+        match found.first {
+            None => tracing::info!(folder = %folder.display(), %epoch, "a new log was begun"),
+            Some(_) => say(&folder, found, wall_unix_ms, begun),
+        }
         Ok(Arc::new(store))
     })
 }
@@ -74,11 +82,21 @@ fn telling(folder: &Path, recovery: Recovery) -> OnProgress {
     })
 }
 
-fn say(folder: &Path, recovered: &Recovered, begun: Instant) {
+/// What was found of a log that goes on.
+fn say(folder: &Path, recovered: &Recovered, wall_unix_ms: u64, begun: Instant) {
     for damage in &recovered.damage {
         tracing::error!(
             folder = %folder.display(), %damage,
             "the log on the disk is damaged: readers that had not come that far are told a gap"
+        );
+    }
+    let ahead = Duration::from_millis(recovered.stamped_unix_ms.saturating_sub(wall_unix_ms));
+    if ahead > AHEAD_MAX {
+        tracing::warn!(
+            folder = %folder.display(), ahead_s = ahead.as_secs(),
+            "the log is stamped ahead of the wall clock: one of the two was wrong, or is. Revocations and memberships that were \
+             over by the clock of an earlier life are forgotten; events are stamped from the log's last stamp on, at each start \
+             until the wall clock is past it"
         );
     }
     tracing::info!(

@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use galaxy_push_core::reader::{Control, Filter, Omitted, Reader, Step};
-use galaxy_push_core::window::{Gap, GapReason, Outcome, Slot, Traits, Window};
+use galaxy_push_core::window::{Gap, GapReason, Outcome};
 use galaxy_push_core::{FOR_EVER, Now};
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, encode_framed, goodbye_frame};
 use galaxy_push_proto::{Failure, Reason, error, v1};
@@ -206,9 +205,8 @@ impl Subscription {
                     (self.gathered.is_full() || self.pages.is_some(), Turn::Again)
                 }
                 Step::Send(slots) => {
-                    self.pages = self.pages_behind(&state.window, &slots);
                     self.gathered.push(state.window.bytes(slots));
-                    (self.gathered.is_full() || self.pages.is_some(), Turn::Again)
+                    (self.gathered.is_full(), Turn::Again)
                 }
                 Step::Again => (true, Turn::Again),
                 Step::WaitUntil(due) => (true, self.once_idle(ending, now.mono, due)),
@@ -232,13 +230,6 @@ impl Subscription {
             _ => return None,
         };
         self.features.standing.then(|| Pages::new(cursor, self.message_max))
-    }
-
-    /// The same after a gap that lies in the log itself, where its store was damaged. It is the last of what is sent.
-    fn pages_behind(&self, window: &Window, sent: &Range<Slot>) -> Option<Pages> {
-        let last = sent.end.since(sent.start).checked_sub(1)?;
-        let entry = window.get(sent.start.plus(last)).filter(|entry| entry.traits.has(Traits::GAP))?;
-        self.features.standing.then(|| Pages::new(entry.cursor.to_string(), self.message_max))
     }
 
     /// What the stream does when it has been handed everything and has nothing to do before `due`.

@@ -94,8 +94,8 @@ pub trait Sink: Send + Sync + 'static {
         self.committed(batches);
     }
 
-    /// The entries behind `from` up to `to` are lost: what kept them is damaged. Called in the order of the log, between
-    /// `begin` and the first `committed`; the next entry follows `to`. Readers must be told.
+    /// The entries behind `from`, where the log has come to, up to `to` are lost: what kept them is damaged. Called in the order
+    /// of the log, between `begin` and the first `committed`; the next entry follows `to`. Readers must be told.
     fn damaged(&self, from: Cursor, to: Cursor);
 
     /// An earlier life of the log stamped it up to here, in milliseconds since the Unix epoch: what is stamped from now on

@@ -1,6 +1,5 @@
 //! Faults against real processes, cycle after cycle; `cargo xtask chaos` runs it. Also the client process that it kills.
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,8 +7,8 @@ use clap::{Parser, Subcommand};
 use galaxy_push_sim::chaos::client::{self, ClientArgs};
 use galaxy_push_sim::chaos::faults::Kind;
 use galaxy_push_sim::chaos::{self, Options};
+use galaxy_push_sim::command::{tell, uninterrupted};
 use galaxy_push_sim::{floods, storm};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -123,20 +122,4 @@ async fn act(command: Command) -> anyhow::Result<()> {
         std::fs::write(path, table)?;
     }
     Ok(())
-}
-
-/// Dropping a run ends its processes and takes back what it did to the network.
-async fn uninterrupted(run: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<String> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        biased;
-        _ = interrupt.recv() => anyhow::bail!("interrupted"),
-        _ = terminate.recv() => anyhow::bail!("terminated"),
-        table = Box::pin(run) => table,
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "a command line tool")]
-fn tell(text: &str) {
-    println!("{text}");
 }

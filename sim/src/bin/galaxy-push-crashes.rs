@@ -1,12 +1,11 @@
 //! The disk store's proofs from outside; `cargo xtask kill-long` runs it.
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use galaxy_push_sim::command::{tell, uninterrupted};
 use galaxy_push_sim::crashes::{full, inject, kills};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -93,20 +92,4 @@ async fn act(args: Args) -> anyhow::Result<()> {
         std::fs::write(path, table)?;
     }
     Ok(())
-}
-
-/// Dropping a run ends its processes.
-async fn uninterrupted(run: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<String> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        biased;
-        _ = interrupt.recv() => anyhow::bail!("interrupted"),
-        _ = terminate.recv() => anyhow::bail!("terminated"),
-        table = Box::pin(run) => table,
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "a command line tool")]
-fn tell(text: &str) {
-    println!("{text}");
 }

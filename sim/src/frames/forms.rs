@@ -72,6 +72,9 @@ pub(super) fn of_proto(stream: StreamId, frame: &v1::PushEvent) -> anyhow::Resul
             from: read_cursor(&gap.from),
             to: read_cursor(&gap.to),
             count: gap.count,
+            repair_after_us: gap.repair_after.as_ref().map(|after| {
+                after.seconds.unsigned_abs() * 1_000_000 + u64::from(after.nanos.unsigned_abs()) / 1_000
+            }),
             cursor,
         }),
         Kind::Goodbye(goodbye) => {
@@ -125,6 +128,7 @@ pub(super) fn of_json(stream: StreamId, text: &str, kind: &str, body: &str) -> a
             from: read_cursor(body["from"].as_str().unwrap_or_default()),
             to: read_cursor(text_of(&body, "to")?),
             count: number(&body, "count"),
+            repair_after_us: body.get("repairAfter").and_then(Value::as_str).map(microseconds).transpose()?,
             cursor,
         }),
         "goodbye" => {
@@ -186,6 +190,15 @@ fn text_of<'a>(body: &'a Value, field: &str) -> anyhow::Result<&'a str> {
 /// 64-bit numbers are strings in the JSON form.
 fn number(body: &Value, field: &str) -> Option<u64> {
     body.get(field)?.as_str()?.parse().ok()
+}
+
+/// A duration, such as "5s" or "0.040s".
+fn microseconds(duration: &str) -> anyhow::Result<u64> {
+    let text = duration.strip_suffix('s').with_context(|| format!("{duration} is no duration"))?;
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let fraction = format!("{fraction:0<6}");
+    let micros = fraction.get(..6).with_context(|| format!("{duration} is no duration"))?;
+    Ok(seconds.parse::<u64>()? * 1_000_000 + micros.parse::<u64>()?)
 }
 
 /// A value of an enum by its name in the contract.

@@ -22,8 +22,9 @@ enum Verdict {
     Skip,
     Expired,
     TooLarge,
-    /// A gap of this window's own reader, met by one that stands elsewhere.
-    Missed,
+    /// To be told by a gap from where the reader stands: a gap of this window's own reader, met by one that stands elsewhere, or
+    /// what the store has lost.
+    Missed(GapReason),
     /// Nobody can tell whether it is for this reader.
     Unknown,
 }
@@ -58,7 +59,9 @@ impl Reader {
         let mut unknown = None::<(Cursor, Cursor)>;
         for entry in window.entries(self.next..scan_end) {
             let verdict = match self.judge(window, &entry, filter, now) {
-                Verdict::Send if self.stands_elsewhere(&entry, window) => Verdict::Missed,
+                Verdict::Send if self.stands_elsewhere(&entry, window) => {
+                    Verdict::Missed(GapReason::Upstream)
+                }
                 verdict => verdict,
             };
             if let Some(run) = &mut run {
@@ -80,7 +83,7 @@ impl Reader {
                     unknown = Some((from, entry.cursor));
                     self.skip(&entry);
                 }
-                Verdict::Send | Verdict::Missed | Verdict::TooLarge if unknown.is_some() => break,
+                Verdict::Send | Verdict::Missed(_) | Verdict::TooLarge if unknown.is_some() => break,
                 Verdict::Send => {
                     run = Some(entry.slot..entry.slot.next());
                     (bytes, last) = (entry.frame.len(), entry.cursor);
@@ -88,10 +91,10 @@ impl Reader {
                         break;
                     }
                 }
-                Verdict::Missed => {
+                Verdict::Missed(reason) => {
                     let (from, to) = (self.passed, self.goes_on(entry.cursor));
                     self.skip(&entry);
-                    return self.missed(from, to, now);
+                    return self.missed(reason, from, to, now);
                 }
                 Verdict::TooLarge if !entry.traits.has(Traits::EPHEMERAL) => {
                     return self.too_large(&entry, now);
@@ -107,7 +110,7 @@ impl Reader {
             }
         }
         match (unknown, run) {
-            (Some((from, to)), _) => self.missed(from, to, now),
+            (Some((from, to)), _) => self.missed(GapReason::Upstream, from, to, now),
             (None, Some(run)) => self.send(run, last, now),
             (None, None) => Step::Again,
         }
@@ -136,8 +139,11 @@ impl Reader {
             }
             self.promised = None;
             if entry.traits.has(Traits::GAP) {
-                return Verdict::Missed;
+                return Verdict::Missed(GapReason::Upstream);
             }
+        }
+        if entry.traits.has(Traits::DAMAGED) {
+            return Verdict::Missed(GapReason::Damaged);
         }
         if entry.traits.has(Traits::GAP) {
             return Verdict::Send;
@@ -203,11 +209,11 @@ impl Reader {
                 || self.been.goes_on(at) != at)
     }
 
-    /// Tells of what the window's own reader missed, or has forgotten. What is held in the window says from where that reader
-    /// missed something, and where that goes on: who stands elsewhere is told from there, and is led no further back than it
-    /// was.
-    fn missed(&mut self, from: Cursor, to: Cursor, now: Now) -> Step {
-        let Some(gap) = Gap::between(GapReason::Upstream, from, to) else { return Step::Again };
+    /// Tells of what the window's own reader missed, or has forgotten, and of what its store has lost. What is held in the window
+    /// says from where that reader missed something, and where that goes on: who stands elsewhere is told from there, and is led
+    /// no further back than it was.
+    fn missed(&mut self, reason: GapReason, from: Cursor, to: Cursor, now: Now) -> Step {
+        let Some(gap) = Gap::between(reason, from, to) else { return Step::Again };
         self.tell(now);
         Step::Control(Control::Gap(gap))
     }
@@ -228,7 +234,7 @@ impl Omitted {
         match verdict {
             Verdict::Expired => self.expired += 1,
             Verdict::TooLarge => self.too_large += 1,
-            Verdict::Send | Verdict::Skip | Verdict::Missed | Verdict::Unknown => {}
+            Verdict::Send | Verdict::Skip | Verdict::Missed(_) | Verdict::Unknown => {}
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::window::{Bounds, Traits};
 use crate::wire::put_bytes;
 use proptest::prelude::*;
 
+mod damaged;
 mod elsewhere;
 mod turns;
 
@@ -306,6 +307,8 @@ enum Op {
     },
     /// A standing record: mine whatever I filter, if I know its kind.
     Record(LogKind),
+    /// So many positions are lost: mine, whatever was in them.
+    Lose(u64),
     Wait(u64),
     Steps(usize),
     /// Ends the stream and opens the next one with the last cursor a naive client holds.
@@ -316,6 +319,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         6 => any::<bool>().prop_map(|mine| Op::Append { mine }),
         1 => prop_oneof![Just(LogKind::SessionInvalidation), Just(LogKind::Membership)].prop_map(Op::Record),
+        1 => (1u64..4).prop_map(Op::Lose),
         1 => (0u64..4).prop_map(Op::Wait),
         3 => (1usize..6).prop_map(Op::Steps),
         1 => Just(Op::Reconnect),
@@ -347,6 +351,8 @@ impl Naive {
             }
             Step::Control(Control::Gap(gap)) => {
                 prop_assert!(gap.to.seq.0 > self.accounted);
+                let from = Cursor::parse(&gap.from).map(|from| from.seq.0);
+                prop_assert!(from.is_ok_and(|from| from >= self.accounted), "told again: {:?}", gap);
                 self.accounted = gap.to.seq.0;
                 self.cursor = gap.to.to_string();
             }
@@ -388,6 +394,10 @@ proptest! {
                 Op::Record(kind) => {
                     append_record(&mut window, kind, now);
                     mine.push(if kind == LogKind::Membership { memberships } else { invalidations });
+                }
+                Op::Lose(count) => {
+                    window.lose(window.head().plus(count), now.mono);
+                    mine.extend((0..count).map(|_| true));
                 }
                 Op::Wait(ms) => now = Now { mono: now.mono + Duration::from_secs(ms), ..now },
                 Op::Steps(steps) => {

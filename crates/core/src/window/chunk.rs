@@ -65,6 +65,15 @@ impl Chunk {
         self.largest = self.largest.max(frame.len());
     }
 
+    /// What is lost at its end is no younger than what follows, which was appended at this time. Losses in a row lie in one chunk,
+    /// because they have no bytes.
+    pub(super) fn followed_at(&mut self, at: Duration) {
+        if self.traits.has(Traits::DAMAGED) {
+            let lost = self.index.iter_mut().rev().take_while(|mark| mark.traits.has(Traits::DAMAGED));
+            lost.for_each(|mark| mark.at = mark.at.min(at));
+        }
+    }
+
     pub(super) fn seal(&mut self) {
         if let Frames::Open(frames) = &mut self.frames {
             frames.shrink_to_fit();

@@ -245,6 +245,35 @@ fn an_entry_whose_clock_was_dropped_is_as_old_as_its_stay() {
     }
 }
 
+/// The fault: what was lost before everything else was as young as the start, and held what came behind it in the window.
+#[test]
+fn what_is_lost_leaves_together_with_what_follows_it() {
+    let second = Duration::from_secs(1);
+    let bounds = Bounds { age: 60 * second, ..Bounds::default() };
+    let mut window = Window::with_chunk_bytes(at(0), bounds, 10);
+    window.lose(at(2), 100 * second);
+    window.lose(at(3), 100 * second);
+    window.append(at(4), Traits::PLAIN, &framed(9), 50 * second);
+    window.append(at(5), Traits::PLAIN, &framed(9), 70 * second);
+    window.lose(at(7), 100 * second);
+    window.append(at(8), Traits::PLAIN, &framed(9), 80 * second);
+    window.lose(at(9), 100 * second);
+    assert_eq!((window.held_bytes(), window.len(), window.head()), (42, 7, at(9)));
+    for (now, held, floor) in [
+        (110, 7, 0),
+        (111, 4, 4),
+        (130, 4, 4),
+        (131, 3, 5),
+        (140, 3, 5),
+        (141, 1, 8),
+        (160, 1, 8),
+        (161, 0, 9),
+    ] {
+        window.trim(now * second);
+        assert_eq!((window.len(), window.floor()), (held, at(floor)), "after {now} s");
+    }
+}
+
 #[test]
 fn an_entry_keeps_the_clock_of_the_stream_that_it_came_on() {
     let second = Duration::from_secs(1);

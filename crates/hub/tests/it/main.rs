@@ -14,6 +14,7 @@ mod fencing;
 mod frozen;
 mod http;
 mod ids;
+mod on_disk;
 mod opening;
 mod overload;
 mod publish_stream;

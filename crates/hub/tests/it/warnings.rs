@@ -21,18 +21,29 @@ use crate::world::{World, from};
 
 /// The warnings of one test, each as `message name=value …`.
 #[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Warnings {
+    lines: Arc<Mutex<Vec<String>>>,
+    with_infos: bool,
+}
 
 impl Warnings {
-    fn listen() -> (Self, DefaultGuard) {
-        let warnings = Self::default();
-        let guard = tracing::subscriber::set_default(warnings.clone());
-        (warnings, guard)
+    pub(crate) fn listen() -> (Self, DefaultGuard) {
+        Self::default().heard()
+    }
+
+    /// As [`Warnings::listen`], with what is said at INFO.
+    pub(crate) fn listen_to_infos() -> (Self, DefaultGuard) {
+        Self { with_infos: true, ..Self::default() }.heard()
+    }
+
+    fn heard(self) -> (Self, DefaultGuard) {
+        let guard = tracing::subscriber::set_default(self.clone());
+        (self, guard)
     }
 
     /// Those that hold this text, which are heard with that.
-    fn take(&self, text: &str) -> Vec<String> {
-        let mut lines = self.0.lock().unwrap();
+    pub(crate) fn take(&self, text: &str) -> Vec<String> {
+        let mut lines = self.lines.lock().unwrap();
         let (taken, left) = std::mem::take(&mut *lines).into_iter().partition(|line| line.contains(text));
         *lines = left;
         taken
@@ -52,7 +63,7 @@ impl Visit for Line {
 
 impl Subscriber for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
+        *metadata.level() == Level::WARN || self.with_infos && *metadata.level() == Level::INFO
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -66,7 +77,7 @@ impl Subscriber for Warnings {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
+        self.lines.lock().unwrap().push(line.0);
     }
 
     fn enter(&self, _: &Id) {}

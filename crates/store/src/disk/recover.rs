@@ -41,6 +41,9 @@ pub struct Recovered {
     pub segments: u64,
     /// Bytes of segments that were read.
     pub bytes: u64,
+    /// The last stamp of the log, in milliseconds since the Unix epoch: it goes on from there, or from the wall clock if that is
+    /// later. 0: it has none.
+    pub stamped_unix_ms: u64,
     /// A group was being written when the last life ended, and was cut off: nobody was told of it.
     pub torn: bool,
     /// What was damaged or missing.
@@ -268,8 +271,9 @@ impl Found<'_> {
         let known = self.heads.values().flatten().map(|head| head.bytes);
         course.ended(last, known.chain([options.segment_bytes]).max().unwrap_or_default());
         let head = course.head;
-        let Course { replay, recovered, group, .. } = course;
+        let Course { replay, mut recovered, group, .. } = course;
         let (visible, retention, stamp_unix_ms) = replay.finish(head);
+        recovered.stamped_unix_ms = stamp_unix_ms;
         let at = Place { head, group, segment: last, offset, segment_bytes: 0, oldest, stamp_unix_ms };
         Ok(Opened { identity: self.identity, at, retention, visible, recovered })
     }

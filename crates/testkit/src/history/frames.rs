@@ -217,6 +217,9 @@ pub struct Gap {
     /// `Gap.count`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// `Gap.repair_after`, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair_after_us: Option<u64>,
     /// The frame's cursor.
     pub cursor: Cursor,
 }

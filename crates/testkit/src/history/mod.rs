@@ -73,6 +73,10 @@ pub struct Rules {
     /// How long a hub that leaves in order may take to hand over what it has, in microseconds; zero: that is not judged.
     #[serde(skip_serializing_if = "is_zero")]
     pub drain_us: u64,
+    /// Over how long the readers of one gap are told to spread their repairs, in microseconds, by hubs and gateways alike; zero:
+    /// that is not judged.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub repair_spread_us: u64,
     /// Whether the log outlives its hub: `log` lines are written when what they tell of is durable, each life of the hub goes on
     /// in the same epoch, and nothing is acknowledged or delivered that a crash could still take back.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -213,6 +217,7 @@ impl Default for Rules {
             fence_grace_us: 0,
             clock_skew_us: 0,
             drain_us: 0,
+            repair_spread_us: 0,
             durable: false,
             window: None,
         }

@@ -83,3 +83,17 @@ fn only_what_was_damaged_is_told_as_damaged() {
     let sound = again.replace(" b", " a");
     breaks(Promise::AckedOnce, DAMAGED, "caught_up 1 3", &sound);
 }
+
+/// What is damaged lies in the hub's log, and the hub tells of it as of everything else: from where the reader stands.
+#[test]
+fn whoever_resumes_inside_what_is_damaged_is_told_from_there() {
+    let resumed = "open 1 gateway g - 2 | welcome 1 RESUMED 2 0 4 gen=1 | gap 1 DAMAGED 2 3 count=1 | event 1 4 d | caught_up 1 4";
+    let damaged = format!(
+        "rules durable events=100 age=1000 | start | kept | head 0
+        call 1 a all | call 2 b all | call 3 c all | call 4 d all
+        dump 1 a all | dump 2 b all | dump 3 c all | dump 4 d all | head 4
+        ack 1 1 | ack 2 2 | ack 3 3 | ack 4 4
+        damaged 1 3 | start | kept 0..1 3..4 | head 4 | {resumed}"
+    );
+    breaks(Promise::CursorSafe, &damaged, "DAMAGED 2 3 count=1", "DAMAGED 1 3 count=2");
+}

@@ -24,6 +24,14 @@ fn gap_true() {
 }
 
 #[test]
+fn a_gap_says_when_to_repair_and_readers_are_spread() {
+    let spread = "rules spread=30\n".to_owned() + &LAPPED.replacen("LAPPED 1 4", "LAPPED 1 4 repair=29", 1);
+    breaks(Promise::GapTrue, &spread, "repair=29", "repair=30");
+    breaks(Promise::GapTrue, &spread, " repair=29", "");
+    keeps(&spread.replacen("rules spread=30", "rules", 1).replacen(" repair=29", "", 1));
+}
+
+#[test]
 fn a_client_may_tell_itself_that_its_cursor_cannot_be_read() {
     let local =
         "open 9 gateway h - garbage | gap 9 CURSOR_UNREADABLE garbage oldest | close 9 INVALID_ARGUMENT\n";

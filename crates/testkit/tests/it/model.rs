@@ -361,7 +361,7 @@ impl Model {
         self.readers[reader].cursor = to_cursor.clone();
         self.tell(reader, |stream| {
             let (from, to, cursor) = (from.clone(), to_cursor.clone(), to_cursor.clone());
-            What::Gap(Gap { stream, reason, from, to, count, cursor })
+            What::Gap(Gap { stream, reason, from, to, count, repair_after_us: None, cursor })
         });
         self.pass(reader, to.clone());
     }

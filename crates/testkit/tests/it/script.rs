@@ -59,6 +59,7 @@ fn parse(words: &[&str]) -> Vec<What> {
                 fence_grace_us: rule("grace", 0) * 1_000,
                 clock_skew_us: rule("skew", 0) * 1_000,
                 drain_us: rule("drain", 0) * 1_000,
+                repair_spread_us: rule("spread", 0) * 1_000,
                 durable: flag("durable"),
                 dedup_events: rule("dedup", 100),
                 window: option("events").map(|events| WindowRule {
@@ -160,6 +161,7 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
             from: cursor(plain[3]),
             to: cursor(plain[4]),
             count: option("count").map(|text| text.parse().unwrap()),
+            repair_after_us: option("repair").map(|text| text.parse::<u64>().unwrap() * 1_000),
             cursor: cursor(option("cursor").unwrap_or(plain[4])),
         }),
         "progress" => What::Progress(mark()),

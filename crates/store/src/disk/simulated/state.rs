@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::super::format::SECTOR_BYTES;
 
-/// A seeded source of choices (SplitMix64).
+/// A seeded source of choices. SplitMix64 (Steele, Lea, Flood 2014): short, well mixed, and good enough to draw schedules.
 #[derive(Clone, Debug)]
 pub struct Rng(pub u64);
 

@@ -5,7 +5,7 @@
 
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
-use crate::history::{Cursor, Event, Gap, GapReason, Hop, Welcome, What};
+use crate::history::{Cursor, Event, Gap, Hop, Welcome, What};
 
 pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let fault = match step.what {
@@ -89,9 +89,8 @@ fn gap(step: &Step<'_, '_>, frame: &Gap) -> Option<String> {
     let Some(from) = step.index.at(&frame.from).filter(|from| from.epoch == stretch.epoch) else {
         return Some(format!("the gap begins at {}, the reader stands at {held}", show(&frame.from)));
     };
-    // A gateway hands on a gap as it met it, and a hub one that lies in its damaged log; whoever stands inside it already is told a
-    // little too much.
-    let handed_on = step.stream.open.hop == Hop::User || frame.reason == GapReason::Damaged;
+    // A gateway hands on a gap as it met it; whoever stands inside it already is told a little too much.
+    let handed_on = step.stream.open.hop == Hop::User;
     let tolerated = handed_on && (to.epoch != stretch.epoch || to.seq >= held);
     let early = from.seq < held && !tolerated;
     early.then(|| format!("the gap begins at {}, but the reader stands at {held}", from.seq))

@@ -1,6 +1,6 @@
 //! **Gap true**: what a gap tells is so. Something lies in its range; its count is exact for a reader of everything and
-//! an upper bound for others; a hub tells only of what its window had no more; and only what the harness damaged is told as
-//! damaged.
+//! an upper bound for others; only what the harness damaged is told as damaged; whoever repairs is told when, within the time
+//! over which repairs are spread; and a hub tells only of what its window had no more.
 //!
 //! The last is judged where the rules name the window. What it held when the gap was sent nobody knows, but no less than
 //! when the gap was received. A gateway's window may begin later than the hub's, so users are not judged by it.
@@ -15,6 +15,9 @@ const ROUNDING_US: u64 = 5_000;
 
 pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let What::Gap(gap) = step.what else { return };
+    if let Some(fault) = unspread(step, gap) {
+        findings.on_stream(Promise::GapTrue, step.stream, step.line, fault);
+    }
     let (Some(from), Some(to)) = (step.index.at(&gap.from), step.index.at(&gap.to)) else { return };
     let fault = needless(step, gap, to)
         .or_else(|| undamaged(step, gap, from, to))
@@ -47,6 +50,19 @@ fn needless(step: &Step<'_, '_>, gap: &Gap, to: Pos) -> Option<String> {
         return None;
     }
     Some(format!("the window must have held {} still", step.index.show(to)))
+}
+
+/// The gap does not say when its reader should repair, or not within the time over which repairs are spread.
+fn unspread(step: &Step<'_, '_>, gap: &Gap) -> Option<String> {
+    let spread_us = step.index.rules.repair_spread_us;
+    match gap.repair_after_us {
+        _ if spread_us == 0 => None,
+        None => Some("it does not say when to repair: a herd would at once".to_owned()),
+        Some(us) if us >= spread_us => {
+            Some(format!("repairs are spread over {spread_us} us, and it says {us}"))
+        }
+        Some(_) => None,
+    }
 }
 
 /// What a gap tells as damaged was not, though the harness says what it damaged.
