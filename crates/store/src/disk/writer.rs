@@ -50,7 +50,7 @@ pub struct Figures {
     pub entries: u64,
     /// The files of all segments together, in bytes.
     pub disk_bytes: u64,
-    /// There was no room for the last group.
+    /// There was no room for the last batches, and nothing was written since.
     pub is_full: bool,
     /// How long syncs have taken, those of heads and ends of segments included.
     pub sync_times: SyncTimes,
@@ -93,9 +93,11 @@ struct Inbox {
     /// How many bytes they are, and those that were taken off last and may not all have been looked at.
     bytes: usize,
     bytes_taken: usize,
+    /// How late it is by the clock of the log, if that was told since the keeper looked.
+    log_time: Option<Duration>,
     /// Something has become of a group, or there is one less on its way.
     landed: bool,
-    /// A group gathers, and none is on its way.
+    /// A group gathers or a segment is to go, and nothing is on its way.
     due: bool,
     /// Nothing is taken any more.
     closed: bool,
@@ -136,6 +138,11 @@ impl Writer {
         answer.await.unwrap_or_else(|_| {
             Err(Error::Unknown("the store ended while it was appended; restart the hub".to_owned()))
         })
+    }
+
+    /// It is so late by the clock of the log: what is too old goes.
+    pub(crate) fn age(&self, now: Duration) {
+        self.shared.tell(|inbox| inbox.log_time = Some(now));
     }
 
     pub(crate) fn figures(&self) -> Figures {
@@ -247,7 +254,6 @@ impl Shared {
     }
 
     fn done(&self, outcome: Outcome) -> MutexGuard<'_, Engine<Sender>> {
-        lock(&self.inbox).figures.is_full = matches!(outcome, Outcome::Full { .. });
         let mut engine = self.engine();
         engine.done(outcome);
         engine
@@ -258,7 +264,14 @@ impl Shared {
         let run = || lock(&self.segments).run(&job);
         // Whatever happens, the group on its way has an outcome.
         let outcome = catch_unwind(AssertUnwindSafe(run));
-        outcome.unwrap_or_else(|_| Outcome::Failed(io::Error::other("writing broke off in a panic")))
+        let outcome =
+            outcome.unwrap_or_else(|_| Outcome::Failed(io::Error::other("writing broke off in a panic")));
+        match &outcome {
+            // Nobody is refused for it.
+            Outcome::Full { .. } if job.is_release => {}
+            outcome => lock(&self.inbox).figures.is_full = matches!(outcome, Outcome::Full { .. }),
+        }
+        outcome
     }
 }
 
@@ -270,6 +283,7 @@ pub(super) struct Keeper {
     on_death: Option<OnDeath>,
     /// Taken off the inbox, and not looked at yet.
     waiting: VecDeque<(Batch, Sender)>,
+    log_time: Option<Duration>,
     /// Nothing can be staged before a group has landed.
     is_full: bool,
     /// A group is on its way, as far as is known.
@@ -298,8 +312,20 @@ impl Keeper {
             #[cfg(any(test, feature = "simulated"))]
             rung: super::task::Rung::default(),
         });
-        let (waiting, is_full, is_flying, _ending) = (VecDeque::new(), false, false, Ending(shared.clone()));
-        Self { shared, sink, files, on_death, waiting, is_full, is_flying, alone_bytes_max, _ending }
+        let (waiting, log_time, _ending) = (VecDeque::new(), None, Ending(shared.clone()));
+        let (is_full, is_flying) = (false, false);
+        Self {
+            shared,
+            sink,
+            files,
+            on_death,
+            waiting,
+            log_time,
+            is_full,
+            is_flying,
+            alone_bytes_max,
+            _ending,
+        }
     }
 
     fn run(mut self) {
@@ -312,6 +338,9 @@ impl Keeper {
     /// Does what can be done without waiting.
     pub(super) fn step(&mut self) {
         self.tell();
+        if let Some(now) = self.log_time.take() {
+            self.shared.engine().age(now);
+        }
         self.stage();
         self.start();
     }
@@ -352,7 +381,8 @@ impl Keeper {
     fn is_ready(&self, inbox: &mut Inbox) -> bool {
         let has_batches = !inbox.batches.is_empty() || !self.waiting.is_empty();
         let can_stage = has_batches && !self.is_full;
-        let ready = inbox.landed || inbox.ended || can_stage || (inbox.closed && !self.is_flying);
+        let can_end = inbox.closed && !self.is_flying;
+        let ready = inbox.landed || inbox.ended || inbox.log_time.is_some() || can_stage || can_end;
         inbox.keeper_waits = !ready;
         ready
     }
@@ -362,9 +392,10 @@ impl Keeper {
             std::mem::swap(&mut self.waiting, &mut inbox.batches);
             inbox.bytes_taken = std::mem::take(&mut inbox.bytes);
         }
+        self.log_time = inbox.log_time.take();
         let has_landed = std::mem::take(&mut inbox.landed);
-        let is_over = inbox.closed && !has_landed && !self.is_flying && self.waiting.is_empty();
-        !is_over && !inbox.ended
+        let has_work = has_landed || self.is_flying || !self.waiting.is_empty() || self.log_time.is_some();
+        (has_work || !inbox.closed) && !inbox.ended
     }
 
     /// Tells of what is durable.
@@ -404,21 +435,23 @@ impl Keeper {
         }
     }
 
-    /// Sees to it that what gathers gets to the disk, unless a group is on its way: then the syncer does.
+    /// Sees to it that what gathers gets to the disk, and that what is needed no more goes; unless a group is on its way: then the
+    /// syncer does.
     fn start(&mut self) {
-        let bytes = {
+        let (bytes, is_due) = {
             let engine = self.shared.engine();
             self.is_flying = engine.is_flying();
-            engine.gathering_bytes().filter(|_| !self.is_flying)
-        };
-        let Some(bytes) = bytes else { return };
-        {
-            let mut inbox = lock(&self.shared.inbox);
-            if bytes > self.alone_bytes_max || !self.waiting.is_empty() || !inbox.batches.is_empty() {
-                (inbox.due, self.is_flying) = (true, true);
-                drop(inbox);
-                return self.shared.wake_syncer();
+            if self.is_flying {
+                return;
             }
+            (engine.gathering_bytes(), engine.due().is_some())
+        };
+        if bytes.is_none() && !is_due {
+            return;
+        }
+        let is_small = bytes.is_some_and(|bytes| bytes <= self.alone_bytes_max) && !is_due;
+        if !is_small || !self.waiting.is_empty() || !lock(&self.shared.inbox).batches.is_empty() {
+            return self.hand_on();
         }
         let job = self.shared.engine().seal();
         if let Some(job) = job {
@@ -426,6 +459,16 @@ impl Keeper {
             drop(self.shared.done(outcome));
         }
         self.tell();
+        if self.shared.engine().due().is_some() {
+            self.hand_on();
+        }
+    }
+
+    /// The next group is the syncer's.
+    fn hand_on(&mut self) {
+        self.is_flying = true;
+        lock(&self.shared.inbox).due = true;
+        self.shared.wake_syncer();
     }
 }
 
