@@ -172,12 +172,12 @@ fn tell(now: Room, before: Room, figures: &Figures) {
             free,
             needed,
             used,
-            "the log could fill the disk: by its bounds it may need more bytes than are free; make room, or start with a lower --window-bytes before it is full"
+            "the log could fill the disk: by its bounds it may need more bytes than are free; make room, or start with a lower --window-bytes"
         ),
         Room::None => tracing::error!(
             free,
             used,
-            "the disk is full: publishes are refused until there is room; readers are served"
+            "the disk is full: publishes are refused until there is room, or until events leave the window and theirs is given back; readers are served"
         ),
         Room::Enough => tracing::info!(free, needed, "the disk has room for all that the log may need"),
     }

@@ -241,15 +241,18 @@ impl<V: Copy> Dedup<V> {
         }
     }
 
-    /// What was remembered from one time to another, both included, publisher by publisher.
+    /// What was remembered from one time to another, both included, publisher by publisher. `uncertain`: how many of a publisher,
+    /// the last ones, were remembered for now, and are left out.
     pub(crate) fn between(
         &self,
         from: Duration,
         to: Duration,
+        uncertain: impl Fn(&str) -> usize,
     ) -> impl Iterator<Item = (&Arc<str>, Remembered<'_, V>)> {
         self.shares.iter().flat_map(move |(publisher, share)| {
-            let first = share.order.partition_point(|(_, at)| *at < from);
-            let those = share.order.range(first..).take_while(move |(_, at)| *at <= to);
+            let certain = share.order.len().saturating_sub(uncertain(publisher));
+            let first = share.order.partition_point(|(_, at)| *at < from).min(certain);
+            let those = share.order.range(first..certain).take_while(move |(_, at)| *at <= to);
             those.filter_map(move |(text, at)| {
                 let (value, content) = share.values.get(text)?;
                 Some((publisher, Remembered { text, content: *content, value: *value, at: *at }))

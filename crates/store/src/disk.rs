@@ -10,7 +10,7 @@
 //! | [`files`] | the border to the disk |
 //! | `format`, `record` | the bytes |
 //! | `stage` | positions and groups |
-//! | `engine` | the steps of a group: staged, sealed, durable, told |
+//! | `engine` | the steps of a group: staged, sealed, durable, told; and how segments go |
 //! | `segments` | writes and syncs |
 //! | `writer` | the threads |
 //! | `simulated`, `task` | a disk for tests and the simulation, and a store on it without threads |
@@ -24,7 +24,7 @@
 //!
 //! | what happens | what a publisher is told | what the store does |
 //! |---|---|---|
-//! | the disk is full | refused, [`Refused::Unavailable`](crate::Refused::Unavailable): nothing was appended | goes on as soon as there is room |
+//! | the disk is full | refused, [`Refused::Unavailable`](crate::Refused::Unavailable): nothing was appended | goes on as soon as there is room; makes some itself when events have left the window |
 //! | a write or sync fails otherwise | [`Error::Unknown`] for the group on its way; refused from then on | is dead, and says so: end the process ([`Options::on_death`]) |
 //! | the process is killed, the machine stops | nothing | everything acknowledged is there again, in the same epoch |
 //! | the folder, or the file that is written, is taken away, moved or replaced | refused from the next [`Store::look_at_disk`](crate::Store::look_at_disk) on; what was acknowledged since is gone with it | the same |
@@ -332,7 +332,8 @@ fn assemble<R: engine::Reply>(
         // The epoch is durable before anybody is told of it.
         segments.begin(&identity).map_err(|error| OpenError::io(&name(identity.number), error))?;
         retention.begin(identity.number, identity.bytes);
-        at = Place { segment: identity.number, offset: GROUPS_START, segment_bytes: identity.bytes, ..at };
+        at = Place { segment: identity.number, offset: GROUPS_START, ..at };
+        at = at.in_length(identity.bytes, engine::reserve_bytes(options.segment_bytes));
     }
     let visible = Arc::new(Mutex::new(visible));
     let stager = Stager::new(sums, at);
@@ -354,8 +355,8 @@ fn begin(options: &Options, epoch: Epoch, salt: u64, sink: &Arc<dyn Sink>) -> Op
         previous_end: 0,
         stamped_unix_ms: 0,
     };
-    let (group, segment, offset, segment_bytes) = (0, 0, 0, 0);
-    let at = Place { head, group, segment, offset, segment_bytes, oldest: 1, stamp_unix_ms: 0 };
+    let (group, segment, offset, segment_bytes, batches_end) = (0, 0, 0, 0, 0);
+    let at = Place { head, group, segment, offset, segment_bytes, batches_end, oldest: 1, stamp_unix_ms: 0 };
     Opened {
         identity,
         at,
@@ -381,9 +382,13 @@ impl Store for DiskStore {
     }
 
     fn trim(&self, now: Duration) {
-        let mut visible = lock(&self.visible);
-        let now = visible.log_time(now);
-        visible.published.trim(now);
+        let now = {
+            let mut visible = lock(&self.visible);
+            let now = visible.log_time(now);
+            visible.published.trim(now);
+            now
+        };
+        self.writer.age(now);
     }
 
     fn standing(

@@ -188,8 +188,9 @@ pub trait Store: Send + Sync + 'static {
     /// How far back a duplicate is recognised at present. `now` is on the clock of [`Batch`]'s time.
     fn dedup_horizon(&self, now: Duration) -> Duration;
 
-    /// Lets go of what is too old to matter. A hub calls it now and then, so that an idle one gives memory back; what a
-    /// store forgets by itself it need not forget here.
+    /// Lets go of what is too old to matter. `now` is on the clock of [`Batch`]'s time. A hub calls it every few seconds, so
+    /// that an idle one gives memory and disk back; what a store forgets by itself it need not forget here. Must be quick: what
+    /// takes time is done after it has returned.
     fn trim(&self, _now: Duration) {}
 
     /// The standing records that hold, page by page: those after `after`, of at most `bytes_max` bytes together, each

@@ -2,6 +2,7 @@
 //!
 //! The file system is mounted here, so the process needs a mount namespace of its own. What is refused is refused; streams and
 //! standing records stay; once there is room it goes on, without a restart; and a hub that is killed on a full disk opens again.
+//! Where nobody makes room it makes some itself, as soon as what fills the disk has left the window.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use galaxy_push_proto::v1::publisher_client::PublisherClient;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
 use super::life::Program;
@@ -33,6 +34,9 @@ const REFUSED: usize = 5;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
+/// Longer than it takes to fill the disk, and no longer than anybody waits for what leaves the window.
+const AGE: &str = "8s";
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -48,6 +52,7 @@ struct Seen {
     refused: u64,
     killed_full: u64,
     went_on: u64,
+    gave_back: u64,
 }
 
 /// Fills the disk, and judges what is found.
@@ -95,13 +100,22 @@ pub async fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<String> {
         life.kill()?;
         tell(&format!("filled {} times, {} refused", room.seen.filled, room.seen.refused));
     }
+    // The next two lives have a window that is soon over. One fills the disk and waits; one begins on a disk that is full.
+    program.args.extend(["--window-age", AGE].map(Into::into));
+    for fills in [true, false] {
+        let mut life = program.start().context("on a disk that is full")?;
+        let urls = life.ready().await?;
+        room.waits(&urls.hub, fills).await.context("nobody makes room")?;
+        life.kill()?;
+    }
     let counts = truth(&room.truth).counts;
-    let Seen { filled, refused, killed_full, went_on } = room.seen;
+    let Seen { filled, refused, killed_full, went_on, gave_back } = room.seen;
     let rows = [
         ("the disk was full", filled),
         ("requests refused by it, none of which is in the log", refused),
         ("went on without a restart once there was room", went_on),
         ("killed while it was full, and opened again before there was room", killed_full),
+        ("took events again once what filled it had left the window, with not one byte free", gave_back),
         ("events and records acknowledged", counts.acked),
         ("delivered to the reader that went through all lives", counts.delivered),
         ("readings from the oldest event on, some of them on the full disk", counts.readings),
@@ -117,6 +131,14 @@ fn mount(disk: &Path) -> anyhow::Result<()> {
     let status = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(disk).status()?;
     ensure!(status.success(), "no file system can be mounted here: run it in a mount namespace of its own");
     Ok(())
+}
+
+/// Writes a file of so many bytes, or of as many as there is room for.
+fn take_room(file: &Path, bytes: usize) -> std::io::Result<()> {
+    std::fs::write(file, vec![1; bytes]).or_else(|error| match error.kind() {
+        std::io::ErrorKind::StorageFull => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// The disk with what is on it.
@@ -138,22 +160,7 @@ impl Room {
         client: &mut PublisherClient<Channel>,
         frees: bool,
     ) -> anyhow::Result<()> {
-        std::fs::write(&self.beside, vec![1; BESIDE_BYTES]).or_else(|error| match error.kind() {
-            std::io::ErrorKind::StorageFull => Ok(()),
-            _ => Err(error),
-        })?;
-        let mut refused = 0;
-        for _ in 0..REQUESTS_MAX {
-            match self.publish(client).await? {
-                Ok(()) => refused = 0,
-                Err(_) => refused += 1,
-            }
-            if refused == REFUSED {
-                break;
-            }
-        }
-        ensure!(refused == REFUSED, "the disk does not fill");
-        self.seen.filled += 1;
+        self.fill(client).await?;
         // Who comes new reads everything, standing records too.
         self.judge(hub).await?;
         if frees {
@@ -169,6 +176,52 @@ impl Room {
         Ok(())
     }
 
+    /// Takes most of the room, and publishes until there is no more.
+    async fn fill(&mut self, client: &mut PublisherClient<Channel>) -> anyhow::Result<()> {
+        take_room(&self.beside, BESIDE_BYTES)?;
+        let mut refused = 0;
+        for _ in 0..REQUESTS_MAX {
+            match self.publish(client).await? {
+                Ok(()) => refused = 0,
+                Err(_) => refused += 1,
+            }
+            if refused == REFUSED {
+                break;
+            }
+        }
+        ensure!(refused == REFUSED, "the disk does not fill");
+        self.seen.filled += 1;
+        Ok(())
+    }
+
+    /// Not one byte is free, and nobody makes room: events are taken again when those that fill the disk have left the window. The
+    /// next life begins where this one has ended.
+    async fn waits(&mut self, hub: &str, fills: bool) -> anyhow::Result<()> {
+        let mut client = PublisherClient::new(connect(hub).await?);
+        if fills {
+            self.fill(&mut client).await?;
+        }
+        let taken = self.beside.with_extension("rest");
+        let begun = Instant::now();
+        let mut is_full = false;
+        loop {
+            if !is_full {
+                take_room(&taken, DISK_BYTES as usize)?;
+                is_full = self.publish_large(&mut client).await?.is_err();
+            } else if self.publish_large(&mut client).await?.is_ok() {
+                break;
+            }
+            ensure!(begun.elapsed() < WITHIN, "nothing is given back, or the disk does not fill");
+            sleep(Duration::from_millis(100)).await;
+        }
+        ensure!(self.beside.exists() && taken.exists(), "somebody else has made room");
+        self.seen.gave_back += 1;
+        self.readings += 1;
+        let reading = Reading::take(hub, self.readings).await?;
+        // It holds what is young, be it ever so little.
+        truth(&self.truth).judge(&reading, 0)
+    }
+
     fn free(&self) {
         _ = std::fs::remove_file(&self.beside); // it is not there in every round
     }
@@ -182,6 +235,25 @@ impl Room {
             1 => Request::events(number, 1, rng),
             _ => Request::sized(number, 20, 2_000, rng),
         };
+        self.ask(client, request).await
+    }
+
+    /// One request that needs more room than the log keeps for itself.
+    async fn publish_large(
+        &mut self,
+        client: &mut PublisherClient<Channel>,
+    ) -> anyhow::Result<anyhow::Result<()>> {
+        self.number += 1;
+        let request = Request::sized(self.number, 20, 20_000, &mut self.rng);
+        self.ask(client, request).await
+    }
+
+    /// The inner error is a refusal.
+    async fn ask(
+        &mut self,
+        client: &mut PublisherClient<Channel>,
+        request: Request,
+    ) -> anyhow::Result<anyhow::Result<()>> {
         truth(&self.truth).asks(&request);
         match timeout(WITHIN, call(client, &request)).await.context("no answer")? {
             Ok(told) => {

@@ -125,7 +125,7 @@ impl Reading {
         };
         let is_told = |group: &Group| group.entries.iter().all(|entry| self.known.contains_key(&entry.seq));
         let mut groups: Vec<_> = files.iter().flat_map(of_file).collect();
-        groups.retain(|(_, group)| group.has_events_alone && is_told(group));
+        groups.retain(|(_, group)| group.has_events_alone && !group.entries.is_empty() && is_told(group));
         (!groups.is_empty()).then(|| groups.swap_remove(rng.below(groups.len() as u64) as usize))
     }
 

@@ -3,7 +3,9 @@
 //! The [`writer`](super::writer) takes the steps, tests take them on a disk that breaks. The order is: [`Engine::stage`] as
 //! batches come; [`Engine::seal`] once nothing is on its way; the [`Job`] is run by [`Segments`](super::segments::Segments);
 //! [`Engine::done`] with its outcome; [`Landed::tell`] of what became durable. Staging may go on meanwhile: that is the next
-//! group.
+//! group. Between two of these groups comes, when a segment is needed no more, one that lets it go (`release`).
+
+mod release;
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,9 +16,8 @@ use galaxy_push_core::cursor::Seq;
 
 use super::Options;
 use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead, unmask};
-use super::record::{Context, Known, put_cut, put_standing};
 use super::retention::Retention;
-use super::segments::{ENDING_BYTES, Job, Outcome};
+use super::segments::{Begin, ENDING_BYTES, Job, Outcome};
 use super::stage::{Group, Place, Stager};
 use super::visible::Visible;
 use crate::{Appended, Batch, Error, Refused, Sink};
@@ -37,7 +38,15 @@ pub(crate) struct Engine<R> {
     /// Who the store is: for the heads of segments.
     identity: SegmentHead,
     segment_bytes: u64,
+    reserve_bytes: u64,
     dedup_age: std::time::Duration,
+    /// The latest time by the clock of the log that was told, in milliseconds since the Unix epoch: it goes on where nothing is
+    /// stamped.
+    now_unix_ms: u64,
+    /// Letting a segment go is worth a try: not right after there was no room for it.
+    may_release: bool,
+    /// There was no room, and no batch has become durable since.
+    is_short: bool,
     flying: Option<Flight<R>>,
     /// Durable, and nobody told yet, in order. Few: while nobody tells, little is staged.
     landed: VecDeque<Landed<R>>,
@@ -56,8 +65,8 @@ struct Flight<R> {
     begins: Option<u64>,
     /// Where the segment before that one ends.
     ends: u64,
-    /// What it carries forward, from this segment and all before it.
-    carries: Option<u64>,
+    /// The segment that it lets go of: nobody waits for it.
+    releases: Option<u64>,
     /// Where the next one goes if only the segment was begun.
     begun: Place,
 }
@@ -80,6 +89,12 @@ impl<R: Reply> Landed<R> {
 /// So many batches are staged under one lock: others may want it.
 const STAGED_AT_ONCE: usize = 16;
 
+/// Some hundred ids and records, unless segments are very short.
+const RESERVE_BYTES_MIN: u64 = 16 << 10;
+
+/// A segment that is no longer than it must be is a multiple of this long: file systems give room in such pieces.
+const LENGTH_STEP: u64 = 4 << 10;
+
 impl<R: Reply> Engine<R> {
     pub(crate) fn new(
         stager: Stager<R>,
@@ -97,7 +112,11 @@ impl<R: Reply> Engine<R> {
             sink,
             identity,
             segment_bytes: options.segment_bytes,
+            reserve_bytes: reserve_bytes(options.segment_bytes),
             dedup_age: options.dedup.age,
+            now_unix_ms: 0,
+            may_release: true,
+            is_short: false,
             flying: None,
             landed: VecDeque::new(),
             left: Vec::new(),
@@ -150,40 +169,58 @@ impl<R: Reply> Engine<R> {
         self.flying.is_some()
     }
 
-    fn fits(&self, body_bytes: usize) -> bool {
-        let at = &self.stager.at;
-        at.segment > 0 && at.offset + room_of(body_bytes) + ENDING_BYTES <= at.segment_bytes
-    }
-
-    /// Takes the group that gathers and makes it ready for the disk. `None`: there is nothing to write, or another group is on its
-    /// way; there may be something to tell.
+    /// Takes the group that gathers, or one that lets a segment go, and makes it ready for the disk. `None`: there is nothing to
+    /// write, or another group is on its way; there may be something to tell.
     pub(crate) fn seal(&mut self) -> Option<Job> {
         if self.flying.is_some() {
             return None;
         }
-        let mut group = self.stager.open.take()?;
+        if let Some(number) = self.due() {
+            let group = self.carry(number);
+            return Some(self.fly(group, Some(number)));
+        }
+        let group = self.stager.open.take()?;
         if group.is_empty() {
             // Duplicates, whose answers come behind those that they repeat.
             self.landed.push_back(Landed { group, body: Bytes::new(), synced: None });
             return None;
         }
-        let left = self.retention.left(self.stager.at.stamp_unix_ms);
-        if let Some(left) = left {
-            self.carry(left, &mut group);
-        }
-        let begin = (!self.fits(group.body.len())).then(|| self.begin(group.body.len(), group.after));
+        Some(self.fly(group, None))
+    }
+
+    fn fly(&mut self, mut group: Group<R>, releases: Option<u64>) -> Job {
+        let at = &self.stager.at;
+        let (end, reserve_bytes) = match releases {
+            None => (at.batches_end, self.reserve_bytes),
+            Some(_) => (at.segment_bytes, 0),
+        };
+        let room = room_of(group.body.len()) + ENDING_BYTES;
+        let fits = at.segment > 0 && at.offset + room <= end;
+        let begin = (!fits).then(|| self.begin(room + reserve_bytes, group.after));
         let begun = self.place_before(&group);
-        let offset = self.stager.at.offset;
-        if let Some(left) = left {
-            self.stager.at.oldest = left + 1;
+        let (segment, offset) = (self.stager.at.segment, self.stager.at.offset);
+        if let Some(number) = releases {
+            self.stager.at.oldest = number + 1;
         }
         let mask = self.stager.seal(&mut group);
         let bytes = Bytes::from(std::mem::take(&mut group.body));
-        let body = unmasked(&bytes, mask);
-        let next = self.stager.at;
-        let (begins, ends) = begin.map_or((None, 0), |head| (Some(head.number), head.previous_end));
-        self.flying = Some(Flight { group, body, next, begins, ends, carries: left, begun });
-        Some(Job { begin, offset, bytes })
+        let (body, next) = match releases {
+            None => (unmasked(&bytes, mask), self.stager.at),
+            // Readers are handed nothing of it, and what gathers comes behind it.
+            Some(_) => (Bytes::new(), self.staged_less(self.stager.at)),
+        };
+        let (begins, ends) =
+            begin.map_or((None, 0), |Begin { head, .. }| (Some(head.number), head.previous_end));
+        self.flying = Some(Flight { group, body, next, begins, ends, releases, begun });
+        // Where there may be no room, what is needed no more makes some now.
+        let remove = if self.is_short || releases.is_some() { self.take_left() } else { Vec::new() };
+        Job { remove, begin, segment, offset, bytes, is_release: releases.is_some() }
+    }
+
+    /// This place, but for what is staged and not on its way.
+    fn staged_less(&self, place: Place) -> Place {
+        let Place { head, stamp_unix_ms, .. } = self.durable;
+        Place { head, stamp_unix_ms, ..place }
     }
 
     /// Where the stager stood before this group was staged, but for the segment.
@@ -192,53 +229,21 @@ impl<R: Reply> Engine<R> {
         Place { head, ..self.stager.at }
     }
 
-    /// Begins another segment, large enough for a body of so many bytes.
-    fn begin(&mut self, body_bytes: usize, after: Seq) -> SegmentHead {
+    /// Begins another segment, with so much room for groups at least.
+    fn begin(&mut self, room: u64, after: Seq) -> Begin {
+        let least_bytes = (GROUPS_START + room).next_multiple_of(LENGTH_STEP);
         let at = &mut self.stager.at;
-        let room = GROUPS_START + room_of(body_bytes) + ENDING_BYTES;
         let head = SegmentHead {
             number: at.segment + 1,
-            bytes: self.segment_bytes.max(room),
+            bytes: self.segment_bytes.max(least_bytes),
             after,
             after_group: at.group,
             previous_end: at.offset,
             stamped_unix_ms: at.stamp_unix_ms,
             ..self.identity
         };
-        (at.segment, at.offset, at.segment_bytes) = (head.number, GROUPS_START, head.bytes);
-        head
-    }
-
-    /// The keys and standing records that lie in this segment or before it and still count, once more: first in the group, so
-    /// that what it changes itself comes after them.
-    fn carry(&self, left: u64, group: &mut Group<R>) {
-        let visible = lock(&self.visible);
-        group.put_first(|out| {
-            let put_context = |out: &mut Vec<u8>, publisher: &str, share: Option<&str>| {
-                let stamp_unix_ms = self.durable.stamp_unix_ms;
-                Context { publisher, share, wall_unix_ms: 0, stamp_unix_ms }.put(out);
-            };
-            for keys in self.retention.keys_up_to(left) {
-                let mut last = None;
-                for (publisher, known) in visible.published.between(keys.from, keys.to) {
-                    if last != Some(publisher) {
-                        put_context(out, publisher, None);
-                        last = Some(publisher);
-                    }
-                    let at_unix_ms = u64::try_from(known.at.as_millis()).unwrap_or(u64::MAX);
-                    let seq = known.value.unwrap_or_default().0;
-                    Known { text: known.text, content: known.content, seq, at_unix_ms, carried: true }
-                        .put(out);
-                }
-            }
-            if let Some(cut) = visible.published.cut() {
-                put_cut(out, u64::try_from(cut.as_millis()).unwrap_or(u64::MAX));
-            }
-            for (kind, message, share) in visible.standing.kept_up_to(left) {
-                put_context(out, "", share.map(|share| &**share));
-                put_standing(out, kind, message);
-            }
-        });
+        (at.segment, at.offset) = (head.number, GROUPS_START);
+        Begin { head, least_bytes }
     }
 
     /// The group on its way has come to this. If it is durable, what it changes is visible now, and is to be told; else it is
@@ -246,14 +251,20 @@ impl<R: Reply> Engine<R> {
     pub(crate) fn done(&mut self, outcome: Outcome) {
         let Some(flight) = self.flying.take() else { return };
         match outcome {
-            Outcome::Durable => {
-                self.durable = flight.next;
-                self.commit(flight);
+            Outcome::Durable { begun } => {
+                self.stand(flight.next, begun);
+                self.commit(flight, begun);
             }
             Outcome::Full { begun, error } => {
-                if begun {
-                    self.begun(&flight);
-                    self.durable = flight.begun;
+                self.is_short = true;
+                if begun.is_some() {
+                    self.begun(&flight, begun);
+                    self.stand(flight.begun, begun);
+                }
+                // Publishers that find no room make it worth another try; a try that finds none does not.
+                self.may_release = flight.releases.is_none();
+                if flight.releases.is_some() {
+                    return self.stager.stand(self.durable);
                 }
                 let refused = Refused::Unavailable(format!("the disk is full: {error}"));
                 self.give_up(flight.group, &Error::Refused(refused.clone()), &refused);
@@ -267,12 +278,23 @@ impl<R: Reply> Engine<R> {
         }
     }
 
-    fn commit(&mut self, flight: Flight<R>) {
-        self.begun(&flight);
+    /// What is durable ends here. `begun`: the length of the segment, if it was begun just now.
+    fn stand(&mut self, place: Place, begun: Option<u64>) {
+        self.durable = match begun {
+            Some(bytes) => place.in_length(bytes, self.reserve_bytes),
+            None => place,
+        };
+        self.stager.stand(self.durable);
+    }
+
+    fn commit(&mut self, flight: Flight<R>, begun: Option<u64>) {
+        self.begun(&flight, begun);
+        self.may_release |= begun.is_some();
+        self.is_short &= flight.releases.is_some();
         let (group, segment) = (flight.group, flight.next.segment);
         {
             let mut visible = lock(&self.visible);
-            if let Some(up_to) = flight.carries {
+            if let Some(up_to) = flight.releases {
                 visible.standing.moved_up_to(up_to, segment);
                 self.left.extend(self.retention.leave(up_to, segment, self.dedup_age, visible.now));
             }
@@ -347,10 +369,10 @@ impl<R: Reply> Engine<R> {
         self.dead.as_deref()
     }
 
-    fn begun(&mut self, flight: &Flight<R>) {
-        if let Some(number) = flight.begins {
+    fn begun(&mut self, flight: &Flight<R>, begun: Option<u64>) {
+        if let Some((number, bytes)) = flight.begins.zip(begun) {
             self.retention.cut(number, flight.ends);
-            self.retention.begin(number, flight.next.segment_bytes);
+            self.retention.begin(number, bytes);
         }
     }
 
@@ -391,6 +413,11 @@ fn unmasked(group: &Bytes, mask: u8) -> Bytes {
     let mut plain = group.to_vec();
     unmask(&mut plain[GROUP_HEAD_BYTES..], mask);
     plain.into()
+}
+
+/// How much of each segment is kept for letting segments go: on a disk that is full there is no other room for it.
+pub(crate) fn reserve_bytes(segment_bytes: u64) -> u64 {
+    (segment_bytes / 64).max(RESERVE_BYTES_MIN).min(segment_bytes / 4)
 }
 
 /// How much room a body of so many bytes takes at most.

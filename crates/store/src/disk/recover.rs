@@ -111,12 +111,13 @@ fn read_log<'a>(
     found.forget_unborn()?;
     let (oldest, stamped_unix_ms) = found.oldest()?;
     sink.stamped_until(stamped_unix_ms);
+    // First what says that the others are not needed: it may not be durable yet.
+    renew(&found)?;
     for number in found.heads.range(..oldest).map(|(number, _)| *number).collect::<Vec<_>>() {
         // Half removed when the last life ended.
         _ = files.remove(&name(number));
         found.heads.remove(&number);
     }
-    renew(&found)?;
     found.replay(oldest, stamped_unix_ms, options, sink).map(Some)
 }
 
@@ -252,7 +253,7 @@ impl Found<'_> {
             recovered: Recovered::default(),
             known_end: false,
         };
-        let (mut offset, last) = (GROUPS_START, self.last());
+        let (mut offset, mut segment_bytes, last) = (GROUPS_START, 0, self.last());
         let bytes_total = self.heads.range(oldest..).map(|(number, _)| self.files.length(&name(*number)));
         let bytes_total = bytes_total.map(|length| length.unwrap_or_default()).sum::<u64>();
         let mut next = oldest;
@@ -265,6 +266,9 @@ impl Found<'_> {
             next = number.saturating_add(1);
             let (file, scanned) = self.scan(number)?;
             offset = scanned.end_offset;
+            // More can be written where it is known what there is.
+            let is_known = head.is_some() && matches!(scanned.end, End::Clean | End::Closed | End::Torn);
+            segment_bytes = if is_known { file.len() as u64 } else { 0 };
             course.segment(number, *head, file, &scanned, number == last)?;
         }
         tell(options, course.recovered.bytes, bytes_total)?;
@@ -274,7 +278,9 @@ impl Found<'_> {
         let Course { replay, mut recovered, group, .. } = course;
         let (visible, retention, stamp_unix_ms) = replay.finish(head);
         recovered.stamped_unix_ms = stamp_unix_ms;
-        let at = Place { head, group, segment: last, offset, segment_bytes: 0, oldest, stamp_unix_ms };
+        // Batches begin a segment of their own.
+        let (segment, batches_end) = (last, 0);
+        let at = Place { head, group, segment, offset, segment_bytes, batches_end, oldest, stamp_unix_ms };
         Ok(Opened { identity: self.identity, at, retention, visible, recovered })
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Replay {
     keys_lost: bool,
     batch: Vec<Committed>,
     segment: u64,
-    /// The latest stamp so far, and the last of all.
+    /// The latest stamp so far, and the latest time that is known of.
     last_unix_ms: u64,
     final_unix_ms: u64,
 }
@@ -125,7 +125,9 @@ impl Replay {
         if let Some((from, to)) = times {
             self.retention.keep_keys(Keys { from, to, place: self.segment });
         }
-        self.last_unix_ms = self.last_unix_ms.max(whose.stamp_unix_ms);
+        // What only carries says how late it was; what gathered meanwhile lies behind it, and was stamped before.
+        let latest = if whose.wall_unix_ms == 0 { &mut self.final_unix_ms } else { &mut self.last_unix_ms };
+        *latest = (*latest).max(whose.stamp_unix_ms);
         Ok(entries)
     }
 

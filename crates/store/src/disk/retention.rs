@@ -15,7 +15,7 @@ pub(crate) struct Kept {
     pub(crate) number: u64,
     pub(crate) entries: u64,
     pub(crate) frame_bytes: u64,
-    /// When its last entry was stamped.
+    /// When the last of what was published into it was stamped; 0: everything in it was carried there.
     pub(crate) last_unix_ms: u64,
     /// The length of the file.
     pub(crate) file_bytes: u64,
@@ -79,9 +79,9 @@ impl Retention {
         let newest = newest_first.next()?;
         (later.0, later.1) = (newest.entries, newest.frame_bytes);
         for kept in newest_first {
-            // Without entries it has no age, and goes with what lies before it or behind.
-            let too_old = kept.entries > 0 && now_unix_ms.saturating_sub(kept.last_unix_ms) > age_ms;
-            if too_old || later.0 >= self.bounds.events || later.1 >= self.bounds.bytes {
+            // What was only carried there has no age, and goes with what lies before it or behind.
+            let too_old = kept.last_unix_ms > 0 && now_unix_ms.saturating_sub(kept.last_unix_ms) > age_ms;
+            if too_old || later.0 >= self.bounds.events.max(1) || later.1 >= self.bounds.bytes.max(1) {
                 return Some(kept.number);
             }
             later = (later.0 + kept.entries, later.1 + kept.frame_bytes);
@@ -89,9 +89,19 @@ impl Retention {
         None
     }
 
-    /// When the keys that lie in these segments were remembered.
-    pub(crate) fn keys_up_to(&self, number: u64) -> impl Iterator<Item = Keys> {
-        self.keys.iter().copied().filter(move |keys| keys.place <= number)
+    /// When the keys that lie in these segments were remembered: from one time to another, each time once.
+    pub(crate) fn keys_up_to(&self, number: u64) -> Vec<(Duration, Duration)> {
+        let there = self.keys.iter().filter(|keys| keys.place <= number);
+        let mut spans: Vec<_> = there.map(|keys| (keys.from, keys.to)).collect();
+        spans.sort_unstable();
+        spans.dedup_by(|later, earlier| {
+            let overlap = later.0 <= earlier.1;
+            if overlap {
+                earlier.1 = earlier.1.max(later.1);
+            }
+            overlap
+        });
+        spans
     }
 
     /// What these segments held is needed no more, or lies in `to` now. Returns them.
@@ -102,7 +112,7 @@ impl Retention {
         self.segments.drain(..those).map(|kept| kept.number).collect()
     }
 
-    #[cfg(test)]
+    /// The oldest segment that there is.
     pub(crate) fn first(&self) -> Option<u64> {
         self.segments.front().map(|kept| kept.number)
     }

@@ -15,20 +15,33 @@ use super::format::{CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
 /// What is to be made durable.
 #[derive(Debug)]
 pub(crate) struct Job {
+    /// Segments to take away before all else, because there may be no room.
+    pub(crate) remove: Vec<u64>,
     /// A segment to begin first.
-    pub(crate) begin: Option<SegmentHead>,
+    pub(crate) begin: Option<Begin>,
+    pub(crate) segment: u64,
     pub(crate) offset: u64,
     /// One group.
     pub(crate) bytes: Bytes,
+    /// It only lets a segment go: nobody waits for it.
+    pub(crate) is_release: bool,
+}
+
+/// A segment to begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begin {
+    pub(crate) head: SegmentHead,
+    /// The length that will do where there is no room for the whole.
+    pub(crate) least_bytes: u64,
 }
 
 /// What became of it.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It is durable.
-    Durable,
-    /// There was no room, and nothing of it is left. The segment to begin was begun, or not.
-    Full { begun: bool, error: io::Error },
+    /// It is durable. The length of the segment that was begun for it.
+    Durable { begun: Option<u64> },
+    /// There was no room, and nothing of it is left. The length of the segment to begin, if that was begun.
+    Full { begun: Option<u64>, error: io::Error },
     /// Nobody knows.
     Failed(io::Error),
 }
@@ -68,21 +81,54 @@ impl Segments {
     }
 
     pub(crate) fn run(&mut self, job: &Job) -> Outcome {
-        if let Some(head) = &job.begin {
-            match self.begin(head) {
-                Ok(()) => {}
+        job.remove.iter().for_each(|number| remove(&*self.files, *number));
+        let begun = match &job.begin {
+            Some(begin) => self.begin_within(begin).map(Some),
+            None if self.current.is_none() => self.resume(job.segment, job.offset).map(|()| None),
+            None => Ok(None),
+        };
+        let begun = match begun {
+            Ok(begun) => begun,
+            Err(error) if is_full(&error) => return Outcome::Full { begun: None, error },
+            Err(error) => return Outcome::Failed(error),
+        };
+        match self.write(job) {
+            Ok(()) => Outcome::Durable { begun },
+            Err(error) => self.take_back(job, begun, error),
+        }
+    }
+
+    /// Begins a segment that is as long as there is room for. Returns its length.
+    fn begin_within(&mut self, begin: &Begin) -> io::Result<u64> {
+        let mut head = begin.head;
+        loop {
+            match self.begin(&head) {
+                Ok(()) => return Ok(head.bytes),
                 Err(error) if is_full(&error) => {
                     // Left half made it would only be in the way, and the next try replaces it.
                     _ = self.files.remove(&name(head.number));
-                    return Outcome::Full { begun: false, error };
+                    if head.bytes <= begin.least_bytes {
+                        return Err(error);
+                    }
+                    head.bytes = (head.bytes / 2).max(begin.least_bytes);
                 }
-                Err(error) => return Outcome::Failed(error),
+                Err(error) => return Err(error),
             }
         }
-        match self.write(job) {
-            Ok(()) => Outcome::Durable,
-            Err(error) => self.take_back(job, error),
+    }
+
+    /// Goes on in the segment with which an earlier life has ended, at this offset. What says that it was closed, and what is left
+    /// of a group that was never durable, is wiped first: behind a group there are zeros.
+    fn resume(&mut self, number: u64, offset: u64) -> io::Result<()> {
+        let written = self.files.read(&name(number), u64::MAX)?;
+        let mut file = self.files.open(&name(number))?;
+        let rest = written.get(offset as usize..).unwrap_or_default();
+        if let Some(last) = rest.iter().rposition(|byte| *byte != 0) {
+            file.write(offset, &vec![0; last + 1])?;
+            file.sync().map_err(unknown)?;
         }
+        self.current = Some(Current { file, number, bytes: written.len() as u64 });
+        Ok(())
     }
 
     /// The border to the disk.
@@ -156,14 +202,14 @@ impl Segments {
     }
 
     /// After a write for which there was no room: as if it had never been tried, or nobody knows.
-    fn take_back(&mut self, job: &Job, error: io::Error) -> Outcome {
+    fn take_back(&mut self, job: &Job, begun: Option<u64>, error: io::Error) -> Outcome {
         let Some(current) = self.current.as_mut().filter(|_| is_full(&error)) else {
             return Outcome::Failed(error);
         };
         let (offset, bytes) = (job.offset, current.bytes);
         let wiped = current.file.wipe(offset, bytes).and_then(|()| current.file.sync());
         match wiped {
-            Ok(()) => Outcome::Full { begun: job.begin.is_some(), error },
+            Ok(()) => Outcome::Full { begun, error },
             Err(error) => Outcome::Failed(error),
         }
     }

@@ -2,6 +2,10 @@
 //!
 //! The need is the most that the log may take up by its bounds, less what it takes up already; but never less than what the
 //! next segments need, which are begun before the oldest one goes.
+//!
+//! Each id and each standing record lies in the log once besides the frames of the window: it is carried on when its segment
+//! goes, and what was carried meanwhile goes with the segment that it was carried to. While a segment goes, what is carried out of
+//! it lies there twice: as much as one segment holds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,10 +20,11 @@ const AROUND_KEY_BYTES: u64 = 37;
 const AROUND_RECORD_BYTES: u64 = 40;
 /// No standing record is longer.
 const RECORD_BYTES_MAX: u64 = 1 << 10;
-/// A group, unless one batch is larger.
-const GROUP_BYTES: u64 = 4 << 20;
-/// Besides what the window holds: the one that is written, the one before it, and one that is half in the window.
-const SEGMENTS_BESIDES: u64 = 3;
+/// A group that was nearly full when the largest batch came.
+const GROUP_BYTES: u64 = 8 << 20;
+/// Besides what the window holds: the one that is written, the one before it, one that is half in the window, and what is carried
+/// out of one that is to go.
+const SEGMENTS_BESIDES: u64 = 4;
 /// Nobody knows.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -34,20 +39,8 @@ pub(crate) struct Space {
 
 impl Space {
     pub(crate) fn of(options: &Options) -> Self {
-        let (window, dedup) = (options.window, options.dedup);
-        let entries = window.events.min(window.bytes / ENTRY_BYTES_MIN);
-        let records = 2 * options.records_max as u64;
-        let most = [
-            window.bytes,
-            entries.saturating_mul(AROUND_ENTRY_BYTES),
-            options.segment_bytes.saturating_mul(SEGMENTS_BESIDES),
-            GROUP_BYTES,
-            dedup.bytes as u64,
-            (dedup.ids as u64).saturating_mul(AROUND_KEY_BYTES),
-            records.saturating_mul(RECORD_BYTES_MAX + AROUND_RECORD_BYTES),
-        ];
         Self {
-            most_bytes: most.into_iter().fold(0, u64::saturating_add),
+            most_bytes: most_bytes(options, GROUP_BYTES),
             least_bytes: options.segment_bytes.saturating_mul(2).saturating_add(GROUP_BYTES),
             free_bytes: AtomicU64::new(UNKNOWN),
         }
@@ -70,6 +63,24 @@ impl Space {
     }
 }
 
+/// The most that the log may take up by its bounds, with groups of at most so many bytes.
+pub(crate) fn most_bytes(options: &Options, group_bytes: u64) -> u64 {
+    let (window, dedup) = (options.window, options.dedup);
+    let entries = window.events.min(window.bytes / ENTRY_BYTES_MIN);
+    let records = 2 * options.records_max as u64;
+    let most = [
+        window.bytes,
+        entries.saturating_mul(AROUND_ENTRY_BYTES),
+        // A group that is longer has a segment of its own.
+        options.segment_bytes.max(group_bytes).saturating_mul(SEGMENTS_BESIDES),
+        group_bytes,
+        dedup.bytes as u64,
+        (dedup.ids as u64).saturating_mul(AROUND_KEY_BYTES),
+        records.saturating_mul(RECORD_BYTES_MAX + AROUND_RECORD_BYTES),
+    ];
+    most.into_iter().fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use galaxy_push_core::window::Bounds;
@@ -80,9 +91,9 @@ mod tests {
     #[test]
     fn the_default_settings_need_some_gibibyte_at_most() {
         let space = Space::of(&Options::of(Bounds::default()));
-        assert_eq!(space.most_bytes >> 20, 1_030);
+        assert_eq!(space.most_bytes >> 20, 1_066);
         assert_eq!(space.needed_bytes(24 << 20), space.most_bytes - (24 << 20));
-        assert_eq!(space.needed_bytes(space.most_bytes), (68 << 20), "two segments and a group");
+        assert_eq!(space.needed_bytes(space.most_bytes), (72 << 20), "two segments and a group");
     }
 
     #[test]

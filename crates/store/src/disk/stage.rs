@@ -33,12 +33,21 @@ pub(crate) struct Place {
     pub(crate) group: u64,
     pub(crate) segment: u64,
     pub(crate) offset: u64,
-    /// The length of the segment's file.
+    /// The length of the segment's file. 0: nothing can be written behind what an earlier life left there.
     pub(crate) segment_bytes: u64,
+    /// Batches are written up to here. What lets a segment go may use the rest, and an earlier life's segment.
+    pub(crate) batches_end: u64,
     /// The first segment that is needed.
     pub(crate) oldest: u64,
     /// The latest stamp.
     pub(crate) stamp_unix_ms: u64,
+}
+
+impl Place {
+    /// In a segment of this length, of which so much is no room for batches.
+    pub(crate) const fn in_length(self, segment_bytes: u64, reserve_bytes: u64) -> Self {
+        Self { segment_bytes, batches_end: segment_bytes.saturating_sub(reserve_bytes), ..self }
+    }
 }
 
 /// What is written and made durable together.
@@ -62,8 +71,6 @@ pub(crate) struct Group<R> {
     committed: Vec<Committed>,
     /// The frames of what is for live readers only, and is not written.
     live: Vec<u8>,
-    /// What was put before all other records, in bytes.
-    first_bytes: usize,
     /// The context that the next record would have without one of its own.
     context: Option<Whose>,
 }
@@ -300,6 +307,12 @@ impl<R> Stager<R> {
         self.changes.drain(..group.changes.len().min(self.changes.len()));
     }
 
+    /// The next group goes to this place. What is staged stays staged.
+    pub(crate) fn stand(&mut self, place: Place) {
+        let Place { head, stamp_unix_ms, .. } = self.at;
+        self.at = Place { head, stamp_unix_ms, ..place };
+    }
+
     /// Nothing of what was staged since `durable` was written, nor will be. Returns what was gathering.
     pub(crate) fn abort(&mut self, durable: Place) -> Option<Group<R>> {
         self.at = Place { stamp_unix_ms: self.at.stamp_unix_ms, ..durable };
@@ -329,7 +342,6 @@ impl<R> Default for Group<R> {
             entries: Vec::new(),
             committed: Vec::new(),
             live: Vec::new(),
-            first_bytes: 0,
             context: None,
         }
     }
@@ -337,7 +349,7 @@ impl<R> Default for Group<R> {
 
 impl<R> Group<R> {
     /// An empty group behind this position, in the memory of an empty one.
-    fn after(mut self, after: Seq) -> Self {
+    pub(crate) fn after(mut self, after: Seq) -> Self {
         self.body.resize(GROUP_HEAD_BYTES, 0);
         Self { after, ..self }
     }
@@ -391,15 +403,6 @@ impl<R> Group<R> {
         KnownRecord { text: key.text(), content, seq, at_unix_ms, carried: false }.put(&mut self.body);
     }
 
-    /// Puts records before all others.
-    pub(crate) fn put_first(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
-        let mut body = vec![0; GROUP_HEAD_BYTES];
-        put(&mut body);
-        self.first_bytes = body.len() - GROUP_HEAD_BYTES;
-        body.extend_from_slice(&self.body[GROUP_HEAD_BYTES..]);
-        self.body = body;
-    }
-
     /// Whether it should take no more.
     pub(crate) const fn is_full(&self) -> bool {
         self.body.len() >= GROUP_BYTES_MAX
@@ -421,14 +424,10 @@ impl<R> Group<R> {
     where
         R: Reply,
     {
-        let (live, first_bytes) = (Bytes::from(std::mem::take(&mut self.live)), self.first_bytes);
+        let live = Bytes::from(std::mem::take(&mut self.live));
         self.committed.extend(self.entries.drain(..).map(|placed| {
             let Placed { kind, traits, cursor, frame, appended_unix_ms } = placed;
-            let frame = if traits.has(Traits::EPHEMERAL) {
-                live.slice(frame)
-            } else {
-                body.slice(frame.start + first_bytes..frame.end + first_bytes)
-            };
+            let frame = if traits.has(Traits::EPHEMERAL) { live.slice(frame) } else { body.slice(frame) };
             Committed { kind, cursor, traits, frame, appended_unix_ms }
         }));
         if !self.committed.is_empty() {

@@ -4,5 +4,6 @@ mod crash;
 mod damage;
 mod given_up;
 mod keys;
+mod release;
 mod told;
 mod world;

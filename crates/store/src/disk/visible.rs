@@ -20,7 +20,8 @@ pub(crate) struct Visible {
     pub(crate) standing: Standing,
     /// The latest time by the clock of the log, since the Unix epoch: it goes on through restarts.
     pub(crate) now: Duration,
-    /// How the clock of the log stands beside the hub's monotonic one, since the first append of this life.
+    /// How the clock of the log stands beside the hub's monotonic one: since the first append of this life, as that says; before,
+    /// as if no time had passed from the last stamp to the moment at which somebody first asked.
     clock: Option<Offset>,
 }
 
@@ -36,10 +37,13 @@ impl Visible {
         self.now = self.now.max(Duration::from_millis(stamp_unix_ms));
     }
 
-    /// What the clock of the log says at a monotonic time. Before the first append nobody knows, and it stands still.
+    /// What the clock of the log says at a monotonic time, or less before the first append of this life. An empty log has none.
     pub(crate) fn log_time(&mut self, mono: Duration) -> Duration {
-        let told = self.clock.map_or(Duration::ZERO, |clock| Duration::from_millis(clock.unix_ms(mono)));
-        self.now = self.now.max(told);
+        if self.now > Duration::ZERO {
+            let last_unix_ms = u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
+            let clock = *self.clock.get_or_insert(Offset::of(last_unix_ms, mono));
+            self.now = self.now.max(Duration::from_millis(clock.unix_ms(mono)));
+        }
         self.now
     }
 

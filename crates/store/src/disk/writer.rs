@@ -8,35 +8,27 @@
 //!
 //! The inbox is bounded: beyond it a batch is refused. One group is on its way at a time.
 
+mod shared;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::engine::{Engine, Reply, lock};
+use super::engine::{Engine, lock};
 use super::files::Files;
 use super::format::CLOSED;
-use super::segments::{self, Job, Outcome, Segments};
+use super::segments::{self, Segments};
 use super::{OnDeath, SyncTimes};
-use crate::{Appended, Batch, Error, Refused, Sink};
-
-/// The most batches that wait to be looked at: each has a request of a publisher behind it, and the hub bounds these by their
-/// bytes.
-const INBOX_MAX: usize = 65_536;
-
-/// The most bytes of them, in all: twice what a hub lets in at a time, because whoever asked may be gone before a disk that hangs
-/// has answered, and come again.
-const INBOX_BYTES_MAX: usize = 128 << 20;
-
-/// Why nothing is taken any more.
-const ENDED: &str = "an earlier append did not finish; restart the hub";
+use crate::{Appended, Batch, Error, Sink};
+pub(super) use shared::Ending;
+pub(crate) use shared::Sender;
+use shared::{Inbox, Shared, refuse};
 
 /// A group of at most so many bytes is written by the keeper itself, if nobody waits behind it.
 const ALONE_BYTES_MAX: usize = 4_096;
@@ -53,7 +45,7 @@ pub struct Figures {
     pub entries: u64,
     /// The files of all segments together, in bytes.
     pub disk_bytes: u64,
-    /// There was no room for the last group.
+    /// There was no room for the last batches, and nothing was written since.
     pub is_full: bool,
     /// How long syncs have taken, those of heads and ends of segments included.
     pub sync_times: SyncTimes,
@@ -70,53 +62,6 @@ pub(crate) struct Writer {
     pub(super) shared: Arc<Shared>,
     /// None where tasks take their place.
     pub(super) threads: Vec<JoinHandle<()>>,
-}
-
-/// What the threads share. Of these locks no two are held at once, but for the turn.
-pub(super) struct Shared {
-    engine: Mutex<Engine<Sender>>,
-    /// Held by whoever waits for the engine, who therefore has it next: else the keeper, which lets go of it only to take it
-    /// again, would keep a syncer out whose disk has nothing to do.
-    turn: Mutex<()>,
-    /// Held while the disk works, by whoever has the group on its way.
-    segments: Mutex<Segments>,
-    inbox: Mutex<Inbox>,
-    /// The keeper waits for this.
-    grown: Condvar,
-    /// The syncer waits for this.
-    due: Condvar,
-    /// Called once.
-    on_death: Mutex<Option<OnDeath>>,
-    /// The same for a keeper and a syncer that are tasks.
-    #[cfg(any(test, feature = "simulated"))]
-    pub(super) rung: super::task::Rung,
-}
-
-#[derive(Default)]
-struct Inbox {
-    batches: VecDeque<(Batch, Sender)>,
-    /// How many bytes they are, and those that were taken off last and may not all have been looked at.
-    bytes: usize,
-    bytes_taken: usize,
-    /// Something has become of a group, or there is one less on its way.
-    landed: bool,
-    /// A group gathers, and none is on its way.
-    due: bool,
-    /// Nothing is taken any more.
-    closed: bool,
-    /// One of the threads has ended.
-    ended: bool,
-    keeper_waits: bool,
-    figures: Figures,
-}
-
-/// The way back to whoever appends.
-pub(crate) struct Sender(oneshot::Sender<Answer>);
-
-impl Reply for Sender {
-    fn answer(self, answer: Answer) {
-        _ = self.0.send(answer); // whoever asked may be gone
-    }
 }
 
 impl Writer {
@@ -154,6 +99,11 @@ impl Writer {
         self.shared.died(&reason);
     }
 
+    /// It is so late by the clock of the log: what is too old goes.
+    pub(crate) fn age(&self, now: Duration) {
+        self.shared.tell(|inbox| inbox.log_time = Some(now));
+    }
+
     pub(crate) fn figures(&self) -> Figures {
         lock(&self.shared.inbox).figures
     }
@@ -169,122 +119,6 @@ impl Drop for Writer {
     }
 }
 
-impl Shared {
-    fn push(&self, batch: Batch, sender: Sender) -> Result<(), Refused> {
-        let mut inbox = lock(&self.inbox);
-        if inbox.closed {
-            return Err(Refused::Unavailable(ENDED.to_owned()));
-        }
-        if inbox.batches.len() >= INBOX_MAX {
-            return Err(Refused::Unavailable(format!("{INBOX_MAX} batches wait to be appended already")));
-        }
-        let bytes = batch.bytes();
-        let held = inbox.bytes + inbox.bytes_taken;
-        if held > 0 && held + bytes > INBOX_BYTES_MAX {
-            return Err(Refused::Unavailable(format!("{held} bytes wait to be appended already")));
-        }
-        inbox.bytes += bytes;
-        inbox.batches.push_back((batch, sender));
-        self.wake_keeper(inbox);
-        Ok(())
-    }
-
-    fn engine(&self) -> MutexGuard<'_, Engine<Sender>> {
-        let _turn = lock(&self.turn);
-        lock(&self.engine)
-    }
-
-    fn tell(&self, what: impl FnOnce(&mut Inbox)) {
-        let mut inbox = lock(&self.inbox);
-        what(&mut inbox);
-        self.wake_keeper(inbox);
-    }
-
-    /// Only a keeper that waits needs a call to the system; and it finds the lock free.
-    fn wake_keeper(&self, mut inbox: MutexGuard<'_, Inbox>) {
-        let waits = std::mem::take(&mut inbox.keeper_waits);
-        drop(inbox);
-        if waits {
-            self.grown.notify_one();
-            #[cfg(any(test, feature = "simulated"))]
-            self.rung.keeper.notify_one();
-        }
-    }
-
-    /// Nothing can be appended any more.
-    fn died(&self, reason: &str) {
-        let on_death = lock(&self.on_death).take();
-        if let Some(on_death) = on_death {
-            on_death(reason);
-        }
-    }
-
-    fn wake_syncer(&self) {
-        self.due.notify_one();
-        #[cfg(any(test, feature = "simulated"))]
-        self.rung.syncer.notify_one();
-    }
-
-    /// The syncer: writes one group after the other as long as something gathers, and waits until it does.
-    fn sync(&self) {
-        loop {
-            {
-                let due = |inbox: &mut Inbox| !inbox.due && !inbox.ended;
-                let inbox = lock(&self.inbox);
-                let mut inbox = self.due.wait_while(inbox, due).unwrap_or_else(PoisonError::into_inner);
-                if inbox.ended {
-                    return;
-                }
-                inbox.due = false;
-            }
-            let mut next = self.first();
-            while let Some(job) = next {
-                let outcome = self.run(job);
-                next = self.next(outcome);
-            }
-        }
-    }
-
-    /// Whether a group is to be written now. `None`: never again.
-    #[cfg(any(test, feature = "simulated"))]
-    pub(super) fn take_due(&self) -> Option<bool> {
-        let mut inbox = lock(&self.inbox);
-        (!inbox.ended).then(|| std::mem::take(&mut inbox.due))
-    }
-
-    /// The group that gathers, to be written. `None`: there is none, or it needs no sync.
-    pub(super) fn first(&self) -> Option<Job> {
-        let first = self.engine().seal();
-        if first.is_none() {
-            self.tell(|inbox| inbox.landed = true);
-        }
-        first
-    }
-
-    /// The group on its way has come to this. Returns the one that has gathered meanwhile.
-    pub(super) fn next(&self, outcome: Outcome) -> Option<Job> {
-        let next = self.done(outcome).seal();
-        // What needs no sync is to be told, too.
-        self.tell(|inbox| inbox.landed = true);
-        next
-    }
-
-    fn done(&self, outcome: Outcome) -> MutexGuard<'_, Engine<Sender>> {
-        lock(&self.inbox).figures.is_full = matches!(outcome, Outcome::Full { .. });
-        let mut engine = self.engine();
-        engine.done(outcome);
-        engine
-    }
-
-    /// Writes and syncs a group.
-    pub(super) fn run(&self, job: Job) -> Outcome {
-        let run = || lock(&self.segments).run(&job);
-        // Whatever happens, the group on its way has an outcome.
-        let outcome = catch_unwind(AssertUnwindSafe(run));
-        outcome.unwrap_or_else(|_| Outcome::Failed(io::Error::other("writing broke off in a panic")))
-    }
-}
-
 /// Gives positions, and tells.
 pub(super) struct Keeper {
     pub(super) shared: Arc<Shared>,
@@ -292,6 +126,7 @@ pub(super) struct Keeper {
     files: Arc<dyn Files>,
     /// Taken off the inbox, and not looked at yet.
     waiting: VecDeque<(Batch, Sender)>,
+    log_time: Option<Duration>,
     /// Nothing can be staged before a group has landed.
     is_full: bool,
     /// A group is on its way, as far as is known.
@@ -309,20 +144,10 @@ impl Keeper {
         alone_bytes_max: usize,
     ) -> Self {
         let (sink, files) = (engine.sink(), segments.files());
-        let figures = Figures { disk_bytes: engine.disk_bytes(), ..Figures::default() };
-        let shared = Arc::new(Shared {
-            engine: Mutex::new(engine),
-            turn: Mutex::default(),
-            segments: Mutex::new(segments),
-            inbox: Mutex::new(Inbox { figures, ..Inbox::default() }),
-            grown: Condvar::new(),
-            due: Condvar::new(),
-            on_death: Mutex::new(on_death),
-            #[cfg(any(test, feature = "simulated"))]
-            rung: super::task::Rung::default(),
-        });
-        let (waiting, is_full, is_flying, _ending) = (VecDeque::new(), false, false, Ending(shared.clone()));
-        Self { shared, sink, files, waiting, is_full, is_flying, alone_bytes_max, _ending }
+        let shared = Arc::new(Shared::new(engine, segments, on_death));
+        let (waiting, log_time, _ending) = (VecDeque::new(), None, Ending(shared.clone()));
+        let (is_full, is_flying) = (false, false);
+        Self { shared, sink, files, waiting, log_time, is_full, is_flying, alone_bytes_max, _ending }
     }
 
     fn run(mut self) {
@@ -335,6 +160,9 @@ impl Keeper {
     /// Does what can be done without waiting.
     pub(super) fn step(&mut self) {
         self.tell();
+        if let Some(now) = self.log_time.take() {
+            self.shared.engine().age(now);
+        }
         self.stage();
         self.start();
     }
@@ -375,7 +203,8 @@ impl Keeper {
     fn is_ready(&self, inbox: &mut Inbox) -> bool {
         let has_batches = !inbox.batches.is_empty() || !self.waiting.is_empty();
         let can_stage = has_batches && !self.is_full;
-        let ready = inbox.landed || inbox.ended || can_stage || (inbox.closed && !self.is_flying);
+        let can_end = inbox.closed && !self.is_flying;
+        let ready = inbox.landed || inbox.ended || inbox.log_time.is_some() || can_stage || can_end;
         inbox.keeper_waits = !ready;
         ready
     }
@@ -385,9 +214,10 @@ impl Keeper {
             std::mem::swap(&mut self.waiting, &mut inbox.batches);
             inbox.bytes_taken = std::mem::take(&mut inbox.bytes);
         }
+        self.log_time = inbox.log_time.take();
         let has_landed = std::mem::take(&mut inbox.landed);
-        let is_over = inbox.closed && !has_landed && !self.is_flying && self.waiting.is_empty();
-        !is_over && !inbox.ended
+        let has_work = has_landed || self.is_flying || !self.waiting.is_empty() || self.log_time.is_some();
+        (has_work || !inbox.closed) && !inbox.ended
     }
 
     /// Tells of what is durable.
@@ -427,21 +257,23 @@ impl Keeper {
         }
     }
 
-    /// Sees to it that what gathers gets to the disk, unless a group is on its way: then the syncer does.
+    /// Sees to it that what gathers gets to the disk, and that what is needed no more goes; unless a group is on its way: then the
+    /// syncer does.
     fn start(&mut self) {
-        let bytes = {
+        let (bytes, is_due) = {
             let engine = self.shared.engine();
             self.is_flying = engine.is_flying();
-            engine.gathering_bytes().filter(|_| !self.is_flying)
-        };
-        let Some(bytes) = bytes else { return };
-        {
-            let mut inbox = lock(&self.shared.inbox);
-            if bytes > self.alone_bytes_max || !self.waiting.is_empty() || !inbox.batches.is_empty() {
-                (inbox.due, self.is_flying) = (true, true);
-                drop(inbox);
-                return self.shared.wake_syncer();
+            if self.is_flying {
+                return;
             }
+            (engine.gathering_bytes(), engine.due().is_some())
+        };
+        if bytes.is_none() && !is_due {
+            return;
+        }
+        let is_small = bytes.is_some_and(|bytes| bytes <= self.alone_bytes_max) && !is_due;
+        if !is_small || !self.waiting.is_empty() || !lock(&self.shared.inbox).batches.is_empty() {
+            return self.hand_on();
         }
         let job = self.shared.engine().seal();
         if let Some(job) = job {
@@ -449,6 +281,16 @@ impl Keeper {
             drop(self.shared.done(outcome));
         }
         self.tell();
+        if self.shared.engine().due().is_some() {
+            self.hand_on();
+        }
+    }
+
+    /// The next group is the syncer's.
+    fn hand_on(&mut self) {
+        self.is_flying = true;
+        lock(&self.shared.inbox).due = true;
+        self.shared.wake_syncer();
     }
 }
 
@@ -456,32 +298,5 @@ impl Drop for Keeper {
     /// What was not looked at surely is in no log.
     fn drop(&mut self) {
         refuse(self.waiting.drain(..));
-    }
-}
-
-fn refuse(batches: impl Iterator<Item = (Batch, Sender)>) {
-    let refused = Refused::Unavailable(ENDED.to_owned());
-    batches.for_each(|(_, sender)| sender.answer(Err(refused.clone().into())));
-}
-
-/// However a thread ends, nobody waits for it any more.
-pub(super) struct Ending(pub(super) Arc<Shared>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.engine().abandon();
-        let left = {
-            let mut inbox = lock(&self.0.inbox);
-            (inbox.closed, inbox.ended) = (true, true);
-            std::mem::take(&mut inbox.batches)
-        };
-        refuse(left.into_iter());
-        if thread::panicking() {
-            self.0.died("a thread of the store broke off in a panic");
-        }
-        self.0.grown.notify_one();
-        self.0.wake_syncer();
-        #[cfg(any(test, feature = "simulated"))]
-        self.0.rung.keeper.notify_one();
     }
 }

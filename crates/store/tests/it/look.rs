@@ -223,3 +223,21 @@ fn what_cannot_be_read_is_named() {
     }
     assert!(matches!(look(dir.path()), Err(OpenError::Unreadable { .. })));
 }
+
+/// Groups that hold nothing but the word that segments are gone, one of them where the hub before had said that it was closed.
+#[test]
+fn what_lets_segments_go_is_no_damage() {
+    let dir = written();
+    let (before, _) = look(dir.path()).unwrap().unwrap();
+    let store = open(dir.path());
+    store.trim(Duration::from_secs(1_000));
+    store.trim(Duration::from_secs(10_000));
+    drop(store);
+    assert_eq!(files(dir.path()).keys().filter(|name| name.ends_with(".log")).count(), 1, "it is idle");
+    let (looked, reader) = look(dir.path()).unwrap().unwrap();
+    assert_eq!((looked.recovered.damage.len(), looked.recovered.torn), (0, false));
+    assert_eq!(looked.last, before.last);
+    assert_eq!(reader.0.lock().unwrap().at, Some(before.last));
+    let again = open(dir.path());
+    assert_eq!(again.recovered().damage, []);
+}

@@ -13,17 +13,18 @@ use galaxy_push_core::window::Traits;
 
 use super::super::Options;
 use super::super::engine::lock;
-use super::super::segments::{Job, number, remove};
+use super::super::segments::{Job, Outcome, number, remove};
 use super::super::simulated::{Disk, Rng};
 use super::world::{self, Asked, Life, Publisher, START_MS};
-use crate::{Appended, Batch, Standing};
+use crate::{Appended, Batch, Error, Standing};
 
 /// How many states a test run looks at; `CRASH_STATES` says otherwise.
 const STATES: u64 = 4_000;
 
-/// Ids are forgotten soon, so that some are too old.
+/// Ids are forgotten soon, so that some are too old, and events leave the window sooner.
 fn options() -> Options {
     let mut options = world::options();
+    options.window.age = Duration::from_secs(10);
     options.dedup.age = Duration::from_secs(20);
     options
 }
@@ -32,6 +33,9 @@ fn options() -> Options {
 struct History {
     /// What lies at each position, for ever.
     truth: BTreeMap<u64, (LogKind, Bytes)>,
+    /// When each was stamped, and how late it is.
+    stamps: BTreeMap<u64, u64>,
+    now_ms: u64,
     acked: Vec<(Batch, Vec<Appended>)>,
     /// What is in the log, acknowledged or not, in its order.
     applied: Vec<Batch>,
@@ -49,6 +53,12 @@ struct Group {
     sealed: bool,
 }
 
+impl Group {
+    fn is_refused(&self) -> bool {
+        self.batches.iter().all(|(_, reply)| matches!(reply.answer(), Some(Err(Error::Refused(_)))))
+    }
+}
+
 /// How often what should happen did.
 #[derive(Debug, Default)]
 struct Seen {
@@ -62,6 +72,14 @@ struct Seen {
     too_old: u64,
     /// More gathered while a group was on its way.
     overlaps: u64,
+    /// Groups that let a segment go.
+    releases: u64,
+    /// Those behind which more gathered.
+    overtaken: u64,
+    /// Groups of publishers for which there was no room.
+    refused: u64,
+    /// And those that let a segment go.
+    stuck: u64,
 }
 
 #[test]
@@ -77,6 +95,7 @@ fn whatever_a_crash_leaves_nothing_acknowledged_is_lost() {
     }
     println!("{seen:?}");
     let Seen { torn, landed, lost, restarts, segments_left, carried, too_old, overlaps, .. } = seen;
+    let Seen { releases, overtaken, refused, stuck, .. } = seen;
     for (what, count) in [
         ("torn", torn),
         ("landed unacknowledged", landed),
@@ -86,6 +105,10 @@ fn whatever_a_crash_leaves_nothing_acknowledged_is_lost() {
         ("keys carried", carried),
         ("keys too old", too_old),
         ("more gathered meanwhile", overlaps),
+        ("segments let go", releases),
+        ("segments let go while a group gathered", overtaken),
+        ("no room for a group", refused),
+        ("no room to let a segment go", stuck),
     ] {
         assert!(count > 0, "{what} never happened: {seen:?}");
     }
@@ -132,6 +155,8 @@ fn run(seed: u64, seen: &mut Seen) {
     let (mut rng, mut publisher) = (Rng(seed), Publisher::new(seed));
     let mut history = History {
         truth: BTreeMap::new(),
+        stamps: BTreeMap::new(),
+        now_ms: START_MS,
         acked: Vec::new(),
         applied: Vec::new(),
         head: 0,
@@ -143,11 +168,20 @@ fn run(seed: u64, seen: &mut Seen) {
     let mut life = Life::open_with(&disk, &options()).unwrap();
     history.opened(&life);
     for _ in 0..60 {
+        let used = disk.files().iter().map(|(_, length)| *length as u64).sum::<u64>();
+        match rng.below(10) {
+            0 => disk.room(Some(used + rng.below(8) * 1_024)),
+            1 | 2 => disk.room(None),
+            3 | 4 => history.wait(&mut life, &mut publisher, &mut rng),
+            _ => {}
+        }
         // As the keeper does it: what is durable may not have been told yet when the next group is sealed, and more gathers
         // while that is on its way.
-        history.publish(&mut life, &mut publisher, &mut rng);
+        if rng.percent(85) {
+            history.publish(&mut life, &mut publisher, &mut rng);
+        }
         let shown = shown(&life);
-        let job = history.seal(&mut life);
+        let job = history.seal(&mut life, seen);
         if rng.percent(50) {
             settle(&mut history, &mut life, &disk, seen);
         }
@@ -155,11 +189,13 @@ fn run(seed: u64, seen: &mut Seen) {
             history.publish(&mut life, &mut publisher, &mut rng);
             seen.overlaps += 1;
         }
-        let outcome = job.map(|job| life.segments.run(&job));
+        let outcome = job.map(|job| (job.is_release, life.segments.run(&job)));
         judge(disk.moments(), &history, &mut rng, seed, seen);
         assert_eq!(self::shown(&life), shown, "nobody is shown a head that is not durable");
-        if let Some(outcome) = outcome {
+        if let Some((is_release, outcome)) = outcome {
+            seen.stuck += u64::from(is_release && matches!(outcome, Outcome::Full { .. }));
             life.engine.done(outcome);
+            history.acknowledge(&life, seen);
         }
         if rng.percent(50) {
             settle(&mut history, &mut life, &disk, seen);
@@ -179,14 +215,17 @@ fn shown(life: &Life) -> Cursor {
 /// Tells of what is durable, and takes away what is not needed.
 fn settle(history: &mut History, life: &mut Life, disk: &Disk, seen: &mut Seen) {
     let left = life.engine.settle();
-    history.acknowledge(life);
+    history.acknowledge(life, seen);
     seen.segments_left += left.len() as u64;
     left.into_iter().for_each(|number| remove(&*life.segments.files(), number));
     let first = disk.files().into_iter().filter_map(|(name, _)| number(&name)).min();
-    assert_eq!(first, life.engine.first_segment(), "what is not needed any more is taken away");
+    // What is on its way may have it taken away.
+    if !life.engine.is_flying() {
+        assert_eq!(first, life.engine.first_segment(), "what is not needed any more is taken away");
+    }
 }
 
-/// The machine stops at some operation of the next group, and the log goes on from what it left.
+/// The process or the machine stops at some operation of the next groups, and the log goes on from what it left.
 fn crash(
     history: &mut History,
     mut life: Life,
@@ -198,19 +237,21 @@ fn crash(
 ) -> (Disk, Life) {
     history.publish(&mut life, publisher, rng);
     disk.crash_at(disk.operations() + 1 + rng.below(8));
-    if let Some(job) = history.seal(&mut life) {
+    while let Some(job) = history.seal(&mut life, seen) {
         let outcome = life.segments.run(&job);
         life.engine.done(outcome);
     }
     // Unless it got further than the last group: then that is acknowledged, and the next operation is the last.
     life.engine.settle();
-    history.acknowledge(&life);
+    history.acknowledge(&life, seen);
     seen.restarts += 1;
-    let found = disk.after_crash(rng);
+    let found = if rng.percent(50) { disk.after_kill() } else { disk.after_crash(rng) };
     found.keep_moments();
     let life = Life::open_with(&found, &options()).unwrap();
-    history.opened(&life);
+    // The machine may stop while it is opened, too. Whoever was told of what it holds then finds it from then on.
     judge(found.moments(), history, rng, seed, seen);
+    history.opened(&life);
+    judge(vec![found.after_crash(rng)], history, rng, seed, seen);
     (found, life)
 }
 
@@ -242,20 +283,39 @@ impl History {
         }
         for _ in 0..=rng.below(3) {
             let (batch, reply) = (publisher.batch(), Asked::default());
+            self.now_ms = publisher.now_ms;
             life.engine.stage(batch.clone(), reply.clone());
             self.pending.last_mut().unwrap().batches.push((batch, reply));
         }
     }
 
-    fn seal(&mut self, life: &mut Life) -> Option<Job> {
+    /// Nothing comes for a while.
+    fn wait(&mut self, life: &mut Life, publisher: &mut Publisher, rng: &mut Rng) {
+        publisher.now_ms += rng.below(8_000);
+        self.now_ms = publisher.now_ms;
+        life.age(publisher.now_ms);
+    }
+
+    fn seal(&mut self, life: &mut Life, seen: &mut Seen) -> Option<Job> {
         let job = life.engine.seal();
-        self.pending.iter_mut().for_each(|group| group.sealed = true);
-        self.acknowledge(life);
+        let gathers = life.engine.gathering_bytes().is_some();
+        if !gathers {
+            self.pending.iter_mut().for_each(|group| group.sealed = true);
+        }
+        if job.as_ref().is_some_and(|job| job.is_release) {
+            seen.releases += 1;
+            seen.overtaken += u64::from(gathers);
+        }
+        self.acknowledge(life, seen);
         job
     }
 
     /// Takes the answers that have come: group by group, in order, and never an answer but that it is there.
-    fn acknowledge(&mut self, life: &Life) {
+    fn acknowledge(&mut self, life: &Life, seen: &mut Seen) {
+        let under_way = self.pending.len();
+        // Whatever is before them, they are in the log neither now nor ever.
+        self.pending.retain(|group| !group.is_refused());
+        seen.refused += (under_way - self.pending.len()) as u64;
         while let Some(group) = self.pending.first() {
             let answers: Vec<_> = group.batches.iter().map(|(_, reply)| reply.answer()).collect();
             if answers.iter().all(Option::is_none) || answers.iter().flatten().any(Result::is_err) {
@@ -268,6 +328,7 @@ impl History {
                     positioned(&batch).zip(results.iter().filter_map(|result| result.cursor))
                 {
                     self.told(cursor.seq.0, kind, &event);
+                    self.stamps.insert(cursor.seq.0, batch.stamp_unix_ms);
                     self.head = cursor.seq.0;
                 }
                 self.applied.push(batch.clone());
@@ -275,10 +336,10 @@ impl History {
             }
         }
         let told = lock(&life.reader.0);
-        assert_eq!(
-            told.held.last_key_value().map(|(seq, _)| *seq).filter(|_| self.head > 0),
-            Some(self.head).filter(|head| *head > 0)
-        );
+        // All of it may have left the window.
+        let base = told.base.map(|base| base.seq.0);
+        let last = told.held.last_key_value().map(|(seq, _)| *seq).or(base);
+        assert_eq!(last, Some(self.head));
     }
 
     fn told(&mut self, seq: u64, kind: LogKind, event: &Bytes) {
@@ -292,6 +353,9 @@ impl History {
     /// The log goes on from here: what had landed is told now.
     fn opened(&mut self, life: &Life) {
         let landed = self.landed(life);
+        let stamps = self.there(landed).flat_map(|batch| positioned(batch).map(|_| batch.stamp_unix_ms));
+        let stamps: Vec<_> = (self.head + 1..).zip(stamps).collect();
+        self.stamps.extend(stamps);
         let told = lock(&life.reader.0);
         self.epoch = self.epoch.or(told.base);
         let held: Vec<_> = told.held.iter().map(|(seq, held)| (*seq, held.clone())).collect();
@@ -339,7 +403,9 @@ impl History {
         for (events, (seq, (kind, event))) in (there.len()..).zip(self.truth.iter().rev()) {
             bytes += event.len() as u64 + 100;
             if *seq <= base.seq.0 {
-                let held = events as u64 >= window.events || bytes > window.bytes;
+                let age_ms = self.now_ms - self.stamps[seq];
+                let is_too_old = u128::from(age_ms) > window.age.as_millis();
+                let held = events as u64 >= window.events || bytes > window.bytes || is_too_old;
                 assert!(held, "seed {seed}: {seq} is gone, and the window holds it");
                 break;
             }

@@ -280,7 +280,7 @@ fn what_is_damaged_before_a_segment_without_groups_is_told() {
     let seen = lock(&before.engine.visible()).head;
     let last = before.engine.end_offset() as usize;
     let (name, _) = disk.files().pop().unwrap();
-    before.segments.begin(&head).unwrap();
+    before.segments.begin(&head.head).unwrap();
     disk.change(&name, |bytes| bytes[last - 1] ^= 1);
     let mut life = Life::open(&disk).unwrap();
     check_told(&life, &before, "the last group");

@@ -165,7 +165,7 @@ fn a_repetition_is_answered_behind_what_it_repeats() {
     life.engine.stage(event("a", 10), first.clone());
     let job = life.engine.seal().unwrap();
     let outcome = life.segments.run(&job);
-    assert!(matches!(outcome, Outcome::Durable));
+    assert!(matches!(outcome, Outcome::Durable { .. }));
     life.engine.done(outcome);
     life.engine.stage(event("a", 10), again.clone());
     assert!(life.engine.seal().is_none(), "there is nothing to write");

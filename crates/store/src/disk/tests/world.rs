@@ -104,17 +104,30 @@ impl Life {
         Ok(Self { engine, segments, reader, recovered })
     }
 
-    /// Appends what gathers. False: the disk has failed.
+    /// Appends what gathers, and lets go of what is needed no more. False: the disk has failed.
     pub(super) fn sync(&mut self) -> bool {
-        let outcome = self.engine.seal().map(|job| self.segments.run(&job));
-        let lives = !matches!(outcome, Some(Outcome::Failed(_)));
-        if let Some(outcome) = outcome {
+        let mut lives = true;
+        while let Some(job) = self.engine.seal() {
+            let outcome = self.segments.run(&job);
+            lives &= !matches!(outcome, Outcome::Failed(_));
             self.engine.done(outcome);
         }
         for number in self.engine.settle() {
             remove(&*self.segments.files(), number);
         }
         lives
+    }
+
+    /// It is so late, as the hub says now and then.
+    pub(super) fn age(&mut self, now_unix_ms: u64) {
+        let now = Duration::from_millis(now_unix_ms);
+        {
+            let visible = self.engine.visible();
+            let mut visible = lock(&visible);
+            visible.now = visible.now.max(now);
+            visible.published.trim(now);
+        }
+        self.engine.age(now);
     }
 
     pub(super) fn standing(&self) -> Vec<(LogKind, Bytes)> {
