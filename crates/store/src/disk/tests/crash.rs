@@ -80,6 +80,8 @@ struct Seen {
     refused: u64,
     /// And those that let a segment go.
     stuck: u64,
+    /// What nobody had been told of had left the window.
+    left_untold: u64,
 }
 
 #[test]
@@ -358,12 +360,14 @@ impl History {
         self.stamps.extend(stamps);
         let told = lock(&life.reader.0);
         self.epoch = self.epoch.or(told.base);
+        let base = told.base.map_or(0, |base| base.seq.0);
         let held: Vec<_> = told.held.iter().map(|(seq, held)| (*seq, held.clone())).collect();
         drop(told);
         for (seq, (kind, event)) in held {
             self.told(seq, kind, &event);
             self.head = self.head.max(seq);
         }
+        self.head = self.head.max(base);
         let under_way = std::mem::take(&mut self.pending).into_iter().take(landed);
         self.applied.extend(under_way.flat_map(|group| group.batches).map(|(batch, _)| batch));
     }
@@ -411,9 +415,19 @@ impl History {
             }
             assert_eq!(told.held.get(seq), Some(&(*kind, event.clone())), "seed {seed}: {seq} has changed");
         }
-        let under_way: Vec<_> = self.there(landed).flat_map(positioned).collect();
+        // What is there may have left the window before anybody was told of it.
+        let (left, behind) = there.split_at(there.len().min(base.seq.0.saturating_sub(self.head) as usize));
         let beyond = told.held.range(self.head + 1..).map(|(_, held)| held.clone());
-        assert_eq!(beyond.collect::<Vec<_>>(), under_way, "seed {seed}");
+        assert_eq!(beyond.collect::<Vec<_>>(), behind, "seed {seed}");
+        if let Some(last) = left.last() {
+            let bytes = behind.iter().chain([last]).map(|(_, event)| event.len() as u64 + 100).sum::<u64>();
+            let stamps = self.there(landed).flat_map(|batch| positioned(batch).map(|_| batch.stamp_unix_ms));
+            let age_ms = stamps.take(left.len()).last().map_or(0, |stamp| self.now_ms - stamp);
+            let is_too_old = u128::from(age_ms) > window.age.as_millis();
+            let held = behind.len() as u64 >= window.events || bytes > window.bytes || is_too_old;
+            assert!(held, "seed {seed}: what was under way is gone, and the window holds it");
+            seen.left_untold += 1;
+        }
         drop(told);
         self.check_standing(life, landed, seed);
         self.check_keys(life, seed, seen);
