@@ -145,6 +145,11 @@ impl Sink for Log {
         let before = window.entries(window.oldest()..window.end()).last().map(|entry| entry.at);
         let at = before.unwrap_or_else(|| self.clock.now().mono);
         window.append(to, Traits::GAP, &frame, at);
+        self.grown.send_replace(());
+    }
+
+    fn advanced(&self, to: Cursor) {
+        self.lock().window.advance(to);
     }
 
     fn stamped_until(&self, unix_ms: u64) {

@@ -191,6 +191,14 @@ impl<V: Copy> Dedup<V> {
         self.insert(&publisher, text, content, value, now);
     }
 
+    /// Another content or value of a key that is known. It is remembered for as long as it would have been.
+    pub(crate) fn amend(&mut self, key: &Key, content: Content, value: V) {
+        let share = self.shares.get_mut(&key.publisher);
+        if let Some(known) = share.and_then(|share| share.values.get_mut(&key.text)) {
+            *known = (value, content);
+        }
+    }
+
     /// What was remembered of this publisher for now is certain.
     pub(crate) fn confirm(&mut self, publisher: &Arc<str>, now: Duration) {
         if self.is_over() {
