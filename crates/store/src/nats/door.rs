@@ -1,5 +1,8 @@
 //! One hub's way to the log: what it reads, what it writes, and the answers. What the I/O half drives.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use galaxy_push_core::cursor::{Cursor, Epoch};

@@ -18,6 +18,8 @@ use crate::batch::Batch;
 use crate::dedup::{Bounds as DedupBounds, Content, Key};
 
 mod entries;
+#[cfg(test)]
+mod tests;
 mod told;
 
 use entries::Entries;

@@ -8,6 +8,9 @@
 //! last message that the hub had read when it wrote it. A request: its publisher, in whose share of the room its records lie, when it was taken, its key
 //! if its records have one together, and its items. The key of an event is in the event.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

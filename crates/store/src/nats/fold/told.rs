@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use galaxy_push_core::cursor::Cursor;
 
-use crate::Committed;
 use crate::standing::Change;
+use crate::{Committed, Sink};
 
 /// What a hub's sink is to be told, in this order.
 #[derive(Clone, Debug)]
@@ -42,6 +42,18 @@ pub struct Record {
 }
 
 impl Told {
+    /// Tells a sink. `is_new`: it comes behind [`Fold::caught_up`](super::Fold::caught_up). What records change is not for a sink.
+    pub fn tell(&self, sink: &dyn Sink, is_new: bool) {
+        match self {
+            Self::Begin(base) => sink.begin(*base),
+            Self::Records(_) => {}
+            Self::Entries(entries) if is_new => sink.committed(entries),
+            Self::Entries(entries) => sink.restored(entries),
+            Self::Gap { from, to } => sink.damaged(*from, *to),
+            Self::Upto(to) => sink.advanced(*to),
+        }
+    }
+
     /// Adds entries to what is told, in one piece with those before.
     pub(super) fn push_entries(told: &mut Vec<Self>, entries: Vec<Committed>) {
         Self::drop_upto(told);
