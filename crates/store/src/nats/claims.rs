@@ -6,7 +6,8 @@
 //! A claim is dead, for everybody alike, once a message behind R is [`Bounds::age`] older than the pack by the brokers'
 //! stamps, or more than [`Bounds::items`] items lie between. So memory is bounded: a message is forgotten once every claim
 //! that could still look at it is dead. What was not read, from before the first message or in a hole, cannot be looked at:
-//! a claim that would need it, and is not dead by what is known, is in doubt.
+//! a claim that would need it, and is not dead by what is known, is in doubt. An item takes some 200 bytes, whatever its key:
+//! with the default bounds 55 MiB at most.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

@@ -26,7 +26,7 @@ fn read_bytes(bytes: &[u8]) -> Result<Pack, NoPack> {
 }
 
 /// What a request says, without what a store adds.
-fn said(batch: &Batch) -> impl PartialEq + std::fmt::Debug {
+fn said(batch: &Batch) -> impl PartialEq + std::fmt::Debug + use<> {
     let items = batch.items.iter().map(|item| {
         let is_change = item.change.is_some();
         (item.kind, item.key.clone(), item.traits, item.event.clone(), is_change)

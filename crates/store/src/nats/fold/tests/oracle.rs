@@ -91,8 +91,8 @@ impl Oracle {
 
     fn request(&mut self, message: &Message, read: u64, request: &Batch, behind: usize) -> Outcome {
         let known = |key: &Key| {
-            let all = self.appended.iter().filter(|(number, ..)| *number > read);
-            all.clone().find(|(_, known, ..)| known == key).map(|(_, _, content, seq)| (*content, *seq))
+            let mut all = self.appended.iter().filter(|(number, ..)| *number > read);
+            all.find(|(_, known, ..)| known == key).map(|(_, _, content, seq)| (*content, *seq))
         };
         let count = request.items.len();
         if let Some((key, content)) = &request.key {

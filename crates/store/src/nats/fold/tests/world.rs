@@ -315,7 +315,7 @@ impl World {
         if hub.door.last_read() + 1 < first && self.rng.percent(50) {
             hub.door.lost(first - 1, &mut hub.told);
         }
-        if hub.door.last_read() >= hub.begun_at.min(end) {
+        if hub.door.last_read() >= hub.begun_at.min(end) || first > hub.begun_at {
             hub.reader.goes_live();
             hub.door.caught_up(&mut hub.told);
         }
