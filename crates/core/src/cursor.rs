@@ -329,10 +329,11 @@ fn base64_digit(byte: u8) -> Option<u8> {
 }
 
 impl Epoch {
-    /// An epoch in which positions have holes, of these random bits.
+    /// An epoch in which positions have holes. The lowest 104 of these random bits are in it.
     #[must_use]
     pub const fn with_holes(random: u128) -> Self {
-        Self(HOLES_MARK << (u128::BITS - HOLES_MARK_BITS) | random >> HOLES_MARK_BITS)
+        let others = u128::MAX >> HOLES_MARK_BITS;
+        Self((HOLES_MARK << (u128::BITS - HOLES_MARK_BITS)) | (random & others))
     }
 
     /// Whether the difference of two positions is no count of what lies between them.

@@ -276,7 +276,7 @@ impl World {
     fn strange(&mut self) {
         let mut payload = Vec::new();
         if self.rng.percent(50) {
-            payload.extend_from_slice(b"GPpk of sorts");
+            payload.extend_from_slice(b"no pack");
         } else {
             let epoch = if self.rng.percent(50) { Epoch::with_holes(8) } else { EPOCH };
             let read = self.stream.len() as u64 + 2;
@@ -355,7 +355,7 @@ impl World {
             self.tickets.push(Ticket { batch: batch.clone(), answer: None });
             self.hubs[hub].door.offer(batch, ticket, now.mono);
             self.seal(hub);
-            self.now_ms += 1_000;
+            self.now_ms += 10_000;
             self.deliver(hub);
             (0..HUBS).for_each(|reader| self.read_some(reader, u64::MAX));
             self.answer(hub);
