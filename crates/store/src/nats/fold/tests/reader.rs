@@ -1,6 +1,7 @@
 //! What readers at one hub were told, and whether it is what the stream says.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included};
 
 use bytes::Bytes;
 use galaxy_push_core::frame::{FrameView, message};
@@ -94,7 +95,7 @@ impl Reader {
             assert_eq!(entry.map(|entry| &entry.event), Some(event), "position {seq} of {self:?}");
             assert!(!self.is_in_gap(*seq), "what was told was not missed");
         }
-        for (seq, entry) in oracle.entries.range(base + 1..=self.told_to) {
+        for (seq, entry) in oracle.entries.range((Excluded(base), Included(self.told_to))) {
             assert!(
                 self.entries.contains_key(seq) || self.is_in_gap(*seq),
                 "{seq} is left out in silence: {entry:?}"
