@@ -56,10 +56,10 @@ impl Index {
         }
     }
 
-    /// What was appended last under this key counts: whoever sends that again means it.
+    /// What was appended last under this key counts, from then on: whoever sends that again means it.
     pub(super) fn remember(&mut self, key: Key, content: Content, place: Place) {
         if self.known.get(&key, self.now).is_some() {
-            self.known.amend(&key, content, place);
+            self.known.renew(key, content, place, self.now);
         } else {
             self.known.remember(key, content, place, self.now);
         }

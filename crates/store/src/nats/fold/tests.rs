@@ -37,7 +37,7 @@ fn check_seed(seed: u64) {
     let oracle = Oracle::of(&world.stream, EPOCH, world.weather.bounds);
     for reader in &world.readers {
         reader.check(&oracle);
-        if !world.weather.loses && reader.first == 1 {
+        if !reader.has_missed && reader.first == 1 {
             assert_eq!((reader.base().unwrap_or(0), &reader.gaps[..]), (0, &[][..]), "nothing was lost");
         }
     }

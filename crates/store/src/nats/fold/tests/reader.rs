@@ -22,6 +22,8 @@ pub(super) struct Reader {
     entries: BTreeMap<u64, Bytes>,
     ephemeral: Vec<Bytes>,
     pub(super) gaps: Vec<(u64, u64)>,
+    /// Messages went before they were read.
+    pub(super) has_missed: bool,
     is_live: bool,
     continues: bool,
 }
@@ -29,7 +31,12 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(first: u64) -> Self {
         let (entries, ephemeral, gaps) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { first, base: None, told_to: 0, entries, ephemeral, gaps, is_live: false, continues: false }
+        let (base, told_to, has_missed, is_live, continues) = (None, 0, false, false, false);
+        Self { first, base, told_to, entries, ephemeral, gaps, has_missed, is_live, continues }
+    }
+
+    pub(super) fn misses(&mut self, some: bool) {
+        self.has_missed |= some;
     }
 
     pub(super) fn goes_live(&mut self) {

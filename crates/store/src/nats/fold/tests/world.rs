@@ -309,6 +309,7 @@ impl World {
         let hub = &mut self.hubs[hub];
         for _ in 0..count {
             let next = (hub.door.last_read() + 1).max(first);
+            hub.reader.misses(next > hub.door.last_read() + 1);
             let Some(message) = self.stream.get(next as usize - 1) else { break };
             hub.door.read(message, now, &mut hub.told).expect("hubs of this version only");
         }
