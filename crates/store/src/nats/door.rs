@@ -93,7 +93,7 @@ impl<T> Door<T> {
         if let Read::Pack(judged) = &read
             && judged.hub == self.hub
         {
-            self.pending.judged(judged.number, &judged.verdicts);
+            self.pending.judged(judged.number, &judged.verdicts, self.fold.whole_from());
         }
         Ok(read)
     }

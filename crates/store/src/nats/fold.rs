@@ -239,6 +239,11 @@ impl Fold {
         self.last
     }
 
+    /// Every message from this one on was read.
+    pub(super) const fn whole_from(&self) -> u64 {
+        self.whole_from
+    }
+
     /// The epoch.
     #[must_use]
     pub const fn epoch(&self) -> Epoch {

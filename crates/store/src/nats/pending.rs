@@ -81,6 +81,8 @@ struct Waiting<T> {
 #[derive(Debug)]
 struct UnderWay<T> {
     number: u64,
+    /// The last message that was read before it: it comes behind that.
+    read: u64,
     /// Of each request in it; `None`: it was answered.
     requests: Vec<Option<Request<T>>>,
     is_stored: bool,
@@ -186,16 +188,20 @@ impl<T> Pending<T> {
             return None;
         }
         self.sealed = head.number;
-        self.under_way.push_back(UnderWay { number: head.number, requests, is_stored: false, since });
+        self.under_way.push_back(UnderWay { number: head.number, read, requests, is_stored: false, since });
         Some(Sealed { number: head.number, payload: payload.into() })
     }
 
     /// A pack of this hub was read back. What was sent before it, and did not come before it, does not count any more if it
-    /// comes.
-    pub(super) fn judged(&mut self, number: u64, verdicts: &[Verdict]) {
+    /// comes. All messages from `whole_from` on were read: what may lie in a hole before may have come.
+    pub(super) fn judged(&mut self, number: u64, verdicts: &[Verdict], whole_from: u64) {
         while self.under_way.front().is_some_and(|pack| pack.number < number) {
             let Some(pack) = self.under_way.pop_front() else { break };
-            self.refuse_pack(pack, "a broker lost it, or took what came after it first");
+            if pack.read + 1 >= whole_from {
+                self.refuse_pack(pack, "a broker lost it, or took what came after it first");
+            } else {
+                self.doubt_pack(pack, "messages of the log are lost, and it may have been among them");
+            }
         }
         if self.under_way.front().is_none_or(|pack| pack.number != number) {
             return; // nobody waits for it any more
@@ -258,10 +264,8 @@ impl<T> Pending<T> {
             self.answers.push((waiting.reply, Err(Refused::Unavailable(why.to_owned()).into())));
         }
         self.waiting_bytes = 0;
-        for request in
-            std::mem::take(&mut self.under_way).into_iter().flat_map(|pack| pack.requests).flatten()
-        {
-            self.answers.push((request.reply, Err(Error::Unknown(why.to_owned()))));
+        for pack in std::mem::take(&mut self.under_way) {
+            self.doubt_pack(pack, why);
         }
     }
 
@@ -272,6 +276,12 @@ impl<T> Pending<T> {
     /// How many batches wait or are under way.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.under_way.iter().flat_map(|pack| &pack.requests).flatten().count()
+    }
+
+    fn doubt_pack(&mut self, pack: UnderWay<T>, why: &str) {
+        for request in pack.requests.into_iter().flatten() {
+            self.answers.push((request.reply, Err(Error::Unknown(why.to_owned()))));
+        }
     }
 
     fn refuse_pack(&mut self, pack: UnderWay<T>, why: &str) {

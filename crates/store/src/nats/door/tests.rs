@@ -238,6 +238,21 @@ fn what_comes_back_before_an_earlier_pack_refuses_it() {
 }
 
 #[test]
+fn a_pack_that_may_lie_in_a_hole_is_unknown_when_a_later_one_comes_back() {
+    let mut world = World::new(Limits::default());
+    world.offer(1, &[event("a", "")]);
+    world.seal();
+    world.offer(2, &[event("b", "")]);
+    let second = world.seal();
+    world.stored += 1; // the first one, and it was gone before this hub came to it
+    world.read(&second[0].payload);
+    let mut answers = world.door.take_answers();
+    answers.sort_by_key(|(reply, _)| *reply);
+    // The second claims from before the hole too.
+    assert!(answers.len() == 2 && answers.iter().all(is_unknown), "{answers:?}");
+}
+
+#[test]
 fn a_pack_that_no_broker_took_is_refused_and_the_others_go_on() {
     let mut world = World::new(Limits::default());
     world.offer(1, &[event("a", "")]);
