@@ -41,7 +41,9 @@ fn meaning(cursor: &str) -> Option<String> {
 fn resumes(cursor: Cursor) -> String {
     if cursor.epoch.has_holes() {
         let message = cursor.message();
-        return format!("it lies in message {message} of the stream, and positions have holes: they count nothing");
+        return format!(
+            "it lies in message {message} of the stream, and positions have holes: they count nothing"
+        );
     }
     format!("reading resumes with {}", u128::from(cursor.seq.0) + 1)
 }
