@@ -144,6 +144,11 @@ impl Sink for Log {
     fn damaged(&self, _from: Cursor, to: Cursor) {
         let now = self.clock.now().mono;
         self.lock().window.lose(to, now);
+        self.grown.send_replace(());
+    }
+
+    fn advanced(&self, to: Cursor) {
+        self.lock().window.advance(to);
     }
 
     fn stamped_until(&self, unix_ms: u64) {

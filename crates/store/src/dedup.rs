@@ -83,6 +83,8 @@ struct Share<V> {
     /// Looked up only, never iterated, so its order reaches nobody. The keys are a publisher's, hence a seeded hash.
     values: HashMap<Arc<str>, (V, Content), RandomState>,
     order: VecDeque<(Arc<str>, Duration)>,
+    /// How often a key is in `order` besides its last time there. Mostly empty, and no larger than that.
+    renewed: HashMap<Arc<str>, usize, RandomState>,
     /// The keys remembered, in bytes.
     bytes: usize,
     /// When the youngest of those was remembered that had to go before their time.
@@ -189,6 +191,15 @@ impl<V: Copy> Dedup<V> {
     pub(crate) fn remember_for_now(&mut self, key: Key, content: Content, value: V, now: Duration) {
         let Key { publisher, text } = key;
         self.insert(&publisher, text, content, value, now);
+    }
+
+    /// Remembers a key anew that is known: with this content and value, and for the whole age from now on.
+    pub(crate) fn renew(&mut self, key: Key, content: Content, value: V, now: Duration) {
+        let share = self.shares.get_mut(&key.publisher);
+        if let Some(share) = share.filter(|share| share.values.contains_key(&key.text)) {
+            *share.renewed.entry(key.text.clone()).or_default() += 1;
+        }
+        self.remember(key, content, value, now);
     }
 
     /// What was remembered of this publisher for now is certain.
@@ -322,7 +333,11 @@ impl<V: Copy> Dedup<V> {
     fn drop_oldest_of(&mut self, publisher: &Arc<str>, early: bool) {
         let Some(share) = self.shares.get_mut(publisher) else { return };
         if let Some((text, at)) = share.order.pop_front() {
-            share.values.remove(&text);
+            match share.renewed.get_mut(&text) {
+                Some(1) => _ = share.renewed.remove(&text),
+                Some(times) => *times -= 1,
+                None => _ = share.values.remove(&text),
+            }
             share.bytes -= text.len();
             (self.ids, self.bytes) = (self.ids - 1, self.bytes - text.len());
             if early {
@@ -339,6 +354,7 @@ impl<V> Share<V> {
     }
 
     fn new() -> Self {
-        Self { values: HashMap::default(), order: VecDeque::new(), bytes: 0, cut_at: None }
+        let (values, renewed) = (HashMap::default(), HashMap::default());
+        Self { values, order: VecDeque::new(), renewed, bytes: 0, cut_at: None }
     }
 }

@@ -12,6 +12,7 @@
 //! | [`fence`] | who holds a gateway id, where several hubs serve one log |
 //! | [`memory`] | the store that keeps nothing but the order |
 //! | [`disk`] | the store that keeps everything in a directory |
+//! | [`nats`] | the log that several hubs share, in a JetStream stream: what its messages mean |
 //! | [`conformance`] | what every store must do, as a test |
 //!
 //! # What an acknowledgement means
@@ -36,6 +37,7 @@ pub mod dedup;
 pub mod disk;
 pub mod fence;
 pub mod memory;
+pub mod nats;
 pub mod standing;
 
 use std::sync::Arc;
@@ -94,9 +96,14 @@ pub trait Sink: Send + Sync + 'static {
         self.committed(batches);
     }
 
-    /// The entries behind `from`, where the log has come to, up to `to` are lost: what kept them is damaged. Called in the order
-    /// of the log, between `begin` and the first `committed`; the next entry follows `to`. Readers must be told.
+    /// The entries behind `from`, where the log has come to, up to `to` are lost: what kept them is damaged, or they were gone
+    /// before this hub came to them. Called in the order of the log, behind `begin`; the next entry follows `to`. Readers must be
+    /// told.
     fn damaged(&self, from: Cursor, to: Cursor);
+
+    /// Nothing lies between what was handed on before and this position. Called in the order of the log where positions have
+    /// holes ([`Epoch::has_holes`](galaxy_push_core::cursor::Epoch::has_holes)), so that the hub's window ends where the log does.
+    fn advanced(&self, _to: Cursor) {}
 
     /// An earlier life of the log stamped it up to here, in milliseconds since the Unix epoch: what is stamped from now on
     /// is stamped no earlier. Called before `begin`.
@@ -140,6 +147,19 @@ pub enum Refused {
     /// There is no room for more standing records.
     #[error(transparent)]
     StandingFull(#[from] standing::Full),
+    /// It is larger than what the store appends at once.
+    #[error(
+        "the batch takes {bytes} bytes, and the store appends at most {bytes_max} at once: send it in smaller parts"
+    )]
+    TooLarge {
+        /// What it takes, in bytes.
+        bytes: usize,
+        /// The most that it may take, in bytes.
+        bytes_max: usize,
+    },
+    /// This store does not do such things at all.
+    #[error("{0}")]
+    Unsupported(String),
     /// Another content was published with this source and id, by the same publisher: to acknowledge this one as a
     /// duplicate would lose it.
     #[error(

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::bail;
-use galaxy_push_core::cursor::{Ask, CURSOR_TEXT_MAX, Epoch, Seq, VERSION};
+use galaxy_push_core::cursor::{Ask, CURSOR_TEXT_MAX, Cursor, Epoch, Seq, VERSION};
 
 use crate::Usage;
 use crate::args::CursorCommand;
@@ -24,10 +24,10 @@ fn meaning(cursor: &str) -> Option<String> {
         Ask::Oldest => "no position: reading begins with the oldest event that is still held".to_owned(),
         Ask::At(cursor) => format!(
             "version   {VERSION}\nepoch     {}   one life of a log; a new one begins when continuity cannot be proven\nposition  {}   \
-             the last event passed; reading resumes with {}",
+             the last event passed; {}",
             cursor.epoch,
             cursor.seq.0,
-            u128::from(cursor.seq.0) + 1
+            resumes(cursor)
         ),
         Ask::Foreign => format!(
             "version   {}   not known to this build, which reads version {VERSION}: a hub of this build takes it for another \
@@ -35,6 +35,17 @@ fn meaning(cursor: &str) -> Option<String> {
             cursor.split('.').next().unwrap_or_default()
         ),
     })
+}
+
+/// Where whoever has passed this position goes on.
+fn resumes(cursor: Cursor) -> String {
+    if cursor.epoch.has_holes() {
+        let message = cursor.message();
+        return format!(
+            "it lies in message {message} of the stream, and positions have holes: they count nothing"
+        );
+    }
+    format!("reading resumes with {}", u128::from(cursor.seq.0) + 1)
 }
 
 /// What is wrong with a text that is no cursor.
@@ -81,6 +92,7 @@ mod tests {
         };
         says("2.AAAAAAAAAAAAAAAAAAAAAA.b42", "resumes with 43");
         says("2.AAAAAAAAAAAAAAAAAAAAAA.t18446744073709551615", "resumes with 18446744073709551616");
+        says("2.packAAAAAAAAAAAAAAAAAA.f131071", "lies in message 1 of the stream");
         says("oldest", "the oldest event that is still held");
         says("", "the next event");
         says("1.AAAAAAAAAAAAAAAAAAAAAA.42", "version   1   not known");

@@ -67,13 +67,15 @@ impl Gap {
         Self { reason, from: from.to_owned(), to, count, repair_after: None }
     }
 
-    /// The gap of a reader that stood at `from` and goes on at `to`, or `None` when it has missed nothing.
+    /// The gap of a reader that stood at `from` and goes on at `to`, or `None` when it has missed nothing. Where positions have
+    /// holes it has no count.
     #[must_use]
     pub fn between(reason: GapReason, from: Cursor, to: Cursor) -> Option<Self> {
         let text = from.to_string();
         match to.since(from) {
             Some(0) => None,
             Some(count) => Some(Self::new(reason, &text, to, Some(count))),
+            None if to.epoch == from.epoch => to.follows(from).then(|| Self::new(reason, &text, to, None)),
             None => Some(Self::into_another_log(from, to)),
         }
     }

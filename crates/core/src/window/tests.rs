@@ -298,3 +298,27 @@ fn an_entry_keeps_the_clock_of_the_stream_that_it_came_on() {
     assert_eq!(age(1, 40_000), 4 * second);
     assert_eq!(age(2, 40_000), 4 * second);
 }
+
+/// Three entries of a log whose positions have holes; the first has left.
+#[test]
+fn a_gap_between_positions_with_holes_is_of_the_same_log_and_has_no_count() {
+    let epoch = Epoch::with_holes(5);
+    let at = |message| Cursor::end_of_message(epoch, message);
+    let mut window = Window::new(at(0), Bounds { events: 2, ..Bounds::default() });
+    for message in [1, 2, 4] {
+        window.append(at(message), Traits::PLAIN, &framed(5), Duration::ZERO);
+    }
+    let start = window.find(Ask::At(at(0)), "held");
+    let told = start.gap.map(|gap| (gap.reason, gap.to, gap.count));
+    assert_eq!((start.outcome, told), (Outcome::Trimmed, Some((GapReason::Trimmed, at(1), None))));
+    assert_eq!(window.find(Ask::At(at(3)), "").outcome, Outcome::Resumed, "a position in a hole is one");
+    for reason in [GapReason::Lapped, GapReason::Upstream, GapReason::Damaged] {
+        let gap = Gap::between(reason, at(1), at(4)).map(|gap| (gap.reason, gap.to, gap.count));
+        assert_eq!(gap, Some((reason, at(4), None)));
+        assert_eq!(Gap::between(reason, at(4), at(4)), None, "nothing was missed");
+        assert_eq!(Gap::between(reason, at(4), at(1)), None, "nor by whoever is further on");
+    }
+    let other = Cursor::start(Epoch::with_holes(6));
+    let gap = Gap::between(GapReason::Upstream, at(4), other).map(|gap| (gap.reason, gap.count));
+    assert_eq!(gap, Some((GapReason::EpochChanged, None)), "another log is another log");
+}

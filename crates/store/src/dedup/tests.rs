@@ -195,3 +195,19 @@ fn what_came_to_nothing_takes_no_room() {
     let known = [0, 1, 2].map(|n| get(&mut dedup, &key(n), Duration::ZERO));
     assert_eq!(known, [Some(0), Some(1), None]);
 }
+
+#[test]
+fn a_key_that_is_renewed_is_known_for_the_whole_age_from_then_on() {
+    let ms = Duration::from_millis;
+    let mut dedup = Dedup::new(Bounds { age: ms(10), ..Bounds::default() });
+    let other = Content([1; 16]);
+    dedup.remember(key(1), CONTENT, 1, ms(0));
+    dedup.renew(key(1), CONTENT, 2, ms(4));
+    dedup.renew(key(1), other, 3, ms(8));
+    assert_eq!(dedup.look_up(&key(1), CONTENT, ms(11)), Known::Other, "the last content counts");
+    assert_eq!(dedup.look_up(&key(1), other, ms(18)), Known::Same(3));
+    assert_eq!(dedup.look_up(&key(1), other, ms(19)), Known::No);
+    assert_eq!((dedup.len(), dedup.bytes), (0, 0));
+    dedup.remember(key(1), CONTENT, 4, ms(19));
+    assert_eq!(dedup.look_up(&key(1), CONTENT, ms(30)), Known::No, "nothing is left of it");
+}

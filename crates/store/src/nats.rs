@@ -1,0 +1,39 @@
+//! The log that several hubs share, in a JetStream stream: what its messages mean, and what becomes of a hub's own. The pure half: no
+//! I/O, no clock, no tasks.
+//!
+//! JetStream orders messages and keeps them; nothing else is shared. Each hub reads all of them, and by a pure function of what
+//! it reads comes to the same positions, duplicates and refusals as every other, also one that began to read later
+//! (`docs/adr/0018`). What cannot be judged from where a hub began is told as a gap, never guessed.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`pack`] | the bytes of a message |
+//! | `claims` | what was appended of late: all that a pack is judged by |
+//! | `fold` | messages in their order, and what readers are handed of them |
+//! | `index` | which keys this hub knows, to save those the way through the log |
+//! | `pending` | what of this hub waits or is under way, and the answers |
+//! | `door` | all of it together: what the I/O half drives |
+//!
+//! # How it is driven
+//!
+//! One task owns a [`Door`] (or has it under a lock) and:
+//!
+//! - [`Door::offer`]s what is appended, then [`Door::seal`]s until nothing comes and publishes each [`Sealed`] in that order;
+//! - hands every message, in the order of the stream and from its first one on, to [`Door::read`], and tells its sink what
+//!   [`Told`] says *before* it gives the answers;
+//! - says what a broker answers: [`Door::stored`] or [`Door::refused`], and calls [`Door::expire`] when [`Door::next_expiry`] has come;
+//! - calls [`Door::caught_up`] once it has read up to the last message there was when it began;
+//! - takes [`Door::take_answers`] after each of these, and gives them.
+
+mod claims;
+mod door;
+mod fold;
+mod index;
+pub mod pack;
+mod pending;
+
+pub use claims::Bounds as ClaimBounds;
+pub use door::{Door, Settings};
+pub use fold::{Fatal, Fold, Judged, Message, Read, Record, Told, Verdict};
+pub use pack::HubId;
+pub use pending::{ANSWER_WITHIN, Limits, Sealed};
