@@ -84,8 +84,8 @@ struct World {
     store: Arc<dyn Store>,
 }
 
-/// Runs the whole suite; of standing records, where the store takes any. `make` opens an empty store that hands what it commits to the given sink; it is called
-/// several times, each time for a log of its own.
+/// Runs the whole suite; what is promised of standing records where the store takes any. `make` opens an empty store that hands
+/// what it commits to the given sink; it is called several times, each time for a log of its own.
 ///
 /// # Panics
 ///

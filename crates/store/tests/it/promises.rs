@@ -7,7 +7,7 @@ use std::path::Path;
 /// The checks that the suites in this file call, one a line.
 fn checks(text: &str) -> impl Iterator<Item = String> {
     let called = |line: &str| {
-        let (name, arguments) = line.strip_prefix("    ")?.split_once('(')?;
+        let (name, arguments) = line.strip_prefix("    ")?.trim_start().split_once('(')?;
         let is_check = ["&world()).await;", "&open, &place()"].iter().any(|with| arguments.starts_with(with));
         is_check.then(|| name.to_owned())
     };
