@@ -27,7 +27,7 @@
 //! | the disk is full | refused, [`Refused::Unavailable`](crate::Refused::Unavailable): nothing was appended | goes on as soon as there is room; makes some itself when events have left the window |
 //! | a write or sync fails otherwise | [`Error::Unknown`] for the group on its way; refused from then on | is dead, and says so: end the process ([`Options::on_death`]) |
 //! | the process is killed, the machine stops | nothing | everything acknowledged is there again, in the same epoch |
-//! | the folder, or the file that is written, is taken away, moved or replaced | refused from the next [`Store::look_at_disk`](crate::Store::look_at_disk) on; what was acknowledged since is gone with it | the same |
+//! | the folder is taken away, moved or replaced, or the file that is written is taken away | refused from the next [`Store::look_at_disk`](crate::Store::look_at_disk) on; what was acknowledged since is gone with it | the same |
 //! | bytes on the disk have changed | nothing | what is damaged is told when it is opened: [`Recovered::damage`], and a gap to readers |
 //!
 //! A sync is never tried again: the system may have dropped what it could not write.
@@ -116,8 +116,8 @@ pub struct Options {
     pub records_max: usize,
     /// The length of a segment's file, unless one group is longer.
     pub segment_bytes: u64,
-    /// Called once, from a thread of the store, if the disk has failed and nothing can be appended any more: with what
-    /// happened. End the process then; the next one finds what is there.
+    /// Called once, from a thread of the store or within [`Store::look_at_disk`], if the disk has failed and nothing can be
+    /// appended any more: with what happened. End the process then; the next one finds what is there.
     pub on_death: Option<OnDeath>,
     /// Called while what is there is read, from the thread that opens the store.
     pub on_progress: Option<OnProgress>,

@@ -213,7 +213,8 @@ impl<R: Reply> Engine<R> {
             begin.map_or((None, 0), |Begin { head, .. }| (Some(head.number), head.previous_end));
         self.flying = Some(Flight { group, body, next, begins, ends, releases, begun });
         // Where there may be no room, what is needed no more makes some now.
-        let remove = if self.is_short || releases.is_some() { self.take_left() } else { Vec::new() };
+        let is_tight = self.is_short || releases.is_some() || begins.is_some();
+        let remove = if is_tight { self.take_left() } else { Vec::new() };
         Job { remove, begin, segment, offset, bytes, is_release: releases.is_some() }
     }
 
@@ -250,6 +251,11 @@ impl<R: Reply> Engine<R> {
     /// given up, and what gathered meanwhile with it.
     pub(crate) fn done(&mut self, outcome: Outcome) {
         let Some(flight) = self.flying.take() else { return };
+        if let Some(reason) = self.dead.clone() {
+            // What a sync says counts no more.
+            let unknown = Error::Unknown(reason.clone());
+            return self.give_up(Some(flight.group), &unknown, &Refused::Unavailable(reason));
+        }
         match outcome {
             Outcome::Durable { begun } => {
                 self.stand(flight.next, begun);
@@ -267,13 +273,13 @@ impl<R: Reply> Engine<R> {
                     return self.stager.stand(self.durable);
                 }
                 let refused = Refused::Unavailable(format!("the disk is full: {error}"));
-                self.give_up(flight.group, &Error::Refused(refused.clone()), &refused);
+                self.give_up(Some(flight.group), &Error::Refused(refused.clone()), &refused);
             }
             Outcome::Failed(error) => {
                 let reason = died(&error);
                 self.dead = Some(reason.clone());
                 let unknown = Error::Unknown(reason.clone());
-                self.give_up(flight.group, &unknown, &Refused::Unavailable(reason));
+                self.give_up(Some(flight.group), &unknown, &Refused::Unavailable(reason));
             }
         }
     }
@@ -354,9 +360,12 @@ impl<R: Reply> Engine<R> {
         self.landed.clear();
     }
 
-    /// The store can go on no longer: what gathers and what comes is refused.
+    /// The store can go on no longer: what gathers and what comes is refused, and of what is on its way nobody knows.
     pub(crate) fn die(&mut self, reason: String) {
-        self.dead.get_or_insert(reason);
+        let reason = self.dead.get_or_insert(reason).clone();
+        if self.flying.is_none() {
+            self.give_up(None, &Error::Unknown(reason.clone()), &Refused::Unavailable(reason));
+        }
     }
 
     /// The segment in which the last group became durable, or will the next one.
@@ -376,13 +385,14 @@ impl<R: Reply> Engine<R> {
         }
     }
 
-    fn give_up(&mut self, group: Group<R>, error: &Error, refused: &Refused) {
+    fn give_up(&mut self, group: Option<Group<R>>, error: &Error, refused: &Refused) {
         let gathering = self.stager.abort(self.durable);
         {
             let mut visible = lock(&self.visible);
-            gathering.iter().chain([&group]).for_each(|group| visible.give_up(group));
+            gathering.iter().chain(&group).for_each(|group| visible.give_up(group));
         }
-        group.answers.into_iter().for_each(|(reply, _)| reply.answer(Err(error.clone())));
+        let answers = group.into_iter().flat_map(|group| group.answers);
+        answers.for_each(|(reply, _)| reply.answer(Err(error.clone())));
         for (reply, results) in gathering.into_iter().flat_map(|group| group.answers) {
             // What it repeats is in the log, or nobody knows: nothing was refused of that.
             let repeats = results.iter().any(|result| result.duplicate);

@@ -73,7 +73,7 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// What the system says. Never call it again after that: what was lost may then be called durable.
     fn sync(&self) -> io::Result<()>;
 
-    /// Looks whether the directory and this file are still where they were: somebody may have taken away, moved or replaced what a
+    /// Looks whether the directory is still where it was, and has a file of this name: somebody may have taken away what a
     /// process has open, and it would write into what nobody finds again.
     ///
     /// # Errors

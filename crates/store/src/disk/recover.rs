@@ -266,8 +266,10 @@ impl Found<'_> {
             next = number.saturating_add(1);
             let (file, scanned) = self.scan(number)?;
             offset = scanned.end_offset;
-            // More can be written where it is known what there is.
-            let is_known = head.is_some() && matches!(scanned.end, End::Clean | End::Closed | End::Torn);
+            // More can be written where it is known what there is; behind damage lies what shows that it is damage.
+            let is_sound = matches!(scanned.pieces.last(), None | Some(Piece::Group(_)));
+            let is_known =
+                head.is_some() && is_sound && matches!(scanned.end, End::Clean | End::Closed | End::Torn);
             segment_bytes = if is_known { file.len() as u64 } else { 0 };
             course.segment(number, *head, file, &scanned, number == last)?;
         }

@@ -56,6 +56,29 @@ fn is_full(reply: &Asked) -> bool {
     matches!(reply.answer(), Some(Err(Error::Refused(Refused::Unavailable(_)))))
 }
 
+/// In a folder that was taken away nothing is kept, whatever a sync says.
+#[test]
+fn what_is_on_its_way_when_the_store_dies_is_unknown_and_the_rest_refused() {
+    let disk = Disk::default();
+    let mut life = Life::open(&disk).unwrap();
+    let on_its_way = stage(&mut life, &event("a", Duration::ZERO));
+    let job = life.engine.seal().unwrap();
+    let gathers = stage(&mut life, &event("b", Duration::ZERO));
+    life.engine.die("its folder is gone".to_owned());
+    let comes = stage(&mut life, &event("c", Duration::ZERO));
+    let outcome = life.segments.run(&job);
+    life.engine.done(outcome);
+    life.engine.settle();
+    assert!(matches!(on_its_way.answer(), Some(Err(Error::Unknown(_)))), "{on_its_way:?}");
+    assert!(is_full(&gathers) && is_full(&comes), "{gathers:?}, {comes:?}");
+    assert!(life.engine.seal().is_none());
+
+    let mut life = Life::open(&Disk::default()).unwrap();
+    let gathers = stage(&mut life, &event("a", Duration::ZERO));
+    life.engine.die("its folder is gone".to_owned());
+    assert!(is_full(&gathers) && life.engine.seal().is_none(), "{gathers:?}");
+}
+
 #[test]
 fn what_found_no_room_is_as_if_it_had_never_been_tried() {
     let disk = Disk::default();

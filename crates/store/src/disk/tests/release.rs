@@ -12,6 +12,7 @@ use galaxy_push_proto::v1;
 use tokio::time::{sleep, timeout};
 
 use super::super::engine::lock;
+use super::super::format::{CLOSED, SECTOR_BYTES};
 use super::super::segments::{Outcome, remove};
 use super::super::simulated::{Disk, Rng};
 use super::super::space::most_bytes;
@@ -425,6 +426,30 @@ fn what_lets_a_segment_go_is_durable_before_the_next_life_takes_that_away() {
 }
 
 /// The arithmetic of docs/operations.md: the bounds are used to the full, and no moment takes more.
+/// What shows that a group is damaged and not torn lies behind it.
+#[test]
+fn a_segment_that_ends_in_damage_is_left_as_it_is() {
+    let disk = Disk::default();
+    let mut life = written(&disk, &options());
+    let (name, end) = (disk.files().pop().unwrap().0, life.engine.end_offset());
+    life.segments.end(end, CLOSED).unwrap();
+    drop(life);
+    let sector = (end as usize / SECTOR_BYTES - 1) * SECTOR_BYTES;
+    disk.change(&name, |bytes| bytes[sector..sector + SECTOR_BYTES].fill(0));
+    let mut smaller = options();
+    smaller.window.bytes = 1;
+    let mut life = Life::open_with(&disk, &smaller).unwrap();
+    let told = lock(&life.reader.0).gaps.clone();
+    assert_eq!(told.len(), 1, "a sector of the last group is gone");
+    life.age(unix_ms(1));
+    let job = life.engine.seal().unwrap();
+    assert!(job.is_release && job.begin.is_some(), "it goes to a segment of its own: {job:?}");
+    disk.crash_at(disk.operations() + 3);
+    life.segments.run(&job);
+    let again = Life::open_with(&disk.after_kill(), &smaller).unwrap();
+    assert_eq!(lock(&again.reader.0).gaps, told);
+}
+
 #[test]
 fn the_disk_holds_no_more_than_the_formula_says() {
     // Events, ids, records: a large window, many ids, many records.

@@ -112,7 +112,12 @@ impl Shared {
 
     pub(super) fn engine(&self) -> MutexGuard<'_, Engine<Sender>> {
         let _turn = lock(&self.turn);
-        lock(&self.engine)
+        self.engine.lock().unwrap_or_else(|broken| {
+            // Whoever broke off may have left a group half staged.
+            let mut engine = broken.into_inner();
+            engine.abandon();
+            engine
+        })
     }
 
     pub(super) fn tell(&self, what: impl FnOnce(&mut Inbox)) {
