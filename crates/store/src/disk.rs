@@ -130,6 +130,9 @@ impl Default for Options {
     }
 }
 
+/// The longest that a segment is by [`Options::of`], unless one group is longer.
+const SEGMENT_BYTES_MAX: u64 = 32 << 20;
+
 impl Options {
     /// For this window.
     #[must_use]
@@ -138,7 +141,7 @@ impl Options {
             window,
             dedup: DedupBounds::default(),
             records_max: standing::RECORDS_MAX,
-            segment_bytes: (window.bytes / 8).clamp(1 << 20, 32 << 20),
+            segment_bytes: (window.bytes / 8).clamp(1 << 20, SEGMENT_BYTES_MAX),
             on_death: None,
             on_progress: None,
         }

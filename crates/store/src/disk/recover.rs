@@ -22,7 +22,7 @@ use super::scan::{End, Piece, Scan, Scanned};
 use super::segments::{name, number};
 use super::stage::Place;
 use super::visible::Visible;
-use super::{OpenError, Options, Progress};
+use super::{OpenError, Options, Progress, SEGMENT_BYTES_MAX};
 use crate::Sink;
 
 const MISSING: &str = "the file is missing";
@@ -275,7 +275,9 @@ impl Found<'_> {
         }
         tell(options, course.recovered.bytes, bytes_total)?;
         let known = self.heads.values().flatten().map(|head| head.bytes);
-        course.ended(last, known.chain([options.segment_bytes]).max().unwrap_or_default());
+        // Who wrote one that is gone may have made it as long as any may be.
+        let known = known.chain([options.segment_bytes, SEGMENT_BYTES_MAX]);
+        course.ended(last, known.max().unwrap_or_default());
         let head = course.head;
         let Course { replay, mut recovered, group, .. } = course;
         let (visible, retention, stamp_unix_ms) = replay.finish(head);

@@ -10,7 +10,7 @@ use super::super::engine::lock;
 use super::super::format::{CLOSED, GROUPS_START, SECTOR_BYTES, Sums};
 use super::super::segments::ENDING_BYTES;
 use super::super::simulated::{Disk, Rng};
-use super::world::{Asked, Life, Publisher};
+use super::world::{Asked, Life, Publisher, options};
 use crate::{Batch, Error, Refused};
 
 /// A log of some segments, and what a reader of it was told. It ended without a word, as when the machine stopped.
@@ -69,6 +69,29 @@ fn the_first_segment_of_a_life_is_missed_like_any_other() {
         let next = lock(&life.engine.visible()).head.seq.0;
         assert!(next >= seen, "{next} was given up, and {seen} was given");
     }
+}
+
+/// The fault: a segment that is gone was taken to have been as long as one is made now, and positions beyond that were given twice.
+#[test]
+fn positions_in_a_lost_segment_are_given_up_however_long_it_was() {
+    let (disk, mut publisher) = (Disk::default(), Publisher::new(5));
+    let mut options = options();
+    (options.window.events, options.window.bytes) = (1 << 20, 1 << 30);
+    let shorter = options.clone();
+    options.segment_bytes = 1 << 20;
+    for (options, batches) in [(&shorter, 3), (&options, 600)] {
+        let mut life = Life::open_with(&disk, options).unwrap();
+        for _ in 0..batches {
+            life.engine.stage(publisher.batch(), Asked::default());
+        }
+        assert!(life.sync());
+    }
+    let before = Life::open_with(&disk.copy(), &shorter).unwrap();
+    let seen = lock(&before.engine.visible()).head.seq.0;
+    disk.lose(&disk.files().pop().unwrap().0);
+    let life = Life::open_with(&disk, &shorter).unwrap();
+    let next = lock(&life.engine.visible()).head.seq.0;
+    assert!(next >= seen, "{next} was given up, and {seen} was given");
 }
 
 /// The fault: a file with a number far off was told of as so many files that are missing, one by one, without end.
