@@ -298,8 +298,8 @@ fn prepare(mut batch: Batch, epoch: Epoch, index: &mut Index) -> Prepared {
     if let Some((key, content)) = &batch.key {
         return match index.look_up(key, *content) {
             Known::No => Prepared::Request(batch, vec![Slot::Sent; count]),
-            Known::Other => reused(None),
-            Known::Same(Place::Doubtful) => doubtful(),
+            Known::Other => Prepared::Answer(Err(reused(None))),
+            Known::Same(Place::Doubtful) => Prepared::Answer(Err(doubtful())),
             Known::Same(Place::At(seq)) => {
                 Prepared::Answer(Ok(vec![Appended { cursor: at(seq), duplicate: true }; count]))
             }
@@ -307,7 +307,7 @@ fn prepare(mut batch: Batch, epoch: Epoch, index: &mut Index) -> Prepared {
     }
     let slots = match look_up(&batch, epoch, index) {
         Ok(slots) => slots,
-        Err(answer) => return answer,
+        Err(error) => return Prepared::Answer(Err(error)),
     };
     if !slots.iter().any(|slot| matches!(slot, Slot::Sent)) {
         return Prepared::Answer(Ok(merge(&[], &slots)));
@@ -317,8 +317,8 @@ fn prepare(mut batch: Batch, epoch: Epoch, index: &mut Index) -> Prepared {
     Prepared::Request(batch, slots)
 }
 
-/// How each event of a batch is answered, or the batch as a whole.
-fn look_up(batch: &Batch, epoch: Epoch, index: &mut Index) -> Result<Vec<Slot>, Prepared> {
+/// How each event of a batch is answered, or why the batch is not sent.
+fn look_up(batch: &Batch, epoch: Epoch, index: &mut Index) -> Result<Vec<Slot>, Error> {
     let mut here = HashMap::<&Key, (Content, usize)>::new(); // looked up only, never iterated
     let count = batch.items.len();
     let (mut slots, mut is_doubtful) = (Vec::with_capacity(count), false);
@@ -345,13 +345,12 @@ fn look_up(batch: &Batch, epoch: Epoch, index: &mut Index) -> Result<Vec<Slot>, 
     if is_doubtful { Err(doubtful()) } else { Ok(slots) }
 }
 
-fn reused(item: Option<usize>) -> Prepared {
-    Prepared::Answer(Err(Refused::IdReused { item }.into()))
+fn reused(item: Option<usize>) -> Error {
+    Refused::IdReused { item }.into()
 }
 
-fn doubtful() -> Prepared {
-    let text = "it may have been published, and this hub lacks what would tell";
-    Prepared::Answer(Err(Error::Unknown(text.to_owned())))
+fn doubtful() -> Error {
+    Error::Unknown("it may have been published, and this hub lacks what would tell".to_owned())
 }
 
 /// What a verdict means to whoever published.
@@ -361,7 +360,7 @@ fn answer(verdict: &Verdict, slots: &[Slot]) -> Result<Vec<Appended>, Error> {
         Verdict::Reused { item } => {
             let mut sent = slots.iter().enumerate().filter(|(_, slot)| matches!(slot, Slot::Sent));
             let item = item.and_then(|item| sent.nth(item)).map(|(index, _)| index);
-            Err(Refused::IdReused { item }.into())
+            Err(reused(item))
         }
         Verdict::Dead => {
             let text = "the log went on too far before it came, or this hub is behind";
