@@ -36,6 +36,7 @@ pub mod conformance;
 pub mod dedup;
 pub mod disk;
 pub mod fence;
+mod fields;
 pub mod memory;
 pub mod nats;
 pub mod standing;

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use galaxy_push_core::cursor::{Epoch, Seq};
 
+use crate::fields::Fields;
+
 /// The version of the format, in every segment's head.
 pub(crate) const VERSION: u32 = 1;
 
@@ -141,7 +143,7 @@ impl SegmentHead {
 
     fn decode_copy(head: &[u8]) -> Result<Self, HeadError> {
         let head = head.get(..SEGMENT_HEAD_BYTES).ok_or(HeadError::Unreadable)?;
-        let mut fields = Reader(head);
+        let mut fields = Fields(head);
         let (magic, version, sum) = (fields.take(8), fields.u32(), fields.u32());
         if magic != Some(&SEGMENT_MAGIC) || sum != Some(segment_sum(head)) {
             return Err(HeadError::Unreadable);
@@ -222,7 +224,7 @@ impl GroupHead {
     /// The head at the front of `bytes`, wherever it belongs, and the checksum of its body.
     pub(crate) fn decode(bytes: &[u8], sums: &Sums) -> Option<(Self, u32)> {
         let head = bytes.get(..GROUP_HEAD_BYTES)?;
-        let mut fields = Reader(head);
+        let mut fields = Fields(head);
         if fields.take(4)? != GROUP_MAGIC || fields.u32()? != sums.of(&head[8..]) {
             return None;
         }
@@ -259,35 +261,5 @@ fn mask_for(group: &[u8], offset: u64) -> Option<u8> {
 pub(crate) fn unmask(body: &mut [u8], mask: u8) {
     if mask != 0 {
         body.iter_mut().for_each(|byte| *byte ^= mask);
-    }
-}
-
-/// Takes fields off the front of bytes; `None` when there are too few.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    pub(crate) fn u8(&mut self) -> Option<u8> {
-        Some(self.take(1)?[0])
-    }
-
-    pub(crate) fn u32(&mut self) -> Option<u32> {
-        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
-    }
-
-    /// Bytes behind their length in four bytes.
-    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = self.u32()?;
-        self.take(length as usize)
     }
 }

@@ -6,8 +6,8 @@
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Traits;
 
-use super::format::Reader;
 use crate::dedup::Content;
+use crate::fields::{Fields, kind_byte, put_bytes};
 
 const CONTEXT: u8 = 1;
 const ENTRY: u8 = 2;
@@ -121,7 +121,7 @@ pub(crate) fn put_standing(out: &mut Vec<u8>, kind: LogKind, message: &[u8]) {
 
 /// The records of a group's body, up to the first that makes no sense, which is an `Err`.
 pub(crate) fn records(body: &[u8]) -> impl Iterator<Item = Result<Record<'_>, Nonsense>> {
-    let mut rest = Reader(body);
+    let mut rest = Fields(body);
     std::iter::from_fn(move || {
         if rest.0.is_empty() {
             return None;
@@ -138,56 +138,29 @@ pub(crate) fn records(body: &[u8]) -> impl Iterator<Item = Result<Record<'_>, No
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nonsense;
 
-fn next<'a>(rest: &mut Reader<'a>) -> Option<Record<'a>> {
-    let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).ok();
+fn next<'a>(rest: &mut Fields<'a>) -> Option<Record<'a>> {
     match rest.u8()? {
         CONTEXT => {
-            let publisher = text(rest.bytes()?)?;
+            let publisher = rest.text()?;
             let has_share = rest.u8()? != 0;
-            let share = text(rest.bytes()?)?;
+            let share = rest.text()?;
             let (wall_unix_ms, stamp_unix_ms) = (rest.u64()?, rest.u64()?);
             let share = has_share.then_some(share);
             Some(Record::Context(Context { publisher, share, wall_unix_ms, stamp_unix_ms }))
         }
         ENTRY => {
-            let (kind, traits, has_content) = (kind_of(rest.u8()?)?, rest.u8()?, rest.u8()? != 0);
-            let content = if has_content { Some(content(rest)?) } else { None };
+            let (kind, traits, has_content) = (rest.kind()?, rest.u8()?, rest.u8()? != 0);
+            let content = if has_content { Some(rest.content()?) } else { None };
             let frame = rest.bytes()?;
             Some(Record::Entry(Entry { kind, traits: Traits::from_bits(traits), content, frame }))
         }
         tag @ (KEY | CARRIED_KEY) => {
             let carried = tag == CARRIED_KEY;
-            let (content, seq, at_unix_ms) = (content(rest)?, rest.u64()?, rest.u64()?);
-            Some(Record::Key(Known { text: text(rest.bytes()?)?, content, seq, at_unix_ms, carried }))
+            let (content, seq, at_unix_ms) = (rest.content()?, rest.u64()?, rest.u64()?);
+            Some(Record::Key(Known { text: rest.text()?, content, seq, at_unix_ms, carried }))
         }
         CUT => Some(Record::Cut { at_unix_ms: rest.u64()? }),
-        STANDING => Some(Record::Standing { kind: kind_of(rest.u8()?)?, message: rest.bytes()? }),
-        _ => None,
-    }
-}
-
-fn content(rest: &mut Reader<'_>) -> Option<Content> {
-    rest.take(16)?.try_into().ok().map(Content::from_bytes)
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
-const fn kind_byte(kind: LogKind) -> u8 {
-    match kind {
-        LogKind::Event => 0,
-        LogKind::SessionInvalidation => 1,
-        LogKind::Membership => 2,
-    }
-}
-
-const fn kind_of(byte: u8) -> Option<LogKind> {
-    match byte {
-        0 => Some(LogKind::Event),
-        1 => Some(LogKind::SessionInvalidation),
-        2 => Some(LogKind::Membership),
+        STANDING => Some(Record::Standing { kind: rest.kind()?, message: rest.bytes()? }),
         _ => None,
     }
 }

@@ -23,7 +23,8 @@ use galaxy_push_proto::v1;
 use prost::Message as _;
 
 use crate::batch::{Batch, Item};
-use crate::dedup::{Content, Key};
+use crate::dedup::Key;
+use crate::fields::{Fields, kind_byte, put_bytes};
 use crate::standing::Change;
 
 /// The version of the format. A hub that meets another one does not know what the log says, and ends.
@@ -141,11 +142,11 @@ pub(crate) fn put_request(out: &mut Vec<u8>, batch: &Batch) {
 ///
 /// [`NoPack`]: no hub wrote it, or one of another version.
 pub fn read(message: &Bytes) -> Result<Pack, NoPack> {
-    let mut rest = Rest { message, left: message };
-    if rest.take(MAGIC.len()) != Some(&MAGIC[..]) {
+    let mut rest = Rest { message, left: Fields(message) };
+    if rest.left.take(MAGIC.len()) != Some(&MAGIC[..]) {
         return Err(NoPack::Foreign);
     }
-    match rest.u16() {
+    match rest.left.u16() {
         Some(VERSION) => rest.pack().ok_or(NoPack::Foreign),
         Some(version) => Err(NoPack::Version(version)),
         None => Err(NoPack::Foreign),
@@ -155,19 +156,19 @@ pub fn read(message: &Bytes) -> Result<Pack, NoPack> {
 /// What is left of a message.
 struct Rest<'a> {
     message: &'a Bytes,
-    left: &'a [u8],
+    left: Fields<'a>,
 }
 
-impl<'a> Rest<'a> {
+impl Rest<'_> {
     fn pack(&mut self) -> Option<Pack> {
         let head = Head {
-            epoch: Epoch(self.u128()?),
-            hub: HubId(self.u128()?),
-            number: self.u64()?,
-            read: self.u64()?,
+            epoch: Epoch(self.left.u128()?),
+            hub: HubId(self.left.u128()?),
+            number: self.left.u64()?,
+            read: self.left.u64()?,
         };
         let (mut requests, mut room) = (Vec::new(), MESSAGE_ITEMS_MAX);
-        while !self.left.is_empty() {
+        while !self.left.0.is_empty() {
             let request = self.request(room)?;
             room -= request.items.len();
             requests.push(request);
@@ -176,19 +177,19 @@ impl<'a> Rest<'a> {
     }
 
     fn request(&mut self, items_max: usize) -> Option<Batch> {
-        let publisher: Arc<str> = self.text()?.into();
-        let has_share = self.flag()?;
-        let share = self.text()?;
-        let (unix_ms, stamp_unix_ms) = (self.u64()?, self.u64()?);
-        let key = if self.flag()? {
-            let content = self.content()?;
-            Some((Key::of_text(&publisher, self.text()?), content))
+        let publisher: Arc<str> = self.left.text()?.into();
+        let has_share = self.left.flag()?;
+        let share = self.left.text()?;
+        let (unix_ms, stamp_unix_ms) = (self.left.u64()?, self.left.u64()?);
+        let key = if self.left.flag()? {
+            let content = self.left.content()?;
+            Some((Key::of_text(&publisher, self.left.text()?), content))
         } else {
             None
         };
-        let count = self.u32()? as usize;
+        let count = self.left.u32()? as usize;
         // No count is believed before as much is there.
-        if count == 0 || count > items_max || count > self.left.len() / ITEM_BYTES {
+        if count == 0 || count > items_max || count > self.left.0.len() / ITEM_BYTES {
             return None;
         }
         let mut items = Vec::with_capacity(count);
@@ -200,9 +201,9 @@ impl<'a> Rest<'a> {
     }
 
     fn item(&mut self, publisher: &Arc<str>) -> Option<Item> {
-        let (kind, bits, has_content) = (kind_of(self.u8()?)?, self.u8()?, self.flag()?);
-        let content = if has_content { Some(self.content()?) } else { None };
-        let message = self.bytes()?;
+        let (kind, bits, has_content) = (self.left.kind()?, self.left.u8()?, self.left.flag()?);
+        let content = if has_content { Some(self.left.content()?) } else { None };
+        let message = self.left.bytes()?;
         let (is_event, traits) = (kind == LogKind::Event, Traits::from_bits(bits));
         // What else there is, a store says itself.
         let may_have = if is_event { Traits::EPHEMERAL.with(Traits::EXPIRES) } else { Traits::STANDING };
@@ -223,79 +224,10 @@ impl<'a> Rest<'a> {
         };
         Some(Item { kind, key, traits, event: self.message.slice_ref(message), change })
     }
-
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, left) = self.left.split_at_checked(count)?;
-        self.left = left;
-        Some(taken)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        Some(self.take(1)?[0])
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        match self.u8()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take(2)?.try_into().ok().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
-    }
-
-    fn u128(&mut self) -> Option<u128> {
-        self.take(16)?.try_into().ok().map(u128::from_le_bytes)
-    }
-
-    fn content(&mut self) -> Option<Content> {
-        self.take(CONTENT_BYTES)?.try_into().ok().map(Content::from_bytes)
-    }
-
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = self.u32()?;
-        self.take(length as usize)
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes()?).ok()
-    }
 }
 
 /// Whose keys a request has.
 fn publisher_of(batch: &Batch) -> &str {
     let of_items = || batch.items.iter().find_map(|item| item.key.as_ref());
     batch.key.as_ref().or_else(of_items).map_or("", |(key, _)| key.publisher())
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
-
-const fn kind_byte(kind: LogKind) -> u8 {
-    match kind {
-        LogKind::Event => 0,
-        LogKind::SessionInvalidation => 1,
-        LogKind::Membership => 2,
-    }
-}
-
-const fn kind_of(byte: u8) -> Option<LogKind> {
-    match byte {
-        0 => Some(LogKind::Event),
-        1 => Some(LogKind::SessionInvalidation),
-        2 => Some(LogKind::Membership),
-        _ => None,
-    }
 }

@@ -17,11 +17,8 @@ use super::super::segments::{Outcome, remove};
 use super::super::simulated::{Disk, Rng};
 use super::super::space::most_bytes;
 use super::super::{DiskStore, Options};
-use super::world::{Asked, Life, Reader, START_MS};
+use super::world::{Asked, LONG, Life, Reader, START_MS, released};
 use crate::{Appended, Batch, Error, Store as _};
-
-/// Far longer than anything takes, by a clock that stands still while there is something to do.
-const LONG: Duration = Duration::from_secs(60);
 
 const AGE: Duration = Duration::from_secs(100);
 
@@ -198,15 +195,6 @@ async fn a_log_that_is_opened_and_stays_idle_gives_its_disk_back() {
     assert_eq!(segments(&disk), many, "all of it may still be in the window");
     store.trim(Duration::from_secs(7_001) + AGE);
     shrinks(&disk, 1).await;
-}
-
-async fn released(disk: &Disk) {
-    let released = async {
-        while disk.is_taken() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(LONG, released).await.expect("a store that is dropped lets its disk go");
 }
 
 /// The fault: it stayed full although all that filled it had left the window.

@@ -12,17 +12,14 @@ use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::window::Traits;
 use galaxy_push_proto::v1;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::super::DiskStore;
 use super::super::engine::lock;
 use super::super::segments::{ENDING_BYTES, Outcome};
 use super::super::simulated::Disk;
-use super::world::{Asked, Life, Publisher, Reader, START_MS, options};
+use super::world::{Asked, LONG, Life, Publisher, Reader, START_MS, options, released};
 use crate::{Appended, Batch, Committed, Error, Refused, Sink, Store as _};
-
-/// Far longer than anything takes, by a clock that stands still while there is something to do.
-const LONG: Duration = Duration::from_secs(60);
 
 fn event(id: &str, bytes: usize) -> Batch {
     batch_of([(id, bytes)])
@@ -105,15 +102,6 @@ async fn what_was_taken_is_appended_though_the_store_is_closed() {
     released(&disk).await;
     assert_eq!(lock(&reader.0).held.len(), 1);
     assert_eq!(open(&disk).0.recovered().entries, 1);
-}
-
-async fn released(disk: &Disk) {
-    let released = async {
-        while disk.is_taken() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(LONG, released).await.expect("a store that is dropped lets its disk go");
 }
 
 /// Else the next life believes that everything is durable, and does not write the last group again.

@@ -10,12 +10,16 @@ use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::{Bounds, Traits};
 use galaxy_push_proto::v1;
+use tokio::time::{sleep, timeout};
 
 use super::super::engine::{Engine, Reply, lock};
 use super::super::segments::{Outcome, Segments, remove};
 use super::super::simulated::{Disk, Rng};
 use super::super::{OpenError, Options, Recovered, assemble};
 use crate::{Appended, Batch, Committed, Error, Sink, standing};
+
+/// Far longer than anything takes, by a clock that stands still while there is something to do.
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
 /// What one life of the store has told readers.
 #[derive(Debug, Default)]
@@ -189,4 +193,14 @@ impl Publisher {
             ..v1::Event::default()
         }
     }
+}
+
+/// Waits until no store has the disk any more.
+pub(super) async fn released(disk: &Disk) {
+    let released = async {
+        while disk.is_taken() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LONG, released).await.expect("a store that is dropped lets its disk go");
 }

@@ -4,6 +4,7 @@ use galaxy_push_core::frame::LogKind;
 use proptest::prelude::*;
 
 use super::*;
+use crate::dedup::Content;
 
 fn head() -> Head {
     Head { epoch: Epoch::with_holes(1), hub: HubId(2), number: 3, read: 4 }
