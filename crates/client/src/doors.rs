@@ -1,8 +1,8 @@
 //! Asks hubs which log they hold: all of them, for the driver and every so often beside it; and the one log that a client
 //! follows, for whoever wants to know where it stands.
 //!
-//! Every question goes over a connection that is not the stream's (docs/adr/0013). Nothing is asked twice: what no answer
-//! means is the link's business.
+//! No question goes over a connection that has a stream (docs/adr/0013); one that found the hub for a stream is handed on
+//! to it. Nothing is asked twice: what no answer means is the link's business.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +41,14 @@ pub(crate) struct Doors {
     line: Mutex<Vec<Option<Connection>>>,
 }
 
+/// What the hubs said, and the connections over which those said it that answered.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// `None`: nothing yet.
+    pub(crate) said: Vec<Option<Door>>,
+    pub(crate) connections: Vec<Option<Connection>>,
+}
+
 /// The hub that a stream is looked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
@@ -66,37 +74,39 @@ impl Doors {
 
     /// Asks every hub at once. Returns what was said when all have answered, when the hub that is wanted was found and the
     /// others had a moment more, or at the deadline.
-    pub(crate) async fn ask(&self, wanted: Option<Wanted<'_>>, deadline: Instant) -> Vec<Option<Door>> {
+    pub(crate) async fn ask(&self, wanted: Option<Wanted<'_>>, deadline: Instant) -> Asked {
         let hubs = self.dialer.hubs().len();
-        let mut said = vec![None; hubs];
+        let (mut said, mut connections) = (vec![None; hubs], Vec::new());
+        connections.resize_with(hubs, || None);
         let mut asking: FuturesUnordered<_> =
             (0..hubs).map(|hub| async move { (hub, self.ask_one(hub).await) }).collect();
         let (mut until, mut found) = (deadline, false);
-        while let Ok(Some((hub, door))) = timeout_at(until, asking.next()).await {
+        while let Ok(Some((hub, (door, connection)))) = timeout_at(until, asking.next()).await {
             if !found && wanted.is_some_and(|wanted| wanted.is_found(hub, &door)) {
                 (found, until) = (true, deadline.min(Instant::now() + GRACE));
             }
-            said[hub] = Some(door);
+            (said[hub], connections[hub]) = (Some(door), connection);
         }
         if !found {
             let late = || Some(Door::Silent(Arc::new(Failure::TimedOut(Waited::Connect))));
             said.iter_mut().filter(|door| door.is_none()).for_each(|door| *door = late());
         }
-        said
+        Asked { said, connections }
     }
 
-    async fn ask_one(&self, hub: usize) -> Door {
-        let asked = async {
-            let mut connection = self.dialer.dial(hub).await?;
-            self.request(&mut connection).await
+    async fn ask_one(&self, hub: usize) -> (Door, Option<Connection>) {
+        let mut connection = match self.dialer.dial(hub).await {
+            Ok(connection) => connection,
+            Err(failure) => return (Door::Silent(Arc::new(failure)), None),
         };
-        match asked.await {
+        let door = match self.request(&mut connection).await {
             Ok(head) if head.epoch.is_empty() => Door::Mute,
             Ok(head) => Door::Holds(head.epoch.into()),
             Err(Failure::Status(status)) if is_refusal(status.code) => Door::Mute,
             Err(Failure::Status(status)) if status.code == RESOURCE_EXHAUSTED => self.as_before(hub),
-            Err(failure) => Door::Silent(Arc::new(failure)),
-        }
+            Err(failure) => return (Door::Silent(Arc::new(failure)), None),
+        };
+        (door, Some(connection))
     }
 
     /// A hub that is asked too often is there, and holds what it held before as far as anybody knows.
@@ -203,7 +213,7 @@ impl Rounds {
     async fn ask_on(&mut self) {
         loop {
             let _ = timeout(self.pause(), self.now.notified()).await;
-            let said = self.doors.ask(None, Instant::now() + ROUND).await;
+            let said = self.doors.ask(None, Instant::now() + ROUND).await.said;
             if self.said.send(said).is_err() {
                 return sleep(EVERY).await; // the driver is gone, and the stop follows
             }

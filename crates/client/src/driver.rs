@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::doors::{Doors, Wanted};
+use crate::doors::{Asked, Doors, Wanted};
 use crate::handler::{AnyDeadLetterHandler, guarded};
 use crate::random::Random;
 use crate::report::{Ends, SplitTold, report};
@@ -64,6 +64,8 @@ pub(crate) struct Driver<H> {
 /// How the hubs are asked which log they hold, and what they say when somebody else asks.
 pub(crate) struct Hubs {
     pub(crate) doors: Arc<Doors>,
+    /// The connections over which hubs answered just now: the stream goes over the one to its hub.
+    pub(crate) found: Vec<Option<Connection>>,
     /// What each round brings; never anything where there is one hub.
     pub(crate) said: watch::Receiver<Vec<Option<Door>>>,
     /// Asks for a round.
@@ -126,7 +128,9 @@ impl<H: BatchHandler> Driver<H> {
 
     async fn ask(&mut self, hub: usize, epoch: Option<&str>, until: Duration) -> Input {
         self.hang_up();
-        let said = self.hubs.doors.ask(Some(Wanted { hub, epoch }), self.at(until)).await;
+        let Asked { said, connections } =
+            self.hubs.doors.ask(Some(Wanted { hub, epoch }), self.at(until)).await;
+        self.hubs.found = connections;
         if said.contains(&None) {
             self.hubs.round.notify_one(); // the others are asked meanwhile
         }
@@ -134,7 +138,13 @@ impl<H: BatchHandler> Driver<H> {
     }
 
     async fn dial(&mut self, hub: usize, until: Duration) -> Input {
+        let found = self.hubs.found.get_mut(hub).and_then(Option::take).filter(Connection::is_open);
         self.hang_up();
+        if found.is_some() {
+            self.taken = found.as_ref().map_or(0, Connection::taken);
+            self.connection = found;
+            return Input::Connected;
+        }
         match timeout_at(self.at(until), self.dialer.dial(hub)).await {
             Ok(Ok(connection)) => {
                 (self.connection, self.taken) = (Some(connection), 0);
@@ -277,6 +287,7 @@ impl<H: BatchHandler> Driver<H> {
     fn hang_up(&mut self) {
         self.body = None;
         self.connection = None;
+        self.hubs.found.clear();
     }
 
     fn at(&self, time: Duration) -> Instant {

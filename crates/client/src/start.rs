@@ -135,7 +135,7 @@ impl Builder {
             random,
             started,
             status,
-            hubs: Hubs { doors: doors.clone(), said: hears, round },
+            hubs: Hubs { doors: doors.clone(), found: Vec::new(), said: hears, round },
             told_split: SplitTold::default(),
             gateway: gateway.clone(),
             told: 0,

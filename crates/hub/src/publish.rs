@@ -268,8 +268,11 @@ fn id_reused(item: Option<usize>, error: &Error) -> Failure {
 ///
 /// # Errors
 ///
-/// The store did not say within 1 s.
+/// The store did not say within 1 s, or this hub drains: readers ask it to find a door, and it lets nobody in any more.
 pub(crate) async fn head(shared: &Shared) -> Result<Cursor, Failure> {
+    if shared.is_draining() {
+        return Err(fence::draining());
+    }
     let answer = timeout(HEAD_WITHIN, shared.store.head()).await;
     let answer = answer.unwrap_or_else(|_| Err(Error::Unknown(format!("nothing within {HEAD_WITHIN:?}"))));
     answer.map_err(|error| {

@@ -25,7 +25,7 @@ pub enum Door {
     /// It was not asked yet.
     #[default]
     Unasked,
-    /// It does not answer.
+    /// It does not answer, or lets nobody in because it drains.
     Silent(Arc<Failure>),
     /// It answers and does not say, because it does not know the question or this peer may not ask: it counts as a door to
     /// the log that is followed.
