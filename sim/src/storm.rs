@@ -40,6 +40,9 @@ const LONG_OUTAGE: Duration = Duration::from_secs(20);
 /// After a drain, at most one client of so many is back within the same 100 ms.
 const HERD_SHARE: usize = 4;
 
+/// So often may they come in a larger bunch before the drain is to blame: one that does not spread them fails each time.
+const CHANCES: u32 = 3;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -73,20 +76,8 @@ pub async fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<String> {
     std::fs::create_dir_all(&options.out)?;
     let (binary, log) = (real::binary()?, options.out.join("hub.log"));
     let start = |address: &str| Process::start(&binary, &["hub", "--hub-addr", address], &log);
-    let (first, second) = (start("127.0.0.1:0")?, start("127.0.0.1:0")?);
-
-    let world = World::start(options.clients, &format!("{},{}", first.urls.hub, second.urls.hub)).await?;
-    tell(&format!("{} clients of two hubs are live", options.clients));
-    let mut storms = vec![drained(first, &world).await?];
-    tell(&storms[0].row());
-    let mut counted = world.judge().await?;
-    ensure!(
-        counted.told == 0,
-        "{} events were told as missing after a drain, which loses none",
-        counted.told
-    );
-
-    drop(second);
+    let (drained, mut counted) = sent_away(options, || start("127.0.0.1:0"), tell).await?;
+    let mut storms = vec![drained];
 
     let mut hub = start("127.0.0.1:0")?;
     let address = format!("127.0.0.1:{}", host_and_port(&hub.urls.hub)?.1);
@@ -109,6 +100,37 @@ pub async fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<String> {
          that were killed.\n",
         options.clients, counted.acked, counted.received, counted.told,
     ))
+}
+
+/// Two hubs, of which one leaves; again if the clients came back in a bunch, as they do where the machine stands still.
+async fn sent_away(
+    options: &Options,
+    start: impl Fn() -> anyhow::Result<Process>,
+    tell: fn(&str),
+) -> anyhow::Result<(Storm, Counted)> {
+    let mut counted = Counted::default();
+    let mut chance = 0;
+    loop {
+        chance += 1;
+        let (first, second) = (start()?, start()?);
+        let world = World::start(options.clients, &format!("{},{}", first.urls.hub, second.urls.hub)).await?;
+        tell(&format!("{} clients of two hubs are live", options.clients));
+        let storm = drained(first, &world).await?;
+        tell(&storm.row());
+        counted += world.judge().await?;
+        ensure!(
+            counted.told == 0,
+            "{} events were told as missing after a drain, which loses none",
+            counted.told
+        );
+        let (bunch, all) = (storm.back_in_100_ms, options.clients);
+        if all < 1_000 || bunch * HERD_SHARE <= all {
+            return Ok((storm, counted));
+        }
+        let bunch = format!("{bunch} of {all} clients were back within 100 ms of each other");
+        ensure!(chance < CHANCES, "{bunch}, and as many each time: the drain must spread them");
+        tell(&format!("{bunch}: once more"));
+    }
 }
 
 /// Clients, and events for them.
@@ -143,12 +165,6 @@ async fn drained(mut hub: Process, world: &World) -> anyhow::Result<Storm> {
     ensure!(leaving.await??, "the hub drained, but did not end with success");
     let mut storm = measured("SIGTERM, a second hub takes over", flock, begun, live_after);
     storm.sent_away_over = flock.ended_over(begun);
-    ensure!(
-        flock.len() < 1_000 || storm.back_in_100_ms * HERD_SHARE <= flock.len(),
-        "{} of {} clients were back within 100 ms of each other: the drain must spread them",
-        storm.back_in_100_ms,
-        flock.len()
-    );
     Ok(storm)
 }
 

@@ -131,11 +131,6 @@ impl Flock {
         Ok(Self { clients: (0..clients).map(start).collect::<Result<_, _>>()?, shared })
     }
 
-    /// How many they are.
-    pub(super) fn len(&self) -> usize {
-        self.clients.len()
-    }
-
     /// Waits until each has the event of this number, or a later one.
     pub(super) async fn all_live(&self, number: u64, within: Duration) -> anyhow::Result<()> {
         let due = Instant::now() + within;
