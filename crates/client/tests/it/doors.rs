@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use galaxy_push_client::{Door, PushClient, State};
 use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
-use galaxy_push_proto::v1;
+use galaxy_push_proto::{Failure, Reason, v1};
 use prost::Message as _;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
-use crate::hub::{Dial, Hub, Notes, Step, at, caught_up, code, heartbeats, until, welcome};
+use crate::hub::{Dial, Hub, Notes, Step, at, caught_up, code, heartbeats, status, until, welcome};
 
 /// The answer of a host that holds this log, up to position 9.
 fn holds(epoch: u128) -> Vec<Step> {
@@ -71,4 +71,24 @@ async fn a_hub_that_is_asked_too_often_is_not_silent() {
     sleep(Duration::from_secs(120)).await;
     let doors = client.status().borrow().doors.clone();
     assert_eq!(doors[1], Door::Holds(Epoch(2).to_string().into()), "what it was known to hold");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connection_over_which_the_hub_answered_becomes_that_of_the_stream() {
+    let hub = hub();
+    hub.says("b", holds(1));
+    let client = live(&hub).await;
+    assert_eq!((hub.opened(), client.status().borrow().counters.dials), (2, 1), "one for each hub");
+}
+
+/// It holds the log, but lets nobody in: asked again and again, it would be gone to each time.
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_drains_is_no_door() {
+    let hub = hub();
+    hub.says("b", holds(1));
+    let draining = Failure::new(Reason::Draining, "it drains").retry_after(Duration::from_secs(1));
+    hub.says("hub", vec![status(&draining)]);
+    let client = live(&hub).await;
+    assert_eq!(hub.dialed_hosts(), ["b"]);
+    assert!(matches!(client.status().borrow().doors[0], Door::Silent(_)));
 }

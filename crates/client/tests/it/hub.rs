@@ -72,6 +72,8 @@ struct Inner {
     /// Clients ask first which log each host holds; a host that is not listed does not know the question.
     asked: std::sync::atomic::AtomicBool,
     heads: Mutex<HashMap<String, Vec<Step>>>,
+    /// How many byte streams were opened.
+    opened: std::sync::atomic::AtomicUsize,
 }
 
 /// What clients with several hubs ask.
@@ -133,6 +135,11 @@ impl Hub {
         self.0.dials.lock().unwrap().iter().map(|(_, host)| host.clone()).collect()
     }
 
+    /// How many byte streams were opened, those of questions included.
+    pub(crate) fn opened(&self) -> usize {
+        self.0.opened.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     pub(crate) fn authorizations(&self) -> Vec<String> {
         self.0.authorizations.lock().unwrap().clone()
     }
@@ -185,6 +192,7 @@ impl Hub {
 
     fn accept(self, steps: Steps) -> io::Result<DuplexStream> {
         let (near, far) = tokio::io::duplex(1 << 20);
+        self.0.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let secure = self.0.secure.lock().unwrap().clone();
         tokio::spawn(async move {
             match secure {

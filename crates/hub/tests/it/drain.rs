@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use galaxy_push_hub::Config;
+use galaxy_push_proto::v1::HeadRequest;
+use galaxy_push_proto::v1::publisher_client::PublisherClient;
 use galaxy_push_proto::v1::push_event::Kind;
 use galaxy_push_proto::{Failure, Reason};
 use http::Request;
@@ -51,6 +53,9 @@ async fn what_comes_during_a_drain_is_refused() {
         assert_eq!(failure.retry_after, Some(Duration::from_secs(1)));
     }
     assert!(!world.hub.health().checks()[0].ok);
+    // Whoever looks for a door must not take it for one.
+    let head = PublisherClient::new(world.connection()).head(HeadRequest::default()).await.unwrap_err();
+    assert_eq!(Failure::of(&head).reason, Some(Reason::Draining));
 }
 
 #[tokio::test(start_paused = true)]

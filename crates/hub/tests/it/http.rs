@@ -205,4 +205,6 @@ async fn a_publisher_is_told_to_come_back_after_a_drain() {
     let answer = send(&world, post(STRUCTURED), cloud_event("a").to_string()).await;
     assert_eq!((answer.status, answer.retry_after.as_deref()), (503, Some("1")));
     assert_eq!(answer.json["reason"], "DRAINING");
+    let head = send(&world, Request::get("/v1/head"), "").await;
+    assert_eq!((head.status, head.json["reason"].as_str()), (503, Some("DRAINING")));
 }
