@@ -10,6 +10,9 @@ use clap::{Args, ValueEnum};
 
 use crate::{project::Project, shell};
 
+/// Where the bench is.
+const MANIFEST: &str = "bench/store/Cargo.toml";
+
 /// What to measure.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
@@ -46,7 +49,8 @@ pub(crate) fn bench(project: &Project, bench: &Bench) -> Result<()> {
     let target = project.target.join("bench-store");
     shell::check(
         shell::cargo(project)
-            .args(["build", "--release", "--manifest-path", "bench/store/Cargo.toml", "--target-dir"])
+            .args(["build", "--release", "--features", "databases"])
+            .args(["--manifest-path", MANIFEST, "--target-dir"])
             .arg(&target),
     )?;
     let folder = bench.folder.clone().unwrap_or_else(|| project.target.join("bench-store-data"));
@@ -56,5 +60,18 @@ pub(crate) fn bench(project: &Project, bench: &Bench) -> Result<()> {
             .current_dir(&project.root)
             .arg(folder)
             .args(parts.map(|part| part.get_name().to_owned())),
+    )
+}
+
+/// Sees that the bench still fits the product, without the databases it compares with. No lints: it reads clocks and sleeps, as a
+/// bench does.
+///
+/// # Errors
+///
+/// When it does not compile.
+pub(crate) fn bench_fits(project: &Project) -> Result<()> {
+    let target = project.target.join("bench-store");
+    shell::check(
+        shell::cargo(project).args(["check", "--manifest-path", MANIFEST, "--target-dir"]).arg(target),
     )
 }

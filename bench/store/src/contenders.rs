@@ -5,10 +5,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fjall::{KeyspaceCreateOptions, PersistMode};
-use redb::{Durability, TableDefinition};
-
 use crate::{EVENT_BYTES, cpu_ns};
+
+#[cfg(feature = "databases")]
+mod databases;
 
 /// How large a file of the loops and of the segments is, in bytes: no run fills it.
 const FILE_BYTES: u64 = 1 << 30;
@@ -25,13 +25,15 @@ pub trait Contender {
 type Make = fn(&Path) -> Box<dyn Contender>;
 
 /// The first is what the others are measured against.
-pub const CONTENDERS: [(&str, Make); 6] = [
+pub const CONTENDERS: &[(&str, Make)] = &[
     ("bare loop, space allocated before", |dir| Box::new(Bare::new(dir, Space::Allocated))),
     ("bare loop, zeros written before", |dir| Box::new(Bare::new(dir, Space::Written))),
     ("bare loop, file grows", |dir| Box::new(Bare::new(dir, Space::Grows))),
     ("own segments", |dir| Box::new(Segments(Bare::new(dir, Space::Allocated)))),
-    ("redb", |dir| Box::new(Redb::new(dir))),
-    ("fjall", |dir| Box::new(Fjall::new(dir))),
+    #[cfg(feature = "databases")]
+    ("redb", |dir| Box::new(databases::Redb::new(dir))),
+    #[cfg(feature = "databases")]
+    ("fjall", |dir| Box::new(databases::Fjall::new(dir))),
 ];
 
 enum Space {
@@ -126,53 +128,5 @@ impl Contender for Segments {
         buffer[..4].copy_from_slice(&sum.to_le_bytes());
         buffer.resize(buffer.len().next_multiple_of(64), 0);
         self.0.write();
-    }
-}
-
-struct Redb(redb::Database);
-
-const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-
-impl Redb {
-    fn new(dir: &Path) -> Self {
-        Self(redb::Database::create(dir.join("redb")).unwrap())
-    }
-}
-
-impl Contender for Redb {
-    fn append(&mut self, first: u64, group: usize, event: &[u8]) {
-        let mut write = self.0.begin_write().unwrap();
-        write.set_durability(Durability::Immediate).unwrap();
-        {
-            let mut table = write.open_table(TABLE).unwrap();
-            for position in first..first + group as u64 {
-                table.insert(position, event).unwrap();
-            }
-        }
-        write.commit().unwrap();
-    }
-}
-
-struct Fjall {
-    database: fjall::Database,
-    keyspace: fjall::Keyspace,
-}
-
-impl Fjall {
-    fn new(dir: &Path) -> Self {
-        let database = fjall::Database::builder(dir.join("fjall")).open().unwrap();
-        let keyspace = database.keyspace("log", KeyspaceCreateOptions::default).unwrap();
-        Self { database, keyspace }
-    }
-}
-
-impl Contender for Fjall {
-    fn append(&mut self, first: u64, group: usize, event: &[u8]) {
-        let mut batch = self.database.batch();
-        for position in first..first + group as u64 {
-            batch.insert(&self.keyspace, position.to_be_bytes(), event);
-        }
-        batch.commit().unwrap();
-        self.database.persist(PersistMode::SyncData).unwrap();
     }
 }

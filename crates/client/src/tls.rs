@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use galaxy_push_core::certificate::Validity;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, InvalidMessage, RootCertStore};
+use rustls::{CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
@@ -145,10 +145,20 @@ impl Tls {
     }
 }
 
-/// The library does not say that what came was not TLS at all.
+/// The library does not say that what came was not TLS at all, nor what is to be done where an authority is not trusted. One that was
+/// made anew under its old name is such a one, too: only its signatures are not the same.
 fn explain(error: io::Error) -> io::Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     match cause {
+        Some(rustls::Error::InvalidCertificate(
+            why @ (CertificateError::UnknownIssuer | CertificateError::BadSignature),
+        )) => {
+            let text = format!(
+                "no authority that is trusted here has signed the hub's certificate ({why:?}): name the one that has, by --hub-ca or \
+                 `Tls::trusting`"
+            );
+            io::Error::new(error.kind(), text)
+        }
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => io::Error::new(
             error.kind(),
             "what listens there does not speak TLS: write http:// for it, or give the hub a certificate",

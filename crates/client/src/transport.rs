@@ -208,8 +208,9 @@ impl Connection {
         };
         match refused_certificate(&why) {
             Some(alert) => Failure::Unreachable(format!(
-                "{}: the hub refuses the certificate that this peer presents ({alert})",
-                self.origin
+                "{}: the hub refuses the certificate that this peer presents ({alert}){}",
+                self.origin,
+                todo_after(alert)
             )),
             // What a TLS alert looks like to whoever expects HTTP/2.
             None if self.origin.starts_with("http:") && why.contains("frame with invalid size") => {
@@ -305,6 +306,14 @@ fn refused_certificate(why: &str) -> Option<&str> {
     let about_it =
         alert.contains("Certificate") || matches!(alert, "UnknownCA" | "AccessDenied" | "DecryptError");
     about_it.then_some(alert)
+}
+
+/// What is to be done where the hub does not trust who has signed a certificate. What else is wrong with one, the alert says.
+fn todo_after(alert: &str) -> &'static str {
+    match alert {
+        "UnknownCA" | "DecryptError" => ": its --hub-peer-ca must hold the authority that has signed it",
+        _ => "",
+    }
 }
 
 fn lost(error: &dyn Error) -> Failure {

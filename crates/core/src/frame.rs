@@ -10,11 +10,13 @@ use crate::cursor::Cursor;
 use crate::wire::{Fields, Malformed, Value, put_bytes, put_fixed64};
 
 mod deframer;
+mod gap;
 mod standing;
 #[cfg(test)]
 mod tests;
 
 pub use deframer::{DeframeError, Deframer};
+pub use gap::GapView;
 pub use standing::StandingFrame;
 
 /// The length of gRPC's message prefix.
@@ -176,6 +178,12 @@ impl<'a> FrameView<'a> {
     #[must_use]
     pub fn event(&self) -> Option<EventView<'a>> {
         (self.kind == Kind::Event).then_some(EventView { body: self.body })
+    }
+
+    /// The gap, if this frame is one.
+    #[must_use]
+    pub fn gap(&self) -> Option<GapView<'a>> {
+        (self.kind == Kind::Gap).then_some(GapView::of(self.body))
     }
 }
 

@@ -9,13 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_core::frame::{FrameView, Kind, message};
+use galaxy_push_core::frame::{FrameView, GapView, Kind, message};
 use galaxy_push_core::reader::Control;
 use galaxy_push_core::window::{Gap, GapReason, Slot};
-use galaxy_push_core::wire::{Fields, Value};
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, gap_frame, goodbye_frame, subscribed_frame};
-use galaxy_push_proto::v1::{self, GoodbyeReason, PushEvent, push_event};
+use galaxy_push_proto::v1::{GoodbyeReason, PushEvent, push_event};
 use prost::Message as _;
 
 use crate::connection::{Ending, Outgoing};
@@ -168,7 +167,9 @@ impl Encoder {
 
     /// A gap that lies in the window is the same for all but for the time to repair it, so it is not shared.
     fn upstream_gap(&mut self, view: &FrameView<'_>, framed: &Bytes, out: &mut Vec<Bytes>) {
-        self.metrics.gap(reason_of(view.body()));
+        // What an upstream that is newer says is counted as no reason at all.
+        let reason = view.gap().and_then(GapView::reason);
+        self.metrics.gap(reason.map(Into::into).unwrap_or_default());
         let Ok(mut frame) = PushEvent::decode(message(framed)) else { return };
         if let Some(push_event::Kind::Gap(gap)) = &mut frame.kind {
             gap.repair_after = self.repairs.after().try_into().ok();
@@ -209,13 +210,4 @@ impl Ending {
             Self::Slow => "SLOW",
         }
     }
-}
-
-/// The reason in the bytes of a `Gap`.
-fn reason_of(gap: &[u8]) -> v1::GapReason {
-    let reason = Fields::of(gap).find_map(|field| match field {
-        Ok((1, Value::Varint(number))) => i32::try_from(number).ok(),
-        _ => None,
-    });
-    reason.and_then(|number| v1::GapReason::try_from(number).ok()).unwrap_or_default()
 }

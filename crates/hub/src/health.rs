@@ -34,16 +34,18 @@ impl Health for Probe {
     }
 }
 
-/// Whether the log has room. Readers are served without, so a hub stays ready.
+/// Whether the log has room. Readers are served without, so a hub stays ready. What is free was looked at a while ago, while whether
+/// the log is full is known at once: the line says how long ago, so that the two are not taken for one moment.
 fn disk(figures: &Figures) -> Check {
     let room = Room::of(figures, Room::Enough);
     let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
     let free = figures.free_bytes.map_or_else(|| "?".to_owned(), |free| (free >> 20).to_string());
+    let free = format!("{free} MiB free {} s ago", figures.free_seen_ago.as_secs());
     let needed = mebibytes(figures.needed_bytes);
     let detail = match room {
-        Room::Enough => format!("{free} MiB free; the log may need {needed} MiB more"),
-        Room::Short => format!("{free} MiB free, and the log may need {needed} MiB more: make room"),
-        Room::None => format!("full: publishes are refused until there is room; {free} MiB free"),
+        Room::Enough => format!("{free}; the log may need {needed} MiB more"),
+        Room::Short => format!("{free}, and the log may need {needed} MiB more: make room"),
+        Room::None => format!("full: publishes are refused until there is room; {free}"),
     };
     Check { name: "disk", ok: room == Room::Enough, needed: false, detail }
 }
@@ -101,5 +103,29 @@ impl GrpcHealth for Service {
             Some((Ok(serving(draining)), (!draining).then_some(changes)))
         });
         Ok(Response::new(news.boxed()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The fault: a log that was full beside a disk that had room, which it had five seconds before.
+    #[test]
+    fn the_room_on_the_disk_is_told_with_its_age() {
+        let mut figures = Figures::default();
+        (figures.free_bytes, figures.free_seen_ago) = (Some(80 << 20), Duration::from_millis(4_900));
+        for (is_full, needed, said) in [
+            (false, 2, "80 MiB free 4 s ago; the log may need 2 MiB more"),
+            (false, 90, "80 MiB free 4 s ago, and the log may need 90 MiB more: make room"),
+            (true, 90, "full: publishes are refused until there is room; 80 MiB free 4 s ago"),
+        ] {
+            (figures.is_full, figures.needed_bytes) = (is_full, needed << 20);
+            assert_eq!(disk(&figures).detail, said);
+        }
+        figures.free_bytes = None;
+        assert!(disk(&figures).detail.ends_with("? MiB free 4 s ago"));
     }
 }

@@ -302,10 +302,11 @@ impl DiskStore {
     /// What it has done so far, and the room there is, as [`Store::look_at_disk`] has seen it last.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        let figures = self.writer.figures();
+        let (figures, (free_bytes, free_seen_ago)) = (self.writer.figures(), self.space.free_bytes());
         Figures {
             sync_times: self.files.sync_times(),
-            free_bytes: self.space.free_bytes(),
+            free_bytes,
+            free_seen_ago,
             needed_bytes: self.space.needed_bytes(figures.disk_bytes),
             opened_in: self.opened_in,
             ..figures

@@ -5,8 +5,8 @@
 use anyhow::Result;
 
 use crate::{
-    chaos, completions, crashes, documents, interop::Peer, metrics, page, planted, project::Project, shell,
-    skips::Skips, tidy, tools::Tools, webhooks,
+    chaos, completions, crashes, disk, documents, interop::Peer, metrics, page, planted, project::Project,
+    shell, skips::Skips, tidy, tools::Tools, webhooks,
 };
 
 /// One thing that must hold.
@@ -30,7 +30,7 @@ pub(super) const UNIT_TESTS: Step = Step {
 };
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-pub(super) const STEPS: [Step; 24] = [
+pub(super) const STEPS: [Step; 25] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -87,6 +87,12 @@ pub(super) const STEPS: [Step; 24] = [
         what: "everything compiles",
         advice: "mend the errors above",
         run: |project, _| project.build(),
+    },
+    Step {
+        name: "bench",
+        what: "the bench of the disk store, which is no part of the workspace, fits the product",
+        advice: "adapt bench/store to what has changed; `cargo xtask bench-store` runs it",
+        run: |project, _| disk::bench_fits(project),
     },
     Step {
         name: "cargo-test",

@@ -123,6 +123,34 @@ async fn a_hub_that_cannot_prove_itself_and_a_gateway_that_cannot_are_not_talked
     until(&client(&hub, nobody), |status| status.last_error.is_some()).await;
 }
 
+/// An authority that was made anew has the name of the one before, and its signatures are then bad ones. What is to be done is
+/// the same.
+#[tokio::test(start_paused = true)]
+async fn whoever_meets_an_authority_that_is_not_trusted_is_told_what_to_do() {
+    let (own, again, folder) = (authority(), authority(), Folder::new("untrusted"));
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "another authority");
+    let other = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    for (foreign, here, there) in
+        [(&other, "UnknownIssuer", "UnknownCA"), (&again, "BadSignature", "DecryptError")]
+    {
+        let tls = folder.present(&own, &issue(&own, "gateway-1"));
+        let hub = Hub::new([live()]).secure(server(&own, &issue(foreign, "hub")));
+        let said = until(&client(&hub, tls), |status| status.last_error.is_some()).await.last_error.unwrap();
+        let todo = "name the one that has, by --hub-ca or `Tls::trusting`";
+        let expected =
+            format!("no authority that is trusted here has signed the hub's certificate ({here}): {todo}");
+        assert!(said.to_string().ends_with(&expected), "{said}");
+        let tls = folder.present(&own, &issue(foreign, "gateway-1"));
+        let hub = Hub::new([live()]).secure(server(&own, &issue(&own, "hub")));
+        let said = until(&client(&hub, tls), |status| status.last_error.is_some()).await.last_error.unwrap();
+        let expected =
+            format!("peer presents ({there}): its --hub-peer-ca must hold the authority that has signed it");
+        assert!(said.to_string().ends_with(&expected), "{said}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
     let (old, new, folder) = (authority(), authority(), Folder::new("renewed"));

@@ -200,7 +200,7 @@ impl Gap {
         let text = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed);
         for field in Fields::of(gap.frame.view().body()) {
             match field? {
-                (1, Value::Varint(number)) => gap.reason = reason_of(number),
+                (1, Value::Varint(number)) => gap.reason = GapReason::of_number(number),
                 (2, Value::Bytes(from)) => gap.from = text(from)?,
                 (3, Value::Bytes(to)) => gap.to = text(to)?,
                 (4, Value::Varint(count)) => gap.count = Some(count),
@@ -275,30 +275,6 @@ fn beginning(text: &str) -> &str {
 
 /// The number of `GAP_REASON_CURSOR_UNREADABLE`.
 const CURSOR_UNREADABLE: u64 = 9;
-
-fn reason_of(number: u64) -> Option<GapReason> {
-    Some(match number {
-        1 => GapReason::Trimmed,
-        2 => GapReason::EpochChanged,
-        3 => GapReason::Ahead,
-        4 => GapReason::Lapped,
-        5 => GapReason::Upstream,
-        6 => GapReason::TooLarge,
-        7 => GapReason::Collapsed,
-        8 => GapReason::Damaged,
-        CURSOR_UNREADABLE => GapReason::CursorUnreadable,
-        _ => return None,
-    })
-}
-
-/// The reason of an encoded `Gap`.
-pub(super) fn read_reason(gap: &[u8]) -> Option<GapReason> {
-    let numbers = Fields::of(gap).map_while(Result::ok).filter_map(|field| match field {
-        (1, Value::Varint(number)) => Some(number),
-        _ => None,
-    });
-    numbers.last().and_then(reason_of)
-}
 
 /// A `google.protobuf.Duration`; `None` when it is malformed or negative.
 pub(super) fn read_duration(message: &[u8]) -> Option<Duration> {

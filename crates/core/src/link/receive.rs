@@ -10,7 +10,7 @@ use super::standing::Standing;
 use super::{Config, Course, Failure, Frame, Item, Link, State, item};
 use crate::backoff::Cause;
 use crate::cursor::Cursor;
-use crate::frame::{Deframer, FrameView, Kind, message};
+use crate::frame::{Deframer, FrameView, GapView, Kind, message};
 use crate::window::GapReason;
 use crate::wire::{Fields, Malformed, Value};
 
@@ -174,7 +174,7 @@ impl Link {
             let repeats = self.passed != new && is_record(frame.kind());
             return Ok(if repeats { Place::Passed } else { Place::Ahead });
         };
-        let gap = (frame.kind() == Kind::Gap).then(|| item::read_reason(frame.body()));
+        let gap = frame.gap().map(GapView::reason);
         if position.epoch != passed.epoch && gap.is_none() {
             return Err(Failure::Protocol("another epoch without a gap"));
         }

@@ -4,9 +4,9 @@
 //! that is not RESUMED, and right after a `Gap` within a stream, that is not so yet. A stream that breaks there must not
 //! be resumed from the cursor of that frame, nor from one that repeats it, or the records would be missed for good.
 
-use super::{Link, item};
+use super::Link;
 use crate::cursor::Cursor;
-use crate::frame::{FrameView, Kind};
+use crate::frame::{FrameView, GapView, Kind};
 use crate::window::GapReason;
 use crate::wire::{Fields, Value};
 
@@ -37,7 +37,7 @@ impl Link {
                 standing.due = (outcome != RESUMED).then_some(before);
             }
             Kind::Gap if std::mem::take(&mut standing.opening_gap) => standing.due = None,
-            Kind::Gap if item::read_reason(frame.body()) != Some(GapReason::TooLarge) => {
+            Kind::Gap if frame.gap().and_then(GapView::reason) != Some(GapReason::TooLarge) => {
                 standing.due.get_or_insert(before);
             }
             Kind::Standing if number(frame.body(), 3).is_some_and(|more| more != 0) => {

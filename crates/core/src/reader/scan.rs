@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Control, Entitled, Filter, Omitted, Phase, Reader, Step};
 use crate::Now;
 use crate::cursor::Cursor;
-use crate::frame::{FrameView, PREFIX_BYTES, message};
+use crate::frame::{FrameView, GapView, PREFIX_BYTES, message};
 use crate::window::{Entry, Gap, GapReason, Slot, Traits, Window};
 
 /// A filtered reader is told how far it has been scanned at least every 1/8 of any window bound.
@@ -25,6 +25,8 @@ enum Verdict {
     /// To be told by a gap from where the reader stands: a gap of this window's own reader, met by one that stands elsewhere, or
     /// what the store has lost.
     Missed(GapReason),
+    /// A gap of this window's own reader that begins before where this one stands: to be told from there.
+    Inside,
     /// Nobody can tell whether it is for this reader.
     Unknown,
 }
@@ -49,8 +51,8 @@ impl Reader {
         Step::Send(run)
     }
 
-    /// Looks at entries one by one: skips what is not for this reader, then takes the run that is. A gap ends a run: who sends it
-    /// may have more to say right behind it.
+    /// Looks at entries one by one: skips what is not for this reader, then takes the run that is. A gap is a run of its own: what
+    /// is told of it depends on where the reader stands, and who sends it may have more to say right behind it.
     fn scan(&mut self, window: &Window, end: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
         let scan_end = end.min(self.next.plus(SCAN_PER_STEP));
         let (mut run, mut bytes) = (None::<Range<Slot>>, 0);
@@ -58,7 +60,11 @@ impl Reader {
         // What cannot be judged: after the one position, up to the other. It is told before anything that lies behind it.
         let mut unknown = None::<(Cursor, Cursor)>;
         for entry in window.entries(self.next..scan_end) {
+            if run.is_some() && entry.traits.has(Traits::GAP) {
+                break;
+            }
             let verdict = match self.judge(window, &entry, filter, now) {
+                Verdict::Send | Verdict::Missed(_) if self.stands_inside(&entry) => Verdict::Inside,
                 Verdict::Send if self.stands_elsewhere(&entry, window) => {
                     Verdict::Missed(GapReason::Upstream)
                 }
@@ -72,9 +78,6 @@ impl Reader {
                 }
                 run.end = entry.slot.next();
                 last = entry.cursor;
-                if entry.traits.has(Traits::GAP) {
-                    break;
-                }
                 continue;
             }
             match verdict {
@@ -83,7 +86,11 @@ impl Reader {
                     unknown = Some((from, entry.cursor));
                     self.skip(&entry);
                 }
-                Verdict::Send | Verdict::Missed(_) | Verdict::TooLarge if unknown.is_some() => break,
+                Verdict::Send | Verdict::Missed(_) | Verdict::Inside | Verdict::TooLarge
+                    if unknown.is_some() =>
+                {
+                    break;
+                }
                 Verdict::Send => {
                     run = Some(entry.slot..entry.slot.next());
                     (bytes, last) = (entry.frame.len(), entry.cursor);
@@ -96,6 +103,7 @@ impl Reader {
                     self.skip(&entry);
                     return self.missed(reason, from, to, now);
                 }
+                Verdict::Inside => return self.missed_the_rest(&entry, now),
                 Verdict::TooLarge if !entry.traits.has(Traits::EPHEMERAL) => {
                     return self.too_large(&entry, now);
                 }
@@ -209,6 +217,28 @@ impl Reader {
                 || self.been.goes_on(at) != at)
     }
 
+    /// Whether the entry is a gap that begins before where the reader stands: it came with a cursor of somebody who missed less.
+    fn stands_inside(&self, entry: &Entry<'_>) -> bool {
+        let from = gap_of(entry).and_then(GapView::from);
+        from.is_some_and(|from| self.passed.follows(from))
+    }
+
+    /// Tells what a gap in the window tells, of the part that lies behind the reader. That the window's own reader came too late is
+    /// no fault of this one: to it the window itself has missed something.
+    fn missed_the_rest(&mut self, entry: &Entry<'_>, now: Now) -> Step {
+        let (from, to) = (self.passed, self.goes_on(entry.cursor));
+        self.skip(entry);
+        let told = gap_of(entry);
+        let reason = match told.and_then(GapView::reason) {
+            Some(reason @ (GapReason::Damaged | GapReason::TooLarge | GapReason::Collapsed)) => reason,
+            _ => GapReason::Upstream,
+        };
+        let Some(mut gap) = Gap::between(reason, from, to) else { return Step::Again };
+        gap.count = gap.count.zip(told.and_then(GapView::count)).map(|(lie_there, told)| lie_there.min(told));
+        self.tell(now);
+        Step::Control(Control::Gap(gap))
+    }
+
     /// Tells of what the window's own reader missed, or has forgotten, and of what its store has lost. What is held in the window
     /// says from where that reader missed something, and where that goes on: who stands elsewhere is told from there, and is led
     /// no further back than it was.
@@ -229,12 +259,18 @@ impl Reader {
     }
 }
 
+/// The gap that an entry of the window is.
+fn gap_of<'a>(entry: &Entry<'a>) -> Option<GapView<'a>> {
+    let frame = entry.traits.has(Traits::GAP).then(|| FrameView::read(message(entry.frame)).ok());
+    frame.flatten().and_then(|frame| frame.gap())
+}
+
 impl Omitted {
     const fn count(&mut self, verdict: &Verdict) {
         match verdict {
             Verdict::Expired => self.expired += 1,
             Verdict::TooLarge => self.too_large += 1,
-            Verdict::Send | Verdict::Skip | Verdict::Missed(_) | Verdict::Unknown => {}
+            Verdict::Send | Verdict::Skip | Verdict::Missed(_) | Verdict::Inside | Verdict::Unknown => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 mod damaged;
 mod elsewhere;
+mod inside;
 mod turns;
 
 const EPOCH: Epoch = Epoch(1);

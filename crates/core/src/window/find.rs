@@ -34,6 +34,25 @@ pub enum GapReason {
     CursorUnreadable,
 }
 
+impl GapReason {
+    /// By its number in the contract; `None` for those of a newer one.
+    #[must_use]
+    pub const fn of_number(number: u64) -> Option<Self> {
+        Some(match number {
+            1 => Self::Trimmed,
+            2 => Self::EpochChanged,
+            3 => Self::Ahead,
+            4 => Self::Lapped,
+            5 => Self::Upstream,
+            6 => Self::TooLarge,
+            7 => Self::Collapsed,
+            8 => Self::Damaged,
+            9 => Self::CursorUnreadable,
+            _ => return None,
+        })
+    }
+}
+
 /// What a reader has missed: the positions in `(from, to]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {

@@ -7,6 +7,7 @@ mod doubt;
 mod ending;
 mod handing_over;
 mod hub;
+mod inside;
 mod limits;
 mod pace;
 mod places;

@@ -7,7 +7,10 @@
 //! goes, and what was carried meanwhile goes with the segment that it was carried to. While a segment goes, what is carried out of
 //! it lies there twice: as much as one segment holds.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Options;
 use super::files::Files;
@@ -25,8 +28,6 @@ const GROUP_BYTES: u64 = 8 << 20;
 /// Besides what the window holds: the one that is written, the one before it, one that is half in the window, and what is carried
 /// out of one that is to go.
 const SEGMENTS_BESIDES: u64 = 4;
-/// Nobody knows.
-const UNKNOWN: u64 = u64::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Space {
@@ -34,7 +35,15 @@ pub(crate) struct Space {
     most_bytes: u64,
     /// What must always be free.
     least_bytes: u64,
-    free_bytes: AtomicU64,
+    seen: Mutex<Seen>,
+}
+
+/// What a look at the disk saw.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// `None`: nobody knows.
+    free_bytes: Option<u64>,
+    at: Instant,
 }
 
 impl Space {
@@ -42,19 +51,20 @@ impl Space {
         Self {
             most_bytes: most_bytes(options, GROUP_BYTES),
             least_bytes: options.segment_bytes.saturating_mul(2).saturating_add(GROUP_BYTES),
-            free_bytes: AtomicU64::new(UNKNOWN),
+            seen: Mutex::new(Seen { free_bytes: None, at: Instant::now() }),
         }
     }
 
     /// Asks the system. What it does not say is not known.
     pub(crate) fn look(&self, files: &dyn Files) {
-        let free = files.free_bytes().ok().flatten().unwrap_or(UNKNOWN);
-        self.free_bytes.store(free, Ordering::Relaxed);
+        let seen = Seen { free_bytes: files.free_bytes().ok().flatten(), at: Instant::now() };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
-    pub(crate) fn free_bytes(&self) -> Option<u64> {
-        let free = self.free_bytes.load(Ordering::Relaxed);
-        (free != UNKNOWN).then_some(free)
+    /// What was free at the last look, and how long ago that was.
+    pub(crate) fn free_bytes(&self) -> (Option<u64>, Duration) {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        (seen.free_bytes, seen.at.elapsed())
     }
 
     /// What the log may still need, if it takes up so much.
@@ -100,13 +110,25 @@ mod tests {
     fn bounds_without_an_end_need_no_more_than_there_is_in_the_world() {
         let space =
             Space::of(&Options::of(Bounds { events: u64::MAX, bytes: u64::MAX, ..Bounds::default() }));
-        assert_eq!((space.needed_bytes(0), space.free_bytes()), (u64::MAX, None));
+        assert_eq!((space.needed_bytes(0), space.free_bytes().0), (u64::MAX, None));
     }
 
     #[test]
     fn what_a_disk_does_not_say_is_not_known() {
         let space = Space::of(&Options::default());
         space.look(&super::super::simulated::Disk::default());
-        assert_eq!(space.free_bytes(), None);
+        assert_eq!(space.free_bytes().0, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_free_is_as_old_as_the_look_at_it() {
+        let (space, disk) = (Space::of(&Options::default()), super::super::simulated::Disk::default());
+        let ago = || space.free_bytes().1.as_secs();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(ago(), 3);
+        space.look(&disk);
+        assert_eq!(ago(), 0);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(ago(), 7, "a disk that does not answer");
     }
 }

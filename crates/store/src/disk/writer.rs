@@ -51,6 +51,8 @@ pub struct Figures {
     pub sync_times: SyncTimes,
     /// How many bytes may still be written where the files lie. `None`: nobody knows.
     pub free_bytes: Option<u64>,
+    /// How long ago that was looked at. What others do with the disk since is not in it.
+    pub free_seen_ago: Duration,
     /// How many bytes the log may still need, by the bounds it was given.
     pub needed_bytes: u64,
     /// How long it took to read what was there.

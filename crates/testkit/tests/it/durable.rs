@@ -96,4 +96,7 @@ fn whoever_resumes_inside_what_is_damaged_is_told_from_there() {
         damaged 1 3 | start | kept 0..1 3..4 | head 4 | {resumed}"
     );
     breaks(Promise::CursorSafe, &damaged, "DAMAGED 2 3 count=1", "DAMAGED 1 3 count=2");
+    // So does a gateway, which was told from where it stood itself.
+    let user = damaged.replace("gateway g - 2", "user u all 2").replace(" gen=1", "");
+    breaks(Promise::CursorSafe, &user, "DAMAGED 2 3 count=1", "DAMAGED 1 3 count=2");
 }

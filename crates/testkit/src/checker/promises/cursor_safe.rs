@@ -1,11 +1,12 @@
 //! **Cursor safe**: whoever sends back the last cursor it saw loses nothing and gets nothing twice.
 //!
 //! `Welcome` echoes, and `Standing` repeats the frame before it; an event has its own position (an ephemeral one: none); `CaughtUp`, `FellBehind`,
-//! `Subscribed` and `Goodbye` carry the last position passed, never the head; a `Gap` carries its `to`.
+//! `Subscribed` and `Goodbye` carry the last position passed, never the head; a `Gap` carries its `to`, and begins no earlier than
+//! where its reader stands, whoever it is that missed something.
 
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
-use crate::history::{Cursor, Event, Gap, Hop, Welcome, What};
+use crate::history::{Cursor, Event, Gap, Welcome, What};
 
 pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let fault = match step.what {
@@ -72,9 +73,9 @@ fn event(step: &Step<'_, '_>, frame: &Event) -> Option<String> {
 }
 
 fn gap(step: &Step<'_, '_>, frame: &Gap) -> Option<String> {
-    let Some(to) = step.index.at(&frame.to) else {
+    if step.index.at(&frame.to).is_none() {
         return Some("a gap leads to no position".into());
-    };
+    }
     if frame.cursor != frame.to {
         return Some(format!("the cursor of the gap is {}, but must be its `to`", show(&frame.cursor)));
     }
@@ -89,10 +90,7 @@ fn gap(step: &Step<'_, '_>, frame: &Gap) -> Option<String> {
     let Some(from) = step.index.at(&frame.from).filter(|from| from.epoch == stretch.epoch) else {
         return Some(format!("the gap begins at {}, the reader stands at {held}", show(&frame.from)));
     };
-    // A gateway hands on a gap as it met it; whoever stands inside it already is told a little too much.
-    let handed_on = step.stream.open.hop == Hop::User;
-    let tolerated = handed_on && (to.epoch != stretch.epoch || to.seq >= held);
-    let early = from.seq < held && !tolerated;
+    let early = from.seq < held;
     early.then(|| format!("the gap begins at {}, but the reader stands at {held}", from.seq))
 }
 
