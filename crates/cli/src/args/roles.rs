@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use galaxy_push_listener::IpNet;
 
-use super::{NatsArgs, PeerArgs};
 use super::values::{
     address, count, duration, event_size, gateway_id, host_name, hub_url, network, progress_interval,
     request_size, size, store, switch, wait,
 };
+use super::{NatsArgs, PeerArgs};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\

@@ -51,7 +51,9 @@ pub(super) fn store(text: &str) -> Result<Store, String> {
         "memory" => Ok(Store::Memory),
         "disk" => Ok(Store::Disk),
         "nats" if cfg!(feature = "nats") => Ok(Store::Nats),
-        "nats" => Err("this build has no NATS: build it with the feature nats, or write memory or disk".into()),
+        "nats" => {
+            Err("this build has no NATS: build it with the feature nats, or write memory or disk".into())
+        }
         _ => Err("write memory, disk or nats".into()),
     }
 }

@@ -69,8 +69,7 @@ impl Default for Window {
 
 impl Window {
     fn look<T>(&self, at: impl FnOnce(&mut Seen) -> T) -> T {
-        let found = at(&mut self.seen.lock().unwrap());
-        found
+        at(&mut self.seen.lock().unwrap())
     }
 
     fn change(&self, at: impl FnOnce(&mut Seen)) {
