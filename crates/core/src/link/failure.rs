@@ -43,6 +43,8 @@ pub enum Failure {
         /// How many do not answer.
         silent: usize,
     },
+    /// The hub cannot reach its store, and another one with the same log can.
+    Stale,
     /// A deadline passed.
     TimedOut(Waited),
     /// The connection broke, or the stream ended without a status.
@@ -153,6 +155,7 @@ impl fmt::Display for Failure {
                 "no hub that answers holds the log that is followed, and {silent} do not answer: waiting for those before \
                  going over to another log"
             ),
+            Self::Stale => f.write_str("the hub cannot reach its store, where the log may go on; a hub that can is gone to"),
             Self::TimedOut(Waited::Connect) => f.write_str("the hub did not accept the connection in time"),
             Self::TimedOut(Waited::Welcome) => f.write_str("the hub did not welcome the stream in time"),
             Self::TimedOut(Waited::Sign) => f.write_str("the hub was silent for too long"),
