@@ -180,7 +180,8 @@ impl Publisher {
     ) -> Result<Vec<Published>, Failure> {
         let keys: Vec<_> = request.events.iter().map(doubts::key).collect();
         let mut unanswered = Unanswered::default();
-        let answer: Result<PublishResponse, _> = self.call_until(PUBLISH, request, &mut unanswered, give_up).await;
+        let answer: Result<PublishResponse, _> =
+            self.call_until(PUBLISH, request, &mut unanswered, give_up).await;
         let answer = answer.inspect_err(|_| self.doubts.gave_up(&keys, &unanswered))?;
         let mut published = published(answer.results, keys.len())?;
         unanswered.mark(&mut published);

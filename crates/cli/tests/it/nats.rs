@@ -50,7 +50,10 @@ fn several_hubs_are_doors_to_one_log() {
         ids.collect::<Vec<_>>()
     };
     let all = tail(&folder, &third, "oldest", "3");
-    assert_eq!((ids(&all), ids(&frames)), (vec!["a".into(), "b".into(), "c".into()], vec!["b".into(), "c".into()]));
+    assert_eq!(
+        (ids(&all), ids(&frames)),
+        (vec!["a".into(), "b".into(), "c".into()], vec!["b".into(), "c".into()])
+    );
     assert!(all.iter().all(|frame| frame.get("gap").is_none()), "{all:?}");
 
     let revoked = folder.run(&["revoke", "--hub", &third.hub, "--session", "8d1f"]);

@@ -15,7 +15,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Request;
 use crate::driver::{Round, next_try, redial_at};
-use crate::publisher::{ANSWER_MAX_BYTES, BATCH_TOO_LARGE, Doubts, Line, TRY_DEADLINE, is_unknown, published};
+use crate::publisher::{
+    ANSWER_MAX_BYTES, BATCH_TOO_LARGE, Doubts, Line, TRY_DEADLINE, is_unknown, published,
+};
 use crate::random::Random;
 use crate::transport::{Body, Connection};
 use crate::{Failure, ServerStatus};

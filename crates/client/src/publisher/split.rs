@@ -40,11 +40,12 @@ mod tests {
 
     #[test]
     fn an_event_of_a_part_has_its_number_in_the_whole() {
-        let whole = |message: &str, before| {
-            match of_the_whole(Failure::Status(ServerStatus::new(3, message)), before) {
-                Failure::Status(status) => status.message,
-                other => panic!("{other:?}"),
-            }
+        let whole = |message: &str, before| match of_the_whole(
+            Failure::Status(ServerStatus::new(3, message)),
+            before,
+        ) {
+            Failure::Status(status) => status.message,
+            other => panic!("{other:?}"),
         };
         assert_eq!(whole("events[3].data: too large", 500), "events[503].data: too large");
         assert_eq!(whole("events[3]: no", 0), "events[3]: no");

@@ -129,8 +129,12 @@ impl Server {
             }
             Reply::Refuse(reason) => {
                 let (code, text) = (galaxy_push_proto::Failure::new(reason, "").code.into(), reason.as_str());
-                let result =
-                    |id: &str| PublishResult { id: id.into(), code, reason: text.into(), ..Default::default() };
+                let result = |id: &str| PublishResult {
+                    id: id.into(),
+                    code,
+                    reason: text.into(),
+                    ..Default::default()
+                };
                 let results = ids.into_iter().map(result).collect();
                 Some(Ok(PublishResponse { results, request_id: request.request_id }))
             }
@@ -428,11 +432,17 @@ async fn what_the_store_does_not_take_at_once_is_sent_in_parts_in_its_order() {
     let expected = ["a 1.0", "b 1.1", "c 1.2", "d 1.3", "e 1.4"];
     let server = takes_two();
     let published = server.builder().build().unwrap().publish(events("a b c d e")).await.unwrap();
-    assert_eq!((ids(published), requests(&server)), (expected.map(Into::into).into(), IN_PARTS.map(Into::into).into()));
+    assert_eq!(
+        (ids(published), requests(&server)),
+        (expected.map(Into::into).into(), IN_PARTS.map(Into::into).into())
+    );
     let server = takes_two();
     let stream = server.stream();
     let published = stream.send(events("a b c d e")).await.unwrap().await.unwrap();
-    assert_eq!((ids(published), requests(&server)), (expected.map(Into::into).into(), IN_PARTS.map(Into::into).into()));
+    assert_eq!(
+        (ids(published), requests(&server)),
+        (expected.map(Into::into).into(), IN_PARTS.map(Into::into).into())
+    );
     assert_eq!(publish(&stream, "f").await, "1.5", "and the stream goes on");
 }
 

@@ -69,4 +69,3 @@ fn logs(hubs: &[String], status: &Status) -> String {
         format!("{each}; followed: {followed}")
     }
 }
-

@@ -1,12 +1,16 @@
 //! The connection to the brokers: made at a start, and made again by the client library for as long as the store lives.
 
+use std::error::Error;
+use std::fmt;
 use std::future::ready;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::{self, context::ContextBuilder};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -64,7 +68,7 @@ impl Link {
                     let (context, publishing) = (context(REQUEST_WITHIN), context(ANSWER_WITHIN));
                     return Ok(Self { client, context, publishing, made: is_made });
                 }
-                Err(error) if is_final(error.kind()) || Instant::now() >= give_up => {
+                Err(error) if is_final(&error) || Instant::now() >= give_up => {
                     return Err(OpenError::Connect { servers: shown(&servers), source: error.into() });
                 }
                 Err(error) => options.notice(&Notice::Trouble(format!(
@@ -136,6 +140,7 @@ async fn with(
         None => with,
     };
     if let Some(authorities) = &options.authorities {
+        check_authorities(authorities).await?;
         with = with.add_root_certificates(authorities.clone());
     }
     if let Some(file) = &options.credentials {
@@ -145,6 +150,19 @@ async fn with(
         with = with.credentials_file(file).await.map_err(unreadable)?;
     }
     Ok(with)
+}
+
+/// The client library takes a file without a certificate for one that trusts nobody, and does not name the file.
+async fn check_authorities(file: &Path) -> Result<(), OpenError> {
+    let unusable =
+        |why: &dyn fmt::Display| OpenError::Setting(format!("the authorities in {}: {why}", file.display()));
+    let text = tokio::fs::read(file).await.map_err(|error| unusable(&error))?;
+    let begins = b"-----BEGIN CERTIFICATE-----";
+    if text.windows(begins.len()).any(|part| part == begins) {
+        Ok(())
+    } else {
+        Err(unusable(&"it holds no certificate (PEM)"))
+    }
 }
 
 fn servers(options: &Options) -> Result<Vec<ServerAddr>, OpenError> {
@@ -166,12 +184,24 @@ fn shown(servers: &[ServerAddr]) -> String {
 }
 
 /// Whether to look again is in vain.
-const fn is_final(kind: ConnectErrorKind) -> bool {
-    matches!(
-        kind,
+fn is_final(error: &ConnectError) -> bool {
+    match error.kind() {
         ConnectErrorKind::ServerParse
-            | ConnectErrorKind::Authentication
-            | ConnectErrorKind::AuthorizationViolation
-            | ConnectErrorKind::Tls
-    )
+        | ConnectErrorKind::Authentication
+        | ConnectErrorKind::AuthorizationViolation
+        | ConnectErrorKind::Tls => true,
+        // A certificate that is not believed, and whatever else is wrong with a handshake.
+        ConnectErrorKind::Io => {
+            let mut source = error.source();
+            while let Some(error) = source {
+                let error_of_io = error.downcast_ref::<io::Error>();
+                if error_of_io.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+                    return true;
+                }
+                source = error.source();
+            }
+            false
+        }
+        _ => false,
+    }
 }

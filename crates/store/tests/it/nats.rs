@@ -3,6 +3,7 @@
 
 mod broken;
 mod cluster;
+mod secure;
 mod settings;
 
 use std::collections::HashMap;

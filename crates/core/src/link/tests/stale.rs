@@ -122,7 +122,8 @@ fn with_one_hub_there_is_nobody_to_ask() {
 
 #[test]
 fn who_comes_anew_prefers_a_hub_that_can_reach_its_store() {
-    for (doors, expected) in [("a~ a", "1"), ("a a~", "0"), ("a~ a~", "0"), ("a~ b", "0"), ("a~ ?", "0"), ("b a~", "1")]
+    for (doors, expected) in
+        [("a~ a", "1"), ("a a~", "0"), ("a~ a~", "0"), ("a~ b", "0"), ("a~ ?", "0"), ("b a~", "1")]
     {
         let mut world = World::asked(Config { hubs: 2, start: long("a5"), ..Config::default() });
         world.play(&format!("doors {doors}"));

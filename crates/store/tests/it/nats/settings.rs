@@ -3,10 +3,17 @@
 use super::*;
 
 /// Why a store is not opened.
-async fn refusal(options: Options) -> String {
+pub(super) async fn refusal(options: Options) -> String {
     match Hub::try_open(options).await {
         Ok(_) => panic!("it is opened"),
-        Err(error) => error.to_string(),
+        Err(error) => {
+            let sources = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+            [error.to_string()]
+                .into_iter()
+                .chain(sources.map(ToString::to_string))
+                .collect::<Vec<_>>()
+                .join(": ")
+        }
     }
 }
 
