@@ -56,7 +56,8 @@ enum Command {
     CrashLong(crashes::Crashes),
     /// Kill a hub with a disk store under load, let its system calls fail, fill its disk; and judge what every life of it has.
     KillLong(crashes::Kills),
-    /// Measure the disk store beside a bare loop of write and sync, in rounds, and print the tables of ADR 0017. On a quiet machine.
+    /// Measure the disk store beside a bare loop of write and sync, and the store on NATS beside the server's own client, in rounds,
+    /// and print the tables of ADR 0017 and 0018. On a quiet machine.
     BenchStore(disk::Bench),
     /// Send real webhooks through real processes, kill the hub on the way, and judge what every user received.
     EndToEnd,

@@ -1,4 +1,4 @@
-//! `cargo xtask bench-store`: the figures of the disk store.
+//! `cargo xtask bench-store`: the figures of the disk store, and of the one on NATS.
 //!
 //! Called from `commands`. The bench is a package of its own, so that the databases it compares with are built for nobody else.
 
@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::{project::Project, shell};
+use crate::{project::Project, shell, tools::Tools};
 
 /// Where the bench is.
 const MANIFEST: &str = "bench/store/Cargo.toml";
@@ -38,9 +38,11 @@ enum Part {
     Stream,
     /// A window of 1 GiB, read at a start: writes 1.2 GB.
     Recovery,
+    /// The store on a NATS server of its own, beside that server's own client.
+    Nats,
 }
 
-/// Prints the tables of ADR 0017.
+/// Prints the tables of ADR 0017 and 0018.
 ///
 /// # Errors
 ///
@@ -58,6 +60,7 @@ pub(crate) fn bench(project: &Project, bench: &Bench) -> Result<()> {
     shell::check(
         Command::new(target.join("release/galaxy-push-bench-store"))
             .current_dir(&project.root)
+            .env("NATS_SERVER", Tools::nats_server(project)?)
             .arg(folder)
             .args(parts.map(|part| part.get_name().to_owned())),
     )

@@ -183,3 +183,14 @@ pub fn publish(store: &dyn Store, source: &mut Source, under_way: usize, span: D
     got.seconds = started.elapsed().as_secs_f64();
     got
 }
+
+/// Publishes for so long, one batch at a time: how long each answer took, in microseconds.
+pub fn publish_timed(store: &dyn Store, source: &mut Source, span: Duration) -> Vec<f64> {
+    let (mut waits_us, started) = (Vec::new(), Instant::now());
+    while started.elapsed() < span {
+        let (batch, asked) = (source.next(), Instant::now());
+        futures_executor::block_on(store.append(batch)).expect("a store that works takes it");
+        waits_us.push(asked.elapsed().as_secs_f64() * 1e6);
+    }
+    waits_us
+}

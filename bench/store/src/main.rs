@@ -1,12 +1,14 @@
-//! The figures of the disk store, each beside a bare loop of write and sync in the same round: `cargo xtask bench-store`.
+//! The figures of the disk store, each beside a bare loop of write and sync in the same round, and of the store on NATS beside
+//! the broker's own client: `cargo xtask bench-store`.
 //!
 //! A round runs everything that is compared once, one after the other, so that whatever else the machine does strikes all of
 //! them alike; what counts is the ratio to the bare loop of the same round, and beside it the processor time, which other
-//! work changes least. Each part prints a table for ADR 0017. Not part of the product, nor of its workspace.
+//! work changes least. Each part prints a table for ADR 0017 or 0018. Not part of the product, nor of its workspace.
 
 mod contenders;
 mod latency;
 mod load;
+mod nats;
 mod paced;
 mod recovery;
 mod store;
@@ -32,13 +34,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Part = (&'static str, &'static str, fn(&Path));
 
 /// What can be measured, in the order in which it is.
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("engines", "What could keep the log: libraries and segments of our own", engines),
     ("store", "The store at its trait, as much as it takes", store::measure),
     ("paced", "The same on a disk whose sync takes a fixed time: what the store adds", |_| store::paced()),
     ("latency", "An acknowledgement, at half of that and alone", latency::measure),
     ("stream", "Through PublishStream over loopback, and read back", stream::measure),
     ("recovery", "A full window at a start", recovery::measure),
+    ("nats", "The store on NATS JetStream, beside the broker's own client", nats::measure),
 ];
 
 /// `galaxy-push-bench-store DIR [PART]...`

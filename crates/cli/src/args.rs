@@ -4,6 +4,7 @@
 //! the environment beats the file, and the file beats what is written here. What a value may look like is in `values`.
 
 mod cursor;
+mod nats;
 mod peer;
 mod publish;
 mod records;
@@ -19,6 +20,7 @@ use clap::{Arg, Args, Command as Definition, CommandFactory as _, Parser, Subcom
 use clap_complete::Shell;
 
 pub(crate) use cursor::CursorCommand;
+pub(crate) use nats::NatsArgs;
 pub(crate) use peer::PeerArgs;
 pub(crate) use publish::{EventArgs, PublishArgs};
 pub(crate) use records::{MemberArgs, MemberCommand, RevokeArgs, SayArgs};
@@ -66,7 +68,8 @@ Flags beat the environment (GALAXY_PUSH_HUB_ADDR=…), which beats galaxy-push.t
 A key or a variable that nothing reads is an error.
 Durations are written 500ms, 30s, 5m, 1h, from 1ms to 100y; sizes 64KiB, 256MiB, 1GiB, up to 16TiB.
 Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood;
-66 what `store` should read cannot be read, 74 the disk of a hub has failed.")]
+66 what `store` should read cannot be read, 74 the disk of a hub has failed, 75 the brokers of a hub
+have another log now, or one that lacks what was read: start it again.")]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -71,9 +71,15 @@ fn with_levels(filter: &str) -> Result<String, String> {
     if parts.is_empty() { Err(format!("names no level: {}", LEVELS.join(", "))) } else { Ok(parts.join(",")) }
 }
 
-/// Whether a line can hold no frame, header or handshake.
+/// Whether a line can hold no frame, header or handshake. What the client library of NATS tells by the way, a hub tells once, in
+/// its own words.
 fn is_fit_to_print(metadata: &Metadata<'_>) -> bool {
-    metadata.target().starts_with("galaxy_push") || *metadata.level() <= Level::INFO
+    let level_max = match metadata.target() {
+        target if target.starts_with("galaxy_push") => Level::TRACE,
+        target if target.starts_with("async_nats") => Level::WARN,
+        _ => Level::INFO,
+    };
+    *metadata.level() <= level_max
 }
 
 #[cfg(test)]

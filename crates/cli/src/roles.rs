@@ -16,9 +16,7 @@ mod process;
 mod secure;
 mod serving;
 mod settings;
-
-use std::path::PathBuf;
-use std::sync::Arc;
+mod store;
 
 use axum::Router;
 use galaxy_push_client::{Connector, TcpConnector, Tracing};
@@ -26,16 +24,16 @@ use galaxy_push_gateway::{Gateway, HubToken, HubTokenSource, StartError};
 use galaxy_push_hub::{Hub, Identity, Recovery, Role};
 use galaxy_push_listener::{Pipes, ambient, pipes, probes, terse_probes};
 use prometheus_client::registry::Registry;
-use tokio::sync::oneshot;
 
 use crate::Usage;
-use crate::args::{EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, Store};
+use crate::args::{EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs};
 use crate::peer::Peer;
 use anew::Anew;
 use announce::Announcement;
 use descriptors::Scraped;
-use listening::{Apps, Listeners, Listening, Places};
+use listening::{Apps, Listeners, Listening};
 use serving::{Serving, Signals};
+use store::Kept;
 
 /// What one process serves.
 #[derive(Default)]
@@ -51,7 +49,7 @@ pub(crate) struct Process {
 pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     settings::reach(&args.process, Some(&args.hub), Some(&args.edge))?;
-    let store = store(&args.hub)?;
+    let kept = Kept::of(&args.hub)?;
     let hub = settings::hub(&args.hub, &args.window)?.tracing(tracing.clone());
     let (mut edge, keys) = settings::edge(&args.edge, &args.window, &args.process)?;
     edge.tracing = tracing;
@@ -61,9 +59,9 @@ pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<(
     let admin = bind::admin(&args.process).await?;
     let listeners = Listeners { hub: Some(hub_bound), edge: Some(edge_bound), admin };
     let asked = (&args.process, Some(&args.hub), Some(&args.edge));
-    let recovery = store.as_deref().map(Recovery::of).unwrap_or_default();
+    let recovery = kept.recovery();
     let listening = Listening::start(listeners, &recovery, asked.0, asked.1, asked.2);
-    let Some(hub) = start_hub(store, hub, recovery, &listening.0.at, &mut signals).await? else {
+    let Some(hub) = kept.start_hub(hub, recovery, &listening.0.at, &mut signals).await? else {
         return Ok(());
     };
     // Through a pipe, not the hub's listener: so it needs no certificate or token of its own, and nobody else can be it.
@@ -85,13 +83,13 @@ pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<(
 pub(crate) async fn hub(args: HubCommand, tracing: Tracing) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     settings::reach(&args.process, Some(&args.hub), None)?;
-    let store = store(&args.hub)?;
+    let kept = Kept::of(&args.hub)?;
     let config = settings::hub(&args.hub, &args.window)?.tracing(tracing);
     let hub = Some(bind::hub(&args.hub).await?);
     let listeners = Listeners { hub, edge: None, admin: bind::admin(&args.process).await? };
-    let recovery = store.as_deref().map(Recovery::of).unwrap_or_default();
+    let recovery = kept.recovery();
     let listening = Listening::start(listeners, &recovery, &args.process, Some(&args.hub), None);
-    let Some(hub) = start_hub(store, config, recovery, &listening.0.at, &mut signals).await? else {
+    let Some(hub) = kept.start_hub(config, recovery, &listening.0.at, &mut signals).await? else {
         return Ok(());
     };
     let mut anew = Anew::default();
@@ -122,66 +120,6 @@ pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::R
     anew.keys(keys);
     let process = Process { gateway: Some(gateway), anew, ..Process::default() };
     run(process, listening, (&args.process, None, Some(&args.edge)), signals).await
-}
-
-/// The exit code of a process whose disk has failed (`EX_IOERR`).
-const DISK_FAILED: i32 = 74;
-
-/// The folder of the log, if it is kept on the disk.
-fn store(args: &HubArgs) -> anyhow::Result<Option<PathBuf>> {
-    match (args.store, &args.data_dir) {
-        (Store::Memory, Some(_)) => Err(Usage("--data-dir is for --store disk: add that".to_owned()).into()),
-        (Store::Disk, None) => Err(Usage("--store disk needs --data-dir FOLDER".to_owned()).into()),
-        (Store::Memory, None) => Ok(None),
-        (Store::Disk, Some(folder)) => Ok(Some(folder.clone())),
-    }
-}
-
-/// Starts the hub. `None`: it was told to end before it had read its log, which no more than a crash would harm.
-async fn start_hub(
-    folder: Option<PathBuf>,
-    config: galaxy_push_hub::Config,
-    recovery: Recovery,
-    at: &Places,
-    signals: &mut Signals,
-) -> anyhow::Result<Option<Hub>> {
-    let Some(folder) = folder else {
-        let hub = Hub::in_memory(config, ambient())?;
-        tracing::info!(
-            "the store is memory: a restart forgets events, revocations (`revoke`) and memberships; a revoked token that has \
-             not expired is then good again"
-        );
-        return Ok(Some(hub));
-    };
-    let (hub, edge, admin) = at.urls();
-    tracing::info!(folder = %folder.display(), hub, edge, admin, "opening the log; probes are answered meanwhile");
-    let (runtime, (send, opened)) = (tokio::runtime::Handle::current(), oneshot::channel());
-    let open = move || {
-        let _inside = runtime.enter();
-        let opened = Hub::on_disk_telling(config, &folder, ambient(), Arc::new(disk_failed), recovery);
-        drop(send.send(opened)); // nobody waits any more: the process ends
-    };
-    // A thread of its own: the runtime would wait for one of its own until everything was read.
-    std::thread::Builder::new().name("push-store-open".to_owned()).spawn(open)?;
-    tokio::select! {
-        biased;
-        () = signals.end() => {
-            tracing::info!("ended while the log was read");
-            Ok(None)
-        }
-        opened = opened => Ok(Some(opened??)),
-    }
-}
-
-/// Nothing more can be acknowledged, and what was acknowledged is on the disk: the next process finds it.
-#[expect(clippy::exit, reason = "a drain would wait for a disk that does not answer")]
-fn disk_failed(reason: &str) {
-    tracing::error!(
-        reason,
-        code = DISK_FAILED,
-        "the disk has failed: the process ends; start it again on a disk that works"
-    );
-    std::process::exit(DISK_FAILED)
 }
 
 /// What a hub answers the gateway of its own process with. Where it knows its peers, that one is a gateway like any

@@ -106,6 +106,14 @@ impl PushClient {
         self.started.elapsed().saturating_sub(self.status.borrow().since)
     }
 
+    /// For how long the hub of the stream has said that it cannot reach its store: the log may go on without it. `None`: it can,
+    /// as far as it says.
+    #[must_use]
+    pub fn stale_for(&self) -> Option<Duration> {
+        let since = self.status.borrow().stale_since?;
+        Some(self.started.elapsed().saturating_sub(since))
+    }
+
     /// Stops the client and waits until it has stopped; returns its last status, with the cursor to resume from.
     ///
     /// The stop begins with this call, from whatever state and also when other handles exist; a handler that is at

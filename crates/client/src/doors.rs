@@ -60,7 +60,7 @@ impl Wanted<'_> {
     /// Whether this answer needs no other.
     fn is_found(&self, hub: usize, door: &Door) -> bool {
         match self.epoch {
-            Some(epoch) => door.epoch() == Some(epoch),
+            Some(epoch) => matches!(door, Door::Holds(held) if **held == *epoch),
             None => hub == self.hub && matches!(door, Door::Mute | Door::Holds(_)),
         }
     }
@@ -101,6 +101,7 @@ impl Doors {
         };
         let door = match self.request(&mut connection).await {
             Ok(head) if head.epoch.is_empty() => Door::Mute,
+            Ok(head) if head.stale => Door::Stale(head.epoch.into()),
             Ok(head) => Door::Holds(head.epoch.into()),
             Err(Failure::Status(status)) if is_refusal(status.code) => Door::Mute,
             Err(Failure::Status(status)) if status.code == RESOURCE_EXHAUSTED => self.as_before(hub),
@@ -112,7 +113,7 @@ impl Doors {
     /// A hub that is asked too often is there, and holds what it held before as far as anybody knows.
     fn as_before(&self, hub: usize) -> Door {
         let known = self.status.borrow().doors.get(hub).cloned();
-        known.filter(|door| matches!(door, Door::Holds(_))).unwrap_or(Door::Mute)
+        known.filter(|door| matches!(door, Door::Holds(_) | Door::Stale(_))).unwrap_or(Door::Mute)
     }
 
     async fn request(&self, connection: &mut Connection) -> Result<HeadResponse, Failure> {
@@ -121,7 +122,7 @@ impl Doors {
     }
 
     /// Where the log stands that the client follows. The hub of its stream is asked first, and the others beside it when it
-    /// does not answer at once; of those only one that holds the same log has a say.
+    /// does not answer at once; of those only one that holds the same log has a say, and none that cannot reach its store.
     pub(crate) async fn head(&self) -> Result<Head, Failure> {
         let (door, epoch) = {
             let status = self.status.borrow();
@@ -167,17 +168,19 @@ impl Doors {
             if let Some(mut connection) = kept
                 && let Ok(head) = self.request(&mut connection).await
             {
-                return Ok((connection, head));
+                return known(head).map(|head| (connection, head));
             }
             let mut connection = self.dialer.dial(hub).await?;
             let head = self.request(&mut connection).await?;
-            Ok((connection, head))
+            known(head).map(|head| (connection, head))
         };
-        let answer = asked.await.map(|(connection, head)| {
-            (connection, Head { cursor: head.cursor, oldest: head.oldest, epoch: head.epoch })
-        });
-        (hub, answer)
+        (hub, asked.await)
     }
+}
+
+/// Where the log stands, if the hub can say: one that cannot reach its store knows only what it has itself.
+fn known(head: HeadResponse) -> Result<Head, Failure> {
+    if head.stale { Err(Failure::Stale) } else { Ok(Head::of(head)) }
 }
 
 const RESOURCE_EXHAUSTED: i32 = 8;

@@ -100,6 +100,9 @@ impl<H: BatchHandler> Driver<H> {
     fn step(&mut self, input: Input) -> Action {
         let (said, was) = (matches!(input, Input::Doors(_)), self.link.status().state);
         let action = self.link.step(input, self.started.elapsed(), self.random.next());
+        if self.link.take_question() {
+            self.hubs.round.notify_one();
+        }
         if said || self.link.status().state != was {
             self.told_split.tell(self.link.status(), &self.gateway, self.dialer.hubs());
         }
@@ -301,6 +304,7 @@ impl<H: BatchHandler> Driver<H> {
         let changed = self.status.send_if_modified(|shown| {
             (before.state, before.store, before.hub) = (shown.state, shown.store.clone(), shown.hub);
             (before.epoch, before.counters) = (shown.epoch, shown.counters);
+            before.stale_since = shown.stale_since;
             before.handler.clone_from(&shown.handler);
             let changed = shown != status;
             if changed {

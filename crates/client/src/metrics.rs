@@ -67,6 +67,11 @@ impl Collector for Scrape {
                 "1 while the hubs say that they hold different logs.",
                 f64::from(u8::from(status.is_split())),
             ),
+            (
+                "stale",
+                "1 while the hub of the stream says that it cannot reach its store.",
+                f64::from(u8::from(status.stale_since.is_some())),
+            ),
             ("store_failing", "1 while the cursor store fails.", f64::from(u8::from(status.store.is_some()))),
         ] {
             put(&mut out, name, help, &ConstGauge::new(value))?;

@@ -17,7 +17,7 @@ use galaxy_push_proto::v1::{Event, PublishRequest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::publisher::{Unanswered, key};
+use crate::publisher::{Unanswered, halves, key};
 use crate::spans::Sending;
 use crate::transport::framed;
 use crate::{Failure, Published, Publisher, Tracing};
@@ -29,8 +29,8 @@ const REQUEST_OVERHEAD: usize = 1024;
 /// Publishes events without waiting for the answers.
 ///
 /// Requests are sent in the order of the calls, and each is sent again, with the same event ids, until it is answered or
-/// given up. Where one is refused for the moment, those behind it may be appended before it: await the ack of what must
-/// come first.
+/// given up. Where one is refused for the moment, or has to be sent in parts because the hub's store takes less at once, those
+/// behind it may be appended before it: await the ack of what must come first.
 ///
 /// A cheap clone. When the last one is dropped, what was sent is still brought to its answer.
 #[derive(Clone, Debug)]
@@ -53,7 +53,10 @@ pub struct PublishAck(oneshot::Receiver<Result<Vec<Published>, Failure>>);
 #[derive(Debug)]
 struct Request {
     id: u64,
-    framed: Bytes,
+    /// What of it is not answered, the last part first: the last of these is sent. One, unless the hub's store takes less at once.
+    parts: Vec<Part>,
+    /// What became of the parts that were answered.
+    published: Vec<Published>,
     /// Names each of its events.
     events: Vec<u64>,
     give_up: Instant,
@@ -65,11 +68,37 @@ struct Request {
     _room: OwnedSemaphorePermit,
 }
 
+/// What of a request is sent at once.
+#[derive(Debug)]
+struct Part {
+    framed: Bytes,
+    events: usize,
+}
+
 /// Where a request's outcome goes: to whoever sent it, and into its traces.
 #[derive(Debug)]
 struct Answer {
     ack: oneshot::Sender<Result<Vec<Published>, Failure>>,
     sending: Sending,
+}
+
+impl Request {
+    /// What is sent of it now.
+    fn framed(&self) -> Option<&Bytes> {
+        self.parts.last().map(|part| &part.framed)
+    }
+
+    /// Has it sent in smaller parts. `false`: it is one event.
+    fn split(&mut self) -> bool {
+        let Some(Part { framed, events }) = self.parts.pop() else { return false };
+        let Some((first, count, second)) = halves(&framed) else {
+            self.parts.push(Part { framed, events });
+            return false;
+        };
+        let second = Part { framed: second, events: events - count };
+        self.parts.extend([second, Part { framed: first, events: count }]);
+        true
+    }
 }
 
 impl Answer {
@@ -111,7 +140,8 @@ impl PublishStream {
     pub async fn send(&self, mut events: Vec<Event>) -> Result<PublishAck, Failure> {
         let sending = Sending::begin(&self.tracing, &mut events);
         let (to, ack) = oneshot::channel();
-        let (id, keys) = (self.ids.fetch_add(1, Ordering::Relaxed) + 1, events.iter().map(key).collect());
+        let (id, keys) =
+            (self.ids.fetch_add(1, Ordering::Relaxed) + 1, events.iter().map(key).collect::<Vec<_>>());
         let namespace = self.namespace.to_string();
         let framed = framed(&PublishRequest { events, request_id: id, namespace });
         let cost = u32::try_from(framed.len() + REQUEST_OVERHEAD).unwrap_or(u32::MAX).min(self.room_bytes);
@@ -119,7 +149,8 @@ impl PublishStream {
         let give_up = Instant::now() + self.give_up_after;
         let request = Request {
             id,
-            framed,
+            parts: vec![Part { framed, events: keys.len() }],
+            published: Vec::new(),
             events: keys,
             give_up,
             sent: false,

@@ -7,6 +7,7 @@
 mod builder;
 mod doubts;
 mod line;
+mod split;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 pub use builder::PublisherBuilder;
 pub(crate) use doubts::{Doubts, Unanswered, is_unknown, key};
 pub(crate) use line::Line;
+pub(crate) use split::{BATCH_TOO_LARGE, halves};
 
 use crate::driver::{Round, retry};
 use crate::random::Random;
@@ -112,6 +114,15 @@ pub struct Head {
     pub oldest: String,
     /// The present life of the log.
     pub epoch: String,
+    /// The hub cannot reach its store, and the log may have gone on elsewhere: the other members say what this hub has.
+    pub stale: bool,
+}
+
+impl Head {
+    pub(crate) fn of(answer: HeadResponse) -> Self {
+        let HeadResponse { cursor, oldest, epoch, stale } = answer;
+        Self { cursor, oldest, epoch, stale }
+    }
 }
 
 impl Publisher {
@@ -123,11 +134,15 @@ impl Publisher {
     /// Publishes events, at most 1,000 and 4 MiB at once, and returns what became of each, in order. Each event needs
     /// an id: that is what makes sending it again harmless.
     ///
+    /// They lie in the log one behind another, unless the hub's store takes less at once (`BATCH_TOO_LARGE`): then they are sent
+    /// in smaller parts, one after the other, and others may come between.
+    ///
     /// # Errors
     ///
     /// [`Failure`] when the hub refused the request as a whole, or did not answer until the time to give up. After the
     /// latter the events may have been appended or not; publishing them again with the same ids tells. If that goes to
-    /// another log, it is appended there and [`Published::other_log`] says so.
+    /// another log, it is appended there and [`Published::other_log`] says so. Where the events had to be sent in parts, those
+    /// before the part that failed are appended: to publish all of them again does no harm.
     ///
     /// # Cancel safety
     ///
@@ -140,10 +155,33 @@ impl Publisher {
     }
 
     async fn send(&mut self, events: Vec<Event>) -> Result<Vec<Published>, Failure> {
-        let keys: Vec<_> = events.iter().map(doubts::key).collect();
-        let request = PublishRequest { events, request_id: 0, namespace: self.namespace.clone() };
+        let mut sent = Vec::with_capacity(events.len());
+        // The parts that are not sent yet, the last one first: one part, for as long as no hub finds it too large.
+        let mut parts = vec![events];
+        let give_up = Instant::now() + self.give_up_after;
+        while let Some(events) = parts.pop() {
+            let mut request = PublishRequest { events, request_id: 0, namespace: self.namespace.clone() };
+            match self.send_part(&request, give_up).await {
+                Ok(published) => sent.extend(published),
+                Err(failure) if failure.is_batch_too_large() && request.events.len() > 1 => {
+                    let behind = request.events.split_off(request.events.len() / 2);
+                    parts.extend([behind, request.events]);
+                }
+                Err(failure) => return Err(split::of_the_whole(failure, sent.len())),
+            }
+        }
+        Ok(sent)
+    }
+
+    async fn send_part(
+        &mut self,
+        request: &PublishRequest,
+        give_up: Instant,
+    ) -> Result<Vec<Published>, Failure> {
+        let keys: Vec<_> = request.events.iter().map(doubts::key).collect();
         let mut unanswered = Unanswered::default();
-        let answer: Result<PublishResponse, _> = self.call(PUBLISH, &request, &mut unanswered).await;
+        let answer: Result<PublishResponse, _> =
+            self.call_until(PUBLISH, request, &mut unanswered, give_up).await;
         let answer = answer.inspect_err(|_| self.doubts.gave_up(&keys, &unanswered))?;
         let mut published = published(answer.results, keys.len())?;
         unanswered.mark(&mut published);
@@ -207,7 +245,7 @@ impl Publisher {
     pub async fn head(&mut self) -> Result<Head, Failure> {
         let request = HeadRequest { namespace: self.namespace.clone() };
         let answer: HeadResponse = self.call(HEAD, &request, &mut Unanswered::default()).await?;
-        Ok(Head { cursor: answer.cursor, oldest: answer.oldest, epoch: answer.epoch })
+        Ok(Head::of(answer))
     }
 
     /// Why the last try failed, and `None` once one has succeeded: for whoever waits for a call and wants to know why it takes
@@ -229,6 +267,16 @@ impl Publisher {
         unanswered: &mut Unanswered,
     ) -> Result<T, Failure> {
         let give_up = Instant::now() + self.give_up_after;
+        self.call_until(path, request, unanswered, give_up).await
+    }
+
+    async fn call_until<T: Answer>(
+        &mut self,
+        path: &'static str,
+        request: &impl prost::Message,
+        unanswered: &mut Unanswered,
+        give_up: Instant,
+    ) -> Result<T, Failure> {
         let call = Call { line: &mut self.line, path, request, unanswered, answer: PhantomData };
         let round = Round::of(call.line.dialer.hubs().len());
         retry(call, &mut self.backoff, &mut self.random, round, give_up).await

@@ -102,7 +102,7 @@ impl SplitTold {
         let doors = || hubs.iter().zip(&status.doors);
         if !status.is_split() {
             self.told.take()?;
-            let is_silent = |door: &Door| !matches!(door, Door::Holds(_) | Door::Mute);
+            let is_silent = |door: &Door| !matches!(door, Door::Holds(_) | Door::Stale(_) | Door::Mute);
             let silent: Vec<_> =
                 doors().filter(|(_, door)| is_silent(door)).map(|(hub, _)| hub.origin.as_str()).collect();
             return Some(if silent.is_empty() { Change::Ended } else { Change::Unseen(silent.join(", ")) });
@@ -135,6 +135,17 @@ pub(crate) fn report(status: &Status, before: &Status, next: &Action, gateway: &
         }
         (None, Some(trouble)) => {
             tracing::info!(gateway, failures = trouble.failures, "the cursor store works again");
+        }
+        _ => {}
+    }
+    match (status.stale_since, before.stale_since) {
+        (Some(_), None) => tracing::warn!(
+            gateway,
+            hub,
+            "the hub cannot reach its store: the log may go on without it; another hub is looked for if that lasts"
+        ),
+        (None, Some(_)) if matches!(status.state, State::CatchingUp | State::Live) => {
+            tracing::info!(gateway, hub, "the hub reaches its store again");
         }
         _ => {}
     }

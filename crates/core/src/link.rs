@@ -32,6 +32,7 @@ mod flight;
 mod handing;
 mod item;
 mod receive;
+mod stale;
 mod standing;
 mod status;
 mod storing;
@@ -58,6 +59,7 @@ use crate::cursor::{Ask, Cursor, Epochs};
 use doors::Doors;
 use flight::Flight;
 use receive::{Phase, Stream};
+use stale::Stale;
 use storing::Store;
 
 /// How long to read on after a `Goodbye`, for the status that says why.
@@ -84,6 +86,7 @@ pub struct Link {
     /// How far it came in the logs it was in before.
     left: Epochs,
     doors: Doors,
+    stale: Stale,
     /// The hub that is being dialed or subscribed to, until it welcomes the stream.
     dialed: Option<usize>,
     /// Where the next stream begins: after what is handled, or in the stream form after what went out.
@@ -150,6 +153,7 @@ impl Link {
             passed: Cursor::parse(&config.start).ok(),
             left: Epochs::default(),
             doors: Doors::default(),
+            stale: Stale::default(),
             dialed: None,
             resume: config.start.clone(),
             batch: Batch::default(),
@@ -181,7 +185,7 @@ impl Link {
             (_, Input::Verdicts(verdicts)) => self.judged(verdicts, now, random),
             (Action::Ask { .. }, Input::Doors(said)) => self.asked(said, now, random),
             (Action::Ask { .. }, Input::TimerFired) => self.asked(Vec::new(), now, random),
-            (_, Input::Doors(said)) => self.note_doors(said),
+            (_, Input::Doors(said)) => self.heard(said, now, random),
             (Action::Dial { .. }, Input::Connected) => self.subscribe(now),
             (Action::Dial { .. }, Input::TimerFired) => {
                 self.fail(Failure::TimedOut(Waited::Connect), now, random);
@@ -241,6 +245,7 @@ impl Link {
         if let Course::Read(clock) = &mut self.course {
             clock.stop(now);
         }
+        self.ask_if_stale(now, random);
         self.action = loop {
             if self.stopping {
                 break self.finish(now);

@@ -4,6 +4,8 @@
 //! hub ─► PushClient ─► Upstream ─► Edge (window) ─► Routes ─► Connection ─► sse, ws ─► users
 //! ```
 
+mod health;
+
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,11 +13,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::Response;
 use axum::routing::{any, get, post};
-use galaxy_push_client::{BuildError, Connector, Door, PushClient, State, Status};
+use galaxy_push_client::{BuildError, Connector, PushClient};
 use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_listener::{Check, Health, Peer};
+use galaxy_push_listener::{Health, Peer};
 use galaxy_push_proto::frame::WelcomeInfo;
 use galaxy_push_proto::json::EdgeView;
 use galaxy_push_proto::{Failure, Reason, feature};
@@ -409,62 +411,6 @@ impl Shared {
 
     pub(crate) fn client(&self) -> Option<PushClient> {
         self.upstream.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Health for Shared {
-    fn checks(&self) -> Vec<Check> {
-        let edge = &self.admission.edge;
-        let caught_up = edge.is_caught_up();
-        let draining = self.draining.is_cancelled();
-        let hub = self.client();
-        let (live, hub) = match &hub {
-            Some(client) => {
-                let status = client.status();
-                let status = status.borrow();
-                let why = status
-                    .last_error
-                    .as_ref()
-                    .map(|error| format!("; last error: {error}"))
-                    .unwrap_or_default();
-                (status.state == State::Live, format!("{} for {:?}{why}", status.state, client.state_age()))
-            }
-            None => (false, "not connected".to_owned()),
-        };
-        let window = if caught_up { format!("at {}", edge.head()) } else { "not yet".to_owned() };
-        let accepting = if draining { "shutting down" } else { "yes" };
-        let check = |name, ok, needed, detail| Check { name, ok, needed, detail };
-        let mut checks = vec![
-            check("caught-up", caught_up, true, window),
-            check("accepting", !draining, true, accepting.to_owned()),
-            check("hub", live, false, hub),
-        ];
-        if let Some(client) = self.client().filter(|client| client.hubs().len() > 1) {
-            let status = client.status();
-            let status = status.borrow();
-            checks.push(check("one-log", !status.is_split(), false, logs(client.hubs(), &status)));
-        }
-        checks
-    }
-}
-
-/// Which hub holds which log, for whoever finds that they are not one.
-fn logs(hubs: &[String], status: &Status) -> String {
-    let each = hubs.iter().zip(&status.doors).map(|(hub, door)| match door {
-        Door::Holds(epoch) => format!("{hub} holds {epoch}"),
-        Door::Mute => format!("{hub} does not say"),
-        Door::Silent(_) => format!("{hub} does not answer"),
-        _ => format!("{hub} was not asked yet"),
-    });
-    let each = each.collect::<Vec<_>>().join(", ");
-    let followed = status.epoch.map_or("none yet".to_owned(), |epoch| epoch.to_string());
-    if status.is_split() {
-        format!(
-            "SPLIT: {each}; followed: {followed}. What another log acknowledges is seen by nobody here: let all publishers \
-             and gateways use one hub, or hubs on one log"
-        )
-    } else {
-        format!("{each}; followed: {followed}")
     }
 }
 

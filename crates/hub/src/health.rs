@@ -30,8 +30,20 @@ impl Health for Probe {
         let draining = self.0.is_draining();
         let detail = if draining { "shutting down" } else { "takes events and readers" };
         let hub = Check { name: "hub", ok: !draining, needed: true, detail: detail.to_owned() };
-        [Some(hub), self.0.store.disk_figures().as_ref().map(disk)].into_iter().flatten().collect()
+        let store = &self.0.store;
+        let brokers = store.ack_meaning().map(|meaning| brokers(store.is_stale(), &meaning));
+        [Some(hub), store.disk_figures().as_ref().map(disk), brokers].into_iter().flatten().collect()
     }
+}
+
+/// Whether there are brokers that take anything. Readers are served without, so a hub stays ready.
+fn brokers(is_stale: bool, meaning: &str) -> Check {
+    let detail = if is_stale {
+        "no broker leads the log: publishes are refused, and the log may go on elsewhere".to_owned()
+    } else {
+        format!("acknowledged is what is {meaning}")
+    };
+    Check { name: "brokers", ok: !is_stale, needed: false, detail }
 }
 
 /// Whether the log has room. Readers are served without, so a hub stays ready. What is free was looked at a while ago, while whether

@@ -54,6 +54,9 @@ struct HeadJson {
     cursor: String,
     oldest: String,
     epoch: String,
+    /// The store cannot be reached: the log may go on elsewhere.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
 }
 
 /// `POST /v1/events`: one event or a batch, as CloudEvents 1.0.
@@ -81,7 +84,7 @@ pub(crate) async fn head(State(shared): State<Arc<Shared>>, scope: ScopeQuery) -
     if let Err(failure) = check_scope(scope) {
         return problem(&failure);
     }
-    let head = match publish::head(&shared).await {
+    let (head, stale) = match publish::head_or_held(&shared).await {
         Ok(head) => head,
         Err(failure) => return problem(&failure),
     };
@@ -89,6 +92,7 @@ pub(crate) async fn head(State(shared): State<Arc<Shared>>, scope: ScopeQuery) -
         cursor: head.to_string(),
         oldest: shared.log.head().oldest.to_string(),
         epoch: head.epoch.to_string(),
+        stale,
     };
     ([(header::CACHE_CONTROL, "no-store")], Json(json)).into_response()
 }

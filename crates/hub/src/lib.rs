@@ -63,6 +63,8 @@ mod http;
 mod log;
 mod metrics;
 mod on_disk;
+#[cfg(feature = "nats")]
+mod on_nats;
 mod patterns;
 mod place;
 mod publish;
@@ -234,6 +236,31 @@ impl Hub {
         recovery: Recovery,
     ) -> Result<Self, Error> {
         let store = on_disk::maker(&config, folder, &ambient, on_death, recovery);
+        Self::new(config, store, ambient)
+    }
+
+    /// Starts a hub over a log on NATS JetStream, which any number of hubs share: each reads it into its own window, and publishers
+    /// may publish through any. An acknowledgement then means what the brokers keep; `options` says which they are. What
+    /// there is of the window and the sizes in it is taken from `config`. Standing records are refused (UNIMPLEMENTED).
+    ///
+    /// Returns when everything held was read, which blocks the thread, and keeps tasks in the runtime that it is called inside
+    /// of: call it from a thread that may be blocked ([`tokio::task::spawn_blocking`]).
+    ///
+    /// `on_death` is called once, from a task, if the stream turns out to be another log, or to lack what was read of it. Nothing
+    /// is appended any more then: end the process, and start it again.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be kept; no broker was reached within 30 s, or the stream that is there will not do.
+    #[cfg(feature = "nats")]
+    pub fn on_nats(
+        config: Config,
+        options: galaxy_push_store::jetstream::Options,
+        ambient: Ambient,
+        on_death: galaxy_push_store::jetstream::OnDeath,
+        recovery: Recovery,
+    ) -> Result<Self, Error> {
+        let store = on_nats::maker(&config, options, on_death, recovery);
         Self::new(config, store, ambient)
     }
 

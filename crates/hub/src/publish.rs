@@ -2,7 +2,7 @@
 
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::{LOG_FRAME_OVERHEAD_BYTES, LogKind};
-use galaxy_push_proto::{Failure, Reason, json, v1, validate};
+use galaxy_push_proto::{Failure, Reason, error, json, v1, validate};
 use galaxy_push_store::batch::Item;
 use galaxy_push_store::{Appended, Batch, Content, Error, Key, Refused};
 use prost::Message as _;
@@ -245,6 +245,11 @@ async fn append(shared: &Shared, mut batch: Batch) -> Result<Vec<Appended>, Fail
             Error::Refused(Refused::StandingFull(full)) => {
                 Failure::new(Reason::RecordsFull, full.to_string())
             }
+            Error::Refused(Refused::TooLarge { bytes_max, .. }) => {
+                Failure::new(Reason::BatchTooLarge, error.to_string())
+                    .metadata(error::BYTES_ALLOWED, bytes_max.to_string())
+            }
+            Error::Refused(Refused::Unsupported(what)) => Failure::without_reason(Code::Unimplemented, what),
             error => {
                 if let Some(left_out) = shared.refusals.count("the store") {
                     tracing::warn!(%error, length, left_out, "the store did not acknowledge a batch");
@@ -279,6 +284,20 @@ pub(crate) async fn head(shared: &Shared) -> Result<Cursor, Failure> {
         let message = format!("how far the log goes is not known at present ({error}): come back");
         Failure::new(Reason::StoreUnavailable, message).retry_after(Duration::from_secs(1))
     })
+}
+
+/// As [`head`], for whoever asks which log this is and whether it goes on here; and whether the store cannot be reached: then it is
+/// the last position of this hub's window.
+///
+/// # Errors
+///
+/// The store did not say within 1 s, although it can be reached as far as is known.
+pub(crate) async fn head_or_held(shared: &Shared) -> Result<(Cursor, bool), Failure> {
+    match head(shared).await {
+        Ok(head) => Ok((head, shared.store.is_stale())),
+        Err(_) if shared.store.is_stale() => Ok((shared.log.head().cursor, true)),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn enter(shared: &Shared, mut share: Share, bytes: usize) -> Result<Entered, Failure> {

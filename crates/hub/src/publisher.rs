@@ -132,12 +132,12 @@ impl Publisher for Handler {
 
     async fn head(&self, request: Request<HeadRequest>) -> Result<Response<HeadResponse>, Status> {
         check_namespace(&request.get_ref().namespace)?;
-        let head = publish::head(&self.0).await?;
+        let (head, stale) = publish::head_or_held(&self.0).await?;
         Ok(Response::new(HeadResponse {
             cursor: head.to_string(),
             oldest: self.0.log.head().oldest.to_string(),
             epoch: head.epoch.to_string(),
-            stale: false,
+            stale,
         }))
     }
 

@@ -1,6 +1,6 @@
-//! A hub that is not there yet: it reads its log from the disk.
+//! A hub that is not there yet: it reads its log from the disk, or from brokers.
 //!
-//! Made by whoever opens the hub, before; told by [`on_disk`](crate::on_disk) how far it is; asked by probes, and by whoever
+//! Made by whoever opens the hub, before; told by [`on_disk`](crate::on_disk) or `on_nats` how far it is; asked by probes, and by whoever
 //! serves the listener meanwhile. It knows nothing of what is in the log.
 
 use std::path::Path;
@@ -24,7 +24,7 @@ pub struct Recovery(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    folder: String,
+    place: String,
     bytes: AtomicU64,
     bytes_total: AtomicU64,
 }
@@ -33,7 +33,13 @@ impl Recovery {
     /// Of the log in this folder.
     #[must_use]
     pub fn of(folder: &Path) -> Self {
-        Self(Arc::new(State { folder: folder.display().to_string(), ..State::default() }))
+        Self::reading(folder.display().to_string())
+    }
+
+    /// Of a log that is read from elsewhere, as people call it.
+    #[must_use]
+    pub fn reading(place: String) -> Self {
+        Self(Arc::new(State { place, ..State::default() }))
     }
 
     /// What the probes are told while there is no hub: that it is not ready, and how far it is.
@@ -78,9 +84,9 @@ impl Recovery {
 impl Health for Recovery {
     fn checks(&self) -> Vec<Check> {
         let (read, all) = self.mebibytes();
-        let detail = match self.0.folder.as_str() {
+        let detail = match self.0.place.as_str() {
             "" => "starting".to_owned(),
-            folder => format!("reading the log from {folder}: {read} of {all} MiB"),
+            place => format!("reading the log from {place}: {read} of {all} MiB"),
         };
         vec![Check { name: "hub", ok: false, needed: true, detail }]
     }

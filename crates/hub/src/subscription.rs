@@ -285,6 +285,9 @@ impl Subscription {
         let tells_time =
             matches!(control, Control::Welcome { .. } | Control::Progress { .. } | Control::CaughtUp { .. });
         let mut frame = control_frame(&control, &self.welcome);
+        if let Some(v1::push_event::Kind::Progress(progress)) = &mut frame.kind {
+            progress.stale = self.shared.store.is_stale();
+        }
         if tells_time {
             frame.appended_unix_ms = self.shared.clock.log_unix_ms();
         }

@@ -22,6 +22,8 @@ pub const DOMAIN: &str = "push.v1";
 pub const RIVAL_INSTANCE: &str = "instance";
 /// Metadata of the same: the network address of that subscription.
 pub const RIVAL_PEER: &str = "peer";
+/// Metadata of [`Reason::BatchTooLarge`]: how many bytes a batch may take, what lies around its events included.
+pub const BYTES_ALLOWED: &str = "bytes_allowed";
 
 /// Why something was refused, for programs: the `ErrorInfo` reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +39,9 @@ pub enum Reason {
     CursorMalformed,
     /// The event's data is larger than allowed.
     EventTooLarge,
+    /// The events together are larger than what the store appends at once: send them in smaller batches. Metadata:
+    /// [`BYTES_ALLOWED`].
+    BatchTooLarge,
     /// A recipient breaks the rules, or there are none or too many.
     RecipientInvalid,
     /// The credential does not allow this, or (with code UNAUTHENTICATED) there is none.
@@ -57,12 +62,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the contract's order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Replaced,
         Self::HeldOff,
         Self::StaleAttempt,
         Self::CursorMalformed,
         Self::EventTooLarge,
+        Self::BatchTooLarge,
         Self::RecipientInvalid,
         Self::NotGranted,
         Self::IdReused,
@@ -82,6 +88,7 @@ impl Reason {
             Self::StaleAttempt => "STALE_ATTEMPT",
             Self::CursorMalformed => "CURSOR_MALFORMED",
             Self::EventTooLarge => "EVENT_TOO_LARGE",
+            Self::BatchTooLarge => "BATCH_TOO_LARGE",
             Self::RecipientInvalid => "RECIPIENT_INVALID",
             Self::NotGranted => "NOT_GRANTED",
             Self::IdReused => "ID_REUSED",
@@ -99,9 +106,11 @@ impl Reason {
         match self {
             Self::Replaced | Self::StaleAttempt => Code::Aborted,
             Self::HeldOff | Self::RecordsFull => Code::ResourceExhausted,
-            Self::CursorMalformed | Self::EventTooLarge | Self::RecipientInvalid | Self::RequestInvalid => {
-                Code::InvalidArgument
-            }
+            Self::CursorMalformed
+            | Self::EventTooLarge
+            | Self::BatchTooLarge
+            | Self::RecipientInvalid
+            | Self::RequestInvalid => Code::InvalidArgument,
             Self::NotGranted => Code::PermissionDenied,
             Self::IdReused => Code::AlreadyExists,
             Self::Overloaded | Self::Draining | Self::StoreUnavailable => Code::Unavailable,

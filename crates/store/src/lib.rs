@@ -13,6 +13,7 @@
 //! | [`memory`] | the store that keeps nothing but the order |
 //! | [`disk`] | the store that keeps everything in a directory |
 //! | [`nats`] | the log that several hubs share, in a JetStream stream: what its messages mean |
+//! | `jetstream` | the same on real brokers; with the feature `nats` |
 //! | [`conformance`] | what every store must do, as a test |
 //!
 //! # What an acknowledgement means
@@ -21,6 +22,7 @@
 //! |---|---|
 //! | `memory` | held in this hub's window. Lost when the process ends; the next life of the log has a new epoch |
 //! | `disk` | written and synced (`fdatasync`). The log goes on when the process starts again, in the same epoch |
+//! | `nats` | stored by a majority of the stream's replicas, and read back. Whether they have synced it is a setting of theirs |
 //!
 //! # Several doors to one log
 //!
@@ -37,6 +39,8 @@ pub mod dedup;
 pub mod disk;
 pub mod fence;
 mod fields;
+#[cfg(feature = "nats")]
+pub mod jetstream;
 pub mod memory;
 pub mod nats;
 pub mod standing;
@@ -54,6 +58,8 @@ pub use batch::Batch;
 pub use dedup::{Bounds as DedupBounds, Content, Dedup, Key};
 pub use disk::DiskStore;
 pub use fence::{Fence, Holder};
+#[cfg(feature = "nats")]
+pub use jetstream::NatsStore;
 pub use memory::MemoryStore;
 pub use standing::Standing;
 
@@ -200,6 +206,16 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// It cannot be known at present.
     fn head(&self) -> BoxFuture<'_, Result<Cursor, Error>>;
+
+    /// The store cannot be reached, as far as is known: nothing is appended here at present, and the log may have gone on elsewhere.
+    fn is_stale(&self) -> bool {
+        false
+    }
+
+    /// What an acknowledgement means at present, for whoever operates it, where that depends on how others are set.
+    fn ack_meaning(&self) -> Option<String> {
+        None
+    }
 
     /// Who holds which gateway id, if the log may have several doors. `None`: the hub that opened it is the only one.
     fn fence(&self) -> Option<&dyn Fence> {

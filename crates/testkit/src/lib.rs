@@ -1,4 +1,5 @@
-//! What Galaxy Push's tests share: a history of what was seen, a checker that judges it, and an SSE parser.
+//! What Galaxy Push's tests share: a history of what was seen, a checker that judges it, an SSE parser, and real NATS servers
+//! ([`broker`]).
 //!
 //! Called by the simulation and by tests that run real processes. A harness writes down what it observes
 //! ([`Recorder`]), the truth about the log included; [`check`] then looks for broken promises. Neither knows how the
@@ -27,6 +28,7 @@
 //!
 //! What it does not do: drive the system, inject faults or read clocks. The harness does, and says so in the history.
 
+pub mod broker;
 pub mod checker;
 pub mod history;
 pub mod sse;

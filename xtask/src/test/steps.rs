@@ -98,7 +98,7 @@ pub(super) const STEPS: [Step; 25] = [
         name: "cargo-test",
         what: "the tests of every crate",
         advice: "repeat the failing one with `cargo test --package PACKAGE NAME`",
-        run: |project, _| shell::check(shell::cargo(project).args(["test", "--workspace"])),
+        run: |project, _| test_all(project),
     },
     Step {
         name: "completions",
@@ -185,6 +185,11 @@ pub(super) const STEPS: [Step; 25] = [
         run: |project, _| documents::run(project),
     },
 ];
+
+fn test_all(project: &Project) -> Result<()> {
+    let broker = Tools::nats_server(project)?;
+    shell::check(shell::cargo(project).args(["test", "--workspace"]).env("NATS_SERVER", broker))
+}
 
 fn lint_contract(project: &Project) -> Result<()> {
     shell::check(Tools::buf(project)?.arg("lint"))

@@ -33,6 +33,9 @@ const PYTHON_MIN: version::Version = (3, 11);
 const PROXIES: [&str; 5] =
     ["nginx", "haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1"];
 
+/// Where the program is in its package of PyPI.
+const NATS_SERVER: &str = "bin/nats-server";
+
 /// The shells that a command line is completed in.
 pub(crate) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
@@ -54,6 +57,7 @@ impl Tools {
         Self::browser()?;
         Self::promtool(project)?;
         Self::proxies(project)?;
+        Self::nats_server(project)?;
         Ok(())
     }
 
@@ -251,6 +255,28 @@ impl Tools {
             )
         })?;
         Ok(home.join("usr/bin/promtool"))
+    }
+
+    /// A NATS server with JetStream: the pinned one of PyPI, whose package carries the program as its vendor builds it. The one in
+    /// Debian is too old to sync before it acknowledges.
+    pub(crate) fn nats_server(project: &Project) -> Result<PathBuf> {
+        let home = project.output.join("tools/nats");
+        let (pins, program) = (pins(project, "brokers.txt"), home.join("nats-server"));
+        let python = Self::python(project)?;
+        install_once(&home, &texts(&[&pins])?, || {
+            ui::line("installing nats-server into target/tools/nats");
+            let package = home.join("package");
+            // The hash is the trust: whoever packs it is not who makes it.
+            let mut pip = Command::new(&python);
+            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+            pip.args(["--only-binary=:all:", "--require-hashes", "--requirement"]).arg(&pins);
+            shell::capture(pip.arg("--target").arg(&package))?;
+            let inside = package.join(NATS_SERVER);
+            fs::copy(&inside, &program)
+                .with_context(|| format!("the package has no {}", inside.display()))?;
+            Ok(())
+        })?;
+        Ok(program)
     }
 
     /// nginx and haproxy: installed ones, or those of Debian.

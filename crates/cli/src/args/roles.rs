@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use galaxy_push_listener::IpNet;
 
-use super::PeerArgs;
 use super::values::{
-    address, count, duration, event_size, gateway_id, host_name, hub_url, network, not_built,
-    progress_interval, request_size, size, store, switch, wait,
+    address, count, duration, event_size, gateway_id, host_name, hub_url, network, progress_interval,
+    request_size, size, store, switch, wait,
 };
+use super::{NatsArgs, PeerArgs};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -19,6 +19,7 @@ Examples:
   galaxy-push serve
   galaxy-push serve --user-keys keys.json --allowed-origins https://app.example
   galaxy-push serve --store disk --data-dir data
+  galaxy-push serve --store nats --nats-url nats://127.0.0.1:4222
   galaxy-push serve --window-age 1h --window-bytes 1GiB")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
@@ -91,16 +92,17 @@ pub(crate) struct HubArgs {
     pub(crate) hub_addr: SocketAddr,
     /// Where the log is kept. memory: in this process; a restart begins a new epoch, and readers are told, and forgets
     /// revocations and memberships. disk: in --data-dir; an event is acknowledged once it is on the disk, and a restart goes
-    /// on where it ended. If the disk fails the process ends with code 74. nats is not built yet.
+    /// on where it ended. If the disk fails the process ends with code 74. nats: in a JetStream stream that several hubs share;
+    /// an event is acknowledged once the brokers of --nats-url have stored it. If the stream is another one, or has lost what
+    /// was read, the process ends with code 75. Revocations and memberships are refused there, for now.
     #[arg(long, env = "GALAXY_PUSH_STORE", value_name = "STORE", default_value = "memory", value_parser = store)]
     pub(crate) store: Store,
     /// The folder of --store disk, which no other hub may have: it is made if it is not there, and takes up to about twice
     /// --window-bytes, and what the standing records and the last 1,000,000 ids take.
     #[arg(long, env = "GALAXY_PUSH_DATA_DIR", value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Not built yet: the servers of --store nats.
-    #[arg(long, env = "GALAXY_PUSH_NATS_URL", value_name = "URL", value_parser = not_built)]
-    pub(crate) nats_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) nats: NatsArgs,
     /// The largest data of one event, 1MiB at most.
     #[arg(long, env = "GALAXY_PUSH_MAX_EVENT_BYTES", value_name = "SIZE", default_value = "64KiB")]
     #[arg(value_parser = event_size, allow_hyphen_values = true)]
@@ -149,6 +151,7 @@ pub(crate) struct HubArgs {
 pub(crate) enum Store {
     Memory,
     Disk,
+    Nats,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -244,7 +247,7 @@ pub(crate) struct ProcessArgs {
     #[arg(value_parser = address)]
     pub(crate) admin_addr: SocketAddr,
     /// Print nothing on stdout but one JSON line with the URLs, once everything serves: with
-    /// --store disk when the log is read.
+    /// --store disk or nats when the log is read.
     #[arg(long, env = "GALAXY_PUSH_READY_JSON", value_parser = switch)]
     pub(crate) ready_json: bool,
     /// How long readers have after SIGTERM or Ctrl-C to take what was acknowledged. Whoever has not is cut off, and a second

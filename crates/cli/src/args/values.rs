@@ -45,19 +45,29 @@ pub(super) fn progress_interval(text: &str) -> Result<Duration, String> {
     duration(text).ok().filter(fits).ok_or_else(|| "write a time from 1s to 50s".into())
 }
 
-/// The store, and what becomes of one that is not built.
+/// The store, and what becomes of one that this build lacks.
 pub(super) fn store(text: &str) -> Result<Store, String> {
     match text {
         "memory" => Ok(Store::Memory),
         "disk" => Ok(Store::Disk),
-        "nats" => Err("the store nats is not built yet: write memory or disk".into()),
-        _ => Err("write memory or disk; nats is not built yet".into()),
+        "nats" if cfg!(feature = "nats") => Ok(Store::Nats),
+        "nats" => {
+            Err("this build has no NATS: build it with the feature nats, or write memory or disk".into())
+        }
+        _ => Err("write memory, disk or nats".into()),
     }
 }
 
-/// A flag of a store that is not built.
-pub(super) fn not_built(_: &str) -> Result<String, String> {
-    Err("not built yet: the stores are memory and disk, which have no such setting".into())
+pub(super) fn replicas(text: &str) -> Result<u64, String> {
+    let fits = count(text).ok().filter(|replicas| *replicas <= 5);
+    fits.ok_or_else(|| "write a whole number from 1 to 5".into())
+}
+
+/// What stream and subject are named after.
+pub(super) fn stream_prefix(text: &str) -> Result<String, String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let fits = (1..=64).contains(&text.len()) && text.chars().all(is_name);
+    fits.then(|| text.to_owned()).ok_or_else(|| "write 1 to 64 letters, digits, `-` and `_`".into())
 }
 
 pub(super) fn host_name(text: &str) -> Result<String, String> {

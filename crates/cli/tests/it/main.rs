@@ -16,6 +16,8 @@ mod guarded;
 mod help;
 mod http2;
 mod metrics;
+#[cfg(feature = "nats")]
+mod nats;
 mod quick_start;
 mod quiet;
 mod records;

@@ -190,19 +190,21 @@ fn a_limit_is_told_while_it_is_waited_for() {
 }
 
 #[test]
-fn what_is_out_of_reason_and_what_is_not_built() {
+fn what_is_out_of_reason_and_what_does_not_fit_together() {
     let folder = Folder::new("unbuilt");
-    folder.write("nats.toml", "nats-url = 'nats://x'");
+    folder.write("nats.toml", "nats-replicas = 0");
     check(
         &folder,
         &[
             ("serve --window-age 1000y", 2, &["--window-age", "from 1ms to 100y"]),
             ("hub --window-bytes 15EiB", 2, &["--window-bytes", "from 1B to 16TiB"]),
             ("publish --timeout 584542046091y --to all --type t", 2, &["--timeout", "from 1ms to 24h"]),
-            ("hub --store tape", 2, &["--store", "memory or disk"]),
-            ("serve --store nats", 2, &["--store", "nats is not built yet"]),
-            ("hub --nats-url nats://x", 2, &["--nats-url", "not built yet"]),
-            ("serve --config nats.toml", 2, &["not built yet", "the key `nats-url` in nats.toml"]),
+            ("hub --store tape", 2, &["--store", "memory, disk or nats"]),
+            ("serve --store nats", 2, &["--store nats needs --nats-url"]),
+            ("hub --nats-url nats://x", 2, &["--nats-url is for --store nats"]),
+            ("hub --store nats --nats-url http://u:secret@x", 2, &["--nats-url", "nats://HOST:PORT"]),
+            ("hub --nats-replicas 6", 2, &["--nats-replicas", "from 1 to 5"]),
+            ("serve --config nats.toml", 2, &["from 1 to 5", "the key `nats-replicas` in nats.toml"]),
         ],
     );
 }

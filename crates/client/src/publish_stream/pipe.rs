@@ -8,14 +8,16 @@ use futures_util::future::BoxFuture;
 use futures_util::stream;
 use galaxy_push_core::backoff::{Backoff, Cause};
 use galaxy_push_core::frame::{Deframer, message};
-use galaxy_push_proto::v1::PublishResponse;
+use galaxy_push_proto::v1::{PublishResponse, PublishResult};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Request;
 use crate::driver::{Round, next_try, redial_at};
-use crate::publisher::{ANSWER_MAX_BYTES, Doubts, Line, TRY_DEADLINE, is_unknown, published};
+use crate::publisher::{
+    ANSWER_MAX_BYTES, BATCH_TOO_LARGE, Doubts, Line, TRY_DEADLINE, is_unknown, published,
+};
 use crate::random::Random;
 use crate::transport::{Body, Connection};
 use crate::{Failure, ServerStatus};
@@ -158,7 +160,8 @@ impl Pipe {
         let unsent = self.pending.iter().rev().take_while(|request| !request.sent).count();
         let first = if std::mem::take(&mut self.resend) { 0 } else { self.pending.len() - unsent };
         for request in self.pending.range_mut(first..).filter(|request| !request.sent) {
-            let sent = upload.try_send(request.framed.clone());
+            let Some(framed) = request.framed() else { continue };
+            let sent = upload.try_send(framed.clone());
             sent.map_err(|_| Failure::Lost("the hub stopped reading the stream".to_owned()))?;
             (request.sent, any) = (true, true);
         }
@@ -183,20 +186,36 @@ impl Pipe {
             }
             let until = next_try(&overload, &mut self.backoff, &mut self.random);
             self.paused_until = self.paused_until.max(Some(until));
+            let stale = is_stale(&overload) && self.line.dialer.hubs().len() > 1;
             self.last_failure = overload;
-            return Ok(());
+            return if stale { Err(Failure::Stale) } else { Ok(()) };
         }
         self.backoff.reset();
-        if let Some(request) = self.pending.remove(index) {
-            let mut published = published(answer.results, request.events.len());
-            if let Ok(published) = &mut published {
-                request.unanswered.mark(published);
-                self.doubts.settle(&request.events, published);
-                self.line.note_log(published);
-            }
-            request.answer.send(published);
+        if is_too_large(&answer) && self.pending[index].split() {
+            (self.pending[index].sent, self.resend) = (false, true);
+            return Ok(());
         }
+        self.settle(index, answer.results);
         Ok(())
+    }
+
+    /// A request, or a part of it, has its answer.
+    fn settle(&mut self, index: usize, results: Vec<PublishResult>) {
+        let Some(mut request) = self.pending.remove(index) else { return };
+        let (part, before) = (request.parts.pop(), request.published.len());
+        let mut published = match published(results, part.map_or(0, |part| part.events)) {
+            Ok(published) => published,
+            Err(failure) => return request.answer.send(Err(failure)),
+        };
+        request.unanswered.mark(&mut published);
+        self.doubts.settle(&request.events[before..], &mut published);
+        self.line.note_log(&published);
+        request.published.extend(published);
+        if request.parts.is_empty() {
+            return request.answer.send(Ok(request.published));
+        }
+        (request.sent, self.resend) = (false, true);
+        self.pending.insert(index, request);
     }
 
     /// Decides what the end of a stream means for each request, and when the next one is opened.
@@ -286,6 +305,16 @@ fn overload(answer: &PublishResponse) -> Option<Failure> {
     let passes = |code| matches!(code, RESOURCE_EXHAUSTED | UNAVAILABLE);
     let result = answer.results.iter().find(|result| passes(result.code))?;
     Some(Failure::Status(ServerStatus::new(result.code, "").with_reason(result.reason.clone())))
+}
+
+/// Whether the hub did not append the request because its store takes less at once.
+fn is_too_large(answer: &PublishResponse) -> bool {
+    answer.results.iter().any(|result| result.reason == BATCH_TOO_LARGE)
+}
+
+/// Whether the hub cannot reach its store, which another hub may.
+fn is_stale(overload: &Failure) -> bool {
+    matches!(overload, Failure::Status(status) if status.reason == "STORE_UNAVAILABLE")
 }
 
 async fn until(time: Option<Instant>) {

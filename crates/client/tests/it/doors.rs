@@ -2,23 +2,35 @@
 
 use std::time::Duration;
 
-use galaxy_push_client::{Door, PushClient, State};
+use galaxy_push_client::{Door, Failure, PushClient, State};
 use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
-use galaxy_push_proto::{Failure, Reason, v1};
+use galaxy_push_proto::v1::{self, push_event::Kind};
+use galaxy_push_proto::{Failure as Told, Reason};
 use prost::Message as _;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
-use crate::hub::{Dial, Hub, Notes, Step, at, caught_up, code, heartbeats, status, until, welcome};
+use crate::hub::{
+    Dial, Hub, Notes, Step, at, caught_up, code, frame, heartbeats, seconds, status, until, welcome,
+};
 
 /// The answer of a host that holds this log, up to position 9.
 fn holds(epoch: u128) -> Vec<Step> {
     let cursor = Cursor { epoch: Epoch(epoch), seq: Seq(9) }.to_string();
-    let head = v1::HeadResponse { cursor, epoch: Epoch(epoch).to_string(), ..Default::default() };
+    answers(&v1::HeadResponse { cursor, epoch: Epoch(epoch).to_string(), ..Default::default() })
+}
+
+fn answers(head: &v1::HeadResponse) -> Vec<Step> {
     let mut framed = vec![0; 5];
     framed[4] = head.encoded_len() as u8;
     framed.extend(head.encode_to_vec());
     vec![Step::Send(framed), code(Code::Ok)]
+}
+
+/// The same, of a host that cannot reach its store.
+fn is_stale(epoch: u128) -> Vec<Step> {
+    let cursor = Cursor { epoch: Epoch(epoch), seq: Seq(7) }.to_string();
+    answers(&v1::HeadResponse { cursor, epoch: Epoch(epoch).to_string(), stale: true, ..Default::default() })
 }
 
 /// A client that follows log 1 at the first of two hosts.
@@ -86,9 +98,48 @@ async fn the_connection_over_which_the_hub_answered_becomes_that_of_the_stream()
 async fn a_hub_that_drains_is_no_door() {
     let hub = hub();
     hub.says("b", holds(1));
-    let draining = Failure::new(Reason::Draining, "it drains").retry_after(Duration::from_secs(1));
+    let draining = Told::new(Reason::Draining, "it drains").retry_after(Duration::from_secs(1));
     hub.says("hub", vec![status(&draining)]);
     let client = live(&hub).await;
     assert_eq!(hub.dialed_hosts(), ["b"]);
     assert!(matches!(client.status().borrow().doors[0], Door::Silent(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_cannot_reach_its_store_does_not_say_where_the_log_stands() {
+    let hub = hub();
+    hub.says("b", holds(1));
+    let client = live(&hub).await;
+    hub.says("hub", is_stale(1));
+    assert_eq!(client.head().await.unwrap().cursor, at(9), "the other one can");
+    hub.says("b", is_stale(1));
+    assert_eq!(client.head().await, Err(Failure::Stale), "nobody is sent back by what a hub has itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_cannot_reach_its_store_for_long_is_left_for_one_that_can() {
+    let beat = [seconds(5), stale(5)];
+    let beats = beat.iter().cycle().take(2 * 99).cloned();
+    let steps = [welcome(&at(5)), caught_up(5)].into_iter().chain(beats).collect();
+    let hub = Hub::new([Dial::Serve(steps)]).of_several();
+    hub.says("hub", holds(1));
+    hub.says("b", is_stale(1));
+    let client = live(&hub).await;
+    hub.says("hub", is_stale(1));
+    until(&client, |status| status.stale_since.is_some()).await;
+    let begun = Instant::now();
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(client.status().borrow().counters.streams, 1, "no other is better");
+    assert!(client.stale_for().is_some_and(|lasts| lasts >= Duration::from_secs(120)));
+    hub.then([Dial::Serve([vec![welcome(&at(5)), caught_up(5)], heartbeats(5, 99)].concat())]);
+    hub.says("b", holds(1));
+    until(&client, |status| status.counters.streams == 2 && status.state == State::Live).await;
+    assert!(begun.elapsed() < Duration::from_secs(120 + 16), "{:?}", begun.elapsed());
+    let status = client.status().borrow().clone();
+    assert_eq!((status.door, status.stale_since, client.stale_for()), (Some(1), None, None));
+}
+
+/// What a host says that cannot reach its store.
+fn stale(seq: u64) -> Step {
+    frame(&at(seq), Kind::Progress(v1::Progress { stale: true }))
 }

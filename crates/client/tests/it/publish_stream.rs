@@ -30,6 +30,8 @@ enum Reply {
     AppendTo(u128),
     /// Each event has this code.
     Results(Code),
+    /// Each event has the code and the reason of this one.
+    Refuse(Reason),
     /// It says nothing, and reads on.
     Silence,
     /// It appends and answers only after so long.
@@ -125,6 +127,17 @@ impl Server {
                 let results = ids.into_iter().map(result).collect();
                 Some(Ok(PublishResponse { results, request_id: request.request_id }))
             }
+            Reply::Refuse(reason) => {
+                let (code, text) = (galaxy_push_proto::Failure::new(reason, "").code.into(), reason.as_str());
+                let result = |id: &str| PublishResult {
+                    id: id.into(),
+                    code,
+                    reason: text.into(),
+                    ..Default::default()
+                };
+                let results = ids.into_iter().map(result).collect();
+                Some(Ok(PublishResponse { results, request_id: request.request_id }))
+            }
             Reply::Silence => None,
             Reply::End(status) => Some(Err(status)),
             Reply::AcceptAndCut => {
@@ -162,8 +175,16 @@ impl publisher_server::Publisher for Server {
         Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(answers).boxed()))
     }
 
-    async fn publish(&self, _: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        Err(Status::unimplemented("no"))
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        let reply = self.reply(request.into_inner()).await.expect("a script without silence")?;
+        // A request by itself is answered by a status, where one on a stream has results.
+        match reply.results.iter().find(|result| !result.reason.is_empty()) {
+            Some(result) => {
+                let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == result.reason).unwrap();
+                Err(galaxy_push_proto::Failure::new(reason, "events[0]: no").status())
+            }
+            None => Ok(Response::new(reply)),
+        }
     }
 
     async fn invalidate(
@@ -383,4 +404,82 @@ async fn a_stream_tells_of_another_log_whatever_left_the_event_without_an_answer
     }
     let same_log = vec![Reply::Results(Code::Unavailable), Reply::AppendTo(1), Reply::AppendTo(1)];
     assert!(!tells_other_log(same_log).await, "it was that very log");
+}
+
+fn events(ids: &str) -> Vec<v1::Event> {
+    ids.split(' ').map(event).collect()
+}
+
+/// Requests as they came.
+fn requests(server: &Server) -> Vec<String> {
+    server.seen().into_iter().map(|(_, ids)| ids).collect()
+}
+
+/// What a store that appends two events at once at most makes of five.
+fn takes_two() -> Server {
+    let (large, fits) = (|| Reply::Refuse(Reason::BatchTooLarge), || Reply::Accept);
+    Server::new([large(), fits(), large(), fits(), fits()])
+}
+
+const IN_PARTS: [&str; 5] = ["a b c d e", "a b", "c d e", "c", "d e"];
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_does_not_take_at_once_is_sent_in_parts_in_its_order() {
+    let ids = |published: Vec<galaxy_push_client::Published>| {
+        let each = published.into_iter().map(|event| format!("{} {}", event.id, event.cursor));
+        each.collect::<Vec<_>>()
+    };
+    let expected = ["a 1.0", "b 1.1", "c 1.2", "d 1.3", "e 1.4"];
+    let server = takes_two();
+    let published = server.builder().build().unwrap().publish(events("a b c d e")).await.unwrap();
+    assert_eq!(
+        (ids(published), requests(&server)),
+        (expected.map(Into::into).into(), IN_PARTS.map(Into::into).into())
+    );
+    let server = takes_two();
+    let stream = server.stream();
+    let published = stream.send(events("a b c d e")).await.unwrap().await.unwrap();
+    assert_eq!(
+        (ids(published), requests(&server)),
+        (expected.map(Into::into).into(), IN_PARTS.map(Into::into).into())
+    );
+    assert_eq!(publish(&stream, "f").await, "1.5", "and the stream goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_is_lost_is_sent_again_and_appended_once() {
+    let script = || [Reply::Refuse(Reason::BatchTooLarge), Reply::Accept, Reply::AcceptAndCut];
+    for unary in [false, true] {
+        let server = Server::new(script());
+        let published = if unary {
+            server.builder().build().unwrap().publish(events("a b c d")).await.unwrap()
+        } else {
+            server.stream().send(events("a b c d")).await.unwrap().await.unwrap()
+        };
+        let duplicates: Vec<_> = published.iter().map(|event| event.duplicate).collect();
+        assert_eq!(duplicates, [false, false, true, true], "unary: {unary}");
+        assert_eq!((server.log(), requests(&server).len()), ("a b c d".into(), 4));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_that_the_store_does_not_take_is_refused_and_a_part_that_is_says_which_event() {
+    let large = || Reply::Refuse(Reason::BatchTooLarge);
+    let server = Server::new([large(), large()]);
+    let failure = server.builder().build().unwrap().publish(events("a")).await.unwrap_err();
+    assert!(failure.is_batch_too_large(), "{failure}");
+    let refused = server.stream().send(events("a")).await.unwrap().await.unwrap();
+    assert_eq!(refused[0].refusal.as_ref().map(|refusal| refusal.reason.as_str()), Some("BATCH_TOO_LARGE"));
+    assert_eq!(requests(&server), ["a", "a"]);
+
+    let server = Server::new([large(), Reply::Accept, Reply::Refuse(Reason::IdReused)]);
+    let failure = server.builder().build().unwrap().publish(events("a b c d")).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Status(status) if status.message == "events[2]: no"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_to_a_hub_that_cannot_reach_its_store_goes_on_at_the_next() {
+    let server = Server::new([Reply::Accept, Reply::Refuse(Reason::StoreUnavailable)]);
+    assert_eq!(publish(&server.stream(), "a b").await, "1.0 1.1");
+    assert_eq!(*server.0.dials.lock().unwrap(), ["a", "b"]);
 }

@@ -9,6 +9,8 @@
 //! A hub that answers, and then does not let the client in, is passed over until the wait is over that such a refusal asks
 //! for: the others are tried at once. The client waits only where none is left.
 //!
+//! Of those that hold its log, one that can reach its store is preferred to one that cannot.
+//!
 //! With one hub there is nothing to choose, and nobody is asked.
 
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub enum Door {
     Mute,
     /// It holds the log of this epoch.
     Holds(Arc<str>),
+    /// It holds the log of this epoch and cannot reach its store: the log may go on at others.
+    Stale(Arc<str>),
 }
 
 impl Door {
@@ -39,13 +43,17 @@ impl Door {
     #[must_use]
     pub fn epoch(&self) -> Option<&str> {
         match self {
-            Self::Holds(epoch) => Some(epoch),
+            Self::Holds(epoch) | Self::Stale(epoch) => Some(epoch),
             _ => None,
         }
     }
 
+    fn is_stale(&self) -> bool {
+        matches!(self, Self::Stale(_))
+    }
+
     fn answers(&self) -> bool {
-        matches!(self, Self::Mute | Self::Holds(_))
+        matches!(self, Self::Mute | Self::Holds(_) | Self::Stale(_))
     }
 
     /// Whether it is there: it says which log it holds or does not, or it refuses to be asked.
@@ -177,11 +185,13 @@ impl Link {
             _ => Failure::TimedOut(super::Waited::Connect),
         };
         let Some(Cursor { epoch, .. }) = self.passed else {
-            return first(&Door::answers).map_or_else(|| Choice::Wait(silence()), Choice::Hub);
+            let any = first(&|door| door.answers() && !door.is_stale()).or_else(|| first(&Door::answers));
+            return any.map_or_else(|| Choice::Wait(silence()), Choice::Hub);
         };
         let epoch = epoch.to_string();
         let holds_it = |door: &Door| door.epoch() == Some(&epoch);
-        let own = first(&holds_it).or_else(|| first(&|door| *door == Door::Mute));
+        let own = first(&|door| holds_it(door) && !door.is_stale());
+        let own = own.or_else(|| first(&holds_it)).or_else(|| first(&|door| *door == Door::Mute));
         if let Some(hub) = own {
             return Choice::Hub(hub);
         }

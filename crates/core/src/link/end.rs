@@ -26,6 +26,8 @@ pub enum End {
     Ended,
     /// The hub answered with a status that passes, such as UNAVAILABLE.
     Status,
+    /// The hub could not reach its store, and another one could.
+    Stale,
     /// Another process uses the same gateway id.
     Conflict,
     /// The hub refused, and only a changed setting helps.
@@ -38,7 +40,7 @@ pub enum End {
 
 impl End {
     /// All of them, in the order of [`EndCounts::iter`].
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Goodbye,
         Self::Silence,
         Self::Unreachable,
@@ -46,6 +48,7 @@ impl End {
         Self::Transport,
         Self::Ended,
         Self::Status,
+        Self::Stale,
         Self::Conflict,
         Self::Refused,
         Self::NotGrpc,
@@ -68,6 +71,7 @@ impl End {
                 Failure::Lost(_) => Self::Transport,
                 Failure::Ended => Self::Ended,
                 Failure::Status(_) => Self::Status,
+                Failure::Stale => Self::Stale,
                 Failure::NotGrpc { .. } => Self::NotGrpc,
                 Failure::Protocol(_) | Failure::Unsplittable(_) => Self::Protocol,
             },
@@ -85,6 +89,7 @@ impl End {
             Self::Transport => "transport",
             Self::Ended => "ended",
             Self::Status => "status",
+            Self::Stale => "stale",
             Self::Conflict => "conflict",
             Self::Refused => "refused",
             Self::NotGrpc => "not_grpc",

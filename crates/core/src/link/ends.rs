@@ -32,6 +32,7 @@ impl Link {
         self.status.last_error = Some(failure.clone());
         self.forget_place_without_standing();
         self.stream = Stream::new(&self.config);
+        self.forget_stale();
         let counters = &mut self.status.counters;
         counters.ends.count(end);
         let state = match cause {

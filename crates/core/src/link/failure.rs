@@ -43,6 +43,8 @@ pub enum Failure {
         /// How many do not answer.
         silent: usize,
     },
+    /// The hub cannot reach its store: another one may.
+    Stale,
     /// A deadline passed.
     TimedOut(Waited),
     /// The connection broke, or the stream ended without a status.
@@ -137,6 +139,12 @@ impl Failure {
         }
     }
 
+    /// Whether what was published takes more than the hub's store appends at once: nothing of it was appended.
+    #[must_use]
+    pub fn is_batch_too_large(&self) -> bool {
+        matches!(self, Self::Status(status) if status.reason == "BATCH_TOO_LARGE")
+    }
+
     /// Whether the server could not read the cursor it was given.
     #[must_use]
     pub fn is_cursor_malformed(&self) -> bool {
@@ -153,6 +161,7 @@ impl fmt::Display for Failure {
                 "no hub that answers holds the log that is followed, and {silent} do not answer: waiting for those before \
                  going over to another log"
             ),
+            Self::Stale => f.write_str("the hub cannot reach its store"),
             Self::TimedOut(Waited::Connect) => f.write_str("the hub did not accept the connection in time"),
             Self::TimedOut(Waited::Welcome) => f.write_str("the hub did not welcome the stream in time"),
             Self::TimedOut(Waited::Sign) => f.write_str("the hub was silent for too long"),

@@ -280,6 +280,6 @@ impl Link {
         const LATER: Duration = Duration::from_secs(3600);
         let waiting = matches!(self.course, Course::Wait { .. });
         let save = self.store.wakes(&self.status, waiting);
-        save.into_iter().chain(self.flight.next_due()).min().unwrap_or(now + LATER)
+        save.into_iter().chain(self.flight.next_due()).chain(self.asks_at()).min().unwrap_or(now + LATER)
     }
 }

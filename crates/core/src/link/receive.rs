@@ -80,6 +80,7 @@ impl Link {
         let malformed = |Malformed| Failure::Protocol("a frame that is not a PushEvent");
         let view = FrameView::read(message(&framed)).map_err(malformed)?;
         self.note(&view, now)?;
+        self.note_store(&view, now);
         let (kind, before) = (view.kind(), self.passed);
         // Before the welcome no cursor means anything yet.
         let place = if self.stream.welcomed { self.place(&view)? } else { Place::Passed };

@@ -64,6 +64,9 @@ pub struct Status {
     pub epoch: Option<Epoch>,
     /// What each hub said last when it was asked which log it holds. Empty where there is one hub: nobody is asked then.
     pub doors: Vec<Door>,
+    /// Since when the hub of the stream says that it cannot reach its store, on the clock the link is driven by: the log may go
+    /// on elsewhere. `None`: it can, as far as it says.
+    pub stale_since: Option<Duration>,
     /// Why the last try or stream ended; kept while the next one is well.
     pub last_error: Option<Arc<Failure>>,
     /// The same in one word of a fixed list; absent while only a cursor could not be read.

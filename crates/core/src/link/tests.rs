@@ -9,6 +9,7 @@ mod outcomes;
 mod random;
 mod retry;
 mod returns;
+mod stale;
 mod standing;
 mod storing;
 mod streams;
@@ -203,7 +204,7 @@ impl World {
 }
 
 /// `a`: a hub that holds log a; `?`: one that does not say; `-`: one that does not answer; `!`: one that refuses to be asked;
-/// `.`: nothing yet.
+/// `.`: nothing yet; `a~`: one that holds log a and cannot reach its store.
 fn door(word: &str) -> Option<Door> {
     match word {
         "." => None,
@@ -211,8 +212,8 @@ fn door(word: &str) -> Option<Door> {
         "!" => Some(Door::Silent(Arc::new(Failure::Status(ServerStatus::new(16, ""))))),
         "-" => Some(Door::Silent(Arc::new(Failure::Unreachable("refused".into())))),
         letter => {
-            let epoch = Epoch(u128::from(letter.as_bytes()[0]));
-            Some(Door::Holds(epoch.to_string().into()))
+            let epoch = Epoch(u128::from(letter.as_bytes()[0])).to_string().into();
+            Some(if letter.ends_with('~') { Door::Stale(epoch) } else { Door::Holds(epoch) })
         }
     }
 }

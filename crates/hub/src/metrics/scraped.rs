@@ -173,8 +173,10 @@ fn publishers(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
     out.gauge("push_streams_unaware_of_invalidations", help, None, unaware as f64)
 }
 
-/// Of a store that keeps files; nothing of others.
+/// Of a store that keeps files; of others, whether it is reached.
 fn disk(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
+    let help = "1 while the store cannot be reached, so that nothing is appended here and the log may go on elsewhere";
+    out.gauge("push_store_stale", help, None, f64::from(u8::from(shared.store.is_stale())))?;
     let Some(figures) = shared.store.disk_figures() else { return Ok(()) };
     out.counter("push_store_syncs", "Groups of batches that were made durable", figures.syncs)?;
     let help =

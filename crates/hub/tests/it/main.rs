@@ -27,6 +27,7 @@ mod seam;
 mod services;
 mod slow;
 mod snapshot;
+mod stale;
 mod standing;
 mod status;
 mod stores;

@@ -1,6 +1,8 @@
-//! Stores that misbehave as real ones may: one that takes nothing, and one that takes its time.
+//! Stores that misbehave as real ones may: one that takes nothing, one that takes its time, and one that cannot be reached for a
+//! while.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -18,6 +20,9 @@ enum Before {
     Fail,
     /// Each append waits for a permit, and takes it with it. Appends wait in the order in which they came.
     Wait(Arc<Semaphore>),
+    /// While this holds, the store cannot be reached.
+    Cut(Arc<AtomicBool>),
+    Refuse(Refused),
 }
 
 struct Moody {
@@ -43,12 +48,31 @@ pub(crate) fn slow(config: Config) -> (World, Arc<Semaphore>) {
     (world(config, Before::Wait(go.clone())), go)
 }
 
+/// A world whose store cannot be reached while this holds.
+pub(crate) fn cut_off() -> (World, Arc<AtomicBool>) {
+    let cut = Arc::<AtomicBool>::default();
+    (world(Config::default(), Before::Cut(cut.clone())), cut)
+}
+
+/// A world whose store refuses everything so.
+pub(crate) fn refusing(refused: Refused) -> World {
+    world(Config::default(), Before::Refuse(refused))
+}
+
+impl Moody {
+    fn check_reached(&self) -> Result<(), Error> {
+        if self.is_stale() { Err(Refused::Unavailable("nobody answers".into()).into()) } else { Ok(()) }
+    }
+}
+
 impl Store for Moody {
     fn append(&self, batch: Batch) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
         async move {
             match &self.before {
                 Before::Fail => return Err(Refused::Unavailable("the disk is full".into()).into()),
                 Before::Wait(go) => go.acquire().await.unwrap().forget(),
+                Before::Cut(_) => self.check_reached()?,
+                Before::Refuse(refused) => return Err(refused.clone().into()),
             }
             self.inner.append(batch).await
         }
@@ -56,7 +80,15 @@ impl Store for Moody {
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Cursor, Error>> {
-        self.inner.head()
+        async move {
+            self.check_reached()?;
+            self.inner.head().await
+        }
+        .boxed()
+    }
+
+    fn is_stale(&self) -> bool {
+        matches!(&self.before, Before::Cut(cut) if cut.load(Ordering::Relaxed))
     }
 
     fn dedup_horizon(&self, now: Duration) -> Duration {

@@ -85,6 +85,7 @@ impl Problem {
             Reason::StaleAttempt => "Stale attempt",
             Reason::CursorMalformed => "Malformed cursor",
             Reason::EventTooLarge => "Event too large",
+            Reason::BatchTooLarge => "Batch too large",
             Reason::RecipientInvalid => "Invalid recipient",
             Reason::NotGranted => "Not granted",
             Reason::IdReused => "Id used for another content",
@@ -99,7 +100,7 @@ impl Problem {
 
 /// The HTTP status of a code; 413 is the one that only the reason tells.
 fn status(failure: &Failure) -> u16 {
-    if failure.reason == Some(Reason::EventTooLarge) {
+    if matches!(failure.reason, Some(Reason::EventTooLarge | Reason::BatchTooLarge)) {
         return 413;
     }
     match failure.code {

@@ -60,6 +60,7 @@ fn reasons_have_a_code_and_an_http_status() {
         STALE_ATTEMPT Aborted 409 Stale attempt
         CURSOR_MALFORMED InvalidArgument 400 Malformed cursor
         EVENT_TOO_LARGE InvalidArgument 413 Event too large
+        BATCH_TOO_LARGE InvalidArgument 413 Batch too large
         RECIPIENT_INVALID InvalidArgument 400 Invalid recipient
         NOT_GRANTED PermissionDenied 403 Not granted
         ID_REUSED AlreadyExists 409 Id used for another content

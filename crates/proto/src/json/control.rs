@@ -33,7 +33,8 @@ impl Serialize for ControlJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             // Events have a form of their own, which needs a view.
-            Kind::Event(_) | Kind::Progress(_) | Kind::CaughtUp(_) => Nothing {}.serialize(serializer),
+            Kind::Event(_) | Kind::CaughtUp(_) => Nothing {}.serialize(serializer),
+            Kind::Progress(progress) => ProgressJson { stale: progress.stale }.serialize(serializer),
             Kind::SessionInvalidation(record) => InvalidationJson::of(record).serialize(serializer),
             Kind::Membership(record) => MembershipJson::of(record).serialize(serializer),
             Kind::Welcome(welcome) => WelcomeJson::of(welcome).serialize(serializer),
@@ -64,6 +65,13 @@ impl Serialize for ControlJson<'_> {
 
 #[derive(Serialize)]
 struct Nothing {}
+
+/// Left out while it is not so: users know a progress as an empty object.
+#[derive(Serialize)]
+struct ProgressJson {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

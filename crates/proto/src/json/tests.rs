@@ -159,6 +159,10 @@ fn welcome() {
 #[test]
 fn control_frames() {
     check(Kind::Progress(Progress::default()), expect![[r#"{"cursor":"2.e.a7","progress":{}}"#]]);
+    check(
+        Kind::Progress(Progress { stale: true }),
+        expect![[r#"{"cursor":"2.e.a7","progress":{"stale":true}}"#]],
+    );
     check(Kind::CaughtUp(CaughtUp {}), expect![[r#"{"cursor":"2.e.a7","caughtUp":{}}"#]]);
     check(
         Kind::FellBehind(FellBehind { events: 12, lag: Some(Duration { seconds: 1, nanos: 500_000_000 }) }),

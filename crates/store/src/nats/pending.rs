@@ -360,7 +360,7 @@ fn answer(verdict: &Verdict, slots: &[Slot]) -> Result<Vec<Appended>, Error> {
         Verdict::Reused { item } => {
             let mut sent = slots.iter().enumerate().filter(|(_, slot)| matches!(slot, Slot::Sent));
             let item = item.and_then(|item| sent.nth(item)).map(|(index, _)| index);
-            Err(Refused::IdReused { item }.into())
+            Err(reused(item))
         }
         Verdict::Dead => {
             let text = "the log went on too far before it came, or this hub is behind";

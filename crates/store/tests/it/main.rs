@@ -4,6 +4,8 @@
 
 mod disk;
 mod look;
+#[cfg(feature = "nats")]
+mod nats;
 mod promises;
 
 use std::sync::atomic::{AtomicU64, Ordering};

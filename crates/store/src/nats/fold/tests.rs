@@ -73,6 +73,8 @@ fn check_answer(ticket: &Ticket, entries: &[&Entry], oracle: &Oracle) {
             for (item, result) in items.iter().zip(results) {
                 let Appended { cursor, duplicate } = *result;
                 let Some(cursor) = cursor else {
+                    let is_of = |entry: &Entry| entry.key == item.key;
+                    assert!(oracle.ephemeral.values().any(is_of), "no position, and it was not ephemeral");
                     assert!(duplicate || item.traits.has(Traits::EPHEMERAL));
                     continue;
                 };

@@ -1,0 +1,263 @@
+//! Reads the stream, message by message, for as long as the store lives: a consumer that pushes them, and another one in its place
+//! whenever that one falls silent, has let one of its messages be lost, or may be gone with the connection.
+//!
+//! The broker counts what a consumer has delivered, so that a message which was lost on the way is told from one that the stream
+//! does not have any more; and before that is believed, the leader is asked, for a consumer's broker may lack what others have.
+//! What a message that is gone means is for [`Door`](crate::nats::Door) to say.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::push::Config;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::{Message as Delivered, StatusCode, Subscriber};
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::connect::Link;
+use super::stream::Log;
+use crate::nats::Message;
+
+/// Messages that were read and not looked at yet, at most. A pack has 128 KiB mostly.
+pub(super) const EVENTS_MAX: usize = 64;
+
+/// How often a consumer that has nothing to deliver says so.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// One from which nothing has come for so long is given up.
+const SILENT_FOR: Duration = Duration::from_secs(3);
+
+/// How long it waits before it begins anew.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a consumer of which nobody hears is kept by the broker.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+
+/// What the reader has to tell.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The next message of the stream.
+    Message(Message),
+    /// The stream has nothing behind what was read, its leader says. Told once.
+    AtEnd,
+    /// Reading begins anew, and why.
+    Anew(String),
+}
+
+/// Reads from message `next` on until nobody takes it.
+pub(super) async fn run(log: Log, mut link: Link, next: u64, to: mpsc::Sender<Event>) {
+    let mut reader = Reader { log, next, to, was_at_end: false };
+    loop {
+        let why = match reader.read(&mut link).await {
+            End::Closed => return,
+            End::Anew(why) => why,
+        };
+        if reader.to.send(Event::Anew(why)).await.is_err() {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Why a consumer is read no more.
+enum End {
+    /// Nobody takes what is read.
+    Closed,
+    Anew(String),
+}
+
+/// What a delivery has brought.
+struct Taken {
+    message: Option<Message>,
+    /// The consumer has nothing to deliver behind it.
+    is_last: bool,
+}
+
+struct Reader {
+    log: Log,
+    /// The message to be read next.
+    next: u64,
+    to: mpsc::Sender<Event>,
+    /// It was told once that there is nothing more.
+    was_at_end: bool,
+}
+
+impl Reader {
+    /// Reads one consumer to its end.
+    async fn read(&mut self, link: &mut Link) -> End {
+        link.made.borrow_and_update();
+        let (mut messages, is_empty) = match self.begin(link).await {
+            Ok(begun) => begun,
+            Err(error) => return End::Anew(format!("no consumer can be made: {error}")),
+        };
+        let (mut delivered, mut may_be_at_end) = (0, is_empty);
+        let mut made = link.made.clone();
+        loop {
+            if may_be_at_end
+                && !self.was_at_end
+                && let Ok(None) = self.log.next_from(self.next).await
+            {
+                self.was_at_end = true;
+                if self.to.send(Event::AtEnd).await.is_err() {
+                    return End::Closed;
+                }
+            }
+            let message = tokio::select! {
+                biased;
+                message = timeout(SILENT_FOR, messages.next()) => message,
+                _ = made.changed() => return End::Anew("the connection is a new one".to_owned()),
+            };
+            let message = match message {
+                Ok(Some(message)) => message,
+                Ok(None) => return End::Anew("its subscription has ended".to_owned()),
+                Err(_) => return End::Anew(format!("it was silent for {SILENT_FOR:?}")),
+            };
+            match self.take(link, message, &mut delivered).await {
+                Ok(Taken { message, is_last }) => {
+                    may_be_at_end = is_last;
+                    if let Some(message) = message
+                        && self.to.send(Event::Message(message)).await.is_err()
+                    {
+                        return End::Closed;
+                    }
+                }
+                Err(why) => return End::Anew(why),
+            }
+        }
+    }
+
+    /// A consumer, and whether the stream has nothing for it.
+    async fn begin(&self, link: &Link) -> Result<(Subscriber, bool), async_nats::Error> {
+        let inbox = link.client.new_inbox();
+        let messages = link.client.subscribe(inbox.clone()).await?;
+        let consumer = self.log.consume(Config {
+            deliver_subject: inbox,
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next },
+            ack_policy: AckPolicy::None,
+            flow_control: true,
+            idle_heartbeat: HEARTBEAT,
+            inactive_threshold: FORGOTTEN_AFTER,
+            memory_storage: true,
+            num_replicas: 1,
+            ..Config::default()
+        });
+        let consumer = consumer.await?;
+        Ok((
+            messages,
+            consumer.cached_info().num_pending == 0
+                && consumer.cached_info().delivered.consumer_sequence == 0,
+        ))
+    }
+
+    /// What one delivery has to tell.
+    ///
+    /// # Errors
+    ///
+    /// Why this consumer must be read no more.
+    async fn take(&mut self, link: &Link, message: Delivered, delivered: &mut u64) -> Result<Taken, String> {
+        if let Some(status) = message.status {
+            let is_last = self.take_status(link, status, &message, *delivered).await?;
+            return Ok(Taken { message: None, is_last });
+        }
+        let place = message.reply.as_deref().and_then(Place::parse);
+        let Some(place) = place else { return Err("a message came from somewhere else".to_owned()) };
+        *delivered += 1;
+        if place.delivered != *delivered {
+            return Err(format!("delivery {} came after {}", place.delivered, *delivered - 1));
+        }
+        let is_last = place.pending == 0;
+        if place.number < self.next {
+            return Ok(Taken { message: None, is_last });
+        }
+        if place.number > self.next {
+            let next = self.log.next_from(self.next).await.map_err(|error| error.to_string())?;
+            if next.is_some_and(|next| next < place.number) {
+                return Err(format!("its broker lacks message {}, which the leader has", self.next));
+            }
+        }
+        self.next = place.number + 1;
+        let (number, stamp_unix_ms) = (place.number, place.stamp_ns / 1_000_000);
+        let message = Some(Message { number, stamp_unix_ms, payload: message.payload });
+        Ok(Taken { message, is_last })
+    }
+
+    /// Whether the consumer says that it has nothing to deliver.
+    async fn take_status(
+        &self,
+        link: &Link,
+        status: StatusCode,
+        message: &Delivered,
+        delivered: u64,
+    ) -> Result<bool, String> {
+        if status != StatusCode::IDLE_HEARTBEAT {
+            let why = message.description.as_deref().unwrap_or_default();
+            return Err(format!("the broker ended it: {status} {why}"));
+        }
+        let header = |name| {
+            message
+                .headers
+                .as_ref()
+                .and_then(|headers| headers.get(name))
+                .map(|value| value.as_str().to_owned())
+        };
+        // How it asks whether what it has sent was taken.
+        let asked =
+            message.reply.as_ref().map(ToString::to_string).or_else(|| header("Nats-Consumer-Stalled"));
+        if let Some(asked) = asked {
+            let answer = link.client.publish(asked, bytes::Bytes::new()).await;
+            return answer.map(|()| false).map_err(|error| error.to_string());
+        }
+        match header("Nats-Last-Consumer").and_then(|number| number.parse::<u64>().ok()) {
+            Some(last) if last != delivered => {
+                Err(format!("it has delivered {last} messages, and {delivered} came"))
+            }
+            _ => Ok(true),
+        }
+    }
+}
+
+/// What the reply subject of a delivered message says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    /// The message's number in the stream.
+    number: u64,
+    /// How many messages this consumer has delivered with it.
+    delivered: u64,
+    /// When the broker took it, in nanoseconds since the Unix epoch.
+    stamp_ns: u64,
+    /// How many messages are to follow.
+    pending: u64,
+}
+
+impl Place {
+    /// `$JS.ACK.<stream>.<consumer>.<times>.<number>.<delivered>.<stamp>.<pending>`, or with a domain and an account before the
+    /// stream, and more behind it.
+    fn parse(reply: &str) -> Option<Self> {
+        let parts: Vec<_> = reply.split('.').collect();
+        let from = match (parts.first(), parts.get(1), parts.len()) {
+            (Some(&"$JS"), Some(&"ACK"), 9) => 5,
+            (Some(&"$JS"), Some(&"ACK"), 11..) => 7,
+            _ => return None,
+        };
+        let number = |index: usize| parts.get(from + index)?.parse().ok();
+        Some(Self { number: number(0)?, delivered: number(1)?, stamp_ns: number(2)?, pending: number(3)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_says_which_message_it_is() {
+        let place = Place { number: 7, delivered: 3, stamp_ns: 1_700, pending: 2 };
+        assert_eq!(Place::parse("$JS.ACK.s.c.1.7.3.1700.2"), Some(place));
+        assert_eq!(Place::parse("$JS.ACK.hub.acc.s.c.1.7.3.1700.2"), Some(place));
+        assert_eq!(Place::parse("$JS.ACK.hub.acc.s.c.1.7.3.1700.2.random"), Some(place));
+        for strange in
+            ["", "a.b", "$JS.ACK.s.c.1.x.3.1700.2", "$JS.FC.s.c.1.7.3.1700.2", "$JS.ACK.s.c.1.7.3.1700"]
+        {
+            assert_eq!(Place::parse(strange), None, "{strange}");
+        }
+    }
+}

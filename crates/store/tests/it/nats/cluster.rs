@@ -1,0 +1,57 @@
+//! Three brokers: one may be killed, and two may not.
+
+use galaxy_push_testkit::broker::Cluster;
+use tokio::time::Instant;
+
+use super::*;
+
+fn on(cluster: &Cluster) -> Options {
+    let servers = cluster.servers.iter().map(Broker::url).collect();
+    let mut options = Options::new(servers, ambient());
+    options.replicas = 3;
+    options
+}
+
+/// Who leads the stream.
+async fn leader(cluster: &Cluster) -> String {
+    let servers: Vec<async_nats::ServerAddr> =
+        cluster.servers.iter().map(|server| server.url().parse().unwrap()).collect();
+    let context = async_nats::jetstream::new(async_nats::connect(servers).await.unwrap());
+    let stream = context.get_stream("galaxy-push-default").await.unwrap();
+    stream.cached_info().cluster.clone().unwrap().leader.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_is_killed_and_publishes_go_on_and_without_a_majority_they_do_not() {
+    let Some(program) = broker::program() else { return };
+    let mut cluster = tokio::task::block_in_place(|| Cluster::start(&program, &Settings::default())).unwrap();
+    let (a, b) = (Hub::open(on(&cluster)).await, Hub::open(on(&cluster)).await);
+    assert!(a.store.ack_meaning().unwrap().starts_with("stored by 2 of 3 brokers"));
+    let mut told: Told = publish_all(&a, "a", 1_000).await;
+    let led = leader(&cluster).await;
+    cluster.named(&led).unwrap().kill();
+    let killed = Instant::now();
+    let (of_a, of_b) = tokio::join!(publish_all(&a, "b", 1_000), publish_all(&b, "c", 1_000));
+    assert!(killed.elapsed() < Duration::from_secs(30), "{:?}", killed.elapsed());
+    told.extend(of_a.into_iter().chain(of_b));
+
+    let next = leader(&cluster).await;
+    cluster.named(&next).unwrap().kill();
+    let asked = Instant::now();
+    let refused = a.append(&["nobody"]).await;
+    assert!(refused.as_ref().is_err_and(is_passing), "{refused:?}");
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    a.window.until("it is stale", |seen| seen.notices.contains(&Notice::Stale)).await;
+    for name in [&led, &next] {
+        tokio::task::block_in_place(|| cluster.named(name).unwrap().restart()).unwrap();
+    }
+    told.extend(publish_all(&a, "nobody", 1).await);
+    told.insert("nobody".to_owned(), a.publish("nobody").await.0.cursor.unwrap());
+    told.extend(publish_all(&b, "d", 1_000).await);
+    let end = a.store.head().await.unwrap();
+    for hub in [&a, &b] {
+        hub.window.until("the log is read to its end", |seen| seen.end == Some(end)).await;
+        assert_eq!(hub.window.look(|seen| (seen.death.clone(), seen.gaps.len())), (None, 0));
+    }
+    judge([&a, &b], &told);
+}

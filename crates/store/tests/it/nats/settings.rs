@@ -1,0 +1,124 @@
+//! What is there is checked when a hub starts, and told by the setting that is at fault.
+
+use super::*;
+
+/// Why a store is not opened.
+pub(super) async fn refusal(options: Options) -> String {
+    match Hub::try_open(options).await {
+        Ok(_) => panic!("it is opened"),
+        Err(error) => {
+            let sources = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+            [error.to_string()]
+                .into_iter()
+                .chain(sources.map(ToString::to_string))
+                .collect::<Vec<_>>()
+                .join(": ")
+        }
+    }
+}
+
+#[tokio::test]
+async fn brokers_whose_messages_are_too_small_are_refused_by_their_setting() {
+    let Some(program) = broker::program() else { return };
+    let small = Settings::default().max_payload(128 << 10);
+    let broker = Broker::start(&program, &small).unwrap();
+    let mut asked = options(&broker, "p");
+    asked.event_bytes_max = (64 << 10) + 1;
+    let why = refusal(asked).await;
+    assert!(why.contains("max_payload: 131073") && why.contains("--max-event-bytes 65537"), "{why}");
+    let hub = Hub::open(options(&broker, "p")).await;
+    let ids: Vec<_> = (0..700).map(|n| n.to_string()).collect();
+    let large = hub.append(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let Err(Error::Refused(Refused::TooLarge { bytes, bytes_max })) = large else { panic!("{large:?}") };
+    assert!(bytes > bytes_max && bytes_max < 128 << 10, "{bytes} of {bytes_max}");
+    assert!(hub.append(&["a"]).await.is_ok(), "and nothing of it is there");
+    assert_eq!(hub.window.log().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_will_not_do_is_told_with_what_to_do() {
+    let Some(broker) = broker() else { return };
+    drop(Hub::open(options(&broker, "p")).await);
+    let mut longer = options(&broker, "p");
+    longer.window.age = Duration::from_secs(3_600);
+    let why = refusal(longer).await;
+    assert!(
+        why.contains("`nats stream edit p-default --max-age 3680s`") && why.contains("--window-age"),
+        "{why}"
+    );
+    let mut larger = options(&broker, "p");
+    larger.window.bytes = 1 << 30;
+    let why = refusal(larger).await;
+    assert!(why.contains("--max-bytes 2214592512") && why.contains("--window-bytes"), "{why}");
+    let mut safer = options(&broker, "p");
+    safer.replicas = 3;
+    let why = refusal(safer).await;
+    assert!(why.contains("--replicas 3"), "{why}");
+
+    let client = async_nats::connect(broker.url()).await.unwrap();
+    let foreign = async_nats::jetstream::stream::Config { name: "q-default".into(), ..Default::default() };
+    async_nats::jetstream::new(client).create_stream(foreign).await.unwrap();
+    let why = refusal(options(&broker, "q")).await;
+    assert!(why.contains("no hub has made it"), "{why}");
+}
+
+#[tokio::test]
+async fn a_hub_says_who_it_is_and_is_told_when_that_is_wrong() {
+    let Some(program) = broker::program() else { return };
+    let guarded = Settings::default().more("authorization { user: hub, password: secret }");
+    let broker = Broker::start(&program, &guarded).unwrap();
+    let at = broker.url().replace("nats://", "");
+    let with = |who: &str| Options::new(vec![format!("nats://{who}{at}")], ambient());
+    assert!(Hub::try_open(with("hub:secret@")).await.is_ok());
+    for who in ["", "hub:wrong@"] {
+        let why = refusal(with(who)).await;
+        assert!(why.contains("lets this hub in") && !why.contains("wrong"), "{why}");
+    }
+    let guarded = Settings::default().more("authorization { token: secret }");
+    let broker = Broker::start(&program, &guarded).unwrap();
+    let at = broker.url().replace("nats://", "");
+    assert!(Hub::try_open(Options::new(vec![format!("nats://secret@{at}")], ambient())).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_no_hub_wrote_is_skipped_and_said() {
+    let Some(broker) = broker() else { return };
+    let hub = Hub::open(options(&broker, "p")).await;
+    hub.append(&["a"]).await.unwrap();
+    let client = async_nats::connect(broker.url()).await.unwrap();
+    let stranger = async_nats::jetstream::new(client);
+    stranger.publish("p.default.log", "hello".into()).await.unwrap().await.unwrap();
+    hub.append(&["b"]).await.unwrap();
+    let is_said = |notice: &Notice| matches!(notice, Notice::Skipped { message: 2, .. });
+    hub.window.until("it is said", |seen| seen.notices.iter().any(is_said)).await;
+    let ids: Vec<_> = hub.window.log().into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ids, ["a", "b"]);
+    assert_eq!(hub.window.look(|seen| seen.gaps.len()), 0, "everybody skips it");
+}
+
+#[tokio::test]
+async fn a_broker_that_may_be_asked_says_when_it_syncs() {
+    let Some(program) = broker::program() else { return };
+    let accounts = r#"accounts {
+  SYS { users: [{ user: sys, password: secret }], exports: [{ service: "$SYS.REQ.SERVER.*.JSZ" }] }
+  PUSH {
+    jetstream: enabled, users: [{ user: hub, password: "a/b" }]
+    imports: [{ service: { account: SYS, subject: "$SYS.REQ.SERVER.*.JSZ" } }]
+  }
+}
+system_account: SYS"#;
+    for (sync_interval, said) in
+        [("always", "synced it (sync_interval: always)"), ("5s", "sync_interval: 5s")]
+    {
+        let settings = Settings::default().sync_interval(sync_interval).more(accounts);
+        let broker = Broker::start(&program, &settings).unwrap();
+        let at = broker.url().replace("nats://", "nats://hub:a%2Fb@");
+        let hub = Hub::open(Options::new(vec![at], ambient())).await;
+        let meaning = hub.store.ack_meaning().unwrap();
+        assert!(meaning.contains(said), "{meaning}");
+        assert_eq!(hub.store.meaning().is_synced(), sync_interval == "always");
+    }
+    let broker = broker().unwrap();
+    let hub = Hub::open(options(&broker, "p")).await;
+    assert!(hub.store.ack_meaning().unwrap().contains("do not say when"));
+}
