@@ -107,11 +107,12 @@ pub trait FileAt: Send + fmt::Debug {
     /// What the system says; some of it may have been written.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes everything behind the offset zeros again, as it was when the file was made.
+    /// Makes everything from the offset up to here zeros again, as it was when the file was made. The file is at no moment
+    /// shorter, lest a crash in between shows one that was cut; and it keeps its space, if the system can do that.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// What the system says; some of it may be zeros already.
     fn wipe(&mut self, offset: u64, bytes: u64) -> io::Result<()>;
 
     /// Makes what was written durable.
@@ -214,14 +215,14 @@ impl Files for Directory {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Box<dyn FileAt>> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(self.path.join(name))?;
         allocate(&file, bytes)?;
         Ok(Box::new(OpenFile { file, times: self.times.clone() }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn FileAt>> {
-        let file = OpenOptions::new().write(true).open(self.path.join(name))?;
+        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
         Ok(Box::new(OpenFile { file, times: self.times.clone() }))
     }
 
@@ -273,6 +274,38 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 
+/// Makes zeros of what the disk has there, whatever a cache says. With its space, or else without.
+#[cfg(target_os = "linux")]
+fn make_zeros(file: &File, offset: u64, length: u64, keeps_space: bool) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+
+    let how = if keeps_space { FallocateFlags::ZERO_RANGE } else { FallocateFlags::PUNCH_HOLE };
+    Ok(fallocate(file, how | FallocateFlags::KEEP_SIZE, offset, length)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn make_zeros(_: &File, _: u64, _: u64, _: bool) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Writes zeros wherever something else is read.
+fn write_zeros(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+    let (zeros, mut piece) = ([0; PIECE_BYTES], [0; PIECE_BYTES]);
+    let mut at = offset;
+    while at < bytes {
+        let length = piece.len().min((bytes - at) as usize);
+        file.read_exact_at(&mut piece[..length], at)?;
+        if piece[..length] != zeros[..length] {
+            file.write_all_at(&zeros[..length], at)?;
+        }
+        at += length as u64;
+    }
+    Ok(())
+}
+
+/// Looked through at a time.
+const PIECE_BYTES: usize = 16 << 10;
+
 #[derive(Debug)]
 struct OpenFile {
     file: File,
@@ -285,11 +318,50 @@ impl FileAt for OpenFile {
     }
 
     fn wipe(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.file.set_len(offset)?;
-        self.file.set_len(bytes)
+        let length = bytes.saturating_sub(offset);
+        if length == 0 || make_zeros(&self.file, offset, length, true).is_ok() {
+            return Ok(());
+        }
+        // Not every file system can do that, and one that writes nothing in place may have no room for it.
+        write_zeros(&self.file, offset, bytes)
+            .or_else(|error| make_zeros(&self.file, offset, length, false).map_err(|_| error))
     }
 
     fn sync(&mut self) -> io::Result<()> {
         self.times.measure(|| self.file.sync_data())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fault: the file was cut and made longer again. A crash in between left one that is cut, which is damage; and on a full disk
+    /// its space went to whoever asked first.
+    #[test]
+    fn what_is_wiped_is_zeros_and_keeps_its_length_and_its_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Directory::take(dir.path()).unwrap();
+        let mut file = files.create("a", 256 << 10).unwrap();
+        file.write(0, &vec![7; 100_000]).unwrap();
+        file.sync().unwrap();
+        let blocks = || fs::metadata(dir.path().join("a")).unwrap().blocks();
+        let before = blocks();
+        let bytes = 256 << 10;
+        let by_writing = |_: &mut Box<dyn FileAt>| {
+            let file = OpenOptions::new().read(true).write(true).open(dir.path().join("a")).unwrap();
+            write_zeros(&file, 10_001, bytes).unwrap();
+        };
+        let as_files_do = |file: &mut Box<dyn FileAt>| file.wipe(10_001, bytes).unwrap();
+        for wipe in [&as_files_do as &dyn Fn(&mut Box<dyn FileAt>), &by_writing] {
+            file.write(50_000, &vec![7; 50_000]).unwrap();
+            wipe(&mut file);
+            file.sync().unwrap();
+            let there = files.read("a", u64::MAX).unwrap();
+            assert_eq!(there.len() as u64, bytes);
+            assert!(there[..10_001].iter().all(|byte| *byte == 7));
+            assert!(there[10_001..].iter().all(|byte| *byte == 0));
+            assert!(blocks() >= before, "{} of {before} blocks are left", blocks());
+        }
     }
 }
