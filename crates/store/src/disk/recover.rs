@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use galaxy_push_core::cursor::{Cursor, Seq};
 
+use super::engine::reserve_bytes;
 use super::files::Files;
 use super::format::{ENTRY_BYTES_MIN, GROUPS_START, GroupHead, HeadError, SegmentHead, Sums, unmask};
 use super::record::{Record, records};
@@ -282,9 +283,10 @@ impl Found<'_> {
         let Course { replay, mut recovered, group, .. } = course;
         let (visible, retention, stamp_unix_ms) = replay.finish(head);
         recovered.stamped_unix_ms = stamp_unix_ms;
-        // Batches begin a segment of their own.
+        // In what is allocated already, so that a full disk takes as much after a start as it would have before.
         let (segment, batches_end) = (last, 0);
         let at = Place { head, group, segment, offset, segment_bytes, batches_end, oldest, stamp_unix_ms };
+        let at = at.in_length(segment_bytes, reserve_bytes(options.segment_bytes));
         Ok(Opened { identity: self.identity, at, retention, visible, recovered })
     }
 }

@@ -118,16 +118,14 @@ impl Segments {
     }
 
     /// Goes on in the segment with which an earlier life has ended, at this offset. What says that it was closed, and what is left
-    /// of a group that was never durable, is wiped first: behind a group there are zeros.
+    /// of a group that was never durable, is wiped first, on the disk and not only where it can be seen: after a wipe whose sync failed
+    /// it may look wiped. Behind a group there are zeros.
     fn resume(&mut self, number: u64, offset: u64) -> io::Result<()> {
-        let written = self.files.read(&name(number), u64::MAX)?;
+        let bytes = self.files.length(&name(number))?;
         let mut file = self.files.open(&name(number))?;
-        let rest = written.get(offset as usize..).unwrap_or_default();
-        if let Some(last) = rest.iter().rposition(|byte| *byte != 0) {
-            file.write(offset, &vec![0; last + 1])?;
-            file.sync().map_err(unknown)?;
-        }
-        self.current = Some(Current { file, number, bytes: written.len() as u64 });
+        file.wipe(offset, bytes)?;
+        file.sync().map_err(unknown)?;
+        self.current = Some(Current { file, number, bytes });
         Ok(())
     }
 

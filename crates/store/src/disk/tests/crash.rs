@@ -67,6 +67,8 @@ struct Seen {
     landed: u64,
     lost: u64,
     restarts: u64,
+    /// Batches of a life that went on in the segment of the last one.
+    went_on: u64,
     segments_left: u64,
     carried: u64,
     too_old: u64,
@@ -97,12 +99,13 @@ fn whatever_a_crash_leaves_nothing_acknowledged_is_lost() {
     }
     println!("{seen:?}");
     let Seen { torn, landed, lost, restarts, segments_left, carried, too_old, overlaps, .. } = seen;
-    let Seen { releases, overtaken, refused, .. } = seen;
+    let Seen { releases, overtaken, refused, went_on, .. } = seen;
     for (what, count) in [
         ("torn", torn),
         ("landed unacknowledged", landed),
         ("lost unacknowledged", lost),
         ("restarts", restarts),
+        ("went on in the segment of an earlier life", went_on),
         ("segments left", segments_left),
         ("keys carried", carried),
         ("keys too old", too_old),
@@ -168,6 +171,7 @@ fn run(seed: u64, seen: &mut Seen) {
     disk.keep_moments();
     let mut life = Life::open_with(&disk, &options()).unwrap();
     history.opened(&life);
+    let mut is_new = false;
     for _ in 0..60 {
         let used = disk.files().iter().map(|(_, length)| *length as u64).sum::<u64>();
         match rng.below(10) {
@@ -183,6 +187,10 @@ fn run(seed: u64, seen: &mut Seen) {
         }
         let shown = shown(&life);
         let job = history.seal(&mut life, seen);
+        if let Some(job) = job.as_ref().filter(|job| !job.is_release) {
+            seen.went_on += u64::from(is_new && job.begin.is_none());
+            is_new = false;
+        }
         if rng.percent(50) {
             settle(&mut history, &mut life, &disk, seen);
         }
@@ -204,6 +212,7 @@ fn run(seed: u64, seen: &mut Seen) {
         judge(disk.moments(), &history, &mut rng, seed, seen);
         if rng.percent(12) {
             (disk, life) = crash(&mut history, life, &disk, &mut publisher, &mut rng, seed, seen);
+            is_new = true;
         }
     }
 }

@@ -45,17 +45,21 @@ fn check_told(life: &Life, before: &Life, what: &str) {
 /// gave its positions to other events; without its head it did not open.
 #[test]
 fn the_first_segment_of_a_life_is_missed_like_any_other() {
+    let mut options = options();
+    // So that none of it leaves the window, and no segment goes.
+    (options.window.events, options.window.bytes) = (1 << 20, 1 << 30);
     for is_gone in [true, false] {
         let disk = Disk::default();
         let mut publisher = Publisher::new(3);
         for _ in 0..2 {
-            let mut life = Life::open(&disk).unwrap();
-            for _ in 0..3 {
-                life.engine.stage(publisher.batch(), Asked::default());
-                assert!(life.sync());
-            }
+            let last_before = disk.files().pop();
+            let mut life = Life::open_with(&disk, &options).unwrap();
+            // Its first group does not fit into what an earlier life has left.
+            (0..6).for_each(|_| life.engine.stage(publisher.large_batch(), Asked::default()));
+            assert!(life.sync());
+            assert_ne!(disk.files().pop().map(|(name, _)| name), last_before.map(|(name, _)| name));
         }
-        let before = Life::open(&disk.copy()).unwrap();
+        let before = Life::open_with(&disk.copy(), &options).unwrap();
         let seen = lock(&before.reader.0).held.last_key_value().map(|(seq, _)| *seq).unwrap();
         let (name, _) = disk.files().pop().unwrap();
         if is_gone {
@@ -63,7 +67,7 @@ fn the_first_segment_of_a_life_is_missed_like_any_other() {
         } else {
             disk.change(&name, |bytes| bytes[..GROUPS_START as usize].fill(0xa5));
         }
-        let life = Life::open(&disk).unwrap();
+        let life = Life::open_with(&disk, &options).unwrap();
         assert!(!life.recovered.damage.is_empty());
         check_told(&life, &before, &format!("gone: {is_gone}"));
         let next = lock(&life.engine.visible()).head.seq.0;
