@@ -5,10 +5,10 @@
 //! [`Engine::done`] with its outcome; [`Landed::tell`] of what became durable. Staging may go on meanwhile: that is the next
 //! group. Between two of these groups comes, when a segment is needed no more, one that lets it go (`release`).
 
+mod outcome;
 mod release;
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use galaxy_push_core::cursor::Seq;
 use super::Options;
 use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead, unmask};
 use super::retention::Retention;
-use super::segments::{Begin, ENDING_BYTES, Job, Outcome};
+use super::segments::{Begin, ENDING_BYTES, Job};
 use super::stage::{Group, Place, Stager};
 use super::visible::Visible;
 use crate::{Appended, Batch, Error, Refused, Sink};
@@ -190,13 +190,17 @@ impl<R: Reply> Engine<R> {
 
     fn fly(&mut self, mut group: Group<R>, releases: Option<u64>) -> Job {
         let at = &self.stager.at;
+        // The newest segment is left for another one.
+        let leaves = releases == Some(at.segment);
         let (end, reserve_bytes) = match releases {
             None => (at.batches_end, self.reserve_bytes),
             Some(_) => (at.segment_bytes, 0),
         };
-        let room = room_of(group.body.len()) + ENDING_BYTES;
-        let fits = at.segment > 0 && at.offset + room <= end;
-        let begin = (!fits).then(|| self.begin(room + reserve_bytes, group.after));
+        let begin = (leaves || !self.fits(&group, end)).then(|| {
+            let may_cut = leaves && end > 0;
+            let room = room_of(&group) + reserve_bytes;
+            Begin { may_cut, ..self.begin(room, group.after) }
+        });
         let begun = self.place_before(&group);
         let (segment, offset) = (self.stager.at.segment, self.stager.at.offset);
         if let Some(number) = releases {
@@ -216,6 +220,12 @@ impl<R: Reply> Engine<R> {
         let is_tight = self.is_short || releases.is_some() || begins.is_some();
         let remove = if is_tight { self.take_left() } else { Vec::new() };
         Job { remove, begin, segment, offset, bytes, is_release: releases.is_some() }
+    }
+
+    /// Whether the segment that is written has room for this group before this offset.
+    fn fits(&self, group: &Group<R>, end: u64) -> bool {
+        let at = &self.stager.at;
+        at.segment > 0 && at.offset + room_of(group) <= end
     }
 
     /// This place, but for what is staged and not on its way.
@@ -244,77 +254,7 @@ impl<R: Reply> Engine<R> {
             ..self.identity
         };
         (at.segment, at.offset) = (head.number, GROUPS_START);
-        Begin { head, least_bytes }
-    }
-
-    /// The group on its way has come to this. If it is durable, what it changes is visible now, and is to be told; else it is
-    /// given up, and what gathered meanwhile with it.
-    pub(crate) fn done(&mut self, outcome: Outcome) {
-        let Some(flight) = self.flying.take() else { return };
-        if let Some(reason) = self.dead.clone() {
-            // What a sync says counts no more.
-            let unknown = Error::Unknown(reason.clone());
-            return self.give_up(Some(flight.group), &unknown, &Refused::Unavailable(reason));
-        }
-        match outcome {
-            Outcome::Durable { begun } => {
-                self.stand(flight.next, begun);
-                self.commit(flight, begun);
-            }
-            Outcome::Full { begun, error } => {
-                self.is_short = true;
-                if begun.is_some() {
-                    self.begun(&flight, begun);
-                    self.stand(flight.begun, begun);
-                }
-                // Publishers that find no room make it worth another try; a try that finds none does not.
-                self.may_release = flight.releases.is_none();
-                if flight.releases.is_some() {
-                    return self.stager.stand(self.durable);
-                }
-                let refused = Refused::Unavailable(format!("the disk is full: {error}"));
-                self.give_up(Some(flight.group), &Error::Refused(refused.clone()), &refused);
-            }
-            Outcome::Failed(error) => {
-                let reason = died(&error);
-                self.dead = Some(reason.clone());
-                let unknown = Error::Unknown(reason.clone());
-                self.give_up(Some(flight.group), &unknown, &Refused::Unavailable(reason));
-            }
-        }
-    }
-
-    /// What is durable ends here. `begun`: the length of the segment, if it was begun just now.
-    fn stand(&mut self, place: Place, begun: Option<u64>) {
-        self.durable = match begun {
-            Some(bytes) => place.in_length(bytes, self.reserve_bytes),
-            None => place,
-        };
-        self.stager.stand(self.durable);
-    }
-
-    fn commit(&mut self, flight: Flight<R>, begun: Option<u64>) {
-        self.begun(&flight, begun);
-        self.may_release |= begun.is_some();
-        self.is_short &= flight.releases.is_some();
-        let (group, segment) = (flight.group, flight.next.segment);
-        {
-            let mut visible = lock(&self.visible);
-            if let Some(up_to) = flight.releases {
-                visible.standing.moved_up_to(up_to, segment);
-                self.left.extend(self.retention.leave(up_to, segment, self.dedup_age, visible.now));
-            }
-            visible.commit(&group, segment);
-        }
-        self.stager.forget(&group);
-        if let Some((from, to)) = group.times {
-            // What is for live readers only takes no room on the disk, but its key may.
-            self.retention.add(segment, 0, from);
-            self.retention.add(segment, group.positions.into(), to);
-        }
-        self.retention.weigh(segment, group.frame_bytes);
-        let synced = Some(group.positions);
-        self.landed.push_back(Landed { group, body: flight.body, synced });
+        Begin { head, least_bytes, may_cut: false }
     }
 
     /// What is durable and was not taken yet: the oldest first.
@@ -353,21 +293,6 @@ impl<R: Reply> Engine<R> {
         self.sink.clone()
     }
 
-    /// Nothing goes on from here: whoever waits for an answer finds that there is none.
-    pub(crate) fn abandon(&mut self) {
-        self.dead.get_or_insert_with(|| "an earlier append did not finish; restart the hub".to_owned());
-        (self.stager.open, self.flying) = (None, None);
-        self.landed.clear();
-    }
-
-    /// The store can go on no longer: what gathers and what comes is refused, and of what is on its way nobody knows.
-    pub(crate) fn die(&mut self, reason: String) {
-        let reason = self.dead.get_or_insert(reason).clone();
-        if self.flying.is_none() {
-            self.give_up(None, &Error::Unknown(reason.clone()), &Refused::Unavailable(reason));
-        }
-    }
-
     /// The segment in which the last group became durable, or will the next one.
     pub(crate) const fn segment(&self) -> u64 {
         self.durable.segment
@@ -376,32 +301,6 @@ impl<R: Reply> Engine<R> {
     /// Why the store can go on no longer.
     pub(crate) fn dead(&self) -> Option<&str> {
         self.dead.as_deref()
-    }
-
-    fn begun(&mut self, flight: &Flight<R>, begun: Option<u64>) {
-        if let Some((number, bytes)) = flight.begins.zip(begun) {
-            self.retention.cut(number, flight.ends);
-            self.retention.begin(number, bytes);
-        }
-    }
-
-    fn give_up(&mut self, group: Option<Group<R>>, error: &Error, refused: &Refused) {
-        let gathering = self.stager.abort(self.durable);
-        {
-            let mut visible = lock(&self.visible);
-            gathering.iter().chain(&group).for_each(|group| visible.give_up(group));
-        }
-        let answers = group.into_iter().flat_map(|group| group.answers);
-        answers.for_each(|(reply, _)| reply.answer(Err(error.clone())));
-        for (reply, results) in gathering.into_iter().flat_map(|group| group.answers) {
-            // What it repeats is in the log, or nobody knows: nothing was refused of that.
-            let repeats = results.iter().any(|result| result.duplicate);
-            reply.answer(Err(if repeats {
-                Error::Unknown(refused.to_string())
-            } else {
-                refused.clone().into()
-            }));
-        }
     }
 
     /// Where the last group ended.
@@ -430,13 +329,9 @@ pub(crate) fn reserve_bytes(segment_bytes: u64) -> u64 {
     (segment_bytes / 64).max(RESERVE_BYTES_MIN).min(segment_bytes / 4)
 }
 
-/// How much room a body of so many bytes takes at most.
-const fn room_of(body_bytes: usize) -> u64 {
-    (body_bytes + 2 * GROUP_HEAD_BYTES) as u64
-}
-
-fn died(error: &io::Error) -> String {
-    format!("the disk failed, and what was being written may be there or not: {error}")
+/// How much room a group takes at most, with the end of a segment behind it.
+const fn room_of<R>(group: &Group<R>) -> u64 {
+    (group.body.len() + 2 * GROUP_HEAD_BYTES) as u64 + ENDING_BYTES
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

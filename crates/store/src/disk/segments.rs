@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::files::{FileAt, Files};
-use super::format::{CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
+use super::format::{CLOSED, CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
 
 /// What is to be made durable.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct Begin {
     pub(crate) head: SegmentHead,
     /// The length that will do where there is no room for the whole.
     pub(crate) least_bytes: u64,
+    /// Nothing more is to be written into the segment before, so what that has left may be given back for this one.
+    pub(crate) may_cut: bool,
 }
 
 /// What became of it.
@@ -40,8 +42,9 @@ pub(crate) struct Begin {
 pub(crate) enum Outcome {
     /// It is durable. The length of the segment that was begun for it.
     Durable { begun: Option<u64> },
-    /// There was no room, and nothing of it is left. The length of the segment to begin, if that was begun.
-    Full { begun: Option<u64>, error: io::Error },
+    /// There was no room, and nothing of it is left. The length of the segment to begin, if that was begun; and whether the one
+    /// before was cut behind its last group.
+    Full { begun: Option<u64>, was_cut: bool, error: io::Error },
     /// Nobody knows.
     Failed(io::Error),
 }
@@ -82,14 +85,15 @@ impl Segments {
 
     pub(crate) fn run(&mut self, job: &Job) -> Outcome {
         job.remove.iter().for_each(|number| remove(&*self.files, *number));
+        let mut was_cut = false;
         let begun = match &job.begin {
-            Some(begin) => self.begin_within(begin).map(Some),
+            Some(begin) => self.begin_within(begin, &mut was_cut).map(Some),
             None if self.current.is_none() => self.resume(job.segment, job.offset).map(|()| None),
             None => Ok(None),
         };
         let begun = match begun {
             Ok(begun) => begun,
-            Err(error) if is_full(&error) => return Outcome::Full { begun: None, error },
+            Err(error) if is_full(&error) => return Outcome::Full { begun: None, was_cut, error },
             Err(error) => return Outcome::Failed(error),
         };
         match self.write(job) {
@@ -99,7 +103,7 @@ impl Segments {
     }
 
     /// Begins a segment that is as long as there is room for. Returns its length.
-    fn begin_within(&mut self, begin: &Begin) -> io::Result<u64> {
+    fn begin_within(&mut self, begin: &Begin, was_cut: &mut bool) -> io::Result<u64> {
         let mut head = begin.head;
         loop {
             match self.begin(&head) {
@@ -108,7 +112,10 @@ impl Segments {
                     // Left half made it would only be in the way, and the next try replaces it.
                     _ = self.files.remove(&name(head.number));
                     if head.bytes <= begin.least_bytes {
-                        return Err(error);
+                        if *was_cut || !begin.may_cut || !self.cut(head.number - 1, head.previous_end)? {
+                            return Err(error);
+                        }
+                        *was_cut = true;
                     }
                     head.bytes = (head.bytes / 2).max(begin.least_bytes);
                 }
@@ -127,6 +134,31 @@ impl Segments {
         file.sync().map_err(unknown)?;
         self.current = Some(Current { file, number, bytes });
         Ok(())
+    }
+
+    /// Ends the segment behind its last group, as if the store were closed, and gives back what it has left. False: that is nothing.
+    ///
+    /// If no other one follows, it has none the less said that nothing follows in it.
+    fn cut(&mut self, number: u64, end: u64) -> io::Result<bool> {
+        if self.current.is_none() {
+            self.resume(number, end)?;
+        }
+        let Some(current) = self.current.as_mut().filter(|current| end + ENDING_BYTES < current.bytes) else {
+            return Ok(false);
+        };
+        match current.file.write(end, &ending(number, end, CLOSED, &self.sums)) {
+            Ok(()) => current.file.sync().map_err(unknown)?,
+            Err(error) if is_full(&error) => {
+                current.file.wipe(end, current.bytes).map_err(unknown)?;
+                current.file.sync().map_err(unknown)?;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        current.bytes = end + ENDING_BYTES;
+        // One that cannot be cut is closed, and needs no room.
+        _ = self.files.cut(&name(number), current.bytes);
+        Ok(true)
     }
 
     /// The border to the disk.
@@ -207,7 +239,7 @@ impl Segments {
         let (offset, bytes) = (job.offset, current.bytes);
         let wiped = current.file.wipe(offset, bytes).and_then(|()| current.file.sync());
         match wiped {
-            Ok(()) => Outcome::Full { begun, error },
+            Ok(()) => Outcome::Full { begun, was_cut: false, error },
             Err(error) => Outcome::Failed(error),
         }
     }

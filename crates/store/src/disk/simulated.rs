@@ -60,6 +60,8 @@ struct Inner {
     room: Option<u64>,
     /// While there is no room, space that a file has already cannot be written to either.
     promises_nothing: bool,
+    /// What is given back is taken by something else.
+    steals: bool,
     /// Syncs that returned an error, and were asked for again.
     syncs_after_failure: u64,
     failed_sync: bool,
@@ -251,6 +253,11 @@ impl Disk {
         lock(&self.inner).room = bytes;
     }
 
+    /// Whether what is given back is taken by something else at once.
+    pub(super) fn steal(&self, steals: bool) {
+        lock(&self.inner).steals = steals;
+    }
+
     pub(super) fn syncs_after_failure(&self) -> u64 {
         lock(&self.inner).syncs_after_failure
     }
@@ -361,6 +368,9 @@ impl Files for Disk {
         Self::operate(&mut inner, false)?;
         let inode = *inner.state.now.get(name).ok_or(io::ErrorKind::NotFound)?;
         Arc::make_mut(&mut inner.state.inodes[inode]).now.truncate(bytes as usize);
+        if inner.steals {
+            inner.room = inner.room.map(|room| room.min(inner.state.used()));
+        }
         self.happened(&mut inner, false);
         Ok(())
     }
@@ -379,6 +389,11 @@ impl Files for Disk {
         inner.state.durable = inner.state.now.clone();
         self.happened(&mut inner, true);
         Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let inner = lock(&self.inner);
+        Ok(inner.room.map(|room| room.saturating_sub(inner.state.used())))
     }
 }
 

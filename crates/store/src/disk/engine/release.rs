@@ -4,6 +4,9 @@
 //! One segment at a time, so that a group carries no more than lay in one. Nobody waits for it, so it comes between the groups
 //! of publishers, and also where nothing is published: by the time that [`Engine::age`] is told. It may use what each segment
 //! keeps free for it ([`reserve_bytes`](super::reserve_bytes)), so that also a disk that is full gets its room back.
+//!
+//! The newest segment is let go too, once all that was published into it is too old and what gathers needs another one. That one is
+//! begun for the group that lets it go; where there is no room for it, in what the newest segment has not needed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +27,16 @@ impl<R: Reply> Engine<R> {
             return None;
         }
         let now_unix_ms = self.now_unix_ms.max(self.stager.at.stamp_unix_ms);
-        self.retention.left(now_unix_ms).and_then(|_| self.retention.first())
+        match self.retention.left(now_unix_ms) {
+            Some(_) => self.retention.first(),
+            None => self.retention.newest_left(now_unix_ms).filter(|_| self.needs_another()),
+        }
+    }
+
+    /// Whether the group that gathers needs another segment.
+    fn needs_another(&self) -> bool {
+        let group = self.stager.open.as_ref().filter(|group| !group.is_empty());
+        group.is_some_and(|group| !self.fits(group, self.stager.at.batches_end))
     }
 
     /// The group that lets go of this segment and all before it: the keys and standing records that lie there and still count,

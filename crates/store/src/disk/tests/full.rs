@@ -1,4 +1,5 @@
-//! A disk without one free byte: what a log has allocated already is used, also by the next life.
+//! A disk without one free byte: what a log has allocated already is used, also by the next life; and a log that lies in one segment
+//! goes over to another one when all that was published into it is too old.
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use galaxy_push_core::window::Bounds;
 use galaxy_push_proto::v1;
 
 use super::super::Options;
+use super::super::engine::lock;
 use super::super::format::CLOSED;
 use super::super::simulated::{Disk, Rng};
 use super::world::{Asked, Life, START_MS};
@@ -139,4 +141,114 @@ fn what_a_wipe_that_failed_has_left_is_wiped_again() {
         assert_eq!((again.recovered.entries, &*again.recovered.damage), (before + 1, &[][..]), "seed {seed}");
     }
     assert!(left > 20, "{left} times something was left");
+}
+
+/// A log in one segment which takes no more, on a disk without one free byte.
+fn one_full_segment() -> (Disk, Life) {
+    let disk = Disk::default();
+    let mut life = open(&disk);
+    append(&mut life, event("first", 1_000, 0)).unwrap();
+    disk.fill(false);
+    let mut taken = 0;
+    while append(&mut life, event(&taken.to_string(), 1_000, 0)).is_ok() {
+        taken += 1;
+    }
+    assert!(taken > 20 && disk.files().len() == 1, "{taken} taken, {:?}", disk.files());
+    (disk, life)
+}
+
+/// The fault: it stayed full for ever, because the newest segment was never let go.
+#[test]
+fn a_full_log_in_one_segment_takes_events_again_when_all_in_it_is_too_old() {
+    for restarts in [None, Some(End::Closed), Some(End::Killed), Some(End::Torn)] {
+        let (mut disk, mut life) = one_full_segment();
+        if let Some(how) = restarts {
+            disk = end(life, &disk, how);
+            disk.fill(false);
+            life = open(&disk);
+        }
+        let head = lock(&life.engine.visible()).head;
+        assert!(append(&mut life, event("too early", 1_000, 50)).is_err(), "{restarts:?}");
+        for number in 0..10 {
+            let taken = append(&mut life, event(&format!("late {number}"), 1_000, 101)).map(|all| all[0]);
+            assert_eq!(taken.unwrap().cursor, Some(head.plus(1 + number)), "{restarts:?}");
+        }
+        drop(life);
+        let again = open(&disk.copy());
+        assert_eq!((again.recovered.entries, &*again.recovered.damage), (10, &[][..]), "{restarts:?}");
+    }
+}
+
+/// Wherever the machine stops meanwhile: the same epoch, no damage, no position given twice, and who repeats is known.
+#[test]
+fn no_moment_of_going_over_to_another_segment_loses_anything() {
+    let (mut rng, mut moments, mut over) = (Rng(1), 0, 0);
+    for restarts in [None, Some(End::Killed), Some(End::Torn)] {
+        let (mut disk, mut life) = one_full_segment();
+        if let Some(how) = restarts {
+            disk = end(life, &disk, how);
+            disk.fill(false);
+            life = open(&disk);
+        }
+        let head = lock(&life.engine.visible()).head;
+        life.engine.age(Duration::from_millis(START_MS + 101_000));
+        disk.keep_moments();
+        let taken = append(&mut life, event("late", 1_000, 101));
+        assert_eq!(taken.unwrap()[0].cursor, Some(head.next()), "{restarts:?}");
+        for moment in disk.moments() {
+            moments += 1;
+            for _ in 0..6 {
+                let found = moment.after_crash(&mut rng);
+                let mut next = open(&found);
+                assert_eq!(next.recovered.damage, [], "{restarts:?}");
+                let there = lock(&next.engine.visible()).head;
+                assert!(there == head || there == head.next(), "{there}, and {head} was given");
+                over += u64::from(next.recovered.entries <= 1);
+                let again = append(&mut next, event("late", 1_000, 101)).unwrap()[0];
+                assert_eq!((again.cursor, again.duplicate), (Some(head.next()), there != head));
+            }
+        }
+    }
+    assert!(moments > 20 && over > 20, "{moments} moments, {over} times it was over");
+}
+
+/// What the segment has left is given back, and something else takes it before another one is begun.
+#[test]
+fn a_segment_that_was_cut_and_has_no_successor_is_sound() {
+    let (disk, mut life) = one_full_segment();
+    let head = lock(&life.engine.visible()).head;
+    disk.steal(true);
+    assert!(append(&mut life, event("late", 1_000, 101)).is_err(), "there is nothing for it");
+    disk.steal(false);
+    let cut = disk.files()[0].1;
+    assert!(cut < 64 << 10 && life.engine.disk_bytes() == cut as u64, "{cut}");
+    let found = open(&disk.after_kill());
+    assert_eq!((found.recovered.damage.len(), found.recovered.torn), (0, false));
+    assert!(append(&mut life, event("small", 1, 102)).is_err(), "there is still nothing for it");
+    disk.free();
+    let taken = append(&mut life, event("small", 1, 103)).unwrap()[0];
+    assert_eq!(taken.cursor, Some(head.next()));
+    drop(life);
+    let again = open(&disk.copy());
+    assert_eq!((again.recovered.entries, again.recovered.damage.len()), (1, 0));
+}
+
+/// What shows that a group is damaged, and not torn, lies behind it.
+#[test]
+fn a_segment_that_ends_in_damage_is_not_cut() {
+    let (disk, life) = one_full_segment();
+    let last = life.engine.end_offset() as usize - 1;
+    let disk = end(life, &disk, End::Closed);
+    let (name, length) = disk.files().pop().unwrap();
+    disk.change(&name, |bytes| bytes[last] ^= 1);
+    disk.fill(false);
+    let mut life = open(&disk);
+    let told = lock(&life.reader.0).gaps.clone();
+    assert_eq!(told.len(), 1);
+    assert!(append(&mut life, event("late", 1_000, 101)).is_err());
+    drop(life);
+    assert_eq!(disk.files(), [(name, length)]);
+    assert_eq!(lock(&open(&disk.copy()).reader.0).gaps, told);
+    disk.free();
+    append(&mut open(&disk), event("late", 1_000, 102)).unwrap();
 }
