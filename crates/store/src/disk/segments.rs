@@ -109,8 +109,6 @@ impl Segments {
             match self.begin(&head) {
                 Ok(()) => return Ok(head.bytes),
                 Err(error) if is_full(&error) => {
-                    // Left half made it would only be in the way, and the next try replaces it.
-                    _ = self.files.remove(&name(head.number));
                     if head.bytes <= begin.least_bytes {
                         if *was_cut || !begin.may_cut || !self.cut(head.number - 1, head.previous_end)? {
                             return Err(error);
@@ -179,8 +177,24 @@ impl Segments {
 
     /// Makes a segment, durable with its name, before anything in it counts.
     pub(crate) fn begin(&mut self, head: &SegmentHead) -> io::Result<()> {
-        let mut file = self.files.create(&name(head.number), head.bytes)?;
-        file.write(0, &head.encode())?;
+        let name_of = name(head.number);
+        let mut file = match self.files.create(&name_of, head.bytes) {
+            Ok(file) => file,
+            Err(error) if is_full(&error) => {
+                // Left half made it would only be in the way. Without a head nobody takes it for a segment.
+                _ = self.files.remove(&name_of);
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        match file.write(0, &head.encode()) {
+            Err(error) if is_full(&error) => {
+                // Some of its head may be there. If it came back, it would hide what is written behind the end of the one before.
+                self.files.remove(&name_of).and_then(|()| self.files.sync()).map_err(unknown)?;
+                return Err(error);
+            }
+            written => written?,
+        }
         // From here on an error is no full disk, whatever the system calls it: what is durable is not known.
         file.sync().map_err(unknown)?;
         self.files.sync().map_err(unknown)?;

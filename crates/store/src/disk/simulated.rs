@@ -278,6 +278,7 @@ impl Disk {
     pub(super) fn copy(&self) -> Self {
         let mut state = lock(&self.inner).state.clone();
         state.durable = state.now.clone();
+        state.gone.clear();
         for inode in &mut state.inodes {
             *inode = Arc::new(Inode::synced(inode.now.clone()));
         }
@@ -378,15 +379,19 @@ impl Files for Disk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         Self::operate(&mut inner, false)?;
-        let removed = inner.state.now.remove(name).map(|_| ()).ok_or(io::ErrorKind::NotFound.into());
+        let removed = inner.state.now.remove(name).ok_or(io::ErrorKind::NotFound.into());
+        if let Ok(inode) = &removed {
+            inner.state.gone.insert(name.to_owned(), *inode);
+        }
         self.happened(&mut inner, false);
-        removed
+        removed.map(drop)
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         Self::operate(&mut inner, true)?;
         inner.state.durable = inner.state.now.clone();
+        inner.state.gone.clear();
         self.happened(&mut inner, true);
         Ok(())
     }

@@ -10,6 +10,7 @@ use galaxy_push_proto::v1;
 use super::super::Options;
 use super::super::engine::lock;
 use super::super::format::CLOSED;
+use super::super::segments::Outcome;
 use super::super::simulated::{Disk, Rng};
 use super::world::{Asked, Life, START_MS};
 use crate::{Appended, Batch, Error};
@@ -251,4 +252,24 @@ fn a_segment_that_ends_in_damage_is_not_cut() {
     assert_eq!(lock(&open(&disk.copy()).reader.0).gaps, told);
     disk.free();
     append(&mut open(&disk), event("late", 1_000, 102)).unwrap();
+}
+
+/// The fault: a segment that was made and found no room for its head was taken away, and not durably. Where it came back, what was
+/// published into the one before since then lay behind its end.
+#[test]
+fn a_segment_that_found_no_room_does_not_come_back() {
+    for seed in 1..100 {
+        let (disk, mut rng) = (Disk::default(), Rng(seed));
+        let mut life = open(&disk);
+        append(&mut life, event("first", 1_000, 0)).unwrap();
+        life.engine.stage(event("large", 60_000, 0), Asked::default());
+        let job = life.engine.seal().unwrap();
+        disk.fail_at(disk.operations() + 2, std::io::ErrorKind::StorageFull);
+        let outcome = life.segments.run(&job);
+        assert!(matches!(outcome, Outcome::Full { .. }), "{outcome:?}");
+        life.engine.done(outcome);
+        append(&mut life, event("second", 1_000, 0)).unwrap();
+        let found = open(&disk.after_crash(&mut rng));
+        assert_eq!((found.recovered.entries, &*found.recovered.damage), (2, &[][..]), "seed {seed}");
+    }
 }
