@@ -45,8 +45,10 @@ pub(crate) struct Engine<R> {
     now_unix_ms: u64,
     /// Letting a segment go is worth a try: not right after there was no room for it.
     may_release: bool,
-    /// There was no room, and no batch has become durable since.
-    is_short: bool,
+    /// So many bytes were wanted when there was no room, and neither has a batch become durable nor as much been freed since.
+    lacks: Option<u64>,
+    /// So many bytes were freed by letting segments go since publishers had their turn.
+    freed: u64,
     flying: Option<Flight<R>>,
     /// Durable, and nobody told yet, in order. Few: while nobody tells, little is staged.
     landed: VecDeque<Landed<R>>,
@@ -69,6 +71,8 @@ struct Flight<R> {
     releases: Option<u64>,
     /// Where the next one goes if only the segment was begun.
     begun: Place,
+    /// How much room it wants.
+    wants: u64,
 }
 
 /// What has become of a group: all that is left is to tell of it.
@@ -116,7 +120,8 @@ impl<R: Reply> Engine<R> {
             dedup_age: options.dedup.age,
             now_unix_ms: 0,
             may_release: true,
-            is_short: false,
+            lacks: None,
+            freed: 0,
             flying: None,
             landed: VecDeque::new(),
             left: Vec::new(),
@@ -175,11 +180,12 @@ impl<R: Reply> Engine<R> {
         if self.flying.is_some() {
             return None;
         }
-        if let Some(number) = self.due() {
+        if let Some(number) = self.due().filter(|_| !self.lets_in()) {
             let group = self.carry(number);
             return Some(self.fly(group, Some(number)));
         }
         let group = self.stager.open.take()?;
+        self.freed = 0;
         if group.is_empty() {
             // Duplicates, whose answers come behind those that they repeat.
             self.landed.push_back(Landed { group, body: Bytes::new(), synced: None });
@@ -198,9 +204,12 @@ impl<R: Reply> Engine<R> {
         };
         let begin = (leaves || !self.fits(&group, end)).then(|| {
             let may_cut = leaves && end > 0;
-            let room = room_of(&group) + reserve_bytes;
-            Begin { may_cut, ..self.begin(room, group.after) }
+            let length = least_length(&group, reserve_bytes);
+            let good_bytes = least_length(&group, self.reserve_bytes);
+            let head = self.begin(length, group.after);
+            Begin { head, least_bytes: length, good_bytes, is_short: self.lacks.is_some(), may_cut }
         });
+        let wants = begin.map_or(room_of(&group), |begin| begin.least_bytes);
         let begun = self.place_before(&group);
         let (segment, offset) = (self.stager.at.segment, self.stager.at.offset);
         if let Some(number) = releases {
@@ -215,11 +224,19 @@ impl<R: Reply> Engine<R> {
         };
         let (begins, ends) =
             begin.map_or((None, 0), |Begin { head, .. }| (Some(head.number), head.previous_end));
-        self.flying = Some(Flight { group, body, next, begins, ends, releases, begun });
+        self.flying = Some(Flight { group, body, next, begins, ends, releases, begun, wants });
         // Where there may be no room, what is needed no more makes some now.
-        let is_tight = self.is_short || releases.is_some() || begins.is_some();
+        let is_tight = self.lacks.is_some() || releases.is_some() || begins.is_some();
         let remove = if is_tight { self.take_left() } else { Vec::new() };
-        Job { remove, begin, segment, offset, bytes, is_release: releases.is_some() }
+        Job {
+            remove,
+            begin,
+            segment,
+            offset,
+            bytes,
+            #[cfg(test)]
+            is_release: releases.is_some(),
+        }
     }
 
     /// Whether the segment that is written has room for this group before this offset.
@@ -240,9 +257,8 @@ impl<R: Reply> Engine<R> {
         Place { head, ..self.stager.at }
     }
 
-    /// Begins another segment, with so much room for groups at least.
-    fn begin(&mut self, room: u64, after: Seq) -> Begin {
-        let least_bytes = (GROUPS_START + room).next_multiple_of(LENGTH_STEP);
+    /// Begins another segment, of this length at least.
+    fn begin(&mut self, least_bytes: u64, after: Seq) -> SegmentHead {
         let at = &mut self.stager.at;
         let head = SegmentHead {
             number: at.segment + 1,
@@ -254,7 +270,7 @@ impl<R: Reply> Engine<R> {
             ..self.identity
         };
         (at.segment, at.offset) = (head.number, GROUPS_START);
-        Begin { head, least_bytes, may_cut: false }
+        head
     }
 
     /// What is durable and was not taken yet: the oldest first.
@@ -303,6 +319,11 @@ impl<R: Reply> Engine<R> {
         self.dead.as_deref()
     }
 
+    /// There was no room for the last batches, and as much was not freed since.
+    pub(crate) const fn lacks_room(&self) -> bool {
+        self.lacks.is_some()
+    }
+
     /// Where the last group ended.
     pub(crate) const fn end_offset(&self) -> u64 {
         self.durable.offset
@@ -327,6 +348,11 @@ fn unmasked(group: &Bytes, mask: u8) -> Bytes {
 /// How much of each segment is kept for letting segments go: on a disk that is full there is no other room for it.
 pub(crate) fn reserve_bytes(segment_bytes: u64) -> u64 {
     (segment_bytes / 64).max(RESERVE_BYTES_MIN).min(segment_bytes / 4)
+}
+
+/// How long a segment must be for this group, and so much behind it.
+fn least_length<R>(group: &Group<R>, reserve_bytes: u64) -> u64 {
+    (GROUPS_START + room_of(group) + reserve_bytes).next_multiple_of(LENGTH_STEP)
 }
 
 /// How much room a group takes at most, with the end of a segment behind it.

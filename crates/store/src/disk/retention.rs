@@ -113,12 +113,19 @@ impl Retention {
         spans
     }
 
-    /// What these segments held is needed no more, or lies in `to` now. Returns them.
-    pub(crate) fn leave(&mut self, number: u64, to: u64, key_age: Duration, now: Duration) -> Vec<u64> {
+    /// What these segments held is needed no more, or lies in `to` now. Returns them, and how long their files are together.
+    pub(crate) fn leave(
+        &mut self,
+        number: u64,
+        to: u64,
+        key_age: Duration,
+        now: Duration,
+    ) -> (Vec<u64>, u64) {
         self.keys.retain(|keys| now.saturating_sub(keys.to) <= key_age);
         self.keys.iter_mut().filter(|keys| keys.place <= number).for_each(|keys| keys.place = to);
         let those = self.segments.partition_point(|kept| kept.number <= number);
-        self.segments.drain(..those).map(|kept| kept.number).collect()
+        let left: Vec<_> = self.segments.drain(..those).collect();
+        (left.iter().map(|kept| kept.number).collect(), left.iter().map(|kept| kept.file_bytes).sum())
     }
 
     /// The oldest segment that there is.

@@ -24,6 +24,7 @@ pub(crate) struct Job {
     /// One group.
     pub(crate) bytes: Bytes,
     /// It only lets a segment go: nobody waits for it.
+    #[cfg(test)]
     pub(crate) is_release: bool,
 }
 
@@ -31,8 +32,11 @@ pub(crate) struct Job {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Begin {
     pub(crate) head: SegmentHead,
-    /// The length that will do where there is no room for the whole.
+    /// The length that will do where there is no room for the whole, and the one that is worth another try before.
     pub(crate) least_bytes: u64,
+    pub(crate) good_bytes: u64,
+    /// There was no room a moment ago: the whole is not tried in vain.
+    pub(crate) is_short: bool,
     /// Nothing more is to be written into the segment before, so what that has left may be given back for this one.
     pub(crate) may_cut: bool,
 }
@@ -102,24 +106,44 @@ impl Segments {
         }
     }
 
-    /// Begins a segment that is as long as there is room for. Returns its length.
+    /// Begins a segment that is as long as there is room for, after few tries: whoever publishes to a full disk tries it each time.
+    /// Returns its length.
     fn begin_within(&mut self, begin: &Begin, was_cut: &mut bool) -> io::Result<u64> {
-        let mut head = begin.head;
-        loop {
-            match self.begin(&head) {
-                Ok(()) => return Ok(head.bytes),
-                Err(error) if is_full(&error) => {
-                    if head.bytes <= begin.least_bytes {
-                        if *was_cut || !begin.may_cut || !self.cut(head.number - 1, head.previous_end)? {
-                            return Err(error);
-                        }
-                        *was_cut = true;
-                    }
-                    head.bytes = (head.bytes / 2).max(begin.least_bytes);
-                }
-                Err(error) => return Err(error),
+        let mut no_room = None;
+        for bytes in self.lengths(begin).into_iter().flatten() {
+            match self.begin(&SegmentHead { bytes, ..begin.head }) {
+                Err(error) if is_full(&error) => no_room = Some(error),
+                begun => return begun.map(|()| bytes),
             }
         }
+        let no_room = no_room.unwrap_or(io::ErrorKind::StorageFull.into());
+        if !begin.may_cut || !self.cut(begin.head.number - 1, begin.head.previous_end)? {
+            return Err(no_room);
+        }
+        *was_cut = true;
+        self.begin(&SegmentHead { bytes: begin.least_bytes, ..begin.head })?;
+        Ok(begin.least_bytes)
+    }
+
+    /// The lengths to try, each less than the one before. What the system says is free may not be had, or more may be.
+    fn lengths(&self, begin: &Begin) -> [Option<u64>; 4] {
+        let (whole, least) = (begin.head.bytes, begin.least_bytes);
+        let free = self.files.free_bytes().ok().flatten();
+        let most = free.unwrap_or(whole / 4).max(least);
+        let mut within = whole;
+        while within > most {
+            within = (within / 2).max(least);
+        }
+        if begin.good_bytes <= most {
+            within = within.max(begin.good_bytes);
+        }
+        let whole = Some(whole).filter(|_| !begin.is_short || within == whole);
+        let mut shortest = u64::MAX;
+        [whole, Some(within), Some(begin.good_bytes), Some(least)].map(|bytes| {
+            let bytes = bytes.filter(|bytes| *bytes < shortest)?;
+            shortest = bytes;
+            Some(bytes)
+        })
     }
 
     /// Goes on in the segment with which an earlier life has ended, at this offset. What says that it was closed, and what is left

@@ -45,7 +45,7 @@ pub struct Figures {
     pub entries: u64,
     /// The files of all segments together, in bytes.
     pub disk_bytes: u64,
-    /// There was no room for the last batches, and nothing was written since.
+    /// There was no room for the last batches; none was written and not as much was freed since.
     pub is_full: bool,
     /// How long syncs have taken, those of heads and ends of segments included.
     pub sync_times: SyncTimes,
@@ -105,7 +105,8 @@ impl Writer {
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        lock(&self.shared.inbox).figures
+        let is_full = self.shared.engine().lacks_room();
+        Figures { is_full, ..lock(&self.shared.inbox).figures }
     }
 }
 

@@ -23,7 +23,6 @@ impl<R: Reply> Engine<R> {
                 self.commit(flight, begun);
             }
             Outcome::Full { begun, was_cut, error } => {
-                self.is_short = true;
                 if begun.is_some() {
                     self.begun(&flight, begun);
                     self.stand(flight.begun, begun);
@@ -31,11 +30,12 @@ impl<R: Reply> Engine<R> {
                     self.retention.cut(flight.begun.segment, self.durable.offset);
                     self.stand(self.durable.in_length(self.durable.offset + ENDING_BYTES, 0), None);
                 }
-                // Publishers that find no room make it worth another try; a try that finds none does not.
-                self.may_release = flight.releases.is_none();
                 if flight.releases.is_some() {
+                    // It is tried again when it is later, or another segment was begun.
+                    self.may_release = false;
                     return self.stager.stand(self.durable);
                 }
+                self.lacks = Some(flight.wants);
                 let refused = Refused::Unavailable(format!("the disk is full: {error}"));
                 self.give_up(Some(flight.group), &Error::Refused(refused.clone()), &refused);
             }
@@ -60,13 +60,17 @@ impl<R: Reply> Engine<R> {
     fn commit(&mut self, flight: Flight<R>, begun: Option<u64>) {
         self.begun(&flight, begun);
         self.may_release |= begun.is_some();
-        self.is_short &= flight.releases.is_some();
         let (group, segment) = (flight.group, flight.next.segment);
         {
             let mut visible = lock(&self.visible);
             if let Some(up_to) = flight.releases {
                 visible.standing.moved_up_to(up_to, segment);
-                self.left.extend(self.retention.leave(up_to, segment, self.dedup_age, visible.now));
+                let (left, bytes) = self.retention.leave(up_to, segment, self.dedup_age, visible.now);
+                self.left.extend(left);
+                self.freed = (self.freed + bytes).saturating_sub(begun.unwrap_or_default());
+                self.lacks = self.lacks.filter(|lacks| *lacks > self.freed);
+            } else {
+                self.lacks = None;
             }
             visible.commit(&group, segment);
         }

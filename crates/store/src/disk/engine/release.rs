@@ -33,6 +33,19 @@ impl<R: Reply> Engine<R> {
         }
     }
 
+    /// Whether publishers have their turn, though a segment is to go: they may write as much as was freed. So neither does one of them
+    /// wait for all that goes after a long time away, nor does the disk hold more meanwhile, nor is anybody refused for a room that is
+    /// about to be freed.
+    pub(super) fn lets_in(&self) -> bool {
+        let Some(group) = &self.stager.open else { return false };
+        let wants = if self.needs_another() {
+            super::least_length(group, self.reserve_bytes)
+        } else {
+            super::room_of(group)
+        };
+        self.freed >= wants
+    }
+
     /// Whether the group that gathers needs another segment.
     fn needs_another(&self) -> bool {
         let group = self.stager.open.as_ref().filter(|group| !group.is_empty());

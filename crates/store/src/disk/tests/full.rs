@@ -273,3 +273,107 @@ fn a_segment_that_found_no_room_does_not_come_back() {
         assert_eq!((found.recovered.entries, &*found.recovered.damage), (2, &[][..]), "seed {seed}");
     }
 }
+
+/// The faults: each publish that was refused tried some ten lengths of a segment, and then to let one go by as many.
+#[test]
+fn a_publish_that_is_refused_asks_little_of_the_disk() {
+    let (disk, mut options) = (Disk::default(), options());
+    options.segment_bytes = 4 << 20;
+    let mut life = Life::open_with(&disk, &options).unwrap();
+    disk.fill(false);
+    for bytes in [100_000, 1_000] {
+        while append(&mut life, event(&disk.operations().to_string(), bytes, 0)).is_ok() {}
+    }
+    disk.steal(true);
+    // All of it is too old, and for another segment there is nothing.
+    life.age(START_MS + 101_000);
+    let free = |life: &mut Life, id: u64| append(life, event(&id.to_string(), 1_000, 101));
+    assert!(free(&mut life, 0).is_err());
+    for id in 1..20 {
+        let before = disk.operations();
+        assert!(free(&mut life, id).is_err());
+        let asked = disk.operations() - before;
+        assert!(asked <= 6, "{asked} operations for a publish that is refused");
+    }
+    // As often as somebody says how late it is, it is tried to let a segment go.
+    let before = disk.operations();
+    life.age(START_MS + 102_000);
+    assert!(life.sync());
+    assert!(free(&mut life, 20).is_err());
+    assert!(disk.operations() - before <= 12, "{}", disk.operations() - before);
+}
+
+/// The fault: after a long time away all that had left the window went before the first publish was taken.
+#[test]
+fn publishers_are_let_in_between_segments_that_go() {
+    let (disk, mut options) = (Disk::default(), options());
+    options.segment_bytes = 8 << 10;
+    let mut life = Life::open_with(&disk, &options).unwrap();
+    (0..200).for_each(|id| _ = append(&mut life, event(&id.to_string(), 1_000, 0)).unwrap());
+    let (many, used) = (disk.files().len(), disk.files().iter().map(|(_, length)| length).sum::<usize>());
+    assert!(many > 30, "{many}");
+    life.engine.age(Duration::from_millis(START_MS + 101_000));
+    let (mut jobs, mut most_before_one) = (0, 0);
+    for id in 0..20 {
+        let reply = Asked::default();
+        life.engine.stage(event(&format!("late {id}"), 1_000, 101), reply.clone());
+        let mut before = 0;
+        while reply.answer().is_none() {
+            let job = life.engine.seal().expect("it is written");
+            let outcome = life.segments.run(&job);
+            life.engine.done(outcome);
+            for number in life.engine.settle() {
+                super::super::segments::remove(&disk, number);
+            }
+            let now = disk.files().iter().map(|(_, length)| length).sum::<usize>();
+            assert!(now <= used + (16 << 10), "{now} bytes, and {used} when it began");
+            (jobs, before) = (jobs + 1, before + 1);
+        }
+        most_before_one = most_before_one.max(before);
+    }
+    assert!(most_before_one <= 3 && jobs < 50, "{most_before_one} groups for one publish, {jobs} in all");
+    assert!(life.sync() && disk.files().len() < 10, "in the end all have gone: {}", disk.files().len());
+}
+
+/// The fault: a segment that was begun for a group that lets one go was as long as that, and kept no room for the next.
+#[test]
+fn a_segment_that_is_begun_for_a_release_keeps_room_for_more() {
+    let (disk, mut life) = one_full_segment();
+    let used = disk.files()[0].1 as u64;
+    disk.room(Some(used + (30 << 10)));
+    life.age(START_MS + 101_000);
+    life.engine.stage(event("late", 60_000, 101), Asked::default());
+    let job = life.engine.seal().unwrap();
+    assert!(job.is_release);
+    match life.segments.run(&job) {
+        Outcome::Durable { begun: Some(bytes) } => assert!(bytes >= 17 << 10, "{bytes}"),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+/// The fault: what let a segment go said that publishes are taken, though what it had freed was less than one needs.
+#[test]
+fn a_disk_is_full_until_as_much_was_freed_as_there_was_no_room_for() {
+    let (disk, mut options) = (Disk::default(), options());
+    options.segment_bytes = 8 << 10;
+    let mut life = Life::open_with(&disk, &options).unwrap();
+    (0..60).for_each(|id| _ = append(&mut life, event(&id.to_string(), 1_000, 0)).unwrap());
+    disk.fill(false);
+    assert!(append(&mut life, event("large", 20_000, 1)).is_err());
+    assert!(life.engine.lacks_room());
+    life.age(START_MS + 101_000);
+    let mut freed = 0;
+    while let Some(job) = life.engine.seal() {
+        assert!(job.is_release);
+        let before = disk.files().iter().map(|(_, length)| *length as u64).sum::<u64>();
+        let outcome = life.segments.run(&job);
+        life.engine.done(outcome);
+        for number in life.engine.settle() {
+            super::super::segments::remove(&disk, number);
+        }
+        freed += before - disk.files().iter().map(|(_, length)| *length as u64).sum::<u64>();
+        assert_eq!(life.engine.lacks_room(), freed < 24 << 10, "{freed} bytes were freed");
+    }
+    assert!(freed > 24 << 10);
+    append(&mut life, event("large", 20_000, 101)).unwrap();
+}

@@ -206,14 +206,7 @@ impl Shared {
         let run = || lock(&self.segments).run(&job);
         // Whatever happens, the group on its way has an outcome.
         let outcome = catch_unwind(AssertUnwindSafe(run));
-        let outcome =
-            outcome.unwrap_or_else(|_| Outcome::Failed(io::Error::other("writing broke off in a panic")));
-        match &outcome {
-            // Nobody is refused for it.
-            Outcome::Full { .. } if job.is_release => {}
-            outcome => lock(&self.inbox).figures.is_full = matches!(outcome, Outcome::Full { .. }),
-        }
-        outcome
+        outcome.unwrap_or_else(|_| Outcome::Failed(io::Error::other("writing broke off in a panic")))
     }
 }
 
