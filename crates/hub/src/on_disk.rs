@@ -159,15 +159,10 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
 
 fn tell(now: Room, before: Room, figures: &Figures) {
     let (free, needed, used) = (figures.free_bytes, figures.needed_bytes, figures.disk_bytes);
+    if before == Room::None {
+        tracing::info!(free, used, "the disk is no longer full: publishes are taken again");
+    }
     match now {
-        Room::Short if before == Room::None => {
-            tracing::warn!(
-                free,
-                needed,
-                used,
-                "the disk has some room again, and events are taken; the log could fill it"
-            );
-        }
         Room::Short => tracing::warn!(
             free,
             needed,
