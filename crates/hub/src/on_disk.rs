@@ -90,6 +90,12 @@ fn say(folder: &Path, recovered: &Recovered, wall_unix_ms: u64, begun: Instant) 
             "the log on the disk is damaged: readers that had not come that far are told a gap"
         );
     }
+    for copy in &recovered.worn {
+        tracing::warn!(
+            folder = %folder.display(), %copy,
+            "bytes on the disk have changed where nothing is lost by it: the copy was mended from the other one"
+        );
+    }
     let ahead = Duration::from_millis(recovered.stamped_unix_ms.saturating_sub(wall_unix_ms));
     if ahead > AHEAD_MAX {
         tracing::warn!(

@@ -37,8 +37,10 @@ pub mod look;
 
 mod engine;
 mod format;
+mod open_error;
 mod record;
 mod recover;
+mod recovered;
 mod renew;
 mod replay;
 mod retention;
@@ -75,10 +77,11 @@ use crate::standing;
 use crate::{Appended, DedupBounds, Error, Sink, Store};
 
 use engine::{Engine, lock};
-use files::{Directory, DirectoryError, Files};
+use files::{Directory, Files};
 use format::{GROUPS_START, SegmentHead, Sums};
+pub use open_error::OpenError;
 use recover::Opened;
-pub use recover::{Damage, Recovered};
+pub use recovered::{Damage, Recovered};
 use retention::Retention;
 use segments::{Segments, name};
 use space::Space;
@@ -148,77 +151,6 @@ impl Options {
     }
 }
 
-/// Why a store does not open.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The directory cannot be had.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The system says no.
-    #[error("{file} cannot be used")]
-    Io {
-        /// Which file.
-        file: String,
-        /// What it says.
-        source: io::Error,
-    },
-    /// Another version of the format wrote it.
-    #[error(
-        "{file} has version {version} of the format and this build knows {}: use the build that wrote it",
-        format::VERSION
-    )]
-    Version {
-        /// Which file.
-        file: String,
-        /// The version.
-        version: u32,
-    },
-    /// Neither the head of this file nor that of another can be read.
-    #[error("{file}: its head is damaged and there is no other: move the directory away to begin a new log")]
-    Unreadable {
-        /// Which file.
-        file: String,
-    },
-    /// It is of another log.
-    #[error("{file} is of another log than the files beside it: one log has one directory")]
-    Foreign {
-        /// Which file.
-        file: String,
-    },
-    /// It has another name than it was given.
-    #[error("{file} was written as number {number}: give it back its name")]
-    Misplaced {
-        /// Which file.
-        file: String,
-        /// The number that it says.
-        number: u64,
-    },
-    /// It begins before the end of what lies before it.
-    #[error("{file} holds positions that lie in a file before it: one of them is from elsewhere")]
-    Overlap {
-        /// Which file.
-        file: String,
-    },
-    /// Whoever was told of the progress wanted no more.
-    #[error("reading was stopped")]
-    Stopped,
-    /// A group whose checksum is right makes no sense.
-    #[error("{file}: what was written at {offset} is not understood: use the build that wrote it")]
-    Nonsense {
-        /// Which file.
-        file: String,
-        /// Where.
-        offset: u64,
-    },
-}
-
-impl OpenError {
-    fn io(file: &str, source: io::Error) -> Self {
-        Self::Io { file: file.to_owned(), source }
-    }
-}
-
 /// A log in a directory.
 pub struct DiskStore {
     visible: Arc<Mutex<Visible>>,
@@ -283,8 +215,8 @@ impl DiskStore {
         salt: u64,
         sink: Arc<dyn Sink>,
     ) -> Result<Self, OpenError> {
-        let taken =
-            task::Taken::take(disk).ok_or_else(|| DirectoryError::InUse("the simulated disk".into()))?;
+        let taken = task::Taken::take(disk)
+            .ok_or_else(|| files::DirectoryError::InUse("the simulated disk".into()))?;
         let (engine, segments, recovered) = assemble(Arc::new(disk.clone()), &options, epoch, salt, sink)?;
         let (visible, space) = (engine.visible(), Space::of(&options));
         space.look(disk);
