@@ -156,7 +156,13 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
         let shared = shared.clone();
         let look = spawn_blocking(move || {
             let shared = shared.upgrade()?;
-            shared.store.look_at_disk();
+            for file in shared.store.look_at_disk() {
+                tracing::error!(
+                    file,
+                    "a file of the log was taken away or replaced: if the hub starts again before what lies in it has left the window, \
+                     that is told as damaged; until then readers are served from memory"
+                );
+            }
             shared.store.disk_figures()
         });
         figures = look.await.ok().flatten();

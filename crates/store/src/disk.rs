@@ -27,7 +27,7 @@
 //! | the disk is full | refused, [`Refused::Unavailable`](crate::Refused::Unavailable): nothing was appended | goes on as soon as there is room; makes some itself when events have left the window |
 //! | a write or sync fails otherwise | [`Error::Unknown`] for the group on its way; refused from then on | is dead, and says so: end the process ([`Options::on_death`]) |
 //! | the process is killed, the machine stops | nothing | everything acknowledged is there again, in the same epoch |
-//! | the folder is taken away, moved or replaced, or the file that is written is taken away | refused from the next [`Store::look_at_disk`](crate::Store::look_at_disk) on; what was acknowledged since is gone with it | the same |
+//! | the folder, or the file that is written, is taken away, moved or replaced | refused from the next [`Store::look_at_disk`](crate::Store::look_at_disk) on; what was acknowledged since is gone with it | the same |
 //! | bytes on the disk have changed | nothing | what is damaged is told when it is opened: [`Recovered::damage`], and a gap to readers |
 //!
 //! A sync is never tried again: the system may have dropped what it could not write.
@@ -159,6 +159,8 @@ pub struct DiskStore {
     files: Arc<dyn Files>,
     space: Space,
     opened_in: Duration,
+    /// The files that were missing at the last look.
+    told: Mutex<Vec<String>>,
 }
 
 impl DiskStore {
@@ -197,7 +199,8 @@ impl DiskStore {
         space.look(&*files);
         let writer = Writer::start(engine, segments, options.on_death)
             .map_err(|error| OpenError::io("a thread", error))?;
-        Ok(Self { visible, writer, recovered, files, space, opened_in: begun.elapsed() })
+        let opened_in = begun.elapsed();
+        Ok(Self { visible, writer, recovered, files, space, opened_in, told: Mutex::default() })
     }
 
     /// As [`DiskStore::open`], on a simulated disk, which no other store may have meanwhile, and without threads: a task of the
@@ -222,7 +225,7 @@ impl DiskStore {
         space.look(disk);
         let writer = Writer::start_task(engine, segments, options.on_death, taken);
         let (files, opened_in) = (Arc::new(disk.clone()), Duration::ZERO);
-        Ok(Self { visible, writer, recovered, files, space, opened_in })
+        Ok(Self { visible, writer, recovered, files, space, opened_in, told: Mutex::default() })
     }
 
     /// What was found when it was opened.
@@ -344,16 +347,27 @@ impl Store for DiskStore {
         Some(self.figures())
     }
 
-    fn look_at_disk(&self) {
+    fn look_at_disk(&self) -> Vec<String> {
         self.space.look(&*self.files);
-        let segment = name(self.writer.segment());
-        let Err(error) = self.files.are_in_place(&segment) else { return };
-        let is_gone = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-        // The segment may have been the last one, and have gone since it was asked for.
-        if is_gone && segment == name(self.writer.segment()) {
+        let is_gone = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        };
+        if let Err(error) = self.files.is_in_place()
+            && is_gone(&error)
+        {
             self.writer
                 .die(format!("its folder is not where it was, so what is written there is lost: {error}"));
+            return Vec::new();
         }
+        let missing = self.files.missing();
+        let written = name(self.writer.segment());
+        if let Some(missing) = missing.iter().find(|missing| **missing >= written) {
+            self.writer
+                .die(format!("its file {missing} is not where it was, so what is written there is lost"));
+        }
+        let mut told = lock(&self.told);
+        let before = std::mem::replace(&mut *told, missing.clone());
+        missing.into_iter().filter(|missing| *missing < written && !before.contains(missing)).collect()
     }
 
     fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill {

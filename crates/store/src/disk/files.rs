@@ -3,13 +3,15 @@
 //! [`Directory`] is the real one, and [`look`](super::look) has one that cannot write. Tests put a disk in its place that
 //! tears, loses, reorders and damages what was written.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::engine::lock;
 use super::sync_times::{Clock, SyncTimes};
 
 /// A directory with the files of one log.
@@ -73,14 +75,19 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// What the system says. Never call it again after that: what was lost may then be called durable.
     fn sync(&self) -> io::Result<()>;
 
-    /// Looks whether the directory is still where it was, and has a file of this name: somebody may have taken away what a
-    /// process has open, and it would write into what nobody finds again.
+    /// Looks whether the directory is still where it was: somebody may have taken away what a process has open, and it would write
+    /// into what nobody finds again.
     ///
     /// # Errors
     ///
-    /// They are not, or the system says no.
-    fn are_in_place(&self, _name: &str) -> io::Result<()> {
+    /// It is not, or the system says no.
+    fn is_in_place(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// The files that were read or made here, and that somebody else has taken away or replaced.
+    fn missing(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// How many bytes this process may still write where the files lie. `None`: nobody knows.
@@ -148,6 +155,15 @@ pub struct Directory {
     directory: File,
     _lock: File,
     times: Arc<Clock>,
+    /// The files that were read or made here, and not taken away.
+    held: Mutex<BTreeMap<String, Identity>>,
+}
+
+/// What a file is, whatever its name.
+type Identity = (u64, u64);
+
+fn identity(there: &fs::Metadata) -> Identity {
+    (there.dev(), there.ino())
 }
 
 /// Locked, and otherwise empty.
@@ -178,7 +194,12 @@ impl Directory {
             // Not every file system locks a folder.
             Err(TryLockError::Error(_)) => {}
         }
-        Ok(Self { path: path.to_owned(), directory, _lock: lock, times: Arc::default() })
+        let (times, held) = (Arc::default(), Mutex::default());
+        Ok(Self { path: path.to_owned(), directory, _lock: lock, times, held })
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<String, Identity>> {
+        lock(&self.held)
     }
 }
 
@@ -204,7 +225,9 @@ impl Files for Directory {
 
     fn read(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
         let file = File::open(self.path.join(name))?;
-        let mut bytes = Vec::with_capacity(file.metadata()?.len().min(bytes_max) as usize);
+        let there = file.metadata()?;
+        self.held().insert(name.to_owned(), identity(&there));
+        let mut bytes = Vec::with_capacity(there.len().min(bytes_max) as usize);
         file.take(bytes_max).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
@@ -217,6 +240,7 @@ impl Files for Directory {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(self.path.join(name))?;
+        self.held().insert(name.to_owned(), identity(&file.metadata()?));
         allocate(&file, bytes)?;
         Ok(Box::new(OpenFile { file, times: self.times.clone() }))
     }
@@ -231,6 +255,7 @@ impl Files for Directory {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.held().remove(name);
         fs::remove_file(self.path.join(name))
     }
 
@@ -238,12 +263,24 @@ impl Files for Directory {
         self.directory.sync_all()
     }
 
-    fn are_in_place(&self, name: &str) -> io::Result<()> {
-        let (held, there) = (self.directory.metadata()?, fs::metadata(&self.path)?);
-        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "another folder has its name"));
+    fn is_in_place(&self) -> io::Result<()> {
+        if identity(&self.directory.metadata()?) == identity(&fs::metadata(&self.path)?) {
+            return Ok(());
         }
-        fs::metadata(self.path.join(name)).map(drop)
+        Err(io::Error::new(io::ErrorKind::NotFound, "another folder has its name"))
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let held = self.held().clone();
+        let is_gone = |(name, held): &(String, Identity)| match fs::metadata(self.path.join(name)) {
+            Ok(there) => identity(&there) != *held,
+            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        };
+        let gone: Vec<_> = held.into_iter().filter(is_gone).collect();
+        // Unless it was taken away here meanwhile.
+        let held = self.held();
+        let gone = gone.into_iter().filter(|(name, identity)| held.get(name) == Some(identity));
+        gone.map(|(name, _)| name).collect()
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {
