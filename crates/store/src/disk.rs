@@ -193,13 +193,13 @@ impl DiskStore {
         salt: u64,
         sink: Arc<dyn Sink>,
     ) -> Result<Self, OpenError> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let (engine, segments, recovered) = assemble(files.clone(), &options, epoch, salt, sink)?;
         let (visible, space) = (engine.visible(), Space::of(&options));
         space.look(&*files);
         let writer = Writer::start(engine, segments, options.on_death)
             .map_err(|error| OpenError::io("a thread", error))?;
-        let opened_in = begun.elapsed();
+        let opened_in = started.elapsed();
         Ok(Self { visible, writer, recovered, files, space, opened_in, told: Mutex::default() })
     }
 

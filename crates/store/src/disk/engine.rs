@@ -70,7 +70,7 @@ struct Flight<R> {
     /// The segment that it lets go of: nobody waits for it.
     releases: Option<u64>,
     /// Where the next one goes if only the segment was begun.
-    begun: Place,
+    fallback: Place,
     /// How much room it wants.
     wants: u64,
 }
@@ -146,7 +146,7 @@ impl<R: Reply> Engine<R> {
         {
             let mut visible = lock(&self.visible);
             for _ in 0..STAGED_AT_ONCE {
-                if self.stager.open.as_ref().is_some_and(Group::is_full) {
+                if self.stager.open.as_ref().is_some_and(Group::takes_no_more) {
                     break;
                 }
                 let Some((batch, reply)) = waiting.pop_front() else { break };
@@ -160,8 +160,8 @@ impl<R: Reply> Engine<R> {
     }
 
     /// Whether the group that gathers should take no more.
-    pub(crate) fn is_full(&self) -> bool {
-        self.stager.open.as_ref().is_some_and(Group::is_full)
+    pub(crate) fn takes_no_more(&self) -> bool {
+        self.stager.open.as_ref().is_some_and(Group::takes_no_more)
     }
 
     /// How long what gathers is so far, in bytes; `None`: nothing does.
@@ -180,7 +180,7 @@ impl<R: Reply> Engine<R> {
         if self.flying.is_some() {
             return None;
         }
-        if let Some(number) = self.due().filter(|_| !self.lets_in()) {
+        if let Some(number) = self.to_let_go().filter(|_| !self.lets_in()) {
             let group = self.carry(number);
             return Some(self.fly(group, Some(number)));
         }
@@ -210,7 +210,7 @@ impl<R: Reply> Engine<R> {
             Begin { head, least_bytes: length, good_bytes, is_short: self.lacks.is_some(), may_cut }
         });
         let wants = begin.map_or(room_of(&group), |begin| begin.least_bytes);
-        let begun = self.place_before(&group);
+        let fallback = self.place_before(&group);
         let (segment, offset) = (self.stager.at.segment, self.stager.at.offset);
         if let Some(number) = releases {
             self.stager.at.oldest = number + 1;
@@ -224,7 +224,7 @@ impl<R: Reply> Engine<R> {
         };
         let (begins, ends) =
             begin.map_or((None, 0), |Begin { head, .. }| (Some(head.number), head.previous_end));
-        self.flying = Some(Flight { group, body, next, begins, ends, releases, begun, wants });
+        self.flying = Some(Flight { group, body, next, begins, ends, releases, fallback, wants });
         // Where there may be no room, what is needed no more makes some now.
         let is_tight = self.lacks.is_some() || releases.is_some() || begins.is_some();
         let remove = if is_tight { self.take_left() } else { Vec::new() };

@@ -219,7 +219,7 @@ impl Found<'_> {
     ) -> Result<Opened, OpenError> {
         let mut course = Course {
             replay: Replay::new(options, sink.clone(), stamped_unix_ms),
-            begun: false,
+            has_base: false,
             head: Cursor::start(self.identity.epoch),
             group: 0,
             recovered: Recovered::default(),
@@ -277,7 +277,7 @@ fn tell(options: &Options, bytes: u64, bytes_total: u64) -> Result<(), OpenError
 struct Course {
     replay: Replay,
     /// The sink knows where the log begins.
-    begun: bool,
+    has_base: bool,
     head: Cursor,
     group: u64,
     recovered: Recovered,
@@ -352,7 +352,7 @@ impl Course {
     /// What follows begins after this position: whatever lies between is lost.
     fn reach(&mut self, number: u64, after: Seq) -> Result<(), OpenError> {
         let after = Cursor { seq: after, ..self.head };
-        if !self.begun {
+        if !self.has_base {
             self.head = after;
             self.begin();
             return Ok(());
@@ -380,7 +380,7 @@ impl Course {
         let Some(positions) = positions_max.filter(|positions| *positions > 0) else {
             return self.recovered.damage.push(Damage { file: name(number), what, bytes, lost: None });
         };
-        if !self.begun {
+        if !self.has_base {
             self.begin();
         }
         let (from, to) = (self.head, self.head.plus(positions));
@@ -401,7 +401,7 @@ impl Course {
     }
 
     fn begin(&mut self) {
-        self.begun = true;
+        self.has_base = true;
         self.recovered.first = Some(self.head);
         self.replay.begin(self.head);
     }
@@ -412,7 +412,7 @@ impl Course {
             let positions = segment_bytes / ENTRY_BYTES_MIN;
             self.lose(last + 1, None, Some(positions));
         }
-        if !self.begun {
+        if !self.has_base {
             self.begin();
         }
     }

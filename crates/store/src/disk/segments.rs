@@ -97,7 +97,7 @@ impl Segments {
         };
         let begun = match begun {
             Ok(begun) => begun,
-            Err(error) if is_full(&error) => return Outcome::Full { begun: None, was_cut, error },
+            Err(error) if finds_no_room(&error) => return Outcome::Full { begun: None, was_cut, error },
             Err(error) => return Outcome::Failed(error),
         };
         match self.write(job) {
@@ -112,7 +112,7 @@ impl Segments {
         let mut no_room = None;
         for bytes in self.lengths(begin).into_iter().flatten() {
             match self.begin(&SegmentHead { bytes, ..begin.head }) {
-                Err(error) if is_full(&error) => no_room = Some(error),
+                Err(error) if finds_no_room(&error) => no_room = Some(error),
                 begun => return begun.map(|()| bytes),
             }
         }
@@ -170,7 +170,7 @@ impl Segments {
         };
         match current.file.write(end, &ending(number, end, CLOSED, &self.sums)) {
             Ok(()) => current.file.sync().map_err(unknown)?,
-            Err(error) if is_full(&error) => {
+            Err(error) if finds_no_room(&error) => {
                 current.file.wipe(end, current.bytes).map_err(unknown)?;
                 current.file.sync().map_err(unknown)?;
                 return Ok(false);
@@ -204,7 +204,7 @@ impl Segments {
         let name_of = name(head.number);
         let mut file = match self.files.create(&name_of, head.bytes) {
             Ok(file) => file,
-            Err(error) if is_full(&error) => {
+            Err(error) if finds_no_room(&error) => {
                 // Left half made it would only be in the way. Without a head nobody takes it for a segment.
                 _ = self.files.remove(&name_of);
                 return Err(error);
@@ -212,7 +212,7 @@ impl Segments {
             Err(error) => return Err(error),
         };
         match file.write(0, &head.encode()) {
-            Err(error) if is_full(&error) => {
+            Err(error) if finds_no_room(&error) => {
                 // Some of its head may be there. If it came back, it would hide what is written behind the end of the one before.
                 self.files.remove(&name_of).and_then(|()| self.files.sync()).map_err(unknown)?;
                 return Err(error);
@@ -241,7 +241,7 @@ impl Segments {
         match file.write(end, &ending(number, end, CONTINUED, &self.sums)) {
             Ok(()) => file.sync().map_err(unknown)?,
             // It was cut short before, and there is no room to say so.
-            Err(error) if is_full(&error) => {}
+            Err(error) if finds_no_room(&error) => {}
             Err(error) => return Err(error),
         }
         _ = self.files.cut(&name(number), end + ENDING_BYTES);
@@ -271,7 +271,7 @@ impl Segments {
 
     /// After a write for which there was no room: as if it had never been tried, or nobody knows.
     fn take_back(&mut self, job: &Job, begun: Option<u64>, error: io::Error) -> Outcome {
-        let Some(current) = self.current.as_mut().filter(|_| is_full(&error)) else {
+        let Some(current) = self.current.as_mut().filter(|_| finds_no_room(&error)) else {
             return Outcome::Failed(error);
         };
         let (offset, bytes) = (job.offset, current.bytes);
@@ -310,10 +310,10 @@ pub(crate) fn ending(segment: u64, offset: u64, flags: u8, sums: &Sums) -> Vec<u
 /// How much room [`ending`] takes: kept free in each segment.
 pub(crate) const ENDING_BYTES: u64 = 2 * GROUP_HEAD_BYTES as u64;
 
-fn is_full(error: &io::Error) -> bool {
+fn finds_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn unknown(error: io::Error) -> io::Error {
-    if is_full(&error) { io::Error::other(error) } else { error }
+    if finds_no_room(&error) { io::Error::other(error) } else { error }
 }

@@ -404,7 +404,7 @@ impl<R> Group<R> {
     }
 
     /// Whether it should take no more.
-    pub(crate) const fn is_full(&self) -> bool {
+    pub(crate) const fn takes_no_more(&self) -> bool {
         self.body.len() >= GROUP_BYTES_MAX
     }
 

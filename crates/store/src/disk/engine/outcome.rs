@@ -24,10 +24,10 @@ impl<R: Reply> Engine<R> {
             }
             Outcome::Full { begun, was_cut, error } => {
                 if begun.is_some() {
-                    self.begun(&flight, begun);
-                    self.stand(flight.begun, begun);
+                    self.keep_segment(&flight, begun);
+                    self.stand(flight.fallback, begun);
                 } else if was_cut {
-                    self.retention.cut(flight.begun.segment, self.durable.offset);
+                    self.retention.cut(flight.fallback.segment, self.durable.offset);
                     self.stand(self.durable.in_length(self.durable.offset + ENDING_BYTES, 0), None);
                 }
                 if flight.releases.is_some() {
@@ -58,7 +58,7 @@ impl<R: Reply> Engine<R> {
     }
 
     fn commit(&mut self, flight: Flight<R>, begun: Option<u64>) {
-        self.begun(&flight, begun);
+        self.keep_segment(&flight, begun);
         self.may_release |= begun.is_some();
         let (group, segment) = (flight.group, flight.next.segment);
         {
@@ -100,7 +100,7 @@ impl<R: Reply> Engine<R> {
         }
     }
 
-    fn begun(&mut self, flight: &Flight<R>, begun: Option<u64>) {
+    fn keep_segment(&mut self, flight: &Flight<R>, begun: Option<u64>) {
         if let Some((number, bytes)) = flight.begins.zip(begun) {
             self.retention.cut(number, flight.ends);
             self.retention.begin(number, bytes);

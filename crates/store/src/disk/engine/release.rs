@@ -22,7 +22,7 @@ impl<R: Reply> Engine<R> {
     }
 
     /// The segment to let go of next, if there is one.
-    pub(crate) fn due(&self) -> Option<u64> {
+    pub(crate) fn to_let_go(&self) -> Option<u64> {
         if !self.may_release || self.dead.is_some() {
             return None;
         }

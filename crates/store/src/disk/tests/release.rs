@@ -344,7 +344,7 @@ fn what_only_gathers_is_not_carried() {
         life.engine.stage(gathers.clone(), reply.clone());
         life.engine.age(Duration::from_millis(unix_ms(101)));
         let mut releases = 0;
-        while life.engine.due().is_some() {
+        while life.engine.to_let_go().is_some() {
             let job = life.engine.seal().unwrap();
             let outcome = life.segments.run(&job);
             life.engine.done(outcome);
