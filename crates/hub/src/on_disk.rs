@@ -90,6 +90,12 @@ fn say(folder: &Path, recovered: &Recovered, wall_unix_ms: u64, begun: Instant) 
             "the log on the disk is damaged: readers that had not come that far are told a gap"
         );
     }
+    for copy in &recovered.worn {
+        tracing::warn!(
+            folder = %folder.display(), %copy,
+            "bytes on the disk have changed where nothing is lost by it: the copy was mended from the other one"
+        );
+    }
     let ahead = Duration::from_millis(recovered.stamped_unix_ms.saturating_sub(wall_unix_ms));
     if ahead > AHEAD_MAX {
         tracing::warn!(
@@ -150,7 +156,13 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
         let shared = shared.clone();
         let look = spawn_blocking(move || {
             let shared = shared.upgrade()?;
-            shared.store.look_at_disk();
+            for file in shared.store.look_at_disk() {
+                tracing::error!(
+                    file,
+                    "a file of the log was taken away or replaced: if the hub starts again before what lies in it has left the window, \
+                     that is told as damaged; until then readers are served from memory"
+                );
+            }
             shared.store.disk_figures()
         });
         figures = look.await.ok().flatten();
@@ -159,15 +171,10 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
 
 fn tell(now: Room, before: Room, figures: &Figures) {
     let (free, needed, used) = (figures.free_bytes, figures.needed_bytes, figures.disk_bytes);
+    if before == Room::None {
+        tracing::info!(free, used, "the disk is no longer full: publishes are taken again");
+    }
     match now {
-        Room::Short if before == Room::None => {
-            tracing::warn!(
-                free,
-                needed,
-                used,
-                "the disk has some room again, and events are taken; the log could fill it"
-            );
-        }
         Room::Short => tracing::warn!(
             free,
             needed,

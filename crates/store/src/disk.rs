@@ -27,7 +27,7 @@
 //! | the disk is full | refused, [`Refused::Unavailable`](crate::Refused::Unavailable): nothing was appended | goes on as soon as there is room; makes some itself when events have left the window |
 //! | a write or sync fails otherwise | [`Error::Unknown`] for the group on its way; refused from then on | is dead, and says so: end the process ([`Options::on_death`]) |
 //! | the process is killed, the machine stops | nothing | everything acknowledged is there again, in the same epoch |
-//! | the folder is taken away, moved or replaced, or the file that is written is taken away | refused from the next [`Store::look_at_disk`](crate::Store::look_at_disk) on; what was acknowledged since is gone with it | the same |
+//! | the folder, or the file that is written, is taken away, moved or replaced | refused from the next [`Store::look_at_disk`](crate::Store::look_at_disk) on; what was acknowledged since is gone with it | the same |
 //! | bytes on the disk have changed | nothing | what is damaged is told when it is opened: [`Recovered::damage`], and a gap to readers |
 //!
 //! A sync is never tried again: the system may have dropped what it could not write.
@@ -37,8 +37,10 @@ pub mod look;
 
 mod engine;
 mod format;
+mod open_error;
 mod record;
 mod recover;
+mod recovered;
 mod renew;
 mod replay;
 mod retention;
@@ -75,10 +77,11 @@ use crate::standing;
 use crate::{Appended, DedupBounds, Error, Sink, Store};
 
 use engine::{Engine, lock};
-use files::{Directory, DirectoryError, Files};
+use files::{Directory, Files};
 use format::{GROUPS_START, SegmentHead, Sums};
+pub use open_error::OpenError;
 use recover::Opened;
-pub use recover::{Damage, Recovered};
+pub use recovered::{Damage, Recovered};
 use retention::Retention;
 use segments::{Segments, name};
 use space::Space;
@@ -148,77 +151,6 @@ impl Options {
     }
 }
 
-/// Why a store does not open.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The directory cannot be had.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The system says no.
-    #[error("{file} cannot be used")]
-    Io {
-        /// Which file.
-        file: String,
-        /// What it says.
-        source: io::Error,
-    },
-    /// Another version of the format wrote it.
-    #[error(
-        "{file} has version {version} of the format and this build knows {}: use the build that wrote it",
-        format::VERSION
-    )]
-    Version {
-        /// Which file.
-        file: String,
-        /// The version.
-        version: u32,
-    },
-    /// Neither the head of this file nor that of another can be read.
-    #[error("{file}: its head is damaged and there is no other: move the directory away to begin a new log")]
-    Unreadable {
-        /// Which file.
-        file: String,
-    },
-    /// It is of another log.
-    #[error("{file} is of another log than the files beside it: one log has one directory")]
-    Foreign {
-        /// Which file.
-        file: String,
-    },
-    /// It has another name than it was given.
-    #[error("{file} was written as number {number}: give it back its name")]
-    Misplaced {
-        /// Which file.
-        file: String,
-        /// The number that it says.
-        number: u64,
-    },
-    /// It begins before the end of what lies before it.
-    #[error("{file} holds positions that lie in a file before it: one of them is from elsewhere")]
-    Overlap {
-        /// Which file.
-        file: String,
-    },
-    /// Whoever was told of the progress wanted no more.
-    #[error("reading was stopped")]
-    Stopped,
-    /// A group whose checksum is right makes no sense.
-    #[error("{file}: what was written at {offset} is not understood: use the build that wrote it")]
-    Nonsense {
-        /// Which file.
-        file: String,
-        /// Where.
-        offset: u64,
-    },
-}
-
-impl OpenError {
-    fn io(file: &str, source: io::Error) -> Self {
-        Self::Io { file: file.to_owned(), source }
-    }
-}
-
 /// A log in a directory.
 pub struct DiskStore {
     visible: Arc<Mutex<Visible>>,
@@ -227,6 +159,8 @@ pub struct DiskStore {
     files: Arc<dyn Files>,
     space: Space,
     opened_in: Duration,
+    /// The files that were missing at the last look.
+    told: Mutex<Vec<String>>,
 }
 
 impl DiskStore {
@@ -259,13 +193,14 @@ impl DiskStore {
         salt: u64,
         sink: Arc<dyn Sink>,
     ) -> Result<Self, OpenError> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let (engine, segments, recovered) = assemble(files.clone(), &options, epoch, salt, sink)?;
         let (visible, space) = (engine.visible(), Space::of(&options));
         space.look(&*files);
         let writer = Writer::start(engine, segments, options.on_death)
             .map_err(|error| OpenError::io("a thread", error))?;
-        Ok(Self { visible, writer, recovered, files, space, opened_in: begun.elapsed() })
+        let opened_in = started.elapsed();
+        Ok(Self { visible, writer, recovered, files, space, opened_in, told: Mutex::default() })
     }
 
     /// As [`DiskStore::open`], on a simulated disk, which no other store may have meanwhile, and without threads: a task of the
@@ -283,14 +218,14 @@ impl DiskStore {
         salt: u64,
         sink: Arc<dyn Sink>,
     ) -> Result<Self, OpenError> {
-        let taken =
-            task::Taken::take(disk).ok_or_else(|| DirectoryError::InUse("the simulated disk".into()))?;
+        let taken = task::Taken::take(disk)
+            .ok_or_else(|| files::DirectoryError::InUse("the simulated disk".into()))?;
         let (engine, segments, recovered) = assemble(Arc::new(disk.clone()), &options, epoch, salt, sink)?;
         let (visible, space) = (engine.visible(), Space::of(&options));
         space.look(disk);
         let writer = Writer::start_task(engine, segments, options.on_death, taken);
         let (files, opened_in) = (Arc::new(disk.clone()), Duration::ZERO);
-        Ok(Self { visible, writer, recovered, files, space, opened_in })
+        Ok(Self { visible, writer, recovered, files, space, opened_in, told: Mutex::default() })
     }
 
     /// What was found when it was opened.
@@ -334,10 +269,12 @@ fn assemble<R: engine::Reply>(
     let (mut retention, mut at) = (retention, at);
     if at.segment == 0 {
         // The epoch is durable before anybody is told of it.
-        segments.begin(&identity).map_err(|error| OpenError::io(&name(identity.number), error))?;
-        retention.begin(identity.number, identity.bytes);
+        let begin = engine::first_segment(&identity, options);
+        let bytes =
+            segments.begin_first(&begin).map_err(|error| OpenError::io(&name(identity.number), error))?;
+        retention.begin(identity.number, bytes);
         at = Place { segment: identity.number, offset: GROUPS_START, ..at };
-        at = at.in_length(identity.bytes, engine::reserve_bytes(options.segment_bytes));
+        at = at.in_length(bytes, engine::reserve_bytes(options.segment_bytes));
     }
     let visible = Arc::new(Mutex::new(visible));
     let stager = Stager::new(sums, at);
@@ -413,16 +350,27 @@ impl Store for DiskStore {
         Some(self.figures())
     }
 
-    fn look_at_disk(&self) {
+    fn look_at_disk(&self) -> Vec<String> {
         self.space.look(&*self.files);
-        let segment = name(self.writer.segment());
-        let Err(error) = self.files.are_in_place(&segment) else { return };
-        let is_gone = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-        // The segment may have been the last one, and have gone since it was asked for.
-        if is_gone && segment == name(self.writer.segment()) {
+        let is_gone = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        };
+        if let Err(error) = self.files.is_in_place()
+            && is_gone(&error)
+        {
             self.writer
                 .die(format!("its folder is not where it was, so what is written there is lost: {error}"));
+            return Vec::new();
         }
+        let missing = self.files.missing();
+        let written = name(self.writer.segment());
+        if let Some(missing) = missing.iter().find(|missing| **missing >= written) {
+            self.writer
+                .die(format!("its file {missing} is not where it was, so what is written there is lost"));
+        }
+        let mut told = lock(&self.told);
+        let before = std::mem::replace(&mut *told, missing.clone());
+        missing.into_iter().filter(|missing| *missing < written && !before.contains(missing)).collect()
     }
 
     fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill {

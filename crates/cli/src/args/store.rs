@@ -16,8 +16,8 @@ Examples:
   galaxy-push store check data
   galaxy-push store check --json data | jq .damage
 
-Exit codes: 0 sound, 1 damaged, 66 it cannot be read (no log, another version, no permission),
-2 a flag was not understood.")]
+Exit codes: 0 sound (also where one of two copies is WORN, by which nothing is lost), 1 damaged,
+66 it cannot be read (no log, another version, no permission), 2 a flag was not understood.")]
     Check {
         /// The folder of a log: what --data-dir was.
         #[arg(value_name = "DIR")]

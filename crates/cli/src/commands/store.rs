@@ -85,10 +85,13 @@ fn json(looked: &mut Looked) -> Value {
     let lost = |lost: Option<(Cursor, Cursor)>| {
         lost.map(|(from, to)| json!({ "from": from.to_string(), "to": to.to_string(), "count": to.since(from).map(|count| count.to_string()) }))
     };
+    let bytes =
+        |damage: &Damage| damage.bytes.as_ref().map(|bytes| json!({ "from": bytes.start, "to": bytes.end }));
     let damage = found.damage.iter().map(|damage| {
-        let bytes = damage.bytes.as_ref().map(|bytes| json!({ "from": bytes.start, "to": bytes.end }));
-        json!({ "file": damage.file, "what": damage.what, "bytes": bytes, "lost": lost(damage.lost) })
+        json!({ "file": damage.file, "what": damage.what, "bytes": bytes(damage), "lost": lost(damage.lost) })
     });
+    let worn =
+        found.worn.iter().map(|copy| json!({ "file": copy.file, "what": copy.what, "bytes": bytes(copy) }));
     json!({
         "sound": found.damage.is_empty(),
         "epoch": looked.last.epoch.to_string(),
@@ -104,6 +107,7 @@ fn json(looked: &mut Looked) -> Value {
         "stamped": stamp(looked.stamped_unix_ms),
         "cutOff": found.torn,
         "damage": damage.collect::<Vec<_>>(),
+        "worn": worn.collect::<Vec<_>>(),
     })
 }
 
@@ -130,7 +134,12 @@ fn text(looked: &mut Looked) -> anyhow::Result<String> {
     for damage in &found.damage {
         line("DAMAGED", said(damage))?;
     }
-    if found.damage.is_empty() {
+    for copy in &found.worn {
+        line("WORN", format!("{copy}; the next start mends it"))?;
+    }
+    if found.damage.is_empty() && !found.worn.is_empty() {
+        line("sound", "every event and record is whole, and nothing is missing".to_owned())?;
+    } else if found.damage.is_empty() {
         line("sound", "every checksum is right, and nothing is missing".to_owned())?;
     }
     Ok(text)

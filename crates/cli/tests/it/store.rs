@@ -129,6 +129,24 @@ fn what_is_damaged_is_told_with_its_place_and_as_a_gap() {
     assert_eq!(events + lost["count"].as_str().unwrap().parse::<u64>().unwrap(), 40);
 }
 
+/// Nothing is lost by it, but the other one may go too.
+#[test]
+fn a_head_of_which_one_copy_is_damaged_is_told_and_mended() {
+    let folder = written("store-worn");
+    let file = folder.path("data").join("00000000000000000001.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let checked = folder.run(&["store", "check", "data"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains("WORN") && !checked.stdout.contains("every checksum"), "{checked:?}");
+    let told = json(&folder.run(&["store", "check", "--json", "data"]));
+    assert_eq!((&told["sound"], &told["worn"][0]["bytes"]["to"]), (&true.into(), &512.into()), "{told}");
+    drop(folder.serve(&DATA));
+    let told = json(&folder.run(&["store", "check", "--json", "data"]));
+    assert_eq!((&told["entries"], &told["worn"]), (&41.into(), &Vec::<i32>::new().into()), "{told}");
+}
+
 /// Beside a hub that publishes as fast as it can, and is not disturbed.
 #[test]
 fn a_hub_that_runs_is_looked_at_and_not_disturbed() {

@@ -5,10 +5,10 @@
 //! [`Engine::done`] with its outcome; [`Landed::tell`] of what became durable. Staging may go on meanwhile: that is the next
 //! group. Between two of these groups comes, when a segment is needed no more, one that lets it go (`release`).
 
+mod outcome;
 mod release;
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use galaxy_push_core::cursor::Seq;
 use super::Options;
 use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead, unmask};
 use super::retention::Retention;
-use super::segments::{Begin, ENDING_BYTES, Job, Outcome};
+use super::segments::{Begin, ENDING_BYTES, Job};
 use super::stage::{Group, Place, Stager};
 use super::visible::Visible;
 use crate::{Appended, Batch, Error, Refused, Sink};
@@ -45,8 +45,10 @@ pub(crate) struct Engine<R> {
     now_unix_ms: u64,
     /// Letting a segment go is worth a try: not right after there was no room for it.
     may_release: bool,
-    /// There was no room, and no batch has become durable since.
-    is_short: bool,
+    /// So many bytes were wanted when there was no room, and neither has a batch become durable nor as much been freed since.
+    lacks: Option<u64>,
+    /// So many bytes were freed by letting segments go since publishers had their turn.
+    freed: u64,
     flying: Option<Flight<R>>,
     /// Durable, and nobody told yet, in order. Few: while nobody tells, little is staged.
     landed: VecDeque<Landed<R>>,
@@ -68,7 +70,9 @@ struct Flight<R> {
     /// The segment that it lets go of: nobody waits for it.
     releases: Option<u64>,
     /// Where the next one goes if only the segment was begun.
-    begun: Place,
+    fallback: Place,
+    /// How much room it wants.
+    wants: u64,
 }
 
 /// What has become of a group: all that is left is to tell of it.
@@ -116,7 +120,8 @@ impl<R: Reply> Engine<R> {
             dedup_age: options.dedup.age,
             now_unix_ms: 0,
             may_release: true,
-            is_short: false,
+            lacks: None,
+            freed: 0,
             flying: None,
             landed: VecDeque::new(),
             left: Vec::new(),
@@ -141,7 +146,7 @@ impl<R: Reply> Engine<R> {
         {
             let mut visible = lock(&self.visible);
             for _ in 0..STAGED_AT_ONCE {
-                if self.stager.open.as_ref().is_some_and(Group::is_full) {
+                if self.stager.open.as_ref().is_some_and(Group::takes_no_more) {
                     break;
                 }
                 let Some((batch, reply)) = waiting.pop_front() else { break };
@@ -155,8 +160,8 @@ impl<R: Reply> Engine<R> {
     }
 
     /// Whether the group that gathers should take no more.
-    pub(crate) fn is_full(&self) -> bool {
-        self.stager.open.as_ref().is_some_and(Group::is_full)
+    pub(crate) fn takes_no_more(&self) -> bool {
+        self.stager.open.as_ref().is_some_and(Group::takes_no_more)
     }
 
     /// How long what gathers is so far, in bytes; `None`: nothing does.
@@ -175,11 +180,12 @@ impl<R: Reply> Engine<R> {
         if self.flying.is_some() {
             return None;
         }
-        if let Some(number) = self.due() {
+        if let Some(number) = self.to_let_go().filter(|_| !self.lets_in()) {
             let group = self.carry(number);
             return Some(self.fly(group, Some(number)));
         }
         let group = self.stager.open.take()?;
+        self.freed = 0;
         if group.is_empty() {
             // Duplicates, whose answers come behind those that they repeat.
             self.landed.push_back(Landed { group, body: Bytes::new(), synced: None });
@@ -190,14 +196,21 @@ impl<R: Reply> Engine<R> {
 
     fn fly(&mut self, mut group: Group<R>, releases: Option<u64>) -> Job {
         let at = &self.stager.at;
+        // The newest segment is left for another one.
+        let leaves = releases == Some(at.segment);
         let (end, reserve_bytes) = match releases {
             None => (at.batches_end, self.reserve_bytes),
             Some(_) => (at.segment_bytes, 0),
         };
-        let room = room_of(group.body.len()) + ENDING_BYTES;
-        let fits = at.segment > 0 && at.offset + room <= end;
-        let begin = (!fits).then(|| self.begin(room + reserve_bytes, group.after));
-        let begun = self.place_before(&group);
+        let begin = (leaves || !self.fits(&group, end)).then(|| {
+            let may_cut = leaves && end > 0;
+            let length = least_length(&group, reserve_bytes);
+            let good_bytes = least_length(&group, self.reserve_bytes);
+            let head = self.begin(length, group.after);
+            Begin { head, least_bytes: length, good_bytes, is_short: self.lacks.is_some(), may_cut }
+        });
+        let wants = begin.map_or(room_of(&group), |begin| begin.least_bytes);
+        let fallback = self.place_before(&group);
         let (segment, offset) = (self.stager.at.segment, self.stager.at.offset);
         if let Some(number) = releases {
             self.stager.at.oldest = number + 1;
@@ -211,11 +224,25 @@ impl<R: Reply> Engine<R> {
         };
         let (begins, ends) =
             begin.map_or((None, 0), |Begin { head, .. }| (Some(head.number), head.previous_end));
-        self.flying = Some(Flight { group, body, next, begins, ends, releases, begun });
+        self.flying = Some(Flight { group, body, next, begins, ends, releases, fallback, wants });
         // Where there may be no room, what is needed no more makes some now.
-        let is_tight = self.is_short || releases.is_some() || begins.is_some();
+        let is_tight = self.lacks.is_some() || releases.is_some() || begins.is_some();
         let remove = if is_tight { self.take_left() } else { Vec::new() };
-        Job { remove, begin, segment, offset, bytes, is_release: releases.is_some() }
+        Job {
+            remove,
+            begin,
+            segment,
+            offset,
+            bytes,
+            #[cfg(test)]
+            is_release: releases.is_some(),
+        }
+    }
+
+    /// Whether the segment that is written has room for this group before this offset.
+    fn fits(&self, group: &Group<R>, end: u64) -> bool {
+        let at = &self.stager.at;
+        at.segment > 0 && at.offset + room_of(group) <= end
     }
 
     /// This place, but for what is staged and not on its way.
@@ -230,9 +257,8 @@ impl<R: Reply> Engine<R> {
         Place { head, ..self.stager.at }
     }
 
-    /// Begins another segment, with so much room for groups at least.
-    fn begin(&mut self, room: u64, after: Seq) -> Begin {
-        let least_bytes = (GROUPS_START + room).next_multiple_of(LENGTH_STEP);
+    /// Begins another segment, of this length at least.
+    fn begin(&mut self, least_bytes: u64, after: Seq) -> SegmentHead {
         let at = &mut self.stager.at;
         let head = SegmentHead {
             number: at.segment + 1,
@@ -244,77 +270,7 @@ impl<R: Reply> Engine<R> {
             ..self.identity
         };
         (at.segment, at.offset) = (head.number, GROUPS_START);
-        Begin { head, least_bytes }
-    }
-
-    /// The group on its way has come to this. If it is durable, what it changes is visible now, and is to be told; else it is
-    /// given up, and what gathered meanwhile with it.
-    pub(crate) fn done(&mut self, outcome: Outcome) {
-        let Some(flight) = self.flying.take() else { return };
-        if let Some(reason) = self.dead.clone() {
-            // What a sync says counts no more.
-            let unknown = Error::Unknown(reason.clone());
-            return self.give_up(Some(flight.group), &unknown, &Refused::Unavailable(reason));
-        }
-        match outcome {
-            Outcome::Durable { begun } => {
-                self.stand(flight.next, begun);
-                self.commit(flight, begun);
-            }
-            Outcome::Full { begun, error } => {
-                self.is_short = true;
-                if begun.is_some() {
-                    self.begun(&flight, begun);
-                    self.stand(flight.begun, begun);
-                }
-                // Publishers that find no room make it worth another try; a try that finds none does not.
-                self.may_release = flight.releases.is_none();
-                if flight.releases.is_some() {
-                    return self.stager.stand(self.durable);
-                }
-                let refused = Refused::Unavailable(format!("the disk is full: {error}"));
-                self.give_up(Some(flight.group), &Error::Refused(refused.clone()), &refused);
-            }
-            Outcome::Failed(error) => {
-                let reason = died(&error);
-                self.dead = Some(reason.clone());
-                let unknown = Error::Unknown(reason.clone());
-                self.give_up(Some(flight.group), &unknown, &Refused::Unavailable(reason));
-            }
-        }
-    }
-
-    /// What is durable ends here. `begun`: the length of the segment, if it was begun just now.
-    fn stand(&mut self, place: Place, begun: Option<u64>) {
-        self.durable = match begun {
-            Some(bytes) => place.in_length(bytes, self.reserve_bytes),
-            None => place,
-        };
-        self.stager.stand(self.durable);
-    }
-
-    fn commit(&mut self, flight: Flight<R>, begun: Option<u64>) {
-        self.begun(&flight, begun);
-        self.may_release |= begun.is_some();
-        self.is_short &= flight.releases.is_some();
-        let (group, segment) = (flight.group, flight.next.segment);
-        {
-            let mut visible = lock(&self.visible);
-            if let Some(up_to) = flight.releases {
-                visible.standing.moved_up_to(up_to, segment);
-                self.left.extend(self.retention.leave(up_to, segment, self.dedup_age, visible.now));
-            }
-            visible.commit(&group, segment);
-        }
-        self.stager.forget(&group);
-        if let Some((from, to)) = group.times {
-            // What is for live readers only takes no room on the disk, but its key may.
-            self.retention.add(segment, 0, from);
-            self.retention.add(segment, group.positions.into(), to);
-        }
-        self.retention.weigh(segment, group.frame_bytes);
-        let synced = Some(group.positions);
-        self.landed.push_back(Landed { group, body: flight.body, synced });
+        head
     }
 
     /// What is durable and was not taken yet: the oldest first.
@@ -353,21 +309,6 @@ impl<R: Reply> Engine<R> {
         self.sink.clone()
     }
 
-    /// Nothing goes on from here: whoever waits for an answer finds that there is none.
-    pub(crate) fn abandon(&mut self) {
-        self.dead.get_or_insert_with(|| "an earlier append did not finish; restart the hub".to_owned());
-        (self.stager.open, self.flying) = (None, None);
-        self.landed.clear();
-    }
-
-    /// The store can go on no longer: what gathers and what comes is refused, and of what is on its way nobody knows.
-    pub(crate) fn die(&mut self, reason: String) {
-        let reason = self.dead.get_or_insert(reason).clone();
-        if self.flying.is_none() {
-            self.give_up(None, &Error::Unknown(reason.clone()), &Refused::Unavailable(reason));
-        }
-    }
-
     /// The segment in which the last group became durable, or will the next one.
     pub(crate) const fn segment(&self) -> u64 {
         self.durable.segment
@@ -378,30 +319,9 @@ impl<R: Reply> Engine<R> {
         self.dead.as_deref()
     }
 
-    fn begun(&mut self, flight: &Flight<R>, begun: Option<u64>) {
-        if let Some((number, bytes)) = flight.begins.zip(begun) {
-            self.retention.cut(number, flight.ends);
-            self.retention.begin(number, bytes);
-        }
-    }
-
-    fn give_up(&mut self, group: Option<Group<R>>, error: &Error, refused: &Refused) {
-        let gathering = self.stager.abort(self.durable);
-        {
-            let mut visible = lock(&self.visible);
-            gathering.iter().chain(&group).for_each(|group| visible.give_up(group));
-        }
-        let answers = group.into_iter().flat_map(|group| group.answers);
-        answers.for_each(|(reply, _)| reply.answer(Err(error.clone())));
-        for (reply, results) in gathering.into_iter().flat_map(|group| group.answers) {
-            // What it repeats is in the log, or nobody knows: nothing was refused of that.
-            let repeats = results.iter().any(|result| result.duplicate);
-            reply.answer(Err(if repeats {
-                Error::Unknown(refused.to_string())
-            } else {
-                refused.clone().into()
-            }));
-        }
+    /// There was no room for the last batches, and as much was not freed since.
+    pub(crate) const fn lacks_room(&self) -> bool {
+        self.lacks.is_some()
     }
 
     /// Where the last group ended.
@@ -430,13 +350,21 @@ pub(crate) fn reserve_bytes(segment_bytes: u64) -> u64 {
     (segment_bytes / 64).max(RESERVE_BYTES_MIN).min(segment_bytes / 4)
 }
 
-/// How much room a body of so many bytes takes at most.
-const fn room_of(body_bytes: usize) -> u64 {
-    (body_bytes + 2 * GROUP_HEAD_BYTES) as u64
+/// The first segment of a log: with room for some small groups at least.
+pub(crate) fn first_segment(head: &SegmentHead, options: &Options) -> Begin {
+    let least = GROUPS_START + reserve_bytes(options.segment_bytes) + LENGTH_STEP;
+    let least_bytes = least.next_multiple_of(LENGTH_STEP).min(head.bytes);
+    Begin { head: *head, least_bytes, good_bytes: least_bytes, is_short: false, may_cut: false }
 }
 
-fn died(error: &io::Error) -> String {
-    format!("the disk failed, and what was being written may be there or not: {error}")
+/// How long a segment must be for this group, and so much behind it.
+fn least_length<R>(group: &Group<R>, reserve_bytes: u64) -> u64 {
+    (GROUPS_START + room_of(group) + reserve_bytes).next_multiple_of(LENGTH_STEP)
+}
+
+/// How much room a group takes at most, with the end of a segment behind it.
+const fn room_of<R>(group: &Group<R>) -> u64 {
+    (group.body.len() + 2 * GROUP_HEAD_BYTES) as u64 + ENDING_BYTES
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,13 +3,15 @@
 //! [`Directory`] is the real one, and [`look`](super::look) has one that cannot write. Tests put a disk in its place that
 //! tears, loses, reorders and damages what was written.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::engine::lock;
 use super::sync_times::{Clock, SyncTimes};
 
 /// A directory with the files of one log.
@@ -73,14 +75,19 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// What the system says. Never call it again after that: what was lost may then be called durable.
     fn sync(&self) -> io::Result<()>;
 
-    /// Looks whether the directory is still where it was, and has a file of this name: somebody may have taken away what a
-    /// process has open, and it would write into what nobody finds again.
+    /// Looks whether the directory is still where it was: somebody may have taken away what a process has open, and it would write
+    /// into what nobody finds again.
     ///
     /// # Errors
     ///
-    /// They are not, or the system says no.
-    fn are_in_place(&self, _name: &str) -> io::Result<()> {
+    /// It is not, or the system says no.
+    fn is_in_place(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// The files that were read or made here, and that somebody else has taken away or replaced.
+    fn missing(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// How many bytes this process may still write where the files lie. `None`: nobody knows.
@@ -107,11 +114,12 @@ pub trait FileAt: Send + fmt::Debug {
     /// What the system says; some of it may have been written.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes everything behind the offset zeros again, as it was when the file was made.
+    /// Makes everything from the offset up to here zeros again, as it was when the file was made. The file is at no moment
+    /// shorter, lest a crash in between shows one that was cut; and it keeps its space, if the system can do that.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// What the system says; some of it may be zeros already.
     fn wipe(&mut self, offset: u64, bytes: u64) -> io::Result<()>;
 
     /// Makes what was written durable.
@@ -147,6 +155,15 @@ pub struct Directory {
     directory: File,
     _lock: File,
     times: Arc<Clock>,
+    /// The files that were read or made here, and not taken away.
+    held: Mutex<BTreeMap<String, Identity>>,
+}
+
+/// What a file is, whatever its name.
+type Identity = (u64, u64);
+
+fn identity(there: &fs::Metadata) -> Identity {
+    (there.dev(), there.ino())
 }
 
 /// Locked, and otherwise empty.
@@ -177,7 +194,12 @@ impl Directory {
             // Not every file system locks a folder.
             Err(TryLockError::Error(_)) => {}
         }
-        Ok(Self { path: path.to_owned(), directory, _lock: lock, times: Arc::default() })
+        let (times, held) = (Arc::default(), Mutex::default());
+        Ok(Self { path: path.to_owned(), directory, _lock: lock, times, held })
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<String, Identity>> {
+        lock(&self.held)
     }
 }
 
@@ -203,7 +225,9 @@ impl Files for Directory {
 
     fn read(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
         let file = File::open(self.path.join(name))?;
-        let mut bytes = Vec::with_capacity(file.metadata()?.len().min(bytes_max) as usize);
+        let there = file.metadata()?;
+        self.held().insert(name.to_owned(), identity(&there));
+        let mut bytes = Vec::with_capacity(there.len().min(bytes_max) as usize);
         file.take(bytes_max).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
@@ -214,14 +238,15 @@ impl Files for Directory {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Box<dyn FileAt>> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(self.path.join(name))?;
+        self.held().insert(name.to_owned(), identity(&file.metadata()?));
         allocate(&file, bytes)?;
         Ok(Box::new(OpenFile { file, times: self.times.clone() }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn FileAt>> {
-        let file = OpenOptions::new().write(true).open(self.path.join(name))?;
+        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
         Ok(Box::new(OpenFile { file, times: self.times.clone() }))
     }
 
@@ -230,6 +255,7 @@ impl Files for Directory {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.held().remove(name);
         fs::remove_file(self.path.join(name))
     }
 
@@ -237,12 +263,24 @@ impl Files for Directory {
         self.directory.sync_all()
     }
 
-    fn are_in_place(&self, name: &str) -> io::Result<()> {
-        let (held, there) = (self.directory.metadata()?, fs::metadata(&self.path)?);
-        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "another folder has its name"));
+    fn is_in_place(&self) -> io::Result<()> {
+        if identity(&self.directory.metadata()?) == identity(&fs::metadata(&self.path)?) {
+            return Ok(());
         }
-        fs::metadata(self.path.join(name)).map(drop)
+        Err(io::Error::new(io::ErrorKind::NotFound, "another folder has its name"))
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let held = self.held().clone();
+        let is_gone = |(name, held): &(String, Identity)| match fs::metadata(self.path.join(name)) {
+            Ok(there) => identity(&there) != *held,
+            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        };
+        let gone: Vec<_> = held.into_iter().filter(is_gone).collect();
+        // Unless it was taken away here meanwhile.
+        let held = self.held();
+        let gone = gone.into_iter().filter(|(name, identity)| held.get(name) == Some(identity));
+        gone.map(|(name, _)| name).collect()
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {
@@ -273,6 +311,38 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 
+/// Makes zeros of what the disk has there, whatever a cache says. With its space, or else without.
+#[cfg(target_os = "linux")]
+fn make_zeros(file: &File, offset: u64, length: u64, keeps_space: bool) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+
+    let how = if keeps_space { FallocateFlags::ZERO_RANGE } else { FallocateFlags::PUNCH_HOLE };
+    Ok(fallocate(file, how | FallocateFlags::KEEP_SIZE, offset, length)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn make_zeros(_: &File, _: u64, _: u64, _: bool) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Writes zeros wherever something else is read.
+fn write_zeros(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+    let (zeros, mut piece) = ([0; PIECE_BYTES], [0; PIECE_BYTES]);
+    let mut at = offset;
+    while at < bytes {
+        let length = piece.len().min((bytes - at) as usize);
+        file.read_exact_at(&mut piece[..length], at)?;
+        if piece[..length] != zeros[..length] {
+            file.write_all_at(&zeros[..length], at)?;
+        }
+        at += length as u64;
+    }
+    Ok(())
+}
+
+/// Looked through at a time.
+const PIECE_BYTES: usize = 16 << 10;
+
 #[derive(Debug)]
 struct OpenFile {
     file: File,
@@ -285,11 +355,50 @@ impl FileAt for OpenFile {
     }
 
     fn wipe(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.file.set_len(offset)?;
-        self.file.set_len(bytes)
+        let length = bytes.saturating_sub(offset);
+        if length == 0 || make_zeros(&self.file, offset, length, true).is_ok() {
+            return Ok(());
+        }
+        // Not every file system can do that, and one that writes nothing in place may have no room for it.
+        write_zeros(&self.file, offset, bytes)
+            .or_else(|error| make_zeros(&self.file, offset, length, false).map_err(|_| error))
     }
 
     fn sync(&mut self) -> io::Result<()> {
         self.times.measure(|| self.file.sync_data())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fault: the file was cut and made longer again. A crash in between left one that is cut, which is damage; and on a full disk
+    /// its space went to whoever asked first.
+    #[test]
+    fn what_is_wiped_is_zeros_and_keeps_its_length_and_its_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Directory::take(dir.path()).unwrap();
+        let mut file = files.create("a", 256 << 10).unwrap();
+        file.write(0, &vec![7; 100_000]).unwrap();
+        file.sync().unwrap();
+        let blocks = || fs::metadata(dir.path().join("a")).unwrap().blocks();
+        let before = blocks();
+        let bytes = 256 << 10;
+        let by_writing = |_: &mut Box<dyn FileAt>| {
+            let file = OpenOptions::new().read(true).write(true).open(dir.path().join("a")).unwrap();
+            write_zeros(&file, 10_001, bytes).unwrap();
+        };
+        let as_files_do = |file: &mut Box<dyn FileAt>| file.wipe(10_001, bytes).unwrap();
+        for wipe in [&as_files_do as &dyn Fn(&mut Box<dyn FileAt>), &by_writing] {
+            file.write(50_000, &vec![7; 50_000]).unwrap();
+            wipe(&mut file);
+            file.sync().unwrap();
+            let there = files.read("a", u64::MAX).unwrap();
+            assert_eq!(there.len() as u64, bytes);
+            assert!(there[..10_001].iter().all(|byte| *byte == 7));
+            assert!(there[10_001..].iter().all(|byte| *byte == 0));
+            assert!(blocks() >= before, "{} of {before} blocks are left", blocks());
+        }
     }
 }

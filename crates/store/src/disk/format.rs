@@ -141,6 +141,18 @@ impl SegmentHead {
         whole.or(version).unwrap_or(Err(HeadError::Unreadable))
     }
 
+    /// Where the copy lies that cannot be read, or says another thing than the one before it, while the other is whole.
+    pub(crate) fn worn(file: &[u8]) -> Option<Range<u64>> {
+        let copies = [0, SECTOR_BYTES].map(|at| Self::decode_copy(file.get(at..).unwrap_or_default()));
+        let at = match copies {
+            [Err(_), Ok(_)] => 0,
+            [Ok(_), Err(_)] => SECTOR_BYTES as u64,
+            [Ok(first), Ok(second)] if first != second => SECTOR_BYTES as u64,
+            _ => return None,
+        };
+        Some(at..at + SECTOR_BYTES as u64)
+    }
+
     fn decode_copy(head: &[u8]) -> Result<Self, HeadError> {
         let head = head.get(..SEGMENT_HEAD_BYTES).ok_or(HeadError::Unreadable)?;
         let mut fields = Fields(head);

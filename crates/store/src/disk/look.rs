@@ -22,7 +22,8 @@ use galaxy_push_core::frame::LogKind;
 
 use super::files::{DirectoryError, FileAt, Files};
 use super::format::{GROUPS_START, HeadError, SegmentHead, Sums};
-use super::recover::{self, Recovered};
+use super::recover;
+use super::recovered::Recovered;
 use super::scan::{End, Piece, Scan};
 use super::segments::number;
 use super::visible::Visible;

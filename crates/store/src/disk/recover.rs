@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use galaxy_push_core::cursor::{Cursor, Seq};
 
+use super::engine::reserve_bytes;
 use super::files::Files;
 use super::format::{ENTRY_BYTES_MIN, GROUPS_START, GroupHead, HeadError, SegmentHead, Sums, unmask};
 use super::record::{Record, records};
-use super::renew::renew;
+use super::recovered::{Damage, Recovered};
+use super::renew::{mend, renew};
 use super::replay::Replay;
 use super::retention::Retention;
 use super::scan::{End, Piece, Scan, Scanned};
@@ -26,44 +28,6 @@ use super::{OpenError, Options, Progress, SEGMENT_BYTES_MAX};
 use crate::Sink;
 
 const MISSING: &str = "the file is missing";
-
-/// What was found in a data directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Recovered {
-    /// The position before the first entry. `None`: nothing was there.
-    pub first: Option<Cursor>,
-    /// Entries that were handed to the sink.
-    pub entries: u64,
-    /// Groups that were read.
-    pub groups: u64,
-    /// Segments that were read.
-    pub segments: u64,
-    /// Bytes of segments that were read.
-    pub bytes: u64,
-    /// The last stamp of the log, in milliseconds since the Unix epoch: it goes on from there, or from the wall clock if that is
-    /// later. 0: it has none.
-    pub stamped_unix_ms: u64,
-    /// A group was being written when the last life ended, and was cut off: nobody was told of it.
-    pub torn: bool,
-    /// What was damaged or missing.
-    pub damage: Vec<Damage>,
-}
-
-/// Something in a data directory that was damaged or missing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}: {what}")]
-#[non_exhaustive]
-pub struct Damage {
-    /// The file.
-    pub file: String,
-    /// What is wrong, and where.
-    pub what: String,
-    /// From where in the file to where, if it is a stretch of it.
-    pub bytes: Option<Range<u64>>,
-    /// The positions that are lost: those behind the first up to the second. `None`: none that is known of.
-    pub lost: Option<(Cursor, Cursor)>,
-}
 
 /// A log that can go on.
 pub(crate) struct Opened {
@@ -80,6 +44,8 @@ struct Found<'a> {
     heads: BTreeMap<u64, Option<SegmentHead>>,
     identity: SegmentHead,
     sums: Sums,
+    /// Where one copy of a head is damaged.
+    worn: BTreeMap<u64, Range<u64>>,
 }
 
 /// Opens the log in these files, to go on with it: what was written last is durable before anybody is told of it. `None`: there
@@ -124,7 +90,7 @@ fn read_log<'a>(
 fn find(files: &dyn Files) -> Result<Option<Found<'_>>, OpenError> {
     let names = files.list().map_err(|error| OpenError::io("the directory", error))?;
     let numbers = names.iter().filter_map(|name| number(name));
-    let (mut heads, mut identity) = (BTreeMap::new(), None::<SegmentHead>);
+    let (mut heads, mut identity, mut worn) = (BTreeMap::new(), None::<SegmentHead>, BTreeMap::new());
     for number in numbers {
         let front = read(files, number, GROUPS_START)?;
         let head = match SegmentHead::decode(&front) {
@@ -143,10 +109,11 @@ fn find(files: &dyn Files) -> Result<Option<Found<'_>>, OpenError> {
             _ => {}
         }
         heads.insert(number, head);
+        worn.extend(SegmentHead::worn(&front).map(|range| (number, range)));
     }
     let Some(identity) = identity else { return unreadable(files, &heads).map(|()| None) };
     let sums = Sums::new(identity.epoch, identity.salt);
-    Ok(Some(Found { files, heads, identity, sums }))
+    Ok(Some(Found { files, heads, identity, sums, worn }))
 }
 
 /// Without any readable head: the first segment was being made, or everything is damaged.
@@ -212,7 +179,12 @@ impl Found<'_> {
             return Ok(());
         }
         let (file, scanned) = self.scan(last)?;
-        renew(self.files, last, &file, &scanned).map_err(|error| OpenError::io(&name(last), error))
+        renew(self.files, last, &file, &scanned).map_err(|error| OpenError::io(&name(last), error))?;
+        for (number, range) in &self.worn {
+            let Some(Some(head)) = self.heads.get(number) else { continue };
+            mend(self.files, head, range).map_err(|error| OpenError::io(&name(*number), error))?;
+        }
+        Ok(())
     }
 
     /// The first segment that is needed, and the last stamp, as the last group says.
@@ -247,7 +219,7 @@ impl Found<'_> {
     ) -> Result<Opened, OpenError> {
         let mut course = Course {
             replay: Replay::new(options, sink.clone(), stamped_unix_ms),
-            begun: false,
+            has_base: false,
             head: Cursor::start(self.identity.epoch),
             group: 0,
             recovered: Recovered::default(),
@@ -271,6 +243,12 @@ impl Found<'_> {
             let is_known =
                 head.is_some() && is_sound && matches!(scanned.end, End::Clean | End::Closed | End::Torn);
             segment_bytes = if is_known { file.len() as u64 } else { 0 };
+            // Of one that was being begun only half of the head may ever have been written.
+            if let Some(range) =
+                self.worn.get(&number).filter(|_| number < last || !scanned.pieces.is_empty())
+            {
+                course.recovered.worn.push(Damage::of_copy(number, range.clone()));
+            }
             course.segment(number, *head, file, &scanned, number == last)?;
         }
         tell(options, course.recovered.bytes, bytes_total)?;
@@ -282,9 +260,10 @@ impl Found<'_> {
         let Course { replay, mut recovered, group, .. } = course;
         let (visible, retention, stamp_unix_ms) = replay.finish(head);
         recovered.stamped_unix_ms = stamp_unix_ms;
-        // Batches begin a segment of their own.
+        // In what is allocated already, so that a full disk takes as much after a start as it would have before.
         let (segment, batches_end) = (last, 0);
         let at = Place { head, group, segment, offset, segment_bytes, batches_end, oldest, stamp_unix_ms };
+        let at = at.in_length(segment_bytes, reserve_bytes(options.segment_bytes));
         Ok(Opened { identity: self.identity, at, retention, visible, recovered })
     }
 }
@@ -298,7 +277,7 @@ fn tell(options: &Options, bytes: u64, bytes_total: u64) -> Result<(), OpenError
 struct Course {
     replay: Replay,
     /// The sink knows where the log begins.
-    begun: bool,
+    has_base: bool,
     head: Cursor,
     group: u64,
     recovered: Recovered,
@@ -373,7 +352,7 @@ impl Course {
     /// What follows begins after this position: whatever lies between is lost.
     fn reach(&mut self, number: u64, after: Seq) -> Result<(), OpenError> {
         let after = Cursor { seq: after, ..self.head };
-        if !self.begun {
+        if !self.has_base {
             self.head = after;
             self.begin();
             return Ok(());
@@ -401,7 +380,7 @@ impl Course {
         let Some(positions) = positions_max.filter(|positions| *positions > 0) else {
             return self.recovered.damage.push(Damage { file: name(number), what, bytes, lost: None });
         };
-        if !self.begun {
+        if !self.has_base {
             self.begin();
         }
         let (from, to) = (self.head, self.head.plus(positions));
@@ -422,7 +401,7 @@ impl Course {
     }
 
     fn begin(&mut self) {
-        self.begun = true;
+        self.has_base = true;
         self.recovered.first = Some(self.head);
         self.replay.begin(self.head);
     }
@@ -433,7 +412,7 @@ impl Course {
             let positions = segment_bytes / ENTRY_BYTES_MIN;
             self.lose(last + 1, None, Some(positions));
         }
-        if !self.begun {
+        if !self.has_base {
             self.begin();
         }
     }

@@ -6,9 +6,10 @@
 //! synced before it was written. Called by [`recover`](super::recover).
 
 use std::io;
+use std::ops::Range;
 
 use super::files::Files;
-use super::format::GROUPS_START;
+use super::format::{GROUPS_START, SegmentHead};
 use super::scan::{End, Piece, Scanned};
 use super::segments::name;
 
@@ -27,4 +28,11 @@ pub(super) fn renew(files: &dyn Files, number: u64, file: &[u8], scanned: &Scann
     open.write(range.start, bytes)?;
     open.sync()?;
     files.sync()
+}
+
+/// Writes the copy of a segment's head that is damaged, and lies there, once more: it never touches the other one.
+pub(super) fn mend(files: &dyn Files, head: &SegmentHead, copy: &Range<u64>) -> io::Result<()> {
+    let mut file = files.open(&name(head.number))?;
+    file.write(copy.start, &head.encode()[copy.start as usize..copy.end as usize])?;
+    file.sync()
 }

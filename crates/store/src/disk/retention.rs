@@ -73,20 +73,29 @@ impl Retention {
 
     /// The last segment that the window has left, with all before it. The newest never is.
     pub(crate) fn left(&self, now_unix_ms: u64) -> Option<u64> {
-        let age_ms = u64::try_from(self.bounds.age.as_millis()).unwrap_or(u64::MAX);
-        let mut later: (u64, u64) = (0, 0);
         let mut newest_first = self.segments.iter().rev();
         let newest = newest_first.next()?;
-        (later.0, later.1) = (newest.entries, newest.frame_bytes);
+        let mut later = (newest.entries, newest.frame_bytes);
         for kept in newest_first {
-            // What was only carried there has no age, and goes with what lies before it or behind.
-            let too_old = kept.last_unix_ms > 0 && now_unix_ms.saturating_sub(kept.last_unix_ms) > age_ms;
-            if too_old || later.0 >= self.bounds.events.max(1) || later.1 >= self.bounds.bytes.max(1) {
+            let is_beyond = later.0 >= self.bounds.events.max(1) || later.1 >= self.bounds.bytes.max(1);
+            if is_beyond || self.is_too_old(kept, now_unix_ms) {
                 return Some(kept.number);
             }
             later = (later.0 + kept.entries, later.1 + kept.frame_bytes);
         }
         None
+    }
+
+    /// The newest segment, if the window has left it too: only by its age can it do that.
+    pub(crate) fn newest_left(&self, now_unix_ms: u64) -> Option<u64> {
+        let newest = self.segments.back().filter(|newest| self.is_too_old(newest, now_unix_ms));
+        newest.map(|newest| newest.number)
+    }
+
+    /// What was only carried there has no age, and goes with what lies before it or behind.
+    fn is_too_old(&self, kept: &Kept, now_unix_ms: u64) -> bool {
+        let age_ms = u64::try_from(self.bounds.age.as_millis()).unwrap_or(u64::MAX);
+        kept.last_unix_ms > 0 && now_unix_ms.saturating_sub(kept.last_unix_ms) > age_ms
     }
 
     /// When the keys that lie in these segments were remembered: from one time to another, each time once.
@@ -104,12 +113,19 @@ impl Retention {
         spans
     }
 
-    /// What these segments held is needed no more, or lies in `to` now. Returns them.
-    pub(crate) fn leave(&mut self, number: u64, to: u64, key_age: Duration, now: Duration) -> Vec<u64> {
+    /// What these segments held is needed no more, or lies in `to` now. Returns them, and how long their files are together.
+    pub(crate) fn leave(
+        &mut self,
+        number: u64,
+        to: u64,
+        key_age: Duration,
+        now: Duration,
+    ) -> (Vec<u64>, u64) {
         self.keys.retain(|keys| now.saturating_sub(keys.to) <= key_age);
         self.keys.iter_mut().filter(|keys| keys.place <= number).for_each(|keys| keys.place = to);
         let those = self.segments.partition_point(|kept| kept.number <= number);
-        self.segments.drain(..those).map(|kept| kept.number).collect()
+        let left: Vec<_> = self.segments.drain(..those).collect();
+        (left.iter().map(|kept| kept.number).collect(), left.iter().map(|kept| kept.file_bytes).sum())
     }
 
     /// The oldest segment that there is.

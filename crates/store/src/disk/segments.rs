@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::files::{FileAt, Files};
-use super::format::{CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
+use super::format::{CLOSED, CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
 
 /// What is to be made durable.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub(crate) struct Job {
     /// One group.
     pub(crate) bytes: Bytes,
     /// It only lets a segment go: nobody waits for it.
+    #[cfg(test)]
     pub(crate) is_release: bool,
 }
 
@@ -31,8 +32,13 @@ pub(crate) struct Job {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Begin {
     pub(crate) head: SegmentHead,
-    /// The length that will do where there is no room for the whole.
+    /// The length that will do where there is no room for the whole, and the one that is worth another try before.
     pub(crate) least_bytes: u64,
+    pub(crate) good_bytes: u64,
+    /// There was no room a moment ago: the whole is not tried in vain.
+    pub(crate) is_short: bool,
+    /// Nothing more is to be written into the segment before, so what that has left may be given back for this one.
+    pub(crate) may_cut: bool,
 }
 
 /// What became of it.
@@ -40,8 +46,9 @@ pub(crate) struct Begin {
 pub(crate) enum Outcome {
     /// It is durable. The length of the segment that was begun for it.
     Durable { begun: Option<u64> },
-    /// There was no room, and nothing of it is left. The length of the segment to begin, if that was begun.
-    Full { begun: Option<u64>, error: io::Error },
+    /// There was no room, and nothing of it is left. The length of the segment to begin, if that was begun; and whether the one
+    /// before was cut behind its last group.
+    Full { begun: Option<u64>, was_cut: bool, error: io::Error },
     /// Nobody knows.
     Failed(io::Error),
 }
@@ -82,14 +89,15 @@ impl Segments {
 
     pub(crate) fn run(&mut self, job: &Job) -> Outcome {
         job.remove.iter().for_each(|number| remove(&*self.files, *number));
+        let mut was_cut = false;
         let begun = match &job.begin {
-            Some(begin) => self.begin_within(begin).map(Some),
+            Some(begin) => self.begin_within(begin, &mut was_cut).map(Some),
             None if self.current.is_none() => self.resume(job.segment, job.offset).map(|()| None),
             None => Ok(None),
         };
         let begun = match begun {
             Ok(begun) => begun,
-            Err(error) if is_full(&error) => return Outcome::Full { begun: None, error },
+            Err(error) if finds_no_room(&error) => return Outcome::Full { begun: None, was_cut, error },
             Err(error) => return Outcome::Failed(error),
         };
         match self.write(job) {
@@ -98,37 +106,86 @@ impl Segments {
         }
     }
 
-    /// Begins a segment that is as long as there is room for. Returns its length.
-    fn begin_within(&mut self, begin: &Begin) -> io::Result<u64> {
-        let mut head = begin.head;
-        loop {
-            match self.begin(&head) {
-                Ok(()) => return Ok(head.bytes),
-                Err(error) if is_full(&error) => {
-                    // Left half made it would only be in the way, and the next try replaces it.
-                    _ = self.files.remove(&name(head.number));
-                    if head.bytes <= begin.least_bytes {
-                        return Err(error);
-                    }
-                    head.bytes = (head.bytes / 2).max(begin.least_bytes);
-                }
-                Err(error) => return Err(error),
+    /// Begins the first segment of a log. Returns its length.
+    pub(crate) fn begin_first(&mut self, begin: &Begin) -> io::Result<u64> {
+        self.begin_within(begin, &mut false)
+    }
+
+    /// Begins a segment that is as long as there is room for, after few tries: whoever publishes to a full disk tries it each time.
+    /// Returns its length.
+    fn begin_within(&mut self, begin: &Begin, was_cut: &mut bool) -> io::Result<u64> {
+        let mut no_room = None;
+        for bytes in self.lengths(begin).into_iter().flatten() {
+            match self.begin(&SegmentHead { bytes, ..begin.head }) {
+                Err(error) if finds_no_room(&error) => no_room = Some(error),
+                begun => return begun.map(|()| bytes),
             }
         }
+        let no_room = no_room.unwrap_or(io::ErrorKind::StorageFull.into());
+        if !begin.may_cut || !self.cut(begin.head.number - 1, begin.head.previous_end)? {
+            return Err(no_room);
+        }
+        *was_cut = true;
+        self.begin(&SegmentHead { bytes: begin.least_bytes, ..begin.head })?;
+        Ok(begin.least_bytes)
+    }
+
+    /// The lengths to try, each less than the one before. What the system says is free may not be had, or more may be.
+    fn lengths(&self, begin: &Begin) -> [Option<u64>; 4] {
+        let (whole, least) = (begin.head.bytes, begin.least_bytes);
+        let free = self.files.free_bytes().ok().flatten();
+        let most = free.unwrap_or(whole / 4).max(least);
+        let mut within = whole;
+        while within > most {
+            within = (within / 2).max(least);
+        }
+        if begin.good_bytes <= most {
+            within = within.max(begin.good_bytes);
+        }
+        let whole = Some(whole).filter(|_| !begin.is_short || within == whole);
+        let mut shortest = u64::MAX;
+        [whole, Some(within), Some(begin.good_bytes), Some(least)].map(|bytes| {
+            let bytes = bytes.filter(|bytes| *bytes < shortest)?;
+            shortest = bytes;
+            Some(bytes)
+        })
     }
 
     /// Goes on in the segment with which an earlier life has ended, at this offset. What says that it was closed, and what is left
-    /// of a group that was never durable, is wiped first: behind a group there are zeros.
+    /// of a group that was never durable, is wiped first, on the disk and not only where it can be seen: after a wipe whose sync failed
+    /// it may look wiped. Behind a group there are zeros.
     fn resume(&mut self, number: u64, offset: u64) -> io::Result<()> {
-        let written = self.files.read(&name(number), u64::MAX)?;
+        let bytes = self.files.length(&name(number))?;
         let mut file = self.files.open(&name(number))?;
-        let rest = written.get(offset as usize..).unwrap_or_default();
-        if let Some(last) = rest.iter().rposition(|byte| *byte != 0) {
-            file.write(offset, &vec![0; last + 1])?;
-            file.sync().map_err(unknown)?;
-        }
-        self.current = Some(Current { file, number, bytes: written.len() as u64 });
+        file.wipe(offset, bytes)?;
+        file.sync().map_err(unknown)?;
+        self.current = Some(Current { file, number, bytes });
         Ok(())
+    }
+
+    /// Ends the segment behind its last group, as if the store were closed, and gives back what it has left. False: that is nothing.
+    ///
+    /// If no other one follows, it has none the less said that nothing follows in it.
+    fn cut(&mut self, number: u64, end: u64) -> io::Result<bool> {
+        if self.current.is_none() {
+            self.resume(number, end)?;
+        }
+        let Some(current) = self.current.as_mut().filter(|current| end + ENDING_BYTES < current.bytes) else {
+            return Ok(false);
+        };
+        match current.file.write(end, &ending(number, end, CLOSED, &self.sums)) {
+            Ok(()) => current.file.sync().map_err(unknown)?,
+            Err(error) if finds_no_room(&error) => {
+                current.file.wipe(end, current.bytes).map_err(unknown)?;
+                current.file.sync().map_err(unknown)?;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        current.bytes = end + ENDING_BYTES;
+        // One that cannot be cut is closed, and needs no room.
+        _ = self.files.cut(&name(number), current.bytes);
+        Ok(true)
     }
 
     /// The border to the disk.
@@ -149,8 +206,24 @@ impl Segments {
 
     /// Makes a segment, durable with its name, before anything in it counts.
     pub(crate) fn begin(&mut self, head: &SegmentHead) -> io::Result<()> {
-        let mut file = self.files.create(&name(head.number), head.bytes)?;
-        file.write(0, &head.encode())?;
+        let name_of = name(head.number);
+        let mut file = match self.files.create(&name_of, head.bytes) {
+            Ok(file) => file,
+            Err(error) if finds_no_room(&error) => {
+                // Left half made it would only be in the way. Without a head nobody takes it for a segment.
+                _ = self.files.remove(&name_of);
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        match file.write(0, &head.encode()) {
+            Err(error) if finds_no_room(&error) => {
+                // Some of its head may be there. If it came back, it would hide what is written behind the end of the one before.
+                self.files.remove(&name_of).and_then(|()| self.files.sync()).map_err(unknown)?;
+                return Err(error);
+            }
+            written => written?,
+        }
         // From here on an error is no full disk, whatever the system calls it: what is durable is not known.
         file.sync().map_err(unknown)?;
         self.files.sync().map_err(unknown)?;
@@ -173,7 +246,7 @@ impl Segments {
         match file.write(end, &ending(number, end, CONTINUED, &self.sums)) {
             Ok(()) => file.sync().map_err(unknown)?,
             // It was cut short before, and there is no room to say so.
-            Err(error) if is_full(&error) => {}
+            Err(error) if finds_no_room(&error) => {}
             Err(error) => return Err(error),
         }
         _ = self.files.cut(&name(number), end + ENDING_BYTES);
@@ -203,13 +276,13 @@ impl Segments {
 
     /// After a write for which there was no room: as if it had never been tried, or nobody knows.
     fn take_back(&mut self, job: &Job, begun: Option<u64>, error: io::Error) -> Outcome {
-        let Some(current) = self.current.as_mut().filter(|_| is_full(&error)) else {
+        let Some(current) = self.current.as_mut().filter(|_| finds_no_room(&error)) else {
             return Outcome::Failed(error);
         };
         let (offset, bytes) = (job.offset, current.bytes);
         let wiped = current.file.wipe(offset, bytes).and_then(|()| current.file.sync());
         match wiped {
-            Ok(()) => Outcome::Full { begun, error },
+            Ok(()) => Outcome::Full { begun, was_cut: false, error },
             Err(error) => Outcome::Failed(error),
         }
     }
@@ -242,10 +315,10 @@ pub(crate) fn ending(segment: u64, offset: u64, flags: u8, sums: &Sums) -> Vec<u
 /// How much room [`ending`] takes: kept free in each segment.
 pub(crate) const ENDING_BYTES: u64 = 2 * GROUP_HEAD_BYTES as u64;
 
-fn is_full(error: &io::Error) -> bool {
+fn finds_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn unknown(error: io::Error) -> io::Error {
-    if is_full(&error) { io::Error::other(error) } else { error }
+    if finds_no_room(&error) { io::Error::other(error) } else { error }
 }

@@ -9,6 +9,8 @@
 //! drives a store waits [`Disk::busy_for`] before anybody is told; a crash before that finds the operation half done, or never
 //! begun. Without a clock ([`Disk::default`]) nothing takes any time.
 
+#[cfg(test)]
+mod asked;
 mod state;
 
 use std::fmt;
@@ -60,6 +62,8 @@ struct Inner {
     room: Option<u64>,
     /// While there is no room, space that a file has already cannot be written to either.
     promises_nothing: bool,
+    /// What is given back is taken by something else.
+    steals: bool,
     /// Syncs that returned an error, and were asked for again.
     syncs_after_failure: u64,
     failed_sync: bool,
@@ -214,84 +218,6 @@ impl Disk {
     }
 }
 
-/// What the store's own tests ask besides.
-#[cfg(test)]
-impl Disk {
-    fn at(inner: Inner) -> Self {
-        Self { inner: Arc::new(Mutex::new(inner)), ..Self::default() }
-    }
-
-    /// From now on the disk is kept as it was after each operation.
-    pub(super) fn keep_moments(&self) {
-        let mut inner = lock(&self.inner);
-        (inner.keeps_all, inner.past) = (true, Vec::new());
-    }
-
-    /// The disk after each operation since the last call.
-    pub(super) fn moments(&self) -> Vec<Self> {
-        let past = std::mem::take(&mut lock(&self.inner).past);
-        past.into_iter().map(|moment| Self::at(Inner { state: moment.after, ..Inner::default() })).collect()
-    }
-
-    /// How many operations there were.
-    pub(super) fn operations(&self) -> u64 {
-        lock(&self.inner).operations
-    }
-
-    /// The operation with this number, and all behind it, will not be finished.
-    pub(super) fn crash_at(&self, operation: u64) {
-        lock(&self.inner).crash_at = Some(operation);
-    }
-
-    pub(super) fn fail_at(&self, operation: u64, kind: io::ErrorKind) {
-        lock(&self.inner).fail_at = Some((operation, kind));
-    }
-
-    pub(super) fn room(&self, bytes: Option<u64>) {
-        lock(&self.inner).room = bytes;
-    }
-
-    pub(super) fn syncs_after_failure(&self) -> u64 {
-        lock(&self.inner).syncs_after_failure
-    }
-
-    /// What a machine that stopped here may find when it starts again.
-    pub(super) fn after_crash(&self, rng: &mut Rng) -> Self {
-        let state = lock(&self.inner).state.lost(rng);
-        Self::at(Inner { state, ..Inner::default() })
-    }
-
-    /// The disk as the next process finds it after this one was killed: nothing of it any more durable than it was.
-    pub(super) fn after_kill(&self) -> Self {
-        let state = lock(&self.inner).state.clone();
-        Self::at(Inner { state, ..Inner::default() })
-    }
-
-    /// The same bytes, all durable, apart from this disk.
-    pub(super) fn copy(&self) -> Self {
-        let mut state = lock(&self.inner).state.clone();
-        state.durable = state.now.clone();
-        for inode in &mut state.inodes {
-            *inode = Arc::new(Inode::synced(inode.now.clone()));
-        }
-        Self::at(Inner { state, ..Inner::default() })
-    }
-
-    /// The names and lengths of the files.
-    pub(super) fn files(&self) -> Vec<(String, usize)> {
-        let inner = lock(&self.inner);
-        let state = &inner.state;
-        state.now.iter().map(|(name, inode)| (name.clone(), state.inodes[*inode].now.len())).collect()
-    }
-
-    /// Takes a file away behind everybody's back.
-    pub(super) fn lose(&self, name: &str) {
-        let mut inner = lock(&self.inner);
-        inner.state.now.remove(name);
-        inner.state.durable.remove(name);
-    }
-}
-
 impl Inner {
     fn takes(&mut self, is_sync: bool) -> Duration {
         let micros = match self.pace.below(1_000) {
@@ -361,6 +287,9 @@ impl Files for Disk {
         Self::operate(&mut inner, false)?;
         let inode = *inner.state.now.get(name).ok_or(io::ErrorKind::NotFound)?;
         Arc::make_mut(&mut inner.state.inodes[inode]).now.truncate(bytes as usize);
+        if inner.steals {
+            inner.room = inner.room.map(|room| room.min(inner.state.used()));
+        }
         self.happened(&mut inner, false);
         Ok(())
     }
@@ -368,17 +297,26 @@ impl Files for Disk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         Self::operate(&mut inner, false)?;
-        let removed = inner.state.now.remove(name).map(|_| ()).ok_or(io::ErrorKind::NotFound.into());
+        let removed = inner.state.now.remove(name).ok_or(io::ErrorKind::NotFound.into());
+        if let Ok(inode) = &removed {
+            inner.state.gone.insert(name.to_owned(), *inode);
+        }
         self.happened(&mut inner, false);
-        removed
+        removed.map(drop)
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut inner = lock(&self.inner);
         Self::operate(&mut inner, true)?;
         inner.state.durable = inner.state.now.clone();
+        inner.state.gone.clear();
         self.happened(&mut inner, true);
         Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let inner = lock(&self.inner);
+        Ok(inner.room.map(|room| room.saturating_sub(inner.state.used())))
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
     /// The length of the segment's file. 0: nothing can be written behind what an earlier life left there.
     pub(crate) segment_bytes: u64,
-    /// Batches are written up to here. What lets a segment go may use the rest, and an earlier life's segment.
+    /// Batches are written up to here. What lets a segment go may use the rest.
     pub(crate) batches_end: u64,
     /// The first segment that is needed.
     pub(crate) oldest: u64,
@@ -404,7 +404,7 @@ impl<R> Group<R> {
     }
 
     /// Whether it should take no more.
-    pub(crate) const fn is_full(&self) -> bool {
+    pub(crate) const fn takes_no_more(&self) -> bool {
         self.body.len() >= GROUP_BYTES_MAX
     }
 

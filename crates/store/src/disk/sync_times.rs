@@ -33,9 +33,9 @@ pub(crate) struct Clock(Mutex<SyncTimes>);
 
 impl Clock {
     pub(crate) fn measure<T>(&self, sync: impl FnOnce() -> T) -> T {
-        let begun = Instant::now();
+        let started = Instant::now();
         let outcome = sync();
-        let took = begun.elapsed();
+        let took = started.elapsed();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).add(took);
         outcome
     }

@@ -58,8 +58,8 @@ async fn keep(mut keeper: Keeper, disk: Arc<Taken>) {
 
 async fn sync(syncer: Ending, disk: Arc<Taken>) {
     let shared = &syncer.0;
-    while let Some(due) = shared.take_due() {
-        if !due {
+    while let Some(has_work) = shared.take_work() {
+        if !has_work {
             shared.rung.syncer.notified().await;
             continue;
         }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod full;
 mod given_up;
 mod keys;
 mod release;

@@ -45,7 +45,7 @@ pub struct Figures {
     pub entries: u64,
     /// The files of all segments together, in bytes.
     pub disk_bytes: u64,
-    /// There was no room for the last batches, and nothing was written since.
+    /// There was no room for the last batches; none was written and not as much was freed since.
     pub is_full: bool,
     /// How long syncs have taken, those of heads and ends of segments included.
     pub sync_times: SyncTimes,
@@ -107,7 +107,8 @@ impl Writer {
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        lock(&self.shared.inbox).figures
+        let is_full = self.shared.engine().lacks_room();
+        Figures { is_full, ..lock(&self.shared.inbox).figures }
     }
 }
 
@@ -130,7 +131,7 @@ pub(super) struct Keeper {
     waiting: VecDeque<(Batch, Sender)>,
     log_time: Option<Duration>,
     /// Nothing can be staged before a group has landed.
-    is_full: bool,
+    must_wait: bool,
     /// A group is on its way, as far as is known.
     is_flying: bool,
     /// Groups of up to so many bytes it writes itself, if nobody waits behind them.
@@ -148,8 +149,8 @@ impl Keeper {
         let (sink, files) = (engine.sink(), segments.files());
         let shared = Arc::new(Shared::new(engine, segments, on_death));
         let (waiting, log_time, _ending) = (VecDeque::new(), None, Ending(shared.clone()));
-        let (is_full, is_flying) = (false, false);
-        Self { shared, sink, files, waiting, log_time, is_full, is_flying, alone_bytes_max, _ending }
+        let (must_wait, is_flying) = (false, false);
+        Self { shared, sink, files, waiting, log_time, must_wait, is_flying, alone_bytes_max, _ending }
     }
 
     fn run(mut self) {
@@ -204,7 +205,7 @@ impl Keeper {
     /// Whether there is something to do, or nothing will ever be. If not, whoever brings something wakes the keeper.
     fn is_ready(&self, inbox: &mut Inbox) -> bool {
         let has_batches = !inbox.batches.is_empty() || !self.waiting.is_empty();
-        let can_stage = has_batches && !self.is_full;
+        let can_stage = has_batches && !self.must_wait;
         let can_end = inbox.closed && !self.is_flying;
         let ready = inbox.landed || inbox.ended || inbox.log_time.is_some() || can_stage || can_end;
         inbox.keeper_waits = !ready;
@@ -251,8 +252,8 @@ impl Keeper {
         loop {
             // Taken anew each time, so that a syncer whose group is durable need not wait for all of them.
             let mut engine = self.shared.engine();
-            (self.is_full, self.is_flying) = (engine.is_full(), engine.is_flying());
-            if self.is_full || self.waiting.is_empty() {
+            (self.must_wait, self.is_flying) = (engine.takes_no_more(), engine.is_flying());
+            if self.must_wait || self.waiting.is_empty() {
                 return;
             }
             engine.stage_some(&mut self.waiting);
@@ -262,18 +263,18 @@ impl Keeper {
     /// Sees to it that what gathers gets to the disk, and that what is needed no more goes; unless a group is on its way: then the
     /// syncer does.
     fn start(&mut self) {
-        let (bytes, is_due) = {
+        let (bytes, may_let_go) = {
             let engine = self.shared.engine();
             self.is_flying = engine.is_flying();
             if self.is_flying {
                 return;
             }
-            (engine.gathering_bytes(), engine.due().is_some())
+            (engine.gathering_bytes(), engine.to_let_go().is_some())
         };
-        if bytes.is_none() && !is_due {
+        if bytes.is_none() && !may_let_go {
             return;
         }
-        let is_small = bytes.is_some_and(|bytes| bytes <= self.alone_bytes_max) && !is_due;
+        let is_small = bytes.is_some_and(|bytes| bytes <= self.alone_bytes_max) && !may_let_go;
         if !is_small || !self.waiting.is_empty() || !lock(&self.shared.inbox).batches.is_empty() {
             return self.hand_on();
         }
@@ -283,7 +284,7 @@ impl Keeper {
             drop(self.shared.done(outcome));
         }
         self.tell();
-        if self.shared.engine().due().is_some() {
+        if self.shared.engine().to_let_go().is_some() {
             self.hand_on();
         }
     }
@@ -291,7 +292,7 @@ impl Keeper {
     /// The next group is the syncer's.
     fn hand_on(&mut self) {
         self.is_flying = true;
-        lock(&self.shared.inbox).due = true;
+        lock(&self.shared.inbox).has_work = true;
         self.shared.wake_syncer();
     }
 }

@@ -103,7 +103,18 @@ async fn a_store_whose_folder_is_taken_away_under_it_takes_nothing_more() {
     fn remove_what_is_written(path: &Path) {
         std::fs::remove_file(path.join("00000000000000000001.log")).unwrap();
     }
-    for take_away in [remove, replace, remove_what_is_written] {
+    fn replace_what_is_written(path: &Path) {
+        let file = path.join("00000000000000000001.log");
+        std::fs::copy(&file, path.join("copy")).unwrap();
+        std::fs::rename(path.join("copy"), file).unwrap();
+    }
+    let ways = [
+        (remove as fn(&Path), "its folder"),
+        (replace, "its folder"),
+        (remove_what_is_written, "00000000000000000001.log"),
+        (replace_what_is_written, "00000000000000000001.log"),
+    ];
+    for (take_away, what) in ways {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("data");
         let (died, has_died) = std::sync::mpsc::channel();
@@ -118,10 +129,37 @@ async fn a_store_whose_folder_is_taken_away_under_it_takes_nothing_more() {
         store.look_at_disk();
         let refused = append("c").await;
         assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
-        assert!(has_died.try_recv().unwrap().contains("is not where it was"));
+        let reason = has_died.try_recv().unwrap();
+        assert!(reason.contains("is not where it was") && reason.contains(what), "{reason}");
         store.look_at_disk();
         assert!(has_died.try_recv().is_err(), "it is said once");
     }
+}
+
+/// It has no part in what is written, so the store goes on: what lies there is carried on from memory when its time comes. But the
+/// next start would not find it, and nobody knew before that.
+#[tokio::test]
+async fn an_older_file_that_is_taken_away_is_told_once() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir, Arc::new(Positions::default())).unwrap();
+    let append = |id: u32| store.append(Batch::encode(&[event(&id.to_string())], &Arc::default(), at(0)));
+    for id in 0..300 {
+        append(id).await.unwrap();
+    }
+    drop(store);
+    // Also those of an earlier life.
+    let store = open(&dir, Arc::new(Positions::default())).unwrap();
+    let append = |id: u32| store.append(Batch::encode(&[event(&id.to_string())], &Arc::default(), at(0)));
+    let name = |number: u32| format!("{number:020}.log");
+    assert!(dir.path().join(name(4)).exists());
+    assert_eq!(store.look_at_disk(), [""; 0]);
+    std::fs::remove_file(dir.path().join(name(1))).unwrap();
+    assert_eq!(store.look_at_disk(), [name(1)]);
+    assert_eq!(store.look_at_disk(), [""; 0], "it is said once");
+    std::fs::copy(dir.path().join(name(2)), dir.path().join("copy")).unwrap();
+    std::fs::rename(dir.path().join("copy"), dir.path().join(name(2))).unwrap();
+    assert_eq!(store.look_at_disk(), [name(2)]);
+    append(300).await.unwrap();
 }
 
 /// What is in a log is nobody else's to read, and two that write one log would lose it.

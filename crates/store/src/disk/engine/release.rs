@@ -4,6 +4,9 @@
 //! One segment at a time, so that a group carries no more than lay in one. Nobody waits for it, so it comes between the groups
 //! of publishers, and also where nothing is published: by the time that [`Engine::age`] is told. It may use what each segment
 //! keeps free for it ([`reserve_bytes`](super::reserve_bytes)), so that also a disk that is full gets its room back.
+//!
+//! The newest segment is let go too, once all that was published into it is too old and what gathers needs another one. That one is
+//! begun for the group that lets it go; where there is no room for it, in what the newest segment has not needed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,12 +22,34 @@ impl<R: Reply> Engine<R> {
     }
 
     /// The segment to let go of next, if there is one.
-    pub(crate) fn due(&self) -> Option<u64> {
+    pub(crate) fn to_let_go(&self) -> Option<u64> {
         if !self.may_release || self.dead.is_some() {
             return None;
         }
         let now_unix_ms = self.now_unix_ms.max(self.stager.at.stamp_unix_ms);
-        self.retention.left(now_unix_ms).and_then(|_| self.retention.first())
+        match self.retention.left(now_unix_ms) {
+            Some(_) => self.retention.first(),
+            None => self.retention.newest_left(now_unix_ms).filter(|_| self.needs_another()),
+        }
+    }
+
+    /// Whether publishers have their turn, though a segment is to go: they may write as much as was freed. So neither does one of them
+    /// wait for all that goes after a long time away, nor does the disk hold more meanwhile, nor is anybody refused for a room that is
+    /// about to be freed.
+    pub(super) fn lets_in(&self) -> bool {
+        let Some(group) = &self.stager.open else { return false };
+        let wants = if self.needs_another() {
+            super::least_length(group, self.reserve_bytes)
+        } else {
+            super::room_of(group)
+        };
+        self.freed >= wants
+    }
+
+    /// Whether the group that gathers needs another segment.
+    fn needs_another(&self) -> bool {
+        let group = self.stager.open.as_ref().filter(|group| !group.is_empty());
+        group.is_some_and(|group| !self.fits(group, self.stager.at.batches_end))
     }
 
     /// The group that lets go of this segment and all before it: the keys and standing records that lie there and still count,

@@ -54,6 +54,8 @@ pub(super) struct State {
     /// The names that a crash keeps, and the names of this moment.
     pub(super) durable: BTreeMap<String, usize>,
     pub(super) now: BTreeMap<String, usize>,
+    /// Names that were taken away since the directory was synced, and are not durable: they may be, for all that anybody knows.
+    pub(super) gone: BTreeMap<String, usize>,
 }
 
 impl State {
@@ -86,6 +88,11 @@ impl State {
                     Some(inode) => names.insert(name.clone(), *inode),
                     None => names.remove(name),
                 };
+            }
+        }
+        for (name, inode) in &self.gone {
+            if !names.contains_key(name) && rng.percent(kept) {
+                names.insert(name.clone(), *inode);
             }
         }
         for (name, inode) in names {

@@ -13,6 +13,7 @@ use galaxy_push_core::window::Traits;
 
 use super::super::Options;
 use super::super::engine::lock;
+use super::super::files::Files as _;
 use super::super::segments::{Job, Outcome, number, remove};
 use super::super::simulated::{Disk, Rng};
 use super::world::{self, Asked, Life, Publisher, START_MS};
@@ -21,12 +22,20 @@ use crate::{Appended, Batch, Error, Standing};
 /// How many states a test run looks at; `CRASH_STATES` says otherwise.
 const STATES: u64 = 4_000;
 
-/// Ids are forgotten soon, so that some are too old, and events leave the window sooner.
-fn options() -> Options {
+/// Ids are forgotten soon, so that some are too old, and events leave the window sooner. With some seeds segments are so long that all
+/// of the log may lie in one.
+fn options(seed: u64) -> Options {
     let mut options = world::options();
+    if is_long(seed) {
+        options.segment_bytes = 32 << 10;
+    }
     options.window.age = Duration::from_secs(10);
     options.dedup.age = Duration::from_secs(20);
     options
+}
+
+fn is_long(seed: u64) -> bool {
+    seed.is_multiple_of(3)
 }
 
 /// Everything that anybody was told.
@@ -67,6 +76,11 @@ struct Seen {
     landed: u64,
     lost: u64,
     restarts: u64,
+    /// Batches of a life that went on in the segment of the last one.
+    went_on: u64,
+    /// All segments let go, the newest too: and those that were cut for it.
+    went_over: u64,
+    cut: u64,
     segments_left: u64,
     carried: u64,
     too_old: u64,
@@ -97,12 +111,15 @@ fn whatever_a_crash_leaves_nothing_acknowledged_is_lost() {
     }
     println!("{seen:?}");
     let Seen { torn, landed, lost, restarts, segments_left, carried, too_old, overlaps, .. } = seen;
-    let Seen { releases, overtaken, refused, .. } = seen;
+    let Seen { releases, overtaken, refused, went_on, went_over, cut, .. } = seen;
     for (what, count) in [
         ("torn", torn),
         ("landed unacknowledged", landed),
         ("lost unacknowledged", lost),
         ("restarts", restarts),
+        ("the newest segment let go", went_over),
+        ("the newest segment cut for another one", cut),
+        ("went on in the segment of an earlier life", went_on),
         ("segments left", segments_left),
         ("keys carried", carried),
         ("keys too old", too_old),
@@ -166,12 +183,15 @@ fn run(seed: u64, seen: &mut Seen) {
     };
     let mut disk = Disk::default();
     disk.keep_moments();
-    let mut life = Life::open_with(&disk, &options()).unwrap();
+    let mut life = Life::open_with(&disk, &options(seed)).unwrap();
     history.opened(&life);
+    let mut is_new = false;
     for _ in 0..60 {
         let used = disk.files().iter().map(|(_, length)| *length as u64).sum::<u64>();
         match rng.below(10) {
             0 => disk.room(Some(used + rng.below(8) * 1_024)),
+            5 | 6 if is_long(seed) => disk.room(Some(used)),
+            7 if is_long(seed) => history.wait(&mut life, &mut publisher, &mut rng),
             1 | 2 => disk.room(None),
             3 | 4 => history.wait(&mut life, &mut publisher, &mut rng),
             _ => {}
@@ -183,6 +203,12 @@ fn run(seed: u64, seen: &mut Seen) {
         }
         let shown = shown(&life);
         let job = history.seal(&mut life, seen);
+        if let Some(job) = job.as_ref().filter(|job| !job.is_release) {
+            seen.went_on += u64::from(is_new && job.begin.is_none());
+            is_new = false;
+        }
+        let goes_over = job.as_ref().and_then(|job| job.begin).filter(|begin| begin.may_cut);
+        seen.went_over += u64::from(goes_over.is_some());
         if rng.percent(50) {
             settle(&mut history, &mut life, &disk, seen);
         }
@@ -190,7 +216,15 @@ fn run(seed: u64, seen: &mut Seen) {
             history.publish(&mut life, &mut publisher, &mut rng);
             seen.overlaps += 1;
         }
+        let free = disk.free_bytes().unwrap().unwrap_or(u64::MAX);
         let outcome = job.map(|job| (job.is_release, life.segments.run(&job)));
+        seen.cut += u64::from(match &outcome {
+            Some((_, Outcome::Full { was_cut, .. })) => *was_cut,
+            Some((_, Outcome::Durable { begun })) => {
+                goes_over.is_some() && begun.is_some_and(|bytes| bytes > free)
+            }
+            _ => false,
+        });
         judge(disk.moments(), &history, &mut rng, seed, seen);
         assert_eq!(self::shown(&life), shown, "nobody is shown a head that is not durable");
         if let Some((is_release, outcome)) = outcome {
@@ -204,6 +238,7 @@ fn run(seed: u64, seen: &mut Seen) {
         judge(disk.moments(), &history, &mut rng, seed, seen);
         if rng.percent(12) {
             (disk, life) = crash(&mut history, life, &disk, &mut publisher, &mut rng, seed, seen);
+            is_new = true;
         }
     }
 }
@@ -248,7 +283,7 @@ fn crash(
     seen.restarts += 1;
     let found = if rng.percent(50) { disk.after_kill() } else { disk.after_crash(rng) };
     found.keep_moments();
-    let life = Life::open_with(&found, &options()).unwrap();
+    let life = Life::open_with(&found, &options(seed)).unwrap();
     // The machine may stop while it is opened, too. Whoever was told of what it holds then finds it from then on.
     judge(found.moments(), history, rng, seed, seen);
     history.opened(&life);
@@ -261,7 +296,7 @@ fn judge(moments: Vec<Disk>, history: &History, rng: &mut Rng, seed: u64, seen: 
     for moment in moments {
         for _ in 0..2 {
             let found = moment.after_crash(rng);
-            let life = match Life::open_with(&found, &options()) {
+            let life = match Life::open_with(&found, &options(seed)) {
                 Ok(life) => life,
                 Err(error) => panic!("seed {seed}: after a crash it does not open: {error}"),
             };
@@ -400,7 +435,7 @@ impl History {
             assert_eq!(base.epoch, before.epoch, "seed {seed}: the epoch goes on");
         }
         // Everything the window holds, by any of its bounds, is there, and is what it was.
-        let window = options().window;
+        let window = options(seed).window;
         let there: Vec<_> = self.there(landed).flat_map(positioned).collect();
         let mut bytes = there.iter().map(|(_, event)| event.len() as u64 + 100).sum::<u64>();
         for (events, (seq, (kind, event))) in (there.len()..).zip(self.truth.iter().rev()) {
@@ -461,7 +496,7 @@ impl History {
         );
         for (batch, results) in &self.acked {
             let age = now.saturating_sub(Duration::from_millis(batch.stamp_unix_ms));
-            let is_remembered = age <= options().dedup.age;
+            let is_remembered = age <= options(seed).dedup.age;
             for (item, result) in batch.items.iter().zip(results) {
                 let Some((key, content)) = &item.key else { continue };
                 let known = visible.published.get(key, now);

@@ -45,17 +45,21 @@ fn check_told(life: &Life, before: &Life, what: &str) {
 /// gave its positions to other events; without its head it did not open.
 #[test]
 fn the_first_segment_of_a_life_is_missed_like_any_other() {
+    let mut options = options();
+    // So that none of it leaves the window, and no segment goes.
+    (options.window.events, options.window.bytes) = (1 << 20, 1 << 30);
     for is_gone in [true, false] {
         let disk = Disk::default();
         let mut publisher = Publisher::new(3);
         for _ in 0..2 {
-            let mut life = Life::open(&disk).unwrap();
-            for _ in 0..3 {
-                life.engine.stage(publisher.batch(), Asked::default());
-                assert!(life.sync());
-            }
+            let last_before = disk.files().pop();
+            let mut life = Life::open_with(&disk, &options).unwrap();
+            // Its first group does not fit into what an earlier life has left.
+            (0..6).for_each(|_| life.engine.stage(publisher.large_batch(), Asked::default()));
+            assert!(life.sync());
+            assert_ne!(disk.files().pop().map(|(name, _)| name), last_before.map(|(name, _)| name));
         }
-        let before = Life::open(&disk.copy()).unwrap();
+        let before = Life::open_with(&disk.copy(), &options).unwrap();
         let seen = lock(&before.reader.0).held.last_key_value().map(|(seq, _)| *seq).unwrap();
         let (name, _) = disk.files().pop().unwrap();
         if is_gone {
@@ -63,7 +67,7 @@ fn the_first_segment_of_a_life_is_missed_like_any_other() {
         } else {
             disk.change(&name, |bytes| bytes[..GROUPS_START as usize].fill(0xa5));
         }
-        let life = Life::open(&disk).unwrap();
+        let life = Life::open_with(&disk, &options).unwrap();
         assert!(!life.recovered.damage.is_empty());
         check_told(&life, &before, &format!("gone: {is_gone}"));
         let next = lock(&life.engine.visible()).head.seq.0;
@@ -171,9 +175,10 @@ fn a_sector_that_reads_as_another_is_found() {
     }
 }
 
-/// Each segment's head is there twice, in sectors of their own: one of them may go, and nothing is lost, or told as lost.
+/// Each segment's head is there twice, in sectors of their own: one of them may go, and nothing is lost, or told as lost. But it is
+/// said, for the other one may go too; and whoever goes on with the log mends it.
 #[test]
-fn one_copy_of_a_head_is_enough() {
+fn one_copy_of_a_head_is_enough_and_the_other_is_mended() {
     let (disk, before) = written(250);
     for (name, _) in disk.files() {
         for copy in [0, SECTOR_BYTES] {
@@ -181,9 +186,28 @@ fn one_copy_of_a_head_is_enough() {
             changed.change(&name, |bytes| bytes[copy..copy + SECTOR_BYTES].fill(0));
             let life = Life::open(&changed).unwrap();
             assert_eq!(life.recovered.damage, [], "{name}, the copy at {copy}");
+            let [worn] = &*life.recovered.worn else { panic!("{name} at {copy}: {:?}", life.recovered.worn) };
+            let range = copy as u64..(copy + SECTOR_BYTES) as u64;
+            assert_eq!((&worn.file, worn.bytes.clone(), worn.lost), (&name, Some(range), None));
             check_told(&life, &before, &name);
+            let again = Life::open(&changed.after_crash(&mut Rng(1))).unwrap();
+            assert_eq!(again.recovered.worn, [], "{name}: it was mended, durably");
+            assert_eq!(changed.files(), disk.files());
         }
     }
+}
+
+/// A machine that stops while a segment is begun may leave one copy of its head. That is nothing to tell anybody.
+#[test]
+fn a_head_that_was_being_written_is_not_worn() {
+    let (disk, before) = (Disk::default(), Life::open(&Disk::default()).unwrap());
+    let head = before.engine.segment();
+    drop(Life::open(&disk).unwrap());
+    let (name, _) = disk.files().pop().unwrap();
+    assert_eq!(super::super::segments::name(head), name);
+    disk.change(&name, |bytes| bytes[SECTOR_BYTES..2 * SECTOR_BYTES].fill(0));
+    let life = Life::open(&disk).unwrap();
+    assert_eq!((&*life.recovered.worn, &*life.recovered.damage), (&[][..], &[][..]));
 }
 
 /// The last group was written elsewhere: where it should lie nothing lies, as if the log ended there.

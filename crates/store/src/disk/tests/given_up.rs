@@ -52,7 +52,7 @@ fn append(life: &mut Life, batch: &Batch) -> Result<Vec<Appended>, Error> {
     reply.answer().unwrap()
 }
 
-fn is_full(reply: &Asked) -> bool {
+fn was_refused(reply: &Asked) -> bool {
     matches!(reply.answer(), Some(Err(Error::Refused(Refused::Unavailable(_)))))
 }
 
@@ -70,13 +70,13 @@ fn what_is_on_its_way_when_the_store_dies_is_unknown_and_the_rest_refused() {
     life.engine.done(outcome);
     life.engine.settle();
     assert!(matches!(on_its_way.answer(), Some(Err(Error::Unknown(_)))), "{on_its_way:?}");
-    assert!(is_full(&gathers) && is_full(&comes), "{gathers:?}, {comes:?}");
+    assert!(was_refused(&gathers) && was_refused(&comes), "{gathers:?}, {comes:?}");
     assert!(life.engine.seal().is_none());
 
     let mut life = Life::open(&Disk::default()).unwrap();
     let gathers = stage(&mut life, &event("a", Duration::ZERO));
     life.engine.die("its folder is gone".to_owned());
-    assert!(is_full(&gathers) && life.engine.seal().is_none(), "{gathers:?}");
+    assert!(was_refused(&gathers) && life.engine.seal().is_none(), "{gathers:?}");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn what_found_no_room_is_as_if_it_had_never_been_tried() {
     replies.extend([&behind, &record_behind].map(|batch| stage(&mut life, batch)));
     let outcome = life.segments.run(&job);
     life.engine.done(outcome);
-    assert!(replies.iter().all(is_full), "{replies:?}");
+    assert!(replies.iter().all(was_refused), "{replies:?}");
     assert_eq!(life.standing().len(), 1, "the record is as it was");
 
     disk.room(None);
@@ -123,7 +123,7 @@ fn what_was_half_written_is_gone() {
     append(&mut life, &member("1", true)).unwrap();
     let reply = stage(&mut life, &event("large", Duration::ZERO));
     disk.fail_at(disk.operations() + 1, ErrorKind::StorageFull);
-    assert!(life.sync() && is_full(&reply));
+    assert!(life.sync() && was_refused(&reply));
     let refused = Life::open(&disk.copy()).unwrap().recovered;
     append(&mut life, &member("2", true)).unwrap();
     let shorter = Life::open(&disk.copy()).unwrap().recovered;
@@ -172,7 +172,7 @@ fn who_repeats_what_is_under_way_is_told_what_becomes_of_it() {
     for reply in [first_try, second_try] {
         assert!(matches!(reply.answer(), Some(Err(Error::Unknown(_)))), "{reply:?}");
     }
-    assert!(is_full(&other), "of this one nothing was appended: {other:?}");
+    assert!(was_refused(&other), "of this one nothing was appended: {other:?}");
 }
 
 /// Also where a small publish by itself finds no room, and the next one finds it.
@@ -216,7 +216,7 @@ fn a_segment_for_which_there_was_no_room_is_not_left_half_made() {
     let reply = stage(&mut life, &event("second", Duration::ZERO));
     // It is made, and its head finds no room.
     disk.fail_at(disk.operations() + 2, ErrorKind::StorageFull);
-    assert!(life.sync() && is_full(&reply));
+    assert!(life.sync() && was_refused(&reply));
     assert_eq!(disk.files(), files);
     append(&mut life, &event("second", Duration::ZERO)).unwrap();
 }

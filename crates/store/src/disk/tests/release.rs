@@ -336,13 +336,15 @@ fn what_only_gathers_is_not_carried() {
         let mut life = Life::open_with(&disk, &options).unwrap();
         (0..26).for_each(|id| _ = append(&mut life, batch(&id.to_string(), 0)).unwrap());
         // By the clock of the log of the same moment as all that lies in the segments.
-        let gathers = v1::Event { ephemeral, ..event("gathers", 0) };
+        // So large that all of them go before it.
+        let (source, data) = ("s".repeat(60_000), vec![b'x'; 60_000].into());
+        let gathers = v1::Event { ephemeral, source, data, ..event("gathers", 0) };
         let gathers = Batch::encode(&[gathers], &"p".into(), at(0));
         let reply = Asked::default();
         life.engine.stage(gathers.clone(), reply.clone());
         life.engine.age(Duration::from_millis(unix_ms(101)));
         let mut releases = 0;
-        while life.engine.due().is_some() {
+        while life.engine.to_let_go().is_some() {
             let job = life.engine.seal().unwrap();
             let outcome = life.segments.run(&job);
             life.engine.done(outcome);

@@ -38,7 +38,7 @@ pub(in super::super) struct Shared {
     /// The keeper waits for this.
     pub(super) grown: Condvar,
     /// The syncer waits for this.
-    due: Condvar,
+    work: Condvar,
     /// Called once.
     on_death: Mutex<Option<OnDeath>>,
     /// The same for a keeper and a syncer that are tasks.
@@ -57,7 +57,7 @@ pub(super) struct Inbox {
     /// Something has become of a group, or there is one less on its way.
     pub(super) landed: bool,
     /// A group gathers or a segment is to go, and nothing is on its way.
-    pub(super) due: bool,
+    pub(super) has_work: bool,
     /// Nothing is taken any more.
     pub(super) closed: bool,
     /// One of the threads has ended.
@@ -84,7 +84,7 @@ impl Shared {
             segments: Mutex::new(segments),
             inbox: Mutex::new(Inbox { figures, ..Inbox::default() }),
             grown: Condvar::new(),
-            due: Condvar::new(),
+            work: Condvar::new(),
             on_death: Mutex::new(on_death),
             #[cfg(any(test, feature = "simulated"))]
             rung: super::super::task::Rung::default(),
@@ -146,7 +146,7 @@ impl Shared {
     }
 
     pub(super) fn wake_syncer(&self) {
-        self.due.notify_one();
+        self.work.notify_one();
         #[cfg(any(test, feature = "simulated"))]
         self.rung.syncer.notify_one();
     }
@@ -155,13 +155,13 @@ impl Shared {
     pub(super) fn sync(&self) {
         loop {
             {
-                let due = |inbox: &mut Inbox| !inbox.due && !inbox.ended;
+                let waits = |inbox: &mut Inbox| !inbox.has_work && !inbox.ended;
                 let inbox = lock(&self.inbox);
-                let mut inbox = self.due.wait_while(inbox, due).unwrap_or_else(PoisonError::into_inner);
+                let mut inbox = self.work.wait_while(inbox, waits).unwrap_or_else(PoisonError::into_inner);
                 if inbox.ended {
                     return;
                 }
-                inbox.due = false;
+                inbox.has_work = false;
             }
             let mut next = self.first();
             while let Some(job) = next {
@@ -173,9 +173,9 @@ impl Shared {
 
     /// Whether a group is to be written now. `None`: never again.
     #[cfg(any(test, feature = "simulated"))]
-    pub(in super::super) fn take_due(&self) -> Option<bool> {
+    pub(in super::super) fn take_work(&self) -> Option<bool> {
         let mut inbox = lock(&self.inbox);
-        (!inbox.ended).then(|| std::mem::take(&mut inbox.due))
+        (!inbox.ended).then(|| std::mem::take(&mut inbox.has_work))
     }
 
     /// The group that gathers, to be written. `None`: there is none, or it needs no sync.
@@ -206,14 +206,7 @@ impl Shared {
         let run = || lock(&self.segments).run(&job);
         // Whatever happens, the group on its way has an outcome.
         let outcome = catch_unwind(AssertUnwindSafe(run));
-        let outcome =
-            outcome.unwrap_or_else(|_| Outcome::Failed(io::Error::other("writing broke off in a panic")));
-        match &outcome {
-            // Nobody is refused for it.
-            Outcome::Full { .. } if job.is_release => {}
-            outcome => lock(&self.inbox).figures.is_full = matches!(outcome, Outcome::Full { .. }),
-        }
-        outcome
+        outcome.unwrap_or_else(|_| Outcome::Failed(io::Error::other("writing broke off in a panic")))
     }
 }
 
