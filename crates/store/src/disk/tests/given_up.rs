@@ -121,9 +121,16 @@ fn what_was_half_written_is_gone() {
     let disk = Disk::default();
     let mut life = Life::open(&disk).unwrap();
     append(&mut life, &member("1", true)).unwrap();
-    let reply = stage(&mut life, &event("large", Duration::ZERO));
+    // It fits where that lies, so that it is written there.
+    let mut large = event("large", Duration::ZERO);
+    large.items[0].event = Bytes::from_static(&[7; 2_000]);
+    let reply = stage(&mut life, &large);
+    let job = life.engine.seal().unwrap();
+    assert!(job.begin.is_none());
     disk.fail_at(disk.operations() + 1, ErrorKind::StorageFull);
-    assert!(life.sync() && was_refused(&reply));
+    let outcome = life.segments.run(&job);
+    life.engine.done(outcome);
+    assert!(was_refused(&reply));
     let refused = Life::open(&disk.copy()).unwrap().recovered;
     append(&mut life, &member("2", true)).unwrap();
     let shorter = Life::open(&disk.copy()).unwrap().recovered;
