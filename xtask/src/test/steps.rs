@@ -30,7 +30,7 @@ pub(super) const UNIT_TESTS: Step = Step {
 };
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-pub(super) const STEPS: [Step; 24] = [
+pub(super) const STEPS: [Step; 25] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -123,6 +123,12 @@ pub(super) const STEPS: [Step; 24] = [
         what: "real processes killed, stopped, cut off, doubled and drained, one after the other",
         advice: "the logs and the history are in target/chaos; repeat a fault with `cargo xtask chaos --only FAULT --cycles 5`",
         run: chaos::short,
+    },
+    Step {
+        name: "failover",
+        what: "a broker killed, and a hub, of two hubs over three brokers",
+        advice: "the logs and the history are in target/failover; repeat a fault with `cargo xtask failover --only FAULT --cycles 5`",
+        run: |project, _| chaos::failover(project, None),
     },
     Step {
         name: "crashes",
