@@ -48,6 +48,20 @@ pub(crate) struct Chaos {
     out: Option<PathBuf>,
 }
 
+/// `cargo xtask failover`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Failover {
+    /// How many faults strike.
+    #[arg(long, default_value_t = WHOLE_CYCLES)]
+    cycles: usize,
+    /// Only this fault (repeatable); docs/chaos.md names them.
+    #[arg(long, value_name = "FAULT")]
+    only: Vec<String>,
+    /// Decides the order of the faults, and whom they strike.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
 /// `cargo xtask storm`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Storm {
@@ -74,6 +88,27 @@ pub(crate) fn run(project: &Project, chaos: &Chaos) -> Result<()> {
     if whole {
         harness
             .keep(&format!("cargo xtask chaos --cycles {} --seed {}", chaos.cycles, chaos.seed), &result)?;
+    }
+    Ok(())
+}
+
+/// Faults against two hubs over three brokers, cycle after cycle; `None`: two of them, for the test run.
+pub(crate) fn failover(project: &Project, failover: Option<&Failover>) -> Result<()> {
+    let harness = Harness::new(project, "failover")?;
+    let mut command = harness.command(false)?;
+    command.args(["run", "--brokers"]).env("NATS_SERVER", Tools::nats_server(project)?);
+    command.arg("--out").arg(project.output.join("failover"));
+    let Some(Failover { cycles, only, seed }) = failover else {
+        command.arg("--short");
+        return harness.check(&mut command).map(drop);
+    };
+    command.args(["--cycles", &cycles.to_string(), "--seed", &seed.to_string()]);
+    only.iter().for_each(|fault| {
+        command.args(["--only", fault]);
+    });
+    let result = harness.check(&mut command)?;
+    if *cycles >= WHOLE_CYCLES && only.is_empty() {
+        harness.keep(&format!("cargo xtask failover --cycles {cycles} --seed {seed}"), &result)?;
     }
     Ok(())
 }

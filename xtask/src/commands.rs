@@ -63,6 +63,8 @@ enum Command {
     EndToEnd,
     /// Kill, stop, cut off, squeeze and drain real processes, cycle after cycle, and judge what every reader received.
     Chaos(chaos::Chaos),
+    /// Kill and stop brokers, hubs and gateways of a log on three NATS brokers, cycle after cycle, and judge what every reader received.
+    Failover(chaos::Failover),
     /// Send 1,000 clients away at once, and then kill their hub: all are live again within 15 s, and nothing is lost.
     Storm(chaos::Storm),
     /// Send both listeners what no honest peer sends, in masses: they cut it off, or it costs them nothing.
@@ -119,6 +121,7 @@ impl Arguments {
             Command::BenchStore(bench) => disk::bench(&project, &bench)?,
             Command::EndToEnd => test::end_to_end(&project)?,
             Command::Chaos(chaos) => chaos::run(&project, &chaos)?,
+            Command::Failover(failover) => chaos::failover(&project, Some(&failover))?,
             Command::Storm(storm) => chaos::storm(&project, &storm, true)?,
             Command::Floods => chaos::floods(&project, true)?,
             Command::Planted { numbers, check_apply, only } => {

@@ -68,6 +68,9 @@ struct RunArgs {
     /// One of each of the faults that take little time.
     #[arg(long)]
     short: bool,
+    /// Over three NATS brokers with two hubs, and the faults of those.
+    #[arg(long)]
+    brokers: bool,
     /// Decides the order of the faults.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -103,6 +106,7 @@ async fn act(command: Command) -> anyhow::Result<()> {
                 only: args.only,
                 skip: args.skip,
                 short: args.short,
+                brokers: args.brokers,
                 seed: args.seed,
                 out: args.out,
             };

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::ValueEnum;
 use tokio::time::{Instant, sleep};
 
@@ -32,6 +33,12 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 /// Memory that a narrow link may cost the hub, beside the window.
 const NARROW_BYTES_MAX: u64 = 64 << 20;
 
+/// With one process fewer, what is published reaches everybody within this.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(10);
+
+/// Longer than hubs and brokers take to give up a broker that is silent.
+const PAUSED_FOR: Duration = Duration::from_secs(12);
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 #[expect(missing_docs, reason = "`what` describes each")]
@@ -56,6 +63,9 @@ pub enum Kind {
     EdgeDescriptors,
     DrainHub,
     DrainGateway,
+    KillBroker,
+    PauseBroker,
+    KillDoor,
 }
 
 /// How often a kind is drawn in a whole run.
@@ -98,6 +108,13 @@ impl Kind {
             Self::EdgeDescriptors => "a gateway has no file descriptors left, 200 connections wait",
             Self::DrainHub => "SIGTERM of the hub, started again when it has ended",
             Self::DrainGateway => "SIGTERM of a gateway, started again when it has ended",
+            Self::KillBroker => {
+                "`kill -9` of one of three brokers, started again once everybody has what was published without it"
+            }
+            Self::PauseBroker => "SIGSTOP of one of three brokers for 12 s",
+            Self::KillDoor => {
+                "`kill -9` of one of two hubs, started again once everybody has what was published without it"
+            }
         }
     }
 
@@ -106,6 +123,11 @@ impl Kind {
             Self::FreezeHub | Self::FreezeGateway | Self::GatewayDuel => Pace::Slow,
             _ => Pace::Quick,
         }
+    }
+
+    /// Whether it is a fault of a log that brokers keep, and two hubs have.
+    pub(super) const fn is_of_brokers(self) -> bool {
+        matches!(self, Self::KillBroker | Self::PauseBroker | Self::KillDoor)
     }
 
     /// Whether it needs a network of its own.
@@ -132,6 +154,9 @@ pub(super) async fn strike(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyh
     let gateway = rng.below(2) as usize;
     let outage = rng.between(Duration::ZERO, Duration::from_secs(1));
     match kind {
+        Kind::KillBroker | Kind::PauseBroker | Kind::KillDoor => {
+            return strike_shared(kind, stage, rng).await;
+        }
         Kind::KillHub => {
             stage.hub.kill()?;
             sleep(outage).await;
@@ -177,6 +202,28 @@ pub(super) async fn strike(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyh
         }
     }
     Ok(Vec::new())
+}
+
+/// A fault of a log that brokers keep: with one of them, or one of the hubs, away, everything goes on.
+async fn strike_shared(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyhow::Result<Vec<String>> {
+    let one = rng.below(3) as usize;
+    let Some(brokers) = &mut stage.brokers else { bail!("there are no brokers") };
+    match kind {
+        Kind::KillBroker => brokers.servers[one].kill(),
+        Kind::PauseBroker => brokers.servers[one].pause()?,
+        _ => stage.hub.kill()?,
+    }
+    let struck = Instant::now();
+    let without = stage.all_live(GOES_ON_WITHIN).await;
+    if kind == Kind::PauseBroker {
+        sleep(PAUSED_FOR.saturating_sub(struck.elapsed())).await;
+    }
+    match (kind, &mut stage.brokers) {
+        (Kind::KillBroker, Some(brokers)) => brokers.servers[one].restart()?,
+        (Kind::PauseBroker, Some(brokers)) => brokers.servers[one].resume()?,
+        _ => stage.restart_hub()?,
+    }
+    Ok(without.err().map(|error| format!("it did not go on without it: {error:#}")).into_iter().collect())
 }
 
 async fn cut(port: u16, harm: Harm, during: Duration) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use galaxy_push_testkit::Recorder;
+use galaxy_push_testkit::broker::{Cluster, Settings};
 use galaxy_push_testkit::history::{Name, What};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
@@ -50,6 +51,11 @@ pub(super) struct Stage {
     pub(super) recorder: Recorder,
     pub(super) watch: Watch,
     pub(super) hub: Process,
+    /// Where the log is kept by brokers: a second door to it, which nothing strikes.
+    _second: Option<Process>,
+    pub(super) brokers: Option<Cluster>,
+    /// What every hub is told, wherever it listens.
+    hub_args: Vec<String>,
     pub(super) gateways: [Process; 2],
     pub(super) client: Running,
     /// Everybody who must be live when no fault is on.
@@ -75,10 +81,15 @@ impl Stage {
         out: &Path,
         seed: u64,
         recorder: Recorder,
+        nats_server: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let truth = Arc::new(Truth::new(recorder.process("hub")));
-        let hub = Process::start(binary, &["hub", "--hub-addr", "127.0.0.1:0"], &out.join("hub.log"))?;
-        let hub_url = hub.urls.hub.clone();
+        let brokers = nats_server.map(|program| Cluster::start(program, &Settings::default())).transpose()?;
+        let hub_args = brokers.as_ref().map(over).unwrap_or_default();
+        let hub = start_hub(binary, out, &hub_args, 0)?;
+        let other = brokers.as_ref().map(|_| start_hub(binary, out, &hub_args, 0)).transpose()?;
+        let doors = [Some(&hub), other.as_ref()].into_iter().flatten();
+        let hub_url = doors.map(|hub| hub.urls.hub.clone()).collect::<Vec<_>>().join(",");
         let gateways = [0, 1].map(|number| start_gateway(binary, out, &hub_url, GATEWAYS[number], 0));
         let [first, second] = gateways;
         let gateways = [first?, second?];
@@ -90,6 +101,9 @@ impl Stage {
             out: out.to_owned(),
             watch: Watch::new(recorder.clone()),
             hub,
+            _second: other,
+            brokers,
+            hub_args,
             gateways,
             client,
             readers: vec![CLIENT.into()],
@@ -183,7 +197,7 @@ impl Stage {
 
     /// Where the hub listens.
     pub(super) fn hub_port(&self) -> anyhow::Result<u16> {
-        Ok(host_and_port(&self.hub_url)?.1)
+        Ok(host_and_port(&self.hub.urls.hub)?.1)
     }
 
     /// Where a gateway listens for users.
@@ -193,8 +207,7 @@ impl Stage {
 
     /// Starts the hub again, where it was.
     pub(super) fn restart_hub(&mut self) -> anyhow::Result<()> {
-        let address = format!("127.0.0.1:{}", self.hub_port()?);
-        self.hub = Process::start(&self.binary, &["hub", "--hub-addr", &address], &self.out.join("hub.log"))?;
+        self.hub = start_hub(&self.binary, &self.out, &self.hub_args, self.hub_port()?)?;
         Ok(())
     }
 
@@ -295,6 +308,19 @@ pub(super) const GATEWAYS: [&str; 2] = ["gateway-a", "gateway-b"];
 
 /// The client's gateway id, and its name in the history.
 pub(super) const CLIENT: &str = "app";
+
+/// What hubs over these brokers are told.
+fn over(brokers: &Cluster) -> Vec<String> {
+    let urls = brokers.urls();
+    ["--store", "nats", "--nats-replicas", "3", "--nats-url", &urls].map(str::to_owned).into()
+}
+
+fn start_hub(binary: &Path, out: &Path, args: &[String], port: u16) -> anyhow::Result<Process> {
+    let address = format!("127.0.0.1:{port}");
+    let args = args.iter().map(String::as_str);
+    let args: Vec<_> = ["hub", "--hub-addr", &address].into_iter().chain(args).collect();
+    Process::start(binary, &args, &out.join("hub.log"))
+}
 
 fn start_gateway(binary: &Path, out: &Path, hub: &str, id: &str, port: u16) -> anyhow::Result<Process> {
     let edge = format!("127.0.0.1:{port}");

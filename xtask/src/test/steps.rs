@@ -131,6 +131,12 @@ pub(super) const STEPS: [Step; 25] = [
         run: chaos::short,
     },
     Step {
+        name: "failover",
+        what: "a broker killed, and a hub, of two hubs over three brokers",
+        advice: "the logs and the history are in target/failover; repeat a fault with `cargo xtask failover --only FAULT --cycles 5`",
+        run: |project, _| chaos::failover(project, None),
+    },
+    Step {
         name: "crashes",
         what: "hubs with a disk store killed under load, with system calls that fail, and on a full disk",
         advice: "the log is in target/crashes; repeat a part with `cargo xtask kill-long --only PART`",
