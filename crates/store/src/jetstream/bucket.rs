@@ -112,7 +112,8 @@ impl Bucket {
         }
     }
 
-    /// Writes a key whose last value has this revision; 0: it has none. False: it has another one.
+    /// Writes a key whose last value has this revision; 0: it has none. Returns its new revision. `None`: it has another one, and
+    /// nothing was written.
     ///
     /// # Errors
     ///
@@ -122,20 +123,23 @@ impl Bucket {
         key: &str,
         revision: u64,
         bytes: Vec<u8>,
-    ) -> Result<bool, async_nats::Error> {
+    ) -> Result<Option<u64>, async_nats::Error> {
         let message = PublishMessage::build()
             .payload(bytes.into())
             .expected_stream(&self.wanted.name)
             .expected_last_subject_sequence(revision);
         let sent = self.context.send_publish(self.subject(key), message).await;
         let answer = match sent {
-            Ok(answer) => answer.await.map(|_| ()),
+            Ok(answer) => answer.await,
             Err(error) => Err(error),
         };
-        let Err(error) = answer else { return Ok(true) };
+        let error = match answer {
+            Ok(written) => return Ok(Some(written.sequence)),
+            Err(error) => error,
+        };
         let said = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
         if said.is_some_and(|said| CHANGED.contains(&said.error_code())) {
-            return Ok(false);
+            return Ok(None);
         }
         Err(error.into())
     }

@@ -69,7 +69,19 @@ pub(super) struct KnownAt {
 struct Known {
     /// The highest generation that anybody has given out.
     highest: u64,
+    /// The highest revision that was read.
+    read: u64,
     held: Held,
+}
+
+impl Known {
+    /// This hub has written this, and was told so. What was read behind it, another hub's taking perhaps, was told before.
+    fn wrote(&mut self, gateway: &str, revision: u64, holder: Holder) {
+        self.highest = self.highest.max(holder.generation);
+        if revision > self.read {
+            self.held.took(gateway, revision, holder);
+        }
+    }
 }
 
 impl SharedFence {
@@ -271,14 +283,15 @@ impl Watch<'_> {
         let Register { door, gateway, holder } = match Register::read(bytes) {
             Ok(register) => register,
             Err(error) => {
-                let why = format!("of the fence: {error}");
-                self.options.notice(&Notice::Skipped { message: revision, why });
+                let what = format!("change {revision} of the fence is skipped: {error}");
+                self.options.notice(&Notice::Trouble(what));
                 return true;
             }
         };
         let own = door == self.fence.door;
         let mut known = self.fence.lock();
         known.highest = known.highest.max(holder.generation);
+        known.read = known.read.max(revision);
         if own {
             known.held.took(&gateway, revision, holder);
             return true; // this hub's own fence has ended whom it ends
@@ -311,13 +324,13 @@ impl SharedFence {
 
     async fn write(&self, gateway: &str, revision: u64, holder: Holder) -> Result<bool, Error> {
         self.check_link()?;
-        let generation = holder.generation;
         let register = Register { door: self.door, gateway: gateway.to_owned(), holder };
         let swapped = self.bucket.swap(&register::key(gateway), revision, register.write()).await;
         let swapped = swapped.map_err(|error| Error::Unknown(error.to_string()))?;
-        let mut known = self.lock();
-        known.highest = known.highest.max(generation);
-        Ok(swapped)
+        if let Some(revision) = swapped {
+            self.lock().wrote(gateway, revision, register.holder);
+        }
+        Ok(swapped.is_some())
     }
 
     fn check_link(&self) -> Result<(), Error> {
@@ -355,6 +368,18 @@ impl Fence for SharedFence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_hub_wrote_it_holds_unless_it_has_read_that_another_took_it_since() {
+        let holder = |generation| Holder { generation, ..Holder::default() };
+        let mut known = Known::default();
+        known.wrote("a", 5, holder(1));
+        assert_eq!(known.held.holder("a"), Some(&holder(1)), "before it was read back");
+        known.held.lost("b");
+        known.read = 8;
+        known.wrote("b", 7, holder(2));
+        assert_eq!((known.held.holder("b"), known.highest), (None, 2));
+    }
 
     #[test]
     fn a_beat_that_comes_back_tells_when_it_was_written() {
