@@ -360,6 +360,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_shared_store_keeps_what_every_fence_promises() {
+        let log = SharedLog::new(Epoch(1), Rng::new(1, "store"), Arc::new(Place::default()), Duration::ZERO);
+        conformance::check_fence(|sink| log.door(Duration::ZERO)(sink), Duration::from_secs(1)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_register_is_written_by_whoever_read_it_last() {
         let truth = Arc::new(Place::default());
         let log = SharedLog::new(Epoch(1), Rng::new(1, "store"), truth, Duration::ZERO);

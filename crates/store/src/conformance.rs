@@ -2,11 +2,13 @@
 //!
 //! Called by the tests of each store with a way to make an empty one. [`check`] panics with what is broken; there everything
 //! happens within one life. [`check_durable`] is for stores that live on when their process ends: it closes and opens them
-//! again. What a crash leaves behind, each store has tests of its own for.
+//! again. What a crash leaves behind, each store has tests of its own for. [`check_fence`] is for stores with several doors.
 
 mod durable;
+mod fence;
 
 pub use durable::check_durable;
+pub use fence::check_fence;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use crate::Error;
 
 /// The most instances of one id whose attempts are remembered, the holder's included.
-const INSTANCES_MAX: usize = 32;
+pub(crate) const INSTANCES_MAX: usize = 32;
 
 /// Who holds a gateway id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +62,18 @@ pub trait Fence: Send + Sync {
         revision: u64,
         holder: Holder,
     ) -> BoxFuture<'a, Result<bool, Error>>;
+
+    /// Whether registers can be read and written, as far as is known without asking. While they cannot, a hub lets nobody in but
+    /// whom [`Fence::held`] names.
+    fn is_reached(&self) -> bool {
+        true
+    }
+
+    /// Who took this id at this door last, unless it is known here that it was taken at another since. Nobody: that was forgotten,
+    /// or never known.
+    fn held(&self, _gateway: &str) -> Option<Holder> {
+        None
+    }
 }
 
 impl Holder {

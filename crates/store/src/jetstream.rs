@@ -1,11 +1,12 @@
 //! The log that several hubs share, on a real broker: the I/O half of [`nats`](crate::nats), which has the rules.
 //!
-//! A hub opens a [`NatsStore`] where it would open another store. Three tasks live with it, and end with it:
+//! A hub opens a [`NatsStore`] where it would open another store. Four tasks live with it, and end with it:
 //!
 //! | task | what it does |
 //! |---|---|
 //! | `pump` | owns the [`Door`](crate::nats::Door): takes batches, publishes packs, tells the sink what was read, gives answers |
 //! | `reader` | has a consumer on the stream, and another one whenever that one falls silent; hands its messages to the pump |
+//! | `fence` | reads who takes which gateway id at the other hubs, and tells the sink |
 //! | `watch` | asks the stream's leader every 2 s which log it has and how far that goes |
 //!
 //! # What an acknowledgement means
@@ -20,9 +21,14 @@
 //! once a broker answers. Only where the log is another one, or shorter than what was read of it, the store ends
 //! ([`Options::on_death`]): a hub that starts again finds out what there is.
 //!
-//! What it does not do: keep standing records, or the fence of several hubs. They need a bucket, which is not built.
+//! Nothing is handed on, and nothing acknowledged, while it is not known whom the other hubs have let in of late: an older stream
+//! here must end within 1 s. That is so whenever the fence's bucket cannot be written and read back.
+//!
+//! What it does not do: keep standing records. They need a bucket, which is not built.
 
+mod bucket;
 mod connect;
+mod fence;
 mod meaning;
 mod pump;
 mod reader;
@@ -47,8 +53,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::nats::{ClaimBounds, Door, HubId, Limits, Settings};
-use crate::{Appended, Batch, DedupBounds, Error, Refused, Sink, Store, standing};
-use connect::Link;
+use crate::{Appended, Batch, DedupBounds, Error, Fence, Refused, Sink, Store, standing};
+use bucket::Bucket;
+use connect::{Link, START_WITHIN};
+use fence::SharedFence;
 use pump::{Append, Pump};
 use stream::Log;
 
@@ -212,6 +220,7 @@ pub struct NatsStore {
     appends: mpsc::Sender<Append>,
     shared: Arc<Shared>,
     log: Log,
+    fence: Arc<SharedFence>,
     epoch: Epoch,
     meaning: Meaning,
     /// Ended with the store.
@@ -228,15 +237,17 @@ impl NatsStore {
     pub async fn open(options: Options, sink: Arc<dyn Sink>) -> Result<Self, OpenError> {
         let link = Link::connect(&options).await?;
         let log = Log::open(&link, &options).await?;
+        let bucket = Bucket::open(&link, &options).await?;
         let payload_bytes = link.payload_bytes(&options)?;
         let at_start = log.look().await.map_err(|source| log.failed(source))?;
         let epoch = at_start.epoch.ok_or_else(|| OpenError::Ended("the stream lost its epoch".to_owned()))?;
         if let Some(stamp) = log.last_stamp(&at_start).await {
             sink.stamped_until(stamp);
         }
+        let hub = HubId(options.ambient.random_128());
         let door = Door::new(Settings {
             epoch,
-            hub: HubId(options.ambient.random_128()),
+            hub,
             first: at_start.first,
             dedup: options.dedup,
             claims: ClaimBounds::default(),
@@ -248,6 +259,8 @@ impl NatsStore {
         let (read, reading) = mpsc::channel(reader::EVENTS_MAX);
         let (seen, watched) = mpsc::channel(1);
         tasks.spawn(reader::run(log.clone(), link.clone(), at_start.first, read));
+        let fence = Arc::new(SharedFence::new(hub, bucket, link.clone()));
+        tasks.spawn(fence.clone().run(sink.clone(), options.clone()));
         tasks.spawn(watch::run(
             log.clone(),
             (epoch, at_start.made),
@@ -258,12 +271,27 @@ impl NatsStore {
         let meaning = Meaning::find(&link, &at_start).await;
         let (appends, taken) = mpsc::channel(INBOX_MAX);
         let (opened, is_open) = oneshot::channel();
-        let pump = Pump::new(door, sink, shared.clone(), log.clone(), link, options, at_start, opened);
+        let pump = Pump::new(
+            door,
+            sink,
+            shared.clone(),
+            log.clone(),
+            fence.clone(),
+            link,
+            options,
+            at_start,
+            opened,
+        );
         tasks.spawn(pump.run(taken, reading, watched));
-        match is_open.await {
-            Ok(()) => Ok(Self { appends, shared, log, epoch, meaning, _tasks: tasks }),
-            Err(_) => Err(OpenError::Ended(shared.why())),
+        if is_open.await.is_err() {
+            return Err(OpenError::Ended(shared.why()));
         }
+        let mut known = fence.known();
+        if timeout(START_WITHIN, known.wait_for(Option::is_some)).await.is_err() {
+            let why = format!("who has which gateway id was not read within {START_WITHIN:?}");
+            return Err(OpenError::Ended(why));
+        }
+        Ok(Self { appends, shared, log, fence, epoch, meaning, _tasks: tasks })
     }
 
     /// What an acknowledgement of it means, as far as the brokers say.
@@ -316,6 +344,10 @@ impl Store for NatsStore {
             Ok(Cursor::end_of_message(self.epoch, last))
         }
         .boxed()
+    }
+
+    fn fence(&self) -> Option<&dyn Fence> {
+        Some(&*self.fence)
     }
 
     fn ack_meaning(&self) -> Option<String> {

@@ -116,8 +116,9 @@ pub trait Sink: Send + Sync + 'static {
     /// is stamped no earlier. Called before `begin`.
     fn stamped_until(&self, _unix_ms: u64) {}
 
-    /// Somebody has taken this gateway id, here or at another door. Called within 1 s where the store has a
-    /// [`Fence`], never by others. As quick as `committed`.
+    /// Somebody has taken this gateway id at another door, or perhaps at this one. Called within 1 s where the store has a
+    /// [`Fence`], never by others; before anything is handed on that this door missed while it could not be told. Also
+    /// before `begin`. As quick as `committed`.
     fn taken(&self, _gateway: &str, _by: &Holder) {}
 }
 

@@ -13,6 +13,7 @@
 //! | `index` | which keys this hub knows, to save those the way through the log |
 //! | `pending` | what of this hub waits or is under way, and the answers |
 //! | `door` | all of it together: what the I/O half drives |
+//! | [`register`] | the bytes of the fence in its bucket |
 //!
 //! # How it is driven
 //!
@@ -31,6 +32,7 @@ mod fold;
 mod index;
 pub mod pack;
 mod pending;
+pub mod register;
 
 pub use claims::Bounds as ClaimBounds;
 pub use door::{Door, Settings};

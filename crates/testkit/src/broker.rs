@@ -5,8 +5,10 @@
 //! `cargo xtask tools` has installed; [`program`] says what happens where there is none. Nothing here speaks NATS.
 
 mod cluster;
+mod way;
 
 pub use cluster::Cluster;
+pub use way::Way;
 
 use std::fmt::Write as _;
 use std::fs;

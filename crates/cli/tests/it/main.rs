@@ -18,6 +18,8 @@ mod http2;
 mod metrics;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nats")]
+mod nats_fence;
 mod quick_start;
 mod quiet;
 mod records;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use galaxy_push_store::Holder;
 use tokio::sync::watch;
 
 use super::Claim;
@@ -18,6 +19,10 @@ pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Incumbent {
     pub(crate) generation: u64,
+    /// The number under which it stands in the store's register, where there is one and once it does.
+    pub(super) shared: Option<u64>,
+    /// Who has taken the id at another door while this one did here.
+    pub(super) outbid: Option<Holder>,
     pub(crate) claim: Claim,
     pub(crate) since: Duration,
     /// Since when the same claim has had the id, of which this may be a repeat.
@@ -82,6 +87,8 @@ impl Incumbent {
         uptake.handed_over(now);
         Self {
             generation,
+            shared: None,
+            outbid: None,
             claim,
             since: now,
             first_since: now,

@@ -2,64 +2,147 @@
 //!
 //! The hub's own fence decides first, under the log's lock; the register then makes the takeover known to the other
 //! doors, and refuses an attempt that another door knows to be late.
+//!
+//! While the registers cannot be read and written, nobody here knows who is let in elsewhere. Whoever has an id at this hub keeps
+//! it, and its own instance may come back to it; that stands under the number in the register, which did not change, so whatever
+//! was taken elsewhere meanwhile ends it as soon as it is told. Everybody else waits.
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use galaxy_push_proto::{Failure, Reason};
 use galaxy_push_store::fence::StaleAttempt;
 use galaxy_push_store::{Error, Fence, Holder};
+use tokio::time::timeout;
 
-use super::{Claim, Gateways, Incumbent};
+use super::{Claim, Gateways};
 use crate::fence::Ending;
 
 /// How often a register may change under the hands of whoever wants to write it, before it is told to come back.
 const SWAPS_MAX: usize = 8;
 
-/// Takes the gateway id of this claim with a generation of at least `least`. Returns the generation.
+/// How long the store may take with all of that.
+const TAKE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Under which number of the register a claim stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It was written now.
+    Written(u64),
+    /// Its instance wrote it when it came before, and came back while the register cannot be written.
+    Before(u64),
+}
+
+/// Whether this claim may be decided at all. Asked first, so that nobody gives way to whoever is then refused.
+///
+/// # Errors
+///
+/// The registers cannot be read and written at present, and it is not the holder that comes back.
+pub(crate) fn check(fence: &dyn Fence, claim: &Claim) -> Result<(), Failure> {
+    if fence.is_reached() || taken_before(fence, claim).is_some() {
+        return Ok(());
+    }
+    Err(unavailable("the store is not reached"))
+}
+
+/// Takes the gateway id of this claim with a generation of at least `least`.
 ///
 /// Not cancel safe in that the id may be taken all the same; the next claim then takes it from there.
 ///
 /// # Errors
 ///
 /// `STALE_ATTEMPT`; or the register cannot be written at present.
-pub(crate) async fn take(fence: &dyn Fence, claim: &Claim, least: u64) -> Result<u64, Failure> {
+pub(crate) async fn take(fence: &dyn Fence, claim: &Claim, least: u64) -> Result<Taken, Failure> {
+    let before = || taken_before(fence, claim).map(Taken::Before);
+    if !fence.is_reached()
+        && let Some(before) = before()
+    {
+        return Ok(before);
+    }
+    let why = match timeout(TAKE_WITHIN, write(fence, claim, least)).await {
+        Ok(Ok(taken)) => return taken,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the store did not answer within {TAKE_WITHIN:?}"),
+    };
+    before().ok_or_else(|| unavailable(&why))
+}
+
+/// The outer error is that of the store.
+async fn write(fence: &dyn Fence, claim: &Claim, least: u64) -> Result<Result<Taken, Failure>, Error> {
     for _ in 0..SWAPS_MAX {
-        let register = fence.read(&claim.gateway).await.map_err(|error| unavailable(&error))?;
+        let register = fence.read(&claim.gateway).await?;
         let next = register.holder.succeeded_by(&claim.instance, claim.attempt, &claim.peer, least);
-        let next = next.map_err(|StaleAttempt { highest }| {
-            let message = format!(
-                "attempt {} of this instance arrived after attempt {highest}, at this hub or another: a late duplicate",
-                claim.attempt
-            );
-            Failure::new(Reason::StaleAttempt, message)
-        })?;
+        let next = match next {
+            Ok(next) => next,
+            Err(StaleAttempt { highest }) => return Ok(Err(stale(claim, highest))),
+        };
         let generation = next.generation;
-        let swapped = fence.swap(&claim.gateway, register.revision, next).await;
-        if swapped.map_err(|error| unavailable(&error))? {
-            return Ok(generation);
+        if fence.swap(&claim.gateway, register.revision, next).await? {
+            return Ok(Ok(Taken::Written(generation)));
         }
     }
     let message = "many subscribe with this gateway id at once: give each gateway an id of its own";
-    Err(Failure::new(Reason::Overloaded, message).retry_after(Duration::from_secs(1)))
+    Ok(Err(Failure::new(Reason::Overloaded, message).retry_after(Duration::from_secs(1))))
 }
 
-fn unavailable(error: &Error) -> Failure {
-    let message = format!("who has this gateway id cannot be written down: {error}");
+fn stale(claim: &Claim, highest: u64) -> Failure {
+    let message = format!(
+        "attempt {} of this instance arrived after attempt {highest}, at this hub or another: a late duplicate",
+        claim.attempt
+    );
+    Failure::new(Reason::StaleAttempt, message)
+}
+
+/// The number under which this claim's instance has the id at this hub.
+fn taken_before(fence: &dyn Fence, claim: &Claim) -> Option<u64> {
+    let holder = fence.held(&claim.gateway)?;
+    (!claim.instance.is_empty() && holder.instance == claim.instance).then_some(holder.generation)
+}
+
+fn unavailable(why: &str) -> Failure {
+    let message = format!("who has this gateway id cannot be written down: {why}");
     Failure::new(Reason::StoreUnavailable, message).retry_after(Duration::from_secs(1))
 }
 
 impl Gateways {
-    /// The stream of this generation has another one in the store's register. False: it has given way meanwhile.
-    pub(crate) fn renumber(&mut self, gateway: &str, generation: u64, shared: u64) -> bool {
-        self.generation = self.generation.max(shared);
-        let held = |incumbent: &&mut Incumbent| incumbent.generation == generation;
-        self.current.get_mut(gateway).filter(held).map(|held| held.generation = shared).is_some()
+    /// The stream of this generation stands in the register. Returns the number that it has from now on. `None`: it has given way
+    /// meanwhile, and keeps its own: under another it would free the id of whoever has it now.
+    pub(crate) fn registered(&mut self, gateway: &str, generation: u64, taken: Taken) -> Option<u64> {
+        let here = self.current.get_mut(gateway).filter(|here| here.generation == generation)?;
+        let shared = match taken {
+            Taken::Written(shared) => {
+                here.generation = shared;
+                self.generation = self.generation.max(shared);
+                shared
+            }
+            // Another stream of this hub may have that number, and be about to leave.
+            Taken::Before(shared) => shared,
+        };
+        here.shared = Some(shared);
+        let number = here.generation;
+        if let Some(by) = here.outbid.take() {
+            self.taken(gateway, &by);
+        }
+        Some(number)
     }
 
     /// Somebody took this id, perhaps at another door: an older stream here ends.
     pub(crate) fn taken(&mut self, gateway: &str, by: &Holder) {
-        let older = self.current.get(gateway).is_some_and(|here| here.generation < by.generation);
-        let Some(here) = older.then(|| self.current.remove(gateway)).flatten() else { return };
+        let Some(here) = self.current.get_mut(gateway) else { return };
+        match here.shared {
+            Some(shared) if shared >= by.generation => return,
+            Some(_) => {}
+            // Which of the two came first is known once the register is written.
+            None => {
+                if here.outbid.as_ref().is_none_or(|known| known.generation < by.generation) {
+                    here.outbid = Some(by.clone());
+                }
+                return;
+            }
+        }
+        let Some(here) = self.current.remove(gateway) else { return };
         let attempt = by.attempts.last().map_or(0, |(_, attempt)| *attempt);
         here.end(Ending::Replaced {
             rival: Claim {

@@ -45,6 +45,9 @@ impl Subscription {
     }
 
     async fn open_fenced(shared: &Arc<Shared>, asked: &Asked) -> Result<Box<Self>, Failure> {
+        if let Some(fence) = shared.store.fence() {
+            fence::shared::check(fence, &asked.claim)?;
+        }
         let early = early(shared, asked.ask).await?;
         let mut contest = None;
         let mut subscription = loop {
@@ -57,17 +60,17 @@ impl Subscription {
             }
         };
         if let Some(fence) = shared.store.fence() {
-            let shared_one = fence::shared::take(fence, &asked.claim, subscription.generation).await?;
-            subscription.renumber(shared_one);
+            let taken = fence::shared::take(fence, &asked.claim, subscription.generation).await?;
+            subscription.registered(taken);
         }
         Ok(subscription)
     }
 
-    fn renumber(&mut self, generation: u64) {
+    fn registered(&mut self, taken: fence::shared::Taken) {
         let (gateway, own) = (&self.claim.gateway, self.generation);
-        // One that gave way meanwhile keeps its number: under the other it would free the id of whoever has it now.
-        if self.shared.log.look(|state, _| state.gateways.renumber(gateway, own, generation)) {
-            (self.generation, self.welcome.generation) = (generation, generation);
+        let number = self.shared.log.look(|state, _| state.gateways.registered(gateway, own, taken));
+        if let Some(number) = number {
+            (self.generation, self.welcome.generation) = (number, number);
         }
     }
 

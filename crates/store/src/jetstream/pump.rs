@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::connect::Link;
+use super::fence::SharedFence;
 use super::reader::Event;
 use super::stream::{Log, Look};
 use super::watch::Seen;
@@ -49,6 +50,7 @@ pub(super) struct Pump {
     sink: Arc<dyn Sink>,
     shared: Arc<Shared>,
     log: Log,
+    fence: Arc<SharedFence>,
     link: Link,
     options: Options,
     /// Bounded by what the door lets be under way; one that is not answered ends with its time.
@@ -77,6 +79,7 @@ impl Pump {
         sink: Arc<dyn Sink>,
         shared: Arc<Shared>,
         log: Log,
+        fence: Arc<SharedFence>,
         link: Link,
         options: Options,
         at_start: Look,
@@ -90,6 +93,7 @@ impl Pump {
             sink,
             shared,
             log,
+            fence,
             link,
             options,
             acks,
@@ -108,8 +112,10 @@ impl Pump {
         mut reading: mpsc::Receiver<Event>,
         mut watched: mpsc::Receiver<Seen>,
     ) {
+        let mut fence_known = self.fence.known();
         let why = loop {
             let due = self.due();
+            let may_read = self.may_read();
             let ended = tokio::select! {
                 biased;
                 Some(seen) = watched.recv() => self.seen(seen),
@@ -117,7 +123,8 @@ impl Pump {
                     self.acked(number, said);
                     Ok(())
                 }
-                Some(event) = reading.recv() => self.read(event),
+                Some(event) = reading.recv(), if may_read => self.read(event),
+                Ok(()) = fence_known.changed(), if !may_read => Ok(()),
                 append = appends.recv() => match append {
                     Some(append) => {
                         self.take(append, &mut appends);
@@ -143,6 +150,12 @@ impl Pump {
         if let (None, Some(on_death)) = (&self.opening, &self.options.on_death) {
             on_death(&why);
         }
+    }
+
+    /// Whether what was read may be handed on: somebody may have been let in at another hub that is to have it instead of a stream
+    /// here. While this hub reads what was there before it, it has no streams.
+    fn may_read(&self) -> bool {
+        self.opening.is_some() || self.fence.is_known()
     }
 
     fn now(&self) -> Duration {
@@ -309,7 +322,8 @@ impl Pump {
         }
         self.looked = Instant::now();
         let now = self.now();
-        let is_stale = self.heard.elapsed() >= STALE_AFTER;
+        let is_held_up = self.opening.is_none() && !self.fence.was_known_within(STALE_AFTER);
+        let is_stale = is_held_up || self.heard.elapsed() >= STALE_AFTER;
         if self.shared.is_stale.swap(is_stale, Ordering::Relaxed) != is_stale {
             self.options.notice(if is_stale { &Notice::Stale } else { &Notice::Fresh });
         }

@@ -22,7 +22,7 @@ use crate::nats::Message;
 pub(super) const EVENTS_MAX: usize = 64;
 
 /// How often a consumer that has nothing to deliver says so.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// One from which nothing has come for so long is given up.
 const SILENT_FOR: Duration = Duration::from_secs(3);
@@ -31,7 +31,7 @@ const SILENT_FOR: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a consumer of which nobody hears is kept by the broker.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 /// What the reader has to tell.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Reader {
     /// Why this consumer must be read no more.
     async fn take(&mut self, link: &Link, message: Delivered, delivered: &mut u64) -> Result<Taken, String> {
         if let Some(status) = message.status {
-            let is_last = self.take_status(link, status, &message, *delivered).await?;
+            let is_last = answer_status(link, status, &message, *delivered).await?;
             return Ok(Taken { message: None, is_last });
         }
         let place = message.reply.as_deref().and_then(Place::parse);
@@ -180,59 +180,57 @@ impl Reader {
         let message = Some(Message { number, stamp_unix_ms, payload: message.payload });
         Ok(Taken { message, is_last })
     }
+}
 
-    /// Whether the consumer says that it has nothing to deliver.
-    async fn take_status(
-        &self,
-        link: &Link,
-        status: StatusCode,
-        message: &Delivered,
-        delivered: u64,
-    ) -> Result<bool, String> {
-        if status != StatusCode::IDLE_HEARTBEAT {
-            let why = message.description.as_deref().unwrap_or_default();
-            return Err(format!("the broker ended it: {status} {why}"));
+/// Takes what a consumer says beside messages, and answers it. Whether it says that it has nothing to deliver.
+///
+/// # Errors
+///
+/// Why it must be read no more.
+pub(super) async fn answer_status(
+    link: &Link,
+    status: StatusCode,
+    message: &Delivered,
+    delivered: u64,
+) -> Result<bool, String> {
+    if status != StatusCode::IDLE_HEARTBEAT {
+        let why = message.description.as_deref().unwrap_or_default();
+        return Err(format!("the broker ended it: {status} {why}"));
+    }
+    let header = |name| {
+        message.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned())
+    };
+    // How it asks whether what it has sent was taken.
+    let asked = message.reply.as_ref().map(ToString::to_string).or_else(|| header("Nats-Consumer-Stalled"));
+    if let Some(asked) = asked {
+        let answer = link.client.publish(asked, bytes::Bytes::new()).await;
+        return answer.map(|()| false).map_err(|error| error.to_string());
+    }
+    match header("Nats-Last-Consumer").and_then(|number| number.parse::<u64>().ok()) {
+        Some(last) if last != delivered => {
+            Err(format!("it has delivered {last} messages, and {delivered} came"))
         }
-        let header = |name| {
-            message
-                .headers
-                .as_ref()
-                .and_then(|headers| headers.get(name))
-                .map(|value| value.as_str().to_owned())
-        };
-        // How it asks whether what it has sent was taken.
-        let asked =
-            message.reply.as_ref().map(ToString::to_string).or_else(|| header("Nats-Consumer-Stalled"));
-        if let Some(asked) = asked {
-            let answer = link.client.publish(asked, bytes::Bytes::new()).await;
-            return answer.map(|()| false).map_err(|error| error.to_string());
-        }
-        match header("Nats-Last-Consumer").and_then(|number| number.parse::<u64>().ok()) {
-            Some(last) if last != delivered => {
-                Err(format!("it has delivered {last} messages, and {delivered} came"))
-            }
-            _ => Ok(true),
-        }
+        _ => Ok(true),
     }
 }
 
 /// What the reply subject of a delivered message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+pub(super) struct Place {
     /// The message's number in the stream.
-    number: u64,
+    pub(super) number: u64,
     /// How many messages this consumer has delivered with it.
-    delivered: u64,
+    pub(super) delivered: u64,
     /// When the broker took it, in nanoseconds since the Unix epoch.
     stamp_ns: u64,
     /// How many messages are to follow.
-    pending: u64,
+    pub(super) pending: u64,
 }
 
 impl Place {
     /// `$JS.ACK.<stream>.<consumer>.<times>.<number>.<delivered>.<stamp>.<pending>`, or with a domain and an account before the
     /// stream, and more behind it.
-    fn parse(reply: &str) -> Option<Self> {
+    pub(super) fn parse(reply: &str) -> Option<Self> {
         let parts: Vec<_> = reply.split('.').collect();
         let from = match (parts.first(), parts.get(1), parts.len()) {
             (Some(&"$JS"), Some(&"ACK"), 9) => 5,

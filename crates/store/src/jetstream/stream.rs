@@ -17,7 +17,7 @@ use crate::nats::pack;
 const EPOCH: &str = "galaxy-push-epoch";
 
 /// The namespace: there is one.
-const NAMESPACE: &str = "default";
+pub(super) const NAMESPACE: &str = "default";
 
 /// For so much longer than the window or the index of keys a message is kept: claims are heeded for 10 s, whoever begins late shows
 /// nothing of the first 20 s, and hubs and brokers may be some seconds apart.
@@ -253,7 +253,7 @@ fn check(options: &Options) -> Result<(), OpenError> {
 }
 
 /// Whether a cluster that has just begun may answer otherwise in a moment.
-fn may_pass(error: &async_nats::Error) -> bool {
+pub(super) fn may_pass(error: &async_nats::Error) -> bool {
     let text = error.to_string();
     ["timed out", "no responders", "unavailable", "no suitable peers", "insufficient", "10008", "10005"]
         .iter()

@@ -3,6 +3,7 @@
 
 mod broken;
 mod cluster;
+mod fence;
 mod secure;
 mod settings;
 
@@ -17,7 +18,9 @@ use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_proto::v1;
 use galaxy_push_store::jetstream::{Notice, OpenError, Options};
-use galaxy_push_store::{Appended, Batch, Committed, Error, NatsStore, Refused, Sink, Store, conformance};
+use galaxy_push_store::{
+    Appended, Batch, Committed, Error, Holder, NatsStore, Refused, Sink, Store, conformance,
+};
 use galaxy_push_testkit::broker::{self, Broker, Settings};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -54,6 +57,14 @@ struct Seen {
     end: Option<Cursor>,
     notices: Vec<Notice>,
     death: Option<String>,
+    /// Takeovers and events, one after the other.
+    happened: Vec<Happened>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Happened {
+    Taken(String, Holder),
+    Committed(String),
 }
 
 /// A window that forgets nothing. It rings when anything happens.
@@ -104,6 +115,7 @@ impl Sink for Window {
         self.change(|seen| {
             assert!(seen.base.is_some());
             seen.entries.extend_from_slice(batches);
+            seen.happened.extend(batches.iter().map(|each| Happened::Committed(id(each))));
         });
     }
 
@@ -118,6 +130,10 @@ impl Sink for Window {
 
     fn advanced(&self, to: Cursor) {
         self.change(|seen| seen.end = Some(to));
+    }
+
+    fn taken(&self, gateway: &str, by: &Holder) {
+        self.change(|seen| seen.happened.push(Happened::Taken(gateway.to_owned(), by.clone())));
     }
 }
 

@@ -5,19 +5,24 @@ use tokio::time::Instant;
 
 use super::*;
 
-fn on(cluster: &Cluster) -> Options {
+pub(super) fn on(cluster: &Cluster) -> Options {
     let servers = cluster.servers.iter().map(Broker::url).collect();
     let mut options = Options::new(servers, ambient());
     options.replicas = 3;
     options
 }
 
-/// Who leads the stream.
+/// Who leads the log.
 async fn leader(cluster: &Cluster) -> String {
+    leader_of(cluster, "galaxy-push-default").await
+}
+
+/// Who leads the stream.
+pub(super) async fn leader_of(cluster: &Cluster, stream: &str) -> String {
     let servers: Vec<async_nats::ServerAddr> =
         cluster.servers.iter().map(|server| server.url().parse().unwrap()).collect();
     let context = async_nats::jetstream::new(async_nats::connect(servers).await.unwrap());
-    let stream = context.get_stream("galaxy-push-default").await.unwrap();
+    let stream = context.get_stream(stream).await.unwrap();
     stream.cached_info().cluster.clone().unwrap().leader.unwrap()
 }
 

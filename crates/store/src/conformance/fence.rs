@@ -1,0 +1,148 @@
+//! What the fence of a log that has several doors must do.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use galaxy_push_core::cursor::Cursor;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::{Committed, Error, Fence, Holder, Sink, Store};
+
+/// So often each of two doors takes an id while the other does, too.
+const ROUNDS: u64 = 20;
+
+/// How long anything may take that has no limit of its own.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a door was told of who takes ids.
+struct Doorkeeper {
+    told: Mutex<Vec<(String, Holder)>>,
+    bell: watch::Sender<()>,
+}
+
+impl Sink for Doorkeeper {
+    fn begin(&self, _: Cursor) {}
+
+    fn committed(&self, _: &[Committed]) {}
+
+    fn damaged(&self, _: Cursor, _: Cursor) {}
+
+    fn taken(&self, gateway: &str, by: &Holder) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.push((gateway.to_owned(), by.clone()));
+        drop(told);
+        self.bell.send_replace(());
+    }
+}
+
+/// One hub's door, and what it was told.
+struct Door {
+    store: Arc<dyn Store>,
+    keeper: Arc<Doorkeeper>,
+}
+
+impl Door {
+    fn fence(&self) -> &dyn Fence {
+        self.store.fence().expect("a log with several doors has a fence")
+    }
+
+    fn told(&self, gateway: &str) -> Vec<Holder> {
+        let told = self.keeper.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.iter().filter(|(id, _)| id == gateway).map(|(_, by)| by.clone()).collect()
+    }
+
+    async fn until_told(&self, gateway: &str, by: &Holder) {
+        let mut bell = self.keeper.bell.subscribe();
+        let told = timeout(PATIENCE, async {
+            while self.told(gateway).last() != Some(by) {
+                bell.changed().await.expect("the door is open");
+            }
+        });
+        told.await.unwrap_or_else(|_| panic!("a door is not told that {gateway} was taken by {by:?}"));
+    }
+
+    /// Takes an id as a hub does.
+    async fn take(&self, gateway: &str, instance: &str, attempt: u64) -> Holder {
+        loop {
+            let found = self.fence().read(gateway).await.expect("it can be read");
+            let next = found.holder.succeeded_by(instance, attempt, "peer", 1).expect("it comes in time");
+            if self.fence().swap(gateway, found.revision, next.clone()).await.expect("it can be written") {
+                return next;
+            }
+        }
+    }
+}
+
+/// Checks the fence of a log to which `make` opens one door after another. What is taken at one is told to the other `within` this time.
+///
+/// # Panics
+///
+/// With what is broken.
+pub async fn check_fence<F>(make: F, within: Duration)
+where
+    F: Fn(Arc<dyn Sink>) -> Result<Arc<dyn Store>, Error>,
+{
+    let open = || {
+        let keeper = Arc::new(Doorkeeper { told: Mutex::default(), bell: watch::Sender::new(()) });
+        Door { store: make(keeper.clone()).expect("it opens"), keeper }
+    };
+    let (a, b) = (open(), open());
+    a_register_is_written_by_whoever_read_it_last(&a, &b, within).await;
+    of_two_that_take_an_id_at_once_one_has_it(&a, &b).await;
+    ids_have_nothing_to_do_with_each_other(&a, &b).await;
+}
+
+async fn a_register_is_written_by_whoever_read_it_last(a: &Door, b: &Door, within: Duration) {
+    let before = a.fence().read("g").await.expect("it can be read");
+    assert_eq!((before.revision, before.holder.instance.as_str()), (0, ""), "nobody has it");
+    assert!(before.holder.attempts.is_empty());
+    let next = |instance| before.holder.succeeded_by(instance, 1, "peer", 1).expect("it comes in time");
+    let taken = Instant::now();
+    assert_eq!(a.fence().swap("g", 0, next("a")).await, Ok(true));
+    b.until_told("g", &next("a")).await;
+    assert!(taken.elapsed() <= within, "another door is told after {:?}", taken.elapsed());
+    assert_eq!(b.fence().swap("g", 0, next("b")).await, Ok(false), "it has changed");
+    let found = b.fence().read("g").await.expect("it can be read");
+    assert!(found.revision > 0 && found.holder.generation >= next("a").generation);
+    assert_eq!((found.holder.instance, found.holder.attempts), ("a".to_owned(), vec![("a".to_owned(), 1)]));
+    let back = a.take("g", "a", 2).await;
+    b.until_told("g", &back).await;
+    assert!(b.told("g").windows(2).all(|pair| pair[0].generation < pair[1].generation), "in order");
+}
+
+async fn of_two_that_take_an_id_at_once_one_has_it(a: &Door, b: &Door) {
+    let rounds = async |door: &Door, instance: &str| {
+        let mut taken = Vec::new();
+        for attempt in 1..=ROUNDS {
+            taken.push(door.take("race", instance, attempt).await);
+        }
+        taken
+    };
+    let (of_a, of_b) = tokio::join!(rounds(a, "a"), rounds(b, "b"));
+    let all: BTreeSet<u64> = of_a.iter().chain(&of_b).map(|holder| holder.generation).collect();
+    assert_eq!(all.len() as u64, 2 * ROUNDS, "a generation is given out once");
+    let last = of_a.iter().chain(&of_b).max_by_key(|holder| holder.generation);
+    let found = b.fence().read("race").await.expect("it can be read").holder;
+    assert_eq!(Some(&found.instance), last.map(|last| &last.instance));
+    let mut attempts = found.attempts;
+    attempts.sort();
+    assert_eq!(attempts, [("a".to_owned(), ROUNDS), ("b".to_owned(), ROUNDS)], "nothing of either is lost");
+    for (door, taken) in [(b, of_a), (a, of_b)] {
+        door.until_told("race", taken.last().expect("there are rounds")).await;
+    }
+}
+
+async fn ids_have_nothing_to_do_with_each_other(a: &Door, b: &Door) {
+    let long = "x".repeat(255);
+    let ids = ["g.1", "g.*", ">", "g 1", "ä", &long[..254], &long];
+    for (attempt, id) in (1..).zip(ids) {
+        let taken = a.take(id, id, attempt).await;
+        b.until_told(id, &taken).await;
+    }
+    for (attempt, id) in (1..).zip(ids) {
+        let holder = b.fence().read(id).await.expect("it can be read").holder;
+        assert_eq!(holder.attempts, [(id.to_owned(), attempt)]);
+    }
+}

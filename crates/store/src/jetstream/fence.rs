@@ -1,0 +1,399 @@
+//! The fence of several hubs on a real broker: registers in a [`Bucket`], and a task that tells this hub what the others take.
+//!
+//! What a register says is decided in [`fence`](crate::fence), and changed by compare-and-set of its revision. The task reads the
+//! bucket for as long as the store lives, all of it again whenever it has lost its place. Several times a second it writes a
+//! *beat*, a key of this hub's own. Once a beat is read back, everything has been read that was written before it: so a hub knows
+//! until when it knows the fence, also one whose broker lags behind the others without knowing. The pump hands on nothing while
+//! that is too long ago ([`SharedFence::is_known`]); what a hub missed of the log it has missed of the fence as well.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::push::Config;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::{Message as Delivered, Subscriber};
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::bucket::{Bucket, Value};
+use super::connect::Link;
+use super::reader::{FORGOTTEN_AFTER, HEARTBEAT, Place, answer_status};
+use super::{Notice, Options};
+use crate::fence::Register as Found;
+use crate::nats::HubId;
+use crate::nats::register::{self, Beat, Held, Register};
+use crate::{Error, Fence, Holder, Refused, Sink};
+
+/// How often a beat is written.
+const BEAT_EVERY: Duration = Duration::from_millis(250);
+
+/// Nothing of the log is handed on when the fence was known longer ago: another hub may have let somebody in since. What was
+/// taken elsewhere ends a stream here within this time and what a notice takes, 1 s together.
+const KNOWN_FOR: Duration = Duration::from_millis(800);
+
+/// When it was known longer ago than this, it is not even asked: the brokers are away.
+const REACHED_FOR: Duration = Duration::from_secs(2);
+
+/// It begins anew when nothing new has come for so long, for its broker may be cut off from the others.
+const ANEW_AFTER: Duration = Duration::from_secs(3);
+
+/// How long it waits before it begins anew.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// As many beats may be under way; of an older one nobody wants to know any more.
+const BEATS_MAX: usize = 16;
+
+/// The fence as one hub sees it.
+#[derive(Debug)]
+pub(super) struct SharedFence {
+    /// This hub, in what it writes.
+    door: HubId,
+    bucket: Bucket,
+    link: Link,
+    known: Mutex<Known>,
+    /// Up to when everything that was written has been read. `None`: it was never read to its end.
+    known_at: watch::Sender<Option<KnownAt>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownAt {
+    at: Instant,
+    /// By which connection, as [`Link::made`] counts them.
+    made: u64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The highest generation that anybody has given out.
+    highest: u64,
+    /// The highest revision that was read.
+    read: u64,
+    held: Held,
+}
+
+impl Known {
+    /// This hub has written this, and was told so. What was read behind it, another hub's taking perhaps, was told before.
+    fn wrote(&mut self, gateway: &str, revision: u64, holder: Holder) {
+        self.highest = self.highest.max(holder.generation);
+        if revision > self.read {
+            self.held.took(gateway, revision, holder);
+        }
+    }
+}
+
+impl SharedFence {
+    pub(super) fn new(door: HubId, bucket: Bucket, link: Link) -> Self {
+        Self { door, bucket, link, known: Mutex::default(), known_at: watch::Sender::new(None) }
+    }
+
+    /// Whether everything that was taken until a moment ago has been told; after a lost connection, by the new one.
+    pub(super) fn is_known(&self) -> bool {
+        let made = *self.link.made.borrow();
+        self.known_at.borrow().is_some_and(|known| known.made == made && known.at.elapsed() < KNOWN_FOR)
+    }
+
+    pub(super) fn was_known_within(&self, time: Duration) -> bool {
+        self.known_at.borrow().is_some_and(|known| known.at.elapsed() < time)
+    }
+
+    /// Rings when it has been read up to now again.
+    pub(super) fn known(&self) -> watch::Receiver<Option<KnownAt>> {
+        self.known_at.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the sink what the other hubs take, for as long as it is polled.
+    pub(super) async fn run(self: Arc<Self>, sink: Arc<dyn Sink>, options: Options) {
+        let mut beats = Beats::default();
+        loop {
+            let why = Watch { fence: &self, sink: &*sink, options: &options, beats: &mut beats, made: 0 }
+                .read()
+                .await;
+            options.notice(&Notice::Trouble(format!("the fence is read anew: {why}")));
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// The beats of this hub that were not read back yet.
+#[derive(Debug, Default)]
+struct Beats {
+    last: u64,
+    under_way: VecDeque<(u64, Instant)>,
+    /// When the latest was written that was read back, though others may have been written before it.
+    read: Option<Instant>,
+}
+
+impl Beats {
+    fn next(&mut self, now: Instant) -> u64 {
+        self.last += 1;
+        if self.under_way.len() >= BEATS_MAX {
+            self.under_way.pop_front();
+        }
+        self.under_way.push_back((self.last, now));
+        self.last
+    }
+
+    fn came_back(&mut self, number: u64) {
+        while let Some((first, written)) = self.under_way.front().copied() {
+            if first > number {
+                return;
+            }
+            self.under_way.pop_front();
+            if first == number {
+                self.read = Some(written);
+            }
+        }
+    }
+}
+
+/// One consumer, read to its end.
+struct Watch<'a> {
+    fence: &'a SharedFence,
+    sink: &'a dyn Sink,
+    options: &'a Options,
+    beats: &'a mut Beats,
+    /// The connection that it came by.
+    made: u64,
+}
+
+impl Watch<'_> {
+    /// Returns why it is read no more.
+    async fn read(&mut self) -> String {
+        let mut made = self.fence.link.made.clone();
+        self.made = *made.borrow_and_update();
+        self.beats.read = None;
+        let mut messages = match self.begin().await {
+            Ok(messages) => messages,
+            Err(error) => return format!("no consumer can be made: {error}"),
+        };
+        let (mut delivered, mut progress) = (0, Instant::now());
+        let mut ticks = interval(BEAT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                _ = made.changed() => return "the connection is a new one".to_owned(),
+                now = ticks.tick() => {
+                    if now.saturating_duration_since(progress) > ANEW_AFTER {
+                        return format!("nothing new has come for {ANEW_AFTER:?}");
+                    }
+                    self.beat();
+                }
+                message = messages.next() => {
+                    let Some(message) = message else { return "its subscription has ended".to_owned() };
+                    match self.take(message, &mut delivered).await {
+                        Ok(true) => progress = Instant::now(),
+                        Ok(false) => {}
+                        Err(why) => return why,
+                    }
+                }
+            }
+        }
+    }
+
+    /// A consumer of all that there is.
+    async fn begin(&self) -> Result<Subscriber, async_nats::Error> {
+        let link = &self.fence.link;
+        let inbox = link.client.new_inbox();
+        let messages = link.client.subscribe(inbox.clone()).await?;
+        let config = Config {
+            deliver_subject: inbox,
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::None,
+            flow_control: true,
+            idle_heartbeat: HEARTBEAT,
+            inactive_threshold: FORGOTTEN_AFTER,
+            memory_storage: true,
+            num_replicas: 1,
+            ..Config::default()
+        };
+        if self.fence.bucket.consume(config.clone()).await.is_err() {
+            self.fence.bucket.find_or_make().await?; // somebody may have removed it
+            self.fence.bucket.consume(config).await?;
+        }
+        Ok(messages)
+    }
+
+    /// Writes a beat, if that can be done without waiting.
+    fn beat(&mut self) {
+        let fence = self.fence;
+        if !fence.link.is_connected() {
+            return;
+        }
+        let number = self.beats.next(Instant::now());
+        let beat = Beat { number, highest: fence.lock().highest };
+        let subject = fence.bucket.subject(&register::beat_key(fence.door));
+        // One that is not sent does not come back.
+        let _sent = fence.link.client.publish(subject, beat.write().into()).now_or_never();
+    }
+
+    /// Takes one delivery. Returns whether it has brought anything that is not there by itself.
+    ///
+    /// # Errors
+    ///
+    /// Why this consumer must be read no more.
+    async fn take(&mut self, message: Delivered, delivered: &mut u64) -> Result<bool, String> {
+        if let Some(status) = message.status {
+            answer_status(&self.fence.link, status, &message, *delivered).await?;
+            return Ok(false);
+        }
+        let place = message.reply.as_deref().and_then(Place::parse);
+        let Some(place) = place else { return Err("a message came from somewhere else".to_owned()) };
+        *delivered += 1;
+        if place.delivered != *delivered {
+            return Err(format!("delivery {} came after {}", place.delivered, *delivered - 1));
+        }
+        let key = self.fence.bucket.key(&message.subject).unwrap_or_default();
+        let is_new = match key.strip_prefix("hub.") {
+            Some(_) => self.take_beat(key, &message.payload),
+            None => self.take_register(place.number, &message.payload),
+        };
+        // What was written over was written before what wrote over it. So a beat says nothing while more is to come.
+        if place.pending == 0
+            && let Some(at) = self.beats.read.take()
+        {
+            self.fence.known_at.send_replace(Some(KnownAt { at, made: self.made }));
+        }
+        Ok(is_new)
+    }
+
+    fn take_beat(&mut self, key: &str, bytes: &[u8]) -> bool {
+        let Ok(beat) = Beat::read(bytes) else { return false };
+        let mut known = self.fence.lock();
+        known.highest = known.highest.max(beat.highest);
+        drop(known);
+        let own = key == register::beat_key(self.fence.door);
+        if own {
+            self.beats.came_back(beat.number);
+        }
+        own
+    }
+
+    fn take_register(&self, revision: u64, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true; // deleted
+        }
+        let Register { door, gateway, holder } = match Register::read(bytes) {
+            Ok(register) => register,
+            Err(error) => {
+                let what = format!("change {revision} of the fence is skipped: {error}");
+                self.options.notice(&Notice::Trouble(what));
+                return true;
+            }
+        };
+        let own = door == self.fence.door;
+        let mut known = self.fence.lock();
+        known.highest = known.highest.max(holder.generation);
+        known.read = known.read.max(revision);
+        if own {
+            known.held.took(&gateway, revision, holder);
+            return true; // this hub's own fence has ended whom it ends
+        }
+        known.held.lost(&gateway);
+        drop(known);
+        self.sink.taken(&gateway, &holder);
+        true
+    }
+}
+
+impl SharedFence {
+    async fn find(&self, gateway: &str) -> Result<Found, Error> {
+        self.check_link()?;
+        let found = self.bucket.read(&register::key(gateway)).await;
+        let found = found.map_err(|error| unavailable(error.to_string()))?;
+        let revision = found.as_ref().map_or(0, |found| found.revision);
+        let mut holder = match found {
+            Some(Value { bytes, .. }) if !bytes.is_empty() => {
+                let register = Register::read(&bytes);
+                register.map_err(|error| unavailable(format!("a register of the fence: {error}")))?.holder
+            }
+            _ => Holder::default(),
+        };
+        // No lower than any other: a register may have been forgotten while somebody stands under it.
+        let highest = self.lock().highest.max(holder.generation);
+        holder.generation = register::used_up(highest);
+        Ok(Found { holder, revision })
+    }
+
+    async fn write(&self, gateway: &str, revision: u64, holder: Holder) -> Result<bool, Error> {
+        self.check_link()?;
+        let register = Register { door: self.door, gateway: gateway.to_owned(), holder };
+        let swapped = self.bucket.swap(&register::key(gateway), revision, register.write()).await;
+        let swapped = swapped.map_err(|error| Error::Unknown(error.to_string()))?;
+        if let Some(revision) = swapped {
+            self.lock().wrote(gateway, revision, register.holder);
+        }
+        Ok(swapped.is_some())
+    }
+
+    fn check_link(&self) -> Result<(), Error> {
+        if self.link.is_connected() { Ok(()) } else { Err(unavailable("no broker is reached".to_owned())) }
+    }
+}
+
+fn unavailable(why: String) -> Error {
+    Refused::Unavailable(why).into()
+}
+
+impl Fence for SharedFence {
+    fn read<'a>(&'a self, gateway: &'a str) -> BoxFuture<'a, Result<Found, Error>> {
+        self.find(gateway).boxed()
+    }
+
+    fn swap<'a>(
+        &'a self,
+        gateway: &'a str,
+        revision: u64,
+        holder: Holder,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        self.write(gateway, revision, holder).boxed()
+    }
+
+    fn is_reached(&self) -> bool {
+        self.link.is_connected() && self.was_known_within(REACHED_FOR)
+    }
+
+    fn held(&self, gateway: &str) -> Option<Holder> {
+        self.lock().held.holder(gateway).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hub_wrote_it_holds_unless_it_has_read_that_another_took_it_since() {
+        let holder = |generation| Holder { generation, ..Holder::default() };
+        let mut known = Known::default();
+        known.wrote("a", 5, holder(1));
+        assert_eq!(known.held.holder("a"), Some(&holder(1)), "before it was read back");
+        known.held.lost("b");
+        known.read = 8;
+        known.wrote("b", 7, holder(2));
+        assert_eq!((known.held.holder("b"), known.highest), (None, 2));
+    }
+
+    #[test]
+    fn a_beat_that_comes_back_tells_when_it_was_written() {
+        let begun = Instant::now();
+        let at = |n| begun + BEAT_EVERY * n;
+        let mut beats = Beats::default();
+        let numbers: Vec<_> = (1..=20).map(|n| beats.next(at(n))).collect();
+        assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+        beats.came_back(4);
+        assert_eq!(beats.read, None, "so late nobody wants to know");
+        beats.came_back(7);
+        assert_eq!(beats.read, Some(at(7)));
+        beats.came_back(6);
+        beats.came_back(21);
+        assert_eq!((beats.read, beats.under_way.len()), (Some(at(7)), 0));
+    }
+}
