@@ -269,12 +269,10 @@ fn assemble<R: engine::Reply>(
     let (mut retention, mut at) = (retention, at);
     if at.segment == 0 {
         // The epoch is durable before anybody is told of it.
-        let begin = engine::first_segment(&identity, options);
-        let bytes =
-            segments.begin_first(&begin).map_err(|error| OpenError::io(&name(identity.number), error))?;
-        retention.begin(identity.number, bytes);
+        segments.begin(&identity).map_err(|error| OpenError::io(&name(identity.number), error))?;
+        retention.begin(identity.number, identity.bytes);
         at = Place { segment: identity.number, offset: GROUPS_START, ..at };
-        at = at.in_length(bytes, engine::reserve_bytes(options.segment_bytes));
+        at = at.in_length(identity.bytes, engine::reserve_bytes(options.segment_bytes));
     }
     let visible = Arc::new(Mutex::new(visible));
     let stager = Stager::new(sums, at);

@@ -350,13 +350,6 @@ pub(crate) fn reserve_bytes(segment_bytes: u64) -> u64 {
     (segment_bytes / 64).max(RESERVE_BYTES_MIN).min(segment_bytes / 4)
 }
 
-/// The first segment of a log: with room for some small groups at least.
-pub(crate) fn first_segment(head: &SegmentHead, options: &Options) -> Begin {
-    let least = GROUPS_START + reserve_bytes(options.segment_bytes) + LENGTH_STEP;
-    let least_bytes = least.next_multiple_of(LENGTH_STEP).min(head.bytes);
-    Begin { head: *head, least_bytes, good_bytes: least_bytes, is_short: false, may_cut: false }
-}
-
 /// How long a segment must be for this group, and so much behind it.
 fn least_length<R>(group: &Group<R>, reserve_bytes: u64) -> u64 {
     (GROUPS_START + room_of(group) + reserve_bytes).next_multiple_of(LENGTH_STEP)

@@ -106,11 +106,6 @@ impl Segments {
         }
     }
 
-    /// Begins the first segment of a log. Returns its length.
-    pub(crate) fn begin_first(&mut self, begin: &Begin) -> io::Result<u64> {
-        self.begin_within(begin, &mut false)
-    }
-
     /// Begins a segment that is as long as there is room for, after few tries: whoever publishes to a full disk tries it each time.
     /// Returns its length.
     fn begin_within(&mut self, begin: &Begin, was_cut: &mut bool) -> io::Result<u64> {

@@ -377,22 +377,3 @@ fn a_disk_is_full_until_as_much_was_freed_as_there_was_no_room_for() {
     assert!(freed > 24 << 10);
     append(&mut life, event("large", 20_000, 101)).unwrap();
 }
-
-/// The fault: a log was begun only where a whole segment had room.
-#[test]
-fn a_log_is_begun_where_there_is_room_for_part_of_a_segment() {
-    let (disk, mut options) = (Disk::default(), options());
-    options.segment_bytes = 1 << 20;
-    disk.room(Some(10_000));
-    assert!(Life::open_with(&disk, &options).is_err(), "there is nothing for it");
-    assert_eq!(disk.files(), []);
-    disk.room(Some(100_000));
-    let mut life = Life::open_with(&disk, &options).unwrap();
-    let mut taken = 0;
-    while append(&mut life, event(&taken.to_string(), 1_000, 0)).is_ok() {
-        taken += 1;
-    }
-    assert!(taken > 30 && life.engine.disk_bytes() <= 100_000, "{taken}");
-    drop(life);
-    assert_eq!(Life::open_with(&disk.copy(), &options).unwrap().recovered.entries, taken);
-}
