@@ -30,7 +30,7 @@ pub(super) const UNIT_TESTS: Step = Step {
 };
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-pub(super) const STEPS: [Step; 25] = [
+pub(super) const STEPS: [Step; 26] = [
     Step {
         name: "tools",
         what: "install what the other steps need",

@@ -199,6 +199,23 @@ fn a_gateway_that_left_a_log_before_its_user_tells_of_the_time_between() {
     keeps(&late.replacen(told, "welcome 2 RESUMED 3 2 4", 1));
 }
 
+/// A gateway came from log e2 to e1, and went back: what it has of e1 lies before the cut.
+#[test]
+fn a_window_that_was_cut_behind_a_position_need_not_say_that_it_was_trimmed() {
+    let cut = "
+        by hub | log 1 a user:1 | log 2 b user:1
+        by other | log e2:1 x user:1
+        by gw | start | follows e2:0 | follows 0 left=e2:1
+        by u | open 1 user u user:1 oldest at=gw2 | welcome 1 FRESH 0 0 2 | event 1 1 a | close 1 reset
+        by gw | follows e2:1 left=2
+        by other | log e2:2 y user:1
+        by u | open 2 user u user:1 1 at=gw
+        welcome 2 EPOCH_CHANGED 1 2 e2:2 | gap 2 EPOCH_CHANGED 1 e2:1 | event 2 e2:2 y | caught_up 2 e2:2
+    ";
+    // It was not in e2 before: the window goes on at the oldest position, and has not been cut.
+    breaks(Promise::Resumable, cut, "follows e2:0 | follows 0 left=e2:1", "follows 0");
+}
+
 #[test]
 fn a_user_that_came_with_more_than_its_gateway_gets_nothing_twice_when_a_log_returns() {
     let further = "

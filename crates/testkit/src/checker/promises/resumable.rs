@@ -64,6 +64,7 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
         &[Outcome::Trimmed]
     };
     if held.epoch == oldest.epoch && held.seq < oldest.seq {
+        let is_cut = is_cut || returned_since(step, held);
         return if is_cut { &[Outcome::Trimmed, Outcome::Resumed, Outcome::EpochChanged] } else { trimmed };
     }
     if held.epoch != head.epoch {
@@ -115,6 +116,17 @@ fn returned(step: &Step<'_, '_>, held: Pos) -> Option<Pos> {
     let back = &visits[back];
     let reached = step.index.head_at(held.epoch, back.began_us).max(back.from);
     (came_back && held.seq <= reached).then_some(Pos { epoch: back.epoch, seq: back.from })
+}
+
+/// Whether the gateway that was asked left the log of this position, and has come back to any other since: its window was cut there,
+/// and the whole stretch lies before that.
+fn returned_since(step: &Step<'_, '_>, held: Pos) -> bool {
+    let Some(at) = step.stream.open.at.as_deref().filter(|_| step.stream.open.hop == Hop::User) else {
+        return false;
+    };
+    let visits = step.index.followed(at, step.at_us);
+    let Some(there) = visits.iter().rposition(|visit| visit.epoch == held.epoch) else { return false };
+    (there + 1..visits.len()).any(|later| visits[..later].iter().any(|v| v.epoch == visits[later].epoch))
 }
 
 /// The gap that an outcome announced.
