@@ -103,7 +103,8 @@ fn the_overview() {
             A key or a variable that nothing reads is an error.
             Durations are written 500ms, 30s, 5m, 1h, from 1ms to 100y; sizes 64KiB, 256MiB, 1GiB, up to 16TiB.
             Exit codes: 0 done, 1 it could not be done, 2 a flag or setting was not understood;
-            66 what `store` should read cannot be read, 74 the disk of a hub has failed.
+            66 what `store` should read cannot be read, 74 the disk of a hub has failed, 75 the brokers of a hub
+            have another log now, or one that lacks what was read: start it again.
         "#]],
     );
 }

@@ -144,7 +144,8 @@ async fn a_scrape_shows_the_window_and_what_happened() {
         push_standing_records{kind="membership"} 0.0
         push_standing_fill_ratio{kind="invalidation"} 0.0
         push_standing_fill_ratio{kind="membership"} 0.0
-        push_streams_unaware_of_invalidations 0.0"#]]
+        push_streams_unaware_of_invalidations 0.0
+        push_store_stale 0.0"#]]
     .assert_eq(&figures.join("\n"));
 }
 
