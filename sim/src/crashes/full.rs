@@ -241,7 +241,8 @@ impl Room {
         let request = match number % 4 {
             0 => Request::record(number, rng),
             1 => Request::events(number, 1, rng),
-            _ => Request::sized(number, 20, 2_000, rng),
+            // Few ids: they count for 2 minutes, so what lets a segment go here carries all that lie in it, and has 16 KiB for that.
+            _ => Request::sized(number, 2, 20_000, rng),
         };
         self.ask(client, request).await
     }
@@ -252,7 +253,7 @@ impl Room {
         client: &mut PublisherClient<Channel>,
     ) -> anyhow::Result<anyhow::Result<()>> {
         self.number += 1;
-        let request = Request::sized(self.number, 20, 20_000, &mut self.rng);
+        let request = Request::sized(self.number, 10, 40_000, &mut self.rng);
         self.ask(client, request).await
     }
 
