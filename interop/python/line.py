@@ -14,26 +14,15 @@ ACK = 1
 PREFACE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
 
-def _copy(source: socket.socket, sink: socket.socket):
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-
-
 class Line:
     """Takes one connection; dialling again must not resurrect a line that was cut."""
 
-    def __init__(self, address: str, cut_after: int = -1, reset: bool = False, questions: int = 0):
-        """Cuts after so many bytes from the server, in the middle of whatever they are; below 0: never.
-
-        So many connections before that one only pass: a client with several hubs first asks each which log it holds.
-        """
+    def __init__(self, address: str, cut_after: int = -1, reset: bool = False):
+        """Cuts after so many bytes from the server, in the middle of whatever they are; below 0: never."""
         host, port = address.rsplit(":", 1)
         self.server_address = (host, int(port))
         self.bytes_left = cut_after
         self.reset = reset
-        self.questions = questions
         self.up, self.down = Frames(PREFACE), Frames(0)
         self.frozen = threading.Event()
         self.closed = threading.Event()
@@ -55,8 +44,6 @@ class Line:
 
     def _accept(self):
         try:
-            for _ in range(self.questions):
-                self._let_pass(self.listener.accept()[0])
             client, _ = self.listener.accept()
         except OSError:  # closed before anybody came
             return
@@ -67,11 +54,6 @@ class Line:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threading.Thread(target=self._pass, args=(client, server, self.up), daemon=True).start()
         self._pass(server, client, self.down)
-
-    def _let_pass(self, client: socket.socket):
-        server = socket.create_connection(self.server_address)
-        for source, sink in ((client, server), (server, client)):
-            threading.Thread(target=_copy, args=(source, sink), daemon=True).start()
 
     def _pass(self, source, sink, frames):
         limited = frames is self.down

@@ -46,8 +46,8 @@ def ids(count: int) -> list:
 
 def resumes_after_a_reset(stage: ClientStage):
     hub = stage.start_hub(stage.frames.log(1000))
-    line = stage.line(hub, cut_after=20_000, reset=True, questions=1)
-    # The line takes one stream only; the second address is the way around it.
+    line = stage.line(hub, cut_after=20_000, reset=True)
+    # The line takes one connection only, for the question which log the hub holds and the stream; the second address is the way around it.
     tail = stage.tail(line.address, hub.address, arguments=["--from", "oldest"])
     wait_until(lambda: len(tail.events()) >= 1000, "all events are printed")
     equal(tail.events(), ids(1000))
