@@ -10,10 +10,11 @@ use std::time::Duration;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Epoch;
 use galaxy_push_store::disk::{Figures, OnDeath, OnProgress, Options, Progress, Recovered};
-use galaxy_push_store::{DiskStore, Error, Maker, Refused};
+use galaxy_push_store::{DiskStore, Maker};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
+use crate::recovery::not_opened;
 use crate::shared::Shared;
 use crate::{Config, Recovery};
 
@@ -44,15 +45,8 @@ pub(crate) fn maker(
     Box::new(move |sink| {
         let begun = Instant::now();
         options.on_progress = Some(telling(&folder, recovery));
-        let store = DiskStore::open(&folder, options, epoch, salt, sink).map_err(|error| {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(error) = source {
-                text = format!("{text}: {error}");
-                source = error.source();
-            }
-            Error::from(Refused::NotOpened(text))
-        })?;
+        let store =
+            DiskStore::open(&folder, options, epoch, salt, sink).map_err(|error| not_opened(&error))?;
         let found = store.recovered();
         match found.first {
             None => tracing::info!(folder = %folder.display(), %epoch, "a new log was begun"),

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use galaxy_push_listener::Damped;
 use galaxy_push_store::jetstream::{Notice, OnDeath, OnNotice, OnProgress, Options};
-use galaxy_push_store::{Error, Maker, NatsStore, Refused, Store as _};
+use galaxy_push_store::{Maker, NatsStore, Store as _};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::recovery::not_opened;
 use crate::{Config, Recovery};
 
 /// The longest silence of the log about the progress, and the shortest.
@@ -26,15 +27,7 @@ pub(crate) fn maker(config: &Config, mut options: Options, on_death: OnDeath, re
     Box::new(move |sink| {
         let begun = Instant::now();
         let opened = Handle::current().block_on(NatsStore::open(options, sink));
-        let store = opened.map_err(|error| {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(error) = source {
-                text = format!("{text}: {error}");
-                source = error.source();
-            }
-            Error::from(Refused::NotOpened(text))
-        })?;
+        let store = opened.map_err(|error| not_opened(&error))?;
         say(&store, begun);
         Ok(Arc::new(store))
     })

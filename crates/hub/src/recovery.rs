@@ -12,11 +12,23 @@ use axum::Router;
 use axum::extract::Request;
 use galaxy_push_listener::{Check, Health};
 use galaxy_push_proto::{Failure, Reason};
+use galaxy_push_store::{Error, Refused};
 
 use crate::{grpc, http};
 
 /// How soon whoever comes meanwhile may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a log was not opened, with everything that led to it.
+pub(crate) fn not_opened(error: &dyn std::error::Error) -> Error {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    Refused::NotOpened(text).into()
+}
 
 /// How far a hub has come in reading its log. Cheap to clone: clones are the same one.
 #[derive(Clone, Debug, Default)]
