@@ -10,8 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::push::Config;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::{Message as Delivered, Subscriber};
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -20,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::bucket::{Bucket, Value};
 use super::connect::Link;
-use super::reader::{FORGOTTEN_AFTER, HEARTBEAT, Place, answer_status};
+use super::reader::{Place, answer_status, consumer};
 use super::{Notice, Options};
 use crate::fence::Register as Found;
 use crate::nats::HubId;
@@ -203,17 +202,7 @@ impl Watch<'_> {
         let link = &self.fence.link;
         let inbox = link.client.new_inbox();
         let messages = link.client.subscribe(inbox.clone()).await?;
-        let config = Config {
-            deliver_subject: inbox,
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::None,
-            flow_control: true,
-            idle_heartbeat: HEARTBEAT,
-            inactive_threshold: FORGOTTEN_AFTER,
-            memory_storage: true,
-            num_replicas: 1,
-            ..Config::default()
-        };
+        let config = consumer(inbox, DeliverPolicy::All);
         if self.fence.bucket.consume(config.clone()).await.is_err() {
             self.fence.bucket.find_or_make().await?; // somebody may have removed it
             self.fence.bucket.consume(config).await?;

@@ -22,7 +22,7 @@ use crate::nats::Message;
 pub(super) const EVENTS_MAX: usize = 64;
 
 /// How often a consumer that has nothing to deliver says so.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// One from which nothing has come for so long is given up.
 const SILENT_FOR: Duration = Duration::from_secs(3);
@@ -31,7 +31,7 @@ const SILENT_FOR: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a consumer of which nobody hears is kept by the broker.
-pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 /// What the reader has to tell.
 #[derive(Debug)]
@@ -130,18 +130,8 @@ impl Reader {
     async fn begin(&self, link: &Link) -> Result<(Subscriber, bool), async_nats::Error> {
         let inbox = link.client.new_inbox();
         let messages = link.client.subscribe(inbox.clone()).await?;
-        let consumer = self.log.consume(Config {
-            deliver_subject: inbox,
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next },
-            ack_policy: AckPolicy::None,
-            flow_control: true,
-            idle_heartbeat: HEARTBEAT,
-            inactive_threshold: FORGOTTEN_AFTER,
-            memory_storage: true,
-            num_replicas: 1,
-            ..Config::default()
-        });
-        let consumer = consumer.await?;
+        let from = DeliverPolicy::ByStartSequence { start_sequence: self.next };
+        let consumer = self.log.consume(consumer(inbox, from)).await?;
         Ok((
             messages,
             consumer.cached_info().num_pending == 0
@@ -211,6 +201,21 @@ pub(super) async fn answer_status(
             Err(format!("it has delivered {last} messages, and {delivered} came"))
         }
         _ => Ok(true),
+    }
+}
+
+/// A consumer that pushes what there is and what comes, once and unacknowledged: whoever misses something makes another one.
+pub(super) fn consumer(inbox: String, from: DeliverPolicy) -> Config {
+    Config {
+        deliver_subject: inbox,
+        deliver_policy: from,
+        ack_policy: AckPolicy::None,
+        flow_control: true,
+        idle_heartbeat: HEARTBEAT,
+        inactive_threshold: FORGOTTEN_AFTER,
+        memory_storage: true,
+        num_replicas: 1,
+        ..Config::default()
     }
 }
 
