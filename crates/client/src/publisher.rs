@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub use builder::PublisherBuilder;
 pub(crate) use doubts::{Doubts, Unanswered, is_unknown, key};
 pub(crate) use line::Line;
-pub(crate) use split::{BATCH_TOO_LARGE, halves};
+pub(crate) use split::halves;
 
 use crate::driver::{Round, retry};
 use crate::random::Random;

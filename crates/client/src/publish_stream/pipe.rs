@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream;
 use galaxy_push_core::backoff::{Backoff, Cause};
 use galaxy_push_core::frame::{Deframer, message};
+use galaxy_push_proto::Reason;
 use galaxy_push_proto::v1::{PublishResponse, PublishResult};
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -15,9 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Request;
 use crate::driver::{Round, next_try, redial_at};
-use crate::publisher::{
-    ANSWER_MAX_BYTES, BATCH_TOO_LARGE, Doubts, Line, TRY_DEADLINE, is_unknown, published,
-};
+use crate::publisher::{ANSWER_MAX_BYTES, Doubts, Line, TRY_DEADLINE, is_unknown, published};
 use crate::random::Random;
 use crate::transport::{Body, Connection};
 use crate::{Failure, ServerStatus};
@@ -309,7 +308,7 @@ fn overload(answer: &PublishResponse) -> Option<Failure> {
 
 /// Whether the hub did not append the request because its store takes less at once.
 fn is_too_large(answer: &PublishResponse) -> bool {
-    answer.results.iter().any(|result| result.reason == BATCH_TOO_LARGE)
+    answer.results.iter().any(|result| result.reason == Reason::BatchTooLarge.as_str())
 }
 
 /// Whether the hub cannot reach its store, which another hub may.

@@ -8,9 +8,6 @@ use prost::Message as _;
 use crate::Failure;
 use crate::transport::framed;
 
-/// The reason of a hub whose store takes less at once.
-pub(crate) const BATCH_TOO_LARGE: &str = "BATCH_TOO_LARGE";
-
 /// What is said of an event of a part (`events[3].data: …`), said of the whole, of which so many events came before the part.
 pub(crate) fn of_the_whole(failure: Failure, before: usize) -> Failure {
     let Failure::Status(mut status) = failure else { return failure };
