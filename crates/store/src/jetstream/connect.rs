@@ -6,6 +6,7 @@ use std::future::ready;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -50,23 +51,23 @@ pub(super) struct Link {
     pub(super) context: jetstream::Context,
     /// For packs, whose acknowledgements are waited for longer.
     pub(super) publishing: jetstream::Context,
-    /// Rises with each connection that is made.
-    pub(super) made: watch::Receiver<u64>,
+    /// Rings some time after a connection was made; see [`Link::made`].
+    pub(super) bell: watch::Receiver<()>,
 }
 
 impl Link {
     pub(super) async fn connect(options: &Options) -> Result<Self, OpenError> {
         let servers = servers(options)?;
-        let (made, is_made) = watch::channel(0);
-        let made = Arc::new(made);
+        let (ring, bell) = watch::channel(());
+        let ring = Arc::new(ring);
         let give_up = Instant::now() + START_WITHIN;
         loop {
-            let with = with(options, &servers, &made).await?;
+            let with = with(options, &servers, &ring).await?;
             match with.connect(&servers[..]).await {
                 Ok(client) => {
                     let context = |within| ContextBuilder::new().timeout(within).build(client.clone());
                     let (context, publishing) = (context(REQUEST_WITHIN), context(ANSWER_WITHIN));
-                    return Ok(Self { client, context, publishing, made: is_made });
+                    return Ok(Self { client, context, publishing, bell });
                 }
                 Err(error) if is_final(&error) || Instant::now() >= give_up => {
                     return Err(OpenError::Connect { servers: shown(&servers), source: error.into() });
@@ -78,6 +79,12 @@ impl Link {
             }
             sleep(START_AGAIN).await;
         }
+    }
+
+    /// How many connections were made. It has risen before anything is received by a new one, whose subscriptions are those of the
+    /// one before: what they bring need not have been asked for by this one.
+    pub(super) fn made(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
     /// What is sent now reaches a broker, as far as is known.
@@ -104,7 +111,7 @@ impl Link {
 async fn with(
     options: &Options,
     servers: &[ServerAddr],
-    made: &Arc<watch::Sender<u64>>,
+    ring: &Arc<watch::Sender<()>>,
 ) -> Result<ConnectOptions, OpenError> {
     let mut with = ConnectOptions::new()
         .name("galaxy-push hub")
@@ -117,10 +124,10 @@ async fn with(
             let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
             Duration::from_millis(50).saturating_mul(attempts).min(RECONNECT_MAX)
         });
-    let (on_notice, made) = (options.on_notice.clone(), made.clone());
+    let (on_notice, ring) = (options.on_notice.clone(), ring.clone());
     with = with.event_callback(move |event| {
         if event == Event::Connected {
-            made.send_modify(|made| *made += 1);
+            ring.send_replace(());
         }
         let notice = match event {
             Event::Connected => Notice::Connected,

@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::bucket::{Bucket, Value};
 use super::connect::Link;
-use super::reader::{Place, answer_status, consumer};
+use super::reader::{OTHER_CONNECTION, Place, answer_status, consumer};
 use super::{Notice, Options};
 use crate::fence::Register as Found;
 use crate::nats::HubId;
@@ -60,7 +60,7 @@ pub(super) struct SharedFence {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KnownAt {
     at: Instant,
-    /// By which connection, as [`Link::made`] counts them.
+    /// By which connection, see [`Link::made`].
     made: u64,
 }
 
@@ -90,7 +90,7 @@ impl SharedFence {
 
     /// Whether everything that was taken until a moment ago has been told; after a lost connection, by the new one.
     pub(super) fn is_known(&self) -> bool {
-        let made = *self.link.made.borrow();
+        let made = self.link.made();
         self.known_at.borrow().is_some_and(|known| known.made == made && known.at.elapsed() < KNOWN_FOR)
     }
 
@@ -139,6 +139,12 @@ impl Beats {
         self.last
     }
 
+    /// One that was written for a consumer before says nothing of what the next has read: it may lie before what that lacks.
+    fn begin_anew(&mut self) {
+        self.under_way.clear();
+        self.read = None;
+    }
+
     fn came_back(&mut self, number: u64) {
         while let Some((first, written)) = self.under_way.front().copied() {
             if first > number {
@@ -165,9 +171,10 @@ struct Watch<'a> {
 impl Watch<'_> {
     /// Returns why it is read no more.
     async fn read(&mut self) -> String {
-        let mut made = self.fence.link.made.clone();
-        self.made = *made.borrow_and_update();
-        self.beats.read = None;
+        let mut bell = self.fence.link.bell.clone();
+        bell.borrow_and_update();
+        self.made = self.fence.link.made();
+        self.beats.begin_anew();
         let mut messages = match self.begin().await {
             Ok(messages) => messages,
             Err(error) => return format!("no consumer can be made: {error}"),
@@ -178,7 +185,7 @@ impl Watch<'_> {
         loop {
             tokio::select! {
                 biased;
-                _ = made.changed() => return "the connection is a new one".to_owned(),
+                _ = bell.changed() => return OTHER_CONNECTION.to_owned(),
                 now = ticks.tick() => {
                     if now.saturating_duration_since(progress) > ANEW_AFTER {
                         return format!("nothing new has come for {ANEW_AFTER:?}");
@@ -187,6 +194,9 @@ impl Watch<'_> {
                 }
                 message = messages.next() => {
                     let Some(message) = message else { return "its subscription has ended".to_owned() };
+                    if self.fence.link.made() != self.made {
+                        return OTHER_CONNECTION.to_owned();
+                    }
                     match self.take(message, &mut delivered).await {
                         Ok(true) => progress = Instant::now(),
                         Ok(false) => {}
@@ -223,7 +233,8 @@ impl Watch<'_> {
         let _sent = fence.link.client.publish(subject, beat.write().into()).now_or_never();
     }
 
-    /// Takes one delivery. Returns whether it has brought anything that is not there by itself.
+    /// Takes one delivery. Returns whether the fence is known better by it: where beats return and more is always said to come, the
+    /// broker may have miscounted.
     ///
     /// # Errors
     ///
@@ -240,41 +251,40 @@ impl Watch<'_> {
             return Err(format!("delivery {} came after {}", place.delivered, *delivered - 1));
         }
         let key = self.fence.bucket.key(&message.subject).unwrap_or_default();
-        let is_new = match key.strip_prefix("hub.") {
-            Some(_) => self.take_beat(key, &message.payload),
-            None => self.take_register(place.number, &message.payload),
-        };
+        let is_beat = key.starts_with("hub.");
+        if is_beat {
+            self.take_beat(key, &message.payload);
+        } else {
+            self.take_register(place.number, &message.payload);
+        }
         // What was written over was written before what wrote over it. So a beat says nothing while more is to come.
-        if place.pending == 0
-            && let Some(at) = self.beats.read.take()
-        {
+        let known = self.beats.read.take_if(|_| place.pending == 0);
+        if let Some(at) = known {
             self.fence.known_at.send_replace(Some(KnownAt { at, made: self.made }));
         }
-        Ok(is_new)
+        Ok(!is_beat || known.is_some())
     }
 
-    fn take_beat(&mut self, key: &str, bytes: &[u8]) -> bool {
-        let Ok(beat) = Beat::read(bytes) else { return false };
+    fn take_beat(&mut self, key: &str, bytes: &[u8]) {
+        let Ok(beat) = Beat::read(bytes) else { return };
         let mut known = self.fence.lock();
         known.highest = known.highest.max(beat.highest);
         drop(known);
-        let own = key == register::beat_key(self.fence.door);
-        if own {
+        if key == register::beat_key(self.fence.door) {
             self.beats.came_back(beat.number);
         }
-        own
     }
 
-    fn take_register(&self, revision: u64, bytes: &[u8]) -> bool {
+    fn take_register(&self, revision: u64, bytes: &[u8]) {
         if bytes.is_empty() {
-            return true; // deleted
+            return; // deleted
         }
         let Register { door, gateway, holder } = match Register::read(bytes) {
             Ok(register) => register,
             Err(error) => {
                 let what = format!("change {revision} of the fence is skipped: {error}");
                 self.options.notice(&Notice::Trouble(what));
-                return true;
+                return;
             }
         };
         let own = door == self.fence.door;
@@ -283,12 +293,11 @@ impl Watch<'_> {
         known.read = known.read.max(revision);
         if own {
             known.held.took(&gateway, revision, holder);
-            return true; // this hub's own fence has ended whom it ends
+            return; // this hub's own fence has ended whom it ends
         }
         known.held.lost(&gateway);
         drop(known);
         self.sink.taken(&gateway, &holder);
-        true
     }
 }
 

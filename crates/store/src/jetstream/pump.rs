@@ -55,6 +55,8 @@ pub(super) struct Pump {
     options: Options,
     /// Bounded by what the door lets be under way; one that is not answered ends with its time.
     acks: FuturesUnordered<BoxFuture<'static, Ack>>,
+    /// What was read and may not be handed on yet: the fence was not asked after it came, or is not known.
+    held: Option<Event>,
     opening: Option<Opening>,
     begun: Instant,
     /// When there was a sign of the leader last.
@@ -97,6 +99,7 @@ impl Pump {
             link,
             options,
             acks,
+            held: None,
             opening,
             begun: now,
             heard: now,
@@ -115,16 +118,18 @@ impl Pump {
         let mut fence_known = self.fence.known();
         let why = loop {
             let due = self.due();
-            let may_read = self.may_read();
-            let ended = tokio::select! {
+            let mut ended = tokio::select! {
                 biased;
                 Some(seen) = watched.recv() => self.seen(seen),
                 Some((number, said)) = self.acks.next(), if !self.acks.is_empty() => {
                     self.acked(number, said);
                     Ok(())
                 }
-                Some(event) = reading.recv(), if may_read => self.read(event),
-                Ok(()) = fence_known.changed(), if !may_read => Ok(()),
+                Some(event) = reading.recv(), if self.held.is_none() => {
+                    self.held = Some(event);
+                    Ok(())
+                }
+                Ok(()) = fence_known.changed(), if self.held.is_some() => Ok(()),
                 append = appends.recv() => match append {
                     Some(append) => {
                         self.take(append, &mut appends);
@@ -134,6 +139,12 @@ impl Pump {
                 },
                 () = sleep_until(due) => Ok(()),
             };
+            // Asked now, and not before it came: the connection may have become another one since.
+            if self.may_read()
+                && let Some(event) = self.held.take()
+            {
+                ended = ended.and_then(|()| self.read(event));
+            }
             if let Err(why) = ended {
                 break why;
             }

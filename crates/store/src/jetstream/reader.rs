@@ -33,6 +33,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long a consumer of which nobody hears is kept by the broker.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
+/// Why a consumer is given up that a connection before this one has asked for: it may be gone, or have let something be lost.
+pub(super) const OTHER_CONNECTION: &str = "the connection is a new one";
+
 /// What the reader has to tell.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -85,13 +88,14 @@ struct Reader {
 impl Reader {
     /// Reads one consumer to its end.
     async fn read(&mut self, link: &mut Link) -> End {
-        link.made.borrow_and_update();
+        link.bell.borrow_and_update();
+        let made = link.made();
         let (mut messages, is_empty) = match self.begin(link).await {
             Ok(begun) => begun,
             Err(error) => return End::Anew(format!("no consumer can be made: {error}")),
         };
         let (mut delivered, mut may_be_at_end) = (0, is_empty);
-        let mut made = link.made.clone();
+        let mut bell = link.bell.clone();
         loop {
             if may_be_at_end
                 && !self.was_at_end
@@ -105,8 +109,11 @@ impl Reader {
             let message = tokio::select! {
                 biased;
                 message = timeout(SILENT_FOR, messages.next()) => message,
-                _ = made.changed() => return End::Anew("the connection is a new one".to_owned()),
+                _ = bell.changed() => return End::Anew(OTHER_CONNECTION.to_owned()),
             };
+            if link.made() != made {
+                return End::Anew(OTHER_CONNECTION.to_owned());
+            }
             let message = match message {
                 Ok(Some(message)) => message,
                 Ok(None) => return End::Anew("its subscription has ended".to_owned()),
