@@ -21,6 +21,7 @@ use galaxy_push_listener::{Outflow, Peer, Visitor};
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use hyper::upgrade::OnUpgrade;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -296,7 +297,7 @@ impl Session {
     fn last_word(&mut self) -> Option<End> {
         self.socket.get_mut().let_go();
         loop {
-            let message = received(self.socket.next().now_or_never()?).ok()?;
+            let message = received(unconstrained(self.socket.next()).now_or_never()?).ok()?;
             if let Message::Close(_) = message {
                 return client_frame(self.form, &message, &self.shared.metrics).err();
             }
@@ -405,9 +406,9 @@ async fn finish(
         }
     };
     if let End::GaveWay(_) = end {
-        // Said, and not waited for.
+        // Said, and not waited for; nor put off because this task has done much in its turn.
         let close = Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }));
-        let _ = socket.send(close).now_or_never();
+        let _ = unconstrained(socket.send(close)).now_or_never();
         return;
     }
     let closing = async {

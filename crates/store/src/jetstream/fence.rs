@@ -15,6 +15,7 @@ use async_nats::{Message as Delivered, Subscriber};
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::bucket::{Bucket, Value};
@@ -230,7 +231,7 @@ impl Watch<'_> {
         let beat = Beat { number, highest: fence.lock().highest };
         let subject = fence.bucket.subject(&register::beat_key(fence.door));
         // One that is not sent does not come back.
-        let _sent = fence.link.client.publish(subject, beat.write().into()).now_or_never();
+        let _sent = unconstrained(fence.link.client.publish(subject, beat.write().into())).now_or_never();
     }
 
     /// Takes one delivery. Returns whether the fence is known better by it: where beats return and more is always said to come, the

@@ -14,6 +14,7 @@ use async_nats::jetstream::{self, ErrorCode};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
 use super::connect::Link;
@@ -208,7 +209,8 @@ impl Pump {
         let Sealed { number, payload } = sealed;
         let message = PublishMessage::build().payload(payload).expected_stream(self.log.name());
         let send = self.link.publishing.send_publish(self.log.subject().to_owned(), message);
-        match send.now_or_never() {
+        // A task that has done much in one turn is told "not now" by whatever it asks; that would be taken for a full connection.
+        match unconstrained(send).now_or_never() {
             None => Err("the connection takes nothing at present".to_owned()),
             Some(Err(error)) => Err(error.to_string()),
             Some(Ok(ack)) => Ok(async move {

@@ -248,6 +248,23 @@ async fn publish_all(hub: &Hub, name: &str, count: usize) -> Told {
     published.buffer_unordered(8_000).collect().await
 }
 
+/// Whoever publishes as fast as it can waits longer: nothing is refused that a broker would take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_nothing_is_refused() {
+    let Some(broker) = broker() else { return };
+    let hub = Hub::open(options(&broker, "p")).await;
+    let appended = stream::iter(0..100_000).map(|n| {
+        let hub = &hub;
+        async move { hub.append(&[&n.to_string()]).await }
+    });
+    let refused: Vec<_> = appended
+        .buffer_unordered(8_000)
+        .filter_map(|answer| std::future::ready(answer.err()))
+        .collect()
+        .await;
+    assert_eq!(refused, []);
+}
+
 /// Every acknowledged event is in the log once, where its publisher was told, and both hubs have the same.
 fn judge(hubs: [&Hub; 2], told: &Told) {
     let [log, other] = hubs.map(|hub| hub.window.log());
