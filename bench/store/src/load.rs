@@ -65,9 +65,19 @@ pub struct Source {
     publisher: Arc<str>,
     next: u64,
     begun: Instant,
+    /// Where the id of an event lies, if that is to be the one of its key: whoever reads a log of brokers takes the key from it.
+    id_at: Option<usize>,
 }
 
 impl Source {
+    /// The same, each event with the id of its key in it.
+    pub fn with_ids(batch: usize) -> Self {
+        let mut source = Self::new(batch);
+        let (first, id) = (&source.pool[0].items[0].event, format!("{:016x}", 0));
+        source.id_at = first.windows(id.len()).position(|bytes| bytes == id.as_bytes());
+        source
+    }
+
     /// Of so many events each.
     pub fn new(batch: usize) -> Self {
         let publisher: Arc<str> = Arc::default();
@@ -77,7 +87,7 @@ impl Source {
             Batch::encode(&events, &publisher, now)
         };
         let pool = (0..2_048_usize.div_ceil(batch)).map(made).collect();
-        Self { pool, publisher, next: 0, begun: Instant::now() }
+        Self { pool, publisher, next: 0, begun: Instant::now(), id_at: None }
     }
 
     pub fn next(&mut self) -> Batch {
@@ -91,6 +101,11 @@ impl Source {
             let (number, mut rest) = (self.next * 1_024 + index as u64, &mut id[..]);
             std::io::Write::write_fmt(&mut rest, format_args!("{number:016x}")).expect("it is short");
             *key = Key::new(&self.publisher, "/bench", std::str::from_utf8(&id).expect("it is ASCII"));
+            if let Some(at) = self.id_at {
+                let mut event = item.event.to_vec();
+                event[at..at + id.len()].copy_from_slice(&id);
+                item.event = event.into();
+            }
         }
         self.next += 1;
         batch

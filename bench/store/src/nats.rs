@@ -127,12 +127,12 @@ fn open(runtime: &Runtime, broker: &Broker) -> NatsStore {
 }
 
 fn alone(runtime: &Runtime, broker: &Broker) -> Vec<f64> {
-    let (store, mut source) = (open(runtime, broker), Source::new(1));
+    let (store, mut source) = (open(runtime, broker), Source::with_ids(1));
     load::publish_timed(&store, &mut source, SPAN)
 }
 
 fn many(runtime: &Runtime, broker: &Broker, under_way: usize, batch: usize) -> (f64, f64) {
-    let (store, mut source) = (open(runtime, broker), Source::new(batch));
+    let (store, mut source) = (open(runtime, broker), Source::with_ids(batch));
     let cpu = cpu_ns();
     let got = load::publish(&store, &mut source, under_way, SPAN);
     let events = got.events as f64;
