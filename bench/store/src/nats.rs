@@ -1,6 +1,6 @@
 //! The store on NATS JetStream, beside the broker's own client in the same round: an event that is alone, and as many as are taken.
 //!
-//! One broker on this machine that syncs before it acknowledges. Each acknowledgement of the store is one of an event that was
+//! One broker on this machine, and then three, that sync before they acknowledge. Each acknowledgement of the store is one of an event that was
 //! read back and handed to a window. Processor time is that of this process, without the broker's.
 
 use std::path::Path;
@@ -13,7 +13,7 @@ use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::window::Bounds;
 use galaxy_push_store::NatsStore;
 use galaxy_push_store::jetstream::Options;
-use galaxy_push_testkit::broker::{self, Broker, Settings};
+use galaxy_push_testkit::broker::{self, Broker, Cluster, Settings};
 use tokio::runtime::Runtime;
 
 use crate::load::{self, Readers, Source};
@@ -36,18 +36,48 @@ const LOADS: [(&str, usize, usize); 4] = [
 /// Messages that the broker's own client has under way.
 const OWN_UNDER_WAY: usize = 2_000;
 
-/// Prints a table of lone events, and one of many.
+/// What the log lies on.
+enum Brokers {
+    One(Broker),
+    Three(Cluster),
+}
+
+impl Brokers {
+    fn url(&self) -> String {
+        match self {
+            Self::One(broker) => broker.url(),
+            Self::Three(cluster) => cluster.urls(),
+        }
+    }
+
+    const fn count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Three(_) => 3,
+        }
+    }
+}
+
+/// Prints the tables of one broker, and of three.
 pub fn measure(_: &Path) {
     let Some(program) = broker::program() else { return };
-    let broker = Broker::start(&program, &Settings::default()).expect("a broker starts");
+    let settings = Settings::default();
+    println!("One broker\n");
+    measure_on(&Brokers::One(Broker::start(&program, &settings).expect("a broker starts")));
+    println!("\nThree brokers on this machine, and as many replicas\n");
+    measure_on(&Brokers::Three(Cluster::start(&program, &settings).expect("three brokers start")));
+}
+
+/// Prints a table of lone events, and one of many.
+fn measure_on(brokers: &Brokers) {
     let runtime = Runtime::new().expect("a runtime");
-    let own = runtime.block_on(Own::new(&broker));
+    let own = runtime.block_on(Own::new(brokers));
 
     println!("| one event at a time | events/s | an ack, µs: median | p99 | median, of the broker's own |");
     println!("|---|---|---|---|---|");
     let mut columns: [[Spread; 4]; 2] = Default::default();
     for _ in 0..ROUNDS {
-        let mut waits = [runtime.block_on(own.alone()), alone(&runtime, &broker)];
+        let mut waits = [runtime.block_on(own.alone()), alone(&runtime, brokers)];
         let medians = waits.each_mut().map(|waits| quantile(waits, 0.5));
         for ((columns, waits), median) in columns.iter_mut().zip(&mut waits).zip(medians) {
             let rate = waits.len() as f64 / SPAN.as_secs_f64();
@@ -64,7 +94,7 @@ pub fn measure(_: &Path) {
     let mut columns: [[Spread; 3]; LOADS.len() + 1] = Default::default();
     for _ in 0..ROUNDS {
         let bare = runtime.block_on(own.many());
-        let runs = LOADS.map(|(_, under_way, batch)| many(&runtime, &broker, under_way, batch));
+        let runs = LOADS.map(|(_, under_way, batch)| many(&runtime, brokers, under_way, batch));
         for (columns, (rate, cpu)) in columns.iter_mut().zip([bare].into_iter().chain(runs)) {
             let values = [rate, rate / bare.0, cpu];
             columns.iter_mut().zip(values).for_each(|(column, value)| column.0.push(value));
@@ -84,10 +114,16 @@ struct Own {
 }
 
 impl Own {
-    async fn new(broker: &Broker) -> Self {
-        let client = async_nats::connect(broker.url()).await.expect("the broker is there");
+    async fn new(brokers: &Brokers) -> Self {
+        let servers: Vec<_> = brokers.url().split(',').map(str::to_owned).collect();
+        let client = async_nats::connect(servers).await.expect("the broker is there");
         let context = jetstream::new(client);
-        let config = Config { name: "own".into(), max_bytes: 1 << 30, ..Config::default() };
+        let config = Config {
+            name: "own".into(),
+            max_bytes: 1 << 30,
+            num_replicas: brokers.count(),
+            ..Config::default()
+        };
         context.create_stream(config).await.expect("a stream is made");
         Self { context, message: vec![b'x'; EVENT_BYTES + EVENT_OVERHEAD].into() }
     }
@@ -117,22 +153,23 @@ impl Own {
     }
 }
 
-fn open(runtime: &Runtime, broker: &Broker) -> NatsStore {
+fn open(runtime: &Runtime, brokers: &Brokers) -> NatsStore {
     static OPENED: AtomicU64 = AtomicU64::new(1);
     let number = OPENED.fetch_add(1, Ordering::Relaxed);
     let ambient = Ambient::new(|| 0, move || number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let mut options = Options::new(vec![broker.url()], ambient);
+    let mut options = Options::new(brokers.url().split(',').map(str::to_owned).collect(), ambient);
+    options.replicas = brokers.count();
     options.prefix = format!("log{number}");
     runtime.block_on(NatsStore::open(options, Readers::new(Bounds::default()))).expect("it opens")
 }
 
-fn alone(runtime: &Runtime, broker: &Broker) -> Vec<f64> {
-    let (store, mut source) = (open(runtime, broker), Source::with_ids(1));
+fn alone(runtime: &Runtime, brokers: &Brokers) -> Vec<f64> {
+    let (store, mut source) = (open(runtime, brokers), Source::with_ids(1));
     load::publish_timed(&store, &mut source, SPAN)
 }
 
-fn many(runtime: &Runtime, broker: &Broker, under_way: usize, batch: usize) -> (f64, f64) {
-    let (store, mut source) = (open(runtime, broker), Source::with_ids(batch));
+fn many(runtime: &Runtime, brokers: &Brokers, under_way: usize, batch: usize) -> (f64, f64) {
+    let (store, mut source) = (open(runtime, brokers), Source::with_ids(batch));
     let cpu = cpu_ns();
     let got = load::publish(&store, &mut source, under_way, SPAN);
     let events = got.events as f64;
