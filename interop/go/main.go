@@ -36,7 +36,12 @@ func main() {
 	list := flag.String("scenes", "", "the list of scenes, SCENES.md")
 	work := flag.String("work", "", "where logs go")
 	only := flag.String("only", "", "only scenes whose name contains this")
+	following := flag.String("follow", "", "be an old gateway with this id, which follows the -hubs until it is killed")
+	hubs := flag.String("hubs", "", "the hubs to follow, separated by commas")
 	flag.Parse()
+	if *following != "" {
+		follow(*following, *hubs)
+	}
 
 	chosen, err := paired(*list)
 	if err == nil {

@@ -7,9 +7,11 @@
 
 pub mod client;
 mod descriptors;
+mod doors;
 mod duels;
 pub mod faults;
 mod network;
+mod old;
 mod report;
 mod stage;
 mod traffic;
@@ -76,6 +78,8 @@ pub struct Options {
     pub short: bool,
     /// Over three brokers, with two hubs that are doors to one log.
     pub brokers: bool,
+    /// The old gateway, the program that `interop/go` is built to; without, there is none.
+    pub old_gateway: Option<PathBuf>,
     /// Decides the order of the faults, and whom they strike.
     pub seed: u64,
     /// Where the logs go, and the history of a run that failed.
@@ -109,7 +113,15 @@ pub async fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<String> {
     let nats_server =
         if options.brokers { Some(broker::program().context("there is no nats-server")?) } else { None };
     let (binary, server) = (real::binary()?, nats_server.as_deref());
-    let mut stage = Stage::set(&binary, &options.out, options.seed, recorder.clone(), server).await?;
+    let mut stage = Stage::set(
+        &binary,
+        &options.out,
+        options.seed,
+        recorder.clone(),
+        server,
+        options.old_gateway.as_deref(),
+    )
+    .await?;
     let mut cycles = Vec::new();
     let ran = run_cycles(&faults, &mut stage, &mut rng, &mut cycles, tell).await;
     let known = match ran {
@@ -228,6 +240,7 @@ mod tests {
             skip: vec![],
             short: false,
             brokers: false,
+            old_gateway: None,
             seed: 1,
             out: PathBuf::new(),
         }

@@ -8,7 +8,7 @@ use std::{fs, num::NonZero, path::PathBuf, process::Command, thread};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{project::Project, shell, skips::Skips, tools::Tools, ui};
+use crate::{interop, project::Project, shell, skips::Skips, tools::Tools, ui};
 
 /// Where the results of whole runs are kept.
 const TABLE: &str = "docs/chaos.md";
@@ -22,6 +22,9 @@ const WHOLE_CLIENTS: usize = 1_000;
 /// The faults that need a network of their own.
 const OF_THE_NETWORK: [&str; 7] =
     ["cut-hub", "cut-hub-long", "cut-edge", "one-way-to-hub", "one-way-from-hub", "loss", "narrow"];
+
+/// The same, of brokers and the hubs before them.
+const OF_THE_BROKERS_NETWORK: [&str; 2] = ["cut-broker", "cut-door"];
 
 /// How the harness is put into a namespace of its own.
 const ALONE: [&str; 5] = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
@@ -95,8 +98,13 @@ pub(crate) fn run(project: &Project, chaos: &Chaos) -> Result<()> {
 /// Faults against two hubs over three brokers, cycle after cycle; `None`: two of them, for the test run.
 pub(crate) fn failover(project: &Project, failover: Option<&Failover>) -> Result<()> {
     let harness = Harness::new(project, "failover")?;
-    let mut command = harness.command(false)?;
+    let harms_network = failover.is_some_and(|failover| {
+        failover.only.is_empty()
+            || failover.only.iter().any(|fault| OF_THE_BROKERS_NETWORK.contains(&fault.as_str()))
+    });
+    let mut command = harness.command(harms_network)?;
     command.args(["run", "--brokers"]).env("NATS_SERVER", Tools::nats_server(project)?);
+    command.arg("--old-gateway").arg(interop::old_gateway(project)?);
     command.arg("--out").arg(project.output.join("failover"));
     let Some(Failover { cycles, only, seed }) = failover else {
         command.arg("--short");

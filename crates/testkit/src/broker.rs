@@ -223,6 +223,19 @@ impl Broker {
         }
     }
 
+    /// Asks it to leave (`SIGTERM`), and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// It does not run, or no signal can be sent.
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.signal("TERM")?;
+        if let Some(mut running) = self.running.take() {
+            running.child.wait()?;
+        }
+        Ok(())
+    }
+
     /// Stops it where it is (`SIGSTOP`): its connections stay, and nothing answers.
     ///
     /// # Errors

@@ -71,6 +71,9 @@ struct RunArgs {
     /// Over three NATS brokers with two hubs, and the faults of those.
     #[arg(long)]
     brokers: bool,
+    /// The old gateway in Go, the program that interop/go is built to: one more reader.
+    #[arg(long, value_name = "FILE")]
+    old_gateway: Option<PathBuf>,
     /// Decides the order of the faults.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -107,6 +110,7 @@ async fn act(command: Command) -> anyhow::Result<()> {
                 skip: args.skip,
                 short: args.short,
                 brokers: args.brokers,
+                old_gateway: args.old_gateway,
                 seed: args.seed,
                 out: args.out,
             };

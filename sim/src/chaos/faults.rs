@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::ValueEnum;
 use tokio::time::{Instant, sleep};
 
 use super::network::Harm;
 use super::stage::{LEAVES_WITHIN, Stage};
-use super::{descriptors, duels};
+use super::{descriptors, doors, duels};
 use crate::measure;
 use crate::rng::Rng;
 
@@ -25,19 +24,13 @@ const FREEZE: Duration = Duration::from_secs(60);
 const SHORT_CUT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(4));
 
 /// Longer than the 15 s after which a gateway takes its hub for dead.
-const LONG_CUT: (Duration, Duration) = (Duration::from_secs(17), Duration::from_secs(19));
+pub(super) const LONG_CUT: (Duration, Duration) = (Duration::from_secs(17), Duration::from_secs(19));
 
 /// A peer that is silent is taken for dead within this.
 const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Memory that a narrow link may cost the hub, beside the window.
 const NARROW_BYTES_MAX: u64 = 64 << 20;
-
-/// With one process fewer, what is published reaches everybody within this.
-const GOES_ON_WITHIN: Duration = Duration::from_secs(10);
-
-/// Longer than hubs and brokers take to give up a broker that is silent.
-const PAUSED_FOR: Duration = Duration::from_secs(12);
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
@@ -65,7 +58,10 @@ pub enum Kind {
     DrainGateway,
     KillBroker,
     PauseBroker,
+    CutBroker,
     KillDoor,
+    CutDoor,
+    Roll,
 }
 
 /// How often a kind is drawn in a whole run.
@@ -112,22 +108,35 @@ impl Kind {
                 "`kill -9` of one of three brokers, started again once everybody has what was published without it"
             }
             Self::PauseBroker => "SIGSTOP of one of three brokers for 12 s",
+            Self::CutBroker => "all packets from and to one of three brokers dropped for 17 to 19 s",
             Self::KillDoor => {
                 "`kill -9` of one of two hubs, started again once everybody has what was published without it"
             }
+            Self::CutDoor => {
+                "all packets between one of two hubs and the brokers dropped until everybody has what was published meanwhile"
+            }
+            Self::Roll => "SIGTERM of each broker, hub and gateway in turn, started again when it has ended",
         }
     }
 
     pub(super) const fn pace(self) -> Pace {
         match self {
-            Self::FreezeHub | Self::FreezeGateway | Self::GatewayDuel => Pace::Slow,
+            Self::FreezeHub | Self::FreezeGateway | Self::GatewayDuel | Self::Roll => Pace::Slow,
             _ => Pace::Quick,
         }
     }
 
     /// Whether it is a fault of a log that brokers keep, and two hubs have.
     pub(super) const fn is_of_brokers(self) -> bool {
-        matches!(self, Self::KillBroker | Self::PauseBroker | Self::KillDoor)
+        matches!(
+            self,
+            Self::KillBroker
+                | Self::PauseBroker
+                | Self::CutBroker
+                | Self::KillDoor
+                | Self::CutDoor
+                | Self::Roll
+        )
     }
 
     /// Whether it needs a network of its own.
@@ -141,6 +150,8 @@ impl Kind {
                 | Self::OneWayFromHub
                 | Self::Loss
                 | Self::Narrow
+                | Self::CutBroker
+                | Self::CutDoor
         )
     }
 }
@@ -154,9 +165,12 @@ pub(super) async fn strike(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyh
     let gateway = rng.below(2) as usize;
     let outage = rng.between(Duration::ZERO, Duration::from_secs(1));
     match kind {
-        Kind::KillBroker | Kind::PauseBroker | Kind::KillDoor => {
-            return strike_shared(kind, stage, rng).await;
-        }
+        Kind::KillBroker
+        | Kind::PauseBroker
+        | Kind::CutBroker
+        | Kind::KillDoor
+        | Kind::CutDoor
+        | Kind::Roll => return doors::strike(kind, stage, rng).await,
         Kind::KillHub => {
             stage.hub.kill()?;
             sleep(outage).await;
@@ -174,15 +188,17 @@ pub(super) async fn strike(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyh
         }
         Kind::PauseHub | Kind::FreezeHub => return stop(kind, stage, None).await,
         Kind::PauseGateway | Kind::FreezeGateway => return stop(kind, stage, Some(gateway)).await,
-        Kind::CutHub => cut(stage.hub_port()?, Harm::Cut, rng.between(SHORT_CUT.0, SHORT_CUT.1)).await?,
+        Kind::CutHub => cut(&[stage.hub_port()?], Harm::Cut, rng.between(SHORT_CUT.0, SHORT_CUT.1)).await?,
         Kind::CutHubLong => return long_cut(stage, Harm::Cut, rng).await,
         Kind::CutEdge => {
-            cut(stage.edge_port(gateway), Harm::Cut, rng.between(SHORT_CUT.0, SHORT_CUT.1)).await?
+            cut(&[stage.edge_port(gateway)], Harm::Cut, rng.between(SHORT_CUT.0, SHORT_CUT.1)).await?
         }
         // The client still hears the hub; it is the hub that hears nothing, and sends it away.
-        Kind::OneWayToHub => cut(stage.hub_port()?, Harm::CutTo, rng.between(LONG_CUT.0, LONG_CUT.1)).await?,
+        Kind::OneWayToHub => {
+            cut(&[stage.hub_port()?], Harm::CutTo, rng.between(LONG_CUT.0, LONG_CUT.1)).await?
+        }
         Kind::OneWayFromHub => return long_cut(stage, Harm::CutFrom, rng).await,
-        Kind::Loss => cut(stage.hub_port()?, Harm::Lose(30), Duration::from_secs(6)).await?,
+        Kind::Loss => cut(&[stage.hub_port()?], Harm::Lose(30), Duration::from_secs(6)).await?,
         Kind::Narrow => return narrow(stage).await,
         Kind::Duel => return duels::of_clients(stage).await,
         Kind::GatewayDuel => return duels::of_gateways(stage).await,
@@ -204,30 +220,8 @@ pub(super) async fn strike(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyh
     Ok(Vec::new())
 }
 
-/// A fault of a log that brokers keep: with one of them, or one of the hubs, away, everything goes on.
-async fn strike_shared(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyhow::Result<Vec<String>> {
-    let one = rng.below(3) as usize;
-    let Some(brokers) = &mut stage.brokers else { bail!("there are no brokers") };
-    match kind {
-        Kind::KillBroker => brokers.servers[one].kill(),
-        Kind::PauseBroker => brokers.servers[one].pause()?,
-        _ => stage.hub.kill()?,
-    }
-    let struck = Instant::now();
-    let without = stage.all_live(GOES_ON_WITHIN).await;
-    if kind == Kind::PauseBroker {
-        sleep(PAUSED_FOR.saturating_sub(struck.elapsed())).await;
-    }
-    match (kind, &mut stage.brokers) {
-        (Kind::KillBroker, Some(brokers)) => brokers.servers[one].restart()?,
-        (Kind::PauseBroker, Some(brokers)) => brokers.servers[one].resume()?,
-        _ => stage.restart_hub()?,
-    }
-    Ok(without.err().map(|error| format!("it did not go on without it: {error:#}")).into_iter().collect())
-}
-
-async fn cut(port: u16, harm: Harm, during: Duration) -> anyhow::Result<()> {
-    let harmed = harm.strike(port)?;
+async fn cut(ports: &[u16], harm: Harm, during: Duration) -> anyhow::Result<()> {
+    let harmed = harm.strike(ports)?;
     sleep(during).await;
     harmed.heal()?;
     Ok(())
@@ -235,7 +229,7 @@ async fn cut(port: u16, harm: Harm, during: Duration) -> anyhow::Result<()> {
 
 /// Cuts the hub off for so long that its peers take it for dead.
 async fn long_cut(stage: &mut Stage, harm: Harm, rng: &mut Rng) -> anyhow::Result<Vec<String>> {
-    let harmed = harm.strike(stage.hub_port()?)?;
+    let harmed = harm.strike(&[stage.hub_port()?])?;
     sleep(rng.between(LONG_CUT.0, LONG_CUT.1)).await;
     let unnoticed = stage.client.is_live();
     harmed.heal()?;
@@ -297,7 +291,7 @@ fn signal(stage: &Stage, gateway: Option<usize>, name: &str) -> anyhow::Result<(
 async fn narrow(stage: &mut Stage) -> anyhow::Result<Vec<String>> {
     let before = measure::resident_bytes(stage.hub.id())?;
     stage.publish_at(100, 16 << 10);
-    let harmed = Harm::Narrow.strike(stage.hub_port()?)?;
+    let harmed = Harm::Narrow.strike(&[stage.hub_port()?])?;
     sleep(Duration::from_secs(8)).await;
     let grown = measure::resident_bytes(stage.hub.id())?.saturating_sub(before);
     harmed.heal()?;

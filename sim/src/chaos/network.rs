@@ -48,13 +48,16 @@ pub(super) fn is_isolated() -> anyhow::Result<bool> {
 }
 
 impl Harm {
-    /// Begins to harm the packets of this port.
+    /// Begins to harm the packets of these ports; [`Harm::Narrow`] of the first alone.
     ///
     /// # Errors
     ///
     /// When the rules cannot be set: not root, or nftables or tc are missing.
-    pub(super) fn strike(self, port: u16) -> anyhow::Result<Harmed> {
+    pub(super) fn strike(self, ports: &[u16]) -> anyhow::Result<Harmed> {
         let harmed = Harmed(self);
+        let first = *ports.first().context("no port to harm")?;
+        let port = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        let port = format!("{{ {port} }}");
         match self {
             Self::Cut => rules(&format!("tcp dport {port} counter drop\ntcp sport {port} counter drop"))?,
             Self::CutTo => rules(&format!("tcp dport {port} counter drop"))?,
@@ -63,7 +66,7 @@ impl Harm {
                 "tcp dport {port} numgen random mod 100 < {percent} counter drop\n\
                  tcp sport {port} numgen random mod 100 < {percent} counter drop"
             ))?,
-            Self::Narrow => narrow(port)?,
+            Self::Narrow => narrow(first)?,
         }
         Ok(harmed)
     }

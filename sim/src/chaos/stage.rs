@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::broker::{Cluster, Settings};
+use galaxy_push_testkit::broker::{Cluster, Settings, Way};
 use galaxy_push_testkit::history::{Name, What};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{ClientArgs, Running};
+use super::old::{OLD, OldGateway};
 use super::traffic::{self, Backend, Traffic};
 use super::truth::{Known, Truth};
 use super::watch::{Watch, probe_id};
@@ -51,13 +52,13 @@ pub(super) struct Stage {
     pub(super) recorder: Recorder,
     pub(super) watch: Watch,
     pub(super) hub: Process,
-    /// Where the log is kept by brokers: a second door to it, which nothing strikes.
-    _second: Option<Process>,
-    pub(super) brokers: Option<Cluster>,
-    /// What every hub is told, wherever it listens.
+    /// Where the log is kept by brokers.
+    shared: Option<Shared>,
+    /// What the hub is told, wherever it listens.
     hub_args: Vec<String>,
     pub(super) gateways: [Process; 2],
     pub(super) client: Running,
+    _old: Option<OldGateway>,
     /// Everybody who must be live when no fault is on.
     pub(super) readers: Vec<Name>,
     pub(super) rate: Arc<AtomicU64>,
@@ -74,6 +75,16 @@ pub(super) struct Stage {
     clients: u64,
 }
 
+/// A log that brokers keep.
+#[derive(Debug)]
+struct Shared {
+    brokers: Cluster,
+    /// By which the first hub reaches them; the second goes straight there.
+    ways: Vec<Way>,
+    /// The second door to it.
+    second: Process,
+}
+
 impl Stage {
     /// Starts everything and waits until everybody is live.
     pub(super) async fn set(
@@ -82,31 +93,38 @@ impl Stage {
         seed: u64,
         recorder: Recorder,
         nats_server: Option<&Path>,
+        old_gateway: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let truth = Arc::new(Truth::new(recorder.process("hub")));
-        let brokers = nats_server.map(|program| Cluster::start(program, &Settings::default())).transpose()?;
-        let hub_args = brokers.as_ref().map(over).unwrap_or_default();
+        let shared = nats_server.map(|program| Shared::start(program, binary, out)).transpose()?;
+        let hub_args = shared.as_ref().map(|shared| over(&shared.way_urls())).unwrap_or_default();
         let hub = start_hub(binary, out, &hub_args, 0)?;
-        let other = brokers.as_ref().map(|_| start_hub(binary, out, &hub_args, 0)).transpose()?;
-        let doors = [Some(&hub), other.as_ref()].into_iter().flatten();
+        let second = shared.as_ref().map(|shared| &shared.second);
+        let doors = [Some(&hub), second].into_iter().flatten();
         let hub_url = doors.map(|hub| hub.urls.hub.clone()).collect::<Vec<_>>().join(",");
         let gateways = [0, 1].map(|number| start_gateway(binary, out, &hub_url, GATEWAYS[number], 0));
         let [first, second] = gateways;
         let gateways = [first?, second?];
         let edges = [host_and_port(&gateways[0].urls.edge)?, host_and_port(&gateways[1].urls.edge)?];
         let client = start_client(out, &hub_url, 1, &recorder)?;
+        let old = |program| OldGateway::start(program, &hub_url, &recorder, &out.join("old-gateway.log"));
+        let old = old_gateway.map(old).transpose()?;
         let prober = Backend::new("prober", &hub_url, &recorder, &truth)?;
         let mut stage = Self {
             binary: binary.to_owned(),
             out: out.to_owned(),
             watch: Watch::new(recorder.clone()),
             hub,
-            _second: other,
-            brokers,
+            shared,
             hub_args,
             gateways,
             client,
-            readers: vec![CLIENT.into()],
+            readers: [Some(CLIENT), old.as_ref().map(|_| OLD)]
+                .into_iter()
+                .flatten()
+                .map(Name::from)
+                .collect(),
+            _old: old,
             rate: Arc::new(AtomicU64::new(25)),
             padding: Arc::default(),
             seed,
@@ -211,6 +229,36 @@ impl Stage {
         Ok(())
     }
 
+    fn shared(&mut self) -> anyhow::Result<&mut Shared> {
+        self.shared.as_mut().context("there are no brokers")
+    }
+
+    pub(super) fn brokers(&mut self) -> anyhow::Result<&mut Cluster> {
+        Ok(&mut self.shared()?.brokers)
+    }
+
+    /// The first hub speaks with brokers by these.
+    pub(super) fn way_ports(&self) -> Vec<u16> {
+        self.shared.iter().flat_map(|shared| &shared.ways).map(Way::port).collect()
+    }
+
+    /// One of the two hubs.
+    pub(super) fn door(&mut self, number: usize) -> anyhow::Result<&mut Process> {
+        if number == 0 { Ok(&mut self.hub) } else { Ok(&mut self.shared()?.second) }
+    }
+
+    /// Starts one of the two hubs again, where it was.
+    pub(super) fn restart_door(&mut self, number: usize) -> anyhow::Result<()> {
+        if number == 0 {
+            return self.restart_hub();
+        }
+        let (binary, out) = (self.binary.clone(), self.out.clone());
+        let shared = self.shared()?;
+        let port = host_and_port(&shared.second.urls.hub)?.1;
+        shared.second = start_hub(&binary, &out, &over(&shared.brokers.urls()), port)?;
+        Ok(())
+    }
+
     /// Starts a gateway again, where it was.
     pub(super) fn restart_gateway(&mut self, number: usize) -> anyhow::Result<()> {
         self.gateways[number] =
@@ -309,10 +357,22 @@ pub(super) const GATEWAYS: [&str; 2] = ["gateway-a", "gateway-b"];
 /// The client's gateway id, and its name in the history.
 pub(super) const CLIENT: &str = "app";
 
-/// What hubs over these brokers are told.
-fn over(brokers: &Cluster) -> Vec<String> {
-    let urls = brokers.urls();
-    ["--store", "nats", "--nats-replicas", "3", "--nats-url", &urls].map(str::to_owned).into()
+impl Shared {
+    fn start(nats_server: &Path, binary: &Path, out: &Path) -> anyhow::Result<Self> {
+        let brokers = Cluster::start(nats_server, &Settings::default())?;
+        let ways = brokers.servers.iter().map(Way::to).collect::<Result<_, _>>()?;
+        let second = start_hub(binary, out, &over(&brokers.urls()), 0)?;
+        Ok(Self { brokers, ways, second })
+    }
+
+    fn way_urls(&self) -> String {
+        self.ways.iter().map(Way::url).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// What a hub over brokers that are reached so is told.
+fn over(urls: &str) -> Vec<String> {
+    ["--store", "nats", "--nats-replicas", "3", "--nats-url", urls].map(str::to_owned).into()
 }
 
 fn start_hub(binary: &Path, out: &Path, args: &[String], port: u16) -> anyhow::Result<Process> {

@@ -4,7 +4,11 @@
 //! which `interop/go/go.mod` pins like any other dependency. The result is a module of its own, under the import path that the
 //! proto's `go_package` promises to teams.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -18,14 +22,23 @@ use crate::{
 
 /// Generates, checks, builds and plays.
 pub(super) fn play(project: &Project, choice: &Choice) -> Result<()> {
-    let plugins = Tools::go_plugins(project)?;
-    generate(project, &plugins)?;
+    generate(project, &Tools::go_plugins(project)?)?;
     check_format(project, &project.root.join("interop/go"))?;
     shell::check(Tools::go(project)?.args(["vet", "./..."]))?;
+    run(project, Command::new(build(project)?), "go", choice)
+}
+
+/// The program, which is an old gateway, too, that follows hubs until it is killed.
+pub(crate) fn gateway(project: &Project) -> Result<PathBuf> {
+    generate(project, &Tools::go_plugins(project)?)?;
+    build(project)
+}
+
+fn build(project: &Project) -> Result<PathBuf> {
     let scenes = project.output.join("interop/go/scenes");
     // The commit is of no interest in a test, and asking git for it fails where there is none.
     shell::check(Tools::go(project)?.args(["build", "-buildvcs=false", "-o"]).arg(&scenes).arg("."))?;
-    run(project, Command::new(scenes), "go", choice)
+    Ok(scenes)
 }
 
 /// Whether every file of a module is as gofmt writes it.

@@ -8,6 +8,8 @@ mod node;
 mod python;
 mod users;
 
+pub(crate) use go::gateway as old_gateway;
+
 use std::process::Command;
 
 use anyhow::{Context, Result};

@@ -8,6 +8,9 @@ use super::{Broker, Settings, free_port};
 /// How many servers a cluster has: the fewest that go on without one of them.
 const SERVERS: usize = 3;
 
+/// Nobody listens here. The servers tell each other to connect by themselves beside their routes, and this is where they are told to.
+const NOBODY: &str = "127.0.0.1:1";
+
 /// What a server says once it knows who leads the cluster, itself included.
 const LED: &str = "metadata leader";
 
@@ -16,6 +19,8 @@ const LED: &str = "metadata leader";
 pub struct Cluster {
     /// Each by itself, to be killed, stopped and started again.
     pub servers: Vec<Broker>,
+    /// Where each takes the route of the one before it, and of nobody else.
+    routes: Vec<u16>,
 }
 
 impl Cluster {
@@ -26,26 +31,34 @@ impl Cluster {
     /// As [`Broker::start`], for any of them.
     pub fn start(program: &Path, settings: &Settings) -> io::Result<Self> {
         let ports = (0..SERVERS).map(|_| free_port()).collect::<io::Result<Vec<_>>>()?;
-        let routes: Vec<_> = ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
         let mut servers = Vec::new();
         for (index, port) in ports.iter().enumerate() {
             let broker = Broker::new(program, free_port()?)?;
+            let next = ports[(index + 1) % SERVERS];
+            // As many routes as there are servers: from this they know how many they wait for.
             let cluster = format!(
-                "cluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [{}] }}",
-                routes.join(", ")
+                "cluster {{ name: test, listen: \"127.0.0.1:{port}\", advertise: \"{NOBODY}\", no_advertise: true, \
+                 routes: [\"nats://127.0.0.1:{next}\", \"nats://{NOBODY}\", \"nats://{NOBODY}\"] }}"
             );
             broker.configure(settings, Some(&format!("n{index}")), &cluster)?;
             servers.push(broker);
         }
         servers.iter_mut().try_for_each(Broker::begin)?;
         servers.iter().try_for_each(|server| server.find(LED))?;
-        Ok(Self { servers })
+        Ok(Self { servers, routes: ports })
     }
 
     /// Where all of them are reached, separated by commas.
     #[must_use]
     pub fn urls(&self) -> String {
         self.servers.iter().map(Broker::url).collect::<Vec<_>>().join(",")
+    }
+
+    /// Every port by which this server speaks with anybody, and nobody speaks with another: whoever drops the packets of these, cuts it
+    /// off from the others and from clients.
+    #[must_use]
+    pub fn ports_of(&self, index: usize) -> [u16; 3] {
+        [self.servers[index].port, self.routes[index], self.routes[(index + 1) % SERVERS]]
     }
 
     /// The server of this name, which `n0` is the first of.

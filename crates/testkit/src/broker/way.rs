@@ -11,7 +11,7 @@ use super::Broker;
 /// A way to a server. Its threads end with its connections; its listener lives as long as the process.
 #[derive(Debug)]
 pub struct Way {
-    url: String,
+    port: u16,
     state: Arc<State>,
 }
 
@@ -29,8 +29,7 @@ impl Way {
     /// No port can be had.
     pub fn to(broker: &Broker) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let url = format!("nats://{}", listener.local_addr()?);
-        let way = Self { url, state: Arc::default() };
+        let way = Self { port: listener.local_addr()?.port(), state: Arc::default() };
         let (state, far) = (way.state.clone(), broker.port);
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
@@ -41,10 +40,16 @@ impl Way {
         Ok(way)
     }
 
+    /// The port that it begins at.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it begins.
     #[must_use]
     pub fn url(&self) -> String {
-        self.url.clone()
+        format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// Ends all connections, and lets none through until it is mended.
