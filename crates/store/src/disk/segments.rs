@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::engine::LENGTH_STEP;
 use super::files::{FileAt, Files};
 use super::format::{CLOSED, CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
 
@@ -117,7 +118,7 @@ impl Segments {
             }
         }
         let no_room = no_room.unwrap_or(io::ErrorKind::StorageFull.into());
-        if !begin.may_cut || !self.cut(begin.head.number - 1, begin.head.previous_end)? {
+        if !begin.may_cut || !self.cut(begin)? {
             return Err(no_room);
         }
         *was_cut = true;
@@ -158,16 +159,26 @@ impl Segments {
         Ok(())
     }
 
-    /// Ends the segment behind its last group, as if the store were closed, and gives back what it has left. False: that is nothing.
+    /// Ends the segment behind its last group, as if the store were closed, and gives back what it has left. False: that is too little
+    /// for the one to begin. Then it is kept, for whatever else fills the disk may take it, and later less may do.
     ///
     /// If no other one follows, it has none the less said that nothing follows in it.
-    fn cut(&mut self, number: u64, end: u64) -> io::Result<bool> {
+    fn cut(&mut self, begin: &Begin) -> io::Result<bool> {
+        let (number, end) = (begin.head.number - 1, begin.head.previous_end);
+        let bytes = match &self.current {
+            Some(current) => current.bytes,
+            None => self.files.length(&name(number))?,
+        };
+        let back = bytes.saturating_sub((end + ENDING_BYTES).next_multiple_of(LENGTH_STEP));
+        let free = self.files.free_bytes().ok().flatten();
+        if back == 0 || free.is_some_and(|free| free + back < begin.least_bytes) {
+            return Ok(false);
+        }
+        // Not before that is known: what an earlier life has cut must go on to say that it was closed.
         if self.current.is_none() {
             self.resume(number, end)?;
         }
-        let Some(current) = self.current.as_mut().filter(|current| end + ENDING_BYTES < current.bytes) else {
-            return Ok(false);
-        };
+        let Some(current) = self.current.as_mut() else { return Ok(false) };
         match current.file.write(end, &ending(number, end, CLOSED, &self.sums)) {
             Ok(()) => current.file.sync().map_err(unknown)?,
             Err(error) if finds_no_room(&error) => {

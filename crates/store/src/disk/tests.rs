@@ -8,3 +8,4 @@ mod keys;
 mod release;
 mod told;
 mod world;
+mod young;
