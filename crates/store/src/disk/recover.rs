@@ -21,7 +21,7 @@ use super::renew::{mend, renew};
 use super::replay::Replay;
 use super::retention::Retention;
 use super::scan::{End, Piece, Scan, Scanned};
-use super::segments::{name, number};
+use super::segments::{end_former, name, number};
 use super::stage::Place;
 use super::visible::Visible;
 use super::{OpenError, Options, Progress, SEGMENT_BYTES_MAX};
@@ -180,6 +180,11 @@ impl Found<'_> {
         }
         let (file, scanned) = self.scan(last)?;
         renew(self.files, last, &file, &scanned).map_err(|error| OpenError::io(&name(last), error))?;
+        if let Some(Some(head)) = self.heads.get(&last).filter(|_| last > 1 && scanned.pieces.is_empty()) {
+            // The last life may have ended before the segment before said that this one follows.
+            end_former(self.files, &self.sums, last - 1, head.previous_end)
+                .map_err(|error| OpenError::io(&name(last - 1), error))?;
+        }
         for (number, range) in &self.worn {
             let Some(Some(head)) = self.heads.get(number) else { continue };
             mend(self.files, head, range).map_err(|error| OpenError::io(&name(*number), error))?;

@@ -236,27 +236,11 @@ impl Segments {
         let former = self.current.replace(Current { file, number: head.number, bytes: head.bytes });
         match former {
             Some(former) => self.former(former, head.previous_end),
-            None if head.number > 1 => self.former_of_another_life(head.number - 1, head.previous_end),
+            None if head.number > 1 => {
+                end_former(&*self.files, &self.sums, head.number - 1, head.previous_end)
+            }
             None => Ok(()),
         }
-    }
-
-    /// The segment before lies there since an earlier life, or is gone by now. It too says that another one follows, lest that
-    /// one goes missing and nobody notices.
-    fn former_of_another_life(&self, number: u64, end: u64) -> io::Result<()> {
-        let mut file = match self.files.open(&name(number)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(unknown(error)),
-        };
-        match file.write(end, &ending(number, end, CONTINUED, &self.sums)) {
-            Ok(()) => file.sync().map_err(unknown)?,
-            // It was cut short before, and there is no room to say so.
-            Err(error) if finds_no_room(&error) => {}
-            Err(error) => return Err(error),
-        }
-        _ = self.files.cut(&name(number), end + ENDING_BYTES);
-        Ok(())
     }
 
     /// Ends the segment before, and gives back the space that it did not need.
@@ -298,6 +282,24 @@ impl Segments {
 /// opened next.
 pub(crate) fn remove(files: &dyn Files, number: u64) {
     _ = files.remove(&name(number));
+}
+
+/// The segment before lies there since an earlier life, or is gone by now. It too says that another one follows, lest that one goes
+/// missing and nobody notices; and gives back the space that it did not need.
+pub(crate) fn end_former(files: &dyn Files, sums: &Sums, number: u64, end: u64) -> io::Result<()> {
+    let mut file = match files.open(&name(number)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unknown(error)),
+    };
+    match file.write(end, &ending(number, end, CONTINUED, sums)) {
+        Ok(()) => file.sync().map_err(unknown)?,
+        // It was cut short before, and there is no room to say so.
+        Err(error) if finds_no_room(&error) => {}
+        Err(error) => return Err(error),
+    }
+    _ = files.cut(&name(number), end + ENDING_BYTES);
+    Ok(())
 }
 
 /// A group without records, that says why nothing follows.

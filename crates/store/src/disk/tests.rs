@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod followed;
 mod full;
 mod given_up;
 mod keys;
