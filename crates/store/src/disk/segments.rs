@@ -76,11 +76,14 @@ pub(crate) fn name(number: u64) -> String {
     format!("{number:020}.log")
 }
 
+/// No segment has a higher number, so that there is always one for the next: a stray file is none.
+const NUMBER_MAX: u64 = u64::MAX / 2;
+
 /// The number of the segment whose file this is.
 pub(crate) fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     let is_name = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_name.then(|| digits.parse().ok())?
+    digits.parse().ok().filter(|number| is_name && (1..=NUMBER_MAX).contains(number))
 }
 
 impl Segments {
