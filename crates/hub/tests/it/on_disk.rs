@@ -1,14 +1,21 @@
-//! What a hub says of its log on the disk when it starts.
+//! What a hub says of its log on the disk when it starts, and when the disk is full.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use galaxy_push_core::ambient::Ambient;
+use galaxy_push_core::cursor::Epoch;
+use galaxy_push_core::window::Bounds;
 use galaxy_push_hub::{Config, Hub};
+use galaxy_push_store::disk::Options;
+use galaxy_push_store::disk::simulated::Disk;
+use galaxy_push_store::{DiskStore, Maker};
+use tokio::time::sleep;
 
 use crate::warnings::Warnings;
-use crate::world::{START_UNIX_MS, event};
+use crate::world::{START_UNIX_MS, ambient, event};
 
 /// One life of a hub, which publishes so many events. The wall clock stands so many seconds from where it stood first. What it
 /// said that holds this text, and its epoch.
@@ -56,4 +63,58 @@ fn a_log_that_is_stamped_ahead_of_the_wall_clock_is_one_warning() {
     let is_told = |line: &str| (3_600..3_660).any(|ahead_s| line.contains(&format!("ahead_s={ahead_s}")));
     assert!(matches!(&ahead[..], [line] if is_told(line)), "{ahead:?}");
     assert_eq!(said(WEEKEND_S, 0), [""; 0]);
+}
+
+/// How a full disk gets room again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Room {
+    /// Somebody takes away what lies beside the log, and the next publish is taken.
+    Made,
+    /// Nobody does anything, and nobody publishes: what fills it is too old by and by.
+    Aged,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_full_is_one_line_and_so_is_its_end() {
+    for room in [Room::Made, Room::Aged] {
+        let (lines, _guard) = Warnings::listen_to_infos();
+        let disk = Disk::default();
+        let window = Bounds { age: Duration::from_secs(150), ..Bounds::default() };
+        let mut options = Options::of(window);
+        options.segment_bytes = 8 << 10;
+        let of_hub = disk.clone();
+        let maker: Maker = Box::new(move |sink| {
+            Ok(Arc::new(DiskStore::open_simulated(&of_hub, options, Epoch(7), 1, sink).unwrap()))
+        });
+        let hub = Hub::new(Config::default().window(window), maker, ambient()).unwrap();
+        let mut number = 0;
+        let mut publish = async || {
+            number += 1;
+            hub.publish(vec![event(&number.to_string())]).await
+        };
+        for _ in 0..200 {
+            publish().await.unwrap();
+        }
+        disk.fill(false);
+        while publish().await.is_ok() {}
+        sleep(Duration::from_secs(20)).await;
+        publish().await.unwrap_err();
+        sleep(Duration::from_secs(20)).await;
+        let full = lines.take("the disk is full: publishes are refused");
+        assert!(matches!(&full[..], [line] if line.contains("free=0")), "{room:?}: {full:?}");
+        assert_eq!(lines.take("no longer full"), [""; 0], "{room:?}");
+        if room == Room::Made {
+            disk.free();
+            publish().await.unwrap();
+        } else {
+            sleep(Duration::from_secs(120)).await;
+        }
+        sleep(Duration::from_secs(20)).await;
+        let over = lines.take("the disk is no longer full: publishes are taken again");
+        assert_eq!(over.len(), 1, "{room:?}: {over:?}");
+        publish().await.unwrap();
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(lines.take("the disk is full: publishes are refused"), [""; 0], "{room:?}");
+        assert_eq!(lines.take("no longer full"), [""; 0], "{room:?}");
+    }
 }

@@ -31,7 +31,7 @@ impl Warnings {
         Self::default().heard()
     }
 
-    /// As [`Warnings::listen`], with what is said at INFO.
+    /// As [`Warnings::listen`], with what is said at INFO and at ERROR.
     pub(crate) fn listen_to_infos() -> (Self, DefaultGuard) {
         Self { with_infos: true, ..Self::default() }.heard()
     }
@@ -63,7 +63,7 @@ impl Visit for Line {
 
 impl Subscriber for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN || self.with_infos && *metadata.level() == Level::INFO
+        *metadata.level() == Level::WARN || self.with_infos && *metadata.level() <= Level::INFO
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

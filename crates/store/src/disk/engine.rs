@@ -97,7 +97,7 @@ const STAGED_AT_ONCE: usize = 16;
 const RESERVE_BYTES_MIN: u64 = 16 << 10;
 
 /// A segment that is no longer than it must be is a multiple of this long: file systems give room in such pieces.
-const LENGTH_STEP: u64 = 4 << 10;
+pub(crate) const LENGTH_STEP: u64 = 4 << 10;
 
 impl<R: Reply> Engine<R> {
     pub(crate) fn new(

@@ -21,7 +21,7 @@ use super::renew::{mend, renew};
 use super::replay::Replay;
 use super::retention::Retention;
 use super::scan::{End, Piece, Scan, Scanned};
-use super::segments::{name, number};
+use super::segments::{end_former, name, number};
 use super::stage::Place;
 use super::visible::Visible;
 use super::{OpenError, Options, Progress, SEGMENT_BYTES_MAX};
@@ -180,6 +180,11 @@ impl Found<'_> {
         }
         let (file, scanned) = self.scan(last)?;
         renew(self.files, last, &file, &scanned).map_err(|error| OpenError::io(&name(last), error))?;
+        if let Some(Some(head)) = self.heads.get(&last).filter(|_| last > 1 && scanned.pieces.is_empty()) {
+            // The last life may have ended before the segment before said that this one follows.
+            end_former(self.files, &self.sums, last - 1, head.previous_end)
+                .map_err(|error| OpenError::io(&name(last - 1), error))?;
+        }
         for (number, range) in &self.worn {
             let Some(Some(head)) = self.heads.get(number) else { continue };
             mend(self.files, head, range).map_err(|error| OpenError::io(&name(*number), error))?;
@@ -217,8 +222,12 @@ impl Found<'_> {
         options: &Options,
         sink: &Arc<dyn Sink>,
     ) -> Result<Opened, OpenError> {
+        let known = self.heads.values().flatten().map(|head| head.bytes);
+        // Who wrote one that is gone may have made it as long as any may be.
+        let segment_bytes_max = known.chain([options.segment_bytes, SEGMENT_BYTES_MAX]).max();
         let mut course = Course {
             replay: Replay::new(options, sink.clone(), stamped_unix_ms),
+            segment_bytes_max: segment_bytes_max.unwrap_or_default(),
             has_base: false,
             head: Cursor::start(self.identity.epoch),
             group: 0,
@@ -252,10 +261,7 @@ impl Found<'_> {
             course.segment(number, *head, file, &scanned, number == last)?;
         }
         tell(options, course.recovered.bytes, bytes_total)?;
-        let known = self.heads.values().flatten().map(|head| head.bytes);
-        // Who wrote one that is gone may have made it as long as any may be.
-        let known = known.chain([options.segment_bytes, SEGMENT_BYTES_MAX]);
-        course.ended(last, known.max().unwrap_or_default());
+        course.ended(last);
         let head = course.head;
         let Course { replay, mut recovered, group, .. } = course;
         let (visible, retention, stamp_unix_ms) = replay.finish(head);
@@ -276,6 +282,8 @@ fn tell(options: &Options, bytes: u64, bytes_total: u64) -> Result<(), OpenError
 /// On the way through the segments.
 struct Course {
     replay: Replay,
+    /// The longest that a segment can have been.
+    segment_bytes_max: u64,
     /// The sink knows where the log begins.
     has_base: bool,
     head: Cursor,
@@ -325,8 +333,9 @@ impl Course {
             }
         }
         if is_the_last && self.known_end && head.is_none() && scanned.pieces.is_empty() {
-            // It was begun, or the one before would not say so.
-            self.lose(number, Some(0..length), Some(length / ENTRY_BYTES_MIN + 1));
+            // It was begun, or the one before would not say so; and may have been longer than what is left of it.
+            let bytes = length.max(self.segment_bytes_max);
+            self.lose(number, Some(0..length), Some(bytes / ENTRY_BYTES_MIN + 1));
         }
         self.recovered.torn |= scanned.end == End::Torn;
         self.known_end = scanned.end == End::Continued;
@@ -407,9 +416,9 @@ impl Course {
     }
 
     /// After the last segment that is there.
-    fn ended(&mut self, last: u64, segment_bytes: u64) {
+    fn ended(&mut self, last: u64) {
         if self.known_end {
-            let positions = segment_bytes / ENTRY_BYTES_MIN;
+            let positions = self.segment_bytes_max / ENTRY_BYTES_MIN;
             self.lose(last + 1, None, Some(positions));
         }
         if !self.has_base {

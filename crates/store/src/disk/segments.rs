@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::engine::LENGTH_STEP;
 use super::files::{FileAt, Files};
 use super::format::{CLOSED, CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
 
@@ -75,11 +76,14 @@ pub(crate) fn name(number: u64) -> String {
     format!("{number:020}.log")
 }
 
+/// No segment has a higher number, so that there is always one for the next: a stray file is none.
+const NUMBER_MAX: u64 = u64::MAX / 2;
+
 /// The number of the segment whose file this is.
 pub(crate) fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     let is_name = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_name.then(|| digits.parse().ok())?
+    digits.parse().ok().filter(|number| is_name && (1..=NUMBER_MAX).contains(number))
 }
 
 impl Segments {
@@ -117,7 +121,7 @@ impl Segments {
             }
         }
         let no_room = no_room.unwrap_or(io::ErrorKind::StorageFull.into());
-        if !begin.may_cut || !self.cut(begin.head.number - 1, begin.head.previous_end)? {
+        if !begin.may_cut || !self.cut(begin)? {
             return Err(no_room);
         }
         *was_cut = true;
@@ -158,16 +162,26 @@ impl Segments {
         Ok(())
     }
 
-    /// Ends the segment behind its last group, as if the store were closed, and gives back what it has left. False: that is nothing.
+    /// Ends the segment behind its last group, as if the store were closed, and gives back what it has left. False: that is too little
+    /// for the one to begin. Then it is kept, for whatever else fills the disk may take it, and later less may do.
     ///
     /// If no other one follows, it has none the less said that nothing follows in it.
-    fn cut(&mut self, number: u64, end: u64) -> io::Result<bool> {
+    fn cut(&mut self, begin: &Begin) -> io::Result<bool> {
+        let (number, end) = (begin.head.number - 1, begin.head.previous_end);
+        let bytes = match &self.current {
+            Some(current) => current.bytes,
+            None => self.files.length(&name(number))?,
+        };
+        let back = bytes.saturating_sub((end + ENDING_BYTES).next_multiple_of(LENGTH_STEP));
+        let free = self.files.free_bytes().ok().flatten();
+        if back == 0 || free.is_some_and(|free| free + back < begin.least_bytes) {
+            return Ok(false);
+        }
+        // Not before that is known: what an earlier life has cut must go on to say that it was closed.
         if self.current.is_none() {
             self.resume(number, end)?;
         }
-        let Some(current) = self.current.as_mut().filter(|current| end + ENDING_BYTES < current.bytes) else {
-            return Ok(false);
-        };
+        let Some(current) = self.current.as_mut() else { return Ok(false) };
         match current.file.write(end, &ending(number, end, CLOSED, &self.sums)) {
             Ok(()) => current.file.sync().map_err(unknown)?,
             Err(error) if finds_no_room(&error) => {
@@ -225,27 +239,11 @@ impl Segments {
         let former = self.current.replace(Current { file, number: head.number, bytes: head.bytes });
         match former {
             Some(former) => self.former(former, head.previous_end),
-            None if head.number > 1 => self.former_of_another_life(head.number - 1, head.previous_end),
+            None if head.number > 1 => {
+                end_former(&*self.files, &self.sums, head.number - 1, head.previous_end)
+            }
             None => Ok(()),
         }
-    }
-
-    /// The segment before lies there since an earlier life, or is gone by now. It too says that another one follows, lest that
-    /// one goes missing and nobody notices.
-    fn former_of_another_life(&self, number: u64, end: u64) -> io::Result<()> {
-        let mut file = match self.files.open(&name(number)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(unknown(error)),
-        };
-        match file.write(end, &ending(number, end, CONTINUED, &self.sums)) {
-            Ok(()) => file.sync().map_err(unknown)?,
-            // It was cut short before, and there is no room to say so.
-            Err(error) if finds_no_room(&error) => {}
-            Err(error) => return Err(error),
-        }
-        _ = self.files.cut(&name(number), end + ENDING_BYTES);
-        Ok(())
     }
 
     /// Ends the segment before, and gives back the space that it did not need.
@@ -287,6 +285,24 @@ impl Segments {
 /// opened next.
 pub(crate) fn remove(files: &dyn Files, number: u64) {
     _ = files.remove(&name(number));
+}
+
+/// The segment before lies there since an earlier life, or is gone by now. It too says that another one follows, lest that one goes
+/// missing and nobody notices; and gives back the space that it did not need.
+pub(crate) fn end_former(files: &dyn Files, sums: &Sums, number: u64, end: u64) -> io::Result<()> {
+    let mut file = match files.open(&name(number)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unknown(error)),
+    };
+    match file.write(end, &ending(number, end, CONTINUED, sums)) {
+        Ok(()) => file.sync().map_err(unknown)?,
+        // It was cut short before, and there is no room to say so.
+        Err(error) if finds_no_room(&error) => {}
+        Err(error) => return Err(error),
+    }
+    _ = files.cut(&name(number), end + ENDING_BYTES);
+    Ok(())
 }
 
 /// A group without records, that says why nothing follows.

@@ -2,9 +2,11 @@
 
 mod crash;
 mod damage;
+mod followed;
 mod full;
 mod given_up;
 mod keys;
 mod release;
 mod told;
 mod world;
+mod young;

@@ -2,10 +2,12 @@
 
 use std::io;
 
+use bytes::Bytes;
+
 use super::super::segments::{ENDING_BYTES, Outcome};
 use super::super::stage::{Group, Place};
 use super::{Engine, Flight, Landed, Reply, lock};
-use crate::{Error, Refused};
+use crate::{Appended, Error, Refused};
 
 impl<R: Reply> Engine<R> {
     /// The group on its way has come to this. If it is durable, what it changes is visible now, and is to be told; else it is
@@ -14,8 +16,7 @@ impl<R: Reply> Engine<R> {
         let Some(flight) = self.flying.take() else { return };
         if let Some(reason) = self.dead.clone() {
             // What a sync says counts no more.
-            let unknown = Error::Unknown(reason.clone());
-            return self.give_up(Some(flight.group), &unknown, &Refused::Unavailable(reason));
+            return self.give_up(Some(flight.group), &reason);
         }
         match outcome {
             Outcome::Durable { begun } => {
@@ -36,14 +37,12 @@ impl<R: Reply> Engine<R> {
                     return self.stager.stand(self.durable);
                 }
                 self.lacks = Some(flight.wants);
-                let refused = Refused::Unavailable(format!("the disk is full: {error}"));
-                self.give_up(Some(flight.group), &Error::Refused(refused.clone()), &refused);
+                self.refuse(flight.group, &Refused::Unavailable(format!("the disk is full: {error}")));
             }
             Outcome::Failed(error) => {
                 let reason = died(&error);
                 self.dead = Some(reason.clone());
-                let unknown = Error::Unknown(reason.clone());
-                self.give_up(Some(flight.group), &unknown, &Refused::Unavailable(reason));
+                self.give_up(Some(flight.group), &reason);
             }
         }
     }
@@ -96,7 +95,7 @@ impl<R: Reply> Engine<R> {
     pub(crate) fn die(&mut self, reason: String) {
         let reason = self.dead.get_or_insert(reason).clone();
         if self.flying.is_none() {
-            self.give_up(None, &Error::Unknown(reason.clone()), &Refused::Unavailable(reason));
+            self.give_up(None, &reason);
         }
     }
 
@@ -107,23 +106,53 @@ impl<R: Reply> Engine<R> {
         }
     }
 
-    fn give_up(&mut self, group: Option<Group<R>>, error: &Error, refused: &Refused) {
+    /// Nothing of this group was written, nor of what gathers.
+    fn refuse(&mut self, group: Group<R>, refused: &Refused) {
+        let head = self.durable.head;
+        let mut there = Group::default();
+        for (reply, results) in self.take_back(Some(group)) {
+            // What is for live readers only has no position: nobody knows whether it was told of, or was to be with this group.
+            let may_be = |result: &&Appended| {
+                result.duplicate && result.cursor.is_none_or(|cursor| !cursor.follows(head))
+            };
+            let repeats = results.iter().filter(may_be).count();
+            if repeats == 0 {
+                reply.answer(Err(refused.clone().into()));
+            } else if repeats == results.len() && results.iter().all(|result| result.cursor.is_some()) {
+                there.answers.push((reply, results));
+            } else {
+                reply.answer(Err(Error::Unknown(refused.to_string())));
+            }
+        }
+        // Behind what they repeat, of which readers may not have been told yet.
+        if !there.answers.is_empty() {
+            self.landed.push_back(Landed { group: there, body: Bytes::new(), synced: None });
+        }
+    }
+
+    /// The store can go on no longer: of this group nobody knows whether it was written, and what gathers was not.
+    fn give_up(&mut self, group: Option<Group<R>>, reason: &str) {
+        let on_its_way = group.as_ref().map_or(0, |group| group.answers.len());
+        for (index, (reply, results)) in self.take_back(group).into_iter().enumerate() {
+            // What it repeats is in the log, or nobody knows: nothing was refused of that.
+            let is_unknown = index < on_its_way || results.iter().any(|result| result.duplicate);
+            let reason = reason.to_owned();
+            reply.answer(Err(if is_unknown {
+                Error::Unknown(reason)
+            } else {
+                Refused::Unavailable(reason).into()
+            }));
+        }
+    }
+
+    /// What was staged is as if it had never been. Returns who waits for an answer: first those of the group on its way.
+    fn take_back(&mut self, group: Option<Group<R>>) -> Vec<(R, Vec<Appended>)> {
         let gathering = self.stager.abort(self.durable);
         {
             let mut visible = lock(&self.visible);
             gathering.iter().chain(&group).for_each(|group| visible.give_up(group));
         }
-        let answers = group.into_iter().flat_map(|group| group.answers);
-        answers.for_each(|(reply, _)| reply.answer(Err(error.clone())));
-        for (reply, results) in gathering.into_iter().flat_map(|group| group.answers) {
-            // What it repeats is in the log, or nobody knows: nothing was refused of that.
-            let repeats = results.iter().any(|result| result.duplicate);
-            reply.answer(Err(if repeats {
-                Error::Unknown(refused.to_string())
-            } else {
-                refused.clone().into()
-            }));
-        }
+        group.into_iter().chain(gathering).flat_map(|group| group.answers).collect()
     }
 }
 

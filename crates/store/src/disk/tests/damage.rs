@@ -423,7 +423,7 @@ impl Publisher {
         }
     }
 
-    fn batch_of_one(&mut self) -> Batch {
+    pub(super) fn batch_of_one(&mut self) -> Batch {
         self.skip_ids(10_000);
         loop {
             let batch = self.batch();

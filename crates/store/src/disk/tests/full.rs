@@ -234,6 +234,35 @@ fn a_segment_that_was_cut_and_has_no_successor_is_sound() {
     assert_eq!((again.recovered.entries, again.recovered.damage.len()), (1, 0));
 }
 
+/// The fault: the next life wiped the word that it was closed, found that there was nothing to give back, and left it so. To the life
+/// behind that one a file was cut short, and positions were given up that had never been given.
+#[test]
+fn a_segment_that_was_cut_is_sound_in_every_life_that_finds_no_room() {
+    let (mut disk, mut life) = one_full_segment();
+    let (head, held) = (lock(&life.engine.visible()).head, lock(&life.reader.0).held.clone());
+    disk.steal(true);
+    for round in 0..3 {
+        disk.keep_moments();
+        assert!(append(&mut life, event("late", 1_000, 101 + round)).is_err(), "round {round}");
+        drop(life);
+        for moment in disk.moments() {
+            let found = open(&moment.after_kill());
+            assert_eq!((&*found.recovered.damage, found.recovered.torn), (&[][..], false), "round {round}");
+        }
+        disk = disk.after_kill();
+        disk.fill(false);
+        life = open(&disk);
+        assert_eq!(
+            (&life.recovered.damage[..], &lock(&life.reader.0).held),
+            (&[][..], &held),
+            "round {round}"
+        );
+    }
+    disk.free();
+    let taken = append(&mut life, event("late", 1_000, 110)).unwrap()[0];
+    assert_eq!(taken.cursor, Some(head.next()));
+}
+
 /// What shows that a group is damaged, and not torn, lies behind it.
 #[test]
 fn a_segment_that_ends_in_damage_is_not_cut() {

@@ -182,6 +182,42 @@ fn who_repeats_what_is_under_way_is_told_what_becomes_of_it() {
     assert!(was_refused(&other), "of this one nothing was appended: {other:?}");
 }
 
+/// The fault: it was refused, as if nothing of it were there, because it came together with what found no room.
+#[test]
+fn who_repeats_what_is_there_is_told_so_also_on_a_full_disk() {
+    let disk = Disk::default();
+    let mut life = Life::open_with(&disk, &options()).unwrap();
+    let there = event("there", Duration::ZERO);
+    let first = append(&mut life, &there).unwrap()[0];
+    disk.fill(false);
+    let both = |batch: &Batch, with: &Batch| {
+        let mut both = batch.clone();
+        both.items.extend(with.items.clone());
+        both
+    };
+    let new = event("new", Duration::ZERO);
+    let (one, other) = (event("one", Duration::ZERO), event("other", Duration::ZERO));
+    let stage_all = |life: &mut Life| {
+        [&there, &both(&there, &one), &both(&other, &other)].map(|batch| stage(life, batch))
+    };
+    let refused = stage(&mut life, &new);
+    let on_their_way = stage_all(&mut life);
+    let job = life.engine.seal().unwrap();
+    let gather = stage_all(&mut life);
+    let repeats_refused = stage(&mut life, &new);
+    let outcome = life.segments.run(&job);
+    life.engine.done(outcome);
+    assert!(on_their_way[0].answer().is_none(), "readers may not have been told of it yet");
+    life.engine.settle();
+    for [repeats, repeats_one, repeats_itself] in [on_their_way, gather] {
+        let again = repeats.answer().unwrap().unwrap()[0];
+        assert_eq!((again.cursor, again.duplicate), (first.cursor, true));
+        assert!(matches!(repeats_one.answer(), Some(Err(Error::Unknown(_)))), "{repeats_one:?}");
+        assert!(was_refused(&repeats_itself), "{repeats_itself:?}");
+    }
+    assert!(was_refused(&refused) && was_refused(&repeats_refused), "{repeats_refused:?}");
+}
+
 /// Also where a small publish by itself finds no room, and the next one finds it.
 #[tokio::test]
 async fn whether_the_disk_is_full_is_known_after_each_publish() {
