@@ -5,6 +5,7 @@ mod damage;
 mod full;
 mod given_up;
 mod keys;
+mod lost;
 mod release;
 mod told;
 mod world;
