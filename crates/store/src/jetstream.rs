@@ -33,6 +33,8 @@ mod meaning;
 mod pump;
 mod reader;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use meaning::Meaning;
@@ -337,11 +339,8 @@ impl Store for NatsStore {
             let look =
                 look.map_err(|_| nobody_says("the leader of the stream does not answer".to_owned()))?;
             let look = look.map_err(|error| nobody_says(format!("the stream cannot be asked: {error}")))?;
-            if look.epoch != Some(self.epoch) {
-                return Err(nobody_says("the stream is another log now".to_owned()));
-            }
-            let last = look.last.max(self.shared.read.load(Ordering::Relaxed));
-            Ok(Cursor::end_of_message(self.epoch, last))
+            let end = look.end(self.epoch, self.shared.read.load(Ordering::Relaxed));
+            end.map_err(|why| nobody_says(why.to_owned()))
         }
         .boxed()
     }

@@ -31,6 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// So many lines of a server's log are kept for whoever looks for one; what is beyond them is let go of.
 const LINES_MAX: usize = 4_096;
 
+/// How long it waits for what takes a moment, and how often: a port that somebody else has, a signal.
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSES_MAX: u32 = 1_500;
+
 /// How often a port is drawn that somebody else had taken meanwhile.
 const DRAWS: usize = 20;
 
@@ -128,9 +132,9 @@ impl Broker {
     pub fn start(program: &Path, settings: &Settings) -> io::Result<Self> {
         let mut refused = io::Error::other("no port was tried");
         for _ in 0..DRAWS {
-            let (mut broker, port) = (Self::new(program, free_port()?)?, None);
-            broker.configure(settings, port, "")?;
-            match broker.restart() {
+            let mut broker = Self::new(program, free_ports(1)?[0])?;
+            broker.configure(settings, None, "")?;
+            match broker.try_start() {
                 Ok(()) => return Ok(broker),
                 Err(error) => refused = error, // its port may be somebody else's by now
             }
@@ -178,6 +182,17 @@ impl Broker {
     ///
     /// As [`Broker::start`].
     pub fn restart(&mut self) -> io::Result<()> {
+        for _ in 0..PAUSES_MAX {
+            match self.try_start() {
+                // While it did not run, a connection of somebody else was given its port. That one ends.
+                Err(error) if is_taken(&error) => thread::park_timeout(PAUSE),
+                started => return started,
+            }
+        }
+        self.try_start()
+    }
+
+    fn try_start(&mut self) -> io::Result<()> {
         self.begin()?;
         self.find("Server is ready")
     }
@@ -236,13 +251,20 @@ impl Broker {
         Ok(())
     }
 
-    /// Stops it where it is (`SIGSTOP`): its connections stay, and nothing answers.
+    /// Stops it where it is (`SIGSTOP`): its connections stay, and nothing answers once this returns.
     ///
     /// # Errors
     ///
-    /// No signal can be sent.
+    /// No signal can be sent, or it does not stop within 30 s.
     pub fn pause(&self) -> io::Result<()> {
-        self.signal("STOP")
+        let pid = self.signal("STOP")?;
+        for _ in 0..PAUSES_MAX {
+            if is_stopped(&pid)? {
+                return Ok(());
+            }
+            thread::park_timeout(PAUSE);
+        }
+        Err(io::Error::other("it does not stop"))
     }
 
     /// Lets it go on.
@@ -251,14 +273,15 @@ impl Broker {
     ///
     /// No signal can be sent.
     pub fn resume(&self) -> io::Result<()> {
-        self.signal("CONT")
+        self.signal("CONT").map(drop)
     }
 
-    fn signal(&self, name: &str) -> io::Result<()> {
+    /// Sends a signal. Returns whom.
+    fn signal(&self, name: &str) -> io::Result<String> {
         let running = self.running.as_ref().ok_or_else(|| io::Error::other("it does not run"))?;
         let pid = running.child.id().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status()?;
-        if status.success() { Ok(()) } else { Err(io::Error::other(format!("kill -s {name}: {status}"))) }
+        if status.success() { Ok(pid) } else { Err(io::Error::other(format!("kill -s {name}: {status}"))) }
     }
 }
 
@@ -268,9 +291,29 @@ impl Drop for Broker {
     }
 }
 
-/// A port that nobody had a moment ago.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// So many ports that nobody had a moment ago, each another one.
+fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<Vec<_>>>()?;
+    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+/// Whether a server has not started because somebody else has its port.
+fn is_taken(error: &io::Error) -> bool {
+    error.to_string().contains("address already in use")
+}
+
+/// Whether all threads of a process are stopped: after the signal each of them goes on until the system gets to it. Where the system
+/// does not say, they are taken to be.
+fn is_stopped(pid: &str) -> io::Result<bool> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(true) };
+    for thread in threads {
+        // The name before it may hold anything.
+        let stat = fs::read_to_string(thread?.path().join("stat"))?;
+        if !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Reads a log to its end, so that whoever writes it never waits. A line for which there is no room is let go of.
@@ -279,5 +322,24 @@ fn pass_on(log: impl io::BufRead, to: &SyncSender<String>) {
         if let Err(TrySendError::Disconnected(_)) = to.try_send(line) {
             return; // nobody will look; the server is killed, too
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fault: a test failed now and then because a connection of another one had the port of its server while that was away.
+    #[test]
+    fn a_server_waits_for_its_port_while_somebody_else_has_it() {
+        let Some(program) = program() else { return };
+        let mut broker = Broker::start(&program, &Settings::default()).unwrap();
+        broker.kill();
+        let taken = TcpListener::bind(("127.0.0.1", broker.port)).unwrap();
+        thread::spawn(move || {
+            thread::park_timeout(25 * PAUSE);
+            drop(taken);
+        });
+        broker.restart().unwrap();
     }
 }

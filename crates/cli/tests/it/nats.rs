@@ -4,9 +4,10 @@ use std::io::Read as _;
 
 use galaxy_push_testkit::broker::{self, Broker, Settings};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::sse::request;
-use crate::world::{Folder, Server};
+use crate::world::{Folder, PATIENCE, Server};
 
 fn serve(folder: &Folder, broker: &Broker) -> Server {
     folder.serve(&["--store", "nats", "--nats-url", &broker.url()])
@@ -80,10 +81,16 @@ fn a_hub_whose_broker_is_gone_refuses_and_says_so_and_goes_on_with_it() {
     assert!(get(&format!("{}/metrics", server.admin)).contains("\npush_store_stale 1"));
     let head = get(&format!("{}/v1/head", server.hub));
     assert!(head.contains(a["cursor"].as_str().unwrap()) && head.contains("\"stale\":true"), "{head}");
+    let line = ready_until(&server, |line| line.is_some()).unwrap();
+    assert!(
+        line.starts_with("[-]hub-store for ") && line.contains("the hub cannot reach its store"),
+        "{line}"
+    );
     broker.restart().unwrap();
     server.process.stderr.find("publishes are taken");
     let b = publish(&folder, &server, "b");
     assert_eq!(b["duplicate"], Value::Bool(false), "{b}");
+    ready_until(&server, |line| line.is_none());
     assert_eq!(
         tail(&folder, &server, a["cursor"].as_str().unwrap(), "1")
             .iter()
@@ -91,6 +98,21 @@ fn a_hub_whose_broker_is_gone_refuses_and_says_so_and_goes_on_with_it() {
             .count(),
         1
     );
+}
+
+/// Asks until what `/readyz?verbose` has of the store of the gateway's hub is so: the gateway hears of it with the hub's next sign of
+/// life.
+fn ready_until(server: &Server, is_so: impl Fn(&Option<String>) -> bool) -> Option<String> {
+    let asked = Instant::now();
+    loop {
+        let told = get(&format!("{}/readyz?verbose", server.admin));
+        assert!(told.contains(" 200 "), "{told}");
+        let line = told.lines().find(|line| line.contains("]hub-store ")).map(str::to_owned);
+        if is_so(&line) {
+            return line;
+        }
+        assert!(asked.elapsed() < PATIENCE, "{told}");
+    }
 }
 
 fn post(hub: &str, event: &str) -> String {

@@ -61,11 +61,11 @@ async fn everything_is_there_again<P>(open: &impl Fn(&P) -> World, place: &P) {
     let live = v1::Event { ephemeral: true, ..event("live") };
     first.append(&[expiring, event("b"), live.clone()]).await;
     first.append(&[binary, live, event("c"), event("b")]).await;
-    let (held, base, head) = (entries(&first), first.base(), first.store.head().await.ok());
+    let (held, base, head) = (entries(&first), first.base(), first.head().await);
     drop(first);
     let second = open(place);
     assert_eq!(second.base(), base, "the same epoch, from its beginning");
-    assert_eq!(second.store.head().await.ok(), head);
+    assert_eq!(second.head().await, head);
     let again = entries(&second);
     assert_eq!(again.len(), held.len());
     for (before, after) in held.iter().zip(&again) {
@@ -77,7 +77,7 @@ async fn everything_is_there_again<P>(open: &impl Fn(&P) -> World, place: &P) {
     let is_end = |each: &Committed| !each.traits.has(Traits::CONTINUES);
     assert!(again.last().is_some_and(is_end), "the end is the end of a batch");
     let next = second.append_one(event("d")).await;
-    assert_eq!(next.cursor, head.map(Cursor::next), "no position is used twice");
+    assert_eq!(next.cursor, Some(head.next()), "no position is used twice");
 }
 
 fn an_empty_log_keeps_its_epoch<P>(open: &impl Fn(&P) -> World, place: &P) {

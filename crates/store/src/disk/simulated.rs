@@ -337,6 +337,10 @@ impl FileAt for Open {
         let end = (offset as usize + bytes.len() / 2) / SECTOR_BYTES * SECTOR_BYTES;
         let length = if happens.is_ok() { bytes.len() } else { end.saturating_sub(offset as usize) };
         self.change(&mut inner, |inode| inode.write(offset as usize, &bytes[..length]));
+        if happens.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            // What there was room for may be on the disk by now.
+            self.change(&mut inner, Inode::sync);
+        }
         self.disk.happened(&mut inner, false);
         happens
     }

@@ -6,6 +6,7 @@ mod followed;
 mod full;
 mod given_up;
 mod keys;
+mod lost;
 mod release;
 mod told;
 mod world;

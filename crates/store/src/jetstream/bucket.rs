@@ -228,6 +228,8 @@ fn bounds(found: &Config, wanted: &Config) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use async_nats::jetstream::stream::Source;
+
     use super::*;
 
     fn found(change: impl FnOnce(&mut Config)) -> String {
@@ -250,7 +252,17 @@ mod tests {
         for (said, parts) in [
             (found(|found| found.metadata.clear()), ["no hub of this version", "--nats-prefix"]),
             (found(|found| found.subjects.push("more".into())), ["other subjects", "--nats-prefix"]),
+            (found(|found| found.sealed = true), ["is sealed", "--nats-prefix"]),
+            (found(|found| found.no_ack = true), ["does not acknowledge", "--nats-prefix"]),
+            (found(|found| found.mirror = Some(Source::default())), ["filled from another", "--nats-prefix"]),
+            (
+                found(|found| found.sources = Some(vec![Source::default()])),
+                ["filled from another", "--nats-prefix"],
+            ),
+            (found(|found| found.storage = StorageType::Memory), ["must keep files", "remove it"]),
+            (found(|found| found.retention = RetentionPolicy::WorkQueue), ["by limits", "remove it"]),
             (found(|found| found.discard = DiscardPolicy::New), ["discard what is old", "remove it"]),
+            (found(|found| found.max_messages = 10), ["the last value", "remove it"]),
             (found(|found| found.max_messages_per_subject = 5), ["the last value", "remove it"]),
             (found(|found| found.num_replicas = 1), ["KV_p-default-fence --replicas 3", "--nats-replicas"]),
             (found(|found| found.max_age = Duration::from_secs(1)), ["for 1 s", "--max-age 86400s"]),

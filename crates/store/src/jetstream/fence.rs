@@ -75,6 +75,20 @@ struct Known {
 }
 
 impl Known {
+    /// This was read, by the hub of this door. Returns whether that is to be told: what it wrote itself its own fence knows.
+    fn read(&mut self, revision: u64, register: &Register, door: HubId) -> bool {
+        let Register { gateway, holder, .. } = register;
+        self.highest = self.highest.max(holder.generation);
+        self.read = self.read.max(revision);
+        let is_own = register.door == door;
+        if is_own {
+            self.held.took(gateway, revision, holder.clone());
+        } else {
+            self.held.lost(gateway);
+        }
+        !is_own
+    }
+
     /// This hub has written this, and was told so. What was read behind it, another hub's taking perhaps, was told before.
     fn wrote(&mut self, gateway: &str, revision: u64, holder: Holder) {
         self.highest = self.highest.max(holder.generation);
@@ -156,6 +170,12 @@ impl Beats {
                 self.read = Some(written);
             }
         }
+    }
+
+    /// Until when everything was read that had been written, told once. What was written over was written before what wrote over it. So a
+    /// beat says nothing while more is to come.
+    fn take_known(&mut self, pending: u64) -> Option<Instant> {
+        self.read.take_if(|_| pending == 0)
     }
 }
 
@@ -245,12 +265,7 @@ impl Watch<'_> {
             answer_status(&self.fence.link, status, &message, *delivered).await?;
             return Ok(false);
         }
-        let place = message.reply.as_deref().and_then(Place::parse);
-        let Some(place) = place else { return Err("a message came from somewhere else".to_owned()) };
-        *delivered += 1;
-        if place.delivered != *delivered {
-            return Err(format!("delivery {} came after {}", place.delivered, *delivered - 1));
-        }
+        let place = Place::of(&message, delivered)?;
         let key = self.fence.bucket.key(&message.subject).unwrap_or_default();
         let is_beat = key.starts_with("hub.");
         if is_beat {
@@ -258,8 +273,7 @@ impl Watch<'_> {
         } else {
             self.take_register(place.number, &message.payload);
         }
-        // What was written over was written before what wrote over it. So a beat says nothing while more is to come.
-        let known = self.beats.read.take_if(|_| place.pending == 0);
+        let known = self.beats.take_known(place.pending);
         if let Some(at) = known {
             self.fence.known_at.send_replace(Some(KnownAt { at, made: self.made }));
         }
@@ -280,25 +294,18 @@ impl Watch<'_> {
         if bytes.is_empty() {
             return; // deleted
         }
-        let Register { door, gateway, holder } = match Register::read(bytes) {
-            Ok(register) => register,
+        match Register::read(bytes) {
+            Ok(register) => {
+                let is_told = self.fence.lock().read(revision, &register, self.fence.door);
+                if is_told {
+                    self.sink.taken(&register.gateway, &register.holder);
+                }
+            }
             Err(error) => {
                 let what = format!("change {revision} of the fence is skipped: {error}");
                 self.options.notice(&Notice::Trouble(what));
-                return;
             }
-        };
-        let own = door == self.fence.door;
-        let mut known = self.fence.lock();
-        known.highest = known.highest.max(holder.generation);
-        known.read = known.read.max(revision);
-        if own {
-            known.held.took(&gateway, revision, holder);
-            return; // this hub's own fence has ended whom it ends
         }
-        known.held.lost(&gateway);
-        drop(known);
-        self.sink.taken(&gateway, &holder);
     }
 }
 
@@ -366,6 +373,7 @@ impl Fence for SharedFence {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::World;
     use super::*;
 
     #[test]
@@ -374,10 +382,36 @@ mod tests {
         let mut known = Known::default();
         known.wrote("a", 5, holder(1));
         assert_eq!(known.held.holder("a"), Some(&holder(1)), "before it was read back");
-        known.held.lost("b");
-        known.read = 8;
+        let [own, other] = [HubId(1), HubId(2)];
+        let of =
+            |door, gateway: &str, number| Register { door, gateway: gateway.into(), holder: holder(number) };
+        assert!(known.read(8, &of(other, "b", 3), own));
         known.wrote("b", 7, holder(2));
-        assert_eq!((known.held.holder("b"), known.highest), (None, 2));
+        assert_eq!((known.held.holder("b"), known.highest), (None, 3));
+        known.wrote("c", 9, holder(4));
+        assert!(!known.read(9, &of(own, "c", 4), own), "its own fence knows");
+        assert_eq!((known.held.holder("c"), known.highest), (Some(&holder(4)), 4));
+        assert!(known.read(10, &of(other, "a", 5), own));
+        assert_eq!(known.held.holder("a"), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_fence_is_known_for_a_while_and_by_the_connection_that_there_is() {
+        let Some(World { bucket, link, _broker, .. }) = World::begin().await else { return };
+        let made = link.made();
+        let fence = SharedFence::new(HubId(1), bucket, link);
+        let known = |at, made| {
+            fence.known_at.send_replace(Some(KnownAt { at, made }));
+            (fence.is_known(), fence.is_reached())
+        };
+        let ago = |ms| Instant::now() - Duration::from_millis(ms);
+        // At no moment of the test is it long ago.
+        let now = Instant::now() + Duration::from_secs(3_600);
+        assert!(!fence.is_known() && !fence.is_reached(), "it was never read");
+        assert_eq!(known(now, made), (true, true));
+        assert_eq!(known(now, made - 1), (false, true), "by the connection before this one");
+        assert!(!known(ago(800), made).0);
+        assert_eq!(known(ago(2_000), made), (false, false));
     }
 
     #[test]
@@ -394,5 +428,11 @@ mod tests {
         beats.came_back(6);
         beats.came_back(21);
         assert_eq!((beats.read, beats.under_way.len()), (Some(at(7)), 0));
+        assert_eq!(beats.take_known(1), None, "more is to come");
+        assert_eq!((beats.take_known(0), beats.take_known(0)), (Some(at(7)), None));
+        let for_another = beats.next(at(30));
+        beats.begin_anew();
+        beats.came_back(for_another);
+        assert_eq!(beats.read, None, "it may lie before what this consumer lacks");
     }
 }

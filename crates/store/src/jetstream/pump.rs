@@ -370,3 +370,6 @@ const REFUSALS: [ErrorCode; 8] = [
     ErrorCode::STREAM_NOT_MATCH,
     ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT,
 ];
+
+#[cfg(test)]
+mod tests;

@@ -156,12 +156,7 @@ impl Reader {
             let is_last = answer_status(link, status, &message, *delivered).await?;
             return Ok(Taken { message: None, is_last });
         }
-        let place = message.reply.as_deref().and_then(Place::parse);
-        let Some(place) = place else { return Err("a message came from somewhere else".to_owned()) };
-        *delivered += 1;
-        if place.delivered != *delivered {
-            return Err(format!("delivery {} came after {}", place.delivered, *delivered - 1));
-        }
+        let place = Place::of(&message, delivered)?;
         let is_last = place.pending == 0;
         if place.number < self.next {
             return Ok(Taken { message: None, is_last });
@@ -190,6 +185,28 @@ pub(super) async fn answer_status(
     message: &Delivered,
     delivered: u64,
 ) -> Result<bool, String> {
+    match said(status, message, delivered)? {
+        Said::Asks(whom) => {
+            let answer = link.client.publish(whom, bytes::Bytes::new()).await;
+            answer.map(|()| false).map_err(|error| error.to_string())
+        }
+        Said::HasNothing => Ok(true),
+    }
+}
+
+/// What a consumer says beside messages.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// Whether what it has sent was taken: it waits for an answer there.
+    Asks(String),
+    /// It has nothing to deliver.
+    HasNothing,
+}
+
+/// # Errors
+///
+/// Why it must be read no more.
+fn said(status: StatusCode, message: &Delivered, delivered: u64) -> Result<Said, String> {
     if status != StatusCode::IDLE_HEARTBEAT {
         let why = message.description.as_deref().unwrap_or_default();
         return Err(format!("the broker ended it: {status} {why}"));
@@ -197,17 +214,15 @@ pub(super) async fn answer_status(
     let header = |name| {
         message.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned())
     };
-    // How it asks whether what it has sent was taken.
     let asked = message.reply.as_ref().map(ToString::to_string).or_else(|| header("Nats-Consumer-Stalled"));
-    if let Some(asked) = asked {
-        let answer = link.client.publish(asked, bytes::Bytes::new()).await;
-        return answer.map(|()| false).map_err(|error| error.to_string());
+    if let Some(whom) = asked {
+        return Ok(Said::Asks(whom));
     }
     match header("Nats-Last-Consumer").and_then(|number| number.parse::<u64>().ok()) {
         Some(last) if last != delivered => {
             Err(format!("it has delivered {last} messages, and {delivered} came"))
         }
-        _ => Ok(true),
+        _ => Ok(Said::HasNothing),
     }
 }
 
@@ -240,9 +255,24 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The place of the next delivery.
+    ///
+    /// # Errors
+    ///
+    /// It is none, or another one was to come before it.
+    pub(super) fn of(message: &Delivered, delivered: &mut u64) -> Result<Self, String> {
+        let place = message.reply.as_deref().and_then(Self::parse);
+        let place = place.ok_or_else(|| "a message came from somewhere else".to_owned())?;
+        *delivered += 1;
+        if place.delivered != *delivered {
+            return Err(format!("delivery {} came after {}", place.delivered, *delivered - 1));
+        }
+        Ok(place)
+    }
+
     /// `$JS.ACK.<stream>.<consumer>.<times>.<number>.<delivered>.<stamp>.<pending>`, or with a domain and an account before the
     /// stream, and more behind it.
-    pub(super) fn parse(reply: &str) -> Option<Self> {
+    fn parse(reply: &str) -> Option<Self> {
         let parts: Vec<_> = reply.split('.').collect();
         let from = match (parts.first(), parts.get(1), parts.len()) {
             (Some(&"$JS"), Some(&"ACK"), 9) => 5,
@@ -255,19 +285,4 @@ impl Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_delivery_says_which_message_it_is() {
-        let place = Place { number: 7, delivered: 3, stamp_ns: 1_700, pending: 2 };
-        assert_eq!(Place::parse("$JS.ACK.s.c.1.7.3.1700.2"), Some(place));
-        assert_eq!(Place::parse("$JS.ACK.hub.acc.s.c.1.7.3.1700.2"), Some(place));
-        assert_eq!(Place::parse("$JS.ACK.hub.acc.s.c.1.7.3.1700.2.random"), Some(place));
-        for strange in
-            ["", "a.b", "$JS.ACK.s.c.1.x.3.1700.2", "$JS.FC.s.c.1.7.3.1700.2", "$JS.ACK.s.c.1.7.3.1700"]
-        {
-            assert_eq!(Place::parse(strange), None, "{strange}");
-        }
-    }
-}
+mod tests;

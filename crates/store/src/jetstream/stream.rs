@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
-use galaxy_push_core::cursor::Epoch;
+use galaxy_push_core::cursor::{Cursor, Epoch};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
@@ -49,8 +49,8 @@ pub(super) struct Look {
     pub(super) bytes: u64,
     /// How many brokers keep it.
     pub(super) replicas: usize,
-    /// Whether the leader has heard of late from as many as it takes to store anything.
-    pub(super) has_majority: bool,
+    /// How long ago the leader has heard from as many as it takes to store anything. `None`: from too few.
+    pub(super) heard: Option<Duration>,
 }
 
 /// A question for the first message of a subject from a number on.
@@ -79,8 +79,12 @@ struct Refusal {
 /// The code of the answer that there is no such message.
 const NOT_FOUND: u16 = 404;
 
-/// A replica that the leader has not heard of for so long is not counted on.
+/// A leader that has not heard from the others for so long is not counted on.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Nor is it believed when it says where the log ends, after this time already: brokers that hear nothing of their leader have another
+/// one after 4 s at the soonest, and that one may have stored more; while the old one gives up after 10 s only.
+const SOLE_WITHIN: Duration = Duration::from_secs(3);
 
 impl Log {
     /// Finds the stream, or makes it.
@@ -217,9 +221,6 @@ impl Look {
     fn of(info: &Info) -> Self {
         let state = &info.state;
         let replicas = info.config.num_replicas.max(1);
-        let heard = info.cluster.as_ref().map_or(0, |cluster| {
-            cluster.replicas.iter().filter(|peer| !peer.offline && peer.active < HEARD_WITHIN).count()
-        });
         Self {
             epoch: info
                 .config
@@ -232,9 +233,39 @@ impl Look {
             last: state.last_sequence,
             bytes: state.bytes,
             replicas,
-            has_majority: 1 + heard > replicas / 2,
+            heard: heard(info, replicas / 2),
         }
     }
+
+    /// Whether the leader has heard of late from as many as it takes to store anything.
+    pub(super) fn has_majority(&self) -> bool {
+        self.heard.is_some_and(|ago| ago < HEARD_WITHIN)
+    }
+
+    /// Where the log of this epoch ends, of which this hub has read up to message `read`.
+    ///
+    /// # Errors
+    ///
+    /// Why that is not known.
+    pub(super) fn end(&self, epoch: Epoch, read: u64) -> Result<Cursor, &'static str> {
+        if self.epoch != Some(epoch) {
+            return Err("the stream is another log now");
+        }
+        if self.heard.is_none_or(|ago| ago >= SOLE_WITHIN) {
+            return Err("the leader of the stream has no majority, and there may be another one");
+        }
+        // What was read is there, though an answer may have been on its way for long.
+        Ok(Cursor::end_of_message(epoch, self.last.max(read)))
+    }
+}
+
+/// How long ago the leader has heard from so many others.
+fn heard(info: &Info, others: usize) -> Option<Duration> {
+    let Some(last) = others.checked_sub(1) else { return Some(Duration::ZERO) };
+    let peers = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
+    let mut heard: Vec<_> = peers.filter(|peer| !peer.offline).map(|peer| peer.active).collect();
+    heard.sort_unstable();
+    heard.get(last).copied()
 }
 
 fn check(options: &Options) -> Result<(), OpenError> {

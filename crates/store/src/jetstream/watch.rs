@@ -49,13 +49,7 @@ pub(super) async fn run(
     let mut judge = Judge::new(epoch, made);
     loop {
         ticks.tick().await;
-        // Before it is asked: what is read meanwhile may be more than what it answers.
-        let read = shared.read.load(Ordering::Relaxed);
-        let answer = match timeout(ASK_WITHIN, log.look()).await {
-            Ok(Ok(look)) => Answer::Look(look),
-            Ok(Err(error)) if Log::is_gone(&error) => Answer::Gone,
-            Ok(Err(_)) | Err(_) => Answer::None,
-        };
+        let (answer, read) = ask(&shared, log.look()).await;
         let seen = match judge.judge(&answer, read) {
             Verdict::Led => Seen::Led,
             Verdict::Lost => Seen::Lost,
@@ -72,6 +66,17 @@ pub(super) async fn run(
             return;
         }
     }
+}
+
+/// What the leader says, and what this hub had read before it was asked: meanwhile it may read more than what is answered.
+async fn ask(shared: &Shared, look: impl Future<Output = Result<Look, async_nats::Error>>) -> (Answer, u64) {
+    let read = shared.read.load(Ordering::Relaxed);
+    let answer = match timeout(ASK_WITHIN, look).await {
+        Ok(Ok(look)) => Answer::Look(look),
+        Ok(Err(error)) if Log::is_gone(&error) => Answer::Gone,
+        Ok(Err(_)) | Err(_) => Answer::None,
+    };
+    (answer, read)
 }
 
 /// What came of a question.
@@ -128,7 +133,7 @@ impl Judge {
         };
         if !is_short {
             self.short = 0;
-            let led = matches!(answer, Answer::Look(look) if look.has_majority);
+            let led = matches!(answer, Answer::Look(look) if look.has_majority());
             return if led { Verdict::Led } else { Verdict::Lost };
         }
         self.short += 1;
@@ -149,7 +154,20 @@ mod tests {
 
     fn answer(epoch: u128, last: u64) -> Answer {
         let epoch = Some(Epoch::with_holes(epoch << 24));
-        Answer::Look(Look { epoch, last, has_majority: true, ..Look::default() })
+        Answer::Look(Look { epoch, last, heard: Some(Duration::ZERO), ..Look::default() })
+    }
+
+    /// Else a log that grows all the time would seem to lack what was read of it.
+    #[tokio::test]
+    async fn what_is_read_while_the_leader_is_asked_does_not_count() {
+        let shared = Shared::default();
+        shared.read.store(5, Ordering::Relaxed);
+        let look = async {
+            shared.read.store(9, Ordering::Relaxed);
+            Ok(Look { last: 7, ..Look::default() })
+        };
+        let (answer, read) = ask(&shared, look).await;
+        assert!(matches!(answer, Answer::Look(Look { last: 7, .. })) && read == 5, "{answer:?}, {read}");
     }
 
     #[test]
@@ -165,7 +183,8 @@ mod tests {
     fn a_stream_that_was_made_again_with_the_same_epoch_gets_another_one_at_once() {
         let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
         let epoch = Some(Epoch::with_holes(1 << 24));
-        let again = Answer::Look(Look { epoch, made: 1, last: 9, has_majority: true, ..Look::default() });
+        let again =
+            Answer::Look(Look { epoch, made: 1, last: 9, heard: Some(Duration::ZERO), ..Look::default() });
         assert!(matches!(judge.judge(&again, 5), Verdict::BeginAnew(why) if why.contains("made again")));
     }
 
@@ -196,7 +215,7 @@ mod tests {
     fn a_leader_without_a_majority_leads_nobody() {
         let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
         let epoch = Some(Epoch::with_holes(1 << 24));
-        let alone = Answer::Look(Look { epoch, last: 5, has_majority: false, ..Look::default() });
+        let alone = Answer::Look(Look { epoch, last: 5, heard: None, ..Look::default() });
         assert_eq!(judge.judge(&alone, 5), Verdict::Lost);
     }
 }

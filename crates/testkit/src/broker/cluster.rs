@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{Broker, Settings, free_port};
+use super::{Broker, DRAWS, Settings, free_ports, is_taken};
 
 /// How many servers a cluster has: the fewest that go on without one of them.
 const SERVERS: usize = 3;
@@ -30,11 +30,23 @@ impl Cluster {
     ///
     /// As [`Broker::start`], for any of them.
     pub fn start(program: &Path, settings: &Settings) -> io::Result<Self> {
-        let ports = (0..SERVERS).map(|_| free_port()).collect::<io::Result<Vec<_>>>()?;
+        let mut refused = io::Error::other("no port was tried");
+        for _ in 0..DRAWS {
+            match Self::try_start(program, settings) {
+                Err(error) if is_taken(&error) => refused = error,
+                started => return started,
+            }
+        }
+        Err(refused)
+    }
+
+    fn try_start(program: &Path, settings: &Settings) -> io::Result<Self> {
+        let ports = free_ports(2 * SERVERS)?;
+        let (to_each_other, to_clients) = ports.split_at(SERVERS);
         let mut servers = Vec::new();
-        for (index, port) in ports.iter().enumerate() {
-            let broker = Broker::new(program, free_port()?)?;
-            let next = ports[(index + 1) % SERVERS];
+        for (index, (port, to_clients)) in to_each_other.iter().zip(to_clients).enumerate() {
+            let broker = Broker::new(program, *to_clients)?;
+            let next = to_each_other[(index + 1) % SERVERS];
             // As many routes as there are servers: from this they know how many they wait for.
             let cluster = format!(
                 "cluster {{ name: test, listen: \"127.0.0.1:{port}\", advertise: \"{NOBODY}\", no_advertise: true, \
@@ -45,7 +57,7 @@ impl Cluster {
         }
         servers.iter_mut().try_for_each(Broker::begin)?;
         servers.iter().try_for_each(|server| server.find(LED))?;
-        Ok(Self { servers, routes: ports })
+        Ok(Self { servers, routes: to_each_other.to_vec() })
     }
 
     /// Where all of them are reached, separated by commas.

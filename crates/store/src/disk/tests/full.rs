@@ -213,6 +213,20 @@ fn no_moment_of_going_over_to_another_segment_loses_anything() {
     assert!(moments > 20 && over > 20, "{moments} moments, {over} times it was over");
 }
 
+/// Else each event of a log that is mostly idle would have a segment of its own.
+#[test]
+fn a_segment_that_has_room_is_not_left_because_all_in_it_is_too_old() {
+    let disk = Disk::default();
+    let mut life = open(&disk);
+    for seconds in [0, 101, 202] {
+        life.age(START_MS + 1_000 * seconds);
+        assert!(life.sync());
+        append(&mut life, event(&seconds.to_string(), 1_000, seconds)).unwrap();
+        assert_eq!(disk.files().len(), 1);
+        assert_eq!(life.engine.first_segment(), Some(1));
+    }
+}
+
 /// What the segment has left is given back, and something else takes it before another one is begun.
 #[test]
 fn a_segment_that_was_cut_and_has_no_successor_is_sound() {
@@ -261,6 +275,21 @@ fn a_segment_that_was_cut_is_sound_in_every_life_that_finds_no_room() {
     disk.free();
     let taken = append(&mut life, event("late", 1_000, 110)).unwrap()[0];
     assert_eq!(taken.cursor, Some(head.next()));
+}
+
+/// The fault that would be: it is shorter than its head says, and what was written behind its end looked cut off to the life after.
+#[test]
+fn a_life_that_finds_a_cut_segment_writes_nothing_behind_its_end() {
+    let (disk, mut life) = one_full_segment();
+    let head = lock(&life.engine.visible()).head;
+    disk.steal(true);
+    assert!(append(&mut life, event("late", 1_000, 101)).is_err(), "there is nothing for it");
+    let disk = end(life, &disk, End::Killed);
+    let mut life = open(&disk);
+    assert_eq!(append(&mut life, event("small", 1, 1)).unwrap()[0].cursor, Some(head.next()));
+    let again = open(&disk.after_kill());
+    assert_eq!(&*again.recovered.damage, &[][..]);
+    assert_eq!(lock(&again.engine.visible()).head, head.next());
 }
 
 /// What shows that a group is damaged, and not torn, lies behind it.

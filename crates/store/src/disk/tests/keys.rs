@@ -12,7 +12,9 @@ use super::super::engine::lock;
 use super::super::record::{Context, put_cut};
 use super::super::replay::Replay;
 use super::super::simulated::Disk;
+use super::super::visible::Visible;
 use super::world::{Asked, Life, Reader, START_MS, options};
+use crate::dedup::Bounds;
 use crate::{Batch, Error, Refused};
 
 fn at(seconds: u64) -> Now {
@@ -134,4 +136,16 @@ fn an_older_cut_behind_the_damage_does_not_hide_it() {
     replay.group(&mut head, &body.into()).unwrap();
     let (visible, ..) = replay.finish(head);
     assert_eq!(visible.published.horizon(Duration::from_secs(100)), Duration::from_secs(10));
+}
+
+/// What comes may be stamped by a clock that has fallen behind the one before, after a hub has asked how late it is.
+#[test]
+fn the_clock_of_the_log_never_goes_back() {
+    let mut visible = Visible::new(Cursor::start(Epoch(1)), Bounds::default(), 1);
+    let seconds = Duration::from_secs;
+    visible.clock(seconds(10), 1_000_000);
+    assert_eq!(visible.log_time(seconds(20)), seconds(1_010));
+    visible.clock(seconds(21), 1_001_000);
+    assert_eq!(visible.log_time(seconds(22)), seconds(1_010));
+    assert_eq!(visible.log_time(seconds(40)), seconds(1_020));
 }

@@ -415,7 +415,6 @@ fn what_lets_a_segment_go_is_durable_before_the_next_life_takes_that_away() {
     assert!(gone > 20, "{gone} times something was taken away");
 }
 
-/// The arithmetic of docs/operations.md: the bounds are used to the full, and no moment takes more.
 /// What shows that a group is damaged and not torn lies behind it.
 #[test]
 fn a_segment_that_ends_in_damage_is_left_as_it_is() {
@@ -440,6 +439,7 @@ fn a_segment_that_ends_in_damage_is_left_as_it_is() {
     assert_eq!(lock(&again.reader.0).gaps, told);
 }
 
+/// The arithmetic of docs/operations.md: the bounds are used to the full, and no moment takes more.
 #[test]
 fn the_disk_holds_no_more_than_the_formula_says() {
     // Events, ids, records: a large window, many ids, many records.

@@ -177,6 +177,25 @@ fn the_figures_count_the_bytes_of_the_files() {
     assert!(life.engine.first_segment() > Some(1), "segments came and went");
 }
 
+/// The segment with which an earlier life has ended gives back what it did not need, like any other.
+#[test]
+fn the_figures_count_the_bytes_of_the_files_over_restarts() {
+    let (disk, mut publisher) = (Disk::default(), Publisher::new(801));
+    let mut begun = 0;
+    for _ in 0..40 {
+        let mut life = Life::open(&disk).unwrap();
+        for _ in 0..3 {
+            let before = disk.files().len();
+            life.engine.stage(publisher.batch(), Asked::default());
+            assert!(life.sync());
+            begun += usize::from(disk.files().len() > before);
+            let bytes: usize = disk.files().iter().map(|(_, length)| length).sum();
+            assert_eq!(life.engine.disk_bytes(), bytes as u64);
+        }
+    }
+    assert!(begun > 10, "{begun}");
+}
+
 /// Else what ends it needs room that nobody has set aside, and a disk that is full by then ends the store.
 #[test]
 fn every_segment_has_room_for_its_end() {

@@ -222,6 +222,19 @@ fn what_waits_too_long_is_refused_and_what_was_sent_is_unknown() {
     assert_eq!(world.settle(), [(3, Ok(vec![again(at(1, 0))]))]);
 }
 
+/// Else a hub would look at the time again and again until the others in that pack are answered.
+#[test]
+fn a_pack_of_which_some_was_answered_is_due_with_the_rest() {
+    let mut world = World::new(Limits::default());
+    world.offer(1, &[event("a", "")]);
+    world.door.offer(batch(&[event("b", "")]), 2, Duration::from_secs(2));
+    assert_eq!(world.seal().len(), 1);
+    world.door.expire(ANSWER_WITHIN);
+    let answers = world.door.take_answers();
+    assert!(matches!(&answers[..], [answer @ (1, _)] if is_unknown(answer)), "{answers:?}");
+    assert_eq!(world.door.next_expiry(), Some(ANSWER_WITHIN + Duration::from_secs(2)));
+}
+
 #[test]
 fn what_comes_back_before_an_earlier_pack_refuses_it() {
     let mut world = World::new(Limits::default());
@@ -333,4 +346,16 @@ fn a_hub_that_lacks_messages_says_that_it_knows_less() {
     let message = Message { number: 9, stamp_unix_ms: 1_000_000, payload: Bytes::new() };
     door.read(&message, Duration::from_secs(50), &mut Vec::new()).unwrap();
     assert_eq!(door.dedup_horizon(Duration::from_secs(57)), Duration::from_secs(7));
+}
+
+/// So does one for which messages are gone while it reads.
+#[test]
+fn a_hub_that_has_missed_messages_says_that_it_knows_less() {
+    let mut world = World::new(Limits::default());
+    world.offer(1, &[event("a", "")]);
+    world.settle();
+    assert_eq!(world.door.dedup_horizon(Duration::from_secs(3)), DedupBounds::default().age);
+    world.stored += 2;
+    world.read(&Bytes::new());
+    assert_eq!(world.door.dedup_horizon(Duration::from_secs(7)), Duration::from_secs(7 - 3));
 }

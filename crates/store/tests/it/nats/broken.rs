@@ -15,8 +15,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
 async fn a_broker_that_hangs_refuses_publishes_and_the_hub_goes_on_by_itself() {
     let Some(broker) = broker() else { return };
     let hub = Hub::open(options(&broker, "p")).await;
-    hub.append(&["a"]).await.unwrap();
-    assert!(!hub.store.is_stale());
+    hub.appended(&["a"]).await;
+    hub.window.until("it is fresh", |_| !hub.store.is_stale()).await;
     broker.pause().unwrap();
     let asked = Instant::now();
     let (sent, answers) = tokio::join!(hub.append(&["b"]), async {
@@ -28,13 +28,12 @@ async fn a_broker_that_hangs_refuses_publishes_and_the_hub_goes_on_by_itself() {
     assert!(asked.elapsed() < ANSWERED_WITHIN, "{:?}", asked.elapsed());
     assert!(matches!(sent, Err(Error::Unknown(_))), "{sent:?}");
     assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(is_passing)), "{answers:?}");
-    hub.window.until("it is stale", |seen| seen.notices.contains(&Notice::Stale)).await;
-    assert!(hub.store.is_stale());
+    let is_told = |seen: &Seen, notice| seen.notices.contains(notice);
+    hub.window.until("it is stale", |seen| hub.store.is_stale() && is_told(seen, &Notice::Stale)).await;
     assert!(hub.store.head().await.is_err(), "how far the log goes, nobody knows");
     broker.resume().unwrap();
     let (again, _) = hub.publish("b").await;
-    hub.window.until("it is over", |seen| seen.notices.contains(&Notice::Fresh)).await;
-    assert!(!hub.store.is_stale());
+    hub.window.until("it is over", |seen| !hub.store.is_stale() && is_told(seen, &Notice::Fresh)).await;
     let log = hub.window.log();
     assert_eq!(log.iter().filter(|(_, id)| id == "b").count(), 1, "{log:?}");
     assert!(log.contains(&(again.cursor.unwrap(), "b".to_owned())), "{log:?}");
@@ -57,7 +56,7 @@ async fn make_anew(broker: &Broker, keep_epoch: bool) {
 async fn a_stream_of_another_epoch_ends_the_hub() {
     let Some(broker) = broker() else { return };
     let hub = Hub::open(options(&broker, "p")).await;
-    hub.append(&["a"]).await.unwrap();
+    hub.appended(&["a"]).await;
     make_anew(&broker, false).await;
     hub.window.until("it ends", |seen| seen.death.is_some()).await;
     let why = hub.window.look(|seen| seen.death.clone()).unwrap();
@@ -66,14 +65,14 @@ async fn a_stream_of_another_epoch_ends_the_hub() {
     assert!(matches!(refused, Err(Error::Refused(Refused::Unavailable(_)))), "{refused:?}");
     assert!(hub.store.is_stale());
     let next = Hub::open(options(&broker, "p")).await;
-    assert!(next.append(&["a"]).await.is_ok_and(|appended| !appended[0].duplicate), "a new log");
+    assert!(!next.appended(&["a"]).await[0].duplicate, "a new log");
 }
 
 #[tokio::test]
 async fn a_stream_that_was_made_again_with_its_epoch_gets_another_one_before_the_hub_ends() {
     let Some(broker) = broker() else { return };
     let hub = Hub::open(options(&broker, "p")).await;
-    hub.append(&["a"]).await.unwrap();
+    hub.appended(&["a"]).await;
     make_anew(&broker, true).await;
     ends_and_begins_anew(&hub, &broker, "made again").await;
 }
@@ -83,7 +82,7 @@ async fn a_stream_that_was_made_again_with_its_epoch_gets_another_one_before_the
 async fn a_stream_that_was_put_back_gets_another_epoch_before_the_hub_ends() {
     let Some(mut broker) = broker() else { return };
     let hub = Hub::open(options(&broker, "p")).await;
-    hub.append(&["a"]).await.unwrap();
+    hub.appended(&["a"]).await;
     let copy = tempfile::tempdir().unwrap();
     let copied = copy.path().join("store");
     broker.kill();
@@ -117,7 +116,7 @@ async fn messages_that_are_gone_are_told_as_a_gap() {
     let hub = Hub::open(options(&broker, "p")).await;
     let mut told = Vec::new();
     for id in ["a", "b", "c"] {
-        told.push(hub.append(&[id]).await.unwrap()[0].cursor.unwrap());
+        told.push(hub.appended(&[id]).await[0].cursor.unwrap());
     }
     let context = jetstream::new(async_nats::connect(broker.url()).await.unwrap());
     let stream = context.get_stream("p-default").await.unwrap();
@@ -125,5 +124,26 @@ async fn messages_that_are_gone_are_told_as_a_gap() {
     let late = Hub::open(options(&broker, "p")).await;
     let (gaps, end) = late.window.look(|seen| (seen.gaps.clone(), seen.end));
     assert_eq!((gaps, end), (vec![(told[0], told[1])], Some(told[2])));
-    assert!(late.append(&["b"]).await.is_ok_and(|appended| !appended[0].duplicate), "nobody here knows it");
+    assert!(!late.appended(&["b"]).await[0].duplicate, "nobody here knows it");
+}
+
+/// Nobody tells a hub that its consumers are gone: it makes others when nothing has come for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_that_somebody_removed_are_made_again() {
+    let Some(broker) = broker() else { return };
+    let hub = Hub::open(options(&broker, "p")).await;
+    hub.appended(&["a"]).await;
+    let context = jetstream::new(async_nats::connect(broker.url()).await.unwrap());
+    for name in ["p-default", "KV_p-default-fence"] {
+        let stream = context.get_stream(name).await.unwrap();
+        let consumers: Vec<_> = stream.consumer_names().map(Result::unwrap).collect().await;
+        assert_eq!(consumers.len(), 1, "{consumers:?}");
+        stream.delete_consumer(&consumers[0]).await.unwrap();
+    }
+    let (published, _) = timeout(PATIENCE, hub.publish("b")).await.expect("it goes on");
+    hub.window.until("it is read", |seen| seen.end == published.cursor).await;
+    assert_eq!(
+        hub.window.look(|seen| (seen.entries.len(), seen.gaps.len(), seen.death.clone())),
+        (2, 0, None)
+    );
 }

@@ -1,4 +1,4 @@
-//! Three brokers: one may be killed, and two may not.
+//! Three brokers: one may be killed, and two may not. A leader without the others is not believed.
 
 use galaxy_push_testkit::broker::Cluster;
 use tokio::time::Instant;
@@ -46,17 +46,47 @@ async fn the_leader_is_killed_and_publishes_go_on_and_without_a_majority_they_do
     let refused = a.append(&["nobody"]).await;
     assert!(refused.as_ref().is_err_and(is_passing), "{refused:?}");
     assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
-    a.window.until("it is stale", |seen| seen.notices.contains(&Notice::Stale)).await;
+    a.window.until("it is stale", |_| a.store.is_stale()).await;
     for name in [&led, &next] {
         tokio::task::block_in_place(|| cluster.named(name).unwrap().restart()).unwrap();
     }
     told.extend(publish_all(&a, "nobody", 1).await);
     told.insert("nobody".to_owned(), a.publish("nobody").await.0.cursor.unwrap());
     told.extend(publish_all(&b, "d", 1_000).await);
-    let end = a.store.head().await.unwrap();
+    let end = a.end().await;
     for hub in [&a, &b] {
         hub.window.until("the log is read to its end", |seen| seen.end == Some(end)).await;
         assert_eq!(hub.window.look(|seen| (seen.death.clone(), seen.gaps.len())), (None, 0));
     }
     judge([&a, &b], &told);
+}
+
+/// It gives up after ten seconds, and the others may have a leader after four, which stores what this one lacks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hears_from_nobody_does_not_say_where_the_log_ends() {
+    let Some(program) = broker::program() else { return };
+    let mut cluster = tokio::task::block_in_place(|| Cluster::start(&program, &Settings::default())).unwrap();
+    let first = Hub::open(on(&cluster)).await;
+    first.publish("a").await;
+    let led = leader(&cluster).await;
+    let led = cluster.named(&led).unwrap().url();
+    let mut by_the_leader = on(&cluster);
+    by_the_leader.servers = vec![led.clone()];
+    let hub = Hub::open(by_the_leader).await;
+    let end = hub.publish("b").await.0.cursor.unwrap();
+    assert_eq!(hub.end().await, end);
+    let others = || cluster.servers.iter().filter(|server| server.url() != led);
+    others().for_each(|other| other.pause().unwrap());
+    let says = |answer: &Result<Cursor, Error>, what| {
+        answer.as_ref().is_err_and(|error| error.to_string().contains(what))
+    };
+    let refused = timeout(PATIENCE, async { while !says(&hub.store.head().await, "no majority") {} });
+    refused.await.expect("it is asked before it gives up");
+    // Nor is it ever believed again before the others are back.
+    hub.window.until("it is stale", |_| hub.store.is_stale()).await;
+    assert!(hub.store.head().await.is_err());
+    others().for_each(|other| other.resume().unwrap());
+    let (again, _) = hub.publish("c").await;
+    let known = timeout(PATIENCE, async { while hub.store.head().await != Ok(again.cursor.unwrap()) {} });
+    known.await.expect("the leader has a majority again");
 }

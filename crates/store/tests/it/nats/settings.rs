@@ -1,5 +1,7 @@
 //! What is there is checked when a hub starts, and told by the setting that is at fault.
 
+use galaxy_push_store::nats::pack;
+
 use super::*;
 
 /// Why a store is not opened.
@@ -31,8 +33,20 @@ async fn brokers_whose_messages_are_too_small_are_refused_by_their_setting() {
     let large = hub.append(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let Err(Error::Refused(Refused::TooLarge { bytes, bytes_max })) = large else { panic!("{large:?}") };
     assert!(bytes > bytes_max && bytes_max < 128 << 10, "{bytes} of {bytes_max}");
-    assert!(hub.append(&["a"]).await.is_ok(), "and nothing of it is there");
+    hub.appended(&["a"]).await;
     assert_eq!(hub.window.log().len(), 1);
+    // What is said to be allowed is taken, with all that travels beside it.
+    let long = (100 << 10) + bytes_max - pack::request_bytes(&of_bytes("b", 100 << 10));
+    assert_eq!(pack::request_bytes(&of_bytes("b", long)), bytes_max);
+    assert!(hub.store.append(of_bytes("b", long)).await.is_ok());
+    let longer = hub.store.append(of_bytes("c", long + 1)).await;
+    assert!(matches!(longer, Err(Error::Refused(Refused::TooLarge { .. }))), "{longer:?}");
+}
+
+/// One event with so much data.
+fn of_bytes(id: &str, bytes: usize) -> Batch {
+    let event = v1::Event { id: id.to_owned(), data: vec![b'x'; bytes].into(), ..v1::Event::default() };
+    Batch::encode(&[event], &Arc::default(), Now { mono: Duration::ZERO, unix_ms: 1_700_000_000_000 })
 }
 
 #[tokio::test]
@@ -46,6 +60,10 @@ async fn a_stream_that_will_not_do_is_told_with_what_to_do() {
         why.contains("`nats stream edit p-default --max-age 3680s`") && why.contains("--window-age"),
         "{why}"
     );
+    let mut remembering = options(&broker, "p");
+    remembering.dedup.age = Duration::from_secs(7_200);
+    let why = refusal(remembering).await;
+    assert!(why.contains("--max-age 7280s"), "{why}");
     let mut larger = options(&broker, "p");
     larger.window.bytes = 1 << 30;
     let why = refusal(larger).await;
@@ -84,11 +102,11 @@ async fn a_hub_says_who_it_is_and_is_told_when_that_is_wrong() {
 async fn what_no_hub_wrote_is_skipped_and_said() {
     let Some(broker) = broker() else { return };
     let hub = Hub::open(options(&broker, "p")).await;
-    hub.append(&["a"]).await.unwrap();
+    hub.appended(&["a"]).await;
     let client = async_nats::connect(broker.url()).await.unwrap();
     let stranger = async_nats::jetstream::new(client);
     stranger.publish("p.default.log", "hello".into()).await.unwrap().await.unwrap();
-    hub.append(&["b"]).await.unwrap();
+    hub.appended(&["b"]).await;
     let is_said = |notice: &Notice| matches!(notice, Notice::Skipped { message: 2, .. });
     hub.window.until("it is said", |seen| seen.notices.iter().any(is_said)).await;
     let ids: Vec<_> = hub.window.log().into_iter().map(|(_, id)| id).collect();

@@ -1,0 +1,49 @@
+//! What is handed on when, and what a start begins with.
+
+use std::sync::Mutex;
+
+use galaxy_push_core::cursor::Cursor;
+
+use super::super::tests::World;
+use super::*;
+use crate::nats::{ClaimBounds, HubId, Limits, Settings};
+use crate::{Committed, DedupBounds};
+
+#[derive(Default)]
+struct Base(Mutex<Option<Cursor>>);
+
+impl Sink for Base {
+    fn begin(&self, base: Cursor) {
+        *self.0.lock().unwrap() = Some(base);
+    }
+
+    fn committed(&self, _: &[Committed]) {}
+
+    fn damaged(&self, _: Cursor, _: Cursor) {}
+}
+
+/// The stream had five messages when it was looked at, and has none when it is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_before_a_start_comes_to_it_lies_before_its_base() {
+    let Some(world) = World::begin().await else { return };
+    let World { options, link, log, bucket, _broker } = world;
+    let at_start = Look { last: 5, ..log.look().await.unwrap() };
+    let (epoch, hub, base) = (at_start.epoch.unwrap(), HubId(7), Arc::new(Base::default()));
+    let (dedup, claims, limits) = (DedupBounds::default(), ClaimBounds::default(), Limits::default());
+    let door = Door::new(Settings { epoch, hub, first: at_start.first, dedup, claims, limits });
+    let (shared, fence) =
+        (Arc::new(Shared::default()), Arc::new(SharedFence::new(hub, bucket, link.clone())));
+    let (done, is_open) = oneshot::channel();
+    let mut pump = Pump::new(door, base.clone(), shared.clone(), log, fence, link, options, at_start, done);
+    let is_stale = |pump: &mut Pump| {
+        pump.looked = Instant::now() - TICK;
+        pump.look_at_the_time();
+        shared.is_stale.load(Ordering::Relaxed)
+    };
+    assert!(pump.may_read() && !is_stale(&mut pump), "nobody has a stream here yet");
+    pump.read(Event::AtEnd).unwrap();
+    is_open.await.unwrap();
+    assert_eq!(*base.0.lock().unwrap(), Some(Cursor::end_of_message(epoch, 5)));
+    assert_eq!(shared.read.load(Ordering::Relaxed), 5);
+    assert!(!pump.may_read() && is_stale(&mut pump), "nothing is known of the fence");
+}
