@@ -136,10 +136,11 @@ impl Keeper {
 
     /// Takes records as they were read in the log.
     pub(super) fn read(&self, read: &[Record]) {
+        let now_unix_ms = self.ambient.unix_ms();
         let mut to_check = self.to_check();
         let mut records = self.records();
         for record in read {
-            records.apply(record);
+            records.apply(record, now_unix_ms);
             to_check.young.insert(record.change.matter());
         }
     }

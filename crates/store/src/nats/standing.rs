@@ -121,8 +121,9 @@ impl Records {
         self.under_way.answered(ticket);
     }
 
-    /// Takes what a record of the log changes. False: it changes nothing, because the bucket had what came behind it.
-    pub fn apply(&mut self, record: &Record) -> bool {
+    /// Takes what a record of the log changes. False: it changes nothing, because the bucket had what came behind it. What has expired
+    /// is judged by the moment in which a hub took the record, so that all hubs come to the same; but not by a clock ahead of this one.
+    pub fn apply(&mut self, record: &Record, now_unix_ms: u64) -> bool {
         let matter = record.change.matter();
         let is_late = |known: &Known| known.at.epoch == self.epoch && known.at.seq >= record.cursor.seq;
         if self.known.get(&matter).is_some_and(is_late) {
@@ -131,10 +132,11 @@ impl Records {
         if record.is_doubtful && !record.change.takes_away() {
             return false; // nobody is let into a topic by what may not count
         }
-        self.standing.apply(&record.change, record.share.as_ref(), record.wall_unix_ms);
+        let taken_ms = record.wall_unix_ms.min(now_unix_ms);
+        self.standing.apply(&record.change, record.share.as_ref(), taken_ms);
         if !record.is_doubtful {
             let stood = self.known.get(&matter).and_then(|known| known.stood);
-            let forgotten_ms = record.wall_unix_ms.saturating_add(ENDED_FOR_MS);
+            let forgotten_ms = taken_ms.saturating_add(ENDED_FOR_MS);
             self.keep(matter, record.cursor, stood, i64::try_from(forgotten_ms).unwrap_or(i64::MAX));
         }
         true
@@ -191,8 +193,8 @@ impl Records {
     pub fn step(&self, matter: &Matter, upto: Cursor) -> Step {
         let Some(known) = self.known.get(matter) else { return Step::Stands };
         let holding: Vec<_> = self.standing.of(matter).collect();
-        if holding.is_empty() && !known.is_ended {
-            return Step::Stands; // it has expired
+        if holding.is_empty() && matches!(matter, Matter::Tokens(_)) {
+            return Step::Stands; // they have expired
         }
         let covers = |stood: Cursor, at: Cursor| stood.epoch == at.epoch && stood.seq >= at.seq;
         let stood = known.stood.and_then(|stood| stood.at);

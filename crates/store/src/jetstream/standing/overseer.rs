@@ -41,6 +41,7 @@ pub(super) async fn run(keeper: &Keeper, found: Contents, options: &Options) {
                 let upto = *asked.borrow_and_update();
                 while let Err(why) = overseer.read_anew().await {
                     options.notice(&Notice::Trouble(format!("the standing records are read again: {why}")));
+                    let _is_the_same = overseer.look().await; // somebody may have removed it
                     sleep(PAUSE).await;
                 }
                 keeper.done.send_replace(upto);

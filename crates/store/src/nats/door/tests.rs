@@ -295,7 +295,7 @@ fn records_that_were_published_are_known_by_the_key_that_they_have_together() {
         v1::Membership { recipient: "user:1".into(), topic: "x".into(), ..v1::Membership::default() };
     let with = |id: &str, content: &str| {
         let key = Key::new(&Arc::from("p"), "/s", id);
-        Batch::memberships(&[member.clone()], now)
+        Batch::memberships(std::slice::from_ref(&member), now)
             .with_key(Some((key, crate::Content::of([content.as_bytes()]))))
     };
     assert!(!world.door.knows(&with("a", "1"), Duration::ZERO));
@@ -304,7 +304,7 @@ fn records_that_were_published_are_known_by_the_key_that_they_have_together() {
     assert!(world.door.knows(&with("a", "1"), Duration::ZERO));
     assert!(world.door.knows(&with("a", "2"), Duration::ZERO), "and will be refused as such");
     assert!(!world.door.knows(&with("b", "1"), Duration::ZERO));
-    assert!(!world.door.knows(&Batch::memberships(&[member.clone()], now), Duration::ZERO));
+    assert!(!world.door.knows(&Batch::memberships(std::slice::from_ref(&member), now), Duration::ZERO));
     world.door.offer(with("a", "1"), 2, Duration::ZERO);
     assert_eq!(world.settle(), [(2, Ok(vec![again(at(1, 0))]))]);
 }

@@ -42,7 +42,7 @@ impl OnStream {
         }
         for told in &told {
             if let Told::Records(records) = told {
-                records.iter().for_each(|record| _ = self.records.lock().unwrap().apply(record));
+                records.iter().for_each(|record| _ = self.records.lock().unwrap().apply(record, u64::MAX));
             }
             told.tell(&*self.sink, true);
         }

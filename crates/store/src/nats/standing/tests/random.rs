@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// How many seeds each test run tries, and how many things happen in each.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 const STEPS: usize = 2_000;
 
 struct Rng(u64);
@@ -65,7 +65,7 @@ impl World {
 
     fn read(&self, hub: &mut Hub) {
         if let Some(record) = self.log.get(hub.read) {
-            hub.records.apply(record);
+            hub.records.apply(record, NOW_MS);
             hub.read += 1;
         }
     }
@@ -150,7 +150,7 @@ impl World {
 /// What holds where only this was said.
 fn alone(record: &Record) -> Records {
     let mut records = records();
-    records.apply(record);
+    records.apply(record, NOW_MS);
     records
 }
 
