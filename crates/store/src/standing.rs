@@ -28,7 +28,7 @@ use galaxy_push_proto::validate::INVALIDATIONS_PER_HOLDER_MAX;
 use prost::Message as _;
 use prost_types::Timestamp;
 
-pub use full::Full;
+pub use full::{Fill, Full};
 pub use matter::Matter;
 
 /// The most records of each kind held unless a store is told otherwise. One costs 300 bytes and its texts, so some 50 MiB
@@ -112,15 +112,6 @@ pub struct Page {
     pub records: Vec<(LogKind, Bytes)>,
     /// Where the next page begins: after this one. `None`: this was the last page.
     pub next: Option<Key>,
-}
-
-/// How many records are held, and how many may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fill {
-    /// Records held.
-    pub held: usize,
-    /// The most there may be.
-    pub max: usize,
 }
 
 impl Change {

@@ -1,8 +1,17 @@
-//! Why a record is refused: there is no room for it, in all or in its publisher's share.
+//! How full it is, and why a record is refused: there is no room for it, in all or in its publisher's share.
 
 use std::sync::Arc;
 
 use galaxy_push_core::frame::LogKind;
+
+/// How many records are held, and how many may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Records held.
+    pub held: usize,
+    /// The most there may be.
+    pub max: usize,
+}
 
 /// There is no room for more records of a kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
