@@ -241,7 +241,7 @@ impl Hub {
 
     /// Starts a hub over a log on NATS JetStream, which any number of hubs share: each reads it into its own window, and publishers
     /// may publish through any. An acknowledgement then means what the brokers keep; `options` says which they are. What
-    /// there is of the window and the sizes in it is taken from `config`. Standing records are refused (UNIMPLEMENTED).
+    /// there is of the window and the sizes in it, and how many standing records are held, is taken from `config`.
     ///
     /// Returns when everything held was read, which blocks the thread, and keeps tasks in the runtime that it is called inside
     /// of: call it from a thread that may be blocked ([`tokio::task::spawn_blocking`]).

@@ -21,6 +21,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 pub(crate) fn maker(config: &Config, mut options: Options, on_death: OnDeath, recovery: Recovery) -> Maker {
     options.window = config.window;
     options.event_bytes_max = config.event_bytes_max;
+    options.records_max = config.standing_records_max;
     options.on_death = Some(on_death);
     options.on_notice = Some(saying());
     options.on_progress = Some(telling(recovery));

@@ -1,18 +1,20 @@
 //! The log that several hubs share, on a real broker: the I/O half of [`nats`](crate::nats), which has the rules.
 //!
-//! A hub opens a [`NatsStore`] where it would open another store. Four tasks live with it, and end with it:
+//! A hub opens a [`NatsStore`] where it would open another store. Five tasks live with it, and end with it:
 //!
 //! | task | what it does |
 //! |---|---|
 //! | `pump` | owns the [`Door`](crate::nats::Door): takes batches, publishes packs, tells the sink what was read, gives answers |
 //! | `reader` | has a consumer on the stream, and another one whenever that one falls silent; hands its messages to the pump |
 //! | `fence` | reads who takes which gateway id at the other hubs, and tells the sink |
+//! | `standing` | sees to it that the standing records that hold are in a bucket, which outlives what the log keeps |
 //! | `watch` | asks the stream's leader every 2 s which log it has and how far that goes |
 //!
 //! # What an acknowledgement means
 //!
 //! The brokers have stored the pack, on a majority of its replicas, and this hub has read it back. Whether a broker syncs before it
-//! says so is a setting of the broker ([`Meaning`]).
+//! says so is a setting of the broker ([`Meaning`]). Of standing records: they are in their bucket besides. If that is not so within 5 s,
+//! the answer is *unknown*, and whoever publishes them again with their id finds out, or has it done.
 //!
 //! # Recovery
 //!
@@ -23,8 +25,6 @@
 //!
 //! Nothing is handed on, and nothing acknowledged, while it is not known whom the other hubs have let in of late: an older stream
 //! here must end within 1 s. That is so whenever the fence's bucket cannot be written and read back.
-//!
-//! What it does not do: keep standing records. They need a bucket, which is not built.
 
 mod bucket;
 mod connect;
@@ -32,6 +32,7 @@ mod fence;
 mod meaning;
 mod pump;
 mod reader;
+mod standing;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -55,11 +56,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::nats::{ClaimBounds, Door, HubId, Limits, Settings};
-use crate::{Appended, Batch, DedupBounds, Error, Fence, Refused, Sink, Store, standing};
-use bucket::Bucket;
+use crate::standing::{Count, Fill, Key, Page, RECORDS_MAX};
+use crate::{Appended, Batch, DedupBounds, Error, Fence, Refused, Sink, Store};
+use bucket::{Bucket, Holds};
 use connect::{Link, START_WITHIN};
 use fence::SharedFence;
-use pump::{Append, Pump};
+use pump::{Append, Parts, Pump};
+use standing::Keeper;
 use stream::Log;
 
 /// The most batches that wait to be looked at: each has a request of a publisher behind it, and a hub bounds these by their bytes.
@@ -137,6 +140,8 @@ pub struct Options {
     pub dedup: DedupBounds,
     /// The largest data of one event, in bytes.
     pub event_bytes_max: usize,
+    /// The most standing records of each kind that are held.
+    pub records_max: usize,
     /// Where the random numbers of a new epoch come from.
     pub ambient: Ambient,
     /// Is told how far a start has read.
@@ -160,6 +165,7 @@ impl Options {
             window: Bounds::default(),
             dedup: DedupBounds::default(),
             event_bytes_max: 64 << 10,
+            records_max: RECORDS_MAX,
             ambient,
             on_progress: None,
             on_notice: None,
@@ -223,6 +229,7 @@ pub struct NatsStore {
     shared: Arc<Shared>,
     log: Log,
     fence: Arc<SharedFence>,
+    keeper: Arc<Keeper>,
     epoch: Epoch,
     meaning: Meaning,
     /// Ended with the store.
@@ -239,8 +246,11 @@ impl NatsStore {
     pub async fn open(options: Options, sink: Arc<dyn Sink>) -> Result<Self, OpenError> {
         let link = Link::connect(&options).await?;
         let log = Log::open(&link, &options).await?;
-        let bucket = Bucket::open(&link, &options).await?;
+        let bucket = Bucket::open(&link, &options, Holds::Fence).await?;
         let payload_bytes = link.payload_bytes(&options)?;
+        let records = Bucket::open(&link, &options, Holds::Records).await?;
+        let (contents, values) = standing::read_at_start(&link, &records, &options).await?;
+        // After the records were read, so that what they lack is in the log still.
         let at_start = log.look().await.map_err(|source| log.failed(source))?;
         let epoch = at_start.epoch.ok_or_else(|| OpenError::Ended("the stream lost its epoch".to_owned()))?;
         if let Some(stamp) = log.last_stamp(&at_start).await {
@@ -263,28 +273,17 @@ impl NatsStore {
         tasks.spawn(reader::run(log.clone(), link.clone(), at_start.first, read));
         let fence = Arc::new(SharedFence::new(hub, bucket, link.clone()));
         tasks.spawn(fence.clone().run(sink.clone(), options.clone()));
-        tasks.spawn(watch::run(
-            log.clone(),
-            (epoch, at_start.made),
-            options.ambient.clone(),
-            shared.clone(),
-            seen,
-        ));
+        let end = Cursor::end_of_message(epoch, at_start.last);
+        let (keeper, jobs) = Keeper::start(link.clone(), records, &options, end, values);
+        tasks.spawn(standing::run(keeper.clone(), jobs, contents, options.clone()));
+        let ambient = options.ambient.clone();
+        tasks.spawn(watch::run(log.clone(), (epoch, at_start.made), ambient, shared.clone(), seen));
         let meaning = Meaning::find(&link, &at_start).await;
         let (appends, taken) = mpsc::channel(INBOX_MAX);
         let (opened, is_open) = oneshot::channel();
-        let pump = Pump::new(
-            door,
-            sink,
-            shared.clone(),
-            log.clone(),
-            fence.clone(),
-            link,
-            options,
-            at_start,
-            opened,
-        );
-        tasks.spawn(pump.run(taken, reading, watched));
+        let parts = Parts { sink, shared, log, fence, keeper, link, options };
+        tasks.spawn(Pump::new(door, parts.clone(), at_start, opened).run(taken, reading, watched));
+        let Parts { shared, log, fence, keeper, .. } = parts;
         if is_open.await.is_err() {
             return Err(OpenError::Ended(shared.why()));
         }
@@ -293,7 +292,7 @@ impl NatsStore {
             let why = format!("who has which gateway id was not read within {START_WITHIN:?}");
             return Err(OpenError::Ended(why));
         }
-        Ok(Self { appends, shared, log, fence, epoch, meaning, _tasks: tasks })
+        Ok(Self { appends, shared, log, fence, keeper, epoch, meaning, _tasks: tasks })
     }
 
     /// What an acknowledgement of it means, as far as the brokers say.
@@ -361,16 +360,16 @@ impl Store for NatsStore {
         Duration::from_millis(self.shared.horizon_ms.load(Ordering::Relaxed))
     }
 
-    fn standing(&self, _: Option<&standing::Key>, _: usize, _: usize, _: u64) -> standing::Page {
-        standing::Page::default()
+    fn standing(&self, after: Option<&Key>, bytes_max: usize, bytes_each: usize, now_unix_ms: u64) -> Page {
+        self.keeper.records().page(after, bytes_max, bytes_each, now_unix_ms)
     }
 
-    fn standing_count(&self, _: u64) -> standing::Count {
-        standing::Count::default()
+    fn standing_count(&self, now_unix_ms: u64) -> Count {
+        self.keeper.records().count(now_unix_ms)
     }
 
-    fn standing_fill(&self, _: LogKind, _: Option<&str>, _: u64) -> standing::Fill {
-        standing::Fill { held: 0, max: standing::RECORDS_MAX }
+    fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> Fill {
+        self.keeper.records().fill(kind, publisher, now_unix_ms)
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `pending` | what of this hub waits or is under way, and the answers |
 //! | `door` | all of it together: what the I/O half drives |
 //! | [`register`] | the bytes of the fence in its bucket |
+//! | [`standing`] | the standing records, and what of them is in their bucket |
 //!
 //! # How it is driven
 //!
@@ -33,6 +34,7 @@ mod index;
 pub mod pack;
 mod pending;
 pub mod register;
+pub mod standing;
 
 pub use claims::Bounds as ClaimBounds;
 pub use door::{Door, Settings};

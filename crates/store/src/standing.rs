@@ -12,6 +12,8 @@
 //! publishers are told apart, none may hold more than it leaves free: whatever one of them does, there is room for
 //! another.
 
+mod full;
+mod matter;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +27,9 @@ use galaxy_push_proto::v1;
 use galaxy_push_proto::validate::INVALIDATIONS_PER_HOLDER_MAX;
 use prost::Message as _;
 use prost_types::Timestamp;
+
+pub use full::{Fill, Full};
+pub use matter::Matter;
 
 /// The most records of each kind held unless a store is told otherwise. One costs 300 bytes and its texts, so some 50 MiB
 /// for each kind when full.
@@ -107,27 +112,6 @@ pub struct Page {
     pub records: Vec<(LogKind, Bytes)>,
     /// Where the next page begins: after this one. `None`: this was the last page.
     pub next: Option<Key>,
-}
-
-/// There is no room for more records of a kind.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", self.text())]
-pub struct Full {
-    /// The kind.
-    pub kind: LogKind,
-    /// The most records held of it.
-    pub records_max: usize,
-    /// It is only this publisher that has no room, and how many it holds.
-    pub publisher: Option<(Arc<str>, usize)>,
-}
-
-/// How many records are held, and how many may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fill {
-    /// Records held.
-    pub held: usize,
-    /// The most there may be.
-    pub max: usize,
 }
 
 impl Change {
@@ -439,27 +423,6 @@ impl Tally {
     }
 }
 
-impl Full {
-    fn text(&self) -> String {
-        let (what, how) = match self.kind {
-            LogKind::SessionInvalidation => ("session invalidations", "give them an earlier end"),
-            LogKind::Membership | LogKind::Event => {
-                ("memberships", "end some, give them an end, or set --membership-life")
-            }
-        };
-        let most = self.records_max;
-        match &self.publisher {
-            None => format!(
-                "{most} {what} are held and there is room for no more: {how}, or raise --max-standing-records"
-            ),
-            Some((publisher, own)) => format!(
-                "{publisher} holds {own} {what} and may hold no more of the {most} than it leaves to other publishers: \
-                 {how}, or raise --max-standing-records"
-            ),
-        }
-    }
-}
-
 /// The invalidation in the first message, with the end of the one in the second.
 fn lasting_as(message: &Bytes, longer: &Bytes) -> Bytes {
     let decode = |message: &Bytes| v1::SessionInvalidation::decode(message.clone());
@@ -475,6 +438,6 @@ fn until_ms(expires_at: Option<&Timestamp>) -> i64 {
     })
 }
 
-fn is_over(until_ms: i64, now_unix_ms: u64) -> bool {
+pub(crate) fn is_over(until_ms: i64, now_unix_ms: u64) -> bool {
     i64::try_from(now_unix_ms).unwrap_or(i64::MAX) >= until_ms && until_ms != i64::MAX
 }

@@ -94,7 +94,7 @@ pub(crate) struct HubArgs {
     /// revocations and memberships. disk: in --data-dir; an event is acknowledged once it is on the disk, and a restart goes
     /// on where it ended. If the disk fails the process ends with code 74. nats: in a JetStream stream that several hubs share;
     /// an event is acknowledged once the brokers of --nats-url have stored it. If the stream is another one, or has lost what
-    /// was read, the process ends with code 75. Revocations and memberships are refused there, for now.
+    /// was read, the process ends with code 75.
     #[arg(long, env = "GALAXY_PUSH_STORE", value_name = "STORE", default_value = "memory", value_parser = store)]
     pub(crate) store: Store,
     /// The folder of --store disk, which no other hub may have: it is made if it is not there, and takes up to about twice

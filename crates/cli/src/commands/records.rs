@@ -17,8 +17,8 @@ use crate::peer::Peer;
 const UNKNOWN: &str =
     "Whether the hub took the record is unknown: repeat the command, which says the same once more";
 
-/// No answer of a hub says which store it has, so this is said for both.
-const FORGETS: &str = "note: a hub with --store disk keeps this over a restart. One with --store memory, the default, forgets it, \
+/// No answer of a hub says which store it has, so this is said for all.
+const FORGETS: &str = "note: a hub with --store disk keeps this over a restart, and so does one with --store nats. One with --store memory, the default, forgets it, \
                        and a token that has not expired is good again: say it again then";
 
 pub(crate) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {

@@ -20,6 +20,7 @@ mod metrics;
 mod nats;
 #[cfg(feature = "nats")]
 mod nats_fence;
+mod nats_standing;
 mod quick_start;
 mod quiet;
 mod records;

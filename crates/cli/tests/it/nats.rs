@@ -57,9 +57,6 @@ fn several_hubs_are_doors_to_one_log() {
     );
     assert!(all.iter().all(|frame| frame.get("gap").is_none()), "{all:?}");
 
-    let revoked = folder.run(&["revoke", "--hub", &third.hub, "--session", "8d1f"]);
-    assert_eq!(revoked.code, Some(1), "{revoked:?}");
-    assert!(revoked.stderr.contains("keeps no session invalidations"), "{revoked:?}");
     let ready = get(&format!("{}/readyz?verbose", third.admin));
     assert!(ready.contains("[+]brokers acknowledged is what is stored by one broker"), "{ready}");
 }

@@ -7,7 +7,7 @@ use crate::sse::{Sse, request};
 use crate::world::{Folder, Server};
 
 /// Posts JSON, and returns the position it was given.
-fn post(url: &str, json: &str) -> String {
+pub(crate) fn post(url: &str, json: &str) -> String {
     let length = format!("Content-Length: {}", json.len());
     let mut socket = request("POST", url, &["Content-Type: application/json", &length]);
     socket.write_all(json.as_bytes()).unwrap();

@@ -1,15 +1,16 @@
-//! The bucket that the fence lies in: how it is made, whether one that is there will do, and a compare-and-set on its keys.
+//! The buckets that the fence and the standing records lie in: how they are made, whether one that is there will do, and a
+//! compare-and-set on their keys.
 //!
-//! It is a key-value bucket as NATS lays them out, so that its tools show it: a stream `KV_BUCKET` with a subject for each key, of
-//! which it keeps the last message. Unlike most it discards the oldest key when it is full, for a fence that takes nothing more
-//! would let nobody in.
+//! They are key-value buckets as NATS lays them out, so that its tools show them: a stream `KV_BUCKET` with a subject for each key,
+//! of which it keeps the last message. Unlike most, that of the fence discards the oldest key when it is full, for a fence that takes
+//! nothing more would let nobody in. That of the records discards nothing: a record holds until it expires.
 
 use std::error::Error as _;
 use std::time::Duration;
 
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, StorageType,
+    Config, DeleteMessageErrorKind, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
@@ -19,24 +20,34 @@ use super::connect::{Link, START_AGAIN, START_WITHIN};
 use super::stream::{Log, NAMESPACE, may_pass};
 use super::{Notice, OpenError, Options};
 
-/// Marks a bucket that a hub has made.
-const MADE_BY: &str = "galaxy-push-fence";
-
 /// How long a register is kept that nobody writes. Whoever has the id keeps it all the same: it is its hub that knows so. What is
 /// forgotten is which attempts were late, and those come within seconds.
 const KEPT: Duration = Duration::from_secs(24 * 3_600);
 
-/// How large it may become: some hundred thousand ids. Each hub reads all of it whenever it has lost its connection.
+/// How large the fence may become: some hundred thousand ids. Each hub reads all of it whenever it has lost its connection.
 const BYTES_MAX: i64 = 64 << 20;
 
 /// What a compare-and-set is answered that came too late.
 const CHANGED: [ErrorCode; 2] =
     [ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT];
 
+/// The largest value of the records: some invalidations of one recipient.
+const VALUE_BYTES_MIN: i32 = 64 << 10;
+
+/// What a bucket holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Who has which gateway id.
+    Fence,
+    /// The standing records.
+    Records,
+}
+
 /// A bucket. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     context: jetstream::Context,
+    holds: Holds,
     wanted: Config,
     /// What the subjects of its keys begin with.
     prefix: String,
@@ -51,45 +62,81 @@ pub(super) struct Value {
     pub(super) bytes: Bytes,
 }
 
+/// What there is in a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Contents {
+    /// When it was made, in nanoseconds since the Unix epoch.
+    pub(super) made: i128,
+    pub(super) values: u64,
+}
+
+impl Holds {
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Fence => "fence",
+            Self::Records => "standing",
+        }
+    }
+
+    /// What a bucket is marked with that a hub has made.
+    const fn mark(self) -> &'static str {
+        match self {
+            Self::Fence => "galaxy-push-fence",
+            Self::Records => "galaxy-push-standing",
+        }
+    }
+
+    /// Whose bucket it is.
+    const fn whose(self) -> &'static str {
+        match self {
+            Self::Fence => "the fence",
+            Self::Records => "the standing records",
+        }
+    }
+}
+
 impl Bucket {
     /// Finds the bucket, or makes it.
-    pub(super) async fn open(link: &Link, options: &Options) -> Result<Self, OpenError> {
-        let name = format!("{}-{NAMESPACE}-fence", options.prefix);
-        let wanted = wanted(&name, options.replicas);
-        let bucket = Self { context: link.context.clone(), wanted, prefix: format!("$KV.{name}.") };
+    pub(super) async fn open(link: &Link, options: &Options, holds: Holds) -> Result<Self, OpenError> {
+        let name = format!("{}-{NAMESPACE}-{}", options.prefix, holds.suffix());
+        let wanted = wanted(&name, holds, options.replicas);
+        let bucket = Self { context: link.context.clone(), holds, wanted, prefix: format!("$KV.{name}.") };
         let give_up = Instant::now() + START_WITHIN;
         loop {
             match bucket.find_or_make().await {
                 Err(OpenError::Stream { source, .. }) if Instant::now() < give_up && may_pass(&source) => {
-                    options
-                        .notice(&Notice::Trouble(format!("the fence's bucket cannot be used yet: {source}")));
+                    let whose = holds.whose();
+                    options.notice(&Notice::Trouble(format!(
+                        "the bucket of {whose} cannot be used yet: {source}"
+                    )));
                 }
-                done => return done.map(|()| bucket),
+                done => return done.map(|_| bucket),
             }
             sleep(START_AGAIN).await;
         }
     }
 
     /// As at a start: somebody may have removed it.
-    pub(super) async fn find_or_make(&self) -> Result<(), OpenError> {
+    pub(super) async fn find_or_make(&self) -> Result<Contents, OpenError> {
         let failed = |source| OpenError::Stream { name: self.wanted.name.clone(), source };
         let found = match self.context.get_stream(&self.wanted.name).await {
-            Ok(stream) => stream.cached_info().config.clone(),
+            Ok(stream) => stream.cached_info().clone(),
             Err(error) => {
                 let error: async_nats::Error = error.into();
                 if !Log::is_gone(&error) {
                     return Err(failed(error));
                 }
                 let made = self.context.create_stream(self.wanted.clone()).await;
-                made.map_err(|error| failed(error.into()))?.cached_info().config.clone()
+                made.map_err(|error| failed(error.into()))?.cached_info().clone()
             }
         };
-        match difference(&found, &self.wanted) {
+        match difference(&found.config, &self.wanted, self.holds) {
             Some(difference) => Err(OpenError::Setting(format!(
-                "the fence's bucket (stream {}) will not do: {difference}",
-                found.name
+                "the bucket of {} (stream {}) will not do: {difference}",
+                self.holds.whose(),
+                found.config.name
             ))),
-            None => Ok(()),
+            None => Ok(Contents { made: found.created.unix_timestamp_nanos(), values: found.state.messages }),
         }
     }
 
@@ -144,6 +191,21 @@ impl Bucket {
         Err(error.into())
     }
 
+    /// Writes a key, whatever its last value is. Returns its new revision.
+    pub(super) async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<u64, async_nats::Error> {
+        let message = PublishMessage::build().payload(bytes.into()).expected_stream(&self.wanted.name);
+        Ok(self.context.send_publish(self.subject(key), message).await?.await?.sequence)
+    }
+
+    /// Deletes the value that has this revision, unless it is gone or was written over.
+    pub(super) async fn delete(&self, revision: u64) -> Result<(), async_nats::Error> {
+        let stream = self.context.get_stream_no_info(&self.wanted.name).await?;
+        match stream.delete_message(revision).await {
+            Err(error) if !matches!(error.kind(), DeleteMessageErrorKind::JetStream(_)) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// A consumer of every key's last value and then of what is written.
     pub(super) async fn consume(
         &self,
@@ -153,31 +215,37 @@ impl Bucket {
     }
 }
 
-fn wanted(name: &str, replicas: usize) -> Config {
+fn wanted(name: &str, holds: Holds, replicas: usize) -> Config {
+    let (description, discard, max_age, max_bytes) = match holds {
+        Holds::Fence => {
+            ("Who holds which gateway id of a log of Galaxy Push", DiscardPolicy::Old, KEPT, BYTES_MAX)
+        }
+        Holds::Records => {
+            ("The standing records of a log of Galaxy Push", DiscardPolicy::New, Duration::ZERO, -1)
+        }
+    };
     Config {
         name: format!("KV_{name}"),
-        description: Some(
-            "Who holds which gateway id of a log of Galaxy Push. Only its hubs write to it.".into(),
-        ),
+        description: Some(format!("{description}. Only its hubs write to it.")),
         subjects: vec![format!("$KV.{name}.>")],
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
-        discard: DiscardPolicy::Old,
+        discard,
         max_messages_per_subject: 1,
-        max_age: KEPT,
-        max_bytes: BYTES_MAX,
+        max_age,
+        max_bytes,
         num_replicas: replicas,
         allow_rollup: true,
         allow_direct: true,
-        metadata: [(MADE_BY.to_owned(), "1".to_owned())].into(),
+        metadata: [(holds.mark().to_owned(), "1".to_owned())].into(),
         ..Config::default()
     }
 }
 
 /// Why a bucket that is there will not do, and what to do about it.
-fn difference(found: &Config, wanted: &Config) -> Option<String> {
+fn difference(found: &Config, wanted: &Config, holds: Holds) -> Option<String> {
     let is_filled = found.sources.as_ref().is_some_and(|sources| !sources.is_empty());
-    let what = if found.metadata.get(MADE_BY) != wanted.metadata.get(MADE_BY) {
+    let what = if found.metadata.get(holds.mark()) != wanted.metadata.get(holds.mark()) {
         "no hub of this version has made it"
     } else if found.subjects != wanted.subjects
         || found.sealed
@@ -192,13 +260,44 @@ fn difference(found: &Config, wanted: &Config) -> Option<String> {
         || found.max_messages_per_subject != wanted.max_messages_per_subject
         || found.max_messages > 0
     {
-        "it must keep files, by limits, the last value of each key, and discard what is old"
+        match holds {
+            Holds::Fence => {
+                "it must keep files, by limits, the last value of each key, and discard what is old"
+            }
+            Holds::Records => {
+                "it must keep files, by limits, the last value of each key, and discard nothing"
+            }
+        }
     } else {
-        return bounds(found, wanted);
+        return bounds(found, wanted).or_else(|| records_bounds(found, holds));
+    };
+    let lost = match holds {
+        Holds::Fence => "",
+        Holds::Records => ", without the revocations and memberships that hold",
     };
     Some(format!(
-        "{what}: name another --nats-prefix, or remove it while no hub runs, and the next one makes it anew"
+        "{what}: name another --nats-prefix, or remove it while no hub runs, and the next one makes it anew{lost}"
     ))
+}
+
+/// What would have records forgotten before they expire, or refused.
+fn records_bounds(found: &Config, holds: Holds) -> Option<String> {
+    let name = &found.name;
+    if holds == Holds::Fence {
+        None
+    } else if !found.max_age.is_zero() {
+        let has = found.max_age.as_secs();
+        Some(format!(
+            "it forgets values after {has} s, and records hold until they expire: `nats stream edit {name} --max-age 0`"
+        ))
+    } else if (1..VALUE_BYTES_MIN).contains(&found.max_message_size) {
+        let (has, needed) = (found.max_message_size, VALUE_BYTES_MIN);
+        Some(format!(
+            "it takes values of {has} bytes at most, and records need {needed}: `nats stream edit {name} --max-msg-size {needed}`"
+        ))
+    } else {
+        None
+    }
 }
 
 /// What it keeps too little of.
@@ -227,48 +326,4 @@ fn bounds(found: &Config, wanted: &Config) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use async_nats::jetstream::stream::Source;
-
-    use super::*;
-
-    fn found(change: impl FnOnce(&mut Config)) -> String {
-        let mut found = wanted("p-default-fence", 3);
-        change(&mut found);
-        difference(&found, &wanted("p-default-fence", 3)).unwrap_or_default()
-    }
-
-    #[test]
-    fn a_bucket_that_keeps_as_much_or_more_will_do() {
-        assert_eq!(found(|_| {}), "");
-        assert_eq!(
-            found(|found| (found.max_age, found.max_bytes, found.num_replicas) = (Duration::ZERO, -1, 5)),
-            ""
-        );
-    }
-
-    #[test]
-    fn what_will_not_do_is_told_with_what_to_do() {
-        for (said, parts) in [
-            (found(|found| found.metadata.clear()), ["no hub of this version", "--nats-prefix"]),
-            (found(|found| found.subjects.push("more".into())), ["other subjects", "--nats-prefix"]),
-            (found(|found| found.sealed = true), ["is sealed", "--nats-prefix"]),
-            (found(|found| found.no_ack = true), ["does not acknowledge", "--nats-prefix"]),
-            (found(|found| found.mirror = Some(Source::default())), ["filled from another", "--nats-prefix"]),
-            (
-                found(|found| found.sources = Some(vec![Source::default()])),
-                ["filled from another", "--nats-prefix"],
-            ),
-            (found(|found| found.storage = StorageType::Memory), ["must keep files", "remove it"]),
-            (found(|found| found.retention = RetentionPolicy::WorkQueue), ["by limits", "remove it"]),
-            (found(|found| found.discard = DiscardPolicy::New), ["discard what is old", "remove it"]),
-            (found(|found| found.max_messages = 10), ["the last value", "remove it"]),
-            (found(|found| found.max_messages_per_subject = 5), ["the last value", "remove it"]),
-            (found(|found| found.num_replicas = 1), ["KV_p-default-fence --replicas 3", "--nats-replicas"]),
-            (found(|found| found.max_age = Duration::from_secs(1)), ["for 1 s", "--max-age 86400s"]),
-            (found(|found| found.max_bytes = 1), ["1 bytes", "--max-bytes 67108864"]),
-        ] {
-            assert!(parts.iter().all(|part| said.contains(part)), "{parts:?} in {said:?}");
-        }
-    }
-}
+mod tests;

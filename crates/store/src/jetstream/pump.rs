@@ -1,7 +1,7 @@
 //! The one task that owns the [`Door`]: takes batches, publishes packs, tells the sink what was read, and gives the answers.
 //!
 //! All decisions are the door's. What this adds is time, the connection, and the order of things: what was read is in the sink
-//! before anybody is answered.
+//! before anybody is answered, and standing records are with their [`Keeper`] before they are in the sink.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -20,11 +20,12 @@ use tokio::time::{Instant, sleep_until};
 use super::connect::Link;
 use super::fence::SharedFence;
 use super::reader::Event;
+use super::standing::{Asked, Keeper, Reply};
 use super::stream::{Log, Look};
 use super::watch::Seen;
 use super::{Notice, Options, Shared};
 use crate::nats::{Door, Read, Sealed, Told};
-use crate::{Appended, Batch, Error, Sink};
+use crate::{Batch, Sink};
 
 /// How many batches are taken off the inbox before the other things have their turn.
 const TAKEN_AT_ONCE: usize = 4_096;
@@ -41,23 +42,34 @@ pub(super) struct Append {
     pub(super) reply: Reply,
 }
 
-type Reply = oneshot::Sender<Result<Vec<Appended>, Error>>;
+/// Who waits for an answer; for one that says where standing records are, these as well.
+pub(super) type Waiting = (Reply, Option<Box<Asked>>);
 
 /// What a broker says of a pack, if anybody knows.
 type Ack = (u64, Option<Result<(), String>>);
 
+/// What a pump works with.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) log: Log,
+    pub(super) fence: Arc<SharedFence>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) link: Link,
+    pub(super) options: Options,
+}
+
 pub(super) struct Pump {
-    door: Door<Reply>,
-    sink: Arc<dyn Sink>,
-    shared: Arc<Shared>,
-    log: Log,
-    fence: Arc<SharedFence>,
-    link: Link,
-    options: Options,
+    door: Door<Waiting>,
+    with: Parts,
     /// Bounded by what the door lets be under way; one that is not answered ends with its time.
     acks: FuturesUnordered<BoxFuture<'static, Ack>>,
-    /// What was read and may not be handed on yet: the fence was not asked after it came, or is not known.
+    /// What was read and may not be handed on yet: the fence was not asked after it came, or is not known, or the standing records are
+    /// read again.
     held: Option<Event>,
+    /// Which reading of the standing records what is held waits for, and since when.
+    waits_for: Option<(u64, Instant)>,
     opening: Option<Opening>,
     begun: Instant,
     /// When there was a sign of the leader last.
@@ -76,37 +88,12 @@ struct Opening {
 }
 
 impl Pump {
-    #[expect(clippy::too_many_arguments, reason = "called once, with what was made just before")]
-    pub(super) fn new(
-        door: Door<Reply>,
-        sink: Arc<dyn Sink>,
-        shared: Arc<Shared>,
-        log: Log,
-        fence: Arc<SharedFence>,
-        link: Link,
-        options: Options,
-        at_start: Look,
-        done: oneshot::Sender<()>,
-    ) -> Self {
+    pub(super) fn new(door: Door<Waiting>, with: Parts, at_start: Look, done: oneshot::Sender<()>) -> Self {
         let now = Instant::now();
         let opening = Some(Opening { last: at_start.last, bytes: at_start.bytes, bytes_read: 0, done });
         let (acks, told) = (FuturesUnordered::new(), Vec::new());
-        Self {
-            door,
-            sink,
-            shared,
-            log,
-            fence,
-            link,
-            options,
-            acks,
-            held: None,
-            opening,
-            begun: now,
-            heard: now,
-            looked: now,
-            told,
-        }
+        let (held, waits_for) = (None, None);
+        Self { door, with, acks, held, waits_for, opening, begun: now, heard: now, looked: now, told }
     }
 
     /// Runs until the store is dropped, or must end.
@@ -116,7 +103,7 @@ impl Pump {
         mut reading: mpsc::Receiver<Event>,
         mut watched: mpsc::Receiver<Seen>,
     ) {
-        let mut fence_known = self.fence.known();
+        let (mut fence_known, mut records_read) = (self.with.fence.known(), self.with.keeper.read_upto());
         let why = loop {
             let due = self.due();
             let mut ended = tokio::select! {
@@ -127,10 +114,15 @@ impl Pump {
                     Ok(())
                 }
                 Some(event) = reading.recv(), if self.held.is_none() => {
-                    self.held = Some(event);
+                    self.hold(event);
                     Ok(())
                 }
                 Ok(()) = fence_known.changed(), if self.held.is_some() => Ok(()),
+                Ok(()) = records_read.changed(), if self.waits_for.is_some() => {
+                    let done = *records_read.borrow_and_update();
+                    self.waits_for.take_if(|(asked, _)| *asked <= done);
+                    Ok(())
+                }
                 append = appends.recv() => match append {
                     Some(append) => {
                         self.take(append, &mut appends);
@@ -154,12 +146,12 @@ impl Pump {
             self.answer();
             self.look_at_the_time();
         };
-        let _ = self.shared.ended.set(why.clone()); // it ends once
-        self.shared.is_stale.store(true, Ordering::Relaxed);
+        let _ = self.with.shared.ended.set(why.clone()); // it ends once
+        self.with.shared.is_stale.store(true, Ordering::Relaxed);
         self.door.end(&why);
         self.answer();
         drop(appends);
-        if let (None, Some(on_death)) = (&self.opening, &self.options.on_death) {
+        if let (None, Some(on_death)) = (&self.opening, &self.with.options.on_death) {
             on_death(&why);
         }
     }
@@ -167,7 +159,21 @@ impl Pump {
     /// Whether what was read may be handed on: somebody may have been let in at another hub that is to have it instead of a stream
     /// here. While this hub reads what was there before it, it has no streams.
     fn may_read(&self) -> bool {
-        self.opening.is_some() || self.fence.is_known()
+        self.waits_for.is_none() && (self.opening.is_some() || self.with.fence.is_known())
+    }
+
+    /// What comes next of the stream. If messages before it are lost, standing records may have been among them: these are read again
+    /// from their bucket before anybody is told of the hole, and so is told what holds.
+    fn hold(&mut self, event: Event) {
+        let has_lost = match &event {
+            Event::Message(message) => message.number > self.door.last_read() + 1,
+            Event::AtEnd => self.opening.as_ref().is_some_and(|opening| opening.last > self.door.last_read()),
+            Event::Anew(_) => false,
+        };
+        if has_lost {
+            self.waits_for = Some((self.with.keeper.read_again(), Instant::now()));
+        }
+        self.held = Some(event);
     }
 
     fn now(&self) -> Duration {
@@ -181,16 +187,27 @@ impl Pump {
 
     fn take(&mut self, first: Append, more: &mut mpsc::Receiver<Append>) {
         let now = self.now();
-        self.door.offer(first.batch, first.reply, now);
+        self.offer(first, now);
         for _ in 1..TAKEN_AT_ONCE {
-            let Ok(Append { batch, reply }) = more.try_recv() else { break };
-            self.door.offer(batch, reply, now);
+            let Ok(append) = more.try_recv() else { break };
+            self.offer(append, now);
+        }
+    }
+
+    fn offer(&mut self, Append { batch, reply }: Append, now: Duration) {
+        if !batch.items.iter().any(|item| item.change.is_some()) {
+            return self.door.offer(batch, (reply, None), now);
+        }
+        let is_known = self.door.knows(&batch, now);
+        match self.with.keeper.begin(&batch, is_known) {
+            Ok(asked) => self.door.offer(batch, (reply, Some(Box::new(asked))), now),
+            Err(refused) => self.door.refuse((reply, None), refused),
         }
     }
 
     /// Publishes what there is, unless there is no connection: what was not sent can be refused.
     fn publish(&mut self) {
-        while self.link.is_connected() {
+        while self.with.link.is_connected() {
             let Some(sealed) = self.door.seal(self.now()) else { return };
             let number = sealed.number;
             match self.hand_over(sealed) {
@@ -207,8 +224,8 @@ impl Pump {
     /// It did not take it.
     fn hand_over(&self, sealed: Sealed) -> Result<BoxFuture<'static, Ack>, String> {
         let Sealed { number, payload } = sealed;
-        let message = PublishMessage::build().payload(payload).expected_stream(self.log.name());
-        let send = self.link.publishing.send_publish(self.log.subject().to_owned(), message);
+        let message = PublishMessage::build().payload(payload).expected_stream(self.with.log.name());
+        let send = self.with.link.publishing.send_publish(self.with.log.subject().to_owned(), message);
         // A task that has done much in one turn is told "not now" by whatever it asks; that would be taken for a full connection.
         match unconstrained(send).now_or_never() {
             None => Err("the connection takes nothing at present".to_owned()),
@@ -246,12 +263,12 @@ impl Pump {
                 let (number, length) = (message.number, message.payload.len());
                 let read =
                     self.door.read(&message, now, &mut self.told).map_err(|fatal| fatal.to_string())?;
-                self.shared.read.store(number, Ordering::Relaxed);
+                self.with.shared.read.store(number, Ordering::Relaxed);
                 self.tell();
                 self.say(number, &read);
                 if let Some(opening) = &mut self.opening {
                     opening.bytes_read += length as u64;
-                    if let Some(on_progress) = &self.options.on_progress {
+                    if let Some(on_progress) = &self.with.options.on_progress {
                         on_progress(opening.bytes_read.min(opening.bytes), opening.bytes);
                     }
                 }
@@ -268,7 +285,7 @@ impl Pump {
             }
             Event::Anew(why) => {
                 let behind = self.door.last_read();
-                self.options.notice(&Notice::ReadAnew { behind, why });
+                self.with.options.notice(&Notice::ReadAnew { behind, why });
             }
         }
         Ok(())
@@ -280,7 +297,7 @@ impl Pump {
         let Some(opening) = self.opening.take() else { return };
         self.door.caught_up(&mut self.told);
         self.tell();
-        self.shared.read.store(self.door.last_read(), Ordering::Relaxed);
+        self.with.shared.read.store(self.door.last_read(), Ordering::Relaxed);
         let _ = opening.done.send(()); // whoever opens it may be gone
     }
 
@@ -288,15 +305,15 @@ impl Pump {
     fn tell(&mut self) {
         for told in self.told.drain(..) {
             match told {
-                Told::Begin(base) => self.sink.begin(base),
-                Told::Entries(entries) if self.opening.is_some() => self.sink.restored(&entries),
-                Told::Entries(entries) => self.sink.committed(&entries),
+                Told::Begin(base) => self.with.sink.begin(base),
+                Told::Entries(entries) if self.opening.is_some() => self.with.sink.restored(&entries),
+                Told::Entries(entries) => self.with.sink.committed(&entries),
                 Told::Gap { from, to } => {
-                    self.sink.damaged(from, to);
-                    self.options.notice(&Notice::Lost { upto: to });
+                    self.with.sink.damaged(from, to);
+                    self.with.options.notice(&Notice::Lost { upto: to });
                 }
-                Told::Upto(to) => self.sink.advanced(to),
-                Told::Records(_) => {} // no hub of this version appends any
+                Told::Upto(to) => self.with.sink.advanced(to),
+                Told::Records(records) => self.with.keeper.read(&records),
             }
         }
     }
@@ -308,12 +325,15 @@ impl Pump {
             Read::Impossible => "it says that its writer had read what came behind it".to_owned(),
             Read::Again | Read::Overtaken(..) | Read::Pack(_) => return,
         };
-        self.options.notice(&Notice::Skipped { message, why });
+        self.with.options.notice(&Notice::Skipped { message, why });
     }
 
     fn answer(&mut self) {
-        for (reply, answer) in self.door.take_answers() {
-            let _ = reply.send(answer); // whoever asked may be gone
+        for ((reply, asked), answer) in self.door.take_answers() {
+            match asked {
+                Some(asked) => self.with.keeper.answer(*asked, reply, answer),
+                None => _ = reply.send(answer), // whoever asked may be gone
+            }
         }
     }
 
@@ -335,15 +355,16 @@ impl Pump {
         }
         self.looked = Instant::now();
         let now = self.now();
-        let is_held_up = self.opening.is_none() && !self.fence.was_known_within(STALE_AFTER);
+        let is_held_up = self.opening.is_none() && !self.with.fence.was_known_within(STALE_AFTER)
+            || self.waits_for.is_some_and(|(_, since)| since.elapsed() >= STALE_AFTER);
         let is_stale = is_held_up || self.heard.elapsed() >= STALE_AFTER;
-        if self.shared.is_stale.swap(is_stale, Ordering::Relaxed) != is_stale {
-            self.options.notice(if is_stale { &Notice::Stale } else { &Notice::Fresh });
+        if self.with.shared.is_stale.swap(is_stale, Ordering::Relaxed) != is_stale {
+            self.with.options.notice(if is_stale { &Notice::Stale } else { &Notice::Fresh });
         }
         self.door.trim(now);
         let horizon = self.door.dedup_horizon(now);
         let horizon = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
-        self.shared.horizon_ms.store(horizon, Ordering::Relaxed);
+        self.with.shared.horizon_ms.store(horizon, Ordering::Relaxed);
     }
 }
 

@@ -3,9 +3,10 @@
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_testkit::broker::{self, Broker, Settings};
 
+use super::Options;
+use super::bucket::{Bucket, Holds};
 use super::connect::Link;
 use super::stream::Log;
-use super::{Bucket, Options};
 
 /// A broker, and what a store has of it at its start.
 pub(super) struct World {
@@ -22,7 +23,7 @@ impl World {
         let options = Options::new(vec![broker.url()], Ambient::new(|| 0, || 9));
         let link = Link::connect(&options).await.unwrap();
         let log = Log::open(&link, &options).await.unwrap();
-        let bucket = Bucket::open(&link, &options).await.unwrap();
+        let bucket = Bucket::open(&link, &options, Holds::Fence).await.unwrap();
         Some(Self { options, link, log, bucket, _broker: broker })
     }
 }

@@ -12,7 +12,7 @@ use super::fold::{Fatal, Fold, Message, Read, Told};
 use super::pack::HubId;
 use super::pending::{Limits, Pending, Sealed};
 use crate::batch::Batch;
-use crate::dedup::Bounds as DedupBounds;
+use crate::dedup::{Bounds as DedupBounds, Known};
 use crate::{Appended, Error, Refused};
 
 /// How a door is opened.
@@ -61,19 +61,29 @@ impl<T> Door<T> {
     }
 
     /// Takes a batch to append. Batches are sent in the order in which they are offered. Refused at once is what is larger than a
-    /// message may be, standing records, and everything before [`Door::caught_up`] or once too much waits.
+    /// message may be, and everything before [`Door::caught_up`] or once too much waits. Whether there is room for standing records,
+    /// [`Records`](super::standing::Records) knows.
     pub fn offer(&mut self, batch: Batch, reply: T, now: Duration) {
         let refused = if let Some(why) = &self.ended {
             Refused::Unavailable(why.clone())
-        } else if batch.items.iter().any(|item| item.change.is_some()) {
-            let text = "a log on NATS keeps no session invalidations and no memberships yet";
-            Refused::Unsupported(text.to_owned())
         } else if !self.is_caught_up {
             Refused::Unavailable("this hub is reading what the log holds".to_owned())
         } else {
             return self.pending.push(batch, reply, now);
         };
         self.pending.refuse(reply, refused);
+    }
+
+    /// Answers a batch at once: there is no room for it.
+    pub fn refuse(&mut self, reply: T, refused: Refused) {
+        self.pending.refuse(reply, refused);
+    }
+
+    /// Whether something was published with the key that the records of this batch have together: it is answered without anything
+    /// being appended.
+    pub fn knows(&mut self, batch: &Batch, now: Duration) -> bool {
+        let index = self.fold.index(now);
+        batch.key.as_ref().is_some_and(|(key, content)| index.look_up(key, *content) != Known::No)
     }
 
     /// The next pack to publish; `None`: nothing waits, or enough is under way. Publish packs in the order in which they come from

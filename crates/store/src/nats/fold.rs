@@ -383,17 +383,17 @@ impl Fold {
             }
             if let Some(change) = item.change {
                 let (share, wall_unix_ms) = (share.clone(), request.batch.now.unix_ms);
-                records.push(Record { cursor: place, change, share, wall_unix_ms });
+                records.push(Record { cursor: place, change, share, wall_unix_ms, is_doubtful: false });
             }
         }
         if let Some((key, content)) = request.batch.key {
             let last = results.last().and_then(|last| last.cursor);
             self.remember(Mark::of(&key), key, content, last);
         }
+        Told::push_records(told, records); // they hold, whoever is handed them
         if let Some(told_to) = &mut self.told_to {
             let entries = entries.finish();
             *told_to = entries.last().map_or(*told_to, |last| last.cursor);
-            Told::push_records(told, records);
             Told::push_entries(told, entries);
         }
         results
@@ -403,6 +403,7 @@ impl Fold {
     fn doubt(&mut self, request: Request, told: &mut Vec<Told>) -> Verdict {
         let first = self.place(request.message, request.behind + request.batch.items.len() - 1);
         let last = self.place(request.message, request.behind);
+        Told::push_records(told, self.doubtful(&request));
         let items = request.batch.items.into_iter().zip(request.marks);
         let of_items = items.filter_map(|(item, mark)| Some((mark?, item.key?)));
         let of_all = request.batch.key.map(|key| (Mark::of(&key.0), key));
@@ -415,6 +416,20 @@ impl Fold {
             *told_to = last;
         }
         Verdict::Doubtful
+    }
+
+    fn doubtful(&self, request: &Request) -> Vec<Record> {
+        let (batch, count) = (&request.batch, request.batch.items.len());
+        let records = batch.items.iter().enumerate().filter_map(|(index, item)| {
+            Some(Record {
+                cursor: self.place(request.message, request.behind + count - 1 - index),
+                change: item.change.clone()?,
+                share: batch.publisher.clone(),
+                wall_unix_ms: batch.now.unix_ms,
+                is_doubtful: true,
+            })
+        });
+        records.collect()
     }
 
     fn remember(&mut self, mark: Mark, key: Key, content: Content, cursor: Option<Cursor>) {

@@ -6,6 +6,7 @@ mod cluster;
 mod fence;
 mod secure;
 mod settings;
+mod standing;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use futures_util::stream::{self, StreamExt as _};
 use galaxy_push_core::Now;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::frame::LogKind;
 use galaxy_push_proto::v1;
 use galaxy_push_store::jetstream::{Notice, OpenError, Options};
 use galaxy_push_store::{
@@ -137,7 +139,11 @@ impl Sink for Window {
     }
 }
 
+/// Of a standing record, which has none, what it is.
 fn id(each: &Committed) -> String {
+    if each.kind != LogKind::Event {
+        return format!("{:?}", each.kind);
+    }
     let event: v1::Event = prost::Message::decode(each.message()).unwrap();
     event.id
 }

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use galaxy_push_core::cursor::Cursor;
 
+use super::super::bucket::{Bucket, Holds};
 use super::super::tests::World;
 use super::*;
 use crate::nats::{ClaimBounds, HubId, Limits, Settings};
@@ -33,8 +34,12 @@ async fn what_is_gone_before_a_start_comes_to_it_lies_before_its_base() {
     let door = Door::new(Settings { epoch, hub, first: at_start.first, dedup, claims, limits });
     let (shared, fence) =
         (Arc::new(Shared::default()), Arc::new(SharedFence::new(hub, bucket, link.clone())));
+    let records = Bucket::open(&link, &options, Holds::Records).await.unwrap();
+    let end = Cursor::end_of_message(epoch, 5);
+    let (keeper, _jobs) = Keeper::start(link.clone(), records, &options, end, Vec::new());
     let (done, is_open) = oneshot::channel();
-    let mut pump = Pump::new(door, base.clone(), shared.clone(), log, fence, link, options, at_start, done);
+    let parts = Parts { sink: base.clone(), shared: shared.clone(), log, fence, keeper, link, options };
+    let mut pump = Pump::new(door, parts, at_start, done);
     let is_stale = |pump: &mut Pump| {
         pump.looked = Instant::now() - TICK;
         pump.look_at_the_time();

@@ -301,12 +301,25 @@ fn nothing_is_taken_before_the_log_was_read_nor_behind_the_end() {
 }
 
 #[test]
-fn standing_records_are_refused_as_such() {
+fn records_that_were_published_are_known_by_the_key_that_they_have_together() {
     let mut world = World::new(Limits::default());
     let now = Now { mono: Duration::ZERO, unix_ms: 5 };
-    world.door.offer(Batch::memberships(&[v1::Membership::default()], now), 1, Duration::ZERO);
-    let answers = world.door.take_answers();
-    assert!(matches!(&answers[..], [(1, Err(Error::Refused(Refused::Unsupported(_))))]), "{answers:?}");
+    let member =
+        v1::Membership { recipient: "user:1".into(), topic: "x".into(), ..v1::Membership::default() };
+    let with = |id: &str, content: &str| {
+        let key = Key::new(&Arc::from("p"), "/s", id);
+        Batch::memberships(std::slice::from_ref(&member), now)
+            .with_key(Some((key, crate::Content::of([content.as_bytes()]))))
+    };
+    assert!(!world.door.knows(&with("a", "1"), Duration::ZERO));
+    world.door.offer(with("a", "1"), 1, Duration::ZERO);
+    assert_eq!(world.settle(), [(1, Ok(vec![own(at(1, 0))]))]);
+    assert!(world.door.knows(&with("a", "1"), Duration::ZERO));
+    assert!(world.door.knows(&with("a", "2"), Duration::ZERO), "and will be refused as such");
+    assert!(!world.door.knows(&with("b", "1"), Duration::ZERO));
+    assert!(!world.door.knows(&Batch::memberships(std::slice::from_ref(&member), now), Duration::ZERO));
+    world.door.offer(with("a", "1"), 2, Duration::ZERO);
+    assert_eq!(world.settle(), [(2, Ok(vec![again(at(1, 0))]))]);
 }
 
 #[test]

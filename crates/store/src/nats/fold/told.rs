@@ -10,9 +10,10 @@ use crate::{Committed, Sink};
 /// What a hub's sink is to be told, in this order.
 #[derive(Clone, Debug)]
 pub enum Told {
-    /// The log continues after this position: comes once, before anything else. [`Sink::begin`](crate::Sink::begin).
+    /// The log continues after this position: comes once, before anything else but records. [`Sink::begin`](crate::Sink::begin).
     Begin(Cursor),
-    /// What these records change. They are in the entries behind this too; whoever keeps records applies them first.
+    /// What these records change. They are in the entries or the gap behind this too, unless they come before [`Told::Begin`];
+    /// whoever keeps records applies them first.
     Records(Vec<Record>),
     /// Requests, each of them whole. [`Sink::committed`](crate::Sink::committed); of what lies in the stream since before
     /// [`Fold::caught_up`](super::Fold::caught_up), [`Sink::restored`](crate::Sink::restored).
@@ -39,6 +40,8 @@ pub struct Record {
     pub share: Option<Arc<str>>,
     /// When a hub took it, by its wall clock, in milliseconds since the Unix epoch.
     pub wall_unix_ms: u64,
+    /// It cannot be judged here whether it counts.
+    pub is_doubtful: bool,
 }
 
 impl Told {

@@ -16,7 +16,7 @@ fn fence(hub: &Hub) -> &dyn Fence {
 }
 
 /// Takes an id as a hub does, until it can.
-async fn take(hub: &Hub, gateway: &str, instance: &str, attempt: u64) -> Holder {
+pub(super) async fn take(hub: &Hub, gateway: &str, instance: &str, attempt: u64) -> Holder {
     loop {
         let Ok(found) = fence(hub).read(gateway).await else { continue };
         let next = found.holder.succeeded_by(instance, attempt, "peer", 1).unwrap();

@@ -140,3 +140,41 @@ system_account: SYS"#;
     let hub = Hub::open(options(&broker, "p")).await;
     assert!(hub.store.ack_meaning().unwrap().contains("do not say when"));
 }
+
+/// What docs/operations.md says that a client needs, and no more: what it may not do, the broker would say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_makes_do_with_the_rights_that_the_docs_name() {
+    let Some(program) = broker::program() else { return };
+    let docs = include_str!("../../../../../docs/operations.md");
+    let (_, rights) = docs.split_once("A client that may do no more than it must has").unwrap();
+    let (rights, _) = rights.split_once("\n\n").unwrap();
+    let named: Vec<_> =
+        rights.split('`').skip(1).step_by(2).map(|name| name.replace("PREFIX", "p")).collect();
+    let fence =
+        named.iter().filter(|name| name.contains("fence")).map(|name| name.replace("fence", "standing"));
+    let each = named.iter().filter(|name| name.contains(['.', '>'])).cloned().chain(fence);
+    let publish: Vec<_> = each.filter(|name| name != "_INBOX.>").flat_map(|name| braces(&name)).collect();
+    let guarded = format!(
+        "authorization {{ users: [{{ user: hub, password: secret, permissions: {{ publish: {publish:?}, subscribe: [\"_INBOX.>\"] \
+         }} }}] }}"
+    );
+    let broker = Broker::start(&program, &Settings::default().more(&guarded)).unwrap();
+    let mut asked = options(&broker, "p");
+    asked.servers = vec![broker.url().replace("nats://", "nats://hub:secret@")];
+    let hub = Hub::open(asked).await;
+    hub.publish("a").await;
+    standing::say(&hub, &standing::revoke("1", "r1")).await;
+    fence::take(&hub, "gw", "i", 1).await;
+    let is_denied = |notice: &Notice| format!("{notice:?}").to_lowercase().contains("violation");
+    assert_eq!(hub.window.look(|seen| seen.notices.iter().filter(|notice| is_denied(notice)).count()), 0);
+}
+
+/// `a.{B,C}.d` is `a.B.d` and `a.C.d`.
+fn braces(name: &str) -> Vec<String> {
+    let Some((before, (each, after))) =
+        name.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+    else {
+        return vec![name.to_owned()];
+    };
+    each.split(',').map(|one| format!("{before}{one}{after}")).collect()
+}

@@ -7,7 +7,8 @@ use futures_util::future::{self, BoxFuture, FutureExt as _};
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::LogKind;
 
-use super::{Door, Limits, Message, settings};
+use super::{Door, EPOCH, Limits, Message, Told, settings};
+use crate::nats::standing::Records;
 use crate::standing::{self, Count, Fill, Page};
 use crate::{Appended, Batch, Error, Refused, Sink, Store, conformance};
 
@@ -15,6 +16,7 @@ use crate::{Appended, Batch, Error, Refused, Sink, Store, conformance};
 struct OnStream {
     sink: Arc<dyn Sink>,
     state: Mutex<(Door<()>, u64)>,
+    records: Mutex<Records>,
 }
 
 impl OnStream {
@@ -22,7 +24,8 @@ impl OnStream {
         let (mut door, mut told) = (Door::new(settings(Limits::default())), Vec::new());
         door.caught_up(&mut told);
         told.iter().for_each(|told| told.tell(&*sink, true));
-        Self { sink, state: Mutex::new((door, 0)) }
+        let records = Records::new(EPOCH, standing::RECORDS_MAX);
+        Self { sink, state: Mutex::new((door, 0)), records: Mutex::new(records) }
     }
 
     fn append_now(&self, batch: Batch) -> Result<Vec<Appended>, Error> {
@@ -37,7 +40,12 @@ impl OnStream {
                 Message { number: *stored, stamp_unix_ms: 1_700_000_000_000, payload: sealed.payload };
             door.read(&message, now, &mut told).unwrap();
         }
-        told.iter().for_each(|told| told.tell(&*self.sink, true));
+        for told in &told {
+            if let Told::Records(records) = told {
+                records.iter().for_each(|record| _ = self.records.lock().unwrap().apply(record, u64::MAX));
+            }
+            told.tell(&*self.sink, true);
+        }
         door.take_answers().pop().unwrap().1
     }
 }
@@ -57,16 +65,16 @@ impl Store for OnStream {
         self.state.lock().unwrap().0.dedup_horizon(now)
     }
 
-    fn standing(&self, _: Option<&standing::Key>, _: usize, _: usize, _: u64) -> Page {
-        Page::default()
+    fn standing(&self, after: Option<&standing::Key>, bytes_max: usize, each: usize, unix_ms: u64) -> Page {
+        self.records.lock().unwrap().page(after, bytes_max, each, unix_ms)
     }
 
-    fn standing_count(&self, _: u64) -> Count {
-        Count::default()
+    fn standing_count(&self, unix_ms: u64) -> Count {
+        self.records.lock().unwrap().count(unix_ms)
     }
 
-    fn standing_fill(&self, _: LogKind, _: Option<&str>, _: u64) -> Fill {
-        Fill { held: 0, max: 0 }
+    fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, unix_ms: u64) -> Fill {
+        self.records.lock().unwrap().fill(kind, publisher, unix_ms)
     }
 }
 

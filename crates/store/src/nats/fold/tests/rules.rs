@@ -383,6 +383,27 @@ fn records_with_a_key_are_appended_once_and_their_changes_are_told_with_their_po
     assert_eq!(handed(&log.told).0, [at(1, 1), at(1, 0)]);
 }
 
+/// Whoever begins late shows nothing of the first messages. What they say of records holds all the same.
+#[test]
+fn records_are_told_before_anything_is_shown_and_those_in_doubt_as_such() {
+    let record =
+        v1::Membership { recipient: "user:1".into(), topic: "x".into(), ..v1::Membership::default() };
+    let batch = Batch::memberships(&[record], Now { mono: Duration::ZERO, unix_ms: 7 });
+    let mut fold = Fold::new(EPOCH, 5, DedupBounds::default(), ClaimBounds::default());
+    let mut told = Vec::new();
+    for (number, read) in [(5, 3), (6, 5)] {
+        let mut payload = Vec::new();
+        pack::put_head(&mut payload, &Head { epoch: EPOCH, hub: HubId(1), number, read });
+        pack::put_request(&mut payload, &batch);
+        let message = Message { number, stamp_unix_ms: 1_000_000, payload: payload.into() };
+        fold.read(&message, Duration::ZERO, &mut told).unwrap();
+    }
+    assert!(!fold.has_begun());
+    let [Told::Records(first), Told::Records(second)] = &told[..] else { panic!("{told:?}") };
+    let those = |records: &[crate::nats::Record]| (records[0].cursor, records[0].is_doubtful, records.len());
+    assert_eq!([those(first), those(second)], [(at(5, 0), true, 1), (at(6, 0), false, 1)]);
+}
+
 #[test]
 fn a_message_that_comes_again_is_read_once() {
     let mut log = Log::new();

@@ -1,0 +1,300 @@
+//! The standing records of a log that several hubs share: what holds by the log, and what of it stands in the bucket beside it.
+//!
+//! Pure. The log keeps records for minutes, and they hold for days. So whoever reads one sees to it that a bucket has it: a value
+//! for each [`Matter`], which says what holds of it and up to where in the log. Of two that say whether somebody is in a topic the
+//! one from further on is right, whichever hub wrote it; what another log has left holds until this one says something of the same
+//! matter. Tokens that any of them voids are void. A hub that starts reads the bucket, and then what the log still has of later.
+//!
+//! It does not read or write the bucket: [`Records::step`] says what is to be written, and is told what was found there.
+
+#[cfg(test)]
+mod tests;
+mod under_way;
+mod value;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_core::frame::LogKind;
+
+use super::Record;
+use crate::Refused;
+use crate::batch::Batch;
+use crate::standing::{Count, Fill, Key, Matter, Page, Standing, is_over};
+
+pub use under_way::Ticket;
+pub use value::{Kept, Unreadable, Value, key};
+
+/// For how long it is kept that a membership has ended, in milliseconds: so that what a hub writes late does not begin it again.
+/// The log itself has forgotten by then.
+const ENDED_FOR_MS: u64 = 3_600_000;
+
+/// The records of a log.
+#[derive(Debug)]
+pub struct Records {
+    epoch: Epoch,
+    records_max: usize,
+    standing: Standing,
+    known: BTreeMap<Matter, Known>,
+    /// The matters of which something holds, by when they are over.
+    over: BTreeSet<(i64, Matter)>,
+    /// The memberships that have ended, by when that may be forgotten. As many at most as there may be records.
+    ended: BTreeSet<(i64, Matter)>,
+    under_way: under_way::UnderWay,
+}
+
+/// What is known of a matter.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Up to where in the log.
+    at: Cursor,
+    until_ms: i64,
+    is_ended: bool,
+    /// What was last seen of it in the bucket.
+    stood: Option<Stood>,
+}
+
+/// What is in the bucket under a key.
+#[derive(Clone, Copy, Debug)]
+struct Stood {
+    /// Which change of the bucket wrote it. 0: nothing is there.
+    revision: u64,
+    /// Up to where in the log it says what holds. `None`: it lacks something, or is no value of a hub.
+    at: Option<Cursor>,
+}
+
+/// What is to be done so that something stands in the bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: it stands there, or nobody needs it any more.
+    Stands,
+    /// This value is to be written, if the last one still has this revision; 0: there is none.
+    Write {
+        /// The revision.
+        revision: u64,
+        /// What it says.
+        value: Value,
+    },
+}
+
+impl Records {
+    /// For the log of this epoch: at most so many records of each kind.
+    #[must_use]
+    pub fn new(epoch: Epoch, records_max: usize) -> Self {
+        Self {
+            epoch,
+            records_max,
+            standing: Standing::new(records_max),
+            known: BTreeMap::new(),
+            over: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            under_way: under_way::UnderWay::default(),
+        }
+    }
+
+    /// Takes the room for the records of a batch that is to be appended. `is_known`: they were published before, and have theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: there is none. Append nothing of it.
+    pub fn begin(&mut self, batch: &Batch, is_known: bool) -> Result<Ticket, Refused> {
+        if !self.under_way.has_room(batch) {
+            let why = "as many standing records are on their way to the brokers as may be";
+            return Err(Refused::Unavailable(why.to_owned()));
+        }
+        let changes = batch.items.iter().filter_map(|item| item.change.as_ref());
+        let (share, wall_unix_ms) = (batch.publisher.as_ref(), batch.now.unix_ms);
+        if !is_known {
+            self.standing.check_behind(self.under_way.changes(), changes, share, wall_unix_ms)?;
+        }
+        Ok(self.under_way.begin(batch))
+    }
+
+    /// The records of a batch were read back, or it is known that they never are.
+    pub fn read_back(&mut self, ticket: &Ticket) {
+        self.under_way.read_back(ticket);
+    }
+
+    /// Nobody waits for the batch any more.
+    pub fn answered(&mut self, ticket: &Ticket) {
+        self.under_way.answered(ticket);
+    }
+
+    /// Takes what a record of the log changes. False: it changes nothing, because the bucket had what came behind it. What has expired
+    /// is judged by the moment in which a hub took the record, so that all hubs come to the same; but not by a clock ahead of this one.
+    pub fn apply(&mut self, record: &Record, now_unix_ms: u64) -> bool {
+        let matter = record.change.matter();
+        let is_late = |known: &Known| known.at.epoch == self.epoch && known.at.seq >= record.cursor.seq;
+        if self.known.get(&matter).is_some_and(is_late) {
+            return false;
+        }
+        if record.is_doubtful && !record.change.takes_away() {
+            return false; // nobody is let into a topic by what may not count
+        }
+        let taken_ms = record.wall_unix_ms.min(now_unix_ms);
+        self.standing.apply(&record.change, record.share.as_ref(), taken_ms);
+        if !record.is_doubtful {
+            let stood = self.known.get(&matter).and_then(|known| known.stood);
+            let forgotten_ms = taken_ms.saturating_add(ENDED_FOR_MS);
+            self.keep(matter, record.cursor, stood, i64::try_from(forgotten_ms).unwrap_or(i64::MAX));
+        }
+        true
+    }
+
+    /// Takes what lies in the bucket under the key of its matter.
+    pub fn found(&mut self, revision: u64, value: Value, wall_unix_ms: u64) {
+        let Value { matter, at, until_ms, records } = value;
+        let known = self.known.get(&matter).copied();
+        let is_newer =
+            known.is_none_or(|known| match (at.epoch == self.epoch, known.at.epoch == self.epoch) {
+                (true, true) => at.seq > known.at.seq,
+                (true, false) => true,
+                (false, true) => false,
+                (false, false) => known.stood.is_none_or(|stood| stood.revision < revision),
+            });
+        // Tokens that are void stay so, whoever has said it and missed what others say. Of a membership the last word counts.
+        let is_tokens = matches!(matter, Matter::Tokens(_));
+        if is_newer && !is_tokens {
+            self.standing.drop_matter(&matter);
+        }
+        if is_newer || is_tokens {
+            let changes =
+                records.iter().filter_map(|kept| Some((kept.change(&matter)?, kept.share.as_ref())));
+            changes.for_each(|(change, share)| self.standing.apply(&change, share, wall_unix_ms));
+        }
+        let is_there = |message: &Bytes| records.iter().any(|kept| kept.message == *message);
+        let is_whole = !is_tokens || self.standing.of(&matter).all(|holding| is_there(holding.message));
+        let (at_now, until_now) =
+            known.filter(|_| !is_newer).map_or((at, until_ms), |known| (known.at, known.until_ms));
+        self.keep(matter, at_now, Some(Stood { revision, at: is_whole.then_some(at) }), until_now);
+    }
+
+    /// Under the key of this matter lies nothing (revision 0), or what no hub wrote.
+    pub fn missing(&mut self, matter: &Matter, revision: u64) {
+        if let Some(known) = self.known.get_mut(matter) {
+            // Where nothing is, the membership has ended as well.
+            let at = (known.is_ended && revision == 0).then_some(known.at);
+            known.stood = Some(Stood { revision, at });
+        }
+    }
+
+    /// This hub has written a value.
+    pub fn wrote(&mut self, matter: &Matter, revision: u64, at: Cursor) {
+        if let Some(known) = self.known.get_mut(matter)
+            && known.stood.is_none_or(|stood| stood.revision < revision)
+        {
+            known.stood = Some(Stood { revision, at: Some(at) });
+        }
+    }
+
+    /// What is to be done so that what the log says of a matter up to here stands in the bucket.
+    #[must_use]
+    pub fn step(&self, matter: &Matter, upto: Cursor) -> Step {
+        let Some(known) = self.known.get(matter) else { return Step::Stands };
+        let holding: Vec<_> = self.standing.of(matter).collect();
+        if holding.is_empty() && matches!(matter, Matter::Tokens(_)) {
+            return Step::Stands; // they have expired
+        }
+        let covers = |stood: Cursor, at: Cursor| stood.epoch == at.epoch && stood.seq >= at.seq;
+        let stood = known.stood.and_then(|stood| stood.at);
+        if stood.is_some_and(|stood| covers(stood, upto) || covers(stood, known.at)) {
+            return Step::Stands;
+        }
+        let records =
+            holding.iter().map(|each| Kept { message: each.message.clone(), share: each.share.cloned() });
+        let value = Value {
+            matter: matter.clone(),
+            at: known.at,
+            until_ms: known.until_ms,
+            records: records.collect(),
+        };
+        Step::Write { revision: known.stood.map_or(0, |stood| stood.revision), value }
+    }
+
+    /// All of the bucket was read, and these are its values: what is known of others there is forgotten. Returns what the log says
+    /// and the bucket does not have.
+    pub fn read_anew(&mut self, values: Vec<(u64, Value)>, wall_unix_ms: u64) -> Vec<Matter> {
+        self.known.values_mut().for_each(|known| known.stood = None);
+        for (revision, value) in values {
+            self.found(revision, value, wall_unix_ms);
+        }
+        let mut lacking = Vec::new();
+        for (matter, known) in &mut self.known {
+            match known.stood {
+                None if known.is_ended => known.stood = Some(Stood { revision: 0, at: Some(known.at) }),
+                Some(stood) if stood.at == Some(known.at) => {}
+                _ => lacking.push(matter.clone()),
+            }
+        }
+        lacking
+    }
+
+    /// Lets go of what nobody needs any more. Returns the revisions of its values in the bucket, which may be deleted there.
+    pub fn let_go(&mut self, now_unix_ms: u64) -> Vec<u64> {
+        let mut gone = Vec::new();
+        let over = |first: Option<&(i64, Matter)>| {
+            first.is_some_and(|(until_ms, _)| is_over(*until_ms, now_unix_ms))
+        };
+        while over(self.over.first()) {
+            gone.extend(self.over.pop_first());
+        }
+        while over(self.ended.first()) || self.ended.len() > self.records_max {
+            gone.extend(self.ended.pop_first());
+        }
+        let known = gone.iter().filter_map(|(_, matter)| self.known.remove(matter));
+        known
+            .filter_map(|known| known.stood)
+            .map(|stood| stood.revision)
+            .filter(|revision| *revision > 0)
+            .collect()
+    }
+
+    /// Where this hub knows a matter to be. `None`: nowhere.
+    #[must_use]
+    pub fn at(&self, matter: &Matter) -> Option<Cursor> {
+        self.known.get(matter).map(|known| known.at)
+    }
+
+    /// How many values the bucket should have at least.
+    #[must_use]
+    pub fn values(&self) -> usize {
+        self.over.len()
+    }
+
+    /// As [`Store::standing`](crate::Store::standing).
+    pub fn page(
+        &mut self,
+        after: Option<&Key>,
+        bytes_max: usize,
+        bytes_each: usize,
+        now_unix_ms: u64,
+    ) -> Page {
+        self.standing.page(after, bytes_max, bytes_each, now_unix_ms)
+    }
+
+    /// How many hold now.
+    pub fn count(&mut self, now_unix_ms: u64) -> Count {
+        self.standing.count(now_unix_ms)
+    }
+
+    /// How full it is.
+    pub fn fill(&mut self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> Fill {
+        self.standing.fill(kind, publisher, now_unix_ms)
+    }
+
+    /// Notes where a matter is. `until_ms`: until when that is needed, if nothing holds of it.
+    fn keep(&mut self, matter: Matter, at: Cursor, stood: Option<Stood>, until_ms: i64) {
+        if let Some(before) = self.known.remove(&matter) {
+            let entry = (before.until_ms, matter.clone());
+            self.over.remove(&entry);
+            self.ended.remove(&entry);
+        }
+        let holds_until = self.standing.of(&matter).map(|holding| holding.until_ms).max();
+        let is_ended = holds_until.is_none() && matches!(matter, Matter::Membership(..));
+        let until_ms = holds_until.unwrap_or(until_ms);
+        let those = if is_ended { &mut self.ended } else { &mut self.over };
+        those.insert((until_ms, matter.clone()));
+        self.known.insert(matter, Known { at, until_ms, is_ended, stood });
+    }
+}
