@@ -14,10 +14,11 @@ mod reading;
 mod writer;
 
 use std::collections::BTreeSet;
+use std::iter::successors;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use galaxy_push_core::ambient::Ambient;
-use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
+use galaxy_push_core::cursor::{Cursor, Epoch};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -159,10 +160,7 @@ impl Keeper {
         self.records().read_back(&ticket);
         let last = appended.last().and_then(|last| last.cursor);
         // They lie one behind another; of what was published before only the last place is known.
-        let places = matters.into_iter().rev().zip(0..).filter_map(|(matter, behind)| {
-            let last = last?;
-            Some((matter, Cursor { seq: Seq(last.seq.0.saturating_sub(behind)), ..last }))
-        });
+        let places = matters.into_iter().rev().zip(successors(last, |at| Some(at.before())));
         let job = Job { ticket, matters: places.collect(), answer: appended, reply, since: Instant::now() };
         if let Err(error) = self.jobs.try_send(job) {
             self.finish(error.into_inner(), Err("too much waits for it".to_owned()));
