@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    chaos, completions, crashes, disk, documents, interop, long, metrics, page, planted, project::Project,
-    shell, test, tidy, tools::Tools, ui, webhooks,
+    brokers, chaos, completions, crashes, disk, documents, interop, long, metrics, page, planted,
+    project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
 };
 
 /// The project's own commands.
@@ -81,6 +81,8 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
+    /// Run three NATS brokers that are one cluster on this machine, to try hubs over them; Ctrl-C ends them.
+    Brokers,
     /// Try the completion scripts in bash, zsh and fish.
     Completions,
     /// Have the metrics of every role judged by promtool, and by a strict parser of OpenMetrics.
@@ -119,6 +121,7 @@ impl Arguments {
             Command::CrashLong(crashes) => crashes::simulated(&project, &crashes)?,
             Command::KillLong(kills) => crashes::real(&project, &kills)?,
             Command::BenchStore(bench) => disk::bench(&project, &bench)?,
+            Command::Brokers => brokers::run(&project)?,
             Command::EndToEnd => test::end_to_end(&project)?,
             Command::Chaos(chaos) => chaos::run(&project, &chaos)?,
             Command::Failover(failover) => chaos::failover(&project, Some(&failover))?,

@@ -2,6 +2,7 @@
 //!
 //! Called by people and by `.ci/run`. Not part of the product: it may call the product's binaries, never its crates.
 
+mod brokers;
 mod chaos;
 mod commands;
 mod completions;

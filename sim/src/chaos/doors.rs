@@ -11,6 +11,7 @@ use super::faults::{Kind, LONG_CUT};
 use super::network::Harm;
 use super::old::OLD;
 use super::stage::{LEAVES_WITHIN, Stage};
+use crate::measure;
 use crate::rng::Rng;
 
 /// With one process fewer, what is published reaches everybody within this.
@@ -32,7 +33,6 @@ const BACK_WITHIN: Duration = Duration::from_secs(30);
 /// When it cannot be done or cannot be healed.
 pub(super) async fn strike(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyhow::Result<Vec<String>> {
     let broker = rng.below(3) as usize;
-    let door = rng.below(2) as usize;
     let without = match kind {
         Kind::KillBroker => {
             stage.brokers()?.servers[broker].kill();
@@ -66,6 +66,7 @@ pub(super) async fn strike(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyh
         }
         Kind::Roll => return roll(stage).await,
         _ => {
+            let door = followed(stage).await?;
             stage.door(door)?.kill()?;
             let without = stage.all_live(GOES_ON_WITHIN).await;
             stage.restart_door(door)?;
@@ -73,6 +74,15 @@ pub(super) async fn strike(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyh
         }
     };
     Ok(without.err().map(|error| format!("it did not go on without it: {error:#}")).into_iter().collect())
+}
+
+/// The hub that most gateways follow: whoever followed the one that was struck last follows the other now.
+async fn followed(stage: &mut Stage) -> anyhow::Result<usize> {
+    let mut streams = [0.0; 2];
+    for (door, streams) in streams.iter_mut().enumerate() {
+        *streams = measure::metric(&stage.door(door)?.urls.admin, "push_streams").await?;
+    }
+    Ok(usize::from(streams[1] > streams[0]))
 }
 
 /// One after the other, as by an operator who waits after each until all is well.

@@ -110,7 +110,7 @@ impl Kind {
             Self::PauseBroker => "SIGSTOP of one of three brokers for 12 s",
             Self::CutBroker => "all packets from and to one of three brokers dropped for 17 to 19 s",
             Self::KillDoor => {
-                "`kill -9` of one of two hubs, started again once everybody has what was published without it"
+                "`kill -9` of the hub that most gateways follow, of two, started again once everybody has what was published without it"
             }
             Self::CutDoor => {
                 "all packets between one of two hubs and the brokers dropped until everybody has what was published meanwhile"

@@ -1,0 +1,85 @@
+//! `cargo xtask brokers`: three NATS brokers on this machine that are one cluster, to try hubs over them.
+//!
+//! Called from `commands`. They have nothing in common with the brokers of the tests but the program.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{project::Project, tools::Tools, ui};
+
+/// Where clients find them.
+const CLIENT_PORTS: [u16; 3] = [4222, 4223, 4224];
+
+/// Where they find each other.
+const ROUTE_PORTS: [u16; 3] = [6222, 6223, 6224];
+
+/// Runs them until they are told to end, as by Ctrl-C; what they keep lies in `target/brokers`, and is there again next time.
+pub(crate) fn run(project: &Project) -> Result<()> {
+    let program = Tools::nats_server(project)?;
+    let home = project.output.join("brokers");
+    for port in CLIENT_PORTS.into_iter().chain(ROUTE_PORTS) {
+        TcpListener::bind(("127.0.0.1", port)).with_context(|| {
+            format!("port {port} is taken: end whoever has it, perhaps another nats-server")
+        })?;
+    }
+    // Dropped on an error, and then all end.
+    let mut brokers = Vec::new();
+    for number in 0..CLIENT_PORTS.len() {
+        brokers.push(Running(start(&program, &home, number)?));
+    }
+    let urls: Vec<_> = CLIENT_PORTS.map(|port| format!("nats://127.0.0.1:{port}")).into();
+    ui::line(&format!(
+        "three brokers, which sync before they acknowledge; their folders and logs are in target/brokers, and Ctrl-C ends them\n\
+         --store nats --nats-replicas 3 --nats-url {}",
+        urls.join(",")
+    ));
+    for (number, broker) in brokers.iter_mut().enumerate() {
+        let status = broker.0.wait()?;
+        // One that somebody kills to see what happens is no reason to end the others; all of them end by Ctrl-C.
+        ui::line(&format!("broker {number} has ended ({status})"));
+    }
+    Ok(())
+}
+
+/// Killed when dropped.
+#[derive(Debug)]
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may have ended
+        let _ = self.0.wait();
+    }
+}
+
+fn start(program: &Path, home: &Path, number: usize) -> Result<Child> {
+    let folder = home.join(format!("n{number}"));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let routes = ROUTE_PORTS.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+    let text = format!(
+        "server_name: n{number}\nlisten: \"127.0.0.1:{}\"\nlog_file: {:?}\njetstream {{ store_dir: {:?}, sync_interval: always }}\n\
+         cluster {{ name: try, listen: \"127.0.0.1:{}\", routes: [{routes}] }}\n",
+        CLIENT_PORTS[number],
+        folder.join("server.log"),
+        folder.join("store"),
+        ROUTE_PORTS[number],
+    );
+    let config = folder.join("server.conf");
+    fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+    let mut child = Command::new(program)
+        .arg("--config")
+        .arg(&config)
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    if let Some(status) = child.try_wait()? {
+        bail!("broker {number} has ended ({status}): {} says why", folder.join("server.log").display());
+    }
+    Ok(child)
+}
