@@ -19,6 +19,19 @@ const CLIENT_PORTS: [u16; 3] = [4222, 4223, 4224];
 /// Where they find each other.
 const ROUTE_PORTS: [u16; 3] = [6222, 6223, 6224];
 
+/// Hubs may ask when a broker syncs, as docs/operations.md has it; whoever comes without a name is one. Nobody comes but over loopback.
+const ACCOUNTS: &str = r#"
+accounts {
+  SYS { users: [{ user: admin, password: admin }], exports: [{ service: "$SYS.REQ.SERVER.*.JSZ" }] }
+  PUSH {
+    jetstream: enabled, users: [{ user: hub, password: hub }]
+    imports: [{ service: { account: SYS, subject: "$SYS.REQ.SERVER.*.JSZ" } }]
+  }
+}
+system_account: SYS
+no_auth_user: hub
+"#;
+
 /// Runs them until they are told to end, as by Ctrl-C; what they keep lies in `target/brokers`, and is there again next time.
 pub(crate) fn run(project: &Project) -> Result<()> {
     let program = Tools::nats_server(project)?;
@@ -64,7 +77,7 @@ fn start(program: &Path, home: &Path, number: usize) -> Result<Child> {
     let routes = ROUTE_PORTS.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
     let text = format!(
         "server_name: n{number}\nlisten: \"127.0.0.1:{}\"\nlog_file: {:?}\njetstream {{ store_dir: {:?}, sync_interval: always }}\n\
-         cluster {{ name: try, listen: \"127.0.0.1:{}\", routes: [{routes}] }}\n",
+         cluster {{ name: try, listen: \"127.0.0.1:{}\", routes: [{routes}] }}\n{ACCOUNTS}",
         CLIENT_PORTS[number],
         folder.join("server.log"),
         folder.join("store"),
