@@ -7,9 +7,10 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{project::Project, tools::Tools, ui};
 
@@ -52,11 +53,18 @@ pub(crate) fn run(project: &Project) -> Result<()> {
          --store nats --nats-replicas 3 --nats-url {}",
         urls.join(",")
     ));
-    for (number, broker) in brokers.iter_mut().enumerate() {
-        let status = broker.0.wait()?;
-        // One that somebody kills to see what happens is no reason to end the others; all of them end by Ctrl-C.
-        ui::line(&format!("broker {number} has ended ({status})"));
-    }
+    // One that somebody kills to see what happens is no reason to end the others; all of them end by Ctrl-C.
+    thread::scope(|scope| {
+        for (number, broker) in brokers.iter_mut().enumerate() {
+            scope.spawn(move || {
+                let ended =
+                    broker.0.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                ui::line(&format!(
+                    "broker n{number} has ended ({ended}): target/brokers/n{number}/server.log says why"
+                ));
+            });
+        }
+    });
     Ok(())
 }
 
@@ -85,14 +93,10 @@ fn start(program: &Path, home: &Path, number: usize) -> Result<Child> {
     );
     let config = folder.join("server.conf");
     fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-    let mut child = Command::new(program)
+    Command::new(program)
         .arg("--config")
         .arg(&config)
         .stdin(Stdio::null())
         .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))?;
-    if let Some(status) = child.try_wait()? {
-        bail!("broker {number} has ended ({status}): {} says why", folder.join("server.log").display());
-    }
-    Ok(child)
+        .with_context(|| format!("cannot start {}", program.display()))
 }

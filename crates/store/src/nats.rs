@@ -13,6 +13,7 @@
 //! | `index` | which keys this hub knows, to save those the way through the log |
 //! | `pending` | what of this hub waits or is under way, and the answers |
 //! | `door` | all of it together: what the I/O half drives |
+//! | `bucket` | what keys and values of the buckets have in common |
 //! | [`register`] | the bytes of the fence in its bucket |
 //! | [`standing`] | the standing records, and what of them is in their bucket |
 //!
@@ -27,6 +28,7 @@
 //! - calls [`Door::caught_up`] once it has read up to the last message there was when it began;
 //! - takes [`Door::take_answers`] after each of these, and gives them.
 
+mod bucket;
 mod claims;
 mod door;
 mod fold;
@@ -36,6 +38,7 @@ mod pending;
 pub mod register;
 pub mod standing;
 
+pub use bucket::Unreadable;
 pub use claims::Bounds as ClaimBounds;
 pub use door::{Door, Settings};
 pub use fold::{Fatal, Fold, Judged, Message, Read, Record, Told, Verdict};

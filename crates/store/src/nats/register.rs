@@ -8,18 +8,11 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest as _, Sha256};
-
 use super::HubId;
+use super::bucket::{InKey, Unreadable, VERSION, versioned};
 use crate::Holder;
 use crate::fence::INSTANCES_MAX;
 use crate::fields::{Fields, put_bytes};
-
-/// The version of both forms. A register of another one is not touched.
-const VERSION: u8 = 1;
-
-/// An id of more bytes than these has its hash for a key.
-const KEYED_BYTES_MAX: usize = 64;
 
 /// So many generations are kept free behind each that a register gives out. A hub that cannot reach the bucket numbers the streams
 /// that come back to it from these, and another hub, which cannot know how many there were, goes on behind them.
@@ -49,24 +42,12 @@ pub struct Beat {
     pub highest: u64,
 }
 
-/// What is not a register or a beat of this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    /// A later hub wrote it.
-    #[error("it has version {0}, and this hub knows {VERSION}: all hubs must be of one age")]
-    Version(u8),
-    /// No hub wrote it.
-    #[error("no hub wrote it")]
-    Foreign,
-}
-
 /// The key of an id, which may have characters that a key may not.
 #[must_use]
 pub fn key(gateway: &str) -> String {
-    if gateway.len() <= KEYED_BYTES_MAX {
-        format!("id.{}", hex(gateway.as_bytes()))
-    } else {
-        format!("hash.{}", hex(&Sha256::digest(gateway.as_bytes())))
+    match InKey::of(gateway) {
+        InKey::Whole(name) => format!("id.{name}"),
+        InKey::Hash(hash) => format!("hash.{hash}"),
     }
 }
 
@@ -142,23 +123,6 @@ impl Beat {
         let mut read = || Some(Self { number: fields.u64()?, highest: fields.u64()? });
         read().ok_or(Unreadable::Foreign)
     }
-}
-
-fn versioned(bytes: &[u8]) -> Result<Fields<'_>, Unreadable> {
-    let mut fields = Fields(bytes);
-    match fields.u8() {
-        Some(VERSION) => Ok(fields),
-        Some(other) => Err(Unreadable::Version(other)),
-        None => Err(Unreadable::Foreign),
-    }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a String takes everything
-        text
-    })
 }
 
 /// The ids that this hub has taken, and nobody at another since as far as it has read.

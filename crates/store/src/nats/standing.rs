@@ -24,7 +24,7 @@ use crate::batch::Batch;
 use crate::standing::{Count, Fill, Key, Matter, Page, Standing, is_over};
 
 pub use under_way::Ticket;
-pub use value::{Kept, Unreadable, Value, key};
+pub use value::{Kept, Value, key};
 
 /// For how long it is kept that a membership has ended, in milliseconds: so that what a hub writes late does not begin it again.
 /// The log itself has forgotten by then.

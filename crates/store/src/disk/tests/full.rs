@@ -12,8 +12,8 @@ use super::super::engine::lock;
 use super::super::format::CLOSED;
 use super::super::segments::Outcome;
 use super::super::simulated::{Disk, Rng};
-use super::world::{Asked, Life, START_MS};
-use crate::{Appended, Batch, Error};
+use super::world::{Asked, Life, START_MS, append};
+use crate::Batch;
 
 const AGE: Duration = Duration::from_secs(100);
 
@@ -36,13 +36,6 @@ fn event(id: &str, bytes: usize, seconds: u64) -> Batch {
     };
     let now = Now { mono: Duration::from_secs(seconds), unix_ms: START_MS + 1_000 * seconds };
     Batch::encode(&[event], &"p".into(), now)
-}
-
-fn append(life: &mut Life, batch: Batch) -> Result<Vec<Appended>, Error> {
-    let reply = Asked::default();
-    life.engine.stage(batch, reply.clone());
-    assert!(life.sync());
-    reply.answer().unwrap()
 }
 
 fn open(disk: &Disk) -> Life {

@@ -12,7 +12,7 @@ use galaxy_push_proto::v1;
 
 use super::super::engine::lock;
 use super::super::simulated::{Disk, Rng};
-use super::world::{Asked, Life, START_MS, options};
+use super::world::{self, Asked, Life, START_MS, options};
 use crate::{Appended, Batch, Committed, DiskStore, Error, Refused, Sink, Store as _};
 
 fn now(after: Duration) -> Now {
@@ -47,9 +47,7 @@ fn stage(life: &mut Life, batch: &Batch) -> Asked {
 }
 
 fn append(life: &mut Life, batch: &Batch) -> Result<Vec<Appended>, Error> {
-    let reply = stage(life, batch);
-    assert!(life.sync());
-    reply.answer().unwrap()
+    world::append(life, batch.clone())
 }
 
 fn was_refused(reply: &Asked) -> bool {

@@ -17,7 +17,7 @@ use super::super::segments::{Outcome, remove};
 use super::super::simulated::{Disk, Rng};
 use super::super::space::most_bytes;
 use super::super::{DiskStore, Options};
-use super::world::{Asked, LONG, Life, Reader, START_MS, released};
+use super::world::{Asked, LONG, Life, Reader, START_MS, append, released};
 use crate::{Appended, Batch, Error, Store as _};
 
 const AGE: Duration = Duration::from_secs(100);
@@ -77,13 +77,6 @@ fn segments(disk: &Disk) -> usize {
 
 fn used(disk: &Disk) -> u64 {
     disk.files().iter().map(|(_, length)| *length as u64).sum()
-}
-
-fn append(life: &mut Life, batch: Batch) -> Result<Vec<Appended>, Error> {
-    let reply = Asked::default();
-    life.engine.stage(batch, reply.clone());
-    assert!(life.sync());
-    reply.answer().unwrap()
 }
 
 /// Whether it was published before.

@@ -32,6 +32,14 @@ pub(super) struct Told {
     pub(super) stamped_until_ms: u64,
 }
 
+/// Appends one batch by itself.
+pub(super) fn append(life: &mut Life, batch: Batch) -> Result<Vec<Appended>, Error> {
+    let reply = Asked::default();
+    life.engine.stage(batch, reply.clone());
+    assert!(life.sync());
+    Asked::answer(&reply).unwrap()
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Reader(pub(super) Mutex<Told>);
 

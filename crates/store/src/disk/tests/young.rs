@@ -10,8 +10,8 @@ use galaxy_push_proto::v1;
 use super::super::Options;
 use super::super::engine::lock;
 use super::super::simulated::Disk;
-use super::world::{Asked, Life, START_MS};
-use crate::{Appended, Batch, Error};
+use super::world::{Life, START_MS, append};
+use crate::Batch;
 
 /// Events are held for 10 seconds, and ids for their 2 minutes.
 fn options() -> Options {
@@ -31,13 +31,6 @@ fn event(number: u64, millis: u64) -> Batch {
     };
     let now = Now { mono: Duration::from_millis(millis), unix_ms: START_MS + millis };
     Batch::encode(&[event], &"p".into(), now)
-}
-
-fn append(life: &mut Life, batch: Batch) -> Result<Vec<Appended>, Error> {
-    let reply = Asked::default();
-    life.engine.stage(batch, reply.clone());
-    assert!(life.sync());
-    reply.answer().unwrap()
 }
 
 /// A log of so many segments, which takes no more, on a disk without one free byte. Returns how many events it took.

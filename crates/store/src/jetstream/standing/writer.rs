@@ -10,8 +10,8 @@ use galaxy_push_core::cursor::Cursor;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::{Job, Jobs, Keeper};
-use crate::nats::ANSWER_WITHIN;
-use crate::nats::standing::{Step, Unreadable, Value, key};
+use crate::nats::standing::{Step, Value, key};
+use crate::nats::{ANSWER_WITHIN, Unreadable};
 use crate::standing::Matter;
 
 /// Publishers that are served at a time, and the matters of each.

@@ -11,6 +11,7 @@ use prost::Message as _;
 use prost_types::Timestamp;
 
 use super::*;
+use crate::nats::Unreadable;
 use crate::standing::{Change, RECORDS_MAX};
 
 const EPOCH: Epoch = Epoch::with_holes(3);

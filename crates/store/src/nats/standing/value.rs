@@ -10,17 +10,10 @@ use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
 use galaxy_push_proto::v1;
 use galaxy_push_proto::validate::INVALIDATIONS_PER_HOLDER_MAX;
 use prost::Message as _;
-use sha2::{Digest as _, Sha256};
 
 use crate::fields::{Fields, kind_byte, put_bytes};
-use crate::nats::register::hex;
+use crate::nats::bucket::{InKey, Unreadable, VERSION, versioned};
 use crate::standing::{Change, Matter};
-
-/// The version of the form. A value of another one is not touched.
-const VERSION: u8 = 1;
-
-/// A name of more bytes than these has its hash in a key.
-const KEYED_BYTES_MAX: usize = 64;
 
 /// What holds of a matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,17 +37,6 @@ pub struct Kept {
     pub share: Option<Arc<str>>,
 }
 
-/// What is not a value of this version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    /// A later hub wrote it.
-    #[error("it has version {0}, and this hub knows {VERSION}: all hubs must be of one age")]
-    Version(u8),
-    /// No hub wrote it.
-    #[error("no hub wrote it")]
-    Foreign,
-}
-
 /// The key of a matter, whose names may have characters that a key may not.
 #[must_use]
 pub fn key(matter: &Matter) -> String {
@@ -65,10 +47,9 @@ pub fn key(matter: &Matter) -> String {
 }
 
 fn part(name: &str) -> String {
-    if name.len() <= KEYED_BYTES_MAX {
-        hex(name.as_bytes())
-    } else {
-        format!("hash-{}", hex(&Sha256::digest(name.as_bytes())))
+    match InKey::of(name) {
+        InKey::Whole(name) => name,
+        InKey::Hash(hash) => format!("hash-{hash}"),
     }
 }
 
@@ -101,12 +82,7 @@ impl Value {
     ///
     /// [`Unreadable`]: they are none.
     pub fn read(under: &str, bytes: &Bytes) -> Result<Self, Unreadable> {
-        let mut fields = Fields(bytes);
-        match fields.u8() {
-            Some(VERSION) => {}
-            Some(other) => return Err(Unreadable::Version(other)),
-            None => return Err(Unreadable::Foreign),
-        }
+        let fields = versioned(bytes)?;
         let value = Self::read_fields(fields, bytes).filter(|value| key(&value.matter) == under);
         value.ok_or(Unreadable::Foreign)
     }
