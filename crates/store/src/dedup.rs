@@ -12,6 +12,7 @@
 
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use sha2::{Digest as _, Sha256};
+
+use values::Values;
 
 /// What names an event or a request of records: its publisher, and the source and id that this one gave it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,8 +83,7 @@ pub struct Dedup<V> {
 /// One publisher's entries.
 #[derive(Debug)]
 struct Share<V> {
-    /// Looked up only, never iterated, so its order reaches nobody. The keys are a publisher's, hence a seeded hash.
-    values: HashMap<Arc<str>, (V, Content), RandomState>,
+    values: Values<V>,
     order: VecDeque<(Arc<str>, Duration)>,
     /// How often a key is in `order` besides its last time there. Mostly empty, and no larger than that.
     renewed: HashMap<Arc<str>, usize, RandomState>,
@@ -174,7 +176,7 @@ impl<V: Copy> Dedup<V> {
             share = self.shares.get(&key.publisher)?;
         }
         let (value, content) = share.values.get(&key.text)?;
-        Some((*content, *value))
+        Some((content, value))
     }
 
     /// Remembers a key of which [`Dedup::look_up`] knew nothing.
@@ -196,7 +198,7 @@ impl<V: Copy> Dedup<V> {
     /// Remembers a key anew that is known: with this content and value, and for the whole age from now on.
     pub(crate) fn renew(&mut self, key: Key, content: Content, value: V, now: Duration) {
         let share = self.shares.get_mut(&key.publisher);
-        if let Some(share) = share.filter(|share| share.values.contains_key(&key.text)) {
+        if let Some(share) = share.filter(|share| share.values.get(&key.text).is_some()) {
             *share.renewed.entry(key.text.clone()).or_default() += 1;
         }
         self.remember(key, content, value, now);
@@ -232,7 +234,7 @@ impl<V: Copy> Dedup<V> {
         };
         share.bytes += text.len();
         (self.ids, self.bytes) = (self.ids + 1, self.bytes + text.len());
-        share.values.insert(text.clone(), (value, content));
+        share.values.insert(text.clone(), value, content);
         share.order.push_back((text, now));
     }
 
@@ -247,7 +249,7 @@ impl<V: Copy> Dedup<V> {
         for share in self.shares.values_mut() {
             if share.order.len() < share.order.capacity() / 4 {
                 share.order.shrink_to_fit();
-                share.values.shrink_to_fit();
+                share.values.shrink();
             }
         }
     }
@@ -266,7 +268,7 @@ impl<V: Copy> Dedup<V> {
             let those = share.order.range(first..certain).take_while(move |(_, at)| *at <= to);
             those.filter_map(move |(text, at)| {
                 let (value, content) = share.values.get(text)?;
-                Some((publisher, Remembered { text, content: *content, value: *value, at: *at }))
+                Some((publisher, Remembered { text, content, value, at: *at }))
             })
         })
     }
@@ -334,9 +336,9 @@ impl<V: Copy> Dedup<V> {
         let Some(share) = self.shares.get_mut(publisher) else { return };
         if let Some((text, at)) = share.order.pop_front() {
             match share.renewed.get_mut(&text) {
-                Some(1) => _ = share.renewed.remove(&text),
+                Some(1) => drop(share.renewed.remove(&text)),
                 Some(times) => *times -= 1,
-                None => _ = share.values.remove(&text),
+                None => share.values.remove(&text),
             }
             share.bytes -= text.len();
             (self.ids, self.bytes) = (self.ids - 1, self.bytes - text.len());
@@ -347,14 +349,14 @@ impl<V: Copy> Dedup<V> {
     }
 }
 
-impl<V> Share<V> {
+impl<V: Copy> Share<V> {
     /// Whether there is anything to forget: an entry, or the share itself.
     fn is_due(&self, now: Duration, age: Duration) -> bool {
         self.order.front().is_none_or(|(_, at)| now.saturating_sub(*at) > age)
     }
 
     fn new() -> Self {
-        let (values, renewed) = (HashMap::default(), HashMap::default());
+        let (values, renewed) = (Values::new(), HashMap::default());
         Self { values, order: VecDeque::new(), renewed, bytes: 0, cut_at: None }
     }
 }
