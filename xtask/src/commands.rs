@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    brokers, chaos, completions, crashes, disk, documents, interop, long, metrics, page, planted,
+    bench, brokers, chaos, completions, crashes, documents, interop, long, metrics, page, planted,
     project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
 };
 
@@ -52,13 +52,16 @@ enum Command {
     },
     /// Run hours of simulated time and write docs/simulation.md. A run that was interrupted goes on where it stopped.
     SimLong(long::Long),
-    /// Look at what the disk store finds after a crash: 100,000 states of a simulated disk, unless told otherwise.
+    /// Look at what the disk store finds after a crash: 100,000 states of a simulated bench, unless told otherwise.
     CrashLong(crashes::Crashes),
     /// Kill a hub with a disk store under load, let its system calls fail, fill its disk; and judge what every life of it has.
     KillLong(crashes::Kills),
     /// Measure the disk store beside a bare loop of write and sync, and the store on NATS beside the server's own client, in rounds,
     /// and print the tables of ADR 0017 and 0018. On a quiet machine.
-    BenchStore(disk::Bench),
+    BenchStore(bench::StoreBench),
+    /// Measure what users cost one process: idle, for each delivery, and when all come back; and print the table of docs/scaling.md. On a
+    /// quiet machine.
+    BenchUsers(bench::UsersBench),
     /// Send real webhooks through real processes, kill the hub on the way, and judge what every user received.
     EndToEnd,
     /// Kill, stop, cut off, squeeze and drain real processes, cycle after cycle, and judge what every reader received.
@@ -120,7 +123,8 @@ impl Arguments {
             Command::SimLong(long) => long::run(&project, &long)?,
             Command::CrashLong(crashes) => crashes::simulated(&project, &crashes)?,
             Command::KillLong(kills) => crashes::real(&project, &kills)?,
-            Command::BenchStore(bench) => disk::bench(&project, &bench)?,
+            Command::BenchStore(bench) => bench::store(&project, &bench)?,
+            Command::BenchUsers(bench) => bench::users(&project, &bench)?,
             Command::Brokers => brokers::run(&project)?,
             Command::EndToEnd => test::end_to_end(&project)?,
             Command::Chaos(chaos) => chaos::run(&project, &chaos)?,

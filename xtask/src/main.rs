@@ -2,12 +2,12 @@
 //!
 //! Called by people and by `.ci/run`. Not part of the product: it may call the product's binaries, never its crates.
 
+mod bench;
 mod brokers;
 mod chaos;
 mod commands;
 mod completions;
 mod crashes;
-mod disk;
 mod documents;
 mod hub;
 mod interop;

@@ -272,7 +272,7 @@ fn assemble<R: engine::Reply>(
         segments.begin(&identity).map_err(|error| OpenError::io(&name(identity.number), error))?;
         retention.begin(identity.number, identity.bytes);
         at = Place { segment: identity.number, offset: GROUPS_START, ..at };
-        at = at.in_length(identity.bytes, engine::reserve_bytes(options.segment_bytes));
+        at = at.in_length(identity.bytes);
     }
     let visible = Arc::new(Mutex::new(visible));
     let stager = Stager::new(sums, at);
@@ -294,8 +294,8 @@ fn begin(options: &Options, epoch: Epoch, salt: u64, sink: &Arc<dyn Sink>) -> Op
         previous_end: 0,
         stamped_unix_ms: 0,
     };
-    let (group, segment, offset, segment_bytes, batches_end) = (0, 0, 0, 0, 0);
-    let at = Place { head, group, segment, offset, segment_bytes, batches_end, oldest: 1, stamp_unix_ms: 0 };
+    let (group, segment, offset, segment_bytes) = (0, 0, 0, 0);
+    let at = Place { head, group, segment, offset, segment_bytes, oldest: 1, stamp_unix_ms: 0 };
     Opened {
         identity,
         at,

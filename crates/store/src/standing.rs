@@ -77,6 +77,8 @@ pub struct Standing {
     memberships: Tally,
     /// What is applied now is kept there: a store's own word. Where nothing says, all is in one place.
     place: u64,
+    /// The texts of all that is held, in bytes.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -138,6 +140,14 @@ impl Change {
         };
         (Self { key, effect }, message)
     }
+
+    /// How long the message of what is to be held is.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.effect {
+            Effect::Holds { message, .. } => message.len(),
+            Effect::Ends => 0,
+        }
+    }
 }
 
 impl Standing {
@@ -146,7 +156,7 @@ impl Standing {
     pub fn new(records_max: usize) -> Self {
         let (held, expiries) = (BTreeMap::new(), BTreeSet::new());
         let (invalidations, memberships) = (Tally::default(), Tally::default());
-        Self { records_max, held, expiries, invalidations, memberships, place: 0 }
+        Self { records_max, held, expiries, invalidations, memberships, place: 0, bytes: 0 }
     }
 
     /// Whether these changes fit. Records that the same changes end make no room for them. A publisher that is named may
@@ -244,6 +254,12 @@ impl Standing {
         self.held.values_mut().filter(|held| held.place <= place).for_each(|held| held.place = to);
     }
 
+    /// How many are held, those included that are over and were not forgotten yet, and how long their messages and the names of
+    /// their publishers are together.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.held.len() as u64, self.bytes)
+    }
+
     /// The records after `after`, of at most `bytes_max` bytes together, but one at least. `bytes_each` is what a record
     /// costs besides its message.
     pub fn page(
@@ -296,6 +312,7 @@ impl Standing {
 
     fn insert(&mut self, key: Key, held: Held) {
         self.remove(&key);
+        self.bytes += held.bytes();
         self.tally_mut(key.kind()).add(held.publisher.as_ref());
         self.expiries.insert((held.until_ms, key.clone()));
         self.held.insert(key, held);
@@ -303,6 +320,7 @@ impl Standing {
 
     fn remove(&mut self, key: &Key) {
         if let Some(held) = self.held.remove(key) {
+            self.bytes -= held.bytes();
             self.tally_mut(key.kind()).subtract(held.publisher.as_ref());
             self.expiries.remove(&(held.until_ms, key.clone()));
         }
@@ -379,6 +397,12 @@ impl Standing {
         let earlier = Key::invalidation(recipient, BEFORE_ALL)..=Key::invalidation(recipient, *voids);
         let covered = self.held.range(earlier).filter(|(_, held)| held.until_ms <= until_ms);
         covered.map(|(key, _)| key.clone()).collect()
+    }
+}
+
+impl Held {
+    fn bytes(&self) -> u64 {
+        (self.message.len() + self.publisher.as_deref().map_or(0, str::len)) as u64
     }
 }
 

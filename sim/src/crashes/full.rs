@@ -4,6 +4,7 @@
 //! standing records stay; once there is room it goes on, without a restart; and a hub that is killed on a full disk opens again.
 //! Where nobody makes room it makes some itself, as soon as what fills the disk has left the window.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -29,8 +30,17 @@ const WINDOW_BYTES: u64 = 8 << 20;
 /// It fills long before.
 const REQUESTS_MAX: u64 = 2_000;
 
+/// A log that has taken so many lives on what its window gives back: from then on whatever is given back is taken from it.
+const TAKEN_FREELY: u64 = 300;
+
 /// So many are refused one after the other before anybody calls it full.
 const REFUSED: usize = 5;
+
+/// So long ids count. A log that has lived on what its window gives back has carried all of them into few segments, and to carry them on
+/// takes more than each keeps for that: such a disk gives nothing back before they are too old (docs/operations.md).
+const IDS: Duration = Duration::from_secs(120);
+
+const PIECE_BYTES: usize = 4 << 10;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -77,6 +87,7 @@ pub async fn run(options: &Options, tell: fn(&str)) -> anyhow::Result<String> {
         rng: Rng::new(1, "full"),
         number: 0,
         beside,
+        gives_back_within: WITHIN,
         seen: Seen::default(),
         readings: 0,
     };
@@ -144,6 +155,17 @@ fn take_room(file: &Path, bytes: usize) -> std::io::Result<()> {
     })
 }
 
+/// Writes behind this file as long as there is room.
+fn take_what_is_free(file: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::File::options().create(true).append(true).open(file)?;
+    loop {
+        match file.write_all(&[1; PIECE_BYTES]) {
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+            written => written?,
+        }
+    }
+}
+
 /// The disk with what is on it.
 struct Room {
     truth: Arc<Mutex<Truth>>,
@@ -151,6 +173,8 @@ struct Room {
     number: u64,
     /// A file that takes the room.
     beside: PathBuf,
+    /// How long it may take until something is given back.
+    gives_back_within: Duration,
     seen: Seen,
     readings: u64,
 }
@@ -183,9 +207,15 @@ impl Room {
     async fn fill(&mut self, client: &mut PublisherClient<Channel>) -> anyhow::Result<()> {
         take_room(&self.beside, BESIDE_BYTES)?;
         let mut refused = 0;
-        for _ in 0..REQUESTS_MAX {
+        for number in 0..REQUESTS_MAX {
             match self.publish(client).await? {
-                Ok(()) => refused = 0,
+                Ok(()) => {
+                    refused = 0;
+                    if number >= TAKEN_FREELY {
+                        self.gives_back_within = IDS + WITHIN;
+                        take_what_is_free(&self.rest())?;
+                    }
+                }
                 Err(_) => refused += 1,
             }
             if refused == REFUSED {
@@ -204,7 +234,7 @@ impl Room {
         if fills {
             self.fill(&mut client).await?;
         }
-        let taken = self.beside.with_extension("rest");
+        let taken = self.rest();
         let begun = Instant::now();
         let mut is_full = false;
         loop {
@@ -214,7 +244,10 @@ impl Room {
             } else if self.publish_large(&mut client).await?.is_ok() {
                 break;
             }
-            ensure!(begun.elapsed() < WITHIN, "nothing is given back, or the disk does not fill");
+            ensure!(
+                begun.elapsed() < self.gives_back_within,
+                "nothing is given back, or the disk does not fill"
+            );
             sleep(Duration::from_millis(100)).await;
         }
         ensure!(self.beside.exists() && taken.exists(), "somebody else has made room");
@@ -231,7 +264,14 @@ impl Room {
     }
 
     fn free(&self) {
-        _ = std::fs::remove_file(&self.beside); // it is not there in every round
+        // Neither is there in every round.
+        _ = std::fs::remove_file(&self.beside);
+        _ = std::fs::remove_file(self.rest());
+    }
+
+    /// Another file that takes room.
+    fn rest(&self) -> PathBuf {
+        self.beside.with_extension("rest")
     }
 
     /// One request; the inner error is a refusal.

@@ -5,7 +5,7 @@
 use anyhow::Result;
 
 use crate::{
-    chaos, completions, crashes, disk, documents, interop::Peer, metrics, page, planted, project::Project,
+    bench, chaos, completions, crashes, documents, interop::Peer, metrics, page, planted, project::Project,
     shell, skips::Skips, tidy, tools::Tools, webhooks,
 };
 
@@ -90,9 +90,9 @@ pub(super) const STEPS: [Step; 26] = [
     },
     Step {
         name: "bench",
-        what: "the bench of the disk store, which is no part of the workspace, fits the product",
-        advice: "adapt bench/store to what has changed; `cargo xtask bench-store` runs it",
-        run: |project, _| disk::bench_fits(project),
+        what: "the benches, which are no part of the workspace, fit the product",
+        advice: "adapt bench/store or bench/users to what has changed; `cargo xtask bench-store` and `bench-users` run them",
+        run: |project, _| bench::fit(project),
     },
     Step {
         name: "cargo-test",

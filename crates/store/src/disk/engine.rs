@@ -18,6 +18,7 @@ use super::Options;
 use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead, unmask};
 use super::retention::Retention;
 use super::segments::{Begin, ENDING_BYTES, Job};
+use super::space::AROUND_RECORD_BYTES;
 use super::stage::{Group, Place, Stager};
 use super::visible::Visible;
 use crate::{Appended, Batch, Error, Refused, Sink};
@@ -38,7 +39,6 @@ pub(crate) struct Engine<R> {
     /// Who the store is: for the heads of segments.
     identity: SegmentHead,
     segment_bytes: u64,
-    reserve_bytes: u64,
     dedup_age: std::time::Duration,
     /// The latest time by the clock of the log that was told, in milliseconds since the Unix epoch: it goes on where nothing is
     /// stamped.
@@ -116,7 +116,6 @@ impl<R: Reply> Engine<R> {
             sink,
             identity,
             segment_bytes: options.segment_bytes,
-            reserve_bytes: reserve_bytes(options.segment_bytes),
             dedup_age: options.dedup.age,
             now_unix_ms: 0,
             may_release: true,
@@ -198,14 +197,12 @@ impl<R: Reply> Engine<R> {
         let at = &self.stager.at;
         // The newest segment is left for another one.
         let leaves = releases == Some(at.segment);
-        let (end, reserve_bytes) = match releases {
-            None => (at.batches_end, self.reserve_bytes),
-            Some(_) => (at.segment_bytes, 0),
-        };
-        let begin = (leaves || !self.fits(&group, end)).then(|| {
-            let may_cut = leaves && end > 0;
+        let kept_bytes = self.reserve_bytes(&group);
+        let good_bytes = least_length(&group, kept_bytes);
+        let reserve_bytes = if releases.is_none() { kept_bytes } else { 0 };
+        let may_cut = leaves && at.segment_bytes > 0;
+        let begin = (leaves || !self.fits(&group, reserve_bytes)).then(|| {
             let length = least_length(&group, reserve_bytes);
-            let good_bytes = least_length(&group, self.reserve_bytes);
             let head = self.begin(length, group.after);
             Begin { head, least_bytes: length, good_bytes, is_short: self.lacks.is_some(), may_cut }
         });
@@ -239,10 +236,25 @@ impl<R: Reply> Engine<R> {
         }
     }
 
-    /// Whether the segment that is written has room for this group before this offset.
-    fn fits(&self, group: &Group<R>, end: u64) -> bool {
+    /// Whether the segment that is written has room for this group, and so much behind it.
+    fn fits(&self, group: &Group<R>, reserve_bytes: u64) -> bool {
         let at = &self.stager.at;
-        at.segment > 0 && at.offset + room_of(group) <= end
+        at.segment > 0 && at.offset + room_of(group) + reserve_bytes <= at.segment_bytes
+    }
+
+    /// How much of a segment is kept for letting segments go, once this group is durable: on a disk that is full there is no other
+    /// room for it. As much as all standing records take, for they may be carried out of the oldest segment one after the other, and
+    /// never end; ids do, in time.
+    fn reserve_bytes(&self, group: &Group<R>) -> u64 {
+        let (records, bytes) = lock(&self.visible).standing.size();
+        let put = |count: u64, bytes: u64| bytes + count * AROUND_RECORD_BYTES;
+        let new = group.changes.iter().map(|changed| {
+            let share = changed.share.as_deref().map_or(0, str::len);
+            put(1, (changed.change.bytes() + share) as u64)
+        });
+        let records = put(records, bytes) + new.sum::<u64>();
+        let least = (self.segment_bytes / 64).max(RESERVE_BYTES_MIN);
+        (least + records).min(self.segment_bytes / 4)
     }
 
     /// This place, but for what is staged and not on its way.
@@ -343,11 +355,6 @@ fn unmasked(group: &Bytes, mask: u8) -> Bytes {
     let mut plain = group.to_vec();
     unmask(&mut plain[GROUP_HEAD_BYTES..], mask);
     plain.into()
-}
-
-/// How much of each segment is kept for letting segments go: on a disk that is full there is no other room for it.
-pub(crate) fn reserve_bytes(segment_bytes: u64) -> u64 {
-    (segment_bytes / 64).max(RESERVE_BYTES_MIN).min(segment_bytes / 4)
 }
 
 /// How long a segment must be for this group, and so much behind it.

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use galaxy_push_core::cursor::{Cursor, Seq};
 
-use super::engine::reserve_bytes;
 use super::files::Files;
 use super::format::{ENTRY_BYTES_MIN, GROUPS_START, GroupHead, HeadError, SegmentHead, Sums, unmask};
 use super::record::{Record, records};
@@ -267,9 +266,7 @@ impl Found<'_> {
         let (visible, retention, stamp_unix_ms) = replay.finish(head);
         recovered.stamped_unix_ms = stamp_unix_ms;
         // In what is allocated already, so that a full disk takes as much after a start as it would have before.
-        let (segment, batches_end) = (last, 0);
-        let at = Place { head, group, segment, offset, segment_bytes, batches_end, oldest, stamp_unix_ms };
-        let at = at.in_length(segment_bytes, reserve_bytes(options.segment_bytes));
+        let at = Place { head, group, segment: last, offset, segment_bytes, oldest, stamp_unix_ms };
         Ok(Opened { identity: self.identity, at, retention, visible, recovered })
     }
 }

@@ -20,7 +20,7 @@ use super::format::ENTRY_BYTES_MIN;
 const AROUND_ENTRY_BYTES: u64 = 180;
 /// What a key that is carried forward takes besides its text, and a standing record besides its message.
 const AROUND_KEY_BYTES: u64 = 37;
-const AROUND_RECORD_BYTES: u64 = 40;
+pub(super) const AROUND_RECORD_BYTES: u64 = 40;
 /// No standing record is longer.
 const RECORD_BYTES_MAX: u64 = 1 << 10;
 /// A group that was nearly full when the largest batch came.

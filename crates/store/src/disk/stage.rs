@@ -35,8 +35,6 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
     /// The length of the segment's file. 0: nothing can be written behind what an earlier life left there.
     pub(crate) segment_bytes: u64,
-    /// Batches are written up to here. What lets a segment go may use the rest.
-    pub(crate) batches_end: u64,
     /// The first segment that is needed.
     pub(crate) oldest: u64,
     /// The latest stamp.
@@ -44,9 +42,9 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// In a segment of this length, of which so much is no room for batches.
-    pub(crate) const fn in_length(self, segment_bytes: u64, reserve_bytes: u64) -> Self {
-        Self { segment_bytes, batches_end: segment_bytes.saturating_sub(reserve_bytes), ..self }
+    /// In a segment of this length.
+    pub(crate) const fn in_length(self, segment_bytes: u64) -> Self {
+        Self { segment_bytes, ..self }
     }
 }
 

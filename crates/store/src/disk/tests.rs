@@ -7,6 +7,7 @@ mod full;
 mod given_up;
 mod keys;
 mod lost;
+mod records;
 mod release;
 mod told;
 mod world;

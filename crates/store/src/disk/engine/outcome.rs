@@ -29,7 +29,7 @@ impl<R: Reply> Engine<R> {
                     self.stand(flight.fallback, begun);
                 } else if was_cut {
                     self.retention.cut(flight.fallback.segment, self.durable.offset);
-                    self.stand(self.durable.in_length(self.durable.offset + ENDING_BYTES, 0), None);
+                    self.stand(self.durable.in_length(self.durable.offset + ENDING_BYTES), None);
                 }
                 if flight.releases.is_some() {
                     // It is tried again when it is later, or another segment was begun.
@@ -50,7 +50,7 @@ impl<R: Reply> Engine<R> {
     /// What is durable ends here. `begun`: the length of the segment, if it was begun just now.
     fn stand(&mut self, place: Place, begun: Option<u64>) {
         self.durable = match begun {
-            Some(bytes) => place.in_length(bytes, self.reserve_bytes),
+            Some(bytes) => place.in_length(bytes),
             None => place,
         };
         self.stager.stand(self.durable);

@@ -3,7 +3,7 @@
 //!
 //! One segment at a time, so that a group carries no more than lay in one. Nobody waits for it, so it comes between the groups
 //! of publishers, and also where nothing is published: by the time that [`Engine::age`] is told. It may use what each segment
-//! keeps free for it ([`reserve_bytes`](super::reserve_bytes)), so that also a disk that is full gets its room back.
+//! keeps free for it ([`Engine::reserve_bytes`]), so that also a disk that is full gets its room back.
 //!
 //! The newest segment is let go too, once all that was published into it is too old and what gathers needs another one. That one is
 //! begun for the group that lets it go; where there is no room for it, in what the newest segment has not needed.
@@ -39,7 +39,7 @@ impl<R: Reply> Engine<R> {
     pub(super) fn lets_in(&self) -> bool {
         let Some(group) = &self.stager.open else { return false };
         let wants = if self.needs_another() {
-            super::least_length(group, self.reserve_bytes)
+            super::least_length(group, self.reserve_bytes(group))
         } else {
             super::room_of(group)
         };
@@ -49,7 +49,7 @@ impl<R: Reply> Engine<R> {
     /// Whether the group that gathers needs another segment.
     fn needs_another(&self) -> bool {
         let group = self.stager.open.as_ref().filter(|group| !group.is_empty());
-        group.is_some_and(|group| !self.fits(group, self.stager.at.batches_end))
+        group.is_some_and(|group| !self.fits(group, self.reserve_bytes(group)))
     }
 
     /// The group that lets go of this segment and all before it: the keys and standing records that lie there and still count,

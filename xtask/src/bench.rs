@@ -1,6 +1,7 @@
-//! `cargo xtask bench-store`: the figures of the disk store, and of the one on NATS.
+//! `cargo xtask bench-store`: the figures of the disk store, and of the one on NATS. `cargo xtask bench-users`: what users cost.
 //!
-//! Called from `commands`. The bench is a package of its own, so that the databases it compares with are built for nobody else.
+//! Called from `commands`. Each bench is a package of its own: the databases that the one compares with are built for nobody else, and
+//! the other knows nothing of the product but its sockets.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,12 +11,13 @@ use clap::{Args, ValueEnum};
 
 use crate::{project::Project, shell, tools::Tools};
 
-/// Where the bench is.
-const MANIFEST: &str = "bench/store/Cargo.toml";
+/// Where the benches are.
+const STORE: &str = "bench/store/Cargo.toml";
+const USERS: &str = "bench/users/Cargo.toml";
 
 /// What to measure.
 #[derive(Debug, Args)]
-pub(crate) struct Bench {
+pub(crate) struct StoreBench {
     /// A folder on the disk to measure, which may be there or not: everything made in it is taken away again.
     folder: Option<PathBuf>,
     /// Only this part, or these: all of them take some five minutes.
@@ -47,12 +49,12 @@ enum Part {
 /// # Errors
 ///
 /// When it cannot be built, or the folder cannot be written to.
-pub(crate) fn bench(project: &Project, bench: &Bench) -> Result<()> {
+pub(crate) fn store(project: &Project, bench: &StoreBench) -> Result<()> {
     let target = project.target.join("bench-store");
     shell::check(
         shell::cargo(project)
             .args(["build", "--release", "--features", "databases"])
-            .args(["--manifest-path", MANIFEST, "--target-dir"])
+            .args(["--manifest-path", STORE, "--target-dir"])
             .arg(&target),
     )?;
     let folder = bench.folder.clone().unwrap_or_else(|| project.target.join("bench-store-data"));
@@ -66,16 +68,47 @@ pub(crate) fn bench(project: &Project, bench: &Bench) -> Result<()> {
     )
 }
 
-/// Sees that the bench still fits the product, without the databases it compares with. No lints: it reads clocks and sleeps, as a
+/// How many users.
+#[derive(Debug, Args)]
+pub(crate) struct UsersBench {
+    /// So many connect, over SSE and then over WebSocket. Each takes a descriptor here and one in the process that is measured.
+    #[arg(default_value_t = 5_000)]
+    users: u32,
+}
+
+/// Prints the table of docs/scaling.md.
+///
+/// # Errors
+///
+/// When it cannot be built, or an event does not come to each user, in order and once.
+pub(crate) fn users(project: &Project, bench: &UsersBench) -> Result<()> {
+    let target = project.target.join("bench-users");
+    shell::check(shell::cargo(project).args(["build", "--release", "--package", "galaxy-push"]))?;
+    shell::check(
+        shell::cargo(project)
+            .args(["build", "--release", "--manifest-path", USERS, "--target-dir"])
+            .arg(&target),
+    )?;
+    shell::check(
+        Command::new(target.join("release/galaxy-push-bench-users"))
+            .arg(project.target.join("release/galaxy-push"))
+            .arg(bench.users.to_string()),
+    )
+}
+
+/// Sees that the benches still fit the product, without the databases they compare with. No lints: they read clocks and sleep, as a
 /// bench does.
 ///
 /// # Errors
 ///
-/// When it does not compile.
-pub(crate) fn bench_fits(project: &Project) -> Result<()> {
+/// When one does not compile.
+pub(crate) fn fit(project: &Project) -> Result<()> {
     // Beside the project's own, whose dependencies clippy has checked.
     let target = &project.target;
-    shell::check(
-        shell::cargo(project).args(["check", "--manifest-path", MANIFEST, "--target-dir"]).arg(target),
-    )
+    for manifest in [STORE, USERS] {
+        shell::check(
+            shell::cargo(project).args(["check", "--manifest-path", manifest, "--target-dir"]).arg(target),
+        )?;
+    }
+    Ok(())
 }
