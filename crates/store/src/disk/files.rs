@@ -44,14 +44,15 @@ pub trait Files: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// What the system says; the file may be there nevertheless.
+    /// What the system says; the file may be there nevertheless. Where the process may open no more files, that is
+    /// [`StorageFull`](io::ErrorKind::StorageFull): room for one may come, and nothing was made.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Box<dyn FileAt>>;
 
     /// Opens a file that is there, to write to it.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// What the system says; as [`Files::create`] where the process may open no more files.
     fn open(&self, name: &str) -> io::Result<Box<dyn FileAt>>;
 
     /// Cuts a file to so many bytes.
@@ -239,14 +240,15 @@ impl Files for Directory {
     fn create(&self, name: &str, bytes: u64) -> io::Result<Box<dyn FileAt>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        let file = options.open(self.path.join(name))?;
+        let file = options.open(self.path.join(name)).map_err(for_want_of_room)?;
         self.held().insert(name.to_owned(), identity(&file.metadata()?));
         allocate(&file, bytes)?;
         Ok(Box::new(OpenFile { file, times: self.times.clone() }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn FileAt>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
+        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name));
+        let file = file.map_err(for_want_of_room)?;
         Ok(Box::new(OpenFile { file, times: self.times.clone() }))
     }
 
@@ -291,6 +293,18 @@ impl Files for Directory {
 
     fn sync_times(&self) -> SyncTimes {
         self.times.so_far()
+    }
+}
+
+/// A process (or a machine) that has as many files open as it may has no room, but its disk has not failed: connections go, and then
+/// there is some.
+fn for_want_of_room(error: io::Error) -> io::Error {
+    use rustix::io::Errno;
+    match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE) => {
+            io::Error::new(io::ErrorKind::StorageFull, format!("no more files can be opened: {error}"))
+        }
+        _ => error,
     }
 }
 
@@ -372,6 +386,14 @@ impl FileAt for OpenFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The fault: a hub that had as many connections as it may have files open ended at the next segment, as if its disk had failed.
+    #[test]
+    fn a_process_that_may_open_no_more_files_has_no_room_for_one() {
+        let kind = |error: i32| for_want_of_room(io::Error::from_raw_os_error(error)).kind();
+        assert_eq!([23, 24].map(kind), [io::ErrorKind::StorageFull; 2], "ENFILE, EMFILE");
+        assert_eq!(kind(2), io::ErrorKind::NotFound);
+    }
 
     /// The fault: the file was cut and made longer again. A crash in between left one that is cut, which is damage; and on a full disk
     /// its space went to whoever asked first.
