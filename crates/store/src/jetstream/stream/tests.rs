@@ -93,7 +93,7 @@ fn look(others: &[(f64, bool)]) -> Look {
             "consumer_count": 0,
         },
     });
-    Look::of(&serde_json::from_value(info).unwrap())
+    look_of(&serde_json::from_value(info).unwrap())
 }
 
 #[test]
