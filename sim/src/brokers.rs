@@ -93,11 +93,11 @@ impl Brokers {
         }
     }
 
-    /// Nothing of the log comes to a hub until then.
+    /// Nothing of the log comes to a hub until then, or nothing of the fence.
     pub fn stop_consumer(&self, hub: &str, until: Duration) {
         let mut cluster = self.lock();
         if let Some(hub) = cluster.name(hub) {
-            cluster.link(hub).stopped_until = until.as_micros() as u64;
+            cluster.stop(hub, until.as_micros() as u64);
         }
     }
 

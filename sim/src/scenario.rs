@@ -121,7 +121,7 @@ pub enum Kind {
     LoseAcks,
     /// A hub loses its connection to the brokers.
     Disconnect(String),
-    /// A hub is handed nothing of the stream.
+    /// A hub is handed nothing of the stream, or of its fence.
     StopConsumer(String),
 }
 

@@ -345,8 +345,10 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
     if scenario.disk || scenario.brokers.is_some() {
         let plan = asker::Plan {
             source: "asker".to_owned(),
-            hub: "hub",
+            hubs: scenario.hub_names(),
             recipients: recipients.clone(),
+            // A store on brokers says after 5 s that nobody knows.
+            patience: Duration::from_secs(if scenario.disk { 3 } else { 7 }),
             pause: scenario.pause * 2,
             until: scenario.calm_from + Duration::from_secs(4),
         };

@@ -106,7 +106,7 @@ pub(super) struct Link {
     /// Up to where its broker has come with each stream, and until when it lags.
     has: [u64; 3],
     lags_until: [u64; 3],
-    pub(super) stopped_until: u64,
+    stopped_until: [u64; 3],
 }
 
 impl Link {
@@ -416,13 +416,14 @@ impl Cluster {
                     Lead::Cut { ends, .. } if link.is_minority => ends[stream],
                     _ => last,
                 };
-                let waits = now < link.lags_until[stream] || stream == 0 && now < link.stopped_until;
+                let waits = now < link.lags_until[stream] || now < link.stopped_until[stream];
                 if waits || end <= link.has[stream] {
                     continue;
                 }
                 if self.rng.percent(2) {
-                    // A bucket lags less: while the fence is not known, nothing is handed on.
-                    let most = if stream == 0 { lag_max } else { lag_max / 3 };
+                    // A bucket mostly lags less: while the fence is not known, nothing is handed on.
+                    let is_slow = stream == 0 || self.rng.percent(10);
+                    let most = if is_slow { lag_max } else { lag_max / 3 };
                     link.lags_until[stream] = now + self.rng.between(Duration::ZERO, most).as_micros() as u64;
                 } else {
                     link.has[stream] = end;

@@ -13,6 +13,9 @@ const DISK_PERCENT: u64 = 45;
 const BROKERS_PERCENT: u64 = 70;
 const BROKERS_ALONE_PERCENT: u64 = 12;
 
+/// Over brokers more is published than elsewhere, so that much is on its way when something happens.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
 impl Scenario {
     /// Whether the hub keeps its log on a disk, and what befalls that; drawn apart, as whatever came later.
     pub(super) fn draw_disk(&mut self) {
@@ -57,10 +60,13 @@ impl Scenario {
         if !has_brokers {
             return;
         }
-        let age = rng.percent(30).then(|| rng.between(Duration::from_secs(8), Duration::from_secs(30)));
+        let age = rng.percent(30).then(|| rng.between(Duration::from_secs(2), Duration::from_secs(14)));
+        let messages = rng.percent(15).then(|| 50 + rng.below(250) as usize);
+        let keeps_little = age.is_some() || messages.is_some();
+        self.pause = self.pause.min(PAUSE_MAX);
         self.brokers = Some(brokers::Plan {
             age,
-            messages: rng.percent(15).then(|| 50 + rng.below(400) as usize),
+            messages,
             lag_max: *rng.pick(&[
                 Duration::from_millis(50),
                 Duration::from_millis(500),
@@ -68,10 +74,13 @@ impl Scenario {
             ]),
             hubs_ahead_ms: self.skew("hub").ahead_ms,
         });
-        let kinds: Vec<u64> = (0..5).filter(|_| rng.percent(60)).collect();
+        let mut kinds: Vec<u64> = (0..5).filter(|_| rng.percent(60)).collect();
+        if keeps_little {
+            kinds.extend([4, 4]); // whoever stands still meets a hole
+        }
         let mut at = FAULTS_FROM;
         while !kinds.is_empty() {
-            at += rng.between(Duration::from_millis(200), Duration::from_secs(6));
+            at += rng.between(Duration::from_millis(200), Duration::from_secs(4));
             if at >= self.calm_from {
                 return;
             }
@@ -81,9 +90,11 @@ impl Scenario {
                 1 => (Kind::CutLeader, 14_000),
                 2 => (Kind::LoseAcks, 8_000),
                 3 => (Kind::Disconnect(hub), if rng.percent(15) { 9_000 } else { 900 }),
-                _ => (Kind::StopConsumer(hub), if rng.percent(25) { 16_000 } else { 3_200 }),
+                _ if keeps_little => (Kind::StopConsumer(hub), 16_000),
+                _ => (Kind::StopConsumer(hub), if rng.percent(20) { 16_000 } else { 3_200 }),
             };
-            let lasts = rng.between(Duration::from_millis(50), Duration::from_millis(most));
+            let least = if keeps_little && matches!(kind, Kind::StopConsumer(_)) { 4_000 } else { 50 };
+            let lasts = rng.between(Duration::from_millis(least), Duration::from_millis(most));
             self.faults.push((at, Fault { kind, until: (at + lasts).min(self.calm_from) }));
         }
     }

@@ -73,6 +73,13 @@ impl Cluster {
         self.links.keys().copied().find(|name| *name == hub)
     }
 
+    /// Nothing of the log comes to a hub until then, or nothing of the fence.
+    pub(in crate::brokers) fn stop(&mut self, hub: &'static str, until: u64) {
+        let stream = usize::from(self.rng.percent(40));
+        let stopped_until = &mut self.link(hub).stopped_until[stream];
+        *stopped_until = until.max(*stopped_until);
+    }
+
     /// A hub's connection stands still for a moment, and breaks.
     pub(in crate::brokers) fn stall(&mut self, hub: &'static str, now: u64, until: u64) {
         let takes = self.rng.between(Duration::ZERO, Duration::from_millis(900)).as_micros() as u64;
