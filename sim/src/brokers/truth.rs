@@ -137,7 +137,7 @@ impl Truth {
             return;
         }
         // It counts from when its hub took it, by the hubs' clock.
-        let taken_ms = stamp_unix_ms.saturating_add_signed(-self.hubs_ahead_ms) - UNIX_MS_START;
+        let taken_ms = stamp_unix_ms.saturating_add_signed(-self.hubs_ahead_ms).saturating_sub(UNIX_MS_START);
         let ttl_us = event.ttl.as_ref().map(|ttl| ttl.seconds.unsigned_abs() * 1_000_000);
         let line = LogLine {
             position,

@@ -90,7 +90,10 @@ impl Scenario {
                 1 => (Kind::CutLeader, 14_000),
                 2 => (Kind::LoseAcks, 8_000),
                 3 => (Kind::Disconnect(hub), if rng.percent(15) { 9_000 } else { 900 }),
-                _ if keeps_little => (Kind::StopConsumer(hub), 16_000),
+                // Always the same one: the other goes on, and what it appends expires before the first has read it.
+                _ if keeps_little => {
+                    (Kind::StopConsumer(self.hub_names().last().map_or(hub, |&last| last.to_owned())), 16_000)
+                }
                 _ => (Kind::StopConsumer(hub), if rng.percent(20) { 16_000 } else { 3_200 }),
             };
             let least = if keeps_little && matches!(kind, Kind::StopConsumer(_)) { 4_000 } else { 50 };

@@ -194,4 +194,22 @@ mod tests {
         let alone = Answer::Look(Look { epoch, last: 5, heard: None, ..Look::default() });
         assert_eq!(judge.judge(&alone, 5), Verdict::Lost);
     }
+
+    #[test]
+    fn a_leader_that_was_cut_off_is_not_believed_about_the_end() {
+        let epoch = Epoch::with_holes(1 << 24);
+        let look = |heard_ms: Option<u64>| Look {
+            epoch: Some(epoch),
+            last: 5,
+            heard: heard_ms.map(Duration::from_millis),
+            ..Look::default()
+        };
+        assert_eq!(look(Some(2_900)).end(epoch, 4), Ok(Cursor::end_of_message(epoch, 5)));
+        assert_eq!(
+            look(Some(0)).end(epoch, 7),
+            Ok(Cursor::end_of_message(epoch, 7)),
+            "what was read is there"
+        );
+        assert!(look(Some(3_000)).end(epoch, 4).is_err() && look(None).end(epoch, 4).is_err());
+    }
 }
