@@ -2,6 +2,7 @@
 
 use async_nats::jetstream::stream::Source;
 use galaxy_push_core::ambient::Ambient;
+use galaxy_push_core::cursor::Cursor;
 use serde_json::json;
 
 use super::super::tests::World;
