@@ -60,8 +60,8 @@ impl Scenario {
         if !has_brokers {
             return;
         }
-        let age = rng.percent(30).then(|| rng.between(Duration::from_secs(2), Duration::from_secs(14)));
-        let messages = rng.percent(15).then(|| 50 + rng.below(250) as usize);
+        let age = rng.percent(40).then(|| rng.between(Duration::from_secs(2), Duration::from_secs(9)));
+        let messages = rng.percent(15).then(|| 20 + rng.below(100) as usize);
         let keeps_little = age.is_some() || messages.is_some();
         self.pause = self.pause.min(PAUSE_MAX);
         self.brokers = Some(brokers::Plan {
