@@ -35,10 +35,10 @@ what a message means, claims and duplicates, answers, the order in which things 
 and what is to be written of a standing record. Storing takes 1 to 600 ms. The leader steps down, or is cut off with some of the hubs and\n\
 goes on for 10 s with what it had, while the others have another one after 4 to 6 s: of what was on its way some is lost and some\n\
 stored late, and nobody is told. Acknowledgements are lost. A connection breaks, and what was on it comes up to 7 s later, in another\n\
-order, twice, or never. Brokers' clocks differ by up to 6 s. What a hub reads lags up to 2 s, or stops for up to 16 s. In a third of\n\
-these worlds the stream keeps messages for some seconds or some hundreds only, so that hubs meet holes and begin late. The truth is what\n\
+order, twice, or never. Brokers' clocks differ by up to 6 s. What a hub reads lags up to 2 s, or stops for up to 16 s. In half of\n\
+these worlds the stream keeps messages for some seconds or some dozens only, so that hubs meet holes and begin late. The truth is what\n\
 the stream holds, message by message, judged by the rules of ADR 0018 written anew, which forget nothing; and what publishers were answered,\n\
-one of whom uses no library. In the rest of these worlds a simpler store keeps positions, what was published before, the standing records\n\
+one of whom uses no library and asks both hubs at once. In the rest of these worlds a simpler store keeps positions, what was published before, the standing records\n\
 and the fence, and now and then does not answer; the second door lags up to 2 s.";
 
 /// What simulated brokers cannot show.
