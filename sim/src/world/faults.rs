@@ -159,7 +159,8 @@ fn stop(world: &mut turmoil::Sim<'_>, reach: &Reach, kind: &Kind) {
         Kind::Partition(a, b) => world.repair(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.repair_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.release(a.as_str(), b.as_str()),
-        _ => {}
+        Kind::Leave(_) | Kind::Unplug(_) | Kind::CutOff(_) | Kind::Rival => {}
+        Kind::StepDown | Kind::CutLeader | Kind::LoseAcks | Kind::Disconnect(_) | Kind::StopConsumer(_) => {}
     }
 }
 
