@@ -67,7 +67,7 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
             // What hubs and gateways spread repairs over unless they are told otherwise.
             repair_spread_us: 30_000_000,
             drain_us: if is_shared { 0 } else { processes::LEAVE_WITHIN.as_micros() as u64 },
-            dedup_us: dedup_us(scenario),
+            dedup_events: dedup_events(scenario),
             ..Rules::default()
         }),
     );
@@ -102,9 +102,9 @@ fn window_rule(scenario: &Scenario) -> Option<WindowRule> {
     })
 }
 
-/// How long what was published is known: not longer than the log has it, where a hub may begin anew.
-fn dedup_us(scenario: &Scenario) -> u64 {
-    if keeps_little(scenario) { 0 } else { Rules::default().dedup_us }
+/// After how many later events a repeat is not known any more: at once, where a hub that begins anew may find nothing of the first.
+fn dedup_events(scenario: &Scenario) -> u64 {
+    if keeps_little(scenario) { 0 } else { Rules::default().dedup_events }
 }
 
 fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::Sim<'static>, Reach)> {
