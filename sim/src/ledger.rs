@@ -27,6 +27,27 @@ record takes with it; a hub that is asked while it still reads its log, for read
 hubs. Crashes come at steps of 10 ms. A hub that is started again counts the generations of gateways anew, so fencing is\n\
 judged within each of its lives.";
 
+/// What the worlds contain in which hubs share a log.
+const ON_BROKERS: &str = "\
+In others two hubs are doors to one log. In most of these, and in some worlds with one hub, three simulated brokers keep the\n\
+log as a JetStream stream, with the buckets of the fence and the standing records beside it, and the hubs run the store's own code:\n\
+what a message means, claims and duplicates, answers, the order in which things are done, what of a leader's word is believed, beats,\n\
+and what is to be written of a standing record. Storing takes 1 to 600 ms. The leader steps down, or is cut off with some of the hubs and\n\
+goes on for 10 s with what it had, while the others have another one after 4 to 6 s: of what was on its way some is lost and some\n\
+stored late, and nobody is told. Acknowledgements are lost. A connection breaks, and what was on it comes up to 7 s later, in another\n\
+order, twice, or never. Brokers' clocks differ by up to 6 s. What a hub reads lags up to 2 s, or stops for up to 16 s. In half of\n\
+these worlds the stream keeps messages for some seconds or some dozens only, so that hubs meet holes and begin late. The truth is what\n\
+the stream holds, message by message, judged by the rules of ADR 0018 written anew, which forget nothing; and what publishers were answered,\n\
+one of whom uses no library and asks both hubs at once. In the rest of these worlds a simpler store keeps positions, what was published before, the standing records\n\
+and the fence, and now and then does not answer; the second door lags up to 2 s.";
+
+/// What simulated brokers cannot show.
+const NOT_ON_BROKERS: &str = "\
+What these brokers cannot show: real ones, their consumers and the client library (`crates/store/tests/it/nats.rs` and the chaos test\n\
+have them), and the tasks between; a hub that reads its log while it starts, for that takes no time; a stream that is removed, put back or\n\
+full; three hubs; how long what was acknowledged outlives machines; whether a gap over what could not be judged was needless; and how long\n\
+ids are known where the stream keeps less than that.";
+
 /// What a line of a run begins with.
 const ROW: &str = "| `";
 
@@ -54,12 +75,12 @@ pub(crate) fn write(path: &Path, code: &str, args: &Args, total: &Total) -> anyh
          simulated network, whose history the checker judges; `cargo xtask sim --seed N --seconds S` replays one. Wall time is\n\
          that of all seeds, divided by the processors they ran on.\n\n\
          Most worlds have one hub. In some there are two with a log each, as two memory hubs behind `--hub A,B` are: gateways,\n\
-         a `PushClient` and plain gateways go from one to the other and back. In others two hubs are doors to one log, in a\n\
-         simulated store that keeps positions, what was published before, the standing records and the fence, and now and then\n\
-         does not answer; the second door lags up to 2 s. In a quarter of the worlds every wall clock is wrong, by up to 90 s\n\
+         a `PushClient` and plain gateways go from one to the other and back, and users carry cursors between gateways in different logs. {ON_BROKERS}\n\n\
+         In a quarter of the worlds every wall clock is wrong, by up to 90 s\n\
          and by steps; in some a user takes bytes all the time, but no whole frame for seconds. Where users present tokens, some\n\
          do not take the end of their session for an answer: they come back with the same token, or a new one of that session.\n\n\
          {ON_A_DISK}\n\n\
+         {NOT_ON_BROKERS}\n\n\
          | code | seeds | simulated | wall time (× real time) | histories | faults | records | seeds with a violation |\n\
          |---|---|---|---|---|---|---|---|\n{}\n\n\
          The last of them struck with these faults: {}.\n\n\

@@ -8,6 +8,7 @@
 
 pub mod app;
 pub mod asker;
+pub mod brokers;
 pub mod chaos;
 pub mod command;
 pub mod crashes;

@@ -105,12 +105,16 @@ fn one(seed: u64, args: &Args) -> anyhow::Result<String> {
     for (_, fault) in &scenario.faults {
         *faults.entry(fault.kind.name().to_owned()).or_insert(0) += 1;
     }
+    let seen = outcome.report.seen.iter();
     let seed = seeds::Seed {
         seed,
         faults,
         records: outcome.history.len(),
         trace: format!("{:016x}", hasher.finish()),
-        seen: outcome.report.seen.iter().map(|(sight, count)| (format!("{sight:?}"), count)).collect(),
+        seen: seen
+            .map(|(sight, count)| (format!("{sight:?}"), count))
+            .chain(outcome.met.into_iter().map(|(what, count)| (format!("Brokers{what}"), count)))
+            .collect(),
     };
     Ok(serde_json::to_string(&seed)?)
 }

@@ -23,11 +23,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::brokers::Brokers;
 use crate::disk::HubDisk;
 use crate::frames::{invalidation_hash, membership_hash};
 use crate::net::{self, Listener};
 use crate::publisher::{hash, position};
-use crate::rng::{Rng, now_unix_ms, now_us};
+use crate::rng::{Rng, UNIX_MS_START, now_us};
 use crate::shared::SharedLog;
 
 /// Tells a server what to do. Clones tell the same one.
@@ -64,6 +65,8 @@ pub enum Log {
     Shared(SharedLog, Duration),
     /// On its disk: each life of the hub goes on in the same epoch.
     Disk(HubDisk),
+    /// In a stream that brokers keep, which it knows by this name.
+    Brokers(Brokers, &'static str),
 }
 
 /// Runs a hub until it is killed.
@@ -88,6 +91,15 @@ pub async fn hub(
             }
             Log::Shared(log, lag_max) => log.door(*lag_max),
             Log::Disk(disk) => disk.maker(window, &ambient),
+            Log::Brokers(brokers, name) => {
+                let at = loop {
+                    match brokers.attach(name) {
+                        Some(at) => break at,
+                        None => sleep(BACK_AFTER).await,
+                    }
+                };
+                at.maker(&ambient)
+            }
         };
         let config = galaxy_push_hub::Config::default().window(window);
         let hub = match Hub::new(config, store, ambient.clone()) {
@@ -282,41 +294,55 @@ impl Sink for Tap {
 }
 
 impl Tap {
-    /// A standing record: its fingerprint serves as its id.
     fn record(&self, committed: &Committed) {
-        let Some((hash, says, expires)) = standing(committed) else { return };
-        let position = place(committed.cursor);
-        let line = LogLine {
-            position: position.clone(),
-            source: "".into(),
-            id: hash.to_string().into(),
-            to: Vec::new(),
-            hash,
-            standing: true,
-            collapse_key: None,
-            expires_at_us: None,
-            appended_us: None,
-        };
-        self.recorder.record(now_us(), What::Log(line));
-        let until_us = expires.map(|at| {
-            let unix_us = at.seconds.unsigned_abs() * 1_000_000 + u64::from(at.nanos.unsigned_abs()) / 1_000;
-            unix_us.saturating_sub(now_unix_ms() * 1_000) + now_us()
-        });
-        self.recorder
-            .record(now_us(), What::LogRecord(LogRecord { position, says, until_us, appended_us: None }));
+        record_standing(
+            &self.recorder,
+            place(committed.cursor),
+            committed.kind,
+            committed.message(),
+            now_us(),
+        );
     }
 }
 
-fn standing(committed: &Committed) -> Option<(Hash, Says, Option<Timestamp>)> {
-    match committed.kind {
+/// Writes down a standing record of the log: its fingerprint serves as its id.
+pub(crate) fn record_standing(
+    recorder: &Recorder,
+    position: Position,
+    kind: LogKind,
+    message: &[u8],
+    now_us: u64,
+) {
+    let Some((hash, says, expires)) = standing(kind, message) else { return };
+    let line = LogLine {
+        position: position.clone(),
+        source: "".into(),
+        id: hash.to_string().into(),
+        to: Vec::new(),
+        hash,
+        standing: true,
+        collapse_key: None,
+        expires_at_us: None,
+        appended_us: None,
+    };
+    recorder.record(now_us, What::Log(line));
+    let until_us = expires.map(|at| {
+        let unix_us = at.seconds.unsigned_abs() * 1_000_000 + u64::from(at.nanos.unsigned_abs()) / 1_000;
+        unix_us.saturating_sub(UNIX_MS_START * 1_000)
+    });
+    recorder.record(now_us, What::LogRecord(LogRecord { position, says, until_us, appended_us: None }));
+}
+
+fn standing(kind: LogKind, message: &[u8]) -> Option<(Hash, Says, Option<Timestamp>)> {
+    match kind {
         LogKind::Event => None,
         LogKind::SessionInvalidation => {
-            let record = v1::SessionInvalidation::decode(committed.message()).ok()?;
+            let record = v1::SessionInvalidation::decode(message).ok()?;
             let says = Says::Void { holder: record.recipient.as_str().into() };
             Some((invalidation_hash(&record), says, record.expires_at))
         }
         LogKind::Membership => {
-            let record = v1::Membership::decode(committed.message()).ok()?;
+            let record = v1::Membership::decode(message).ok()?;
             let (holder, recipient) =
                 (record.recipient.as_str().into(), format!("topic:{}", record.topic).into());
             let says = Says::Member { holder, recipient, member: record.member };

@@ -28,7 +28,7 @@ pub struct Plan {
     pub large_to: Option<String>,
     /// How often one of these changes, in percent of batches.
     pub change_percent: u64,
-    /// The topics of the memberships.
+    /// The topics of the memberships; without any only sessions end.
     pub topics: &'static [&'static str],
     /// Whether sessions are left alone: which of them a record ends is judged by wall clocks, and these are wrong.
     pub spares_sessions: bool,
@@ -113,7 +113,7 @@ fn draw_change(plan: &Plan, numbers: &Counter, rng: &mut Rng) -> Change {
     let nanos = i32::try_from(number % 1_000_000_000).unwrap_or_default();
     let seconds = |in_secs: u64| (now_unix_ms() / 1_000 + in_secs) as i64;
     let at = |in_secs: u64| Some(prost_types::Timestamp { seconds: seconds(in_secs), nanos });
-    if rng.percent(30) {
+    if plan.topics.is_empty() || rng.percent(30) {
         return Change::Invalidation(v1::SessionInvalidation {
             recipient: if rng.percent(20) && !plan.spares_sessions {
                 let member = rng.pick(&plan.members).clone();

@@ -1,18 +1,18 @@
 //! What a seed decides: who is there, how large the windows are, and which faults strike when.
 
+mod stores;
+
 use std::time::Duration;
 
 use galaxy_push_core::window::Bounds;
 
+use crate::brokers;
 use crate::rng::{Rng, Skew};
 use crate::users::Transport;
 use crate::users::token::Stubborn;
 
 /// Faults strike from here on, when everything has started.
 const FAULTS_FROM: Duration = Duration::from_secs(3);
-
-/// How often, in percent, a hub that is alone and has a right clock keeps its log on a disk.
-const DISK_PERCENT: u64 = 45;
 
 /// A scenario, drawn from its seed alone.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct Scenario {
     pub hubs: Hubs,
     /// Whether the hub keeps its log on a disk.
     pub disk: bool,
+    /// The brokers that keep the log, where hubs have it in a stream.
+    pub brokers: Option<brokers::Plan>,
     /// Whether wall clocks are wrong, each in its own way.
     pub skewed: bool,
     /// How long a client with several hubs stays with its log while no door to it answers.
@@ -111,6 +113,16 @@ pub enum Kind {
     SyncFails(String),
     /// A hub is killed, and a byte of its log changes before it is started again.
     Damage(String),
+    /// The broker that leads the stream steps down, and nobody leads for a while.
+    StepDown,
+    /// The broker that leads is cut off from the others, and some of the hubs with it.
+    CutLeader,
+    /// Brokers' acknowledgements are lost now and then.
+    LoseAcks,
+    /// A hub loses its connection to the brokers.
+    Disconnect(String),
+    /// A hub is handed nothing of the stream, or of its fence.
+    StopConsumer(String),
 }
 
 impl Kind {
@@ -130,6 +142,11 @@ impl Kind {
             Self::DiskFull(_) => "disk-full",
             Self::SyncFails(_) => "sync-fails",
             Self::Damage(_) => "damage",
+            Self::StepDown => "step-down",
+            Self::CutLeader => "cut-leader",
+            Self::LoseAcks => "lose-acks",
+            Self::Disconnect(_) => "disconnect",
+            Self::StopConsumer(_) => "stop-consumer",
         }
     }
 }
@@ -180,6 +197,7 @@ impl Scenario {
             duel: rng.percent(12),
             hubs,
             disk: false,
+            brokers: None,
             skewed,
             leave_log_after: further.between(Duration::from_secs(2), Duration::from_secs(4)),
             alone: hubs == Hubs::Apart && gateways == 2 && further.percent(50),
@@ -209,39 +227,8 @@ impl Scenario {
         }
         scenario.faults = scenario.draw_faults(&mut rng);
         scenario.draw_disk();
+        scenario.draw_brokers();
         scenario
-    }
-
-    /// Whether the hub keeps its log on a disk, and what befalls that; drawn apart, as whatever came later.
-    fn draw_disk(&mut self) {
-        let mut rng = Rng::new(self.seed, "disk");
-        self.disk = self.hubs == Hubs::One && !self.skewed && rng.percent(DISK_PERCENT);
-        if self.disk {
-            self.draw_disk_faults(&mut rng);
-        }
-    }
-
-    /// What befalls a hub's disk, besides all else: some of the kinds, each often enough to meet what another has left.
-    fn draw_disk_faults(&mut self, rng: &mut Rng) {
-        let kinds: Vec<u64> = (0..5).filter(|_| rng.percent(60)).collect();
-        let mut at = FAULTS_FROM;
-        while !kinds.is_empty() {
-            at += rng.between(Duration::from_millis(200), Duration::from_secs(4));
-            if at >= self.calm_from {
-                return;
-            }
-            let hub = || "hub".to_owned();
-            let kind = match *rng.pick(&kinds) {
-                0 => Kind::Kill(hub()),
-                1 => Kind::PowerCut(hub()),
-                2 => Kind::DiskFull(hub()),
-                3 => Kind::SyncFails(hub()),
-                _ => Kind::Damage(hub()),
-            };
-            let most = if matches!(kind, Kind::DiskFull(_)) { 8_000 } else { 2_000 };
-            let lasts = rng.between(Duration::from_millis(50), Duration::from_millis(most));
-            self.faults.push((at, Fault { kind, until: (at + lasts).min(self.calm_from) }));
-        }
     }
 
     fn draw_faults(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {

@@ -68,6 +68,23 @@ const MUST_BE_SEEN: &[Sight] = &[
     Sight::LiveJudged,
 ];
 
+/// What three hundred seeds must have met at their brokers.
+const MUST_BE_MET: &[&str] = &[
+    "BrokersLeaderLost",
+    "BrokersLostWithLeader",
+    "BrokersAckLost",
+    "BrokersNoResponders",
+    "BrokersStaleEnd",
+    "BrokersStray",
+    "BrokersSentTwice",
+    "BrokersOvertaken",
+    "BrokersSaidBefore",
+    "BrokersHole",
+    "BrokersLossTold",
+    "BrokersLateStart",
+    "BrokersHubStale",
+];
+
 /// Progress is said no more often than this.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
@@ -257,7 +274,8 @@ impl Total {
     }
 
     fn require_seen(&self, args: &Args) -> anyhow::Result<()> {
-        let unseen = MUST_BE_SEEN.iter().map(|sight| format!("{sight:?}"));
+        let unmet = MUST_BE_MET.iter().filter(|_| args.seeds >= 300).map(ToString::to_string);
+        let unseen = MUST_BE_SEEN.iter().map(|sight| format!("{sight:?}")).chain(unmet);
         let unseen: Vec<_> = unseen.filter(|sight| !self.seen.contains_key(&**sight)).collect();
         let enough = args.seeds < 100 || unseen.is_empty();
         ensure!(enough, "these must be met at least once, and were not: {}", unseen.join(", "));

@@ -4,11 +4,13 @@
 
 mod faults;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use galaxy_push_testkit::history::{Record, Rules, What, WindowRule};
 use galaxy_push_testkit::{Recorder, Report, check};
 
+use crate::brokers::Brokers;
 use crate::disk::HubDisk;
 use crate::rng::{Counter, Rng, now_us, skewed};
 use crate::scenario::{Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
@@ -31,6 +33,9 @@ const RECORDS_MAX: usize = 2_000_000;
 /// Users notice silence after this; gateways say something every 5 s here.
 const USER_SILENCE: Duration = Duration::from_secs(12);
 
+/// What a hub has sent to brokers is stored within this time, or never counts.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(20);
+
 /// What a run gave.
 #[derive(Debug)]
 pub struct Outcome {
@@ -38,6 +43,8 @@ pub struct Outcome {
     pub history: Vec<Record>,
     /// What the checker says.
     pub report: Report,
+    /// What brokers met, if the world has any, and how often.
+    pub met: BTreeMap<&'static str, u64>,
 }
 
 /// Runs a scenario to its end and judges it.
@@ -47,38 +54,57 @@ pub struct Outcome {
 /// When a process of the world fails in a way no fault explains; the message names it.
 pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
     let recorder = Recorder::new(RECORDS_MAX);
-    let window = Some(WindowRule {
-        age_us: scenario.window.age.as_micros() as u64,
-        events: scenario.window.events,
-        bytes: scenario.window.bytes,
-        event_bytes_max: publisher::LARGE_BYTES,
-    });
-    let shared = scenario.hubs == Hubs::Shared;
+    let is_shared = scenario.hubs == Hubs::Shared || scenario.brokers.is_some();
     recorder.record(
         0,
         What::Rules(Rules {
             live_within_us: if scenario.hubs == Hubs::Apart { 60_000_000 } else { 30_000_000 },
-            window,
-            fence_grace_us: if shared { 1_000_000 } else { 0 },
+            window: window_rule(scenario),
+            fence_grace_us: if is_shared { 1_000_000 } else { 0 },
             clock_skew_us: if scenario.skewed { SKEW_MAX.as_micros() as u64 } else { 0 },
             // Of a log that hubs share, one that leaves may not have all yet.
             durable: scenario.disk,
             // What hubs and gateways spread repairs over unless they are told otherwise.
             repair_spread_us: 30_000_000,
-            drain_us: if shared { 0 } else { processes::LEAVE_WITHIN.as_micros() as u64 },
+            drain_us: if is_shared { 0 } else { processes::LEAVE_WITHIN.as_micros() as u64 },
+            dedup_events: dedup_events(scenario),
             ..Rules::default()
         }),
     );
     let (mut world, reach) = build(scenario, &recorder)?;
+    let brokers = reach.brokers.clone();
     let mut faults = Faults::new(scenario, reach);
     while world.elapsed() < scenario.length {
         faults.advance(&mut world, scenario, &recorder)?;
+        brokers.iter().for_each(|brokers| brokers.advance(world.elapsed()));
         world.step().map_err(|error| anyhow::anyhow!("seed {}: {error}", scenario.seed))?;
     }
     recorder.record(scenario.length.as_micros() as u64, What::End);
     let history = recorder.finish()?;
     let report = check(&history);
-    Ok(Outcome { history, report })
+    let met = brokers.map(|brokers| brokers.met()).unwrap_or_default();
+    Ok(Outcome { history, report, met })
+}
+
+/// What each hub's window holds. `None`: nobody knows, as it cannot read all of the log.
+fn window_rule(scenario: &Scenario) -> Option<WindowRule> {
+    // What comes from brokers may have been on its way for long, and is as old as its hub says.
+    let late = match scenario.brokers {
+        _ if keeps_little(scenario) => return None,
+        Some(_) => UNDER_WAY_MAX,
+        None => Duration::ZERO,
+    };
+    Some(WindowRule {
+        age_us: scenario.window.age.saturating_sub(late).as_micros() as u64,
+        events: scenario.window.events,
+        bytes: scenario.window.bytes,
+        event_bytes_max: publisher::LARGE_BYTES,
+    })
+}
+
+/// After how many later events a repeat is not known any more: at once, where a hub that begins anew may find nothing of the first.
+fn dedup_events(scenario: &Scenario) -> u64 {
+    if keeps_little(scenario) { 0 } else { Rules::default().dedup_events }
 }
 
 fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::Sim<'static>, Reach)> {
@@ -112,14 +138,16 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::S
 
 fn add_hubs(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder, reach: &mut Reach) {
     reach.disk = scenario.disk.then(|| HubDisk::new(scenario.seed, recorder.process("hub")));
-    let shared = (scenario.hubs == Hubs::Shared)
+    reach.brokers = scenario.brokers.map(|plan| Brokers::new(scenario.seed, plan, recorder.process("store")));
+    let shared = (scenario.hubs == Hubs::Shared && scenario.brokers.is_none())
         .then(|| processes::shared_log(scenario.seed, recorder.process("store"), scenario.calm_from));
     for (number, &name) in scenario.hub_names().iter().enumerate() {
         let lag_max = if number == 0 { Duration::ZERO } else { LAG_MAX };
-        let log = match (&shared, &reach.disk) {
-            (Some(log), _) => processes::Log::Shared(log.clone(), lag_max),
-            (None, Some(disk)) => processes::Log::Disk(disk.clone()),
-            (None, None) => processes::Log::Own,
+        let log = match (&shared, &reach.disk, &reach.brokers) {
+            (Some(log), ..) => processes::Log::Shared(log.clone(), lag_max),
+            (_, Some(disk), _) => processes::Log::Disk(disk.clone()),
+            (.., Some(brokers)) => processes::Log::Brokers(brokers.clone(), name),
+            (None, None, None) => processes::Log::Own,
         };
         let surroundings = skewed(scenario.seed, name, scenario.skew(name));
         let (window, told, has_side_door) = (scenario.window, recorder.process(name), scenario.alone);
@@ -282,6 +310,31 @@ fn add_rival(
     });
 }
 
+/// Whether brokers keep the stream for so short a time that hubs meet holes, and begin late.
+fn keeps_little(scenario: &Scenario) -> bool {
+    scenario.brokers.as_ref().is_some_and(|plan| plan.age.is_some() || plan.messages.is_some())
+}
+
+/// How often a standing record changes, in percent of batches. One is lost if every hub dies before it is in its bucket, and the
+/// stream lets go of it (docs/adr/0020).
+fn change_percent(scenario: &Scenario) -> u64 {
+    let is_gone_soon = scenario.brokers.as_ref().is_some_and(|plan| plan.messages.is_some());
+    match scenario.regrants {
+        _ if is_gone_soon || keeps_little(scenario) && scenario.hubs == Hubs::One => 0,
+        true => 15,
+        false => 4,
+    }
+}
+
+/// The topics of memberships. Where a hub cannot judge a record it lets nobody in by it, and its gateways learn of it late.
+fn topics(scenario: &Scenario) -> &'static [&'static str] {
+    match scenario.regrants {
+        _ if keeps_little(scenario) => &[],
+        true => &["vip", "vi*", "vip", "staff"],
+        false => &["vip", "staff", "room-1", "room-2"],
+    }
+}
+
 fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
     let users = (0..scenario.users.len()).map(|number| format!("user:{number}"));
     let members: Vec<_> = users.chain(["session:s0".to_owned()]).collect();
@@ -289,11 +342,13 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
         ["all", "topic:news", "topic:sport", "topic:vip", "topic:staff", "user:nobody", "session:s1"];
     let recipients: Vec<_> = members.iter().cloned().chain(others.map(str::to_owned)).collect();
     let numbers = Counter::default();
-    if scenario.disk {
+    if scenario.disk || scenario.brokers.is_some() {
         let plan = asker::Plan {
             source: "asker".to_owned(),
-            hub: "hub",
+            hubs: scenario.hub_names(),
             recipients: recipients.clone(),
+            // A store on brokers says after 5 s that nobody knows.
+            patience: Duration::from_secs(if scenario.disk { 3 } else { 7 }),
             pause: scenario.pause * 2,
             until: scenario.calm_from + Duration::from_secs(4),
         };
@@ -310,12 +365,8 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
             source: name.clone(),
             recipients: recipients.clone(),
             members: members.clone(),
-            change_percent: if scenario.regrants { 15 } else { 4 },
-            topics: if scenario.regrants {
-                &["vip", "vi*", "vip", "staff"]
-            } else {
-                &["vip", "staff", "room-1", "room-2"]
-            },
+            change_percent: change_percent(scenario),
+            topics: topics(scenario),
             large_to: scenario.steady.map(|_| "user:0".to_owned()),
             spares_sessions: scenario.skewed,
             ends_sessions: scenario.token_life.is_some(),

@@ -12,27 +12,32 @@
 //! | `fold` | messages in their order, and what readers are handed of them |
 //! | `index` | which keys this hub knows, to save those the way through the log |
 //! | `pending` | what of this hub waits or is under way, and the answers |
-//! | `door` | all of it together: what the I/O half drives |
+//! | `door` | all of it together |
+//! | `drive` | in which order a door is driven, by the I/O half or a simulation |
+//! | [`look`] | what the leader says of the stream, and what that means |
 //! | `bucket` | what keys and values of the buckets have in common |
-//! | [`register`] | the bytes of the fence in its bucket |
+//! | [`fence`] | the fence as one hub sees it |
+//! | [`register`] | its bytes in its bucket |
 //! | [`standing`] | the standing records, and what of them is in their bucket |
 //!
 //! # How it is driven
 //!
-//! One task owns a [`Door`] (or has it under a lock) and:
+//! One task owns a [`Door`] in its [`Drive`] and:
 //!
-//! - [`Door::offer`]s what is appended, then [`Door::seal`]s until nothing comes and publishes each [`Sealed`] in that order;
-//! - hands every message, in the order of the stream and from its first one on, to [`Door::read`], and tells its sink what
-//!   [`Told`] says *before* it gives the answers;
-//! - says what a broker answers: [`Door::stored`] or [`Door::refused`], and calls [`Door::expire`] when [`Door::next_expiry`] has come;
-//! - calls [`Door::caught_up`] once it has read up to the last message there was when it began;
-//! - takes [`Door::take_answers`] after each of these, and gives them.
+//! - [`Door::offer`]s what is appended;
+//! - has the drive [`hold`](Drive::hold) every message, in the order of the stream and from its first one on, one at a time;
+//! - says what a broker answers: [`Door::stored`] or [`Door::refused`];
+//! - takes a [`turn`](Drive::turn) after each of these, and when [`Door::next_expiry`] has come. It tells the sink what was read *before*
+//!   it gives the answers, and publishes what the door seals in that order.
 
 mod bucket;
 mod claims;
 mod door;
+mod drive;
+pub mod fence;
 mod fold;
 mod index;
+pub mod look;
 pub mod pack;
 mod pending;
 pub mod register;
@@ -41,6 +46,7 @@ pub mod standing;
 pub use bucket::Unreadable;
 pub use claims::Bounds as ClaimBounds;
 pub use door::{Door, Settings};
+pub use drive::{Drive, Hands, Next, STALE_AFTER};
 pub use fold::{Fatal, Fold, Judged, Message, Read, Record, Told, Verdict};
 pub use pack::HubId;
 pub use pending::{ANSWER_WITHIN, Limits, Sealed};

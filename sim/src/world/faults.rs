@@ -9,6 +9,7 @@ use galaxy_push_store::disk::simulated::Crash;
 use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{self, What};
 
+use crate::brokers::Brokers;
 use crate::disk::HubDisk;
 use crate::processes::{Leave, Order};
 use crate::scenario::{Fault, Kind, Scenario};
@@ -20,6 +21,8 @@ pub(super) struct Reach {
     pub(super) leaves: BTreeMap<String, Leave>,
     /// The disk of the hub, if it has one.
     pub(super) disk: Option<HubDisk>,
+    /// The brokers, if there are any.
+    pub(super) brokers: Option<Brokers>,
 }
 
 /// Starts and ends the faults of a scenario.
@@ -127,6 +130,19 @@ fn start(world: &mut turmoil::Sim<'_>, reach: &Reach, fault: &Fault, now: Durati
         Kind::Unplug(host) => tell(host, Order::Unplug(fault.until.saturating_sub(now))),
         Kind::CutOff(host) => tell(host, Order::ShutSideDoor(fault.until.saturating_sub(now))),
         Kind::Rival => {}
+        kind => reach.brokers.iter().for_each(|brokers| strike(brokers, kind, now, fault.until)),
+    }
+}
+
+/// What befalls brokers ends by itself.
+fn strike(brokers: &Brokers, kind: &Kind, now: Duration, until: Duration) {
+    match kind {
+        Kind::StepDown => brokers.step_down(now, until),
+        Kind::CutLeader => brokers.cut_leader(now, until),
+        Kind::LoseAcks => brokers.lose_acks(until),
+        Kind::Disconnect(hub) => brokers.disconnect(hub, now, until),
+        Kind::StopConsumer(hub) => brokers.stop_consumer(hub, until),
+        _ => {}
     }
 }
 
@@ -144,6 +160,7 @@ fn stop(world: &mut turmoil::Sim<'_>, reach: &Reach, kind: &Kind) {
         Kind::OneWay(a, b) => world.repair_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.release(a.as_str(), b.as_str()),
         Kind::Leave(_) | Kind::Unplug(_) | Kind::CutOff(_) | Kind::Rival => {}
+        Kind::StepDown | Kind::CutLeader | Kind::LoseAcks | Kind::Disconnect(_) | Kind::StopConsumer(_) => {}
     }
 }
 
@@ -155,7 +172,9 @@ fn described(fault: &Fault) -> history::Fault {
         }
         Kind::Partition(a, b) | Kind::Hold(a, b) => format!("{a} | {b}"),
         Kind::OneWay(a, b) => format!("{a} -x-> {b}"),
+        Kind::Disconnect(host) | Kind::StopConsumer(host) => host.clone(),
         Kind::Rival => "plain".to_owned(),
+        Kind::StepDown | Kind::CutLeader | Kind::LoseAcks => "brokers".to_owned(),
     };
     history::Fault { kind: fault.kind.name().into(), detail }
 }

@@ -31,7 +31,7 @@ const TAKE_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) enum Taken {
     /// It was written now.
     Written(u64),
-    /// Its instance wrote it when it came before, and came back while the register cannot be written.
+    /// Its instance wrote it when it came before, or now without being told so, and the register cannot be written.
     Before(u64),
 }
 
@@ -117,8 +117,15 @@ impl Gateways {
                 self.generation = self.generation.max(shared);
                 shared
             }
-            // Another stream of this hub may have that number, and be about to leave.
-            Taken::Before(shared) => shared,
+            // Another stream of this hub may have that number, and be about to leave. And this hub may never have been told that it
+            // was written: then its own numbers are far below.
+            Taken::Before(shared) => {
+                if here.generation <= shared {
+                    self.generation = self.generation.max(shared) + 1;
+                    here.generation = self.generation;
+                }
+                shared
+            }
         };
         here.shared = Some(shared);
         let number = here.generation;

@@ -6,7 +6,6 @@
 //! until when it knows the fence, also one whose broker lags behind the others without knowing. The pump hands on nothing while
 //! that is too long ago ([`SharedFence::is_known`]); what a hub missed of the log it has missed of the fence as well.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,27 +23,9 @@ use super::reader::{OTHER_CONNECTION, Place, answer_status, consumer};
 use super::{Notice, Options};
 use crate::fence::Register as Found;
 use crate::nats::HubId;
-use crate::nats::register::{self, Beat, Held, Register};
+use crate::nats::fence::{ANEW_AFTER, BEAT_EVERY, Beats, Known, KnownAt, PAUSE, REACHED_FOR};
+use crate::nats::register::{self, Beat, Register};
 use crate::{Error, Fence, Holder, Refused, Sink};
-
-/// How often a beat is written.
-const BEAT_EVERY: Duration = Duration::from_millis(250);
-
-/// Nothing of the log is handed on when the fence was known longer ago: another hub may have let somebody in since. What was
-/// taken elsewhere ends a stream here within this time and what a notice takes, 1 s together.
-const KNOWN_FOR: Duration = Duration::from_millis(800);
-
-/// When it was known longer ago than this, it is not even asked: the brokers are away.
-const REACHED_FOR: Duration = Duration::from_secs(2);
-
-/// It begins anew when nothing new has come for so long, for its broker may be cut off from the others.
-const ANEW_AFTER: Duration = Duration::from_secs(3);
-
-/// How long it waits before it begins anew.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// As many beats may be under way; of an older one nobody wants to know any more.
-const BEATS_MAX: usize = 16;
 
 /// The fence as one hub sees it.
 #[derive(Debug)]
@@ -58,46 +39,6 @@ pub(super) struct SharedFence {
     known_at: watch::Sender<Option<KnownAt>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct KnownAt {
-    at: Instant,
-    /// By which connection, see [`Link::made`].
-    made: u64,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    /// The highest generation that anybody has given out.
-    highest: u64,
-    /// The highest revision that was read.
-    read: u64,
-    held: Held,
-}
-
-impl Known {
-    /// This was read, by the hub of this door. Returns whether that is to be told: what it wrote itself its own fence knows.
-    fn read(&mut self, revision: u64, register: &Register, door: HubId) -> bool {
-        let Register { gateway, holder, .. } = register;
-        self.highest = self.highest.max(holder.generation);
-        self.read = self.read.max(revision);
-        let is_own = register.door == door;
-        if is_own {
-            self.held.took(gateway, revision, holder.clone());
-        } else {
-            self.held.lost(gateway);
-        }
-        !is_own
-    }
-
-    /// This hub has written this, and was told so. What was read behind it, another hub's taking perhaps, was told before.
-    fn wrote(&mut self, gateway: &str, revision: u64, holder: Holder) {
-        self.highest = self.highest.max(holder.generation);
-        if revision > self.read {
-            self.held.took(gateway, revision, holder);
-        }
-    }
-}
-
 impl SharedFence {
     pub(super) fn new(door: HubId, bucket: Bucket, link: Link) -> Self {
         Self { door, bucket, link, known: Mutex::default(), known_at: watch::Sender::new(None) }
@@ -106,11 +47,11 @@ impl SharedFence {
     /// Whether everything that was taken until a moment ago has been told; after a lost connection, by the new one.
     pub(super) fn is_known(&self) -> bool {
         let made = self.link.made();
-        self.known_at.borrow().is_some_and(|known| known.made == made && known.at.elapsed() < KNOWN_FOR)
+        self.known_at.borrow().is_some_and(|known| known.is_known(made, Instant::now()))
     }
 
     pub(super) fn was_known_within(&self, time: Duration) -> bool {
-        self.known_at.borrow().is_some_and(|known| known.at.elapsed() < time)
+        self.known_at.borrow().is_some_and(|known| known.is_within(time, Instant::now()))
     }
 
     /// Rings when it has been read up to now again.
@@ -132,50 +73,6 @@ impl SharedFence {
             options.notice(&Notice::Trouble(format!("the fence is read anew: {why}")));
             sleep(PAUSE).await;
         }
-    }
-}
-
-/// The beats of this hub that were not read back yet.
-#[derive(Debug, Default)]
-struct Beats {
-    last: u64,
-    under_way: VecDeque<(u64, Instant)>,
-    /// When the latest was written that was read back, though others may have been written before it.
-    read: Option<Instant>,
-}
-
-impl Beats {
-    fn next(&mut self, now: Instant) -> u64 {
-        self.last += 1;
-        if self.under_way.len() >= BEATS_MAX {
-            self.under_way.pop_front();
-        }
-        self.under_way.push_back((self.last, now));
-        self.last
-    }
-
-    /// One that was written for a consumer before says nothing of what the next has read: it may lie before what that lacks.
-    fn begin_anew(&mut self) {
-        self.under_way.clear();
-        self.read = None;
-    }
-
-    fn came_back(&mut self, number: u64) {
-        while let Some((first, written)) = self.under_way.front().copied() {
-            if first > number {
-                return;
-            }
-            self.under_way.pop_front();
-            if first == number {
-                self.read = Some(written);
-            }
-        }
-    }
-
-    /// Until when everything was read that had been written, told once. What was written over was written before what wrote over it. So a
-    /// beat says nothing while more is to come.
-    fn take_known(&mut self, pending: u64) -> Option<Instant> {
-        self.read.take_if(|_| pending == 0)
     }
 }
 
@@ -248,7 +145,7 @@ impl Watch<'_> {
             return;
         }
         let number = self.beats.next(Instant::now());
-        let beat = Beat { number, highest: fence.lock().highest };
+        let beat = Beat { number, highest: fence.lock().highest() };
         let subject = fence.bucket.subject(&register::beat_key(fence.door));
         // One that is not sent does not come back.
         let _sent = unconstrained(fence.link.client.publish(subject, beat.write().into())).now_or_never();
@@ -283,7 +180,7 @@ impl Watch<'_> {
     fn take_beat(&mut self, key: &str, bytes: &[u8]) {
         let Ok(beat) = Beat::read(bytes) else { return };
         let mut known = self.fence.lock();
-        known.highest = known.highest.max(beat.highest);
+        known.heard(beat);
         drop(known);
         if key == register::beat_key(self.fence.door) {
             self.beats.came_back(beat.number);
@@ -314,18 +211,7 @@ impl SharedFence {
         self.check_link()?;
         let found = self.bucket.read(&register::key(gateway)).await;
         let found = found.map_err(|error| unavailable(error.to_string()))?;
-        let revision = found.as_ref().map_or(0, |found| found.revision);
-        let mut holder = match found {
-            Some(Value { bytes, .. }) if !bytes.is_empty() => {
-                let register = Register::read(&bytes);
-                register.map_err(|error| unavailable(format!("a register of the fence: {error}")))?.holder
-            }
-            _ => Holder::default(),
-        };
-        // No lower than any other: a register may have been forgotten while somebody stands under it.
-        let highest = self.lock().highest.max(holder.generation);
-        holder.generation = register::used_up(highest);
-        Ok(Found { holder, revision })
+        self.lock().found(found.as_ref().map(|Value { revision, bytes }| (*revision, &**bytes)))
     }
 
     async fn write(&self, gateway: &str, revision: u64, holder: Holder) -> Result<bool, Error> {
@@ -367,7 +253,7 @@ impl Fence for SharedFence {
     }
 
     fn held(&self, gateway: &str) -> Option<Holder> {
-        self.lock().held.holder(gateway).cloned()
+        self.lock().holder(gateway)
     }
 }
 
@@ -375,25 +261,6 @@ impl Fence for SharedFence {
 mod tests {
     use super::super::tests::World;
     use super::*;
-
-    #[test]
-    fn what_a_hub_wrote_it_holds_unless_it_has_read_that_another_took_it_since() {
-        let holder = |generation| Holder { generation, ..Holder::default() };
-        let mut known = Known::default();
-        known.wrote("a", 5, holder(1));
-        assert_eq!(known.held.holder("a"), Some(&holder(1)), "before it was read back");
-        let [own, other] = [HubId(1), HubId(2)];
-        let of =
-            |door, gateway: &str, number| Register { door, gateway: gateway.into(), holder: holder(number) };
-        assert!(known.read(8, &of(other, "b", 3), own));
-        known.wrote("b", 7, holder(2));
-        assert_eq!((known.held.holder("b"), known.highest), (None, 3));
-        known.wrote("c", 9, holder(4));
-        assert!(!known.read(9, &of(own, "c", 4), own), "its own fence knows");
-        assert_eq!((known.held.holder("c"), known.highest), (Some(&holder(4)), 4));
-        assert!(known.read(10, &of(other, "a", 5), own));
-        assert_eq!(known.held.holder("a"), None);
-    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_fence_is_known_for_a_while_and_by_the_connection_that_there_is() {
@@ -412,27 +279,5 @@ mod tests {
         assert_eq!(known(now, made - 1), (false, true), "by the connection before this one");
         assert!(!known(ago(800), made).0);
         assert_eq!(known(ago(2_000), made), (false, false));
-    }
-
-    #[test]
-    fn a_beat_that_comes_back_tells_when_it_was_written() {
-        let begun = Instant::now();
-        let at = |n| begun + BEAT_EVERY * n;
-        let mut beats = Beats::default();
-        let numbers: Vec<_> = (1..=20).map(|n| beats.next(at(n))).collect();
-        assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
-        beats.came_back(4);
-        assert_eq!(beats.read, None, "so late nobody wants to know");
-        beats.came_back(7);
-        assert_eq!(beats.read, Some(at(7)));
-        beats.came_back(6);
-        beats.came_back(21);
-        assert_eq!((beats.read, beats.under_way.len()), (Some(at(7)), 0));
-        assert_eq!(beats.take_known(1), None, "more is to come");
-        assert_eq!((beats.take_known(0), beats.take_known(0)), (Some(at(7)), None));
-        let for_another = beats.next(at(30));
-        beats.begin_anew();
-        beats.came_back(for_another);
-        assert_eq!(beats.read, None, "it may lie before what this consumer lacks");
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::connect::Link;
-use super::stream::Look;
+use crate::nats::look::Look;
 
 /// How long a broker may take to say how it is set.
 const ASK_WITHIN: Duration = Duration::from_millis(500);

@@ -1,7 +1,6 @@
-//! The one task that owns the [`Door`]: takes batches, publishes packs, tells the sink what was read, and gives the answers.
+//! The one task that owns the [`Drive`] and so the door: takes batches, publishes packs, and is told what was read.
 //!
-//! All decisions are the door's. What this adds is time, the connection, and the order of things: what was read is in the sink
-//! before anybody is answered, and standing records are with their [`Keeper`] before they are in the sink.
+//! All decisions are the door's, and the order of things is the drive's. What this adds is time and the connection.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, ErrorCode};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use galaxy_push_core::cursor::Cursor;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
@@ -21,20 +21,18 @@ use super::connect::Link;
 use super::fence::SharedFence;
 use super::reader::Event;
 use super::standing::{Asked, Keeper, Reply};
-use super::stream::{Log, Look};
+use super::stream::Log;
 use super::watch::Seen;
 use super::{Notice, Options, Shared};
-use crate::nats::{Door, Read, Sealed, Told};
-use crate::{Batch, Sink};
+use crate::nats::look::Look;
+use crate::nats::{Door, Drive, Hands, Message, Read, Record, Sealed};
+use crate::{Appended, Batch, Error, Sink};
 
 /// How many batches are taken off the inbox before the other things have their turn.
 const TAKEN_AT_ONCE: usize = 4_096;
 
 /// How often it is looked whether anything was heard, and what is too old is let go of.
 const TICK: Duration = Duration::from_millis(500);
-
-/// Without a sign of the leader for so long, the log may have gone on elsewhere.
-const STALE_AFTER: Duration = Duration::from_secs(4);
 
 /// A batch, and who waits for its answer.
 pub(super) struct Append {
@@ -61,39 +59,38 @@ pub(super) struct Parts {
 }
 
 pub(super) struct Pump {
-    door: Door<Waiting>,
+    drive: Drive<Waiting>,
     with: Parts,
     /// Bounded by what the door lets be under way; one that is not answered ends with its time.
-    acks: FuturesUnordered<BoxFuture<'static, Ack>>,
-    /// What was read and may not be handed on yet: the fence was not asked after it came, or is not known, or the standing records are
-    /// read again.
-    held: Option<Event>,
-    /// Which reading of the standing records what is held waits for, and since when.
-    waits_for: Option<(u64, Instant)>,
+    acks: Acks,
     opening: Option<Opening>,
     begun: Instant,
-    /// When there was a sign of the leader last.
-    heard: Instant,
     /// When it was looked at the time last.
     looked: Instant,
-    told: Vec<Told>,
 }
 
-/// What there was in the stream when the store was opened is being read.
+type Acks = FuturesUnordered<BoxFuture<'static, Ack>>;
+
+/// How far what there was in the stream was read when the store was opened.
 struct Opening {
-    last: u64,
     bytes: u64,
     bytes_read: u64,
     done: oneshot::Sender<()>,
 }
 
+/// What the drive works with.
+struct AtBrokers<'a> {
+    with: &'a Parts,
+    acks: &'a mut Acks,
+    opening: &'a mut Option<Opening>,
+}
+
 impl Pump {
     pub(super) fn new(door: Door<Waiting>, with: Parts, at_start: Look, done: oneshot::Sender<()>) -> Self {
         let now = Instant::now();
-        let opening = Some(Opening { last: at_start.last, bytes: at_start.bytes, bytes_read: 0, done });
-        let (acks, told) = (FuturesUnordered::new(), Vec::new());
-        let (held, waits_for) = (None, None);
-        Self { door, with, acks, held, waits_for, opening, begun: now, heard: now, looked: now, told }
+        let opening = Some(Opening { bytes: at_start.bytes, bytes_read: 0, done });
+        let drive = Drive::new(door, at_start.last, Duration::ZERO);
+        Self { drive, with, acks: FuturesUnordered::new(), opening, begun: now, looked: now }
     }
 
     /// Runs until the store is dropped, or must end.
@@ -106,87 +103,82 @@ impl Pump {
         let (mut fence_known, mut records_read) = (self.with.fence.known(), self.with.keeper.read_upto());
         let why = loop {
             let due = self.due();
-            let mut ended = tokio::select! {
+            tokio::select! {
                 biased;
-                Some(seen) = watched.recv() => self.seen(seen),
-                Some((number, said)) = self.acks.next(), if !self.acks.is_empty() => {
-                    self.acked(number, said);
-                    Ok(())
-                }
-                Some(event) = reading.recv(), if self.held.is_none() => {
-                    self.hold(event);
-                    Ok(())
-                }
-                Ok(()) = fence_known.changed(), if self.held.is_some() => Ok(()),
-                Ok(()) = records_read.changed(), if self.waits_for.is_some() => {
+                Some(seen) = watched.recv() => match seen {
+                    Seen::Led => self.drive.heard(self.begun.elapsed()),
+                    Seen::Lost => {}
+                    Seen::End(why) => break why,
+                },
+                Some((number, said)) = self.acks.next(), if !self.acks.is_empty() => self.acked(number, said),
+                Some(event) = reading.recv(), if !self.drive.is_holding() => self.came(event),
+                Ok(()) = fence_known.changed(), if self.drive.is_holding() => {}
+                Ok(()) = records_read.changed(), if self.drive.waits_for_records() => {
                     let done = *records_read.borrow_and_update();
-                    self.waits_for.take_if(|(asked, _)| *asked <= done);
-                    Ok(())
+                    self.drive.records_read(done);
                 }
                 append = appends.recv() => match append {
-                    Some(append) => {
-                        self.take(append, &mut appends);
-                        Ok(())
-                    }
+                    Some(append) => self.take(append, &mut appends),
                     None => return, // the store was dropped
                 },
-                () = sleep_until(due) => Ok(()),
-            };
-            // Asked now, and not before it came: the connection may have become another one since.
-            if self.may_read()
-                && let Some(event) = self.held.take()
-            {
-                ended = ended.and_then(|()| self.read(event));
+                () = sleep_until(due) => {}
             }
-            if let Err(why) = ended {
+            if let Err(why) = self.turn() {
                 break why;
             }
-            self.door.expire(self.now());
-            self.publish();
-            self.answer();
             self.look_at_the_time();
         };
         let _ = self.with.shared.ended.set(why.clone()); // it ends once
         self.with.shared.is_stale.store(true, Ordering::Relaxed);
-        self.door.end(&why);
-        self.answer();
+        let (drive, mut hands) = self.hands();
+        drive.end(&why, &mut hands);
         drop(appends);
         if let (None, Some(on_death)) = (&self.opening, &self.with.options.on_death) {
             on_death(&why);
         }
     }
 
-    /// Whether what was read may be handed on: somebody may have been let in at another hub that is to have it instead of a stream
-    /// here. While this hub reads what was there before it, it has no streams.
-    fn may_read(&self) -> bool {
-        self.waits_for.is_none() && (self.opening.is_some() || self.with.fence.is_known())
-    }
-
-    /// What comes next of the stream. If messages before it are lost, standing records may have been among them: these are read again
-    /// from their bucket before anybody is told of the hole, and so is told what holds.
-    fn hold(&mut self, event: Event) {
-        let has_lost = match &event {
-            Event::Message(message) => message.number > self.door.last_read() + 1,
-            Event::AtEnd => self.opening.as_ref().is_some_and(|opening| opening.last > self.door.last_read()),
-            Event::Anew(_) => false,
-        };
-        if has_lost {
-            self.waits_for = Some((self.with.keeper.read_again(), Instant::now()));
+    /// # Errors
+    ///
+    /// The store must end, and why.
+    fn turn(&mut self) -> Result<(), String> {
+        let now = self.begun.elapsed();
+        let (drive, mut hands) = self.hands();
+        drive.turn(&mut hands, now).map_err(|fatal| fatal.to_string())?;
+        if !self.drive.is_opening()
+            && let Some(opening) = self.opening.take()
+        {
+            let _ = opening.done.send(()); // whoever opens it may be gone
         }
-        self.held = Some(event);
+        Ok(())
     }
 
-    fn now(&self) -> Duration {
-        self.begun.elapsed()
+    const fn hands(&mut self) -> (&mut Drive<Waiting>, AtBrokers<'_>) {
+        let Self { drive, with, acks, opening, .. } = self;
+        (drive, AtBrokers { with, acks, opening })
     }
 
-    fn due(&self) -> Instant {
+    fn came(&mut self, event: Event) {
+        match event {
+            Event::Next(next) => {
+                let now = self.begun.elapsed();
+                let (drive, mut hands) = self.hands();
+                drive.hold(next, &mut hands, now);
+            }
+            Event::Anew(why) => {
+                let behind = self.drive.door().last_read();
+                self.with.options.notice(&Notice::ReadAnew { behind, why });
+            }
+        }
+    }
+
+    fn due(&mut self) -> Instant {
         let tick = Instant::now() + TICK;
-        self.door.next_expiry().map_or(tick, |due| tick.min(self.begun + due))
+        self.drive.door().next_expiry().map_or(tick, |due| tick.min(self.begun + due))
     }
 
     fn take(&mut self, first: Append, more: &mut mpsc::Receiver<Append>) {
-        let now = self.now();
+        let now = self.begun.elapsed();
         self.offer(first, now);
         for _ in 1..TAKEN_AT_ONCE {
             let Ok(append) = more.try_recv() else { break };
@@ -195,129 +187,120 @@ impl Pump {
     }
 
     fn offer(&mut self, Append { batch, reply }: Append, now: Duration) {
+        let door = self.drive.door();
         if !batch.items.iter().any(|item| item.change.is_some()) {
-            return self.door.offer(batch, (reply, None), now);
+            return door.offer(batch, (reply, None), now);
         }
-        let is_known = self.door.knows(&batch, now);
+        let is_known = door.knows(&batch, now);
         match self.with.keeper.begin(&batch, is_known) {
-            Ok(asked) => self.door.offer(batch, (reply, Some(Box::new(asked))), now),
-            Err(refused) => self.door.refuse((reply, None), refused),
-        }
-    }
-
-    /// Publishes what there is, unless there is no connection: what was not sent can be refused.
-    fn publish(&mut self) {
-        while self.with.link.is_connected() {
-            let Some(sealed) = self.door.seal(self.now()) else { return };
-            let number = sealed.number;
-            match self.hand_over(sealed) {
-                Ok(ack) => self.acks.push(ack),
-                Err(why) => self.door.refused(number, &why),
-            }
-        }
-    }
-
-    /// Hands a pack to the client library, which writes what it is handed in that order.
-    ///
-    /// # Errors
-    ///
-    /// It did not take it.
-    fn hand_over(&self, sealed: Sealed) -> Result<BoxFuture<'static, Ack>, String> {
-        let Sealed { number, payload } = sealed;
-        let message = PublishMessage::build().payload(payload).expected_stream(self.with.log.name());
-        let send = self.with.link.publishing.send_publish(self.with.log.subject().to_owned(), message);
-        // A task that has done much in one turn is told "not now" by whatever it asks; that would be taken for a full connection.
-        match unconstrained(send).now_or_never() {
-            None => Err("the connection takes nothing at present".to_owned()),
-            Some(Err(error)) => Err(error.to_string()),
-            Some(Ok(ack)) => Ok(async move {
-                let said = match ack.await {
-                    Ok(_) => Some(Ok(())),
-                    Err(error) => surely_not(&error).map(Err),
-                };
-                (number, said)
-            }
-            .boxed()),
+            Ok(asked) => door.offer(batch, (reply, Some(Box::new(asked))), now),
+            Err(refused) => door.refuse((reply, None), refused),
         }
     }
 
     fn acked(&mut self, number: u64, said: Option<Result<(), String>>) {
         match said {
             Some(Ok(())) => {
-                self.heard = Instant::now();
-                self.door.stored(number);
+                self.drive.heard(self.begun.elapsed());
+                self.drive.door().stored(number);
             }
-            Some(Err(why)) => self.door.refused(number, &why),
+            Some(Err(why)) => self.drive.door().refused(number, &why),
             None => {}
         }
     }
 
-    /// # Errors
-    ///
-    /// The store must end, and why.
-    fn read(&mut self, event: Event) -> Result<(), String> {
-        match event {
-            Event::Message(message) => {
-                self.heard = Instant::now();
-                let now = self.now();
-                let (number, length) = (message.number, message.payload.len());
-                let read =
-                    self.door.read(&message, now, &mut self.told).map_err(|fatal| fatal.to_string())?;
-                self.with.shared.read.store(number, Ordering::Relaxed);
-                self.tell();
-                self.say(number, &read);
-                if let Some(opening) = &mut self.opening {
-                    opening.bytes_read += length as u64;
-                    if let Some(on_progress) = &self.with.options.on_progress {
-                        on_progress(opening.bytes_read.min(opening.bytes), opening.bytes);
-                    }
-                }
-                if self.opening.as_ref().is_some_and(|opening| number >= opening.last) {
-                    self.opened();
-                }
-            }
-            Event::AtEnd => {
-                if let Some(opening) = &self.opening {
-                    // What it had then is gone by now.
-                    self.door.lost(opening.last, &mut self.told);
-                    self.opened();
-                }
-            }
-            Event::Anew(why) => {
-                let behind = self.door.last_read();
-                self.with.options.notice(&Notice::ReadAnew { behind, why });
-            }
+    fn look_at_the_time(&mut self) {
+        if self.looked.elapsed() < TICK {
+            return;
         }
+        self.looked = Instant::now();
+        let now = self.begun.elapsed();
+        let (drive, hands) = self.hands();
+        let is_stale = drive.is_stale(&hands, now);
+        if self.with.shared.is_stale.swap(is_stale, Ordering::Relaxed) != is_stale {
+            self.with.options.notice(if is_stale { &Notice::Stale } else { &Notice::Fresh });
+        }
+        self.drive.door().trim(now);
+        let horizon = self.drive.door().dedup_horizon(now);
+        let horizon = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
+        self.with.shared.horizon_ms.store(horizon, Ordering::Relaxed);
+    }
+}
+
+impl Hands<Waiting> for AtBrokers<'_> {
+    fn sink(&self) -> &dyn Sink {
+        &*self.with.sink
+    }
+
+    fn fence_is_known(&self) -> bool {
+        self.with.fence.is_known()
+    }
+
+    fn fence_was_known_within(&self, time: Duration) -> bool {
+        self.with.fence.was_known_within(time)
+    }
+
+    fn keep(&mut self, records: &[Record]) {
+        self.with.keeper.read(records);
+    }
+
+    fn read_records_again(&mut self) -> u64 {
+        self.with.keeper.read_again()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.with.link.is_connected()
+    }
+
+    /// Hands a pack to the client library, which writes what it is handed in that order.
+    fn publish(&mut self, sealed: Sealed) -> Result<(), String> {
+        let Sealed { number, payload } = sealed;
+        let message = PublishMessage::build().payload(payload).expected_stream(self.with.log.name());
+        let send = self.with.link.publishing.send_publish(self.with.log.subject().to_owned(), message);
+        // A task that has done much in one turn is told "not now" by whatever it asks; that would be taken for a full connection.
+        let ack = match unconstrained(send).now_or_never() {
+            None => return Err("the connection takes nothing at present".to_owned()),
+            Some(Err(error)) => return Err(error.to_string()),
+            Some(Ok(ack)) => ack,
+        };
+        let said = async move {
+            let said = match ack.await {
+                Ok(_) => Some(Ok(())),
+                Err(error) => surely_not(&error).map(Err),
+            };
+            (number, said)
+        };
+        self.acks.push(said.boxed());
         Ok(())
     }
 
-    /// Everything that was there at the start was read.
-    fn opened(&mut self) {
-        self.tell();
-        let Some(opening) = self.opening.take() else { return };
-        self.door.caught_up(&mut self.told);
-        self.tell();
-        self.with.shared.read.store(self.door.last_read(), Ordering::Relaxed);
-        let _ = opening.done.send(()); // whoever opens it may be gone
+    fn answer(&mut self, (reply, asked): Waiting, answer: Result<Vec<Appended>, Error>) {
+        match asked {
+            Some(asked) => self.with.keeper.answer(*asked, reply, answer),
+            None => _ = reply.send(answer), // whoever asked may be gone
+        }
     }
 
-    /// Hands the sink what was read.
-    fn tell(&mut self) {
-        for told in self.told.drain(..) {
-            match told {
-                Told::Begin(base) => self.with.sink.begin(base),
-                Told::Entries(entries) if self.opening.is_some() => self.with.sink.restored(&entries),
-                Told::Entries(entries) => self.with.sink.committed(&entries),
-                Told::Gap { from, to } => {
-                    self.with.sink.damaged(from, to);
-                    self.with.options.notice(&Notice::Lost { upto: to });
-                }
-                Told::Upto(to) => self.with.sink.advanced(to),
-                Told::Records(records) => self.with.keeper.read(&records),
+    fn has_read(&mut self, message: u64) {
+        self.with.shared.read.store(message, Ordering::Relaxed);
+    }
+
+    fn has_judged(&mut self, message: &Message, read: &Read) {
+        self.say(message.number, read);
+        if let Some(opening) = self.opening {
+            opening.bytes_read += message.payload.len() as u64;
+            if let Some(on_progress) = &self.with.options.on_progress {
+                on_progress(opening.bytes_read.min(opening.bytes), opening.bytes);
             }
         }
     }
 
+    fn has_lost(&mut self, upto: Cursor) {
+        self.with.options.notice(&Notice::Lost { upto });
+    }
+}
+
+impl AtBrokers<'_> {
     fn say(&self, message: u64, read: &Read) {
         let why = match read {
             Read::Foreign => "no hub wrote it".to_owned(),
@@ -326,45 +309,6 @@ impl Pump {
             Read::Again | Read::Overtaken(..) | Read::Pack(_) => return,
         };
         self.with.options.notice(&Notice::Skipped { message, why });
-    }
-
-    fn answer(&mut self) {
-        for ((reply, asked), answer) in self.door.take_answers() {
-            match asked {
-                Some(asked) => self.with.keeper.answer(*asked, reply, answer),
-                None => _ = reply.send(answer), // whoever asked may be gone
-            }
-        }
-    }
-
-    /// # Errors
-    ///
-    /// The store must end, and why.
-    fn seen(&mut self, seen: Seen) -> Result<(), String> {
-        match seen {
-            Seen::Led => self.heard = Instant::now(),
-            Seen::Lost => {}
-            Seen::End(why) => return Err(why),
-        }
-        Ok(())
-    }
-
-    fn look_at_the_time(&mut self) {
-        if self.looked.elapsed() < TICK {
-            return;
-        }
-        self.looked = Instant::now();
-        let now = self.now();
-        let is_held_up = self.opening.is_none() && !self.with.fence.was_known_within(STALE_AFTER)
-            || self.waits_for.is_some_and(|(_, since)| since.elapsed() >= STALE_AFTER);
-        let is_stale = is_held_up || self.heard.elapsed() >= STALE_AFTER;
-        if self.with.shared.is_stale.swap(is_stale, Ordering::Relaxed) != is_stale {
-            self.with.options.notice(if is_stale { &Notice::Stale } else { &Notice::Fresh });
-        }
-        self.door.trim(now);
-        let horizon = self.door.dedup_horizon(now);
-        let horizon = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
-        self.with.shared.horizon_ms.store(horizon, Ordering::Relaxed);
     }
 }
 

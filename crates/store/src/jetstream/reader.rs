@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connect::Link;
 use super::stream::Log;
-use crate::nats::Message;
+use crate::nats::{Message, Next};
 
 /// Messages that were read and not looked at yet, at most. A pack has 128 KiB mostly.
 pub(super) const EVENTS_MAX: usize = 64;
@@ -39,10 +39,8 @@ pub(super) const OTHER_CONNECTION: &str = "the connection is a new one";
 /// What the reader has to tell.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The next message of the stream.
-    Message(Message),
-    /// The stream has nothing behind what was read, its leader says. Told once.
-    AtEnd,
+    /// What comes next of the stream. That it is at its end is told once.
+    Next(Next),
     /// Reading begins anew, and why.
     Anew(String),
 }
@@ -102,7 +100,7 @@ impl Reader {
                 && let Ok(None) = self.log.next_from(self.next).await
             {
                 self.was_at_end = true;
-                if self.to.send(Event::AtEnd).await.is_err() {
+                if self.to.send(Event::Next(Next::AtEnd)).await.is_err() {
                     return End::Closed;
                 }
             }
@@ -123,7 +121,7 @@ impl Reader {
                 Ok(Taken { message, is_last }) => {
                     may_be_at_end = is_last;
                     if let Some(message) = message
-                        && self.to.send(Event::Message(message)).await.is_err()
+                        && self.to.send(Event::Next(Next::Message(message))).await.is_err()
                     {
                         return End::Closed;
                     }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
-use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_core::cursor::Epoch;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::connect::{Link, START_AGAIN, START_WITHIN};
 use super::{Notice, OpenError, Options};
+use crate::nats::look::Look;
 use crate::nats::pack;
 
 /// Where the epoch is in the stream's metadata.
@@ -32,25 +33,6 @@ pub(super) struct Log {
     context: jetstream::Context,
     name: String,
     subject: String,
-}
-
-/// What the leader says of a stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Look {
-    /// Which log it is. `None`: none of a hub.
-    pub(super) epoch: Option<Epoch>,
-    /// When it was made, in nanoseconds since the Unix epoch.
-    pub(super) made: i128,
-    /// The number of the first message that it has, or of the first that it will have.
-    pub(super) first: u64,
-    /// The number of the last message that it had; 0: it never had one.
-    pub(super) last: u64,
-    /// What it holds, in bytes.
-    pub(super) bytes: u64,
-    /// How many brokers keep it.
-    pub(super) replicas: usize,
-    /// How long ago the leader has heard from as many as it takes to store anything. `None`: from too few.
-    pub(super) heard: Option<Duration>,
 }
 
 /// A question for the first message of a subject from a number on.
@@ -78,13 +60,6 @@ struct Refusal {
 
 /// The code of the answer that there is no such message.
 const NOT_FOUND: u16 = 404;
-
-/// A leader that has not heard from the others for so long is not counted on.
-const HEARD_WITHIN: Duration = Duration::from_secs(5);
-
-/// Nor is it believed when it says where the log ends, after this time already: brokers that hear nothing of their leader have another
-/// one after 4 s at the soonest, and that one may have stored more; while the old one gives up after 10 s only.
-const SOLE_WITHIN: Duration = Duration::from_secs(3);
 
 impl Log {
     /// Finds the stream, or makes it.
@@ -120,7 +95,7 @@ impl Log {
     /// Asks the leader.
     pub(super) async fn look(&self) -> Result<Look, async_nats::Error> {
         let stream = self.context.get_stream(&self.name).await?;
-        Ok(Look::of(stream.cached_info()))
+        Ok(look_of(stream.cached_info()))
     }
 
     /// Whether this is the answer that there is no such stream.
@@ -167,7 +142,7 @@ impl Log {
     pub(super) async fn begin_anew(&self, old: Epoch, new: Epoch) -> Result<(), async_nats::Error> {
         let stream = self.context.get_stream(&self.name).await?;
         let info = stream.cached_info();
-        if Look::of(info).epoch == Some(old) {
+        if look_of(info).epoch == Some(old) {
             let mut config = info.config.clone();
             config.metadata.insert(EPOCH.to_owned(), new.to_string());
             self.context.update_stream(config).await?;
@@ -217,45 +192,23 @@ impl Log {
     }
 }
 
-impl Look {
-    fn of(info: &Info) -> Self {
-        let state = &info.state;
-        let replicas = info.config.num_replicas.max(1);
-        Self {
-            epoch: info
-                .config
-                .metadata
-                .get(EPOCH)
-                .and_then(|text| text.parse().ok())
-                .filter(|epoch: &Epoch| epoch.has_holes()),
-            made: info.created.unix_timestamp_nanos(),
-            first: if state.messages == 0 { state.last_sequence + 1 } else { state.first_sequence },
-            last: state.last_sequence,
-            bytes: state.bytes,
-            replicas,
-            heard: heard(info, replicas / 2),
-        }
-    }
-
-    /// Whether the leader has heard of late from as many as it takes to store anything.
-    pub(super) fn has_majority(&self) -> bool {
-        self.heard.is_some_and(|ago| ago < HEARD_WITHIN)
-    }
-
-    /// Where the log of this epoch ends, of which this hub has read up to message `read`.
-    ///
-    /// # Errors
-    ///
-    /// Why that is not known.
-    pub(super) fn end(&self, epoch: Epoch, read: u64) -> Result<Cursor, &'static str> {
-        if self.epoch != Some(epoch) {
-            return Err("the stream is another log now");
-        }
-        if self.heard.is_none_or(|ago| ago >= SOLE_WITHIN) {
-            return Err("the leader of the stream has no majority, and there may be another one");
-        }
-        // What was read is there, though an answer may have been on its way for long.
-        Ok(Cursor::end_of_message(epoch, self.last.max(read)))
+/// What the leader said.
+pub(super) fn look_of(info: &Info) -> Look {
+    let state = &info.state;
+    let replicas = info.config.num_replicas.max(1);
+    Look {
+        epoch: info
+            .config
+            .metadata
+            .get(EPOCH)
+            .and_then(|text| text.parse().ok())
+            .filter(|epoch: &Epoch| epoch.has_holes()),
+        made: info.created.unix_timestamp_nanos(),
+        first: if state.messages == 0 { state.last_sequence + 1 } else { state.first_sequence },
+        last: state.last_sequence,
+        bytes: state.bytes,
+        replicas,
+        heard: heard(info, replicas / 2),
     }
 }
 

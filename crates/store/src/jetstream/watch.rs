@@ -14,16 +14,14 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Shared;
-use super::stream::{Log, Look};
+use super::stream::Log;
+use crate::nats::look::{Answer, Judge, Look, Verdict};
 
 /// How often it asks.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the leader may take.
 const ASK_WITHIN: Duration = Duration::from_millis(1_900);
-
-/// So many answers one after another must say that the log lacks what was read.
-const ANSWERS: u32 = 5;
 
 /// What the watch has to tell.
 #[derive(Debug)]
@@ -79,83 +77,9 @@ async fn ask(shared: &Shared, look: impl Future<Output = Result<Look, async_nats
     (answer, read)
 }
 
-/// What came of a question.
-#[derive(Debug)]
-enum Answer {
-    Look(Look),
-    /// There is no such stream.
-    Gone,
-    None,
-}
-
-/// What it means.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Led,
-    Lost,
-    End(String),
-    /// The log lacks what was read: it must have another epoch before anybody appends, and this hub ends.
-    BeginAnew(String),
-}
-
-/// What was answered of late.
-#[derive(Debug)]
-struct Judge {
-    epoch: Epoch,
-    /// When the stream was made, as [`Look::made`].
-    made: i128,
-    /// How many answers in a row say that the log lacks what was read, or is gone.
-    short: u32,
-}
-
-impl Judge {
-    const fn new(epoch: Epoch, made: i128) -> Self {
-        Self { epoch, made, short: 0 }
-    }
-
-    /// `read`: the last message that was read when the question was asked.
-    fn judge(&mut self, answer: &Answer, read: u64) -> Verdict {
-        let is_short = match answer {
-            Answer::None => return Verdict::Lost, // neither one more nor the end of the row
-            Answer::Gone => true,
-            Answer::Look(look) if look.epoch != Some(self.epoch) => {
-                let found = look.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
-                return Verdict::End(format!(
-                    "the stream is another log: its epoch is {found}, and was {}",
-                    self.epoch
-                ));
-            }
-            // Somebody has removed it and made it again just so. It may soon be as long as it was, with other messages.
-            Answer::Look(look) if look.made != self.made => {
-                return Verdict::BeginAnew("the stream was removed and made again".to_owned());
-            }
-            Answer::Look(look) => look.last < read,
-        };
-        if !is_short {
-            self.short = 0;
-            let led = matches!(answer, Answer::Look(look) if look.has_majority());
-            return if led { Verdict::Led } else { Verdict::Lost };
-        }
-        self.short += 1;
-        match answer {
-            _ if self.short < ANSWERS => Verdict::Lost,
-            Answer::Look(look) => Verdict::BeginAnew(format!(
-                "the stream ends with message {}, and {read} was read: it was put back to an earlier state",
-                look.last
-            )),
-            Answer::Gone | Answer::None => Verdict::End("the stream was removed".to_owned()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn answer(epoch: u128, last: u64) -> Answer {
-        let epoch = Some(Epoch::with_holes(epoch << 24));
-        Answer::Look(Look { epoch, last, heard: Some(Duration::ZERO), ..Look::default() })
-    }
 
     /// Else a log that grows all the time would seem to lack what was read of it.
     #[tokio::test]
@@ -168,54 +92,5 @@ mod tests {
         };
         let (answer, read) = ask(&shared, look).await;
         assert!(matches!(answer, Answer::Look(Look { last: 7, .. })) && read == 5, "{answer:?}, {read}");
-    }
-
-    #[test]
-    fn another_epoch_ends_a_hub_at_once() {
-        let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
-        assert_eq!(judge.judge(&answer(1, 5), 5), Verdict::Led);
-        assert!(matches!(judge.judge(&answer(2, 5), 5), Verdict::End(why) if why.contains("another log")));
-        let none = Answer::Look(Look { last: 9, ..Look::default() });
-        assert!(matches!(judge.judge(&none, 5), Verdict::End(_)));
-    }
-
-    #[test]
-    fn a_stream_that_was_made_again_with_the_same_epoch_gets_another_one_at_once() {
-        let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
-        let epoch = Some(Epoch::with_holes(1 << 24));
-        let again =
-            Answer::Look(Look { epoch, made: 1, last: 9, heard: Some(Duration::ZERO), ..Look::default() });
-        assert!(matches!(judge.judge(&again, 5), Verdict::BeginAnew(why) if why.contains("made again")));
-    }
-
-    #[test]
-    fn a_log_that_lacks_what_was_read_gets_another_epoch_after_five_answers_in_a_row() {
-        let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
-        for _ in 0..4 {
-            assert_eq!(judge.judge(&answer(1, 4), 5), Verdict::Lost);
-        }
-        assert_eq!(judge.judge(&answer(1, 5), 5), Verdict::Led, "a leader that was cut off");
-        for _ in 0..4 {
-            assert_eq!(judge.judge(&answer(1, 4), 5), Verdict::Lost);
-            assert_eq!(judge.judge(&Answer::None, 5), Verdict::Lost, "silence says nothing");
-        }
-        let verdict = judge.judge(&answer(1, 4), 5);
-        assert!(matches!(verdict, Verdict::BeginAnew(why) if why.contains("message 4, and 5 was read")));
-    }
-
-    #[test]
-    fn a_stream_that_is_removed_ends_a_hub_after_five_answers() {
-        let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
-        let verdicts: Vec<_> = (0..5).map(|_| judge.judge(&Answer::Gone, 0)).collect();
-        assert_eq!(verdicts[..4], [Verdict::Lost, Verdict::Lost, Verdict::Lost, Verdict::Lost]);
-        assert_eq!(verdicts[4], Verdict::End("the stream was removed".to_owned()));
-    }
-
-    #[test]
-    fn a_leader_without_a_majority_leads_nobody() {
-        let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
-        let epoch = Some(Epoch::with_holes(1 << 24));
-        let alone = Answer::Look(Look { epoch, last: 5, heard: None, ..Look::default() });
-        assert_eq!(judge.judge(&alone, 5), Verdict::Lost);
     }
 }

@@ -151,6 +151,11 @@ impl<'h> Index<'h> {
         self.logs.get(epoch as usize)
     }
 
+    /// Whether positions of this epoch have holes: its text says so.
+    pub(super) fn has_holes(&self, epoch: u32) -> bool {
+        self.epochs.names.get(epoch as usize).is_some_and(|name| name.starts_with("pack"))
+    }
+
     pub(super) fn entry(&self, pos: Pos) -> Option<&Entry<'h>> {
         self.log(pos.epoch)?.get(pos.seq)
     }

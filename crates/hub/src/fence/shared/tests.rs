@@ -163,3 +163,17 @@ fn whoever_came_back_without_the_register_ends_once_another_is_known_to_have_com
     assert!(has_ended(&back), "though its own number is as high");
     assert_eq!(gateways.registered("gw", 101, Taken::Written(102)), None);
 }
+
+/// The fault: a hub that had just started wrote a register, was not answered and found it written; its stream then had the number that
+/// this hub counts itself, below that of streams before it.
+#[test]
+fn what_was_written_without_an_answer_is_not_undercut() {
+    let mut gateways = Gateways::default();
+    let stream = admitted(&mut gateways, claim("a", 2));
+    assert_eq!(gateways.registered("gw", stream.generation, Taken::Before(100)), Some(101));
+    gateways.leave("gw", 1, Duration::ZERO);
+    gateways.taken("gw", &by(100));
+    assert!(!has_ended(&stream), "that was itself");
+    assert_eq!(admitted(&mut gateways, claim("a", 3)).generation, 102);
+    assert!(has_ended(&stream));
+}

@@ -7,7 +7,7 @@ use galaxy_push_core::cursor::Cursor;
 use super::super::bucket::{Bucket, Holds};
 use super::super::tests::World;
 use super::*;
-use crate::nats::{ClaimBounds, HubId, Limits, Settings};
+use crate::nats::{ClaimBounds, HubId, Limits, Next, Settings};
 use crate::{Committed, DedupBounds};
 
 #[derive(Default)]
@@ -40,15 +40,22 @@ async fn what_is_gone_before_a_start_comes_to_it_lies_before_its_base() {
     let (done, is_open) = oneshot::channel();
     let parts = Parts { sink: base.clone(), shared: shared.clone(), log, fence, keeper, link, options };
     let mut pump = Pump::new(door, parts, at_start, done);
+    let may_read = |pump: &mut Pump| {
+        let (drive, hands) = pump.hands();
+        drive.may_read(&hands)
+    };
     let is_stale = |pump: &mut Pump| {
         pump.looked = Instant::now() - TICK;
         pump.look_at_the_time();
         shared.is_stale.load(Ordering::Relaxed)
     };
-    assert!(pump.may_read() && !is_stale(&mut pump), "nobody has a stream here yet");
-    pump.read(Event::AtEnd).unwrap();
+    assert!(may_read(&mut pump) && !is_stale(&mut pump), "nobody has a stream here yet");
+    pump.came(Event::Next(Next::AtEnd));
+    assert!(!may_read(&mut pump), "standing records may have been among what is gone");
+    pump.drive.records_read(1);
+    pump.turn().unwrap();
     is_open.await.unwrap();
     assert_eq!(*base.0.lock().unwrap(), Some(Cursor::end_of_message(epoch, 5)));
     assert_eq!(shared.read.load(Ordering::Relaxed), 5);
-    assert!(!pump.may_read() && is_stale(&mut pump), "nothing is known of the fence");
+    assert!(!may_read(&mut pump) && is_stale(&mut pump), "nothing is known of the fence");
 }

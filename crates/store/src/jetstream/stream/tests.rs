@@ -2,6 +2,7 @@
 
 use async_nats::jetstream::stream::Source;
 use galaxy_push_core::ambient::Ambient;
+use galaxy_push_core::cursor::Cursor;
 use serde_json::json;
 
 use super::super::tests::World;
@@ -93,7 +94,7 @@ fn look(others: &[(f64, bool)]) -> Look {
             "consumer_count": 0,
         },
     });
-    Look::of(&serde_json::from_value(info).unwrap())
+    look_of(&serde_json::from_value(info).unwrap())
 }
 
 #[test]

@@ -57,8 +57,17 @@ fn torn(index: &Index<'_>, places: &[Option<Pos>]) -> Option<String> {
     {
         return None;
     }
+    let nth = |number: u64| {
+        // Where positions have holes, nothing else may lie between; an ephemeral event has a place there.
+        let log = index.log(first.epoch).filter(|_| index.has_holes(first.epoch));
+        let seq = log.map(|log| {
+            let begins = log.index_after(first.seq.saturating_sub(1));
+            log.entries.get(begins + number as usize).map_or(first.seq, |entry| entry.seq)
+        });
+        Pos { epoch: first.epoch, seq: seq.unwrap_or(first.seq + number) }
+    };
     for (pos, number) in places.iter().zip(0..) {
-        let wanted = Pos { epoch: first.epoch, seq: first.seq + number };
+        let wanted = nth(number);
         match pos {
             Some(pos) if *pos == wanted => {}
             Some(pos) => {

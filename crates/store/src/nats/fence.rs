@@ -1,0 +1,221 @@
+//! The fence as one hub sees it: what it has read of the others, and until when that is all there was.
+//!
+//! Pure: every moment is given by the caller. Several times a second a hub writes a *beat*, a key of its own. Once a beat is read back,
+//! everything has been read that was written before it: so a hub knows until when it knows the fence, also one whose broker lags
+//! behind the others without knowing. What the bytes are, [`register`] says.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::HubId;
+use super::register::{self, Beat, Held, Register};
+use crate::fence::Register as Found;
+use crate::{Error, Holder, Refused};
+
+/// How often a beat is written.
+pub const BEAT_EVERY: Duration = Duration::from_millis(250);
+
+/// Nothing of the log is handed on when the fence was known longer ago: another hub may have let somebody in since. What was
+/// taken elsewhere ends a stream here within this time and what a notice takes, 1 s together.
+pub const KNOWN_FOR: Duration = Duration::from_millis(800);
+
+/// When it was known longer ago than this, it is not even asked: the brokers are away.
+pub const REACHED_FOR: Duration = Duration::from_secs(2);
+
+/// It is read anew when nothing new has come for so long, for its broker may be cut off from the others.
+pub const ANEW_AFTER: Duration = Duration::from_secs(3);
+
+/// How long it waits before it is read anew.
+pub const PAUSE: Duration = Duration::from_millis(100);
+
+/// As many beats may be under way; of an older one nobody wants to know any more.
+const BEATS_MAX: usize = 16;
+
+/// Up to when everything that was written has been read.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownAt {
+    /// When the beat was written that came back.
+    pub at: Instant,
+    /// By which connection; each has a number.
+    pub made: u64,
+}
+
+impl KnownAt {
+    /// Whether everything that was taken until a moment ago has been told, by the connection that there is now.
+    #[must_use]
+    pub fn is_known(&self, made: u64, now: Instant) -> bool {
+        self.made == made && self.is_within(KNOWN_FOR, now)
+    }
+
+    /// Whether that was so within this time.
+    #[must_use]
+    pub fn is_within(&self, time: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < time
+    }
+}
+
+/// What was read and written of who has which gateway id.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The highest generation that anybody has given out.
+    pub(crate) highest: u64,
+    /// The highest revision that was read.
+    read: u64,
+    pub(crate) held: Held,
+}
+
+impl Known {
+    /// This was read, by the hub of this door. Returns whether that is to be told: what it wrote itself its own fence knows.
+    pub fn read(&mut self, revision: u64, register: &Register, door: HubId) -> bool {
+        let Register { gateway, holder, .. } = register;
+        self.highest = self.highest.max(holder.generation);
+        self.read = self.read.max(revision);
+        let is_own = register.door == door;
+        if is_own {
+            self.held.took(gateway, revision, holder.clone());
+        } else {
+            self.held.lost(gateway);
+        }
+        !is_own
+    }
+
+    /// This hub has written this, and was told so. What was read behind it, another hub's taking perhaps, was told before.
+    pub fn wrote(&mut self, gateway: &str, revision: u64, holder: Holder) {
+        self.highest = self.highest.max(holder.generation);
+        if revision > self.read {
+            self.held.took(gateway, revision, holder);
+        }
+    }
+
+    /// A hub has written this beat.
+    pub fn heard(&mut self, beat: Beat) {
+        self.highest = self.highest.max(beat.highest);
+    }
+
+    /// The highest generation that is known, for a beat.
+    #[must_use]
+    pub const fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    /// What the register of an id says: its last value, if it has one, and the revision of that; the next generation lies behind
+    /// every one that is known.
+    ///
+    /// # Errors
+    ///
+    /// The value cannot be read.
+    pub fn found(&self, value: Option<(u64, &[u8])>) -> Result<Found, Error> {
+        let revision = value.map_or(0, |(revision, _)| revision);
+        let mut holder = match value {
+            Some((_, bytes)) if !bytes.is_empty() => {
+                let register = Register::read(bytes);
+                let unreadable = |error| Refused::Unavailable(format!("a register of the fence: {error}"));
+                register.map_err(unreadable)?.holder
+            }
+            _ => Holder::default(),
+        };
+        // No lower than any other: a register may have been forgotten while somebody stands under it.
+        holder.generation = register::used_up(self.highest.max(holder.generation));
+        Ok(Found { holder, revision })
+    }
+
+    /// Who took this id at this hub last, unless it was read that another hub took it since.
+    #[must_use]
+    pub fn holder(&self, gateway: &str) -> Option<Holder> {
+        self.held.holder(gateway).cloned()
+    }
+}
+
+/// The beats of this hub that were not read back yet.
+#[derive(Debug, Default)]
+pub struct Beats {
+    last: u64,
+    pub(crate) under_way: VecDeque<(u64, Instant)>,
+    /// When the latest was written that was read back, though others may have been written before it.
+    pub(crate) read: Option<Instant>,
+}
+
+impl Beats {
+    /// The number of one that is written now.
+    pub fn next(&mut self, now: Instant) -> u64 {
+        self.last += 1;
+        if self.under_way.len() >= BEATS_MAX {
+            self.under_way.pop_front();
+        }
+        self.under_way.push_back((self.last, now));
+        self.last
+    }
+
+    /// One that was written for a consumer before says nothing of what the next has read: it may lie before what that lacks.
+    pub fn begin_anew(&mut self) {
+        self.under_way.clear();
+        self.read = None;
+    }
+
+    /// This one was read back.
+    pub fn came_back(&mut self, number: u64) {
+        while let Some((first, written)) = self.under_way.front().copied() {
+            if first > number {
+                return;
+            }
+            self.under_way.pop_front();
+            if first == number {
+                self.read = Some(written);
+            }
+        }
+    }
+
+    /// Until when everything was read that had been written, told once. What was written over was written before what wrote over it. So a
+    /// beat says nothing while more is to come.
+    pub fn take_known(&mut self, pending: u64) -> Option<Instant> {
+        self.read.take_if(|_| pending == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hub_wrote_it_holds_unless_it_has_read_that_another_took_it_since() {
+        let holder = |generation| Holder { generation, ..Holder::default() };
+        let mut known = Known::default();
+        known.wrote("a", 5, holder(1));
+        assert_eq!(known.held.holder("a"), Some(&holder(1)), "before it was read back");
+        let [own, other] = [HubId(1), HubId(2)];
+        let of =
+            |door, gateway: &str, number| Register { door, gateway: gateway.into(), holder: holder(number) };
+        assert!(known.read(8, &of(other, "b", 3), own));
+        known.wrote("b", 7, holder(2));
+        assert_eq!((known.held.holder("b"), known.highest), (None, 3));
+        known.wrote("c", 9, holder(4));
+        assert!(!known.read(9, &of(own, "c", 4), own), "its own fence knows");
+        assert_eq!((known.held.holder("c"), known.highest), (Some(&holder(4)), 4));
+        assert!(known.read(10, &of(other, "a", 5), own));
+        assert_eq!(known.held.holder("a"), None);
+    }
+
+    #[test]
+    fn a_beat_that_comes_back_tells_when_it_was_written() {
+        let begun = Instant::now();
+        let at = |n| begun + BEAT_EVERY * n;
+        let mut beats = Beats::default();
+        let numbers: Vec<_> = (1..=20).map(|n| beats.next(at(n))).collect();
+        assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+        beats.came_back(4);
+        assert_eq!(beats.read, None, "so late nobody wants to know");
+        beats.came_back(7);
+        assert_eq!(beats.read, Some(at(7)));
+        beats.came_back(6);
+        beats.came_back(21);
+        assert_eq!((beats.read, beats.under_way.len()), (Some(at(7)), 0));
+        assert_eq!(beats.take_known(1), None, "more is to come");
+        assert_eq!((beats.take_known(0), beats.take_known(0)), (Some(at(7)), None));
+        let for_another = beats.next(at(30));
+        beats.begin_anew();
+        beats.came_back(for_another);
+        assert_eq!(beats.read, None, "it may lie before what this consumer lacks");
+    }
+}
