@@ -15,6 +15,7 @@
 //! | `door` | all of it together: what the I/O half drives |
 //! | `bucket` | what keys and values of the buckets have in common |
 //! | [`register`] | the bytes of the fence in its bucket |
+//! | [`question`] | the bytes of what one hub asks another |
 //! | [`standing`] | the standing records, and what of them is in their bucket |
 //!
 //! # How it is driven
@@ -35,6 +36,7 @@ mod fold;
 mod index;
 pub mod pack;
 mod pending;
+pub mod question;
 pub mod register;
 pub mod standing;
 

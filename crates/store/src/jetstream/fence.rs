@@ -6,7 +6,8 @@
 //! until when it knows the fence, also one whose broker lags behind the others without knowing. The pump hands on nothing while
 //! that is too long ago ([`SharedFence::is_known`]); what a hub missed of the log it has missed of the fence as well.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,11 +19,12 @@ use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::asking::Asking;
 use super::bucket::{Bucket, Value};
 use super::connect::Link;
 use super::reader::{OTHER_CONNECTION, Place, answer_status, consumer};
 use super::{Notice, Options};
-use crate::fence::Register as Found;
+use crate::fence::{Question, Register as Found, Stream};
 use crate::nats::HubId;
 use crate::nats::register::{self, Beat, Held, Register};
 use crate::{Error, Fence, Holder, Refused, Sink};
@@ -43,6 +45,12 @@ const ANEW_AFTER: Duration = Duration::from_secs(3);
 /// How long it waits before it begins anew.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A hub of which no beat was read for so long is dead, cut off or stopped.
+const ALIVE_FOR: Duration = Duration::from_secs(2);
+
+/// The most hubs of which that is known: a key of 36 bytes each. Of more, the others are not asked.
+const DOORS_MAX: usize = 1_024;
+
 /// As many beats may be under way; of an older one nobody wants to know any more.
 const BEATS_MAX: usize = 16;
 
@@ -53,6 +61,7 @@ pub(super) struct SharedFence {
     door: HubId,
     bucket: Bucket,
     link: Link,
+    asking: Arc<Asking>,
     known: Mutex<Known>,
     /// Up to when everything that was written has been read. `None`: it was never read to its end.
     known_at: watch::Sender<Option<KnownAt>>,
@@ -72,12 +81,34 @@ struct Known {
     /// The highest revision that was read.
     read: u64,
     held: Held,
+    doors: Doors,
+}
+
+/// The other hubs, by the latest beat of each that was read.
+#[derive(Debug, Default)]
+struct Doors(BTreeMap<String, Instant>);
+
+impl Doors {
+    fn beat(&mut self, key: &str, now: Instant) {
+        if self.0.len() >= DOORS_MAX && !self.0.contains_key(key) {
+            self.0.retain(|_, at| now.saturating_duration_since(*at) < ALIVE_FOR);
+        }
+        if self.0.len() < DOORS_MAX || self.0.contains_key(key) {
+            self.0.insert(key.to_owned(), now);
+        }
+    }
+
+    fn is_alive(&self, hub: HubId, now: Instant) -> bool {
+        let latest = self.0.get(&register::beat_key(hub));
+        latest.is_some_and(|at| now.saturating_duration_since(*at) < ALIVE_FOR)
+    }
 }
 
 impl Known {
-    /// This was read, by the hub of this door. Returns whether that is to be told: what it wrote itself its own fence knows.
-    fn read(&mut self, revision: u64, register: &Register, door: HubId) -> bool {
+    /// This was read at this time, by the hub of this door. Returns whether that is to be told: what it wrote itself its own fence knows.
+    fn read(&mut self, revision: u64, register: &Register, door: HubId, now: Instant) -> bool {
         let Register { gateway, holder, .. } = register;
+        self.doors.beat(&register::beat_key(register.door), now);
         self.highest = self.highest.max(holder.generation);
         self.read = self.read.max(revision);
         let is_own = register.door == door;
@@ -99,8 +130,14 @@ impl Known {
 }
 
 impl SharedFence {
-    pub(super) fn new(door: HubId, bucket: Bucket, link: Link) -> Self {
-        Self { door, bucket, link, known: Mutex::default(), known_at: watch::Sender::new(None) }
+    pub(super) fn new(door: HubId, bucket: Bucket, link: Link, options: &Options) -> Self {
+        let asking = Arc::new(Asking::new(door, link.clone(), options));
+        Self { door, bucket, link, asking, known: Mutex::default(), known_at: watch::Sender::new(None) }
+    }
+
+    /// What hubs ask each other.
+    pub(super) fn asking(&self) -> Arc<Asking> {
+        self.asking.clone()
     }
 
     /// Whether everything that was taken until a moment ago has been told; after a lost connection, by the new one.
@@ -284,6 +321,7 @@ impl Watch<'_> {
         let Ok(beat) = Beat::read(bytes) else { return };
         let mut known = self.fence.lock();
         known.highest = known.highest.max(beat.highest);
+        known.doors.beat(key, Instant::now());
         drop(known);
         if key == register::beat_key(self.fence.door) {
             self.beats.came_back(beat.number);
@@ -296,7 +334,7 @@ impl Watch<'_> {
         }
         match Register::read(bytes) {
             Ok(register) => {
-                let is_told = self.fence.lock().read(revision, &register, self.fence.door);
+                let is_told = self.fence.lock().read(revision, &register, self.fence.door, Instant::now());
                 if is_told {
                     self.sink.taken(&register.gateway, &register.holder);
                 }
@@ -315,17 +353,19 @@ impl SharedFence {
         let found = self.bucket.read(&register::key(gateway)).await;
         let found = found.map_err(|error| unavailable(error.to_string()))?;
         let revision = found.as_ref().map_or(0, |found| found.revision);
-        let mut holder = match found {
+        let (door, mut holder) = match found {
             Some(Value { bytes, .. }) if !bytes.is_empty() => {
                 let register = Register::read(&bytes);
-                register.map_err(|error| unavailable(format!("a register of the fence: {error}")))?.holder
+                let register =
+                    register.map_err(|error| unavailable(format!("a register of the fence: {error}")))?;
+                (register.door.0, register.holder)
             }
-            _ => Holder::default(),
+            _ => (0, Holder::default()),
         };
         // No lower than any other: a register may have been forgotten while somebody stands under it.
         let highest = self.lock().highest.max(holder.generation);
         holder.generation = register::used_up(highest);
-        Ok(Found { holder, revision })
+        Ok(Found { holder, revision, door })
     }
 
     async fn write(&self, gateway: &str, revision: u64, holder: Holder) -> Result<bool, Error> {
@@ -337,6 +377,15 @@ impl SharedFence {
             self.lock().wrote(gateway, revision, register.holder);
         }
         Ok(swapped.is_some())
+    }
+
+    /// Under the name of the door that wrote it before: its hub reads that the id is its own still, and every other that it is not.
+    async fn rewrite(&self, gateway: &str, found: &Found) -> Result<bool, Error> {
+        self.check_link()?;
+        let Found { holder, revision, door } = found;
+        let register = Register { door: HubId(*door), gateway: gateway.to_owned(), holder: holder.clone() };
+        let swapped = self.bucket.swap(&register::key(gateway), *revision, register.write()).await;
+        Ok(swapped.map_err(|error| Error::Unknown(error.to_string()))?.is_some())
     }
 
     fn check_link(&self) -> Result<(), Error> {
@@ -362,6 +411,22 @@ impl Fence for SharedFence {
         self.write(gateway, revision, holder).boxed()
     }
 
+    fn amend<'a>(&'a self, gateway: &'a str, register: &'a Found) -> BoxFuture<'a, Result<bool, Error>> {
+        self.rewrite(gateway, register).boxed()
+    }
+
+    fn door(&self) -> u128 {
+        self.door.0
+    }
+
+    /// A hub whose beats do not come is not asked: who waits for it waits for nothing.
+    fn ask(&self, door: u128, question: Question) -> BoxFuture<'_, Option<Stream>> {
+        if !self.lock().doors.is_alive(HubId(door), Instant::now()) {
+            return ready(None).boxed();
+        }
+        self.asking.ask(HubId(door), question).boxed()
+    }
+
     fn is_reached(&self) -> bool {
         self.link.is_connected() && self.was_known_within(REACHED_FOR)
     }
@@ -372,67 +437,4 @@ impl Fence for SharedFence {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::World;
-    use super::*;
-
-    #[test]
-    fn what_a_hub_wrote_it_holds_unless_it_has_read_that_another_took_it_since() {
-        let holder = |generation| Holder { generation, ..Holder::default() };
-        let mut known = Known::default();
-        known.wrote("a", 5, holder(1));
-        assert_eq!(known.held.holder("a"), Some(&holder(1)), "before it was read back");
-        let [own, other] = [HubId(1), HubId(2)];
-        let of =
-            |door, gateway: &str, number| Register { door, gateway: gateway.into(), holder: holder(number) };
-        assert!(known.read(8, &of(other, "b", 3), own));
-        known.wrote("b", 7, holder(2));
-        assert_eq!((known.held.holder("b"), known.highest), (None, 3));
-        known.wrote("c", 9, holder(4));
-        assert!(!known.read(9, &of(own, "c", 4), own), "its own fence knows");
-        assert_eq!((known.held.holder("c"), known.highest), (Some(&holder(4)), 4));
-        assert!(known.read(10, &of(other, "a", 5), own));
-        assert_eq!(known.held.holder("a"), None);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn the_fence_is_known_for_a_while_and_by_the_connection_that_there_is() {
-        let Some(World { bucket, link, _broker, .. }) = World::begin().await else { return };
-        let made = link.made();
-        let fence = SharedFence::new(HubId(1), bucket, link);
-        let known = |at, made| {
-            fence.known_at.send_replace(Some(KnownAt { at, made }));
-            (fence.is_known(), fence.is_reached())
-        };
-        let ago = |ms| Instant::now() - Duration::from_millis(ms);
-        // At no moment of the test is it long ago.
-        let now = Instant::now() + Duration::from_secs(3_600);
-        assert!(!fence.is_known() && !fence.is_reached(), "it was never read");
-        assert_eq!(known(now, made), (true, true));
-        assert_eq!(known(now, made - 1), (false, true), "by the connection before this one");
-        assert!(!known(ago(800), made).0);
-        assert_eq!(known(ago(2_000), made), (false, false));
-    }
-
-    #[test]
-    fn a_beat_that_comes_back_tells_when_it_was_written() {
-        let begun = Instant::now();
-        let at = |n| begun + BEAT_EVERY * n;
-        let mut beats = Beats::default();
-        let numbers: Vec<_> = (1..=20).map(|n| beats.next(at(n))).collect();
-        assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
-        beats.came_back(4);
-        assert_eq!(beats.read, None, "so late nobody wants to know");
-        beats.came_back(7);
-        assert_eq!(beats.read, Some(at(7)));
-        beats.came_back(6);
-        beats.came_back(21);
-        assert_eq!((beats.read, beats.under_way.len()), (Some(at(7)), 0));
-        assert_eq!(beats.take_known(1), None, "more is to come");
-        assert_eq!((beats.take_known(0), beats.take_known(0)), (Some(at(7)), None));
-        let for_another = beats.next(at(30));
-        beats.begin_anew();
-        beats.came_back(for_another);
-        assert_eq!(beats.read, None, "it may lie before what this consumer lacks");
-    }
-}
+mod tests;
