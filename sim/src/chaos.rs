@@ -59,7 +59,7 @@ const SHORT: [Kind; 7] = [
 ];
 
 /// The same, over brokers.
-const SHORT_OF_BROKERS: [Kind; 2] = [Kind::KillBroker, Kind::KillDoor];
+const SHORT_OF_BROKERS: [Kind; 3] = [Kind::KillBroker, Kind::KillDoor, Kind::DoorDuel];
 
 /// What else strikes where brokers keep the log.
 const BESIDE_BROKERS: [Kind; 5] =
