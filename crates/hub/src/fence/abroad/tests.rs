@@ -417,7 +417,9 @@ async fn a_hub_answers_for_the_stream_of_that_instance_alone() {
     let (open, contest) = ask("gw", "a", false).unwrap();
     assert_eq!(open, Stream { is_alive: true, open_for: s(3), attempt_for: s(3) });
     assert!(contest.is_none() && stream.admitted.signal.borrow().ping == 0, "nobody was pinged");
-    assert!(ask("gw", "b", false).is_none() && ask("gw", "", true).is_none() && ask("other", "a", true).is_none());
+    assert!(
+        ask("gw", "b", false).is_none() && ask("gw", "", true).is_none() && ask("other", "a", true).is_none()
+    );
     let (open, contest) = ask("gw", "a", true).unwrap();
     let contest = contest.unwrap();
     assert!(!open.is_alive && !contest.is_answered() && stream.admitted.signal.borrow().ping == 1);
