@@ -393,7 +393,9 @@ async fn whoever_left_by_itself_at_another_hub_has_not_lost_the_id() {
 #[tokio::test(start_paused = true)]
 async fn a_late_duplicate_that_another_hub_knows_disturbs_nobody() {
     let world = World::new(2);
+    // The other hub has never seen it, and its own fence knows nothing of it.
     world.admit(0, claim("a", 5)).await;
+    world.admit(0, claim("c", 1)).await;
     let has_it = world.admit(1, claim("b", 1)).await;
     for (late, hub) in [(4, 0), (4, 1), (5, 0), (5, 1)] {
         let Err(refused) = world.claim(hub, claim("a", late)).await else { panic!("{late} at {hub}") };
