@@ -70,7 +70,7 @@ struct Seen {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Happened {
-    Taken(String, Holder),
+    Taken(String, Box<Holder>),
     Committed(String),
 }
 
@@ -140,7 +140,7 @@ impl Sink for Window {
     }
 
     fn taken(&self, gateway: &str, by: &Holder) {
-        self.change(|seen| seen.happened.push(Happened::Taken(gateway.to_owned(), by.clone())));
+        self.change(|seen| seen.happened.push(Happened::Taken(gateway.to_owned(), Box::new(by.clone()))));
     }
 
     fn asked(&self, question: &Question) -> BoxFuture<'static, Option<Stream>> {

@@ -50,7 +50,7 @@ async fn until_reached(hub: &Hub, is_so: bool) {
 }
 
 fn is_told(seen: &Seen, gateway: &str, by: &Holder) -> bool {
-    seen.happened.iter().any(|each| *each == Happened::Taken(gateway.to_owned(), by.clone()))
+    seen.happened.iter().any(|each| *each == Happened::Taken(gateway.to_owned(), Box::new(by.clone())))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,7 +192,10 @@ async fn a_hub_that_was_cut_off_reads_the_fence_before_it_hands_on_what_it_misse
         let order = a.window.look(|seen| {
             seen.notices.clear();
             let of = |what: &Happened| seen.happened.iter().position(|each| each == what);
-            (of(&Happened::Taken("gw".into(), taken.clone())), of(&Happened::Committed(event.clone())))
+            (
+                of(&Happened::Taken("gw".into(), Box::new(taken.clone()))),
+                of(&Happened::Committed(event.clone())),
+            )
         });
         assert!(order.0.is_some() && order.0 < order.1, "{order:?}");
     }
