@@ -7,6 +7,7 @@
 
 mod cluster;
 mod fence;
+mod questions;
 mod records;
 mod store;
 mod stream;
@@ -26,6 +27,7 @@ use tokio::sync::oneshot;
 
 use crate::rng::{Rng, now_us};
 use cluster::{Ack, Cluster, Request, Said, To};
+use questions::Questions;
 use stream::{Entry, Which};
 
 /// How a world's brokers are.
@@ -47,6 +49,7 @@ pub struct Plan {
 pub struct Brokers {
     cluster: Arc<Mutex<Cluster>>,
     epoch: Epoch,
+    questions: Questions,
 }
 
 impl Brokers {
@@ -56,7 +59,7 @@ impl Brokers {
         let mut rng = Rng::new(seed, "brokers");
         let epoch = Epoch::with_holes(u128::from(rng.draw()) << 64 | u128::from(rng.draw()));
         let cluster = Cluster::new(rng, plan, epoch, recorder);
-        Self { cluster: Arc::new(Mutex::new(cluster)), epoch }
+        Self { cluster: Arc::new(Mutex::new(cluster)), epoch, questions: Questions::default() }
     }
 
     /// Lets everything happen that is due by now. Called before each step of the world.

@@ -14,15 +14,15 @@ use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::Traits;
 use galaxy_push_proto::v1;
-use galaxy_push_store::fence::Register;
+use galaxy_push_store::fence::{ASKED_WITHIN, PINGED_WITHIN, Question, Register, Stream};
 use galaxy_push_store::standing::{self, Change};
 use galaxy_push_store::{
     Appended, Batch, Committed, DedupBounds, Error, Fence, Holder, Maker, MemoryStore, Refused, Sink,
     Standing, Store,
 };
 use prost::Message as _;
-use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
 
 use crate::rng::{Rng, now_us};
 
@@ -48,6 +48,8 @@ struct State {
     batches: Vec<Arc<[Committed]>>,
     registers: BTreeMap<String, Register>,
     doors: Vec<Weak<Door>>,
+    /// How many doors were opened so far.
+    opened: u128,
     rng: Rng,
     /// While this is not over, the store fails now and then.
     trouble_until: Duration,
@@ -63,6 +65,7 @@ struct FanOut {
 /// What one hub has opened.
 struct Door {
     log: SharedLog,
+    number: u128,
     sink: Arc<dyn Sink>,
     lag_max: Duration,
     queue: Mutex<Queue>,
@@ -74,6 +77,8 @@ struct Door {
 struct Queue {
     batches: VecDeque<(u64, Arc<[Committed]>)>,
     taken: VecDeque<(u64, String, Holder)>,
+    /// What other doors ask, and who waits for the answer.
+    asked: Vec<(Question, oneshot::Sender<Option<Stream>>)>,
 }
 
 impl SharedLog {
@@ -85,6 +90,7 @@ impl SharedLog {
             batches: Vec::new(),
             registers: BTreeMap::new(),
             doors: Vec::new(),
+            opened: 0,
             rng,
             trouble_until,
         };
@@ -100,8 +106,14 @@ impl SharedLog {
     pub fn door(&self, lag_max: Duration) -> Maker {
         let log = self.clone();
         Box::new(move |sink| {
+            let number = {
+                let mut state = lock(&log.state);
+                state.opened += 1;
+                state.opened
+            };
             let door = Arc::new(Door {
                 log: log.clone(),
+                number,
                 sink: sink.clone(),
                 lag_max,
                 queue: Mutex::default(),
@@ -177,6 +189,15 @@ impl Door {
         }
     }
 
+    /// In the time of this door's own hub, whose streams they are.
+    fn answer(&self) {
+        let asked = std::mem::take(&mut lock(&self.queue).asked);
+        for (question, reply) in asked {
+            let answer = self.sink.asked(&question);
+            tokio::spawn(async move { reply.send(answer.await) });
+        }
+    }
+
     fn next_due(&self) -> Option<u64> {
         let queue = lock(&self.queue);
         let batch = queue.batches.front().map(|(due, _)| *due);
@@ -201,6 +222,7 @@ async fn hand_on(door: Weak<Door>, mut grown: watch::Receiver<()>) {
         let due = {
             let Some(door) = door.upgrade() else { return };
             door.hand_on_due(now_us());
+            door.answer();
             door.next_due()
         };
         let wait = due.map_or(Duration::from_secs(1), |due| {
@@ -281,22 +303,62 @@ impl Fence for Door {
         holder: Holder,
     ) -> BoxFuture<'a, Result<bool, Error>> {
         async move {
-            let swapped = self.log.take(gateway, revision, holder);
+            let swapped = self.log.take(gateway, Register { holder, revision, door: self.number });
             sleep(self.latency()).await;
             Ok(swapped)
+        }
+        .boxed()
+    }
+
+    fn amend<'a>(&'a self, gateway: &'a str, register: &'a Register) -> BoxFuture<'a, Result<bool, Error>> {
+        async move {
+            let written = self.log.write(gateway, register.clone());
+            sleep(self.latency()).await;
+            Ok(written)
+        }
+        .boxed()
+    }
+
+    fn door(&self) -> u128 {
+        self.number
+    }
+
+    fn ask(&self, door: u128, question: Question) -> BoxFuture<'_, Option<Stream>> {
+        async move {
+            sleep(self.latency()).await;
+            let within = if question.pings { PINGED_WITHIN } else { ASKED_WITHIN };
+            let (reply, answer) = oneshot::channel();
+            {
+                let state = lock(&self.log.state);
+                let other =
+                    state.doors.iter().filter_map(Weak::upgrade).find(|other| other.number == door)?;
+                lock(&other.queue).asked.push((question, reply));
+            }
+            self.log.grown.send_replace(());
+            timeout(within, answer).await.ok()?.ok()?
         }
         .boxed()
     }
 }
 
 impl SharedLog {
-    fn take(&self, gateway: &str, revision: u64, holder: Holder) -> bool {
+    /// Writes a register, if its revision still is that of this one.
+    fn write(&self, gateway: &str, register: Register) -> bool {
         let mut state = lock(&self.state);
-        let register = state.registers.entry(gateway.to_owned()).or_default();
-        if register.revision != revision {
+        let there = state.registers.entry(gateway.to_owned()).or_default();
+        let is_same = there.revision == register.revision;
+        if is_same {
+            *there = Register { revision: register.revision + 1, ..register };
+        }
+        is_same
+    }
+
+    fn take(&self, gateway: &str, register: Register) -> bool {
+        let holder = register.holder.clone();
+        if !self.write(gateway, register) {
             return false;
         }
-        *register = Register { holder: holder.clone(), revision: revision + 1 };
+        let mut state = lock(&self.state);
         let State { doors, rng, .. } = &mut *state;
         for door in doors.iter().filter_map(Weak::upgrade) {
             let due = now_us() + rng.between(Duration::ZERO, TAKEN_WITHIN).as_micros() as u64;

@@ -9,6 +9,9 @@
 //! peer makes room. A peer that stopped reading, or whose connection is full, does not answer. A connection that died
 //! without a word still may, for as long as it has room; HTTP/2's own pings end it within 15 s, and with it the stream.
 //!
+//! Where several hubs serve one log, the id may be with a stream at another of them, and what is counted is in the store's register:
+//! `abroad.rs` finds out about both before anybody is judged here.
+//!
 //! Of each instance that had an id of late the highest attempt is known, so that a late duplicate of it is told from its
 //! coming back, whoever has the id meanwhile.
 
@@ -17,14 +20,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_proto::{Failure, Reason, error};
+pub(crate) use galaxy_push_store::fence::How;
+use galaxy_push_store::fence::{self, HOLD_OFF_FIRST, Verdict};
 use tokio::sync::watch;
 
+pub(crate) use self::abroad::Abroad;
+use self::duel::Duel;
 pub(crate) use self::duel::Happenings;
-use self::duel::{Duel, HOLD_OFF_FIRST};
 pub(crate) use self::incumbent::{ANSWER_WITHIN, Contest, Ending, Incumbent, Signal, Uptake};
 use crate::place::Place;
 use crate::report::Reported;
 
+mod abroad;
 mod duel;
 mod incumbent;
 pub(crate) mod shared;
@@ -74,6 +81,8 @@ pub(crate) enum Claimed {
     Admitted(Admitted),
     /// The id is fought over, and the incumbent was pinged. Wait for the answer, then claim again with this.
     Contested(Contest),
+    /// The id is fought over, and its incumbent is at another hub: ask there ([`Abroad::ping`]), then claim again.
+    ContestedAbroad,
 }
 
 /// An accepted subscription.
@@ -97,23 +106,19 @@ pub(crate) struct Takeover {
     pub(crate) told: Option<u64>,
 }
 
-/// How it came to that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
-    /// The same instance came back.
-    Quiet,
-    /// The same instance came although its stream was alive: the hub did not see it leave, or there are two of it.
-    Again,
-    /// Another instance came.
-    Rival,
-    /// Another instance came, in a duel in which one of the two has no name: the last wins.
-    Duel,
-    /// Another instance came, in a duel, and the incumbent did not answer.
-    Unanswered,
+/// The stream that has an id, here or at another hub, as far as whoever asks for the id must know it.
+struct Older {
+    claim: Claim,
+    is_here: bool,
+    would_answer: bool,
+    is_alive: Option<bool>,
+    /// Since when the same claim has had the id.
+    first_since: Duration,
 }
 
 impl Gateways {
-    /// Gives the gateway id to this claim, and ends the stream that had it, unless that is to be asked first.
+    /// Gives the gateway id to this claim, and ends the stream that had it, unless that is to be asked first. `abroad` is what is known of
+    /// the id beyond this hub, where its log has several; what comes of it is written there.
     ///
     /// # Errors
     ///
@@ -123,42 +128,60 @@ impl Gateways {
         &mut self,
         claim: Claim,
         contest: Option<&Contest>,
+        abroad: Option<&mut Abroad>,
         now: Duration,
     ) -> Result<Claimed, Failure> {
         if self.draining {
             return Err(draining());
         }
         self.check_attempt(&claim, now)?;
-        let Some(older) = self.current.get(&claim.gateway) else {
-            return Ok(Claimed::Admitted(self.admit(claim, None, now)));
+        let Some(older) = self.older(&claim, contest, abroad.as_deref(), now) else {
+            return Ok(Claimed::Admitted(self.admit(claim, None, abroad, now)));
         };
-        let duel = self.duels.get(&claim.gateway);
-        let how = if older.claim.is_same_instance(&claim) {
-            let fought_over = duel.is_some_and(|duel| duel.is_on_with_itself(now));
-            match (older.would_answer(now) && !older.is_repeated_by(&claim, now), fought_over) {
-                (false, _) => How::Quiet,
-                (true, false) => How::Again,
-                (true, true) => match older.is_alive(contest, now) {
-                    None => return Ok(Claimed::Contested(older.ping())),
-                    Some(true) => return Err(self.hold_off(&claim, now)),
-                    Some(false) => How::Quiet,
-                },
-            }
-        } else {
-            let fought_over = duel.is_some_and(|duel| duel.is_on_with(&claim.instance, now));
-            let named = !claim.instance.is_empty() && !older.claim.instance.is_empty();
-            match (fought_over, named) {
-                (false, _) => How::Rival,
-                (true, false) => How::Duel,
-                (true, true) => match older.is_alive(contest, now) {
-                    None => return Ok(Claimed::Contested(older.ping())),
-                    Some(true) => return Err(self.hold_off(&claim, now)),
-                    Some(false) => How::Unanswered,
-                },
-            }
+        let incumbent = fence::Incumbent {
+            instance: &older.claim.instance,
+            would_answer: older.would_answer,
+            is_alive: older.is_alive,
         };
-        let takeover = Takeover { older: older.claim.clone(), how, told: None };
-        Ok(Claimed::Admitted(self.admit(claim, Some(takeover), now)))
+        let verdict = match (abroad.as_deref(), self.duels.get(&claim.gateway)) {
+            (Some(abroad), _) => abroad.duel().judge(&incumbent, &claim.instance, abroad.at()),
+            (None, Some(duel)) => duel.rule.judge(&incumbent, &claim.instance, now),
+            (None, None) => fence::Duel::default().judge(&incumbent, &claim.instance, now),
+        };
+        match verdict {
+            Verdict::GivesWay(how) => {
+                Ok(Claimed::Admitted(self.admit(claim, Some((older, how)), abroad, now)))
+            }
+            Verdict::Stays => Err(self.hold_off(&older.claim, &claim, abroad, now)),
+            Verdict::Unasked => Ok(match self.current.get(&claim.gateway).filter(|_| older.is_here) {
+                Some(older) => Claimed::Contested(older.ping()),
+                None => Claimed::ContestedAbroad,
+            }),
+        }
+    }
+
+    /// Who has the id. Of a stream here that is in the register, and of one at another hub that has taken it since, it is the other.
+    fn older(
+        &self,
+        claim: &Claim,
+        contest: Option<&Contest>,
+        abroad: Option<&Abroad>,
+        now: Duration,
+    ) -> Option<Older> {
+        let here = self.current.get(&claim.gateway);
+        let there =
+            abroad.filter(|abroad| abroad.is_elsewhere() && here.is_none_or(Incumbent::is_registered));
+        if let Some(abroad) = there {
+            return abroad.older(claim, now);
+        }
+        let here = here?;
+        Some(Older {
+            claim: here.claim.clone(),
+            is_here: true,
+            would_answer: here.would_answer(now) && !here.is_repeated_by(claim, now),
+            is_alive: here.is_alive(contest, now),
+            first_since: here.first_since(),
+        })
     }
 
     /// A late duplicate disturbs nobody: neither the stream that its own instance has, nor that of another. Whoever takes
@@ -170,27 +193,20 @@ impl Gateways {
         let incumbent = self.current.get(&claim.gateway).map(|incumbent| &incumbent.claim);
         let has_it = incumbent.filter(|incumbent| incumbent.is_same_instance(claim));
         let had_it =
-            self.duels.get(&claim.gateway).and_then(|duel| duel.highest_attempt(&claim.instance, now));
+            self.duels.get(&claim.gateway).and_then(|duel| duel.rule.highest_attempt(&claim.instance, now));
         let highest = had_it.max(has_it.map(|incumbent| incumbent.attempt)).unwrap_or_default();
         let taken_back = incumbent.is_some() && has_it.is_none() && claim.attempt > 0;
         let least = if taken_back && had_it.is_some() { highest.saturating_add(1) } else { highest };
         if claim.attempt >= least { Ok(()) } else { Err(stale(claim, highest, incumbent)) }
     }
 
-    fn admit(&mut self, claim: Claim, mut takeover: Option<Takeover>, now: Duration) -> Admitted {
-        if let Some(Takeover { older, how, told }) = &mut takeover {
-            // What is not remembered is told each time.
-            *told = Some(1);
-            let is_news = *how == How::Quiet && older.attempt != claim.attempt;
-            if !is_news && let Some(duel) = self.remembered(&claim.gateway, DUELS_MAX) {
-                *told = duel.happened(now);
-                match how {
-                    How::Quiet => {}
-                    How::Again => duel.came_again(now),
-                    How::Rival | How::Duel | How::Unanswered => duel.changed_hands(older, &claim, now),
-                }
-            }
-        }
+    fn admit(
+        &mut self,
+        claim: Claim,
+        older: Option<(Older, How)>,
+        abroad: Option<&mut Abroad>,
+        now: Duration,
+    ) -> Admitted {
         self.generation += 1;
         if claim.learns_of_invalidations {
             self.unaware.remove(&claim.gateway);
@@ -200,11 +216,17 @@ impl Gateways {
         let mut newer = Incumbent::new(self.generation, claim.clone(), now);
         // The same process goes on from where it was, and so does what it has handled.
         let same = self.current.get_mut(&claim.gateway).filter(|older| older.claim.is_same_instance(&claim));
-        if let Some(older) = same {
-            newer.reported = older.reported.take();
-            if older.claim.attempt == claim.attempt {
-                newer.repeats(older);
-            }
+        newer.reported = same.and_then(|older| older.reported.take());
+        let repeated = older.as_ref().map(|(older, _)| older);
+        let repeated = repeated
+            .filter(|older| older.claim.is_same_instance(&claim) && older.claim.attempt == claim.attempt);
+        if let Some(older) = repeated {
+            newer.repeats(older.first_since);
+        }
+        let takeover = older.map(|(older, how)| self.count(older.claim, &claim, how, now));
+        if let Some(abroad) = abroad {
+            abroad.take(&claim, takeover.as_ref());
+            self.see(&claim.gateway, abroad, now);
         }
         let (signal, place, uptake) = (newer.signal(), newer.place.clone(), newer.uptake.clone());
         if let Some(older) = self.current.insert(claim.gateway.clone(), newer) {
@@ -212,6 +234,26 @@ impl Gateways {
             older.end(Ending::Replaced { rival: claim, told });
         }
         Admitted { generation: self.generation, signal, place, uptake, takeover }
+    }
+
+    /// Counts that this claim takes the id from the older one.
+    fn count(&mut self, older: Claim, claim: &Claim, how: How, now: Duration) -> Takeover {
+        // What is not remembered is told each time.
+        let mut told = Some(1);
+        let is_news = how == How::Quiet && older.attempt != claim.attempt;
+        if !is_news && let Some(duel) = self.remembered(&claim.gateway, DUELS_MAX) {
+            told = duel.happened(now);
+            duel.rule.took(&older.instance, older.attempt, &claim.instance, how, now);
+        }
+        Takeover { older, how, told }
+    }
+
+    /// What the register says of an id shows here for as long as it is fought over.
+    fn see(&mut self, gateway: &str, abroad: &Abroad, now: Duration) {
+        let most = if abroad.duel().is_on(abroad.at()) { DUELS_MAX } else { 0 };
+        if let Some(duel) = self.remembered(gateway, most) {
+            duel.see(abroad.duel(), abroad.at(), now);
+        }
     }
 
     /// What is remembered of an id, if there is room among `most` for it.
@@ -228,24 +270,26 @@ impl Gateways {
         self.remembered(gateway, DUELS_MAX).map_or(Some(1), |duel| duel.happened(now))
     }
 
-    fn hold_off(&mut self, claim: &Claim, now: Duration) -> Failure {
-        let holder = self.current.get(&claim.gateway).map(|older| older.claim.clone()).unwrap_or_default();
+    fn hold_off(
+        &mut self,
+        holder: &Claim,
+        claim: &Claim,
+        abroad: Option<&mut Abroad>,
+        now: Duration,
+    ) -> Failure {
         let own = holder.is_same_instance(claim);
-        let duel = self.duels.get_mut(&claim.gateway);
-        let wait = duel.map_or(HOLD_OFF_FIRST, |duel| duel.hold_off(own, now));
-        let advice = if own {
-            "give each process an instance id of its own"
-        } else {
-            "give each gateway an id of its own"
+        let wait = match abroad {
+            Some(abroad) => {
+                let wait = abroad.hold_off(own);
+                self.see(&claim.gateway, abroad, now);
+                wait
+            }
+            None => {
+                let duel = self.duels.get_mut(&claim.gateway);
+                duel.map_or(HOLD_OFF_FIRST, |duel| duel.rule.hold_off(own, now))
+            }
         };
-        let message = format!(
-            "instances keep taking this gateway id from each other, and {}, which has the stream, is alive: {advice}",
-            error::who(&holder.instance, &holder.peer)
-        );
-        Failure::new(Reason::HeldOff, message)
-            .retry_after(wait)
-            .metadata(error::RIVAL_INSTANCE, &holder.instance)
-            .metadata(error::RIVAL_PEER, &holder.peer)
+        held_off(&holder.instance, &holder.peer, own, wait)
     }
 
     /// The stream of this generation has answered a ping.
@@ -265,7 +309,7 @@ impl Gateways {
         if !claim.instance.is_empty()
             && let Some(duel) = self.remembered(gateway, LEFT_MAX)
         {
-            duel.left(&claim, now);
+            duel.rule.left(&claim.instance, claim.attempt, now);
         }
     }
 
@@ -346,6 +390,23 @@ impl Takeover {
     pub(crate) const fn is_told(&self) -> bool {
         self.told.is_some()
     }
+}
+
+/// The answer to whoever is held off from the stream of this instance.
+fn held_off(instance: &str, peer: &str, own: bool, wait: Duration) -> Failure {
+    let advice = if own {
+        "give each process an instance id of its own"
+    } else {
+        "give each gateway an id of its own"
+    };
+    let message = format!(
+        "instances keep taking this gateway id from each other, and {}, which has the stream, is alive: {advice}",
+        error::who(instance, peer)
+    );
+    Failure::new(Reason::HeldOff, message)
+        .retry_after(wait)
+        .metadata(error::RIVAL_INSTANCE, instance)
+        .metadata(error::RIVAL_PEER, peer)
 }
 
 fn stale(claim: &Claim, highest: u64, incumbent: Option<&Claim>) -> Failure {

@@ -5,19 +5,23 @@
 //!
 //! Nothing is queued for anyone. An append rings the bell and returns; each reader looks when it can write.
 
+use std::future::ready;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::{LogKind, PREFIX_BYTES, message};
 use galaxy_push_core::window::{Bounds, Gap, GapReason, Traits, Window};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
+use galaxy_push_store::fence::{Question, Stream};
 use galaxy_push_store::{Committed, Holder, Sink};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::fence::{Claim, Gateways};
+use crate::fence::{ANSWER_WITHIN, Claim, Gateways};
 use crate::metrics::Metrics;
 
 /// The window behind its lock.
@@ -157,6 +161,19 @@ impl Sink for Log {
 
     fn taken(&self, gateway: &str, by: &Holder) {
         self.lock().gateways.taken(gateway, by);
+    }
+
+    fn asked(&self, question: &Question) -> BoxFuture<'static, Option<Stream>> {
+        let asked = self.look(|state, now| state.gateways.asked(question, now.mono));
+        let (stream, mut contest) = match asked {
+            Some((stream, Some(contest))) => (stream, contest),
+            known => return ready(known.map(|(stream, _)| stream)).boxed(),
+        };
+        async move {
+            let _late = timeout(ANSWER_WITHIN, contest.answered()).await;
+            Some(Stream { is_alive: contest.is_answered(), ..stream })
+        }
+        .boxed()
     }
 }
 

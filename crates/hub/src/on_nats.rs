@@ -96,6 +96,16 @@ fn saying() -> OnNotice {
                 );
             }
         }
+        Notice::Unasked { subject } => {
+            if let Some(left_out) = damped.count("unasked") {
+                tracing::warn!(
+                    subject,
+                    left_out,
+                    "this hub cannot ask others whether a gateway there is alive: let its user publish and subscribe on this subject; \
+                     until then a duel over hubs may not be ended (docs/operations.md)"
+                );
+            }
+        }
         Notice::Lost { upto } => {
             if let Some(left_out) = damped.count("lost") {
                 tracing::error!(%upto, left_out, "messages of the stream are lost: readers are told a gap");

@@ -4,11 +4,28 @@
 //! the only door to the log. Where it is not, it then takes the id here too, and whoever had it at another door is ended
 //! there once that door is told ([`Sink::taken`](crate::Sink::taken)), within 1 s.
 //!
+//! An id that instances keep taking from each other is fought over ([`Duel`]), at whichever doors they come. Whether the stream that has
+//! it is alive only the door knows where that is: it is asked there ([`Fence::ask`]).
+//!
 //! What a register says is decided here, and the same for every store; a store only keeps it.
 
-use futures_util::future::BoxFuture;
+mod duel;
+
+use std::future::ready;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
 
 use crate::Error;
+
+pub use duel::{Duel, HOLD_OFF_FIRST, How, Incumbent, Verdict};
+pub(crate) use duel::{FORMER_MAX, Former, HeldOff, RETURNS};
+
+/// A door that asks another whether a stream is alive gets its answer within this time, or takes it for none.
+pub const ASKED_WITHIN: Duration = Duration::from_millis(500);
+
+/// The same where the stream must answer a ping first, for which it has 2 s.
+pub const PINGED_WITHIN: Duration = Duration::from_millis(2_500);
 
 /// The most instances of one id whose attempts are remembered, the holder's included.
 pub(crate) const INSTANCES_MAX: usize = 32;
@@ -24,6 +41,8 @@ pub struct Holder {
     pub peer: String,
     /// The highest attempt of each recent instance, the latest to take the id last.
     pub attempts: Vec<(String, u64)>,
+    /// How the id changed hands of late, and who is held off. Times are by the clock of the log.
+    pub duel: Duel,
 }
 
 /// What a register holds.
@@ -33,6 +52,30 @@ pub struct Register {
     pub holder: Holder,
     /// Changes with every change of the register. 0: it was never written.
     pub revision: u64,
+    /// The door at which the holder took it: see [`Fence::door`]. 0: nobody knows.
+    pub door: u128,
+}
+
+/// What one door asks another: whether it has the stream of this instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// The id.
+    pub gateway: String,
+    /// The instance that has taken it there; empty for a client that does not say.
+    pub instance: String,
+    /// The stream must answer a ping, unless it has just begun. Else it is said whether it would have answered one now.
+    pub pings: bool,
+}
+
+/// A stream that has an id at another door.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stream {
+    /// It answered, or would have.
+    pub is_alive: bool,
+    /// For how long it has been open.
+    pub open_for: Duration,
+    /// For how long the same attempt of its instance has had the id: a transparent retry takes it over from itself.
+    pub attempt_for: Duration,
 }
 
 /// A late duplicate: this instance has taken the id with a higher attempt before.
@@ -62,6 +105,27 @@ pub trait Fence: Send + Sync {
         revision: u64,
         holder: Holder,
     ) -> BoxFuture<'a, Result<bool, Error>>;
+
+    /// Writes how the id changed hands and who is held off ([`Holder::duel`]) into a register, if its revision still is that of this one.
+    /// Everything else stays, the door at which its holder took it, too. False: it was not written.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written at present, or nobody knows whether it was.
+    fn amend<'a>(&'a self, _gateway: &'a str, _register: &'a Register) -> BoxFuture<'a, Result<bool, Error>> {
+        ready(Ok(false)).boxed()
+    }
+
+    /// This door, as registers name it: no two of a log are the same.
+    fn door(&self) -> u128 {
+        0
+    }
+
+    /// Asks at another door for the stream of an instance. Takes [`ASKED_WITHIN`] at most, or [`PINGED_WITHIN`]. `None`: it has no
+    /// such stream, or nobody answered in time.
+    fn ask(&self, _door: u128, _question: Question) -> BoxFuture<'_, Option<Stream>> {
+        ready(None).boxed()
+    }
 
     /// Whether registers can be read and written, as far as is known without asking. While they cannot, a hub lets nobody in but
     /// whom [`Fence::held`] names.
@@ -104,7 +168,17 @@ impl Holder {
             attempts.drain(..forgotten);
         }
         let generation = (self.generation + 1).max(least);
-        Ok(Self { generation, instance: instance.to_owned(), peer: peer.to_owned(), attempts })
+        let (instance, peer, duel) = (instance.to_owned(), peer.to_owned(), self.duel.clone());
+        Ok(Self { generation, instance, peer, attempts, duel })
+    }
+
+    /// With which attempt it took the id; 0 for a client that does not say who it is.
+    #[must_use]
+    pub fn attempt(&self) -> u64 {
+        self.attempts
+            .last()
+            .filter(|(instance, _)| *instance == self.instance)
+            .map_or(0, |(_, attempt)| *attempt)
     }
 }
 

@@ -1,12 +1,13 @@
 //! The log that several hubs share, on a real broker: the I/O half of [`nats`](crate::nats), which has the rules.
 //!
-//! A hub opens a [`NatsStore`] where it would open another store. Five tasks live with it, and end with it:
+//! A hub opens a [`NatsStore`] where it would open another store. Six tasks live with it, and end with it:
 //!
 //! | task | what it does |
 //! |---|---|
 //! | `pump` | owns the [`Door`](crate::nats::Door): takes batches, publishes packs, tells the sink what was read, gives answers |
 //! | `reader` | has a consumer on the stream, and another one whenever that one falls silent; hands its messages to the pump |
 //! | `fence` | reads who takes which gateway id at the other hubs, and tells the sink |
+//! | `asking` | answers other hubs whether a stream is alive, and brings their answers |
 //! | `standing` | sees to it that the standing records that hold are in a bucket, which outlives what the log keeps |
 //! | `watch` | asks the stream's leader every 2 s which log it has and how far that goes |
 //!
@@ -26,6 +27,7 @@
 //! Nothing is handed on, and nothing acknowledged, while it is not known whom the other hubs have let in of late: an older stream
 //! here must end within 1 s. That is so whenever the fence's bucket cannot be written and read back.
 
+mod asking;
 mod bucket;
 mod connect;
 mod fence;
@@ -107,6 +109,12 @@ pub enum Notice {
         message: u64,
         /// What it was.
         why: String,
+    },
+    /// This hub does not hear what it says to itself: its user may not publish or subscribe on the subject. It asks no other hub whether
+    /// a stream there is alive, and is asked by none. Told once for each connection.
+    Unasked {
+        /// What its user needs.
+        subject: String,
     },
     /// Messages up to this one are gone, or cannot be judged: readers are told a gap.
     Lost {
@@ -271,7 +279,8 @@ impl NatsStore {
         let (read, reading) = mpsc::channel(reader::EVENTS_MAX);
         let (seen, watched) = mpsc::channel(1);
         tasks.spawn(reader::run(log.clone(), link.clone(), at_start.first, read));
-        let fence = Arc::new(SharedFence::new(hub, bucket, link.clone()));
+        let fence = Arc::new(SharedFence::new(hub, bucket, link.clone(), &options));
+        tasks.spawn(fence.asking().run(sink.clone(), options.clone()));
         tasks.spawn(fence.clone().run(sink.clone(), options.clone()));
         let end = Cursor::end_of_message(epoch, at_start.last);
         let (keeper, jobs) = Keeper::start(link.clone(), records, &options, end, values);

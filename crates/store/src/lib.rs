@@ -45,11 +45,12 @@ pub mod memory;
 pub mod nats;
 pub mod standing;
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::{FrameView, LogKind, message};
 use galaxy_push_core::window::Traits;
@@ -120,6 +121,12 @@ pub trait Sink: Send + Sync + 'static {
     /// [`Fence`], never by others; before anything is handed on that this door missed while it could not be told. Also
     /// before `begin`. As quick as `committed`.
     fn taken(&self, _gateway: &str, _by: &Holder) {}
+
+    /// Another door asks for a stream that may be at this one: [`Fence::ask`]. The call is as quick as `committed`; what it returns may
+    /// take 2 s, where the stream must answer a ping.
+    fn asked(&self, _question: &fence::Question) -> BoxFuture<'static, Option<fence::Stream>> {
+        ready(None).boxed()
+    }
 }
 
 /// What became of one event of a batch.

@@ -18,6 +18,7 @@
 //! | `bucket` | what keys and values of the buckets have in common |
 //! | [`fence`] | the fence as one hub sees it |
 //! | [`register`] | its bytes in its bucket |
+//! | [`question`] | the bytes of what one hub asks another |
 //! | [`standing`] | the standing records, and what of them is in their bucket |
 //!
 //! # How it is driven
@@ -40,6 +41,7 @@ mod index;
 pub mod look;
 pub mod pack;
 mod pending;
+pub mod question;
 pub mod register;
 pub mod standing;
 

@@ -2,11 +2,12 @@
 //!
 //! What was read and until when that is all there was is judged by the store's own code; here is only when it is read and written.
 
+use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use galaxy_push_store::fence::Register as Found;
+use galaxy_push_store::fence::{Question, Register as Found, Stream};
 use galaxy_push_store::nats::HubId;
 use galaxy_push_store::nats::fence::{ANEW_AFTER, BEAT_EVERY, Beats, Known, KnownAt, PAUSE, REACHED_FOR};
 use galaxy_push_store::nats::register::{self, Beat, Register};
@@ -100,21 +101,23 @@ impl HubFence {
                 state.progress = now;
             }
         }
+        drop(state);
         // Told before it is said that all is known: both are seen when this returns.
         taken.iter().for_each(|(gateway, holder)| sink.taken(gateway, holder));
+        self.at.brokers.questions.answer(&self.at, self.door, sink);
     }
 
     fn take(&self, state: &mut State, entry: &Entry) -> Option<(String, Holder)> {
         if entry.key.starts_with("hub.") {
             let beat = Beat::read(&entry.payload).ok()?;
-            state.known.heard(beat);
+            state.known.heard(&entry.key, beat, Instant::now());
             if *entry.key == *register::beat_key(self.door) {
                 state.beats.came_back(beat.number);
             }
             return None;
         }
         let register = Register::read(&entry.payload).ok()?;
-        let is_told = state.known.read(entry.number, &register, self.door);
+        let is_told = state.known.read(entry.number, &register, self.door, Instant::now());
         is_told.then_some((register.gateway, register.holder))
     }
 
@@ -134,16 +137,28 @@ impl HubFence {
 
     async fn write(&self, gateway: &str, revision: u64, holder: Holder) -> Result<bool, Error> {
         let register = Register { door: self.door, gateway: gateway.to_owned(), holder };
-        let key = register::key(gateway);
+        let written = self.put(&register, revision).await?;
+        if let Some(revision) = written {
+            self.lock().known.wrote(gateway, revision, register.holder);
+        }
+        Ok(written.is_some())
+    }
+
+    /// Returns its revision; `None`: another was written meanwhile.
+    async fn put(&self, register: &Register, revision: u64) -> Result<Option<u64>, Error> {
+        let key = register::key(&register.gateway);
         let answer = self.at.write(Which::Fence, &key, revision, register.write());
         match timeout(WITHIN, answer).await {
-            Ok(Ok(Said::Stored(revision))) => {
-                self.lock().known.wrote(gateway, revision, register.holder);
-                Ok(true)
-            }
-            Ok(Ok(Said::Changed)) => Ok(false),
+            Ok(Ok(Said::Stored(revision))) => Ok(Some(revision)),
+            Ok(Ok(Said::Changed)) => Ok(None),
             _ => Err(Error::Unknown("no leader answers".to_owned())),
         }
+    }
+
+    async fn rewrite(&self, gateway: &str, found: &Found) -> Result<bool, Error> {
+        let Found { holder, revision, door } = found;
+        let register = Register { door: HubId(*door), gateway: gateway.to_owned(), holder: holder.clone() };
+        Ok(self.put(&register, *revision).await?.is_some())
     }
 }
 
@@ -159,6 +174,22 @@ impl Fence for HubFence {
         holder: Holder,
     ) -> BoxFuture<'a, Result<bool, Error>> {
         self.write(gateway, revision, holder).boxed()
+    }
+
+    fn amend<'a>(&'a self, gateway: &'a str, register: &'a Found) -> BoxFuture<'a, Result<bool, Error>> {
+        self.rewrite(gateway, register).boxed()
+    }
+
+    fn door(&self) -> u128 {
+        self.door.0
+    }
+
+    fn ask(&self, door: u128, question: Question) -> BoxFuture<'_, Option<Stream>> {
+        let door = HubId(door);
+        if !self.lock().known.is_alive(door, Instant::now()) {
+            return ready(None).boxed();
+        }
+        self.at.brokers.questions.ask(&self.at, door, question).boxed()
     }
 
     fn is_reached(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Two processes with one gateway id: the hub finds the duel and ends it, and events flow steadily to whoever stays.
+//! Two processes with one gateway id: the hub, or the hubs, find the duel and end it, and events flow steadily to whoever stays.
 
 use std::time::Duration;
 
@@ -26,13 +26,24 @@ const PROBE_EVERY: Duration = Duration::from_millis(250);
 
 /// Two `PushClient` processes, which come back soon.
 pub(super) async fn of_clients(stage: &mut Stage) -> anyhow::Result<Vec<String>> {
+    let hub = stage.hub_url.clone();
+    between(stage, [&hub, &hub]).await
+}
+
+/// The same, each with one hub of two that are doors to one log: neither hub sees both.
+pub(super) async fn over_doors(stage: &mut Stage) -> anyhow::Result<Vec<String>> {
+    let [first, second] = stage.door_urls()?;
+    between(stage, [&first, &second]).await
+}
+
+async fn between(stage: &mut Stage, hubs: [&str; 2]) -> anyhow::Result<Vec<String>> {
     let id = format!("duel-{}", clock_us());
-    let mut first = stage.more_client(&id, &format!("{id}-first"))?;
+    let mut first = stage.more_client(hubs[0], &id, &format!("{id}-first"))?;
     let due = Instant::now() + CLIENTS_WITHIN;
     while !first.is_live() && Instant::now() < due {
         sleep(Duration::from_millis(10)).await;
     }
-    let mut second = stage.more_client(&id, &format!("{id}-second"))?;
+    let mut second = stage.more_client(hubs[1], &id, &format!("{id}-second"))?;
     let is_over = || {
         let pairs = [(&first, &second), (&second, &first)];
         pairs.iter().any(|(stays, leaves)| stays.is_live() && leaves.is_held_off())

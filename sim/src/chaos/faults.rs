@@ -61,6 +61,7 @@ pub enum Kind {
     CutBroker,
     KillDoor,
     CutDoor,
+    DoorDuel,
     Roll,
 }
 
@@ -115,6 +116,9 @@ impl Kind {
             Self::CutDoor => {
                 "all packets between one of two hubs and the brokers dropped until everybody has what was published meanwhile"
             }
+            Self::DoorDuel => {
+                "two `PushClient` processes with one gateway id, each with a hub of its own of two"
+            }
             Self::Roll => "SIGTERM of each broker, hub and gateway in turn, started again when it has ended",
         }
     }
@@ -135,6 +139,7 @@ impl Kind {
                 | Self::CutBroker
                 | Self::KillDoor
                 | Self::CutDoor
+                | Self::DoorDuel
                 | Self::Roll
         )
     }
@@ -202,6 +207,7 @@ pub(super) async fn strike(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyh
         Kind::Narrow => return narrow(stage).await,
         Kind::Duel => return duels::of_clients(stage).await,
         Kind::GatewayDuel => return duels::of_gateways(stage).await,
+        Kind::DoorDuel => return duels::over_doors(stage).await,
         Kind::HubDescriptors => return descriptors::exhaust(stage, None).await,
         Kind::EdgeDescriptors => return descriptors::exhaust(stage, Some(gateway)).await,
         Kind::DrainHub => {

@@ -64,7 +64,7 @@ pub(super) struct Stage {
     pub(super) rate: Arc<AtomicU64>,
     pub(super) padding: Arc<AtomicU64>,
     seed: u64,
-    hub_url: String,
+    pub(super) hub_url: String,
     edges: [(String, u16); 2],
     truth: Arc<Truth>,
     users: JoinSet<anyhow::Result<()>>,
@@ -278,11 +278,16 @@ impl Stage {
         Ok(())
     }
 
-    /// One more client process, which begins at the head and soon comes back after a conflict.
-    pub(super) fn more_client(&mut self, id: &str, process: &str) -> anyhow::Result<Running> {
+    /// The URLs of both hubs, where there are two doors to one log.
+    pub(super) fn door_urls(&mut self) -> anyhow::Result<[String; 2]> {
+        Ok([self.door(0)?.urls.hub.clone(), self.door(1)?.urls.hub.clone()])
+    }
+
+    /// One more client process, which knows this hub or these, begins at the head and soon comes back after a conflict.
+    pub(super) fn more_client(&mut self, hub: &str, id: &str, process: &str) -> anyhow::Result<Running> {
         self.clients += 1;
         let args = ClientArgs {
-            hub: self.hub_url.clone(),
+            hub: hub.to_owned(),
             id: id.to_owned(),
             cursor_file: None,
             first_stream: self.clients * STREAMS_EACH,

@@ -129,3 +129,69 @@ async fn while_the_brokers_are_away_only_the_holder_comes_back_to_its_hub() {
     let mut attempt = 4;
     let_in(&away, "a", &mut attempt).await;
 }
+
+/// Two processes with one gateway id, each of which comes to a hub of its own again and again. Returns the stream of the one that
+/// has the id in the end, which is at the second hub; the next to come back is the fifth.
+async fn fought_over(hubs: &[Server; 2]) -> Streaming<PushEvent> {
+    let mut last: Option<Streaming<PushEvent>> = None;
+    for attempt in 1..=3 {
+        for (hub, instance) in hubs.iter().zip(["a", "b"]) {
+            let newer = subscribe(hub, instance, attempt).await.unwrap();
+            if let Some(mut older) = last.replace(newer) {
+                assert_eq!(end(&mut older).await.reason, Some(Reason::Replaced));
+            }
+        }
+    }
+    last.unwrap()
+}
+
+/// Who is held off, by whom, for how long.
+fn held_off(answer: Result<Streaming<PushEvent>, Status>) -> (String, Duration) {
+    let failure = Failure::of(&answer.map(drop).unwrap_err());
+    assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, Some(Reason::HeldOff)), "{failure}");
+    (failure.metadata["instance"].clone(), failure.retry_after.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_duel_over_two_hubs_ends_as_one_at_one_hub_does() {
+    let Some(program) = broker::program() else { return };
+    let broker = Broker::start(&program, &Settings::default()).unwrap();
+    let folder = Folder::new("nats-duel");
+    let hubs = [serve(&folder, &broker.url()), serve(&folder, &broker.url())];
+    let mut stays = fought_over(&hubs).await;
+    let (rival, wait) = held_off(subscribe(&hubs[0], "a", 4).await);
+    assert_eq!((rival.as_str(), wait.as_secs()), ("b", 60), "it has just come");
+    // Longer than whoever has just come is alive without being asked.
+    assert!(timeout(Duration::from_secs(3), end(&mut stays)).await.is_err(), "it stays");
+    for (hub, instance) in [(0, "a"), (1, "a"), (0, "c"), (1, "c")] {
+        let asked = Instant::now();
+        let (rival, wait) = held_off(subscribe(&hubs[hub], instance, 5).await);
+        assert_eq!(rival, "b");
+        assert!((40..60).contains(&wait.as_secs()), "what is left of it, whichever hub says so: {wait:?}");
+        assert!(
+            asked.elapsed() < ENDED_WITHIN,
+            "a stream that is alive answers at once: {:?}",
+            asked.elapsed()
+        );
+    }
+    assert!(timeout(Duration::from_millis(500), end(&mut stays)).await.is_err(), "it stays");
+    // Its own instance comes again, to the other hub, and that is no fight with itself.
+    let _again = subscribe(&hubs[0], "b", 4).await.unwrap();
+    assert_eq!(end(&mut stays).await.reason, Some(Reason::StaleAttempt));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_duel_a_hub_that_is_stopped_or_gone_keeps_nobody_in() {
+    let Some(program) = broker::program() else { return };
+    for signal in ["STOP", "KILL"] {
+        let broker = Broker::start(&program, &Settings::default()).unwrap();
+        let folder = Folder::new(&format!("nats-duel-{signal}"));
+        let hubs = [serve(&folder, &broker.url()), serve(&folder, &broker.url())];
+        let _stays = fought_over(&hubs).await;
+        hubs[1].process.signal(signal);
+        let _newer = subscribe(&hubs[0], "a", 4).await.unwrap();
+        if signal == "STOP" {
+            hubs[1].process.signal("CONT");
+        }
+    }
+}

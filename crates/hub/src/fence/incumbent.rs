@@ -112,9 +112,19 @@ impl Incumbent {
             && now.saturating_sub(self.first_since) <= ANSWER_WITHIN
     }
 
-    /// This one came as a repeat of `older`, or of what that was a repeat of.
-    pub(super) const fn repeats(&mut self, older: &Self) {
-        self.first_since = older.first_since;
+    /// This one came as a repeat of what has had the id since then.
+    pub(super) const fn repeats(&mut self, first_since: Duration) {
+        self.first_since = first_since;
+    }
+
+    /// Since when the same claim has had the id.
+    pub(super) const fn first_since(&self) -> Duration {
+        self.first_since
+    }
+
+    /// It stands in the store's register, or did; another hub may have taken the id since.
+    pub(super) const fn is_registered(&self) -> bool {
+        self.shared.is_some()
     }
 
     /// For its stream to listen to.
@@ -174,5 +184,10 @@ impl Contest {
     pub(crate) async fn answered(&mut self) {
         let ping = self.ping;
         let _ = self.answered.wait_for(|answered| *answered >= ping).await; // an error: the stream has ended
+    }
+
+    /// Whether it was.
+    pub(crate) fn is_answered(&self) -> bool {
+        *self.answered.borrow() >= self.ping
     }
 }

@@ -1,7 +1,8 @@
 //! The fence of a log that has several doors: whoever was let in at this one takes the id in the store's register too.
 //!
-//! The hub's own fence decides first, under the log's lock; the register then makes the takeover known to the other
-//! doors, and refuses an attempt that another door knows to be late.
+//! The register is read first, and whoever has the id at another hub is asked for (`abroad.rs`); with that the hub's own fence decides,
+//! under the log's lock; what came of it is then written into the register, which makes the takeover known to the other doors. If that
+//! has changed meanwhile, it is judged once more.
 //!
 //! While the registers cannot be read and written, nobody here knows who is let in elsewhere. Whoever has an id at this hub keeps
 //! it, and its own instance may come back to it; that stands under the number in the register, which did not change, so whatever
@@ -12,19 +13,19 @@ mod tests;
 
 use std::time::Duration;
 
-use galaxy_push_proto::{Failure, Reason};
+use galaxy_push_proto::{Failure, Reason, error};
 use galaxy_push_store::fence::StaleAttempt;
 use galaxy_push_store::{Error, Fence, Holder};
 use tokio::time::timeout;
 
-use super::{Claim, Gateways};
+use super::{Abroad, Claim, Gateways};
 use crate::fence::Ending;
 
 /// How often a register may change under the hands of whoever wants to write it, before it is told to come back.
-const SWAPS_MAX: usize = 8;
+pub(super) const SWAPS_MAX: usize = 8;
 
 /// How long the store may take with all of that.
-const TAKE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const TAKE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Under which number of the register a claim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,61 +48,83 @@ pub(crate) fn check(fence: &dyn Fence, claim: &Claim) -> Result<(), Failure> {
     Err(unavailable("the store is not reached"))
 }
 
-/// Takes the gateway id of this claim with a generation of at least `least`.
+/// Takes the gateway id of this claim, which its hub has let in as `abroad` says, with a generation of at least `least`. `None`: its
+/// stream does not have the id any more (`has_it`), and nothing need be written. Without `abroad` nothing can be.
 ///
 /// Not cancel safe in that the id may be taken all the same; the next claim then takes it from there.
 ///
 /// # Errors
 ///
-/// `STALE_ATTEMPT`; or the register cannot be written at present.
-pub(crate) async fn take(fence: &dyn Fence, claim: &Claim, least: u64) -> Result<Taken, Failure> {
+/// `STALE_ATTEMPT` or `HELD_OFF`, by what another hub wrote meanwhile; or the register cannot be written at present.
+pub(crate) async fn take(
+    fence: &dyn Fence,
+    claim: &Claim,
+    least: u64,
+    abroad: Option<Abroad>,
+    has_it: &(dyn Fn() -> bool + Sync),
+) -> Result<Option<Taken>, Failure> {
     let before = || taken_before(fence, claim).map(Taken::Before);
-    if !fence.is_reached()
-        && let Some(before) = before()
-    {
-        return Ok(before);
-    }
-    let why = match timeout(TAKE_WITHIN, write(fence, claim, least)).await {
-        Ok(Ok(taken)) => return taken,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("the store did not answer within {TAKE_WITHIN:?}"),
+    let why = match abroad {
+        None => "the store is not reached".to_owned(),
+        Some(abroad) => match timeout(TAKE_WITHIN, write(fence, claim, least, abroad, has_it)).await {
+            Ok(Ok(taken)) => return taken,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("the store did not answer within {TAKE_WITHIN:?}"),
+        },
     };
-    before().ok_or_else(|| unavailable(&why))
+    before().map(Some).ok_or_else(|| unavailable(&why))
 }
 
 /// The outer error is that of the store.
-async fn write(fence: &dyn Fence, claim: &Claim, least: u64) -> Result<Result<Taken, Failure>, Error> {
-    for _ in 0..SWAPS_MAX {
-        let register = fence.read(&claim.gateway).await?;
+async fn write(
+    fence: &dyn Fence,
+    claim: &Claim,
+    least: u64,
+    mut abroad: Abroad,
+    has_it: &(dyn Fn() -> bool + Sync),
+) -> Result<Result<Option<Taken>, Failure>, Error> {
+    for swap in 0..SWAPS_MAX {
+        if !has_it() {
+            return Ok(Ok(None));
+        }
+        if swap > 0
+            && let Err(held_off) = abroad.judge_again(fence.read(&claim.gateway).await?, claim)
+        {
+            abroad.keep(fence, &claim.gateway).await;
+            return Ok(Err(held_off));
+        }
+        let register = abroad.register();
         let next = register.holder.succeeded_by(&claim.instance, claim.attempt, &claim.peer, least);
         let next = match next {
             Ok(next) => next,
-            Err(StaleAttempt { highest }) => return Ok(Err(stale(claim, highest))),
+            Err(StaleAttempt { highest }) => return Ok(Err(stale(claim, &register.holder, highest))),
         };
         let generation = next.generation;
         if fence.swap(&claim.gateway, register.revision, next).await? {
-            return Ok(Ok(Taken::Written(generation)));
+            return Ok(Ok(Some(Taken::Written(generation))));
         }
     }
     let message = "many subscribe with this gateway id at once: give each gateway an id of its own";
     Ok(Err(Failure::new(Reason::Overloaded, message).retry_after(Duration::from_secs(1))))
 }
 
-fn stale(claim: &Claim, highest: u64) -> Failure {
+pub(super) fn stale(claim: &Claim, holder: &Holder, highest: u64) -> Failure {
     let message = format!(
         "attempt {} of this instance arrived after attempt {highest}, at this hub or another: a late duplicate",
         claim.attempt
     );
     Failure::new(Reason::StaleAttempt, message)
+        .metadata(error::RIVAL_INSTANCE, &holder.instance)
+        .metadata(error::RIVAL_PEER, &holder.peer)
 }
 
 /// The number under which this claim's instance has the id at this hub.
-fn taken_before(fence: &dyn Fence, claim: &Claim) -> Option<u64> {
+pub(super) fn taken_before(fence: &dyn Fence, claim: &Claim) -> Option<u64> {
     let holder = fence.held(&claim.gateway)?;
     (!claim.instance.is_empty() && holder.instance == claim.instance).then_some(holder.generation)
 }
 
-fn unavailable(why: &str) -> Failure {
+pub(super) fn unavailable(why: &str) -> Failure {
     let message = format!("who has this gateway id cannot be written down: {why}");
     Failure::new(Reason::StoreUnavailable, message).retry_after(Duration::from_secs(1))
 }
@@ -150,7 +173,7 @@ impl Gateways {
             }
         }
         let Some(here) = self.current.remove(gateway) else { return };
-        let attempt = by.attempts.last().map_or(0, |(_, attempt)| *attempt);
+        let attempt = by.attempt();
         here.end(Ending::Replaced {
             rival: Claim {
                 gateway: gateway.to_owned(),

@@ -20,9 +20,9 @@ const fn s(seconds: u64) -> Duration {
 }
 
 fn admit(gateways: &mut Gateways, claim: Claim, now: Duration) -> Result<Admitted, Failure> {
-    match gateways.claim(claim, None, now)? {
+    match gateways.claim(claim, None, None, now)? {
         Claimed::Admitted(admitted) => Ok(admitted),
-        Claimed::Contested(contest) => panic!("contested: {contest:?}"),
+        contested => panic!("{contested:?}"),
     }
 }
 
@@ -73,7 +73,7 @@ fn duel() -> (Gateways, Admitted, Duration) {
 }
 
 fn contest(gateways: &mut Gateways, newer: Claim, now: Duration) -> Contest {
-    match gateways.claim(newer, None, now) {
+    match gateways.claim(newer, None, None, now) {
         Ok(Claimed::Contested(contest)) => contest,
         other => panic!("{other:?}"),
     }
@@ -119,7 +119,7 @@ fn two_living_processes_with_one_instance_id_are_a_duel() {
     incumbent.uptake.asked();
     let asked = contest(&mut gateways, claim("a", 6), s(50));
     gateways.answer("gw", incumbent.generation, 1);
-    let refused = gateways.claim(claim("a", 6), Some(&asked), s(50)).unwrap_err();
+    let refused = gateways.claim(claim("a", 6), Some(&asked), None, s(50)).unwrap_err();
     assert_eq!((refused.reason, refused.retry_after), (Some(Reason::HeldOff), Some(s(15))));
     assert!(refused.message.contains("\"a\" at a:5") && refused.message.contains("instance id"), "{refused}");
     assert_eq!((ending(&incumbent), gateways.duels(s(50))), (None, 1));
@@ -142,13 +142,13 @@ fn a_lone_gateway_whose_path_flaps_is_held_off_for_15_s_each_time() {
         left_behind.uptake.asked();
         let asked = contest(&mut gateways, claim("a", at), s(at));
         gateways.answer("gw", left_behind.generation, asked.ping);
-        let refused = gateways.claim(claim("a", at), Some(&asked), s(at)).unwrap_err();
+        let refused = gateways.claim(claim("a", at), Some(&asked), None, s(at)).unwrap_err();
         assert_eq!((refused.reason, refused.retry_after), (Some(Reason::HeldOff), Some(s(15))), "at {at}");
         gateways.leave("gw", left_behind.generation, s(at + 14));
         left_behind = admit(&mut gateways, claim("a", at + 1), s(at + 15)).unwrap();
         assert!(left_behind.takeover.is_none(), "it is back, and 5 s later its path breaks again");
     }
-    let mut duel = Duel::default();
+    let mut duel = fence::Duel::default();
     assert_eq!([false, true, false].map(|own| duel.hold_off(own, s(1))), [s(60), s(15), s(60)]);
 }
 
@@ -180,7 +180,7 @@ fn two_living_processes_that_do_not_count_their_attempts_are_a_duel_too() {
     let (mut gateways, mut lines) = (Gateways::default(), 0);
     for i in 0..1_000u64 {
         let now = Duration::from_millis(6 * i);
-        match gateways.claim(claim("a", 1), None, now) {
+        match gateways.claim(claim("a", 1), None, None, now) {
             Ok(Claimed::Admitted(admitted)) => {
                 admitted.uptake.asked();
                 lines += usize::from(admitted.takeover.is_some_and(|takeover| takeover.is_told()));
@@ -222,7 +222,7 @@ fn in_a_duel_an_incumbent_that_answers_stays() {
     let asked = contest(&mut gateways, claim("a", 201), now);
     assert_eq!(incumbent.signal.borrow().ping, 1);
     gateways.answer("gw", incumbent.generation, 1);
-    let refused = gateways.claim(claim("a", 201), Some(&asked), now).unwrap_err();
+    let refused = gateways.claim(claim("a", 201), Some(&asked), None, now).unwrap_err();
     assert_eq!((refused.code, refused.reason), (Code::ResourceExhausted, Some(Reason::HeldOff)));
     assert_eq!(refused.retry_after, Some(s(60)));
     assert_eq!((&*refused.metadata["instance"], &*refused.metadata["peer"]), ("b", "b:150"));
@@ -233,7 +233,7 @@ fn in_a_duel_an_incumbent_that_answers_stays() {
     // It came back in time, and the answer of before does not count.
     let asked = contest(&mut gateways, claim("a", 202), now + s(60));
     gateways.answer("gw", incumbent.generation, 2);
-    let refused = gateways.claim(claim("a", 202), Some(&asked), now + s(60)).unwrap_err();
+    let refused = gateways.claim(claim("a", 202), Some(&asked), None, now + s(60)).unwrap_err();
     assert_eq!(refused.retry_after, Some(s(120)));
     gateways.forget(now + s(479));
     assert!(!gateways.duels.is_empty());
@@ -246,13 +246,13 @@ fn in_a_duel_an_incumbent_that_keeps_silent_gives_way() {
     let (mut gateways, incumbent, now) = duel();
     let asked = contest(&mut gateways, claim("a", 201), now);
     gateways.answer("gw", incumbent.generation - 1, 1);
-    let newer = match gateways.claim(claim("a", 201), Some(&asked), now + ANSWER_WITHIN) {
+    let newer = match gateways.claim(claim("a", 201), Some(&asked), None, now + ANSWER_WITHIN) {
         Ok(Claimed::Admitted(admitted)) => admitted,
         other => panic!("{other:?}"),
     };
     assert_eq!(newer.takeover.as_ref().map(|takeover| takeover.how), Some(How::Unanswered));
     assert!(matches!(ending(&incumbent), Some(Ending::Replaced { .. })));
-    let refused = gateways.claim(claim("b", 201), None, now + ANSWER_WITHIN).unwrap_err();
+    let refused = gateways.claim(claim("b", 201), None, None, now + ANSWER_WITHIN).unwrap_err();
     assert_eq!(refused.reason, Some(Reason::HeldOff), "who has just come is alive");
 }
 
@@ -264,7 +264,7 @@ fn an_answer_of_another_stream_does_not_count() {
     let third = admit(&mut gateways, claim("c", 1), now).unwrap();
     gateways.answer("gw", third.generation, 1);
     let later = now + s(10);
-    let again = match gateways.claim(claim("a", 201), Some(&asked), later) {
+    let again = match gateways.claim(claim("a", 201), Some(&asked), None, later) {
         Ok(Claimed::Contested(contest)) => contest,
         other => panic!("{other:?}"),
     };
@@ -399,17 +399,18 @@ proptest! {
                         continue;
                     }
                     attempt += 1;
-                    let mut claimed = gateways.claim(claim(instance, attempt), None, now);
+                    let mut claimed = gateways.claim(claim(instance, attempt), None, None, now);
                     if let Ok(Claimed::Contested(asked)) = &claimed {
                         let holder = holder.unwrap();
                         prop_assert!(streams[holder].0.signal.borrow().ping >= asked.ping);
                         if answers {
                             gateways.answer("gw", streams[holder].0.generation, asked.ping);
                         }
-                        claimed = gateways.claim(claim(instance, attempt), Some(asked), now);
+                        claimed = gateways.claim(claim(instance, attempt), Some(asked), None, now);
                     }
                     match claimed {
                         Ok(Claimed::Contested(_)) => prop_assert!(false, "contested twice"),
+                        Ok(Claimed::ContestedAbroad) => prop_assert!(false, "there is nothing abroad"),
                         Ok(Claimed::Admitted(admitted)) => {
                             prop_assert_eq!(admitted.takeover.is_some(), holder.is_some());
                             if let Some(holder) = holder {

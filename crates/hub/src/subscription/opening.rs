@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::handed::Handed;
 use super::{Phase, Ping, Subscription};
 use crate::access::current;
-use crate::fence::{self, ANSWER_WITHIN, Admitted, Claim, Claimed, Contest, How, Takeover};
+use crate::fence::{self, ANSWER_WITHIN, Abroad, Admitted, Claim, Claimed, Contest, How, Takeover};
 use crate::gathered::{Gathered, TURN_BYTES};
 use crate::log::tell_unaware;
 use crate::publish;
@@ -23,7 +23,7 @@ use crate::shared::Shared;
 
 impl Subscription {
     /// Takes the gateway id and finds the cursor's place. Where the id is fought over, its incumbent is asked first,
-    /// which takes 2 s at most.
+    /// which takes 2 s at most, and half a second more where it is at another hub.
     ///
     /// Cancel safe: until it returns nothing has changed but that an incumbent may have been asked.
     ///
@@ -45,23 +45,45 @@ impl Subscription {
     }
 
     async fn open_fenced(shared: &Arc<Shared>, asked: &Asked) -> Result<Box<Self>, Failure> {
-        if let Some(fence) = shared.store.fence() {
-            fence::shared::check(fence, &asked.claim)?;
+        let (fence, claim) = (shared.store.fence(), &asked.claim);
+        if let Some(fence) = fence {
+            fence::shared::check(fence, claim)?;
         }
         let early = early(shared, asked.ask).await?;
+        let mut abroad = match fence {
+            Some(fence) => Abroad::find(fence, claim, &shared.clock).await?,
+            None => None,
+        };
         let mut contest = None;
         let mut subscription = loop {
-            match Self::try_open(shared, asked, early, contest.as_ref())? {
-                Opening::Open(subscription) => break subscription,
-                Opening::Contested(mut asked_first) => {
+            if let Some(abroad) = &mut abroad {
+                abroad.refresh();
+            }
+            match Self::try_open(shared, asked, early, contest.as_ref(), abroad.as_mut()) {
+                Ok(Opening::Open(subscription)) => break subscription,
+                Ok(Opening::Contested(mut asked_first)) => {
                     let _late = timeout(ANSWER_WITHIN, asked_first.answered()).await; // the fence sees for itself
                     contest = Some(asked_first);
                 }
+                Ok(Opening::ContestedAbroad) => {
+                    if let (Some(fence), Some(abroad)) = (fence, &mut abroad) {
+                        abroad.ping(fence, claim).await;
+                    }
+                }
+                Err(failure) => {
+                    if let (Some(fence), Some(abroad)) = (fence, &mut abroad) {
+                        abroad.keep(fence, &claim.gateway).await;
+                    }
+                    return Err(failure);
+                }
             }
         };
-        if let Some(fence) = shared.store.fence() {
-            let taken = fence::shared::take(fence, &asked.claim, subscription.generation).await?;
-            subscription.registered(taken);
+        if let Some(fence) = fence {
+            let own = subscription.generation;
+            let has_it = || shared.log.look(|state, _| state.gateways.has(&claim.gateway, own));
+            if let Some(taken) = fence::shared::take(fence, claim, own, abroad, &has_it).await? {
+                subscription.registered(taken);
+            }
         }
         Ok(subscription)
     }
@@ -79,6 +101,7 @@ impl Subscription {
         asked: &Asked,
         early: Option<Cursor>,
         contest: Option<&Contest>,
+        abroad: Option<&mut Abroad>,
     ) -> Result<Opening, Failure> {
         // Taken before the fence looks whether a drain has begun, which waits for whom it has let in.
         let open = shared.streams.token();
@@ -86,8 +109,9 @@ impl Subscription {
         let (heartbeat, message_max) = (shared.config.heartbeat, *message_max);
         let settings = Settings { heartbeat, message_max, turn_bytes: TURN_BYTES };
         let claimed = shared.log.look(|state, now| {
-            Ok::<_, Failure>(match state.gateways.claim(claim.clone(), contest, now.mono)? {
-                Claimed::Contested(contest) => Err(contest),
+            Ok::<_, Failure>(match state.gateways.claim(claim.clone(), contest, abroad, now.mono)? {
+                Claimed::Contested(contest) => Err(Opening::Contested(contest)),
+                Claimed::ContestedAbroad => Err(Opening::ContestedAbroad),
                 Claimed::Admitted(admitted) => {
                     let (reader, outcome) = match (state.window.find(*ask, cursor).outcome, early) {
                         (Outcome::Ahead, Some(early)) => {
@@ -103,7 +127,7 @@ impl Subscription {
         })?;
         let (admitted, reader, outcome) = match claimed {
             Ok(admitted) => admitted,
-            Err(contest) => return Ok(Opening::Contested(contest)),
+            Err(contested) => return Ok(contested),
         };
         let welcome = welcome(shared, admitted.generation, message_max);
         report_open(shared, claim, &admitted, cursor, outcome, &welcome.connection_id);
@@ -157,6 +181,7 @@ async fn early(shared: &Shared, ask: Ask) -> Result<Option<Cursor>, Failure> {
 enum Opening {
     Open(Box<Subscription>),
     Contested(Contest),
+    ContestedAbroad,
 }
 
 fn welcome(shared: &Shared, generation: u64, message_max: usize) -> WelcomeInfo {

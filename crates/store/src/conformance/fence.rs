@@ -1,13 +1,16 @@
 //! What the fence of a log that has several doors must do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{pending, ready};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use galaxy_push_core::cursor::Cursor;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::fence::{ASKED_WITHIN, PINGED_WITHIN, Question, Stream};
 use crate::{Committed, Error, Fence, Holder, Sink, Store};
 
 /// So often each of two doors takes an id while the other does, too.
@@ -16,9 +19,14 @@ const ROUNDS: u64 = 20;
 /// How long anything may take that has no limit of its own.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a door was told of who takes ids.
+/// What a machine that is busy with other things may take beside what is promised.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// What a door was told of who takes ids, and what it says of its streams.
 struct Doorkeeper {
     told: Mutex<Vec<(String, Holder)>>,
+    /// By their instance; none is there that never answers a ping.
+    streams: Mutex<BTreeMap<String, Stream>>,
     bell: watch::Sender<()>,
 }
 
@@ -34,6 +42,15 @@ impl Sink for Doorkeeper {
         told.push((gateway.to_owned(), by.clone()));
         drop(told);
         self.bell.send_replace(());
+    }
+
+    fn asked(&self, question: &Question) -> BoxFuture<'static, Option<Stream>> {
+        if question.instance == "silent" && question.pings {
+            return pending().boxed();
+        }
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = streams.get(&question.instance).filter(|_| question.gateway == "g");
+        ready(found.map(|stream| Stream { is_alive: question.pings, ..*stream })).boxed()
     }
 }
 
@@ -85,13 +102,25 @@ where
     F: Fn(Arc<dyn Sink>) -> Result<Arc<dyn Store>, Error>,
 {
     let open = || {
-        let keeper = Arc::new(Doorkeeper { told: Mutex::default(), bell: watch::Sender::new(()) });
+        let (told, streams) = (Mutex::default(), Mutex::default());
+        let keeper = Arc::new(Doorkeeper { told, streams, bell: watch::Sender::new(()) });
         Door { store: make(keeper.clone()).expect("it opens"), keeper }
     };
     let (a, b) = (open(), open());
     a_register_is_written_by_whoever_read_it_last(&a, &b, within).await;
     of_two_that_take_an_id_at_once_one_has_it(&a, &b).await;
     ids_have_nothing_to_do_with_each_other(&a, &b).await;
+    what_is_amended_leaves_the_id_where_it_is(&a, &b).await;
+    a_door_answers_for_its_own_streams(&a, &b).await;
+    let gone = b.fence().door();
+    drop(b);
+    let asked = Instant::now();
+    assert_eq!(a.fence().ask(gone, of("here", false)).await, None, "it is gone");
+    assert!(asked.elapsed() < ASKED_WITHIN + SLACK);
+}
+
+fn of(instance: &str, pings: bool) -> Question {
+    Question { gateway: "g".to_owned(), instance: instance.to_owned(), pings }
 }
 
 async fn a_register_is_written_by_whoever_read_it_last(a: &Door, b: &Door, within: Duration) {
@@ -145,5 +174,69 @@ async fn ids_have_nothing_to_do_with_each_other(a: &Door, b: &Door) {
     for (attempt, id) in (1..).zip(ids) {
         let holder = b.fence().read(id).await.expect("it can be read").holder;
         assert_eq!(holder.attempts, [(id.to_owned(), attempt)]);
+    }
+}
+
+async fn what_is_amended_leaves_the_id_where_it_is(a: &Door, b: &Door) {
+    let taken = a.take("duel", "a", 1).await;
+    b.until_told("duel", &taken).await;
+    let found = b.fence().read("duel").await.expect("it can be read");
+    assert_eq!(found.door, a.fence().door());
+    assert_ne!(found.door, b.fence().door(), "no two doors are the same");
+    let mut amended = found.clone();
+    amended.holder.duel.hold_off(false, Duration::from_secs(1_700_000_000));
+    assert_eq!(b.fence().amend("duel", &amended).await, Ok(true));
+    assert_eq!(b.fence().amend("duel", &amended).await, Ok(false), "it has changed");
+    for door in [a, b] {
+        let read = door.fence().read("duel").await.expect("it can be read");
+        assert_eq!((read.door, &read.holder.duel), (found.door, &amended.holder.duel));
+        assert_eq!(
+            (&read.holder.instance, &read.holder.attempts),
+            (&found.holder.instance, &found.holder.attempts)
+        );
+        assert!(read.revision > found.revision);
+    }
+    // Whoever takes it goes on from there, and the door that had it is told.
+    let next = b.take("duel", "b", 1).await;
+    assert_eq!(next.duel, amended.holder.duel);
+    a.until_told("duel", &next).await;
+}
+
+async fn a_door_answers_for_its_own_streams(a: &Door, b: &Door) {
+    let stream = Stream {
+        is_alive: true,
+        open_for: Duration::from_millis(1_234),
+        attempt_for: Duration::from_millis(56_789),
+    };
+    for (door, instance) in [(a, "at-a"), (b, "here"), (b, "silent")] {
+        let mut streams = door.keeper.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.insert(instance.to_owned(), stream);
+    }
+    let ask = async |door: u128, instance, pings| {
+        let asked = Instant::now();
+        let answer = a.fence().ask(door, of(instance, pings)).await;
+        let within = if pings { PINGED_WITHIN } else { ASKED_WITHIN };
+        assert!(asked.elapsed() < within + SLACK, "{:?}", asked.elapsed());
+        answer
+    };
+    let there = b.fence().door();
+    // Right after a start nobody may have heard of the other yet.
+    let heard = timeout(PATIENCE, async {
+        while ask(there, "here", false).await.is_none() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    heard.await.expect("one door hears the other");
+    assert_eq!(ask(there, "here", true).await, Some(stream));
+    assert_eq!(ask(there, "here", false).await, Some(Stream { is_alive: false, ..stream }), "that was said");
+    assert_eq!(ask(there, "at-a", true).await, None, "it is at this one");
+    assert_eq!(ask(there, "silent", true).await, None, "it takes too long");
+    assert_eq!(ask(u128::MAX, "here", true).await, None, "there is no such door");
+    let other = Question { gateway: "other".to_owned(), ..of("here", true) };
+    assert_eq!(a.fence().ask(there, other).await, None);
+    // Many at once, each with its own answer.
+    let answers = (0..100).map(|n| ask(there, if n % 2 == 0 { "here" } else { "at-a" }, n % 3 == 0));
+    for (n, answer) in futures_util::future::join_all(answers).await.into_iter().enumerate() {
+        assert_eq!(answer.map(|stream| stream.is_alive), (n % 2 == 0).then_some(n % 3 == 0), "{n}");
     }
 }

@@ -6,6 +6,7 @@
 //! until when it knows the fence, also one whose broker lags behind the others without knowing. The pump hands on nothing while
 //! that is too long ago ([`SharedFence::is_known`]); what a hub missed of the log it has missed of the fence as well.
 
+use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,11 +18,12 @@ use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::asking::Asking;
 use super::bucket::{Bucket, Value};
 use super::connect::Link;
 use super::reader::{OTHER_CONNECTION, Place, answer_status, consumer};
 use super::{Notice, Options};
-use crate::fence::Register as Found;
+use crate::fence::{Question, Register as Found, Stream};
 use crate::nats::HubId;
 use crate::nats::fence::{ANEW_AFTER, BEAT_EVERY, Beats, Known, KnownAt, PAUSE, REACHED_FOR};
 use crate::nats::register::{self, Beat, Register};
@@ -34,14 +36,21 @@ pub(super) struct SharedFence {
     door: HubId,
     bucket: Bucket,
     link: Link,
+    asking: Arc<Asking>,
     known: Mutex<Known>,
     /// Up to when everything that was written has been read. `None`: it was never read to its end.
     known_at: watch::Sender<Option<KnownAt>>,
 }
 
 impl SharedFence {
-    pub(super) fn new(door: HubId, bucket: Bucket, link: Link) -> Self {
-        Self { door, bucket, link, known: Mutex::default(), known_at: watch::Sender::new(None) }
+    pub(super) fn new(door: HubId, bucket: Bucket, link: Link, options: &Options) -> Self {
+        let asking = Arc::new(Asking::new(door, link.clone(), options));
+        Self { door, bucket, link, asking, known: Mutex::default(), known_at: watch::Sender::new(None) }
+    }
+
+    /// What hubs ask each other.
+    pub(super) fn asking(&self) -> Arc<Asking> {
+        self.asking.clone()
     }
 
     /// Whether everything that was taken until a moment ago has been told; after a lost connection, by the new one.
@@ -180,7 +189,7 @@ impl Watch<'_> {
     fn take_beat(&mut self, key: &str, bytes: &[u8]) {
         let Ok(beat) = Beat::read(bytes) else { return };
         let mut known = self.fence.lock();
-        known.heard(beat);
+        known.heard(key, beat, Instant::now());
         drop(known);
         if key == register::beat_key(self.fence.door) {
             self.beats.came_back(beat.number);
@@ -193,7 +202,7 @@ impl Watch<'_> {
         }
         match Register::read(bytes) {
             Ok(register) => {
-                let is_told = self.fence.lock().read(revision, &register, self.fence.door);
+                let is_told = self.fence.lock().read(revision, &register, self.fence.door, Instant::now());
                 if is_told {
                     self.sink.taken(&register.gateway, &register.holder);
                 }
@@ -225,6 +234,15 @@ impl SharedFence {
         Ok(swapped.is_some())
     }
 
+    /// Under the name of the door that wrote it before: its hub reads that the id is its own still, and every other that it is not.
+    async fn rewrite(&self, gateway: &str, found: &Found) -> Result<bool, Error> {
+        self.check_link()?;
+        let Found { holder, revision, door } = found;
+        let register = Register { door: HubId(*door), gateway: gateway.to_owned(), holder: holder.clone() };
+        let swapped = self.bucket.swap(&register::key(gateway), *revision, register.write()).await;
+        Ok(swapped.map_err(|error| Error::Unknown(error.to_string()))?.is_some())
+    }
+
     fn check_link(&self) -> Result<(), Error> {
         if self.link.is_connected() { Ok(()) } else { Err(unavailable("no broker is reached".to_owned())) }
     }
@@ -248,6 +266,22 @@ impl Fence for SharedFence {
         self.write(gateway, revision, holder).boxed()
     }
 
+    fn amend<'a>(&'a self, gateway: &'a str, register: &'a Found) -> BoxFuture<'a, Result<bool, Error>> {
+        self.rewrite(gateway, register).boxed()
+    }
+
+    fn door(&self) -> u128 {
+        self.door.0
+    }
+
+    /// A hub whose beats do not come is not asked: who waits for it waits for nothing.
+    fn ask(&self, door: u128, question: Question) -> BoxFuture<'_, Option<Stream>> {
+        if !self.lock().is_alive(HubId(door), Instant::now()) {
+            return ready(None).boxed();
+        }
+        self.asking.ask(HubId(door), question).boxed()
+    }
+
     fn is_reached(&self) -> bool {
         self.link.is_connected() && self.was_known_within(REACHED_FOR)
     }
@@ -258,26 +292,4 @@ impl Fence for SharedFence {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::World;
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn the_fence_is_known_for_a_while_and_by_the_connection_that_there_is() {
-        let Some(World { bucket, link, _broker, .. }) = World::begin().await else { return };
-        let made = link.made();
-        let fence = SharedFence::new(HubId(1), bucket, link);
-        let known = |at, made| {
-            fence.known_at.send_replace(Some(KnownAt { at, made }));
-            (fence.is_known(), fence.is_reached())
-        };
-        let ago = |ms| Instant::now() - Duration::from_millis(ms);
-        // At no moment of the test is it long ago.
-        let now = Instant::now() + Duration::from_secs(3_600);
-        assert!(!fence.is_known() && !fence.is_reached(), "it was never read");
-        assert_eq!(known(now, made), (true, true));
-        assert_eq!(known(now, made - 1), (false, true), "by the connection before this one");
-        assert!(!known(ago(800), made).0);
-        assert_eq!(known(ago(2_000), made), (false, false));
-    }
-}
+mod tests;

@@ -49,7 +49,7 @@ pub(super) fn versioned(bytes: &[u8]) -> Result<Fields<'_>, Unreadable> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}"); // a String takes everything
         text

@@ -4,7 +4,7 @@
 //! everything has been read that was written before it: so a hub knows until when it knows the fence, also one whose broker lags
 //! behind the others without knowing. What the bytes are, [`register`] says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -29,6 +29,12 @@ pub const ANEW_AFTER: Duration = Duration::from_secs(3);
 
 /// How long it waits before it is read anew.
 pub const PAUSE: Duration = Duration::from_millis(100);
+
+/// A hub of which no beat was read for so long is dead, cut off or stopped.
+pub const ALIVE_FOR: Duration = Duration::from_secs(2);
+
+/// The most hubs of which that is known: a key of 36 bytes each. Of more, the others are not asked.
+const DOORS_MAX: usize = 1_024;
 
 /// As many beats may be under way; of an older one nobody wants to know any more.
 const BEATS_MAX: usize = 16;
@@ -64,12 +70,34 @@ pub struct Known {
     /// The highest revision that was read.
     read: u64,
     pub(crate) held: Held,
+    doors: Doors,
+}
+
+/// The other hubs, by the latest beat of each that was read.
+#[derive(Debug, Default)]
+struct Doors(BTreeMap<String, Instant>);
+
+impl Doors {
+    fn beat(&mut self, key: &str, now: Instant) {
+        if self.0.len() >= DOORS_MAX && !self.0.contains_key(key) {
+            self.0.retain(|_, at| now.saturating_duration_since(*at) < ALIVE_FOR);
+        }
+        if self.0.len() < DOORS_MAX || self.0.contains_key(key) {
+            self.0.insert(key.to_owned(), now);
+        }
+    }
+
+    fn is_alive(&self, hub: HubId, now: Instant) -> bool {
+        let latest = self.0.get(&register::beat_key(hub));
+        latest.is_some_and(|at| now.saturating_duration_since(*at) < ALIVE_FOR)
+    }
 }
 
 impl Known {
-    /// This was read, by the hub of this door. Returns whether that is to be told: what it wrote itself its own fence knows.
-    pub fn read(&mut self, revision: u64, register: &Register, door: HubId) -> bool {
+    /// This was read at this time, by the hub of this door. Returns whether that is to be told: what it wrote itself its own fence knows.
+    pub fn read(&mut self, revision: u64, register: &Register, door: HubId, now: Instant) -> bool {
         let Register { gateway, holder, .. } = register;
+        self.doors.beat(&register::beat_key(register.door), now);
         self.highest = self.highest.max(holder.generation);
         self.read = self.read.max(revision);
         let is_own = register.door == door;
@@ -89,9 +117,16 @@ impl Known {
         }
     }
 
-    /// A hub has written this beat.
-    pub fn heard(&mut self, beat: Beat) {
+    /// A hub has written this beat under its key, and it was read at this time.
+    pub fn heard(&mut self, key: &str, beat: Beat, now: Instant) {
         self.highest = self.highest.max(beat.highest);
+        self.doors.beat(key, now);
+    }
+
+    /// Whether something of this hub was read of late.
+    #[must_use]
+    pub fn is_alive(&self, hub: HubId, now: Instant) -> bool {
+        self.doors.is_alive(hub, now)
     }
 
     /// The highest generation that is known, for a beat.
@@ -108,17 +143,18 @@ impl Known {
     /// The value cannot be read.
     pub fn found(&self, value: Option<(u64, &[u8])>) -> Result<Found, Error> {
         let revision = value.map_or(0, |(revision, _)| revision);
-        let mut holder = match value {
+        let (door, mut holder) = match value {
             Some((_, bytes)) if !bytes.is_empty() => {
                 let register = Register::read(bytes);
                 let unreadable = |error| Refused::Unavailable(format!("a register of the fence: {error}"));
-                register.map_err(unreadable)?.holder
+                let register = register.map_err(unreadable)?;
+                (register.door.0, register.holder)
             }
-            _ => Holder::default(),
+            _ => (0, Holder::default()),
         };
         // No lower than any other: a register may have been forgotten while somebody stands under it.
         holder.generation = register::used_up(self.highest.max(holder.generation));
-        Ok(Found { holder, revision })
+        Ok(Found { holder, revision, door })
     }
 
     /// Who took this id at this hub last, unless it was read that another hub took it since.
@@ -181,19 +217,19 @@ mod tests {
     #[test]
     fn what_a_hub_wrote_it_holds_unless_it_has_read_that_another_took_it_since() {
         let holder = |generation| Holder { generation, ..Holder::default() };
-        let mut known = Known::default();
+        let (mut known, now) = (Known::default(), Instant::now());
         known.wrote("a", 5, holder(1));
         assert_eq!(known.held.holder("a"), Some(&holder(1)), "before it was read back");
         let [own, other] = [HubId(1), HubId(2)];
         let of =
             |door, gateway: &str, number| Register { door, gateway: gateway.into(), holder: holder(number) };
-        assert!(known.read(8, &of(other, "b", 3), own));
+        assert!(known.read(8, &of(other, "b", 3), own, now));
         known.wrote("b", 7, holder(2));
         assert_eq!((known.held.holder("b"), known.highest), (None, 3));
         known.wrote("c", 9, holder(4));
-        assert!(!known.read(9, &of(own, "c", 4), own), "its own fence knows");
+        assert!(!known.read(9, &of(own, "c", 4), own, now), "its own fence knows");
         assert_eq!((known.held.holder("c"), known.highest), (Some(&holder(4)), 4));
-        assert!(known.read(10, &of(other, "a", 5), own));
+        assert!(known.read(10, &of(other, "a", 5), own, now));
         assert_eq!(known.held.holder("a"), None);
     }
 
@@ -217,5 +253,22 @@ mod tests {
         beats.begin_anew();
         beats.came_back(for_another);
         assert_eq!(beats.read, None, "it may lie before what this consumer lacks");
+    }
+
+    #[test]
+    fn a_hub_is_alive_for_a_while_after_each_beat() {
+        let begun = Instant::now();
+        let mut doors = Doors::default();
+        let at = |ms| begun + Duration::from_millis(ms);
+        doors.beat(&register::beat_key(HubId(1)), at(0));
+        doors.beat(&register::beat_key(HubId(2)), at(1_500));
+        assert!(doors.is_alive(HubId(1), at(1_999)) && !doors.is_alive(HubId(1), at(2_000)));
+        assert!(doors.is_alive(HubId(2), at(2_000)) && !doors.is_alive(HubId(3), at(2_000)));
+        for hub in 0..2 * DOORS_MAX as u128 {
+            doors.beat(&register::beat_key(HubId(hub)), at(4_000));
+        }
+        assert_eq!(doors.0.len(), DOORS_MAX);
+        doors.beat(&register::beat_key(HubId(u128::MAX)), at(6_000));
+        assert!(doors.is_alive(HubId(u128::MAX), at(6_000)) && doors.0.len() == 1);
     }
 }

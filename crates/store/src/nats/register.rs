@@ -3,6 +3,7 @@
 //! Pure. What a register says is decided in [`fence`](crate::fence); here it only becomes a key and a value. What is read may come
 //! from anybody who may write to the bucket. All numbers are little-endian.
 
+mod duel;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use super::HubId;
 use super::bucket::{InKey, Unreadable, VERSION, versioned};
 use crate::Holder;
-use crate::fence::INSTANCES_MAX;
+use crate::fence::{Duel, INSTANCES_MAX};
 use crate::fields::{Fields, put_bytes};
 
 /// So many generations are kept free behind each that a register gives out. A hub that cannot reach the bucket numbers the streams
@@ -67,16 +68,25 @@ impl Register {
     /// Its bytes.
     #[must_use]
     pub fn write(&self) -> Vec<u8> {
-        let Holder { generation, instance, peer, attempts } = &self.holder;
+        let Holder { generation, instance, peer, attempts, duel } = &self.holder;
         let mut out = vec![VERSION];
         out.extend_from_slice(&self.door.0.to_le_bytes());
         out.extend_from_slice(&generation.to_le_bytes());
         for text in [&self.gateway, instance, peer] {
             put_bytes(&mut out, text.as_bytes());
         }
-        for (instance, attempt) in attempts {
-            put_bytes(&mut out, instance.as_bytes());
-            out.extend_from_slice(&attempt.to_le_bytes());
+        let mut put = |text: &str, number: u64| {
+            put_bytes(&mut out, text.as_bytes());
+            out.extend_from_slice(&number.to_le_bytes());
+        };
+        let mut passed_over = 0;
+        if let Some((text, version)) = duel::write(duel) {
+            put(&text, version);
+            // It is one of as many as may be.
+            passed_over = attempts.len().saturating_sub(INSTANCES_MAX - 1);
+        }
+        for (instance, attempt) in &attempts[passed_over..] {
+            put(instance, *attempt);
         }
         out
     }
@@ -95,14 +105,19 @@ impl Register {
         let (door, generation) = (HubId(fields.u128()?), fields.u64()?);
         let mut text = || fields.text().map(str::to_owned);
         let (gateway, instance, peer) = (text()?, text()?, text()?);
-        let mut attempts = Vec::new();
+        let (mut attempts, mut duel, mut read) = (Vec::new(), Duel::default(), 0);
         while !fields.0.is_empty() {
-            attempts.push((fields.text()?.to_owned(), fields.u64()?));
-            if attempts.len() > INSTANCES_MAX {
+            read += 1;
+            if read > INSTANCES_MAX {
                 return None;
             }
+            let (text, number) = (fields.text()?, fields.u64()?);
+            match duel::read(text, number) {
+                Some(read) => duel = read,
+                None => attempts.push((text.to_owned(), number)),
+            }
         }
-        Some(Self { door, gateway, holder: Holder { generation, instance, peer, attempts } })
+        Some(Self { door, gateway, holder: Holder { generation, instance, peer, attempts, duel } })
     }
 }
 

@@ -9,16 +9,19 @@ mod settings;
 mod standing;
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, StreamExt as _};
 use galaxy_push_core::Now;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_proto::v1;
+use galaxy_push_store::fence::{Question, Stream};
 use galaxy_push_store::jetstream::{Notice, OpenError, Options};
 use galaxy_push_store::{
     Appended, Batch, Committed, Error, Holder, NatsStore, Refused, Sink, Store, conformance,
@@ -61,11 +64,13 @@ struct Seen {
     death: Option<String>,
     /// Takeovers and events, one after the other.
     happened: Vec<Happened>,
+    /// The instances that have a stream here.
+    streams: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Happened {
-    Taken(String, Holder),
+    Taken(String, Box<Holder>),
     Committed(String),
 }
 
@@ -135,7 +140,12 @@ impl Sink for Window {
     }
 
     fn taken(&self, gateway: &str, by: &Holder) {
-        self.change(|seen| seen.happened.push(Happened::Taken(gateway.to_owned(), by.clone())));
+        self.change(|seen| seen.happened.push(Happened::Taken(gateway.to_owned(), Box::new(by.clone()))));
+    }
+
+    fn asked(&self, question: &Question) -> BoxFuture<'static, Option<Stream>> {
+        let has_it = self.look(|seen| seen.streams.contains(&question.instance));
+        ready(has_it.then(Stream::default)).boxed()
     }
 }
 

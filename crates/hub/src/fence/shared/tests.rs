@@ -4,12 +4,14 @@ use std::future::pending;
 use std::sync::Mutex;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
+use galaxy_push_core::ambient::Ambient;
 use galaxy_push_store::Refused;
 use galaxy_push_store::fence::Register;
 use tokio::time::Instant;
 use tonic::Code;
 
 use super::*;
+use crate::clock::Clock;
 use crate::fence::{Admitted, Claimed};
 
 /// What happens to whoever asks.
@@ -36,7 +38,7 @@ impl Fake {
         let held =
             held.map(|instance| Holder::default().succeeded_by(instance, 1, "peer", 7).unwrap_or_default());
         let holder = held.clone().unwrap_or_default();
-        Self { way, register: Mutex::new(Register { holder, revision: 3 }), held }
+        Self { way, register: Mutex::new(Register { holder, revision: 3, door: 0 }), held }
     }
 }
 
@@ -57,7 +59,7 @@ impl Fence for Fake {
             let mut register = self.register.lock().unwrap();
             let is_same = register.revision == revision;
             if is_same {
-                *register = Register { holder, revision: revision + 1 };
+                *register = Register { holder, revision: revision + 1, door: 0 };
             }
             Ok(is_same)
         }
@@ -71,6 +73,13 @@ impl Fence for Fake {
     fn held(&self, _: &str) -> Option<Holder> {
         self.held.clone()
     }
+}
+
+/// Takes an id as a hub does where nobody has it.
+async fn take(fence: &Fake, claim: &Claim, least: u64) -> Result<Taken, Failure> {
+    let clock = Clock::start(Ambient::new(|| 1_700_000_000_000, || 4), Duration::ZERO);
+    let abroad = Abroad::find(fence, claim, &clock).await?;
+    super::take(fence, claim, least, abroad, &|| true).await.map(Option::unwrap)
 }
 
 fn claim(instance: &str, attempt: u64) -> Claim {
@@ -115,9 +124,9 @@ async fn with_the_registers_whoever_comes_last_has_the_id_unless_it_is_late() {
 
 /// A gateway has an id at this hub.
 fn admitted(gateways: &mut Gateways, claim: Claim) -> Admitted {
-    match gateways.claim(claim, None, Duration::ZERO).unwrap() {
+    match gateways.claim(claim, None, None, Duration::ZERO).unwrap() {
         Claimed::Admitted(admitted) => admitted,
-        Claimed::Contested(contest) => panic!("{contest:?}"),
+        contested => panic!("{contested:?}"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who has which gateway id, across hubs: told in time, decided once, and known before what was missed of the log is handed on.
 
+use galaxy_push_store::fence::ASKED_WITHIN;
 use galaxy_push_store::nats::register::Beat;
 use galaxy_push_store::{Fence, Holder};
 use galaxy_push_testkit::broker::{Cluster, Way};
@@ -26,6 +27,18 @@ pub(super) async fn take(hub: &Hub, gateway: &str, instance: &str, attempt: u64)
     }
 }
 
+/// Asks for a stream at another hub until that says that it has it.
+pub(super) async fn until_asked(hub: &Hub, of: &Hub) {
+    of.window.change(|seen| seen.streams.push("i".to_owned()));
+    let question = Question { gateway: "gw".into(), instance: "i".into(), pings: true };
+    let answered = timeout(PATIENCE, async {
+        while fence(hub).ask(fence(of).door(), question.clone()).await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    });
+    answered.await.expect("it is answered");
+}
+
 /// It is when a beat comes back, and is not when none has come for a while.
 async fn until_reached(hub: &Hub, is_so: bool) {
     let is_reached = async {
@@ -37,7 +50,7 @@ async fn until_reached(hub: &Hub, is_so: bool) {
 }
 
 fn is_told(seen: &Seen, gateway: &str, by: &Holder) -> bool {
-    seen.happened.iter().any(|each| *each == Happened::Taken(gateway.to_owned(), by.clone()))
+    seen.happened.iter().any(|each| *each == Happened::Taken(gateway.to_owned(), Box::new(by.clone())))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,7 +192,10 @@ async fn a_hub_that_was_cut_off_reads_the_fence_before_it_hands_on_what_it_misse
         let order = a.window.look(|seen| {
             seen.notices.clear();
             let of = |what: &Happened| seen.happened.iter().position(|each| each == what);
-            (of(&Happened::Taken("gw".into(), taken.clone())), of(&Happened::Committed(event.clone())))
+            (
+                of(&Happened::Taken("gw".into(), Box::new(taken.clone()))),
+                of(&Happened::Committed(event.clone())),
+            )
         });
         assert!(order.0.is_some() && order.0 < order.1, "{order:?}");
     }
@@ -222,4 +238,85 @@ async fn the_leader_of_the_fence_is_killed_and_ids_are_taken_and_events_handed_o
     b.publish("b").await;
     a.window.until("events are handed on", |seen| seen.entries.len() == 2).await;
     assert!(killed.elapsed() < Duration::from_secs(30), "{:?}", killed.elapsed());
+}
+
+/// What its user may not do is told once, and everything else goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_may_not_ask_others_says_so_and_goes_on() {
+    let Some(program) = broker::program() else { return };
+    for denied in ["publish", "subscribe"] {
+        let rights = format!(
+            r#"authorization {{ users: [{{ user: hub, password: secret, permissions: {{ {denied}: {{ deny: "p.default.hub.>" }} }} }}] }}"#
+        );
+        let broker = Broker::start(&program, &Settings::default().more(&rights)).unwrap();
+        let mut asked = options(&broker, "p");
+        asked.servers = vec![broker.url().replace("nats://", "nats://hub:secret@")];
+        let (a, b) = (Hub::open(asked.clone()).await, Hub::open(asked).await);
+        let is_said =
+            |notice: &Notice| matches!(notice, Notice::Unasked { subject } if subject == "p.default.hub.>");
+        for hub in [&a, &b] {
+            hub.window.until("it is said", |seen| seen.notices.iter().any(is_said)).await;
+        }
+        let taken = take(&b, "gw", "i", 1).await;
+        a.window.until("it is taken", |seen| is_told(seen, "gw", &taken)).await;
+        a.publish("a").await;
+        let question = Question { gateway: "gw".into(), instance: "i".into(), pings: true };
+        let at = Instant::now();
+        assert_eq!(fence(&a).ask(fence(&b).door(), question).await, None);
+        assert!(at.elapsed() < ASKED_WITHIN, "nobody waits for what cannot come");
+        assert_eq!(a.window.look(|seen| seen.notices.iter().filter(|notice| is_said(notice)).count()), 1);
+    }
+}
+
+/// After a connection is lost, it hears itself by the new one before it asks anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hubs_ask_each_other_again_once_they_reach_the_broker_again() {
+    let Some(broker) = broker() else { return };
+    let way = Way::to(&broker).unwrap();
+    let mut by_way = options(&broker, "p");
+    by_way.servers = vec![way.url()];
+    let (a, b) = (Hub::open(by_way).await, Hub::open(options(&broker, "p")).await);
+    until_asked(&a, &b).await;
+    until_asked(&b, &a).await;
+    way.cut();
+    a.window.until("it is cut off", |seen| seen.notices.contains(&Notice::Disconnected)).await;
+    let at = Instant::now();
+    let question = Question { gateway: "gw".into(), instance: "i".into(), pings: false };
+    assert_eq!(fence(&a).ask(fence(&b).door(), question).await, None);
+    assert!(at.elapsed() < 2 * ASKED_WITHIN, "{:?}", at.elapsed());
+    way.mend();
+    until_asked(&a, &b).await;
+    until_asked(&b, &a).await;
+}
+
+/// A hub that was killed is not waited for, for the broker says that nobody listens; nor is one whose beats have ceased, as where it was
+/// stopped, for which the broker still has a listener.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_hub_that_is_gone_or_stopped() {
+    let Some(broker) = broker() else { return };
+    let (a, b) = (Hub::open(options(&broker, "p")).await, Hub::open(options(&broker, "p")).await);
+    until_asked(&a, &b).await;
+    let client = async_nats::connect(broker.url()).await.unwrap();
+    let stopped = client.subscribe(format!("p.default.hub.{:032x}.>", 77)).await.unwrap();
+    client.flush().await.unwrap();
+    let ask = async |hub: u128| {
+        let question = Question { gateway: "gw".into(), instance: "i".into(), pings: false };
+        let asked = Instant::now();
+        assert_eq!(fence(&a).ask(hub, question).await, None);
+        asked.elapsed()
+    };
+    assert!(ask(77).await < ASKED_WITHIN, "no beat of it was ever read");
+    let context = async_nats::jetstream::new(client);
+    for (hub, is_waited_for) in [(77, true), (78, false)] {
+        let beat = Beat { number: 1, highest: 1 }.write();
+        let key = format!("$KV.p-default-fence.hub.{hub:032x}");
+        context.publish(key, beat.into()).await.unwrap().await.unwrap();
+        // What was written before that is read before it, too.
+        let gateway = hub.to_string();
+        let taken = take(&b, &gateway, "i", 1).await;
+        a.window.until("it is taken", |seen| is_told(seen, &gateway, &taken)).await;
+        let waited = ask(hub).await;
+        assert_eq!(waited >= ASKED_WITHIN, is_waited_for, "{hub}: {waited:?}");
+    }
+    drop(stopped);
 }

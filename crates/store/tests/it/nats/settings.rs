@@ -154,17 +154,20 @@ async fn a_hub_makes_do_with_the_rights_that_the_docs_name() {
         named.iter().filter(|name| name.contains("fence")).map(|name| name.replace("fence", "standing"));
     let each = named.iter().filter(|name| name.contains(['.', '>'])).cloned().chain(fence);
     let publish: Vec<_> = each.filter(|name| name != "_INBOX.>").flat_map(|name| braces(&name)).collect();
+    let subscribe = ["_INBOX.>", "p.default.hub.>"];
+    assert!(subscribe.iter().all(|name| named.iter().any(|each| each == name)), "{named:?}");
     let guarded = format!(
-        "authorization {{ users: [{{ user: hub, password: secret, permissions: {{ publish: {publish:?}, subscribe: [\"_INBOX.>\"] \
-         }} }}] }}"
+        "authorization {{ users: [{{ user: hub, password: secret, permissions: {{ publish: {publish:?}, subscribe: {subscribe:?} }} \
+         }}] }}"
     );
     let broker = Broker::start(&program, &Settings::default().more(&guarded)).unwrap();
     let mut asked = options(&broker, "p");
     asked.servers = vec![broker.url().replace("nats://", "nats://hub:secret@")];
-    let hub = Hub::open(asked).await;
+    let (hub, other) = (Hub::open(asked.clone()).await, Hub::open(asked).await);
     hub.publish("a").await;
     standing::say(&hub, &standing::revoke("1", "r1")).await;
     fence::take(&hub, "gw", "i", 1).await;
+    fence::until_asked(&other, &hub).await;
     let is_denied = |notice: &Notice| format!("{notice:?}").to_lowercase().contains("violation");
     assert_eq!(hub.window.look(|seen| seen.notices.iter().filter(|notice| is_denied(notice)).count()), 0);
 }
