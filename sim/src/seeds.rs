@@ -83,6 +83,7 @@ const MUST_BE_MET: &[&str] = &[
     "BrokersLossTold",
     "BrokersLateStart",
     "BrokersHubStale",
+    "BrokersAsked",
 ];
 
 /// Progress is said no more often than this.
