@@ -303,7 +303,7 @@ impl Fence for Door {
         holder: Holder,
     ) -> BoxFuture<'a, Result<bool, Error>> {
         async move {
-            let swapped = self.log.take(gateway, Register { holder, revision, door: self.number });
+            let swapped = self.log.take(gateway, Register { holder, behind: 0, revision, door: self.number });
             sleep(self.latency()).await;
             Ok(swapped)
         }

@@ -52,7 +52,7 @@ enum Command {
     },
     /// Run hours of simulated time and write docs/simulation.md. A run that was interrupted goes on where it stopped.
     SimLong(long::Long),
-    /// Look at what the disk store finds after a crash: 100,000 states of a simulated bench, unless told otherwise.
+    /// Look at what the disk store finds after a crash: 100,000 states of a simulated disk, unless told otherwise.
     CrashLong(crashes::Crashes),
     /// Kill a hub with a disk store under load, let its system calls fail, fill its disk; and judge what every life of it has.
     KillLong(crashes::Kills),

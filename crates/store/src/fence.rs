@@ -50,6 +50,8 @@ pub struct Holder {
 pub struct Register {
     /// Who holds the id; nobody yet: the default.
     pub holder: Holder,
+    /// Whoever takes the id next has a generation above this, and above the holder's: that of any id at any hub, as far as is known.
+    pub behind: u64,
     /// Changes with every change of the register. 0: it was never written.
     pub revision: u64,
     /// The door at which the holder took it: see [`Fence::door`]. 0: nobody knows.
@@ -137,6 +139,23 @@ pub trait Fence: Send + Sync {
     /// or never known.
     fn held(&self, _gateway: &str) -> Option<Holder> {
         None
+    }
+}
+
+impl Register {
+    /// The holder after this one. `least` is the lowest generation it may have.
+    ///
+    /// # Errors
+    ///
+    /// [`StaleAttempt`]: it may not have the id.
+    pub fn succeeded_by(
+        &self,
+        instance: &str,
+        attempt: u64,
+        peer: &str,
+        least: u64,
+    ) -> Result<Holder, StaleAttempt> {
+        self.holder.succeeded_by(instance, attempt, peer, least.max(self.behind + 1))
     }
 }
 

@@ -117,7 +117,7 @@ impl HubFence {
             return None;
         }
         let register = Register::read(&entry.payload).ok()?;
-        let is_told = state.known.read(entry.number, &register, self.door, Instant::now());
+        let is_told = state.known.read(entry.number, &register, self.door);
         is_told.then_some((register.gateway, register.holder))
     }
 
@@ -156,7 +156,7 @@ impl HubFence {
     }
 
     async fn rewrite(&self, gateway: &str, found: &Found) -> Result<bool, Error> {
-        let Found { holder, revision, door } = found;
+        let Found { holder, revision, door, .. } = found;
         let register = Register { door: HubId(*door), gateway: gateway.to_owned(), holder: holder.clone() };
         Ok(self.put(&register, *revision).await?.is_some())
     }

@@ -64,11 +64,6 @@ impl Scenario {
         let messages = rng.percent(15).then(|| 20 + rng.below(100) as usize);
         let keeps_little = age.is_some() || messages.is_some();
         self.pause = self.pause.min(PAUSE_MAX);
-        // Each hub counts returns by itself, and forgets them when it ends, while the log goes on (docs/adr/0019).
-        let hubs = self.hub_names();
-        let ends =
-            |kind: &Kind| matches!(kind, Kind::Kill(host) | Kind::Leave(host) if hubs.contains(&&**host));
-        self.duel = self.duel && !self.faults.iter().any(|(_, fault)| ends(&fault.kind));
         self.brokers = Some(brokers::Plan {
             age,
             messages,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use galaxy_push_proto::Failure;
 use galaxy_push_store::fence::{Duel, Incumbent, Question, Register, StaleAttempt, Stream, Verdict};
 use galaxy_push_store::{Fence, Holder};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::shared::{SWAPS_MAX, TAKE_WITHIN, stale, taken_before, unavailable};
 use super::{ANSWER_WITHIN, Claim, Contest, Gateways, How, Older, Takeover, held_off};
@@ -29,6 +29,8 @@ pub(crate) struct Abroad {
     clock: Clock,
     /// The time of the log's clock.
     at: Duration,
+    /// By then it is written, or the claim has failed.
+    due: Instant,
     own_door: u128,
     /// The holder's stream, if it is at another door.
     stream: Option<Stream>,
@@ -62,13 +64,15 @@ impl Abroad {
         claim: &Claim,
         clock: &Clock,
     ) -> Result<Option<Self>, Failure> {
-        if !fence.is_reached() {
-            return Ok(None); // only the holder has come so far
-        }
-        let why = match timeout(TAKE_WITHIN, fence.read(&claim.gateway)).await {
-            Ok(Ok(register)) => return Self::ask(register, fence, claim, clock).await.map(Some),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("the store did not answer within {TAKE_WITHIN:?}"),
+        let due = Instant::now() + TAKE_WITHIN;
+        let why = if fence.is_reached() {
+            match timeout_at(due, fence.read(&claim.gateway)).await {
+                Ok(Ok(register)) => return Self::ask(register, fence, claim, clock, due).await.map(Some),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("the store did not answer within {TAKE_WITHIN:?}"),
+            }
+        } else {
+            "the store is not reached".to_owned()
         };
         if taken_before(fence, claim).is_some() { Ok(None) } else { Err(unavailable(&why)) }
     }
@@ -78,6 +82,7 @@ impl Abroad {
         fence: &dyn Fence,
         claim: &Claim,
         clock: &Clock,
+        due: Instant,
     ) -> Result<Self, Failure> {
         let holder = &register.holder;
         // Told before anybody gives way to it.
@@ -85,7 +90,7 @@ impl Abroad {
         next.map_err(|StaleAttempt { highest }| stale(claim, holder, highest))?;
         let (own_door, clock) = (fence.door(), clock.clone());
         let (at, stream, answered, came) = (Duration::ZERO, None, None, Came::Nothing);
-        let mut abroad = Self { register, clock, at, own_door, stream, answered, came };
+        let mut abroad = Self { register, clock, at, due, own_door, stream, answered, came };
         if abroad.is_elsewhere() {
             abroad.stream = fence.ask(abroad.register.door, abroad.question(claim, false)).await;
         }
@@ -115,6 +120,10 @@ impl Abroad {
     /// Another door wrote the register last.
     pub(super) fn is_elsewhere(&self) -> bool {
         self.register.revision > 0 && self.register.door != 0 && self.register.door != self.own_door
+    }
+
+    pub(super) const fn due(&self) -> Instant {
+        self.due
     }
 
     pub(super) const fn duel(&self) -> &Duel {
@@ -167,8 +176,12 @@ impl Abroad {
 
     /// Whoever comes is held off; `own`: from its own instance. Returns for how long.
     pub(super) fn hold_off(&mut self, own: bool) -> Duration {
-        self.came = Came::HeldOff { own };
-        self.register.holder.duel.hold_off(own, self.at)
+        let duel = &mut self.register.holder.duel;
+        let before = duel.clone();
+        let wait = duel.hold_off(own, self.at);
+        // Who comes before his time is up changes nothing, and nobody need write it.
+        self.came = if *duel == before { Came::Nothing } else { Came::HeldOff { own } };
+        wait
     }
 
     pub(super) const fn register(&self) -> &Register {
@@ -225,6 +238,9 @@ impl Abroad {
                 self.register = register;
                 self.refresh();
                 self.hold_off(own);
+                if matches!(self.came, Came::Nothing) {
+                    return;
+                }
             }
         });
         let _late = kept.await; // the refusal stands

@@ -16,7 +16,7 @@ use std::time::Duration;
 use galaxy_push_proto::{Failure, Reason, error};
 use galaxy_push_store::fence::StaleAttempt;
 use galaxy_push_store::{Error, Fence, Holder};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::{Abroad, Claim, Gateways};
 use crate::fence::Ending;
@@ -24,7 +24,7 @@ use crate::fence::Ending;
 /// How often a register may change under the hands of whoever wants to write it, before it is told to come back.
 pub(super) const SWAPS_MAX: usize = 8;
 
-/// How long the store may take with all of that.
+/// How long the store and the hub that is asked may take with all of that: less than a client waits for its Welcome.
 pub(super) const TAKE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Under which number of the register a claim stands.
@@ -66,7 +66,7 @@ pub(crate) async fn take(
     let before = || taken_before(fence, claim).map(Taken::Before);
     let why = match abroad {
         None => "the store is not reached".to_owned(),
-        Some(abroad) => match timeout(TAKE_WITHIN, write(fence, claim, least, abroad, has_it)).await {
+        Some(abroad) => match timeout_at(abroad.due(), write(fence, claim, least, abroad, has_it)).await {
             Ok(Ok(taken)) => return taken,
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("the store did not answer within {TAKE_WITHIN:?}"),
@@ -94,7 +94,7 @@ async fn write(
             return Ok(Err(held_off));
         }
         let register = abroad.register();
-        let next = register.holder.succeeded_by(&claim.instance, claim.attempt, &claim.peer, least);
+        let next = register.succeeded_by(&claim.instance, claim.attempt, &claim.peer, least);
         let next = match next {
             Ok(next) => next,
             Err(StaleAttempt { highest }) => return Ok(Err(stale(claim, &register.holder, highest))),

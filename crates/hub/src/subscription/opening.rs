@@ -23,7 +23,7 @@ use crate::shared::Shared;
 
 impl Subscription {
     /// Takes the gateway id and finds the cursor's place. Where the id is fought over, its incumbent is asked first,
-    /// which takes 2 s at most, and half a second more where it is at another hub.
+    /// which takes 2 s at most, and a second more where it is at another hub; and 5 s with all that the store takes.
     ///
     /// Cancel safe: until it returns nothing has changed but that an incumbent may have been asked.
     ///

@@ -84,7 +84,7 @@ impl Door {
     async fn take(&self, gateway: &str, instance: &str, attempt: u64) -> Holder {
         loop {
             let found = self.fence().read(gateway).await.expect("it can be read");
-            let next = found.holder.succeeded_by(instance, attempt, "peer", 1).expect("it comes in time");
+            let next = found.succeeded_by(instance, attempt, "peer", 1).expect("it comes in time");
             if self.fence().swap(gateway, found.revision, next.clone()).await.expect("it can be written") {
                 return next;
             }
@@ -127,7 +127,7 @@ async fn a_register_is_written_by_whoever_read_it_last(a: &Door, b: &Door, withi
     let before = a.fence().read("g").await.expect("it can be read");
     assert_eq!((before.revision, before.holder.instance.as_str()), (0, ""), "nobody has it");
     assert!(before.holder.attempts.is_empty());
-    let next = |instance| before.holder.succeeded_by(instance, 1, "peer", 1).expect("it comes in time");
+    let next = |instance| before.succeeded_by(instance, 1, "peer", 1).expect("it comes in time");
     let taken = Instant::now();
     assert_eq!(a.fence().swap("g", 0, next("a")).await, Ok(true));
     b.until_told("g", &next("a")).await;
@@ -190,6 +190,7 @@ async fn what_is_amended_leaves_the_id_where_it_is(a: &Door, b: &Door) {
     for door in [a, b] {
         let read = door.fence().read("duel").await.expect("it can be read");
         assert_eq!((read.door, &read.holder.duel), (found.door, &amended.holder.duel));
+        assert_eq!(read.holder.generation, taken.generation, "nobody has taken it");
         assert_eq!(
             (&read.holder.instance, &read.holder.attempts),
             (&found.holder.instance, &found.holder.attempts)

@@ -216,6 +216,11 @@ impl Segments {
     /// Makes a segment, durable with its name, before anything in it counts.
     pub(crate) fn begin(&mut self, head: &SegmentHead) -> io::Result<()> {
         let name_of = name(head.number);
+        // First, lest there is no room to open it when the other one is durable already.
+        let earlier = match &self.current {
+            None if head.number > 1 => open_former(&*self.files, head.number - 1)?,
+            _ => None,
+        };
         let mut file = match self.files.create(&name_of, head.bytes) {
             Ok(file) => file,
             Err(error) if finds_no_room(&error) => {
@@ -237,12 +242,12 @@ impl Segments {
         file.sync().map_err(unknown)?;
         self.files.sync().map_err(unknown)?;
         let former = self.current.replace(Current { file, number: head.number, bytes: head.bytes });
-        match former {
-            Some(former) => self.former(former, head.previous_end),
-            None if head.number > 1 => {
-                end_former(&*self.files, &self.sums, head.number - 1, head.previous_end)
+        match (former, earlier) {
+            (Some(former), _) => self.former(former, head.previous_end),
+            (None, Some(file)) => {
+                end_opened(&*self.files, file, &self.sums, head.number - 1, head.previous_end)
             }
-            None => Ok(()),
+            (None, None) => Ok(()),
         }
     }
 
@@ -290,11 +295,26 @@ pub(crate) fn remove(files: &dyn Files, number: u64) {
 /// The segment before lies there since an earlier life, or is gone by now. It too says that another one follows, lest that one goes
 /// missing and nobody notices; and gives back the space that it did not need.
 pub(crate) fn end_former(files: &dyn Files, sums: &Sums, number: u64, end: u64) -> io::Result<()> {
-    let mut file = match files.open(&name(number)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(unknown(error)),
-    };
+    let file = open_former(files, number).map_err(unknown)?;
+    file.map_or(Ok(()), |file| end_opened(files, file, sums, number, end))
+}
+
+/// `None`: it is gone.
+fn open_former(files: &dyn Files, number: u64) -> io::Result<Option<Box<dyn FileAt>>> {
+    match files.open(&name(number)) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn end_opened(
+    files: &dyn Files,
+    mut file: Box<dyn FileAt>,
+    sums: &Sums,
+    number: u64,
+    end: u64,
+) -> io::Result<()> {
     match file.write(end, &ending(number, end, CONTINUED, sums)) {
         Ok(()) => file.sync().map_err(unknown)?,
         // It was cut short before, and there is no room to say so.

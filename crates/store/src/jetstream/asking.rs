@@ -144,14 +144,15 @@ impl Asking {
         }
     }
 
-    /// Sends it, if that can be done without waiting: an answer that comes late is none.
-    fn send(&self, subject: String, bytes: Vec<u8>) {
-        let _sent = unconstrained(self.link.client.publish(subject, bytes.into())).now_or_never();
+    /// Sends it, if that can be done without waiting. Returns whether it was.
+    fn send(&self, subject: String, bytes: Vec<u8>) -> bool {
+        let sent = unconstrained(self.link.client.publish(subject, bytes.into())).now_or_never();
+        matches!(sent, Some(Ok(())))
     }
 }
 
-/// An answer in the making: to whom, to which question.
-type Answering = BoxFuture<'static, (HubId, u64, Option<Stream>)>;
+/// An answer in the making, until it is sent.
+type Answering = BoxFuture<'static, ()>;
 
 /// Listens on one subscription.
 struct Ear<'a> {
@@ -187,10 +188,7 @@ impl Ear<'_> {
                     self.probe(&mut probe);
                 }
                 _ = ticks.tick() => self.probe(&mut probe),
-                Some((hub, number, stream)) = answers.next(), if !answers.is_empty() => {
-                    let subject = self.asking.subject(hub, &format!("answer.{number}"));
-                    self.asking.send(subject, Answer(stream).write());
-                }
+                Some(()) = answers.next(), if !answers.is_empty() => {}
                 message = messages.next() => {
                     let Some(message) = message else { return };
                     if let Some(answering) = self.hear(&message)
@@ -211,8 +209,10 @@ impl Ear<'_> {
         }
         let since = probe.sent.map(|sent| sent.elapsed());
         if since.is_none_or(|since| since >= PROBE_AGAIN) {
-            probe.sent = Some(Instant::now());
-            asking.send(asking.subject(asking.hub, "probe"), Vec::new());
+            // A full connection proves nothing of what its user may do.
+            if asking.send(asking.subject(asking.hub, "probe"), Vec::new()) {
+                probe.sent = Some(Instant::now());
+            }
         }
         if since.is_some_and(|since| since >= HEARD_WITHIN) && !std::mem::replace(&mut probe.is_told, true) {
             asking.lock().hearing = Hearing::Mute;
@@ -230,8 +230,12 @@ impl Ear<'_> {
             }
             "ask" if message.payload.len() <= QUESTION_BYTES_MAX => {
                 let Asked { from, number, question } = Asked::read(&message.payload).ok()?;
-                let answer = self.sink.asked(&question);
-                Some(answer.map(move |stream| (from, number, stream)).boxed())
+                let within = if question.pings { PINGED_WITHIN } else { ASKED_WITHIN };
+                let (answer, client) = (self.sink.asked(&question), self.asking.link.client.clone());
+                let subject = self.asking.subject(from, &format!("answer.{number}"));
+                // Waits for its turn where much is published: so long as somebody waits for it.
+                let sent = async move { client.publish(subject, Answer(answer.await).write().into()).await };
+                Some(timeout(within, sent).map(drop).boxed())
             }
             answer => {
                 let number = answer.strip_prefix("answer.")?.parse().ok()?;

@@ -202,7 +202,7 @@ impl Watch<'_> {
         }
         match Register::read(bytes) {
             Ok(register) => {
-                let is_told = self.fence.lock().read(revision, &register, self.fence.door, Instant::now());
+                let is_told = self.fence.lock().read(revision, &register, self.fence.door);
                 if is_told {
                     self.sink.taken(&register.gateway, &register.holder);
                 }
@@ -237,7 +237,7 @@ impl SharedFence {
     /// Under the name of the door that wrote it before: its hub reads that the id is its own still, and every other that it is not.
     async fn rewrite(&self, gateway: &str, found: &Found) -> Result<bool, Error> {
         self.check_link()?;
-        let Found { holder, revision, door } = found;
+        let Found { holder, revision, door, .. } = found;
         let register = Register { door: HubId(*door), gateway: gateway.to_owned(), holder: holder.clone() };
         let swapped = self.bucket.swap(&register::key(gateway), *revision, register.write()).await;
         Ok(swapped.map_err(|error| Error::Unknown(error.to_string()))?.is_some())

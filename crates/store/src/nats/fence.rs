@@ -73,31 +73,40 @@ pub struct Known {
     doors: Doors,
 }
 
-/// The other hubs, by the latest beat of each that was read.
+/// The other hubs, by the latest beat of each that was read: its number, and since when that is another than before. A hub that has
+/// one beat lying there may have ended long ago.
 #[derive(Debug, Default)]
-struct Doors(BTreeMap<String, Instant>);
+struct Doors(BTreeMap<String, (u64, Option<Instant>)>);
 
 impl Doors {
-    fn beat(&mut self, key: &str, now: Instant) {
-        if self.0.len() >= DOORS_MAX && !self.0.contains_key(key) {
-            self.0.retain(|_, at| now.saturating_duration_since(*at) < ALIVE_FOR);
+    fn beat(&mut self, key: &str, number: u64, now: Instant) {
+        if let Some((known, at)) = self.0.get_mut(key) {
+            if *known != number {
+                (*known, *at) = (number, Some(now));
+            }
+            return;
         }
-        if self.0.len() < DOORS_MAX || self.0.contains_key(key) {
-            self.0.insert(key.to_owned(), now);
+        if self.0.len() >= DOORS_MAX {
+            self.0.retain(|_, (_, at)| is_recent(*at, now));
+        }
+        if self.0.len() < DOORS_MAX {
+            self.0.insert(key.to_owned(), (number, None));
         }
     }
 
     fn is_alive(&self, hub: HubId, now: Instant) -> bool {
-        let latest = self.0.get(&register::beat_key(hub));
-        latest.is_some_and(|at| now.saturating_duration_since(*at) < ALIVE_FOR)
+        self.0.get(&register::beat_key(hub)).is_some_and(|(_, at)| is_recent(*at, now))
     }
 }
 
+fn is_recent(at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| now.saturating_duration_since(at) < ALIVE_FOR)
+}
+
 impl Known {
-    /// This was read at this time, by the hub of this door. Returns whether that is to be told: what it wrote itself its own fence knows.
-    pub fn read(&mut self, revision: u64, register: &Register, door: HubId, now: Instant) -> bool {
+    /// This was read, by the hub of this door. Returns whether that is to be told: what it wrote itself its own fence knows.
+    pub fn read(&mut self, revision: u64, register: &Register, door: HubId) -> bool {
         let Register { gateway, holder, .. } = register;
-        self.doors.beat(&register::beat_key(register.door), now);
         self.highest = self.highest.max(holder.generation);
         self.read = self.read.max(revision);
         let is_own = register.door == door;
@@ -120,10 +129,10 @@ impl Known {
     /// A hub has written this beat under its key, and it was read at this time.
     pub fn heard(&mut self, key: &str, beat: Beat, now: Instant) {
         self.highest = self.highest.max(beat.highest);
-        self.doors.beat(key, now);
+        self.doors.beat(key, beat.number, now);
     }
 
-    /// Whether something of this hub was read of late.
+    /// Whether new beats of this hub were read of late.
     #[must_use]
     pub fn is_alive(&self, hub: HubId, now: Instant) -> bool {
         self.doors.is_alive(hub, now)
@@ -143,7 +152,7 @@ impl Known {
     /// The value cannot be read.
     pub fn found(&self, value: Option<(u64, &[u8])>) -> Result<Found, Error> {
         let revision = value.map_or(0, |(revision, _)| revision);
-        let (door, mut holder) = match value {
+        let (door, holder) = match value {
             Some((_, bytes)) if !bytes.is_empty() => {
                 let register = Register::read(bytes);
                 let unreadable = |error| Refused::Unavailable(format!("a register of the fence: {error}"));
@@ -153,8 +162,8 @@ impl Known {
             _ => (0, Holder::default()),
         };
         // No lower than any other: a register may have been forgotten while somebody stands under it.
-        holder.generation = register::used_up(self.highest.max(holder.generation));
-        Ok(Found { holder, revision, door })
+        let behind = register::used_up(self.highest.max(holder.generation));
+        Ok(Found { holder, behind, revision, door })
     }
 
     /// Who took this id at this hub last, unless it was read that another hub took it since.
@@ -217,19 +226,19 @@ mod tests {
     #[test]
     fn what_a_hub_wrote_it_holds_unless_it_has_read_that_another_took_it_since() {
         let holder = |generation| Holder { generation, ..Holder::default() };
-        let (mut known, now) = (Known::default(), Instant::now());
+        let mut known = Known::default();
         known.wrote("a", 5, holder(1));
         assert_eq!(known.held.holder("a"), Some(&holder(1)), "before it was read back");
         let [own, other] = [HubId(1), HubId(2)];
         let of =
             |door, gateway: &str, number| Register { door, gateway: gateway.into(), holder: holder(number) };
-        assert!(known.read(8, &of(other, "b", 3), own, now));
+        assert!(known.read(8, &of(other, "b", 3), own));
         known.wrote("b", 7, holder(2));
         assert_eq!((known.held.holder("b"), known.highest), (None, 3));
         known.wrote("c", 9, holder(4));
-        assert!(!known.read(9, &of(own, "c", 4), own, now), "its own fence knows");
+        assert!(!known.read(9, &of(own, "c", 4), own), "its own fence knows");
         assert_eq!((known.held.holder("c"), known.highest), (Some(&holder(4)), 4));
-        assert!(known.read(10, &of(other, "a", 5), own, now));
+        assert!(known.read(10, &of(other, "a", 5), own));
         assert_eq!(known.held.holder("a"), None);
     }
 
@@ -256,19 +265,25 @@ mod tests {
     }
 
     #[test]
-    fn a_hub_is_alive_for_a_while_after_each_beat() {
+    fn a_hub_is_alive_for_a_while_after_each_new_beat() {
         let begun = Instant::now();
         let mut doors = Doors::default();
         let at = |ms| begun + Duration::from_millis(ms);
-        doors.beat(&register::beat_key(HubId(1)), at(0));
-        doors.beat(&register::beat_key(HubId(2)), at(1_500));
-        assert!(doors.is_alive(HubId(1), at(1_999)) && !doors.is_alive(HubId(1), at(2_000)));
-        assert!(doors.is_alive(HubId(2), at(2_000)) && !doors.is_alive(HubId(3), at(2_000)));
+        let mut beat = |hub, number, ms| doors.beat(&register::beat_key(HubId(hub)), number, at(ms));
+        beat(1, 7, 0);
+        beat(2, 1, 0);
+        beat(1, 8, 250);
+        beat(2, 1, 1_000);
+        assert!(doors.is_alive(HubId(1), at(2_249)) && !doors.is_alive(HubId(1), at(2_250)));
+        assert!(!doors.is_alive(HubId(2), at(1_000)), "what lies there is read again, and no sign of life");
+        assert!(!doors.is_alive(HubId(3), at(1_000)));
         for hub in 0..2 * DOORS_MAX as u128 {
-            doors.beat(&register::beat_key(HubId(hub)), at(4_000));
+            doors.beat(&register::beat_key(HubId(hub)), 1, at(4_000));
         }
-        assert_eq!(doors.0.len(), DOORS_MAX);
-        doors.beat(&register::beat_key(HubId(u128::MAX)), at(6_000));
-        assert!(doors.is_alive(HubId(u128::MAX), at(6_000)) && doors.0.len() == 1);
+        assert!(doors.0.len() <= DOORS_MAX);
+        for number in [1, 2] {
+            doors.beat(&register::beat_key(HubId(u128::MAX)), number, at(6_000));
+        }
+        assert!(doors.is_alive(HubId(u128::MAX), at(6_000)), "those that are dead make room");
     }
 }

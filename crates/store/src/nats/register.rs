@@ -19,7 +19,8 @@ use crate::fields::{Fields, put_bytes};
 /// that come back to it from these, and another hub, which cannot know how many there were, goes on behind them.
 const APART: u64 = 1 << 16;
 
-/// The most ids of which a hub remembers that it holds them: some 300 bytes each. Of more, those that were taken longest ago are
+/// The most ids of which a hub remembers that it holds them: some 300 bytes each, and 4 KiB
+/// more at most of one that is fought over. Of more, those that were taken longest ago are
 /// forgotten, and their gateways wait like all others while the bucket cannot be reached.
 const HELD_MAX: usize = 65_536;
 

@@ -163,7 +163,7 @@ impl Fence for AtDoor<'_> {
         }
         let is_same = register.revision == revision;
         if is_same {
-            *register = Register { holder, revision: revision + 1, door: self.door() };
+            *register = Register { holder, behind: 0, revision: revision + 1, door: self.door() };
             let others = self.0.hubs.iter().enumerate().filter(|(hub, _)| *hub != self.1);
             others.for_each(|(_, gateways)| lock(gateways).taken("gw", &register.holder));
         }
@@ -287,7 +287,13 @@ async fn a_duel_over_two_hubs_ends_as_one_at_one_hub() {
     let stays = fought_over(&world).await;
     for (after, wait) in [(0, 60), (7, 53), (53, 120), (120, 240)] {
         advance(s(after)).await;
+        let before = lock(&world.register).revision;
         assert_eq!(world.claim(0, claim("a", 7)).await.unwrap().0, Outcome::HeldOff(s(wait)));
+        assert_eq!(
+            lock(&world.register).revision > before,
+            after != 7,
+            "written only where it changes something"
+        );
     }
     assert!(!stays.has_ended());
     let shown = lock(&world.hubs[0]).fought_over(world.now()).map(|(id, wait)| (id.to_owned(), wait)).next();

@@ -38,7 +38,7 @@ impl Fake {
         let held =
             held.map(|instance| Holder::default().succeeded_by(instance, 1, "peer", 7).unwrap_or_default());
         let holder = held.clone().unwrap_or_default();
-        Self { way, register: Mutex::new(Register { holder, revision: 3, door: 0 }), held }
+        Self { way, register: Mutex::new(Register { holder, behind: 0, revision: 3, door: 0 }), held }
     }
 }
 
@@ -59,7 +59,7 @@ impl Fence for Fake {
             let mut register = self.register.lock().unwrap();
             let is_same = register.revision == revision;
             if is_same {
-                *register = Register { holder, revision: revision + 1, door: 0 };
+                *register = Register { holder, behind: 0, revision: revision + 1, door: 0 };
             }
             Ok(is_same)
         }
@@ -97,7 +97,11 @@ async fn without_the_registers_only_the_holder_comes_back_and_everybody_else_wai
             let refused = take(&fence, &claim(stranger, 1), 9).await.unwrap_err();
             assert_eq!((refused.code, refused.reason), (Code::Unavailable, Some(Reason::StoreUnavailable)));
             assert!(refused.retry_after.is_some());
-            // Told at once where it is known, so that nobody gives way to it.
+            // Told at once where it is known, so that nobody gives way to it; and where it was not known a moment before.
+            if way == Way::Cut {
+                let clock = Clock::start(Ambient::new(|| 1_700_000_000_000, || 4), Duration::ZERO);
+                assert!(Abroad::find(&fence, &claim(stranger, 1), &clock).await.is_err());
+            }
             assert_eq!(check(&fence, &claim(stranger, 1)).is_ok(), way != Way::Cut);
         }
         assert!(asked.elapsed() <= 3 * TAKE_WITHIN);

@@ -20,7 +20,7 @@ fn fence(hub: &Hub) -> &dyn Fence {
 pub(super) async fn take(hub: &Hub, gateway: &str, instance: &str, attempt: u64) -> Holder {
     loop {
         let Ok(found) = fence(hub).read(gateway).await else { continue };
-        let next = found.holder.succeeded_by(instance, attempt, "peer", 1).unwrap();
+        let next = found.succeeded_by(instance, attempt, "peer", 1).unwrap();
         if fence(hub).swap(gateway, found.revision, next.clone()).await == Ok(true) {
             return next;
         }
