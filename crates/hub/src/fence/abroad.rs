@@ -26,6 +26,8 @@ const KEEP_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Abroad {
     register: Register,
+    /// As it was read, before it was judged by the clock.
+    duel_read: Duel,
     clock: Clock,
     /// The time of the log's clock.
     at: Duration,
@@ -88,9 +90,9 @@ impl Abroad {
         // Told before anybody gives way to it.
         let next = holder.succeeded_by(&claim.instance, claim.attempt, &claim.peer, 0);
         next.map_err(|StaleAttempt { highest }| stale(claim, holder, highest))?;
-        let (own_door, clock) = (fence.door(), clock.clone());
+        let (own_door, clock, duel_read) = (fence.door(), clock.clone(), holder.duel.clone());
         let (at, stream, answered, came) = (Duration::ZERO, None, None, Came::Nothing);
-        let mut abroad = Self { register, clock, at, due, own_door, stream, answered, came };
+        let mut abroad = Self { register, duel_read, clock, at, due, own_door, stream, answered, came };
         if abroad.is_elsewhere() {
             abroad.stream = fence.ask(abroad.register.door, abroad.question(claim, false)).await;
         }
@@ -109,6 +111,12 @@ impl Abroad {
     fn question(&self, claim: &Claim, pings: bool) -> Question {
         let (gateway, instance) = (claim.gateway.clone(), self.register.holder.instance.clone());
         Question { gateway, instance, pings }
+    }
+
+    fn found(&mut self, register: Register) {
+        self.duel_read = register.holder.duel.clone();
+        self.register = register;
+        self.refresh();
     }
 
     /// What time it is, for what is judged next.
@@ -177,10 +185,9 @@ impl Abroad {
     /// Whoever comes is held off; `own`: from its own instance. Returns for how long.
     pub(super) fn hold_off(&mut self, own: bool) -> Duration {
         let duel = &mut self.register.holder.duel;
-        let before = duel.clone();
         let wait = duel.hold_off(own, self.at);
         // Who comes before his time is up changes nothing, and nobody need write it.
-        self.came = if *duel == before { Came::Nothing } else { Came::HeldOff { own } };
+        self.came = if *duel == self.duel_read { Came::Nothing } else { Came::HeldOff { own } };
         wait
     }
 
@@ -199,8 +206,7 @@ impl Abroad {
             (register.door, register.holder.instance.clone(), register.holder.attempt())
         };
         let is_same = who(&register) == who(&self.register);
-        self.register = register;
-        self.refresh();
+        self.found(register);
         // At this hub it was settled who came last.
         if is_same || !self.is_elsewhere() {
             let Came::Took(older) = std::mem::take(&mut self.came) else { return Ok(()) };
@@ -235,8 +241,7 @@ impl Abroad {
                     return;
                 }
                 let Ok(register) = fence.read(gateway).await else { return };
-                self.register = register;
-                self.refresh();
+                self.found(register);
                 self.hold_off(own);
                 if matches!(self.came, Came::Nothing) {
                     return;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::HubId;
+use super::bucket::Unreadable;
 use super::register::{self, Beat, Held, Register};
 use crate::fence::Register as Found;
 use crate::{Error, Holder, Refused};
@@ -33,7 +34,7 @@ pub const PAUSE: Duration = Duration::from_millis(100);
 /// A hub of which no beat was read for so long is dead, cut off or stopped.
 pub const ALIVE_FOR: Duration = Duration::from_secs(2);
 
-/// The most hubs of which that is known: a key of 36 bytes each. Of more, the others are not asked.
+/// The most hubs of which that is known: a key of 36 bytes each. Of more, those that were heard longest ago are not asked.
 const DOORS_MAX: usize = 1_024;
 
 /// As many beats may be under way; of an older one nobody wants to know any more.
@@ -73,25 +74,27 @@ pub struct Known {
     doors: Doors,
 }
 
-/// The other hubs, by the latest beat of each that was read: its number, and since when that is another than before. A hub that has
-/// one beat lying there may have ended long ago.
+/// The other hubs, by the latest beat of each that was read: its number, and when that was read first. One that lies there is read
+/// again and again, and its hub may have ended long ago.
 #[derive(Debug, Default)]
-struct Doors(BTreeMap<String, (u64, Option<Instant>)>);
+struct Doors(BTreeMap<String, (u64, Instant)>);
 
 impl Doors {
     fn beat(&mut self, key: &str, number: u64, now: Instant) {
-        if let Some((known, at)) = self.0.get_mut(key) {
-            if *known != number {
-                (*known, *at) = (number, Some(now));
-            }
-            return;
+        match self.0.get_mut(key) {
+            Some((known, _)) if *known == number => return,
+            Some(known) => return *known = (number, now),
+            None => {}
         }
         if self.0.len() >= DOORS_MAX {
             self.0.retain(|_, (_, at)| is_recent(*at, now));
         }
-        if self.0.len() < DOORS_MAX {
-            self.0.insert(key.to_owned(), (number, None));
+        if self.0.len() >= DOORS_MAX {
+            // They are read in the order in which they were written: those of hubs that live come last.
+            let oldest = self.0.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| key.clone());
+            oldest.iter().for_each(|key| _ = self.0.remove(key));
         }
+        self.0.insert(key.to_owned(), (number, now));
     }
 
     fn is_alive(&self, hub: HubId, now: Instant) -> bool {
@@ -99,8 +102,8 @@ impl Doors {
     }
 }
 
-fn is_recent(at: Option<Instant>, now: Instant) -> bool {
-    at.is_some_and(|at| now.saturating_duration_since(at) < ALIVE_FOR)
+fn is_recent(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) < ALIVE_FOR
 }
 
 impl Known {
@@ -145,20 +148,21 @@ impl Known {
     }
 
     /// What the register of an id says: its last value, if it has one, and the revision of that; the next generation lies behind
-    /// every one that is known.
+    /// every one that is known. A value that no hub wrote says nothing, and whoever comes next writes over it.
     ///
     /// # Errors
     ///
-    /// The value cannot be read.
+    /// The value is of another version.
     pub fn found(&self, value: Option<(u64, &[u8])>) -> Result<Found, Error> {
         let revision = value.map_or(0, |(revision, _)| revision);
         let (door, holder) = match value {
-            Some((_, bytes)) if !bytes.is_empty() => {
-                let register = Register::read(bytes);
-                let unreadable = |error| Refused::Unavailable(format!("a register of the fence: {error}"));
-                let register = register.map_err(unreadable)?;
-                (register.door.0, register.holder)
-            }
+            Some((_, bytes)) if !bytes.is_empty() => match Register::read(bytes) {
+                Ok(register) => (register.door.0, register.holder),
+                Err(Unreadable::Foreign) => (0, Holder::default()),
+                Err(error) => {
+                    return Err(Refused::Unavailable(format!("a register of the fence: {error}")).into());
+                }
+            },
             _ => (0, Holder::default()),
         };
         // No lower than any other: a register may have been forgotten while somebody stands under it.
@@ -243,6 +247,22 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_no_hub_wrote_keeps_nobody_out_and_one_of_a_later_hub_does() {
+        let mut known = Known::default();
+        known.wrote("a", 5, Holder { generation: 70_000, ..Holder::default() });
+        let held = Register { door: HubId(1), gateway: "a".into(), holder: Holder::default() };
+        let mut far = held.write();
+        far[17..25].fill(0xFF);
+        for foreign in [&b"\x01garbage"[..], &far] {
+            let found = known.found(Some((9, foreign))).unwrap();
+            assert_eq!((found.revision, found.holder, found.door), (9, Holder::default(), 0));
+            assert!(found.behind > 70_000 && found.behind < u64::MAX / 2);
+        }
+        assert!(Beat::read(&Beat { number: 1, highest: u64::MAX }.write()).is_err());
+        assert!(known.found(Some((9, b"\x02later"))).is_err());
+    }
+
+    #[test]
     fn a_beat_that_comes_back_tells_when_it_was_written() {
         let begun = Instant::now();
         let at = |n| begun + BEAT_EVERY * n;
@@ -275,15 +295,15 @@ mod tests {
         beat(1, 8, 250);
         beat(2, 1, 1_000);
         assert!(doors.is_alive(HubId(1), at(2_249)) && !doors.is_alive(HubId(1), at(2_250)));
-        assert!(!doors.is_alive(HubId(2), at(1_000)), "what lies there is read again, and no sign of life");
+        assert!(doors.is_alive(HubId(2), at(1_999)));
+        assert!(!doors.is_alive(HubId(2), at(2_000)), "what lies there is read again, and no sign of life");
         assert!(!doors.is_alive(HubId(3), at(1_000)));
         for hub in 0..2 * DOORS_MAX as u128 {
-            doors.beat(&register::beat_key(HubId(hub)), 1, at(4_000));
+            doors.beat(&register::beat_key(HubId(hub)), 1, at(4_000) + Duration::from_nanos(hub as u64));
         }
-        assert!(doors.0.len() <= DOORS_MAX);
-        for number in [1, 2] {
-            doors.beat(&register::beat_key(HubId(u128::MAX)), number, at(6_000));
-        }
-        assert!(doors.is_alive(HubId(u128::MAX), at(6_000)), "those that are dead make room");
+        assert_eq!(doors.0.len(), DOORS_MAX);
+        assert!(doors.is_alive(HubId(2 * DOORS_MAX as u128 - 1), at(4_001)), "the last that was read");
+        doors.beat(&register::beat_key(HubId(u128::MAX)), 1, at(6_001));
+        assert!(doors.is_alive(HubId(u128::MAX), at(6_001)) && doors.0.len() == 1);
     }
 }

@@ -19,6 +19,9 @@ use crate::fields::{Fields, put_bytes};
 /// that come back to it from these, and another hub, which cannot know how many there were, goes on behind them.
 const APART: u64 = 1 << 16;
 
+/// No hub counts so far: what says that it did, none has written.
+const GENERATION_MAX: u64 = 1 << 62;
+
 /// The most ids of which a hub remembers that it holds them: some 300 bytes each, and 4 KiB
 /// more at most of one that is fought over. Of more, those that were taken longest ago are
 /// forgotten, and their gateways wait like all others while the bucket cannot be reached.
@@ -103,7 +106,7 @@ impl Register {
     }
 
     fn read_fields(mut fields: Fields<'_>) -> Option<Self> {
-        let (door, generation) = (HubId(fields.u128()?), fields.u64()?);
+        let (door, generation) = (HubId(fields.u128()?), generation(fields.u64()?)?);
         let mut text = || fields.text().map(str::to_owned);
         let (gateway, instance, peer) = (text()?, text()?, text()?);
         let (mut attempts, mut duel, mut read) = (Vec::new(), Duel::default(), 0);
@@ -136,9 +139,13 @@ impl Beat {
     /// [`Unreadable`]: they are none.
     pub fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
         let mut fields = versioned(bytes)?;
-        let mut read = || Some(Self { number: fields.u64()?, highest: fields.u64()? });
+        let mut read = || Some(Self { number: fields.u64()?, highest: generation(fields.u64()?)? });
         read().ok_or(Unreadable::Foreign)
     }
+}
+
+fn generation(number: u64) -> Option<u64> {
+    (number < GENERATION_MAX).then_some(number)
 }
 
 /// The ids that this hub has taken, and nobody at another since as far as it has read.

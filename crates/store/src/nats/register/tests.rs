@@ -24,7 +24,7 @@ fn what_was_written_is_read() {
     {
         assert_eq!(Register::read(&register.write()), Ok(register));
     }
-    let beat = Beat { number: 3, highest: u64::MAX };
+    let beat = Beat { number: 3, highest: GENERATION_MAX - 1 };
     assert_eq!(Beat::read(&beat.write()), Ok(beat));
 }
 
