@@ -14,7 +14,9 @@ use galaxy_push_proto::v1;
 use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{Cursor, Position, StreamId, What};
 
-pub use prints::{event as event_hash, invalidation as invalidation_hash, membership as membership_hash};
+pub use prints::{
+    event as event_hash, explicit, invalidation as invalidation_hash, membership as membership_hash,
+};
 
 /// One stream as its reader writes it down.
 #[derive(Clone, Debug)]

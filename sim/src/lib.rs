@@ -6,6 +6,7 @@
 //! The users (`users`) and their history (`frames`) work over real sockets as well; the end-to-end test uses them so, and
 //! the chaos test (`chaos`), which hurts real processes.
 
+pub mod account;
 pub mod app;
 pub mod asker;
 pub mod brokers;
@@ -17,15 +18,20 @@ pub mod floods;
 pub mod frames;
 pub mod journal;
 pub mod measure;
+pub mod met;
 pub mod net;
 pub mod plain;
+pub mod poster;
 pub mod processes;
 pub mod publisher;
 pub mod real;
+pub mod registrar;
 pub mod rng;
 pub mod scenario;
 pub mod shared;
 pub mod steady;
 pub mod storm;
+pub mod truth;
 pub mod users;
+pub mod witness;
 pub mod world;

@@ -114,6 +114,7 @@ fn one(seed: u64, args: &Args) -> anyhow::Result<String> {
         seen: seen
             .map(|(sight, count)| (format!("{sight:?}"), count))
             .chain(outcome.met.into_iter().map(|(what, count)| (format!("Brokers{what}"), count)))
+            .chain(outcome.did.into_iter().map(|(what, count)| (format!("Publishers{what}"), count)))
             .collect(),
     };
     Ok(serde_json::to_string(&seed)?)

@@ -15,6 +15,9 @@ pub const PORT: u16 = 7000;
 /// Where a hub listens for one gateway alone, if it does.
 pub const SIDE_PORT: u16 = 7001;
 
+/// Where a hub listens for one publisher that it knows and limits, if it does.
+pub const LIMITED_PORT: u16 = 7002;
+
 /// A simulated listener.
 #[expect(missing_debug_implementations, reason = "the socket inside has none")]
 pub struct Listener {
@@ -49,7 +52,16 @@ impl Listener {
     ///
     /// When the port is taken.
     pub async fn aside() -> io::Result<Self> {
-        let listener = TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, SIDE_PORT)).await?;
+        Self::at(SIDE_PORT).await
+    }
+
+    /// Listens on this port of the current host.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub async fn at(port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await?;
         Ok(Self { listener, segment_bytes: usize::MAX })
     }
 }

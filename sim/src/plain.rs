@@ -172,7 +172,16 @@ impl Stream<'_> {
 ///
 /// When the hub cannot be reached within 5 s.
 pub(crate) async fn channel(hub: &str) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{hub}:{}", net::PORT))?
+    channel_at(hub, net::PORT).await
+}
+
+/// As [`channel`], to another port.
+///
+/// # Errors
+///
+/// As [`channel`].
+pub(crate) async fn channel_at(hub: &str, port: u16) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{hub}:{port}"))?
         .initial_stream_window_size(WINDOW_BYTES)
         .connect_timeout(Duration::from_secs(5));
     let connector = tower::service_fn(|uri: Uri| async move {

@@ -1,21 +1,21 @@
 //! The servers of the world, hub and gateway, each as the binary runs it.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::LogKind;
-use galaxy_push_core::window::{Bounds, Traits};
+use galaxy_push_core::recipient::Pattern;
+use galaxy_push_core::window::Bounds;
 use galaxy_push_gateway::Gateway;
-use galaxy_push_hub::Hub;
+use galaxy_push_hub::{Hub, Identity, Role};
 use galaxy_push_listener::{Drain, Limits, serve};
 use galaxy_push_proto::v1;
-use galaxy_push_store::{Committed, DedupBounds, Maker, MemoryStore, Sink};
+use galaxy_push_store::{DedupBounds, MemoryStore};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Follows, Hash, LogLine, LogRecord, Name, Position, Says, What};
+use galaxy_push_testkit::history::{Follows, Hash, LogLine, LogRecord, Measured, Position, Says, What};
 use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::sync::watch;
@@ -23,13 +23,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::account;
 use crate::brokers::Brokers;
 use crate::disk::HubDisk;
-use crate::frames::{invalidation_hash, membership_hash};
+use crate::frames::{self, invalidation_hash, membership_hash};
 use crate::net::{self, Listener};
-use crate::publisher::{hash, position};
+use crate::publisher::position;
 use crate::rng::{Rng, UNIX_MS_START, now_us};
 use crate::shared::SharedLog;
+use crate::truth::{Truth, witnessed};
+use crate::witness;
 
 /// Tells a server what to do. Clones tell the same one.
 pub type Leave = watch::Sender<Order>;
@@ -75,6 +78,7 @@ pub enum Log {
 ///
 /// When it cannot start.
 pub async fn hub(
+    name: &'static str,
     window: Bounds,
     ambient: Ambient,
     recorder: Recorder,
@@ -84,10 +88,13 @@ pub async fn hub(
 ) -> anyhow::Result<()> {
     loop {
         recorder.record(now_us(), What::Start);
+        let mut truth = None;
         let store = match &log {
             Log::Own => {
                 let epoch = Epoch(ambient.random_128());
-                tapped(MemoryStore::maker(epoch, DedupBounds::default()), recorder.clone())
+                let own = &*truth.insert(Truth::new(recorder.clone()));
+                let store = MemoryStore::maker(epoch, DedupBounds::default());
+                witnessed(store, Cursor::start(epoch), own.clone())
             }
             Log::Shared(log, lag_max) => log.door(*lag_max),
             Log::Disk(disk) => disk.maker(window, &ambient),
@@ -112,6 +119,9 @@ pub async fn hub(
         if let Log::Disk(disk) = &log {
             disk.opened().await?;
         }
+        let aside = aside(name, &hub, window, truth, &recorder, &log);
+        let limited = Drain::default();
+        let limited_door = tokio::spawn(limited_door(hub.clone(), limited.clone()));
         let side_door = side_door(hub.router(), leave.clone());
         let _side_door = has_side_door.then(|| AbortOnDropHandle::new(tokio::spawn(side_door)));
         loop {
@@ -131,12 +141,50 @@ pub async fn hub(
                 }
             }
         }
-        drop(hub);
+        limited.draining.cancel();
+        limited.deadline.cancel();
+        let _ = limited_door.await;
+        drop((aside, hub));
         if let Log::Disk(disk) = &log {
             disk.released().await?;
         }
         sleep(BACK_AFTER).await;
     }
+}
+
+/// A door for one publisher that the hub knows by name: it may publish for topics and everybody, and little.
+async fn limited_door(hub: Hub, drain: Drain) -> anyhow::Result<()> {
+    let scope = ["topic:*", "all"].into_iter().filter_map(|pattern| Pattern::parse(pattern).ok());
+    let identity = Identity::new("limited", Role::Publisher).recipients(scope).events_per_second(8);
+    serve(Listener::at(net::LIMITED_PORT).await?, hub.router_for(identity), Limits::hub(), drain).await;
+    Ok(())
+}
+
+/// What goes on beside a hub in its own process.
+fn aside(
+    name: &'static str,
+    hub: &Hub,
+    window: Bounds,
+    truth: Option<Truth>,
+    recorder: &Recorder,
+    log: &Log,
+) -> Vec<AbortOnDropHandle<()>> {
+    let account = account::of_hub(hub.clone(), window, truth, recorder.clone());
+    let mut aside = vec![AbortOnDropHandle::new(tokio::spawn(account))];
+    // Where the truth is read from what is kept, nobody else need read it.
+    if matches!(log, Log::Own | Log::Shared(..)) {
+        let (hub, recorder) = (hub.clone(), recorder.clone());
+        aside.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            if let Err(fault) = witness::run(&hub, name, recorder.clone()).await {
+                tracing::error!(%fault, "the witness was sent what is no frame");
+                recorder.record(
+                    now_us(),
+                    What::Measured(Measured { what: fault.to_string().into(), is: 1, most: 0 }),
+                );
+            }
+        })));
+    }
+    aside
 }
 
 /// A door of a hub for one gateway, which is cut off from it while this is shut. It knows no leaving in order.
@@ -177,6 +225,9 @@ pub async fn gateway(
         let _following = gateway.upstream().map(|upstream| {
             AbortOnDropHandle::new(tokio::spawn(follow(upstream.status(), recorder.clone())))
         });
+        let account =
+            account::of_gateway(gateway.clone(), config.window, config.mailbox_slots, recorder.clone());
+        let _account = AbortOnDropHandle::new(tokio::spawn(account));
         let drain = Drain::default();
         let listener = Listener::with_segments(segment_bytes).await?;
         let serving = serve(listener, gateway.router(), Limits::edge(), drain.clone());
@@ -228,81 +279,12 @@ async fn send_away(mut serving: JoinHandle<()>, drain: Drain, send_away: impl Fu
     }
 }
 
-/// Writes down what a store commits: the truth, taken where it arises and not where it is read.
-fn tapped(maker: Maker, recorder: Recorder) -> Maker {
-    Box::new(move |sink| maker(Arc::new(Tap { sink, recorder })))
-}
-
-struct Tap {
-    sink: Arc<dyn Sink>,
-    recorder: Recorder,
-}
-
 /// A log that hubs share until `trouble_until` with a store that fails now and then; what is appended is written down.
 #[must_use]
 pub fn shared_log(seed: u64, recorder: Recorder, trouble_until: Duration) -> SharedLog {
-    struct Nobody;
-    impl Sink for Nobody {
-        fn begin(&self, _: Cursor) {}
-        fn committed(&self, _: &[Committed]) {}
-        fn damaged(&self, _: Cursor, _: Cursor) {}
-    }
     let mut rng = Rng::new(seed, "store");
     let epoch = Epoch(u128::from(rng.draw()) << 64 | u128::from(rng.draw()));
-    SharedLog::new(epoch, rng, Arc::new(Tap { sink: Arc::new(Nobody), recorder }), trouble_until)
-}
-
-impl Sink for Tap {
-    fn begin(&self, base: Cursor) {
-        self.recorder.record(now_us(), What::Head(place(base)));
-        self.sink.begin(base);
-    }
-
-    fn committed(&self, batch: &[Committed]) {
-        for committed in batch.iter().filter(|committed| !committed.traits.has(Traits::EPHEMERAL)) {
-            if committed.kind != LogKind::Event {
-                self.record(committed);
-                continue;
-            }
-            let Ok(event) = v1::Event::decode(committed.message()) else { continue };
-            let ttl = event.ttl.as_ref().map(|ttl| ttl.seconds.unsigned_abs() * 1_000_000);
-            self.recorder.record(
-                now_us(),
-                What::Log(LogLine {
-                    position: place(committed.cursor),
-                    source: event.source.as_str().into(),
-                    id: event.id.as_str().into(),
-                    to: event.to.iter().map(|to| Name::from(to.as_str())).collect(),
-                    hash: hash(&event),
-                    standing: false,
-                    collapse_key: (!event.collapse_key.is_empty())
-                        .then(|| event.collapse_key.as_str().into()),
-                    expires_at_us: ttl.map(|ttl| now_us() + ttl),
-                    appended_us: None,
-                }),
-            );
-        }
-        if let Some(last) = batch.last() {
-            self.recorder.record(now_us(), What::Head(place(last.cursor)));
-        }
-        self.sink.committed(batch);
-    }
-
-    fn damaged(&self, from: Cursor, to: Cursor) {
-        self.sink.damaged(from, to);
-    }
-}
-
-impl Tap {
-    fn record(&self, committed: &Committed) {
-        record_standing(
-            &self.recorder,
-            place(committed.cursor),
-            committed.kind,
-            committed.message(),
-            now_us(),
-        );
-    }
+    SharedLog::new(epoch, rng, Some(recorder), trouble_until)
 }
 
 /// Writes down a standing record of the log: its fingerprint serves as its id.
@@ -326,11 +308,14 @@ pub(crate) fn record_standing(
         appended_us: None,
     };
     recorder.record(now_us, What::Log(line));
-    let until_us = expires.map(|at| {
-        let unix_us = at.seconds.unsigned_abs() * 1_000_000 + u64::from(at.nanos.unsigned_abs()) / 1_000;
-        unix_us.saturating_sub(UNIX_MS_START * 1_000)
-    });
+    let until_us = expires.as_ref().map(in_the_world);
     recorder.record(now_us, What::LogRecord(LogRecord { position, says, until_us, appended_us: None }));
+}
+
+/// A moment by the wall clock, in microseconds of the world.
+fn in_the_world(at: &Timestamp) -> u64 {
+    let unix_us = at.seconds.unsigned_abs() * 1_000_000 + u64::from(at.nanos.unsigned_abs()) / 1_000;
+    unix_us.saturating_sub(UNIX_MS_START * 1_000)
 }
 
 fn standing(kind: LogKind, message: &[u8]) -> Option<(Hash, Says, Option<Timestamp>)> {
@@ -338,7 +323,8 @@ fn standing(kind: LogKind, message: &[u8]) -> Option<(Hash, Says, Option<Timesta
         LogKind::Event => None,
         LogKind::SessionInvalidation => {
             let record = v1::SessionInvalidation::decode(message).ok()?;
-            let says = Says::Void { holder: record.recipient.as_str().into() };
+            let before_us = frames::explicit(&record).map(in_the_world);
+            let says = Says::Void { holder: record.recipient.as_str().into(), before_us };
             Some((invalidation_hash(&record), says, record.expires_at))
         }
         LogKind::Membership => {
@@ -351,6 +337,7 @@ fn standing(kind: LogKind, message: &[u8]) -> Option<(Hash, Says, Option<Timesta
     }
 }
 
-fn place(cursor: Cursor) -> Position {
+/// A cursor as a place of the history.
+pub(crate) fn place(cursor: Cursor) -> Position {
     Position { epoch: cursor.epoch.to_string().into(), seq: cursor.seq.0 }
 }

@@ -1,5 +1,6 @@
 //! What a seed decides: who is there, how large the windows are, and which faults strike when.
 
+pub mod records;
 mod stores;
 
 use std::time::Duration;
@@ -59,6 +60,8 @@ pub struct Scenario {
     pub steady: Option<u32>,
     /// Whether users belong to topics by several memberships, said often, and stay away now and then.
     pub regrants: bool,
+    /// What publishers make of records, ids and surfaces.
+    pub records: records::Records,
     /// The faults, by when they strike.
     pub faults: Vec<(Duration, Fault)>,
 }
@@ -204,6 +207,7 @@ impl Scenario {
             hasty: false,
             steady,
             regrants: further.percent(25),
+            records: records::Records::draw(seed),
             faults: Vec::new(),
             users,
         };

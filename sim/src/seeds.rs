@@ -68,7 +68,7 @@ const MUST_BE_SEEN: &[Sight] = &[
     Sight::LiveJudged,
 ];
 
-/// What three hundred seeds must have met at their brokers.
+/// What three hundred seeds must have met at their brokers, and what publishers must have done.
 const MUST_BE_MET: &[&str] = &[
     "BrokersLeaderLost",
     "BrokersLostWithLeader",
@@ -84,6 +84,17 @@ const MUST_BE_MET: &[&str] = &[
     "BrokersLateStart",
     "BrokersHubStale",
     "BrokersAsked",
+    "PublishersBatched",
+    "PublishersExplicitIssuedBefore",
+    "PublishersRecordSaidTwice",
+    "PublishersRefused",
+    "PublishersRepublished",
+    "PublishersSaidAgainAfterNewer",
+    "PublishersSameIdOfTwoSources",
+    "PublishersStream",
+    "PublishersStructured",
+    "PublishersUnary",
+    "PublishersWildcardMembership",
 ];
 
 /// Progress is said no more often than this.

@@ -20,11 +20,13 @@ use galaxy_push_store::{
     Appended, Batch, Committed, DedupBounds, Error, Fence, Holder, Maker, MemoryStore, Refused, Sink,
     Standing, Store,
 };
+use galaxy_push_testkit::Recorder;
 use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::rng::{Rng, now_us};
+use crate::truth::Truth;
 
 /// The longest time until another door is told of a takeover.
 const TAKEN_WITHIN: Duration = Duration::from_millis(900);
@@ -40,6 +42,8 @@ pub struct SharedLog {
     state: Arc<Mutex<State>>,
     /// Rings when there is something to hand on.
     grown: watch::Sender<()>,
+    /// Writes down what is acknowledged, before any door has it.
+    truth: Option<Truth>,
 }
 
 struct State {
@@ -55,9 +59,8 @@ struct State {
     trouble_until: Duration,
 }
 
-/// Orders what is appended: the truth, and then the doors.
+/// Orders what is appended for the doors.
 struct FanOut {
-    truth: Arc<dyn Sink>,
     state: Arc<Mutex<State>>,
     grown: watch::Sender<()>,
 }
@@ -82,9 +85,14 @@ struct Queue {
 }
 
 impl SharedLog {
-    /// An empty log. `truth` is handed everything as it is appended; until `trouble_until` the store fails now and then.
+    /// An empty log. What it acknowledges is written down, if there is a `recorder`; until `trouble_until` the store fails now
+    /// and then.
     #[must_use]
-    pub fn new(epoch: Epoch, rng: Rng, truth: Arc<dyn Sink>, trouble_until: Duration) -> Self {
+    pub fn new(epoch: Epoch, rng: Rng, recorder: Option<Recorder>, trouble_until: Duration) -> Self {
+        let truth = recorder.map(Truth::new);
+        if let Some(truth) = &truth {
+            truth.begins(Cursor::start(epoch));
+        }
         let state = State {
             base: Cursor::start(epoch),
             batches: Vec::new(),
@@ -95,9 +103,9 @@ impl SharedLog {
             trouble_until,
         };
         let (state, grown) = (Arc::new(Mutex::new(state)), watch::Sender::new(()));
-        let sink = FanOut { truth, state: state.clone(), grown: grown.clone() };
+        let sink = FanOut { state: state.clone(), grown: grown.clone() };
         let order = Arc::new(MemoryStore::new(epoch, DedupBounds::default(), Arc::new(sink)));
-        Self { order, state, grown }
+        Self { order, state, grown, truth }
     }
 
     /// Opens a door that is handed everything, and what is appended from now on up to so much later. Needs a tokio
@@ -132,12 +140,9 @@ impl SharedLog {
 }
 
 impl Sink for FanOut {
-    fn begin(&self, base: Cursor) {
-        self.truth.begin(base);
-    }
+    fn begin(&self, _: Cursor) {}
 
     fn committed(&self, batch: &[Committed]) {
-        self.truth.committed(batch);
         let now = now_us();
         let batch: Arc<[Committed]> = batch.into();
         let mut state = lock(&self.state);
@@ -159,9 +164,7 @@ impl Sink for FanOut {
     }
 
     /// What lies in memory is not damaged.
-    fn damaged(&self, from: Cursor, to: Cursor) {
-        self.truth.damaged(from, to);
-    }
+    fn damaged(&self, _: Cursor, _: Cursor) {}
 }
 
 impl Door {
@@ -243,7 +246,11 @@ impl Store for Door {
                 return Err(Refused::Unavailable("the broker has no leader".into()).into());
             }
             let lost = self.is_in_trouble(1);
+            let items = batch.items.clone();
             let appended = self.log.order.append(batch).await;
+            if let (Some(truth), Ok(appended)) = (&self.log.truth, &appended) {
+                truth.acknowledged(&items, appended);
+            }
             self.hand_on_due(now_us());
             sleep(self.latency()).await;
             if lost { Err(Error::Unknown("the broker did not answer".into())) } else { appended }
@@ -416,7 +423,7 @@ mod tests {
         conformance::check(|sink| {
             let epoch = Epoch(epochs.fetch_add(1, Atomic::Relaxed).into());
             let rng = Rng::new(1, "store");
-            SharedLog::new(epoch, rng, Arc::new(Place::default()), Duration::ZERO).door(Duration::ZERO)(sink)
+            SharedLog::new(epoch, rng, None, Duration::ZERO).door(Duration::ZERO)(sink)
         })
         .await;
     }
@@ -426,8 +433,7 @@ mod tests {
         // Notices are due by the clock of a simulation.
         let mut sim = turmoil::Builder::new().simulation_duration(Duration::from_secs(600)).build();
         sim.client("hubs", async {
-            let truth = Arc::new(Place::default());
-            let log = SharedLog::new(Epoch(1), Rng::new(1, "store"), truth, Duration::ZERO);
+            let log = SharedLog::new(Epoch(1), Rng::new(1, "store"), None, Duration::ZERO);
             conformance::check_fence(|sink| log.door(Duration::ZERO)(sink), Duration::from_secs(1)).await;
             Ok(())
         });
@@ -436,8 +442,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_register_is_written_by_whoever_read_it_last() {
-        let truth = Arc::new(Place::default());
-        let log = SharedLog::new(Epoch(1), Rng::new(1, "store"), truth, Duration::ZERO);
+        let log = SharedLog::new(Epoch(1), Rng::new(1, "store"), None, Duration::ZERO);
         let doors = [0, 1].map(|_| log.door(Duration::ZERO)(Arc::new(Place::default())).ok());
         let fences: Vec<_> = doors.iter().flatten().filter_map(|door| door.fence()).collect();
         let take = |holder: &Holder| holder.succeeded_by("a", 1, "peer", 1).unwrap_or_default();

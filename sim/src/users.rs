@@ -23,6 +23,9 @@ use crate::steady::{Pace, Steady, Taken};
 /// By so much longer lives a token that its user keeps from connection to connection.
 const LONGER_KEPT: Duration = Duration::from_secs(60);
 
+/// What nobody with narrow grants may ask for, though much is said there.
+const FORBIDDEN: &str = "orders/1";
+
 /// How a user is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -80,6 +83,8 @@ pub struct Habits {
     pub receive_bytes_max: u32,
     /// How long its tokens live; none: it needs no token. Over WebSocket it refreshes them.
     pub token_life: Option<Duration>,
+    /// What its tokens grant, if not every topic: names, or beginnings with one trailing `*`.
+    pub grants: Option<Vec<String>>,
     /// What it does about the end of its session, while it may be cut, if it does not just sign in anew.
     pub stubborn: Option<(token::Stubborn, token::Stubbornness)>,
     /// How often, in percent of frames, it gives a topic up, while it may be cut. WebSocket only.
@@ -197,6 +202,11 @@ pub async fn run(
         } else if habits.strays_percent > 0 && frames::cursor(&place.cursor) != Cursor::Empty {
             habits.lost.leave(&place.cursor, &mut rng);
         }
+        if is_not_granted(&code) {
+            place.topics.retain(|topic| plan.habits.may_ask_for(topic));
+        } else if unruly_asks(&plan, busy_until, &mut rng) {
+            place.topics.push(FORBIDDEN.to_owned());
+        }
         if is_signed_out(&code) && plan.habits.token_life.is_some() && gives_in(&plan, busy_until) {
             sign_in_anew(&mut plan.habits.session);
         }
@@ -214,7 +224,8 @@ fn open(plan: &Plan, place: &Place, log: &StreamLog, gateway: &str) -> Open {
     let own = [Name::from(format!("user:{}", plan.user)), Name::from("all")];
     let session = &plan.habits.session;
     let session = (!session.is_empty()).then(|| Name::from(format!("session:{session}")));
-    let topics = place.topics.iter().map(|topic| Name::from(format!("topic:{topic}")));
+    let topics = place.topics.iter().filter(|topic| plan.habits.may_ask_for(topic));
+    let topics = topics.map(|topic| Name::from(format!("topic:{topic}")));
     Open {
         stream: log.stream,
         hop: Hop::User,
@@ -258,6 +269,26 @@ fn sign_in_anew(session: &mut String) {
 /// The close code of a WebSocket, or the status of a response, that says so.
 fn is_refused_cursor(code: &str) -> bool {
     matches!(code, "4400" | "http 400")
+}
+
+/// The close code of a WebSocket, or the status of a response, that says so.
+fn is_not_granted(code: &str) -> bool {
+    matches!(code, "4403" | "http 403")
+}
+
+/// Whether it asks for what its token does not grant, next time.
+fn unruly_asks(plan: &Plan, busy_until: Instant, rng: &mut Rng) -> bool {
+    plan.habits.grants.is_some() && Instant::now() < busy_until && rng.percent(15)
+}
+
+impl Habits {
+    fn may_ask_for(&self, topic: &str) -> bool {
+        let admits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(beginning) => topic.starts_with(beginning),
+            None => topic == pattern,
+        };
+        self.grants.as_ref().is_none_or(|grants| grants.iter().any(admits))
+    }
 }
 
 /// The close code of a WebSocket, or the status of a response, that asks for a new token.
@@ -318,7 +349,7 @@ impl Connection<'_> {
 
     /// A token of its own, if it needs one, and when to refresh it.
     pub(crate) fn token(&self) -> anyhow::Result<Option<(String, Instant)>> {
-        let Habits { session, token_life, stubborn, .. } = &self.plan.habits;
+        let Habits { session, token_life, stubborn, grants, .. } = &self.plan.habits;
         let Some(life) = *token_life else { return Ok(None) };
         let stubborn = stubborn.as_ref().filter(|(how, _)| *how == token::Stubborn::Token);
         let life = if stubborn.is_some() { life + LONGER_KEPT } else { life };
@@ -328,7 +359,10 @@ impl Connection<'_> {
         });
         let (token, issued_us) = match kept {
             Some(kept) => kept,
-            None => (token::issue(&self.plan.user, session, now_unix_ms(), life)?, now_us()),
+            None => (
+                token::issue_for(&self.plan.user, session, grants.as_deref(), now_unix_ms(), life)?,
+                now_us(),
+            ),
         };
         if let Some((_, stubbornness)) = stubborn {
             stubbornness.keep(&token, issued_us);

@@ -3,6 +3,7 @@
 //! Deterministic: the same seed gives the same history, record by record.
 
 mod faults;
+mod records;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use galaxy_push_testkit::{Recorder, Report, check};
 
 use crate::brokers::Brokers;
 use crate::disk::HubDisk;
+use crate::met::Met;
 use crate::rng::{Counter, Rng, now_us, skewed};
 use crate::scenario::{Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
 use crate::users::token;
@@ -45,6 +47,8 @@ pub struct Outcome {
     pub report: Report,
     /// What brokers met, if the world has any, and how often.
     pub met: BTreeMap<&'static str, u64>,
+    /// What publishers did, and how often.
+    pub did: BTreeMap<&'static str, u64>,
 }
 
 /// Runs a scenario to its end and judges it.
@@ -71,7 +75,8 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
             ..Rules::default()
         }),
     );
-    let (mut world, reach) = build(scenario, &recorder)?;
+    let met = Met::default();
+    let (mut world, reach) = build(scenario, &recorder, &met)?;
     let brokers = reach.brokers.clone();
     let mut faults = Faults::new(scenario, reach);
     while world.elapsed() < scenario.length {
@@ -82,8 +87,9 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
     recorder.record(scenario.length.as_micros() as u64, What::End);
     let history = recorder.finish()?;
     let report = check(&history);
+    let did = met.all();
     let met = brokers.map(|brokers| brokers.met()).unwrap_or_default();
-    Ok(Outcome { history, report, met })
+    Ok(Outcome { history, report, met, did })
 }
 
 /// What each hub's window holds. `None`: nobody knows, as it cannot read all of the log.
@@ -107,7 +113,11 @@ fn dedup_events(scenario: &Scenario) -> u64 {
     if keeps_little(scenario) { 0 } else { Rules::default().dedup_events }
 }
 
-fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::Sim<'static>, Reach)> {
+fn build(
+    scenario: &Scenario,
+    recorder: &Recorder,
+    met: &Met,
+) -> anyhow::Result<(turmoil::Sim<'static>, Reach)> {
     let mut world = turmoil::Builder::new()
         .simulation_duration(scenario.length + Duration::from_secs(1))
         .tick_duration(TICK)
@@ -132,7 +142,8 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::S
         });
     }
     add_readers(&mut world, scenario, recorder);
-    add_publishers(&mut world, scenario, recorder);
+    let numbers = add_publishers(&mut world, scenario, recorder);
+    records::add(&mut world, scenario, recorder, &numbers, met);
     Ok((world, reach))
 }
 
@@ -155,7 +166,7 @@ fn add_hubs(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
         world.host(name, move || {
             let (surroundings, told, log, leave) =
                 (surroundings.clone(), told.clone(), log.clone(), leave.clone());
-            async move { Ok(processes::hub(window, surroundings, told, log, has_side_door, leave).await?) }
+            async move { Ok(processes::hub(name, window, surroundings, told, log, has_side_door, leave).await?) }
         });
     }
 }
@@ -201,6 +212,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
                 session: if rng.percent(50) { format!("s{number}") } else { String::new() },
                 receive_bytes_max: if rng.percent(30) { 4_096 } else { 0 },
                 token_life: scenario.token_life,
+                grants: scenario.grants(),
                 stubborn: scenario.stubborn(&name).map(|how| (how, token::Stubbornness::default())),
                 fickle_percent: if rng.percent(40) { 2 } else { 0 },
                 strays_percent: if rng.percent(50) { 20 } else { 0 },
@@ -337,7 +349,8 @@ fn topics(scenario: &Scenario) -> &'static [&'static str] {
     }
 }
 
-fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
+/// Returns what numbers their events.
+fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) -> Counter {
     let users = (0..scenario.users.len()).map(|number| format!("user:{number}"));
     let members: Vec<_> = users.chain(["session:s0".to_owned()]).collect();
     let others =
@@ -383,6 +396,7 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
         hubs.rotate_left(number % doors);
         world.client(name, async move { Ok(publisher::run(plan, hubs, log, numbers, rng).await?) });
     }
+    numbers
 }
 
 /// The settings of a simulated gateway: those of the binary, with a shorter progress interval so that a minute holds several.

@@ -126,6 +126,11 @@ impl Routes {
         self.read().everybody.len()
     }
 
+    /// How many entries wait in the fullest mailbox.
+    pub(crate) fn fullest(&self) -> usize {
+        self.read().everybody.values().map(|mailbox| mailbox.len()).max().unwrap_or_default()
+    }
+
     /// Every connection's mailbox, in the order in which they came.
     pub(crate) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
         self.read().everybody.values().cloned().collect()

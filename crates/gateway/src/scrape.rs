@@ -53,6 +53,11 @@ impl Collector for Scrape {
             ("push_edge_window_bytes", "Bytes of frames that the edge window holds", bytes),
             ("push_edge_window_seconds", "Age of the oldest entry that the edge window holds", seconds),
             ("push_edge_ready", "1 once the gateway has caught up", f64::from(u8::from(edge.is_caught_up()))),
+            (
+                "push_mailbox_slots",
+                "Entries that wait in the fullest mailbox of a connection",
+                edge.routes.fullest() as f64,
+            ),
             ("push_edge_readers", "Users' connections that read the edge window", edge.routes.len() as f64),
         ] {
             let gauge = ConstGauge::new(value);

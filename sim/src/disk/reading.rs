@@ -273,7 +273,8 @@ impl Log {
             }
             Kind::SessionInvalidation(said) => {
                 line.hash = invalidation_hash(&said);
-                let says = Says::Void { holder: said.recipient.as_str().into() };
+                let before_us = frames::explicit(&said).map(of_unix);
+                let says = Says::Void { holder: said.recipient.as_str().into(), before_us };
                 Some((says, said.expires_at.as_ref().map(of_unix)))
             }
             Kind::Membership(said) => {

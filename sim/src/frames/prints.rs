@@ -22,11 +22,18 @@ pub(super) fn of_event(texts: [&str; 5], data: &[u8]) -> Hash {
     Hash::of(&[source, id, r#type, subject, content_type, data])
 }
 
-/// A session invalidation's. The hub fills in from when it counts, so that is left aside.
+/// From when an invalidation says itself that it counts: what the hub fills in is the beginning of a second.
+#[must_use]
+pub fn explicit(record: &v1::SessionInvalidation) -> Option<&Timestamp> {
+    record.issued_before.as_ref().filter(|at| at.nanos != 0)
+}
+
+/// A session invalidation's. The hub fills in from when it counts, so that is left aside, unless the record says it.
 #[must_use]
 pub fn invalidation(record: &v1::SessionInvalidation) -> Hash {
     let expires = moment(record.expires_at.as_ref());
-    Hash::of(&[b"invalidation", record.recipient.as_bytes(), record.reason.as_bytes(), &expires])
+    let begins = moment(explicit(record));
+    Hash::of(&[b"invalidation", record.recipient.as_bytes(), record.reason.as_bytes(), &expires, &begins])
 }
 
 /// A membership's.

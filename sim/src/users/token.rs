@@ -79,8 +79,23 @@ pub fn jwks() -> String {
 ///
 /// When it cannot be signed.
 pub fn issue(user: &str, session: &str, now_unix_ms: u64, life: Duration) -> anyhow::Result<String> {
+    issue_for(user, session, None, now_unix_ms, life)
+}
+
+/// The same for one who may ask for these topics, if not for every one.
+///
+/// # Errors
+///
+/// When it cannot be signed.
+pub fn issue_for(
+    user: &str,
+    session: &str,
+    grants: Option<&[String]>,
+    now_unix_ms: u64,
+    life: Duration,
+) -> anyhow::Result<String> {
     let expires = (now_unix_ms + life.as_millis() as u64) / 1_000;
-    let mut claims = json!({"sub": user, "topics": ["*"], "exp": expires, "iat": now_unix_ms / 1_000});
+    let mut claims = json!({"sub": user, "topics": grants.map_or_else(|| json!(["*"]), |grants| json!(grants)), "exp": expires, "iat": now_unix_ms / 1_000});
     if !session.is_empty() {
         claims["sid"] = session.into();
     }

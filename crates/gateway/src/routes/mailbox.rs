@@ -136,6 +136,11 @@ impl Mailbox {
         (mail.mode, mail.slots) = (Mode::Scanning, VecDeque::new());
     }
 
+    /// How many entries wait in it.
+    pub(super) fn len(&self) -> usize {
+        self.lock().slots.len()
+    }
+
     /// Whether the connection has taken everything that was for it.
     pub(super) fn is_idle(&self) -> bool {
         let mail = self.lock();

@@ -51,6 +51,8 @@ struct Mark {
     at_us: u64,
     holds: bool,
     until_us: Option<u64>,
+    /// It voids what was issued before this.
+    before_us: u64,
     /// It is about a session.
     of_session: bool,
 }
@@ -86,6 +88,7 @@ impl<'h> Governed<'h> {
                     at_us: record.at_us,
                     holds: !matches!(record.said.says, Says::Member { member: false, .. }),
                     until_us: record.said.until_us,
+                    before_us: record.before_us(),
                     of_session: holder.starts_with("session:"),
                 });
                 match recipient {
@@ -200,7 +203,7 @@ impl<'h> Governed<'h> {
     /// Tokens issued before this are void, as exactly as seconds are.
     fn voids_before(&self, mark: &Mark) -> u64 {
         let skew = if mark.of_session && self.has_token { SKEW_US } else { 0 };
-        mark.at_us + skew
+        mark.before_us + skew
     }
 
     /// How far the times of a record and of an event may be apart by mistake.

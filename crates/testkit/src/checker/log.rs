@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use crate::history::{Hash, LogKnown, LogLine, LogRecord, Says};
 
+/// Records begin with one, unless they say otherwise.
+const SECOND_US: u64 = 1_000_000;
+
 /// One entry of the log.
 pub(super) struct Entry<'h> {
     pub(super) seq: u64,
@@ -43,8 +46,27 @@ impl Record<'_> {
         matches!(self.said.says, Says::Void { .. })
     }
 
-    /// Whether it lasts as long as another one.
+    /// Tokens issued before this are void, if it is about tokens.
+    pub(super) fn before_us(&self) -> u64 {
+        match self.said.says {
+            Says::Void { before_us: Some(before_us), .. } => before_us,
+            Says::Void { .. } | Says::Member { .. } => self.at_us,
+        }
+    }
+
+    /// Whether it says so itself, to the microsecond.
+    pub(super) const fn is_explicit(&self) -> bool {
+        matches!(self.said.says, Says::Void { before_us: Some(_), .. })
+    }
+
+    /// Whether it lasts as long as another one, and voids as much.
     pub(super) fn outlasts(&self, other: &Self) -> bool {
+        // One that does not say so itself begins with a second, which nobody knows here.
+        let rounding_us = if self.is_explicit() == other.is_explicit() { 0 } else { SECOND_US };
+        self.before_us() + rounding_us >= other.before_us() && self.lasts_as_long_as(other)
+    }
+
+    pub(super) fn lasts_as_long_as(&self, other: &Self) -> bool {
         self.said.until_us.is_none_or(|until| other.said.until_us.is_some_and(|other| other <= until))
     }
 
@@ -82,7 +104,7 @@ impl<'h> EpochLog<'h> {
     pub(super) fn add_record(&mut self, said: &'h LogRecord, at_us: u64) {
         let about: About<'h> = match &said.says {
             Says::Member { holder, recipient, .. } => (holder, Some(recipient)),
-            Says::Void { holder } => (holder, None),
+            Says::Void { holder, .. } => (holder, None),
         };
         let at_us = said.appended_us.unwrap_or(at_us);
         self.records.entry(about).or_default().push(Record { said, at_us, hash: None });

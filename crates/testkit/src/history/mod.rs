@@ -13,7 +13,7 @@ pub use frames::{
     Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open,
     Outcome, Standing, Subscribed, Token, Ungrant, Welcome,
 };
-pub use publish::{Damaged, Hash, Kept, LogKnown, LogLine, LogRecord, PubAck, PubCall, Says};
+pub use publish::{Damaged, Hash, Kept, LogKnown, LogLine, LogRecord, Measured, PubAck, PubCall, Says};
 pub use recorder::{DEFAULT_CAP, Full, Recorder};
 
 use std::fmt;
@@ -172,6 +172,9 @@ pub enum What {
         /// The item's position.
         position: Position,
     },
+
+    /// What the recording process holds of something that has a bound.
+    Measured(Measured),
 
     /// The recording gateway follows another log from here on.
     Follows(Follows),

@@ -113,7 +113,23 @@ pub enum Says {
     Void {
         /// Whose: `user:ID` or `session:ID`.
         holder: Name,
+        /// Tokens issued before this are void, and not those issued before the record was appended, in microseconds of the harness's
+        /// clock.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before_us: Option<u64>,
     },
+}
+
+/// How much of something there is, and how much there may be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// Of what.
+    pub what: Name,
+    /// So much there is.
+    pub is: u64,
+    /// So much there may be.
+    pub most: u64,
 }
 
 /// The `log` lines of `epoch` are whole in `(after, through]`; elsewhere some may be missing.

@@ -2,8 +2,8 @@
 
 use galaxy_push_testkit::history::{
     Claim, Close, Cursor, Damaged, Event, Fault, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant,
-    Hash, Hop, Kept, LogKnown, LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall,
-    Rules, Says, Standing, Subscribed, Token, Ungrant, Welcome, What, WindowRule,
+    Hash, Hop, Kept, LogKnown, LogLine, LogRecord, Mark, Measured, Name, Open, Outcome, Position, PubAck,
+    PubCall, Rules, Says, Standing, Subscribed, Token, Ungrant, Welcome, What, WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
@@ -73,7 +73,12 @@ fn parse(words: &[&str]) -> Vec<What> {
         }
         "log" => return published(&plain, option("key"), option("expires")),
         "dump" => log_line(&plain, option("key"), option("expires"), flag("standing")),
-        "record" => return record(&plain, option("until")),
+        "record" => return record(&plain, option("until"), option("before")),
+        "measured" => What::Measured(Measured {
+            what: plain[1].into(),
+            is: plain[2].parse().unwrap(),
+            most: plain[3].parse().unwrap(),
+        }),
         "known" => {
             let through = plain.get(3).map(|text| text.parse().unwrap());
             What::LogKnown(LogKnown { epoch: plain[1].into(), after: plain[2].parse().unwrap(), through })
@@ -219,13 +224,14 @@ fn published(plain: &[&str], key: Option<&str>, expires: Option<&str>) -> Vec<Wh
 }
 
 /// `record POSITION ID HOLDER void`, or `… joins RECIPIENT`, or `… leaves RECIPIENT`: a standing record of the log.
-fn record(plain: &[&str], until: Option<&str>) -> Vec<What> {
+fn record(plain: &[&str], until: Option<&str>, before: Option<&str>) -> Vec<What> {
+    let us = |ms: &str| ms.parse::<u64>().unwrap() * 1_000;
     let holder = Name::from(plain[3]);
     let says = match plain[4] {
-        "void" => Says::Void { holder },
+        "void" => Says::Void { holder, before_us: before.map(us) },
         does => Says::Member { holder, recipient: plain[5].into(), member: does == "joins" },
     };
-    let until_us = until.map(|ms| ms.parse::<u64>().unwrap() * 1_000);
+    let until_us = until.map(us);
     let said = LogRecord { position: position(plain[1]), says, until_us, appended_us: None };
     vec![log_line(plain, None, None, true), What::LogRecord(said)]
 }

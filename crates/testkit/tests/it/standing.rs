@@ -197,3 +197,45 @@ fn a_membership_that_has_expired_grants_nothing_to_whoever_comes_later() {
     );
     keeps(&there);
 }
+
+/// A record may say from when it counts, and that is not when it was said.
+#[test]
+fn a_record_voids_what_was_issued_before_the_moment_it_names() {
+    let ended = "
+        wait 20000 | record 1 v user:ann void before=10000 | log 2 a user:ann
+        open 1 user ann user:ann oldest | token 1 15000
+        welcome 1 FRESH 0 0 2
+        event 1 2 a
+        caught_up 1 2
+    ";
+    keeps(ended);
+    breaks(Promise::Isolated, ended, "token 1 15000", "token 1 5000");
+    let signs_in = "
+        wait 20000 | record 1 v user:ann void before=10000
+        open 1 user ann user:ann empty | token 1 20000 | close 1 cut
+    ";
+    breaks(Promise::Live, signs_in, "close 1 cut", "close 1 4401");
+    let later = signs_in.replacen("close 1 cut", "close 1 4401", 1);
+    keeps(&later.replacen("before=10000", "before=20500", 1));
+}
+
+/// One that is newer does not stand for one that voids more.
+#[test]
+fn a_record_that_voids_more_is_told_beside_a_newer_one() {
+    let told = "
+        wait 20000 | record 1 i1 user:bob void until=60000 | record 2 i2 user:bob void until=60000 before=5000
+        open 1 gateway g user:ann empty standing
+        welcome 1 FRESH 2 0 2 gen=1
+        standing 1 2 i1
+        caught_up 1 2
+    ";
+    keeps(told);
+    breaks(Promise::Standing, told, "standing 1 2 i1", "standing 1 2 i2");
+}
+
+#[test]
+fn nothing_is_more_than_its_bound() {
+    let measured = "measured window-bytes 100 100";
+    keeps(measured);
+    breaks(Promise::Bounded, measured, "100 100", "101 100");
+}

@@ -6,6 +6,7 @@
 mod acked;
 mod across;
 mod batch_whole;
+mod bounded;
 mod cursor_safe;
 mod drained;
 mod durable;
@@ -53,7 +54,7 @@ pub(super) const OF_A_STREAM: [OfAStream; 14] = [
 ];
 
 /// Judged once.
-pub(super) const OF_A_HISTORY: [OfAHistory; 10] = [
+pub(super) const OF_A_HISTORY: [OfAHistory; 11] = [
     history::check,
     fenced::check,
     acked::once,
@@ -64,4 +65,5 @@ pub(super) const OF_A_HISTORY: [OfAHistory; 10] = [
     no_phantom::in_streams,
     handled_once::check,
     steady::check,
+    bounded::check,
 ];

@@ -58,7 +58,10 @@ fn holding<'a, 'h>(
             let replaced = newer.any(|newer| !record.is_beside() || newer.outlasts(record));
             let covered = record.is_beside()
                 && records[..*number].iter().any(|older| {
-                    record.at_us.saturating_sub(older.at_us) < SAME_TOKENS_US && older.outlasts(record)
+                    let same_tokens = !older.is_explicit()
+                        && !record.is_explicit()
+                        && record.at_us.saturating_sub(older.at_us) < SAME_TOKENS_US;
+                    (same_tokens && older.lasts_as_long_as(record)) || older.outlasts(record)
                 });
             record.holds() && record.seq() <= from.seq && !ended && !replaced && !covered
         })

@@ -1,0 +1,63 @@
+//! Who says standing records and publishes on other surfaces, besides the backends that have our library.
+
+use std::time::Duration;
+
+use galaxy_push_testkit::Recorder;
+
+use super::{change_percent, keeps_little};
+use crate::met::Met;
+use crate::rng::{Counter, Rng};
+use crate::scenario::{Hubs, Scenario};
+use crate::{net, poster, registrar};
+
+/// Besides those of other backends.
+const TOPICS: &[&str] = &["orders/*", "alerts/*", "orders/1", "vip", "v*"];
+
+pub(super) fn add(
+    world: &mut turmoil::Sim<'static>,
+    scenario: &Scenario,
+    recorder: &Recorder,
+    numbers: &Counter,
+    met: &Met,
+) {
+    let until = scenario.calm_from + Duration::from_secs(4);
+    // Where the hubs have a log each, nobody but a library follows readers from one to the other.
+    let hub = scenario.hub_names()[0];
+    let records = &scenario.records;
+    if (records.registrar || records.crowd > 0) && change_percent(scenario) > 0 && !keeps_little(scenario) {
+        let plan = registrar::Plan {
+            hub,
+            crowd: records.crowd,
+            goes_on: records.registrar,
+            members: (0..scenario.users.len()).map(|number| format!("user:{number}")).collect(),
+            topics: TOPICS,
+            explicit: records.explicit && !scenario.skewed,
+            pause: Duration::from_secs(4),
+            until,
+        };
+        let (log, rng) = (recorder.process("registrar"), Rng::new(scenario.seed, "registrar"));
+        let (numbers, met) = (numbers.clone(), met.clone());
+        world.client("registrar", async move {
+            registrar::run(plan, log, numbers, rng, met).await;
+            Ok(())
+        });
+    }
+    let Some(surface) = records.surface else { return };
+    let users = (0..scenario.users.len()).map(|number| format!("user:{number}"));
+    let others = ["all", "topic:news", "topic:orders/1", "topic:orders/2", "topic:alerts/1", "topic:vip"];
+    let plan = poster::Plan {
+        source: "poster".to_owned(),
+        surface,
+        hub,
+        port: if records.limited { net::LIMITED_PORT } else { net::PORT },
+        recipients: users.chain(others.map(str::to_owned)).collect(),
+        pause: scenario.pause * if scenario.hubs == Hubs::Apart { 4 } else { 2 },
+        until,
+    };
+    let (log, rng) = (recorder.process("poster"), Rng::new(scenario.seed, "poster"));
+    let (numbers, met) = (numbers.clone(), met.clone());
+    world.client("poster", async move {
+        poster::run(plan, log, numbers, rng, met).await;
+        Ok(())
+    });
+}
