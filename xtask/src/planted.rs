@@ -41,7 +41,8 @@ const TABLE: &str = "docs/planted.md";
 
 /// Checks that every bug applies to the tree as it is, and that what it makes of it parses.
 pub(crate) fn check_apply(project: &Project, selection: &Selection) -> Result<()> {
-    let bugs = bugs::selected(bugs::all(project)?, selection)?;
+    let all = bugs::all(project)?;
+    let bugs = bugs::selected(&all, selection)?;
     let ground = Ground::of(&project.root)?;
     let mut failed = 0;
     for bug in &bugs {
@@ -62,13 +63,16 @@ pub(crate) fn check_apply(project: &Project, selection: &Selection) -> Result<()
 /// When the code as it is fails, or a bug is not found, does not apply or does not build.
 pub(crate) fn run(project: &Project, selection: &Selection, rate: Option<u64>) -> Result<()> {
     let all = bugs::all(project)?;
+    let bugs = bugs::selected(&all, selection)?;
     let names = all.iter().map(|bug| bug.name.clone()).collect();
-    let bugs = bugs::selected(all, selection)?;
     let mut hunt = Hunt::of(project, names, rate)?;
     let garden = Garden::of(project)?;
-    let (built, together) = garden.together(&bugs.iter().collect::<Vec<_>>(), &tests(&bugs))?;
+    // All of them, whichever are meant: so that the next hunt has nothing to build.
+    let every: Vec<_> = all.iter().collect();
+    let (built, together) = garden.together(&every, &tests(&every))?;
     sound(&built, &bugs)?;
-    let (inside, outside): (Vec<_>, Vec<_>) = bugs.iter().partition(|bug| together.contains(&bug.number));
+    let (inside, outside): (Vec<&Bug>, Vec<&Bug>) =
+        bugs.into_iter().partition(|bug| together.contains(&bug.number));
     for bug in inside {
         hunt.one(&built, bug, Some(bug.number))?;
     }
@@ -82,13 +86,13 @@ pub(crate) fn run(project: &Project, selection: &Selection, rate: Option<u64>) -
 }
 
 /// The tests that bugs name, each once.
-fn tests(bugs: &[Bug]) -> Vec<&bugs::NamedTest> {
+fn tests<'a>(bugs: &[&'a Bug]) -> Vec<&'a bugs::NamedTest> {
     let tests: BTreeSet<_> = bugs.iter().filter_map(|bug| bug.text.test.as_ref()).collect();
     tests.into_iter().collect()
 }
 
 /// The code without any bug must keep every promise, and pass every test that is to find one.
-fn sound(built: &Built, bugs: &[Bug]) -> Result<()> {
+fn sound(built: &Built, bugs: &[&Bug]) -> Result<()> {
     if bugs.iter().any(|bug| bug.text.test.is_none()) {
         if let Some(seed) = hunt::unsound(built, SEEDS_UNPLANTED)? {
             bail!(

@@ -116,8 +116,8 @@ pub(super) fn all(project: &Project) -> Result<Vec<Bug>> {
 }
 
 /// Those of them that are meant.
-pub(super) fn selected(bugs: Vec<Bug>, selection: &Selection) -> Result<Vec<Bug>> {
-    let bugs: Vec<_> = bugs.into_iter().filter(|bug| selection.has(&bug.name, bug.number)).collect();
+pub(super) fn selected<'a>(bugs: &'a [Bug], selection: &Selection) -> Result<Vec<&'a Bug>> {
+    let bugs: Vec<_> = bugs.iter().filter(|bug| selection.has(&bug.name, bug.number)).collect();
     ensure!(!bugs.is_empty(), "no bug to plant: see {FOLDER}");
     Ok(bugs)
 }
