@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    bench, brokers, chaos, completions, crashes, documents, interop, long, metrics, page, planted,
+    bench, brokers, chaos, completions, crashes, documents, interop, long, metrics, mutants, page, planted,
     project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
 };
 
@@ -87,6 +87,8 @@ enum Command {
         #[arg(long, value_name = "SEEDS")]
         rate: Option<u64>,
     },
+    /// Look for changes of the code that no test notices, for an hour, and write docs/mutants.md. The next run goes on.
+    Mutants(mutants::Mutants),
     /// Run three NATS brokers that are one cluster on this machine, to try hubs over them; Ctrl-C ends them.
     Brokers,
     /// Try the completion scripts in bash, zsh and fish.
@@ -128,6 +130,7 @@ impl Arguments {
             Command::KillLong(kills) => crashes::real(&project, &kills)?,
             Command::BenchStore(bench) => bench::store(&project, &bench)?,
             Command::BenchUsers(bench) => bench::users(&project, &bench)?,
+            Command::Mutants(asked) => mutants::run(&project, &asked)?,
             Command::Brokers => brokers::run(&project)?,
             Command::EndToEnd => test::end_to_end(&project)?,
             Command::Chaos(chaos) => chaos::run(&project, &chaos)?,

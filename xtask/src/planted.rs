@@ -12,12 +12,12 @@
 //! the bugs applicable, from `test`. Touches nothing of the tree but the table it writes.
 
 mod bugs;
-mod common;
+pub(crate) mod common;
 mod find;
-mod garden;
+pub(crate) mod garden;
 mod hunt;
-mod plant;
-mod source;
+pub(crate) mod plant;
+pub(crate) mod source;
 mod table;
 
 use std::{collections::BTreeSet, fs};
@@ -66,7 +66,7 @@ pub(crate) fn run(project: &Project, selection: &Selection, rate: Option<u64>) -
     let bugs = bugs::selected(&all, selection)?;
     let names = all.iter().map(|bug| bug.name.clone()).collect();
     let mut hunt = Hunt::of(project, names, rate)?;
-    let garden = Garden::of(project)?;
+    let garden = Garden::of(project, "planted")?;
     // All of them, whichever are meant: so that the next hunt has nothing to build.
     let every: Vec<_> = all.iter().collect();
     let (built, together) = garden.together(&every, &tests(&every))?;

@@ -17,54 +17,54 @@ const FOLDER: &str = "sim/planted";
 
 /// One planted bug.
 #[derive(Debug)]
-pub(super) struct Bug {
+pub(crate) struct Bug {
     /// What its file is called: `52-gap-as-it-lies`.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// What its name begins with.
-    pub(super) number: u32,
-    pub(super) file: PathBuf,
-    pub(super) text: Description,
+    pub(crate) number: u32,
+    pub(crate) file: PathBuf,
+    pub(crate) text: Description,
 }
 
 /// What the file says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Description {
+pub(crate) struct Description {
     /// The promise it breaks, by the checker's name for it.
-    pub(super) promise: String,
+    pub(crate) promise: String,
     /// How it breaks it.
-    pub(super) what: String,
+    pub(crate) what: String,
     /// What finds it where no simulated reader can.
-    pub(super) test: Option<NamedTest>,
+    pub(crate) test: Option<NamedTest>,
     /// Whether a seed that does not end has found it.
     #[serde(default)]
-    pub(super) hangs: bool,
+    pub(crate) hangs: bool,
     #[serde(rename = "change")]
-    pub(super) changes: Vec<Change>,
+    pub(crate) changes: Vec<Change>,
 }
 
 /// A piece of code, and what stands there with the bug.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Change {
+pub(crate) struct Change {
     #[serde(rename = "crate")]
-    pub(super) package: String,
+    pub(crate) package: String,
     /// In the body of this function, …
-    pub(super) function: Option<String>,
+    pub(crate) function: Option<String>,
     /// … or in all of this item: a constant, a type, a function with its signature.
-    pub(super) item: Option<String>,
-    pub(super) find: String,
-    pub(super) with: String,
+    pub(crate) item: Option<String>,
+    pub(crate) find: String,
+    pub(crate) with: String,
 }
 
 /// A test by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NamedTest {
-    pub(super) package: String,
+pub(crate) struct NamedTest {
+    pub(crate) package: String,
     /// `lib`, or the name of an integration test.
-    pub(super) target: String,
-    pub(super) name: String,
+    pub(crate) target: String,
+    pub(crate) name: String,
 }
 
 /// Which bugs are meant.
@@ -98,7 +98,7 @@ impl Selection {
 }
 
 /// Every bug there is, by number.
-pub(super) fn all(project: &Project) -> Result<Vec<Bug>> {
+pub(crate) fn all(project: &Project) -> Result<Vec<Bug>> {
     let folder = project.root.join(FOLDER);
     let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -116,14 +116,14 @@ pub(super) fn all(project: &Project) -> Result<Vec<Bug>> {
 }
 
 /// Those of them that are meant.
-pub(super) fn selected<'a>(bugs: &'a [Bug], selection: &Selection) -> Result<Vec<&'a Bug>> {
+pub(crate) fn selected<'a>(bugs: &'a [Bug], selection: &Selection) -> Result<Vec<&'a Bug>> {
     let bugs: Vec<_> = bugs.iter().filter(|bug| selection.has(&bug.name, bug.number)).collect();
     ensure!(!bugs.is_empty(), "no bug to plant: see {FOLDER}");
     Ok(bugs)
 }
 
 impl Bug {
-    pub(super) fn read(file: &Path, text: &str) -> Result<Self> {
+    pub(crate) fn read(file: &Path, text: &str) -> Result<Self> {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let number = name.split('-').next().and_then(|number| number.parse().ok());
         let number =
@@ -141,14 +141,14 @@ impl Bug {
 
 impl Change {
     /// The name of the function or item.
-    pub(super) fn place(&self) -> &str {
+    pub(crate) fn place(&self) -> &str {
         self.function.as_deref().or(self.item.as_deref()).unwrap_or_default()
     }
 }
 
 impl NamedTest {
     /// As people write it.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         format!("{}::{}", self.package, self.name)
     }
 }

@@ -11,13 +11,12 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    bugs::Bug,
     plant::{self, Edit, Ground, Texts},
     source::Source,
 };
 
 /// Says to a process of the copy which bug it has, by number; a process without it has none.
-pub(super) const VARIABLE: &str = "GALAXY_PLANTED";
+pub(crate) const VARIABLE: &str = "GALAXY_PLANTED";
 
 /// What the root of each changed crate ends with, in the copy only.
 const MODULE: &str = r#"
@@ -35,8 +34,8 @@ mod planted_bug {
 
 /// The changed files, and which of their lines are whose.
 #[derive(Debug, Default)]
-pub(super) struct Common {
-    pub(super) texts: Texts,
+pub(crate) struct Common {
+    pub(crate) texts: Texts,
     lines: Vec<Lines>,
 }
 
@@ -50,23 +49,31 @@ struct Lines {
 }
 
 impl Common {
-    /// All of these bugs, each of which must fit.
-    pub(super) fn of(ground: &Ground, bugs: &[&Bug]) -> Result<Self> {
+    /// All of these, by number: each edit lies in a body that may stand twice. The words of `gone`, which lie outside of those bodies,
+    /// are left out.
+    pub(crate) fn of<'a>(
+        ground: &Ground,
+        edits: impl IntoIterator<Item = (u32, Edit<'a>)>,
+        gone: &[(&Source, Range<usize>)],
+    ) -> Result<Self> {
         let mut files = BTreeMap::<&Path, (&Source, Bodies<'_>)>::new();
-        for bug in bugs {
-            for edit in ground.edits(bug)? {
-                let Some(body) = &edit.place.body else { continue };
-                let (_, bodies) = files.entry(&edit.source.path).or_insert((edit.source, Bodies::new()));
-                let body = bodies.entry((body.start, body.end)).or_default();
-                body.entry(bug.number).or_default().push(edit);
-            }
+        for (number, edit) in edits {
+            let Some(body) = &edit.place.body else { continue };
+            let (_, bodies) = files.entry(&edit.source.path).or_insert((edit.source, Bodies::new()));
+            let body = bodies.entry((body.start, body.end)).or_default();
+            body.entry(number).or_default().push(edit);
         }
+        for (source, word) in gone {
+            let (_, bodies) = files.entry(&source.path).or_insert((source, Bodies::new()));
+            bodies.insert((word.start, word.end), BTreeMap::new());
+        }
+        let roots: BTreeSet<_> = files.keys().map(|path| root(path)).collect();
         let mut common = Self::default();
         for (source, bodies) in files.into_values() {
             common.file(source, bodies)?;
         }
-        for package in Ground::packages(bugs) {
-            common.module(ground, package)?;
+        for root in roots {
+            common.module(ground, root)?;
         }
         Ok(common)
     }
@@ -77,6 +84,10 @@ impl Common {
         let line = |made: &str| made.matches('\n').count() + 1;
         for ((start, end), bugs) in bodies {
             made.push_str(&source.text[at..start]);
+            at = end;
+            if bugs.is_empty() {
+                continue;
+            }
             let (first, all) = (line(&made), bugs.keys().copied().collect());
             made.push_str("{ match crate::planted_bug::number() {\n");
             for (number, mut edits) in bugs {
@@ -90,7 +101,6 @@ impl Common {
             made.push_str(&source.text[start..end]);
             made.push_str("\n} }");
             self.mark(source, first..line(&made), all);
-            at = end;
         }
         made.push_str(&source.text[at..]);
         self.texts.insert(source.path.clone(), made);
@@ -101,8 +111,7 @@ impl Common {
         self.lines.push(Lines { file: source.path.clone(), from: lines.start, to: lines.end, bugs });
     }
 
-    fn module(&mut self, ground: &Ground, package: &str) -> Result<()> {
-        let root = ground.folder(package)?.join("src/lib.rs");
+    fn module(&mut self, ground: &Ground, root: PathBuf) -> Result<()> {
         let text = match self.texts.remove(&root) {
             Some(text) => text,
             None => ground.text(&root)?,
@@ -112,7 +121,7 @@ impl Common {
     }
 
     /// The bugs that an error in this line is about: the one whose body it is, or all of the function.
-    pub(super) fn blamed(&self, file: &Path, line: usize) -> BTreeSet<u32> {
+    pub(crate) fn blamed(&self, file: &Path, line: usize) -> BTreeSet<u32> {
         let lines =
             self.lines.iter().filter(|lines| lines.file == file && (lines.from..=lines.to).contains(&line));
         // A bug's own body lies within its function's lines.
@@ -120,12 +129,18 @@ impl Common {
     }
 }
 
+/// The root of the crate that this file is of.
+fn root(path: &Path) -> PathBuf {
+    let folder = path.ancestors().find(|folder| folder.ends_with("src"));
+    folder.unwrap_or(path).join("lib.rs")
+}
+
 /// By where a body lies in its file and by bug: what is changed.
 type Bodies<'a> = BTreeMap<(usize, usize), BTreeMap<u32, Vec<Edit<'a>>>>;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::bugs::Bug, *};
 
     fn bug(number: u32, with: &str) -> Bug {
         let text = format!(

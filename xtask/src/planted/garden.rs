@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -15,7 +16,8 @@ use serde_json::Value;
 use super::{
     bugs::{Bug, NamedTest},
     common::Common,
-    plant::{Ground, Texts},
+    plant::{Edit, Ground, Texts},
+    source::Source,
 };
 use crate::{project::Project, shell, ui};
 
@@ -25,39 +27,41 @@ const SIMULATOR: &str = "galaxy-push-sim";
 const TEST_OF_SIMULATOR: &str = "reports";
 
 /// The copy.
-pub(super) struct Garden<'a> {
+pub(crate) struct Garden<'a> {
     project: &'a Project,
-    pub(super) ground: Ground,
+    pub(crate) ground: Ground,
     tree: PathBuf,
 }
 
 /// What a build has left.
 #[derive(Debug, Default)]
-pub(super) struct Built {
-    pub(super) simulator: PathBuf,
+pub(crate) struct Built {
+    pub(crate) simulator: PathBuf,
     /// The binaries of tests, by package and target, and the folder each runs in.
-    tests: BTreeMap<(String, String), (PathBuf, PathBuf)>,
+    pub(crate) tests: BTreeMap<(String, String), (PathBuf, PathBuf)>,
 }
 
 impl Built {
     /// The binary of a test, and the folder it runs in.
-    pub(super) fn test(&self, test: &NamedTest) -> Result<&(PathBuf, PathBuf)> {
+    pub(crate) fn test(&self, test: &NamedTest) -> Result<&(PathBuf, PathBuf)> {
         let found = self.tests.get(&(test.package.clone(), test.target.clone()));
         found.with_context(|| format!("{} has no tests {}", test.package, test.target))
     }
 }
 
 /// Why a build failed: where in the copy, and in which line.
-struct Refused(Vec<(PathBuf, usize, String)>);
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) Vec<(PathBuf, usize, String)>);
 
 impl<'a> Garden<'a> {
-    pub(super) fn of(project: &'a Project) -> Result<Self> {
-        let tree = project.output.join("planted/tree");
+    /// In this folder of what commands produce.
+    pub(crate) fn of(project: &'a Project, folder: &str) -> Result<Self> {
+        let tree = project.output.join(folder).join("tree");
         Ok(Self { project, ground: Ground::of(&project.root)?, tree })
     }
 
     /// Builds as many of the bugs as there can be in one copy. Those that the compiler does not take there are left out, and named.
-    pub(super) fn together(&self, bugs: &[&Bug], tests: &[&NamedTest]) -> Result<(Built, BTreeSet<u32>)> {
+    pub(crate) fn together(&self, bugs: &[&Bug], tests: &[&NamedTest]) -> Result<(Built, BTreeSet<u32>)> {
         let mut inside = Vec::new();
         for bug in bugs {
             if self.ground.fits(bug)? {
@@ -66,29 +70,54 @@ impl<'a> Garden<'a> {
                 ui::line(&format!("{} changes more than bodies: it is built alone", bug.name));
             }
         }
+        let edits = inside.iter().map(|bug| Ok((bug.number, self.ground.edits(bug)?)));
+        let edits: BTreeMap<_, _> = edits.collect::<Result<_>>()?;
+        let arguments = arguments(tests);
+        let (built, together) = self.most(edits, &[], &arguments, |number| {
+            let bug = inside.iter().find(|bug| bug.number == number);
+            let name = bug.map_or("a bug", |bug| &bug.name);
+            ui::line(&format!("{name} does not build beside the code as it is: it is built alone"));
+        })?;
+        match built {
+            Ok(built) => Ok((built, together)),
+            Err(Refused(errors)) => {
+                let told: Vec<_> = errors.into_iter().map(|(_, _, told)| told).collect();
+                bail!("the code does not build, whatever is planted:\n{}", told.join("\n"))
+            }
+        }
+    }
+
+    /// Builds as many of these as the compiler takes in one copy, and answers with their numbers; or with errors that none of them
+    /// is to blame for.
+    pub(crate) fn most<'e>(
+        &self,
+        mut edits: BTreeMap<u32, Vec<Edit<'e>>>,
+        gone: &[(&Source, Range<usize>)],
+        arguments: &[String],
+        mut left_out: impl FnMut(u32),
+    ) -> Result<(Result<Built, Refused>, BTreeSet<u32>)> {
         loop {
-            let common = Common::of(&self.ground, &inside)?;
-            let errors = match self.build(&common.texts, tests)? {
-                Ok(built) => return Ok((built, inside.iter().map(|bug| bug.number).collect())),
-                Err(Refused(errors)) => errors,
+            let all =
+                edits.iter().flat_map(|(number, edits)| edits.iter().map(|edit| (*number, edit.clone())));
+            let common = Common::of(&self.ground, all, gone)?;
+            let Refused(errors) = match self.build(&common.texts, arguments)? {
+                Ok(built) => return Ok((Ok(built), edits.into_keys().collect())),
+                Err(refused) => refused,
             };
             let blamed: BTreeSet<_> =
                 errors.iter().flat_map(|(file, line, _)| common.blamed(file, *line)).collect();
             if blamed.is_empty() {
-                let told: Vec<_> = errors.into_iter().map(|(_, _, told)| told).collect();
-                bail!("the code does not build, whatever is planted:\n{}", told.join("\n"));
+                return Ok((Err(Refused(errors)), edits.into_keys().collect()));
             }
-            for bug in inside.iter().filter(|bug| blamed.contains(&bug.number)) {
-                ui::line(&format!("{} does not build beside the code as it is: it is built alone", bug.name));
-            }
-            inside.retain(|bug| !blamed.contains(&bug.number));
+            blamed.iter().copied().for_each(&mut left_out);
+            edits.retain(|number, _| !blamed.contains(number));
         }
     }
 
     /// Builds one bug, as if it had been written by hand.
-    pub(super) fn alone(&self, bug: &Bug) -> Result<Built> {
+    pub(crate) fn alone(&self, bug: &Bug) -> Result<Built> {
         let tests: Vec<_> = bug.text.test.iter().collect();
-        match self.build(&self.ground.alone(bug)?, &tests)? {
+        match self.build(&self.ground.alone(bug)?, &arguments(&tests))? {
             Ok(built) => Ok(built),
             Err(Refused(errors)) => {
                 let told: Vec<_> = errors.into_iter().map(|(_, _, told)| told).collect();
@@ -97,21 +126,11 @@ impl<'a> Garden<'a> {
         }
     }
 
-    fn build(&self, texts: &Texts, tests: &[&NamedTest]) -> Result<Result<Built, Refused>> {
+    fn build(&self, texts: &Texts, arguments: &[String]) -> Result<Result<Built, Refused>> {
         self.write(texts)?;
         let mut cargo = shell::cargo(self.project);
-        cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", self.project.output.join("planted/build"));
-        cargo.args(["test", "--no-run", "--no-fail-fast", "--message-format=json", "--package", SIMULATOR]);
-        cargo.args(["--test", TEST_OF_SIMULATOR]);
-        for package in tests.iter().map(|test| &test.package).collect::<BTreeSet<_>>() {
-            cargo.args(["--package", package]);
-        }
-        for target in tests.iter().map(|test| &*test.target).collect::<BTreeSet<_>>() {
-            match target {
-                "lib" => cargo.arg("--lib"),
-                target => cargo.args(["--test", target]),
-            };
-        }
+        cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", self.tree.with_file_name("build"));
+        cargo.args(["test", "--no-run", "--no-fail-fast", "--message-format=json"]).args(arguments);
         let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
         let said = String::from_utf8_lossy(&output.stdout);
         let messages: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -170,6 +189,21 @@ impl<'a> Garden<'a> {
         }
         built
     }
+}
+
+/// What cargo is to build: the simulator, and these tests.
+fn arguments(tests: &[&NamedTest]) -> Vec<String> {
+    let mut arguments = vec!["--package", SIMULATOR, "--test", TEST_OF_SIMULATOR];
+    for package in tests.iter().map(|test| &*test.package).collect::<BTreeSet<_>>() {
+        arguments.extend(["--package", package]);
+    }
+    for target in tests.iter().map(|test| &*test.target).collect::<BTreeSet<_>>() {
+        match target {
+            "lib" => arguments.push("--lib"),
+            target => arguments.extend(["--test", target]),
+        }
+    }
+    arguments.into_iter().map(str::to_owned).collect()
 }
 
 /// The errors among what cargo says, by file and line.

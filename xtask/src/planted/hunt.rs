@@ -2,6 +2,8 @@
 //!
 //! Called by `planted` alone. Builds nothing.
 
+#![expect(clippy::disallowed_methods, reason = "processes are waited for in real time")]
+
 use std::{
     io::{self, Read},
     path::Path,

@@ -4,7 +4,7 @@
 
 use std::{
     cell::OnceCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     ops::Range,
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use super::{
 };
 
 /// The tree's crates, of which each is read when a bug first asks for it.
-pub(super) struct Ground {
+pub(crate) struct Ground {
     tree: PathBuf,
     crates: BTreeMap<String, Crate>,
 }
@@ -31,22 +31,22 @@ struct Crate {
 }
 
 /// A change, found.
-#[derive(Debug)]
-pub(super) struct Edit<'a> {
-    pub(super) source: &'a Source,
-    pub(super) place: &'a Place,
+#[derive(Clone, Debug)]
+pub(crate) struct Edit<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) place: &'a Place,
     /// Whether it lies within a function's body.
-    pub(super) in_body: bool,
-    pub(super) range: Range<usize>,
-    pub(super) with: &'a str,
+    pub(crate) in_body: bool,
+    pub(crate) range: Range<usize>,
+    pub(crate) with: &'a str,
 }
 
 /// The texts of files that are not as the tree has them.
-pub(super) type Texts = BTreeMap<PathBuf, String>;
+pub(crate) type Texts = BTreeMap<PathBuf, String>;
 
 impl Ground {
     /// Of the tree in this folder.
-    pub(super) fn of(tree: &Path) -> Result<Self> {
+    pub(crate) fn of(tree: &Path) -> Result<Self> {
         let mut crates = BTreeMap::new();
         let members = fs::read_dir(tree.join("crates"))?.map(|entry| Ok(entry?.path()));
         let members = members.collect::<Result<Vec<_>>>()?;
@@ -62,19 +62,14 @@ impl Ground {
         Ok(Self { tree: tree.to_path_buf(), crates })
     }
 
-    /// Where a crate lies in the tree.
-    pub(super) fn folder(&self, package: &str) -> Result<&Path> {
-        Ok(&self.package(package)?.folder)
-    }
-
     /// Which crate lies there.
-    pub(super) fn name(&self, folder: &Path) -> String {
+    pub(crate) fn name(&self, folder: &Path) -> String {
         let found = self.crates.iter().find(|(_, package)| package.folder == folder);
         found.map(|(name, _)| name.clone()).unwrap_or_default()
     }
 
     /// A file as the tree has it.
-    pub(super) fn text(&self, path: &Path) -> Result<String> {
+    pub(crate) fn text(&self, path: &Path) -> Result<String> {
         fs::read_to_string(self.tree.join(path)).with_context(|| format!("cannot read {}", path.display()))
     }
 
@@ -83,7 +78,8 @@ impl Ground {
         self.crates.get(name).with_context(|| format!("there is no crate {name:?}; there are {}", names()))
     }
 
-    fn sources(&self, name: &str) -> Result<&[Source]> {
+    /// Every file of this crate.
+    pub(crate) fn sources(&self, name: &str) -> Result<&[Source]> {
         let package = self.package(name)?;
         if package.sources.get().is_none() {
             let _ = package.sources.set(source::files(&self.tree, &package.folder)?);
@@ -96,7 +92,7 @@ impl Ground {
     /// # Errors
     ///
     /// When one of them cannot be found, or in two places; the error says what to do.
-    pub(super) fn edits<'a>(&'a self, bug: &'a Bug) -> Result<Vec<Edit<'a>>> {
+    pub(crate) fn edits<'a>(&'a self, bug: &'a Bug) -> Result<Vec<Edit<'a>>> {
         let edits = bug.text.changes.iter().map(|change| edit(self.sources(&change.package)?, change));
         let edits = edits.collect::<Result<Vec<_>>>();
         edits.with_context(|| format!("{} does not apply", bug.file.display()))
@@ -107,7 +103,7 @@ impl Ground {
     /// # Errors
     ///
     /// When it does not apply, or what it makes of a file does not parse.
-    pub(super) fn alone(&self, bug: &Bug) -> Result<Texts> {
+    pub(crate) fn alone(&self, bug: &Bug) -> Result<Texts> {
         let mut files = BTreeMap::<&Path, (&Source, Vec<Edit<'_>>)>::new();
         for edit in self.edits(bug)? {
             files.entry(&edit.source.path).or_insert((edit.source, Vec::new())).1.push(edit);
@@ -127,18 +123,13 @@ impl Ground {
     }
 
     /// Whether all that a bug changes may stand beside the code as it is.
-    pub(super) fn fits(&self, bug: &Bug) -> Result<bool> {
-        Ok(self.edits(bug)?.iter().all(|edit| edit.in_body && edit.place.twice))
-    }
-
-    /// The names of the crates that bugs change.
-    pub(super) fn packages<'a>(bugs: &[&'a Bug]) -> BTreeSet<&'a str> {
-        bugs.iter().flat_map(|bug| &bug.text.changes).map(|change| &*change.package).collect()
+    pub(crate) fn fits(&self, bug: &Bug) -> Result<bool> {
+        Ok(self.edits(bug)?.iter().all(|edit| edit.in_body && edit.place.twice()))
     }
 }
 
 /// The text in `within`, with these changes.
-pub(super) fn apply(text: &str, within: Range<usize>, edits: &mut [Edit<'_>]) -> Result<String> {
+pub(crate) fn apply(text: &str, within: Range<usize>, edits: &mut [Edit<'_>]) -> Result<String> {
     edits.sort_by_key(|edit| edit.range.start);
     let (mut made, mut at) = (String::new(), within.start);
     for edit in edits {
@@ -152,7 +143,7 @@ pub(super) fn apply(text: &str, within: Range<usize>, edits: &mut [Edit<'_>]) ->
 }
 
 /// Where a change is, in the files of its crate.
-pub(super) fn edit<'a>(sources: &'a [Source], change: &'a Change) -> Result<Edit<'a>> {
+pub(crate) fn edit<'a>(sources: &'a [Source], change: &'a Change) -> Result<Edit<'a>> {
     let in_body = change.function.is_some();
     let (source, place) = place(sources, change)?;
     let within = if in_body { place.body.clone() } else { Some(place.whole.clone()) };

@@ -13,16 +13,16 @@ use syn::{Attribute, ImplItem, Item, ReturnType, Signature, TraitItem, Type, spa
 
 /// One file of a crate's `src`.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// Relative to the tree.
-    pub(super) path: PathBuf,
-    pub(super) text: String,
-    pub(super) places: Vec<Place>,
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    pub(crate) places: Vec<Place>,
 }
 
 /// Something in a file that has a name.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Its modules, perhaps its type, and its own name.
     name: Vec<String>,
     /// The trait, of a method that implements one.
@@ -30,21 +30,33 @@ pub(super) struct Place {
     /// Whether it is a method, which is never named without its type.
     method: bool,
     /// All of it, with its attributes.
-    pub(super) whole: Range<usize>,
+    pub(crate) whole: Range<usize>,
     /// From brace to brace, of a function.
-    pub(super) body: Option<Range<usize>>,
-    /// Whether its body may stand twice in one function: not of a `const fn`, nor where the type is what the body makes it.
-    pub(super) twice: bool,
+    pub(crate) body: Option<Range<usize>>,
+    /// The word that makes a function one that can be called while the code is built, with the space behind it.
+    pub(crate) constant: Option<Range<usize>>,
+    /// Whether what it returns is what its body makes of it; and of whatever is no function.
+    opaque: bool,
 }
 
 impl Place {
+    /// Whether its body may stand twice in one function: not of a `const fn`, nor where the type is what the body makes it.
+    pub(crate) const fn twice(&self) -> bool {
+        self.constant.is_none() && !self.opaque
+    }
+
+    /// Whether it may if it need not be called while the code is built.
+    pub(crate) const fn twice_at_run_time(&self) -> bool {
+        !self.opaque
+    }
+
     /// Its name in full.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         self.forms().pop().unwrap_or_default().join("::")
     }
 
     /// Whether this is a name of it: all of it, or its end.
-    pub(super) fn is_called(&self, name: &str) -> bool {
+    pub(crate) fn is_called(&self, name: &str) -> bool {
         let asked: Vec<_> = name.split("::").map(str::trim).collect();
         let least = if self.method { 2 } else { 1 };
         asked.len() >= least
@@ -55,7 +67,7 @@ impl Place {
     }
 
     /// Its own name, without any module or type.
-    pub(super) fn last(&self) -> &str {
+    pub(crate) fn last(&self) -> &str {
         self.name.last().map_or("", String::as_str)
     }
 
@@ -74,7 +86,7 @@ impl Place {
 }
 
 /// Every file of a crate, by the crate's folder, which is relative to the tree.
-pub(super) fn files(tree: &Path, folder: &Path) -> Result<Vec<Source>> {
+pub(crate) fn files(tree: &Path, folder: &Path) -> Result<Vec<Source>> {
     let mut paths = Vec::new();
     walk(&tree.join(folder).join("src"), &mut paths)?;
     paths.sort();
@@ -116,7 +128,7 @@ impl Source {
     /// # Errors
     ///
     /// When it does not parse.
-    pub(super) fn read(path: &Path, modules: &[String], text: String) -> Result<Self> {
+    pub(crate) fn read(path: &Path, modules: &[String], text: String) -> Result<Self> {
         let file = syn::parse_file(&text);
         let file = file.with_context(|| format!("{} does not parse", path.display()))?;
         let mut places = Places { modules: modules.to_vec(), list: Vec::new() };
@@ -226,9 +238,11 @@ impl Places {
         }
         let braces = body.map(|body| body.brace_token.span);
         let body = braces.map(|span| span.open().byte_range().start..span.close().byte_range().end);
-        let twice = signature.constness.is_none() && !returns_impl(&signature.output);
+        let word = signature.constness.as_ref().map(|word| word.span.byte_range());
+        let constant = word.map(|word| word.start..word.end + 1);
+        let opaque = returns_impl(&signature.output);
         let name = self.name(owner, signature.ident.to_string());
-        self.list.push(Place { name, of_trait, method: owner.is_some(), whole, body, twice });
+        self.list.push(Place { name, of_trait, method: owner.is_some(), whole, body, constant, opaque });
     }
 
     fn other(&mut self, owner: Option<&str>, name: String, whole: Range<usize>) {
@@ -239,7 +253,8 @@ impl Places {
             method: owner.is_some(),
             whole,
             body: None,
-            twice: false,
+            constant: None,
+            opaque: true,
         });
     }
 

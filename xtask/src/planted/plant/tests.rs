@@ -80,7 +80,7 @@ fn an_item_is_changed_as_a_whole_and_a_test_never() {
     let of = |item: &str, find: &str| Change { function: None, item: Some(item.into()), ..change("", find) };
     assert!(changed(&sources, &of("MAX", "5")).unwrap().starts_with("const MAX: u8 = with;"));
     assert!(refused(&sources, &of("f", "5")).contains("c has no f"));
-    assert!(!edit(&sources, &of("MAX", "5")).unwrap().place.twice);
+    assert!(!edit(&sources, &of("MAX", "5")).unwrap().place.twice());
 }
 
 #[test]
