@@ -55,6 +55,9 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// Whoever left in order is started again after this long, as by an orchestrator.
 const BACK_AFTER: Duration = Duration::from_millis(300);
 
+/// How large the data of an event may be, unless its hub's window is tiny.
+const EVENT_BYTES: usize = 64 << 10;
+
 /// Where a hub's log is.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "the store inside has none")]
@@ -102,6 +105,11 @@ pub async fn hub(
             }
         };
         let config = galaxy_push_hub::Config::default().window(window);
+        // A hub takes no event that its window could not hold.
+        let config = match (window.bytes / 4) as usize {
+            most if most < EVENT_BYTES => config.event_bytes_max(most),
+            _ => config,
+        };
         let hub = match Hub::new(config, store, ambient.clone()) {
             Err(_) if matches!(&log, Log::Disk(disk) if disk.may_fail_to_open()) => {
                 sleep(BACK_AFTER).await;

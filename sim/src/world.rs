@@ -27,6 +27,10 @@ const SEGMENT_BYTES: usize = 512;
 /// One step of simulated time: fine enough for every deadline of the system, the shortest being 200 ms.
 const TICK: Duration = Duration::from_millis(10);
 
+/// How long a message is on its way.
+const LATENCY_MIN: Duration = Duration::from_millis(1);
+const LATENCY_MAX: Duration = Duration::from_millis(30);
+
 /// A history that is longer than this tells that something publishes or prints without end.
 const RECORDS_MAX: usize = 2_000_000;
 
@@ -66,6 +70,7 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
             durable: scenario.disk,
             // What hubs and gateways spread repairs over unless they are told otherwise.
             repair_spread_us: 30_000_000,
+            transit_us: slowest_link(scenario).as_micros() as u64,
             drain_us: if is_shared { 0 } else { processes::LEAVE_WITHIN.as_micros() as u64 },
             dedup_events: dedup_events(scenario),
             ..Rules::default()
@@ -86,6 +91,15 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
     Ok(Outcome { history, report, met })
 }
 
+/// How long each message takes over the slowest link.
+fn slowest_link(scenario: &Scenario) -> Duration {
+    let links = scenario.faults.iter().map(|(_, fault)| match fault.kind {
+        Kind::SlowLink(_, _, latency) => latency,
+        _ => Duration::ZERO,
+    });
+    links.max().unwrap_or_default()
+}
+
 /// What each hub's window holds. `None`: nobody knows, as it cannot read all of the log.
 fn window_rule(scenario: &Scenario) -> Option<WindowRule> {
     // What comes from brokers may have been on its way for long, and is as old as its hub says.
@@ -98,7 +112,7 @@ fn window_rule(scenario: &Scenario) -> Option<WindowRule> {
         age_us: scenario.window.age.saturating_sub(late).as_micros() as u64,
         events: scenario.window.events,
         bytes: scenario.window.bytes,
-        event_bytes_max: publisher::LARGE_BYTES,
+        event_bytes_max: publisher::LARGE_BYTES.min(scenario.window.bytes / 2),
     })
 }
 
@@ -111,8 +125,8 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::S
     let mut world = turmoil::Builder::new()
         .simulation_duration(scenario.length + Duration::from_secs(1))
         .tick_duration(TICK)
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(30))
+        .min_message_latency(LATENCY_MIN)
+        .max_message_latency(LATENCY_MAX)
         .tcp_capacity(scenario.socket_segments)
         .rng_seed(scenario.seed)
         .build();
@@ -120,7 +134,7 @@ fn build(scenario: &Scenario, recorder: &Recorder) -> anyhow::Result<(turmoil::S
     add_hubs(&mut world, scenario, recorder, &mut reach);
     for number in 0..scenario.gateways {
         let name = gateway_name(number);
-        let config = gateway_config(&name, scenario)?;
+        let config = gateway_config(number, scenario)?;
         let surroundings = skewed(scenario.seed, &name, scenario.skew(&name));
         let (log, leave) =
             (recorder.process(name.as_str()), reach.leaves.entry(name.clone()).or_default().clone());
@@ -160,10 +174,26 @@ fn add_hubs(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
     }
 }
 
+/// How long a user that drags takes over a frame.
+const DRAGS: Duration = Duration::from_millis(300);
+
+/// After how long a user is cut, if it is.
+fn cut_after(scenario: &Scenario) -> (Duration, Duration) {
+    let most = match scenario.crowd {
+        _ if scenario.alone => 4,
+        crowd if crowd.hops => 2,
+        _ => 8,
+    };
+    (Duration::from_millis(300), Duration::from_secs(most))
+}
+
 /// How often, in percent of its connections, a user is cut.
 fn cut_percent(scenario: &Scenario, number: usize) -> u64 {
     match scenario.steady {
         _ if scenario.alone => 85,
+        // Whoever pauses mostly comes to the end of that.
+        _ if scenario.crowd.pauses || scenario.crowd.drags => 25,
+        _ if scenario.crowd.hops => 85,
         // Whoever is slow is mostly left alone: it takes a while until somebody takes that amiss.
         Some(_) if number == 0 => 20,
         _ => 60,
@@ -173,7 +203,7 @@ fn cut_percent(scenario: &Scenario, number: usize) -> u64 {
 fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
     let (seed, length) = (scenario.seed, scenario.length);
     let gateways: Vec<_> = (0..scenario.gateways).map(|number| (gateway_name(number), net::PORT)).collect();
-    let lost = users::Lost::default();
+    let (lost, crowd) = (users::Lost::default(), scenario.crowd);
     for (number, transport) in scenario.users.iter().enumerate() {
         let name = user_name(number);
         let mut rng = Rng::new(seed, &name);
@@ -185,11 +215,11 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             transport: *transport,
             gateways: gateways.clone(),
             // Cursors of a log are carried to the gateway that does not follow it.
-            roams: scenario.alone && number % 2 == 1,
+            roams: scenario.alone && number % 2 == 1 || crowd.hops,
             silence: USER_SILENCE,
             cuts_until: scenario.calm_from,
             cut_percent: cut_percent(scenario, number),
-            cut_after: (Duration::from_millis(300), Duration::from_secs(if scenario.alone { 4 } else { 8 })),
+            cut_after: cut_after(scenario),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
             away_percent: if scenario.hubs == Hubs::Apart || scenario.regrants { 30 } else { 0 },
             away: (Duration::from_secs(3), Duration::from_secs(if scenario.alone { 16 } else { 12 })),
@@ -205,6 +235,10 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
                 fickle_percent: if rng.percent(40) { 2 } else { 0 },
                 strays_percent: if rng.percent(50) { 20 } else { 0 },
                 lost: lost.clone(),
+                eager: crowd.hops || crowd.eager,
+                long_pauses: crowd.pauses,
+                drags: if crowd.drags && number % 2 == 0 { DRAGS } else { Duration::ZERO },
+                page: scenario.page(&name),
             },
         };
         let log = recorder.process(name.as_str());
@@ -344,6 +378,9 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
         ["all", "topic:news", "topic:sport", "topic:vip", "topic:staff", "user:nobody", "session:s1"];
     let recipients: Vec<_> = members.iter().cloned().chain(others.map(str::to_owned)).collect();
     let numbers = Counter::default();
+    if scenario.crowd.bursts {
+        add_bursts(world, scenario, recorder, &numbers);
+    }
     if scenario.disk || scenario.brokers.is_some() {
         let plan = asker::Plan {
             source: "asker".to_owned(),
@@ -385,11 +422,25 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
     }
 }
 
+/// A backend that publishes much at once for one topic, now and then.
+fn add_bursts(
+    world: &mut turmoil::Sim<'static>,
+    scenario: &Scenario,
+    recorder: &Recorder,
+    numbers: &Counter,
+) {
+    let rng = Rng::new(scenario.seed, "burst");
+    let (log, numbers, until) = (recorder.process("burst"), numbers.clone(), scenario.calm_from);
+    let hubs = scenario.hub_names();
+    world.client("burst", async move { Ok(publisher::burst(hubs, log, numbers, rng, until).await?) });
+}
+
 /// The settings of a simulated gateway: those of the binary, with a shorter progress interval so that a minute holds several.
-fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
-    let port = if scenario.alone && id == gateway_name(0) { net::SIDE_PORT } else { net::PORT };
-    let mut config = galaxy_push_gateway::Config::new(net::urls_at(scenario.hub_names(), port), id);
-    config.window = scenario.window;
+fn gateway_config(number: usize, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
+    let port = if scenario.alone && number == 0 { net::SIDE_PORT } else { net::PORT };
+    let hubs = net::urls_at(scenario.hub_names(), port);
+    let mut config = galaxy_push_gateway::Config::new(hubs, gateway_name(number));
+    config.window = scenario.edge_windows[number];
     config.leave_log_after = scenario.leave_log_after;
     config.mailbox_slots = scenario.mailbox_slots;
     config.access = match scenario.token_life {

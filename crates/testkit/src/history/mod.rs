@@ -77,6 +77,10 @@ pub struct Rules {
     /// that is not judged.
     #[serde(skip_serializing_if = "is_zero")]
     pub repair_spread_us: u64,
+    /// How much longer than others all messages to a reader may be on their way, in microseconds. It knows its hub's clock by the
+    /// quickest of them, so an event may seem younger to it by so much.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub transit_us: u64,
     /// Whether the log outlives its hub: `log` lines are written when what they tell of is durable, each life of the hub goes on
     /// in the same epoch, and nothing is acknowledged or delivered that a crash could still take back.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -218,6 +222,7 @@ impl Default for Rules {
             clock_skew_us: 0,
             drain_us: 0,
             repair_spread_us: 0,
+            transit_us: 0,
             durable: false,
             window: None,
         }

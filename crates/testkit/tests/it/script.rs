@@ -60,6 +60,7 @@ fn parse(words: &[&str]) -> Vec<What> {
                 clock_skew_us: rule("skew", 0) * 1_000,
                 drain_us: rule("drain", 0) * 1_000,
                 repair_spread_us: rule("spread", 0) * 1_000,
+                transit_us: rule("transit", 0) * 1_000,
                 durable: flag("durable"),
                 dedup_events: rule("dedup", 100),
                 window: option("events").map(|events| WindowRule {
