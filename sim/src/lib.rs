@@ -27,5 +27,6 @@ pub mod scenario;
 pub mod shared;
 pub mod steady;
 pub mod storm;
+pub mod unknown;
 pub mod users;
 pub mod world;

@@ -1,5 +1,6 @@
 //! What a seed decides: who is there, how large the windows are, and which faults strike when.
 
+mod handlers;
 mod stores;
 
 use std::time::Duration;
@@ -10,6 +11,8 @@ use crate::brokers;
 use crate::rng::{Rng, Skew};
 use crate::users::Transport;
 use crate::users::token::Stubborn;
+
+pub use handlers::{Handlers, Store};
 
 /// Faults strike from here on, when everything has started.
 const FAULTS_FROM: Duration = Duration::from_secs(3);
@@ -228,6 +231,7 @@ impl Scenario {
         scenario.faults = scenario.draw_faults(&mut rng);
         scenario.draw_disk();
         scenario.draw_brokers();
+        scenario.draw_crashes_of_the_app();
         scenario
     }
 
