@@ -64,6 +64,12 @@ const MUST_BE_SEEN: &[Sight] = &[
     Sight::Fault,
     Sight::AnotherLog,
     Sight::Handled,
+    Sight::BatchHandled,
+    Sight::AckedOutOfOrder,
+    Sight::DeadLetter,
+    Sight::StoreWriteFailed,
+    Sight::UnknownFrameMet,
+    Sight::RepeatedWithinD,
     Sight::UserEvent,
     Sight::LiveJudged,
 ];

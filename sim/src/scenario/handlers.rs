@@ -62,7 +62,7 @@ impl Scenario {
             retries,
             poisonous_permille: if retries.is_some() { 5 } else { 0 },
             save_every: *rng.pick(&[1, 1, 1, 2, 5]),
-            in_flight_bytes: *rng.pick(&[600, 2 << 10, 16 << 10, 4 << 20]),
+            in_flight_bytes: *rng.pick(&[600, 2 << 10, 8 << 10]),
             store: Store {
                 fails_percent: *rng.pick(&[0, 0, 5, 30]),
                 outage,

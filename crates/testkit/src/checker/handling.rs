@@ -31,7 +31,7 @@ struct Reader {
     now: Life,
     /// Who finished a position last.
     finished: HashMap<Pos, (u64, Call, usize)>,
-    /// Over all lives: the last item finished.
+    /// Over all lives: the last item finished, or the highest one in the stream form.
     last: Option<(Pos, usize)>,
     stored: Option<Cursor>,
 }
@@ -152,7 +152,12 @@ impl Reader {
                 if matches!(gap.reason, Ahead | CursorUnreadable | EpochChanged) {
                     self.forget();
                 }
+                if gap.reason == CursorUnreadable {
+                    self.last = None; // whatever lies behind it is told
+                }
                 if let Some(pos) = index.at(&gap.cursor) {
+                    // It may lead to where an event was: that of a log that comes back.
+                    self.finished.remove(&pos);
                     self.now.arrived(pos, line);
                 }
             }
@@ -209,6 +214,7 @@ impl Reader {
         let stored_none = self.stored.as_ref().is_some_and(|stored| index.at(stored).is_none());
         if presented.is_none() && (stored_none || !is_asked_for) {
             self.forget();
+            self.last = None;
         }
     }
 
@@ -247,7 +253,11 @@ impl Reader {
         }
         let call = (handled.call, handled.call.map_or(line, |_| 0));
         self.finished.insert(pos, (self.life, call, line));
-        self.last = Some((pos, line));
+        // Acks come in any order: what counts is how far it came.
+        let came_further = |(last, _): (Pos, usize)| last.epoch == pos.epoch && last.seq > pos.seq;
+        if self.form != Form::Stream || self.now.may_go_back || !self.last.is_some_and(came_further) {
+            self.last = Some((pos, line));
+        }
         if handled.how == history::How::DeadLetter {
             note(Noted::Seen(Sight::DeadLetter));
         }

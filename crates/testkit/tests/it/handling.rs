@@ -100,6 +100,13 @@ fn the_store_holds_nothing_without_an_outcome() {
 fn in_the_stream_form_each_item_has_one_outcome_in_any_order() {
     keeps(STREAM).require_seen(&[Sight::AckedOutOfOrder, Sight::RepeatedWithinD]).unwrap();
     breaks(Promise::HandledOnce, STREAM, "handled g 3 | handled g 2", "handled g 3 | handled g 2 | handled g 3");
+    // It begins after the highest, whichever was acked last.
+    let turned = STREAM.replacen("handled g 3\n", "handled g 3 | handled g 2 | stored g 3\n", 1);
+    let turned = turned.replacen("open 2 gateway g - 1", "open 2 gateway g - 3", 1);
+    let turned = turned.replacen("welcome 2 RESUMED 1 0", "welcome 2 RESUMED 3 0", 1);
+    let turned = turned.replacen("handled g 4\n    crash", "crash", 1).replacen("event 1 4 d\n", "", 1);
+    let turned = turned.replacen("event 2 2 b | event 2 3 c |", "", 1);
+    keeps(&turned.replacen("handled g 4 | handled g 3 | handled g 2", "handled g 4", 1));
     // One that was dropped and did not come back.
     breaks(Promise::HandledOnce, STREAM, "handled g 3 | handled g 2\n    stored g 4", "handled g 3");
     // It may have come too late for that.
@@ -127,6 +134,19 @@ fn what_is_told_may_be_repeated() {
         1,
     );
     keeps(&read);
+    // A log that comes back is told of by a gap to where the reader was when it left.
+    let back = "event 1 2 b | handled g 1 | handled g 2 | close 1 ended | log e2:1 x all
+        open 2 gateway g - 2 continues
+        welcome 2 EPOCH_CHANGED 2 e2:0 e2:1 gen=2
+        gap 2 EPOCH_CHANGED 2 e2:0 | handled g e2:0 | event 2 e2:1 x | handled g e2:1 | close 2 ended
+        open 3 gateway g - e2:1 continues
+        welcome 3 EPOCH_CHANGED e2:1 2 3 gen=3
+        gap 3 EPOCH_CHANGED e2:1 2 | handled g 2 | event 3 3 c | handled g 3";
+    for form in ["items", "stream"] {
+        let start = "log 1 a all | log 2 b all | log 3 c all | by gateway | start";
+        let open = "open 1 gateway g - oldest | welcome 1 FRESH 0 0 3 gen=1 | event 1 1 a";
+        keeps(&format!("{start} | handler g {form} | {open} | {back}"));
+    }
     // Not so if nobody was told.
     breaks(
         Promise::HandledOnce,
