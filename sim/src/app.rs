@@ -56,8 +56,7 @@ pub async fn run(plan: Plan, disk: Disk, recorder: Recorder, mut rng: Rng) -> an
     let dialed = Arc::new(AtomicU64::new(0));
     let journal = Journal::new(&plan.name, recorder.clone(), now_us, dialed.clone(), Cursor::Oldest);
     let rng_of_store = Rng::new(rng.draw(), "store");
-    let store =
-        SimulatedStore::new(handlers.store, plan.calm_from, disk, recorder.clone(), rng_of_store);
+    let store = SimulatedStore::new(handlers.store, plan.calm_from, disk, recorder.clone(), rng_of_store);
     let builder = client(&plan, dialed, Rng::new(rng.draw(), "jitter")).cursor_store(store);
     let desk = Arc::new(Mutex::new(Desk::new(handlers, journal, rng)));
     let builder = match handlers.retries {

@@ -48,7 +48,16 @@ impl Journal {
         start: Cursor,
     ) -> Self {
         let reader = Name::from(name);
-        Self { reader, recorder, clock, start, stream: None, dialed, open: VecDeque::new(), finished: String::new() }
+        Self {
+            reader,
+            recorder,
+            clock,
+            start,
+            stream: None,
+            dialed,
+            open: VecDeque::new(),
+            finished: String::new(),
+        }
     }
 
     /// Writes down an item that is given to the handler; returns what to write down when the handler has finished it.

@@ -37,7 +37,13 @@ struct Write<'a> {
 }
 
 impl SimulatedStore {
-    pub(super) fn new(plan: Store, calm_from: Duration, disk: Disk, recorder: Recorder, mut rng: Rng) -> Self {
+    pub(super) fn new(
+        plan: Store,
+        calm_from: Duration,
+        disk: Disk,
+        recorder: Recorder,
+        mut rng: Rng,
+    ) -> Self {
         if rng.percent(plan.garbage_percent) {
             let garbage = *rng.pick(&["damaged", "", "9.of.another.version", "2.\u{fffd}\0", "oldest "]);
             let mut held = disk.lock().unwrap_or_else(PoisonError::into_inner);

@@ -86,7 +86,8 @@ impl Scenario {
             if at >= self.calm_from {
                 return;
             }
-            let until = (at + rng.between(Duration::from_millis(50), Duration::from_secs(2))).min(self.calm_from);
+            let until =
+                (at + rng.between(Duration::from_millis(50), Duration::from_secs(2))).min(self.calm_from);
             self.faults.push((at, Fault { kind: Kind::Kill("app".to_owned()), until }));
         }
     }

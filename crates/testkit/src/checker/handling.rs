@@ -131,8 +131,7 @@ impl Reader {
         self.life += 1;
         self.crashed = false;
         let began_with = self.stored.as_ref().and_then(|stored| index.at(stored));
-        self.now =
-            Life { lost: std::mem::take(&mut self.now.waiting), began_with, ..Life::default() };
+        self.now = Life { lost: std::mem::take(&mut self.now.waiting), began_with, ..Life::default() };
     }
 
     fn take(&mut self, index: &Index<'_>, name: &str, line: usize, note: &mut dyn FnMut(Noted)) {
@@ -163,7 +162,8 @@ impl Reader {
             }
             What::Stored(stored) => {
                 self.now.store_failed = false;
-                if let Some((arrived, skipped)) = index.at(&stored.cursor).and_then(|pos| self.now.passed(pos))
+                if let Some((arrived, skipped)) =
+                    index.at(&stored.cursor).and_then(|pos| self.now.passed(pos))
                 {
                     let text = format!(
                         "the store of {name} holds {}, but {} was delivered and has no outcome",
@@ -287,7 +287,10 @@ impl Reader {
         let repeated = self.now.repeated.entry(life).or_default();
         if repeated.insert(call) && !ended.store_failed && repeated.len() as u64 == ended.repeats + 1 {
             let (most, pos) = (ended.repeats, index.show(pos));
-            wrong(before, format!("{pos} is repeated after a crash, and {most} more before it: at most {most} may be"));
+            wrong(
+                before,
+                format!("{pos} is repeated after a crash, and {most} more before it: at most {most} may be"),
+            );
         }
     }
 
@@ -299,7 +302,8 @@ impl Reader {
             index.records[line].at_us.max(healed).saturating_add(within) <= end.at_us
         };
         if let Some(&(pos, line)) = self.now.waiting.iter().find(late) {
-            let text = format!("handler of {name}: {} was delivered and never has an outcome", index.show(pos));
+            let text =
+                format!("handler of {name}: {} was delivered and never has an outcome", index.show(pos));
             note(Noted::Wrong { lines: [line, index.records.len() - 1], text });
         }
     }

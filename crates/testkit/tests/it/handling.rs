@@ -78,28 +78,43 @@ fn while_its_store_fails_a_crash_repeats_more_but_never_what_was_stored() {
     // A save that succeeds ends that, and what it covers is over for good.
     breaks(Promise::HandledOnce, &failing, "store_failed g", "store_failed g | stored g 2");
     // What fails after the process has ended says nothing of it.
-    let late = failing.replacen("store_failed g", "", 1).replacen("crash | start", "crash | store_failed g | start", 1);
+    let late = failing.replacen("store_failed g", "", 1).replacen(
+        "crash | start",
+        "crash | store_failed g | start",
+        1,
+    );
     breaks(Promise::HandledOnce, &failing, &failing, &late);
 }
 
 #[test]
 fn the_store_holds_nothing_without_an_outcome() {
     // Before the handler has returned.
-    breaks(Promise::HandledOnce, BATCHES, "event 1 3 c | event 1 4 d", "event 1 3 c | event 1 4 d | stored g 4");
+    breaks(
+        Promise::HandledOnce,
+        BATCHES,
+        "event 1 3 c | event 1 4 d",
+        "event 1 3 c | event 1 4 d | stored g 4",
+    );
     // Past a delivery that is not acked, and in the moment of the crash.
     breaks(Promise::HandledOnce, STREAM, "handled g 3\n", "handled g 3 | stored g 3\n");
     breaks(Promise::HandledOnce, STREAM, "crash | start", "crash | stored g 4 | start");
     // A process that begins after what none before it finished, whatever its store was seen to hold.
     let ahead = STREAM.replacen("open 2 gateway g - 1", "open 2 gateway g - 2", 1);
     let ahead = ahead.replacen("welcome 2 RESUMED 1 0", "welcome 2 RESUMED 2 0", 1);
-    let ahead = ahead.replacen("event 2 2 b |", "", 1).replacen("handled g 3 | handled g 2", "handled g 3", 1);
+    let ahead =
+        ahead.replacen("event 2 2 b |", "", 1).replacen("handled g 3 | handled g 2", "handled g 3", 1);
     breaks(Promise::HandledOnce, STREAM, STREAM, &ahead);
 }
 
 #[test]
 fn in_the_stream_form_each_item_has_one_outcome_in_any_order() {
     keeps(STREAM).require_seen(&[Sight::AckedOutOfOrder, Sight::RepeatedWithinD]).unwrap();
-    breaks(Promise::HandledOnce, STREAM, "handled g 3 | handled g 2", "handled g 3 | handled g 2 | handled g 3");
+    breaks(
+        Promise::HandledOnce,
+        STREAM,
+        "handled g 3 | handled g 2",
+        "handled g 3 | handled g 2 | handled g 3",
+    );
     // It begins after the highest, whichever was acked last.
     let turned = STREAM.replacen("handled g 3\n", "handled g 3 | handled g 2 | stored g 3\n", 1);
     let turned = turned.replacen("open 2 gateway g - 1", "open 2 gateway g - 3", 1);
@@ -110,7 +125,11 @@ fn in_the_stream_form_each_item_has_one_outcome_in_any_order() {
     // One that was dropped and did not come back.
     breaks(Promise::HandledOnce, STREAM, "handled g 3 | handled g 2\n    stored g 4", "handled g 3");
     // It may have come too late for that.
-    keeps(&STREAM.replacen("wait 16000", "wait 1000", 1).replacen("handled g 3 | handled g 2\n    stored g 4", "handled g 3", 1));
+    keeps(&STREAM.replacen("wait 16000", "wait 1000", 1).replacen(
+        "handled g 3 | handled g 2\n    stored g 4",
+        "handled g 3",
+        1,
+    ));
 }
 
 #[test]

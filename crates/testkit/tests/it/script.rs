@@ -1,9 +1,10 @@
 //! Histories as short texts: one record a line, in words. Positions are `5` (of epoch `e1`) or `e2:5`.
 
 use galaxy_push_testkit::history::{
-    Claim, Close, Cursor, Damaged, Event, Fault, Follows, Form, Gap, GapReason, Goodbye, GoodbyeReason, Grant,
-    Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall,
-    Rules, Says, Standing, Stored, Subscribed, Token, Ungrant, Welcome, What, WindowRule,
+    Claim, Close, Cursor, Damaged, Event, Fault, Follows, Form, Gap, GapReason, Goodbye, GoodbyeReason,
+    Grant, Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Name, Open, Outcome,
+    Position, PubAck, PubCall, Rules, Says, Standing, Stored, Subscribed, Token, Ungrant, Welcome, What,
+    WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
