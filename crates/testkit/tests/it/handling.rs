@@ -153,19 +153,6 @@ fn what_is_told_may_be_repeated() {
         1,
     );
     keeps(&read);
-    // A log that comes back is told of by a gap to where the reader was when it left.
-    let back = "event 1 2 b | handled g 1 | handled g 2 | close 1 ended | log e2:1 x all
-        open 2 gateway g - 2 continues
-        welcome 2 EPOCH_CHANGED 2 e2:0 e2:1 gen=2
-        gap 2 EPOCH_CHANGED 2 e2:0 | handled g e2:0 | event 2 e2:1 x | handled g e2:1 | close 2 ended
-        open 3 gateway g - e2:1 continues
-        welcome 3 EPOCH_CHANGED e2:1 2 3 gen=3
-        gap 3 EPOCH_CHANGED e2:1 2 | handled g 2 | event 3 3 c | handled g 3";
-    for form in ["items", "stream"] {
-        let start = "log 1 a all | log 2 b all | log 3 c all | by gateway | start";
-        let open = "open 1 gateway g - oldest | welcome 1 FRESH 0 0 3 gen=1 | event 1 1 a";
-        keeps(&format!("{start} | handler g {form} | {open} | {back}"));
-    }
     // Not so if nobody was told.
     breaks(
         Promise::HandledOnce,
