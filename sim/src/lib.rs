@@ -28,5 +28,6 @@ pub mod shared;
 pub mod steady;
 pub mod storm;
 pub mod tally;
+pub mod unknown;
 pub mod users;
 pub mod world;

@@ -15,6 +15,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::frames::{self, StreamLog};
 use crate::net;
 use crate::rng::{Rng, now_us};
+use crate::unknown::is_unknown;
 use crate::users::{Lost, stray};
 
 /// It gives a stream up when nothing came for this long.
@@ -139,7 +140,11 @@ impl Stream<'_> {
             };
             let (bytes, most) = (frame.encoded_len(), self.plan.receive_bytes_max as usize);
             ensure!(most == 0 || bytes <= most, "{bytes} bytes to a gateway that takes {most}");
-            self.log.proto(&frame)?;
+            if is_unknown(&frame) {
+                self.log.record(What::UnknownFrame(self.plan.gateway_id.as_str().into()));
+            } else {
+                self.log.proto(&frame)?;
+            }
             if !frame.cursor.is_empty() {
                 cursor.clone_from(&frame.cursor);
             }

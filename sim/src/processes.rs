@@ -30,6 +30,7 @@ use crate::net::{self, Listener};
 use crate::publisher::{hash, position};
 use crate::rng::{Rng, UNIX_MS_START, now_us};
 use crate::shared::SharedLog;
+use crate::unknown::Unknown;
 
 /// Tells a server what to do. Clones tell the same one.
 pub type Leave = watch::Sender<Order>;
@@ -84,6 +85,7 @@ pub async fn hub(
     log: Log,
     has_side_door: bool,
     leave: Leave,
+    unknown: Unknown,
 ) -> anyhow::Result<()> {
     loop {
         recorder.record(now_us(), What::Start);
@@ -120,11 +122,12 @@ pub async fn hub(
         if let Log::Disk(disk) = &log {
             disk.opened().await?;
         }
-        let side_door = side_door(hub.router(), leave.clone());
+        let router = unknown.around(hub.router());
+        let side_door = side_door(router.clone(), leave.clone());
         let _side_door = has_side_door.then(|| AbortOnDropHandle::new(tokio::spawn(side_door)));
         loop {
             let drain = Drain::default();
-            let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
+            let serving = serve(Listener::bind().await?, router.clone(), Limits::hub(), drain.clone());
             let mut serving = tokio::spawn(serving);
             match told(&leave).await {
                 None => {
@@ -139,7 +142,7 @@ pub async fn hub(
                 }
             }
         }
-        drop(hub);
+        drop((hub, router));
         if let Log::Disk(disk) = &log {
             disk.released().await?;
         }
@@ -195,10 +198,12 @@ pub async fn gateway(
     }
 }
 
-/// Writes down which log a gateway follows, whenever that is another one.
+/// Writes down which log a gateway follows, whenever that is another one, and when it met something it does not know.
 async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorder: Recorder) {
     let mut here: Option<Position> = None;
+    let mut unknown = 0;
     loop {
+        note_unknown(&status.borrow(), &mut unknown, &recorder);
         if let Some(position) = position(&status.borrow_and_update().cursor) {
             if here.as_ref().is_none_or(|here| here.epoch != position.epoch) {
                 let follows = Follows { left: here.take(), position: position.clone() };
@@ -209,6 +214,13 @@ async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorde
         if status.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Writes down that a client has met what it does not know, whenever that was once more.
+pub(crate) fn note_unknown(status: &galaxy_push_client::Status, known: &mut u64, recorder: &Recorder) {
+    if std::mem::replace(known, status.counters.unknown) < status.counters.unknown {
+        recorder.record(now_us(), What::UnknownFrame(recorder.name().clone()));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod clocks;
 mod crowd;
+mod handlers;
 mod stores;
 mod windows;
 
@@ -15,6 +16,8 @@ use crate::users::Transport;
 use crate::users::token::Stubborn;
 pub use clocks::SKEW_MAX;
 pub use crowd::Crowd;
+
+pub use handlers::{Handlers, Store};
 
 /// Faults strike from here on, when everything has started.
 const FAULTS_FROM: Duration = Duration::from_secs(3);
@@ -247,6 +250,7 @@ impl Scenario {
         scenario.draw_clocks();
         scenario.draw_windows();
         scenario.draw_crowd();
+        scenario.draw_crashes_of_the_app();
         scenario
     }
 

@@ -14,6 +14,7 @@ use crate::brokers::Brokers;
 use crate::disk::HubDisk;
 use crate::rng::{Counter, Rng, now_us, skewed};
 use crate::scenario::{Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
+use crate::unknown::Unknown;
 use crate::users::token;
 use crate::{app, asker, net, plain, processes, publisher, steady, users};
 use faults::{Faults, Reach};
@@ -166,10 +167,14 @@ fn add_hubs(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
         let surroundings = skewed(scenario.seed, name, scenario.skew(name));
         let (window, told, has_side_door) = (scenario.window, recorder.process(name), scenario.alone);
         let leave = reach.leaves.entry(name.to_owned()).or_default().clone();
+        let rng = Rng::new(scenario.seed, &format!("unknown {name}"));
+        let unknown = Unknown::new(scenario.handlers().unknown_permille, scenario.calm_from, rng);
         world.host(name, move || {
-            let (surroundings, told, log, leave) =
-                (surroundings.clone(), told.clone(), log.clone(), leave.clone());
-            async move { Ok(processes::hub(window, surroundings, told, log, has_side_door, leave).await?) }
+            let (surroundings, told, log, leave, unknown) =
+                (surroundings.clone(), told.clone(), log.clone(), leave.clone(), unknown.clone());
+            async move {
+                Ok(processes::hub(window, surroundings, told, log, has_side_door, leave, unknown).await?)
+            }
         });
     }
 }
@@ -262,12 +267,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
     };
     let log = recorder.process("plain");
     world.client("plain", async move { Ok(plain::run(plan, log, rng).await?) });
-    let (log, disk, lives) = (recorder.process("app"), app::Disk::default(), Counter::default());
-    let (hubs, leave_log_after) = (scenario.hub_names(), scenario.leave_log_after);
-    world.host("app", move || {
-        let (log, disk, rng) = (log.clone(), disk.clone(), Rng::new(seed, &format!("app {}", lives.next())));
-        async move { Ok(app::run("app".into(), hubs, leave_log_after, disk, log, rng).await?) }
-    });
+    add_app(world, scenario, recorder);
     if scenario.duel {
         add_duel(world, scenario, recorder);
     }
@@ -276,6 +276,24 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             add_rival(world, scenario, recorder, number, *at, fault.until);
         }
     }
+}
+
+/// The application around `PushClient`, in the form that the seed draws.
+fn add_app(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
+    let (log, disk, lives) = (recorder.process("app"), app::Disk::default(), Counter::default());
+    let plan = app::Plan {
+        name: "app".into(),
+        hubs: scenario.hub_names(),
+        leave_log_after: scenario.leave_log_after,
+        calm_from: scenario.calm_from,
+        handlers: scenario.handlers(),
+    };
+    let seed = scenario.seed;
+    world.host("app", move || {
+        let rng = Rng::new(seed, &format!("app {}", lives.next()));
+        let (plan, disk, log) = (plan.clone(), disk.clone(), log.clone());
+        async move { Ok(app::run(plan, disk, log, rng).await?) }
+    });
 }
 
 /// Two instances with one gateway id, each coming back whenever it is replaced, and late duplicates of one of them; one

@@ -436,7 +436,9 @@ fn each_position<'h>(what: &'h What, mut see: impl FnMut(&'h Position)) {
         What::Grant(grant) => see(&grant.after),
         What::Log(entry) => see(&entry.position),
         What::LogRecord(record) => see(&record.position),
-        What::Head(position) | What::Handled { position, .. } => see(position),
+        What::Head(position) => see(position),
+        What::Handled(handled) => see(&handled.position),
+        What::Stored(stored) => cursor(&stored.cursor),
         What::Follows(follows) => follows.left.iter().chain([&follows.position]).for_each(see),
         _ => {}
     }

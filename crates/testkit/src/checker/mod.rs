@@ -12,6 +12,7 @@ mod carried;
 mod collapse;
 mod entitlement;
 mod governed;
+mod handling;
 mod index;
 mod log;
 mod promises;

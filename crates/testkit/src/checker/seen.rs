@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::handling::{Noted, walk};
 use super::index::Index;
 use super::publishes::Answer;
 use super::stream::Step;
@@ -84,6 +85,17 @@ pub enum Sight {
     Handled,
     /// The handler finished an item again after a crash of its process.
     HandledAgainAfterCrash,
+    /// After a crash an item was finished again, as D allows.
+    RepeatedWithinD,
+    /// One call of a handler finished several items.
+    BatchHandled,
+    /// An item was acked while one before it was not.
+    AckedOutOfOrder,
+    /// An item was given up, and its dead letter taken.
+    DeadLetter,
+    StoreWriteFailed,
+    /// A frame of a kind that nobody knows, or with a word that nobody knows, was met.
+    UnknownFrameMet,
     /// A user got events at all.
     UserEvent,
     /// The history was long enough to judge whether everybody reached the head.
@@ -234,14 +246,19 @@ pub(super) fn in_records(index: &Index<'_>) -> Seen {
         }
     }
     handled_again(index, &mut seen);
+    walk(index, &mut |noted| {
+        if let Noted::Seen(sight) = noted {
+            seen.count(sight);
+        }
+    });
     seen
 }
 
 fn handled_again(index: &Index<'_>, seen: &mut Seen) {
     let mut handled = std::collections::HashSet::new();
     for record in index.records {
-        if let What::Handled { reader, position } = &record.what
-            && !handled.insert((reader, index.pos(position)))
+        if let What::Handled(item) = &record.what
+            && !handled.insert((&item.reader, index.pos(&item.position)))
         {
             seen.count(Sight::HandledAgainAfterCrash);
         }
@@ -288,7 +305,8 @@ fn of_record(what: &What) -> Option<Sight> {
         What::Crash => Sight::Crash,
         What::FaultStart(_) => Sight::Fault,
         What::Follows(follows) if follows.left.is_some() => Sight::AnotherLog,
-        What::Handled { .. } => Sight::Handled,
+        What::Handled(_) => Sight::Handled,
+        What::UnknownFrame(_) => Sight::UnknownFrameMet,
         _ => return None,
     })
 }

@@ -5,6 +5,7 @@
 
 mod file;
 mod frames;
+mod handling;
 mod publish;
 mod recorder;
 
@@ -13,6 +14,7 @@ pub use frames::{
     Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open,
     Outcome, Standing, Subscribed, Token, Ungrant, Welcome,
 };
+pub use handling::{Form, Handled, Handler, How, Stored};
 pub use publish::{Damaged, Hash, Kept, LogKnown, LogLine, LogRecord, PubAck, PubCall, Says};
 pub use recorder::{DEFAULT_CAP, Full, Recorder};
 
@@ -169,13 +171,16 @@ pub enum What {
     /// This reader stays away on purpose: it is not expected to reconnect.
     Left(Name),
 
-    /// The reader's handler finished the item at this position: one record per item, in order.
-    Handled {
-        /// The reader's name.
-        reader: Name,
-        /// The item's position.
-        position: Position,
-    },
+    /// How a reader hands over its items. Said at the start of each life of its process; without: one by one, and D is 1.
+    Handler(Handler),
+    /// An item has its outcome.
+    Handled(Handled),
+    /// A reader's cursor store holds another cursor.
+    Stored(Stored),
+    /// It could not be written, or did not say so in time.
+    StoreFailed(Name),
+    /// The reader met a frame of a kind, or with a word, that it does not know, and went on.
+    UnknownFrame(Name),
 
     /// The recording gateway follows another log from here on.
     Follows(Follows),

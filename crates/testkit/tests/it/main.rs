@@ -6,6 +6,7 @@ mod durable;
 mod fencing;
 mod files;
 mod gaps;
+mod handling;
 mod model;
 mod mutations;
 mod publishing;

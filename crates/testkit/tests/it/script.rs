@@ -1,9 +1,10 @@
 //! Histories as short texts: one record a line, in words. Positions are `5` (of epoch `e1`) or `e2:5`.
 
 use galaxy_push_testkit::history::{
-    Claim, Close, Cursor, Damaged, Event, Fault, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant,
-    Hash, Hop, Kept, LogKnown, LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall,
-    Rules, Says, Standing, Subscribed, Token, Ungrant, Welcome, What, WindowRule,
+    Claim, Close, Cursor, Damaged, Event, Fault, Follows, Form, Gap, GapReason, Goodbye, GoodbyeReason,
+    Grant, Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Name, Open, Outcome,
+    Position, PubAck, PubCall, Rules, Says, Standing, Stored, Subscribed, Token, Ungrant, Welcome, What,
+    WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
@@ -99,7 +100,20 @@ fn parse(words: &[&str]) -> Vec<What> {
         "nack" => What::PubNack(number()),
         "unknown" => What::PubUnknown(number()),
         "left" => What::Left(plain[1].into()),
-        "handled" => What::Handled { reader: plain[1].into(), position: position(plain[2]) },
+        "handled" => What::Handled(Handled {
+            reader: plain[1].into(),
+            position: position(plain[2]),
+            how: if flag("dead") { How::DeadLetter } else { How::Success },
+            call: option("call").map(|text| text.parse().unwrap()),
+        }),
+        "handler" => What::Handler(Handler {
+            reader: plain[1].into(),
+            form: word::<Form>(plain[2]),
+            repeats: option("repeats").map_or(1, |text| text.parse().unwrap()),
+        }),
+        "stored" => What::Stored(Stored { reader: plain[1].into(), cursor: cursor(plain[2]) }),
+        "store_failed" => What::StoreFailed(plain[1].into()),
+        "unknown_frame" => What::UnknownFrame(plain[1].into()),
         "follows" => {
             let left = option("left").map(position);
             What::Follows(Follows { left, position: position(plain[1]) })
