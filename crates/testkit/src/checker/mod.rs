@@ -10,6 +10,7 @@
 
 mod carried;
 mod collapse;
+mod edges;
 mod entitlement;
 mod governed;
 mod index;
@@ -57,6 +58,7 @@ pub fn check_with(records: &[Record], rules: &Rules) -> Report {
                 promise(&step, &mut findings);
             }
             seen::in_step(&step, &mut seen);
+            promises::count(&step, &mut seen);
             state.apply(&index, line);
         }
         last.push(state);

@@ -79,7 +79,7 @@ fn undamaged(step: &Step<'_, '_>, gap: &Gap, from: Pos, to: Pos) -> Option<Strin
 }
 
 /// Whether the window held this position for certain at this time.
-pub(super) fn is_held(index: &Index<'_>, window: &WindowRule, pos: Pos, at_us: u64) -> bool {
+pub(in crate::checker) fn is_held(index: &Index<'_>, window: &WindowRule, pos: Pos, at_us: u64) -> bool {
     let Some((log, entry)) = index.log(pos.epoch).and_then(|log| Some((log, log.get(pos.seq)?))) else {
         return false;
     };
