@@ -2,8 +2,8 @@
 
 use galaxy_push_testkit::history::{
     Claim, Close, Cursor, Damaged, Event, Fault, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant,
-    Hash, Hop, Kept, LogKnown, LogLine, LogRecord, Mark, Name, Open, Outcome, Position, PubAck, PubCall,
-    Rules, Says, Standing, Subscribed, Token, Ungrant, Welcome, What, WindowRule,
+    Hash, Hop, Kept, LogKnown, LogLine, LogRecord, Mark, Missed, Name, Open, Outcome, Position, PubAck,
+    PubCall, Rules, Says, Standing, Subscribed, Token, Ungrant, Welcome, What, WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
@@ -61,6 +61,7 @@ fn parse(words: &[&str]) -> Vec<What> {
                 drain_us: rule("drain", 0) * 1_000,
                 repair_spread_us: rule("spread", 0) * 1_000,
                 durable: flag("durable"),
+                edges: flag("edges"),
                 dedup_events: rule("dedup", 100),
                 window: option("events").map(|events| WindowRule {
                     age_us: rule("age", 1_000_000) * 1_000,
@@ -103,12 +104,18 @@ fn parse(words: &[&str]) -> Vec<What> {
             let left = option("left").map(position);
             What::Follows(Follows { left, position: position(plain[1]) })
         }
+        "missed" => {
+            let place = |text: &&str| (*text != "-").then(|| position(text));
+            let (after, through) = (place(&plain[1]), plain.get(2).and_then(place));
+            What::Missed(Missed { after, through })
+        }
         "start" => What::Start,
         "crash" => What::Crash,
         "fault" => {
             let detail = plain.get(2).copied().unwrap_or_default().to_owned();
             What::FaultStart(Fault { kind: plain[1].into(), detail })
         }
+        "over" => What::FaultStop(Fault { kind: plain[1].into(), detail: plain[2].to_owned() }),
         "healed" => What::Healed,
         "end" => What::End,
         _ => of_stream(words, &plain),

@@ -45,8 +45,11 @@ fn uncounted(step: &Step<'_, '_>, gap: &Gap) -> Option<Judged> {
         gap.reason,
         GapReason::Ahead | GapReason::EpochChanged | GapReason::CursorUnreadable | GapReason::Collapsed
     );
-    let is_known = leads_on && from.is_some() && !step.index.has_holes(to.epoch);
+    let lies_there = leads_on && from.is_some();
+    let is_known = lies_there && !step.index.has_holes(to.epoch);
     let fault = match gap.count {
+        // What is too large is one event, however many positions lead to it.
+        Some(_) if lies_there && gap.reason == GapReason::TooLarge => None,
         None if is_known => Some("it does not say how many are missing, though that can be known".to_owned()),
         Some(count) if !is_known => Some(format!("it says that {count} are missing, which nobody can know")),
         _ => None,
