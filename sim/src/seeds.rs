@@ -66,6 +66,18 @@ const MUST_BE_SEEN: &[Sight] = &[
     Sight::Handled,
     Sight::UserEvent,
     Sight::LiveJudged,
+    Sight::UserTrimmedJudged,
+    Sight::UserLappedJudged,
+    Sight::UserUpstreamJudged,
+    Sight::UserEpochJudged,
+    Sight::QuietJudged,
+    Sight::CountJudged,
+    Sight::UserOutcomeJudged,
+    Sight::EndedBadRequest,
+    Sight::EndedSignedOut,
+    Sight::EndedDraining,
+    Sight::EndedLater,
+    Sight::EndedUntold,
 ];
 
 /// What three hundred seeds must have met at their brokers.

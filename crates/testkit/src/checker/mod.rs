@@ -5,8 +5,8 @@
 //! truth is the log as it was dumped, never what was delivered. What a reader was delivered or told goes with it to its
 //! next stream (`carried`), and of a gateway it is known which logs it followed.
 //!
-//! What it cannot see: whether a gap was needless (it does not know when the window was trimmed), how much memory was
-//! used, and anything the harness did not write down.
+//! What it cannot see: whether a gap was needless where the history does not tell the window, how much memory was used, and
+//! anything the harness did not write down.
 
 mod carried;
 mod collapse;

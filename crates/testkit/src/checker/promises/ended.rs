@@ -83,10 +83,7 @@ impl Kind {
 }
 
 impl<'a> End<'a> {
-    fn of(step: &Step<'a, 'a>) -> Option<Self>
-    where
-        'a: 'a,
-    {
+    fn of(step: &Step<'a, 'a>) -> Option<Self> {
         let edges = step.index.edges.as_ref()?;
         let gateway = step.stream.open.at.as_deref().filter(|_| step.stream.open.hop == Hop::User)?;
         let (word, kind) = match step.what {

@@ -3,7 +3,7 @@
 //! over which repairs are spread; and a hub tells only of what its window had no more.
 //!
 //! The last is judged where the rules name the window. What it held when the gap was sent nobody knows, but no less than
-//! when the gap was received. A gateway's window may begin later than the hub's, so users are not judged by it.
+//! when the gap was received. Users are judged in `gaps_of_users`, by what their gateway must have held.
 
 use crate::checker::index::{Index, Pos};
 use crate::checker::report::{Findings, Promise};

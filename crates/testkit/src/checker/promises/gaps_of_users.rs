@@ -11,7 +11,7 @@ use crate::checker::index::Pos;
 use crate::checker::report::{Findings, Promise};
 use crate::checker::seen::{Seen, Sight};
 use crate::checker::stream::Step;
-use crate::history::{Cursor, Gap, GapReason, Hop, What};
+use crate::history::{Gap, GapReason, Hop, What};
 
 pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let What::Gap(gap) = step.what else { return };
@@ -116,7 +116,7 @@ fn not_concerned(step: &Step<'_, '_>, gap: &Gap) -> Option<Judged> {
     let is_live =
         state.caught_up && !state.behind && gap.reason == GapReason::Lapped && from.epoch == to.epoch;
     let life = index.edges.as_ref()?.life(gateway, step.at_us)?;
-    if !is_live || life.may_lack(to) || step.stream.open.presented == Cursor::Garbage {
+    if !is_live || life.may_lack(to) {
         return None;
     }
     let concerned = state.entitlement.may_concern(index, from, step.at_us) || had_ephemeral(step);
