@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use galaxy_push_client::State;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
+
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::window::{Bounds, Traits};
 use galaxy_push_gateway::Gateway;
@@ -15,7 +17,7 @@ use galaxy_push_listener::{Drain, Limits, serve};
 use galaxy_push_proto::v1;
 use galaxy_push_store::{Committed, DedupBounds, Maker, MemoryStore, Sink};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Follows, Hash, LogLine, LogRecord, Name, Position, Says, What};
+use galaxy_push_testkit::history::{Follows, Hash, LogLine, LogRecord, Missed, Name, Position, Says, What};
 use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::sync::watch;
@@ -198,13 +200,28 @@ pub async fn gateway(
     }
 }
 
-/// Writes down which log a gateway follows, whenever that is another one, and when it met something it does not know.
+/// Writes down which log a gateway follows, whenever that is another one, where its hub told it of a gap, and when it met something it
+/// does not know.
 async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorder: Recorder) {
     let mut here: Option<Position> = None;
+    // Gaps so far; and where it stood before one that it may not have behind it yet.
+    let (mut gaps, mut missing) = (0, None);
     let mut unknown = 0;
     loop {
         note_unknown(&status.borrow(), &mut unknown, &recorder);
-        if let Some(position) = position(&status.borrow_and_update().cursor) {
+        let now = status.borrow_and_update().clone();
+        if now.counters.gaps > gaps {
+            gaps = now.counters.gaps;
+            let after = missing.get_or_insert_with(|| here.clone()).clone();
+            recorder.record(now_us(), What::Missed(Missed { after, through: None }));
+        }
+        let position = position(&now.cursor);
+        let is_behind = now.state == State::Live && now.handling_since.is_none();
+        if is_behind && position.is_some() && missing.as_ref().is_some_and(|after| *after != position) {
+            let after = missing.take().flatten();
+            recorder.record(now_us(), What::Missed(Missed { after, through: position.clone() }));
+        }
+        if let Some(position) = position {
             if here.as_ref().is_none_or(|here| here.epoch != position.epoch) {
                 let follows = Follows { left: here.take(), position: position.clone() };
                 recorder.record(now_us(), What::Follows(follows));

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::edges::Edges;
 use super::log::{Entry, EpochLog};
 use super::publishes::{Answer, Publishes};
 use crate::history::{Cursor, Name, Open, Position, Record, Rules, StreamId, What};
@@ -73,6 +74,8 @@ pub(super) struct Index<'h> {
     pub(super) run: Run<'h>,
     /// By gateway: each of its lives, and in each the logs it followed, in order.
     pub(super) followed: HashMap<&'h str, Vec<Vec<Visit>>>,
+    /// What happened at gateways, if the history tells.
+    pub(super) edges: Option<Edges>,
     /// Which process was started where.
     starts: Vec<(usize, &'h str)>,
     /// What could be read of the log whenever a hub began to.
@@ -112,6 +115,7 @@ impl<'h> Index<'h> {
             ephemerals_us: Vec::new(),
             run: Run::default(),
             followed: HashMap::new(),
+            edges: None,
             starts: Vec::new(),
             kept: Vec::new(),
             damaged: Vec::new(),
@@ -125,6 +129,7 @@ impl<'h> Index<'h> {
             index.take(line, record, &mut pass);
         }
         index.seal();
+        index.edges = rules.edges.then(|| Edges::new(&index));
         index
     }
 
@@ -439,6 +444,7 @@ fn each_position<'h>(what: &'h What, mut see: impl FnMut(&'h Position)) {
         What::Head(position) => see(position),
         What::Handled(handled) => see(&handled.position),
         What::Stored(stored) => cursor(&stored.cursor),
+        What::Missed(missed) => missed.after.iter().chain(&missed.through).for_each(see),
         What::Follows(follows) => follows.left.iter().chain([&follows.position]).for_each(see),
         _ => {}
     }

@@ -62,6 +62,8 @@ pub enum Promise {
     Drained,
     /// Where the log outlives its hub: acknowledged or delivered is on the disk, and stays there, in the same epoch.
     Durable,
+    /// Each end of a user's stream says why, in a word of the table of close codes, and that was so.
+    Ended,
 }
 
 /// A broken promise.
@@ -179,6 +181,7 @@ impl Promise {
             Self::Live => "live",
             Self::Drained => "drained",
             Self::Durable => "durable",
+            Self::Ended => "ended",
         }
     }
 }

@@ -100,6 +100,29 @@ pub enum Sight {
     UserEvent,
     /// The history was long enough to judge whether everybody reached the head.
     LiveJudged,
+    /// A gap to a user of which it was judged whether its gateway still held what it tells, by its reason.
+    UserTrimmedJudged,
+    UserLappedJudged,
+    UserUpstreamJudged,
+    UserEpochJudged,
+    /// A LAPPED gap to a live user, of which it was judged whether anything in it concerned that user.
+    QuietJudged,
+    /// The count of a gap was judged: it was there, or had to be absent.
+    CountJudged,
+    /// A user's outcome was judged by what its gateway and its hub could know.
+    UserOutcomeJudged,
+    /// Ends of users' streams: a cursor that is none (4400, HTTP 400),
+    EndedBadRequest,
+    /// a token that ended or was void (4401, HTTP 401, `SESSION_ENDED`),
+    EndedSignedOut,
+    /// a gateway that left (1012, `DRAINING`),
+    EndedDraining,
+    /// a gateway that could not serve it yet (1013, HTTP 503, a goodbye alone),
+    EndedLater,
+    /// a user that was too slow (1013, `SLOW`),
+    EndedSlow,
+    /// a connection that was gone without a word.
+    EndedUntold,
 }
 
 /// How often each was seen.

@@ -84,6 +84,19 @@ pub struct Follows {
     pub position: Position,
 }
 
+/// A gateway was told of a gap by its hub: what lies between, its window may lack. Written when it is told, and again once it
+/// has caught up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Missed {
+    /// Where it stood before, if it stood anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Position>,
+    /// Where it stood behind it, if it has come so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<Position>,
+}
+
 /// What became of the presented cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

@@ -11,8 +11,8 @@ mod recorder;
 
 pub use file::{Error, read, write};
 pub use frames::{
-    Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open,
-    Outcome, Standing, Subscribed, Token, Ungrant, Welcome,
+    Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Missed,
+    Open, Outcome, Standing, Subscribed, Token, Ungrant, Welcome,
 };
 pub use handling::{Form, Handled, Handler, How, Stored};
 pub use publish::{Damaged, Hash, Kept, LogKnown, LogLine, LogRecord, PubAck, PubCall, Says};
@@ -87,6 +87,10 @@ pub struct Rules {
     /// in the same epoch, and nothing is acknowledged or delivered that a crash could still take back.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub durable: bool,
+    /// Whether the harness tells what happens at gateways: where they missed something (`missed`), and every fault that may
+    /// end a user's stream, with the names of whom it strikes as words of its detail. Then users are judged by it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub edges: bool,
     /// The hub's window, if the harness knows it and writes `log` lines at the time of the append: then a gap over what
     /// it must still have held is told as needless.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,6 +189,9 @@ pub enum What {
     /// The recording gateway follows another log from here on.
     Follows(Follows),
 
+    /// The recording gateway was told of a gap by its hub.
+    Missed(Missed),
+
     /// The recording process was started.
     Start,
     /// The recording process ended without a word.
@@ -229,6 +236,7 @@ impl Default for Rules {
             repair_spread_us: 0,
             transit_us: 0,
             durable: false,
+            edges: false,
             window: None,
         }
     }

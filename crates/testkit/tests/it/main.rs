@@ -14,3 +14,4 @@ mod script;
 mod sse;
 mod standing;
 mod streams;
+mod users;

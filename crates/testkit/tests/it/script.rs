@@ -2,7 +2,7 @@
 
 use galaxy_push_testkit::history::{
     Claim, Close, Cursor, Damaged, Event, Fault, Follows, Form, Gap, GapReason, Goodbye, GoodbyeReason,
-    Grant, Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Name, Open, Outcome,
+    Grant, Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Missed, Name, Open, Outcome,
     Position, PubAck, PubCall, Rules, Says, Standing, Stored, Subscribed, Token, Ungrant, Welcome, What,
     WindowRule,
 };
@@ -63,6 +63,7 @@ fn parse(words: &[&str]) -> Vec<What> {
                 repair_spread_us: rule("spread", 0) * 1_000,
                 transit_us: rule("transit", 0) * 1_000,
                 durable: flag("durable"),
+                edges: flag("edges"),
                 dedup_events: rule("dedup", 100),
                 window: option("events").map(|events| WindowRule {
                     age_us: rule("age", 1_000_000) * 1_000,
@@ -118,12 +119,18 @@ fn parse(words: &[&str]) -> Vec<What> {
             let left = option("left").map(position);
             What::Follows(Follows { left, position: position(plain[1]) })
         }
+        "missed" => {
+            let place = |text: &&str| (*text != "-").then(|| position(text));
+            let (after, through) = (place(&plain[1]), plain.get(2).and_then(place));
+            What::Missed(Missed { after, through })
+        }
         "start" => What::Start,
         "crash" => What::Crash,
         "fault" => {
             let detail = plain.get(2).copied().unwrap_or_default().to_owned();
             What::FaultStart(Fault { kind: plain[1].into(), detail })
         }
+        "over" => What::FaultStop(Fault { kind: plain[1].into(), detail: plain[2].to_owned() }),
         "healed" => What::Healed,
         "end" => What::End,
         _ => of_stream(words, &plain),

@@ -9,10 +9,12 @@ mod batch_whole;
 mod cursor_safe;
 mod drained;
 mod durable;
+mod ended;
 mod fenced;
 mod frame_order;
 mod gap_free;
-mod gap_true;
+pub(super) mod gap_true;
+mod gaps_of_users;
 mod handled_once;
 mod history;
 mod isolated;
@@ -29,19 +31,21 @@ mod unique;
 
 use super::index::Index;
 use super::report::Findings;
+use super::seen::Seen;
 use super::stream::Step;
 
 type OfAStream = for<'h> fn(&Step<'_, 'h>, &mut Findings<'_, 'h>);
 type OfAHistory = for<'h> fn(&Index<'h>, &mut Findings<'_, 'h>);
 
 /// Judged at every record of a stream.
-pub(super) const OF_A_STREAM: [OfAStream; 14] = [
+pub(super) const OF_A_STREAM: [OfAStream; 16] = [
     frame_order::check,
     ordered::check,
     unique::check,
     gap_free::check,
     across::check,
     gap_true::check,
+    gaps_of_users::check,
     resumable::check,
     cursor_safe::check,
     progress::check,
@@ -50,7 +54,15 @@ pub(super) const OF_A_STREAM: [OfAStream; 14] = [
     unexpired::check,
     signed_in::check,
     drained::check,
+    ended::check,
 ];
+
+/// Counts what the promises to users were judged on.
+pub(super) fn count(step: &Step<'_, '_>, seen: &mut Seen) {
+    gaps_of_users::sights(step, seen);
+    ended::sights(step, seen);
+    resumable::sights(step, seen);
+}
 
 /// Judged once.
 pub(super) const OF_A_HISTORY: [OfAHistory; 10] = [
