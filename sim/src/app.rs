@@ -17,6 +17,9 @@ use crate::rng::{Rng, now_us};
 /// What outlives the process: the cursor it stored.
 pub type Disk = Arc<Mutex<String>>;
 
+/// A client calls a handler again within this time, if that did not fail several times.
+const AGAIN_WITHIN: Duration = Duration::from_secs(1);
+
 /// Runs until it is killed.
 ///
 /// # Errors
@@ -44,6 +47,9 @@ pub async fn run(
         let (fails, dawdles) = (rng.percent(2), rng.percent(15));
         let pause = rng.between(Duration::from_millis(1), Duration::from_millis(20));
         let done = journal.take(&item, fails);
+        if fails {
+            journal.pause(AGAIN_WITHIN);
+        }
         async move {
             if dawdles {
                 sleep(pause).await;

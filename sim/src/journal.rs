@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -73,6 +74,13 @@ impl Journal {
             }
             _ => None,
         })
+    }
+
+    /// The handler is not called for so long at most.
+    pub fn pause(&self, length: Duration) {
+        if let Some(stream) = &self.stream {
+            stream.pause(length, None);
+        }
     }
 
     fn receive(&mut self, item: &Item) -> anyhow::Result<()> {

@@ -75,7 +75,7 @@ pub enum Log {
 ///
 /// When it cannot start.
 pub async fn hub(
-    window: Bounds,
+    (window, return_rate): (Bounds, u32),
     ambient: Ambient,
     recorder: Recorder,
     log: Log,
@@ -101,7 +101,7 @@ pub async fn hub(
                 at.maker(&ambient)
             }
         };
-        let config = galaxy_push_hub::Config::default().window(window);
+        let config = galaxy_push_hub::Config::default().window(window).return_rate(return_rate);
         let hub = match Hub::new(config, store, ambient.clone()) {
             Err(_) if matches!(&log, Log::Disk(disk) if disk.may_fail_to_open()) => {
                 sleep(BACK_AFTER).await;
@@ -187,10 +187,15 @@ pub async fn gateway(
     }
 }
 
-/// Writes down which log a gateway follows, whenever that is another one.
+/// Writes down which log a gateway follows, whenever that is another one, and whether it is at its head.
 async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorder: Recorder) {
     let mut here: Option<Position> = None;
+    let mut was_live = false;
     loop {
+        let live = status.borrow().state == galaxy_push_client::State::Live;
+        if std::mem::replace(&mut was_live, live) != live {
+            recorder.record(now_us(), What::Upstream { live });
+        }
         if let Some(position) = position(&status.borrow_and_update().cursor) {
             if here.as_ref().is_none_or(|here| here.epoch != position.epoch) {
                 let follows = Follows { left: here.take(), position: position.clone() };
@@ -279,6 +284,7 @@ impl Sink for Tap {
                         .then(|| event.collapse_key.as_str().into()),
                     expires_at_us: ttl.map(|ttl| now_us() + ttl),
                     appended_us: None,
+                    bytes: committed.frame.len() as u64,
                 }),
             );
         }
@@ -324,6 +330,7 @@ pub(crate) fn record_standing(
         collapse_key: None,
         expires_at_us: None,
         appended_us: None,
+        bytes: message.len() as u64,
     };
     recorder.record(now_us, What::Log(line));
     let until_us = expires.map(|at| {

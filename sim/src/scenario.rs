@@ -1,6 +1,7 @@
 //! What a seed decides: who is there, how large the windows are, and which faults strike when.
 
 mod stores;
+mod time;
 
 use std::time::Duration;
 
@@ -59,6 +60,10 @@ pub struct Scenario {
     pub steady: Option<u32>,
     /// Whether users belong to topics by several memberships, said often, and stay away now and then.
     pub regrants: bool,
+    /// Whether a gateway reads that nothing is for, and one that takes little and pauses often.
+    pub quiet: bool,
+    /// How many gateways a second a hub that leaves sends away.
+    pub return_rate: u32,
     /// The faults, by when they strike.
     pub faults: Vec<(Duration, Fault)>,
 }
@@ -204,6 +209,8 @@ impl Scenario {
             hasty: false,
             steady,
             regrants: further.percent(25),
+            quiet: false,
+            return_rate: time::RETURN_RATE,
             faults: Vec::new(),
             users,
         };
@@ -228,6 +235,7 @@ impl Scenario {
         scenario.faults = scenario.draw_faults(&mut rng);
         scenario.draw_disk();
         scenario.draw_brokers();
+        scenario.draw_time();
         scenario
     }
 

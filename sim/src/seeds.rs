@@ -66,6 +66,19 @@ const MUST_BE_SEEN: &[Sight] = &[
     Sight::Handled,
     Sight::UserEvent,
     Sight::LiveJudged,
+    Sight::SilenceJudged,
+    Sight::EighthOfEventsJudged,
+    Sight::EighthOfBytesJudged,
+    Sight::EighthOfAgeJudged,
+    Sight::PromptJudged,
+    Sight::PromptAtUserJudged,
+    Sight::BehindJudged,
+    Sight::BehindAfterAPauseJudged,
+    Sight::TokenEndJudged,
+    Sight::RecordEndJudged,
+    Sight::ReturnsJudged,
+    Sight::UserReturnsJudged,
+    Sight::RepairsJudged,
 ];
 
 /// What three hundred seeds must have met at their brokers.

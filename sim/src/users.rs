@@ -341,7 +341,9 @@ impl Connection<'_> {
     /// Now and then a user is busy with something else.
     pub(crate) async fn dawdle(&mut self) {
         if self.is_unruly() && self.rng.percent(self.plan.pause_percent) {
-            sleep(self.rng.between(Duration::from_millis(10), Duration::from_secs(2))).await;
+            let pause = self.rng.between(Duration::from_millis(10), Duration::from_secs(2));
+            self.log.pause(pause, None);
+            sleep(pause).await;
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Deterministic: the same seed gives the same history, record by record.
 
 mod faults;
+mod time;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +30,9 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// A history that is longer than this tells that something publishes or prints without end.
 const RECORDS_MAX: usize = 2_000_000;
+
+/// How long a plain gateway pauses at most.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
 
 /// Users notice silence after this; gateways say something every 5 s here.
 const USER_SILENCE: Duration = Duration::from_secs(12);
@@ -68,6 +72,7 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
             repair_spread_us: 30_000_000,
             drain_us: if is_shared { 0 } else { processes::LEAVE_WITHIN.as_micros() as u64 },
             dedup_events: dedup_events(scenario),
+            timing: Some(time::rule(scenario)),
             ..Rules::default()
         }),
     );
@@ -150,12 +155,13 @@ fn add_hubs(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
             (None, None, None) => processes::Log::Own,
         };
         let surroundings = skewed(scenario.seed, name, scenario.skew(name));
-        let (window, told, has_side_door) = (scenario.window, recorder.process(name), scenario.alone);
+        let settings = (scenario.window, scenario.return_rate);
+        let (told, has_side_door) = (recorder.process(name), scenario.alone);
         let leave = reach.leaves.entry(name.to_owned()).or_default().clone();
         world.host(name, move || {
             let (surroundings, told, log, leave) =
                 (surroundings.clone(), told.clone(), log.clone(), leave.clone());
-            async move { Ok(processes::hub(window, surroundings, told, log, has_side_door, leave).await?) }
+            async move { Ok(processes::hub(settings, surroundings, told, log, has_side_door, leave).await?) }
         });
     }
 }
@@ -220,6 +226,9 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         strays_percent: 8,
         pause_percent: if scenario.slow_users { 2 } else { 0 },
         hubs: scenario.hub_names(),
+        ahead: plain::WINDOW_BYTES,
+        large_bytes: large_bytes(scenario),
+            pause_max: PAUSE_MAX,
         standing: rng.percent(60),
         receive_bytes_max: if rng.percent(40) { 2_048 } else { 0 },
         instance: String::new(),
@@ -234,6 +243,9 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         let (log, disk, rng) = (log.clone(), disk.clone(), Rng::new(seed, &format!("app {}", lives.next())));
         async move { Ok(app::run("app".into(), hubs, leave_log_after, disk, log, rng).await?) }
     });
+    if scenario.quiet {
+        time::add_quiet(world, scenario, recorder);
+    }
     if scenario.duel {
         add_duel(world, scenario, recorder);
     }
@@ -271,6 +283,9 @@ fn add_duel(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
             strays_percent: 0,
             pause_percent: 0,
             hubs: if far { &["hub-b"] } else { &["hub"] },
+            ahead: plain::WINDOW_BYTES,
+            large_bytes: large_bytes(scenario),
+            pause_max: PAUSE_MAX,
             standing: true,
             receive_bytes_max: 0,
             instance: instance.into(),
@@ -302,6 +317,9 @@ fn add_rival(
             strays_percent: 0,
             pause_percent: 0,
             hubs: &["hub"],
+            ahead: plain::WINDOW_BYTES,
+            large_bytes: 0,
+            pause_max: PAUSE_MAX,
             standing: false,
             receive_bytes_max: 0,
             instance: String::new(),
@@ -315,6 +333,11 @@ fn add_rival(
 /// Whether brokers keep the stream for so short a time that hubs meet holes, and begin late.
 fn keeps_little(scenario: &Scenario) -> bool {
     scenario.brokers.as_ref().is_some_and(|plan| plan.age.is_some() || plan.messages.is_some())
+}
+
+/// What large events have, if there are any.
+fn large_bytes(scenario: &Scenario) -> u64 {
+    if scenario.steady.is_some() { publisher::LARGE_BYTES } else { 0 }
 }
 
 /// How often a standing record changes, in percent of batches. One is lost if every hub dies before it is in its bucket, and the
@@ -396,7 +419,7 @@ fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_g
         Some(_) => users::token::access()?,
         None => galaxy_push_gateway::Access::development(),
     };
-    config.progress_interval = Duration::from_secs(5);
+    config.progress_interval = time::PROGRESS;
     config.dead_after = Duration::from_secs(12);
     Ok(config)
 }

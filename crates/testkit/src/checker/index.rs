@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::calm::Calm;
 use super::log::{Entry, EpochLog};
 use super::publishes::{Answer, Publishes};
 use crate::history::{Cursor, Name, Open, Position, Record, Rules, StreamId, What};
@@ -71,6 +72,8 @@ pub(super) struct Index<'h> {
     /// When an ephemeral event was published, in order.
     pub(super) ephemerals_us: Vec<u64>,
     pub(super) run: Run<'h>,
+    /// What befell whom.
+    pub(super) calm: Calm<'h>,
     /// By gateway: each of its lives, and in each the logs it followed, in order.
     pub(super) followed: HashMap<&'h str, Vec<Vec<Visit>>>,
     /// Which process was started where.
@@ -111,6 +114,7 @@ impl<'h> Index<'h> {
             publishes: Publishes::default(),
             ephemerals_us: Vec::new(),
             run: Run::default(),
+            calm: Calm::new(records),
             followed: HashMap::new(),
             starts: Vec::new(),
             kept: Vec::new(),

@@ -13,3 +13,4 @@ mod script;
 mod sse;
 mod standing;
 mod streams;
+mod time;

@@ -4,10 +4,12 @@
 //! fault may break several.
 
 mod acked;
+mod behind;
 mod across;
 mod batch_whole;
 mod cursor_safe;
 mod drained;
+mod due;
 mod durable;
 mod fenced;
 mod frame_order;
@@ -20,8 +22,11 @@ pub(super) mod live;
 mod no_phantom;
 mod ordered;
 mod progress;
+mod prompt;
 mod resumable;
+mod session_end;
 mod signed_in;
+mod spread;
 mod standing;
 mod steady;
 mod unexpired;
@@ -35,7 +40,7 @@ type OfAStream = for<'h> fn(&Step<'_, 'h>, &mut Findings<'_, 'h>);
 type OfAHistory = for<'h> fn(&Index<'h>, &mut Findings<'_, 'h>);
 
 /// Judged at every record of a stream.
-pub(super) const OF_A_STREAM: [OfAStream; 14] = [
+pub(super) const OF_A_STREAM: [OfAStream; 17] = [
     frame_order::check,
     ordered::check,
     unique::check,
@@ -50,10 +55,13 @@ pub(super) const OF_A_STREAM: [OfAStream; 14] = [
     unexpired::check,
     signed_in::check,
     drained::check,
+    due::check,
+    prompt::check,
+    behind::check,
 ];
 
 /// Judged once.
-pub(super) const OF_A_HISTORY: [OfAHistory; 10] = [
+pub(super) const OF_A_HISTORY: [OfAHistory; 13] = [
     history::check,
     fenced::check,
     acked::once,
@@ -64,4 +72,7 @@ pub(super) const OF_A_HISTORY: [OfAHistory; 10] = [
     no_phantom::in_streams,
     handled_once::check,
     steady::check,
+    session_end::check,
+    spread::repairs,
+    spread::returns,
 ];
