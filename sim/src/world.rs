@@ -228,7 +228,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         hubs: scenario.hub_names(),
         ahead: plain::WINDOW_BYTES,
         large_bytes: large_bytes(scenario),
-            pause_max: PAUSE_MAX,
+        pause_max: PAUSE_MAX,
         standing: rng.percent(60),
         receive_bytes_max: if rng.percent(40) { 2_048 } else { 0 },
         instance: String::new(),

@@ -132,7 +132,8 @@ pub(super) fn of_json(stream: StreamId, text: &str, kind: &str, body: &str) -> a
         }),
         "goodbye" => {
             let reason = named(text_of(&body, "reason")?, "")?;
-            let retry_after_us = body.get("retryAfter").and_then(Value::as_str).map(microseconds).transpose()?;
+            let retry_after_us =
+                body.get("retryAfter").and_then(Value::as_str).map(microseconds).transpose()?;
             What::Goodbye(history::Goodbye { stream, reason, retry_after_us, cursor })
         }
         "subscribed" => {

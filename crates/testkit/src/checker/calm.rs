@@ -64,7 +64,8 @@ impl<'h> Calm<'h> {
                     calm.faults.push(Stretch { from_us: *at_us, until_us: u64::MAX, strikes });
                 }
                 What::FaultStop(fault) => {
-                    let begun = open.get_mut(&(&*fault.kind, &*fault.detail)).filter(|begun| !begun.is_empty());
+                    let begun =
+                        open.get_mut(&(&*fault.kind, &*fault.detail)).filter(|begun| !begun.is_empty());
                     if let Some(begun) = begun {
                         calm.faults[begun.remove(0)].until_us = *at_us;
                     }
@@ -96,13 +97,10 @@ impl<'h> Calm<'h> {
             Strikes::One("brokers") => open.hop == Hop::Gateway,
             // A rival takes the id, not the process.
             Strikes::One(one) => *one == process || *one == &*open.reader || is_server(one),
-            Strikes::Between(a, b) => {
-                *a == process && is_server(b) || *b == process && is_server(a)
-            }
+            Strikes::Between(a, b) => *a == process && is_server(b) || *b == process && is_server(a),
         };
         let turned = |name: &str| self.turned(name, from_us, until_us);
-        let turns = turned(process)
-            || server.map_or_else(|| self.hubs.iter().any(|hub| turned(hub)), turned);
+        let turns = turned(process) || server.map_or_else(|| self.hubs.iter().any(|hub| turned(hub)), turned);
         !turns && !self.has_fault(from_us, until_us, strikes)
     }
 

@@ -44,7 +44,13 @@ fn prompt_is_not_judged_where_something_befell_those_it_is_about() {
     is_late("by ann | pause 2 9000");
     is_late("fault kill other");
     let user = PROMPT.replacen("wait 10 ", "wait 500 ", 1);
-    for by in ["fault kill gw", "by gw | upstream lost", "by ann | pause 2 9000", "by gw | crash", "fault brokers brokers"] {
+    for by in [
+        "fault kill gw",
+        "by gw | upstream lost",
+        "by ann | pause 2 9000",
+        "by gw | crash",
+        "fault brokers brokers",
+    ] {
         keeps(&user.replacen("wait 500", &format!("{by} | wait 500"), 1));
     }
     // One that was over before the stream began is past.
@@ -111,7 +117,11 @@ fn a_quiet_reader_never_ages_out() {
         by q | open 1 gateway q user:q oldest at=hub | welcome 1 FRESH 0 0 3 gen=1 | caught_up 1 0
         pause 1 50 | gap 1 LAPPED 0 2 | event 1 3 c
     ";
-    let quiet = lapped.replacen("| log 3 c user:q", "", 1).replacen("0 0 3", "0 0 2", 1).replacen("| event 1 3 c", "", 1);
+    let quiet = lapped.replacen("| log 3 c user:q", "", 1).replacen("0 0 3", "0 0 2", 1).replacen(
+        "| event 1 3 c",
+        "",
+        1,
+    );
     breaks(Promise::Progress, &quiet, "pause 1 50 |", "");
 }
 
@@ -175,7 +185,8 @@ fn session_end() {
         "wait 1500 | by publisher | log 3 c user:ann | by ann | event 1 3 c |",
     );
     // A newer token goes on; where something befell them nobody knows when it had to end.
-    let refreshed = ended.replacen("wait 900 |", "wait 900 | by ann | token 1 900 until=9000 | wait 6600 |", 1);
+    let refreshed =
+        ended.replacen("wait 900 |", "wait 900 | by ann | token 1 900 until=9000 | wait 6600 |", 1);
     keeps(&refreshed);
     for by in ["fault kill gw", "by ann | pause 1 9000"] {
         keeps(&ended.replacen("wait 900 |", &format!("{by} | wait 6600 |"), 1));
@@ -206,7 +217,11 @@ fn whoever_is_sent_away_comes_back_at_its_turn() {
     breaks(Promise::Drained, SENT_AWAY, "retry=8", "retry=7");
     breaks(Promise::Drained, SENT_AWAY, " retry=8", "");
     // The turns themselves may be what spreads them.
-    keeps(&SENT_AWAY.replacen("by h | goodbye 2 DRAINING 0 retry=250", "wait 250 | by h | goodbye 2 DRAINING 0 retry=0", 1));
+    keeps(&SENT_AWAY.replacen(
+        "by h | goodbye 2 DRAINING 0 retry=250",
+        "wait 250 | by h | goodbye 2 DRAINING 0 retry=0",
+        1,
+    ));
 }
 
 /// Two readers of one hub in one of its lives.
@@ -223,5 +238,10 @@ const REPAIRS: &str = "
 fn readers_of_one_gap_are_told_different_moments_to_repair() {
     keeps(REPAIRS).require_seen(&[Sight::RepairsJudged]).unwrap();
     breaks(Promise::GapTrue, REPAIRS, "repair=8", "repair=7");
-    breaks(Promise::GapTrue, REPAIRS, "repair=9", "repair=8 | by k | open 5 gateway k - 7 at=hub | welcome 5 EPOCH_CHANGED 7 e2:0 e2:2 gen=1 | gap 5 EPOCH_CHANGED 7 e2:0 repair=8");
+    breaks(
+        Promise::GapTrue,
+        REPAIRS,
+        "repair=9",
+        "repair=8 | by k | open 5 gateway k - 7 at=hub | welcome 5 EPOCH_CHANGED 7 e2:0 e2:2 gen=1 | gap 5 EPOCH_CHANGED 7 e2:0 repair=8",
+    );
 }

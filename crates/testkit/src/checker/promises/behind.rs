@@ -59,11 +59,18 @@ fn without_reason(index: &Index<'_>, window: &WindowRule, pos: Pos, at_us: u64) 
     let largest = log.entries.iter().map(|entry| entry.line.bytes).max()?;
     let since_us = if ephemerals > 0 { passed_us } else { behind.first().map_or(at_us, |entry| entry.at_us) };
     let lag_us = at_us.saturating_sub(since_us);
+    // Of some logs nobody says how large their entries are.
+    let is_unknown = behind.iter().any(|entry| entry.line.bytes == 0);
     let is_far = events > window.events / 4
-        || largest == 0
+        || is_unknown
         || events.saturating_mul(largest) > window.bytes / 4
         || lag_us + ROUNDING_US > window.age_us / 4;
-    (!is_far).then(|| format!("told that it fell behind at {}, with {events} entries at most and {lag_us} us behind it", index.show(pos)))
+    (!is_far).then(|| {
+        format!(
+            "told that it fell behind at {}, with {events} entries at most and {lag_us} us behind it",
+            index.show(pos)
+        )
+    })
 }
 
 /// An event that was handed over after a pause, and before its reader was told how far it was behind by then.
@@ -85,7 +92,8 @@ fn untold<'h>(
     let log = index.log(pos.epoch)?;
     let entry = index.entry(pos)?;
     // Of a batch that is handed over together the first counts, and it is older.
-    let waiting = log.entries[log.index_after(pos.seq - 1)..].iter().take_while(|entry| is_in(entry, pause.until_us));
+    let waiting =
+        log.entries[log.index_after(pos.seq - 1)..].iter().take_while(|entry| is_in(entry, pause.until_us));
     let events = waiting.count() as u64;
     let lag_us = pause.until_us.saturating_sub(entry.at_us.max(entry.told_us));
     findings.judged(Sight::BehindAfterAPauseJudged);

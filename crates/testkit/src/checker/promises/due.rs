@@ -76,7 +76,9 @@ fn eighth<'h>(
     }
     near.into_iter().for_each(|(_, sight)| findings.judged(sight));
     let (bound, _) = passed.bounds(window, 0).into_iter().next()?;
-    Some(format!("{events} entries of {bytes} bytes in {age_us} us were passed over untold: an eighth of the window's {bound}"))
+    Some(format!(
+        "{events} entries of {bytes} bytes in {age_us} us were passed over untold: an eighth of the window's {bound}"
+    ))
 }
 
 /// What a filter has passed over.
@@ -101,11 +103,16 @@ impl Passed {
 
 /// A stream that was live was told of a gap in which nothing was for its reader.
 fn aged_out(step: &Step<'_, '_>, stretch: &Stretch, since_us: u64) -> Option<String> {
-    let What::Gap(Gap { reason: GapReason::Lapped | GapReason::Trimmed, to, .. }) = step.what else { return None };
+    let What::Gap(Gap { reason: GapReason::Lapped | GapReason::Trimmed, to, .. }) = step.what else {
+        return None;
+    };
     let to = step.index.at(to).filter(|to| to.epoch == stretch.epoch)?;
     let is_quiet = !step.stream.open.recipients.is_empty() && step.owed(stretch, to.seq).next().is_none();
     if !is_quiet || !step.is_calm(since_us) || !step.is_fed(stretch.epoch, since_us) {
         return None;
     }
-    Some(format!("nothing up to {} was for this reader, and it aged out on a live stream", step.index.show(to)))
+    Some(format!(
+        "nothing up to {} was for this reader, and it aged out on a live stream",
+        step.index.show(to)
+    ))
 }

@@ -4,9 +4,9 @@
 //! fault may break several.
 
 mod acked;
-mod behind;
 mod across;
 mod batch_whole;
+mod behind;
 mod cursor_safe;
 mod drained;
 mod due;

@@ -31,7 +31,8 @@ pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
         return;
     }
     let (seq, id, after_us) = (late.seq, &late.line.id, step.at_us - appended_us);
-    let text = format!("{seq} ({id:?}) was not there {after_us} us after its append, and nothing was in its way");
+    let text =
+        format!("{seq} ({id:?}) was not there {after_us} us after its append, and nothing was in its way");
     findings.on_stream(Promise::Prompt, step.stream, step.line, text);
 }
 

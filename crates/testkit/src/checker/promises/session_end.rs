@@ -42,7 +42,9 @@ fn by_token<'h>(
     rule: &TimingRule,
     findings: &mut Findings<'_, 'h>,
 ) {
-    let Some(until_us) = session.until_us.map(|until_us| until_us + index.rules.clock_skew_us) else { return };
+    let Some(until_us) = session.until_us.map(|until_us| until_us + index.rules.clock_skew_us) else {
+        return;
+    };
     if judge(index, stream, session, until_us, until_us, rule, findings) {
         findings.judged(Sight::TokenEndJudged);
     }

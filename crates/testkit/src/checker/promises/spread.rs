@@ -48,7 +48,10 @@ pub(super) fn repairs<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
             findings.judged(Sight::RepairsJudged);
         }
         if is_several(told) && told.iter().all(|other| other.us == told[0].us) {
-            let text = format!("every reader of {server} was told to repair after {} us: a herd at once", told[0].us);
+            let text = format!(
+                "every reader of {server} was told to repair after {} us: a herd at once",
+                told[0].us
+            );
             findings.at(Promise::GapTrue, &shown(told), text);
         }
     }
@@ -65,7 +68,8 @@ pub(super) fn returns<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
     let mut of_gateways: BTreeMap<Life<'h>, Vec<Told<'h>>> = BTreeMap::new();
     for (stream, line) in lines(index) {
         let record = &index.records[line];
-        let What::Goodbye(Goodbye { reason: GoodbyeReason::Draining, retry_after_us, .. }) = &record.what else {
+        let What::Goodbye(Goodbye { reason: GoodbyeReason::Draining, retry_after_us, .. }) = &record.what
+        else {
             continue;
         };
         let Some(us) = *retry_after_us else {
@@ -104,7 +108,8 @@ pub(super) fn returns<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
         if last - first + ON_THEIR_WAY_US < due_us {
             let (count, rate) = (told.len(), rule.returns_per_second);
             let within_us = last - first;
-            let text = format!("{hub} told {count} gateways to come back within {within_us} us, at {rate} a second");
+            let text =
+                format!("{hub} told {count} gateways to come back within {within_us} us, at {rate} a second");
             findings.at(Promise::Drained, &shown(told), text);
         }
     }
@@ -126,7 +131,8 @@ fn life<'h>(index: &Index<'h>, stream: &Stream<'h>, line: usize) -> Option<Life<
 /// Whether a goodbye came at its turn: nothing kept its reader from taking what it had.
 fn is_prompt(index: &Index<'_>, stream: &Stream<'_>, line: usize) -> bool {
     let (opened_us, at_us) = (index.records[stream.open_line].at_us, index.records[line].at_us);
-    let lines = || stream.lines.iter().take_while(|other| **other < line).map(|&line| &index.records[line].what);
+    let lines =
+        || stream.lines.iter().take_while(|other| **other < line).map(|&line| &index.records[line].what);
     let fell = lines().filter(|what| matches!(what, What::FellBehind(_))).count();
     let caught = lines().filter(|what| matches!(what, What::CaughtUp(_))).count();
     caught > fell
