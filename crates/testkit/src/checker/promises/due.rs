@@ -27,7 +27,7 @@ pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     }
     let fault = silence(step, rule, findings)
         .or_else(|| eighth(step, rule, stretch, findings))
-        .or_else(|| aged_out(step, stretch, since_us));
+        .or_else(|| aged_out(step, rule, stretch, since_us));
     if let Some(fault) = fault {
         findings.on_stream(Promise::Progress, step.stream, step.line, fault);
     }
@@ -101,14 +101,15 @@ impl Passed {
     }
 }
 
-/// A stream that was live was told of a gap in which nothing was for its reader.
-fn aged_out(step: &Step<'_, '_>, stretch: &Stretch, since_us: u64) -> Option<String> {
+/// A stream that was live was told of a gap in which nothing was for its reader. A door that lags may be handed more than a window
+/// holds at once, and nobody could have told.
+fn aged_out(step: &Step<'_, '_>, rule: &TimingRule, stretch: &Stretch, since_us: u64) -> Option<String> {
     let What::Gap(Gap { reason: GapReason::Lapped | GapReason::Trimmed, to, .. }) = step.what else {
         return None;
     };
     let to = step.index.at(to).filter(|to| to.epoch == stretch.epoch)?;
     let is_quiet = !step.stream.open.recipients.is_empty() && step.owed(stretch, to.seq).next().is_none();
-    if !is_quiet || !step.is_calm(since_us) || !step.is_fed(stretch.epoch, since_us) {
+    if rule.deliver_us == 0 || !is_quiet || !step.is_calm(since_us) || !step.is_fed(stretch.epoch, since_us) {
         return None;
     }
     Some(format!(
