@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -119,6 +120,13 @@ impl Journal {
                 Some((self.recorder.clone(), What::Handled(Handled { reader, position, how, call })))
             }
             _ => None,
+        }
+    }
+
+    /// The handler is not called for so long at most.
+    pub fn pause(&self, length: Duration) {
+        if let Some(stream) = &self.stream {
+            stream.pause(length, None);
         }
     }
 

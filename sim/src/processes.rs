@@ -81,7 +81,7 @@ pub enum Log {
 ///
 /// When it cannot start.
 pub async fn hub(
-    window: Bounds,
+    (window, return_rate): (Bounds, u32),
     ambient: Ambient,
     recorder: Recorder,
     log: Log,
@@ -108,7 +108,7 @@ pub async fn hub(
                 at.maker(&ambient)
             }
         };
-        let config = galaxy_push_hub::Config::default().window(window);
+        let config = galaxy_push_hub::Config::default().window(window).return_rate(return_rate);
         // A hub takes no event that its window could not hold.
         let config = match (window.bytes / 4) as usize {
             most if most < EVENT_BYTES => config.event_bytes_max(most),
@@ -200,23 +200,27 @@ pub async fn gateway(
     }
 }
 
-/// Writes down which log a gateway follows, whenever that is another one, where its hub told it of a gap, and when it met something it
-/// does not know.
+/// Writes down which log a gateway follows, whenever that is another one, whether it is at its head, where its hub told it of
+/// a gap, and when it met something it does not know.
 async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorder: Recorder) {
     let mut here: Option<Position> = None;
     // Gaps so far; and where it stood before one that it may not have behind it yet.
     let (mut gaps, mut missing) = (0, None);
-    let mut unknown = 0;
+    let (mut unknown, mut was_live) = (0, false);
     loop {
         note_unknown(&status.borrow(), &mut unknown, &recorder);
         let now = status.borrow_and_update().clone();
+        let live = now.state == State::Live;
+        if std::mem::replace(&mut was_live, live) != live {
+            recorder.record(now_us(), What::Upstream { live });
+        }
         if now.counters.gaps > gaps {
             gaps = now.counters.gaps;
             let after = missing.get_or_insert_with(|| here.clone()).clone();
             recorder.record(now_us(), What::Missed(Missed { after, through: None }));
         }
         let position = position(&now.cursor);
-        let is_behind = now.state == State::Live && now.handling_since.is_none();
+        let is_behind = live && now.handling_since.is_none();
         if is_behind && position.is_some() && missing.as_ref().is_some_and(|after| *after != position) {
             let after = missing.take().flatten();
             recorder.record(now_us(), What::Missed(Missed { after, through: position.clone() }));
@@ -316,6 +320,7 @@ impl Sink for Tap {
                         .then(|| event.collapse_key.as_str().into()),
                     expires_at_us: ttl.map(|ttl| now_us() + ttl),
                     appended_us: None,
+                    bytes: committed.frame.len() as u64,
                 }),
             );
         }
@@ -361,6 +366,7 @@ pub(crate) fn record_standing(
         collapse_key: None,
         expires_at_us: None,
         appended_us: None,
+        bytes: message.len() as u64,
     };
     recorder.record(now_us, What::Log(line));
     let until_us = expires.map(|at| {

@@ -4,6 +4,7 @@ mod clocks;
 mod crowd;
 mod handlers;
 mod stores;
+mod time;
 mod windows;
 
 use std::time::Duration;
@@ -73,6 +74,10 @@ pub struct Scenario {
     pub steps_often: bool,
     /// What users do besides.
     pub crowd: Crowd,
+    /// Whether a gateway reads that nothing is for, and one that takes little and pauses often.
+    pub quiet: bool,
+    /// How many gateways a second a hub that leaves sends away.
+    pub return_rate: u32,
     /// The faults, by when they strike.
     pub faults: Vec<(Duration, Fault)>,
 }
@@ -223,6 +228,8 @@ impl Scenario {
             regrants: further.percent(25),
             steps_often: false,
             crowd: Crowd::default(),
+            quiet: false,
+            return_rate: time::RETURN_RATE,
             faults: Vec::new(),
             users,
         };
@@ -251,6 +258,7 @@ impl Scenario {
         scenario.draw_windows();
         scenario.draw_crowd();
         scenario.draw_crashes_of_the_app();
+        scenario.draw_time();
         scenario
     }
 

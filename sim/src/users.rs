@@ -395,13 +395,19 @@ impl Connection<'_> {
     pub(crate) async fn dawdle(&mut self) {
         let Habits { long_pauses, drags, .. } = self.plan.habits;
         if drags > Duration::ZERO && self.is_unruly() {
-            sleep(self.rng.between(Duration::ZERO, drags)).await;
+            let pause = self.rng.between(Duration::ZERO, drags);
+            self.log.pause(pause, None);
+            sleep(pause).await;
         }
         if long_pauses && self.is_unruly() && self.rng.below(LONG_PAUSE_ONE_IN) == 0 {
-            sleep(self.rng.between(LONG_PAUSE.0, LONG_PAUSE.1)).await;
+            let pause = self.rng.between(LONG_PAUSE.0, LONG_PAUSE.1);
+            self.log.pause(pause, None);
+            sleep(pause).await;
         }
         if self.is_unruly() && self.rng.percent(self.plan.pause_percent) {
-            sleep(self.rng.between(Duration::from_millis(10), Duration::from_secs(2))).await;
+            let pause = self.rng.between(Duration::from_millis(10), Duration::from_secs(2));
+            self.log.pause(pause, None);
+            sleep(pause).await;
         }
     }
 }

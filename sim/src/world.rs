@@ -3,11 +3,13 @@
 //! Deterministic: the same seed gives the same history, record by record.
 
 mod faults;
+mod time;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use galaxy_push_testkit::history::{Record, Rules, What, WindowRule};
+use galaxy_push_core::window::Bounds;
+use galaxy_push_testkit::history::{Name, Record, Rules, What, WindowRule};
 use galaxy_push_testkit::{Recorder, Report, check};
 
 use crate::brokers::Brokers;
@@ -34,6 +36,9 @@ const LATENCY_MAX: Duration = Duration::from_millis(30);
 
 /// A history that is longer than this tells that something publishes or prints without end.
 const RECORDS_MAX: usize = 2_000_000;
+
+/// How long a plain gateway pauses at most.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
 
 /// Users notice silence after this; gateways say something every 5 s here.
 const USER_SILENCE: Duration = Duration::from_secs(12);
@@ -64,7 +69,8 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
         0,
         What::Rules(Rules {
             live_within_us: if scenario.hubs == Hubs::Apart { 60_000_000 } else { 30_000_000 },
-            window: window_rule(scenario),
+            window: window_rule(scenario, scenario.window),
+            edge_windows: edge_windows(scenario),
             fence_grace_us: if is_shared { 1_000_000 } else { 0 },
             clock_skew_us: if scenario.skewed { SKEW_MAX.as_micros() as u64 } else { 0 },
             // Of a log that hubs share, one that leaves may not have all yet.
@@ -75,6 +81,7 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
             transit_us: slowest_link(scenario).as_micros() as u64,
             drain_us: if is_shared { 0 } else { processes::LEAVE_WITHIN.as_micros() as u64 },
             dedup_events: dedup_events(scenario),
+            timing: Some(time::rule(scenario)),
             ..Rules::default()
         }),
     );
@@ -103,7 +110,7 @@ fn slowest_link(scenario: &Scenario) -> Duration {
 }
 
 /// What each hub's window holds. `None`: nobody knows, as it cannot read all of the log.
-fn window_rule(scenario: &Scenario) -> Option<WindowRule> {
+fn window_rule(scenario: &Scenario, window: Bounds) -> Option<WindowRule> {
     // What comes from brokers may have been on its way for long, and is as old as its hub says.
     let late = match scenario.brokers {
         _ if keeps_little(scenario) => return None,
@@ -111,11 +118,19 @@ fn window_rule(scenario: &Scenario) -> Option<WindowRule> {
         None => Duration::ZERO,
     };
     Some(WindowRule {
-        age_us: scenario.window.age.saturating_sub(late).as_micros() as u64,
-        events: scenario.window.events,
-        bytes: scenario.window.bytes,
+        age_us: window.age.saturating_sub(late).as_micros() as u64,
+        events: window.events,
+        bytes: window.bytes,
         event_bytes_max: publisher::LARGE_BYTES.min(scenario.window.bytes / 2),
     })
+}
+
+fn edge_windows(scenario: &Scenario) -> BTreeMap<Name, WindowRule> {
+    let windows = scenario.edge_windows.iter().enumerate();
+    let rules = windows.filter_map(|(number, window)| {
+        Some((Name::from(gateway_name(number)), window_rule(scenario, *window)?))
+    });
+    rules.collect()
 }
 
 /// After how many later events a repeat is not known any more: at once, where a hub that begins anew may find nothing of the first.
@@ -166,7 +181,8 @@ fn add_hubs(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
             (None, None, None) => processes::Log::Own,
         };
         let surroundings = skewed(scenario.seed, name, scenario.skew(name));
-        let (window, told, has_side_door) = (scenario.window, recorder.process(name), scenario.alone);
+        let settings = (scenario.window, scenario.return_rate);
+        let (told, has_side_door) = (recorder.process(name), scenario.alone);
         let leave = reach.leaves.entry(name.to_owned()).or_default().clone();
         let rng = Rng::new(scenario.seed, &format!("unknown {name}"));
         let unknown = Unknown::new(scenario.handlers().unknown_permille, scenario.calm_from, rng);
@@ -174,7 +190,7 @@ fn add_hubs(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
             let (surroundings, told, log, leave, unknown) =
                 (surroundings.clone(), told.clone(), log.clone(), leave.clone(), unknown.clone());
             async move {
-                Ok(processes::hub(window, surroundings, told, log, has_side_door, leave, unknown).await?)
+                Ok(processes::hub(settings, surroundings, told, log, has_side_door, leave, unknown).await?)
             }
         });
     }
@@ -260,6 +276,9 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         strays_percent: 8,
         pause_percent: if scenario.slow_users { 2 } else { 0 },
         hubs: scenario.hub_names(),
+        ahead: plain::WINDOW_BYTES,
+        large_bytes: large_bytes(scenario),
+        pause_max: PAUSE_MAX,
         standing: rng.percent(60),
         receive_bytes_max: if rng.percent(40) { 2_048 } else { 0 },
         instance: String::new(),
@@ -269,6 +288,9 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
     let log = recorder.process("plain");
     world.client("plain", async move { Ok(plain::run(plan, log, rng).await?) });
     add_app(world, scenario, recorder);
+    if scenario.quiet {
+        time::add_quiet(world, scenario, recorder);
+    }
     if scenario.duel {
         add_duel(world, scenario, recorder);
     }
@@ -324,6 +346,9 @@ fn add_duel(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
             strays_percent: 0,
             pause_percent: 0,
             hubs: if far { &["hub-b"] } else { &["hub"] },
+            ahead: plain::WINDOW_BYTES,
+            large_bytes: large_bytes(scenario),
+            pause_max: PAUSE_MAX,
             standing: true,
             receive_bytes_max: 0,
             instance: instance.into(),
@@ -355,6 +380,9 @@ fn add_rival(
             strays_percent: 0,
             pause_percent: 0,
             hubs: &["hub"],
+            ahead: plain::WINDOW_BYTES,
+            large_bytes: 0,
+            pause_max: PAUSE_MAX,
             standing: false,
             receive_bytes_max: 0,
             instance: String::new(),
@@ -368,6 +396,11 @@ fn add_rival(
 /// Whether brokers keep the stream for so short a time that hubs meet holes, and begin late.
 fn keeps_little(scenario: &Scenario) -> bool {
     scenario.brokers.as_ref().is_some_and(|plan| plan.age.is_some() || plan.messages.is_some())
+}
+
+/// What large events have, if there are any.
+fn large_bytes(scenario: &Scenario) -> u64 {
+    if scenario.steady.is_some() { publisher::LARGE_BYTES } else { 0 }
 }
 
 /// How often a standing record changes, in percent of batches. One is lost if every hub dies before it is in its bucket, and the
@@ -466,7 +499,7 @@ fn gateway_config(number: usize, scenario: &Scenario) -> anyhow::Result<galaxy_p
         Some(_) => users::token::access()?,
         None => galaxy_push_gateway::Access::development(),
     };
-    config.progress_interval = Duration::from_secs(5);
+    config.progress_interval = time::PROGRESS;
     config.dead_after = Duration::from_secs(12);
     Ok(config)
 }

@@ -12,6 +12,9 @@ use crate::journal::{Done, Journal};
 use crate::rng::{Rng, now_us};
 use crate::scenario::Handlers;
 
+/// A client calls a handler again within this time, if that did not fail several times.
+const AGAIN_WITHIN: Duration = Duration::from_secs(1);
+
 /// What all calls of one process share.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -38,7 +41,11 @@ impl Desk {
     /// Whether the handler fails on this item now.
     fn fails(&mut self, item: &Item) -> bool {
         // Now and then, or it would be slower than what is published, and never reach the head.
-        self.rng.percent(2) || self.is_poisonous(item)
+        let fails = self.rng.percent(2) || self.is_poisonous(item);
+        if fails {
+            self.journal.pause(AGAIN_WITHIN);
+        }
+        fails
     }
 
     /// Some items can never be dealt with.
@@ -56,7 +63,10 @@ impl Desk {
     fn fate(&mut self, item: &Item) -> (Fate, Option<Duration>) {
         let fails = self.fails(item);
         let fate = match self.rng.below(100) {
-            0..2 => Fate::Drop,
+            0..2 => {
+                self.journal.pause(AGAIN_WITHIN);
+                Fate::Drop
+            }
             _ if fails => Fate::Fail,
             _ => Fate::Ack,
         };
@@ -122,7 +132,11 @@ impl BatchHandler for Batches {
             desk.journal.offer(&items).map_err(|error| explained(&error))?;
             desk.calls += 1;
             // As a whole it fails as often as one item, or large ones would never succeed.
-            (Some(desk.calls), desk.plan.piecewise, desk.rng.percent(2))
+            let unlucky = desk.rng.percent(2);
+            if unlucky {
+                desk.journal.pause(AGAIN_WITHIN);
+            }
+            (Some(desk.calls), desk.plan.piecewise, unlucky)
         };
         for item in &items {
             let (fails, pause) = {

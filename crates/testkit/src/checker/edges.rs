@@ -196,6 +196,8 @@ pub(super) fn is_held_at(
         (1..visits.len()).any(|later| visits[..later].iter().any(|v| v.epoch == visits[later].epoch));
     // It began with everything that its hub held then.
     let is_first = visit.epoch == first.epoch;
-    let came = pos.seq > visit.from || is_first && is_held(index, &window, pos, visit.began_us);
+    let hub_held =
+        |hub| is_held(index, hub, pos, visit.began_us) && is_held(index, &window, pos, visit.began_us);
+    let came = pos.seq > visit.from || is_first && index.rules.window.as_ref().is_some_and(hub_held);
     !is_cut && came && !life.may_lack(pos) && is_held(index, &window, pos, at_us)
 }

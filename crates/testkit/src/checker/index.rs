@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::calm::Calm;
 use super::edges::Edges;
 use super::log::{Entry, EpochLog};
 use super::publishes::{Answer, Publishes};
-use crate::history::{Cursor, Name, Open, Position, Record, Rules, StreamId, What};
+use crate::history::{Cursor, Name, Open, Position, Record, Rules, StreamId, What, WindowRule};
 
 /// A position with its epoch as a number of the index. Positions of two epochs have no order but this arbitrary one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +73,8 @@ pub(super) struct Index<'h> {
     /// When an ephemeral event was published, in order.
     pub(super) ephemerals_us: Vec<u64>,
     pub(super) run: Run<'h>,
+    /// What befell whom.
+    pub(super) calm: Calm<'h>,
     /// By gateway: each of its lives, and in each the logs it followed, in order.
     pub(super) followed: HashMap<&'h str, Vec<Vec<Visit>>>,
     /// What happened at gateways, if the history tells.
@@ -105,6 +108,12 @@ struct Pass<'h> {
 }
 
 impl<'h> Index<'h> {
+    /// The window that a stream is read from, where it is known: its gateway's, or its hub's.
+    pub(super) fn window_of(&self, open: &Open) -> Option<&WindowRule> {
+        let of_gateway = open.at.as_deref().and_then(|gateway| self.rules.edge_windows.get(gateway));
+        of_gateway.or(self.rules.window.as_ref())
+    }
+
     pub(super) fn new(records: &'h [Record], rules: &Rules) -> Self {
         let mut index = Self {
             records,
@@ -114,6 +123,7 @@ impl<'h> Index<'h> {
             publishes: Publishes::default(),
             ephemerals_us: Vec::new(),
             run: Run::default(),
+            calm: Calm::new(records),
             followed: HashMap::new(),
             edges: None,
             starts: Vec::new(),

@@ -8,6 +8,7 @@
 //! What it cannot see: whether a gap was needless where the history does not tell the window, how much memory was used, and
 //! anything the harness did not write down.
 
+mod calm;
 mod carried;
 mod collapse;
 mod edges;

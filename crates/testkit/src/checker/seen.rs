@@ -123,6 +123,32 @@ pub enum Sight {
     EndedSlow,
     /// a connection that was gone without a word.
     EndedUntold,
+    /// A reader that had heard nothing for the whole interval was told in time where it stands.
+    SilenceJudged,
+    /// A reader was passed over for an eighth of the window's events, and told in time.
+    EighthOfEventsJudged,
+    /// The same of its bytes.
+    EighthOfBytesJudged,
+    /// The same of its age.
+    EighthOfAgeJudged,
+    /// An event was due at a reader at once, and was there.
+    PromptJudged,
+    /// The same at a user.
+    PromptAtUserJudged,
+    /// A reader was told that it fell behind, and it was asked whether it had.
+    BehindJudged,
+    /// What was handed to a reader that had not read for long came after it was told.
+    BehindAfterAPauseJudged,
+    /// A connection was over once its token had ended.
+    TokenEndJudged,
+    /// A connection was over once a record had ended its session.
+    RecordEndJudged,
+    /// The goodbyes of a leaving hub were far enough apart to be told apart.
+    ReturnsJudged,
+    /// Several users of a leaving gateway were told when to come back.
+    UserReturnsJudged,
+    /// Several readers of one server were told when to repair.
+    RepairsJudged,
 }
 
 /// How often each was seen.
@@ -137,6 +163,10 @@ pub struct Seen {
 pub struct Unseen(pub Vec<Sight>);
 
 impl Seen {
+    pub(super) const fn new() -> Self {
+        Self { counts: BTreeMap::new() }
+    }
+
     /// How often this was seen.
     #[must_use]
     pub fn of(&self, sight: Sight) -> u64 {

@@ -269,8 +269,24 @@ pub struct Goodbye {
     pub stream: StreamId,
     /// Why.
     pub reason: GoodbyeReason,
+    /// `Goodbye.retry_after`, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_us: Option<u64>,
     /// The frame's cursor.
     pub cursor: Cursor,
+}
+
+/// A reader does not read for a while.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    /// The stream.
+    pub stream: StreamId,
+    /// Until then, in microseconds of the harness's clock.
+    pub until_us: u64,
+    /// No more bytes than these can be on their way to it meanwhile, if the harness knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead_bytes: Option<u64>,
 }
 
 /// The stream ended, as its reader saw it.

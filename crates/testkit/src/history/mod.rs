@@ -12,12 +12,13 @@ mod recorder;
 pub use file::{Error, read, write};
 pub use frames::{
     Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Missed,
-    Open, Outcome, Standing, Subscribed, Token, Ungrant, Welcome,
+    Open, Outcome, Pause, Standing, Subscribed, Token, Ungrant, Welcome,
 };
 pub use handling::{Form, Handled, Handler, How, Stored};
 pub use publish::{Damaged, Hash, Kept, LogKnown, LogLine, LogRecord, PubAck, PubCall, Says};
 pub use recorder::{DEFAULT_CAP, Full, Recorder};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -95,9 +96,31 @@ pub struct Rules {
     /// it must still have held is told as needless.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowRule>,
+    /// The windows of gateways that hold something else than the hub, by the name of the gateway.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub edge_windows: BTreeMap<Name, WindowRule>,
+    /// What is due when; without it promises about time are not judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timing: Option<TimingRule>,
 }
 
-/// The bounds of a hub's window.
+/// What is due when, in microseconds: what the system promises, and what the harness's network needs. Zero: not judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimingRule {
+    /// What is appended has come to every reader that has everything and that nothing befalls.
+    pub deliver_us: u64,
+    /// A gateway's stream on which nothing was sent for so long is sent `Progress`.
+    pub progress_us: u64,
+    /// The same at users.
+    pub edge_progress_us: u64,
+    /// A session that has ended is over at its connections.
+    pub session_end_us: u64,
+    /// How many gateways a second a hub that leaves may tell to come back: no time, but what decides one.
+    pub returns_per_second: u64,
+}
+
+/// The bounds of a window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowRule {
@@ -168,6 +191,8 @@ pub enum What {
     Subscribed(Subscribed),
     /// The stream ended, as its reader saw it.
     Close(Close),
+    /// The reader of a stream does something else for a while.
+    Pause(Pause),
     /// A recipient was added without a frame of its own (a membership).
     Grant(Grant),
     /// A recipient was taken away.
@@ -188,6 +213,11 @@ pub enum What {
 
     /// The recording gateway follows another log from here on.
     Follows(Follows),
+    /// The recording gateway's stream from the hub has come to the head of the log, or is no longer there.
+    Upstream {
+        /// Whether it is there.
+        live: bool,
+    },
 
     /// The recording gateway was told of a gap by its hub.
     Missed(Missed),
@@ -238,6 +268,8 @@ impl Default for Rules {
             durable: false,
             edges: false,
             window: None,
+            edge_windows: BTreeMap::new(),
+            timing: None,
         }
     }
 }
@@ -257,6 +289,23 @@ impl fmt::Display for Position {
 }
 
 impl What {
+    /// Whether this is a frame of a stream.
+    #[must_use]
+    pub const fn is_frame(&self) -> bool {
+        matches!(
+            self,
+            Self::Welcome(_)
+                | Self::Standing(_)
+                | Self::Event(_)
+                | Self::Gap(_)
+                | Self::Progress(_)
+                | Self::CaughtUp(_)
+                | Self::FellBehind(_)
+                | Self::Goodbye(_)
+                | Self::Subscribed(_)
+        )
+    }
+
     /// The stream this record is about, if it is about one.
     #[must_use]
     pub fn stream(&self) -> Option<StreamId> {
@@ -274,6 +323,7 @@ impl What {
             Self::Close(close) => close.stream,
             Self::Grant(grant) => grant.stream,
             Self::Ungrant(ungrant) => ungrant.stream,
+            Self::Pause(pause) => pause.stream,
             _ => return None,
         })
     }

@@ -14,4 +14,5 @@ mod script;
 mod sse;
 mod standing;
 mod streams;
+mod time;
 mod users;

@@ -2,9 +2,9 @@
 
 use galaxy_push_testkit::history::{
     Claim, Close, Cursor, Damaged, Event, Fault, Follows, Form, Gap, GapReason, Goodbye, GoodbyeReason,
-    Grant, Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Missed, Name, Open, Outcome,
-    Position, PubAck, PubCall, Rules, Says, Standing, Stored, Subscribed, Token, Ungrant, Welcome, What,
-    WindowRule,
+    Grant, Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Missed, Name, Open,
+    Outcome, Pause, Position, PubAck, PubCall, Rules, Says, Standing, Stored, Subscribed, TimingRule, Token,
+    Ungrant, Welcome, What, WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
@@ -71,6 +71,7 @@ fn parse(words: &[&str]) -> Vec<What> {
                     bytes: rule("bytes", 1_000_000),
                     event_bytes_max: 100,
                 }),
+                timing: flag("timing").then(|| timing(words)),
                 ..Rules::default()
             })
         }
@@ -124,18 +125,34 @@ fn parse(words: &[&str]) -> Vec<What> {
             let (after, through) = (place(&plain[1]), plain.get(2).and_then(place));
             What::Missed(Missed { after, through })
         }
+        "upstream" => What::Upstream { live: plain[1] == "live" },
         "start" => What::Start,
         "crash" => What::Crash,
         "fault" => {
             let detail = plain.get(2).copied().unwrap_or_default().to_owned();
             What::FaultStart(Fault { kind: plain[1].into(), detail })
         }
-        "over" => What::FaultStop(Fault { kind: plain[1].into(), detail: plain[2].to_owned() }),
+        "over" => {
+            let detail = plain.get(2).copied().unwrap_or_default().to_owned();
+            What::FaultStop(Fault { kind: plain[1].into(), detail })
+        }
         "healed" => What::Healed,
         "end" => What::End,
         _ => of_stream(words, &plain),
     };
     vec![one]
+}
+
+/// `rules timing` and what is to be judged, in milliseconds.
+fn timing(words: &[&str]) -> TimingRule {
+    let rule = |name: &str| option(words, name).map_or(0, |text| text.parse::<u64>().unwrap());
+    TimingRule {
+        deliver_us: rule("deliver") * 1_000,
+        progress_us: rule("progress") * 1_000,
+        edge_progress_us: rule("edge") * 1_000,
+        session_end_us: rule("session") * 1_000,
+        returns_per_second: rule("returns"),
+    }
 }
 
 fn of_stream(words: &[&str], plain: &[&str]) -> What {
@@ -191,12 +208,18 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
         "fell_behind" => What::FellBehind(mark()),
         "goodbye" => {
             let reason = word::<GoodbyeReason>(plain[2]);
-            What::Goodbye(Goodbye { stream: stream(), reason, cursor: cursor(plain[3]) })
+            let retry_after_us = option("retry").map(|text| text.parse::<u64>().unwrap() * 1_000);
+            What::Goodbye(Goodbye { stream: stream(), reason, retry_after_us, cursor: cursor(plain[3]) })
         }
         "subscribed" => {
             let recipients = names(plain[3]);
             What::Subscribed(Subscribed { stream: stream(), cursor: cursor(plain[2]), recipients })
         }
+        "pause" => What::Pause(Pause {
+            stream: stream(),
+            until_us: plain[2].parse::<u64>().unwrap() * 1_000,
+            ahead_bytes: option("ahead").map(|bytes| bytes.parse().unwrap()),
+        }),
         "close" => What::Close(Close { stream: stream(), code: plain[2].into() }),
         "grant" => {
             What::Grant(Grant { stream: stream(), recipient: plain[2].into(), after: position(plain[3]) })
@@ -264,6 +287,7 @@ fn log_line(plain: &[&str], key: Option<&str>, expires: Option<&str>, standing: 
         collapse_key: key.map(Name::from),
         expires_at_us: expires.map(|ms| ms.parse::<u64>().unwrap() * 1_000),
         appended_us: None,
+        bytes: 100,
     })
 }
 

@@ -75,7 +75,7 @@ fn needless(step: &Step<'_, '_>, gap: &Gap) -> Option<Judged> {
 
 /// The last position told as missing is in the window: it need not be told, and nothing before it either, or the gap goes too far.
 fn held(step: &Step<'_, '_>, gateway: &str, gap: &Gap, to: Pos) -> Option<Judged> {
-    let window = step.index.rules.window.as_ref()?;
+    let window = step.index.window_of(step.stream.open)?;
     let sight =
         if gap.reason == GapReason::Trimmed { Sight::UserTrimmedJudged } else { Sight::UserLappedJudged };
     let here = step.index.show(to);

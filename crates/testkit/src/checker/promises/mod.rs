@@ -6,8 +6,10 @@
 mod acked;
 mod across;
 mod batch_whole;
+mod behind;
 mod cursor_safe;
 mod drained;
+mod due;
 mod durable;
 mod ended;
 mod fenced;
@@ -22,8 +24,11 @@ pub(super) mod live;
 mod no_phantom;
 mod ordered;
 mod progress;
+mod prompt;
 mod resumable;
+mod session_end;
 mod signed_in;
+mod spread;
 mod standing;
 mod steady;
 mod unexpired;
@@ -38,7 +43,7 @@ type OfAStream = for<'h> fn(&Step<'_, 'h>, &mut Findings<'_, 'h>);
 type OfAHistory = for<'h> fn(&Index<'h>, &mut Findings<'_, 'h>);
 
 /// Judged at every record of a stream.
-pub(super) const OF_A_STREAM: [OfAStream; 16] = [
+pub(super) const OF_A_STREAM: [OfAStream; 19] = [
     frame_order::check,
     ordered::check,
     unique::check,
@@ -55,6 +60,9 @@ pub(super) const OF_A_STREAM: [OfAStream; 16] = [
     signed_in::check,
     drained::check,
     ended::check,
+    due::check,
+    prompt::check,
+    behind::check,
 ];
 
 /// Counts what the promises to users were judged on.
@@ -65,7 +73,7 @@ pub(super) fn count(step: &Step<'_, '_>, seen: &mut Seen) {
 }
 
 /// Judged once.
-pub(super) const OF_A_HISTORY: [OfAHistory; 10] = [
+pub(super) const OF_A_HISTORY: [OfAHistory; 13] = [
     history::check,
     fenced::check,
     acked::once,
@@ -76,4 +84,7 @@ pub(super) const OF_A_HISTORY: [OfAHistory; 10] = [
     no_phantom::in_streams,
     handled_once::check,
     steady::check,
+    session_end::check,
+    spread::repairs,
+    spread::returns,
 ];
