@@ -13,7 +13,7 @@ use galaxy_push_testkit::history::{CallId, PubAck, What};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
-use crate::plain::channel;
+use crate::plain::{WINDOW_BYTES, channel};
 use crate::publisher::{position, record_calls};
 use crate::rng::{Counter, Rng, now_us};
 
@@ -53,7 +53,7 @@ pub async fn run(plan: Plan, recorder: Recorder, numbers: Counter, mut rng: Rng)
         let asked = if clients.len() == 1 { 0 } else { rng.below(clients.len() as u64) as usize };
         for (client, hub) in clients.iter_mut().zip(plan.hubs) {
             if client.is_none() {
-                *client = channel(hub).await.ok().map(PublisherClient::new);
+                *client = channel(hub, WINDOW_BYTES).await.ok().map(PublisherClient::new);
             }
         }
         if clients[asked].is_none() {

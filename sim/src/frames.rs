@@ -8,11 +8,12 @@ mod forms;
 mod prints;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use galaxy_push_proto::v1;
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Cursor, Position, StreamId, What};
+use galaxy_push_testkit::history::{Cursor, Pause, Position, StreamId, What};
 
 pub use prints::{
     event as event_hash, explicit, invalidation as invalidation_hash, membership as membership_hash,
@@ -46,6 +47,12 @@ impl StreamLog {
     /// Writes something down now.
     pub fn record(&self, what: What) {
         self.recorder.record((self.clock)(), what);
+    }
+
+    /// Writes down that the reader does not read for so long, and how much can be on its way to it meanwhile.
+    pub fn pause(&self, length: Duration, ahead_bytes: Option<u64>) {
+        let until_us = (self.clock)() + length.as_micros() as u64;
+        self.record(What::Pause(Pause { stream: self.stream, until_us, ahead_bytes }));
     }
 
     /// Writes a frame in protobuf down.

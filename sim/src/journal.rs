@@ -2,18 +2,21 @@
 //!
 //! Used by the simulated application and by the one that is run as a process of its own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use galaxy_push_client::Item;
 use galaxy_push_proto::v1;
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Close, Cursor, Hop, Name, Open, What};
+use galaxy_push_testkit::history::{Close, Cursor, Handled, Hop, How, Name, Open, What};
 use prost::Message as _;
 
 use crate::frames::{self, StreamLog};
+use crate::unknown::is_unknown;
 
 /// Writes down what the handler is given: its items are the frames of a stream, and a `Welcome` begins another one.
 #[derive(Debug)]
@@ -26,9 +29,9 @@ pub struct Journal {
     stream: Option<StreamLog>,
     /// When the last connection was begun: before anything on its stream was sent.
     dialed: Arc<AtomicU64>,
-    /// What the handler failed on: it comes again, and is the same frame.
-    failed: Option<Bytes>,
-    /// The cursor of the last item that it finished.
+    /// What the handler was given and has not finished: it comes again, and is the same frames.
+    open: VecDeque<Bytes>,
+    /// The cursor of the last item that it finished; in the stream form that it was given.
     finished: String,
 }
 
@@ -46,7 +49,16 @@ impl Journal {
         start: Cursor,
     ) -> Self {
         let reader = Name::from(name);
-        Self { reader, recorder, clock, start, stream: None, dialed, failed: None, finished: String::new() }
+        Self {
+            reader,
+            recorder,
+            clock,
+            start,
+            stream: None,
+            dialed,
+            open: VecDeque::new(),
+            finished: String::new(),
+        }
     }
 
     /// Writes down an item that is given to the handler; returns what to write down when the handler has finished it.
@@ -55,24 +67,67 @@ impl Journal {
     ///
     /// When the item does not have the form of a frame.
     pub fn take(&mut self, item: &Item, fails: bool) -> anyhow::Result<Done> {
-        let framed = item.frame().framed().clone();
-        let again = self.failed.take().is_some_and(|failed| failed == framed);
-        if !again {
+        self.offer(std::slice::from_ref(item))?;
+        Ok(if fails { None } else { self.finish(item, How::Success, None) })
+    }
+
+    /// Writes down items that are offered to a handler, those that were offered before aside.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::take`], and when what was offered before and is not finished does not come first.
+    pub fn offer(&mut self, items: &[Item]) -> anyhow::Result<()> {
+        let known = self.open.len().min(items.len());
+        for (item, open) in items.iter().zip(&self.open) {
+            ensure!(item.frame().framed() == open, "offered in place of one that is not finished: {item:?}");
+        }
+        for item in &items[known..] {
             self.receive(item)?;
+            self.open.push_back(item.frame().framed().clone());
         }
-        if fails {
-            self.failed = Some(framed);
-            return Ok(None);
-        }
+        Ok(())
+    }
+
+    /// What to write down of the first item offered, now that it has its outcome.
+    #[must_use]
+    pub fn finish(&mut self, item: &Item, how: How, call: Option<u64>) -> Done {
+        self.open.pop_front();
         if !item.cursor().is_empty() {
             item.cursor().clone_into(&mut self.finished);
         }
-        Ok(match (item, frames::cursor(item.cursor())) {
+        self.outcome(item, how, call)
+    }
+
+    /// Writes down an item that is delivered for the first time in the stream form.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::take`].
+    pub fn deliver(&mut self, item: &Item) -> anyhow::Result<()> {
+        self.receive(item)?;
+        if !item.cursor().is_empty() {
+            item.cursor().clone_into(&mut self.finished);
+        }
+        Ok(())
+    }
+
+    /// What to write down of an item that has its outcome.
+    #[must_use]
+    pub fn outcome(&self, item: &Item, how: How, call: Option<u64>) -> Done {
+        match (item, frames::cursor(item.cursor())) {
             (Item::Event(_) | Item::Gap(_), Cursor::At(position)) => {
-                Some((self.recorder.clone(), What::Handled { reader: self.reader.clone(), position }))
+                let reader = self.reader.clone();
+                Some((self.recorder.clone(), What::Handled(Handled { reader, position, how, call })))
             }
             _ => None,
-        })
+        }
+    }
+
+    /// The handler is not called for so long at most.
+    pub fn pause(&self, length: Duration) {
+        if let Some(stream) = &self.stream {
+            stream.pause(length, None);
+        }
     }
 
     fn receive(&mut self, item: &Item) -> anyhow::Result<()> {
@@ -81,6 +136,10 @@ impl Journal {
             && gap.is_local()
         {
             return self.unreadable(&frame);
+        }
+        if is_unknown(&frame) {
+            self.recorder.record((self.clock)(), What::UnknownFrame(self.reader.clone()));
+            return Ok(());
         }
         if let Some(v1::push_event::Kind::Welcome(welcome)) = &frame.kind {
             self.begin(&frame.cursor, welcome.outcome());

@@ -32,6 +32,8 @@ pub mod shared;
 pub mod steady;
 pub mod storm;
 pub mod truth;
+pub mod tally;
+pub mod unknown;
 pub mod users;
 pub mod witness;
 pub mod world;

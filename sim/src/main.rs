@@ -3,10 +3,10 @@
 //! Each seed runs in a process of its own. tokio numbers the tasks of a process one after another and drops them in an
 //! order that depends on those numbers, so only a fresh process replays a seed exactly.
 
+mod least;
 mod ledger;
 mod seeds;
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use galaxy_push_sim::scenario::Scenario;
-use galaxy_push_sim::world;
+use galaxy_push_sim::{tally, world};
 use galaxy_push_testkit::history;
 
 /// Runs the whole system in a deterministic simulation and checks every promise.
@@ -36,6 +36,10 @@ struct Args {
     /// Simulated seconds of each.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(40..=3_600))]
     seconds: u64,
+    /// A seed whose process has not ended after so many seconds of wall time is killed, and has failed. Default: 60, and one for
+    /// each 3 simulated ones, which is twenty times what they take.
+    #[arg(long, value_name = "SECONDS")]
+    wall_limit: Option<u64>,
     /// Run each seed twice and compare the histories; with a number, the first so many.
     #[arg(long, value_name = "N", num_args = 0..=1, default_value_t = 0, default_missing_value = "18446744073709551615")]
     twice: u64,
@@ -62,6 +66,13 @@ struct Args {
     log: Option<String>,
 }
 
+impl Args {
+    /// How long one seed may take, of wall time.
+    fn wall_limit(&self) -> Duration {
+        Duration::from_secs(self.wall_limit.unwrap_or(60 + self.seconds / 3))
+    }
+}
+
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -86,6 +97,9 @@ fn one(seed: u64, args: &Args) -> anyhow::Result<String> {
     if let Some(filter) = &args.log {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     }
+    if let Some(limit) = args.wall_limit {
+        end_after(seed, Duration::from_secs(limit));
+    }
     let scenario = Scenario::draw(seed, Duration::from_secs(args.seconds));
     let outcome = world::run(&scenario)?;
     if let Some(path) = &args.history {
@@ -101,21 +115,22 @@ fn one(seed: u64, args: &Args) -> anyhow::Result<String> {
     for record in &outcome.history {
         format!("{record:?}").hash(&mut hasher);
     }
-    let mut faults = BTreeMap::new();
-    for (_, fault) in &scenario.faults {
-        *faults.entry(fault.kind.name().to_owned()).or_insert(0) += 1;
-    }
-    let seen = outcome.report.seen.iter();
     let seed = seeds::Seed {
         seed,
-        faults,
+        faults: tally::faults(&scenario),
         records: outcome.history.len(),
         trace: format!("{:016x}", hasher.finish()),
-        seen: seen
-            .map(|(sight, count)| (format!("{sight:?}"), count))
-            .chain(outcome.met.into_iter().map(|(what, count)| (format!("Brokers{what}"), count)))
-            .chain(outcome.did.into_iter().map(|(what, count)| (format!("Publishers{what}"), count)))
-            .collect(),
+        seen: tally::met(&scenario, &outcome),
     };
     Ok(serde_json::to_string(&seed)?)
+}
+
+/// Ends this process as a failure if it still runs then: a world that spins never comes to its end.
+#[expect(clippy::print_stderr, clippy::disallowed_methods, reason = "a command line tool, by wall time")]
+fn end_after(seed: u64, limit: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!("seed {seed} did not end within {} s of wall time", limit.as_secs());
+        std::process::exit(1);
+    });
 }

@@ -15,13 +15,17 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use crate::frames::{self, StreamLog};
 use crate::net;
 use crate::rng::{Rng, now_us};
+use crate::unknown::is_unknown;
 use crate::users::{Lost, stray};
 
 /// It gives a stream up when nothing came for this long.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// What the hub may send ahead: little, so that it notices when this gateway does not read.
-const WINDOW_BYTES: u32 = 16 << 10;
+/// What the hub may send ahead: little, so that it notices when a gateway does not read.
+pub(crate) const WINDOW_BYTES: u32 = 16 << 10;
+
+/// What publishers may have appended at one moment: two batches of five events of 3 KiB each.
+const BATCH_BYTES: u64 = 32 << 10;
 
 /// How a plain gateway behaves.
 #[derive(Clone, Debug)]
@@ -40,6 +44,12 @@ pub struct Plan {
     pub strays_percent: u64,
     /// How often, in percent, it stops reading for a while after a frame, while it cuts its streams.
     pub pause_percent: u64,
+    /// What the hub may send ahead, in bytes.
+    pub ahead: u32,
+    /// What an event may have beyond that, if there are large ones.
+    pub large_bytes: u64,
+    /// How long it pauses at most.
+    pub pause_max: Duration,
     /// Whether it lists the features of standing records.
     pub standing: bool,
     /// The largest frame it takes, in bytes; 0: as the contract says.
@@ -50,6 +60,14 @@ pub struct Plan {
     pub late: bool,
     /// It ends here.
     pub until: Duration,
+}
+
+impl Plan {
+    /// What may be on its way to it while it does not read: what the hub may send ahead, and what was handed to HTTP/2 at once
+    /// when that was nearly used up, which is a batch and what came beside it.
+    fn ahead_bytes(&self) -> u64 {
+        u64::from(self.ahead) + self.large_bytes + BATCH_BYTES
+    }
 }
 
 /// Reads until the plan ends.
@@ -118,7 +136,7 @@ struct Stream<'a> {
 
 impl Stream<'_> {
     async fn read(self, hub: &str, cursor: &mut String) -> anyhow::Result<Name> {
-        let Ok(channel) = channel(hub).await else { return Ok("unreachable".into()) };
+        let Ok(channel) = channel(hub, self.plan.ahead).await else { return Ok("unreachable".into()) };
         let mut client = PushClient::new(channel);
         let mut stream = match timeout(SILENCE, client.subscribe_push(self.request(cursor))).await {
             Ok(Ok(response)) => response.into_inner(),
@@ -139,14 +157,20 @@ impl Stream<'_> {
             };
             let (bytes, most) = (frame.encoded_len(), self.plan.receive_bytes_max as usize);
             ensure!(most == 0 || bytes <= most, "{bytes} bytes to a gateway that takes {most}");
-            self.log.proto(&frame)?;
+            if is_unknown(&frame) {
+                self.log.record(What::UnknownFrame(self.plan.gateway_id.as_str().into()));
+            } else {
+                self.log.proto(&frame)?;
+            }
             if !frame.cursor.is_empty() {
                 cursor.clone_from(&frame.cursor);
             }
             // What it once began in the calm is not interrupted any more: everybody must reach the head.
             if Instant::now() < self.calm_at && self.rng.percent(self.plan.pause_percent) {
-                let pause = self.rng.between(Duration::from_millis(10), Duration::from_secs(4));
-                sleep_until((Instant::now() + pause).min(self.calm_at)).await;
+                let pause = self.rng.between(Duration::from_millis(10), self.plan.pause_max);
+                let until = (Instant::now() + pause).min(self.calm_at);
+                self.log.pause(until - Instant::now(), Some(self.plan.ahead_bytes()));
+                sleep_until(until).await;
             }
         }
     }
@@ -171,8 +195,8 @@ impl Stream<'_> {
 /// # Errors
 ///
 /// When the hub cannot be reached within 5 s.
-pub(crate) async fn channel(hub: &str) -> anyhow::Result<Channel> {
-    channel_at(hub, net::PORT).await
+pub(crate) async fn channel(hub: &str, ahead: u32) -> anyhow::Result<Channel> {
+    channel_at(hub, net::PORT, ahead).await
 }
 
 /// As [`channel`], to another port.
@@ -180,9 +204,9 @@ pub(crate) async fn channel(hub: &str) -> anyhow::Result<Channel> {
 /// # Errors
 ///
 /// As [`channel`].
-pub(crate) async fn channel_at(hub: &str, port: u16) -> anyhow::Result<Channel> {
+pub(crate) async fn channel_at(hub: &str, port: u16, ahead: u32) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{hub}:{port}"))?
-        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(ahead)
         .connect_timeout(Duration::from_secs(5));
     let connector = tower::service_fn(|uri: Uri| async move {
         let (host, port) = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(net::PORT));

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
 use crate::met::Met;
-use crate::plain::channel_at;
+use crate::plain::{WINDOW_BYTES, channel_at};
 use crate::publisher::{position, record_calls};
 use crate::rng::{Counter, Rng, now_us};
 
@@ -95,7 +95,7 @@ pub async fn run(plan: Plan, recorder: Recorder, numbers: Counter, rng: Rng, met
 
 impl Poster {
     async fn connect(&self) -> Option<PublisherClient<Channel>> {
-        channel_at(self.plan.hub, self.plan.port).await.ok().map(PublisherClient::new)
+        channel_at(self.plan.hub, self.plan.port, WINDOW_BYTES).await.ok().map(PublisherClient::new)
     }
 
     async fn pause(&mut self) {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use axum::Router;
+use galaxy_push_client::State;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::LogKind;
@@ -15,7 +16,9 @@ use galaxy_push_listener::{Drain, Limits, serve};
 use galaxy_push_proto::v1;
 use galaxy_push_store::{DedupBounds, MemoryStore};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Follows, Hash, LogLine, LogRecord, Measured, Position, Says, What};
+use galaxy_push_testkit::history::{
+    Follows, Hash, LogLine, LogRecord, Measured, Missed, Position, Says, What,
+};
 use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::sync::watch;
@@ -32,6 +35,7 @@ use crate::publisher::position;
 use crate::rng::{Rng, UNIX_MS_START, now_us};
 use crate::shared::SharedLog;
 use crate::truth::{Truth, witnessed};
+use crate::unknown::Unknown;
 use crate::witness;
 
 /// Tells a server what to do. Clones tell the same one.
@@ -58,6 +62,9 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// Whoever left in order is started again after this long, as by an orchestrator.
 const BACK_AFTER: Duration = Duration::from_millis(300);
 
+/// How large the data of an event may be, unless its hub's window is tiny.
+const EVENT_BYTES: usize = 64 << 10;
+
 /// Where a hub's log is.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "the store inside has none")]
@@ -78,13 +85,13 @@ pub enum Log {
 ///
 /// When it cannot start.
 pub async fn hub(
-    name: &'static str,
-    window: Bounds,
+    (window, return_rate): (Bounds, u32),
     ambient: Ambient,
     recorder: Recorder,
     log: Log,
     has_side_door: bool,
     leave: Leave,
+    unknown: Unknown,
 ) -> anyhow::Result<()> {
     loop {
         recorder.record(now_us(), What::Start);
@@ -108,7 +115,12 @@ pub async fn hub(
                 at.maker(&ambient)
             }
         };
-        let config = galaxy_push_hub::Config::default().window(window);
+        let config = galaxy_push_hub::Config::default().window(window).return_rate(return_rate);
+        // A hub takes no event that its window could not hold.
+        let config = match (window.bytes / 4) as usize {
+            most if most < EVENT_BYTES => config.event_bytes_max(most),
+            _ => config,
+        };
         let hub = match Hub::new(config, store, ambient.clone()) {
             Err(_) if matches!(&log, Log::Disk(disk) if disk.may_fail_to_open()) => {
                 sleep(BACK_AFTER).await;
@@ -119,14 +131,15 @@ pub async fn hub(
         if let Log::Disk(disk) = &log {
             disk.opened().await?;
         }
-        let aside = aside(name, &hub, window, truth, &recorder, &log);
+        let aside = aside(&hub, window, truth, &recorder, &log);
         let limited = Drain::default();
         let limited_door = tokio::spawn(limited_door(hub.clone(), limited.clone()));
-        let side_door = side_door(hub.router(), leave.clone());
+        let router = unknown.around(hub.router());
+        let side_door = side_door(router.clone(), leave.clone());
         let _side_door = has_side_door.then(|| AbortOnDropHandle::new(tokio::spawn(side_door)));
         loop {
             let drain = Drain::default();
-            let serving = serve(Listener::bind().await?, hub.router(), Limits::hub(), drain.clone());
+            let serving = serve(Listener::bind().await?, router.clone(), Limits::hub(), drain.clone());
             let mut serving = tokio::spawn(serving);
             match told(&leave).await {
                 None => {
@@ -144,7 +157,7 @@ pub async fn hub(
         limited.draining.cancel();
         limited.deadline.cancel();
         let _ = limited_door.await;
-        drop((aside, hub));
+        drop((aside, hub, router));
         if let Log::Disk(disk) = &log {
             disk.released().await?;
         }
@@ -162,7 +175,6 @@ async fn limited_door(hub: Hub, drain: Drain) -> anyhow::Result<()> {
 
 /// What goes on beside a hub in its own process.
 fn aside(
-    name: &'static str,
     hub: &Hub,
     window: Bounds,
     truth: Option<Truth>,
@@ -175,7 +187,7 @@ fn aside(
     if matches!(log, Log::Own | Log::Shared(..)) {
         let (hub, recorder) = (hub.clone(), recorder.clone());
         aside.push(AbortOnDropHandle::new(tokio::spawn(async move {
-            if let Err(fault) = witness::run(&hub, name, recorder.clone()).await {
+            if let Err(fault) = witness::run(&hub, recorder.clone()).await {
                 tracing::error!(%fault, "the witness was sent what is no frame");
                 recorder.record(
                     now_us(),
@@ -238,11 +250,32 @@ pub async fn gateway(
     }
 }
 
-/// Writes down which log a gateway follows, whenever that is another one.
+/// Writes down which log a gateway follows, whenever that is another one, whether it is at its head, where its hub told it of
+/// a gap, and when it met something it does not know.
 async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorder: Recorder) {
     let mut here: Option<Position> = None;
+    // Gaps so far; and where it stood before one that it may not have behind it yet.
+    let (mut gaps, mut missing) = (0, None);
+    let (mut unknown, mut was_live) = (0, false);
     loop {
-        if let Some(position) = position(&status.borrow_and_update().cursor) {
+        note_unknown(&status.borrow(), &mut unknown, &recorder);
+        let now = status.borrow_and_update().clone();
+        let live = now.state == State::Live;
+        if std::mem::replace(&mut was_live, live) != live {
+            recorder.record(now_us(), What::Upstream { live });
+        }
+        if now.counters.gaps > gaps {
+            gaps = now.counters.gaps;
+            let after = missing.get_or_insert_with(|| here.clone()).clone();
+            recorder.record(now_us(), What::Missed(Missed { after, through: None }));
+        }
+        let position = position(&now.cursor);
+        let is_behind = live && now.handling_since.is_none();
+        if is_behind && position.is_some() && missing.as_ref().is_some_and(|after| *after != position) {
+            let after = missing.take().flatten();
+            recorder.record(now_us(), What::Missed(Missed { after, through: position.clone() }));
+        }
+        if let Some(position) = position {
             if here.as_ref().is_none_or(|here| here.epoch != position.epoch) {
                 let follows = Follows { left: here.take(), position: position.clone() };
                 recorder.record(now_us(), What::Follows(follows));
@@ -252,6 +285,13 @@ async fn follow(mut status: watch::Receiver<galaxy_push_client::Status>, recorde
         if status.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Writes down that a client has met what it does not know, whenever that was once more.
+pub(crate) fn note_unknown(status: &galaxy_push_client::Status, known: &mut u64, recorder: &Recorder) {
+    if std::mem::replace(known, status.counters.unknown) < status.counters.unknown {
+        recorder.record(now_us(), What::UnknownFrame(recorder.name().clone()));
     }
 }
 
@@ -306,6 +346,7 @@ pub(crate) fn record_standing(
         collapse_key: None,
         expires_at_us: None,
         appended_us: None,
+        bytes: message.len() as u64,
     };
     recorder.record(now_us, What::Log(line));
     let until_us = expires.as_ref().map(in_the_world);

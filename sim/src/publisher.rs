@@ -101,6 +101,60 @@ pub async fn run(
     Ok(())
 }
 
+/// Publishes 300 to 2,000 small events for one topic at once, again and again until `until`.
+///
+/// # Errors
+///
+/// When the client cannot be built.
+pub async fn burst(
+    hubs: &'static [&'static str],
+    recorder: Recorder,
+    numbers: Counter,
+    mut rng: Rng,
+    until: Duration,
+) -> anyhow::Result<()> {
+    let (started, mut jitter) = (Instant::now(), Rng::new(rng.draw(), "jitter"));
+    let mut publisher = Publisher::builder()
+        .hub(&net::urls(hubs))
+        .connector(net::connect)
+        .random(move || jitter.draw())
+        .give_up_after(Duration::from_secs(4))
+        .build()?;
+    loop {
+        sleep(rng.between(BURST_EVERY.0, BURST_EVERY.1)).await;
+        if started.elapsed() >= until {
+            return Ok(());
+        }
+        let mut left = 300 + rng.below(1_701);
+        while left > 0 {
+            let some = left.min(BATCH_MAX);
+            left -= some;
+            let events = (0..some).map(|_| {
+                let number = numbers.next();
+                v1::Event {
+                    to: vec!["topic:news".to_owned()],
+                    id: format!("e{number}"),
+                    source: "burst".to_owned(),
+                    r#type: "sim.burst".to_owned(),
+                    data: format!("{{\"n\":{number}}}").into(),
+                    data_content_type: "application/json".into(),
+                    ..v1::Event::default()
+                }
+            });
+            let events: Vec<_> = events.collect();
+            let calls = record_calls(&recorder, &events, now_us());
+            let answer = publisher.publish(events).await;
+            record_answer(&recorder, &calls, &answer, now_us());
+        }
+    }
+}
+
+/// How long it is from one burst to the next.
+const BURST_EVERY: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(14));
+
+/// The most events that a request may have.
+const BATCH_MAX: u64 = 1_000;
+
 /// A change of a standing record.
 enum Change {
     Invalidation(v1::SessionInvalidation),

@@ -15,7 +15,7 @@ use tonic::{Response, Status};
 
 use crate::frames::{invalidation_hash, membership_hash};
 use crate::met::Met;
-use crate::plain::channel;
+use crate::plain::{WINDOW_BYTES, channel};
 use crate::publisher::position;
 use crate::rng::{Counter, Rng, now_unix_ms, now_us};
 
@@ -172,7 +172,7 @@ impl Registrar {
 
     async fn ask(&mut self, request: &Request) {
         if self.client.is_none() {
-            self.client = channel(self.plan.hub).await.ok().map(PublisherClient::new);
+            self.client = channel(self.plan.hub, WINDOW_BYTES).await.ok().map(PublisherClient::new);
         }
         let Some(client) = &mut self.client else { return sleep(Duration::from_millis(300)).await };
         let calls = record_calls(&self.recorder, request);

@@ -1,16 +1,25 @@
 //! What a seed decides: who is there, how large the windows are, and which faults strike when.
 
 pub mod records;
+mod clocks;
+mod crowd;
+mod handlers;
 mod stores;
+mod time;
+mod windows;
 
 use std::time::Duration;
 
 use galaxy_push_core::window::Bounds;
 
 use crate::brokers;
-use crate::rng::{Rng, Skew};
+use crate::rng::Rng;
 use crate::users::Transport;
 use crate::users::token::Stubborn;
+pub use clocks::SKEW_MAX;
+pub use crowd::Crowd;
+
+pub use handlers::{Handlers, Store};
 
 /// Faults strike from here on, when everything has started.
 const FAULTS_FROM: Duration = Duration::from_secs(3);
@@ -24,8 +33,10 @@ pub struct Scenario {
     pub length: Duration,
     /// When the last fault is over. Publishing goes on for a while, then everything must reach the head.
     pub calm_from: Duration,
-    /// The window of the hub and of each gateway.
+    /// The window of each hub.
     pub window: Bounds,
+    /// The window of each gateway.
+    pub edge_windows: Vec<Bounds>,
     /// The longest pause between two batches of a publisher.
     pub pause: Duration,
     /// How many gateways there are.
@@ -62,6 +73,14 @@ pub struct Scenario {
     pub regrants: bool,
     /// What publishers make of records, ids and surfaces.
     pub records: records::Records,
+    /// Whether clocks are set often.
+    pub steps_often: bool,
+    /// What users do besides.
+    pub crowd: Crowd,
+    /// Whether a gateway reads that nothing is for, and one that takes little and pauses often.
+    pub quiet: bool,
+    /// How many gateways a second a hub that leaves sends away.
+    pub return_rate: u32,
     /// The faults, by when they strike.
     pub faults: Vec<(Duration, Fault)>,
 }
@@ -76,9 +95,6 @@ pub enum Hubs {
     /// Two doors to one log. The second lags.
     Shared,
 }
-
-/// No wall clock is further from the truth than this, its steps included.
-pub const SKEW_MAX: Duration = Duration::from_secs(90);
 
 /// A fault and when it is over.
 #[derive(Clone, Debug)]
@@ -102,6 +118,8 @@ pub enum Kind {
     OneWay(String, String),
     /// Messages between two hosts are held back, and arrive when the fault is over.
     Hold(String, String),
+    /// Each message between two hosts takes this long.
+    SlowLink(String, String, Duration),
     /// A hub cannot be reached by anybody, lives on with its log, and can be reached again when the fault is over.
     Unplug(String),
     /// The first gateway alone cannot reach a hub, until the fault is over.
@@ -138,6 +156,7 @@ impl Kind {
             Self::Partition(..) => "partition",
             Self::OneWay(..) => "one-way",
             Self::Hold(..) => "hold",
+            Self::SlowLink(..) => "slow-link",
             Self::Unplug(_) => "unplug",
             Self::CutOff(_) => "cut-off",
             Self::Rival => "rival",
@@ -164,6 +183,8 @@ impl Scenario {
         let hubs = match further.below(100) {
             0..18 => Hubs::Apart,
             18..36 => Hubs::Shared,
+            // Logs that return are rare enough among these.
+            _ if Rng::new(seed, "apart").percent(12) => Hubs::Apart,
             _ => Hubs::One,
         };
         let skewed = further.percent(25);
@@ -187,6 +208,7 @@ impl Scenario {
             length,
             calm_from,
             window,
+            edge_windows: Vec::new(),
             pause: *rng.pick(&[
                 Duration::from_millis(40),
                 Duration::from_millis(200),
@@ -208,6 +230,10 @@ impl Scenario {
             steady,
             regrants: further.percent(25),
             records: records::Records::draw(seed),
+            steps_often: false,
+            crowd: Crowd::default(),
+            quiet: false,
+            return_rate: time::RETURN_RATE,
             faults: Vec::new(),
             users,
         };
@@ -232,6 +258,11 @@ impl Scenario {
         scenario.faults = scenario.draw_faults(&mut rng);
         scenario.draw_disk();
         scenario.draw_brokers();
+        scenario.draw_clocks();
+        scenario.draw_windows();
+        scenario.draw_crowd();
+        scenario.draw_crashes_of_the_app();
+        scenario.draw_time();
         scenario
     }
 
@@ -348,23 +379,6 @@ impl Scenario {
             2..4 => Some(Stubborn::Session),
             _ => None,
         }
-    }
-
-    /// How wrong the wall clock of a process is. Hubs on one log agree with each other.
-    #[must_use]
-    pub fn skew(&self, process: &str) -> Skew {
-        if !self.skewed {
-            return Skew::default();
-        }
-        let together = self.hubs == Hubs::Shared && self.hub_names().contains(&process);
-        let mut rng = Rng::new(self.seed, &format!("skew of {}", if together { "hub" } else { process }));
-        let mut draw = |most: u64| rng.below(2 * most + 1) as i64 - most as i64;
-        let ahead_ms = draw(30_000);
-        if together {
-            return Skew { ahead_ms, steps: Vec::new() };
-        }
-        let steps = (0..2).map(|_| (Duration::from_millis(draw(20_000).unsigned_abs()), draw(30_000)));
-        Skew { ahead_ms, steps: steps.collect() }
     }
 }
 

@@ -12,6 +12,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_proto::v1;
+use galaxy_push_proto::v1::push_event::Kind;
 use galaxy_push_store::batch::Item;
 use galaxy_push_store::{Appended, Batch, Error, Maker, Sink, Store, standing};
 use galaxy_push_testkit::Recorder;
@@ -20,10 +21,13 @@ use prost::Message as _;
 
 use crate::processes::{place, record_standing};
 use crate::publisher::hash;
-use crate::rng::now_us;
+use crate::rng::{UNIX_MS_START, now_us};
 
 /// How many of the latest entries are kept to be summed up: more than any world publishes.
 const KEPT: usize = 1 << 18;
+
+/// What stands before each message of a gRPC stream.
+const HEADER_BYTES: usize = 5;
 
 /// Writes down what is acknowledged. Clones write down the same log.
 #[derive(Clone, Debug)]
@@ -95,9 +99,21 @@ impl Truth {
             collapse_key: (!event.collapse_key.is_empty()).then(|| event.collapse_key.as_str().into()),
             expires_at_us: ttl_us.map(|ttl_us| now_us() + ttl_us),
             appended_us: None,
+            bytes: frame_bytes(cursor, event),
         };
         self.recorder.record(now_us(), What::Log(line));
     }
+}
+
+/// How long the frame of an event is.
+fn frame_bytes(cursor: Cursor, event: v1::Event) -> u64 {
+    let frame = v1::PushEvent {
+        cursor: cursor.to_string(),
+        appended_unix_ms: UNIX_MS_START,
+        kind: Some(Kind::Event(event)),
+        ..v1::PushEvent::default()
+    };
+    (HEADER_BYTES + frame.encoded_len()) as u64
 }
 
 /// A store whose acknowledgements are written down.

@@ -25,6 +25,15 @@ const LONGER_KEPT: Duration = Duration::from_secs(60);
 
 /// What nobody with narrow grants may ask for, though much is said there.
 const FORBIDDEN: &str = "orders/1";
+/// Whoever comes back at once does so within this time.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// How often, in percent of connections, a page is loaded again.
+const LOADED_PERCENT: u64 = 30;
+
+/// One frame in so many is followed by a long pause, of this length.
+const LONG_PAUSE_ONE_IN: u64 = 60;
+const LONG_PAUSE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(8));
 
 /// How a user is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +102,25 @@ pub struct Habits {
     pub strays_percent: u64,
     /// Cursors that users left lying around: whoever strays may take one of somebody else.
     pub lost: Lost,
+    /// Whether it comes back at once and not within a second.
+    pub eager: bool,
+    /// Whether it stops reading for 4 to 8 s now and then, while it may be cut.
+    pub long_pauses: bool,
+    /// How long it takes over each frame at most, while it may be cut.
+    pub drags: Duration,
+    /// How it names its cursor. Server-sent events only.
+    pub page: Page,
+}
+
+/// How a page names the cursor from which its `EventSource` reads. By default with the header alone, as for a URL without any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The URL has a cursor, and is the same for each reconnect until the page is loaded again.
+    pub has_url: bool,
+    /// A polyfill that sends `lastEventId=` in the URL, for it cannot set the header.
+    pub polyfill: bool,
+    /// All events are to be plain messages.
+    pub messages: bool,
 }
 
 /// Cursors of everybody.
@@ -137,8 +165,23 @@ pub(crate) fn stray(cursor: &str, lost: &Lost, rng: &mut Rng) -> String {
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) cursor: String,
+    /// The cursor in the URL of its page, which is fixed while the page is there.
+    pub(crate) url: String,
     pub(crate) topics: Vec<String>,
     pub(crate) later_topic: Option<String>,
+}
+
+impl Place {
+    /// The page is loaded: with a URL that names where the user is, or has no cursor, or now and then a wrong one.
+    fn load(&mut self, rng: &mut Rng, unruly: bool) {
+        let here = std::mem::take(&mut self.cursor);
+        self.url = match rng.below(10) {
+            0..3 if unruly => "garbage".to_owned(),
+            3 if unruly => "oldest".to_owned(),
+            _ if here.is_empty() => std::mem::take(&mut self.url),
+            _ => here,
+        };
+    }
 }
 
 /// Where a user's connections come from.
@@ -177,13 +220,17 @@ pub async fn run(
     until: Duration,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let mut place =
-        Place { cursor: String::new(), topics: plan.topics.clone(), later_topic: plan.later_topic.clone() };
+    let (topics, later_topic) = (plan.topics.clone(), plan.later_topic.clone());
+    let mut place = Place { cursor: String::new(), url: String::new(), topics, later_topic };
+    let mut page = Rng::new(rng.clone().draw(), "page");
     let mut last = None;
     while started.elapsed() < until {
         let habits = &plan.habits;
         if started.elapsed() < plan.cuts_until && rng.percent(habits.strays_percent) {
             place.cursor = stray(&place.cursor, &habits.lost, &mut rng);
+        }
+        if plan.habits.page.has_url && page.percent(LOADED_PERCENT) {
+            place.load(&mut page, started.elapsed() < plan.cuts_until);
         }
         let log = StreamLog::new(&recorder, clock);
         let cut_at = cut_at(&plan, started, &mut rng).min(started + until);
@@ -198,6 +245,9 @@ pub async fn run(
             Err(_) => "cut".into(),
         };
         if is_refused_cursor(&code) {
+            (place.cursor, place.url) = (String::new(), String::new());
+        } else if plan.habits.page.has_url && code.starts_with("http ") {
+            // An `EventSource` that is refused is over: the next one has nothing but its URL.
             place.cursor.clear();
         } else if habits.strays_percent > 0 && frames::cursor(&place.cursor) != Cursor::Empty {
             habits.lost.leave(&place.cursor, &mut rng);
@@ -211,7 +261,8 @@ pub async fn run(
             sign_in_anew(&mut plan.habits.session);
         }
         log.record(What::Close(Close { stream: log.stream, code }));
-        sleep(rng.between(Duration::ZERO, Duration::from_millis(1_000))).await;
+        let most = if plan.habits.eager { AT_ONCE } else { Duration::from_secs(1) };
+        sleep(rng.between(Duration::ZERO, most)).await;
         if plan.away_percent > 0 && Instant::now() < busy_until && rng.percent(plan.away_percent) {
             sleep(rng.between(plan.away.0, plan.away.1)).await;
         }
@@ -232,6 +283,7 @@ fn open(plan: &Plan, place: &Place, log: &StreamLog, gateway: &str) -> Open {
         reader: plan.reader.as_str().into(),
         recipients: own.into_iter().chain(session).chain(topics).collect(),
         presented: match plan.transport {
+            Transport::Sse if place.cursor.is_empty() => frames::cursor(&place.url),
             Transport::Sse => frames::cursor(&place.cursor).by_itself(),
             Transport::WsJson | Transport::WsProto => frames::cursor(&place.cursor),
         },
@@ -374,8 +426,21 @@ impl Connection<'_> {
 
     /// Now and then a user is busy with something else.
     pub(crate) async fn dawdle(&mut self) {
+        let Habits { long_pauses, drags, .. } = self.plan.habits;
+        if drags > Duration::ZERO && self.is_unruly() {
+            let pause = self.rng.between(Duration::ZERO, drags);
+            self.log.pause(pause, None);
+            sleep(pause).await;
+        }
+        if long_pauses && self.is_unruly() && self.rng.below(LONG_PAUSE_ONE_IN) == 0 {
+            let pause = self.rng.between(LONG_PAUSE.0, LONG_PAUSE.1);
+            self.log.pause(pause, None);
+            sleep(pause).await;
+        }
         if self.is_unruly() && self.rng.percent(self.plan.pause_percent) {
-            sleep(self.rng.between(Duration::from_millis(10), Duration::from_secs(2))).await;
+            let pause = self.rng.between(Duration::from_millis(10), Duration::from_secs(2));
+            self.log.pause(pause, None);
+            sleep(pause).await;
         }
     }
 }

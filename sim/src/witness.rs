@@ -22,8 +22,8 @@ const BACK_AFTER: Duration = Duration::from_millis(200);
 /// # Errors
 ///
 /// When a frame does not have the form it must have.
-pub async fn run(hub: &Hub, name: &str, recorder: Recorder) -> anyhow::Result<()> {
-    let reader = format!("witness-{name}");
+pub async fn run(hub: &Hub, recorder: Recorder) -> anyhow::Result<()> {
+    let reader = format!("witness-{}", recorder.name());
     let mut cursor = "oldest".to_owned();
     loop {
         let log = StreamLog::new(&recorder, now_us);
@@ -35,7 +35,7 @@ pub async fn run(hub: &Hub, name: &str, recorder: Recorder) -> anyhow::Result<()
             presented: frames::cursor(&cursor).by_itself(),
             standing: true,
             collapses: false,
-            at: Some(name.into()),
+            at: Some(recorder.name().clone()),
             continues: false,
             steady: false,
         }));

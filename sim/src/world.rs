@@ -4,11 +4,13 @@
 
 mod faults;
 mod records;
+mod time;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use galaxy_push_testkit::history::{Record, Rules, What, WindowRule};
+use galaxy_push_core::window::Bounds;
+use galaxy_push_testkit::history::{Name, Record, Rules, What, WindowRule};
 use galaxy_push_testkit::{Recorder, Report, check};
 
 use crate::brokers::Brokers;
@@ -16,6 +18,7 @@ use crate::disk::HubDisk;
 use crate::met::Met;
 use crate::rng::{Counter, Rng, now_us, skewed};
 use crate::scenario::{Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
+use crate::unknown::Unknown;
 use crate::users::token;
 use crate::{app, asker, net, plain, processes, publisher, steady, users};
 use faults::{Faults, Reach};
@@ -29,8 +32,15 @@ const SEGMENT_BYTES: usize = 512;
 /// One step of simulated time: fine enough for every deadline of the system, the shortest being 200 ms.
 const TICK: Duration = Duration::from_millis(10);
 
+/// How long a message is on its way.
+const LATENCY_MIN: Duration = Duration::from_millis(1);
+const LATENCY_MAX: Duration = Duration::from_millis(30);
+
 /// A history that is longer than this tells that something publishes or prints without end.
 const RECORDS_MAX: usize = 2_000_000;
+
+/// How long a plain gateway pauses at most.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
 
 /// Users notice silence after this; gateways say something every 5 s here.
 const USER_SILENCE: Duration = Duration::from_secs(12);
@@ -63,15 +73,19 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
         0,
         What::Rules(Rules {
             live_within_us: if scenario.hubs == Hubs::Apart { 60_000_000 } else { 30_000_000 },
-            window: window_rule(scenario),
+            window: window_rule(scenario, scenario.window),
+            edge_windows: edge_windows(scenario),
             fence_grace_us: if is_shared { 1_000_000 } else { 0 },
             clock_skew_us: if scenario.skewed { SKEW_MAX.as_micros() as u64 } else { 0 },
             // Of a log that hubs share, one that leaves may not have all yet.
             durable: scenario.disk,
+            edges: true,
             // What hubs and gateways spread repairs over unless they are told otherwise.
             repair_spread_us: 30_000_000,
+            transit_us: slowest_link(scenario).as_micros() as u64,
             drain_us: if is_shared { 0 } else { processes::LEAVE_WITHIN.as_micros() as u64 },
             dedup_events: dedup_events(scenario),
+            timing: Some(time::rule(scenario)),
             ..Rules::default()
         }),
     );
@@ -92,8 +106,17 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
     Ok(Outcome { history, report, met, did })
 }
 
+/// How long each message takes over the slowest link.
+fn slowest_link(scenario: &Scenario) -> Duration {
+    let links = scenario.faults.iter().map(|(_, fault)| match fault.kind {
+        Kind::SlowLink(_, _, latency) => latency,
+        _ => Duration::ZERO,
+    });
+    links.max().unwrap_or_default()
+}
+
 /// What each hub's window holds. `None`: nobody knows, as it cannot read all of the log.
-fn window_rule(scenario: &Scenario) -> Option<WindowRule> {
+fn window_rule(scenario: &Scenario, window: Bounds) -> Option<WindowRule> {
     // What comes from brokers may have been on its way for long, and is as old as its hub says.
     let late = match scenario.brokers {
         _ if keeps_little(scenario) => return None,
@@ -101,11 +124,19 @@ fn window_rule(scenario: &Scenario) -> Option<WindowRule> {
         None => Duration::ZERO,
     };
     Some(WindowRule {
-        age_us: scenario.window.age.saturating_sub(late).as_micros() as u64,
-        events: scenario.window.events,
-        bytes: scenario.window.bytes,
-        event_bytes_max: publisher::LARGE_BYTES,
+        age_us: window.age.saturating_sub(late).as_micros() as u64,
+        events: window.events,
+        bytes: window.bytes,
+        event_bytes_max: publisher::LARGE_BYTES.min(scenario.window.bytes / 2),
     })
+}
+
+fn edge_windows(scenario: &Scenario) -> BTreeMap<Name, WindowRule> {
+    let windows = scenario.edge_windows.iter().enumerate();
+    let rules = windows.filter_map(|(number, window)| {
+        Some((Name::from(gateway_name(number)), window_rule(scenario, *window)?))
+    });
+    rules.collect()
 }
 
 /// After how many later events a repeat is not known any more: at once, where a hub that begins anew may find nothing of the first.
@@ -121,8 +152,8 @@ fn build(
     let mut world = turmoil::Builder::new()
         .simulation_duration(scenario.length + Duration::from_secs(1))
         .tick_duration(TICK)
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(30))
+        .min_message_latency(LATENCY_MIN)
+        .max_message_latency(LATENCY_MAX)
         .tcp_capacity(scenario.socket_segments)
         .rng_seed(scenario.seed)
         .build();
@@ -130,7 +161,7 @@ fn build(
     add_hubs(&mut world, scenario, recorder, &mut reach);
     for number in 0..scenario.gateways {
         let name = gateway_name(number);
-        let config = gateway_config(&name, scenario)?;
+        let config = gateway_config(number, scenario)?;
         let surroundings = skewed(scenario.seed, &name, scenario.skew(&name));
         let (log, leave) =
             (recorder.process(name.as_str()), reach.leaves.entry(name.clone()).or_default().clone());
@@ -161,20 +192,41 @@ fn add_hubs(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
             (None, None, None) => processes::Log::Own,
         };
         let surroundings = skewed(scenario.seed, name, scenario.skew(name));
-        let (window, told, has_side_door) = (scenario.window, recorder.process(name), scenario.alone);
+        let settings = (scenario.window, scenario.return_rate);
+        let (told, has_side_door) = (recorder.process(name), scenario.alone);
         let leave = reach.leaves.entry(name.to_owned()).or_default().clone();
+        let rng = Rng::new(scenario.seed, &format!("unknown {name}"));
+        let unknown = Unknown::new(scenario.handlers().unknown_permille, scenario.calm_from, rng);
         world.host(name, move || {
-            let (surroundings, told, log, leave) =
-                (surroundings.clone(), told.clone(), log.clone(), leave.clone());
-            async move { Ok(processes::hub(name, window, surroundings, told, log, has_side_door, leave).await?) }
+            let (surroundings, told, log, leave, unknown) =
+                (surroundings.clone(), told.clone(), log.clone(), leave.clone(), unknown.clone());
+            async move {
+                Ok(processes::hub(settings, surroundings, told, log, has_side_door, leave, unknown).await?)
+            }
         });
     }
+}
+
+/// How long a user that drags takes over a frame.
+const DRAGS: Duration = Duration::from_millis(300);
+
+/// After how long a user is cut, if it is.
+fn cut_after(scenario: &Scenario) -> (Duration, Duration) {
+    let most = match scenario.crowd {
+        _ if scenario.alone => 4,
+        crowd if crowd.hops => 2,
+        _ => 8,
+    };
+    (Duration::from_millis(300), Duration::from_secs(most))
 }
 
 /// How often, in percent of its connections, a user is cut.
 fn cut_percent(scenario: &Scenario, number: usize) -> u64 {
     match scenario.steady {
         _ if scenario.alone => 85,
+        // Whoever pauses mostly comes to the end of that.
+        _ if scenario.crowd.pauses || scenario.crowd.drags => 25,
+        _ if scenario.crowd.hops => 85,
         // Whoever is slow is mostly left alone: it takes a while until somebody takes that amiss.
         Some(_) if number == 0 => 20,
         _ => 60,
@@ -184,7 +236,7 @@ fn cut_percent(scenario: &Scenario, number: usize) -> u64 {
 fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
     let (seed, length) = (scenario.seed, scenario.length);
     let gateways: Vec<_> = (0..scenario.gateways).map(|number| (gateway_name(number), net::PORT)).collect();
-    let lost = users::Lost::default();
+    let (lost, crowd) = (users::Lost::default(), scenario.crowd);
     for (number, transport) in scenario.users.iter().enumerate() {
         let name = user_name(number);
         let mut rng = Rng::new(seed, &name);
@@ -196,11 +248,11 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             transport: *transport,
             gateways: gateways.clone(),
             // Cursors of a log are carried to the gateway that does not follow it.
-            roams: scenario.alone && number % 2 == 1,
+            roams: scenario.alone && number % 2 == 1 || crowd.hops,
             silence: USER_SILENCE,
             cuts_until: scenario.calm_from,
             cut_percent: cut_percent(scenario, number),
-            cut_after: (Duration::from_millis(300), Duration::from_secs(if scenario.alone { 4 } else { 8 })),
+            cut_after: cut_after(scenario),
             pause_percent: if scenario.slow_users { 5 } else { 0 },
             away_percent: if scenario.hubs == Hubs::Apart || scenario.regrants { 30 } else { 0 },
             away: (Duration::from_secs(3), Duration::from_secs(if scenario.alone { 16 } else { 12 })),
@@ -217,6 +269,10 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
                 fickle_percent: if rng.percent(40) { 2 } else { 0 },
                 strays_percent: if rng.percent(50) { 20 } else { 0 },
                 lost: lost.clone(),
+                eager: crowd.hops || crowd.eager,
+                long_pauses: crowd.pauses,
+                drags: if crowd.drags && number % 2 == 0 { DRAGS } else { Duration::ZERO },
+                page: scenario.page(&name),
             },
         };
         let log = recorder.process(name.as_str());
@@ -232,6 +288,9 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         strays_percent: 8,
         pause_percent: if scenario.slow_users { 2 } else { 0 },
         hubs: scenario.hub_names(),
+        ahead: plain::WINDOW_BYTES,
+        large_bytes: large_bytes(scenario),
+        pause_max: PAUSE_MAX,
         standing: rng.percent(60),
         receive_bytes_max: if rng.percent(40) { 2_048 } else { 0 },
         instance: String::new(),
@@ -240,12 +299,10 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
     };
     let log = recorder.process("plain");
     world.client("plain", async move { Ok(plain::run(plan, log, rng).await?) });
-    let (log, disk, lives) = (recorder.process("app"), app::Disk::default(), Counter::default());
-    let (hubs, leave_log_after) = (scenario.hub_names(), scenario.leave_log_after);
-    world.host("app", move || {
-        let (log, disk, rng) = (log.clone(), disk.clone(), Rng::new(seed, &format!("app {}", lives.next())));
-        async move { Ok(app::run("app".into(), hubs, leave_log_after, disk, log, rng).await?) }
-    });
+    add_app(world, scenario, recorder);
+    if scenario.quiet {
+        time::add_quiet(world, scenario, recorder);
+    }
     if scenario.duel {
         add_duel(world, scenario, recorder);
     }
@@ -254,6 +311,24 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             add_rival(world, scenario, recorder, number, *at, fault.until);
         }
     }
+}
+
+/// The application around `PushClient`, in the form that the seed draws.
+fn add_app(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
+    let (log, disk, lives) = (recorder.process("app"), app::Disk::default(), Counter::default());
+    let plan = app::Plan {
+        name: "app".into(),
+        hubs: scenario.hub_names(),
+        leave_log_after: scenario.leave_log_after,
+        calm_from: scenario.calm_from,
+        handlers: scenario.handlers(),
+    };
+    let seed = scenario.seed;
+    world.host("app", move || {
+        let rng = Rng::new(seed, &format!("app {}", lives.next()));
+        let (plan, disk, log) = (plan.clone(), disk.clone(), log.clone());
+        async move { Ok(app::run(plan, disk, log, rng).await?) }
+    });
 }
 
 /// Two instances with one gateway id, each coming back whenever it is replaced, and late duplicates of one of them; one
@@ -283,6 +358,9 @@ fn add_duel(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &R
             strays_percent: 0,
             pause_percent: 0,
             hubs: if far { &["hub-b"] } else { &["hub"] },
+            ahead: plain::WINDOW_BYTES,
+            large_bytes: large_bytes(scenario),
+            pause_max: PAUSE_MAX,
             standing: true,
             receive_bytes_max: 0,
             instance: instance.into(),
@@ -314,6 +392,9 @@ fn add_rival(
             strays_percent: 0,
             pause_percent: 0,
             hubs: &["hub"],
+            ahead: plain::WINDOW_BYTES,
+            large_bytes: 0,
+            pause_max: PAUSE_MAX,
             standing: false,
             receive_bytes_max: 0,
             instance: String::new(),
@@ -327,6 +408,11 @@ fn add_rival(
 /// Whether brokers keep the stream for so short a time that hubs meet holes, and begin late.
 fn keeps_little(scenario: &Scenario) -> bool {
     scenario.brokers.as_ref().is_some_and(|plan| plan.age.is_some() || plan.messages.is_some())
+}
+
+/// What large events have, if there are any.
+fn large_bytes(scenario: &Scenario) -> u64 {
+    if scenario.steady.is_some() { publisher::LARGE_BYTES } else { 0 }
 }
 
 /// How often a standing record changes, in percent of batches. One is lost if every hub dies before it is in its bucket, and the
@@ -357,6 +443,9 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
         ["all", "topic:news", "topic:sport", "topic:vip", "topic:staff", "user:nobody", "session:s1"];
     let recipients: Vec<_> = members.iter().cloned().chain(others.map(str::to_owned)).collect();
     let numbers = Counter::default();
+    if scenario.crowd.bursts {
+        add_bursts(world, scenario, recorder, &numbers);
+    }
     if scenario.disk || scenario.brokers.is_some() {
         let plan = asker::Plan {
             source: "asker".to_owned(),
@@ -399,18 +488,32 @@ fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, record
     numbers
 }
 
+/// A backend that publishes much at once for one topic, now and then.
+fn add_bursts(
+    world: &mut turmoil::Sim<'static>,
+    scenario: &Scenario,
+    recorder: &Recorder,
+    numbers: &Counter,
+) {
+    let rng = Rng::new(scenario.seed, "burst");
+    let (log, numbers, until) = (recorder.process("burst"), numbers.clone(), scenario.calm_from);
+    let hubs = scenario.hub_names();
+    world.client("burst", async move { Ok(publisher::burst(hubs, log, numbers, rng, until).await?) });
+}
+
 /// The settings of a simulated gateway: those of the binary, with a shorter progress interval so that a minute holds several.
-fn gateway_config(id: &str, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
-    let port = if scenario.alone && id == gateway_name(0) { net::SIDE_PORT } else { net::PORT };
-    let mut config = galaxy_push_gateway::Config::new(net::urls_at(scenario.hub_names(), port), id);
-    config.window = scenario.window;
+fn gateway_config(number: usize, scenario: &Scenario) -> anyhow::Result<galaxy_push_gateway::Config> {
+    let port = if scenario.alone && number == 0 { net::SIDE_PORT } else { net::PORT };
+    let hubs = net::urls_at(scenario.hub_names(), port);
+    let mut config = galaxy_push_gateway::Config::new(hubs, gateway_name(number));
+    config.window = scenario.edge_windows[number];
     config.leave_log_after = scenario.leave_log_after;
     config.mailbox_slots = scenario.mailbox_slots;
     config.access = match scenario.token_life {
         Some(_) => users::token::access()?,
         None => galaxy_push_gateway::Access::development(),
     };
-    config.progress_interval = Duration::from_secs(5);
+    config.progress_interval = time::PROGRESS;
     config.dead_after = Duration::from_secs(12);
     Ok(config)
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    bench, brokers, chaos, completions, crashes, documents, interop, long, metrics, page, planted,
+    bench, brokers, chaos, completions, crashes, documents, interop, long, metrics, mutants, page, planted,
     project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
 };
 
@@ -77,13 +77,18 @@ enum Command {
         /// Only these: `57`, or `57-84`; the rows of the others stay as they are in docs/planted.md.
         #[arg(value_name = "NUMBERS")]
         numbers: Vec<planted::Numbers>,
-        /// Only check that every patch still applies.
+        /// Only check that every bug still applies, and that what it makes of the code parses.
         #[arg(long)]
         check_apply: bool,
-        /// Only patches whose file name contains this.
+        /// Only bugs whose file name contains this.
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
+        /// Run so many seeds of each bug in any case, and count those that show it.
+        #[arg(long, value_name = "SEEDS")]
+        rate: Option<u64>,
     },
+    /// Look for changes of the code that no test notices, for an hour, and write docs/mutants.md. The next run goes on.
+    Mutants(mutants::Mutants),
     /// Run three NATS brokers that are one cluster on this machine, to try hubs over them; Ctrl-C ends them.
     Brokers,
     /// Try the completion scripts in bash, zsh and fish.
@@ -125,17 +130,18 @@ impl Arguments {
             Command::KillLong(kills) => crashes::real(&project, &kills)?,
             Command::BenchStore(bench) => bench::store(&project, &bench)?,
             Command::BenchUsers(bench) => bench::users(&project, &bench)?,
+            Command::Mutants(asked) => mutants::run(&project, &asked)?,
             Command::Brokers => brokers::run(&project)?,
             Command::EndToEnd => test::end_to_end(&project)?,
             Command::Chaos(chaos) => chaos::run(&project, &chaos)?,
             Command::Failover(failover) => chaos::failover(&project, Some(&failover))?,
             Command::Storm(storm) => chaos::storm(&project, &storm, true)?,
             Command::Floods => chaos::floods(&project, true)?,
-            Command::Planted { numbers, check_apply, only } => {
+            Command::Planted { numbers, check_apply, only, rate } => {
                 let selection = planted::Selection { text: only, numbers };
                 match check_apply {
                     true => planted::check_apply(&project, &selection)?,
-                    false => planted::run(&project, &selection)?,
+                    false => planted::run(&project, &selection, rate)?,
                 }
             }
             Command::Completions => completions::run(&project)?,

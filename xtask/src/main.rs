@@ -13,6 +13,7 @@ mod hub;
 mod interop;
 mod long;
 mod metrics;
+mod mutants;
 mod page;
 mod planted;
 mod project;

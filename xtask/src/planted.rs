@@ -1,44 +1,57 @@
 //! `cargo xtask planted`: proves that the checker is not blind.
 //!
-//! Each `sim/planted/*.patch` breaks one promise on purpose; its first line says which and how: `# promise: NAME: TEXT`. A
-//! copy of the tree is patched and built, and the simulation runs seed after seed until the checker names that promise.
-//! Another complaint, a panic for one, does not count: it would not say that the checker sees. A bug that no simulated
-//! reader can meet names a test in its second line, `# test: PACKAGE lib|TARGET NAME`, which must fail with it and pass
-//! without. Called from `commands` and, to keep the patches applicable, from `test`. Touches nothing of the tree but the
-//! table it writes.
+//! Each `sim/planted/NUMBER-NAME.toml` breaks one promise on purpose. It says which promise and how, and what is written instead in
+//! which function: `docs/planted.md` shows the form. To add one, write the file with a number of its own, then run
+//! `cargo xtask planted --check-apply` and `cargo xtask planted NUMBER`. `function` changes a body; `item` changes a constant, a
+//! type or a signature, and costs a build of its own.
+//!
+//! All bugs that lie within the bodies of functions are compiled into one copy of the tree, where the environment of a process
+//! says which one it has; what the compiler does not take there is built alone. The simulation runs seed after seed until the
+//! checker names the promise. Another complaint, a panic for one, does not count: it would not say that the checker sees. A bug
+//! that no simulated reader can meet names a test, which must fail with it and pass without. Called from `commands` and, to keep
+//! the bugs applicable, from `test`. Touches nothing of the tree but the table it writes.
 
 mod bugs;
-mod garden;
+pub(crate) mod common;
+mod find;
+pub(crate) mod garden;
+mod hunt;
+pub(crate) mod plant;
+pub(crate) mod source;
 mod table;
 
-use std::{fs, process::Command};
+use std::{collections::BTreeSet, fs};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 pub(crate) use self::bugs::{Numbers, Selection};
 use self::{
-    bugs::{Bug, NamedTest},
-    garden::{Found, Garden, Search},
+    bugs::Bug,
+    garden::{Built, Garden},
+    hunt::{Prey, Search},
+    plant::Ground,
     table::Table,
 };
-use crate::{project::Project, shell, ui};
+use crate::{project::Project, ui};
 
-/// How many seeds a planted bug may need before it counts as missed.
-const SEEDS_PER_BUG: u64 = 500;
 /// How many seeds the code as it is must pass first: without that, "found" would say nothing.
-const SEEDS_UNPATCHED: u64 = 20;
+const SEEDS_UNPLANTED: u64 = 20;
 /// Where the result is kept.
 const TABLE: &str = "docs/planted.md";
 
-/// Checks that every patch applies to the tree as it is.
+/// Checks that every bug applies to the tree as it is, and that what it makes of it parses.
 pub(crate) fn check_apply(project: &Project, selection: &Selection) -> Result<()> {
-    let bugs = bugs::selected(project, selection)?;
+    let all = bugs::all(project)?;
+    let bugs = bugs::selected(&all, selection)?;
+    let ground = Ground::of(&project.root)?;
+    let mut failed = 0;
     for bug in &bugs {
-        shell::capture(
-            Command::new("git").current_dir(&project.root).args(["apply", "--check"]).arg(&bug.patch),
-        )
-        .with_context(|| format!("{} no longer applies: adapt it to the code", bug.patch.display()))?;
+        if let Err(error) = ground.alone(bug) {
+            failed += 1;
+            ui::line(&format!("{error:#}"));
+        }
     }
+    ensure!(failed == 0, "{failed} planted bugs do not apply");
     ui::line(&format!("{} planted bugs apply", bugs.len()));
     Ok(())
 }
@@ -48,80 +61,125 @@ pub(crate) fn check_apply(project: &Project, selection: &Selection) -> Result<()
 /// # Errors
 ///
 /// When the code as it is fails, or a bug is not found, does not apply or does not build.
-pub(crate) fn run(project: &Project, selection: &Selection) -> Result<()> {
-    let bugs = bugs::selected(project, selection)?;
-    let garden = Garden::of(project);
-    garden.reset()?;
-    if bugs.iter().any(|bug| bug.test.is_none()) {
-        sound(&garden)?;
+pub(crate) fn run(project: &Project, selection: &Selection, rate: Option<u64>) -> Result<()> {
+    let all = bugs::all(project)?;
+    let bugs = bugs::selected(&all, selection)?;
+    let names = all.iter().map(|bug| bug.name.clone()).collect();
+    let mut hunt = Hunt::of(project, names, rate)?;
+    let garden = Garden::of(project, "planted")?;
+    // All of them, whichever are meant: so that the next hunt has nothing to build.
+    let every: Vec<_> = all.iter().collect();
+    let (built, together) = garden.together(&every, &tests(&every))?;
+    sound(&built, &bugs)?;
+    let (inside, outside): (Vec<&Bug>, Vec<&Bug>) =
+        bugs.into_iter().partition(|bug| together.contains(&bug.number));
+    for bug in inside {
+        hunt.one(&built, bug, Some(bug.number))?;
     }
-    for test in bugs.iter().filter_map(|bug| bug.test.as_ref()) {
-        ensure!(garden.passes(test)?, "{} fails without any planted bug: mend that first", test.shown());
+    for bug in outside {
+        match garden.alone(bug) {
+            Ok(built) => hunt.one(&built, bug, None)?,
+            Err(error) => hunt.unbuilt(bug, &error)?,
+        }
     }
-    let path = project.root.join(TABLE);
-    let mut table = Table::read(&fs::read_to_string(&path).unwrap_or_default());
-    let mut report =
-        vec![["planted bug", "breaks", "seeds", "time", "what names it"].map(String::from).to_vec()];
-    let mut missed = Vec::new();
-    for bug in &bugs {
-        let row = match &bug.test {
-            Some(test) => by_test(&garden, bug, test, &mut table)?,
-            None => by_simulation(&garden, bug, &mut table)?,
-        };
-        let [seeds, time, named] = row.unwrap_or_else(|time| {
-            table.missed(bug);
-            missed.push(bug.name.clone());
-            ["missed".to_owned(), time, String::new()]
-        });
-        ui::line(&format!("{}: {seeds} ({time})", bug.name));
-        report.push(vec![bug.name.clone(), bug.promise.clone(), seeds, time, named]);
-        // After each, so that a hunt that is interrupted keeps what it has found.
-        fs::write(&path, table.write(&bugs::names(project)?))?;
-    }
-    ui::line("");
-    ui::table(&report);
-    ui::line(&format!("\nwritten to {TABLE}"));
-    ensure!(
-        missed.is_empty(),
-        "the checker is blind to {}: teach it, or the simulation, to see",
-        missed.join(", ")
-    );
-    Ok(())
+    hunt.end()
 }
 
-/// The code without any bug must keep every promise.
-fn sound(garden: &Garden<'_>) -> Result<()> {
-    garden.build()?;
-    if let Some(Found { seed, .. }) = garden.search(SEEDS_UNPATCHED, None)?.found {
-        bail!(
-            "the code without any planted bug fails: `cargo xtask sim --seed {seed}` shows it; mend that first"
+/// The tests that bugs name, each once.
+fn tests<'a>(bugs: &[&'a Bug]) -> Vec<&'a bugs::NamedTest> {
+    let tests: BTreeSet<_> = bugs.iter().filter_map(|bug| bug.text.test.as_ref()).collect();
+    tests.into_iter().collect()
+}
+
+/// The code without any bug must keep every promise, and pass every test that is to find one.
+fn sound(built: &Built, bugs: &[&Bug]) -> Result<()> {
+    if bugs.iter().any(|bug| bug.text.test.is_none()) {
+        if let Some(seed) = hunt::unsound(built, SEEDS_UNPLANTED)? {
+            bail!(
+                "the code without any planted bug fails: `cargo xtask sim --seed {seed}` shows it; mend that first"
+            );
+        }
+        ui::line(&format!("without a planted bug, {SEEDS_UNPLANTED} seeds pass"));
+    }
+    for test in tests(bugs) {
+        ensure!(
+            hunt::passes(built, test, None)?,
+            "{} fails without any planted bug: mend that first",
+            test.shown()
         );
     }
-    ui::line(&format!("without a planted bug, {SEEDS_UNPATCHED} seeds pass"));
     Ok(())
 }
 
-/// What a line of the report says beside the bug: seeds, time, what names it; or only the time, of a bug that was missed.
-type Row = Result<[String; 3], String>;
-
-fn by_simulation(garden: &Garden<'_>, bug: &Bug, table: &mut Table) -> Result<Row> {
-    garden.reset()?;
-    garden.plant(bug)?;
-    garden.build().with_context(|| format!("{} does not build: adapt it", bug.patch.display()))?;
-    let Search { found, time } = garden.search(SEEDS_PER_BUG, Some(&bug.promise))?;
-    let Some(Found { seed, named }) = found else { return Ok(Err(time)) };
-    let named = named.join(", ");
-    table.found(bug, seed, named.clone());
-    Ok(Ok([seed.to_string(), time, named]))
+/// What a hunt has come to so far.
+struct Hunt<'a> {
+    project: &'a Project,
+    /// Every bug there is, for the table.
+    names: Vec<String>,
+    rate: Option<u64>,
+    table: Table,
+    report: Vec<Vec<String>>,
+    missed: Vec<String>,
 }
 
-fn by_test(garden: &Garden<'_>, bug: &Bug, test: &NamedTest, table: &mut Table) -> Result<Row> {
-    let stopwatch = ui::Stopwatch::start();
-    garden.reset()?;
-    garden.plant(bug)?;
-    if garden.passes(test).with_context(|| format!("{} does not build: adapt it", bug.patch.display()))? {
-        return Ok(Err(stopwatch.seconds()));
+impl<'a> Hunt<'a> {
+    fn of(project: &'a Project, names: Vec<String>, rate: Option<u64>) -> Result<Self> {
+        let table = Table::read(&fs::read_to_string(project.root.join(TABLE))?);
+        let report =
+            vec![["planted bug", "breaks", "seeds", "time", "what names it"].map(String::from).to_vec()];
+        Ok(Self { project, names, rate, table, report, missed: Vec::new() })
     }
-    table.failed(bug, test.shown());
-    Ok(Ok(["test".to_owned(), stopwatch.seconds(), test.shown()]))
+
+    /// Looks for one, and writes its row.
+    fn one(&mut self, built: &Built, bug: &Bug, number: Option<u32>) -> Result<()> {
+        let stopwatch = ui::Stopwatch::start();
+        let Some(test) = &bug.text.test else {
+            let prey = Prey { number, promise: &bug.text.promise, hangs: bug.text.hangs };
+            let Search { found, rate, hung, time } = hunt::search(built, prey, self.rate)?;
+            let Some((seed, named)) = found else {
+                let why = if hung > 0 { format!("{hung} seeds do not end") } else { String::new() };
+                return self.miss(bug, time, why);
+            };
+            let named = named.join(", ");
+            self.table.found(bug, seed, rate, named.clone());
+            let rate = rate.map(|(shown, of)| format!(", {shown} of {of}")).unwrap_or_default();
+            return self.row(bug, format!("{seed}{rate}"), time, named);
+        };
+        if hunt::passes(built, test, number)? {
+            return self.miss(bug, stopwatch.seconds(), String::new());
+        }
+        self.table.failed(bug, test.shown());
+        self.row(bug, "test".to_owned(), stopwatch.seconds(), test.shown())
+    }
+
+    fn unbuilt(&mut self, bug: &Bug, error: &anyhow::Error) -> Result<()> {
+        ui::line(&format!("{error:#}"));
+        self.miss(bug, String::new(), "does not build".to_owned())
+    }
+
+    fn miss(&mut self, bug: &Bug, time: String, why: String) -> Result<()> {
+        self.table.missed(bug);
+        self.missed.push(bug.name.clone());
+        self.row(bug, "missed".to_owned(), time, why)
+    }
+
+    /// Writes the table after each, so that a hunt that is interrupted keeps what it has found.
+    fn row(&mut self, bug: &Bug, seeds: String, time: String, named: String) -> Result<()> {
+        ui::line(&format!("{}: {seeds} ({time}) {named}", bug.name));
+        self.report.push(vec![bug.name.clone(), bug.text.promise.clone(), seeds, time, named]);
+        fs::write(self.project.root.join(TABLE), self.table.write(&self.names))?;
+        Ok(())
+    }
+
+    fn end(self) -> Result<()> {
+        ui::line("");
+        ui::table(&self.report);
+        ui::line(&format!("\nwritten to {TABLE}"));
+        ensure!(
+            self.missed.is_empty(),
+            "the checker is blind to {}: teach it, or the simulation, to see",
+            self.missed.join(", ")
+        );
+        Ok(())
+    }
 }

@@ -213,7 +213,7 @@ impl Builder {
     ///
     /// Saved is after the handler has returned and before the next call, so a crash repeats one call at most and loses
     /// none: an item for [`start`](Self::start), a batch for [`start_batches`](Self::start_batches). In the stream form
-    /// a crash repeats what was in flight, and one ack at most beside.
+    /// a crash repeats what was in flight, and beside it the acks that had moved the cursor and were being saved.
     ///
     /// A store that fails holds nobody up. It is tried again after a growing wait, [`Status::store`](crate::Status::store)
     /// says so, and until it works a crash repeats more. One that cannot be read at the start is tried five times;

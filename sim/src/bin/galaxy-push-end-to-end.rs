@@ -197,6 +197,7 @@ fn record_log(recorder: &Recorder, event: &v1::Event, position: Position) {
             collapse_key: None,
             expires_at_us: None,
             appended_us: None,
+            bytes: 0,
         }),
     );
 }

@@ -149,6 +149,7 @@ impl Truth {
             collapse_key: (!event.collapse_key.is_empty()).then(|| event.collapse_key.as_str().into()),
             expires_at_us: ttl_us.map(|ttl_us| taken_ms * 1_000 + ttl_us),
             appended_us: None,
+            bytes: 0,
         };
         self.recorder.record(now_us, What::Log(line));
     }

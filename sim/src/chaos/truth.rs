@@ -59,6 +59,7 @@ impl Truth {
                 collapse_key: None,
                 expires_at_us: None,
                 appended_us: None,
+                bytes: 0,
             };
             self.recorder.record(clock_us(), What::Log(line));
         }

@@ -258,6 +258,7 @@ impl Log {
             collapse_key: None,
             expires_at_us: None,
             appended_us: Some(appended_us),
+            bytes: message.len() as u64,
         };
         let record = match frame.kind? {
             Kind::Event(event) => {

@@ -72,14 +72,13 @@ pub(super) fn of_proto(stream: StreamId, frame: &v1::PushEvent) -> anyhow::Resul
             from: read_cursor(&gap.from),
             to: read_cursor(&gap.to),
             count: gap.count,
-            repair_after_us: gap.repair_after.as_ref().map(|after| {
-                after.seconds.unsigned_abs() * 1_000_000 + u64::from(after.nanos.unsigned_abs()) / 1_000
-            }),
+            repair_after_us: gap.repair_after.as_ref().map(of_duration),
             cursor,
         }),
         Kind::Goodbye(goodbye) => {
             let reason = named::<GoodbyeReason>(goodbye.reason().as_str_name(), "GOODBYE_REASON_")?;
-            What::Goodbye(history::Goodbye { stream, reason, cursor })
+            let retry_after_us = goodbye.retry_after.as_ref().map(of_duration);
+            What::Goodbye(history::Goodbye { stream, reason, retry_after_us, cursor })
         }
         Kind::Subscribed(subscribed) => subscribed_to(stream, cursor, subscribed.topics.iter()),
     })
@@ -133,7 +132,9 @@ pub(super) fn of_json(stream: StreamId, text: &str, kind: &str, body: &str) -> a
         }),
         "goodbye" => {
             let reason = named(text_of(&body, "reason")?, "")?;
-            What::Goodbye(history::Goodbye { stream, reason, cursor })
+            let retry_after_us =
+                body.get("retryAfter").and_then(Value::as_str).map(microseconds).transpose()?;
+            What::Goodbye(history::Goodbye { stream, reason, retry_after_us, cursor })
         }
         "subscribed" => {
             let topics = body["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -190,6 +191,10 @@ fn text_of<'a>(body: &'a Value, field: &str) -> anyhow::Result<&'a str> {
 /// 64-bit numbers are strings in the JSON form.
 fn number(body: &Value, field: &str) -> Option<u64> {
     body.get(field)?.as_str()?.parse().ok()
+}
+
+fn of_duration(duration: &prost_types::Duration) -> u64 {
+    duration.seconds.unsigned_abs() * 1_000_000 + u64::from(duration.nanos.unsigned_abs()) / 1_000
 }
 
 /// A duration, such as "5s" or "0.040s".

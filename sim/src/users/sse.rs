@@ -51,11 +51,16 @@ fn request(user: &Connection<'_>, place: &Place) -> anyhow::Result<http::Request
     let session = &user.plan.habits.session;
     let names = token.is_none().then(|| format!("user={}", user.plan.user));
     let session = (token.is_none() && !session.is_empty()).then(|| format!("session={session}"));
-    let query: Vec<_> = names.into_iter().chain(session).chain(topics).collect();
+    let page = user.plan.habits.page;
+    let fixed = (!place.url.is_empty()).then(|| format!("cursor={}", place.url));
+    let messages = page.messages.then(|| "event=message".to_owned());
+    let last = (page.polyfill && !place.cursor.is_empty()).then(|| format!("lastEventId={}", place.cursor));
+    let query = names.into_iter().chain(session).chain(topics).chain(fixed).chain(messages).chain(last);
+    let query: Vec<_> = query.collect();
     let mut request = http::Request::get(format!("/v1/stream?{}", query.join("&")))
         .header("host", "localhost")
         .header("accept", "text/event-stream");
-    if !place.cursor.is_empty() {
+    if !place.cursor.is_empty() && !page.polyfill {
         request = request.header("last-event-id", &place.cursor);
     }
     if let Some((token, _)) = token {
@@ -75,7 +80,11 @@ fn write_down(user: &Connection<'_>, event: &SseEvent) -> anyhow::Result<()> {
         (Some(body), "push.caught_up") => ("caughtUp", &**body),
         (Some(body), "push.fell_behind") => ("fellBehind", &**body),
         (Some(body), "push.goodbye") => ("goodbye", &**body),
-        (Some(body), _) => ("event", &**body),
+        (Some(body), name) => {
+            let is_plain = !user.plan.habits.page.messages || name == "message";
+            anyhow::ensure!(is_plain, "an event named {name:?} to a page that asked for plain messages");
+            ("event", &**body)
+        }
     };
     user.log.json_part(cursor, kind, body)?;
     Ok(())

@@ -9,6 +9,7 @@ use galaxy_push_store::disk::simulated::Crash;
 use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{self, What};
 
+use super::{LATENCY_MAX, LATENCY_MIN};
 use crate::brokers::Brokers;
 use crate::disk::HubDisk;
 use crate::processes::{Leave, Order};
@@ -126,6 +127,7 @@ fn start(world: &mut turmoil::Sim<'_>, reach: &Reach, fault: &Fault, now: Durati
         Kind::Partition(a, b) => world.partition(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.partition_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.hold(a.as_str(), b.as_str()),
+        Kind::SlowLink(a, b, latency) => world.set_link_latency(a.as_str(), b.as_str(), *latency),
         Kind::Leave(host) => tell(host, Order::Leave),
         Kind::Unplug(host) => tell(host, Order::Unplug(fault.until.saturating_sub(now))),
         Kind::CutOff(host) => tell(host, Order::ShutSideDoor(fault.until.saturating_sub(now))),
@@ -159,6 +161,10 @@ fn stop(world: &mut turmoil::Sim<'_>, reach: &Reach, kind: &Kind) {
         Kind::Partition(a, b) => world.repair(a.as_str(), b.as_str()),
         Kind::OneWay(a, b) => world.repair_oneway(a.as_str(), b.as_str()),
         Kind::Hold(a, b) => world.release(a.as_str(), b.as_str()),
+        Kind::SlowLink(a, b, _) => {
+            world.set_link_latency(a.as_str(), b.as_str(), LATENCY_MIN);
+            world.set_link_max_message_latency(a.as_str(), b.as_str(), LATENCY_MAX);
+        }
         Kind::Leave(_) | Kind::Unplug(_) | Kind::CutOff(_) | Kind::Rival => {}
         Kind::StepDown | Kind::CutLeader | Kind::LoseAcks | Kind::Disconnect(_) | Kind::StopConsumer(_) => {}
     }
@@ -173,6 +179,7 @@ fn described(fault: &Fault) -> history::Fault {
         Kind::Partition(a, b) | Kind::Hold(a, b) => format!("{a} | {b}"),
         Kind::OneWay(a, b) => format!("{a} -x-> {b}"),
         Kind::Disconnect(host) | Kind::StopConsumer(host) => host.clone(),
+        Kind::SlowLink(a, b, latency) => format!("{a} | {b}: {} ms", latency.as_millis()),
         Kind::Rival => "plain".to_owned(),
         Kind::StepDown | Kind::CutLeader | Kind::LoseAcks => "brokers".to_owned(),
     };

@@ -1,37 +1,70 @@
-//! The planted bugs as their patches describe them.
+//! The planted bugs as their files describe them.
+//!
+//! Called by `planted`. Does not look at the code that they change: `plant` does.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
 
 use crate::project::Project;
 
-/// How the first line of a patch must look.
-const FORM: &str = "begin with `# promise: NAME: what the bug is`, then perhaps `# test: PACKAGE lib|TARGET NAME`, then the diff";
+/// Where they are.
+const FOLDER: &str = "sim/planted";
 
 /// One planted bug.
 #[derive(Debug)]
-pub(super) struct Bug {
-    pub(super) name: String,
+pub(crate) struct Bug {
+    /// What its file is called: `52-gap-as-it-lies`.
+    pub(crate) name: String,
+    /// What its name begins with.
+    pub(crate) number: u32,
+    pub(crate) file: PathBuf,
+    pub(crate) text: Description,
+}
+
+/// What the file says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Description {
     /// The promise it breaks, by the checker's name for it.
-    pub(super) promise: String,
+    pub(crate) promise: String,
     /// How it breaks it.
-    pub(super) how: String,
+    pub(crate) what: String,
     /// What finds it where no simulated reader can.
-    pub(super) test: Option<NamedTest>,
-    pub(super) patch: PathBuf,
+    pub(crate) test: Option<NamedTest>,
+    /// Whether a seed that does not end has found it.
+    #[serde(default)]
+    pub(crate) hangs: bool,
+    #[serde(rename = "change")]
+    pub(crate) changes: Vec<Change>,
+}
+
+/// A piece of code, and what stands there with the bug.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Change {
+    #[serde(rename = "crate")]
+    pub(crate) package: String,
+    /// In the body of this function, …
+    pub(crate) function: Option<String>,
+    /// … or in all of this item: a constant, a type, a function with its signature.
+    pub(crate) item: Option<String>,
+    pub(crate) find: String,
+    pub(crate) with: String,
 }
 
 /// A test by its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NamedTest {
-    pub(super) package: String,
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NamedTest {
+    pub(crate) package: String,
     /// `lib`, or the name of an integration test.
-    pub(super) target: String,
-    pub(super) name: String,
+    pub(crate) target: String,
+    pub(crate) name: String,
 }
 
 /// Which bugs are meant.
@@ -58,78 +91,66 @@ impl std::str::FromStr for Numbers {
 }
 
 impl Selection {
-    fn has(&self, name: &str) -> bool {
-        let number = name.split('-').next().and_then(|number| number.parse().ok());
-        let numbered =
-            |number| self.numbers.iter().any(|Numbers(first, last)| (*first..=*last).contains(&number));
-        self.text.as_ref().is_none_or(|text| name.contains(text))
-            && (self.numbers.is_empty() || number.is_some_and(numbered))
+    fn has(&self, name: &str, number: u32) -> bool {
+        let numbered = || self.numbers.iter().any(|Numbers(first, last)| (*first..=*last).contains(&number));
+        self.text.as_ref().is_none_or(|text| name.contains(text)) && (self.numbers.is_empty() || numbered())
     }
 }
 
-/// The names of all bugs, in order.
-pub(super) fn names(project: &Project) -> Result<Vec<String>> {
-    Ok(patches(project)?.into_iter().map(|(name, _)| name).collect())
-}
-
-/// The bugs that are meant, in order.
-pub(super) fn selected(project: &Project, selection: &Selection) -> Result<Vec<Bug>> {
-    let patches = patches(project)?.into_iter().filter(|(name, _)| selection.has(name));
-    let bugs = patches.map(|(name, patch)| {
-        let text = fs::read_to_string(&patch)?;
-        Bug::read(name, patch, &text)
+/// Every bug there is, by number.
+pub(crate) fn all(project: &Project) -> Result<Vec<Bug>> {
+    let folder = project.root.join(FOLDER);
+    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let bugs = files.into_iter().map(|file| {
+        let text = fs::read_to_string(&file)?;
+        Bug::read(&file, &text).with_context(|| format!("{} describes no bug", project.shown(&file)))
     });
-    let bugs = bugs.collect::<Result<Vec<_>>>()?;
-    ensure!(!bugs.is_empty(), "no patch to plant: see sim/planted");
+    let mut bugs = bugs.collect::<Result<Vec<_>>>()?;
+    bugs.sort_by_key(|bug| bug.number);
+    for pair in bugs.windows(2) {
+        ensure!(pair[0].number != pair[1].number, "{} and {} have one number", pair[0].name, pair[1].name);
+    }
     Ok(bugs)
 }
 
-fn patches(project: &Project) -> Result<Vec<(String, PathBuf)>> {
-    let folder = project.root.join("sim/planted");
-    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut patches = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    patches.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
-    // By their numbers: 101 comes after 11.
-    patches.sort_by_key(|path| (number(path), path.clone()));
-    let named = patches.into_iter().map(|path| {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        (name, path)
-    });
-    Ok(named.collect())
-}
-
-/// What a patch's name begins with.
-fn number(patch: &Path) -> Option<u32> {
-    patch.file_name()?.to_str()?.split('-').next()?.parse().ok()
+/// Those of them that are meant.
+pub(crate) fn selected<'a>(bugs: &'a [Bug], selection: &Selection) -> Result<Vec<&'a Bug>> {
+    let bugs: Vec<_> = bugs.iter().filter(|bug| selection.has(&bug.name, bug.number)).collect();
+    ensure!(!bugs.is_empty(), "no bug to plant: see {FOLDER}");
+    Ok(bugs)
 }
 
 impl Bug {
-    fn read(name: String, patch: PathBuf, text: &str) -> Result<Self> {
-        let (promise, how) = promise(text).with_context(|| format!("{}: {FORM}", patch.display()))?;
-        let test = text.lines().nth(1).and_then(|line| line.strip_prefix("# test: "));
-        let test =
-            test.map(NamedTest::read).transpose().with_context(|| format!("{}: {FORM}", patch.display()))?;
-        Ok(Self { name, promise, how, test, patch })
+    pub(crate) fn read(file: &Path, text: &str) -> Result<Self> {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.split('-').next().and_then(|number| number.parse().ok());
+        let number =
+            number.context("its name must begin with a number and a hyphen: 52-gap-as-it-lies.toml")?;
+        let text: Description = toml::from_str(text)?;
+        for change in &text.changes {
+            ensure!(
+                change.function.is_some() != change.item.is_some(),
+                "each change names either a `function` or an `item`"
+            );
+        }
+        Ok(Self { name, number, file: file.to_path_buf(), text })
+    }
+}
+
+impl Change {
+    /// The name of the function or item.
+    pub(crate) fn place(&self) -> &str {
+        self.function.as_deref().or(self.item.as_deref()).unwrap_or_default()
     }
 }
 
 impl NamedTest {
-    fn read(text: &str) -> Result<Self> {
-        let parts: Vec<_> = text.split_whitespace().collect();
-        let [package, target, name] = parts[..] else { bail!("{text:?} does not name a test") };
-        Ok(Self { package: package.to_owned(), target: target.to_owned(), name: name.to_owned() })
-    }
-
     /// As people write it.
-    pub(super) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         format!("{}::{}", self.package, self.name)
     }
-}
-
-/// What the first line of a patch says: the promise, and how the bug breaks it.
-fn promise(patch: &str) -> Option<(String, String)> {
-    let (promise, how) = patch.lines().next()?.strip_prefix("# promise: ")?.split_once(": ")?;
-    Some((promise.to_owned(), how.trim().to_owned()))
 }
 
 #[cfg(test)]
@@ -137,33 +158,36 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Bug> {
-        Bug::read("01-x".into(), "01-x.patch".into(), text)
+        Bug::read(Path::new("sim/planted/07-x.toml"), text)
     }
 
     #[test]
-    fn the_first_lines_of_a_patch_name_the_promise_and_perhaps_a_test() {
-        let diff = "\ndiff --git a/x b/x\n--- a/x\n";
-        let bug = read(&format!("# promise: unique: an event is delivered twice.\n{diff}")).unwrap();
-        assert_eq!((&*bug.promise, &*bug.how), ("unique", "an event is delivered twice."));
-        assert_eq!(bug.test, None);
-        let bug =
-            read(&format!("# promise: bounded: too much.\n# test: crate it unfinished::a\n{diff}")).unwrap();
-        assert_eq!(bug.test.map(|test| test.shown()), Some("crate::unfinished::a".into()));
-        assert!(read("--- a/x\n+++ b/x\n").is_err());
-        assert!(read("# promise: bounded: too much.\n# test: crate it\n").is_err());
+    fn a_file_names_the_promise_the_changes_and_perhaps_a_test() {
+        let head = "promise = 'unique'\nwhat = 'an event is delivered twice.'\n";
+        let change = "[[change]]\ncrate = 'c'\nfunction = 'f'\nfind = 'a'\nwith = 'b'\n";
+        let bug = read(&format!("{head}{change}")).unwrap();
+        assert_eq!((&*bug.name, bug.number, &*bug.text.promise), ("07-x", 7, "unique"));
+        assert_eq!((bug.text.test, bug.text.hangs), (None, false));
+        let test = "test = { package = 'c', target = 'it', name = 'a::b' }\n";
+        let bug = read(&format!("{head}{test}{change}{change}")).unwrap();
+        assert_eq!(bug.text.test.map(|test| test.shown()), Some("c::a::b".into()));
+        assert_eq!(bug.text.changes.len(), 2);
+
+        assert!(read(head).is_err(), "it changes nothing");
+        assert!(read(&format!("{head}{change}item = 'X'\n")).is_err(), "a function and an item");
+        assert!(read(&format!("{head}wath = ''\n{change}")).is_err(), "a word that nobody knows");
+        assert!(Bug::read(Path::new("x.toml"), &format!("{head}{change}")).is_err(), "no number");
     }
 
     #[test]
     fn bugs_are_selected_by_number_and_text() {
-        let has = |numbers: &[&str], text: Option<&str>, name| {
+        let has = |numbers: &[&str], text: Option<&str>| {
             let numbers = numbers.iter().map(|numbers| numbers.parse().unwrap()).collect();
-            Selection { text: text.map(str::to_owned), numbers }.has(name)
+            Selection { text: text.map(str::to_owned), numbers }.has("57-return-resumed", 57)
         };
-        assert!(has(&[], None, "57-return-resumed"));
-        assert!(has(&["3", "57-84"], None, "57-return-resumed") && has(&["57"], None, "57-return-resumed"));
-        assert!(!has(&["58-84"], None, "57-return-resumed"));
-        assert!(has(&["57"], Some("return"), "57-return-resumed"));
-        assert!(!has(&["57"], Some("left"), "57-return-resumed"));
+        assert!(has(&[], None) && has(&["3", "57-84"], None) && has(&["57"], None));
+        assert!(!has(&["58-84"], None));
+        assert!(has(&["57"], Some("return")) && !has(&["57"], Some("left")));
         assert!("57-".parse::<Numbers>().is_err());
     }
 }

@@ -1,55 +1,160 @@
-//! The copy of the tree in which bugs are planted, and how each is looked for there.
+//! The copy of the tree in which bugs are planted, and what is built of it.
 //!
 //! Called by `planted` alone. Touches nothing of the tree itself.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
+    ops::Range,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
+    process::Stdio,
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
-use super::bugs::{Bug, NamedTest};
+use super::{
+    bugs::{Bug, NamedTest},
+    common::Common,
+    plant::{Edit, Ground, Texts},
+    source::Source,
+};
 use crate::{project::Project, shell, ui};
 
-/// Simulated seconds per seed, as in `cargo xtask test`.
-const SIMULATED_SECONDS: u64 = 60;
+/// The package of the simulator.
+const SIMULATOR: &str = "galaxy-push-sim";
+/// A test of that package: cargo builds a package's binaries for a test, with the features that other tests select.
+const TEST_OF_SIMULATOR: &str = "reports";
 
-/// What the search for one bug came to.
-#[derive(Debug)]
-pub(super) struct Search {
-    pub(super) found: Option<Found>,
-    pub(super) time: String,
-}
-
-#[derive(Debug)]
-pub(super) struct Found {
-    /// The first seed that showed the bug.
-    pub(super) seed: u64,
-    /// The promises that the checker named as broken.
-    pub(super) named: Vec<String>,
-}
-
-/// The copy of the tree in which bugs are planted.
-pub(super) struct Garden<'a> {
+/// The copy.
+pub(crate) struct Garden<'a> {
     project: &'a Project,
+    pub(crate) ground: Ground,
     tree: PathBuf,
 }
 
+/// What a build has left.
+#[derive(Debug, Default)]
+pub(crate) struct Built {
+    pub(crate) simulator: PathBuf,
+    /// The binaries of tests, by package and target, and the folder each runs in.
+    pub(crate) tests: BTreeMap<(String, String), (PathBuf, PathBuf)>,
+}
+
+impl Built {
+    /// The binary of a test, and the folder it runs in.
+    pub(crate) fn test(&self, test: &NamedTest) -> Result<&(PathBuf, PathBuf)> {
+        let found = self.tests.get(&(test.package.clone(), test.target.clone()));
+        found.with_context(|| format!("{} has no tests {}", test.package, test.target))
+    }
+}
+
+/// Why a build failed: where in the copy, and in which line.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) Vec<(PathBuf, usize, String)>);
+
 impl<'a> Garden<'a> {
-    pub(super) fn of(project: &'a Project) -> Self {
-        Self { project, tree: project.output.join("planted/tree") }
+    /// In this folder of what commands produce.
+    pub(crate) fn of(project: &'a Project, folder: &str) -> Result<Self> {
+        let tree = project.output.join(folder).join("tree");
+        Ok(Self { project, ground: Ground::of(&project.root)?, tree })
     }
 
-    /// Makes the copy equal to the tree. Files that are equal already are not touched, so that cargo builds only what changed.
-    pub(super) fn reset(&self) -> Result<()> {
+    /// Builds as many of the bugs as there can be in one copy. Those that the compiler does not take there are left out, and named.
+    pub(crate) fn together(&self, bugs: &[&Bug], tests: &[&NamedTest]) -> Result<(Built, BTreeSet<u32>)> {
+        let mut inside = Vec::new();
+        for bug in bugs {
+            if self.ground.fits(bug)? {
+                inside.push(*bug);
+            } else {
+                ui::line(&format!("{} changes more than bodies: it is built alone", bug.name));
+            }
+        }
+        let edits = inside.iter().map(|bug| Ok((bug.number, self.ground.edits(bug)?)));
+        let edits: BTreeMap<_, _> = edits.collect::<Result<_>>()?;
+        let arguments = arguments(tests);
+        let (built, together) = self.most(edits, &[], &arguments, |number| {
+            let bug = inside.iter().find(|bug| bug.number == number);
+            let name = bug.map_or("a bug", |bug| &bug.name);
+            ui::line(&format!("{name} does not build beside the code as it is: it is built alone"));
+        })?;
+        match built {
+            Ok(built) => Ok((built, together)),
+            Err(Refused(errors)) => {
+                let told: Vec<_> = errors.into_iter().map(|(_, _, told)| told).collect();
+                bail!("the code does not build, whatever is planted:\n{}", told.join("\n"))
+            }
+        }
+    }
+
+    /// Builds as many of these as the compiler takes in one copy, and answers with their numbers; or with errors that none of them
+    /// is to blame for.
+    pub(crate) fn most<'e>(
+        &self,
+        mut edits: BTreeMap<u32, Vec<Edit<'e>>>,
+        gone: &[(&Source, Range<usize>)],
+        arguments: &[String],
+        mut left_out: impl FnMut(u32),
+    ) -> Result<(Result<Built, Refused>, BTreeSet<u32>)> {
+        loop {
+            let all =
+                edits.iter().flat_map(|(number, edits)| edits.iter().map(|edit| (*number, edit.clone())));
+            let common = Common::of(&self.ground, all, gone)?;
+            let Refused(errors) = match self.build(&common.texts, arguments)? {
+                Ok(built) => return Ok((Ok(built), edits.into_keys().collect())),
+                Err(refused) => refused,
+            };
+            let blamed: BTreeSet<_> =
+                errors.iter().flat_map(|(file, line, _)| common.blamed(file, *line)).collect();
+            if blamed.is_empty() {
+                return Ok((Err(Refused(errors)), edits.into_keys().collect()));
+            }
+            blamed.iter().copied().for_each(&mut left_out);
+            edits.retain(|number, _| !blamed.contains(number));
+        }
+    }
+
+    /// Builds one bug, as if it had been written by hand.
+    pub(crate) fn alone(&self, bug: &Bug) -> Result<Built> {
+        let tests: Vec<_> = bug.text.test.iter().collect();
+        match self.build(&self.ground.alone(bug)?, &arguments(&tests))? {
+            Ok(built) => Ok(built),
+            Err(Refused(errors)) => {
+                let told: Vec<_> = errors.into_iter().map(|(_, _, told)| told).collect();
+                bail!("{} does not build: adapt it\n{}", bug.file.display(), told.join("\n"))
+            }
+        }
+    }
+
+    fn build(&self, texts: &Texts, arguments: &[String]) -> Result<Result<Built, Refused>> {
+        self.write(texts)?;
+        let mut cargo = shell::cargo(self.project);
+        cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", self.tree.with_file_name("build"));
+        cargo.args(["test", "--no-run", "--no-fail-fast", "--message-format=json"]).args(arguments);
+        let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let messages: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        if output.status.success() {
+            return Ok(Ok(self.built(&messages)));
+        }
+        let refused = refused(&messages);
+        match refused.0.is_empty() {
+            true => bail!("cargo failed ({}) and names no error of the code", output.status),
+            false => Ok(Err(refused)),
+        }
+    }
+
+    /// Makes the copy equal to the tree but for these texts. What is equal already is not touched, so that cargo builds only what
+    /// changed.
+    fn write(&self, texts: &Texts) -> Result<()> {
         let files = self.project.files()?;
         remove_others(&self.tree, &self.tree, &files)?;
         for file in &files {
             let (from, to) = (self.project.root.join(file), self.tree.join(file));
-            let wanted = fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+            let wanted = match texts.get(file) {
+                Some(text) => text.clone().into_bytes(),
+                None => fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?,
+            };
             if fs::read(&to).is_ok_and(|present| present == wanted) {
                 continue;
             }
@@ -61,102 +166,58 @@ impl<'a> Garden<'a> {
         Ok(())
     }
 
-    pub(super) fn plant(&self, bug: &Bug) -> Result<()> {
-        // Inside a repository, git would take the paths of a patch from the repository's root and skip them all in silence.
-        let outside = self.project.output.join("planted");
-        shell::capture(
-            Command::new("git")
-                .current_dir(&self.tree)
-                .env("GIT_CEILING_DIRECTORIES", outside)
-                .arg("apply")
-                .arg(&bug.patch),
-        )
-        .with_context(|| format!("{} no longer applies: adapt it to the code", bug.patch.display()))?;
-        Ok(())
-    }
-
-    fn target(&self) -> PathBuf {
-        self.project.output.join("planted/build")
-    }
-
-    pub(super) fn build(&self) -> Result<()> {
-        shell::check(
-            shell::cargo(self.project).current_dir(&self.tree).env("CARGO_TARGET_DIR", self.target()).args([
-                "build",
-                "--quiet",
-                "--package",
-                "galaxy-push-sim",
-            ]),
-        )
-    }
-
-    /// Whether this test passes.
-    ///
-    /// # Errors
-    ///
-    /// When it does not build, or there is no such test.
-    pub(super) fn passes(&self, test: &NamedTest) -> Result<bool> {
-        let target = match &*test.target {
-            "lib" => vec!["--lib"],
-            target => vec!["--test", target],
-        };
-        let cargo = || {
-            let mut cargo = shell::cargo(self.project);
-            cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", self.target());
-            // With the simulator beside it, because alone it would select other features of all that they share.
-            cargo
-                .args(["test", "--quiet", "--package", "galaxy-push-sim", "--package", &test.package])
-                .args(&target);
-            cargo
-        };
-        shell::check(cargo().arg("--no-run"))?;
-        let output = cargo()
-            .args(["--", "--exact", &test.name, "--format", "pretty"])
-            .stdin(Stdio::null())
-            .output()?;
-        verdict(&String::from_utf8_lossy(&output.stdout), &test.name)
-            .with_context(|| format!("there is no test {}", test.shown()))
-    }
-
-    /// Runs seeds 1, 2, 3…, as many at a time as there are processors, until one fails; with a promise, until the checker
-    /// names it.
-    pub(super) fn search(&self, seeds: u64, promise: Option<&str>) -> Result<Search> {
-        let stopwatch = ui::Stopwatch::start();
-        let at_once = thread::available_parallelism().map_or(1, usize::from);
-        let all: Vec<u64> = (1..=seeds).collect();
-        for some in all.chunks(at_once) {
-            let named = thread::scope(|scope| {
-                let runs: Vec<_> =
-                    some.iter().map(|&seed| scope.spawn(move || self.simulate(seed))).collect();
-                let ended =
-                    runs.into_iter().map(|run| run.join().unwrap_or_else(|_| bail!("a worker panicked")));
-                ended.collect::<Result<Vec<_>>>()
-            })?;
-            for (&seed, named) in some.iter().zip(named) {
-                let Some(named) = named else { continue };
-                if promise.is_none_or(|promise| named.iter().any(|named| named == promise)) {
-                    return Ok(Search { found: Some(Found { seed, named }), time: stopwatch.seconds() });
-                }
+    /// What cargo says that it has built.
+    fn built(&self, messages: &[Value]) -> Built {
+        let mut built = Built::default();
+        for message in messages {
+            let text = |path: &str| message.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            let (Some(binary), manifest) =
+                (message["executable"].as_str(), Path::new(text("/manifest_path")))
+            else {
+                continue;
+            };
+            let Some(folder) = manifest.parent() else { continue };
+            let (kind, name) = (text("/target/kind/0"), text("/target/name"));
+            let is_test = message["profile"]["test"].as_bool() == Some(true);
+            if kind == "bin" && !is_test && name == SIMULATOR {
+                built.simulator = binary.into();
+            } else if is_test {
+                let package = self.ground.name(folder.strip_prefix(&self.tree).unwrap_or(folder));
+                let target = if kind == "test" { name } else { kind };
+                built.tests.insert((package, target.to_owned()), (binary.into(), folder.to_path_buf()));
             }
         }
-        Ok(Search { found: None, time: stopwatch.seconds() })
+        built
     }
+}
 
-    /// What a seed broke, if it failed.
-    fn simulate(&self, seed: u64) -> Result<Option<Vec<String>>> {
-        let binary = self.target().join("debug/galaxy-push-sim");
-        let output = Command::new(&binary)
-            .args(["--seed", &seed.to_string(), "--seconds", &SIMULATED_SECONDS.to_string()])
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
-        match output.status.code() {
-            Some(0) => Ok(None),
-            // Clap's code for a command line it does not know: nothing was simulated.
-            Some(2) => bail!("the simulator does not take --seed and --seconds"),
-            _ => Ok(Some(named(&String::from_utf8_lossy(&output.stderr)))),
+/// What cargo is to build: the simulator, and these tests.
+fn arguments(tests: &[&NamedTest]) -> Vec<String> {
+    let mut arguments = vec!["--package", SIMULATOR, "--test", TEST_OF_SIMULATOR];
+    for package in tests.iter().map(|test| &*test.package).collect::<BTreeSet<_>>() {
+        arguments.extend(["--package", package]);
+    }
+    for target in tests.iter().map(|test| &*test.target).collect::<BTreeSet<_>>() {
+        match target {
+            "lib" => arguments.push("--lib"),
+            target => arguments.extend(["--test", target]),
         }
     }
+    arguments.into_iter().map(str::to_owned).collect()
+}
+
+/// The errors among what cargo says, by file and line.
+fn refused(messages: &[Value]) -> Refused {
+    let errors = messages.iter().filter(|message| message["message"]["level"] == "error");
+    let errors = errors.flat_map(|message| {
+        let told = message["message"]["rendered"].as_str().unwrap_or_default();
+        let spans = message["message"]["spans"].as_array().map_or(&[][..], Vec::as_slice);
+        spans.iter().filter(|span| span["is_primary"] == true).filter_map(|span| {
+            let line = span["line_start"].as_u64().and_then(|line| usize::try_from(line).ok())?;
+            Some((PathBuf::from(span["file_name"].as_str()?), line, told.to_owned()))
+        })
+    });
+    Refused(errors.collect())
 }
 
 /// Removes what is in the copy and not in the tree.
@@ -175,36 +236,18 @@ fn remove_others(folder: &Path, top: &Path, files: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The promises that the checker's verdict names: `broken: NAME COUNT NAME COUNT …`.
-fn named(output: &str) -> Vec<String> {
-    let verdict = output.lines().find_map(|line| line.strip_prefix("broken: ")).unwrap_or_default();
-    verdict.split_whitespace().step_by(2).map(str::to_owned).collect()
-}
-
-/// Whether this test passed, by what the harness says of it.
-fn verdict(output: &str, test: &str) -> Option<bool> {
-    let said = output.lines().find_map(|line| line.strip_prefix(&format!("test {test} ... ")))?;
-    Some(said == "ok")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_verdict_names_promises() {
-        assert_eq!(
-            named("unique: …\n\n7 records judged\nbroken: unique 5 live 1\nseed 1 broke"),
-            ["unique", "live"]
-        );
-        assert!(named("thread 'main' panicked").is_empty());
-    }
-
-    #[test]
-    fn a_test_that_is_not_there_has_no_verdict() {
-        let output = "running 0 tests\n\nrunning 1 test\ntest a::b ... FAILED\n";
-        assert_eq!(verdict(output, "a::b"), Some(false));
-        assert_eq!(verdict("test a::b ... ok\n", "a::b"), Some(true));
-        assert_eq!(verdict(output, "a::c"), None);
+    fn an_error_is_blamed_on_its_line() {
+        let message = serde_json::json!({ "reason": "compiler-message", "message": {
+            "level": "error", "rendered": "error: no", "spans": [
+                { "is_primary": false, "line_start": 3, "file_name": "crates/a/src/lib.rs" },
+                { "is_primary": true, "line_start": 7, "file_name": "crates/a/src/lib.rs" }] } });
+        let warning = serde_json::json!({ "message": { "level": "warning", "spans": [] } });
+        let Refused(errors) = refused(&[message, warning]);
+        assert_eq!(errors, [("crates/a/src/lib.rs".into(), 7, "error: no".to_owned())]);
     }
 }

@@ -58,7 +58,7 @@ pub(super) const STEPS: [Step; 26] = [
     Step {
         name: "planted",
         what: "the planted bugs still apply",
-        advice: "adapt the patch in sim/planted to the code, then run `cargo xtask planted`",
+        advice: "adapt the bug in sim/planted to the code, then run `cargo xtask planted NUMBER`",
         run: |project, _| planted::check_apply(project, &planted::Selection::default()),
     },
     Step {

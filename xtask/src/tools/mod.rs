@@ -29,6 +29,9 @@ pub(crate) const GO_PLUGINS: [&str; 2] = ["protoc-gen-go", "protoc-gen-go-grpc"]
 /// What the pinned packages of PyPI ask for.
 const PYTHON_MIN: version::Version = (3, 11);
 
+/// What makes up mutants.
+const CARGO_MUTANTS: &str = "27.1.0";
+
 /// Two proxies, with the libraries that not every Debian has.
 const PROXIES: [&str; 5] =
     ["nginx", "haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1"];
@@ -255,6 +258,19 @@ impl Tools {
             )
         })?;
         Ok(home.join("usr/bin/promtool"))
+    }
+
+    /// What makes up mutants of the code: cargo's subcommand, as its own folder of programs has it.
+    pub(crate) fn cargo_mutants(project: &Project) -> Result<PathBuf> {
+        let home = project.output.join("tools/mutants");
+        install_once(&home, CARGO_MUTANTS, || {
+            ui::line("building cargo-mutants into target/tools/mutants");
+            let mut cargo = shell::cargo(project);
+            cargo.env_remove("CARGO_TARGET_DIR").args(["install", "--locked", "--quiet", "cargo-mutants"]);
+            shell::capture(cargo.args(["--version", CARGO_MUTANTS, "--root"]).arg(&home))?;
+            Ok(())
+        })?;
+        Ok(home.join("bin/cargo-mutants"))
     }
 
     /// A NATS server with JetStream: the pinned one of PyPI, whose package carries the program as its vendor builds it. The one in

@@ -88,7 +88,8 @@ impl Subscription {
         Ok(subscription)
     }
 
-    fn registered(&mut self, taken: fence::shared::Taken) {
+    /// The stream stands in the register of the shared log, unless it gave way before.
+    pub(super) fn registered(&mut self, taken: fence::shared::Taken) {
         let (gateway, own) = (&self.claim.gateway, self.generation);
         let number = self.shared.log.look(|state, _| state.gateways.registered(gateway, own, taken));
         if let Some(number) = number {

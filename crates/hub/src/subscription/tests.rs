@@ -6,6 +6,7 @@ use galaxy_push_proto::v1::{Event, GatewaySubscribeRequest};
 
 use super::*;
 use crate::access::Caller;
+use crate::fence::shared::Taken;
 use crate::push::Asked;
 use crate::{Config, Hub};
 
@@ -40,6 +41,31 @@ async fn what_http_holds_is_left_for_who_is_cut_off() {
     assert_eq!(taken, galaxy_push_core::window::Slot::default());
     drop(held);
     assert!(!stream.handed.waits());
+}
+
+/// The fault: such a stream took over the number of its register, which a newer one here may have, and freed the id as it ended.
+#[tokio::test(start_paused = true)]
+async fn who_gave_way_before_its_register_was_written_does_not_free_the_id() {
+    let hub = Hub::in_memory(Config::default(), Ambient::new(|| 0, || 4)).unwrap();
+    let open = || {
+        let request = GatewaySubscribeRequest {
+            gateway_client_id: "gw".to_owned(),
+            ..GatewaySubscribeRequest::default()
+        };
+        let asked = Asked::check(request, "peer".to_owned(), &Caller::process()).unwrap();
+        Subscription::open(&hub.shared, asked, Outflow::default(), None)
+    };
+    let mut older = open().await.unwrap();
+    let newer = open().await.unwrap();
+    let own = older.generation;
+    assert_ne!(own, newer.generation);
+    older.registered(Taken::Written(newer.generation));
+    assert_eq!((older.generation, older.welcome.generation), (own, own));
+    drop(older);
+    assert!(
+        hub.shared.log.look(|state, _| state.gateways.has("gw", newer.generation)),
+        "it is the newer one's"
+    );
 }
 
 #[tokio::test(start_paused = true)]

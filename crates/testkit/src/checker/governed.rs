@@ -135,6 +135,22 @@ impl<'h> Governed<'h> {
         })
     }
 
+    /// When a record first ended its session for certain, of those at or behind a place that were appended since it was
+    /// welcomed: in this epoch, and if it holds for so long more.
+    pub(super) fn ended_us(&self, from: Pos, since_us: u64, lasts_us: u64) -> Option<u64> {
+        let issued_us = self.token_us?;
+        let slack_us = ROUNDING_US + self.skew_us;
+        let mut marks: Vec<_> = self.voids.get(&from.epoch).into_iter().flatten().collect();
+        marks.sort_by_key(|mark| mark.seq);
+        let ends = |mark: &&&Mark| {
+            mark.seq > from.seq
+                && mark.at_us > since_us
+                && issued_us < self.voids_before(mark).saturating_sub(slack_us)
+                && mark.lasts(mark.at_us + lasts_us + slack_us)
+        };
+        marks.iter().find(ends).map(|mark| mark.at_us)
+    }
+
     /// Whether some record may void a token that was issued then, wherever it lies in whatever log.
     pub(super) fn may_be_void(&self, issued_us: u64) -> bool {
         let slack_us = self.skew_us;

@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::calm::Calm;
+use super::edges::Edges;
 use super::log::{Entry, EpochLog};
 use super::publishes::{Answer, Publishes};
-use crate::history::{Cursor, Name, Open, Position, Record, Rules, StreamId, What};
+use crate::history::{Cursor, Name, Open, Position, Record, Rules, StreamId, What, WindowRule};
 
 /// A position with its epoch as a number of the index. Positions of two epochs have no order but this arbitrary one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,8 +73,12 @@ pub(super) struct Index<'h> {
     /// When an ephemeral event was published, in order.
     pub(super) ephemerals_us: Vec<u64>,
     pub(super) run: Run<'h>,
+    /// What befell whom.
+    pub(super) calm: Calm<'h>,
     /// By gateway: each of its lives, and in each the logs it followed, in order.
     pub(super) followed: HashMap<&'h str, Vec<Vec<Visit>>>,
+    /// What happened at gateways, if the history tells.
+    pub(super) edges: Option<Edges>,
     /// Which process was started where.
     starts: Vec<(usize, &'h str)>,
     /// What could be read of the log whenever a hub began to.
@@ -102,6 +108,12 @@ struct Pass<'h> {
 }
 
 impl<'h> Index<'h> {
+    /// The window that a stream is read from, where it is known: its gateway's, or its hub's.
+    pub(super) fn window_of(&self, open: &Open) -> Option<&WindowRule> {
+        let of_gateway = open.at.as_deref().and_then(|gateway| self.rules.edge_windows.get(gateway));
+        of_gateway.or(self.rules.window.as_ref())
+    }
+
     pub(super) fn new(records: &'h [Record], rules: &Rules) -> Self {
         let mut index = Self {
             records,
@@ -111,7 +123,9 @@ impl<'h> Index<'h> {
             publishes: Publishes::default(),
             ephemerals_us: Vec::new(),
             run: Run::default(),
+            calm: Calm::new(records),
             followed: HashMap::new(),
+            edges: None,
             starts: Vec::new(),
             kept: Vec::new(),
             damaged: Vec::new(),
@@ -125,6 +139,7 @@ impl<'h> Index<'h> {
             index.take(line, record, &mut pass);
         }
         index.seal();
+        index.edges = rules.edges.then(|| Edges::new(&index));
         index
     }
 
@@ -436,7 +451,10 @@ fn each_position<'h>(what: &'h What, mut see: impl FnMut(&'h Position)) {
         What::Grant(grant) => see(&grant.after),
         What::Log(entry) => see(&entry.position),
         What::LogRecord(record) => see(&record.position),
-        What::Head(position) | What::Handled { position, .. } => see(position),
+        What::Head(position) => see(position),
+        What::Handled(handled) => see(&handled.position),
+        What::Stored(stored) => cursor(&stored.cursor),
+        What::Missed(missed) => missed.after.iter().chain(&missed.through).for_each(see),
         What::Follows(follows) => follows.left.iter().chain([&follows.position]).for_each(see),
         _ => {}
     }

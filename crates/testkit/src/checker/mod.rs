@@ -5,13 +5,16 @@
 //! truth is the log as it was dumped, never what was delivered. What a reader was delivered or told goes with it to its
 //! next stream (`carried`), and of a gateway it is known which logs it followed.
 //!
-//! What it cannot see: whether a gap was needless (it does not know when the window was trimmed), how much memory was
-//! used, and anything the harness did not write down.
+//! What it cannot see: whether a gap was needless where the history does not tell the window, how much memory was used, and
+//! anything the harness did not write down.
 
+mod calm;
 mod carried;
 mod collapse;
+mod edges;
 mod entitlement;
 mod governed;
+mod handling;
 mod index;
 mod log;
 mod promises;
@@ -57,6 +60,7 @@ pub fn check_with(records: &[Record], rules: &Rules) -> Report {
                 promise(&step, &mut findings);
             }
             seen::in_step(&step, &mut seen);
+            promises::count(&step, &mut seen);
             state.apply(&index, line);
         }
         last.push(state);

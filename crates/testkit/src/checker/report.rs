@@ -60,10 +60,18 @@ pub enum Promise {
     Live,
     /// A hub that leaves in order hands over what it has, as long as its drain may take.
     Drained,
+    /// What is appended comes to every reader that has everything within a moment, and does not wait for anything else.
+    Prompt,
+    /// Whoever lags by a quarter of any bound of the window is told, once, and nobody else is.
+    FellBehind,
+    /// A session that has ended is over at its connections soon, and nothing is sent on them any more.
+    SessionEnd,
     /// Where the log outlives its hub: acknowledged or delivered is on the disk, and stays there, in the same epoch.
     Durable,
     /// Nothing that has a bound is more than that.
     Bounded,
+    /// Each end of a user's stream says why, in a word of the table of close codes, and that was so.
+    Ended,
 }
 
 /// A broken promise.
@@ -99,6 +107,7 @@ pub(super) struct Findings<'a, 'h> {
     index: &'a Index<'h>,
     kept: Vec<Violation>,
     broken: BTreeMap<Promise, u64>,
+    judged: Seen,
 }
 
 impl Report {
@@ -180,8 +189,12 @@ impl Promise {
             Self::HandledOnce => "handled_once",
             Self::Live => "live",
             Self::Drained => "drained",
+            Self::Prompt => "prompt",
+            Self::FellBehind => "fell_behind",
+            Self::SessionEnd => "session_end",
             Self::Durable => "durable",
             Self::Bounded => "bounded",
+            Self::Ended => "ended",
         }
     }
 }
@@ -194,7 +207,7 @@ impl fmt::Display for Promise {
 
 impl<'a, 'h> Findings<'a, 'h> {
     pub(super) const fn new(index: &'a Index<'h>) -> Self {
-        Self { index, kept: Vec::new(), broken: BTreeMap::new() }
+        Self { index, kept: Vec::new(), broken: BTreeMap::new(), judged: Seen::new() }
     }
 
     /// A promise broken on a stream, as record `line` shows.
@@ -227,7 +240,13 @@ impl<'a, 'h> Findings<'a, 'h> {
         self.keep(promise, None, at, line, lines, text);
     }
 
-    pub(super) fn into_report(mut self, seen: Seen) -> Report {
+    /// Something was judged that a history may hold nothing of.
+    pub(super) fn judged(&mut self, sight: Sight) {
+        self.judged.count(sight);
+    }
+
+    pub(super) fn into_report(mut self, mut seen: Seen) -> Report {
+        seen.merge(&self.judged);
         self.kept.sort_by_key(|violation| (violation.line, violation.promise));
         Report { violations: self.kept, broken: self.broken, seen, records: self.index.records.len() }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::handling::{Noted, walk};
 use super::index::Index;
 use super::publishes::Answer;
 use super::stream::Step;
@@ -84,10 +85,70 @@ pub enum Sight {
     Handled,
     /// The handler finished an item again after a crash of its process.
     HandledAgainAfterCrash,
+    /// After a crash an item was finished again, as D allows.
+    RepeatedWithinD,
+    /// One call of a handler finished several items.
+    BatchHandled,
+    /// An item was acked while one before it was not.
+    AckedOutOfOrder,
+    /// An item was given up, and its dead letter taken.
+    DeadLetter,
+    StoreWriteFailed,
+    /// A frame of a kind that nobody knows, or with a word that nobody knows, was met.
+    UnknownFrameMet,
     /// A user got events at all.
     UserEvent,
     /// The history was long enough to judge whether everybody reached the head.
     LiveJudged,
+    /// A gap to a user of which it was judged whether its gateway still held what it tells, by its reason.
+    UserTrimmedJudged,
+    UserLappedJudged,
+    UserUpstreamJudged,
+    UserEpochJudged,
+    /// A LAPPED gap to a live user, of which it was judged whether anything in it concerned that user.
+    QuietJudged,
+    /// The count of a gap was judged: it was there, or had to be absent.
+    CountJudged,
+    /// A user's outcome was judged by what its gateway and its hub could know.
+    UserOutcomeJudged,
+    /// Ends of users' streams: a cursor that is none (4400, HTTP 400),
+    EndedBadRequest,
+    /// a token that ended or was void (4401, HTTP 401, `SESSION_ENDED`),
+    EndedSignedOut,
+    /// a gateway that left (1012, `DRAINING`),
+    EndedDraining,
+    /// a gateway that could not serve it yet (1013, HTTP 503, a goodbye alone),
+    EndedLater,
+    /// a user that was too slow (1013, `SLOW`),
+    EndedSlow,
+    /// a connection that was gone without a word.
+    EndedUntold,
+    /// A reader that had heard nothing for the whole interval was told in time where it stands.
+    SilenceJudged,
+    /// A reader was passed over for an eighth of the window's events, and told in time.
+    EighthOfEventsJudged,
+    /// The same of its bytes.
+    EighthOfBytesJudged,
+    /// The same of its age.
+    EighthOfAgeJudged,
+    /// An event was due at a reader at once, and was there.
+    PromptJudged,
+    /// The same at a user.
+    PromptAtUserJudged,
+    /// A reader was told that it fell behind, and it was asked whether it had.
+    BehindJudged,
+    /// What was handed to a reader that had not read for long came after it was told.
+    BehindAfterAPauseJudged,
+    /// A connection was over once its token had ended.
+    TokenEndJudged,
+    /// A connection was over once a record had ended its session.
+    RecordEndJudged,
+    /// The goodbyes of a leaving hub were far enough apart to be told apart.
+    ReturnsJudged,
+    /// Several users of a leaving gateway were told when to come back.
+    UserReturnsJudged,
+    /// Several readers of one server were told when to repair.
+    RepairsJudged,
 }
 
 /// How often each was seen.
@@ -102,6 +163,10 @@ pub struct Seen {
 pub struct Unseen(pub Vec<Sight>);
 
 impl Seen {
+    pub(super) const fn new() -> Self {
+        Self { counts: BTreeMap::new() }
+    }
+
     /// How often this was seen.
     #[must_use]
     pub fn of(&self, sight: Sight) -> u64 {
@@ -234,14 +299,19 @@ pub(super) fn in_records(index: &Index<'_>) -> Seen {
         }
     }
     handled_again(index, &mut seen);
+    walk(index, &mut |noted| {
+        if let Noted::Seen(sight) = noted {
+            seen.count(sight);
+        }
+    });
     seen
 }
 
 fn handled_again(index: &Index<'_>, seen: &mut Seen) {
     let mut handled = std::collections::HashSet::new();
     for record in index.records {
-        if let What::Handled { reader, position } = &record.what
-            && !handled.insert((reader, index.pos(position)))
+        if let What::Handled(item) = &record.what
+            && !handled.insert((&item.reader, index.pos(&item.position)))
         {
             seen.count(Sight::HandledAgainAfterCrash);
         }
@@ -288,7 +358,8 @@ fn of_record(what: &What) -> Option<Sight> {
         What::Crash => Sight::Crash,
         What::FaultStart(_) => Sight::Fault,
         What::Follows(follows) if follows.left.is_some() => Sight::AnotherLog,
-        What::Handled { .. } => Sight::Handled,
+        What::Handled(_) => Sight::Handled,
+        What::UnknownFrame(_) => Sight::UnknownFrameMet,
         _ => return None,
     })
 }

@@ -9,7 +9,7 @@ use super::carried::Carried;
 use super::collapse::Collapsed;
 use super::entitlement::{Entitlement, Owed};
 use super::index::{Index, Pos, Stream, Visit};
-use crate::history::{Cursor, Gap, GapReason, Hash, Outcome, Welcome, What};
+use crate::history::{Cursor, Gap, GapReason, Hash, Hop, Outcome, Record, Welcome, What};
 
 /// One record of a stream, and what the reader knew before it.
 pub(super) struct Step<'a, 'h> {
@@ -33,6 +33,12 @@ pub(super) struct State<'h> {
     pub(super) listing: Option<Listing<'h>>,
     pub(super) caught_up: bool,
     pub(super) behind: bool,
+    /// Since when it has had everything there was, and missed nothing.
+    pub(super) live_since_us: Option<u64>,
+    /// When a frame came last.
+    pub(super) heard_us: u64,
+    /// Bytes of the log that it was handed since it paused last.
+    pub(super) since_pause_bytes: u64,
     pub(super) said_goodbye: bool,
     pub(super) closed: bool,
     /// `None` until a position is known.
@@ -122,6 +128,35 @@ impl<'a, 'h> Step<'a, 'h> {
         pairs.any(|pair| pair[0].epoch != held.epoch && pair[1].epoch == held.epoch && untold(&pair[1]))
     }
 
+    /// Whether nothing befell its reader, its connection and its server since the stream was asked for, and the reader did
+    /// not pause since then.
+    pub(super) fn is_calm(&self, awake_since_us: u64) -> bool {
+        let (calm, open) = (&self.index.calm, self.stream.open);
+        let opened_us = self.index.records[self.stream.open_line].at_us.min(awake_since_us);
+        !open.steady
+            && !calm.paused(open.stream, awake_since_us, self.at_us)
+            && calm.is_calm(self.stream.process, open, opened_us, self.at_us)
+    }
+
+    /// Whether what was appended to the log of an epoch at this time, and since, was there for its server to hand on.
+    pub(super) fn is_fed(&self, epoch: u32, since_us: u64) -> bool {
+        let open = self.stream.open;
+        if open.hop == Hop::Gateway {
+            return true;
+        }
+        let gateway = open.at.as_deref();
+        self.follows(epoch, since_us)
+            && self.follows(epoch, self.at_us)
+            && gateway.is_some_and(|gateway| self.index.calm.is_fed(gateway, since_us, self.at_us))
+    }
+
+    /// Whether its gateway was in the log of this epoch at a time.
+    pub(super) fn follows(&self, epoch: u32, at_us: u64) -> bool {
+        let gateway = self.stream.open.at.as_deref();
+        let visits = gateway.map_or(&[][..], |gateway| self.index.followed(gateway, at_us));
+        visits.last().is_some_and(|visit| visit.epoch == epoch)
+    }
+
     /// The stretch the reader is in, if `pos` is of its epoch.
     pub(super) fn stretch_of(&self, pos: Pos) -> Option<&'a Stretch> {
         self.state.stretch.as_ref().filter(|stretch| stretch.epoch == pos.epoch)
@@ -138,6 +173,9 @@ impl<'h> State<'h> {
             listing: None,
             caught_up: false,
             behind: false,
+            live_since_us: None,
+            heard_us: 0,
+            since_pause_bytes: 0,
             said_goodbye: false,
             closed: false,
             stretch: None,
@@ -155,6 +193,7 @@ impl<'h> State<'h> {
         if self.collapses {
             self.collapse(index, &record.what, record.at_us);
         }
+        self.keep_time(index, record);
         match &record.what {
             What::Welcome(welcome) => self.welcomed(index, welcome, record.at_us),
             What::Event(event) => match &event.position {
@@ -197,6 +236,26 @@ impl<'h> State<'h> {
         self.carried.apply(index, &record.what, stands, record.at_us);
     }
 
+    /// What promises about time need.
+    fn keep_time(&mut self, index: &Index<'h>, record: &Record) {
+        if record.what.is_frame() {
+            self.heard_us = record.at_us;
+        }
+        match &record.what {
+            What::CaughtUp(_) => self.live_since_us = Some(record.at_us),
+            What::Gap(gap) if gap.reason == GapReason::Lapped => self.live_since_us = None,
+            What::Gap(_) => self.live_since_us = self.live_since_us.map(|_| record.at_us),
+            What::FellBehind(_) | What::Goodbye(_) | What::Close(_) => self.live_since_us = None,
+            What::Pause(_) => self.since_pause_bytes = 0,
+            What::Event(event) => {
+                let pos = event.position.as_ref().map(|position| index.pos(position));
+                let bytes = pos.and_then(|pos| index.entry(pos)).map_or(0, |entry| entry.line.bytes);
+                self.since_pause_bytes += bytes;
+            }
+            _ => {}
+        }
+    }
+
     /// Whoever has no place, or lost it, is told what holds.
     fn list(&mut self, index: &Index<'h>, what: &'h What) {
         let begin = |cursor, from| Some(Listing { cursor, from, records: Vec::new(), due: true });
@@ -219,7 +278,7 @@ impl<'h> State<'h> {
                     listing.due = frame.more;
                 }
             }
-            What::Claim(_) | What::Token(_) | What::Grant(_) | What::Ungrant(_) => {}
+            What::Claim(_) | What::Token(_) | What::Grant(_) | What::Ungrant(_) | What::Pause(_) => {}
             _ => self.listing = None,
         }
     }

@@ -84,6 +84,19 @@ pub struct Follows {
     pub position: Position,
 }
 
+/// A gateway was told of a gap by its hub: what lies between, its window may lack. Written when it is told, and again once it
+/// has caught up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Missed {
+    /// Where it stood before, if it stood anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Position>,
+    /// Where it stood behind it, if it has come so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<Position>,
+}
+
 /// What became of the presented cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -256,8 +269,24 @@ pub struct Goodbye {
     pub stream: StreamId,
     /// Why.
     pub reason: GoodbyeReason,
+    /// `Goodbye.retry_after`, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_us: Option<u64>,
     /// The frame's cursor.
     pub cursor: Cursor,
+}
+
+/// A reader does not read for a while.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    /// The stream.
+    pub stream: StreamId,
+    /// Until then, in microseconds of the harness's clock.
+    pub until_us: u64,
+    /// No more bytes than these can be on their way to it meanwhile, if the harness knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead_bytes: Option<u64>,
 }
 
 /// The stream ended, as its reader saw it.

@@ -5,17 +5,20 @@
 
 mod file;
 mod frames;
+mod handling;
 mod publish;
 mod recorder;
 
 pub use file::{Error, read, write};
 pub use frames::{
-    Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Open,
-    Outcome, Standing, Subscribed, Token, Ungrant, Welcome,
+    Claim, Close, Cursor, Event, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant, Hop, Mark, Missed,
+    Open, Outcome, Pause, Standing, Subscribed, Token, Ungrant, Welcome,
 };
+pub use handling::{Form, Handled, Handler, How, Stored};
 pub use publish::{Damaged, Hash, Kept, LogKnown, LogLine, LogRecord, Measured, PubAck, PubCall, Says};
 pub use recorder::{DEFAULT_CAP, Full, Recorder};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,17 +80,47 @@ pub struct Rules {
     /// that is not judged.
     #[serde(skip_serializing_if = "is_zero")]
     pub repair_spread_us: u64,
+    /// How much longer than others all messages to a reader may be on their way, in microseconds. It knows its hub's clock by the
+    /// quickest of them, so an event may seem younger to it by so much.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub transit_us: u64,
     /// Whether the log outlives its hub: `log` lines are written when what they tell of is durable, each life of the hub goes on
     /// in the same epoch, and nothing is acknowledged or delivered that a crash could still take back.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub durable: bool,
+    /// Whether the harness tells what happens at gateways: where they missed something (`missed`), and every fault that may
+    /// end a user's stream, with the names of whom it strikes as words of its detail. Then users are judged by it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub edges: bool,
     /// The hub's window, if the harness knows it and writes `log` lines at the time of the append: then a gap over what
     /// it must still have held is told as needless.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowRule>,
+    /// The windows of gateways that hold something else than the hub, by the name of the gateway.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub edge_windows: BTreeMap<Name, WindowRule>,
+    /// What is due when; without it promises about time are not judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timing: Option<TimingRule>,
 }
 
-/// The bounds of a hub's window.
+/// What is due when, in microseconds: what the system promises, and what the harness's network needs. Zero: not judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimingRule {
+    /// What is appended has come to every reader that has everything and that nothing befalls.
+    pub deliver_us: u64,
+    /// A gateway's stream on which nothing was sent for so long is sent `Progress`.
+    pub progress_us: u64,
+    /// The same at users.
+    pub edge_progress_us: u64,
+    /// A session that has ended is over at its connections.
+    pub session_end_us: u64,
+    /// How many gateways a second a hub that leaves may tell to come back: no time, but what decides one.
+    pub returns_per_second: u64,
+}
+
+/// The bounds of a window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowRule {
@@ -158,6 +191,8 @@ pub enum What {
     Subscribed(Subscribed),
     /// The stream ended, as its reader saw it.
     Close(Close),
+    /// The reader of a stream does something else for a while.
+    Pause(Pause),
     /// A recipient was added without a frame of its own (a membership).
     Grant(Grant),
     /// A recipient was taken away.
@@ -165,19 +200,30 @@ pub enum What {
     /// This reader stays away on purpose: it is not expected to reconnect.
     Left(Name),
 
-    /// The reader's handler finished the item at this position: one record per item, in order.
-    Handled {
-        /// The reader's name.
-        reader: Name,
-        /// The item's position.
-        position: Position,
-    },
+    /// How a reader hands over its items. Said at the start of each life of its process; without: one by one, and D is 1.
+    Handler(Handler),
+    /// An item has its outcome.
+    Handled(Handled),
+    /// A reader's cursor store holds another cursor.
+    Stored(Stored),
+    /// It could not be written, or did not say so in time.
+    StoreFailed(Name),
+    /// The reader met a frame of a kind, or with a word, that it does not know, and went on.
+    UnknownFrame(Name),
 
     /// What the recording process holds of something that has a bound.
     Measured(Measured),
 
     /// The recording gateway follows another log from here on.
     Follows(Follows),
+    /// The recording gateway's stream from the hub has come to the head of the log, or is no longer there.
+    Upstream {
+        /// Whether it is there.
+        live: bool,
+    },
+
+    /// The recording gateway was told of a gap by its hub.
+    Missed(Missed),
 
     /// The recording process was started.
     Start,
@@ -221,8 +267,12 @@ impl Default for Rules {
             clock_skew_us: 0,
             drain_us: 0,
             repair_spread_us: 0,
+            transit_us: 0,
             durable: false,
+            edges: false,
             window: None,
+            edge_windows: BTreeMap::new(),
+            timing: None,
         }
     }
 }
@@ -242,6 +292,23 @@ impl fmt::Display for Position {
 }
 
 impl What {
+    /// Whether this is a frame of a stream.
+    #[must_use]
+    pub const fn is_frame(&self) -> bool {
+        matches!(
+            self,
+            Self::Welcome(_)
+                | Self::Standing(_)
+                | Self::Event(_)
+                | Self::Gap(_)
+                | Self::Progress(_)
+                | Self::CaughtUp(_)
+                | Self::FellBehind(_)
+                | Self::Goodbye(_)
+                | Self::Subscribed(_)
+        )
+    }
+
     /// The stream this record is about, if it is about one.
     #[must_use]
     pub fn stream(&self) -> Option<StreamId> {
@@ -259,6 +326,7 @@ impl What {
             Self::Close(close) => close.stream,
             Self::Grant(grant) => grant.stream,
             Self::Ungrant(ungrant) => ungrant.stream,
+            Self::Pause(pause) => pause.stream,
             _ => return None,
         })
     }

@@ -77,6 +77,9 @@ pub struct LogLine {
     /// When it was appended, if this line was not written then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub appended_us: Option<u64>,
+    /// What a window counts for it, in bytes, if the harness knows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
 }
 
 /// What the standing record at a position says, besides its `log` line. Needed to judge what `standing` frames list and
@@ -204,6 +207,11 @@ impl<'de> Deserialize<'de> for Hash {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         u64::from_str_radix(&text, 16).map(Self).map_err(D::Error::custom)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn is_empty(name: &Name) -> bool {

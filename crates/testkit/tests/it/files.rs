@@ -12,6 +12,7 @@ const SCRIPT: &str = "
     open 1 gateway g user:* oldest standing collapses | welcome 1 FRESH 0 0 1 gen=4 | standing 1 0
     gap 1 COLLAPSED 0 1 count=1 | ephemeral 1 x | progress 1 1 | caught_up 1 1 | fell_behind 1 1
     subscribed 1 1 topic:x | grant 1 topic:y 1 | ungrant 1 topic:y | goodbye 1 SLOW 1 | close 1 1013
+    pause 1 9 ahead=5 | goodbye 1 DRAINING 1 retry=5 | upstream live | rules timing deliver=500 edge=25
     left g | handled g 1 | start | crash | fault partition | healed | end
 ";
 

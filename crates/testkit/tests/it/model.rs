@@ -223,7 +223,9 @@ impl Model {
         let Some(stream) = &self.readers[reader].stream else { return };
         let cursor = Cursor::At(stream.passed.clone());
         let reason = GoodbyeReason::Draining;
-        self.tell(reader, |stream| What::Goodbye(Goodbye { stream, reason, cursor: cursor.clone() }));
+        self.tell(reader, |stream| {
+            What::Goodbye(Goodbye { stream, reason, retry_after_us: None, cursor: cursor.clone() })
+        });
         self.cut(reader, "1012");
     }
 
@@ -392,6 +394,7 @@ impl Model {
                 collapse_key: None,
                 expires_at_us: None,
                 appended_us: None,
+                bytes: 0,
             }));
         }
         self.hub(What::Head(self.head()));

@@ -1,9 +1,10 @@
 //! Histories as short texts: one record a line, in words. Positions are `5` (of epoch `e1`) or `e2:5`.
 
 use galaxy_push_testkit::history::{
-    Claim, Close, Cursor, Damaged, Event, Fault, Follows, Gap, GapReason, Goodbye, GoodbyeReason, Grant,
-    Hash, Hop, Kept, LogKnown, LogLine, LogRecord, Mark, Measured, Name, Open, Outcome, Position, PubAck,
-    PubCall, Rules, Says, Standing, Subscribed, Token, Ungrant, Welcome, What, WindowRule,
+    Claim, Close, Cursor, Damaged, Event, Fault, Follows, Form, Gap, GapReason, Goodbye, GoodbyeReason,
+    Grant, Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Measured, Missed, Name, Open,
+    Outcome, Pause, Position, PubAck, PubCall, Rules, Says, Standing, Stored, Subscribed, TimingRule, Token,
+    Ungrant, Welcome, What, WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
@@ -60,7 +61,9 @@ fn parse(words: &[&str]) -> Vec<What> {
                 clock_skew_us: rule("skew", 0) * 1_000,
                 drain_us: rule("drain", 0) * 1_000,
                 repair_spread_us: rule("spread", 0) * 1_000,
+                transit_us: rule("transit", 0) * 1_000,
                 durable: flag("durable"),
+                edges: flag("edges"),
                 dedup_events: rule("dedup", 100),
                 window: option("events").map(|events| WindowRule {
                     age_us: rule("age", 1_000_000) * 1_000,
@@ -68,6 +71,7 @@ fn parse(words: &[&str]) -> Vec<What> {
                     bytes: rule("bytes", 1_000_000),
                     event_bytes_max: 100,
                 }),
+                timing: flag("timing").then(|| timing(words)),
                 ..Rules::default()
             })
         }
@@ -103,22 +107,57 @@ fn parse(words: &[&str]) -> Vec<What> {
         "nack" => What::PubNack(number()),
         "unknown" => What::PubUnknown(number()),
         "left" => What::Left(plain[1].into()),
-        "handled" => What::Handled { reader: plain[1].into(), position: position(plain[2]) },
+        "handled" => What::Handled(Handled {
+            reader: plain[1].into(),
+            position: position(plain[2]),
+            how: if flag("dead") { How::DeadLetter } else { How::Success },
+            call: option("call").map(|text| text.parse().unwrap()),
+        }),
+        "handler" => What::Handler(Handler {
+            reader: plain[1].into(),
+            form: word::<Form>(plain[2]),
+            repeats: option("repeats").map_or(1, |text| text.parse().unwrap()),
+        }),
+        "stored" => What::Stored(Stored { reader: plain[1].into(), cursor: cursor(plain[2]) }),
+        "store_failed" => What::StoreFailed(plain[1].into()),
+        "unknown_frame" => What::UnknownFrame(plain[1].into()),
         "follows" => {
             let left = option("left").map(position);
             What::Follows(Follows { left, position: position(plain[1]) })
         }
+        "missed" => {
+            let place = |text: &&str| (*text != "-").then(|| position(text));
+            let (after, through) = (place(&plain[1]), plain.get(2).and_then(place));
+            What::Missed(Missed { after, through })
+        }
+        "upstream" => What::Upstream { live: plain[1] == "live" },
         "start" => What::Start,
         "crash" => What::Crash,
         "fault" => {
             let detail = plain.get(2).copied().unwrap_or_default().to_owned();
             What::FaultStart(Fault { kind: plain[1].into(), detail })
         }
+        "over" => {
+            let detail = plain.get(2).copied().unwrap_or_default().to_owned();
+            What::FaultStop(Fault { kind: plain[1].into(), detail })
+        }
         "healed" => What::Healed,
         "end" => What::End,
         _ => of_stream(words, &plain),
     };
     vec![one]
+}
+
+/// `rules timing` and what is to be judged, in milliseconds.
+fn timing(words: &[&str]) -> TimingRule {
+    let rule = |name: &str| option(words, name).map_or(0, |text| text.parse::<u64>().unwrap());
+    TimingRule {
+        deliver_us: rule("deliver") * 1_000,
+        progress_us: rule("progress") * 1_000,
+        edge_progress_us: rule("edge") * 1_000,
+        session_end_us: rule("session") * 1_000,
+        returns_per_second: rule("returns"),
+    }
 }
 
 fn of_stream(words: &[&str], plain: &[&str]) -> What {
@@ -174,12 +213,18 @@ fn of_stream(words: &[&str], plain: &[&str]) -> What {
         "fell_behind" => What::FellBehind(mark()),
         "goodbye" => {
             let reason = word::<GoodbyeReason>(plain[2]);
-            What::Goodbye(Goodbye { stream: stream(), reason, cursor: cursor(plain[3]) })
+            let retry_after_us = option("retry").map(|text| text.parse::<u64>().unwrap() * 1_000);
+            What::Goodbye(Goodbye { stream: stream(), reason, retry_after_us, cursor: cursor(plain[3]) })
         }
         "subscribed" => {
             let recipients = names(plain[3]);
             What::Subscribed(Subscribed { stream: stream(), cursor: cursor(plain[2]), recipients })
         }
+        "pause" => What::Pause(Pause {
+            stream: stream(),
+            until_us: plain[2].parse::<u64>().unwrap() * 1_000,
+            ahead_bytes: option("ahead").map(|bytes| bytes.parse().unwrap()),
+        }),
         "close" => What::Close(Close { stream: stream(), code: plain[2].into() }),
         "grant" => {
             What::Grant(Grant { stream: stream(), recipient: plain[2].into(), after: position(plain[3]) })
@@ -248,6 +293,7 @@ fn log_line(plain: &[&str], key: Option<&str>, expires: Option<&str>, standing: 
         collapse_key: key.map(Name::from),
         expires_at_us: expires.map(|ms| ms.parse::<u64>().unwrap() * 1_000),
         appended_us: None,
+        bytes: 100,
     })
 }
 

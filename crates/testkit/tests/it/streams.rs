@@ -409,6 +409,9 @@ fn live() {
 fn unexpired() {
     let late = COLLAPSING.replacen("open 1", "wait 20 | open 1", 1);
     breaks(Promise::Unexpired, &late, "event 1 3 c", "event 1 1 a | event 1 3 c");
+    // Where everything is long on its way, an event may seem younger than it is.
+    let late = late.replacen("event 1 3 c", "event 1 1 a | event 1 3 c", 1);
+    breaks(Promise::Unexpired, &format!("rules transit=30\n{late}"), "transit=30", "transit=1");
     // It may have been sent before it expired, and have been long on its way.
     keeps(&COLLAPSING.replacen("event 1 3 c", "wait 20 | event 1 1 a | event 1 3 c", 1));
 }

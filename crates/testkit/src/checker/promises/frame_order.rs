@@ -16,7 +16,7 @@ pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
 
 fn fault(step: &Step<'_, '_>) -> Option<String> {
     let state = step.state;
-    if !is_frame(step.what) {
+    if !step.what.is_frame() {
         return None;
     }
     if state.closed {
@@ -65,19 +65,4 @@ fn misplaced(step: &Step<'_, '_>) -> Option<String> {
 
 fn is_listing_due(step: &Step<'_, '_>) -> bool {
     step.stream.open.standing && step.state.listing.as_ref().is_some_and(|listing| listing.due)
-}
-
-const fn is_frame(what: &What) -> bool {
-    matches!(
-        what,
-        What::Welcome(_)
-            | What::Standing(_)
-            | What::Event(_)
-            | What::Gap(_)
-            | What::Progress(_)
-            | What::CaughtUp(_)
-            | What::FellBehind(_)
-            | What::Goodbye(_)
-            | What::Subscribed(_)
-    )
 }

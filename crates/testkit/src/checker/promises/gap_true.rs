@@ -3,7 +3,7 @@
 //! over which repairs are spread; and a hub tells only of what its window had no more.
 //!
 //! The last is judged where the rules name the window. What it held when the gap was sent nobody knows, but no less than
-//! when the gap was received. A gateway's window may begin later than the hub's, so users are not judged by it.
+//! when the gap was received. Users are judged in `gaps_of_users`, by what their gateway must have held.
 
 use crate::checker::index::{Index, Pos};
 use crate::checker::report::{Findings, Promise};
@@ -79,7 +79,7 @@ fn undamaged(step: &Step<'_, '_>, gap: &Gap, from: Pos, to: Pos) -> Option<Strin
 }
 
 /// Whether the window held this position for certain at this time.
-pub(super) fn is_held(index: &Index<'_>, window: &WindowRule, pos: Pos, at_us: u64) -> bool {
+pub(in crate::checker) fn is_held(index: &Index<'_>, window: &WindowRule, pos: Pos, at_us: u64) -> bool {
     let Some((log, entry)) = index.log(pos.epoch).and_then(|log| Some((log, log.get(pos.seq)?))) else {
         return false;
     };

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::checker::index::Pos;
 use crate::checker::report::{Findings, Promise};
+use crate::checker::seen::{Seen, Sight};
 use crate::checker::stream::Step;
 use crate::history::{Cursor, Gap, GapReason, Hop, Outcome, Welcome, What};
 
@@ -31,6 +32,14 @@ fn wedged(step: &Step<'_, '_>, code: &str) -> Option<String> {
         ["INVALID_ARGUMENT", "CURSOR_MALFORMED", "http 400", "4400"].iter().any(|word| code.contains(word));
     let cannot_act = step.stream.open.presented == Cursor::Unreadable;
     (refused && cannot_act).then(|| format!("a reader that cannot drop its cursor was refused: {code}"))
+}
+
+/// A user's outcome is judged by what its gateway and its hub could know, where that is told.
+pub(in crate::checker) fn sights(step: &Step<'_, '_>, seen: &mut Seen) {
+    let is_known = step.index.edges.is_some() && step.stream.open.hop == Hop::User;
+    if is_known && matches!((step.what, &step.stream.open.presented), (What::Welcome(_), Cursor::At(_))) {
+        seen.count(Sight::UserOutcomeJudged);
+    }
 }
 
 fn outcome(step: &Step<'_, '_>, welcome: &Welcome) -> Option<String> {
@@ -68,6 +77,9 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
         return if is_cut { &[Outcome::Trimmed, Outcome::Resumed, Outcome::EpochChanged] } else { trimmed };
     }
     if held.epoch != head.epoch {
+        if let Some(wanted) = of_another_epoch(step, held) {
+            return wanted;
+        }
         return if at_user && may_come_to(step, held.epoch, head.epoch) {
             &[Outcome::EpochChanged, Outcome::Resumed]
         } else {
@@ -78,7 +90,11 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
         return if is_cut { &[Outcome::Resumed, Outcome::EpochChanged] } else { &[Outcome::Resumed] };
     }
     let log = step.index.log(held.epoch);
-    let within_authority = log.is_some_and(|log| held.seq <= log.head || !log.is_whole_at(held.seq));
+    let log_head = match &step.index.edges {
+        Some(_) => step.index.head_at(held.epoch, step.at_us),
+        None => log.map_or(0, |log| log.head),
+    };
+    let within_authority = log.is_some_and(|log| held.seq <= log_head || !log.is_whole_at(held.seq));
     // A gateway in an epoch that is over cannot tell any more how far that went: it waits to be told of the end.
     let over = at_user && step.index.is_over(held.epoch, step.at_us);
     match within_authority || over {
@@ -86,6 +102,22 @@ fn wanted(step: &Step<'_, '_>, held: Pos, oldest: Pos, head: Pos) -> &'static [O
         true => &[Outcome::Resumed, Outcome::Ahead],
         false => &[Outcome::Ahead],
     }
+}
+
+/// A user's position of another epoch than its gateway is in, where there is one log. `None`: that leaves it open.
+fn of_another_epoch(step: &Step<'_, '_>, held: Pos) -> Option<&'static [Outcome]> {
+    let index = step.index;
+    let gateway = step.stream.open.at.as_deref().filter(|_| step.stream.open.hop == Hop::User)?;
+    index.edges.as_ref().filter(|_| !index.has_several_logs())?;
+    index.log(held.epoch)?.began?;
+    let opened_us = index.records[step.stream.open_line].at_us;
+    let was_there = index.followed(gateway, step.at_us).iter().any(|visit| visit.epoch == held.epoch);
+    // The hub is asked, and in that epoch all the while: the gateway will come to it.
+    if !index.is_over(held.epoch, step.at_us) && step.stream.issued.is_some_and(|issued| held.seq <= issued) {
+        return Some(&[Outcome::Resumed]);
+    }
+    // Neither the gateway nor its hub can know anything of it any more.
+    (index.is_over(held.epoch, opened_us) && !was_there).then_some(&[Outcome::EpochChanged])
 }
 
 /// How long a gateway may be in another log already before that shows.

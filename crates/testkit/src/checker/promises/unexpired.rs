@@ -15,7 +15,8 @@ pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let expires = step.event().and_then(|pos| step.index.entry(pos)?.line.expires_at_us);
     let Some(expires_us) = expires else { return };
     let opened_us = step.index.records[step.stream.open_line].at_us;
-    if opened_us > expires_us.saturating_add(ROUNDING_US) {
+    let late_us = ROUNDING_US.saturating_add(step.index.rules.transit_us);
+    if opened_us > expires_us.saturating_add(late_us) {
         let text = format!("{:?} expired at {expires_us} us, before this stream was opened", event.id);
         findings.on_stream(Promise::Unexpired, step.stream, step.line, text);
     }
