@@ -176,6 +176,18 @@ const MUST: &[(&str, u64)] = &[
     ("BrokersLateStart", LEAST),
     ("BrokersHubStale", LEAST),
     ("BrokersAsked", LEAST),
+    // What publishers did on other surfaces, and said of records.
+    ("PublishersBatched", LEAST),
+    ("PublishersExplicitIssuedBefore", LEAST),
+    ("PublishersRecordSaidTwice", LEAST),
+    ("PublishersRefused", LEAST),
+    ("PublishersRepublished", LEAST),
+    ("PublishersSaidAgainAfterNewer", LEAST),
+    ("PublishersSameIdOfTwoSources", LEAST),
+    ("PublishersStream", LEAST),
+    ("PublishersStructured", LEAST),
+    ("PublishersUnary", LEAST),
+    ("PublishersWildcardMembership", LEAST),
 ];
 
 /// Demands that so many seeds have met what they must. `counts` says how often something was met.

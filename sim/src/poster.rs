@@ -216,6 +216,9 @@ impl Poster {
                 is_taken = true;
                 let (call, position) = (*call, position(&result.cursor));
                 What::PubAck(PubAck { call, position, duplicate: result.duplicate })
+            } else if result.reason.is_empty() {
+                is_taken = true; // perhaps: a refusal has its reason
+                What::PubUnknown(*call)
             } else {
                 What::PubNack(*call)
             };

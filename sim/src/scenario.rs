@@ -1,9 +1,9 @@
 //! What a seed decides: who is there, how large the windows are, and which faults strike when.
 
-pub mod records;
 mod clocks;
 mod crowd;
 mod handlers;
+pub mod records;
 mod stores;
 mod time;
 mod windows;

@@ -15,6 +15,9 @@ use crate::history::{Hop, Open, Says};
 /// Around the end of a record, and around the second in which a token was issued, nothing is certain.
 const ROUNDING_US: u64 = 1_100_000;
 
+/// Tokens say in which second they were issued.
+const SECOND_US: u64 = 1_000_000;
+
 /// A record of a session voids every token of it that was issued up to so much later: the issuer's clock may be ahead.
 const SKEW_US: u64 = 30_000_000;
 
@@ -53,6 +56,8 @@ struct Mark {
     until_us: Option<u64>,
     /// It voids what was issued before this.
     before_us: u64,
+    /// It says so itself, so that is no whole second.
+    is_explicit: bool,
     /// It is about a session.
     of_session: bool,
 }
@@ -89,6 +94,7 @@ impl<'h> Governed<'h> {
                     holds: !matches!(record.said.says, Says::Member { member: false, .. }),
                     until_us: record.said.until_us,
                     before_us: record.before_us(),
+                    is_explicit: record.is_explicit(),
                     of_session: holder.starts_with("session:"),
                 });
                 match recipient {
@@ -153,8 +159,11 @@ impl<'h> Governed<'h> {
 
     /// Whether some record may void a token that was issued then, wherever it lies in whatever log.
     pub(super) fn may_be_void(&self, issued_us: u64) -> bool {
-        let slack_us = self.skew_us;
-        self.voids.values().flatten().any(|mark| issued_us <= self.voids_before(mark) + slack_us)
+        self.voids.values().flatten().any(|mark| {
+            // A token says the second of its issue: inside of it nobody can tell before from after.
+            let second_us = if mark.is_explicit { SECOND_US } else { 0 };
+            issued_us <= self.voids_before(mark) + second_us + self.skew_us
+        })
     }
 
     /// The gateway named its head. Without a token the connection itself counts as one.

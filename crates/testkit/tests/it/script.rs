@@ -2,9 +2,9 @@
 
 use galaxy_push_testkit::history::{
     Claim, Close, Cursor, Damaged, Event, Fault, Follows, Form, Gap, GapReason, Goodbye, GoodbyeReason,
-    Grant, Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Measured, Missed, Name, Open,
-    Outcome, Pause, Position, PubAck, PubCall, Rules, Says, Standing, Stored, Subscribed, TimingRule, Token,
-    Ungrant, Welcome, What, WindowRule,
+    Grant, Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Measured, Missed,
+    Name, Open, Outcome, Pause, Position, PubAck, PubCall, Rules, Says, Standing, Stored, Subscribed,
+    TimingRule, Token, Ungrant, Welcome, What, WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;

@@ -217,6 +217,10 @@ fn a_record_voids_what_was_issued_before_the_moment_it_names() {
     breaks(Promise::Live, signs_in, "close 1 cut", "close 1 4401");
     let later = signs_in.replacen("close 1 cut", "close 1 4401", 1);
     keeps(&later.replacen("before=10000", "before=20500", 1));
+    // A token says in which second it was issued, and that second began before.
+    let fraction = later.replacen("before=10000", "before=19300", 1);
+    keeps(&fraction);
+    breaks(Promise::Live, &fraction, "before=19300", "before=18900");
 }
 
 /// One that is newer does not stand for one that voids more.

@@ -192,8 +192,10 @@ fn is_signed_out(step: &Step<'_, '_>) -> bool {
         token.until_us.is_none_or(|until| until <= step.at_us + slack_us)
             || governed.may_be_void(token.issued_us)
     });
+    // Without tokens each connection counts as one, and a record may void what comes until a moment that lies ahead.
+    let is_too_early = governed.token_issued_us().is_none() && governed.may_be_void(opened_us(step));
     let is_late = step.state.welcome.is_none() && step.at_us - opened_us(step) >= GREETING_US;
-    is_over || is_late || governed.may_have_ended(0, step.at_us)
+    is_over || is_late || is_too_early || governed.may_have_ended(0, step.at_us)
 }
 
 /// Nothing was heard of it for a while, so that it may have taken nothing.

@@ -6,8 +6,8 @@
 mod acked;
 mod across;
 mod batch_whole;
-mod bounded;
 mod behind;
+mod bounded;
 mod cursor_safe;
 mod drained;
 mod due;
