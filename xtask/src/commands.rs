@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     bench, brokers, chaos, completions, crashes, documents, interop, long, metrics, page, planted,
-    project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
+    project::Project, shell, test, threads, tidy, tools::Tools, ui, webhooks,
 };
 
 /// The project's own commands.
@@ -84,6 +84,8 @@ enum Command {
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
     },
+    /// Run the models of the places where threads meet under schedules that shuttle chooses, and write docs/threads.md.
+    Threads(threads::Threads),
     /// Run three NATS brokers that are one cluster on this machine, to try hubs over them; Ctrl-C ends them.
     Brokers,
     /// Try the completion scripts in bash, zsh and fish.
@@ -138,6 +140,7 @@ impl Arguments {
                     false => planted::run(&project, &selection)?,
                 }
             }
+            Command::Threads(threads) => threads::run(&project, &threads)?,
             Command::Completions => completions::run(&project)?,
             Command::Metrics => metrics::run(&project)?,
             Command::Interop { peer } => peer.play(&project)?,

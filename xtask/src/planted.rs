@@ -3,7 +3,7 @@
 //! Each `sim/planted/*.patch` breaks one promise on purpose; its first line says which and how: `# promise: NAME: TEXT`. A
 //! copy of the tree is patched and built, and the simulation runs seed after seed until the checker names that promise.
 //! Another complaint, a panic for one, does not count: it would not say that the checker sees. A bug that no simulated
-//! reader can meet names a test in its second line, `# test: PACKAGE lib|TARGET NAME`, which must fail with it and pass
+//! reader can meet names a test in its second line, `# test: PACKAGE lib|threads|TARGET NAME`, which must fail with it and pass
 //! without. Called from `commands` and, to keep the patches applicable, from `test`. Touches nothing of the tree but the
 //! table it writes.
 
@@ -41,6 +41,16 @@ pub(crate) fn check_apply(project: &Project, selection: &Selection) -> Result<()
     }
     ui::line(&format!("{} planted bugs apply", bugs.len()));
     Ok(())
+}
+
+/// The bugs that models of `cargo xtask threads` find, each as its name, what is wrong, and the model.
+pub(crate) fn by_threads(project: &Project) -> Result<Vec<[String; 3]>> {
+    let bugs = bugs::selected(project, &Selection::default())?.into_iter();
+    let found = bugs.filter_map(|bug| {
+        let test = bug.test.filter(NamedTest::is_model)?;
+        Some([bug.name, bug.how, test.shown()])
+    });
+    Ok(found.collect())
 }
 
 /// Plants each bug, reports what it took to find it, and writes its row of the table.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::project::Project;
 
 /// How the first line of a patch must look.
-const FORM: &str = "begin with `# promise: NAME: what the bug is`, then perhaps `# test: PACKAGE lib|TARGET NAME`, then the diff";
+const FORM: &str = "begin with `# promise: NAME: what the bug is`, then perhaps `# test: PACKAGE lib|threads|TARGET NAME`, then the diff";
 
 /// One planted bug.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Bug {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NamedTest {
     pub(super) package: String,
-    /// `lib`, or the name of an integration test.
+    /// `lib`, the name of an integration test, or `threads`: a model of `cargo xtask threads`.
     pub(super) target: String,
     pub(super) name: String,
 }
@@ -118,6 +118,10 @@ impl NamedTest {
         let parts: Vec<_> = text.split_whitespace().collect();
         let [package, target, name] = parts[..] else { bail!("{text:?} does not name a test") };
         Ok(Self { package: package.to_owned(), target: target.to_owned(), name: name.to_owned() })
+    }
+
+    pub(super) fn is_model(&self) -> bool {
+        self.target == "threads"
     }
 
     /// As people write it.

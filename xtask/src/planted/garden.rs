@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::bugs::{Bug, NamedTest};
-use crate::{project::Project, shell, ui};
+use crate::{project::Project, shell, threads, ui};
 
 /// Simulated seconds per seed, as in `cargo xtask test`.
 const SIMULATED_SECONDS: u64 = 60;
@@ -96,6 +96,9 @@ impl<'a> Garden<'a> {
     ///
     /// When it does not build, or there is no such test.
     pub(super) fn passes(&self, test: &NamedTest) -> Result<bool> {
+        if test.is_model() {
+            return self.model_passes(test);
+        }
         let target = match &*test.target {
             "lib" => vec!["--lib"],
             target => vec!["--test", target],
@@ -116,6 +119,20 @@ impl<'a> Garden<'a> {
             .output()?;
         verdict(&String::from_utf8_lossy(&output.stdout), &test.name)
             .with_context(|| format!("there is no test {}", test.shown()))
+    }
+
+    /// As [`Garden::passes`], for a model of `cargo xtask threads`.
+    fn model_passes(&self, test: &NamedTest) -> Result<bool> {
+        let mut cargo = shell::cargo(self.project);
+        cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", self.target());
+        let models = threads::binary(cargo, &test.package)?;
+        let output = Command::new(models)
+            .current_dir(&self.tree)
+            .args(["--exact", &test.name, "--format", "pretty"])
+            .stdin(Stdio::null())
+            .output()?;
+        verdict(&String::from_utf8_lossy(&output.stdout), &test.name)
+            .with_context(|| format!("there is no model {}", test.shown()))
     }
 
     /// Runs seeds 1, 2, 3…, as many at a time as there are processors, until one fails; with a promise, until the checker
