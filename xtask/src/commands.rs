@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     bench, brokers, chaos, completions, crashes, documents, interop, long, metrics, mutants, page, planted,
-    project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
+    project::Project, shell, test, threads, tidy, tools::Tools, ui, webhooks,
 };
 
 /// The project's own commands.
@@ -89,6 +89,8 @@ enum Command {
     },
     /// Look for changes of the code that no test notices, for an hour, and write docs/mutants.md. The next run goes on.
     Mutants(mutants::Mutants),
+    /// Run the models of the places where threads meet under schedules that shuttle chooses, and write docs/threads.md.
+    Threads(threads::Threads),
     /// Run three NATS brokers that are one cluster on this machine, to try hubs over them; Ctrl-C ends them.
     Brokers,
     /// Try the completion scripts in bash, zsh and fish.
@@ -144,6 +146,7 @@ impl Arguments {
                     false => planted::run(&project, &selection, rate)?,
                 }
             }
+            Command::Threads(threads) => threads::run(&project, &threads)?,
             Command::Completions => completions::run(&project)?,
             Command::Metrics => metrics::run(&project)?,
             Command::Interop { peer } => peer.play(&project)?,

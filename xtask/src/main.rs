@@ -20,6 +20,7 @@ mod project;
 mod shell;
 mod skips;
 mod test;
+mod threads;
 mod tidy;
 mod tools;
 mod ui;

@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     planted::{
-        garden::{Garden, Refused},
+        garden::{Garden, Refused, Wanted},
         plant::Edit,
         source::Source,
     },
@@ -199,7 +199,8 @@ struct Built<'f, 'a> {
 impl<'f, 'a> Built<'f, 'a> {
     fn of(garden: &Garden<'_>, package: &str, functions: &'f [Function<'a>]) -> Result<Self> {
         let mut constant = BTreeSet::new(); // names of functions that are called while the code is built
-        let arguments = ["--package", package, "--tests"].map(str::to_owned);
+        let arguments = ["--package", package, "--tests"].map(str::to_owned).to_vec();
+        let wanted = Wanted { arguments, models: BTreeSet::new() };
         loop {
             let is_built = |function: &&Function<'_>| {
                 let name = function.place.last();
@@ -224,7 +225,7 @@ impl<'f, 'a> Built<'f, 'a> {
                 }
             }
             ui::line(&format!("building {} mutants of {package}", numbers.len()));
-            let (built, inside) = garden.most(edits, &gone, &arguments, |_| {})?;
+            let (built, inside) = garden.most(edits, &gone, &wanted, |_| {})?;
             match built {
                 Ok(built) => {
                     let tests = built.tests.values().map(|(binary, folder)| Tests::measured(binary, folder));

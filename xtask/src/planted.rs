@@ -26,7 +26,7 @@ use anyhow::{Result, bail, ensure};
 
 pub(crate) use self::bugs::{Numbers, Selection};
 use self::{
-    bugs::Bug,
+    bugs::{Bug, NamedTest},
     garden::{Built, Garden},
     hunt::{Prey, Search},
     plant::Ground,
@@ -54,6 +54,15 @@ pub(crate) fn check_apply(project: &Project, selection: &Selection) -> Result<()
     ensure!(failed == 0, "{failed} planted bugs do not apply");
     ui::line(&format!("{} planted bugs apply", bugs.len()));
     Ok(())
+}
+
+/// The bugs that models of `cargo xtask threads` find, each as its name, what is wrong, and the model.
+pub(crate) fn by_threads(project: &Project) -> Result<Vec<[String; 3]>> {
+    let found = bugs::all(project)?.into_iter().filter_map(|bug| {
+        let test = bug.text.test.filter(NamedTest::is_model)?;
+        Some([bug.name, bug.text.what, test.shown()])
+    });
+    Ok(found.collect())
 }
 
 /// Plants each bug, reports what it took to find it, and writes its row of the table.
@@ -86,7 +95,7 @@ pub(crate) fn run(project: &Project, selection: &Selection, rate: Option<u64>) -
 }
 
 /// The tests that bugs name, each once.
-fn tests<'a>(bugs: &[&'a Bug]) -> Vec<&'a bugs::NamedTest> {
+fn tests<'a>(bugs: &[&'a Bug]) -> Vec<&'a NamedTest> {
     let tests: BTreeSet<_> = bugs.iter().filter_map(|bug| bug.text.test.as_ref()).collect();
     tests.into_iter().collect()
 }

@@ -25,11 +25,11 @@ use handing::{Found, found};
 pub(crate) use settled::Mark;
 
 mod handing;
-#[cfg(test)]
-mod race;
 mod settled;
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, shuttle))]
+mod threads;
 
 /// One thing to send.
 #[derive(Clone, Debug, PartialEq)]

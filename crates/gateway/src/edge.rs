@@ -3,8 +3,8 @@
 //! [`Upstream`](crate::upstream::Upstream) alone writes; every connection reads. The window is behind a lock of its own,
 //! which is never taken while one of the routes' is held, nor kept across an await.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use galaxy_push_core::Now;
@@ -16,6 +16,7 @@ use galaxy_push_core::window::{Bounds, Slot, Traits, Window};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::routes::{Letter, Place, Routes, Rule};
+use crate::sync::{AtomicBool, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The window, and who is told of what is appended to it.
 #[derive(Debug)]

@@ -28,12 +28,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Request};
 use crate::auth::Access;
 use crate::authority::{Authority, Followed, Hub};
 use crate::clock::Clock;
 use crate::config::{Config, HubToken, HubTokenSource};
-use crate::connection::{Ending, Limits};
+use crate::connection::{Connection, Ending, Limits};
 use crate::edge::Edge;
 use crate::encode::{Encoder, Repairs};
 use crate::grants::Identity;
@@ -226,7 +226,7 @@ impl Gateway {
     ///
     /// Cancel safe: dropped, whatever was not told to end lives on, and calling it again goes on.
     pub async fn drain(&self) {
-        self.send_away(|mailbox, ending| mailbox.ending().is_none() && mailbox.end(ending)).await;
+        self.end_everybody().await;
         let tracker = &self.shared.tracker;
         if timeout(TOLD_WITHIN, tracker.wait()).await.is_err() {
             let users = tracker.len();
@@ -295,6 +295,11 @@ impl Gateway {
         self.end_upstream().await;
     }
 
+    /// Tells everybody to end at once, a few at a time.
+    pub(crate) async fn end_everybody(&self) {
+        self.send_away(|mailbox, ending| mailbox.ending().is_none() && mailbox.end(ending)).await;
+    }
+
     /// Tells everybody to go, a few at a time. `tell` says whether a connection had to be told.
     async fn send_away(&self, mut tell: impl FnMut(&Mailbox, Ending) -> bool) {
         let shared = &self.shared;
@@ -341,7 +346,7 @@ impl Gateway {
     }
 
     #[cfg(test)]
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -356,6 +361,19 @@ impl Shared {
     /// Whether users are let in at all.
     pub(crate) fn open_for_users(&self) -> Result<(), Failure> {
         if self.draining.is_cancelled() { Err(problem::draining()) } else { Ok(()) }
+    }
+
+    /// Opens a connection. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in the words for the user.
+    pub(crate) async fn admit(&self, request: Request) -> Result<Connection, Failure> {
+        let connection = self.admission.admit(request).await?;
+        // Again, now that it has its seat: a drain that began before may have told everybody already, and one that begins
+        // after finds it there.
+        self.open_for_users()?;
+        Ok(connection)
     }
 
     /// From where a request comes, as far as that is known: a proxy that is trusted says so.

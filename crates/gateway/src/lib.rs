@@ -58,9 +58,13 @@ mod query;
 mod quotas;
 mod render;
 mod routes;
+#[cfg(all(test, shuttle))]
+#[path = "../../testkit/src/schedules.rs"]
+mod schedules;
 mod scrape;
 mod sse;
 mod standing;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod too_large;

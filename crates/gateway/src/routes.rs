@@ -12,8 +12,7 @@
 //! The window's lock is never taken while one of them is held; a connection that reads the window may take the table's.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError};
 
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::EventView;
@@ -21,6 +20,7 @@ use galaxy_push_core::window::{Bounds, Slot};
 
 use crate::metrics::Metrics;
 use crate::standing::topic_of;
+use crate::sync::{AtomicU64, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 mod governed;
 mod mailbox;
@@ -28,6 +28,8 @@ mod members;
 mod seat;
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, shuttle))]
+mod threads;
 
 use governed::Governed;
 pub(crate) use governed::Rule;

@@ -34,6 +34,8 @@ use crate::query::{Query, bearer, last_event_id};
 use crate::render::Form;
 
 pub(crate) mod text;
+#[cfg(all(test, shuttle))]
+mod threads;
 pub(crate) mod unread;
 
 use unread::Left;
@@ -88,13 +90,15 @@ async fn open(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Stream, Failure> {
+    // Taken before the look whether a drain has begun, which waits for whom it has not turned away.
+    let tracked = shared.tracker.token();
     shared.open_for_users()?;
     let query = Query::read(uri, &shared.config.ignored_query)?;
     let identity = shared.identify(bearer(headers)?, &query.user, &query.session)?;
     let (cursor, cannot_drop_it) = presented(&query, headers);
     let namespace = query.namespace;
     let request = Request { identity, topics: query.topics, cursor, cannot_drop_it, namespace, address };
-    let connection = shared.admission.admit(request).await?;
+    let connection = shared.admit(request).await?;
     let form = if query.naming == Naming::Messages { Form::SseMessage } else { Form::Sse };
     let id = connection.id();
     shared.unread.put(Box::new(Open {
@@ -107,7 +111,7 @@ async fn open(
         mark: None,
         carrier,
         _connected: shared.metrics.connected(Transport::Sse),
-        _tracked: shared.tracker.token(),
+        _tracked: tracked,
     }));
     Ok(Stream { shared: shared.clone(), id, over: false })
 }

@@ -75,10 +75,14 @@ mod recovery;
 mod report;
 mod room;
 mod router;
+#[cfg(all(test, shuttle))]
+#[path = "../../testkit/src/schedules.rs"]
+mod schedules;
 mod shared;
 mod spans;
 mod status;
 mod subscription;
+mod sync;
 mod under_way;
 
 use std::path::Path;

@@ -6,7 +6,7 @@
 //! Nothing is queued for anyone. An append rings the bell and returns; each reader looks when it can write.
 
 use std::future::ready;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::fence::{ANSWER_WITHIN, Claim, Gateways};
 use crate::metrics::Metrics;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The window behind its lock.
 #[derive(Debug)]

@@ -3,11 +3,13 @@
 //! A stream writes it after each turn and takes no lock for it; a scrape reads it beside the window.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use galaxy_push_core::reader::Reader;
 use galaxy_push_core::window::Slot;
 use galaxy_push_listener::Pieces;
+
+use crate::sync::AtomicU64;
 
 /// What a stream is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -42,6 +42,8 @@ mod opening;
 mod standing;
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, shuttle))]
+mod threads;
 
 /// A turn that has looked at so many entries gives the log's lock back, however little of them was for this stream. One
 /// step of the reader looks at no more than that by itself, so a turn looks at less than twice as many.

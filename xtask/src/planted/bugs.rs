@@ -12,6 +12,9 @@ use serde::Deserialize;
 
 use crate::project::Project;
 
+/// The target that is no target of cargo's.
+pub(crate) const MODEL: &str = "threads";
+
 /// Where they are.
 const FOLDER: &str = "sim/planted";
 
@@ -62,7 +65,7 @@ pub(crate) struct Change {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NamedTest {
     pub(crate) package: String,
-    /// `lib`, or the name of an integration test.
+    /// `lib`, the name of an integration test, or `threads`: a model of `cargo xtask threads`.
     pub(crate) target: String,
     pub(crate) name: String,
 }
@@ -147,6 +150,11 @@ impl Change {
 }
 
 impl NamedTest {
+    /// Whether it is a model of threads.
+    pub(crate) fn is_model(&self) -> bool {
+        self.target == MODEL
+    }
+
     /// As people write it.
     pub(crate) fn shown(&self) -> String {
         format!("{}::{}", self.package, self.name)

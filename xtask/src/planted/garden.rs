@@ -7,19 +7,19 @@ use std::{
     fs,
     ops::Range,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{
-    bugs::{Bug, NamedTest},
+    bugs::{Bug, MODEL, NamedTest},
     common::Common,
     plant::{Edit, Ground, Texts},
     source::Source,
 };
-use crate::{project::Project, shell, ui};
+use crate::{project::Project, shell, threads, ui};
 
 /// The package of the simulator.
 const SIMULATOR: &str = "galaxy-push-sim";
@@ -72,8 +72,7 @@ impl<'a> Garden<'a> {
         }
         let edits = inside.iter().map(|bug| Ok((bug.number, self.ground.edits(bug)?)));
         let edits: BTreeMap<_, _> = edits.collect::<Result<_>>()?;
-        let arguments = arguments(tests);
-        let (built, together) = self.most(edits, &[], &arguments, |number| {
+        let (built, together) = self.most(edits, &[], &Wanted::of(tests), |number| {
             let bug = inside.iter().find(|bug| bug.number == number);
             let name = bug.map_or("a bug", |bug| &bug.name);
             ui::line(&format!("{name} does not build beside the code as it is: it is built alone"));
@@ -93,14 +92,14 @@ impl<'a> Garden<'a> {
         &self,
         mut edits: BTreeMap<u32, Vec<Edit<'e>>>,
         gone: &[(&Source, Range<usize>)],
-        arguments: &[String],
+        wanted: &Wanted,
         mut left_out: impl FnMut(u32),
     ) -> Result<(Result<Built, Refused>, BTreeSet<u32>)> {
         loop {
             let all =
                 edits.iter().flat_map(|(number, edits)| edits.iter().map(|edit| (*number, edit.clone())));
             let common = Common::of(&self.ground, all, gone)?;
-            let Refused(errors) = match self.build(&common.texts, arguments)? {
+            let Refused(errors) = match self.build(&common.texts, wanted)? {
                 Ok(built) => return Ok((Ok(built), edits.into_keys().collect())),
                 Err(refused) => refused,
             };
@@ -117,7 +116,7 @@ impl<'a> Garden<'a> {
     /// Builds one bug, as if it had been written by hand.
     pub(crate) fn alone(&self, bug: &Bug) -> Result<Built> {
         let tests: Vec<_> = bug.text.test.iter().collect();
-        match self.build(&self.ground.alone(bug)?, &arguments(&tests))? {
+        match self.build(&self.ground.alone(bug)?, &Wanted::of(&tests))? {
             Ok(built) => Ok(built),
             Err(Refused(errors)) => {
                 let told: Vec<_> = errors.into_iter().map(|(_, _, told)| told).collect();
@@ -126,22 +125,32 @@ impl<'a> Garden<'a> {
         }
     }
 
-    fn build(&self, texts: &Texts, arguments: &[String]) -> Result<Result<Built, Refused>> {
+    fn build(&self, texts: &Texts, wanted: &Wanted) -> Result<Result<Built, Refused>> {
         self.write(texts)?;
         let mut cargo = shell::cargo(self.project);
         cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", self.tree.with_file_name("build"));
-        cargo.args(["test", "--no-run", "--no-fail-fast", "--message-format=json"]).args(arguments);
-        let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let messages: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        if output.status.success() {
-            return Ok(Ok(self.built(&messages)));
+        cargo.args(["test", "--no-run", "--no-fail-fast", "--message-format=json"]).args(&wanted.arguments);
+        let mut built = match said(&mut cargo)? {
+            Ok(messages) => self.built(&messages),
+            Err(refused) => return Ok(Err(refused)),
+        };
+        Ok(self.models(&mut built, &wanted.models)?.map(|()| built))
+    }
+
+    /// Builds the models of threads of these packages in the copy as it is, and puts them beside what is built.
+    fn models(&self, built: &mut Built, packages: &BTreeSet<String>) -> Result<Result<(), Refused>> {
+        for package in packages {
+            let mut cargo = shell::cargo(self.project);
+            cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", self.tree.with_file_name("build"));
+            let messages = match said(threads::build(&mut cargo, package, "json"))? {
+                Ok(messages) => messages,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let binary = messages.iter().filter_map(|message| message["executable"].as_str()).next_back();
+            let binary = binary.context("cargo named no executable of the models")?;
+            built.tests.insert((package.clone(), MODEL.to_owned()), (binary.into(), self.tree.clone()));
         }
-        let refused = refused(&messages);
-        match refused.0.is_empty() {
-            true => bail!("cargo failed ({}) and names no error of the code", output.status),
-            false => Ok(Err(refused)),
-        }
+        Ok(Ok(()))
     }
 
     /// Makes the copy equal to the tree but for these texts. What is equal already is not touched, so that cargo builds only what
@@ -191,19 +200,47 @@ impl<'a> Garden<'a> {
     }
 }
 
-/// What cargo is to build: the simulator, and these tests.
-fn arguments(tests: &[&NamedTest]) -> Vec<String> {
-    let mut arguments = vec!["--package", SIMULATOR, "--test", TEST_OF_SIMULATOR];
-    for package in tests.iter().map(|test| &*test.package).collect::<BTreeSet<_>>() {
-        arguments.extend(["--package", package]);
-    }
-    for target in tests.iter().map(|test| &*test.target).collect::<BTreeSet<_>>() {
-        match target {
-            "lib" => arguments.push("--lib"),
-            target => arguments.extend(["--test", target]),
+/// What is to be built.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Of `cargo test`.
+    pub(crate) arguments: Vec<String>,
+    /// The packages whose models of threads are wanted, too.
+    pub(crate) models: BTreeSet<String>,
+}
+
+impl Wanted {
+    /// The simulator, and these tests.
+    fn of(tests: &[&NamedTest]) -> Self {
+        let mut arguments = vec!["--package", SIMULATOR, "--test", TEST_OF_SIMULATOR];
+        let (models, tests): (Vec<&NamedTest>, Vec<_>) = tests.iter().partition(|test| test.is_model());
+        for package in tests.iter().map(|test| &*test.package).collect::<BTreeSet<_>>() {
+            arguments.extend(["--package", package]);
         }
+        for target in tests.iter().map(|test| &*test.target).collect::<BTreeSet<_>>() {
+            match target {
+                "lib" => arguments.push("--lib"),
+                target => arguments.extend(["--test", target]),
+            }
+        }
+        let arguments = arguments.into_iter().map(str::to_owned).collect();
+        Self { arguments, models: models.into_iter().map(|model| model.package.clone()).collect() }
     }
-    arguments.into_iter().map(str::to_owned).collect()
+}
+
+/// What cargo says of a build, or the errors for which it failed.
+fn said(cargo: &mut Command) -> Result<Result<Vec<Value>, Refused>> {
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let messages: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    if output.status.success() {
+        return Ok(Ok(messages));
+    }
+    let refused = refused(&messages);
+    match refused.0.is_empty() {
+        true => bail!("cargo failed ({}) and names no error of the code", output.status),
+        false => Ok(Err(refused)),
+    }
 }
 
 /// The errors among what cargo says, by file and line.

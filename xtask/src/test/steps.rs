@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     bench, chaos, completions, crashes, documents, interop::Peer, metrics, page, planted, project::Project,
-    shell, skips::Skips, tidy, tools::Tools, webhooks,
+    shell, skips::Skips, threads, tidy, tools::Tools, webhooks,
 };
 
 /// One thing that must hold.
@@ -30,7 +30,7 @@ pub(super) const UNIT_TESTS: Step = Step {
 };
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-pub(super) const STEPS: [Step; 26] = [
+pub(super) const STEPS: [Step; 27] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -99,6 +99,12 @@ pub(super) const STEPS: [Step; 26] = [
         what: "the tests of every crate",
         advice: "repeat the failing one with `cargo test --package PACKAGE NAME`",
         run: |project, _| test_all(project),
+    },
+    Step {
+        name: "threads",
+        what: "the places where threads meet, under 2,000 schedules each way",
+        advice: "repeat it with `cargo xtask threads --schedules 2000`; the schedule above replays the failure (docs/threads.md)",
+        run: |project, _| threads::short(project),
     },
     Step {
         name: "completions",

@@ -112,7 +112,7 @@ fn a_user_of_serve_that_is_cut_off_is_named_and_nothing_else_is_warned_of() {
     let began = Instant::now();
     let outcome = server.process.end();
     assert!(
-        outcome.code == Some(0) && began.elapsed() < Duration::from_secs(4),
+        outcome.code == Some(0) && began.elapsed() < Duration::from_secs(15),
         "{:?} {outcome:?}",
         began.elapsed()
     );
@@ -144,7 +144,7 @@ fn a_user_of_a_gateway_that_reads_nothing_is_not_waited_for() {
     let began = Instant::now();
     let outcome = gateway.process.end();
     assert!(
-        outcome.code == Some(0) && began.elapsed() < Duration::from_secs(5),
+        outcome.code == Some(0) && began.elapsed() < Duration::from_secs(8),
         "{:?} {outcome:?}",
         began.elapsed()
     );

@@ -1,7 +1,7 @@
 //! One connection's mailbox: the numbers of the entries that concern it, bounded, and its wake-up.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use galaxy_push_core::window::Slot;
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::connection::Ending;
 use crate::grants::Issued;
 use crate::standing::Invalidation;
+use crate::sync::{Mutex, MutexGuard};
 
 /// What the dispatcher and one connection share.
 #[derive(Debug)]

@@ -8,7 +8,7 @@
 //! judges.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::Open;
 use crate::connection::Ending;
 use crate::gateway::Shared;
+use crate::sync::{Mutex, MutexGuard};
 
 /// How often it is looked for streams to give up, at most and at least.
 const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -84,6 +85,11 @@ impl Unread {
             given_up.push(std::mem::replace(&mut waiting.stream, left));
         }
         slow // and they are dropped, without the lock
+    }
+
+    #[cfg(all(test, shuttle))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {

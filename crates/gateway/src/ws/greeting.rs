@@ -129,7 +129,7 @@ impl Greeting {
         };
         let (who, ask) =
             (Who::of(&request.identity, self.address), Ask::parse_or_unreadable(&request.cursor));
-        let connection = shared.admission.admit(request).await?;
+        let connection = shared.admit(request).await?;
         let left_out = shared.too_large.comes(&who, ask, shared.admission.edge.clock.now().mono);
         Ok(Admitted { connection, frame_max, who, left_out })
     }

@@ -3,7 +3,7 @@
 //! `fence.rs` keeps one for each id; the stream itself holds the other end of [`Signal`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use galaxy_push_store::Holder;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::Claim;
 use crate::place::Place;
 use crate::report::Reported;
+use crate::sync::AtomicU64;
 
 /// How long an incumbent has to answer. Whoever subscribed within this time needs no ping to be alive.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);

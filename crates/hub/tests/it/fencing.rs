@@ -155,6 +155,9 @@ async fn nothing_appended_after_a_takeover_reaches_the_older() {
         publisher.await.unwrap();
         assert_eq!(status.code(), Code::Aborted);
         assert_eq!(goodbye, last, "round {round}: a goodbye is at the last position passed");
+        if last.is_empty() {
+            continue; // where the machine is busy, the id is taken before the older is welcomed: then it says nothing
+        }
         let seq = |cursor: &str| Cursor::parse(cursor).unwrap().seq.0;
         assert!(seq(&last) <= seq(&accepted_at), "round {round}: {last} after {accepted_at}");
     }
