@@ -27,9 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(7);
 /// So many batches back it may publish one again.
 const REMEMBERED: usize = 60;
 
-/// As many requests are under way on a stream.
-const UNDER_WAY: u64 = 4;
-
 /// How it publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Surface {
@@ -54,6 +51,8 @@ pub struct Plan {
     pub hub: &'static str,
     /// Where that listens.
     pub port: u16,
+    /// How many events one request has at most, and as many requests are under way on a stream.
+    pub most: u64,
     /// Whom it publishes for.
     pub recipients: Vec<String>,
     /// The longest pause between two requests.
@@ -121,7 +120,7 @@ impl Poster {
     /// Until the stream ends: whatever answer comes next is that of the request that waits longest.
     async fn on_a_stream(&mut self, end: Instant) {
         let Some(mut client) = self.connect().await else { return };
-        let (send, mut queued) = mpsc::channel(UNDER_WAY as usize);
+        let (send, mut queued) = mpsc::channel(self.plan.most as usize);
         let mut waiting = VecDeque::new();
         self.send_some(&send, &mut waiting);
         let requests = poll_fn(move |cx| queued.poll_recv(cx));
@@ -146,7 +145,7 @@ impl Poster {
     }
 
     fn send_some(&mut self, send: &mpsc::Sender<v1::PublishRequest>, waiting: &mut VecDeque<Request>) {
-        for _ in 0..1 + self.rng.below(UNDER_WAY) {
+        for _ in 0..1 + self.rng.below(self.plan.most) {
             let Ok(room) = send.try_reserve() else { return };
             let request = self.next();
             let events = request.events.clone();
@@ -188,7 +187,8 @@ impl Poster {
             twins.iter_mut().for_each(|event| event.source = format!("{}-twin", self.plan.source));
             twins
         } else {
-            let count = if self.plan.surface == Surface::Structured { 1 } else { 1 + self.rng.below(4) };
+            let count =
+                if self.plan.surface == Surface::Structured { 1 } else { 1 + self.rng.below(self.plan.most) };
             (0..count).map(|_| self.draw()).collect()
         };
         let calls = record_calls(&self.recorder, &events, now_us());

@@ -23,7 +23,7 @@ use crate::rng::{Counter, Rng, now_unix_ms, now_us};
 const PATIENCE: Duration = Duration::from_secs(7);
 
 /// As many memberships are said in one request.
-const TOGETHER: u64 = 60;
+pub const TOGETHER: u64 = 60;
 
 /// A request is sent again while it is surely still known.
 const KNOWN_FOR: Duration = Duration::from_secs(100);

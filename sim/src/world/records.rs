@@ -10,8 +10,18 @@ use crate::rng::{Counter, Rng};
 use crate::scenario::{Hubs, Scenario};
 use crate::{net, poster, registrar};
 
+/// No event of theirs is larger.
+const EVENT_BYTES: u64 = 1_024;
+
 /// Besides those of other backends.
 const TOPICS: &[&str] = &["orders/*", "alerts/*", "orders/1", "vip", "v*"];
+
+/// How many events come at once at most: by a quarter of the smallest window a reader falls behind, and by all of it one is told a gap.
+fn room(scenario: &Scenario) -> u64 {
+    let windows = scenario.edge_windows.iter().chain([&scenario.window]);
+    let room = windows.map(|window| (window.events / 4).min(window.bytes / 4 / EVENT_BYTES));
+    room.min().unwrap_or_default()
+}
 
 pub(super) fn add(
     world: &mut turmoil::Sim<'static>,
@@ -24,10 +34,12 @@ pub(super) fn add(
     // Where the hubs have a log each, nobody but a library follows readers from one to the other.
     let hub = scenario.hub_names()[0];
     let records = &scenario.records;
-    if (records.registrar || records.crowd > 0) && change_percent(scenario) > 0 && !keeps_little(scenario) {
+    let room = room(scenario);
+    let crowd = if room >= registrar::TOGETHER { records.crowd } else { 0 };
+    if (records.registrar || crowd > 0) && change_percent(scenario) > 0 && !keeps_little(scenario) {
         let plan = registrar::Plan {
             hub,
-            crowd: records.crowd,
+            crowd,
             goes_on: records.registrar,
             members: (0..scenario.users.len()).map(|number| format!("user:{number}")).collect(),
             topics: TOPICS,
@@ -50,6 +62,7 @@ pub(super) fn add(
         surface,
         hub,
         port: if records.limited { net::LIMITED_PORT } else { net::PORT },
+        most: room.isqrt().clamp(1, 4),
         recipients: users.chain(others.map(str::to_owned)).collect(),
         pause: scenario.pause * if scenario.hubs == Hubs::Apart { 4 } else { 2 },
         until,

@@ -231,7 +231,7 @@ fn a_user_is_signed_out_for_its_token_alone() {
     // Without a token the connection counts as one, that comes before the moment which the record names.
     let early = void.replacen("i1 user:ann void", "i1 user:ann void before=9000", 1);
     let early = early.replacen(&WELCOMED.replacen("all", "all,user:ann", 1), REFUSED, 1);
-    let early = early.replacen("open 2 user ann all 1", "open 2 user ann all,user:ann 1", 1);
+    let early = early.replacen("open 2 user ann all 1", "wait 2000 | open 2 user ann all,user:ann 1", 1);
     keeps(&early);
     breaks(Promise::Ended, &early, " before=9000", " before=1");
     let late = ending("", REFUSED, "wait 5000 | close 2 4401");
