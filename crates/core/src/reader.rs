@@ -211,10 +211,16 @@ impl Reader {
     /// Not for a window with [`Traits::DAMAGED`](crate::window::Traits::DAMAGED), which concerns everybody; the windows of
     /// gateways have none.
     pub fn visit(&mut self, window: &Window, slot: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
+        self.go_to(window, slot);
+        self.step_until(window, slot.next(), filter, now)
+    }
+
+    /// Everything between the reader's place and `slot` is known not to be for it, as by [`Reader::visit`]; it reads on from
+    /// there, unless the window has left that behind.
+    pub fn go_to(&mut self, window: &Window, slot: Slot) {
         if slot >= self.next.max(window.oldest()) {
             self.next = slot;
         }
-        self.step_until(window, slot.next(), filter, now)
     }
 
     /// Says that everything before `slot`, up to `cursor`, is known not to be for this reader. Never takes it back. For the

@@ -20,8 +20,8 @@ use galaxy_push_proto::Failure;
 use crate::edge::Edge;
 use crate::grants::Identity;
 use crate::quotas::Share;
-use crate::routes::{Joined, Place, Seat, Taken};
-use handing::{Found, found};
+use crate::routes::{Joined, Mailed, Place, Seat, Taken};
+use handing::{Found, drop_past, found};
 pub(crate) use settled::Mark;
 
 mod handing;
@@ -78,7 +78,7 @@ pub(crate) struct Connection {
     /// When the token ends, on the edge's clock.
     expires: Option<Duration>,
     /// Taken from the mailbox and not yet visited. Everything before `covered` that concerns this connection is in it.
-    inbox: VecDeque<Slot>,
+    inbox: VecDeque<Mailed>,
     covered: Place,
     swept: bool,
     scanning: bool,
@@ -400,11 +400,19 @@ impl Connection {
 
     /// Visits the entries that the mailbox names.
     fn listen(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Rest> {
+        // What was handed out in an earlier visit is no reason to stand still at what was dispatched by then.
+        if !self.inbox.is_empty() {
+            let Self { edge, reader, inbox, .. } = self;
+            edge.read(now, |window| drop_past(inbox, reader, window));
+        }
         if self.inbox.is_empty() {
             // Read first: whatever lies before it is in the mailbox by now.
             let covered = self.edge.routes.dispatched();
             match self.seat.mailbox().take(&mut self.inbox) {
-                Taken::Overflown => {
+                Taken::Overflown(first) => {
+                    if let Some(first) = first {
+                        self.edge.read(now, |window| self.reader.go_to(window, first));
+                    }
                     self.scanning = true;
                     return None;
                 }
@@ -418,11 +426,7 @@ impl Connection {
             if !seat.renew(now.unix_ms, true) {
                 return Found::NothingYet; // it ends
             }
-            while let Some(&slot) = inbox.front() {
-                if reader.next() > slot {
-                    inbox.pop_front();
-                    continue;
-                }
+            while let Some(slot) = drop_past(inbox, reader, window) {
                 if *budget == 0 {
                     return Found::Something;
                 }

@@ -34,7 +34,7 @@ mod threads;
 use governed::Governed;
 pub(crate) use governed::Rule;
 use mailbox::Pushed;
-pub(crate) use mailbox::{Leaving, Mailbox, Taken};
+pub(crate) use mailbox::{Leaving, Mailbox, Mailed, Taken};
 use members::Members;
 pub(crate) use seat::{Joined, Seat};
 
@@ -186,8 +186,8 @@ struct Wakes {
 }
 
 impl Wakes {
-    fn push(&mut self, mailbox: &Arc<Mailbox>, slot: Slot) {
-        match mailbox.push(slot, self.limit, self.batch) {
+    fn push(&mut self, mailbox: &Arc<Mailbox>, mailed: Mailed) {
+        match mailbox.push(mailed, self.limit, self.batch) {
             Pushed::Quietly => return,
             Pushed::Overflown => self.overflows += 1,
             Pushed::Wake => {}
@@ -198,18 +198,20 @@ impl Wakes {
 
 impl Table {
     fn deliver(&self, letter: &Letter<'_>, wakes: &mut Wakes) {
+        let ephemeral = letter.event.is_some_and(|event| event.ephemeral());
+        let mailed = Mailed { slot: letter.slot, ephemeral };
         let everybody = |wakes: &mut Wakes| {
-            self.everybody.values().for_each(|mailbox| wakes.push(mailbox, letter.slot));
+            self.everybody.values().for_each(|mailbox| wakes.push(mailbox, mailed));
         };
         let Some(event) = letter.event else { return everybody(wakes) };
         for recipient in event.recipients() {
             if recipient == ALL {
                 everybody(wakes);
             } else if let Some(mailboxes) = self.by_recipient.get(recipient) {
-                mailboxes.values().for_each(|mailbox| wakes.push(mailbox, letter.slot));
+                mailboxes.values().for_each(|mailbox| wakes.push(mailbox, mailed));
             }
             if let Some(topic) = topic_of(recipient) {
-                self.members.of(topic).for_each(|mailbox| wakes.push(mailbox, letter.slot));
+                self.members.of(topic).for_each(|mailbox| wakes.push(mailbox, mailed));
             }
         }
     }

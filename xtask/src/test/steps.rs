@@ -5,8 +5,8 @@
 use anyhow::Result;
 
 use crate::{
-    bench, chaos, completions, crashes, documents, interop::Peer, metrics, page, planted, project::Project,
-    shell, skips::Skips, threads, tidy, tools::Tools, webhooks,
+    bench, chaos, completions, crashes, documents, fuzz, interop::Peer, metrics, page, planted,
+    project::Project, shell, skips::Skips, threads, tidy, tools::Tools, webhooks,
 };
 
 /// One thing that must hold.
@@ -30,7 +30,7 @@ pub(super) const UNIT_TESTS: Step = Step {
 };
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-pub(super) const STEPS: [Step; 27] = [
+pub(super) const STEPS: [Step; 28] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -105,6 +105,12 @@ pub(super) const STEPS: [Step; 27] = [
         what: "the places where threads meet, under 2,000 schedules each way",
         advice: "repeat it with `cargo xtask threads --schedules 2000`; the schedule above replays the failure (docs/threads.md)",
         run: |project, _| threads::short(project),
+    },
+    Step {
+        name: "fuzz",
+        what: "the inputs that fuzzing has kept, through what it fuzzes",
+        advice: "the message names the input; repeat it with `cargo test --package galaxy-push-fuzz-targets`",
+        run: |project, _| fuzz::replay(project),
     },
     Step {
         name: "completions",

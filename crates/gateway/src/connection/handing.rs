@@ -2,15 +2,17 @@
 //!
 //! Called by `connection` under the window's lock. Decides nothing: the reader has.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
 use galaxy_push_core::frame::PREFIX_BYTES;
-use galaxy_push_core::reader::Step;
+use galaxy_push_core::reader::{Reader, Step};
 use galaxy_push_core::window::{Slot, Window};
 
 use super::Outgoing;
 use crate::delivery::Visit;
+use crate::routes::Mailed;
 
 /// What came of a step.
 pub(super) enum Found {
@@ -49,4 +51,14 @@ fn send(window: &Window, slots: Range<Slot>, out: &mut Vec<Outgoing>, budget: &m
         out.push(Outgoing::Entry { slot, framed: bytes.split_to(length) });
         slot = slot.next();
     }
+}
+
+/// Drops what was dealt with, and what is lost without anybody being told. Returns what is to be looked at next.
+pub(super) fn drop_past(inbox: &mut VecDeque<Mailed>, reader: &Reader, window: &Window) -> Option<Slot> {
+    let is_past =
+        |mailed: &Mailed| reader.next() > mailed.slot || mailed.ephemeral && mailed.slot < window.oldest();
+    while inbox.front().is_some_and(is_past) {
+        inbox.pop_front();
+    }
+    inbox.front().map(|mailed| mailed.slot)
 }

@@ -19,6 +19,8 @@ use crate::grants::{Grants, Issued};
 use crate::metrics::Metrics;
 use crate::routes::Letter;
 
+mod quiet;
+
 const RECIPIENTS: [&str; 6] = ["user:ann", "user:bob", "session:s", "topic:a", "topic:b", "all"];
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 

@@ -19,10 +19,20 @@ pub(crate) struct Mailbox {
     wake: Notify,
 }
 
+/// An entry that concerns a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mailed {
+    pub(crate) slot: Slot,
+    /// Nobody is told if it is lost.
+    pub(crate) ephemeral: bool,
+}
+
 #[derive(Debug)]
 struct Mail {
-    slots: VecDeque<Slot>,
+    slots: VecDeque<Mailed>,
     mode: Mode,
+    /// The first slot that there was no room to keep: nothing before it concerns the connection. While scanning.
+    first: Option<Slot>,
     /// The last slot put in, so that an event for several recipients of one connection is put in once.
     newest: Option<Slot>,
     /// The last dispatch that woke this connection.
@@ -68,8 +78,8 @@ pub(super) enum Pushed {
 /// What a connection found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// It must scan from its own place.
-    Overflown,
+    /// It must scan: from this slot on, if that is known, for nothing before it concerns the connection.
+    Overflown(Option<Slot>),
     /// It has its mail.
     Mail {
         /// It must say where it stands even if nothing came.
@@ -82,6 +92,7 @@ impl Mailbox {
         let mail = Mail {
             slots: VecDeque::new(),
             mode: Mode::Scanning,
+            first: None,
             newest: None,
             batch: 0,
             swept: false,
@@ -94,17 +105,19 @@ impl Mailbox {
         Self { mail: Mutex::new(mail), wake: Notify::new() }
     }
 
-    pub(super) fn push(&self, slot: Slot, limit: usize, batch: u64) -> Pushed {
+    pub(super) fn push(&self, mailed: Mailed, limit: usize, batch: u64) -> Pushed {
+        let slot = mailed.slot;
         let mut mail = self.lock();
         if mail.mode == Mode::Scanning || mail.newest == Some(slot) {
             return Pushed::Quietly;
         }
         if mail.slots.len() >= limit {
+            mail.first = Some(mail.slots.front().map_or(slot, |first| first.slot));
             mail.slots = VecDeque::new();
             mail.mode = Mode::Scanning;
             return Pushed::Overflown;
         }
-        mail.slots.push_back(slot);
+        mail.slots.push_back(mailed);
         mail.newest = Some(slot);
         if std::mem::replace(&mut mail.batch, batch) == batch { Pushed::Quietly } else { Pushed::Wake }
     }
@@ -118,10 +131,10 @@ impl Mailbox {
     }
 
     /// Moves the mail into `inbox`, which must be empty.
-    pub(crate) fn take(&self, inbox: &mut VecDeque<Slot>) -> Taken {
+    pub(crate) fn take(&self, inbox: &mut VecDeque<Mailed>) -> Taken {
         let mut mail = self.lock();
         if mail.mode == Mode::Scanning {
-            return Taken::Overflown;
+            return Taken::Overflown(mail.first.take());
         }
         std::mem::swap(&mut mail.slots, inbox);
         Taken::Mail { swept: std::mem::take(&mut mail.swept) }
@@ -129,12 +142,12 @@ impl Mailbox {
 
     pub(super) fn listen(&self) {
         let mut mail = self.lock();
-        (mail.mode, mail.newest, mail.swept) = (Mode::Listening, None, false);
+        (mail.mode, mail.first, mail.newest, mail.swept) = (Mode::Listening, None, None, false);
     }
 
     pub(super) fn scan(&self) {
         let mut mail = self.lock();
-        (mail.mode, mail.slots) = (Mode::Scanning, VecDeque::new());
+        (mail.mode, mail.first, mail.slots) = (Mode::Scanning, None, VecDeque::new());
     }
 
     /// How many entries wait in it.

@@ -52,7 +52,7 @@ fn listening(routes: &Arc<Routes>, recipients: &[&str]) -> Seat {
 fn mail(seat: &Seat) -> Vec<u64> {
     let mut inbox = VecDeque::new();
     assert!(matches!(seat.mailbox().take(&mut inbox), Taken::Mail { .. }));
-    inbox.iter().map(|slot| slot.since(Slot::default())).collect()
+    inbox.iter().map(|mailed: &Mailed| mailed.slot.since(Slot::default())).collect()
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_full_mailbox_is_emptied_and_joins_again_only_at_the_end() {
     let ann = listening(&routes, &["user:ann"]);
     dispatch(&routes, 0, &[&["user:ann"], &["user:ann"], &["user:ann"]]);
     assert_eq!(routes.metrics.mailbox_overflows.get(), 1);
-    assert_eq!(ann.mailbox().take(&mut VecDeque::new()), Taken::Overflown);
+    assert_eq!(ann.mailbox().take(&mut VecDeque::new()), Taken::Overflown(Some(Slot::default())));
     dispatch(&routes, 3, &[&["user:ann"]]);
     assert_eq!(ann.rejoin(place(3).slot), None, "one more was dispatched meanwhile");
     assert_eq!(ann.rejoin(place(4).slot), Some(place(4)));

@@ -117,6 +117,14 @@ impl Edges {
         self.lives.get(process)?.iter().rfind(|life| life.began_us <= at_us)
     }
 
+    /// The life of a gateway that serves a stream which was asked for and welcomed then, whatever became of the gateway since:
+    /// what it sent may be read after it was killed. `None` if it began anew between the two.
+    pub(super) fn serving(&self, gateway: &str, opened_us: u64, welcomed_us: u64) -> Option<&Life> {
+        let life = self.life(gateway, opened_us)?;
+        let next_us = self.next_began_us(gateway, life);
+        next_us.is_none_or(|next_us| welcomed_us < next_us).then_some(life)
+    }
+
     /// When the life after that one began.
     pub(super) fn next_began_us(&self, process: &str, life: &Life) -> Option<u64> {
         let mut lives = self.lives.get(process)?.iter();
@@ -177,20 +185,19 @@ impl Life {
     }
 }
 
-/// Whether the window of a gateway held this position for certain at this time. A gateway that has come back to a log has cut its
-/// window there, and is not judged.
+/// Whether the window that a gateway had in one of its lives held this position for certain at this time. A gateway that has come
+/// back to a log has cut its window there, and is not judged.
 pub(super) fn is_held_at(
     index: &Index<'_>,
     window: &WindowRule,
-    gateway: &str,
+    (gateway, life): (&str, &Life),
     pos: Pos,
     at_us: u64,
 ) -> bool {
-    let Some(life) = index.edges.as_ref().and_then(|edges| edges.life(gateway, at_us)) else { return false };
     let events = window.events.saturating_sub(life.gaps());
     let window = WindowRule { events, ..window.clone() };
-    let visits = index.followed(gateway, at_us);
-    let Some(first) = visits.first().filter(|visit| visit.began_us >= life.began_us) else { return false };
+    let visits = index.followed_in(gateway, life.began_us, at_us);
+    let Some(first) = visits.first() else { return false };
     let Some(visit) = visits.iter().find(|visit| visit.epoch == pos.epoch) else { return false };
     let is_cut =
         (1..visits.len()).any(|later| visits[..later].iter().any(|v| v.epoch == visits[later].epoch));

@@ -30,6 +30,13 @@ pub(super) struct Stream<'h> {
     pub(super) before: Option<usize>,
 }
 
+/// A life of a gateway.
+pub(super) struct Following {
+    began_us: u64,
+    /// The logs that it followed in it, in order.
+    visits: Vec<Visit>,
+}
+
 /// A log that a gateway followed for a while.
 pub(super) struct Visit {
     pub(super) epoch: u32,
@@ -75,8 +82,8 @@ pub(super) struct Index<'h> {
     pub(super) run: Run<'h>,
     /// What befell whom.
     pub(super) calm: Calm<'h>,
-    /// By gateway: each of its lives, and in each the logs it followed, in order.
-    pub(super) followed: HashMap<&'h str, Vec<Vec<Visit>>>,
+    /// By gateway: each of its lives.
+    followed: HashMap<&'h str, Vec<Following>>,
     /// What happened at gateways, if the history tells.
     pub(super) edges: Option<Edges>,
     /// Which process was started where.
@@ -210,8 +217,14 @@ impl<'h> Index<'h> {
 
     /// The logs that a gateway has followed in its present life, at this time.
     pub(super) fn followed(&self, gateway: &str, at_us: u64) -> &[Visit] {
-        let life = self.life_at(gateway, at_us);
-        &life[..life.partition_point(|visit| visit.began_us <= at_us)]
+        begun(self.life_at(gateway, at_us), at_us)
+    }
+
+    /// The logs that a gateway had followed by this time in the life that began then.
+    pub(super) fn followed_in(&self, gateway: &str, life_began_us: u64, at_us: u64) -> &[Visit] {
+        let mut lives = self.followed.get(gateway).map_or(&[][..], Vec::as_slice).iter();
+        let life = lives.find(|life| life.began_us == life_began_us);
+        life.map_or(&[][..], |life| begun(&life.visits, at_us))
     }
 
     /// All logs that a gateway follows in the life in which this stream was opened.
@@ -233,8 +246,8 @@ impl<'h> Index<'h> {
 
     fn life_at(&self, gateway: &str, at_us: u64) -> &[Visit] {
         let lives = self.followed.get(gateway).map_or(&[][..], Vec::as_slice);
-        let begun = |life: &&Vec<Visit>| life.first().is_some_and(|visit| visit.began_us <= at_us);
-        lives.iter().rfind(begun).map_or(&[][..], Vec::as_slice)
+        let begun = |life: &&Following| life.visits.first().is_some_and(|visit| visit.began_us <= at_us);
+        lives.iter().rfind(begun).map_or(&[][..], |life| &life.visits)
     }
 
     /// The numbers of all recipients that a recipient or pattern stands for, in order.
@@ -337,20 +350,20 @@ impl<'h> Index<'h> {
             What::Start => {
                 self.starts.push((line, &record.process));
                 self.run.down.remove(&*record.process);
-                self.followed.entry(&record.process).or_default().push(Vec::new());
+                self.followed.entry(&record.process).or_default().push(Following::since(record.at_us));
             }
             What::Follows(follows) => {
                 let (left, pos) = (follows.left.as_ref().map(|left| left.seq), self.pos(&follows.position));
                 let lives = self.followed.entry(&record.process).or_default();
                 if lives.is_empty() {
-                    lives.push(Vec::new());
+                    lives.push(Following::since(0));
                 }
                 let Some(life) = lives.last_mut() else { return };
-                if let Some(before) = life.last_mut() {
+                if let Some(before) = life.visits.last_mut() {
                     before.left = left;
                 }
                 let (epoch, from, began_us) = (pos.epoch, pos.seq, record.at_us);
-                life.push(Visit { epoch, from, left: None, began_us });
+                life.visits.push(Visit { epoch, from, left: None, began_us });
             }
             What::Crash => {
                 self.run.down.insert(&record.process);
@@ -402,6 +415,17 @@ impl<'h> Index<'h> {
             self.run.head = last.map(|epoch| Pos { epoch, seq: self.logs[epoch as usize].head });
         }
     }
+}
+
+impl Following {
+    const fn since(began_us: u64) -> Self {
+        Self { began_us, visits: Vec::new() }
+    }
+}
+
+/// Those that had begun by this time.
+fn begun(visits: &[Visit], at_us: u64) -> &[Visit] {
+    &visits[..visits.partition_point(|visit| visit.began_us <= at_us)]
 }
 
 impl Pass<'_> {

@@ -79,6 +79,29 @@ fn a_gateway_that_returns_to_a_log_tells_of_the_time_between() {
     )));
 }
 
+/// To a gateway that was started meanwhile, and began in the other log, the log of its former life is a new one.
+#[test]
+fn a_gateway_that_was_not_in_a_log_in_its_life_has_not_returned_to_it() {
+    let told = "welcome 2 EPOCH_CHANGED 2 2 3 | gap 2 EPOCH_CHANGED 2 2";
+    let silent = RETURNED.replacen(told, "welcome 2 RESUMED 2 2 3", 1);
+    let anew = silent.replacen("by gw | follows e2:0 left=2", "by gw | start | follows e2:0", 1);
+    keeps(&anew);
+    // Once it was there it has returned, be it in its first life or not.
+    breaks(
+        Promise::GapFreeOrTold,
+        &anew,
+        "start | follows e2:0 |",
+        "start | follows 2 | follows e2:0 left=2 |",
+    );
+    let later = "follows 2 left=e2:0 | follows e2:0 left=2";
+    breaks(
+        Promise::GapFreeOrTold,
+        &anew,
+        "start | follows e2:0 |",
+        &format!("start | follows e2:0 | {later} |"),
+    );
+}
+
 /// What lies behind the return and behind what the user had is not told as missing.
 #[test]
 fn a_gap_where_a_log_returned_leads_no_further_than_to_the_return_or_to_where_the_user_stood() {

@@ -114,17 +114,74 @@ fn a_gap_of_the_gateway_itself_was_told_it_by_its_hub() {
     keeps(&member.replacen("count=2", "count=2", 1));
 }
 
-#[test]
-fn an_epoch_is_told_by_a_gateway_that_was_in_it() {
+/// The gateway of the lapped user goes to another log, and she is told.
+fn changed() -> String {
     let changed = LAPPED.replacen(
         "gap 1 LAPPED 1 3 count=2\n    event 1 5 e\n    caught_up 1 5",
         "gap 1 EPOCH_CHANGED 1 e2:0\n    caught_up 1 e2:0",
         1,
     );
-    let changed =
-        changed.replacen("    by ann\n    gap", "    by edge | follows e2:0 left=5 | by ann | gap", 1);
+    changed.replacen("    by ann\n    gap", "    by edge | follows e2:0 left=5 | by ann | gap", 1)
+}
+
+#[test]
+fn an_epoch_is_told_by_a_gateway_that_was_in_it() {
+    let changed = changed();
     keeps(&changed).seen.require(&[Sight::UserEpochJudged]).unwrap();
     breaks(Promise::GapTrue, &changed, "by edge | follows e2:0 left=5 |", "");
+}
+
+/// What a gateway sent is read when it has been killed and has begun anew, or shortly before.
+#[test]
+fn a_gap_is_judged_by_the_life_of_the_gateway_that_served_its_stream() {
+    let next = |good: &str| {
+        good.replacen("by ann\n    gap", "by edge | crash | start | follows 5 | by ann | gap", 1)
+    };
+    let changed = changed();
+    let there = "follows e2:0 left=5 | by ann";
+    let read_later = changed.replacen(there, "follows e2:0 left=5 | crash | start | follows 5 | by ann", 1);
+    keeps(&read_later).seen.require(&[Sight::UserEpochJudged]).unwrap();
+    keeps(&(changed.clone() + "by edge | crash | start | follows 5"));
+    // Where it was in its next life does not explain it.
+    let only_then = "crash | start | follows e2:0";
+    breaks(Promise::GapTrue, &read_later, "follows e2:0 left=5 | crash | start | follows 5", only_then);
+
+    let upstream = LAPPED.replacen("gap 1 LAPPED", "gap 1 UPSTREAM", 1);
+    let told = next(&upstream.replacen("follows 0", "follows 0 | missed 1 3", 1));
+    keeps(&told).seen.require(&[Sight::UserUpstreamJudged]).unwrap();
+    breaks(
+        Promise::GapTrue,
+        &told.replacen("follows 5", "follows 5 | missed 1 3", 1),
+        "follows 0 | missed 1 3",
+        "follows 0",
+    );
+
+    let lacking =
+        LAPPED.replacen("events=2", "events=9", 1).replacen("follows 0", "follows 0 | missed 1 4", 1);
+    keeps(&next(&lacking)).seen.require(&[Sight::UserLappedJudged]).unwrap();
+    breaks(Promise::GapTrue, &next(&lacking), " | missed 1 4", "");
+
+    let quiet = LAPPED.replacen("log 2 b user:ann | log 3 c all", "log 2 b user:bob | log 3 c user:bob", 1);
+    let quiet = quiet.replacen(" | log 5 e user:ann", "", 1).replacen(
+        "event 1 5 e\n    caught_up 1 5",
+        "progress 1 4",
+        1,
+    );
+    let quiet = next(&quiet.replacen("follows 0", "follows 0 | missed 1 3", 1)).replacen(
+        "start | follows 5",
+        "start | follows 4",
+        1,
+    );
+    keeps(&quiet);
+    breaks(Promise::GapTrue, &quiet, " | missed 1 3", "");
+}
+
+/// Began anew before it welcomed her, the gateway may have served her in either life.
+#[test]
+fn a_gap_of_a_gateway_that_began_anew_before_the_welcome_is_not_judged() {
+    let untold = changed().replacen("follows e2:0 left=5 | by ann", "by ann", 1);
+    let began = "by edge | crash | start | follows 0 | by ann | welcome 1 FRESH";
+    keeps(&untold.replacen("welcome 1 FRESH", began, 1));
 }
 
 #[test]

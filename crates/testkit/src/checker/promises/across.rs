@@ -61,7 +61,10 @@ fn left_out(step: &Step<'_, '_>, welcome: &Welcome) -> Option<(Promise, String)>
         |visit: &Visit| visit.epoch == begins.epoch && visit.left.is_some_and(|left| begins.seq <= left);
     let appended = |us| visits.partition_point(|visit| visit.began_us <= us);
     let since = visits.iter().position(stood).map(|stood| stood + 1);
-    let later = &visits[since.or_else(|| step.index.entry(begins).map(|entry| appended(entry.at_us)))?..];
+    let since = since.or_else(|| step.index.entry(begins).map(|entry| appended(entry.at_us)))?;
+    // One that comes to a log for the first time in its life has not come back to it: to it that log is a new one.
+    let came = visits.iter().position(|visit| visit.epoch == begins.epoch)?;
+    let later = &visits[since.max(came)..];
     let back = later.iter().any(|visit| visit.epoch == begins.epoch);
     let told_us = step.state.carried.entered_us.unwrap_or(0);
     let mut elsewhere = later.iter().filter(|visit| visit.epoch != begins.epoch && visit.began_us > told_us);

@@ -2,11 +2,12 @@
 //!
 //! A gateway lacks what its hub had lost when it began, what its hub told it as missed, and what its own window has let go.
 //! Around a return to a log it cannot tell what its users had, and after a gap of its own not who belonged to a topic; there
-//! gaps may be needless, and are not judged.
+//! gaps may be needless, and are not judged. All of that is of the life in which the gateway served the stream: what it sent may
+//! be read when it has begun the next.
 //!
 //! And the counts, which gateways are owed as well: one wherever one epoch without holes is told, and none elsewhere.
 
-use crate::checker::edges::{SHOWS_WITHIN_US, is_held_at};
+use crate::checker::edges::{Life, SHOWS_WITHIN_US, is_held_at};
 use crate::checker::index::Pos;
 use crate::checker::report::{Findings, Promise};
 use crate::checker::seen::{Seen, Sight};
@@ -63,6 +64,13 @@ fn gateway<'h>(step: &Step<'_, 'h>) -> Option<&'h str> {
     step.stream.open.at.as_deref().filter(|_| step.stream.open.hop == Hop::User)
 }
 
+/// That gateway in the life in which it serves this stream.
+fn server<'s>(step: &Step<'s, '_>, gateway: &str) -> Option<&'s Life> {
+    let opened_us = step.index.opened_us(step.stream.open.stream);
+    let welcomed_us = step.state.welcome_us.max(opened_us);
+    step.index.edges.as_ref()?.serving(gateway, opened_us, welcomed_us)
+}
+
 fn needless(step: &Step<'_, '_>, gap: &Gap) -> Option<Judged> {
     let (gateway, to) = (gateway(step)?, step.index.at(&gap.to)?);
     match gap.reason {
@@ -78,8 +86,8 @@ fn held(step: &Step<'_, '_>, gateway: &str, gap: &Gap, to: Pos) -> Option<Judged
     let window = step.index.window_of(step.stream.open)?;
     let sight =
         if gap.reason == GapReason::Trimmed { Sight::UserTrimmedJudged } else { Sight::UserLappedJudged };
-    let here = step.index.show(to);
-    let fault = is_held_at(step.index, window, gateway, to, step.at_us)
+    let (here, server) = (step.index.show(to), (gateway, server(step, gateway)?));
+    let fault = is_held_at(step.index, window, server, to, step.at_us)
         .then(|| format!("the window of {gateway} must have held {here} still"));
     Some(Judged { sight, fault })
 }
@@ -87,7 +95,7 @@ fn held(step: &Step<'_, '_>, gateway: &str, gap: &Gap, to: Pos) -> Option<Judged
 /// Its hub told the gateway of nothing there, and no membership of the user can be in doubt.
 fn nothing_missed(step: &Step<'_, '_>, gateway: &str, to: Pos) -> Option<Judged> {
     let index = step.index;
-    let life = index.edges.as_ref()?.life(gateway, step.at_us)?;
+    let life = server(step, gateway)?;
     let is_in_doubt = step.state.entitlement.governed.recipients().next().is_some();
     let (here, needless) = (index.show(to), !is_in_doubt && !life.may_lack(to));
     let fault = needless.then(|| format!("{gateway} was told of nothing that its hub lacks up to {here}"));
@@ -97,7 +105,8 @@ fn nothing_missed(step: &Step<'_, '_>, gateway: &str, to: Pos) -> Option<Judged>
 /// The gateway has not been in the epoch that it leads to.
 fn stayed(step: &Step<'_, '_>, gateway: &str, gap: &Gap, to: Pos) -> Option<Judged> {
     let from = step.index.at(&gap.from)?;
-    let visits = step.index.followed(gateway, step.at_us + SHOWS_WITHIN_US);
+    let life = server(step, gateway)?;
+    let visits = step.index.followed_in(gateway, life.began_us, step.at_us + SHOWS_WITHIN_US);
     // One that led back to where it was is judged as not ordered.
     if from.epoch == to.epoch || visits.is_empty() {
         return None;
@@ -115,7 +124,7 @@ fn not_concerned(step: &Step<'_, '_>, gap: &Gap) -> Option<Judged> {
     let (from, to) = (index.at(&gap.from)?, index.at(&gap.to)?);
     let is_live =
         state.caught_up && !state.behind && gap.reason == GapReason::Lapped && from.epoch == to.epoch;
-    let life = index.edges.as_ref()?.life(gateway, step.at_us)?;
+    let life = server(step, gateway)?;
     if !is_live || life.may_lack(to) {
         return None;
     }
