@@ -154,9 +154,7 @@ pub async fn hub(
                 }
             }
         }
-        limited.draining.cancel();
-        limited.deadline.cancel();
-        let _ = limited_door.await;
+        shut(&limited, limited_door).await;
         drop((aside, hub, router));
         if let Log::Disk(disk) = &log {
             disk.released().await?;
@@ -171,6 +169,13 @@ async fn limited_door(hub: Hub, drain: Drain) -> anyhow::Result<()> {
     let identity = Identity::new("limited", Role::Publisher).recipients(scope).events_per_second(8);
     serve(Listener::at(net::LIMITED_PORT).await?, hub.router_for(identity), Limits::hub(), drain).await;
     Ok(())
+}
+
+/// Closes a door with all its connections.
+async fn shut(door: &Drain, serving: JoinHandle<anyhow::Result<()>>) {
+    door.draining.cancel();
+    door.deadline.cancel();
+    let _ = serving.await;
 }
 
 /// What goes on beside a hub in its own process.

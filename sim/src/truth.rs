@@ -111,7 +111,6 @@ fn frame_bytes(cursor: Cursor, event: v1::Event) -> u64 {
         cursor: cursor.to_string(),
         appended_unix_ms: UNIX_MS_START,
         kind: Some(Kind::Event(event)),
-        ..v1::PushEvent::default()
     };
     (HEADER_BYTES + frame.encoded_len()) as u64
 }

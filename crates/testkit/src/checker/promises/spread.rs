@@ -39,7 +39,7 @@ pub(super) fn repairs<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
     for (stream, line) in lines(index) {
         let What::Gap(gap) = &index.records[line].what else { continue };
         let (Some(us), Some(life)) = (gap.repair_after_us, life(index, stream, line)) else { continue };
-        let told = |us| Told { line, reader: &*stream.open.reader, us };
+        let told = |us| Told { line, reader: &stream.open.reader, us };
         by_life.entry(life).or_default().push(told(us));
         by_gap.entry((life, gap.reason, format!("{:?}", gap.to))).or_default().push(told(us));
     }
