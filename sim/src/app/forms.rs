@@ -180,6 +180,7 @@ pub(super) fn dead_letter(
     move |item, _| {
         let mut desk = locked(&desk);
         if desk.rng.percent(20) {
+            desk.journal.pause(AGAIN_WITHIN);
             return ready(Err(HandlerError::msg("nobody takes it")));
         }
         write(match desk.plan.form {
