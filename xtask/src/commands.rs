@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    bench, brokers, chaos, completions, crashes, documents, interop, long, metrics, mutants, page, planted,
-    project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
+    bench, brokers, chaos, completions, crashes, documents, fuzz, interop, long, metrics, mutants, page,
+    planted, project::Project, shell, test, tidy, tools::Tools, ui, webhooks,
 };
 
 /// The project's own commands.
@@ -56,6 +56,8 @@ enum Command {
     CrashLong(crashes::Crashes),
     /// Kill a hub with a disk store under load, let its system calls fail, fill its disk; and judge what every life of it has.
     KillLong(crashes::Kills),
+    /// Fuzz what takes bytes from strangers, target by target, and write docs/fuzz.md. A run that was interrupted goes on where it stopped.
+    Fuzz(fuzz::Fuzz),
     /// Measure the disk store beside a bare loop of write and sync, and the store on NATS beside the server's own client, in rounds,
     /// and print the tables of ADR 0017 and 0018. On a quiet machine.
     BenchStore(bench::StoreBench),
@@ -128,6 +130,7 @@ impl Arguments {
             Command::SimLong(long) => long::run(&project, &long)?,
             Command::CrashLong(crashes) => crashes::simulated(&project, &crashes)?,
             Command::KillLong(kills) => crashes::real(&project, &kills)?,
+            Command::Fuzz(wanted) => fuzz::run(&project, &wanted)?,
             Command::BenchStore(bench) => bench::store(&project, &bench)?,
             Command::BenchUsers(bench) => bench::users(&project, &bench)?,
             Command::Mutants(asked) => mutants::run(&project, &asked)?,

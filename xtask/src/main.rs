@@ -9,6 +9,7 @@ mod commands;
 mod completions;
 mod crashes;
 mod documents;
+mod fuzz;
 mod hub;
 mod interop;
 mod long;

@@ -171,7 +171,7 @@ impl Keys {
 
     fn identify(&self, token: &str, unix_ms: u64) -> Result<Identity, Failure> {
         let claims = self.verify(token)?;
-        self.accept(claims, unix_ms as f64 / 1_000.0)
+        self.accept(claims, unix_ms)
     }
 
     /// Nothing inside the token is looked at before its signature, but for the header that names the key.
@@ -209,10 +209,12 @@ impl Keys {
         Err(invalid("the token's signature is not valid: it is of another key"))
     }
 
-    fn accept(&self, claims: Claims, now: f64) -> Result<Identity, Failure> {
+    fn accept(&self, claims: Claims, unix_ms: u64) -> Result<Identity, Failure> {
+        let now = unix_ms as f64 / 1_000.0;
         let exp = claims.exp.ok_or_else(|| invalid("the token has no expiry: `exp` is required"))?;
-        // To be let in and to stay are one: whoever is cut off at the end is not let in again behind it.
-        if now >= exp {
+        // To be let in and to stay are one, also by the millisecond: whoever is cut off at the end is not let in again behind it.
+        let expires_unix_ms = (exp * 1_000.0) as u64;
+        if unix_ms >= expires_unix_ms {
             return Err(invalid("the token has expired: get a new one"));
         }
         if claims.nbf.is_some_and(|nbf| nbf > now + SKEW) || claims.iat.is_some_and(|iat| iat > now + SKEW) {
@@ -258,7 +260,7 @@ impl Keys {
             issued: claims
                 .iat
                 .map_or(Issued::default(), |iat| Issued::by_token((iat.min(now) * 1_000.0) as u64)),
-            expires_unix_ms: Some((exp * 1_000.0) as u64),
+            expires_unix_ms: Some(expires_unix_ms),
         })
     }
 }

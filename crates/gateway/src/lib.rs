@@ -47,6 +47,9 @@ mod connection;
 mod delivery;
 mod edge;
 mod encode;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod grants;
 mod metrics;

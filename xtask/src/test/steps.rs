@@ -5,8 +5,8 @@
 use anyhow::Result;
 
 use crate::{
-    bench, chaos, completions, crashes, documents, interop::Peer, metrics, page, planted, project::Project,
-    shell, skips::Skips, tidy, tools::Tools, webhooks,
+    bench, chaos, completions, crashes, documents, fuzz, interop::Peer, metrics, page, planted,
+    project::Project, shell, skips::Skips, tidy, tools::Tools, webhooks,
 };
 
 /// One thing that must hold.
@@ -30,7 +30,7 @@ pub(super) const UNIT_TESTS: Step = Step {
 };
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
-pub(super) const STEPS: [Step; 26] = [
+pub(super) const STEPS: [Step; 27] = [
     Step {
         name: "tools",
         what: "install what the other steps need",
@@ -99,6 +99,12 @@ pub(super) const STEPS: [Step; 26] = [
         what: "the tests of every crate",
         advice: "repeat the failing one with `cargo test --package PACKAGE NAME`",
         run: |project, _| test_all(project),
+    },
+    Step {
+        name: "fuzz",
+        what: "the inputs that fuzzing has kept, through what it fuzzes",
+        advice: "the message names the input; repeat it with `cargo test --package galaxy-push-fuzz-targets`",
+        run: |project, _| fuzz::replay(project),
     },
     Step {
         name: "completions",

@@ -39,6 +39,9 @@ const PROXIES: [&str; 5] =
 /// Where the program is in its package of PyPI.
 const NATS_SERVER: &str = "bin/nats-server";
 
+/// The version of cargo-fuzz; libfuzzer-sys is pinned in fuzz/Cargo.toml.
+const CARGO_FUZZ: &str = "0.13.2";
+
 /// The shells that a command line is completed in.
 pub(crate) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
@@ -293,6 +296,19 @@ impl Tools {
             Ok(())
         })?;
         Ok(program)
+    }
+
+    /// The folder of cargo-fuzz, which drives libFuzzer.
+    pub(crate) fn cargo_fuzz(project: &Project) -> Result<PathBuf> {
+        let home = project.output.join("tools/cargo-fuzz");
+        install_once(&home, CARGO_FUZZ, || {
+            ui::line("building cargo-fuzz into target/tools/cargo-fuzz");
+            let mut install = shell::cargo(project);
+            install.args(["install", "cargo-fuzz", "--locked", "--version", CARGO_FUZZ, "--root"]);
+            shell::capture(install.arg(&home))?;
+            Ok(())
+        })?;
+        Ok(home.join("bin"))
     }
 
     /// nginx and haproxy: installed ones, or those of Debian.

@@ -1,0 +1,5 @@
+//! `deframer` under libFuzzer: see `galaxy_push_fuzz_targets::deframer`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| galaxy_push_fuzz_targets::deframer(data));

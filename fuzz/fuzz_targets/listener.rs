@@ -1,0 +1,5 @@
+//! `listener` under libFuzzer: see `galaxy_push_fuzz_targets::listener`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| galaxy_push_fuzz_targets::listener(data));
