@@ -37,7 +37,7 @@ pub struct Plan {
     pub hubs: &'static [&'static str],
     /// How long it stays with its log while no door to it answers.
     pub leave_log_after: Duration,
-    /// Its disk behaves from here on, unless its outage lasts.
+    /// Its disk behaves from here on, unless its outage lasts, and it fails seldom.
     pub calm_from: Duration,
     /// Its form, and what befalls its store.
     pub handlers: Handlers,
@@ -58,7 +58,7 @@ pub async fn run(plan: Plan, disk: Disk, recorder: Recorder, mut rng: Rng) -> an
     let rng_of_store = Rng::new(rng.draw(), "store");
     let store = SimulatedStore::new(handlers.store, plan.calm_from, disk, recorder.clone(), rng_of_store);
     let builder = client(&plan, dialed, Rng::new(rng.draw(), "jitter")).cursor_store(store);
-    let desk = Arc::new(Mutex::new(Desk::new(handlers, journal, rng)));
+    let desk = Arc::new(Mutex::new(Desk::new(handlers, plan.calm_from, journal, rng)));
     let builder = match handlers.retries {
         Some(retries) => {
             builder.retry(RetryPolicy::times(retries)).dead_letter(forms::dead_letter(desk.clone()))

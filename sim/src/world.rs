@@ -239,6 +239,8 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
     let (lost, crowd) = (users::Lost::default(), scenario.crowd);
     for (number, transport) in scenario.users.iter().enumerate() {
         let name = user_name(number);
+        // Whoever is slow but steady takes bytes all the time, so it may not stop for seconds.
+        let is_steady = scenario.steady.is_some() && number == 0;
         let mut rng = Rng::new(seed, &name);
         let plan = users::Plan {
             reader: name.clone(),
@@ -258,7 +260,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
             away: (Duration::from_secs(3), Duration::from_secs(if scenario.alone { 16 } else { 12 })),
             steady: scenario
                 .steady
-                .filter(|_| number == 0)
+                .filter(|_| is_steady)
                 .map(|bytes_per_second| steady::Pace { bytes_per_second, until: scenario.calm_from }),
             habits: users::Habits {
                 session: if rng.percent(50) { format!("s{number}") } else { String::new() },
@@ -270,7 +272,7 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
                 strays_percent: if rng.percent(50) { 20 } else { 0 },
                 lost: lost.clone(),
                 eager: crowd.hops || crowd.eager,
-                long_pauses: crowd.pauses,
+                long_pauses: crowd.pauses && !is_steady,
                 drags: if crowd.drags && number % 2 == 0 { DRAGS } else { Duration::ZERO },
                 page: scenario.page(&name),
             },

@@ -58,15 +58,18 @@ fn one_input() {
 }
 
 fn inputs(folder: &Path) -> Vec<PathBuf> {
-    let mut inputs: Vec<_> =
-        fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    let mut inputs: Vec<_> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.expect("a folder that is read").path())
+        .collect();
     inputs.sort();
     inputs
 }
 
 /// What is wrong with an input.
 fn replay(target: galaxy_push_fuzz_targets::Target, input: &Path) -> Option<String> {
-    let data = fs::read(input).unwrap();
+    let data = fs::read(input).expect("an input");
     // A machine that is busy with something else may take long once.
     let mut took = Duration::MAX;
     for _ in 0..3 {

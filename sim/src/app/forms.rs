@@ -19,6 +19,8 @@ const AGAIN_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Desk {
     plan: Handlers,
+    /// From here on it fails seldom.
+    calm_from: Duration,
     journal: Journal,
     rng: Rng,
     calls: u64,
@@ -34,14 +36,20 @@ enum Fate {
 }
 
 impl Desk {
-    pub(super) fn new(plan: Handlers, journal: Journal, rng: Rng) -> Self {
-        Self { plan, journal, rng, calls: 0 }
+    pub(super) fn new(plan: Handlers, calm_from: Duration, journal: Journal, rng: Rng) -> Self {
+        Self { plan, calm_from, journal, rng, calls: 0 }
+    }
+
+    /// Something goes wrong now and then, or it would be slower than what is published, and never reach the head. With little in
+    /// flight each time holds up all that follows: in the calm that is ten times rarer, so that it makes up for what it missed.
+    fn is_unlucky(&mut self) -> bool {
+        let is_calm = u128::from(now_us()) >= self.calm_from.as_micros();
+        self.rng.percent(2) && (!is_calm || self.rng.percent(10))
     }
 
     /// Whether the handler fails on this item now.
     fn fails(&mut self, item: &Item) -> bool {
-        // Now and then, or it would be slower than what is published, and never reach the head.
-        let fails = self.rng.percent(2) || self.is_poisonous(item);
+        let fails = self.is_unlucky() || self.is_poisonous(item);
         if fails {
             self.journal.pause(AGAIN_WITHIN);
         }
@@ -62,13 +70,13 @@ impl Desk {
     /// What becomes of a delivery, and after which pause.
     fn fate(&mut self, item: &Item) -> (Fate, Option<Duration>) {
         let fails = self.fails(item);
-        let fate = match self.rng.below(100) {
-            0..2 => {
-                self.journal.pause(AGAIN_WITHIN);
-                Fate::Drop
-            }
-            _ if fails => Fate::Fail,
-            _ => Fate::Ack,
+        let fate = if self.is_unlucky() {
+            self.journal.pause(AGAIN_WITHIN);
+            Fate::Drop
+        } else if fails {
+            Fate::Fail
+        } else {
+            Fate::Ack
         };
         let pause = self.rng.between(Duration::from_millis(1), Duration::from_millis(60));
         (fate, self.rng.percent(12).then_some(pause))
@@ -132,7 +140,7 @@ impl BatchHandler for Batches {
             desk.journal.offer(&items).map_err(|error| explained(&error))?;
             desk.calls += 1;
             // As a whole it fails as often as one item, or large ones would never succeed.
-            let unlucky = desk.rng.percent(2);
+            let unlucky = desk.is_unlucky();
             if unlucky {
                 desk.journal.pause(AGAIN_WITHIN);
             }
@@ -172,6 +180,7 @@ pub(super) fn dead_letter(
     move |item, _| {
         let mut desk = locked(&desk);
         if desk.rng.percent(20) {
+            desk.journal.pause(AGAIN_WITHIN);
             return ready(Err(HandlerError::msg("nobody takes it")));
         }
         write(match desk.plan.form {

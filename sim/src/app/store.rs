@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use galaxy_push_client::{CursorStore, StoreError};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Stored, What};
+use galaxy_push_testkit::history::{Fault, Stored, What};
 use tokio::time::sleep;
 
 use crate::frames;
 use crate::rng::{Rng, now_us};
 use crate::scenario::Store;
+
+/// A write that takes so long is written down.
+const SLOW: Duration = Duration::from_millis(200);
 
 /// What outlives the process: the cursor it stored, if it ever did.
 pub type Disk = Arc<Mutex<Option<String>>>;
@@ -34,6 +37,8 @@ struct Write<'a> {
     /// Whether it happens if it is given up.
     happens: bool,
     is_over: bool,
+    /// What is written down while it takes long: the application does nothing else.
+    fault: Option<Fault>,
 }
 
 impl SimulatedStore {
@@ -67,7 +72,7 @@ impl SimulatedStore {
     /// How long a write takes: a few are so slow that nobody waits for them.
     fn takes(&mut self) -> Duration {
         let is_slow = self.rng.below(1_000) < self.plan.slow_permille && !self.is_calm();
-        let (least, most) = if is_slow { (200, 7_000) } else { (0, 3) };
+        let (least, most) = if is_slow { (SLOW.as_millis() as u64, 7_000) } else { (0, 3) };
         self.rng.between(Duration::from_millis(least), Duration::from_millis(most))
     }
 }
@@ -84,7 +89,12 @@ impl CursorStore for SimulatedStore {
 
     async fn save(&mut self, cursor: &str) -> Result<(), StoreError> {
         let (takes, fails, happens) = (self.takes(), self.fails(), self.rng.percent(50));
-        let mut write = Write { store: self, cursor, happens: happens && !fails, is_over: false };
+        let fault = (takes >= SLOW)
+            .then(|| Fault { kind: "slow-store".into(), detail: self.recorder.name().to_string() });
+        if let Some(fault) = &fault {
+            self.recorder.record(now_us(), What::FaultStart(fault.clone()));
+        }
+        let mut write = Write { store: self, cursor, happens: happens && !fails, is_over: false, fault };
         sleep(takes).await;
         write.end(!fails);
         if fails { Err("the disk is full".into()) } else { Ok(()) }
@@ -94,6 +104,9 @@ impl CursorStore for SimulatedStore {
 impl Write<'_> {
     fn end(&mut self, happens: bool) {
         self.is_over = true;
+        if let Some(fault) = self.fault.take() {
+            self.store.recorder.record(now_us(), What::FaultStop(fault));
+        }
         let (recorder, reader) = (&self.store.recorder, self.store.recorder.name().clone());
         if happens {
             let mut held = self.store.disk.lock().unwrap_or_else(PoisonError::into_inner);

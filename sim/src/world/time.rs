@@ -26,6 +26,9 @@ const DELIVERY: Duration = Duration::from_millis(500);
 /// Where the log lies on a disk, one sync in a hundred takes half a second, and what comes after it waits.
 const DELIVERY_FROM_DISK: Duration = Duration::from_millis(1_500);
 
+/// An application takes up to 60 ms over an item, and a few over storing where it stands.
+const HANDLING: Duration = Duration::from_millis(70);
+
 /// What the pausing reader lets the hub send ahead: more would hide how far it is behind, and less make it slow without a pause.
 const LITTLE_AHEAD: u32 = 8 << 10;
 
@@ -45,6 +48,7 @@ pub(super) fn rule(scenario: &Scenario) -> TimingRule {
     };
     TimingRule {
         deliver_us: us(deliver),
+        handle_us: us(HANDLING),
         progress_us: us(HUB_PROGRESS),
         edge_progress_us: us(PROGRESS),
         session_end_us: us(SESSION_END),

@@ -22,7 +22,7 @@ pub(super) struct Ledger(BTreeMap<String, Row>);
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Row {
     executions: u64,
-    /// Seconds of one core.
+    /// Seconds by the clock, of one process.
     seconds: u64,
     edges: u64,
     /// Inputs that reach all of these.
@@ -81,7 +81,7 @@ impl Ledger {
     }
 
     fn table(&self) -> String {
-        let mut table = "| target | executions | a second | CPU time | edges | inputs | since the last new edge | finds | kept |\n\
+        let mut table = "| target | executions | a second | time | edges | inputs | since the last new edge | finds | kept |\n\
                          |---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
             .to_owned();
         for (target, row) in &self.0 {

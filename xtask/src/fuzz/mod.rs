@@ -45,7 +45,7 @@ const BYTES_MAX: u64 = 90_000;
 /// How long to fuzz, and what.
 #[derive(Debug, Args)]
 pub(crate) struct Fuzz {
-    /// Hours of each core, for all targets together.
+    /// Hours by the clock, for all targets together.
     #[arg(long, default_value_t = 1.0)]
     hours: f64,
     /// Only this target (repeatable).

@@ -21,6 +21,8 @@ pub(super) struct Calm<'h> {
     /// By gateway: when its stream from the hub came to the head, and when it no longer was there.
     upstream: HashMap<&'h str, Vec<(u64, bool)>>,
     hubs: HashSet<&'h str>,
+    /// Readers that give what they read to a handler.
+    handlers: HashSet<&'h str>,
 }
 
 /// A stretch in which a reader did not read.
@@ -75,6 +77,9 @@ impl<'h> Calm<'h> {
                     let paused =
                         Paused { from_us: *at_us, until_us: pause.until_us, ahead_bytes: pause.ahead_bytes };
                     calm.pauses.entry(pause.stream).or_default().push(paused);
+                }
+                What::Handler(handler) => {
+                    calm.handlers.insert(&handler.reader);
                 }
                 What::Upstream { live } => calm.upstream.entry(process).or_default().push((*at_us, *live)),
                 What::Open(Open { hop: Hop::Gateway, at: Some(at), .. }) => {
@@ -148,6 +153,11 @@ impl<'h> Calm<'h> {
     pub(super) fn hub_of(&self, open: &'h Open) -> Option<&'h str> {
         let only = || (self.hubs.len() == 1).then(|| self.hubs.iter().next().copied()).flatten();
         open.at.as_deref().or_else(only)
+    }
+
+    /// Whether this reader gives what it reads to a handler.
+    pub(super) fn has_handler(&self, reader: &str) -> bool {
+        self.handlers.contains(reader)
     }
 
     /// How often this process has been started or has ended by then.

@@ -110,6 +110,9 @@ pub struct Rules {
 pub struct TimingRule {
     /// What is appended has come to every reader that has everything and that nothing befalls.
     pub deliver_us: u64,
+    /// How long a reader with a handler may take over each item, beside that.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub handle_us: u64,
     /// A gateway's stream on which nothing was sent for so long is sent `Progress`.
     pub progress_us: u64,
     /// The same at users.

@@ -90,6 +90,52 @@ fn no_attempt_comes_after_a_higher_one_of_its_instance() {
     assert!(report.breaks(Promise::Fenced), "{report}");
 }
 
+/// Two of one instance that were asked for one after the other, at two hubs of one log, of which the second was cut off.
+const CAME_BACK: &str = "
+    rules grace=1000
+    log 1 a all
+    by g
+    open 1 gateway g - 1 at=hub-b | claim 1 one 3 | welcome 1 RESUMED 1 0 1 gen=65536
+    caught_up 1 1 | close 1 cut
+    open 2 gateway g - 1 at=hub | claim 2 one 4 | welcome 2 RESUMED 1 0 1 gen=131072
+    caught_up 2 1 | close 2 cut
+    by publisher | wait 3000 | log 2 b all | log 3 c all
+    by g
+    open 3 gateway g - 1 at=hub-b | claim 3 one 5 | welcome 3 RESUMED 1 0 1 gen=65537
+    caught_up 3 1 | close 3 ABORTED,STALE_ATTEMPT
+    open 4 gateway g - 1 at=hub | claim 4 one 6 | welcome 4 RESUMED 1 0 3 gen=196608
+    event 4 2 b | event 4 3 c | caught_up 4 3
+";
+
+#[test]
+fn a_hub_that_is_cut_off_may_let_its_own_instance_come_back() {
+    let broken = |line, by| breaks(Promise::Fenced, CAME_BACK, line, by);
+    let third = "welcome 3 RESUMED 1 0 1 gen=65537";
+    broken(third, "welcome 3 RESUMED 1 0 1 gen=131072");
+    broken(third, "welcome 3 RESUMED 1 0 1 gen=65536");
+    // It knew what was appended long after the takeover, so it knew of that.
+    broken(third, "welcome 3 RESUMED 1 0 3 gen=65537");
+    // Not there, or not the same.
+    broken("open 3 gateway g - 1 at=hub-b", "open 3 gateway g - 1 at=hub-c");
+    broken("claim 3 one 5", "claim 3 two 5");
+    broken("rules grace=1000", "");
+    broken("claim 3 one 5", "claim 3 one 2 ");
+}
+
+/// Whoever left by itself has not lost the id, and from whoever left nobody takes it.
+#[test]
+fn whoever_comes_after_a_stream_that_ended_by_itself_takes_nothing_back() {
+    let names = ["one", "two"];
+    let claims: Vec<_> = (1..=10_u64).map(|i| (names[(i % 2) as usize], i)).collect();
+    let duel = takeovers(1_000, &claims);
+    assert!(check(&records(&duel)).breaks(Promise::Fenced));
+    // The fourth ends before the fifth comes: that one takes nothing back, and neither does the sixth, which had not lost it.
+    let ended = "goodbye 4 REPLACED 1 | close 4 ABORTED,REPLACED";
+    let left =
+        duel.replacen(ended, "", 1).replacen("wait 1000 | open 5", "close 4 UNKNOWN | wait 1000 | open 5", 1);
+    keeps(&left);
+}
+
 #[test]
 fn a_gateway_that_is_behind_has_the_whole_time_of_a_drain() {
     let drain = "

@@ -153,6 +153,7 @@ fn timing(words: &[&str]) -> TimingRule {
     let rule = |name: &str| option(words, name).map_or(0, |text| text.parse::<u64>().unwrap());
     TimingRule {
         deliver_us: rule("deliver") * 1_000,
+        handle_us: rule("handle") * 1_000,
         progress_us: rule("progress") * 1_000,
         edge_progress_us: rule("edge") * 1_000,
         session_end_us: rule("session") * 1_000,

@@ -58,6 +58,41 @@ fn prompt_is_not_judged_where_something_befell_those_it_is_about() {
     breaks(Promise::Prompt, &PROMPT.replacen("by g | open 1", past, 1), "wait 90", "wait 600");
 }
 
+#[test]
+fn what_comes_before_it_is_in_its_way() {
+    let mut script = "
+        rules timing deliver=500
+        by g | open 1 gateway g - empty at=hub | welcome 1 FRESH 0 0 0 gen=1 | caught_up 1 0
+        by publisher\n"
+        .to_owned();
+    (1..=300).for_each(|number| writeln!(script, "log {number} e{number} all").unwrap());
+    script += "wait 400 | by g\n";
+    (1..=299).for_each(|number| writeln!(script, "event 1 {number} e{number}").unwrap());
+    script += "wait 300 | event 1 300 e300\n";
+    keeps(&script);
+    breaks(Promise::Prompt, &script, "wait 300", "wait 500");
+    breaks(Promise::Prompt, &script, "wait 400", "wait 700");
+}
+
+#[test]
+fn what_a_handler_is_busy_with_holds_up_the_rest() {
+    let busy = "
+        rules timing deliver=500 handle=70
+        by app | start | handler app items
+        by publisher | log 1 a all | log 2 b all | log 3 c all
+        by app | open 1 gateway app - oldest at=hub | welcome 1 FRESH 0 0 3 gen=1 | event 1 1 a | handled app 1
+        event 1 2 b | handled app 2 | event 1 3 c | handled app 3 | caught_up 1 3
+        wait 100 | by publisher | log 4 d all | log 5 e all | log 6 f all
+        wait 100 | by app | event 1 4 d | wait 300 | handled app 4 | event 1 5 e | wait 200 | handled app 5
+        event 1 6 f | handled app 6
+    ";
+    keeps(busy);
+    breaks(Promise::Prompt, busy, "handle=70", "handle=0");
+    // Not longer than it may take over each.
+    breaks(Promise::Prompt, busy, "wait 200 |", "wait 500 |");
+    breaks(Promise::Prompt, &busy.replacen("| wait 300 ", "", 1), "wait 100 | by app", "wait 700 | by app");
+}
+
 /// Two streams that hear where they stand after 5 s, and after 1 s.
 const SILENT: &str = "
     rules timing progress=5000 edge=1000
@@ -125,9 +160,26 @@ fn a_quiet_reader_never_ages_out() {
     breaks(Promise::Progress, &quiet, "pause 1 50 |", "");
 }
 
+#[test]
+fn what_overwhelms_the_hub_at_once_passes_quiet_readers_by() {
+    let burst = "
+        rules timing deliver=500 events=2
+        by hub | start | by gw | start | follows 0 | upstream live
+        by q | open 1 gateway q user:q empty at=hub | welcome 1 FRESH 0 0 0 gen=1 | caught_up 1 0
+        by ann | open 2 user ann user:ann empty at=gw | welcome 2 FRESH 0 0 0 | caught_up 2 0
+        by publisher | log 1 a user:bob | log 2 b user:bob | log 3 c user:bob
+        by q | gap 1 LAPPED 0 1 | by ann | gap 2 LAPPED 0 1
+    ";
+    keeps(burst);
+    breaks(Promise::Progress, burst, "log 1 a user:bob |", "log 1 a user:bob | wait 100 |");
+    breaks(Promise::Progress, burst, "events=2", "events=3");
+    // By bytes alike.
+    keeps(&burst.replacen("events=2", "events=1000 bytes=200", 1));
+}
+
 /// A gateway that does not read for two seconds, and has 6 of 16 events waiting when it does again.
 const PAUSED: &str = "
-    rules timing events=16 age=8000
+    rules timing deliver=500 events=16 age=8000
     by publisher | log 1 a all
     by g | open 1 gateway g - oldest at=hub | welcome 1 FRESH 0 0 1 gen=1 | event 1 1 a | caught_up 1 1
     wait 3000 | pause 1 5008 ahead=150
@@ -146,6 +198,8 @@ fn fell_behind() {
     keeps(&old.replacen("age=7000", "age=9000", 1).replacen("fell_behind 1 3 |", "", 1))
         .require_seen(&[Sight::BehindAfterAPauseJudged])
         .unwrap();
+    // Nobody knows when a door to a shared log had it.
+    keeps(&PAUSED.replacen("deliver=500 ", "", 1).replacen("fell_behind 1 3 |", "", 1));
     // How much was on its way is not known, or it was all.
     keeps(&PAUSED.replacen(" ahead=150", "", 1).replacen("fell_behind 1 3 |", "", 1));
     keeps(&PAUSED.replacen("ahead=150", "ahead=1500", 1).replacen("fell_behind 1 3 |", "", 1));

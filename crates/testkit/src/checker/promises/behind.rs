@@ -82,11 +82,13 @@ fn untold<'h>(
 ) -> Option<String> {
     let (index, open) = (step.index, step.stream.open);
     let pause = index.calm.last_pause(open.stream, step.at_us).filter(|_| open.hop == Hop::Gateway)?;
+    // Nobody knows when a door to a shared log has what was stored.
+    let has_it_at_once = index.rules.timing.as_ref().is_some_and(|rule| rule.deliver_us > 0);
     let live = step.state.live_since_us.is_some_and(|since| since <= pause.from_us);
     // After a pause much is handed over at once, which may wait there when the next one begins.
     let apart_us = pause.from_us.saturating_sub(APART_US);
     let was_even = !index.calm.paused(open.stream, apart_us, pause.from_us.saturating_sub(1));
-    if !live || !was_even || step.state.since_pause_bytes <= pause.ahead_bytes? {
+    if !has_it_at_once || !live || !was_even || step.state.since_pause_bytes <= pause.ahead_bytes? {
         return None;
     }
     let log = index.log(pos.epoch)?;

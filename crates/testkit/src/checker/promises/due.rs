@@ -19,6 +19,9 @@ const BATCH_BYTES: u64 = 32 << 10;
 /// Clocks of the product count in milliseconds, and a batch is of one moment.
 const ROUNDING_US: u64 = 20_000;
 
+/// What is appended within this time may be there when a hub's reader looks again: ticks of 10 ms, and its turn behind others.
+const AT_ONCE_US: u64 = 50_000;
+
 /// A user is told where it stands at least so often within the age of its gateway's window.
 const TOLD_PER_AGE: u64 = 8;
 
@@ -108,6 +111,22 @@ impl Passed {
     }
 }
 
+/// Whether more than the hub's window holds came at once: whoever reads there and is passed over by it had no time to look at
+/// that, and a gateway hands on to everybody that it was. What comes to a gateway at once passes nobody by that it is not for.
+fn overwhelms_the_hub(step: &Step<'_, '_>, stretch: &Stretch, upto: u64) -> bool {
+    let (Some(window), Some(log)) = (&step.index.rules.window, step.index.log(stretch.epoch)) else {
+        return false;
+    };
+    let entries = &log.entries[log.index_after(stretch.passed)..];
+    let lost = entries.partition_point(|entry| entry.seq <= upto);
+    (0..lost).any(|first| {
+        let behind = &entries[first..];
+        let at_once = &behind[..behind.partition_point(|entry| entry.at_us <= behind[0].at_us + AT_ONCE_US)];
+        let bytes: u64 = at_once.iter().map(|entry| entry.line.bytes).sum();
+        at_once.len() as u64 > window.events || bytes > window.bytes
+    })
+}
+
 /// A stream that was live was told of a gap in which nothing was for its reader. A door that lags may be handed more than a window
 /// holds at once, and nobody could have told.
 fn aged_out(step: &Step<'_, '_>, rule: &TimingRule, stretch: &Stretch, since_us: u64) -> Option<String> {
@@ -116,7 +135,12 @@ fn aged_out(step: &Step<'_, '_>, rule: &TimingRule, stretch: &Stretch, since_us:
     };
     let to = step.index.at(to).filter(|to| to.epoch == stretch.epoch)?;
     let is_quiet = !step.stream.open.recipients.is_empty() && step.owed(stretch, to.seq).next().is_none();
-    if rule.deliver_us == 0 || !is_quiet || !step.is_calm(since_us) || !step.is_fed(stretch.epoch, since_us) {
+    if rule.deliver_us == 0
+        || !is_quiet
+        || overwhelms_the_hub(step, stretch, to.seq)
+        || !step.is_calm(since_us)
+        || !step.is_fed(stretch.epoch, since_us)
+    {
         return None;
     }
     Some(format!(

@@ -5,6 +5,9 @@
 //! need no clock. A hub whose log outlives it counts generations anew in each of its lives. That the older stream ends at all is judged by `live`. Of peers that name their instance two things
 //! more: no attempt is welcomed after a higher one of its own instance, whoever had the id in between; and instances that
 //! keep taking one id from each other are held off, two processes with one instance id among them.
+//!
+//! Where several hubs serve one log, one that its store is cut off from lets the instance come back that took the id there, under a number
+//! of its own behind the one that it knew: that is lower than what was given meanwhile at another hub.
 
 use std::collections::HashMap;
 
@@ -20,6 +23,9 @@ const DUEL_US: u64 = 55_000_000;
 /// minute from when the instance lost the id, and of more instances.
 const REMEMBERED_US: u64 = 50_000_000;
 const INSTANCES_MAX: usize = 8;
+
+/// Registers that hubs share rise by this much; what lies between is given by a hub that cannot reach them.
+const REGISTER_STEP: u64 = 65_536;
 
 /// An epoch, and in which life of its hub.
 type Life = (u32, usize);
@@ -60,36 +66,38 @@ pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
         terms[reader].1.push(Term { life, stream, welcome, line, claim });
     }
     for (reader, terms) in &mut terms {
-        rising(reader, terms, findings);
+        rising(index, reader, terms, findings);
         stale_attempts(index, terms, findings);
         duels(index, reader, terms, findings);
         overtaken(index, terms, findings);
     }
 }
 
-/// An attempt was welcomed after a higher one of its own instance.
+/// An attempt was welcomed after a higher one of its own instance. One that was welcomed before the higher one was made was not late,
+/// whichever has the higher generation; that is judged by [`rising`].
 fn stale_attempts<'h>(index: &Index<'h>, terms: &[Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
     for claims in claims_of(terms).values() {
-        // By instance, the latest to have the id last: its highest attempt, and when that was welcomed.
-        let mut seen: Vec<(&str, u64, u64)> = Vec::new();
-        for (_, term, claim) in claims {
-            let at_us = index.records[term.line].at_us;
-            let known = seen.iter().rposition(|(instance, ..)| *instance == &*claim.instance);
-            let before = known.map(|known| (seen.len() - known, seen.remove(known)));
-            let (highest, since_us) = match before {
-                Some((ago, (_, highest, since_us))) if claim.attempt < highest => {
-                    if ago <= INSTANCES_MAX && at_us.saturating_sub(since_us) <= REMEMBERED_US {
-                        let text = format!(
-                            "attempt {} of {} was welcomed after its attempt {highest}",
-                            claim.attempt, claim.instance
-                        );
-                        findings.on_stream(Promise::Fenced, term.stream, term.line, text);
-                    }
-                    (highest, since_us)
-                }
-                _ => (claim.attempt, at_us),
+        // The latest to have the id last.
+        let mut instances: Vec<&str> = Vec::new();
+        for (number, (_, term, claim)) in claims.iter().enumerate() {
+            let known = instances.iter().rposition(|instance| *instance == &*claim.instance);
+            let ago = known.map(|known| instances.len() - known);
+            known.map(|known| instances.remove(known));
+            instances.push(&claim.instance);
+            let own = claims[..number].iter().filter(|(_, _, other)| other.instance == claim.instance);
+            let before = own.filter(|(_, older, _)| older.stream.open_line < term.line);
+            let Some((_, older, highest)) = before.max_by_key(|(_, _, other)| other.attempt) else {
+                continue;
             };
-            seen.push((&claim.instance, highest, since_us));
+            let at_us = |term: &Term<'_, 'h>| index.records[term.line].at_us;
+            let is_remembered = at_us(term).saturating_sub(at_us(older)) <= REMEMBERED_US;
+            if claim.attempt < highest.attempt && ago <= Some(INSTANCES_MAX) && is_remembered {
+                let text = format!(
+                    "attempt {} of {} was welcomed after its attempt {}",
+                    claim.attempt, claim.instance, highest.attempt
+                );
+                findings.on_stream(Promise::Fenced, term.stream, term.line, text);
+            }
         }
     }
 }
@@ -110,9 +118,11 @@ fn claims_of<'a, 'h>(terms: &'a [Term<'a, 'h>]) -> Claims<'a, 'h> {
 /// Instances took an id from each other more often than anybody may within a minute.
 fn duels<'h>(index: &Index<'h>, reader: &str, terms: &[Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
     for claims in claims_of(terms).values() {
+        // It had lost the id, and takes it from a stream that is there: none of both had ended before the next one came.
         let is_return = |window: &&[(u64, &Term<'_, 'h>, &Claim)]| {
-            let [(_, _, one), (_, _, two), (_, _, three)] = window else { return false };
-            one.instance == three.instance && one.instance != two.instance
+            let [(_, first, one), (_, second, two), (_, third, three)] = window else { return false };
+            let left = ended_before(index, first, second) || ended_before(index, second, third);
+            one.instance == three.instance && one.instance != two.instance && !left
         };
         // An instance came again, and the stream that it had was alive: it heard that it was ended.
         let is_own_return = |pair: &&[(u64, &Term<'_, 'h>, &Claim)]| {
@@ -139,6 +149,12 @@ fn duels<'h>(index: &Index<'h>, reader: &str, terms: &[Term<'_, 'h>], findings: 
     }
 }
 
+/// Whether this stream had ended by itself before the next one was asked for: nobody took the id from it.
+fn ended_before(index: &Index<'_>, term: &Term<'_, '_>, next: &Term<'_, '_>) -> bool {
+    let before = term.stream.lines.iter().take_while(|line| **line < next.stream.open_line);
+    before.into_iter().any(|&line| matches!(index.records[line].what, What::Close(_)))
+}
+
 fn welcome_of<'h>(index: &Index<'h>, stream: &Stream<'h>) -> Option<(usize, &'h Welcome)> {
     stream.lines.iter().find_map(|&line| match &index.records[line].what {
         What::Welcome(welcome) => Some((line, welcome)),
@@ -147,15 +163,16 @@ fn welcome_of<'h>(index: &Index<'h>, stream: &Stream<'h>) -> Option<(usize, &'h 
 }
 
 /// A stream opened after a welcome was received has a higher generation, within one life of the log.
-fn rising<'h>(reader: &str, terms: &mut [Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
+fn rising<'h>(index: &Index<'h>, reader: &str, terms: &mut [Term<'_, 'h>], findings: &mut Findings<'_, 'h>) {
     terms.sort_by_key(|term| term.line);
     let mut highest: HashMap<Life, Vec<(usize, u64)>> = HashMap::new();
-    for term in terms.iter() {
+    for (number, term) in terms.iter().enumerate() {
         let generation = term.welcome.generation;
         let before = highest.entry(term.life).or_default();
         let known = before.partition_point(|&(line, _)| line < term.stream.open_line);
         if let Some(&(_, older)) = known.checked_sub(1).and_then(|last| before.get(last))
             && generation <= older
+            && !came_back(index, &terms[..number], term)
         {
             let text = format!("generation {generation} of {reader} after {older}: it must rise");
             findings.on_stream(Promise::Fenced, term.stream, term.line, text);
@@ -163,6 +180,32 @@ fn rising<'h>(reader: &str, terms: &mut [Term<'_, 'h>], findings: &mut Findings<
         let highest = before.last().map_or(generation, |&(_, highest)| highest.max(generation));
         before.push((term.line, highest));
     }
+}
+
+/// Whether it came back to a hub that was cut off from the store of its log: the latest to have the id there was the same instance, and
+/// the hub told of nothing that was appended later than the grace after somebody took the id elsewhere.
+fn came_back(index: &Index<'_>, before: &[Term<'_, '_>], term: &Term<'_, '_>) -> bool {
+    let grace = index.rules.fence_grace_us;
+    let generation = term.welcome.generation;
+    if grace == 0 || term.stream.open.at.is_none() || generation.is_multiple_of(REGISTER_STEP) {
+        return false;
+    }
+    let is_here = |other: &&Term<'_, '_>| {
+        other.stream.open.at == term.stream.open.at && other.line < term.stream.open_line
+    };
+    let Some(former) = before.iter().rfind(is_here) else { return false };
+    let is_same = former.claim.zip(term.claim).is_some_and(|(former, now)| former.instance == now.instance);
+    if !is_same || former.life != term.life || former.welcome.generation >= generation {
+        return false;
+    }
+    let newer =
+        before.iter().filter(|other| other.life == term.life && other.welcome.generation >= generation);
+    let taken_us = newer.map(|other| index.records[other.line].at_us).min().unwrap_or_default();
+    let head = index.pos(&term.welcome.head);
+    let known = index
+        .log(head.epoch)
+        .and_then(|log| log.entries[..log.entries.partition_point(|entry| entry.seq <= head.seq)].last());
+    known.is_none_or(|entry| entry.at_us <= taken_us.saturating_add(grace))
 }
 
 /// Events on an older stream that were appended after a newer one was welcomed.
