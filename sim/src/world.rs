@@ -2,7 +2,9 @@
 //!
 //! Deterministic: the same seed gives the same history, record by record.
 
+mod duels;
 mod faults;
+mod publishers;
 mod records;
 mod time;
 
@@ -20,8 +22,10 @@ use crate::rng::{Counter, Rng, now_us, skewed};
 use crate::scenario::{Hubs, Kind, SKEW_MAX, Scenario, gateway_name, user_name};
 use crate::unknown::Unknown;
 use crate::users::token;
-use crate::{app, asker, net, plain, processes, publisher, steady, users};
+use crate::{app, net, plain, processes, publisher, steady, users};
+use duels::{add_duel, add_rival};
 use faults::{Faults, Reach};
+use publishers::{add_publishers, large_bytes};
 
 /// How far the second door to a shared log is behind at most.
 const LAG_MAX: Duration = Duration::from_secs(2);
@@ -333,174 +337,9 @@ fn add_app(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Re
     });
 }
 
-/// Two instances with one gateway id, each coming back whenever it is replaced, and late duplicates of one of them; one
-/// instance of which late duplicates arrive; and two processes with one instance id.
-fn add_duel(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
-    let twin = |name: &'static str| (name, "twin", "twin", name == "late");
-    let duelist = |name: &'static str| (name, "duel", name, false);
-    let late_duelist = ("duel-late", "duel", "duel-a", true);
-    let same = |name: &'static str| (name, "same", "same", false);
-    for (name, id, instance, late) in [
-        duelist("duel-a"),
-        duelist("duel-b"),
-        late_duelist,
-        twin("twin"),
-        twin("late"),
-        same("same-a"),
-        same("same-b"),
-    ] {
-        let (log, rng) = (recorder.process(name), Rng::new(scenario.seed, name));
-        // Where two hubs are doors to one log, it makes no difference at which of them somebody fights.
-        let far = name == "duel-b" && scenario.hubs == Hubs::Shared;
-        let plan = plain::Plan {
-            gateway_id: id.into(),
-            recipients: vec!["topic:*".into()],
-            start: "oldest".into(),
-            cuts_until: Duration::from_secs(1),
-            strays_percent: 0,
-            pause_percent: 0,
-            hubs: if far { &["hub-b"] } else { &["hub"] },
-            ahead: plain::WINDOW_BYTES,
-            large_bytes: large_bytes(scenario),
-            pause_max: PAUSE_MAX,
-            standing: true,
-            receive_bytes_max: 0,
-            instance: instance.into(),
-            late,
-            until: scenario.length,
-        };
-        world.client(name, async move { Ok(plain::run(plan, log, rng).await?) });
-    }
-}
-
-/// Somebody else with the id of the plain gateway, for as long as the fault lasts.
-fn add_rival(
-    world: &mut turmoil::Sim<'static>,
-    scenario: &Scenario,
-    recorder: &Recorder,
-    number: usize,
-    at: Duration,
-    until: Duration,
-) {
-    let name = format!("rival-{number}");
-    let (log, rng) = (recorder.process(name.as_str()), Rng::new(scenario.seed, &name));
-    world.client(name, async move {
-        tokio::time::sleep(at).await;
-        let plan = plain::Plan {
-            gateway_id: "plain".into(),
-            recipients: Vec::new(),
-            start: String::new(),
-            cuts_until: Duration::ZERO,
-            strays_percent: 0,
-            pause_percent: 0,
-            hubs: &["hub"],
-            ahead: plain::WINDOW_BYTES,
-            large_bytes: 0,
-            pause_max: PAUSE_MAX,
-            standing: false,
-            receive_bytes_max: 0,
-            instance: String::new(),
-            late: false,
-            until: until - at,
-        };
-        Ok(plain::run(plan, log, rng).await?)
-    });
-}
-
 /// Whether brokers keep the stream for so short a time that hubs meet holes, and begin late.
 fn keeps_little(scenario: &Scenario) -> bool {
     scenario.brokers.as_ref().is_some_and(|plan| plan.age.is_some() || plan.messages.is_some())
-}
-
-/// What large events have, if there are any.
-fn large_bytes(scenario: &Scenario) -> u64 {
-    if scenario.steady.is_some() { publisher::LARGE_BYTES } else { 0 }
-}
-
-/// How often a standing record changes, in percent of batches. One is lost if every hub dies before it is in its bucket, and the
-/// stream lets go of it (docs/adr/0020).
-fn change_percent(scenario: &Scenario) -> u64 {
-    let is_gone_soon = scenario.brokers.as_ref().is_some_and(|plan| plan.messages.is_some());
-    match scenario.regrants {
-        _ if is_gone_soon || keeps_little(scenario) && scenario.hubs == Hubs::One => 0,
-        true => 15,
-        false => 4,
-    }
-}
-
-/// The topics of memberships. Where a hub cannot judge a record it lets nobody in by it, and its gateways learn of it late.
-fn topics(scenario: &Scenario) -> &'static [&'static str] {
-    match scenario.regrants {
-        _ if keeps_little(scenario) => &[],
-        true => &["vip", "vi*", "vip", "staff"],
-        false => &["vip", "staff", "room-1", "room-2"],
-    }
-}
-
-/// Returns what numbers their events.
-fn add_publishers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) -> Counter {
-    let users = (0..scenario.users.len()).map(|number| format!("user:{number}"));
-    let members: Vec<_> = users.chain(["session:s0".to_owned()]).collect();
-    let others =
-        ["all", "topic:news", "topic:sport", "topic:vip", "topic:staff", "user:nobody", "session:s1"];
-    let recipients: Vec<_> = members.iter().cloned().chain(others.map(str::to_owned)).collect();
-    let numbers = Counter::default();
-    if scenario.crowd.bursts {
-        add_bursts(world, scenario, recorder, &numbers);
-    }
-    if scenario.disk || scenario.brokers.is_some() {
-        let plan = asker::Plan {
-            source: "asker".to_owned(),
-            hubs: scenario.hub_names(),
-            recipients: recipients.clone(),
-            // A store on brokers says after 5 s that nobody knows.
-            patience: Duration::from_secs(if scenario.disk { 3 } else { 7 }),
-            pause: scenario.pause * 2,
-            until: scenario.calm_from + Duration::from_secs(4),
-        };
-        let (log, rng) = (recorder.process("asker"), Rng::new(scenario.seed, "asker"));
-        let numbers = numbers.clone();
-        world.client("asker", async move {
-            asker::run(plan, log, numbers, rng).await;
-            Ok(())
-        });
-    }
-    for number in 0..2 {
-        let name = format!("backend-{number}");
-        let plan = publisher::Plan {
-            source: name.clone(),
-            recipients: recipients.clone(),
-            members: members.clone(),
-            change_percent: change_percent(scenario),
-            topics: topics(scenario),
-            large_to: scenario.steady.map(|_| "user:0".to_owned()),
-            spares_sessions: scenario.skewed,
-            ends_sessions: scenario.token_life.is_some(),
-            pause: scenario.pause,
-            until: scenario.calm_from + Duration::from_secs(4),
-        };
-        let (log, numbers) = (recorder.process(name.as_str()), numbers.clone());
-        let rng = Rng::new(scenario.seed, &name);
-        // Each prefers a door of its own, and takes the other when that does not answer.
-        let mut hubs = scenario.hub_names().to_vec();
-        let doors = hubs.len();
-        hubs.rotate_left(number % doors);
-        world.client(name, async move { Ok(publisher::run(plan, hubs, log, numbers, rng).await?) });
-    }
-    numbers
-}
-
-/// A backend that publishes much at once for one topic, now and then.
-fn add_bursts(
-    world: &mut turmoil::Sim<'static>,
-    scenario: &Scenario,
-    recorder: &Recorder,
-    numbers: &Counter,
-) {
-    let rng = Rng::new(scenario.seed, "burst");
-    let (log, numbers, until) = (recorder.process("burst"), numbers.clone(), scenario.calm_from);
-    let hubs = scenario.hub_names();
-    world.client("burst", async move { Ok(publisher::burst(hubs, log, numbers, rng, until).await?) });
 }
 
 /// The settings of a simulated gateway: those of the binary, with a shorter progress interval so that a minute holds several.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use galaxy_push_testkit::Recorder;
 
-use super::{change_percent, keeps_little};
+use super::keeps_little;
+use super::publishers::change_percent;
 use crate::met::Met;
 use crate::rng::{Counter, Rng};
 use crate::scenario::{Hubs, Scenario};
