@@ -151,14 +151,14 @@ const MUST: &[(&str, u64)] = &[
     ("SilenceJudged", LEAST),
     ("EighthOfEventsJudged", LEAST),
     ("EighthOfBytesJudged", LEAST),
-    ("EighthOfAgeJudged", LEAST),
+    ("EighthOfAgeJudged", 10), // only where a quiet gateway reads a window of seconds
     ("PromptJudged", LEAST),
     ("PromptAtUserJudged", LEAST),
     ("BehindJudged", LEAST),
     ("BehindAfterAPauseJudged", LEAST),
     ("TokenEndJudged", LEAST),
     ("RecordEndJudged", LEAST),
-    ("ReturnsJudged", LEAST),
+    ("ReturnsJudged", 10), // a hub leaves in some worlds, and several gateways that were live must have been told
     ("UserReturnsJudged", LEAST),
     ("RepairsJudged", LEAST),
     // Brokers.
@@ -168,10 +168,11 @@ const MUST: &[(&str, u64)] = &[
     ("BrokersNoResponders", LEAST),
     ("BrokersStaleEnd", LEAST),
     ("BrokersStray", LEAST),
-    ("BrokersSentTwice", LEAST),
-    ("BrokersOvertaken", LEAST),
+    // Each of those with ten is one of several that a broken connection or a stream that keeps little may come to.
+    ("BrokersSentTwice", 10),
+    ("BrokersOvertaken", 10),
     ("BrokersSaidBefore", LEAST),
-    ("BrokersHole", LEAST),
+    ("BrokersHole", 10),
     ("BrokersLossTold", LEAST),
     ("BrokersLateStart", LEAST),
     ("BrokersHubStale", LEAST),

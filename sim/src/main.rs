@@ -126,7 +126,12 @@ fn one(seed: u64, args: &Args) -> anyhow::Result<String> {
 }
 
 /// Ends this process as a failure if it still runs then: a world that spins never comes to its end.
-#[expect(clippy::print_stderr, clippy::disallowed_methods, reason = "a command line tool, by wall time")]
+#[expect(
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::exit,
+    reason = "a command line tool, by wall time"
+)]
 fn end_after(seed: u64, limit: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(limit);

@@ -241,20 +241,7 @@ impl Scenario {
             // A log that returns is mostly held still: what a small window has lost says nothing of returns.
             scenario.window = Bounds { age: Duration::from_secs(600), events: 1 << 20, bytes: 64 << 20 };
         }
-        let mut later = Rng::new(seed, "later");
-        scenario.hasty = hubs == Hubs::Apart && !scenario.alone && later.percent(40);
-        if scenario.hasty {
-            scenario.leave_log_after = later.between(Duration::from_millis(300), Duration::from_millis(800));
-        }
-        if hubs == Hubs::Apart && !scenario.alone && later.percent(40) {
-            scenario.steady.get_or_insert(*later.pick(&[2_500, 5_000, 10_000]));
-        }
-        if scenario.skewed {
-            scenario.token_life = None; // tokens are judged by the wall clock, and would never be good
-        }
-        if scenario.steady.is_some() {
-            scenario.socket_segments = 32;
-        }
+        scenario.draw_haste();
         scenario.faults = scenario.draw_faults(&mut rng);
         scenario.draw_disk();
         scenario.draw_brokers();
@@ -264,6 +251,25 @@ impl Scenario {
         scenario.draw_crashes_of_the_app();
         scenario.draw_time();
         scenario
+    }
+
+    /// How quickly logs change, and what cannot be together with what was drawn.
+    fn draw_haste(&mut self) {
+        let mut later = Rng::new(self.seed, "later");
+        let apart = self.hubs == Hubs::Apart && !self.alone;
+        self.hasty = apart && later.percent(40);
+        if self.hasty {
+            self.leave_log_after = later.between(Duration::from_millis(300), Duration::from_millis(800));
+        }
+        if apart && later.percent(40) {
+            self.steady.get_or_insert(*later.pick(&[2_500, 5_000, 10_000]));
+        }
+        if self.skewed {
+            self.token_life = None; // tokens are judged by the wall clock, and would never be good
+        }
+        if self.steady.is_some() {
+            self.socket_segments = 32;
+        }
     }
 
     fn draw_faults(&self, rng: &mut Rng) -> Vec<(Duration, Fault)> {

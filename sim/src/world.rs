@@ -285,7 +285,24 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         world
             .client(name, async move { Ok(users::run(plan, net::connect, log, now_us, rng, length).await?) });
     }
-    let mut rng = Rng::new(seed, "plain");
+    add_plain(world, scenario, recorder);
+    add_app(world, scenario, recorder);
+    if scenario.quiet {
+        time::add_quiet(world, scenario, recorder);
+    }
+    if scenario.duel {
+        add_duel(world, scenario, recorder);
+    }
+    for (number, (at, fault)) in scenario.faults.iter().enumerate() {
+        if fault.kind == Kind::Rival {
+            add_rival(world, scenario, recorder, number, *at, fault.until);
+        }
+    }
+}
+
+/// A gateway that is no more than a stream.
+fn add_plain(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder: &Recorder) {
+    let mut rng = Rng::new(scenario.seed, "plain");
     let plan = plain::Plan {
         gateway_id: "plain".into(),
         recipients: if rng.percent(50) { Vec::new() } else { vec!["topic:*".into(), "user:0".into()] },
@@ -301,22 +318,10 @@ fn add_readers(world: &mut turmoil::Sim<'static>, scenario: &Scenario, recorder:
         receive_bytes_max: if rng.percent(40) { 2_048 } else { 0 },
         instance: String::new(),
         late: false,
-        until: length,
+        until: scenario.length,
     };
     let log = recorder.process("plain");
     world.client("plain", async move { Ok(plain::run(plan, log, rng).await?) });
-    add_app(world, scenario, recorder);
-    if scenario.quiet {
-        time::add_quiet(world, scenario, recorder);
-    }
-    if scenario.duel {
-        add_duel(world, scenario, recorder);
-    }
-    for (number, (at, fault)) in scenario.faults.iter().enumerate() {
-        if fault.kind == Kind::Rival {
-            add_rival(world, scenario, recorder, number, *at, fault.until);
-        }
-    }
 }
 
 /// The application around `PushClient`, in the form that the seed draws.

@@ -10,6 +10,9 @@ use crate::history::{Hop, Open, Record, StreamId, What};
 /// Whoever has paused finds what came meanwhile: for so long after a pause nothing is judged.
 const AFTER_A_PAUSE_US: u64 = 1_000_000;
 
+/// A user that takes nothing for 5 s is given up, and hears nothing of it where the end is lost with what it had not read.
+const GIVEN_UP_US: u64 = 4_500_000;
+
 /// What befell whom, and when.
 #[derive(Default)]
 pub(super) struct Calm<'h> {
@@ -131,6 +134,12 @@ impl<'h> Calm<'h> {
         let pauses = self.pauses.get(&stream).map_or(&[][..], Vec::as_slice);
         let from_us = from_us.saturating_sub(AFTER_A_PAUSE_US);
         pauses.iter().any(|pause| pause.from_us <= until_us && pause.until_us >= from_us)
+    }
+
+    /// Whether the reader of a stream stopped for so long, by this time, that it may have been given up.
+    pub(super) fn stopped(&self, stream: StreamId, until_us: u64) -> bool {
+        let mut pauses = self.pauses.get(&stream).into_iter().flatten();
+        pauses.any(|pause| pause.from_us <= until_us && pause.until_us >= pause.from_us + GIVEN_UP_US)
     }
 
     /// The last pause of a stream, if it was over at this time.

@@ -201,10 +201,12 @@ pub(super) fn is_held_at(
     let Some(visit) = visits.iter().find(|visit| visit.epoch == pos.epoch) else { return false };
     let is_cut =
         (1..visits.len()).any(|later| visits[..later].iter().any(|v| v.epoch == visits[later].epoch));
+    // What came of a later epoch takes places too.
+    let is_last = visits.last().is_some_and(|last| last.epoch == pos.epoch);
     // It began with everything that its hub held then.
     let is_first = visit.epoch == first.epoch;
     let hub_held =
         |hub| is_held(index, hub, pos, visit.began_us) && is_held(index, &window, pos, visit.began_us);
     let came = pos.seq > visit.from || is_first && index.rules.window.as_ref().is_some_and(hub_held);
-    !is_cut && came && !life.may_lack(pos) && is_held(index, &window, pos, at_us)
+    !is_cut && is_last && came && !life.may_lack(pos) && is_held(index, &window, pos, at_us)
 }

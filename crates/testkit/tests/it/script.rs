@@ -47,6 +47,7 @@ pub(crate) fn records(script: &str) -> Vec<Record> {
     records
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each word")]
 fn parse(words: &[&str]) -> Vec<What> {
     // Words with `=` are options, in any place.
     let option = |name: &str| option(words, name);
@@ -161,6 +162,7 @@ fn timing(words: &[&str]) -> TimingRule {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each word")]
 fn of_stream(words: &[&str], plain: &[&str]) -> What {
     let option = |name: &str| option(words, name);
     let flag = |name: &str| words.contains(&name);

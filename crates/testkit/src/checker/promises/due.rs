@@ -80,12 +80,12 @@ fn eighth<'h>(
     let bytes: u64 = entries.iter().map(|entry| entry.line.bytes).sum();
     let age_us = last.at_us.saturating_sub(first.at_us);
     let passed = Passed { events, bytes, age_us };
-    let near = passed.bounds(window, 1);
+    let near = passed.bounds(window, true);
     if near.is_empty() || !step.is_calm(from_us) {
         return None;
     }
     near.into_iter().for_each(|(_, sight)| findings.judged(sight));
-    let (bound, _) = passed.bounds(window, 0).into_iter().next()?;
+    let (bound, _) = passed.bounds(window, false).into_iter().next()?;
     Some(format!(
         "{events} entries of {bytes} bytes in {age_us} us were passed over untold: an eighth of the window's {bound}"
     ))
@@ -99,31 +99,34 @@ struct Passed {
 }
 
 impl Passed {
-    /// Which bounds it exceeds an eighth of; of those that are only just kept, too, if `near`.
-    fn bounds(&self, window: &WindowRule, near: u64) -> Vec<(&'static str, Sight)> {
-        let slack = 1 - near;
+    /// Which bounds it exceeds an eighth of, and what is let pass; or, if `near`, half of that, so that somebody looked.
+    fn bounds(&self, window: &WindowRule, near: bool) -> Vec<(&'static str, Sight)> {
+        let exceeds = |passed: u64, bound: u64, slack: u64| match near {
+            true => passed > bound / 16,
+            false => passed > bound / 8 + slack,
+        };
         let all = [
-            (self.events > window.events / 8 + slack * BATCH, ("events", Sight::EighthOfEventsJudged)),
-            (self.bytes > window.bytes / 8 + slack * BATCH_BYTES, ("bytes", Sight::EighthOfBytesJudged)),
-            (self.age_us > window.age_us / 8 + slack * ROUNDING_US, ("age", Sight::EighthOfAgeJudged)),
+            (exceeds(self.events, window.events, BATCH), ("events", Sight::EighthOfEventsJudged)),
+            (exceeds(self.bytes, window.bytes, BATCH_BYTES), ("bytes", Sight::EighthOfBytesJudged)),
+            (exceeds(self.age_us, window.age_us, ROUNDING_US), ("age", Sight::EighthOfAgeJudged)),
         ];
         all.into_iter().filter(|(exceeds, _)| *exceeds).map(|(_, bound)| bound).collect()
     }
 }
 
-/// Whether more than the hub's window holds came at once: whoever reads there and is passed over by it had no time to look at
-/// that, and a gateway hands on to everybody that it was. What comes to a gateway at once passes nobody by that it is not for.
-fn overwhelms_the_hub(step: &Step<'_, '_>, stretch: &Stretch, upto: u64) -> bool {
-    let (Some(window), Some(log)) = (&step.index.rules.window, step.index.log(stretch.epoch)) else {
-        return false;
-    };
+/// Whether more came at once than the window holds, the hub's or the reader's gateway's: whoever is passed over by it had no time
+/// to look at that, and a gateway hands on to everybody that it was passed over.
+fn overwhelms(step: &Step<'_, '_>, stretch: &Stretch, upto: u64) -> bool {
+    let Some(log) = step.index.log(stretch.epoch) else { return false };
+    let windows = [step.index.rules.window.as_ref(), step.index.window_of(step.stream.open)];
     let entries = &log.entries[log.index_after(stretch.passed)..];
     let lost = entries.partition_point(|entry| entry.seq <= upto);
     (0..lost).any(|first| {
         let behind = &entries[first..];
         let at_once = &behind[..behind.partition_point(|entry| entry.at_us <= behind[0].at_us + AT_ONCE_US)];
         let bytes: u64 = at_once.iter().map(|entry| entry.line.bytes).sum();
-        at_once.len() as u64 > window.events || bytes > window.bytes
+        let overruns = |window: &WindowRule| at_once.len() as u64 > window.events || bytes > window.bytes;
+        windows.into_iter().flatten().any(overruns)
     })
 }
 
@@ -137,7 +140,7 @@ fn aged_out(step: &Step<'_, '_>, rule: &TimingRule, stretch: &Stretch, since_us:
     let is_quiet = !step.stream.open.recipients.is_empty() && step.owed(stretch, to.seq).next().is_none();
     if rule.deliver_us == 0
         || !is_quiet
-        || overwhelms_the_hub(step, stretch, to.seq)
+        || overwhelms(step, stretch, to.seq)
         || !step.is_calm(since_us)
         || !step.is_fed(stretch.epoch, since_us)
     {

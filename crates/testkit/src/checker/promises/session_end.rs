@@ -90,7 +90,8 @@ fn judge<'h>(
     };
     let until_us = over_us.min(due_us);
     let is_calm = index.calm.is_calm(stream.process, stream.open, opened_us, until_us)
-        && !index.calm.paused(stream.open.stream, ended_us, until_us);
+        && !index.calm.paused(stream.open.stream, ended_us, until_us)
+        && !index.calm.stopped(stream.open.stream, until_us);
     if !is_calm || over_us + TOKEN_ROUNDING_US < ended_us {
         return false;
     }
