@@ -66,12 +66,12 @@ fn what_comes_before_it_is_in_its_way() {
         by publisher\n"
         .to_owned();
     (1..=300).for_each(|number| writeln!(script, "log {number} e{number} all").unwrap());
-    script += "wait 400 | by g\n";
+    script += "wait 100 | by g\n";
     (1..=299).for_each(|number| writeln!(script, "event 1 {number} e{number}").unwrap());
     script += "wait 300 | event 1 300 e300\n";
     keeps(&script);
     breaks(Promise::Prompt, &script, "wait 300", "wait 500");
-    breaks(Promise::Prompt, &script, "wait 400", "wait 700");
+    breaks(Promise::Prompt, &script, "wait 100", "wait 400");
 }
 
 #[test]
