@@ -37,6 +37,15 @@ impl Frame {
         Self { framed, commits }
     }
 
+    /// The same frame with another cursor.
+    pub(super) fn at(&self, cursor: Cursor) -> Self {
+        let mut framed = vec![0; PREFIX_BYTES];
+        put_bytes(&mut framed, 1, cursor.to_string().as_bytes());
+        put_others(&mut framed, self.message(), &[1]);
+        frame::put_prefix(&mut framed, 0);
+        Self { framed: framed.into(), commits: self.commits }
+    }
+
     /// The bytes with gRPC's 5-byte prefix, as a window takes them.
     #[must_use]
     pub fn framed(&self) -> &Bytes {
@@ -238,20 +247,25 @@ impl Gap {
             return self;
         }
         let mut body = Vec::new();
-        for field in Fields::of(self.frame.view().body()).map_while(Result::ok) {
-            match field {
-                (3 | 4, _) => {}
-                (number, Value::Varint(value)) => {
-                    put_varint(&mut body, u64::from(number) << 3);
-                    put_varint(&mut body, value);
-                }
-                (number, Value::Bytes(bytes)) => put_bytes(&mut body, number, bytes),
-                (_, _) => {} // no field of a gap is of another form
-            }
-        }
+        put_others(&mut body, self.frame.view().body(), &[3, 4]);
         put_bytes(&mut body, 3, to.as_bytes());
         let frame = Frame { framed: gap_frame(&to, &body), commits: self.frame.commits };
         Self { frame, to, count: None, ..self }
+    }
+}
+
+/// Writes the fields of a message but these. Of another form than these two is no field of a frame that is not data.
+fn put_others(into: &mut Vec<u8>, message: &[u8], but: &[u32]) {
+    for field in Fields::of(message).map_while(Result::ok) {
+        match field {
+            (number, _) if but.contains(&number) => {}
+            (number, Value::Varint(value)) => {
+                put_varint(into, u64::from(number) << 3);
+                put_varint(into, value);
+            }
+            (number, Value::Bytes(bytes)) => put_bytes(into, number, bytes),
+            (_, _) => {}
+        }
     }
 }
 

@@ -97,7 +97,9 @@ impl Link {
             if commits && !view.cursor().is_empty() {
                 self.batch.pass(view.cursor());
             }
-        } else if let Some(item) = Item::of(kind, Frame::of_read(framed, commits)) {
+        } else if let Some(item) =
+            Item::of(kind, self.held_back(kind, place, Frame::of_read(framed, commits)))
+        {
             self.batch.push(match (item.map_err(malformed)?, self.passed) {
                 (Item::Gap(gap), Some(passed)) if place == Place::Ahead => {
                     Item::Gap(Box::new(gap.leading_to(passed)))
@@ -106,6 +108,16 @@ impl Link {
             });
         }
         Ok(())
+    }
+
+    /// A hub that replays what the handler had says where it is in that; to the handler it says where the handler is, or one that kept
+    /// the cursor would be led back.
+    fn held_back(&self, kind: Kind, place: Place, frame: Frame) -> Frame {
+        let is_mark = matches!(kind, Kind::Progress | Kind::CaughtUp | Kind::FellBehind | Kind::Goodbye);
+        match self.passed {
+            Some(passed) if is_mark && place == Place::Passed => frame.at(passed),
+            _ => frame,
+        }
     }
 
     /// Learns what a frame says about the stream itself.

@@ -31,7 +31,7 @@ fn a_log_that_comes_back_goes_on_where_it_was_left() {
         read within 5000, connecting at "b1"
         deliver welcome@b1 gap:EpochChanged:b1..a3
         read within 15000, catching up at "a3"
-        deliver progress@a2 a4 caughtup@a4
+        deliver progress@a3 a4 caughtup@a4
         read within 15000, live at "a4"
         "#,
     );

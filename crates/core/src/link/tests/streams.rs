@@ -119,7 +119,7 @@ fn a_control_frame_never_moves_the_cursor_back() {
         dial 0 within 5000
         subscribe 1 from "a5" within 5000
         read within 5000, connecting at "a5"
-        deliver welcome@a5 a6 progress@a4
+        deliver welcome@a5 a6 progress@a6
         read within 15000, catching up at "a6"
         deliver progress@a9
         read within 15000, catching up at "a9"

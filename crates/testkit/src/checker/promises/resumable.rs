@@ -128,8 +128,9 @@ const CHANGES_WITHIN_US: u64 = 2_000_000;
 fn may_come_to(step: &Step<'_, '_>, epoch: u32, present: u32) -> bool {
     let index = step.index;
     let Some(at) = step.stream.open.at.as_deref().filter(|_| index.has_several_logs()) else { return true };
-    let goes_there =
-        index.followed(at, step.at_us + CHANGES_WITHIN_US).iter().any(|visit| visit.epoch == epoch);
+    // A gateway that begins anew meanwhile has what it had until then.
+    let there = |at_us| index.followed(at, at_us).iter().any(|visit| visit.epoch == epoch);
+    let goes_there = there(step.at_us) || there(step.at_us + CHANGES_WITHIN_US);
     goes_there || index.is_over(present, step.at_us)
 }
 

@@ -40,14 +40,17 @@ fn given_up(index: &Index<'_>, stream: &Stream<'_>) -> Option<usize> {
     None
 }
 
-/// Whether its session may have ended when it was cut: by a record of that time, or with the token it had last.
+/// Whether its session may have ended when it was cut: by a record of that time, be it that the reader has presented a newer token
+/// to a connection that was gone by then; or with the token it had last.
 fn may_be_signed_out(index: &Index<'_>, stream: &Stream<'_>, cut: usize) -> bool {
     let (opened_us, cut_us) = (index.records[stream.open_line].at_us, index.records[cut].at_us);
     let mut governed = Governed::new(index, stream.open);
-    let mut ends = false;
+    let (mut ends, mut voided) = (false, false);
+    let since_us = opened_us.saturating_sub(AFTERMATH_US);
     for &line in stream.lines.iter().take_while(|line| **line < cut) {
         match &index.records[line].what {
             What::Token(token) => {
+                voided |= governed.may_have_ended(since_us, index.records[line].at_us);
                 governed.issued(token.issued_us);
                 ends = token.until_us.is_none_or(|until| until <= cut_us + TOKEN_ROUNDING_US);
             }
@@ -55,7 +58,7 @@ fn may_be_signed_out(index: &Index<'_>, stream: &Stream<'_>, cut: usize) -> bool
             _ => {}
         }
     }
-    ends || governed.may_have_ended(opened_us.saturating_sub(AFTERMATH_US), cut_us)
+    ends || voided || governed.may_have_ended(since_us, cut_us)
 }
 
 /// Whether something happened to the reader and its connection, or to the process of its server while they were connected.
