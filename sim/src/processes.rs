@@ -332,6 +332,23 @@ pub fn shared_log(seed: u64, recorder: Recorder, trouble_until: Duration) -> Sha
     SharedLog::new(epoch, rng, Some(recorder), trouble_until)
 }
 
+/// What the log has of an event that its hub took then. How large its entry is, is not said.
+pub(crate) fn log_line(position: Position, event: &v1::Event, taken_us: u64) -> LogLine {
+    let ttl_us = event.ttl.as_ref().map(|ttl| ttl.seconds.unsigned_abs() * 1_000_000);
+    LogLine {
+        position,
+        source: event.source.as_str().into(),
+        id: event.id.as_str().into(),
+        to: event.to.iter().map(|to| to.as_str().into()).collect(),
+        hash: frames::event_hash(event),
+        standing: false,
+        collapse_key: (!event.collapse_key.is_empty()).then(|| event.collapse_key.as_str().into()),
+        expires_at_us: ttl_us.map(|ttl_us| taken_us + ttl_us),
+        appended_us: None,
+        bytes: 0,
+    }
+}
+
 /// Writes down a standing record of the log: its fingerprint serves as its id.
 pub(crate) fn record_standing(
     recorder: &Recorder,

@@ -16,11 +16,10 @@ use galaxy_push_proto::v1::push_event::Kind;
 use galaxy_push_store::batch::Item;
 use galaxy_push_store::{Appended, Batch, Error, Maker, Sink, Store, standing};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{LogLine, Name, What};
+use galaxy_push_testkit::history::{LogLine, What};
 use prost::Message as _;
 
-use crate::processes::{place, record_standing};
-use crate::publisher::hash;
+use crate::processes::{log_line, place, record_standing};
 use crate::rng::{UNIX_MS_START, now_us};
 
 /// How many of the latest entries are kept to be summed up: more than any world publishes.
@@ -88,19 +87,8 @@ impl Truth {
             return record_standing(&self.recorder, place(cursor), item.kind, &item.event, now_us());
         }
         let Ok(event) = v1::Event::decode(item.event.clone()) else { return };
-        let ttl_us = event.ttl.as_ref().map(|ttl| ttl.seconds.unsigned_abs() * 1_000_000);
-        let line = LogLine {
-            position: place(cursor),
-            source: event.source.as_str().into(),
-            id: event.id.as_str().into(),
-            to: event.to.iter().map(|to| Name::from(to.as_str())).collect(),
-            hash: hash(&event),
-            standing: false,
-            collapse_key: (!event.collapse_key.is_empty()).then(|| event.collapse_key.as_str().into()),
-            expires_at_us: ttl_us.map(|ttl_us| now_us() + ttl_us),
-            appended_us: None,
-            bytes: frame_bytes(cursor, event),
-        };
+        let line = log_line(place(cursor), &event, now_us());
+        let line = LogLine { bytes: frame_bytes(cursor, event), ..line };
         self.recorder.record(now_us(), What::Log(line));
     }
 }

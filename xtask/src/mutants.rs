@@ -1,8 +1,7 @@
 //! `cargo xtask mutants`: which changes of the code no test notices.
 //!
 //! The mutants are those of cargo-mutants, but all of a crate are compiled into one copy of the tree, as planted bugs are: a mutant then
-//! costs its tests alone, and not a build. Called from `commands`, and with a small share from `test`. Touches nothing of the tree
-//! but its ledger and docs/mutants.md.
+//! costs its tests alone, and not a build. Called from `commands`. Touches nothing of the tree but its ledger and docs/mutants.md.
 
 mod ledger;
 mod list;
@@ -36,6 +35,7 @@ use crate::{
         source::Source,
     },
     project::Project,
+    tools::Tools,
     ui,
 };
 
@@ -82,6 +82,7 @@ pub(crate) fn run(project: &Project, asked: &Mutants) -> Result<()> {
     let stopwatch = ui::Stopwatch::start();
     let mut ledger = Ledger::read(project)?;
     let garden = Garden::of(project, "mutants")?;
+    let broker = Tools::nats_server(project)?;
     let mut waiting = BTreeMap::new();
     let mut keys = BTreeSet::new();
     for package in PARTS.iter().map(|(package, _)| *package).collect::<BTreeSet<_>>() {
@@ -101,7 +102,7 @@ pub(crate) fn run(project: &Project, asked: &Mutants) -> Result<()> {
         let until = Duration::from_secs(asked.minutes * 60);
         while !unknown.is_empty() && stopwatch.elapsed() < until && !asked.table {
             let some: Vec<_> = unknown.drain(..at_once(&unknown)).collect();
-            judge(&garden, package, &some, &mut ledger, &mut || stopwatch.elapsed() < until)?;
+            judge(&garden, &broker, package, &some, &mut ledger, &mut || stopwatch.elapsed() < until)?;
             for function in &some {
                 if ledger.knows(&key(function), text(function)) {
                     let part = part(&function.source.path).unwrap_or_default();
@@ -147,12 +148,13 @@ fn text<'a>(function: &Function<'a>) -> &'a str {
 /// Builds the mutants of these functions, and runs the tests with each.
 fn judge(
     garden: &Garden<'_>,
+    broker: &Path,
     package: &str,
     functions: &[Function<'_>],
     ledger: &mut Ledger,
     goes_on: &mut dyn FnMut() -> bool,
 ) -> Result<()> {
-    let built = Built::of(garden, package, functions)?;
+    let built = Built::of(garden, broker, package, functions)?;
     for function in functions {
         if !goes_on() {
             return Ok(());
@@ -197,7 +199,7 @@ struct Built<'f, 'a> {
 }
 
 impl<'f, 'a> Built<'f, 'a> {
-    fn of(garden: &Garden<'_>, package: &str, functions: &'f [Function<'a>]) -> Result<Self> {
+    fn of(garden: &Garden<'_>, broker: &Path, package: &str, functions: &'f [Function<'a>]) -> Result<Self> {
         let mut constant = BTreeSet::new(); // names of functions that are called while the code is built
         let arguments = ["--package", package, "--tests"].map(str::to_owned).to_vec();
         let wanted = Wanted { arguments, models: BTreeSet::new() };
@@ -228,7 +230,8 @@ impl<'f, 'a> Built<'f, 'a> {
             let (built, inside) = garden.most(edits, &gone, &wanted, |_| {})?;
             match built {
                 Ok(built) => {
-                    let tests = built.tests.values().map(|(binary, folder)| Tests::measured(binary, folder));
+                    let tests =
+                        built.tests.values().map(|(binary, folder)| Tests::measured(binary, folder, broker));
                     let mut tests = tests.collect::<Result<Vec<_>>>()?;
                     tests.sort_by_key(|tests| tests.time);
                     return Ok(Self { tests, numbers, inside });
@@ -250,13 +253,11 @@ impl<'f, 'a> Built<'f, 'a> {
         let next = AtomicUsize::new(0);
         let fates: Mutex<BTreeMap<usize, Result<Fate>>> = Mutex::default();
         let work = || {
-            while let Some((number, _)) = mutants.get(next.load(Ordering::Relaxed)) {
+            loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
-                let number = mutants.get(at).map_or(*number, |(number, _)| *number);
-                if at < mutants.len() {
-                    let fate = self.fate(*number);
-                    fates.lock().unwrap_or_else(PoisonError::into_inner).insert(at, fate);
-                }
+                let Some((number, _)) = mutants.get(at) else { break };
+                let fate = self.fate(**number);
+                fates.lock().unwrap_or_else(PoisonError::into_inner).insert(at, fate);
             }
         };
         thread::scope(|scope| {

@@ -12,11 +12,10 @@ use galaxy_push_store::batch::{Batch, Item};
 use galaxy_push_store::nats::pack;
 use galaxy_push_store::{Content, Key};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{LogLine, Name, Position, What};
+use galaxy_push_testkit::history::{Name, Position, What};
 use prost::Message as _;
 
-use crate::processes::record_standing;
-use crate::publisher::hash;
+use crate::processes::{log_line, record_standing};
 use crate::rng::UNIX_MS_START;
 
 /// A claim is dead once a message behind it is so much older than the pack.
@@ -138,19 +137,7 @@ impl Truth {
         }
         // It counts from when its hub took it, by the hubs' clock.
         let taken_ms = stamp_unix_ms.saturating_add_signed(-self.hubs_ahead_ms).saturating_sub(UNIX_MS_START);
-        let ttl_us = event.ttl.as_ref().map(|ttl| ttl.seconds.unsigned_abs() * 1_000_000);
-        let line = LogLine {
-            position,
-            source: event.source.as_str().into(),
-            id: event.id.as_str().into(),
-            to: event.to.iter().map(|to| Name::from(to.as_str())).collect(),
-            hash: hash(&event),
-            standing: false,
-            collapse_key: (!event.collapse_key.is_empty()).then(|| event.collapse_key.as_str().into()),
-            expires_at_us: ttl_us.map(|ttl_us| taken_ms * 1_000 + ttl_us),
-            appended_us: None,
-            bytes: 0,
-        };
+        let line = log_line(position, &event, taken_ms * 1_000);
         self.recorder.record(now_us, What::Log(line));
     }
 }

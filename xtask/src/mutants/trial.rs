@@ -8,7 +8,7 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Tests {
     pub(super) binary: PathBuf,
     pub(super) folder: PathBuf,
+    /// The NATS server that tests of the store start.
+    broker: PathBuf,
     pub(super) time: Duration,
 }
 
@@ -46,9 +48,14 @@ impl Tests {
     /// # Errors
     ///
     /// When it fails.
-    pub(super) fn measured(binary: &Path, folder: &Path) -> Result<Self> {
+    pub(super) fn measured(binary: &Path, folder: &Path, broker: &Path) -> Result<Self> {
         let started = Instant::now();
-        let mut tests = Self { binary: binary.into(), folder: folder.into(), time: Duration::from_secs(600) };
+        let mut tests = Self {
+            binary: binary.into(),
+            folder: folder.into(),
+            broker: broker.into(),
+            time: Duration::from_secs(600),
+        };
         let fate = tests.with(None)?;
         anyhow::ensure!(fate == Fate::Survived, "{} fails without any mutant", binary.display());
         tests.time = started.elapsed();
@@ -59,7 +66,10 @@ impl Tests {
     pub(super) fn with(&self, number: Option<u32>) -> Result<Fate> {
         let mut command = Command::new(&self.binary);
         command.current_dir(&self.folder).args(["--format", "pretty"]);
-        command.env_remove(VARIABLE).envs(number.map(|number| (VARIABLE, number.to_string())));
+        command
+            .env("NATS_SERVER", &self.broker)
+            .env_remove(VARIABLE)
+            .envs(number.map(|number| (VARIABLE, number.to_string())));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.binary.display()))?;
         let fate = wait(&mut child, self.time * SLOWER + AND);
@@ -81,8 +91,11 @@ fn wait(child: &mut Child, time: Duration) -> Result<Fate> {
     }
     let started = Instant::now();
     loop {
-        if failure.recv_timeout(LOOK).is_ok() {
-            return Ok(Fate::Caught);
+        match failure.recv_timeout(LOOK) {
+            Ok(()) => return Ok(Fate::Caught),
+            Err(RecvTimeoutError::Timeout) => {}
+            // It says no more, and mostly has ended.
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK),
         }
         if let Some(status) = child.try_wait()? {
             return Ok(if status.success() { Fate::Survived } else { Fate::Caught });
@@ -90,7 +103,6 @@ fn wait(child: &mut Child, time: Duration) -> Result<Fate> {
         if started.elapsed() > time {
             return Ok(Fate::Endless);
         }
-        thread::sleep(LOOK);
     }
 }
 
