@@ -400,11 +400,6 @@ impl Connection {
 
     /// Visits the entries that the mailbox names.
     fn listen(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Rest> {
-        // What was handed out in an earlier visit is no reason to stand still at what was dispatched by then.
-        if !self.inbox.is_empty() {
-            let Self { edge, reader, inbox, .. } = self;
-            edge.read(now, |window| drop_past(inbox, reader, window));
-        }
         if self.inbox.is_empty() {
             // Read first: whatever lies before it is in the mailbox by now.
             let covered = self.edge.routes.dispatched();

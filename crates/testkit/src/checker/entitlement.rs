@@ -137,12 +137,15 @@ impl<'h> Entitlement<'h> {
         self.entries(index, after, upto, at_us, Which::Superseded)
     }
 
-    /// Whether anything behind a position may be for this reader, by now.
-    pub(super) fn may_concern(&self, index: &Index<'h>, after: Pos, at_us: u64) -> bool {
+    /// Whether anything in `(after, upto]` may be for this reader, by now.
+    pub(super) fn may_concern(&self, index: &Index<'h>, after: Pos, upto: u64, at_us: u64) -> bool {
         let Some(log) = index.log(after.epoch) else { return false };
         let mut next = log.index_after(after.seq);
         while let Some(found) = self.candidate(log, next) {
             let entry = &log.entries[found];
+            if entry.seq > upto {
+                return false;
+            }
             if entry.at_us <= at_us && self.right(index, after.epoch, entry, at_us) != Right::None {
                 return true;
             }

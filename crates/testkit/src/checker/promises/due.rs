@@ -114,19 +114,20 @@ impl Passed {
     }
 }
 
-/// Whether more came at once than the window holds, the hub's or the reader's gateway's: whoever is passed over by it had no time
-/// to look at that, and a gateway hands on to everybody that it was passed over.
+/// Whether more than the hub's window holds came at once: whoever reads there and is passed over by it had no time to look at
+/// that, and a gateway hands on to everybody that it was. What comes to a gateway at once passes nobody by that it is not for,
+/// unless one entry alone is more than its window.
 fn overwhelms(step: &Step<'_, '_>, stretch: &Stretch, upto: u64) -> bool {
-    let Some(log) = step.index.log(stretch.epoch) else { return false };
-    let windows = [step.index.rules.window.as_ref(), step.index.window_of(step.stream.open)];
+    let index = step.index;
+    let (Some(hub), Some(log)) = (&index.rules.window, index.log(stretch.epoch)) else { return false };
     let entries = &log.entries[log.index_after(stretch.passed)..];
     let lost = entries.partition_point(|entry| entry.seq <= upto);
+    let own = index.window_of(step.stream.open).unwrap_or(hub);
     (0..lost).any(|first| {
         let behind = &entries[first..];
         let at_once = &behind[..behind.partition_point(|entry| entry.at_us <= behind[0].at_us + AT_ONCE_US)];
         let bytes: u64 = at_once.iter().map(|entry| entry.line.bytes).sum();
-        let overruns = |window: &WindowRule| at_once.len() as u64 > window.events || bytes > window.bytes;
-        windows.into_iter().flatten().any(overruns)
+        at_once.len() as u64 > hub.events || bytes > hub.bytes || behind[0].line.bytes > own.bytes
     })
 }
 
@@ -137,7 +138,10 @@ fn aged_out(step: &Step<'_, '_>, rule: &TimingRule, stretch: &Stretch, since_us:
         return None;
     };
     let to = step.index.at(to).filter(|to| to.epoch == stretch.epoch)?;
-    let is_quiet = !step.stream.open.recipients.is_empty() && step.owed(stretch, to.seq).next().is_none();
+    // A session that may have ended leaves open what was for it.
+    let entitlement = &step.state.entitlement;
+    let is_quiet = !step.stream.open.recipients.is_empty()
+        && !entitlement.may_concern(step.index, stretch.passed(), to.seq, step.at_us);
     if rule.deliver_us == 0
         || !is_quiet
         || overwhelms(step, stretch, to.seq)

@@ -128,7 +128,7 @@ fn not_concerned(step: &Step<'_, '_>, gap: &Gap) -> Option<Judged> {
     if !is_live || life.may_lack(to) {
         return None;
     }
-    let concerned = state.entitlement.may_concern(index, from, step.at_us) || had_ephemeral(step);
+    let concerned = state.entitlement.may_concern(index, from, u64::MAX, step.at_us) || had_ephemeral(step);
     let text = || {
         let (from, to) = (from.seq, to.seq);
         format!("nothing behind {from} was for this user, who was live: it had not missed what leads to {to}")
