@@ -9,6 +9,7 @@ mod rules;
 mod source;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{fs, path::PathBuf};
 
