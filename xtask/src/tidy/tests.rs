@@ -251,3 +251,17 @@ fn replaced_terms() {
     ];
     check("replaced-terms", &texts, &["crates/a/src/a.rs:2", "crates/a/src/a.rs:4", "sim/src/a.rs:1"]);
 }
+
+#[test]
+fn call_chains() {
+    let page = "1. `crates/a/src/a.rs` `A::one`: first\n2. `crates/a/src/b.rs` `two`\n3. `crates/a/src/c.rs` `three`\n4. `crates/b/src/lib.rs` `gone`\n\n1. `crates/a/src/b.rs` `two`\n1. text\n";
+    let texts = [
+        ("ARCHITECTURE.md", page),
+        ("crates/a/src/lib.rs", "//! L.\nmod a;\nmod b;\nmod c;\n"),
+        ("crates/a/src/a.rs", "//! A.\nuse crate::b::two;\nstruct A;\nimpl A {\n    fn one() {}\n}\n"),
+        ("crates/a/src/b.rs", "//! B.\nfn two() {}\n"),
+        ("crates/a/src/c.rs", "//! C.\nfn three() {}\n"),
+        ("crates/b/src/lib.rs", "//! L.\nfn gone_away() {}\n"),
+    ];
+    check("call-chains", &texts, &["ARCHITECTURE.md:3", "ARCHITECTURE.md:4"]);
+}
