@@ -17,7 +17,7 @@ use galaxy_push_proto::v1;
 use galaxy_push_store::{DedupBounds, MemoryStore};
 use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{
-    Follows, Hash, LogLine, LogRecord, Measured, Missed, Position, Says, What,
+    Follows, Hash, LogLine, LogRecord, Measured, Missed, Position, Says, Uncounted, What,
 };
 use prost::Message as _;
 use prost_types::Timestamp;
@@ -373,6 +373,20 @@ pub(crate) fn record_standing(
     recorder.record(now_us, What::Log(line));
     let until_us = expires.as_ref().map(in_the_world);
     recorder.record(now_us, What::LogRecord(LogRecord { position, says, until_us, appended_us: None }));
+}
+
+/// Writes down a standing record that lies among the messages of a log and does not count.
+pub(crate) fn record_uncounted(
+    recorder: &Recorder,
+    position: Position,
+    kind: LogKind,
+    message: &[u8],
+    now_us: u64,
+) {
+    let Some((hash, says, expires)) = standing(kind, message) else { return };
+    let until_us = expires.as_ref().map(in_the_world);
+    let record = LogRecord { position, says, until_us, appended_us: None };
+    recorder.record(now_us, What::Uncounted(Uncounted { hash, record }));
 }
 
 /// A moment by the wall clock, in microseconds of the world.
