@@ -15,7 +15,7 @@ use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{Name, Position, What};
 use prost::Message as _;
 
-use crate::processes::{log_line, record_standing, record_uncounted};
+use crate::log_lines::{log_line, record_standing, record_uncounted};
 use crate::rng::UNIX_MS_START;
 
 /// A claim is dead once a message behind it is so much older than the pack.
