@@ -38,45 +38,24 @@
 //! It listens on no port (see `galaxy-push-listener`), reads no file, and knows no clock or randomness but what it is
 //! given. `Edge/Connect`, tickets and cookies are answered with "not built yet".
 
-mod admission;
-mod auth;
-mod authority;
-mod clock;
-mod config;
-mod connection;
-mod delivery;
-mod edge;
-mod encode;
+mod state;
+
+mod app;
+
+mod surface;
+
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod gateway;
-mod grants;
-mod metrics;
-mod origin;
-mod page;
-mod problem;
-mod proxy;
-mod query;
-mod quotas;
-mod render;
-mod routes;
 #[cfg(all(test, shuttle))]
 #[path = "../../testkit/src/schedules.rs"]
 mod schedules;
-mod scrape;
-mod sse;
-mod standing;
-mod sync;
 #[cfg(test)]
 mod tests;
-mod too_large;
-mod upstream;
-mod ws;
 
-pub use auth::{Access, Development, Keys, KeysError, Skipped, TOKEN_BYTES_MAX};
-pub use config::{Config, HubToken, HubTokenSource, UserLimits};
-pub use gateway::{Gateway, StartError};
-pub use origin::guarded;
-pub use proxy::PROXIED_MAX;
-pub use sse::takes_events;
+pub use app::auth::{Access, Development, Keys, KeysError, Skipped, TOKEN_BYTES_MAX};
+pub use app::config::{Config, HubToken, HubTokenSource, UserLimits};
+pub use app::{Gateway, StartError};
+pub use surface::origin::guarded;
+pub use surface::proxy::PROXIED_MAX;
+pub use surface::sse::takes_events;

@@ -8,7 +8,7 @@ use galaxy_push_client::Io;
 
 use super::*;
 use crate::Keys;
-use crate::proxy::Line;
+use crate::surface::proxy::Line;
 
 #[tokio::test(start_paused = true)]
 async fn the_page_is_served_with_a_strict_policy() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use galaxy_push_proto::v1::{SessionInvalidation, push_event::Kind};
 
 use super::*;
-use crate::admission::Request as Asked;
-use crate::connection::{Connection, Ending, Outgoing};
-use crate::grants::{Grants, Identity, Issued};
+use crate::app::admission::Request as Asked;
+use crate::state::connection::{Connection, Ending, Outgoing};
+use crate::state::grants::{Grants, Identity, Issued};
 
 /// A connection of ann's, which has caught up, under a token that ends after this long.
 async fn ann(world: &World, lasts: Duration) -> Connection {

@@ -8,7 +8,7 @@ use galaxy_push_core::link::{Action, Config, Failure, Input, Link, ServerStatus}
 use galaxy_push_proto::frame::encode_framed;
 use galaxy_push_proto::v1::{self, PushEvent, push_event::Kind};
 
-use crate::upstream::Upstream;
+use crate::state::upstream::Upstream;
 
 pub(super) struct Hub {
     link: Link,

@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower::ServiceExt as _;
 
-use crate::authority::{Asking, Hub as AskedHub};
+use crate::app::authority::{Asking, Hub as AskedHub};
 use crate::{Access, Config, Gateway};
 use hub::Hub;
 

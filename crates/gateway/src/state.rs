@@ -1,0 +1,15 @@
+//! The lowest floor: what a gateway knows, under locks. It speaks no protocol and renders nothing.
+//!
+//! `app` assembles it, `surface` serves users from it; it imports neither.
+
+pub(crate) mod clock;
+pub(crate) mod connection;
+pub(crate) mod delivery;
+pub(crate) mod edge;
+pub(crate) mod grants;
+pub(crate) mod quotas;
+pub(crate) mod routes;
+pub(crate) mod standing;
+pub(crate) mod sync;
+pub(crate) mod too_large;
+pub(crate) mod upstream;
