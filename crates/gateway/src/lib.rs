@@ -53,9 +53,8 @@ mod schedules;
 #[cfg(test)]
 mod tests;
 
+pub use app::StartError;
 pub use app::auth::{Access, Development, Keys, KeysError, Skipped, TOKEN_BYTES_MAX};
-pub use app::config::{Config, HubToken, HubTokenSource, UserLimits};
-pub use app::{Gateway, StartError};
-pub use surface::origin::guarded;
-pub use surface::proxy::PROXIED_MAX;
-pub use surface::sse::takes_events;
+pub use app::config::{Config, HubToken, HubTokenSource};
+pub use state::quotas::UserLimits;
+pub use surface::{Gateway, PROXIED_MAX, accepts_event_stream, guard_origins};

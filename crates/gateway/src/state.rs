@@ -3,11 +3,14 @@
 //! `app` assembles it, `surface` serves users from it; it imports neither.
 
 pub(crate) mod clock;
+pub(crate) mod close;
 pub(crate) mod connection;
+pub(crate) mod counters;
 pub(crate) mod delivery;
 pub(crate) mod edge;
 pub(crate) mod grants;
 pub(crate) mod quotas;
+pub(crate) mod refusal;
 pub(crate) mod routes;
 pub(crate) mod standing;
 pub(crate) mod sync;

@@ -7,21 +7,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::cursor::{Ask, MalformedCursor};
 use galaxy_push_core::reader::{Reader, Settings};
 use galaxy_push_core::window::Outcome;
-use galaxy_push_proto::{Failure, Reason, v1};
+use galaxy_push_proto::v1;
 use tokio::time::sleep_until;
-use tonic::Code;
 
-use crate::app::authority::{Authority, Verdict};
+use super::authority::{Authority, Verdict};
 use crate::state::connection::{Connection, Limits};
 use crate::state::edge::Edge;
 use crate::state::grants::Identity;
 use crate::state::quotas::{Quotas, Share};
-
-/// How soon somebody who came too early may try again.
-const NOT_READY_RETRY: Duration = Duration::from_secs(1);
+use crate::state::refusal::Refusal;
 
 /// A filtered reader is told where it stands at least this often per age of the window.
 const TOLD_PER_AGE: u32 = 8;
@@ -54,12 +51,11 @@ impl Admission {
     ///
     /// # Errors
     ///
-    /// Why not, in the words for the user.
-    pub(crate) async fn admit(&self, mut request: Request) -> Result<Connection, Failure> {
+    /// Why not.
+    pub(crate) async fn admit(&self, mut request: Request) -> Result<Connection, Refusal> {
         self.ready()?;
         if !matches!(request.namespace.as_str(), "" | "default") {
-            let message = "there is no such namespace: leave `namespace` out";
-            return Err(Failure::without_reason(Code::NotFound, message).field("namespace"));
+            return Err(Refusal::UnknownNamespace);
         }
         self.edge.routes.check(&request.identity, self.edge.clock.now().unix_ms)?;
         let topics: BTreeSet<String> = std::mem::take(&mut request.topics).into_iter().collect();
@@ -67,9 +63,7 @@ impl Admission {
         let ask = match Ask::parse(&request.cursor) {
             Ok(ask) => ask,
             Err(_) if request.cannot_drop_it => Ask::Unreadable,
-            Err(malformed) => {
-                return Err(Failure::new(Reason::CursorMalformed, malformed.to_string()).field("cursor"));
-            }
+            Err(MalformedCursor) => return Err(Refusal::CursorMalformed),
         };
         let share = self.enter(&request).await?;
         // What is too large for a peer shows only in the form it is sent in: the encoder sees to that.
@@ -89,12 +83,12 @@ impl Admission {
     }
 
     /// Counts the connection, and waits until it is its user's turn.
-    async fn enter(&self, request: &Request) -> Result<Share, Failure> {
+    async fn enter(&self, request: &Request) -> Result<Share, Refusal> {
         let now = self.edge.clock.now().mono;
         let resumes = !request.cursor.is_empty();
         let (share, begins) = self.quotas.enter(&request.identity, request.address, resumes, now)?;
         if begins > now {
-            self.edge.metrics.turns_awaited.inc();
+            self.edge.counters.turns_awaited.inc();
             sleep_until(self.edge.clock.instant(begins)).await;
         }
         Ok(share)
@@ -105,13 +99,11 @@ impl Admission {
     /// # Errors
     ///
     /// Not yet.
-    pub(crate) fn ready(&self) -> Result<(), Failure> {
+    pub(crate) fn ready(&self) -> Result<(), Refusal> {
         if self.edge.is_caught_up() {
             return Ok(());
         }
-        let message =
-            "this gateway has not caught up with its hub yet: try again soon, or at another gateway";
-        Err(Failure::new(Reason::Overloaded, message).retry_after(NOT_READY_RETRY))
+        Err(Refusal::NotReady)
     }
 
     /// After this long without a frame, a reader is told where it stands.
@@ -133,7 +125,7 @@ impl Admission {
         }
     }
 
-    async fn open(&self, ask: Ask, text: &str, settings: Settings) -> Result<Reader, Failure> {
+    async fn open(&self, ask: Ask, text: &str, settings: Settings) -> Result<Reader, Refusal> {
         if let Ask::At(cursor) = ask
             && self.read(|window| window.is_beyond(cursor))
         {
@@ -161,11 +153,7 @@ impl Admission {
                     }));
                 }
                 Verdict::Unknown => {}
-                Verdict::Unreachable => {
-                    let message = "the cursor is newer than what this gateway has, and the hub does not answer \
-                                   whether it exists: try again, or at another gateway";
-                    return Err(Failure::new(Reason::Overloaded, message).retry_after(NOT_READY_RETRY));
-                }
+                Verdict::Unreachable => return Err(Refusal::HubUnreachable),
             }
         }
         Ok(self.read(|window| Reader::open(window, ask, text, settings)))

@@ -23,7 +23,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) type Asking<'a> = Pin<Box<dyn Future<Output = Option<Cursor>> + Send + 'a>>;
 
 /// Where the hub's log stands.
-pub(crate) trait Hub: Send {
+pub(crate) trait HubHead: Send {
     /// Asks the hub. May be dropped half way.
     fn head(&mut self) -> Asking<'_>;
 }
@@ -37,7 +37,7 @@ pub(crate) struct Authority {
 }
 
 struct Line {
-    hub: Box<dyn Hub>,
+    hub: Box<dyn HubHead>,
     /// The latest answer, and how many had come when its question was asked.
     answer: Option<(u64, Option<Cursor>)>,
 }
@@ -56,7 +56,7 @@ pub(crate) enum Verdict {
 }
 
 impl Authority {
-    pub(crate) fn new(hub: impl Hub + 'static) -> Self {
+    pub(crate) fn new(hub: impl HubHead + 'static) -> Self {
         Self { came: AtomicU64::new(0), line: Mutex::new(Line { hub: Box::new(hub), answer: None }) }
     }
 
@@ -87,9 +87,9 @@ impl Authority {
 
 /// The log that the gateway's own stream follows, once there is one.
 #[derive(Clone, Default)]
-pub(crate) struct Followed(pub(crate) Arc<OnceLock<PushClient>>);
+pub(crate) struct FollowedLog(pub(crate) Arc<OnceLock<PushClient>>);
 
-impl Hub for Followed {
+impl HubHead for FollowedLog {
     fn head(&mut self) -> Asking<'_> {
         Box::pin(async {
             match self.0.get()?.head().await {
@@ -118,7 +118,7 @@ mod tests {
     /// Answers after 100 ms, with another epoch from the third question on, and counts.
     struct Slow(Arc<AtomicU64>);
 
-    impl Hub for Slow {
+    impl HubHead for Slow {
         fn head(&mut self) -> Asking<'_> {
             Box::pin(async {
                 let question = self.0.fetch_add(1, Ordering::Relaxed);

@@ -8,7 +8,8 @@ use galaxy_push_core::trace::Tracing;
 use galaxy_push_core::window::Bounds;
 use galaxy_push_listener::Proxies;
 
-use crate::app::auth::{Access, TOKEN_BYTES_MAX};
+use super::auth::{Access, TOKEN_BYTES_MAX};
+use crate::state::quotas::UserLimits;
 
 /// A secret that hubs know this gateway by. Never shown.
 #[derive(Clone)]
@@ -44,20 +45,6 @@ impl std::fmt::Debug for HubToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("HubToken")
     }
-}
-
-/// What users may have of one gateway; `None`: as much as they like. A user is whom a token names as `sub`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct UserLimits {
-    /// Connections in all.
-    pub connections: Option<u32>,
-    /// Connections of one user.
-    pub connections_per_user: Option<u32>,
-    /// Connections from one address; of IPv6, from one network of 64 bits.
-    pub connections_per_address: Option<u32>,
-    /// Connections per second with which one user resumes: all but those that begin at the head.
-    pub resumes_per_second: Option<u32>,
 }
 
 /// Settings of a gateway. Every default runs; only the hub's address and the gateway's id must be given.

@@ -1,16 +1,15 @@
 //! What the edge counts. Labels hold words of the contract only, never what a user sent.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
-use galaxy_push_core::cursor::Cursor;
 use galaxy_push_listener::Damped;
-use galaxy_push_proto::{Failure, Reason, v1};
+use galaxy_push_proto::{Reason, v1};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::state::connection::Ending;
-use crate::state::delivery::Delivery;
-use crate::surface::problem;
+use crate::state::close::CloseReason;
+use crate::state::counters::{Counters, Label};
 
 /// A failure that has no reason of its own.
 const OTHER: &str = "OTHER";
@@ -29,76 +28,44 @@ const GAP_REASONS: [v1::GapReason; 10] = [
     v1::GapReason::CursorUnreadable,
 ];
 
-/// One label with a value from a fixed set.
-type Label = [(&'static str, &'static str); 1];
-
 /// The counters of one gateway.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
+    /// What state counts by itself.
+    pub(crate) counters: Arc<Counters>,
     connections: Family<Label, Gauge>,
     delivered: Family<Label, Counter>,
-    pub(crate) delivery: Delivery,
     gaps: Family<Label, Counter>,
     refused: Family<Label, Counter>,
     /// Which refusals are told, by their reason.
     refusals: Damped,
     ended: Family<Label, Counter>,
-    standing: Family<Label, Counter>,
     broken: Counter,
-    cut_off: Counter,
     pub(crate) skipped_client_frames: Counter,
     pub(crate) client_frame_pauses: Counter,
     pub(crate) too_large_closes: Counter,
-    pub(crate) expired: Counter,
-    pub(crate) mailbox_overflows: Counter,
-    pub(crate) turns_awaited: Counter,
     pub(crate) render_hits: Counter,
     pub(crate) render_misses: Counter,
     pub(crate) render_bytes: Gauge<i64, AtomicI64>,
-    pub(crate) upstream_entries: Counter,
-    pub(crate) upstream_gaps: Counter,
-    pub(crate) upstream_repeats: Counter,
-    /// How far apart the hubs' clocks are, in seconds.
-    pub(crate) clocks_apart: Gauge<f64, AtomicU64>,
 }
 
-/// So many users that a shutdown cuts off are named in the log.
-const CUT_OFF_NAMED: u64 = 100;
-
-/// How a user is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Sse,
-    WsJson,
-    WsProto,
-}
-
-impl Transport {
-    const ALL: [Self; 3] = [Self::Sse, Self::WsJson, Self::WsProto];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sse => "sse",
-            Self::WsJson => "ws_json",
-            Self::WsProto => "ws_proto",
-        }
-    }
-}
+/// How users may be connected: the label of what is counted by it.
+pub(crate) const TRANSPORTS: [&str; 3] = ["sse", "ws_json", "ws_proto"];
 
 /// Counts one connection for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Connected(Gauge);
 
 impl Metrics {
-    pub(crate) fn connected(&self, transport: Transport) -> Connected {
-        let gauge = self.connections.get_or_create_owned(&[("transport", transport.as_str())]);
+    pub(crate) fn connected(&self, transport: &'static str) -> Connected {
+        let gauge = self.connections.get_or_create_owned(&[("transport", transport)]);
         gauge.inc();
         Connected(gauge)
     }
 
-    pub(crate) fn delivered(&self, transport: Transport, events: u64) {
+    pub(crate) fn delivered(&self, transport: &'static str, events: u64) {
         if events > 0 {
-            self.delivered.get_or_create(&[("transport", transport.as_str())]).inc_by(events);
+            self.delivered.get_or_create(&[("transport", transport)]).inc_by(events);
         }
     }
 
@@ -107,37 +74,17 @@ impl Metrics {
         self.gaps.get_or_create(&[("reason", gap_reason(reason))]).inc();
     }
 
-    pub(crate) fn refused(&self, failure: &Failure) {
-        let reason = failure.reason.map_or(OTHER, Reason::as_str);
+    /// A request was refused for this reason of the contract, if it has one. `why` tells refusals apart in the log.
+    /// Whether the log is to say so: then how many like it were left out since it last did.
+    pub(crate) fn count_refusal(&self, reason: Option<Reason>, why: &str) -> Option<u64> {
+        let reason = refusal_label(reason);
         self.refused.get_or_create(&[("reason", reason)]).inc();
-        let why = problem::own_words(failure);
-        match self.refusals.count(&format!("{reason} {why}")) {
-            Some(left_out) => tracing::info!(reason, code = ?failure.code, why, left_out, "users refused"),
-            None => tracing::debug!(reason, why = failure.message, "refused"),
-        }
-    }
-
-    /// Standing records did something.
-    pub(crate) fn standing(&self, change: &'static str, count: u64) {
-        self.standing.get_or_create(&[("change", change)]).inc_by(count);
+        self.refusals.count(&format!("{reason} {why}"))
     }
 
     /// A user's WebSocket was ended, because it broke the protocol.
     pub(crate) fn broke_protocol(&self) {
         self.broken.inc();
-    }
-
-    /// A shutdown ended a connection that had not taken everything. Of many the first are named, and all counted.
-    pub(crate) fn cut_off(&self, connection: &str, position: Cursor, left: u64) {
-        if self.cut_off.inc() < CUT_OFF_NAMED {
-            tracing::warn!(connection, %position, left,
-                "cut off by the shutdown: this user has not taken everything, and at most so many events are left for it");
-        }
-    }
-
-    /// How many those were.
-    pub(crate) fn cut_off_so_far(&self) -> u64 {
-        self.cut_off.get()
     }
 
     /// A connection was ended from this side.
@@ -148,9 +95,9 @@ impl Metrics {
     /// Shows every label from the start: what is not there cannot be told from what never happened, and the first of its kind
     /// would be no rise.
     fn start_at_zero(&self) {
-        for transport in Transport::ALL {
-            self.connections.get_or_create(&[("transport", transport.as_str())]).inc_by(0);
-            self.delivered.get_or_create(&[("transport", transport.as_str())]).inc_by(0);
+        for transport in TRANSPORTS {
+            self.connections.get_or_create(&[("transport", transport)]).inc_by(0);
+            self.delivered.get_or_create(&[("transport", transport)]).inc_by(0);
         }
         for reason in GAP_REASONS {
             self.gaps.get_or_create(&[("reason", gap_reason(reason))]).inc_by(0);
@@ -158,11 +105,11 @@ impl Metrics {
         for reason in Reason::ALL.map(Reason::as_str).into_iter().chain([OTHER]) {
             self.refused.get_or_create(&[("reason", reason)]).inc_by(0);
         }
-        for reason in Ending::REASONS {
+        for reason in CloseReason::LABELS {
             self.ended.get_or_create(&[("reason", reason)]).inc_by(0);
         }
-        for change in ["INVALIDATED", "JOINED", "LEFT", "REPLACED"] {
-            self.standing.get_or_create(&[("change", change)]).inc_by(0);
+        for change in Counters::STANDING_CHANGES {
+            self.counters.standing(change, 0);
         }
     }
 
@@ -175,7 +122,7 @@ impl Metrics {
             "push_delivery",
             "From an event's append at the hub to its hand-over to a user who was connected when it came to the gateway",
             Unit::Seconds,
-            self.delivery.histogram(),
+            self.counters.delivery.histogram(),
         );
         r.register("push_edge_gaps", "Gaps told to users, by reason", self.gaps.clone());
         r.register("push_refused", "Users' requests refused, by reason", self.refused.clone());
@@ -183,7 +130,7 @@ impl Metrics {
         r.register(
             "push_cut_off",
             "Users' connections that a shutdown ended before they had taken everything",
-            self.cut_off.clone(),
+            self.counters.cut_off_so_far().clone(),
         );
         r.register("push_protocol_breaches", "WebSockets that broke the protocol", self.broken.clone());
         r.register(
@@ -204,22 +151,22 @@ impl Metrics {
         r.register(
             "push_expired",
             "Events left out of users' connections, because they expired before they could be sent",
-            self.expired.clone(),
+            self.counters.expired.clone(),
         );
         r.register(
             "push_standing_changes",
             "Standing records that changed something: INVALIDATED, JOINED, LEFT; REPLACED: all memberships at once",
-            self.standing.clone(),
+            self.counters.standing_changes().clone(),
         );
         r.register(
             "push_mailbox_overflows",
             "Times a connection could not keep up and went back to scanning the window",
-            self.mailbox_overflows.clone(),
+            self.counters.mailbox_overflows.clone(),
         );
         r.register(
             "push_turns_awaited",
             "Times a user's opening or replay waited, because that user had its part of a core",
-            self.turns_awaited.clone(),
+            self.counters.turns_awaited.clone(),
         );
         r.register("push_render_cache_hits", "Events found rendered already", self.render_hits.clone());
         r.register("push_render_cache_misses", "Events rendered", self.render_misses.clone());
@@ -232,21 +179,30 @@ impl Metrics {
         r.register(
             "push_upstream_entries",
             "Entries appended to the edge window",
-            self.upstream_entries.clone(),
+            self.counters.upstream_entries.clone(),
         );
-        r.register("push_upstream_gaps", "Gaps appended to the edge window", self.upstream_gaps.clone());
+        r.register(
+            "push_upstream_gaps",
+            "Gaps appended to the edge window",
+            self.counters.upstream_gaps.clone(),
+        );
         r.register_with_unit(
             "push_upstream_clocks_apart",
             "How far apart the clocks of two hubs were, when the stream had gone from one to the other",
             Unit::Seconds,
-            self.clocks_apart.clone(),
+            self.counters.clocks_apart.clone(),
         );
         r.register(
             "push_upstream_repeats",
             "Frames from the hub left out, because the window holds their position already",
-            self.upstream_repeats.clone(),
+            self.counters.upstream_repeats.clone(),
         );
     }
+}
+
+/// A refusal's reason as a label.
+pub(crate) fn refusal_label(reason: Option<Reason>) -> &'static str {
+    reason.map_or(OTHER, Reason::as_str)
 }
 
 const fn gap_reason(reason: v1::GapReason) -> &'static str {

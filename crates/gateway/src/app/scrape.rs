@@ -9,7 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::app::Shared;
+use super::Shared;
 
 /// The states in which the stream from the hub can be, and their names as labels.
 const STATES: [(State, &str); 7] = [

@@ -15,11 +15,12 @@ use bytes::Bytes;
 use galaxy_push_core::Now;
 use galaxy_push_core::reader::{Control, Reader, Step};
 use galaxy_push_core::window::{Outcome, Slot, Window};
-use galaxy_push_proto::Failure;
 
+use crate::state::close::CloseReason;
 use crate::state::edge::Edge;
 use crate::state::grants::Identity;
 use crate::state::quotas::Share;
+use crate::state::refusal::Refusal;
 use crate::state::routes::{Joined, Mailed, Place, Seat, Taken};
 use handing::{Found, drop_past, found};
 pub(crate) use settled::Mark;
@@ -40,19 +41,6 @@ pub(crate) enum Outgoing {
     Entry { slot: Slot, framed: Bytes },
     /// The topics asked for, which count from this cursor.
     Subscribed { cursor: String, topics: Vec<String> },
-}
-
-/// Why this side ends a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// The process is shutting down. Come back after this long.
-    Draining(Duration),
-    /// The token has ended.
-    TokenEnded,
-    /// Somebody ended the session, for this reason.
-    SessionInvalidated(Arc<str>),
-    /// The peer read too slowly.
-    Slow,
 }
 
 /// What to do after a visit that found nothing to send.
@@ -107,7 +95,7 @@ impl Connection {
         identity: Identity,
         topics: BTreeSet<String>,
         limits: Limits,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Refusal> {
         let now = edge.clock.now();
         let seat = edge.routes.enter(&identity, topics.iter().map(topic), now.unix_ms)?;
         let ready = edge.read(now, |window| opening(&mut reader, window, now));
@@ -149,12 +137,12 @@ impl Connection {
     /// # Errors
     ///
     /// Why the connection has to end.
-    pub(crate) async fn next(&mut self, out: &mut Vec<Outgoing>) -> Result<(), Ending> {
+    pub(crate) async fn next(&mut self, out: &mut Vec<Outgoing>) -> Result<(), CloseReason> {
         loop {
             let now = self.edge.clock.now();
-            if let Some(ending) = self.ending(now) {
+            if let Some(reason) = self.close_reason(now) {
                 if !self.is_opening() {
-                    return Err(ending);
+                    return Err(reason);
                 }
                 // The opening goes first, and nothing with it: only the gap in there may cross a hole, never a `Goodbye`.
                 out.append(&mut self.ready);
@@ -171,14 +159,14 @@ impl Connection {
                 self.handed += out.len() as u64;
                 return Ok(());
             }
-            let leaving = self.seat.mailbox().leaving();
-            let until = match (rest, leaving) {
+            let pending_close = self.seat.mailbox().pending_close();
+            let until = match (rest, pending_close) {
                 (Rest::None, _) => {
                     tokio::task::yield_now().await;
                     continue;
                 }
-                (Rest::Until(_), Some(leaving)) => return Err(leaving.ending), // everything is taken
-                (Rest::Turn(turn), Some(leaving)) => turn.min(leaving.by),
+                (Rest::Until(_), Some(close)) => return Err(close.reason), // everything is delivered
+                (Rest::Turn(turn), Some(close)) => turn.min(close.deadline),
                 (Rest::Until(until) | Rest::Turn(until), None) => until,
             };
             let until = self.expires.map_or(until, |expires| expires.min(until));
@@ -196,22 +184,27 @@ impl Connection {
     /// # Errors
     ///
     /// Why the connection has to end.
-    pub(crate) async fn next_unless(&mut self, writing: bool, out: &mut Vec<Outgoing>) -> Result<(), Ending> {
+    pub(crate) async fn next_unless(
+        &mut self,
+        writing: bool,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<(), CloseReason> {
         if writing {
-            return Err(self.ended().await);
+            return Err(self.closed().await);
         }
         self.settle(self.mark());
         self.next(out).await
     }
 
-    /// Waits until the connection has to end. Cancel safe.
-    async fn ended(&self) -> Ending {
+    /// Waits until the connection has to close. Cancel safe.
+    async fn closed(&self) -> CloseReason {
         loop {
-            if let Some(ending) = self.ending(self.edge.clock.now()) {
-                return ending;
+            if let Some(reason) = self.close_reason(self.edge.clock.now()) {
+                return reason;
             }
-            let by = self.seat.mailbox().leaving().map(|leaving| leaving.by);
-            let until = self.expires.into_iter().chain(by).min().map(|until| self.edge.clock.instant(until));
+            let deadline = self.seat.mailbox().pending_close().map(|close| close.deadline);
+            let until =
+                self.expires.into_iter().chain(deadline).min().map(|until| self.edge.clock.instant(until));
             let expired = async {
                 match until {
                     Some(until) => tokio::time::sleep_until(until).await,
@@ -230,7 +223,7 @@ impl Connection {
     pub(crate) fn visit(&mut self, now: Now, out: &mut Vec<Outgoing>) -> Rest {
         let before = self.reader.omitted().expired;
         let rest = self.look(now, out);
-        self.edge.metrics.expired.inc_by(self.reader.omitted().expired - before);
+        self.edge.counters.expired.inc_by(self.reader.omitted().expired - before);
         rest
     }
 
@@ -256,7 +249,7 @@ impl Connection {
     /// # Errors
     ///
     /// A name that is none, too many topics, or one that is not granted. Nothing has changed then.
-    pub(crate) fn subscribe(&mut self, topics: &[String]) -> Result<(), Failure> {
+    pub(crate) fn subscribe(&mut self, topics: &[String]) -> Result<(), Refusal> {
         let wanted = self.asked.iter().chain(topics).cloned().collect();
         self.identity.grants.check(&wanted, self.topics_max)?;
         let added: Vec<_> = wanted.difference(&self.asked).map(topic).collect();
@@ -288,7 +281,7 @@ impl Connection {
     /// # Errors
     ///
     /// The token is somebody else's, or its session was invalidated.
-    pub(crate) fn refresh(&mut self, identity: Identity) -> Result<(), Failure> {
+    pub(crate) fn refresh(&mut self, identity: Identity) -> Result<(), Refusal> {
         self.identity.same_as(&identity)?;
         let now = self.edge.clock.now();
         self.seat.renew_token(identity.issued, now.unix_ms)?;
@@ -328,21 +321,21 @@ impl Connection {
         self.edge.name_of(self.id())
     }
 
-    /// Why it has to end now, if it has to.
-    pub(crate) fn must_end(&self) -> Option<Ending> {
-        self.ending(self.edge.clock.now())
+    /// Why it has to close now, if it has to.
+    pub(crate) fn must_close(&self) -> Option<CloseReason> {
+        self.close_reason(self.edge.clock.now())
     }
 
-    fn ending(&self, now: Now) -> Option<Ending> {
+    fn close_reason(&self, now: Now) -> Option<CloseReason> {
         let expired = self.expires.is_some_and(|expires| now.mono >= expires);
         let mailbox = self.seat.mailbox();
-        let ending = mailbox.ending().or(expired.then_some(Ending::TokenEnded));
-        if ending.is_some() {
-            return ending;
+        let reason = mailbox.close_reason().or(expired.then_some(CloseReason::TokenExpired));
+        if reason.is_some() {
+            return reason;
         }
-        let leaving = mailbox.leaving().filter(|leaving| now.mono >= leaving.by)?;
+        let close = mailbox.pending_close().filter(|close| now.mono >= close.deadline)?;
         self.cut_off();
-        Some(leaving.ending)
+        Some(close.reason)
     }
 
     fn expiry(&self, now: Now) -> Option<Duration> {
@@ -369,12 +362,12 @@ impl Connection {
     /// Reads the window itself, as far as it is dispatched. At the end of that the mailbox takes over.
     fn scan(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Rest> {
         if let Some(turn) = self.share.turn(now.mono) {
-            self.edge.metrics.turns_awaited.inc();
+            self.edge.counters.turns_awaited.inc();
             return Some(Rest::Turn(turn));
         }
         let (place, left) = (self.reader.next(), *budget);
         let Self { edge, reader, seat, opened, .. } = self;
-        let visit = edge.metrics.delivery.visit(*opened, now);
+        let visit = edge.counters.delivery.visit(*opened, now);
         let end = edge.routes.dispatched().slot;
         let step = edge.read(now, |window| {
             if !seat.renew(now.unix_ms, false) {
@@ -415,7 +408,7 @@ impl Connection {
             }
         }
         let Self { edge, reader, seat, inbox, covered, opened, .. } = self;
-        let visit = edge.metrics.delivery.visit(*opened, now);
+        let visit = edge.counters.delivery.visit(*opened, now);
         let had_mail = !inbox.is_empty();
         let step = edge.read(now, |window| {
             if !seat.renew(now.unix_ms, true) {

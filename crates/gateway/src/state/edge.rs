@@ -13,8 +13,8 @@ use galaxy_push_core::frame::EventView;
 use galaxy_push_core::log_clock::Offset;
 use galaxy_push_core::window::{Bounds, Slot, Traits, Window};
 
-use crate::app::metrics::Metrics;
 use crate::state::clock::Clock;
+use crate::state::counters::Counters;
 use crate::state::routes::{Letter, Place, Routes, Rule};
 use crate::state::sync::{AtomicBool, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -27,7 +27,7 @@ pub(crate) struct Edge {
     run: u32,
     pub(crate) routes: Arc<Routes>,
     pub(crate) clock: Clock,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// One change that upstream brings, in its order.
@@ -56,16 +56,16 @@ impl Edge {
         bounds: Bounds,
         mailbox_slots: usize,
         clock: Clock,
-        metrics: Arc<Metrics>,
+        counters: Arc<Counters>,
     ) -> Arc<Self> {
         let nowhere = Cursor::start(Epoch(0));
         Arc::new(Self {
             window: RwLock::new(Window::new(nowhere, bounds)),
             caught_up: AtomicBool::new(false),
             run: clock.ambient().random() as u32,
-            routes: Routes::new(nowhere, bounds, mailbox_slots, metrics.clone()),
+            routes: Routes::new(nowhere, bounds, mailbox_slots, counters.clone()),
             clock,
-            metrics,
+            counters,
         })
     }
 

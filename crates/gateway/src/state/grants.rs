@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use galaxy_push_core::recipient::{Pattern, check_id};
 use galaxy_push_proto::validate::CLOCK_SKEW;
-use galaxy_push_proto::{Failure, Reason};
+
+use super::refusal::Refusal;
 
 /// Which topics may be asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,20 +91,14 @@ impl Grants {
     /// # Errors
     ///
     /// Too many, a name that is none, or one that is not granted.
-    pub(crate) fn check(&self, topics: &BTreeSet<String>, topics_max: usize) -> Result<(), Failure> {
+    pub(crate) fn check(&self, topics: &BTreeSet<String>, topics_max: usize) -> Result<(), Refusal> {
         if topics.len() > topics_max {
-            let message = format!("a connection may ask for at most {topics_max} topics: open another one");
-            return Err(Failure::new(Reason::RequestInvalid, message).field("topics"));
+            return Err(Refusal::TooManyTopics { most: topics_max });
         }
         for topic in topics {
-            if let Err(invalid) = check_id(topic) {
-                let message = format!("a topic's name is not valid: {invalid}");
-                return Err(Failure::new(Reason::RecipientInvalid, message).field("topics"));
-            }
+            check_id(topic).map_err(Refusal::TopicInvalid)?;
             if !self.admits(topic) {
-                let message = "the token does not grant a topic that was asked for: ask for fewer topics, or present \
-                               a token whose `topics` admit it";
-                return Err(Failure::new(Reason::NotGranted, message).field("topics"));
+                return Err(Refusal::TopicNotGranted);
             }
         }
         Ok(())
@@ -122,17 +117,16 @@ impl Identity {
     /// # Errors
     ///
     /// It names another user or session.
-    pub(crate) fn same_as(&self, newer: &Self) -> Result<(), Failure> {
-        if (&self.user, &self.session) == (&newer.user, &newer.session) {
-            return Ok(());
-        }
-        let message = "the newer token is for another user or session: open another connection";
-        Err(Failure::new(Reason::NotGranted, message))
+    pub(crate) fn same_as(&self, newer: &Self) -> Result<(), Refusal> {
+        let is_same = (&self.user, &self.session) == (&newer.user, &newer.session);
+        if is_same { Ok(()) } else { Err(Refusal::OtherIdentity) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use galaxy_push_core::recipient::InvalidRecipient;
+
     use super::*;
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -161,15 +155,13 @@ mod tests {
     #[test]
     fn topics_are_checked_together() {
         let grants = Grants::of_names(&names(&["t*"])).unwrap();
-        let ask = |topics: &[&str]| {
-            grants.check(&names(topics).into_iter().collect(), 3).map_err(|f| f.reason.unwrap())
-        };
+        let ask = |topics: &[&str]| grants.check(&names(topics).into_iter().collect(), 3);
         assert_eq!(ask(&[]), Ok(()));
         assert_eq!(ask(&["t1", "t2", "t3"]), Ok(()));
-        assert_eq!(ask(&["t1", "t2", "t3", "t4"]), Err(Reason::RequestInvalid));
-        assert_eq!(ask(&["t1", "u"]), Err(Reason::NotGranted));
-        assert_eq!(ask(&["t 1"]), Err(Reason::RecipientInvalid));
-        assert_eq!(ask(&[""]), Err(Reason::RecipientInvalid));
+        assert_eq!(ask(&["t1", "t2", "t3", "t4"]), Err(Refusal::TooManyTopics { most: 3 }));
+        assert_eq!(ask(&["t1", "u"]), Err(Refusal::TopicNotGranted));
+        assert_eq!(ask(&["t 1"]), Err(Refusal::TopicInvalid(InvalidRecipient::ForbiddenCharacter)));
+        assert_eq!(ask(&[""]), Err(Refusal::TopicInvalid(InvalidRecipient::EmptyId)));
     }
 
     #[test]
@@ -178,7 +170,7 @@ mod tests {
         let later = Identity { expires_unix_ms: Some(7), ..ann.clone() };
         assert_eq!(ann.same_as(&later), Ok(()));
         let other = Identity { session: None, ..ann.clone() };
-        assert_eq!(ann.same_as(&other).unwrap_err().reason, Some(Reason::NotGranted));
+        assert_eq!(ann.same_as(&other), Err(Refusal::OtherIdentity));
         assert_eq!(ann.recipients().collect::<Vec<_>>(), ["user:ann", "session:1"]);
     }
 

@@ -15,11 +15,9 @@ use std::time::Duration;
 
 use galaxy_push_core::rate::Rate;
 use galaxy_push_listener::subscriber;
-use galaxy_push_proto::{Failure, Reason};
-use tonic::Code;
 
-use crate::app::config::UserLimits;
-use crate::state::grants::Identity;
+use super::grants::Identity;
+use super::refusal::{Limit, Refusal};
 
 #[cfg(test)]
 mod tests;
@@ -46,11 +44,22 @@ const TURN: Duration = Duration::from_millis(10);
 /// Who would have to wait longer than this for its opening is told to come back.
 const OPENING_WITHIN: Duration = Duration::from_secs(5);
 
-/// How soon somebody may try again who has as many connections as are allowed.
-const FULL_RETRY: Duration = Duration::from_secs(5);
-
 /// So many of those who have closed everything are looked at, whenever somebody comes or goes, whether they still owe.
 const LOOKED_AT: usize = 4;
+
+/// What users may have of one gateway; `None`: as much as they like. A user is whom a token names as `sub`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UserLimits {
+    /// Connections in all.
+    pub connections: Option<u32>,
+    /// Connections of one user.
+    pub connections_per_user: Option<u32>,
+    /// Connections from one address; of IPv6, from one network of 64 bits.
+    pub connections_per_address: Option<u32>,
+    /// Connections per second with which one user resumes: all but those that begin at the head.
+    pub resumes_per_second: Option<u32>,
+}
 
 /// The books of one gateway.
 #[derive(Debug)]
@@ -109,7 +118,7 @@ impl Quotas {
         address: Option<IpAddr>,
         resumes: bool,
         now: Duration,
-    ) -> Result<(Share, Duration), Failure> {
+    ) -> Result<(Share, Duration), Refusal> {
         let user: Option<Arc<str>> = identity.recipients().next().map(Into::into);
         let address = address.filter(|_| self.limits.connections_per_address.is_some()).map(subscriber);
         let per_second = u64::from(self.limits.resumes_per_second.unwrap_or(u32::MAX));
@@ -124,12 +133,12 @@ impl Quotas {
                 && self.limits.resumes_per_second.is_some()
                 && let Some(wait) = entry.resumes.wait(1, now)
             {
-                return Err(too_many("this user resumes too often (--max-user-resumes)", wait));
+                return Err(Refusal::ResumesTooOften { wait });
             }
             let opens = entry.begins(now);
-            if opens.saturating_sub(now) > OPENING_WITHIN {
-                let wait = opens.saturating_sub(now);
-                return Err(too_many("this user reconnects and replays more than is one user's part", wait));
+            let wait = opens.saturating_sub(now);
+            if wait > OPENING_WITHIN {
+                return Err(Refusal::ReplaysTooMuch { wait });
             }
             if resumes {
                 entry.resumes.take(1, now);
@@ -147,22 +156,18 @@ impl Quotas {
         Ok((share, begins))
     }
 
-    fn check_room(&self, books: &Books, user: Option<&str>, address: Option<IpAddr>) -> Result<(), Failure> {
+    fn check_room(&self, books: &Books, user: Option<&str>, address: Option<IpAddr>) -> Result<(), Refusal> {
         let is_full = |limit: Option<u32>, there: u32| limit.is_some_and(|limit| there >= limit);
         if is_full(self.limits.connections, books.connections) {
-            let message = "this gateway has as many connections as it may (--max-connections): try another one, or later";
-            return Err(Failure::new(Reason::Overloaded, message).retry_after(FULL_RETRY));
+            return Err(Refusal::Full(Limit::Gateway));
         }
         let of_user = user.and_then(|user| books.users.get(user)).map_or(0, |user| user.connections);
         if is_full(self.limits.connections_per_user, of_user) {
-            let message =
-                "this user has as many connections as one may (--max-user-connections): close another one";
-            return Err(too_many(message, FULL_RETRY));
+            return Err(Refusal::Full(Limit::User));
         }
         let of_address = address.and_then(|address| books.addresses.get(&address)).copied().unwrap_or(0);
         if is_full(self.limits.connections_per_address, of_address) {
-            let message = "this address has as many connections as one may (--max-address-connections): close another one";
-            return Err(too_many(message, FULL_RETRY));
+            return Err(Refusal::Full(Limit::Address));
         }
         Ok(())
     }
@@ -289,8 +294,4 @@ impl Drop for Share {
             }
         }
     }
-}
-
-fn too_many(message: &str, wait: Duration) -> Failure {
-    Failure::new(Reason::Overloaded, message).code(Code::ResourceExhausted).retry_after(wait)
 }

@@ -18,7 +18,7 @@ use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::EventView;
 use galaxy_push_core::window::{Bounds, Slot};
 
-use crate::app::metrics::Metrics;
+use crate::state::counters::Counters;
 use crate::state::standing::topic_of;
 use crate::state::sync::{AtomicU64, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -34,7 +34,7 @@ mod threads;
 use governed::Governed;
 pub(crate) use governed::Rule;
 use mailbox::Pushed;
-pub(crate) use mailbox::{Leaving, Mailbox, Mailed, Taken};
+pub(crate) use mailbox::{Mailbox, Mailed, Taken};
 use members::Members;
 pub(crate) use seat::{Joined, Seat};
 
@@ -69,7 +69,7 @@ pub(crate) struct Routes {
     table: RwLock<Table>,
     mailbox_slots: usize,
     sweep_after: Sweep,
-    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
     /// Rises with each change of the standing records, under the table's lock.
     version: AtomicU64,
 }
@@ -101,7 +101,7 @@ impl Routes {
         base: Cursor,
         bounds: Bounds,
         mailbox_slots: usize,
-        metrics: Arc<Metrics>,
+        counters: Arc<Counters>,
     ) -> Arc<Self> {
         let table = Table {
             by_recipient: HashMap::default(),
@@ -115,7 +115,7 @@ impl Routes {
         };
         let sweep_after = Sweep { entries: bounds.events / SWEEP_EVERY, bytes: bounds.bytes / SWEEP_EVERY };
         let version = AtomicU64::new(0);
-        Arc::new(Self { table: RwLock::new(table), mailbox_slots, sweep_after, metrics, version })
+        Arc::new(Self { table: RwLock::new(table), mailbox_slots, sweep_after, counters, version })
     }
 
     /// How far the window has been dispatched.
@@ -162,7 +162,7 @@ impl Routes {
             }
             table.sweep(self.sweep_after, &mut wakes);
         }
-        self.metrics.mailbox_overflows.inc_by(wakes.overflows);
+        self.counters.mailbox_overflows.inc_by(wakes.overflows);
         for mailbox in wakes.woken {
             mailbox.wake();
         }

@@ -116,7 +116,7 @@ impl Upstream {
         let (Some(door), Some(offset)) = ((self.door)(), self.clock.offset()) else { return };
         self.clocks.note(door, offset, self.edge.clock.now().mono);
         let apart = self.clocks.apart();
-        self.edge.metrics.clocks_apart.set(apart.as_secs_f64());
+        self.edge.counters.clocks_apart.set(apart.as_secs_f64());
         let too_far = apart > APART_MAX;
         if too_far && !self.clocks_told {
             tracing::warn!(
@@ -216,7 +216,7 @@ impl Upstream {
         };
         if cursor.follows(head) || (view.cursor().is_empty() && cursor == head) {
             self.head = Some(cursor);
-            self.edge.metrics.upstream_entries.inc();
+            self.edge.counters.upstream_entries.inc();
             changes.push(Change::Append {
                 cursor,
                 traits,
@@ -224,7 +224,7 @@ impl Upstream {
                 event: Some(event),
             });
         } else if cursor.epoch == head.epoch {
-            self.edge.metrics.upstream_repeats.inc();
+            self.edge.counters.upstream_repeats.inc();
         } else {
             // The contract changes the epoch across a gap only. Readers are told of this one, the event included.
             tracing::error!(%cursor, %head, "the hub changed the epoch without a gap");
@@ -248,7 +248,7 @@ impl Upstream {
             self.left.leave(head);
         }
         self.head = Some(to);
-        self.edge.metrics.upstream_gaps.inc();
+        self.edge.counters.upstream_gaps.inc();
         changes.push(Change::Append { cursor: to, traits: Traits::GAP, frame, event: None });
     }
 

@@ -17,8 +17,9 @@ use galaxy_push_proto::frame::{WelcomeInfo, control_frame, gap_frame, goodbye_fr
 use galaxy_push_proto::v1::{GoodbyeReason, PushEvent, push_event};
 use prost::Message as _;
 
-use crate::app::metrics::{Metrics, Transport};
-use crate::state::connection::{Ending, Outgoing};
+use crate::app::metrics::Metrics;
+use crate::state::close::CloseReason;
+use crate::state::connection::Outgoing;
 use crate::state::too_large::Written;
 use crate::surface::problem::bad_request;
 use crate::surface::render::{Form, Renderer};
@@ -28,7 +29,6 @@ use crate::surface::render::{Form, Renderer};
 pub(crate) struct Encoder {
     renderer: Arc<Renderer>,
     metrics: Arc<Metrics>,
-    transport: Transport,
     form: Form,
     /// In bytes of the form that is sent; `None`: any.
     frame_max: Option<usize>,
@@ -59,14 +59,13 @@ impl Encoder {
     pub(crate) fn new(
         renderer: Arc<Renderer>,
         metrics: Arc<Metrics>,
-        transport: Transport,
         form: Form,
         frame_max: Option<usize>,
         welcome: WelcomeInfo,
         repairs: Repairs,
     ) -> Self {
         let (told, left_out, written) = (String::new(), Vec::new(), Written::default());
-        Self { renderer, metrics, transport, form, frame_max, welcome, repairs, told, left_out, written }
+        Self { renderer, metrics, form, frame_max, welcome, repairs, told, left_out, written }
     }
 
     /// Tells a gap over each of these positions.
@@ -104,24 +103,26 @@ impl Encoder {
                 }
             }
         }
-        self.metrics.delivered(self.transport, events);
+        self.metrics.delivered(self.form.transport(), events);
         answered
     }
 
     /// The last frame of a connection that this side ends.
-    pub(crate) fn goodbye(&mut self, cursor: String, ending: &Ending, out: &mut Vec<Bytes>) {
-        let (reason, retry_after) = match ending {
-            Ending::Draining(wait) => (GoodbyeReason::Draining, Some(*wait)),
-            Ending::TokenEnded | Ending::SessionInvalidated(_) => (GoodbyeReason::SessionEnded, None),
-            Ending::Slow => (GoodbyeReason::Slow, Some(SLOW_RETRY)),
+    pub(crate) fn goodbye(&mut self, cursor: String, closed: &CloseReason, out: &mut Vec<Bytes>) {
+        let (reason, retry_after) = match closed {
+            CloseReason::Draining(wait) => (GoodbyeReason::Draining, Some(*wait)),
+            CloseReason::TokenExpired | CloseReason::SessionInvalidated(_) => {
+                (GoodbyeReason::SessionEnded, None)
+            }
+            CloseReason::TooSlow => (GoodbyeReason::Slow, Some(SLOW_RETRY)),
         };
-        self.metrics.ended(ending.as_str());
+        self.metrics.ended(closed.as_str());
         self.push(&goodbye_frame(cursor, reason, retry_after), out);
     }
 
     /// A connection that ended without a last frame.
-    pub(crate) fn dropped(&self, ending: &Ending) {
-        self.metrics.ended(ending.as_str());
+    pub(crate) fn dropped(&self, closed: &CloseReason) {
+        self.metrics.ended(closed.as_str());
     }
 
     /// Whether it was an event that is sent.
@@ -197,17 +198,3 @@ const ANSWER_TOO_LARGE: &str = "the names of all topics asked for are more than 
 
 /// A peer that was too slow once is given this long to recover.
 const SLOW_RETRY: Duration = Duration::from_secs(5);
-
-impl Ending {
-    /// Each word of [`Ending::as_str`].
-    pub(crate) const REASONS: [&str; 4] = ["DRAINING", "SESSION_ENDED", "SESSION_INVALIDATED", "SLOW"];
-
-    pub(crate) const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Draining(_) => "DRAINING",
-            Self::TokenEnded => "SESSION_ENDED",
-            Self::SessionInvalidated(_) => "SESSION_INVALIDATED",
-            Self::Slow => "SLOW",
-        }
-    }
-}

@@ -1,7 +1,5 @@
 //! The try-it page of the development mode: plain files, part of the binary.
 
-use std::sync::Arc;
-
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -11,8 +9,7 @@ use galaxy_push_proto::Failure;
 use http::header::{self, HeaderName};
 use tonic::Code;
 
-use crate::app::Shared;
-use crate::surface::problem;
+use super::problem;
 
 /// Names and contents, collected by the build script.
 static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
@@ -21,18 +18,19 @@ static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// `/` and everything below `/tryit/`.
-pub(crate) fn routes() -> Router<Arc<Shared>> {
+/// `/` and everything below `/tryit/`. `hub`: where publishers find the hub, if that is shown.
+pub(crate) fn routes(hub: Option<String>) -> Router {
     Router::new()
         .route("/", get(|| async { file("index.html") }))
-        .route("/tryit/hub.json", get(hub))
+        .route("/tryit/hub.json", get(shown_hub))
         .route("/tryit/{*file}", get(below))
+        .with_state(hub)
 }
 
 /// Where `galaxy-push publish` finds the hub, so that the commands which the page shows can be pasted as they stand.
-async fn hub(State(shared): State<Arc<Shared>>) -> Response {
+async fn shown_hub(State(hub): State<Option<String>>) -> Response {
     let headers = [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-cache")];
-    (headers, Json(serde_json::json!({ "hub": shared.config.shown_hub }))).into_response()
+    (headers, Json(serde_json::json!({ "hub": hub }))).into_response()
 }
 
 /// A path that is no text names no file either.

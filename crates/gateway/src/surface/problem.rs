@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
+use galaxy_push_core::cursor::MalformedCursor;
 use galaxy_push_listener::Visitor;
 use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::{Failure, Reason};
 use http::{HeaderValue, StatusCode, header};
 use tonic::Code;
 
-use crate::state::connection::Ending;
+use crate::app::metrics::{Metrics, refusal_label};
+use crate::state::close::CloseReason;
+use crate::state::refusal::{Limit, Refusal};
 
 /// The longest reason a WebSocket close frame carries, in bytes (RFC 6455, section 5.5).
 const CLOSE_REASON_BYTES_MAX: usize = 123;
@@ -29,14 +32,86 @@ pub(crate) fn bad_request(message: impl Into<String>) -> Failure {
     Failure::new(Reason::RequestInvalid, message)
 }
 
-/// The process is shutting down.
-pub(crate) fn draining() -> Failure {
-    Failure::new(Reason::Draining, "this gateway is shutting down: connect again, another one will answer")
-        .retry_after(Duration::from_secs(1))
-}
+/// How soon somebody may try again who came while the gateway was not ready, or to a gateway that ends.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How soon somebody may try again who has as many connections as are allowed.
+const FULL_RETRY: Duration = Duration::from_secs(5);
 
 /// How soon a place may be free again.
-const FULL_RETRY: Duration = Duration::from_secs(1);
+const PLACE_RETRY: Duration = Duration::from_secs(1);
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let too_many = |message: &str, wait: Duration| {
+            Failure::new(Reason::Overloaded, message).code(Code::ResourceExhausted).retry_after(wait)
+        };
+        match refusal {
+            Refusal::Draining => {
+                let message = "this gateway is shutting down: connect again, another one will answer";
+                Failure::new(Reason::Draining, message).retry_after(SOON)
+            }
+            Refusal::NotReady => {
+                let message =
+                    "this gateway has not caught up with its hub yet: try again soon, or at another gateway";
+                Failure::new(Reason::Overloaded, message).retry_after(SOON)
+            }
+            Refusal::UnknownNamespace => {
+                let message = "there is no such namespace: leave `namespace` out";
+                Failure::without_reason(Code::NotFound, message).field("namespace")
+            }
+            Refusal::CursorMalformed => {
+                Failure::new(Reason::CursorMalformed, MalformedCursor.to_string()).field("cursor")
+            }
+            Refusal::HubUnreachable => {
+                let message = "the cursor is newer than what this gateway has, and the hub does not answer \
+                               whether it exists: try again, or at another gateway";
+                Failure::new(Reason::Overloaded, message).retry_after(SOON)
+            }
+            Refusal::SessionInvalidated(why) => session_ended(&why),
+            Refusal::TooManyTopics { most } => {
+                let message = format!("a connection may ask for at most {most} topics: open another one");
+                Failure::new(Reason::RequestInvalid, message).field("topics")
+            }
+            Refusal::TopicInvalid(invalid) => {
+                let message = format!("a topic's name is not valid: {invalid}");
+                Failure::new(Reason::RecipientInvalid, message).field("topics")
+            }
+            Refusal::TopicNotGranted => {
+                let message = "the token does not grant a topic that was asked for: ask for fewer topics, or present \
+                               a token whose `topics` admit it";
+                Failure::new(Reason::NotGranted, message).field("topics")
+            }
+            Refusal::OtherIdentity => {
+                let message = "the newer token is for another user or session: open another connection";
+                Failure::new(Reason::NotGranted, message)
+            }
+            Refusal::Full(limit) => full(limit),
+            Refusal::ResumesTooOften { wait } => {
+                too_many("this user resumes too often (--max-user-resumes)", wait)
+            }
+            Refusal::ReplaysTooMuch { wait } => {
+                too_many("this user reconnects and replays more than is one user's part", wait)
+            }
+        }
+    }
+}
+
+fn full(limit: Limit) -> Failure {
+    let message = match limit {
+        Limit::Gateway => {
+            "this gateway has as many connections as it may (--max-connections): try another one, or later"
+        }
+        Limit::User => {
+            "this user has as many connections as one may (--max-user-connections): close another one"
+        }
+        Limit::Address => {
+            "this address has as many connections as one may (--max-address-connections): close another one"
+        }
+    };
+    let failure = Failure::new(Reason::Overloaded, message).retry_after(FULL_RETRY);
+    if limit == Limit::Gateway { failure } else { failure.code(Code::ResourceExhausted) }
+}
 
 /// Gives a place to whoever has shown who it is.
 ///
@@ -45,17 +120,17 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 /// All of them are taken.
 pub(crate) fn seat(visitor: &Visitor) -> Result<(), Failure> {
     let full = |full: galaxy_push_listener::Full| Failure::new(Reason::Overloaded, full.to_string());
-    visitor.becomes_known().map_err(|taken| full(taken).retry_after(FULL_RETRY))
+    visitor.becomes_known().map_err(|taken| full(taken).retry_after(PLACE_RETRY))
 }
 
 /// A stranger lost its place to others.
 pub(crate) fn gave_way() -> Failure {
     let message = "no `connect` came while others waited for a place: send it at once, or come back later";
-    Failure::new(Reason::Overloaded, message).retry_after(FULL_RETRY)
+    Failure::new(Reason::Overloaded, message).retry_after(PLACE_RETRY)
 }
 
 /// Somebody ended the session that a token belongs to.
-pub(crate) fn session_ended(why: &str) -> Failure {
+fn session_ended(why: &str) -> Failure {
     Failure::new(Reason::NotGranted, format!("{}: sign in again", session_ended_text(why)))
         .code(Code::Unauthenticated)
 }
@@ -69,11 +144,22 @@ fn session_ended_text(why: &str) -> String {
 
 /// Why somebody was not believed, in this product's own words, of which there are few. Of any other refusal: nothing,
 /// because it names users and topics, which are for whoever asks for `debug`.
-pub(crate) fn own_words(failure: &Failure) -> &str {
+fn own_words(failure: &Failure) -> &str {
     match &*failure.message {
         _ if failure.code != Code::Unauthenticated => "",
         ended if ended.starts_with(SESSION_ENDED) => SESSION_ENDED,
         message => message,
+    }
+}
+
+impl Metrics {
+    /// Counts a refusal, and says it in the log unless many like it were said just before.
+    pub(crate) fn refused(&self, failure: &Failure) {
+        let (reason, why) = (refusal_label(failure.reason), own_words(failure));
+        match self.count_refusal(failure.reason, why) {
+            Some(left_out) => tracing::info!(reason, code = ?failure.code, why, left_out, "users refused"),
+            None => tracing::debug!(reason, why = failure.message, "refused"),
+        }
     }
 }
 
@@ -122,19 +208,19 @@ fn fitting(mut text: String) -> String {
     text
 }
 
-impl Ending {
-    /// The code that closes a WebSocket for this ending, and what is said beside it.
-    pub(crate) fn close(&self) -> (u16, String) {
+impl CloseReason {
+    /// The code that closes a WebSocket for this reason, and what is said beside it.
+    pub(crate) fn close_code(&self) -> (u16, String) {
         let (code, reason) = match self {
             Self::Draining(_) => (close::DRAINING, "draining: connect again, another gateway will answer"),
-            Self::TokenEnded => (close::UNAUTHENTICATED, "the token has ended: connect with a new one"),
+            Self::TokenExpired => (close::UNAUTHENTICATED, "the token has ended: connect with a new one"),
             Self::SessionInvalidated(why) => {
                 return (
                     close::UNAUTHENTICATED,
                     fitting(format!("{}: sign in again", session_ended_text(why))),
                 );
             }
-            Self::Slow => (close::LATER, "too slow: come back later with the last cursor"),
+            Self::TooSlow => (close::LATER, "too slow: come back later with the last cursor"),
         };
         (code, reason.to_owned())
     }
@@ -167,7 +253,7 @@ mod tests {
             (not_granted(), 403, 4403),
             (Failure::new(Reason::HeldOff, "x"), 429, 4429),
             (Failure::new(Reason::Overloaded, "x"), 503, 1013),
-            (draining(), 503, 1012),
+            (Refusal::Draining.into(), 503, 1012),
             (Failure::without_reason(Code::NotFound, "x"), 404, 4400),
         ] {
             assert_eq!(
@@ -178,7 +264,7 @@ mod tests {
         }
         let unauthenticated = response(&not_granted().code(Code::Unauthenticated));
         assert_eq!(unauthenticated.headers()[header::WWW_AUTHENTICATE], "Bearer");
-        assert_eq!(response(&draining()).headers()[header::RETRY_AFTER], "1");
+        assert_eq!(response(&Refusal::Draining.into()).headers()[header::RETRY_AFTER], "1");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //!
 //! A request is sent once. Another hub is tried only when no connection came about, since then nothing was sent.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use galaxy_push_client::{Connecting, Connector, Io};
+use galaxy_push_client::Io;
 use galaxy_push_proto::{Failure, Reason, validate::REQUEST_BYTES_MAX};
 use http::request::Parts;
 use http::uri::Authority;
@@ -25,15 +24,15 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
-use crate::app::Shared;
+use super::problem;
 use crate::app::config::HubToken;
-use crate::surface::problem;
+use crate::app::hub_connector::HubConnector;
+use crate::app::metrics::Metrics;
 
 mod bounded;
 
 use bounded::Bounded;
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// For the body and the answer together; the hub gives a body 30 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(45);
 
@@ -46,65 +45,18 @@ const PASSED_BACK: [HeaderName; 3] = [header::CONTENT_TYPE, header::RETRY_AFTER,
 /// What of a request is passed on, beside what begins with `ce-`.
 const PASSED_ON: [HeaderName; 2] = [header::CONTENT_TYPE, header::CONTENT_ENCODING];
 
-/// How connections to the hubs are made, by whoever needs one.
-#[derive(Clone)]
-pub(crate) struct Line {
-    connector: Arc<dyn Connector>,
-    hubs: Vec<Authority>,
-    token: Option<HubToken>,
-}
-
-/// A connector that is given away more than once.
-struct Shareable(Arc<dyn Connector>);
-
 /// Passes publishes on.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    line: Line,
+    hub: HubConnector,
+    metrics: Arc<Metrics>,
     /// One for each that may be under way.
     permits: Semaphore,
 }
 
-impl Line {
-    /// URLs that are none are left out here; the client refuses them.
-    pub(crate) fn new(connector: Arc<dyn Connector>, hubs: &str, token: Option<HubToken>) -> Self {
-        let hubs = hubs.split(',').filter_map(|url| url.trim().parse::<Uri>().ok()?.into_parts().authority);
-        Self { connector, hubs: hubs.collect(), token }
-    }
-
-    /// The same connector, to give away.
-    pub(crate) fn connector(&self) -> impl Connector + use<> {
-        Shareable(self.connector.clone())
-    }
-
-    async fn connect(&self) -> Result<(Box<dyn Io>, &Authority), Failure> {
-        let default_port = if self.connector.secures() { 443 } else { 80 };
-        for hub in &self.hubs {
-            let host = hub.host().trim_start_matches('[').trim_end_matches(']');
-            let connecting = self.connector.connect(host, hub.port_u16().unwrap_or(default_port));
-            match timeout(CONNECT_WITHIN, connecting).await {
-                Ok(Ok(io)) => return Ok((io, hub)),
-                Ok(Err(error)) => tracing::debug!(%hub, %error, "cannot pass a publish on"),
-                Err(_) => tracing::debug!(%hub, "cannot pass a publish on: no connection in time"),
-            }
-        }
-        Err(bad_gateway("the hub does not answer: nothing was published; is it running?"))
-    }
-}
-
-impl Connector for Shareable {
-    fn connect(&self, host: &str, port: u16) -> Connecting {
-        self.0.connect(host, port)
-    }
-
-    fn secures(&self) -> bool {
-        self.0.secures()
-    }
-}
-
 impl Proxy {
-    pub(crate) fn new(line: Line) -> Self {
-        Self { line, permits: Semaphore::new(PROXIED_MAX) }
+    pub(crate) fn new(hub: HubConnector, metrics: Arc<Metrics>) -> Self {
+        Self { hub, metrics, permits: Semaphore::new(PROXIED_MAX) }
     }
 
     /// The body goes through as it comes, so that what is unfinished is the hub's to count, to refuse and to end.
@@ -118,8 +70,10 @@ impl Proxy {
             body.hear_out().await;
             return Err(too_many());
         };
-        let (io, hub) = self.line.connect().await?;
-        let answering = ask(io, hub, self.line.token.as_ref(), head, body);
+        let connected = self.hub.connect().await;
+        let (io, hub) = connected
+            .ok_or_else(|| bad_gateway("the hub does not answer: nothing was published; is it running?"))?;
+        let answering = ask(io, hub, self.hub.token.as_ref(), head, body);
         let answer = timeout(ANSWER_WITHIN, answering).await;
         // Whatever the hub made of the part that it was sent.
         if is_over.load(Ordering::Relaxed) {
@@ -133,18 +87,17 @@ impl Proxy {
     }
 }
 
-/// Answers `POST /v1/events`.
-pub(crate) async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+/// Answers `POST /v1/events`. `None`: this gateway was assembled without a way to the hub.
+pub(crate) async fn forward(State(proxy): State<Option<Arc<Proxy>>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let answer = match shared.proxy() {
-        Some(proxy) => proxy.forward(&head, body).await,
-        None => Err(bad_gateway("this gateway has no way to the hub")),
+    let Some(proxy) = proxy else {
+        return problem::response(&bad_gateway("this gateway has no way to the hub"));
     };
-    answer.unwrap_or_else(|failure| {
+    proxy.forward(&head, body).await.unwrap_or_else(|failure| {
         let response = problem::response(&failure);
         // That the hub does not answer is no refusal.
         if !matches!(response.status(), StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) {
-            shared.metrics.refused(&failure);
+            proxy.metrics.refused(&failure);
         }
         response
     })
@@ -214,10 +167,4 @@ fn too_many() -> Failure {
 
 fn bad_gateway(message: &str) -> Failure {
     Failure::new(Reason::Overloaded, message).http_status(StatusCode::BAD_GATEWAY.as_u16())
-}
-
-impl fmt::Debug for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("hubs", &self.hubs).finish_non_exhaustive()
-    }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, Uri, header};
 use percent_encoding::percent_decode_str;
 
 use crate::surface::problem::bad_request;
-use crate::surface::sse::Naming;
+use crate::surface::render::event_stream::Naming;
 
 /// Names under which people try to pass a token in a URL, where logs and histories would keep it.
 /// Compared without regard to case and to what joins words.

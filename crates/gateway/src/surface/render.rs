@@ -15,9 +15,10 @@ use galaxy_push_proto::v1::PushEvent;
 use prost::Message as _;
 
 use crate::app::metrics::Metrics;
-use crate::surface::sse;
 
 pub(crate) mod event_stream;
+
+use event_stream::Naming;
 
 /// How a connection is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +31,17 @@ pub(crate) enum Form {
     Sse,
     /// A server-sent event without a name.
     SseMessage,
+}
+
+impl Form {
+    /// The transport that uses this form, as metrics call it: one of `TRANSPORTS`.
+    pub(crate) const fn transport(self) -> &'static str {
+        match self {
+            Self::Json => "ws_json",
+            Self::Proto => "ws_proto",
+            Self::Sse | Self::SseMessage => "sse",
+        }
+    }
 }
 
 /// Renders frames, and keeps the last ones.
@@ -76,8 +88,8 @@ impl Renderer {
         match form {
             Form::Json => json::frame(frame, View::Edge(&self.view)).into(),
             Form::Proto => json::strip_for_edge(frame, &self.view).encode_to_vec().into(),
-            Form::Sse => event_stream::frame(frame, &self.view, sse::Naming::Types).into(),
-            Form::SseMessage => event_stream::frame(frame, &self.view, sse::Naming::Messages).into(),
+            Form::Sse => event_stream::frame(frame, &self.view, Naming::Types).into(),
+            Form::SseMessage => event_stream::frame(frame, &self.view, Naming::Messages).into(),
         }
     }
 

@@ -12,46 +12,35 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream;
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_listener::{Outflow, Peer, Pieces, Visitor};
+use galaxy_push_listener::{Outflow, Peer, Visitor};
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::goodbye_frame;
 use galaxy_push_proto::json::EdgeView;
 use galaxy_push_proto::v1::GoodbyeReason;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header};
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Code;
 
+use super::context::Context;
+use super::problem::{self, seat};
+use super::query::{Query, bearer, last_event_id};
+use super::render::Form;
+use super::render::event_stream::{self, Naming};
 use crate::app::Shared;
 use crate::app::admission::Request;
-use crate::app::metrics::{Connected, Transport};
-use crate::state::connection::{Connection, Ending, Mark};
-use crate::surface::encode::Encoder;
-use crate::surface::problem::{self, seat};
-use crate::surface::query::{Query, bearer, last_event_id};
-use crate::surface::render::{Form, event_stream};
 
+mod open;
+pub(crate) mod stalled;
 #[cfg(all(test, shuttle))]
 mod threads;
-pub(crate) mod unread;
 
-use unread::Left;
-
-/// Whether events arrive under their own types.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Naming {
-    /// `event:` is the event's type.
-    #[default]
-    Types,
-    /// `event: message`, so that a browser's plain `message` listener sees every event.
-    Messages,
-}
+use open::{Carrier, Kept, OpenStream, PieceSizes};
 
 /// Answers `GET /v1/stream`.
 pub(crate) async fn stream(
-    State(shared): State<Arc<Shared>>,
+    State(context): State<Arc<Context>>,
     outflow: Option<Extension<Outflow>>,
     visitor: Option<Extension<Visitor>>,
     peer: Option<Extension<Peer>>,
@@ -62,10 +51,9 @@ pub(crate) async fn stream(
     let sizes = if version == Version::HTTP_2 { PieceSizes::HTTP2 } else { PieceSizes::HTTP1 };
     let outflow = outflow.map(|Extension(flow)| flow).unwrap_or_default();
     let visitor = visitor.map(|Extension(visitor)| visitor);
-    let carrier =
-        Carrier { pieces: Pieces::new(outflow.clone(), 0), outflow, visitor: visitor.clone(), sizes };
-    let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
-    let opened = open(&shared, carrier, address, &uri, &headers).await;
+    let carrier = Carrier::new(outflow, visitor.clone(), sizes);
+    let address = context.address(peer.map(|Extension(peer)| peer), &headers);
+    let opened = open(&context, carrier, address, &uri, &headers).await;
     // Only who may have a stream takes a place of the known.
     match opened.and_then(|stream| {
         visitor.map_or(Ok(()), |visitor| seat(&visitor))?;
@@ -73,9 +61,12 @@ pub(crate) async fn stream(
     }) {
         Ok(stream) => answer(stream),
         Err(failure) => {
+            let shared = &context.shared;
             shared.metrics.refused(&failure);
-            if matches!(failure.code, Code::Unavailable | Code::ResourceExhausted) && takes_events(&headers) {
-                return later(&shared, &failure, place(&shared, &uri, &headers));
+            if matches!(failure.code, Code::Unavailable | Code::ResourceExhausted)
+                && accepts_event_stream(&headers)
+            {
+                return retry_later(shared, &failure, presented_cursor(shared, &uri, &headers));
             }
             problem::response(&failure)
         }
@@ -83,12 +74,13 @@ pub(crate) async fn stream(
 }
 
 async fn open(
-    shared: &Arc<Shared>,
+    context: &Arc<Context>,
     carrier: Carrier,
     address: Option<IpAddr>,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Stream, Failure> {
+    let shared = &context.shared;
     // Taken before the look whether a drain has begun, which waits for whom it has not turned away.
     let tracked = shared.tracker.token();
     shared.open_for_users()?;
@@ -100,20 +92,12 @@ async fn open(
     let connection = shared.admit(request).await?;
     let form = if query.naming == Naming::Messages { Form::SseMessage } else { Form::Sse };
     let id = connection.id();
-    shared.unread.put(Box::new(Open {
-        encoder: shared.encoder(Transport::Sse, form, None, id),
-        connection,
-        retry: event_stream::retry(shared.spread(shared.config.retry, shared.config.retry).as_millis())
-            .into(),
-        over: false,
-        rest: Bytes::new(),
-        handed: 0,
-        mark: None,
-        carrier,
-        _connected: shared.metrics.connected(Transport::Sse),
-        _tracked: tracked,
-    }));
-    Ok(Stream { shared: shared.clone(), id, over: false })
+    let retry = event_stream::retry(shared.spread(shared.config.retry, shared.config.retry).as_millis());
+    let connected = shared.metrics.connected(form.transport());
+    let encoder = context.encoder(form, None, id);
+    let stream = OpenStream::new(connection, encoder, retry.into(), carrier, connected, tracked);
+    context.stalled.insert(Box::new(stream));
+    Ok(Stream { context: context.clone(), id, over: false })
 }
 
 fn answer(stream: Stream) -> Response {
@@ -130,7 +114,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 
 /// Whether the client reads server-sent events as such, as every browser's `EventSource` says.
 #[must_use]
-pub fn takes_events(headers: &HeaderMap) -> bool {
+pub fn accepts_event_stream(headers: &HeaderMap) -> bool {
     let headers = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     galaxy_push_proto::accepted(headers, "text/event-stream") > 0
 }
@@ -145,7 +129,7 @@ fn presented(query: &Query, headers: &HeaderMap) -> (String, bool) {
 }
 
 /// The position that the request names, if it is one: to be told back, so that the browser keeps it.
-fn place(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> String {
+fn presented_cursor(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> String {
     let query = Query::read(uri, &shared.config.ignored_query).unwrap_or_default();
     let (cursor, _) = presented(&query, headers);
     match Ask::parse(&cursor) {
@@ -155,7 +139,7 @@ fn place(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> String {
 }
 
 /// "Not now" in a form after which a browser comes back: any status but 200 ends an `EventSource` for good.
-fn later(shared: &Shared, failure: &Failure, cursor: String) -> Response {
+fn retry_later(shared: &Shared, failure: &Failure, cursor: String) -> Response {
     let retry = shared.spread(failure.retry_after.unwrap_or(shared.config.retry), LATER_SPREAD);
     let goodbye = goodbye_frame(cursor, GoodbyeReason::Draining, Some(retry));
     let mut body = event_stream::retry(retry.as_millis()).into_bytes();
@@ -166,62 +150,11 @@ fn later(shared: &Shared, failure: &Failure, cursor: String) -> Response {
 /// Those who are sent away come back over this much more time, or they would all be there at once.
 const LATER_SPREAD: Duration = Duration::from_secs(4);
 
-/// How much is handed out at a time, in bytes: HTTP asks for more as soon as the peer has taken about as much, which shows
-/// that it takes something, and what it has not asked for can still be kept back when the connection has to end. HTTP/2
-/// asks when all of it is sent, so whoever takes little is given little at a time; HTTP/1 when most of its buffer is written,
-/// and there the listener sees what is taken.
-struct PieceSizes {
-    now: usize,
-    least: usize,
-    most: usize,
-}
-
-impl PieceSizes {
-    const HTTP1: Self = Self { now: 16 << 10, least: 16 << 10, most: 16 << 10 };
-    /// So a peer that takes 60 bytes a second asks again within 5 s.
-    const HTTP2: Self = Self { now: 256, least: 256, most: 4 << 10 };
-    /// A piece that is asked for later than this after the one before it was not taken fast.
-    const FAST: Duration = Duration::from_millis(500);
-
-    /// The last piece was taken after so long.
-    fn taken_after(&mut self, waited: Duration) {
-        self.now = if waited > Self::FAST { self.least } else { (self.now * 2).min(self.most) };
-    }
-}
-
-/// The HTTP connection that carries a stream.
-struct Carrier {
-    outflow: Outflow,
-    visitor: Option<Visitor>,
-    sizes: PieceSizes,
-    /// What it was handed of this stream, by how many that were.
-    pieces: Pieces,
-}
-
-/// One response body: the name of a stream that waits in [`Unread`] until the next piece is asked for.
+/// One response body: the name of a stream that waits in [`StalledStreams`](stalled::StalledStreams) until the next piece is asked for.
 struct Stream {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
     id: u64,
     over: bool,
-}
-
-/// What a stream holds of the gateway.
-pub(crate) struct Open {
-    connection: Connection,
-    encoder: Encoder,
-    /// The line that begins the first block, until that was sent.
-    retry: Bytes,
-    /// The last piece was handed out, and may still be on its way.
-    over: bool,
-    /// What was encoded and not handed out yet: the end of a block, or the ends of several.
-    rest: Bytes,
-    /// How many pieces were handed out.
-    handed: u64,
-    /// Once so many pieces are taken, so is everything up to there. There is one such mark at a time.
-    mark: Option<(u64, Mark)>,
-    carrier: Carrier,
-    _connected: Connected,
-    _tracked: TaskTrackerToken,
 }
 
 impl Stream {
@@ -229,119 +162,21 @@ impl Stream {
         if self.over {
             return None;
         }
-        let mut open = match self.shared.unread.take(self.id)? {
-            Left::Open(open) => open,
-            Left::Goodbye { goodbye, .. } => {
+        let mut open = match self.context.stalled.remove(self.id)? {
+            Kept::Open(open) => open,
+            Kept::Goodbye { goodbye, .. } => {
                 self.over = true;
                 return Some((Ok(goodbye), self));
             }
         };
-        open.settle();
-        if open.rest.is_empty() {
-            if open.over {
-                return None;
-            }
-            open.rest = open.encoded().await;
-        }
-        let piece = open.piece();
-        self.shared.unread.put(open);
+        let piece = open.next_piece().await?;
+        self.context.stalled.insert(open);
         Some((Ok(piece), self))
-    }
-}
-
-impl Open {
-    /// Waits for what is to be sent next, or says goodbye.
-    async fn encoded(&mut self) -> Bytes {
-        let mut outgoing = Vec::new();
-        match self.connection.next(&mut outgoing).await {
-            Ok(()) => {
-                let mut pieces = self.first_line();
-                // An event stream has no limit to a frame, and nothing is answered in it.
-                let _ = self.encoder.encode(outgoing, &mut pieces);
-                joined(pieces)
-            }
-            Err(ending) => self.goodbye(&ending),
-        }
-    }
-
-    /// What goes before the first block, once.
-    fn first_line(&mut self) -> Vec<Bytes> {
-        let retry = std::mem::take(&mut self.retry);
-        if retry.is_empty() { Vec::new() } else { vec![retry] }
-    }
-
-    /// The next piece of what is encoded.
-    fn piece(&mut self) -> Bytes {
-        let piece = self.rest.split_to(self.rest.len().min(self.carrier.sizes.now));
-        self.handed += 1;
-        self.carrier.pieces.piece(piece, self.handed)
-    }
-
-    /// Notes what the connection has taken: HTTP asks for more while it still holds some.
-    fn settle(&mut self) {
-        let taken = self.carrier.pieces.taken();
-        for _ in 0..2 {
-            if self.rest.is_empty() {
-                self.mark.get_or_insert((self.handed, self.connection.mark()));
-            }
-            if let Some((_, mark)) = self.mark.take_if(|(pieces, _)| *pieces <= taken) {
-                self.connection.settle(mark);
-            }
-        }
-    }
-
-    /// Why it has to end although its peer has not taken all of what it was handed.
-    fn has_to_end(&mut self) -> Option<Ending> {
-        self.settle();
-        let ending = self.connection.must_end();
-        ending.filter(|_| !self.over)
-    }
-
-    /// Nobody waits any longer for its peer to take what it was handed.
-    fn give_up(&mut self, ending: &Ending) -> Left {
-        if *ending == Ending::Slow {
-            self.settle();
-            self.connection.gave_up();
-        }
-        // One that had said goodbye already says nothing more, and nothing is said in the middle of a block.
-        let mut goodbye = if self.over { Bytes::new() } else { self.goodbye(ending) };
-        if !self.rest.is_empty() {
-            goodbye.clear();
-        }
-        Left::Goodbye { goodbye, _told: self.carrier.visitor.as_ref().map(Visitor::give_up) }
-    }
-
-    /// The last piece.
-    fn goodbye(&mut self, ending: &Ending) -> Bytes {
-        self.over = true;
-        let mut pieces = self.first_line();
-        self.encoder.goodbye(self.connection.told(), ending, &mut pieces);
-        joined(pieces)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if !self.over && self.carrier.outflow.is_stalled() {
-            self.encoder.dropped(&Ending::Slow);
-            self.settle();
-            self.connection.gave_up();
-        }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        drop(self.shared.unread.take(self.id));
+        drop(self.context.stalled.remove(self.id));
     }
-}
-
-/// One piece of everything, so that the HTTP connection frames it once. A single one is shared, not copied.
-fn joined(mut pieces: Vec<Bytes>) -> Bytes {
-    if pieces.len() == 1 {
-        return pieces.remove(0);
-    }
-    let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-    pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
-    joined.freeze()
 }

@@ -27,14 +27,15 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
+use super::context::Context;
+use super::encode::Encoder;
+use super::problem::{self, bad_request, close_code, close_reason};
+use super::query::{Query, bearer};
+use super::render::Form;
 use crate::app::Shared;
-use crate::app::metrics::Transport;
-use crate::state::connection::{Connection, Ending, Outgoing};
+use crate::state::close::CloseReason;
+use crate::state::connection::{Connection, Outgoing};
 use crate::state::too_large::Who;
-use crate::surface::encode::Encoder;
-use crate::surface::problem::{self, bad_request, close_code, close_reason};
-use crate::surface::query::{Query, bearer};
-use crate::surface::render::Form;
 
 mod greeting;
 mod handshake;
@@ -55,7 +56,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Answers `GET /v1/ws`.
 pub(crate) async fn upgrade(
-    State(shared): State<Arc<Shared>>,
+    State(context): State<Arc<Context>>,
     outflow: Option<Extension<Outflow>>,
     visitor: Option<Extension<Visitor>>,
     peer: Option<Extension<Peer>>,
@@ -63,22 +64,22 @@ pub(crate) async fn upgrade(
     headers: HeaderMap,
     Handshake(on_upgrade): Handshake,
 ) -> Response {
-    let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
-    match prepare(&shared, address, &uri, &headers, on_upgrade) {
+    let address = context.address(peer.map(|Extension(peer)| peer), &headers);
+    match prepare(&context.shared, address, &uri, &headers, on_upgrade) {
         Ok((on_upgrade, protocol, mut greeting)) => {
             greeting.visitor = visitor.map(|Extension(visitor)| visitor);
             let outflow = outflow.map(|Extension(outflow)| outflow).unwrap_or_default();
             tokio::spawn(async move {
                 // If not, the peer has gone.
                 if let Ok(upgraded) = on_upgrade.await {
-                    let socket = handshake::socket(&shared, upgraded).await;
-                    run(shared, socket, outflow, greeting).await;
+                    let socket = handshake::socket(&context.shared, upgraded).await;
+                    run(context, socket, outflow, greeting).await;
                 }
             });
             handshake::answer(&headers, protocol)
         }
         Err((failure, needs_upgrade)) => {
-            shared.metrics.refused(&failure);
+            context.shared.metrics.refused(&failure);
             let mut response = problem::response(&failure);
             if needs_upgrade {
                 response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -96,7 +97,7 @@ fn prepare(
     on_upgrade: Option<OnUpgrade>,
 ) -> Result<(OnUpgrade, &'static str, Greeting), (Failure, bool)> {
     let plainly = |failure| (failure, false);
-    shared.open_for_users().map_err(plainly)?;
+    shared.open_for_users().map_err(Failure::from).map_err(plainly)?;
     let query = Query::read(uri, &shared.config.ignored_query).map_err(plainly)?;
     let Some(on_upgrade) = on_upgrade else {
         let message = "this address speaks WebSocket only: send a WebSocket handshake, version 13";
@@ -129,8 +130,8 @@ enum End {
     Gone,
     /// The peer has closed, because what it was sent is larger than it takes.
     TooLarge,
-    /// This side ends it.
-    Ended(Ending),
+    /// This side closes it.
+    Closed(CloseReason),
     /// The user broke a rule, or there is no room.
     Refused(Failure),
     /// Others need its place at once.
@@ -178,30 +179,30 @@ fn received(message: Option<Result<Message, tungstenite::Error>>) -> Result<Mess
     }
 }
 
-async fn run(shared: Arc<Shared>, mut socket: WebSocket, outflow: Outflow, greeting: Greeting) {
+async fn run(context: Arc<Context>, mut socket: WebSocket, outflow: Outflow, greeting: Greeting) {
+    let shared = &context.shared;
     let _tracked = shared.tracker.token();
-    let transport = if greeting.form == Form::Json { Transport::WsJson } else { Transport::WsProto };
     let form = greeting.form;
-    let admitted = match greeting.receive(&shared, &mut socket).await {
+    let admitted = match greeting.receive(shared, &mut socket).await {
         Ok(admitted) => admitted,
-        Err(end) => return finish(&shared, socket, None, end).await,
+        Err(end) => return finish(shared, socket, None, end).await,
     };
     let Some(Admitted { connection, frame_max, who, left_out }) = admitted else { return };
-    let _connected = shared.metrics.connected(transport);
-    let encoder = shared.encoder(transport, form, Some(frame_max), connection.id()).leaving_out(left_out);
+    let _connected = shared.metrics.connected(form.transport());
+    let encoder = context.encoder(form, Some(frame_max), connection.id()).leaving_out(left_out);
     outflow.leave_to_app();
     let writing = Writing::default();
-    let mut session = Session { shared, socket, outflow, connection, encoder, form, writing };
+    let mut session = Session { shared: shared.clone(), socket, outflow, connection, encoder, form, writing };
     let end = session.serve().await;
     if matches!(end, End::TooLarge) {
         session.remember(who);
     }
-    let Session { shared, socket, outflow, connection, encoder, form, writing, .. } = session;
+    let Session { shared, socket, outflow, connection, encoder, form, writing } = session;
     let is_stalled = matches!(end, End::Gone) && outflow.is_stalled();
     if is_stalled {
-        encoder.dropped(&Ending::Slow);
+        encoder.dropped(&CloseReason::TooSlow);
     }
-    if is_stalled || matches!(end, End::Ended(Ending::Slow)) {
+    if is_stalled || matches!(end, End::Closed(CloseReason::TooSlow)) {
         connection.gave_up();
     }
     finish(&shared, socket, Some((connection, encoder, form, writing.waiting)), end).await;
@@ -272,7 +273,7 @@ impl Session {
                     // While bytes wait, they alone say whether the user is there: a pong cannot come before them.
                     if writing {
                         if self.outflow.due().is_some_and(|due| due <= Instant::now()) {
-                            return End::Ended(Ending::Slow);
+                            return End::Closed(CloseReason::TooSlow);
                         }
                     } else if alive.elapsed() >= dead_after {
                         tracing::debug!(connection = self.connection.name(), "closed: nothing heard for too long");
@@ -283,8 +284,8 @@ impl Session {
                     }
                 }
                 visited = self.connection.next_unless(writing, &mut outgoing) => {
-                    if let Err(ending) = visited {
-                        return End::Ended(ending);
+                    if let Err(reason) = visited {
+                        return End::Closed(reason);
                     }
                     self.write_turn(std::mem::take(&mut outgoing));
                 }
@@ -335,7 +336,7 @@ impl Session {
         let Some(kind) = client_frame(self.form, &message, &self.shared.metrics)? else { return Ok(()) };
         let done = match kind {
             Kind::Connect(_) => Err(bad_request("`connect` comes once, as the first frame")),
-            Kind::Subscribe(asked) => self.connection.subscribe(&asked.topics),
+            Kind::Subscribe(asked) => self.connection.subscribe(&asked.topics).map_err(Failure::from),
             Kind::Unsubscribe(asked) => {
                 self.connection.unsubscribe(&asked.topics);
                 Ok(())
@@ -343,7 +344,7 @@ impl Session {
             Kind::Refresh(newer) => self
                 .shared
                 .identify(Some(&newer.token), "", "")
-                .and_then(|identity| self.connection.refresh(identity)),
+                .and_then(|identity| Ok(self.connection.refresh(identity)?)),
         };
         done.map_err(End::Refused)
     }
@@ -395,7 +396,7 @@ async fn finish(
 ) {
     let (code, reason) = match end {
         End::Gone | End::TooLarge => return linger(&mut socket).await,
-        End::Ended(ref ending) => ending.close(),
+        End::Closed(ref reason) => reason.close_code(),
         End::Broken(breach) => {
             shared.metrics.broke_protocol();
             breach.close(shared.config.client_message_bytes)
@@ -412,12 +413,12 @@ async fn finish(
         return;
     }
     let closing = async {
-        if let (Some((connection, mut encoder, form, waiting)), End::Ended(ending)) = (session, end) {
+        if let (Some((connection, mut encoder, form, waiting)), End::Closed(closed)) = (session, end) {
             let mut pieces = Vec::new();
-            encoder.goodbye(connection.passed(), &ending, &mut pieces);
+            encoder.goodbye(connection.passed(), &closed, &mut pieces);
             drop(connection);
             // The goodbye's cursor is behind what still waits, so that goes before it or neither goes.
-            if ending == Ending::Slow {
+            if closed == CloseReason::TooSlow {
                 pieces.clear();
             } else {
                 for message in waiting {

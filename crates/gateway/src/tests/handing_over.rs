@@ -14,8 +14,8 @@ fn data() -> String {
 /// Both halves.
 async fn hand_over(gateway: &Gateway, head: Cursor, seconds: u64) {
     let limit = Duration::from_secs(seconds);
-    gateway.take_the_rest(head, limit).await;
-    gateway.hand_over(limit).await;
+    gateway.finish_upstream(head, limit).await;
+    gateway.deliver_and_drain(limit).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,8 +68,8 @@ async fn who_does_not_take_everything_in_time_is_cut_off_and_counted() {
     let (gateway, head) = (world.gateway.clone(), world.hub.head);
     let began = Instant::now();
     let over = tokio::spawn(async move {
-        gateway.take_the_rest(head, Duration::ZERO).await;
-        gateway.hand_over(Duration::from_millis(3_400)).await; // between two looks for the unread
+        gateway.finish_upstream(head, Duration::ZERO).await;
+        gateway.deliver_and_drain(Duration::from_millis(3_400)).await; // between two looks for the unread
     });
     for number in 1..=3 {
         sleep(Duration::from_secs(1)).await;

@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower::ServiceExt as _;
 
-use crate::app::authority::{Asking, Hub as AskedHub};
+use crate::app::authority::{Asking, HubHead};
 use crate::{Access, Config, Gateway};
 use hub::Hub;
 
@@ -57,7 +57,7 @@ struct World {
 
 struct Heads(Arc<Mutex<VecDeque<Option<Cursor>>>>);
 
-impl AskedHub for Heads {
+impl HubHead for Heads {
     fn head(&mut self) -> Asking<'_> {
         let answer = self.0.lock().unwrap().pop_front();
         Box::pin(async move {

@@ -26,7 +26,7 @@ impl Connection {
 
     /// Its user took nothing for too long, and is given up. One that a shutdown waits for is then cut off by it.
     pub(crate) fn gave_up(&self) {
-        if self.seat.mailbox().leaving().is_some() {
+        if self.seat.mailbox().pending_close().is_some() {
             self.cut_off();
         }
     }
@@ -39,7 +39,7 @@ impl Connection {
         };
         let left = self.handed - self.settled.handed + unread;
         if left > 0 && self.seat.mailbox().cut_off() {
-            self.edge.metrics.cut_off(&self.name(), self.settled.position, left);
+            self.edge.counters.cut_off(&self.name(), self.settled.position, left);
         }
     }
 }

@@ -13,8 +13,8 @@ use galaxy_push_proto::v1::{Event, PushEvent, push_event::Kind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::app::metrics::Metrics;
 use crate::state::clock::Clock;
+use crate::state::counters::Counters;
 use crate::state::edge::Change;
 use crate::state::grants::{Grants, Issued};
 use crate::state::routes::Letter;
@@ -80,7 +80,7 @@ struct Told {
 impl World {
     fn new(bounds: Bounds, mailbox_slots: usize, turn_bytes: usize) -> Self {
         let clock = Clock::start(Ambient::new(|| 0, || 0));
-        let edge = Edge::new(bounds, mailbox_slots, clock, Arc::new(Metrics::default()));
+        let edge = Edge::new(bounds, mailbox_slots, clock, Arc::new(Counters::default()));
         let head = Cursor::start(Epoch(7));
         edge.apply(&[Change::Begin(head)]);
         let log = vec![Logged { cursor: head, kind: What::Nothing }];
@@ -375,7 +375,7 @@ async fn an_ending_waits_for_the_gap_that_is_decided() {
     world.dispatch();
     world.open(0, 5);
     let connection = &mut world.connections[0].connection;
-    connection.seat.mailbox().end(Ending::Draining(Duration::ZERO));
+    connection.seat.mailbox().close(CloseReason::Draining(Duration::ZERO));
     let mut out = Vec::new();
     assert_eq!(connection.next(&mut out).await, Ok(()));
     let gap = out.iter().any(|outgoing| matches!(outgoing, Outgoing::Control(Control::Gap(_))));

@@ -14,9 +14,10 @@ use shuttle::future::block_on;
 use shuttle::thread;
 
 use super::*;
-use crate::app::metrics::Metrics;
 use crate::schedules::{Seen, explore};
 use crate::state::clock::Clock;
+use crate::state::close::PendingClose;
+use crate::state::counters::Counters;
 use crate::state::edge::Change;
 use crate::state::grants::Grants;
 
@@ -63,7 +64,7 @@ fn listening(edge: &Arc<Edge>, user: &str) -> Connection {
 
 fn edge(mailbox_slots: usize) -> Arc<Edge> {
     let clock = Clock::start(Ambient::new(|| 0, || 0));
-    let edge = Edge::new(Bounds::default(), mailbox_slots, clock, Arc::new(Metrics::default()));
+    let edge = Edge::new(Bounds::default(), mailbox_slots, clock, Arc::new(Counters::default()));
     edge.apply(&[Change::Begin(Cursor::start(Epoch(1)))]);
     edge
 }
@@ -109,7 +110,7 @@ fn nothing_falls_between_scanning_and_the_mailbox() {
             append(&edge, 6, &["user:ann"]);
             let (seen, scanning) = reader.join().unwrap();
             assert_eq!(seen, [1, 2, 4, 5, 6]);
-            sights.0.count(edge.metrics.mailbox_overflows.get());
+            sights.0.count(edge.counters.mailbox_overflows.get());
             sights.1.count(u64::from(!scanning));
         },
     );
@@ -150,8 +151,8 @@ fn whoever_is_told_to_end_hears_it() {
                 let edge = edge.clone();
                 thread::spawn(move || append(&edge, 2, &["user:ann"]))
             };
-            let leaving = crate::state::routes::Leaving { ending: Ending::Slow, by: Duration::MAX };
-            let sender = thread::spawn(move || mailbox.leave(leaving));
+            let close = PendingClose { reason: CloseReason::TooSlow, deadline: Duration::MAX };
+            let sender = thread::spawn(move || mailbox.close_when_delivered(close));
             let (mut sent, mut out) = (Vec::new(), Vec::new());
             while block_on(connection.next(&mut out)).is_ok() {
                 sent.append(&mut out);

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use galaxy_push_core::window::Slot;
-use galaxy_push_proto::Failure;
 use galaxy_push_proto::v1::Membership;
 
 use super::{Mailbox, Routes, Table};
 use crate::state::grants::Issued;
+use crate::state::refusal::Refusal;
 use crate::state::standing::{Invalidation, Invalidations, Memberships, Moved};
-use crate::surface::problem;
 
 /// What upstream says about who may have what, in the order of the log.
 #[derive(Clone, Debug)]
@@ -49,9 +48,9 @@ impl Governed {
     /// # Errors
     ///
     /// They are void.
-    pub(super) fn check(&self, holders: &[Box<str>], issued: Issued, now_ms: u64) -> Result<(), Failure> {
+    pub(super) fn check(&self, holders: &[Box<str>], issued: Issued, now_ms: u64) -> Result<(), Refusal> {
         match self.invalidations.voiding(holders.iter().map(|holder| &**holder), issued, now_ms) {
-            Some(record) => Err(problem::session_ended(&record.reason)),
+            Some(record) => Err(Refusal::SessionInvalidated(record.reason.clone())),
             None => Ok(()),
         }
     }
@@ -106,12 +105,12 @@ impl Routes {
                 let moved = memberships.replace(records, at, now_ms);
                 let (memberships, invalidations) = (memberships.len(), table.governed.invalidations.len());
                 tracing::info!(memberships, invalidations, "the standing records are complete");
-                self.metrics.standing("REPLACED", 1);
+                self.counters.standing("REPLACED", 1);
                 return table.move_all(moved);
             }
         };
         for moved in &moved {
-            self.metrics.standing(if moved.holds { "JOINED" } else { "LEFT" }, 1);
+            self.counters.standing(if moved.holds { "JOINED" } else { "LEFT" }, 1);
         }
         table.move_all(moved);
     }
@@ -122,7 +121,7 @@ impl Routes {
         }
         let mailboxes = table.by_recipient.get(&record.holder).into_iter().flat_map(|all| all.values());
         let ended = mailboxes.filter(|mailbox| mailbox.invalidate(record)).count();
-        self.metrics.standing("INVALIDATED", 1);
+        self.counters.standing("INVALIDATED", 1);
         tracing::info!(ended, "sessions were invalidated; their connections end");
     }
 

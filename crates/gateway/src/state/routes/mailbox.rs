@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use galaxy_push_core::window::Slot;
 use tokio::sync::Notify;
 
-use crate::state::connection::Ending;
+use crate::state::close::{CloseReason, PendingClose};
 use crate::state::grants::Issued;
 use crate::state::standing::Invalidation;
 use crate::state::sync::{Mutex, MutexGuard};
@@ -39,9 +38,9 @@ struct Mail {
     batch: u64,
     /// The connection has to say where it stands.
     swept: bool,
-    ending: Option<Ending>,
-    /// To end once everything is taken.
-    leaving: Option<Leaving>,
+    close_reason: Option<CloseReason>,
+    /// To close once everything is delivered.
+    pending_close: Option<PendingClose>,
     /// It was said that the connection is cut off.
     cut_off: bool,
     /// The session was invalidated, whatever else ends the connection.
@@ -54,14 +53,6 @@ enum Mode {
     /// The connection reads the window itself; mail would only repeat that.
     Scanning,
     Listening,
-}
-
-/// A connection that is to end as soon as it has taken everything.
-#[derive(Clone, Debug)]
-pub(crate) struct Leaving {
-    pub(crate) ending: Ending,
-    /// It ends now, wherever it is; on the edge's clock.
-    pub(crate) by: Duration,
 }
 
 /// What became of a slot.
@@ -96,8 +87,8 @@ impl Mailbox {
             newest: None,
             batch: 0,
             swept: false,
-            ending: None,
-            leaving: None,
+            close_reason: None,
+            pending_close: None,
             cut_off: false,
             void: false,
             issued,
@@ -161,29 +152,29 @@ impl Mailbox {
         mail.mode == Mode::Listening && mail.slots.is_empty()
     }
 
-    /// Tells the connection to end. The first reason counts.
-    pub(crate) fn end(&self, ending: Ending) -> bool {
+    /// Closes the connection now. The first reason counts; whether this one is it.
+    pub(crate) fn close(&self, reason: CloseReason) -> bool {
         let mut mail = self.lock();
-        let first = mail.ending.is_none();
-        mail.ending.get_or_insert(ending);
+        let first = mail.close_reason.is_none();
+        mail.close_reason.get_or_insert(reason);
         drop(mail);
         self.wake();
         first
     }
 
-    /// Tells the connection to end once it has taken everything; whether it is the first to be told so.
-    pub(crate) fn leave(&self, leaving: Leaving) -> bool {
+    /// Closes the connection once everything is delivered. The first call counts; whether this one is it.
+    pub(crate) fn close_when_delivered(&self, pending: PendingClose) -> bool {
         let mut mail = self.lock();
-        let first = mail.leaving.is_none();
-        mail.leaving.get_or_insert(leaving);
+        let first = mail.pending_close.is_none();
+        mail.pending_close.get_or_insert(pending);
         drop(mail);
         self.wake();
         first
     }
 
-    /// Whether the connection is to end once it has taken everything.
-    pub(crate) fn leaving(&self) -> Option<Leaving> {
-        self.lock().leaving.clone()
+    /// Whether the connection is to close once everything is delivered.
+    pub(crate) fn pending_close(&self) -> Option<PendingClose> {
+        self.lock().pending_close.clone()
     }
 
     /// Says that the connection is cut off; whether it is the first to say so.
@@ -197,9 +188,9 @@ impl Mailbox {
         (mail.mode == Mode::Listening).then_some(mail.slots.len())
     }
 
-    /// Whether the connection is to end, and why.
-    pub(crate) fn ending(&self) -> Option<Ending> {
-        self.lock().ending.clone()
+    /// Whether the connection is to close now, and why.
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
+        self.lock().close_reason.clone()
     }
 
     /// Ends the connection if the record voids its token; whether it does.
@@ -210,7 +201,7 @@ impl Mailbox {
         }
         mail.void = true;
         drop(mail);
-        self.end(Ending::SessionInvalidated(record.reason.clone()))
+        self.close(CloseReason::SessionInvalidated(record.reason.clone()))
     }
 
     /// Whether the session was invalidated.

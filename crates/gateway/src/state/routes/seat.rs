@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use galaxy_push_core::frame::EventView;
 use galaxy_push_core::reader::{Entitled, Filter};
 use galaxy_push_core::window::Slot;
-use galaxy_push_proto::Failure;
 
 use super::{ALL, Mailbox, Place, Routes};
 use crate::state::grants::{Identity, Issued};
+use crate::state::refusal::Refusal;
 use crate::state::standing::{Granted, topic_of};
 
 /// What one connection receives. Dropping it leaves the table.
@@ -48,7 +48,7 @@ impl Routes {
         identity: &Identity,
         topics: impl IntoIterator<Item = String>,
         now_ms: u64,
-    ) -> Result<Seat, Failure> {
+    ) -> Result<Seat, Refusal> {
         let holders: Box<[Box<str>]> = identity.recipients().map(Box::from).collect();
         let asked = topics.into_iter().map(Box::from);
         let recipients: BTreeSet<Box<str>> =
@@ -72,7 +72,7 @@ impl Routes {
     /// # Errors
     ///
     /// It was invalidated.
-    pub(crate) fn check(&self, identity: &Identity, now_ms: u64) -> Result<(), Failure> {
+    pub(crate) fn check(&self, identity: &Identity, now_ms: u64) -> Result<(), Refusal> {
         let holders: Box<[Box<str>]> = identity.recipients().map(Box::from).collect();
         self.read().governed.check(&holders, identity.issued, now_ms)
     }
@@ -117,7 +117,7 @@ impl Seat {
     /// # Errors
     ///
     /// The session was invalidated for it, too.
-    pub(crate) fn renew_token(&self, issued: Issued, now_ms: u64) -> Result<(), Failure> {
+    pub(crate) fn renew_token(&self, issued: Issued, now_ms: u64) -> Result<(), Refusal> {
         let table = self.routes.read();
         table.governed.check(&self.holders, issued, now_ms)?;
         self.mailbox.issued(issued);

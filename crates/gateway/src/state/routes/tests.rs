@@ -9,7 +9,7 @@ use crate::state::grants::Identity;
 
 fn routes(mailbox_slots: usize, events: u64) -> Arc<Routes> {
     let bounds = Bounds { events, ..Bounds::default() };
-    Routes::new(Cursor::start(Epoch(1)), bounds, mailbox_slots, Arc::new(Metrics::default()))
+    Routes::new(Cursor::start(Epoch(1)), bounds, mailbox_slots, Arc::new(Counters::default()))
 }
 
 fn place(slot: u64) -> Place {
@@ -98,7 +98,7 @@ fn a_full_mailbox_is_emptied_and_joins_again_only_at_the_end() {
     let routes = routes(2, 1_000);
     let ann = listening(&routes, &["user:ann"]);
     dispatch(&routes, 0, &[&["user:ann"], &["user:ann"], &["user:ann"]]);
-    assert_eq!(routes.metrics.mailbox_overflows.get(), 1);
+    assert_eq!(routes.counters.mailbox_overflows.get(), 1);
     assert_eq!(ann.mailbox().take(&mut VecDeque::new()), Taken::Overflown(Some(Slot::default())));
     dispatch(&routes, 3, &[&["user:ann"]]);
     assert_eq!(ann.rejoin(place(3).slot), None, "one more was dispatched meanwhile");

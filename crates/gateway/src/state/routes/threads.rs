@@ -24,7 +24,7 @@ fn what_changes_nothing_costs_no_lock() {
         "a user that asks for what it has, or gives up what it has not, waits for no lock",
         || {
             let clock = Clock::start(Ambient::new(|| 0, || 0));
-            let edge = Edge::new(Bounds::default(), 16, clock, Arc::new(Metrics::default()));
+            let edge = Edge::new(Bounds::default(), 16, clock, Arc::new(Counters::default()));
             edge.apply(&[Change::Begin(Cursor::start(Epoch(1)))]);
             let reader = edge
                 .read(edge.clock.now(), |window| Reader::open(window, Ask::Head, "", Settings::default()));

@@ -6,7 +6,15 @@
 use galaxy_push_proto::json::{self, EdgeView, View};
 use galaxy_push_proto::v1::{self, PushEvent, push_event::Kind};
 
-use crate::surface::sse::Naming;
+/// Whether events arrive under their own types.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// `event:` is the event's type.
+    #[default]
+    Types,
+    /// `event: message`, so that a browser's plain `message` listener sees every event.
+    Messages,
+}
 
 /// The name under which a browser's plain `message` listener is called, as it is for a block without one.
 const MESSAGE: &str = "message";

@@ -7,7 +7,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 
 use super::*;
-use crate::app::authority::{Asking, Hub};
+use crate::app::authority::{Asking, HubHead};
 use crate::schedules::{Seen, explore};
 use crate::state::edge::Change;
 use crate::{Access, Config, Gateway};
@@ -15,7 +15,7 @@ use crate::{Access, Config, Gateway};
 /// A hub that answers nothing.
 struct Silent;
 
-impl Hub for Silent {
+impl HubHead for Silent {
     fn head(&mut self) -> Asking<'_> {
         Box::pin(std::future::pending())
     }
@@ -33,12 +33,10 @@ fn gateway() -> Gateway {
 }
 
 /// A stream of this user, as a request opens it.
-fn open_stream(shared: &Arc<Shared>) -> Result<Stream, Failure> {
-    let outflow = Outflow::default();
-    let pieces = Pieces::new(outflow.clone(), 0);
-    let carrier = Carrier { pieces, outflow, visitor: None, sizes: PieceSizes::HTTP1 };
+fn open_stream(context: &Arc<Context>) -> Result<Stream, Failure> {
+    let carrier = Carrier::new(Outflow::default(), None, PieceSizes::HTTP1);
     let uri = Uri::from_static("/v1/stream?user=ann");
-    block_on(open(shared, carrier, None, &uri, &HeaderMap::new()))
+    block_on(open(context, carrier, None, &uri, &HeaderMap::new()))
 }
 
 /// Everything that the stream says until it ends.
@@ -62,22 +60,22 @@ fn a_stream_that_is_given_up_while_it_is_read_ends_once() {
         "a stream that has to end, given up while HTTP asks for its next piece or not, says one goodbye, and nothing of it is kept",
         move || {
             let gateway = gateway();
-            let shared = gateway.shared().clone();
-            let stream = open_stream(&shared).unwrap();
+            let (context, shared) = (gateway.context().clone(), gateway.shared().clone());
+            let stream = open_stream(&context).unwrap();
             let mailbox = shared.admission.edge.routes.mailboxes().remove(0);
             let ender = {
-                let shared = shared.clone();
+                let (context, shared) = (context.clone(), shared.clone());
                 thread::spawn(move || {
-                    mailbox.end(Ending::TokenEnded);
+                    mailbox.close(CloseReason::TokenExpired);
                     drop(mailbox);
-                    shared.unread.look(Duration::MAX);
+                    context.stalled.end_stalled(Duration::MAX);
                     shared.admission.edge.routes.len() == 0
                 })
             };
             let text = text(stream);
             assert_eq!(text.matches("push.goodbye").count(), 1, "{text}");
             let given_up = ender.join().unwrap();
-            assert!(shared.unread.is_empty(), "something of it is kept");
+            assert!(context.stalled.is_empty(), "something of it is kept");
             assert_eq!((shared.admission.edge.routes.len(), shared.tracker.len()), (0, 0));
             sights.0.count(u64::from(given_up));
             sights.1.count(u64::from(!given_up));
@@ -97,24 +95,23 @@ fn whoever_is_let_in_beside_a_drain_is_told() {
         "a user that comes while a drain begins is refused, or is told, and waited for",
         move || {
             let gateway = gateway();
-            let shared = gateway.shared().clone();
+            let (context, shared) = (gateway.context().clone(), gateway.shared().clone());
             let comes = {
-                let shared = shared.clone();
-                thread::spawn(move || open_stream(&shared).ok())
+                let context = context.clone();
+                thread::spawn(move || open_stream(&context).ok())
             };
             // Or the user never comes before the drain.
             (0..8).for_each(|_| thread::yield_now());
             // Time stands still, and with it the pause after each of them: it goes on when it is called again.
-            while gateway.end_everybody().now_or_never().is_none() {}
+            while shared.close_everybody().now_or_never().is_none() {}
             thread::yield_now();
             let is_waited_for = !shared.tracker.is_empty();
             match comes.join().unwrap() {
                 Some(stream) => {
-                    let Some(Left::Open(open)) = shared.unread.take(stream.id) else { panic!("it is open") };
-                    assert!(
-                        matches!(open.connection.must_end(), Some(Ending::Draining(_))),
-                        "it is not told"
-                    );
+                    let Some(Kept::Open(open)) = context.stalled.remove(stream.id) else {
+                        panic!("it is open")
+                    };
+                    assert!(matches!(open.close_reason(), Some(CloseReason::Draining(_))), "it is not told");
                     assert!(is_waited_for, "nobody waits for it");
                     sights.0.count(1);
                 }

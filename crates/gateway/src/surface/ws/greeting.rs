@@ -18,8 +18,9 @@ use crate::app::admission::Request;
 use crate::app::metrics::Metrics;
 use crate::state::connection::Connection;
 use crate::state::grants::Identity;
+use crate::state::refusal::Refusal;
 use crate::state::too_large::Who;
-use crate::surface::problem::{bad_request, draining, gave_way, seat};
+use crate::surface::problem::{bad_request, gave_way, seat};
 use crate::surface::query::Query;
 use crate::surface::render::Form;
 
@@ -61,7 +62,7 @@ impl Greeting {
         let within = shared.config.greeting;
         let connect = tokio::select! {
             biased;
-            () = shared.draining.cancelled() => return Err(End::Refused(draining())),
+            () = shared.draining.cancelled() => return Err(End::Refused(Refusal::Draining.into())),
             () = self.has_to_leave() => return Err(End::GaveWay(gave_way())),
             connect = timeout(within, first_frame(self.form, socket, &shared.metrics)) => match connect {
                 Ok(connect) => connect?,
