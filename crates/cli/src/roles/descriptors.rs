@@ -141,7 +141,9 @@ fn always_at_the_edge(request: &Parts) -> bool {
 
 /// Any status but 200 ends an `EventSource` for good, and the gateway has words for it after which it comes back.
 fn is_event_source(request: &Parts) -> bool {
-    request.method == Method::GET && request.uri.path() == "/v1/stream" && accepts_event_stream(&request.headers)
+    request.method == Method::GET
+        && request.uri.path() == "/v1/stream"
+        && accepts_event_stream(&request.headers)
 }
 
 /// What a scrape shows of places and descriptors.

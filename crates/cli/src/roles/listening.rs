@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use galaxy_push_gateway::{guard_origins, accepts_event_stream};
+use galaxy_push_gateway::{accepts_event_stream, guard_origins};
 use galaxy_push_hub::Recovery;
 use galaxy_push_listener::{Drain, Limits, Proxies, probes, terse_probes};
 use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;

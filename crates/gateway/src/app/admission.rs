@@ -1,6 +1,8 @@
 //! From a user's request to a connection, or to a refusal: the same for every transport.
 //!
-//! The order is: is this gateway able to serve, who is it, what may they have, from where do they read.
+//! The questions, in this order: is this gateway able to serve, is the session valid, are the topics granted, is it the
+//! user's turn, from where does it read. Called by `surface`, which knows the transport and who the user is. Renders
+//! nothing: it returns a [`Refusal`].
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,8 +22,8 @@ use crate::state::grants::Identity;
 use crate::state::quotas::{Quotas, Share};
 use crate::state::refusal::Refusal;
 
-/// A filtered reader is told where it stands at least this often per age of the window.
-const TOLD_PER_AGE: u32 = 8;
+/// A reader for which nothing comes is sent `Progress` at least this often per age of the window.
+const PROGRESS_PER_AGE: u32 = 8;
 
 /// What a user asks for.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +31,8 @@ pub(crate) struct Request {
     pub(crate) identity: Identity,
     pub(crate) topics: Vec<String>,
     pub(crate) cursor: String,
-    /// The reader keeps the cursor without its script: it cannot drop it when it is refused.
-    pub(crate) cannot_drop_it: bool,
+    /// A browser or a polyfill presents the cursor by itself, so its user could not drop it when it is refused.
+    pub(crate) cursor_is_automatic: bool,
     pub(crate) namespace: String,
     /// From where it comes, as far as that is known.
     pub(crate) address: Option<IpAddr>,
@@ -62,10 +64,10 @@ impl Admission {
         request.identity.grants.check(&topics, self.limits.topics)?;
         let ask = match Ask::parse(&request.cursor) {
             Ok(ask) => ask,
-            Err(_) if request.cannot_drop_it => Ask::Unreadable,
+            Err(_) if request.cursor_is_automatic => Ask::Unreadable,
             Err(MalformedCursor) => return Err(Refusal::CursorMalformed),
         };
-        let share = self.enter(&request).await?;
+        let share = self.await_turn(&request).await?;
         // What is too large for a peer shows only in the form it is sent in: the encoder sees to that.
         let settings = Settings {
             heartbeat: self.heartbeat(),
@@ -82,11 +84,11 @@ impl Admission {
         Ok(connection)
     }
 
-    /// Counts the connection, and waits until it is its user's turn.
-    async fn enter(&self, request: &Request) -> Result<Share, Refusal> {
+    /// Counts the connection against its user's limits, and waits until it is the user's turn.
+    async fn await_turn(&self, request: &Request) -> Result<Share, Refusal> {
         let now = self.edge.clock.now().mono;
         let resumes = !request.cursor.is_empty();
-        let (share, begins) = self.quotas.enter(&request.identity, request.address, resumes, now)?;
+        let (share, begins) = self.quotas.admit(&request.identity, request.address, resumes, now)?;
         if begins > now {
             self.edge.counters.turns_awaited.inc();
             sleep_until(self.edge.clock.instant(begins)).await;
@@ -106,10 +108,10 @@ impl Admission {
         Err(Refusal::NotReady)
     }
 
-    /// After this long without a frame, a reader is told where it stands.
+    /// After this long without a frame, a reader is sent `Progress`.
     pub(crate) fn heartbeat(&self) -> Duration {
         let age = self.edge.read(self.edge.clock.now(), |window| window.bounds().age);
-        self.heartbeat.min(age / TOLD_PER_AGE)
+        self.heartbeat.min(age / PROGRESS_PER_AGE)
     }
 
     /// What `Welcome` says of the bounds in force.
@@ -125,13 +127,14 @@ impl Admission {
         }
     }
 
+    /// Opens a reader. A cursor beyond this gateway's window is early, or it is wrong: the hub is asked which.
     async fn open(&self, ask: Ask, text: &str, settings: Settings) -> Result<Reader, Refusal> {
         if let Ask::At(cursor) = ask
             && self.read(|window| window.is_beyond(cursor))
         {
             match self.authority.judge(cursor).await {
-                // The window may have come to it meanwhile: looking and opening are one step, or what it has come to
-                // in between would be skipped.
+                // The window may have come to it while the hub was asked. So the comparison and the opening are one step
+                // under the window's lock: otherwise what is appended between the two would be skipped.
                 Verdict::Exists => {
                     return Ok(self.read(|window| {
                         if window.is_beyond(cursor) {
@@ -141,8 +144,15 @@ impl Admission {
                         }
                     }));
                 }
-                // Whether it was there at the end of that epoch nobody can tell any more, and a gateway that is still in
-                // it will be told of the end itself: who waits for that is told the same.
+                // The hub has begun another epoch, of which this gateway has not heard yet:
+                //
+                //   this gateway's window     epoch 1, up to 7
+                //   the user's cursor         epoch 1, 9: beyond it
+                //   the hub's head            epoch 2
+                //
+                // Whether 9 existed nobody can tell any more. But the stream from the hub will bring the gap from epoch 1
+                // to epoch 2, so the user waits for it in epoch 1, and is told the same as everybody. If the gap has come
+                // while the hub was asked, the window itself tells it.
                 Verdict::OtherEpoch => {
                     return Ok(self.read(|window| {
                         if window.find(ask, text).outcome == Outcome::Ahead {

@@ -1,8 +1,14 @@
-//! Whether a position exists that this gateway has not seen yet: a question for the hub.
+//! Whether a position exists that this gateway has not seen yet: a question for the hub, which is the authority.
 //!
 //! A user may come with a cursor from a gateway that is a little further on. Such a cursor is not wrong, only early; the
 //! hub's head tells the two apart. It is the head of the log that the gateway itself follows: where hubs hold different
 //! logs, another one knows nothing of what this gateway will come to.
+//!
+//! ```text
+//! user 1   arrives, is number 0; asks the hub, on behalf of all that have arrived: 1
+//! user 2   arrives, is number 1; waits. The answer was asked for before it came, so it asks again, for 2 and 3
+//! user 3   arrives, is number 2; waits, and shares the answer that user 2 asked for
+//! ```
 
 use std::fmt;
 use std::future::Future;
@@ -20,25 +26,26 @@ use tokio::time::timeout;
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// The future of a hub's head; `None`: no answer.
-pub(crate) type Asking<'a> = Pin<Box<dyn Future<Output = Option<Cursor>> + Send + 'a>>;
+pub(crate) type HeadAnswer<'a> = Pin<Box<dyn Future<Output = Option<Cursor>> + Send + 'a>>;
 
 /// Where the hub's log stands.
 pub(crate) trait HubHead: Send {
     /// Asks the hub. May be dropped half way.
-    fn head(&mut self) -> Asking<'_>;
+    fn head(&mut self) -> HeadAnswer<'_>;
 }
 
 /// Asks one hub on behalf of every connection, one question at a time. Whoever came before a question was asked shares
 /// its answer; nobody is given an older one, because the hub may have begun another epoch since.
 pub(crate) struct Authority {
-    /// How many have come.
-    came: AtomicU64,
-    line: Mutex<Line>,
+    /// How many questions have arrived.
+    arrivals: AtomicU64,
+    query: Mutex<Query>,
 }
 
-struct Line {
+/// What is behind the lock: whoever asks holds it until the answer is there.
+struct Query {
     hub: Box<dyn HubHead>,
-    /// The latest answer, and how many had come when its question was asked.
+    /// The latest answer, and how many had arrived when it was asked for.
     answer: Option<(u64, Option<Cursor>)>,
 }
 
@@ -56,21 +63,22 @@ pub(crate) enum Verdict {
 }
 
 impl Authority {
+    /// Asks this hub.
     pub(crate) fn new(hub: impl HubHead + 'static) -> Self {
-        Self { came: AtomicU64::new(0), line: Mutex::new(Line { hub: Box::new(hub), answer: None }) }
+        Self { arrivals: AtomicU64::new(0), query: Mutex::new(Query { hub: Box::new(hub), answer: None }) }
     }
 
     /// Whether a position exists. Cancel safe.
     pub(crate) async fn judge(&self, cursor: Cursor) -> Verdict {
-        let place = self.came.fetch_add(1, Ordering::Relaxed);
+        let number = self.arrivals.fetch_add(1, Ordering::Relaxed);
         let asking = async {
-            let mut line = self.line.lock().await;
-            let head = match line.answer {
-                Some((came, head)) if place < came => head,
+            let mut query = self.query.lock().await;
+            let head = match query.answer {
+                Some((arrived, head)) if number < arrived => head,
                 _ => {
-                    let came = self.came.load(Ordering::Relaxed);
-                    let head = line.hub.head().await;
-                    line.answer = Some((came, head));
+                    let arrived = self.arrivals.load(Ordering::Relaxed);
+                    let head = query.hub.head().await;
+                    query.answer = Some((arrived, head));
                     head
                 }
             };
@@ -90,7 +98,7 @@ impl Authority {
 pub(crate) struct FollowedLog(pub(crate) Arc<OnceLock<PushClient>>);
 
 impl HubHead for FollowedLog {
-    fn head(&mut self) -> Asking<'_> {
+    fn head(&mut self) -> HeadAnswer<'_> {
         Box::pin(async {
             match self.0.get()?.head().await {
                 Ok(head) => Cursor::parse(&head.cursor).ok(),
@@ -119,7 +127,7 @@ mod tests {
     struct Slow(Arc<AtomicU64>);
 
     impl HubHead for Slow {
-        fn head(&mut self) -> Asking<'_> {
+        fn head(&mut self) -> HeadAnswer<'_> {
             Box::pin(async {
                 let question = self.0.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -82,7 +82,7 @@ pub struct Config {
     pub event_bytes: u32,
     /// The most topics that one connection asks for.
     pub topics: usize,
-    /// The most entries a connection's mailbox names before it goes back to scanning the window: 8 bytes each.
+    /// The most entries a connection's mailbox names before it goes back to scanning the window: 16 bytes each.
     pub mailbox_slots: usize,
     /// The most bytes of frames handed to a connection per visit, unless one frame alone is larger.
     pub turn_bytes: usize,

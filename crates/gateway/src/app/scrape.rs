@@ -34,7 +34,7 @@ impl Collector for Scrape {
             let age = oldest.map_or(0.0, |at| now.mono.saturating_sub(at).as_secs_f64());
             (window.len() as f64, window.held_bytes() as f64, age)
         });
-        let (invalidations, memberships, held_back) = edge.routes.standing();
+        let (invalidations, memberships, paused) = edge.routes.standing();
         let too_large = self.0.too_large.len(now.mono) as f64;
         for (name, help, value) in [
             (
@@ -47,7 +47,7 @@ impl Collector for Scrape {
             (
                 "push_edge_held_back",
                 "1 while users wait, because the place in the hub's log was lost and is not caught up with",
-                f64::from(u8::from(held_back)),
+                f64::from(u8::from(paused)),
             ),
             ("push_edge_window_events", "Entries that the edge window holds", entries),
             ("push_edge_window_bytes", "Bytes of frames that the edge window holds", bytes),

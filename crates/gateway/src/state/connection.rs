@@ -1,11 +1,18 @@
 //! One user's connection, without its transport: a position in the edge window, and what is sent from it.
 //!
-//! A transport calls [`Connection::next`] whenever it can send, and writes what it is given; nothing is queued while it
-//! cannot. The connection either *listens* (its mailbox names the entries that concern it) or *scans* the window from
-//! its own place, which it does first, and whenever its mailbox has overflown. Both ways end in the same
+//! A transport calls [`Connection::next`] whenever it can send, and writes what it is given. Nothing is queued while it
+//! cannot: a user that does not read costs a position. The connection is in one of two modes. Both end in the same
 //! [`Reader`], which decides what is said.
 //!
-//! It owns no socket and no task. Whoever owns it drops it, and with it the seat in the routes.
+//! | mode | what it reads | when it changes |
+//! |---|---|---|
+//! | scanning | the window itself, from its own position on | at the end of what is dispatched it goes live |
+//! | live | the entries that its mailbox names | when the mailbox was full, it scans from the first one lost |
+//!
+//! It begins by scanning. `topics` is what a user changes while it is open, `closing` how it ends, `confirmed` what its
+//! user has surely received, `step` what a reader's step means.
+//!
+//! It owns no socket and no task. Whoever owns it drops it, and with it the registration in the routes.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,16 +28,19 @@ use crate::state::edge::Edge;
 use crate::state::grants::Identity;
 use crate::state::quotas::Share;
 use crate::state::refusal::Refusal;
-use crate::state::routes::{Joined, Mailed, Place, Seat, Taken};
-use handing::{Found, drop_past, found};
-pub(crate) use settled::Mark;
+use crate::state::routes::{Added, DispatchedUpTo, QueuedSlot, Received, Registration};
+pub(crate) use confirmed::Mark;
+use step::{StepResult, apply_step, skip_read};
+use topics::recipient;
 
-mod handing;
-mod settled;
+mod closing;
+mod confirmed;
+mod step;
 #[cfg(test)]
 mod tests;
 #[cfg(all(test, shuttle))]
 mod threads;
+mod topics;
 
 /// One thing to send.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,56 +49,70 @@ pub(crate) enum Outgoing {
     Control(Control),
     /// An entry of the window: an event, or a gap from upstream.
     Entry { slot: Slot, framed: Bytes },
-    /// The topics asked for, which count from this cursor.
+    /// The topics asked for. Those that were not named before count from this cursor.
     Subscribed { cursor: String, topics: Vec<String> },
 }
 
-/// What to do after a visit that found nothing to send.
+/// What to do after a turn that produced nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rest {
-    /// There is more to look at.
+pub(crate) enum Wait {
+    /// Go on at once, after others had their turn: there is more to read.
     None,
-    /// Everything is taken: nothing until the mailbox wakes, or until this time.
+    /// Everything is produced. Wait until the mailbox wakes the connection, or until this time of the edge's clock, at which
+    /// the reader has something to say by itself.
     Until(Duration),
-    /// There is more to look at, which is not its user's turn before then.
+    /// There is more to read, but it is not this user's turn before then.
     Turn(Duration),
 }
 
-/// A user's place in the window. See the module's head.
+/// A user's position in the window. See the module's head.
 #[derive(Debug)]
 pub(crate) struct Connection {
     edge: Arc<Edge>,
-    seat: Seat,
+    registration: Registration,
     reader: Reader,
     identity: Identity,
+    /// The topics asked for, without those that memberships grant. At most `topics_max`.
     asked: BTreeSet<String>,
     topics_max: usize,
-    /// When the token ends, on the edge's clock.
+    /// When the token expires, on the edge's clock.
     expires: Option<Duration>,
-    /// Taken from the mailbox and not yet visited. Everything before `covered` that concerns this connection is in it.
-    inbox: VecDeque<Mailed>,
-    covered: Place,
-    swept: bool,
+    /// Received from the mailbox and not read yet. At most as many as a mailbox holds.
+    inbox: VecDeque<QueuedSlot>,
+    /// Every entry before this that concerns the connection is in `inbox`, or was read.
+    covered: DispatchedUpTo,
+    /// The routes asked it to say its position, even if nothing came for it.
+    progress_requested: bool,
     scanning: bool,
-    /// Decided already, and sent before anything else.
+    /// Decided already, and sent before anything else: the opening, and answers to its user.
     ready: Vec<Outgoing>,
+    /// The most bytes of frames in one turn, unless one frame alone is larger.
     turn_bytes: usize,
-    /// How many entries and frames were handed out.
-    handed: u64,
-    /// Up to where that is surely taken.
-    settled: Mark,
-    /// What it may take of the work that is its user's.
+    /// How many entries and frames were given to the transport.
+    produced: u64,
+    /// Up to where the user has surely received them.
+    confirmed: Mark,
+    /// What it may use of the work that is its user's.
     share: Share,
-    /// When it began: what is older is replayed, and says nothing of how soon events are delivered.
+    /// When it began. What is older is replayed, and says nothing of how soon events are delivered.
     opened: Duration,
 }
 
+/// Bounds of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The most topics asked for.
+    pub(crate) topics: usize,
+    /// The most bytes of frames per turn, unless one alone is larger.
+    pub(crate) turn_bytes: usize,
+}
+
 impl Connection {
-    /// Takes a seat for a reader that was just opened.
+    /// Registers a reader that was just opened, and decides what opens its stream.
     ///
     /// # Errors
     ///
-    /// The session was invalidated.
+    /// [`Refusal::SessionInvalidated`].
     pub(crate) fn open(
         edge: Arc<Edge>,
         mut reader: Reader,
@@ -97,13 +121,14 @@ impl Connection {
         limits: Limits,
     ) -> Result<Self, Refusal> {
         let now = edge.clock.now();
-        let seat = edge.routes.enter(&identity, topics.iter().map(topic), now.unix_ms)?;
+        // First: from here on a session invalidation finds the connection, and closes it.
+        let registration = edge.routes.register(&identity, topics.iter().map(recipient), now.unix_ms)?;
         let ready = edge.read(now, |window| opening(&mut reader, window, now));
         let covered = edge.routes.dispatched();
-        let settled = Mark { position: reader.passed(), handed: 0 };
+        let confirmed = Mark { position: reader.passed(), produced: 0 };
         let mut connection = Self {
             edge,
-            seat,
+            registration,
             reader,
             identity,
             asked: topics,
@@ -111,12 +136,12 @@ impl Connection {
             expires: None,
             inbox: VecDeque::new(),
             covered,
-            swept: false,
+            progress_requested: false,
             scanning: true,
             ready,
             turn_bytes: limits.turn_bytes,
-            handed: 0,
-            settled,
+            produced: 0,
+            confirmed,
             share: Share::unlimited(),
             opened: now.mono,
         };
@@ -124,19 +149,21 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Counts what it takes, and gives it back when the connection ends.
+    /// Counts its work against this share, which is given back when the connection is dropped.
     pub(crate) fn sharing(mut self, share: Share) -> Self {
         self.share = share;
         self
     }
 
-    /// Waits until there is something to send, and puts it into `out`: what one visit to the socket should carry.
+    /// Waits until there is something to send, and puts it into `out`: what one write to the socket should carry.
     ///
-    /// Cancel safe: nothing is taken before it is returned.
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, nothing is lost: whatever was produced has been returned.
     ///
     /// # Errors
     ///
-    /// Why the connection has to end.
+    /// Why the connection has to close.
     pub(crate) async fn next(&mut self, out: &mut Vec<Outgoing>) -> Result<(), CloseReason> {
         loop {
             let now = self.edge.clock.now();
@@ -150,160 +177,166 @@ impl Connection {
             }
             if !self.ready.is_empty() && !self.is_opening() {
                 // Answers wait for nothing, and cost nobody a lock.
-                self.handed += self.ready.len() as u64;
+                self.produced += self.ready.len() as u64;
                 out.append(&mut self.ready);
                 return Ok(());
             }
-            let rest = self.visit(now, out);
+            let wait = self.collect(now, out);
             if !out.is_empty() {
-                self.handed += out.len() as u64;
+                self.produced += out.len() as u64;
                 return Ok(());
             }
-            let pending_close = self.seat.mailbox().pending_close();
-            let until = match (rest, pending_close) {
-                (Rest::None, _) => {
+            let pending_close = self.registration.mailbox().pending_close();
+            let until = match (wait, pending_close) {
+                (Wait::None, _) => {
                     tokio::task::yield_now().await;
                     continue;
                 }
-                (Rest::Until(_), Some(close)) => return Err(close.reason), // everything is delivered
-                (Rest::Turn(turn), Some(close)) => turn.min(close.deadline),
-                (Rest::Until(until) | Rest::Turn(until), None) => until,
+                (Wait::Until(_), Some(close)) => return Err(close.reason), // everything is delivered
+                (Wait::Turn(turn), Some(close)) => turn.min(close.deadline),
+                (Wait::Until(until) | Wait::Turn(until), None) => until,
             };
             let until = self.expires.map_or(until, |expires| expires.min(until));
             tokio::select! {
                 biased;
-                () = self.seat.mailbox().woken() => {}
+                () = self.registration.mailbox().woken() => {}
                 () = tokio::time::sleep_until(self.edge.clock.instant(until)) => {}
             }
         }
     }
 
-    /// As [`Connection::next`]; but while what it returned last is still being written, only the end is waited for. Then it is
-    /// taken.
-    ///
-    /// # Errors
-    ///
-    /// Why the connection has to end.
-    pub(crate) async fn next_unless(
-        &mut self,
-        writing: bool,
-        out: &mut Vec<Outgoing>,
-    ) -> Result<(), CloseReason> {
-        if writing {
-            return Err(self.closed().await);
-        }
-        self.settle(self.mark());
-        self.next(out).await
-    }
-
-    /// Waits until the connection has to close. Cancel safe.
-    async fn closed(&self) -> CloseReason {
-        loop {
-            if let Some(reason) = self.close_reason(self.edge.clock.now()) {
-                return reason;
-            }
-            let deadline = self.seat.mailbox().pending_close().map(|close| close.deadline);
-            let until =
-                self.expires.into_iter().chain(deadline).min().map(|until| self.edge.clock.instant(until));
-            let expired = async {
-                match until {
-                    Some(until) => tokio::time::sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = self.seat.mailbox().woken() => {}
-                () = expired => {}
-            }
-        }
-    }
-
     /// Puts into `out` what can be sent now, up to the bytes of one turn.
-    pub(crate) fn visit(&mut self, now: Now, out: &mut Vec<Outgoing>) -> Rest {
+    pub(crate) fn collect(&mut self, now: Now, out: &mut Vec<Outgoing>) -> Wait {
         let before = self.reader.omitted().expired;
-        let rest = self.look(now, out);
+        let wait = self.collect_turn(now, out);
         self.edge.counters.expired.inc_by(self.reader.omitted().expired - before);
-        rest
+        wait
     }
 
-    fn look(&mut self, now: Now, out: &mut Vec<Outgoing>) -> Rest {
+    /// As [`Connection::collect`], without counting.
+    ///
+    /// One turn may change the mode, and then goes on in the other one: a full mailbox is followed by a scan at once.
+    fn collect_turn(&mut self, now: Now, out: &mut Vec<Outgoing>) -> Wait {
         out.append(&mut self.ready);
         let mut budget = self.turn_bytes;
         loop {
-            let rest = if self.scanning {
-                self.scan(now, out, &mut budget)
+            let wait = if self.scanning {
+                self.scan_window(now, out, &mut budget)
             } else {
-                self.listen(now, out, &mut budget)
+                self.read_mailbox(now, out, &mut budget)
             };
-            match rest {
-                Some(rest) => return rest,
-                None if budget == 0 => return Rest::None,
+            match wait {
+                Some(wait) => return wait,
+                None if budget == 0 => return Wait::None,
                 None => {}
             }
         }
     }
 
-    /// Receives these topics too, and says so.
+    /// Reads the window itself, as far as it is dispatched. At the end of that the mailbox takes over.
     ///
-    /// # Errors
+    /// `None`: it produced something, or changed the mode; call again.
+    fn scan_window(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Wait> {
+        if let Some(turn) = self.share.turn(now.mono) {
+            self.edge.counters.turns_awaited.inc();
+            return Some(Wait::Turn(turn));
+        }
+        let (before, left) = (self.reader.next(), *budget);
+        let Self { edge, reader, registration, opened, .. } = self;
+        let timer = edge.counters.delivery.timer(*opened, now);
+        // Not to the window's end: while delivery is paused, what lies beyond must not be read, and an entry that is
+        // appended and not dispatched yet will be in the mailbox.
+        let end = edge.routes.dispatched().slot;
+        let step = edge.read(now, |window| {
+            if !registration.refresh_access(now.unix_ms, false) {
+                return StepResult::Nothing; // its session is void, so it closes
+            }
+            let step = reader.step_until(window, end, Some(registration), now);
+            apply_step(step, window, &timer, out, budget)
+        });
+        self.share.spend(self.reader.next().since(before), (left - *budget) as u64);
+        match step {
+            StepResult::Produced => None,
+            StepResult::Nothing => Some(Wait::None),
+            StepResult::AtEnd(until) => {
+                // More may have been dispatched meanwhile: then scanning goes on.
+                let upto = self.registration.go_live(self.reader.next())?;
+                skip_to(&mut self.reader, upto);
+                (self.covered, self.scanning) = (upto, false);
+                self.share.done();
+                Some(Wait::Until(until))
+            }
+        }
+    }
+
+    /// Reads the entries that the mailbox names, then skips to the end of what is dispatched.
     ///
-    /// A name that is none, too many topics, or one that is not granted. Nothing has changed then.
-    pub(crate) fn subscribe(&mut self, topics: &[String]) -> Result<(), Refusal> {
-        let wanted = self.asked.iter().chain(topics).cloned().collect();
-        self.identity.grants.check(&wanted, self.topics_max)?;
-        let added: Vec<_> = wanted.difference(&self.asked).map(topic).collect();
-        self.asked = wanted;
-        if !added.is_empty() {
-            match self.seat.add(added, self.inbox.is_empty()) {
-                Joined::At(place) => pass(&mut self.reader, place),
-                Joined::Scanning => {
+    /// ```text
+    /// dispatched   1 for ann, 2 for bob, 3 for ann, 4 for bob     ann's mailbox: 1, 3; covered: 5
+    /// ann's turn   reads 1 and 3 by their slots, skips to 5       2 and 4 are never looked at
+    /// ```
+    ///
+    /// `None`: it produced something, or changed the mode; call again.
+    fn read_mailbox(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Wait> {
+        if self.inbox.is_empty() {
+            // Read first: whatever lies before it is in the mailbox by now.
+            let covered = self.edge.routes.dispatched();
+            match self.registration.mailbox().receive(&mut self.inbox) {
+                Received::Overflowed(first) => {
+                    if let Some(first) = first {
+                        self.edge.read(now, |window| self.reader.go_to(window, first));
+                    }
                     self.scanning = true;
-                    self.inbox.clear();
+                    return None;
+                }
+                Received::Slots { progress_requested } => {
+                    self.covered = covered;
+                    self.progress_requested |= progress_requested;
                 }
             }
         }
-        self.say_subscribed();
-        Ok(())
-    }
-
-    /// Receives these topics no longer, and says so. Those not asked for are left alone.
-    pub(crate) fn unsubscribe(&mut self, topics: &[String]) {
-        let removed: Vec<_> = topics.iter().filter(|name| self.asked.remove(*name)).map(topic).collect();
-        if !removed.is_empty() {
-            self.seat.remove(removed);
+        let Self { edge, reader, registration, inbox, covered, opened, .. } = self;
+        let timer = edge.counters.delivery.timer(*opened, now);
+        let had_slots = !inbox.is_empty();
+        let step = edge.read(now, |window| {
+            if !registration.refresh_access(now.unix_ms, true) {
+                return StepResult::Nothing; // its session is void, so it closes
+            }
+            while let Some(slot) = skip_read(inbox, reader, window) {
+                if *budget == 0 {
+                    return StepResult::Produced;
+                }
+                let step = reader.visit(window, slot, Some(registration), now);
+                apply_step(step, window, &timer, out, budget);
+            }
+            // What lies between is for others: without this, a quiet user would fall out of the window.
+            skip_to(reader, *covered);
+            let step = reader.step_until(window, covered.slot, Some(registration), now);
+            apply_step(step, window, &timer, out, budget)
+        });
+        let until = match step {
+            StepResult::AtEnd(until) => until,
+            StepResult::Produced => return None,
+            StepResult::Nothing => return Some(Wait::None),
+        };
+        if had_slots {
+            return None; // more may have come meanwhile
         }
-        self.say_subscribed();
-    }
-
-    /// Goes on with a newer token of the same user and session. Topics that it does not grant are received no longer.
-    ///
-    /// # Errors
-    ///
-    /// The token is somebody else's, or its session was invalidated.
-    pub(crate) fn refresh(&mut self, identity: Identity) -> Result<(), Refusal> {
-        self.identity.same_as(&identity)?;
-        let now = self.edge.clock.now();
-        self.seat.renew_token(identity.issued, now.unix_ms)?;
-        self.identity = identity;
-        self.expires = self.expiry(now);
-        let lost: Vec<_> =
-            self.asked.iter().filter(|name| !self.identity.grants.admits(name)).cloned().collect();
-        if !lost.is_empty() {
-            self.unsubscribe(&lost);
+        if std::mem::take(&mut self.progress_requested) {
+            out.push(Outgoing::Control(Control::Progress { cursor: self.reader.passed() }));
         }
-        Ok(())
+        Some(Wait::Until(until))
     }
 
-    /// The last position passed.
-    pub(crate) fn passed(&self) -> String {
+    /// The last position that was produced or is not for this user: where a new topic counts from.
+    pub(crate) fn position(&self) -> String {
         self.reader.passed().to_string()
     }
 
-    /// The last position told, which a `Goodbye` may say. Empty: what is decided was not sent yet, and a gap in it might
-    /// be the only one to cross a hole.
-    pub(crate) fn told(&self) -> String {
-        if self.is_opening() { String::new() } else { self.passed() }
+    /// The position that a `Goodbye` may say. Empty: the opening was not sent yet, and a gap in it might be the only frame
+    /// that may cross a hole.
+    pub(crate) fn goodbye_cursor(&self) -> String {
+        if self.is_opening() { String::new() } else { self.position() }
     }
 
     /// Whether `Welcome`, and what belongs to it, was not sent yet.
@@ -313,151 +346,24 @@ impl Connection {
 
     /// Names the connection in `Welcome` and logs.
     pub(crate) fn id(&self) -> u64 {
-        self.seat.id()
+        self.registration.id()
     }
 
     /// What it is called, to its user and in the log.
     pub(crate) fn name(&self) -> String {
         self.edge.name_of(self.id())
     }
-
-    /// Why it has to close now, if it has to.
-    pub(crate) fn must_close(&self) -> Option<CloseReason> {
-        self.close_reason(self.edge.clock.now())
-    }
-
-    fn close_reason(&self, now: Now) -> Option<CloseReason> {
-        let expired = self.expires.is_some_and(|expires| now.mono >= expires);
-        let mailbox = self.seat.mailbox();
-        let reason = mailbox.close_reason().or(expired.then_some(CloseReason::TokenExpired));
-        if reason.is_some() {
-            return reason;
-        }
-        let close = mailbox.pending_close().filter(|close| now.mono >= close.deadline)?;
-        self.cut_off();
-        Some(close.reason)
-    }
-
-    fn expiry(&self, now: Now) -> Option<Duration> {
-        let left = self.identity.expires_unix_ms?.saturating_sub(now.unix_ms);
-        Some(now.mono.saturating_add(Duration::from_millis(left)))
-    }
-
-    fn say_subscribed(&mut self) {
-        let (cursor, topics) = (self.passed(), self.asked.iter().cloned().collect::<Vec<_>>());
-        // One that was not sent yet is overtaken by this one, which names all that is asked for: a peer that asks
-        // without reading is owed two answers at most. The first names what it kept all the while; without it, a topic
-        // that it left and joined again would seem to be kept, and what lies between to be missed.
-        let is_answer = |outgoing: &mut Outgoing| matches!(outgoing, Outgoing::Subscribed { .. });
-        let unsent: Vec<_> = self.ready.extract_if(.., is_answer).collect();
-        if let Some(Outgoing::Subscribed { cursor, topics: mut kept }) = unsent.into_iter().next() {
-            kept.retain(|topic| self.asked.contains(topic));
-            if kept != topics {
-                self.ready.push(Outgoing::Subscribed { cursor, topics: kept });
-            }
-        }
-        self.ready.push(Outgoing::Subscribed { cursor, topics });
-    }
-
-    /// Reads the window itself, as far as it is dispatched. At the end of that the mailbox takes over.
-    fn scan(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Rest> {
-        if let Some(turn) = self.share.turn(now.mono) {
-            self.edge.counters.turns_awaited.inc();
-            return Some(Rest::Turn(turn));
-        }
-        let (place, left) = (self.reader.next(), *budget);
-        let Self { edge, reader, seat, opened, .. } = self;
-        let visit = edge.counters.delivery.visit(*opened, now);
-        let end = edge.routes.dispatched().slot;
-        let step = edge.read(now, |window| {
-            if !seat.renew(now.unix_ms, false) {
-                return Found::NothingYet; // it ends
-            }
-            let step = reader.step_until(window, end, Some(seat), now);
-            found(step, window, &visit, out, budget)
-        });
-        self.share.spend(self.reader.next().since(place), (left - *budget) as u64);
-        match step {
-            Found::Something => None,
-            Found::NothingYet => Some(Rest::None),
-            Found::End(until) => {
-                // More may have been dispatched meanwhile: then scanning goes on.
-                let place = self.seat.rejoin(self.reader.next())?;
-                pass(&mut self.reader, place);
-                (self.covered, self.scanning) = (place, false);
-                self.share.done();
-                Some(Rest::Until(until))
-            }
-        }
-    }
-
-    /// Visits the entries that the mailbox names.
-    fn listen(&mut self, now: Now, out: &mut Vec<Outgoing>, budget: &mut usize) -> Option<Rest> {
-        if self.inbox.is_empty() {
-            // Read first: whatever lies before it is in the mailbox by now.
-            let covered = self.edge.routes.dispatched();
-            match self.seat.mailbox().take(&mut self.inbox) {
-                Taken::Overflown(first) => {
-                    if let Some(first) = first {
-                        self.edge.read(now, |window| self.reader.go_to(window, first));
-                    }
-                    self.scanning = true;
-                    return None;
-                }
-                Taken::Mail { swept } => (self.covered, self.swept) = (covered, self.swept || swept),
-            }
-        }
-        let Self { edge, reader, seat, inbox, covered, opened, .. } = self;
-        let visit = edge.counters.delivery.visit(*opened, now);
-        let had_mail = !inbox.is_empty();
-        let step = edge.read(now, |window| {
-            if !seat.renew(now.unix_ms, true) {
-                return Found::NothingYet; // it ends
-            }
-            while let Some(slot) = drop_past(inbox, reader, window) {
-                if *budget == 0 {
-                    return Found::Something;
-                }
-                let step = reader.visit(window, slot, Some(seat), now);
-                found(step, window, &visit, out, budget);
-            }
-            pass(reader, *covered);
-            let step = reader.step_until(window, covered.slot, Some(seat), now);
-            found(step, window, &visit, out, budget)
-        });
-        let until = match step {
-            Found::End(until) => until,
-            Found::Something => return None,
-            Found::NothingYet => return Some(Rest::None),
-        };
-        if had_mail {
-            return None; // more may have come meanwhile
-        }
-        if std::mem::take(&mut self.swept) {
-            out.push(Outgoing::Control(Control::Progress { cursor: self.reader.passed() }));
-        }
-        Some(Rest::Until(until))
-    }
 }
 
-/// Bounds of one connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// The most topics asked for.
-    pub(crate) topics: usize,
-    /// The most bytes of frames per visit, unless one alone is larger.
-    pub(crate) turn_bytes: usize,
-}
-
-/// Everything before `place` is known not to be for this reader. One that has read on since then stays where it is: a
+/// Moves the reader to `upto`, since nothing before that is left for it. A reader that has read on stays where it is: a
 /// position may be known to the window a moment before it is dispatched.
-fn pass(reader: &mut Reader, place: Place) {
-    if place.slot > reader.next() || place.cursor.follows(reader.passed()) {
-        reader.pass(place.slot, place.cursor);
+fn skip_to(reader: &mut Reader, upto: DispatchedUpTo) {
+    if upto.slot > reader.next() || upto.cursor.follows(reader.passed()) {
+        reader.pass(upto.slot, upto.cursor);
     }
 }
 
-/// `Welcome`, and the gap that follows it at once: what is said about a place must not come between them.
+/// `Welcome`, and the gap that follows it at once: no other frame with a cursor must come between them.
 fn opening(reader: &mut Reader, window: &Window, now: Now) -> Vec<Outgoing> {
     let mut ready = Vec::with_capacity(2);
     let mut expected = 1;
@@ -472,8 +378,4 @@ fn opening(reader: &mut Reader, window: &Window, now: Now) -> Vec<Outgoing> {
         ready.push(Outgoing::Control(control));
     }
     ready
-}
-
-fn topic(name: &String) -> String {
-    format!("topic:{name}")
 }

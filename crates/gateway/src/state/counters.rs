@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use galaxy_push_core::cursor::Cursor;
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 
-use super::delivery::Delivery;
+use super::latency::DeliveryLatency;
 
 /// So many users that a shutdown cuts off are named in the log.
 const CUT_OFF_NAMED: u64 = 100;
@@ -19,7 +19,7 @@ pub(crate) type Label = [(&'static str, &'static str); 1];
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// How soon live events are delivered.
-    pub(crate) delivery: Delivery,
+    pub(crate) delivery: DeliveryLatency,
     /// Events that expired before they could be sent.
     pub(crate) expired: Counter,
     /// Times a mailbox was full.

@@ -1,7 +1,18 @@
 //! The edge: the hub's events as this gateway holds them, under the hub's own cursors.
 //!
 //! [`Upstream`](crate::state::upstream::Upstream) alone writes; every connection reads. The window is behind a lock of its own,
-//! which is never taken while one of the routes' is held, nor kept across an await.
+//! which is never acquired while one of the routes' is held, nor kept across an await.
+//!
+//! One batch from upstream takes three steps, in this order. Each has a lock for itself:
+//!
+//! | step | lock | what holds afterwards |
+//! |---|---|---|
+//! | [`Edge::apply_access`] | the routes' table | a standing record is known before the entries behind it |
+//! | [`Edge::append`] | the window | the entries can be read |
+//! | [`Routes::dispatch`] | the routes' table | their slots are in the mailboxes, and connections are woken |
+//!
+//! A connection that reads between the second and the third step sees entries that are not dispatched yet, and leaves them:
+//! it reads as far as [`Routes::dispatched`] says.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -15,15 +26,15 @@ use galaxy_push_core::window::{Bounds, Slot, Traits, Window};
 
 use crate::state::clock::Clock;
 use crate::state::counters::Counters;
-use crate::state::routes::{Letter, Place, Routes, Rule};
+use crate::state::routes::{AccessChange, Dispatch, DispatchedUpTo, Routes};
 use crate::state::sync::{AtomicBool, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// The window, and who is told of what is appended to it.
+/// The window, and the routes from it to the connections.
 #[derive(Debug)]
 pub(crate) struct Edge {
     window: RwLock<Window>,
     caught_up: AtomicBool,
-    /// Tells the connections of this process from those of another life of it.
+    /// A random number that tells the connections of this process from those of an earlier one.
     run: u32,
     pub(crate) routes: Arc<Routes>,
     pub(crate) clock: Clock,
@@ -45,10 +56,10 @@ pub(crate) enum Change<'a> {
     },
     /// The log is known up to here.
     Advance(Cursor),
-    /// The log of the stream that begins had come so far by then.
+    /// When the present stream began, the hub's log had come this far.
     Reached(Cursor),
-    /// Who may have what from here on.
-    Rule(Rule),
+    /// Who may receive what from here on.
+    Access(AccessChange),
 }
 
 impl Edge {
@@ -83,7 +94,9 @@ impl Edge {
         self.caught_up.store(true, Ordering::Release);
     }
 
-    /// Looks at the window as it is at `now`: what is too old is gone, also when nothing is appended any more.
+    /// Reads the window as it is at `now`: what is too old is gone, also when nothing is appended any more.
+    ///
+    /// `look` runs under the window's lock; it may lock the routes' table, and must be short.
     pub(crate) fn read<R>(&self, now: Now, look: impl FnOnce(&Window) -> R) -> R {
         let window = self.reading();
         let too_old = |window: &Window| {
@@ -100,24 +113,33 @@ impl Edge {
 
     /// Applies what upstream brought, then dispatches it. One caller at a time.
     ///
-    /// A record that takes a topic away waits until what lies before it is dispatched: its members still get that.
+    /// A record that takes a topic away waits until what lies before it is dispatched, since its members still receive that:
+    /// the changes are cut in front of it, and each part is applied and dispatched for itself.
+    ///
+    /// ```text
+    /// changes    event 4 for t    event 5 for t    "ann leaves t"    event 6 for t
+    /// part 1     event 4, event 5: both go into ann's mailbox
+    /// part 2     "ann leaves t", event 6: no longer
+    /// ```
     pub(crate) fn apply(&self, changes: &[Change<'_>]) {
         let mut appended = false;
         let stays = |before: &Change<'_>, next: &Change<'_>| {
             appended |= matches!(before, Change::Append { .. });
-            let parts = appended && matches!(next, Change::Rule(Rule::Membership(record)) if !record.member);
+            let parts = appended
+                && matches!(next, Change::Access(AccessChange::Membership(record)) if !record.member);
             appended &= !parts;
             !parts
         };
         for part in changes.chunk_by(stays) {
-            self.govern(part);
-            let (letters, upto) = self.hold(part);
-            self.routes.dispatch(letters, upto);
+            self.apply_access(part);
+            let (dispatches, upto) = self.append(part);
+            self.routes.dispatch(dispatches, upto);
         }
     }
 
-    /// Applies the rules, each with the slot that the next entry will have.
-    pub(crate) fn govern(&self, changes: &[Change<'_>]) {
+    /// Applies the changes of access, each with the slot that the next entry will have: only what lies at or behind that slot
+    /// is behind the record.
+    pub(crate) fn apply_access(&self, changes: &[Change<'_>]) {
         let now_ms = self.clock.now().unix_ms;
         let (end, mut oldest) = {
             let window = self.reading();
@@ -127,25 +149,25 @@ impl Edge {
             oldest = Slot::default(); // slots count anew
         }
         let mut next = end;
-        let rules = changes.iter().filter_map(|change| match change {
-            Change::Rule(rule) => Some((rule, next)),
+        let access = changes.iter().filter_map(|change| match change {
+            Change::Access(change) => Some((change, next)),
             Change::Append { .. } => {
                 next = next.next();
                 None
             }
             Change::Begin(_) => {
                 next = Slot::default();
-                Some((&Rule::Begin, next))
+                Some((&AccessChange::Reset, next))
             }
             Change::Advance(_) | Change::Reached(_) => None,
         });
-        self.routes.govern(rules, end, oldest, now_ms);
+        self.routes.apply_access(access, end, oldest, now_ms);
     }
 
-    /// Changes the window; says what is to be dispatched, and where the window ends then.
-    pub(crate) fn hold<'a>(&self, changes: &[Change<'a>]) -> (Vec<Letter<'a>>, Place) {
+    /// Appends the entries to the window. Returns what is to be dispatched, and up to where.
+    pub(crate) fn append<'a>(&self, changes: &[Change<'a>]) -> (Vec<Dispatch<'a>>, DispatchedUpTo) {
         let now = self.clock.now().mono;
-        let mut letters = Vec::new();
+        let mut dispatches = Vec::new();
         let mut window = self.writing();
         for change in changes {
             match change {
@@ -153,22 +175,22 @@ impl Edge {
                     let clock = window.clock();
                     *window = Window::new(*base, window.bounds());
                     window.set_clock(clock);
-                    letters.clear();
+                    dispatches.clear();
                 }
                 Change::Append { cursor, traits, frame, event } => {
                     let slot = window.end();
                     window.append(*cursor, *traits, frame, now);
-                    letters.push(Letter { slot, bytes: frame.len(), event: *event });
+                    dispatches.push(Dispatch { slot, bytes: frame.len(), event: *event });
                 }
                 Change::Advance(cursor) => {
                     window.advance(*cursor);
                     window.trim(now);
                 }
                 Change::Reached(to) => window.log_reached(*to),
-                Change::Rule(_) => {}
+                Change::Access(_) => {}
             }
         }
-        (letters, Place { slot: window.end(), cursor: window.head() })
+        (dispatches, DispatchedUpTo { slot: window.end(), cursor: window.head() })
     }
 
     /// Another stream from the hub begins, perhaps from another life of it.

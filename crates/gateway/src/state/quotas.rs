@@ -45,7 +45,7 @@ const TURN: Duration = Duration::from_millis(10);
 const OPENING_WITHIN: Duration = Duration::from_secs(5);
 
 /// So many of those who have closed everything are looked at, whenever somebody comes or goes, whether they still owe.
-const LOOKED_AT: usize = 4;
+const CHECKED_AT_ONCE: usize = 4;
 
 /// What users may have of one gateway; `None`: as much as they like. A user is whom a token names as `sub`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,15 +61,15 @@ pub struct UserLimits {
     pub resumes_per_second: Option<u32>,
 }
 
-/// The books of one gateway.
+/// The accounts of one gateway.
 #[derive(Debug)]
 pub(crate) struct Quotas {
     limits: UserLimits,
-    books: Mutex<Books>,
+    accounts: Mutex<Accounts>,
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct Accounts {
     connections: u32,
     addresses: BTreeMap<IpAddr, u32>,
     users: BTreeMap<Arc<str>, User>,
@@ -103,7 +103,7 @@ pub(crate) struct Share {
 
 impl Quotas {
     pub(crate) fn new(limits: UserLimits) -> Arc<Self> {
-        Arc::new(Self { limits, books: Mutex::default() })
+        Arc::new(Self { limits, accounts: Mutex::default() })
     }
 
     /// Counts one more connection of this user, from this address, and says from when on it may be opened. Users are told
@@ -112,7 +112,7 @@ impl Quotas {
     /// # Errors
     ///
     /// One of the limits is reached. Nothing is counted then.
-    pub(crate) fn enter(
+    pub(crate) fn admit(
         self: &Arc<Self>,
         identity: &Identity,
         address: Option<IpAddr>,
@@ -122,13 +122,13 @@ impl Quotas {
         let user: Option<Arc<str>> = identity.recipients().next().map(Into::into);
         let address = address.filter(|_| self.limits.connections_per_address.is_some()).map(subscriber);
         let per_second = u64::from(self.limits.resumes_per_second.unwrap_or(u32::MAX));
-        let mut books = self.lock();
-        books.now = books.now.max(now);
-        books.forget(per_second);
-        self.check_room(&books, user.as_deref(), address)?;
+        let mut accounts = self.lock();
+        accounts.now = accounts.now.max(now);
+        accounts.forget(per_second);
+        self.check_room(&accounts, user.as_deref(), address)?;
         let mut begins = now;
         if let Some(name) = &user {
-            let entry = books.user(name, per_second);
+            let entry = accounts.user(name, per_second);
             if resumes
                 && self.limits.resumes_per_second.is_some()
                 && let Some(wait) = entry.resumes.wait(1, now)
@@ -147,37 +147,42 @@ impl Quotas {
             entry.connections += 1;
             begins = opens;
         }
-        books.connections += 1;
+        accounts.connections += 1;
         if let Some(address) = address {
-            *books.addresses.entry(address).or_default() += 1;
+            *accounts.addresses.entry(address).or_default() += 1;
         }
         let share =
             Share { quotas: Some(self.clone()), user, address, credit: Duration::ZERO, begins, turns: 0 };
         Ok((share, begins))
     }
 
-    fn check_room(&self, books: &Books, user: Option<&str>, address: Option<IpAddr>) -> Result<(), Refusal> {
+    fn check_room(
+        &self,
+        accounts: &Accounts,
+        user: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<(), Refusal> {
         let is_full = |limit: Option<u32>, there: u32| limit.is_some_and(|limit| there >= limit);
-        if is_full(self.limits.connections, books.connections) {
+        if is_full(self.limits.connections, accounts.connections) {
             return Err(Refusal::Full(Limit::Gateway));
         }
-        let of_user = user.and_then(|user| books.users.get(user)).map_or(0, |user| user.connections);
+        let of_user = user.and_then(|user| accounts.users.get(user)).map_or(0, |user| user.connections);
         if is_full(self.limits.connections_per_user, of_user) {
             return Err(Refusal::Full(Limit::User));
         }
-        let of_address = address.and_then(|address| books.addresses.get(&address)).copied().unwrap_or(0);
+        let of_address = address.and_then(|address| accounts.addresses.get(&address)).copied().unwrap_or(0);
         if is_full(self.limits.connections_per_address, of_address) {
             return Err(Refusal::Full(Limit::Address));
         }
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Books {
+impl Accounts {
     fn user(&mut self, name: &Arc<str>, resumes_per_second: u64) -> &mut User {
         self.users.entry(name.clone()).or_insert_with(|| User {
             connections: 0,
@@ -199,7 +204,7 @@ impl Books {
     /// Forgets some of those who have nothing open and owe nothing any more. What they owe outlives their connections: or
     /// to come back would be to owe nothing.
     fn forget(&mut self, resumes_per_second: u64) {
-        for _ in 0..LOOKED_AT.min(self.closed.len()) {
+        for _ in 0..CHECKED_AT_ONCE.min(self.closed.len()) {
             let Some(name) = self.closed.pop_front() else { return };
             let Some(user) = self.users.get_mut(&name) else { continue };
             if user.connections > 0 {
@@ -246,9 +251,9 @@ impl Share {
         let (Some(quotas), Some(name)) = (&self.quotas, &self.user) else { return None };
         if self.credit.is_zero() {
             let turn = if self.turns == 0 { FIRST_TURN } else { TURN };
-            let mut books = quotas.lock();
-            books.now = books.now.max(now);
-            if let Some(user) = books.users.get_mut(name) {
+            let mut accounts = quotas.lock();
+            accounts.now = accounts.now.max(now);
+            if let Some(user) = accounts.users.get_mut(name) {
                 self.begins = user.begins(now);
                 user.work(turn, now);
                 (self.credit, self.turns) = (turn, self.turns.saturating_add(1));
@@ -279,18 +284,18 @@ impl Drop for Share {
     fn drop(&mut self) {
         self.done();
         let Some(quotas) = &self.quotas else { return };
-        let mut books = quotas.lock();
-        books.connections = books.connections.saturating_sub(1);
+        let mut accounts = quotas.lock();
+        accounts.connections = accounts.connections.saturating_sub(1);
         if let Some(user) = &self.user {
-            books.leave(user);
+            accounts.leave(user);
         }
-        books.forget(u64::from(quotas.limits.resumes_per_second.unwrap_or(u32::MAX)));
+        accounts.forget(u64::from(quotas.limits.resumes_per_second.unwrap_or(u32::MAX)));
         if let Some(address) = self.address
-            && let Some(there) = books.addresses.get_mut(&address)
+            && let Some(there) = accounts.addresses.get_mut(&address)
         {
             *there -= 1;
             if *there == 0 {
-                books.addresses.remove(&address);
+                accounts.addresses.remove(&address);
             }
         }
     }

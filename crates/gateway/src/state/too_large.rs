@@ -1,6 +1,6 @@
 //! Users whose own limit is below an event: they close with 1009, come back, and would meet the same event for ever.
 //!
-//! Called by `ws` when a user closes so, and when one comes. The encoder notes what it writes ([`Written`]), and leaves out
+//! Called by `ws` when a user closes so, and when one comes. The encoder notes what it writes ([`LargestSent`]), and leaves out
 //! the positions that are named here: it tells a gap over each. Nobody says which frame was too large. The largest one
 //! behind the cursor that the user comes back with is taken for it; if it was another one, the user closes again, and the
 //! next one follows.
@@ -36,7 +36,7 @@ const FRAMES_MAX: usize = 8;
 /// The largest events that one stream was sent, each smaller than the one before it: whatever cursor its user comes back
 /// with, the first one behind that is the largest one behind it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Written(Vec<(Slot, usize)>);
+pub(crate) struct LargestSent(Vec<(Slot, usize)>);
 
 /// One of them, by its place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) struct Frame {
 
 /// Whom it concerns.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Who {
+pub(crate) enum ReaderKey {
     /// A user or a session, by name.
     Named { user: Option<String>, session: Option<String> },
     /// Somebody without a name, by its address.
@@ -59,25 +59,25 @@ pub(crate) enum Who {
 
 /// The readers that are remembered.
 #[derive(Debug, Default)]
-pub(crate) struct TooLarge(Mutex<Readers>);
+pub(crate) struct TooLarge(Mutex<Entries>);
 
 #[derive(Debug, Default)]
-struct Readers {
-    by_who: BTreeMap<Arc<Who>, Reader>,
+struct Entries {
+    by_who: BTreeMap<Arc<ReaderKey>, Entry>,
     /// Each of them once, in the order in which they are forgotten.
-    ends: BTreeSet<(Duration, Arc<Who>)>,
+    ends: BTreeSet<(Duration, Arc<ReaderKey>)>,
 }
 
 #[derive(Debug, Default)]
-struct Reader {
+struct Entry {
     until: Duration,
     /// What the stream was sent that it closed: one of these was too large.
     suspects: Vec<Frame>,
     /// The positions that are left out of its streams, in the order in which they were found out.
-    left_out: Vec<Cursor>,
+    skipped: Vec<Cursor>,
 }
 
-impl Written {
+impl LargestSent {
     /// An event of this many bytes is sent.
     pub(crate) fn note(&mut self, slot: Slot, bytes: usize) {
         let larger = self.0.partition_point(|&(_, noted)| noted >= bytes);
@@ -102,7 +102,7 @@ impl Frame {
     }
 }
 
-impl Who {
+impl ReaderKey {
     pub(crate) fn of(identity: &Identity, address: Option<IpAddr>) -> Self {
         match (&identity.user, &identity.session) {
             (None, None) => Self::From(address.map(subscriber)),
@@ -124,39 +124,39 @@ impl Who {
 
 impl TooLarge {
     /// This reader has closed with 1009 a stream that was sent these.
-    pub(crate) fn closed(&self, who: Who, suspects: Vec<Frame>, now: Duration) {
+    pub(crate) fn record_close(&self, who: ReaderKey, suspects: Vec<Frame>, now: Duration) {
         if !suspects.is_empty() {
             self.lock().remember(who, now).suspects = suspects;
         }
     }
 
     /// This reader comes and asks for a stream from there: what is left out of it.
-    pub(crate) fn comes(&self, who: &Who, ask: Ask, now: Duration) -> Vec<Cursor> {
-        let mut readers = self.lock();
-        readers.forget(now);
-        if ask == Ask::Head || readers.by_who.is_empty() {
+    pub(crate) fn positions_to_skip(&self, who: &ReaderKey, ask: Ask, now: Duration) -> Vec<Cursor> {
+        let mut entries = self.lock();
+        entries.forget(now);
+        if ask == Ask::Head || entries.by_who.is_empty() {
             return Vec::new(); // nothing is replayed to it
         }
         let resuming = who.resuming(ask);
-        if let Some(reader) = readers.by_who.get_mut(who)
-            && let Some(found) = largest_behind(ask, &reader.suspects)
+        if let Some(entry) = entries.by_who.get_mut(who)
+            && let Some(found) = largest_behind(ask, &entry.suspects)
         {
-            reader.suspects.clear();
+            entry.suspects.clear();
             if !found.is_ephemeral {
-                readers.remember(resuming.clone(), now).leave_out(found.at);
+                entries.remember(resuming.clone(), now).skip(found.at);
             }
         }
-        readers.by_who.get(&resuming).map(|reader| reader.left_out.clone()).unwrap_or_default()
+        entries.by_who.get(&resuming).map(|entry| entry.skipped.clone()).unwrap_or_default()
     }
 
     /// How many readers are remembered.
     pub(crate) fn len(&self, now: Duration) -> usize {
-        let mut readers = self.lock();
-        readers.forget(now);
-        readers.by_who.len()
+        let mut entries = self.lock();
+        entries.forget(now);
+        entries.by_who.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Readers> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -169,24 +169,24 @@ fn largest_behind(ask: Ask, suspects: &[Frame]) -> Option<Frame> {
     suspects.iter().skip(epoch.unwrap_or(0)).find(|frame| frame.is_behind(cursor)).copied()
 }
 
-impl Reader {
-    fn leave_out(&mut self, position: Cursor) {
-        self.left_out.retain(|known| *known != position);
-        if self.left_out.len() == POSITIONS_MAX {
-            self.left_out.remove(0);
+impl Entry {
+    fn skip(&mut self, position: Cursor) {
+        self.skipped.retain(|known| *known != position);
+        if self.skipped.len() == POSITIONS_MAX {
+            self.skipped.remove(0);
         }
-        self.left_out.push(position);
+        self.skipped.push(position);
     }
 }
 
-impl Readers {
+impl Entries {
     /// The reader of this name, remembered from now on.
-    fn remember(&mut self, who: Who, now: Duration) -> &mut Reader {
+    fn remember(&mut self, who: ReaderKey, now: Duration) -> &mut Entry {
         self.forget(now);
         let who = Arc::new(who);
         match self.by_who.get(&who) {
-            Some(reader) => {
-                self.ends.remove(&(reader.until, who.clone()));
+            Some(entry) => {
+                self.ends.remove(&(entry.until, who.clone()));
             }
             None if self.by_who.len() >= READERS_MAX => {
                 if let Some((_, first)) = self.ends.pop_first() {
@@ -197,9 +197,9 @@ impl Readers {
         }
         let until = now.saturating_add(REMEMBERED_FOR);
         self.ends.insert((until, who.clone()));
-        let reader = self.by_who.entry(who).or_default();
-        reader.until = until;
-        reader
+        let entry = self.by_who.entry(who).or_default();
+        entry.until = until;
+        entry
     }
 
     fn forget(&mut self, now: Duration) {

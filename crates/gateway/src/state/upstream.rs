@@ -3,6 +3,15 @@
 //! Called by `PushClient`, one batch at a time and in order. It forwards frames untouched and reads only what a window
 //! needs: position, kind, whether an event is ephemeral or expires. It never drops a hole silently: whatever cannot be
 //! placed in the window becomes a gap there, or an error that keeps the stream where it is.
+//!
+//! | frame | change |
+//! |---|---|
+//! | `Welcome` | before users are admitted the window begins at its cursor; later, a cursor beyond the head is a gap |
+//! | event | an entry; one that the window has already is counted and left out |
+//! | `Gap` | an entry that every reader meets, and a resync ([`records`]) |
+//! | `Progress`, `CaughtUp`, standing records | the window's head moves on, without an entry |
+//!
+//! It asks for nothing, sends nothing and tries nothing again: the client does.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,17 +34,17 @@ pub(crate) struct Upstream {
     edge: Arc<Edge>,
     /// Where the window ends once the changes so far are applied; `None` before the first `Welcome`.
     head: Option<Cursor>,
-    /// How far the window came in the logs it was in before. The client remembers too, but not across a cursor that could
-    /// not be read, and no position may be in the window twice.
-    left: Epochs,
+    /// How far the window came in each of the logs it followed before. The client remembers too, but not across a cursor that
+    /// could not be read, and no position may be in the window twice.
+    left_logs: Epochs,
     records: Records,
     clock: LogClock,
-    /// Those of the hubs that the stream was at.
+    /// The clocks of the hubs that the stream was at.
     clocks: HubClocks,
-    clocks_told: bool,
+    skew_reported: bool,
     /// Which of the hubs the stream is at; `None`: there is one, or it is not known.
     door: Box<dyn Fn() -> Option<usize> + Send>,
-    /// What comes now was just published: its stamp tells the hub's time.
+    /// What comes now was just published: its stamp says the hub's time.
     is_live: bool,
 }
 
@@ -52,11 +61,11 @@ impl Upstream {
         Self {
             edge,
             head: None,
-            left: Epochs::default(),
+            left_logs: Epochs::default(),
             records,
             clock,
             clocks: HubClocks::default(),
-            clocks_told: false,
+            skew_reported: false,
             door: Box::new(|| None),
             is_live: false,
         }
@@ -67,34 +76,34 @@ impl Upstream {
         self.door = Box::new(door);
     }
 
-    /// Takes the items in order, and says how many were dealt with; all of them, unless there is an error.
-    pub(crate) fn take(&mut self, items: &[Item]) -> (usize, Result<(), UnknownPosition>) {
+    /// Applies the items in order. Returns how many were applied: all of them, unless there is an error.
+    pub(crate) fn apply(&mut self, items: &[Item]) -> (usize, Result<(), UnknownPosition>) {
         let mut changes = Vec::with_capacity(items.len());
         let mut result = Ok(());
-        let mut taken = 0;
+        let mut applied = 0;
         let was_live = self.is_live;
         for item in items {
-            self.hear(item);
+            self.read_hub_clock(item);
             if let Err(error) = self.plan(item, &mut changes) {
                 result = Err(error);
                 break;
             }
-            taken += 1;
+            applied += 1;
         }
         self.edge.set_log_clock(self.clock.offset());
         if was_live && self.is_live {
             self.compare_clocks();
         }
         self.edge.apply(&changes);
-        if self.records.settled() {
+        if self.records.just_resynced() {
             self.edge.set_caught_up();
             tracing::info!(head = %self.edge.head(), "caught up with the hub; ready for users");
         }
-        (taken, result)
+        (applied, result)
     }
 
-    /// Learns what time it is at the hub.
-    fn hear(&mut self, item: &Item) {
+    /// Learns what time it is at the hub, if this frame says so.
+    fn read_hub_clock(&mut self, item: &Item) {
         match item {
             Item::Welcome(_) => {
                 self.clock.begin();
@@ -118,14 +127,14 @@ impl Upstream {
         let apart = self.clocks.apart();
         self.edge.counters.clocks_apart.set(apart.as_secs_f64());
         let too_far = apart > APART_MAX;
-        if too_far && !self.clocks_told {
+        if too_far && !self.skew_reported {
             tracing::warn!(
                 ?apart,
                 "the clocks of the hubs differ: an event with a ttl expires at another time behind each of them; set their clocks \
                  by one source (NTP), and restart the hub that is wrong"
             );
         }
-        self.clocks_told = too_far;
+        self.skew_reported = too_far;
     }
 
     fn plan<'a>(&mut self, item: &'a Item, changes: &mut Vec<Change<'a>>) -> Result<(), UnknownPosition> {
@@ -144,7 +153,7 @@ impl Upstream {
                 tracing::warn!(cursor = gap.from, "the hub could not read this gateway's own cursor");
             }
             Item::Gap(gap) => {
-                let to = self.left.goes_on(read(gap.frame.cursor())?);
+                let to = self.left_logs.goes_on(read(gap.frame.cursor())?);
                 self.records.gap(gap, changes);
                 self.gap(to, gap.clone().leading_to(to).frame.framed().clone(), changes);
             }
@@ -177,13 +186,13 @@ impl Upstream {
             None => self.begin(cursor, changes),
             // But never before what the window holds: the client does not hand that over again.
             Some(head) if !self.edge.is_caught_up() && head != cursor && !head.follows(cursor) => {
-                self.begin(self.left.goes_on(cursor), changes);
+                self.begin(self.left_logs.goes_on(cursor), changes);
             }
             // Only what was presented, and a gap follows: it says where the stream goes on.
             Some(_) if echoed => {}
             // On resuming, the hub echoes this very head. Anything beyond it would be a hole.
             Some(head) => {
-                let to = self.left.goes_on(cursor);
+                let to = self.left_logs.goes_on(cursor);
                 if let Some(gap) = Gap::between(GapReason::Upstream, head, to) {
                     self.gap(to, encode_framed(&gap_frame(&gap)), changes);
                 }
@@ -193,7 +202,7 @@ impl Upstream {
 
     fn begin(&mut self, cursor: Cursor, changes: &mut Vec<Change<'_>>) {
         let head = self.head.replace(cursor).filter(|head| head.epoch != cursor.epoch);
-        head.into_iter().for_each(|head| self.left.leave(head));
+        head.into_iter().for_each(|head| self.left_logs.leave(head));
         changes.push(Change::Begin(cursor));
     }
 
@@ -228,7 +237,7 @@ impl Upstream {
         } else {
             // The contract changes the epoch across a gap only. Readers are told of this one, the event included.
             tracing::error!(%cursor, %head, "the hub changed the epoch without a gap");
-            let to = self.left.goes_on(cursor);
+            let to = self.left_logs.goes_on(cursor);
             self.gap(to, encode_framed(&gap_frame(&Gap::into_another_log(head, to))), changes);
         }
         Ok(())
@@ -237,7 +246,7 @@ impl Upstream {
     fn gap(&mut self, to: Cursor, frame: Bytes, changes: &mut Vec<Change<'_>>) {
         let Some(head) = self.head else { return };
         if to.epoch == head.epoch && !to.follows(head) {
-            // The hub is behind this window, which misses nothing; positions are never taken back.
+            // The hub is behind this window, which misses nothing; positions are never applied back.
             tracing::warn!(%to, %head, "the hub's log ends before this gateway's");
             return;
         }
@@ -245,7 +254,7 @@ impl Upstream {
             tracing::warn!(%to, %head, "this gateway missed events of the hub");
         } else {
             tracing::warn!(%to, %head, "this gateway goes on in another log; its users are told of a gap");
-            self.left.leave(head);
+            self.left_logs.leave(head);
         }
         self.head = Some(to);
         self.edge.counters.upstream_gaps.inc();
@@ -273,8 +282,8 @@ impl fmt::Debug for Upstream {
 
 impl BatchHandler for Upstream {
     async fn handle(&mut self, batch: &mut Batch) -> Result<(), HandlerError> {
-        let (taken, result) = self.take(batch.items());
-        (0..taken).for_each(|_| batch.finish_one());
+        let (applied, result) = self.apply(batch.items());
+        (0..applied).for_each(|_| batch.finish_one());
         Ok(result?)
     }
 }

@@ -20,7 +20,7 @@ use prost::Message as _;
 use crate::app::metrics::Metrics;
 use crate::state::close::CloseReason;
 use crate::state::connection::Outgoing;
-use crate::state::too_large::Written;
+use crate::state::too_large::LargestSent;
 use crate::surface::problem::bad_request;
 use crate::surface::render::{Form, Renderer};
 
@@ -35,10 +35,10 @@ pub(crate) struct Encoder {
     welcome: WelcomeInfo,
     repairs: Repairs,
     /// The last cursor sent.
-    told: String,
+    last_sent: String,
     /// Positions of events that were too large for this user before.
-    left_out: Vec<Cursor>,
-    written: Written,
+    skipped: Vec<Cursor>,
+    largest_sent: LargestSent,
 }
 
 /// When each user is to fetch its state anew after a gap: not all at once.
@@ -64,19 +64,19 @@ impl Encoder {
         welcome: WelcomeInfo,
         repairs: Repairs,
     ) -> Self {
-        let (told, left_out, written) = (String::new(), Vec::new(), Written::default());
-        Self { renderer, metrics, form, frame_max, welcome, repairs, told, left_out, written }
+        let (last_sent, skipped, largest_sent) = (String::new(), Vec::new(), LargestSent::default());
+        Self { renderer, metrics, form, frame_max, welcome, repairs, last_sent, skipped, largest_sent }
     }
 
     /// Tells a gap over each of these positions.
-    pub(crate) fn leaving_out(mut self, positions: Vec<Cursor>) -> Self {
-        self.left_out = positions;
+    pub(crate) fn skipping(mut self, positions: Vec<Cursor>) -> Self {
+        self.skipped = positions;
         self
     }
 
     /// The largest events that were sent.
-    pub(crate) const fn written(&self) -> &Written {
-        &self.written
+    pub(crate) const fn largest_sent(&self) -> &LargestSent {
+        &self.largest_sent
     }
 
     /// The bytes of everything in `outgoing`, one piece per frame, in order.
@@ -92,11 +92,11 @@ impl Encoder {
                 Outgoing::Entry { slot, framed } => events += u64::from(self.entry(slot, &framed, out)),
                 Outgoing::Control(control) => self.control(&control, out),
                 Outgoing::Subscribed { cursor, topics } => {
-                    let told = self.told.clone();
+                    let last_sent = self.last_sent.clone();
                     self.push(&subscribed_frame(cursor, topics), out);
                     let too_large = |answer: &mut Bytes| self.frame_max.is_some_and(|max| answer.len() > max);
                     if out.pop_if(too_large).is_some() {
-                        self.told = told;
+                        self.last_sent = last_sent;
                         answered = Err(bad_request(ANSWER_TOO_LARGE).field("subscribe.topics"));
                         break;
                     }
@@ -137,12 +137,12 @@ impl Encoder {
             Some(bytes) if self.is_too_large(bytes, view) => GapReason::TooLarge,
             Some(bytes) => {
                 if self.frame_max.is_some() {
-                    self.written.note(slot, bytes.len());
+                    self.largest_sent.note(slot, bytes.len());
                 }
                 out.extend(rendered);
                 let Some(view) = view else { return true };
                 if !view.cursor().is_empty() {
-                    view.cursor().clone_into(&mut self.told);
+                    view.cursor().clone_into(&mut self.last_sent);
                 }
                 return view.kind() == Kind::Event;
             }
@@ -150,7 +150,7 @@ impl Encoder {
         };
         // Only a gap may cross the position; an ephemeral event has none, and is left out.
         if let Some(Ok(to)) = view.map(|view| Cursor::parse(view.cursor())) {
-            let gap = Gap { reason, from: self.told.clone(), to, count: Some(1), repair_after: None };
+            let gap = Gap { reason, from: self.last_sent.clone(), to, count: Some(1), repair_after: None };
             self.control(&Control::Gap(gap), out);
         }
         false
@@ -160,10 +160,10 @@ impl Encoder {
     fn is_too_large(&self, rendered: &Bytes, view: Option<FrameView<'_>>) -> bool {
         let is_left_out = |view: FrameView<'_>| {
             let position = Cursor::parse(view.cursor());
-            position.is_ok_and(|position| self.left_out.contains(&position))
+            position.is_ok_and(|position| self.skipped.contains(&position))
         };
         self.frame_max.is_some_and(|max| rendered.len() > max)
-            || !self.left_out.is_empty() && view.is_some_and(is_left_out)
+            || !self.skipped.is_empty() && view.is_some_and(is_left_out)
     }
 
     /// A gap that lies in the window is the same for all but for the time to repair it, so it is not shared.
@@ -188,7 +188,7 @@ impl Encoder {
     }
 
     fn push(&mut self, frame: &PushEvent, out: &mut Vec<Bytes>) {
-        frame.cursor.clone_into(&mut self.told);
+        frame.cursor.clone_into(&mut self.last_sent);
         out.push(self.renderer.frame(self.form, frame));
     }
 }

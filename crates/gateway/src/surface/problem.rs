@@ -118,13 +118,13 @@ fn full(limit: Limit) -> Failure {
 /// # Errors
 ///
 /// All of them are taken.
-pub(crate) fn seat(visitor: &Visitor) -> Result<(), Failure> {
+pub(crate) fn admit_peer(visitor: &Visitor) -> Result<(), Failure> {
     let full = |full: galaxy_push_listener::Full| Failure::new(Reason::Overloaded, full.to_string());
     visitor.becomes_known().map_err(|taken| full(taken).retry_after(PLACE_RETRY))
 }
 
 /// A stranger lost its place to others.
-pub(crate) fn gave_way() -> Failure {
+pub(crate) fn evicted() -> Failure {
     let message = "no `connect` came while others waited for a place: send it at once, or come back later";
     Failure::new(Reason::Overloaded, message).retry_after(PLACE_RETRY)
 }
@@ -144,7 +144,7 @@ fn session_ended_text(why: &str) -> String {
 
 /// Why somebody was not believed, in this product's own words, of which there are few. Of any other refusal: nothing,
 /// because it names users and topics, which are for whoever asks for `debug`.
-fn own_words(failure: &Failure) -> &str {
+fn log_text(failure: &Failure) -> &str {
     match &*failure.message {
         _ if failure.code != Code::Unauthenticated => "",
         ended if ended.starts_with(SESSION_ENDED) => SESSION_ENDED,
@@ -155,7 +155,7 @@ fn own_words(failure: &Failure) -> &str {
 impl Metrics {
     /// Counts a refusal, and says it in the log unless many like it were said just before.
     pub(crate) fn refused(&self, failure: &Failure) {
-        let (reason, why) = (refusal_label(failure.reason), own_words(failure));
+        let (reason, why) = (refusal_label(failure.reason), log_text(failure));
         match self.count_refusal(failure.reason, why) {
             Some(left_out) => tracing::info!(reason, code = ?failure.code, why, left_out, "users refused"),
             None => tracing::debug!(reason, why = failure.message, "refused"),
@@ -233,13 +233,13 @@ mod tests {
     /// The fault: whoever had a revocation's reason, which may name a user, wrote it into the log, a line for each.
     #[test]
     fn what_is_told_of_a_refusal_is_never_what_somebody_else_wrote() {
-        assert_eq!(own_words(&session_ended("ann stole 7 cookies")), "the session was ended");
-        assert_eq!(own_words(&session_ended("")), "the session was ended");
+        assert_eq!(log_text(&session_ended("ann stole 7 cookies")), "the session was ended");
+        assert_eq!(log_text(&session_ended("")), "the session was ended");
         let named = Failure::new(Reason::NotGranted, "ann may not read orders.7");
-        assert_eq!(own_words(&named), "");
+        assert_eq!(log_text(&named), "");
         let not_believed =
             Failure::new(Reason::NotGranted, "the token has expired").code(Code::Unauthenticated);
-        assert_eq!(own_words(&not_believed), "the token has expired");
+        assert_eq!(log_text(&not_believed), "the token has expired");
     }
 
     #[test]

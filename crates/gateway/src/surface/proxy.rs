@@ -63,11 +63,11 @@ impl Proxy {
     async fn forward(&self, head: &Parts, body: Body) -> Result<Response, Failure> {
         let (body, is_over) = Bounded::new(body);
         if body.size_hint().lower() > REQUEST_BYTES_MAX as u64 {
-            body.hear_out().await;
+            body.drain_body().await;
             return Err(too_large());
         }
         let Ok(_permit) = self.permits.try_acquire() else {
-            body.hear_out().await;
+            body.drain_body().await;
             return Err(too_many());
         };
         let connected = self.hub.connect().await;

@@ -24,7 +24,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header};
 use tonic::Code;
 
 use super::context::Context;
-use super::problem::{self, seat};
+use super::problem::{self, admit_peer};
 use super::query::{Query, bearer, last_event_id};
 use super::render::Form;
 use super::render::event_stream::{self, Naming};
@@ -56,7 +56,7 @@ pub(crate) async fn stream(
     let opened = open(&context, carrier, address, &uri, &headers).await;
     // Only who may have a stream takes a place of the known.
     match opened.and_then(|stream| {
-        visitor.map_or(Ok(()), |visitor| seat(&visitor))?;
+        visitor.map_or(Ok(()), |visitor| admit_peer(&visitor))?;
         Ok(stream)
     }) {
         Ok(stream) => answer(stream),
@@ -86,9 +86,9 @@ async fn open(
     shared.open_for_users()?;
     let query = Query::read(uri, &shared.config.ignored_query)?;
     let identity = shared.identify(bearer(headers)?, &query.user, &query.session)?;
-    let (cursor, cannot_drop_it) = presented(&query, headers);
+    let (cursor, cursor_is_automatic) = presented(&query, headers);
     let namespace = query.namespace;
-    let request = Request { identity, topics: query.topics, cursor, cannot_drop_it, namespace, address };
+    let request = Request { identity, topics: query.topics, cursor, cursor_is_automatic, namespace, address };
     let connection = shared.admit(request).await?;
     let form = if query.naming == Naming::Messages { Form::SseMessage } else { Form::Sse };
     let id = connection.id();

@@ -35,7 +35,7 @@ use super::render::Form;
 use crate::app::Shared;
 use crate::state::close::CloseReason;
 use crate::state::connection::{Connection, Outgoing};
-use crate::state::too_large::Who;
+use crate::state::too_large::ReaderKey;
 
 mod greeting;
 mod handshake;
@@ -52,7 +52,7 @@ const SUBPROTOCOLS: [(&str, Form); 2] = [("push.v1.json", Form::Json), ("push.v1
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a socket that took bytes a moment ago still does.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Answers `GET /v1/ws`.
 pub(crate) async fn upgrade(
@@ -125,7 +125,7 @@ fn subprotocol(headers: &HeaderMap) -> Option<(&'static str, Form)> {
 }
 
 /// How a socket's life ends.
-enum End {
+enum SessionEnd {
     /// The peer is gone, or has closed.
     Gone,
     /// The peer has closed, because what it was sent is larger than it takes.
@@ -135,7 +135,7 @@ enum End {
     /// The user broke a rule, or there is no room.
     Refused(Failure),
     /// Others need its place at once.
-    GaveWay(Failure),
+    Evicted(Failure),
     /// The user broke a rule of WebSocket itself.
     Broken(Breach),
 }
@@ -171,11 +171,11 @@ impl Breach {
 }
 
 /// What was read, or how that ends the connection.
-fn received(message: Option<Result<Message, tungstenite::Error>>) -> Result<Message, End> {
+fn received(message: Option<Result<Message, tungstenite::Error>>) -> Result<Message, SessionEnd> {
     match message {
         Some(Ok(message)) => Ok(message),
-        Some(Err(error)) => Err(Breach::of(error).map_or(End::Gone, End::Broken)),
-        None => Err(End::Gone),
+        Some(Err(error)) => Err(Breach::of(error).map_or(SessionEnd::Gone, SessionEnd::Broken)),
+        None => Err(SessionEnd::Gone),
     }
 }
 
@@ -187,23 +187,23 @@ async fn run(context: Arc<Context>, mut socket: WebSocket, outflow: Outflow, gre
         Ok(admitted) => admitted,
         Err(end) => return finish(shared, socket, None, end).await,
     };
-    let Some(Admitted { connection, frame_max, who, left_out }) = admitted else { return };
+    let Some(Admitted { connection, frame_max, who, skipped }) = admitted else { return };
     let _connected = shared.metrics.connected(form.transport());
-    let encoder = context.encoder(form, Some(frame_max), connection.id()).leaving_out(left_out);
+    let encoder = context.encoder(form, Some(frame_max), connection.id()).skipping(skipped);
     outflow.leave_to_app();
     let writing = Writing::default();
     let mut session = Session { shared: shared.clone(), socket, outflow, connection, encoder, form, writing };
     let end = session.serve().await;
-    if matches!(end, End::TooLarge) {
-        session.remember(who);
+    if matches!(end, SessionEnd::TooLarge) {
+        session.remember_too_large(who);
     }
     let Session { shared, socket, outflow, connection, encoder, form, writing } = session;
-    let is_stalled = matches!(end, End::Gone) && outflow.is_stalled();
+    let is_stalled = matches!(end, SessionEnd::Gone) && outflow.is_stalled();
     if is_stalled {
         encoder.dropped(&CloseReason::TooSlow);
     }
-    if is_stalled || matches!(end, End::Closed(CloseReason::TooSlow)) {
-        connection.gave_up();
+    if is_stalled || matches!(end, SessionEnd::Closed(CloseReason::TooSlow)) {
+        connection.peer_gave_up();
     }
     finish(&shared, socket, Some((connection, encoder, form, writing.waiting)), end).await;
 }
@@ -233,7 +233,7 @@ struct Writing {
 }
 
 impl Session {
-    async fn serve(&mut self) -> End {
+    async fn serve(&mut self) -> SessionEnd {
         let config = &self.shared.config;
         let dead_after = config.dead_after;
         let ping_every = config.progress_interval.min(dead_after / 2);
@@ -242,16 +242,16 @@ impl Session {
         let mut ping_at = alive + ping_every;
         let mut outgoing = Vec::new();
         loop {
-            alive = alive.max(self.socket.get_ref().heard());
+            alive = alive.max(self.socket.get_ref().last_frame_at());
             let look_at = if self.writing.on {
-                self.outflow.due().unwrap_or_else(|| Instant::now() + LOOK_EVERY)
+                self.outflow.due().unwrap_or_else(|| Instant::now() + CHECK_EVERY)
             } else {
                 ping_at.min(alive + dead_after)
             };
             let writing = self.writing.on;
             tokio::select! {
                 biased;
-                moved = moved(&mut self.socket, &mut self.writing) => match moved {
+                moved = drive(&mut self.socket, &mut self.writing) => match moved {
                     Ok(Some(message)) => {
                         if let Err(end) = self.receive(message) {
                             return end;
@@ -263,21 +263,21 @@ impl Session {
                             alive = Instant::now();
                         }
                         if let Some(refused) = self.writing.refused.take() {
-                            return End::Refused(refused);
+                            return SessionEnd::Refused(refused);
                         }
                     }
-                    Err(End::Gone) => return self.last_word().unwrap_or(End::Gone),
+                    Err(SessionEnd::Gone) => return self.last_close_frame().unwrap_or(SessionEnd::Gone),
                     Err(end) => return end,
                 },
                 () = sleep_until(look_at) => {
                     // While bytes wait, they alone say whether the user is there: a pong cannot come before them.
                     if writing {
                         if self.outflow.due().is_some_and(|due| due <= Instant::now()) {
-                            return End::Closed(CloseReason::TooSlow);
+                            return SessionEnd::Closed(CloseReason::TooSlow);
                         }
                     } else if alive.elapsed() >= dead_after {
                         tracing::debug!(connection = self.connection.name(), "closed: nothing heard for too long");
-                        return End::Gone;
+                        return SessionEnd::Gone;
                     } else {
                         ping_at = Instant::now() + ping_every;
                         self.write([Message::Ping(Bytes::new())]);
@@ -285,7 +285,7 @@ impl Session {
                 }
                 visited = self.connection.next_unless(writing, &mut outgoing) => {
                     if let Err(reason) = visited {
-                        return End::Closed(reason);
+                        return SessionEnd::Closed(reason);
                     }
                     self.write_turn(std::mem::take(&mut outgoing));
                 }
@@ -295,8 +295,8 @@ impl Session {
     }
 
     /// What a peer said before it went, that could not be written to any more.
-    fn last_word(&mut self) -> Option<End> {
-        self.socket.get_mut().let_go();
+    fn last_close_frame(&mut self) -> Option<SessionEnd> {
+        self.socket.get_mut().stop_pacing();
         loop {
             let message = received(unconstrained(self.socket.next()).now_or_never()?).ok()?;
             if let Message::Close(_) = message {
@@ -306,11 +306,11 @@ impl Session {
     }
 
     /// The next stream of this user is not sent the same again.
-    fn remember(&self, who: Who) {
+    fn remember_too_large(&self, who: ReaderKey) {
         let Shared { admission, too_large, metrics, .. } = &*self.shared;
         let now = admission.edge.clock.now();
-        let suspects = admission.edge.read(now, |window| self.encoder.written().frames(window));
-        too_large.closed(who, suspects, now.mono);
+        let suspects = admission.edge.read(now, |window| self.encoder.largest_sent().frames(window));
+        too_large.record_close(who, suspects, now.mono);
         metrics.too_large_closes.inc();
         tracing::debug!(
             connection = self.connection.name(),
@@ -330,7 +330,7 @@ impl Session {
         self.writing.on = true;
     }
 
-    fn receive(&mut self, message: Message) -> Result<(), End> {
+    fn receive(&mut self, message: Message) -> Result<(), SessionEnd> {
         use galaxy_push_proto::v1::client_frame::Kind;
 
         let Some(kind) = client_frame(self.form, &message, &self.shared.metrics)? else { return Ok(()) };
@@ -346,13 +346,13 @@ impl Session {
                 .identify(Some(&newer.token), "", "")
                 .and_then(|identity| Ok(self.connection.refresh(identity)?)),
         };
-        done.map_err(End::Refused)
+        done.map_err(SessionEnd::Refused)
     }
 }
 
 /// The next message that came, or `None` once everything is written. Cancel safe.
-async fn moved(socket: &mut WebSocket, writing: &mut Writing) -> Result<Option<Message>, End> {
-    let gone = |_| End::Gone;
+async fn drive(socket: &mut WebSocket, writing: &mut Writing) -> Result<Option<Message>, SessionEnd> {
+    let gone = |_| SessionEnd::Gone;
     poll_fn(|cx| {
         if let Poll::Ready(message) = socket.poll_next_unpin(cx) {
             return Poll::Ready(received(message).map(Some));
@@ -392,30 +392,30 @@ async fn finish(
     shared: &Shared,
     mut socket: WebSocket,
     session: Option<(Connection, Encoder, Form, VecDeque<Message>)>,
-    end: End,
+    end: SessionEnd,
 ) {
     let (code, reason) = match end {
-        End::Gone | End::TooLarge => return linger(&mut socket).await,
-        End::Closed(ref reason) => reason.close_code(),
-        End::Broken(breach) => {
+        SessionEnd::Gone | SessionEnd::TooLarge => return drain_until_closed(&mut socket).await,
+        SessionEnd::Closed(ref reason) => reason.close_code(),
+        SessionEnd::Broken(breach) => {
             shared.metrics.broke_protocol();
             breach.close(shared.config.client_message_bytes)
         }
-        End::Refused(ref failure) | End::GaveWay(ref failure) => {
+        SessionEnd::Refused(ref failure) | SessionEnd::Evicted(ref failure) => {
             shared.metrics.refused(failure);
             (close_code(failure), close_reason(failure))
         }
     };
-    if let End::GaveWay(_) = end {
+    if let SessionEnd::Evicted(_) = end {
         // Said, and not waited for; nor put off because this task has done much in its turn.
         let close = Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }));
         let _ = unconstrained(socket.send(close)).now_or_never();
         return;
     }
     let closing = async {
-        if let (Some((connection, mut encoder, form, waiting)), End::Closed(closed)) = (session, end) {
+        if let (Some((connection, mut encoder, form, waiting)), SessionEnd::Closed(closed)) = (session, end) {
             let mut pieces = Vec::new();
-            encoder.goodbye(connection.passed(), &closed, &mut pieces);
+            encoder.goodbye(connection.position(), &closed, &mut pieces);
             drop(connection);
             // The goodbye's cursor is behind what still waits, so that goes before it or neither goes.
             if closed == CloseReason::TooSlow {
@@ -432,13 +432,13 @@ async fn finish(
         socket.send(Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))).await
     };
     if let Ok(Ok(())) = timeout(CLOSE_WITHIN, closing).await {
-        linger(&mut socket).await;
+        drain_until_closed(&mut socket).await;
     }
 }
 
 /// Reads on until the peer has closed, too: that sends the answer to its close frame, and a socket dropped with unread
 /// bytes is reset, so that the peer would not see the code.
-async fn linger(socket: &mut WebSocket) {
-    socket.get_mut().let_go();
+async fn drain_until_closed(socket: &mut WebSocket) {
+    socket.get_mut().stop_pacing();
     let _ = timeout(CLOSE_WITHIN, async { while let Some(Ok(_)) = socket.next().await {} }).await;
 }

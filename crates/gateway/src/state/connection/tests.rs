@@ -17,7 +17,7 @@ use crate::state::clock::Clock;
 use crate::state::counters::Counters;
 use crate::state::edge::Change;
 use crate::state::grants::{Grants, Issued};
-use crate::state::routes::Letter;
+use crate::state::routes::Dispatch;
 
 mod quiet;
 
@@ -62,7 +62,7 @@ struct World {
     log: Vec<Logged>,
     /// Events by id: recipients, for those without a position too.
     events: BTreeMap<String, BTreeSet<String>>,
-    undispatched: Vec<(Change<'static>, Place)>,
+    undispatched: Vec<(Change<'static>, DispatchedUpTo)>,
     connections: Vec<Told>,
     limits: Limits,
 }
@@ -96,7 +96,7 @@ impl World {
     }
 
     fn hold(&mut self, change: Change<'static>) {
-        let (_, place) = self.edge.hold(std::slice::from_ref(&change));
+        let (_, place) = self.edge.append(std::slice::from_ref(&change));
         self.undispatched.push((change, place));
     }
 
@@ -108,16 +108,16 @@ impl World {
             Change::Append { frame, event, .. } => Some((frame.len(), *event, place)),
             _ => None,
         });
-        let letters: Vec<Letter<'_>> = appended
+        let dispatches: Vec<Dispatch<'_>> = appended
             .map(|(bytes, event, place)| {
                 // The slot of an entry is the one before the window's end just after it.
                 let slot =
                     (0..).map(|n| Slot::default().plus(n)).find(|slot| slot.next() == place.slot).unwrap();
-                Letter { slot, bytes, event }
+                Dispatch { slot, bytes, event }
             })
             .collect();
-        assert_eq!(letters.len() as u64, first);
-        self.edge.routes.dispatch(letters, *upto);
+        assert_eq!(dispatches.len() as u64, first);
+        self.edge.routes.dispatch(dispatches, *upto);
     }
 
     fn append(&mut self, to: &[usize], ephemeral: bool) {
@@ -183,11 +183,11 @@ impl World {
     }
 
     /// Whether there was nothing to send, and nothing more to look at.
-    fn visit(&mut self, which: usize) -> Result<bool, TestCaseError> {
+    fn collect(&mut self, which: usize) -> Result<bool, TestCaseError> {
         let told = &mut self.connections[which];
         let mut out = Vec::new();
-        let rest = told.connection.visit(self.edge.clock.now(), &mut out);
-        let done = out.is_empty() && matches!(rest, Rest::Until(_));
+        let wait = told.connection.collect(self.edge.clock.now(), &mut out);
+        let done = out.is_empty() && matches!(wait, Wait::Until(_));
         for outgoing in out {
             told.take(&self.log, &self.events, outgoing)?;
         }
@@ -210,7 +210,7 @@ impl World {
             Op::Dispatch => self.dispatch(),
             Op::Open(user, back) if count < 5 => self.open(*user, *back),
             Op::Visit(which) if count > 0 => {
-                self.visit(which % count)?;
+                self.collect(which % count)?;
             }
             Op::Subscribe(which, topic) if count > 0 => {
                 let topic = TOPICS[topic % TOPICS.len()].to_owned();
@@ -227,16 +227,16 @@ impl World {
     }
 
     /// After the last fault every connection reaches the head.
-    fn settle(&mut self) -> Result<(), TestCaseError> {
+    fn confirm(&mut self) -> Result<(), TestCaseError> {
         self.dispatch();
         for which in 0..self.connections.len() {
             let mut visits = 0;
-            while !self.visit(which)? {
+            while !self.collect(which)? {
                 visits += 1;
                 prop_assert!(visits < 10_000, "connection {which} never rests");
             }
             let told = &self.connections[which];
-            prop_assert_eq!(told.connection.passed(), self.head.to_string());
+            prop_assert_eq!(told.connection.position(), self.head.to_string());
             told.nothing_missed(&self.log, self.log.len() - 1)?;
         }
         Ok(())
@@ -287,7 +287,7 @@ impl Told {
             Outgoing::Subscribed { cursor, topics } => {
                 self.reach(log, &cursor)?;
                 self.recipients.retain(|recipient| !recipient.starts_with("topic:"));
-                self.recipients.extend(topics.iter().map(topic));
+                self.recipients.extend(topics.iter().map(recipient));
             }
             Outgoing::Entry { framed, .. } => {
                 let view = FrameView::read(message(&framed)).unwrap();
@@ -354,7 +354,7 @@ proptest! {
         for op in &ops {
             world.run(op)?;
         }
-        world.settle()?;
+        world.confirm()?;
     }
 
     /// The same with a window that is too small: whatever is missed is told.
@@ -364,7 +364,7 @@ proptest! {
         for op in &ops {
             world.run(op)?;
         }
-        world.settle()?;
+        world.confirm()?;
     }
 }
 
@@ -375,7 +375,7 @@ async fn an_ending_waits_for_the_gap_that_is_decided() {
     world.dispatch();
     world.open(0, 5);
     let connection = &mut world.connections[0].connection;
-    connection.seat.mailbox().close(CloseReason::Draining(Duration::ZERO));
+    connection.registration.mailbox().close(CloseReason::Draining(Duration::ZERO));
     let mut out = Vec::new();
     assert_eq!(connection.next(&mut out).await, Ok(()));
     let gap = out.iter().any(|outgoing| matches!(outgoing, Outgoing::Control(Control::Gap(_))));

@@ -58,7 +58,7 @@ fn open(edge: &Arc<Edge>, user: &str) -> Connection {
 /// One that has nothing to do, and listens.
 fn listening(edge: &Arc<Edge>, user: &str) -> Connection {
     let mut connection = open(edge, user);
-    while !matches!(connection.visit(edge.clock.now(), &mut Vec::new()), Rest::Until(_)) {}
+    while !matches!(connection.collect(edge.clock.now(), &mut Vec::new()), Wait::Until(_)) {}
     connection
 }
 

@@ -22,7 +22,7 @@ fn connections_are_bounded_per_user_address_and_process() {
     };
     let quotas = Quotas::new(limits);
     let enter =
-        |name: &str, address: &str| quotas.enter(&user(name), Some(address.parse().unwrap()), false, AT);
+        |name: &str, address: &str| quotas.admit(&user(name), Some(address.parse().unwrap()), false, AT);
     let first = enter("ann", "198.51.100.1").unwrap();
     let _second = enter("ann", "198.51.100.1").unwrap();
     assert_eq!(refused(enter("ann", "198.51.100.9")), Some(Refusal::Full(Limit::User)));
@@ -35,7 +35,7 @@ fn connections_are_bounded_per_user_address_and_process() {
     drop(again);
     // One subscriber has a whole network of IPv6 addresses.
     let quotas = Quotas::new(UserLimits { connections_per_address: Some(1), ..UserLimits::default() });
-    let enter = |address: &str| quotas.enter(&Identity::default(), Some(address.parse().unwrap()), false, AT);
+    let enter = |address: &str| quotas.admit(&Identity::default(), Some(address.parse().unwrap()), false, AT);
     let _one = enter("2001:db8:0:1::1").unwrap();
     assert_eq!(refused(enter("2001:db8:0:1::2")), Some(Refusal::Full(Limit::Address)));
     assert_eq!(refused(enter("2001:db8:0:2::1")), None);
@@ -45,11 +45,11 @@ fn connections_are_bounded_per_user_address_and_process() {
 #[test]
 fn resumes_are_bounded_per_user_and_second() {
     let quotas = Quotas::new(UserLimits { resumes_per_second: Some(2), ..UserLimits::default() });
-    let resume = |name: &str, at| quotas.enter(&user(name), None, true, at).map(drop);
+    let resume = |name: &str, at| quotas.admit(&user(name), None, true, at).map(drop);
     assert!(resume("ann", AT).is_ok() && resume("ann", AT).is_ok());
     assert_eq!(resume("ann", AT), Err(Refusal::ResumesTooOften { wait: Duration::from_millis(500) }));
     assert!(resume("bob", AT).is_ok(), "another user");
-    assert!(quotas.enter(&user("ann"), None, false, AT).is_ok(), "who begins at the head resumes nothing");
+    assert!(quotas.admit(&user("ann"), None, false, AT).is_ok(), "who begins at the head resumes nothing");
     assert!(resume("ann", AT + Duration::from_millis(500)).is_ok());
 }
 
@@ -61,7 +61,7 @@ fn reckoned(quotas: &Arc<Quotas>, threads: usize, entries: u64, during: Duration
     while let Some((thread, &now)) =
         free_at.iter().enumerate().min_by_key(|(_, at)| **at).filter(|(_, at)| **at < end)
     {
-        let (mut share, begins) = match quotas.enter(&user("eve"), None, true, now) {
+        let (mut share, begins) = match quotas.admit(&user("eve"), None, true, now) {
             Ok(entered) => entered,
             Err(Refusal::ResumesTooOften { wait } | Refusal::ReplaysTooMuch { wait }) => {
                 free_at[thread] = now + wait;
@@ -100,7 +100,7 @@ fn fifty_threads_that_replay_for_ever_take_their_part_of_a_core_and_no_more() {
             spent <= allowed && spent > during / PART_OF_A_CORE / 2,
             "{entries}: {spent:?} of {allowed:?}"
         );
-        let (_, begins) = quotas.enter(&user("ann"), None, true, AT + during).unwrap();
+        let (_, begins) = quotas.admit(&user("ann"), None, true, AT + during).unwrap();
         assert_eq!(begins, AT + during, "another user waits for none of it");
     }
 }
@@ -111,7 +111,7 @@ fn what_is_not_needed_is_given_back_and_who_owes_nothing_is_forgotten() {
     let mut shares = Vec::new();
     // A thousand devices of one user come back at once, each of which has missed little.
     for _ in 0..1_000 {
-        let (mut share, begins) = quotas.enter(&user("ann"), None, true, AT).unwrap();
+        let (mut share, begins) = quotas.admit(&user("ann"), None, true, AT).unwrap();
         assert_eq!((begins, share.turn(AT)), (AT, None));
         share.spend(10, 1_000);
         share.done();
@@ -120,7 +120,7 @@ fn what_is_not_needed_is_given_back_and_who_owes_nothing_is_forgotten() {
     drop(shares);
     for number in 0..10_000 {
         drop(
-            quotas.enter(&user(&format!("u{number}")), None, true, AT + Duration::from_secs(number)).unwrap(),
+            quotas.admit(&user(&format!("u{number}")), None, true, AT + Duration::from_secs(number)).unwrap(),
         );
     }
     assert!(quotas.lock().users.len() <= 2, "{}", quotas.lock().users.len());
@@ -133,7 +133,7 @@ fn what_is_not_needed_is_given_back_and_who_owes_nothing_is_forgotten() {
 #[test]
 fn accounts_are_given_back_after_a_peak() {
     let quotas = Quotas::new(UserLimits { resumes_per_second: Some(2), ..UserLimits::default() });
-    let enter = |name: &str, at| quotas.enter(&user(name), None, true, at).unwrap().0;
+    let enter = |name: &str, at| quotas.admit(&user(name), None, true, at).unwrap().0;
     let mut shares: Vec<_> =
         (0..10_000).map(|number| enter(&format!("u{number}"), AT + Duration::from_millis(number))).collect();
     let _open = enter("open", AT + Duration::from_secs(20));
@@ -141,14 +141,14 @@ fn accounts_are_given_back_after_a_peak() {
     drop((enter("owes", AT + Duration::from_secs(20)), enter("owes", AT + Duration::from_secs(20))));
     shares.reverse();
     drop(shares);
-    let refusal = refused(quotas.enter(&user("owes"), None, true, AT + Duration::from_secs(20)));
+    let refusal = refused(quotas.admit(&user("owes"), None, true, AT + Duration::from_secs(20)));
     assert!(matches!(refusal, Some(Refusal::ResumesTooOften { .. })), "{refusal:?}");
     {
-        let books = quotas.lock();
-        let mut left: Vec<_> = books.users.keys().map(|name| &**name).collect();
+        let accounts = quotas.lock();
+        let mut left: Vec<_> = accounts.users.keys().map(|name| &**name).collect();
         left.sort_unstable();
         assert_eq!(left, ["user:open", "user:owes"]);
-        assert_eq!(books.closed.len(), 1);
+        assert_eq!(accounts.closed.len(), 1);
     }
     drop(enter("last", AT + Duration::from_secs(60)));
     assert_eq!(quotas.lock().users.len(), 2, "the open one, and the last, which owes for its opening");
@@ -158,7 +158,7 @@ fn accounts_are_given_back_after_a_peak() {
 fn who_closes_and_comes_back_still_owes_what_is_left_of_a_second_s_resumes() {
     let quotas = Quotas::new(UserLimits { resumes_per_second: Some(2), ..UserLimits::default() });
     let at = |ms| AT + Duration::from_millis(ms);
-    let resume = |ms| quotas.enter(&user("ann"), None, true, at(ms)).map(drop);
+    let resume = |ms| quotas.admit(&user("ann"), None, true, at(ms)).map(drop);
     assert!(resume(0).is_ok() && resume(100).is_ok());
     assert!(resume(200).is_err());
 }

@@ -1,4 +1,14 @@
-//! One connection's mailbox: the numbers of the entries that concern it, bounded, and its wake-up.
+//! One connection's mailbox: the slots of the entries that concern it, bounded, and its wake-up.
+//!
+//! The dispatcher pushes, the connection receives; whoever has the mailbox can close the connection. It holds at most
+//! `limit` slots of 16 bytes. It never waits, and never makes the dispatcher wait.
+//!
+//! | mode | what a push does |
+//! |---|---|
+//! | `Live` | keeps the slot; a full mailbox is emptied instead, and turns to `Scanning` |
+//! | `Scanning` | nothing: the connection reads the window itself, and the slot would only repeat that |
+//!
+//! The connection goes live again under the table's lock, when it has read all that is dispatched.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
@@ -14,34 +24,36 @@ use crate::state::sync::{Mutex, MutexGuard};
 /// What the dispatcher and one connection share.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    mail: Mutex<Mail>,
+    queue: Mutex<Queue>,
     wake: Notify,
 }
 
 /// An entry that concerns a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mailed {
+pub(crate) struct QueuedSlot {
     pub(crate) slot: Slot,
     /// Nobody is told if it is lost.
     pub(crate) ephemeral: bool,
 }
 
+/// What is behind the mailbox's lock.
 #[derive(Debug)]
-struct Mail {
-    slots: VecDeque<Mailed>,
+struct Queue {
+    slots: VecDeque<QueuedSlot>,
     mode: Mode,
-    /// The first slot that there was no room to keep: nothing before it concerns the connection. While scanning.
-    first: Option<Slot>,
+    /// After an overflow, until the connection has heard of it: the first slot that was in the mailbox. Nothing before it
+    /// concerns the connection, so its scan may begin there.
+    scan_from: Option<Slot>,
     /// The last slot put in, so that an event for several recipients of one connection is put in once.
     newest: Option<Slot>,
     /// The last dispatch that woke this connection.
     batch: u64,
-    /// The connection has to say where it stands.
-    swept: bool,
+    /// The connection is asked to say its position.
+    progress_requested: bool,
     close_reason: Option<CloseReason>,
     /// To close once everything is delivered.
     pending_close: Option<PendingClose>,
-    /// It was said that the connection is cut off.
+    /// The log has said that the connection is cut off.
     cut_off: bool,
     /// The session was invalidated, whatever else ends the connection.
     void: bool,
@@ -52,93 +64,101 @@ struct Mail {
 enum Mode {
     /// The connection reads the window itself; mail would only repeat that.
     Scanning,
-    Listening,
+    Live,
 }
 
 /// What became of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pushed {
+pub(super) enum PushResult {
     /// Nobody need be woken for it.
-    Quietly,
+    NoWake,
     /// The connection must be woken.
     Wake,
     /// There was no room: the connection must be woken, and will scan.
-    Overflown,
+    Overflowed,
 }
 
-/// What a connection found.
+/// What a connection received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// It must scan: from this slot on, if that is known, for nothing before it concerns the connection.
-    Overflown(Option<Slot>),
-    /// It has its mail.
-    Mail {
-        /// It must say where it stands even if nothing came.
-        swept: bool,
+pub(crate) enum Received {
+    /// Nothing, for it must scan: from this slot on, if that is known, since nothing before concerns the connection.
+    Overflowed(Option<Slot>),
+    /// The slots, in order.
+    Slots {
+        /// It is asked to say its position, even if nothing came.
+        progress_requested: bool,
     },
 }
 
 impl Mailbox {
     pub(super) fn new(issued: Issued) -> Self {
-        let mail = Mail {
+        let queue = Queue {
             slots: VecDeque::new(),
             mode: Mode::Scanning,
-            first: None,
+            scan_from: None,
             newest: None,
             batch: 0,
-            swept: false,
+            progress_requested: false,
             close_reason: None,
             pending_close: None,
             cut_off: false,
             void: false,
             issued,
         };
-        Self { mail: Mutex::new(mail), wake: Notify::new() }
+        Self { queue: Mutex::new(queue), wake: Notify::new() }
     }
 
-    pub(super) fn push(&self, mailed: Mailed, limit: usize, batch: u64) -> Pushed {
-        let slot = mailed.slot;
-        let mut mail = self.lock();
-        if mail.mode == Mode::Scanning || mail.newest == Some(slot) {
-            return Pushed::Quietly;
+    /// Keeps this slot, unless the mailbox has `limit` of them. `batch` numbers the dispatch: one dispatch wakes a connection
+    /// once.
+    pub(super) fn push(&self, queued: QueuedSlot, limit: usize, batch: u64) -> PushResult {
+        let slot = queued.slot;
+        let mut queue = self.lock();
+        if queue.mode == Mode::Scanning || queue.newest == Some(slot) {
+            return PushResult::NoWake;
         }
-        if mail.slots.len() >= limit {
-            mail.first = Some(mail.slots.front().map_or(slot, |first| first.slot));
-            mail.slots = VecDeque::new();
-            mail.mode = Mode::Scanning;
-            return Pushed::Overflown;
+        if queue.slots.len() >= limit {
+            queue.scan_from = Some(queue.slots.front().map_or(slot, |first| first.slot));
+            queue.slots = VecDeque::new();
+            queue.mode = Mode::Scanning;
+            return PushResult::Overflowed;
         }
-        mail.slots.push_back(mailed);
-        mail.newest = Some(slot);
-        if std::mem::replace(&mut mail.batch, batch) == batch { Pushed::Quietly } else { Pushed::Wake }
-    }
-
-    /// Asks the connection to say where it stands; whether it needs to be asked.
-    pub(super) fn sweep(&self) -> bool {
-        let mut mail = self.lock();
-        // A scanning reader says so by itself.
-        mail.swept = mail.mode == Mode::Listening;
-        mail.swept
-    }
-
-    /// Moves the mail into `inbox`, which must be empty.
-    pub(crate) fn take(&self, inbox: &mut VecDeque<Mailed>) -> Taken {
-        let mut mail = self.lock();
-        if mail.mode == Mode::Scanning {
-            return Taken::Overflown(mail.first.take());
+        queue.slots.push_back(queued);
+        queue.newest = Some(slot);
+        if std::mem::replace(&mut queue.batch, batch) == batch {
+            PushResult::NoWake
+        } else {
+            PushResult::Wake
         }
-        std::mem::swap(&mut mail.slots, inbox);
-        Taken::Mail { swept: std::mem::take(&mut mail.swept) }
     }
 
-    pub(super) fn listen(&self) {
-        let mut mail = self.lock();
-        (mail.mode, mail.first, mail.newest, mail.swept) = (Mode::Listening, None, None, false);
+    /// Asks the connection to say its position. Whether it has to be asked: a scanning reader says so by itself.
+    pub(super) fn request_progress(&self) -> bool {
+        let mut queue = self.lock();
+        queue.progress_requested = queue.mode == Mode::Live;
+        queue.progress_requested
     }
 
-    pub(super) fn scan(&self) {
-        let mut mail = self.lock();
-        (mail.mode, mail.first, mail.slots) = (Mode::Scanning, None, VecDeque::new());
+    /// Moves all slots into `inbox`, which must be empty.
+    pub(crate) fn receive(&self, inbox: &mut VecDeque<QueuedSlot>) -> Received {
+        let mut queue = self.lock();
+        if queue.mode == Mode::Scanning {
+            return Received::Overflowed(queue.scan_from.take());
+        }
+        std::mem::swap(&mut queue.slots, inbox);
+        Received::Slots { progress_requested: std::mem::take(&mut queue.progress_requested) }
+    }
+
+    /// Keeps slots from now on. Call it under the table's lock, or what is dispatched meanwhile is missed.
+    pub(super) fn go_live(&self) {
+        let mut queue = self.lock();
+        (queue.mode, queue.scan_from, queue.newest, queue.progress_requested) =
+            (Mode::Live, None, None, false);
+    }
+
+    /// Forgets its slots: the connection reads the window itself.
+    pub(super) fn start_scanning(&self) {
+        let mut queue = self.lock();
+        (queue.mode, queue.scan_from, queue.slots) = (Mode::Scanning, None, VecDeque::new());
     }
 
     /// How many entries wait in it.
@@ -146,28 +166,28 @@ impl Mailbox {
         self.lock().slots.len()
     }
 
-    /// Whether the connection has taken everything that was for it.
+    /// Whether the connection is live and has received everything.
     pub(super) fn is_idle(&self) -> bool {
-        let mail = self.lock();
-        mail.mode == Mode::Listening && mail.slots.is_empty()
+        let queue = self.lock();
+        queue.mode == Mode::Live && queue.slots.is_empty()
     }
 
     /// Closes the connection now. The first reason counts; whether this one is it.
     pub(crate) fn close(&self, reason: CloseReason) -> bool {
-        let mut mail = self.lock();
-        let first = mail.close_reason.is_none();
-        mail.close_reason.get_or_insert(reason);
-        drop(mail);
+        let mut queue = self.lock();
+        let first = queue.close_reason.is_none();
+        queue.close_reason.get_or_insert(reason);
+        drop(queue);
         self.wake();
         first
     }
 
     /// Closes the connection once everything is delivered. The first call counts; whether this one is it.
     pub(crate) fn close_when_delivered(&self, pending: PendingClose) -> bool {
-        let mut mail = self.lock();
-        let first = mail.pending_close.is_none();
-        mail.pending_close.get_or_insert(pending);
-        drop(mail);
+        let mut queue = self.lock();
+        let first = queue.pending_close.is_none();
+        queue.pending_close.get_or_insert(pending);
+        drop(queue);
         self.wake();
         first
     }
@@ -184,8 +204,8 @@ impl Mailbox {
 
     /// How many entries wait for the connection here, if that is all that it has yet to be handed.
     pub(crate) fn waiting(&self) -> Option<usize> {
-        let mail = self.lock();
-        (mail.mode == Mode::Listening).then_some(mail.slots.len())
+        let queue = self.lock();
+        (queue.mode == Mode::Live).then_some(queue.slots.len())
     }
 
     /// Whether the connection is to close now, and why.
@@ -195,12 +215,12 @@ impl Mailbox {
 
     /// Ends the connection if the record voids its token; whether it does.
     pub(super) fn invalidate(&self, record: &Invalidation) -> bool {
-        let mut mail = self.lock();
-        if mail.issued.for_holder_of_open(&record.holder) >= record.issued_before_ms {
+        let mut queue = self.lock();
+        if queue.issued.for_holder_of_open(&record.holder) >= record.issued_before_ms {
             return false;
         }
-        mail.void = true;
-        drop(mail);
+        queue.void = true;
+        drop(queue);
         self.close(CloseReason::SessionInvalidated(record.reason.clone()))
     }
 
@@ -214,6 +234,7 @@ impl Mailbox {
         self.lock().issued = issued;
     }
 
+    /// Wakes the connection, now or when it next waits.
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
@@ -223,7 +244,7 @@ impl Mailbox {
         self.wake.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Mail> {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

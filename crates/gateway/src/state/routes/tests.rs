@@ -1,4 +1,4 @@
-//! The table by itself: who is found, woken and swept.
+//! The table by itself: which connections are found, woken and asked for progress.
 
 use galaxy_push_core::cursor::{Epoch, Seq};
 use galaxy_push_core::wire::put_bytes;
@@ -12,8 +12,8 @@ fn routes(mailbox_slots: usize, events: u64) -> Arc<Routes> {
     Routes::new(Cursor::start(Epoch(1)), bounds, mailbox_slots, Arc::new(Counters::default()))
 }
 
-fn place(slot: u64) -> Place {
-    Place { slot: Slot::default().plus(slot), cursor: Cursor { epoch: Epoch(1), seq: Seq(slot) } }
+fn place(slot: u64) -> DispatchedUpTo {
+    DispatchedUpTo { slot: Slot::default().plus(slot), cursor: Cursor { epoch: Epoch(1), seq: Seq(slot) } }
 }
 
 /// Dispatches one event per list of recipients, from this slot on.
@@ -26,15 +26,15 @@ fn dispatch(routes: &Routes, from: u64, events: &[&[&str]]) {
             body
         })
         .collect();
-    let letters = bodies.iter().zip(from..).map(|(body, slot)| Letter {
+    let dispatches = bodies.iter().zip(from..).map(|(body, slot)| Dispatch {
         slot: place(slot).slot,
         bytes: 100,
         event: Some(EventView::of(body)),
     });
-    routes.dispatch(letters, place(from + events.len() as u64));
+    routes.dispatch(dispatches, place(from + events.len() as u64));
 }
 
-fn listening(routes: &Arc<Routes>, recipients: &[&str]) -> Seat {
+fn listening(routes: &Arc<Routes>, recipients: &[&str]) -> Registration {
     let mut identity = Identity::default();
     let mut topics = Vec::new();
     for recipient in recipients {
@@ -44,15 +44,15 @@ fn listening(routes: &Arc<Routes>, recipients: &[&str]) -> Seat {
             _ => topics.push((*recipient).to_owned()),
         }
     }
-    let seat = routes.enter(&identity, topics, 0).unwrap();
-    assert!(seat.rejoin(routes.dispatched().slot).is_some());
-    seat
+    let registration = routes.register(&identity, topics, 0).unwrap();
+    assert!(registration.go_live(routes.dispatched().slot).is_some());
+    registration
 }
 
-fn mail(seat: &Seat) -> Vec<u64> {
+fn mail(registration: &Registration) -> Vec<u64> {
     let mut inbox = VecDeque::new();
-    assert!(matches!(seat.mailbox().take(&mut inbox), Taken::Mail { .. }));
-    inbox.iter().map(|mailed: &Mailed| mailed.slot.since(Slot::default())).collect()
+    assert!(matches!(registration.mailbox().receive(&mut inbox), Received::Slots { .. }));
+    inbox.iter().map(|queued: &QueuedSlot| queued.slot.since(Slot::default())).collect()
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn an_event_for_several_recipients_of_one_connection_comes_once() {
 fn a_gap_is_for_everybody() {
     let routes = routes(16, 1_000);
     let (ann, nobody) = (listening(&routes, &["user:ann"]), listening(&routes, &[]));
-    routes.dispatch([Letter { slot: place(0).slot, bytes: 10, event: None }], place(1));
+    routes.dispatch([Dispatch { slot: place(0).slot, bytes: 10, event: None }], place(1));
     assert_eq!((mail(&ann), mail(&nobody)), (vec![0], vec![0]));
 }
 
@@ -82,9 +82,9 @@ async fn a_batch_wakes_a_connection_once_and_the_others_not_at_all() {
     let routes = routes(16, 1_000);
     let (ann, bob) = (listening(&routes, &["user:ann"]), listening(&routes, &["user:bob"]));
     dispatch(&routes, 0, &[&["user:ann"], &["user:ann"], &["user:ann"]]);
-    let woken = |seat: &Seat| {
+    let woken = |registration: &Registration| {
         use futures_util::FutureExt as _;
-        seat.mailbox().woken().now_or_never().is_some()
+        registration.mailbox().woken().now_or_never().is_some()
     };
     assert!(woken(&ann));
     assert!(!woken(&ann));
@@ -99,10 +99,10 @@ fn a_full_mailbox_is_emptied_and_joins_again_only_at_the_end() {
     let ann = listening(&routes, &["user:ann"]);
     dispatch(&routes, 0, &[&["user:ann"], &["user:ann"], &["user:ann"]]);
     assert_eq!(routes.counters.mailbox_overflows.get(), 1);
-    assert_eq!(ann.mailbox().take(&mut VecDeque::new()), Taken::Overflown(Some(Slot::default())));
+    assert_eq!(ann.mailbox().receive(&mut VecDeque::new()), Received::Overflowed(Some(Slot::default())));
     dispatch(&routes, 3, &[&["user:ann"]]);
-    assert_eq!(ann.rejoin(place(3).slot), None, "one more was dispatched meanwhile");
-    assert_eq!(ann.rejoin(place(4).slot), Some(place(4)));
+    assert_eq!(ann.go_live(place(3).slot), None, "one more was dispatched meanwhile");
+    assert_eq!(ann.go_live(place(4).slot), Some(place(4)));
     dispatch(&routes, 4, &[&["user:ann"]]);
     assert_eq!(mail(&ann), [4]);
 }
@@ -111,26 +111,28 @@ fn a_full_mailbox_is_emptied_and_joins_again_only_at_the_end() {
 fn everybody_is_asked_to_speak_when_an_eighth_of_the_window_has_passed() {
     let routes = routes(16, 80);
     let quiet = listening(&routes, &["user:quiet"]);
-    let swept = |seat: &Seat| seat.mailbox().take(&mut VecDeque::new()) == Taken::Mail { swept: true };
+    let progress_requested = |registration: &Registration| {
+        registration.mailbox().receive(&mut VecDeque::new()) == Received::Slots { progress_requested: true }
+    };
     for slot in 0..10 {
         dispatch(&routes, slot, &[&["user:busy"]]);
     }
-    assert!(!swept(&quiet));
+    assert!(!progress_requested(&quiet));
     dispatch(&routes, 10, &[&["user:busy"]]);
-    assert!(swept(&quiet));
-    assert!(!swept(&quiet));
+    assert!(progress_requested(&quiet));
+    assert!(!progress_requested(&quiet));
 }
 
 #[test]
 fn whoever_leaves_is_forgotten() {
     let routes = routes(16, 1_000);
     let mut ann = listening(&routes, &["user:ann", "topic:t"]);
-    assert_eq!(ann.add(["topic:u".to_owned()], true), Joined::At(place(0)));
+    assert_eq!(ann.add(["topic:u".to_owned()], true), Added::At(place(0)));
     ann.remove(["topic:t".to_owned()]);
     dispatch(&routes, 0, &[&["topic:t"], &["topic:u"]]);
     assert_eq!(mail(&ann), [1]);
     dispatch(&routes, 2, &[&["topic:u"]]);
-    assert_eq!(ann.add(["topic:v".to_owned()], true), Joined::Scanning, "its mail was not taken");
+    assert_eq!(ann.add(["topic:v".to_owned()], true), Added::MustScan, "its mail was not taken");
     assert_eq!(routes.len(), 1);
     drop(ann);
     assert_eq!(routes.len(), 0);
@@ -150,16 +152,17 @@ fn a_membership_that_is_over_when_it_is_named_leaves_nothing_behind() {
         member: true,
         expires_at: seconds.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
     };
-    let govern =
-        |rule: Rule| routes.govern([(&rule, Slot::default())], Slot::default(), Slot::default(), 5_000);
-    govern(Rule::Membership(record(None)));
+    let apply_access = |rule: AccessChange| {
+        routes.apply_access([(&rule, Slot::default())], Slot::default(), Slot::default(), 5_000)
+    };
+    apply_access(AccessChange::Membership(record(None)));
     assert!(!routes.read().members.is_empty());
-    govern(Rule::Standing(vec![record(Some(5))]));
+    apply_access(AccessChange::AllMemberships(vec![record(Some(5))]));
     assert!(routes.read().members.is_empty());
-    govern(Rule::Standing(vec![record(None)]));
-    govern(Rule::Standing(vec![Membership { member: false, ..record(None) }]));
+    apply_access(AccessChange::AllMemberships(vec![record(None)]));
+    apply_access(AccessChange::AllMemberships(vec![Membership { member: false, ..record(None) }]));
     assert!(routes.read().members.is_empty(), "who is named as no member is none");
-    govern(Rule::Standing(vec![record(None)]));
+    apply_access(AccessChange::AllMemberships(vec![record(None)]));
     drop(ann);
     assert!(routes.read().members.is_empty());
 }

@@ -1,8 +1,10 @@
 //! Who belongs to which topics, and since when, counted in slots of the edge window.
 //!
 //! An event is granted if a membership held at its slot *and* one holds now; so what ended is remembered for as long as
-//! the window holds anything from before its end. Where that is not known, the event is in doubt ([`Doubts`]): who belongs
-//! to its topic now is told that something may be missing.
+//! the window holds anything from before its end. Where that is not known ([`UnknownRanges`]), who belongs to the event's
+//! topic now is told that something may be missing.
+//!
+//! Bounded: as many memberships as the hub holds, [`ENDED_MAX`] intervals that ended, 64 unknown ranges.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -11,15 +13,16 @@ use galaxy_push_core::reader::Entitled;
 use galaxy_push_core::window::Slot;
 use galaxy_push_proto::v1::Membership as Record;
 
-use super::doubts::Doubts;
-use super::topics::{Grant, Ground, Look, Spell, Topics};
+use super::topics::{Evidence, Grant, Interval, Lookup, Topics};
 use super::unix_ms;
+use super::unknown::UnknownRanges;
 
-/// The most ended spells remembered, over all memberships. Beyond it the oldest is forgotten, and all up to its end in doubt.
+/// The most ended intervals remembered, over all memberships. Beyond it the oldest is forgotten, and
+/// all up to its end is unknown.
 const ENDED_MAX: usize = 1 << 18;
 
 /// A record that ends a membership leaves this much time to hand what lies before it to connections that keep up.
-const LINGER_MS: u64 = 1_000;
+const GRACE_MS: u64 = 1_000;
 
 /// All memberships.
 #[derive(Debug, Default)]
@@ -28,20 +31,20 @@ pub(crate) struct Memberships {
     by_holder: BTreeMap<Box<str>, Arc<Topics>>,
     /// Those that hold and expire, the next one first.
     expiries: BTreeSet<(u64, Box<str>, Box<str>)>,
-    /// The spells that ended, in their order.
+    /// The intervals that ended, in their order.
     ended: VecDeque<(Slot, Box<str>, Box<str>)>,
     held: usize,
     /// Between `Standing` and `CaughtUp`.
     catching_up: bool,
-    /// Since the place in the log was lost.
-    lost_at: Option<Slot>,
-    /// Where that was, while the window holds it. Connections keep it, too.
-    doubts: Arc<Doubts>,
+    /// Since this slot it is unknown who belongs to what, until the log was read to its end.
+    unknown_since: Option<Slot>,
+    /// Where that was so, while the window holds it. Shared with the connections.
+    unknown: Arc<UnknownRanges>,
 }
 
 /// A membership that began to hold, or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Moved {
+pub(crate) struct MembershipChange {
     /// `user:ID` or `session:ID`.
     pub(crate) holder: Box<str>,
     /// A topic's name, or the beginning of names with a trailing `*`.
@@ -53,94 +56,103 @@ pub(crate) struct Moved {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Granted {
     holders: Vec<Arc<Topics>>,
-    doubts: Arc<Doubts>,
+    unknown: Arc<UnknownRanges>,
     now_ms: u64,
-    keeps_up: bool,
+    is_live: bool,
 }
 
 impl Memberships {
     /// Begins anew with a window that does, without anything known.
-    pub(crate) fn clear(&mut self) -> Vec<Moved> {
-        let moved = self.open_keys().into_iter().map(|(holder, topic)| Moved { holder, topic, holds: false });
-        let moved = moved.collect();
+    pub(crate) fn clear(&mut self) -> Vec<MembershipChange> {
+        let changes = self.current_keys().into_iter().map(|(holder, topic)| MembershipChange {
+            holder,
+            topic,
+            holds: false,
+        });
+        let changes = changes.collect();
         *self = Self::default();
-        moved
+        changes
     }
 
-    /// The place in the log is lost: who belongs where is not known from `at`, the slot of the next entry, until it is caught
-    /// up with, but for what is replayed.
-    pub(crate) fn lose(&mut self, at: Slot) {
-        self.lost_at.get_or_insert(at);
+    /// This gateway no longer knows where it is in the log: from `at`, the slot of the next entry, until the log was read to
+    /// its end, who belongs to what is unknown, but for what is replayed.
+    pub(crate) fn position_lost(&mut self, at: Slot) {
+        self.unknown_since.get_or_insert(at);
     }
 
     /// Replaces all by what holds, as `Standing` said it; `at` is the slot of the next entry. What is replayed from now on
     /// is older.
-    pub(crate) fn replace(&mut self, records: &[Record], at: Slot, now_ms: u64) -> Vec<Moved> {
-        let mut moved = Vec::new();
+    pub(crate) fn replace_all(&mut self, records: &[Record], at: Slot, now_ms: u64) -> Vec<MembershipChange> {
+        let mut changes = Vec::new();
         let holds = |record: &&Record| record.member && expiry(record) > now_ms;
         let named: BTreeSet<(&str, &str)> =
             records.iter().filter(holds).map(|r| (&*r.recipient, &*r.topic)).collect();
-        for (holder, topic) in self.open_keys() {
+        for (holder, topic) in self.current_keys() {
             if !named.contains(&(&*holder, &*topic)) {
-                moved.extend(self.end(&holder, &topic, at));
+                changes.extend(self.end(&holder, &topic, at));
             }
         }
         for record in records.iter().filter(holds) {
             self.end(&record.recipient, &record.topic, at);
-            moved.extend(self.begin(record, at, Ground::Standing, now_ms));
+            changes.extend(self.begin(record, at, Evidence::Snapshot, now_ms));
         }
         self.catching_up = true;
-        moved
+        changes
     }
 
     /// Applies a record of the log; `at` is the slot of the next entry.
-    pub(crate) fn set(&mut self, record: &Record, at: Slot, now_ms: u64) -> Option<Moved> {
+    pub(crate) fn apply_record(
+        &mut self,
+        record: &Record,
+        at: Slot,
+        now_ms: u64,
+    ) -> Option<MembershipChange> {
         if !record.member {
             if let Some(topics) = self.by_holder.get_mut(&*record.recipient) {
-                Arc::make_mut(topics).end_lapse(&record.topic);
+                Arc::make_mut(topics).clear_expired(&record.topic);
             }
-            let moved = self.end(&record.recipient, &record.topic, at)?;
-            if let Some(topics) = self.by_holder.get_mut(&moved.holder).filter(|_| !self.catching_up) {
-                Arc::make_mut(topics).leave(&moved.topic, at, now_ms.saturating_add(LINGER_MS));
+            let changes = self.end(&record.recipient, &record.topic, at)?;
+            if let Some(topics) = self.by_holder.get_mut(&changes.holder).filter(|_| !self.catching_up) {
+                Arc::make_mut(topics).note_departure(&changes.topic, at, now_ms.saturating_add(GRACE_MS));
             }
-            return Some(moved);
+            return Some(changes);
         }
-        let ground = if self.catching_up { Ground::Replay } else { Ground::Log };
-        self.begin(record, at, ground, now_ms)
+        let evidence = if self.catching_up { Evidence::Replay } else { Evidence::Log };
+        self.begin(record, at, evidence, now_ms)
     }
 
     /// The log was read to its end: what holds now is known, and what is to come; `at` is the slot of the next entry.
     pub(crate) fn caught_up(&mut self, at: Slot) {
         self.catching_up = false;
-        if let Some(lost_at) = self.lost_at.take() {
-            Arc::make_mut(&mut self.doubts).add(lost_at..at);
+        if let Some(unknown_since) = self.unknown_since.take() {
+            Arc::make_mut(&mut self.unknown).add(unknown_since..at);
         }
-        for topics in self.by_holder.values_mut().filter(|topics| !topics.are_settled()) {
-            Arc::make_mut(topics).settle();
+        for topics in self.by_holder.values_mut().filter(|topics| !topics.are_confirmed()) {
+            Arc::make_mut(topics).confirm();
         }
     }
 
     /// Ends what has expired; `at` is the slot of the next entry.
-    pub(crate) fn expire(&mut self, at: Slot, now_ms: u64) -> Vec<Moved> {
-        let mut moved = Vec::new();
+    pub(crate) fn expire(&mut self, at: Slot, now_ms: u64) -> Vec<MembershipChange> {
+        let mut changes = Vec::new();
         while self.expiries.first().is_some_and(|(until_ms, ..)| *until_ms <= now_ms)
             && let Some((_, holder, topic)) = self.expiries.pop_first()
         {
-            moved.extend(self.end(&holder, &topic, at));
-            self.lapse(&holder, &topic, at);
+            changes.extend(self.end(&holder, &topic, at));
+            self.mark_expired(&holder, &topic, at);
         }
-        moved
+        changes
     }
 
-    /// Forgets the spells from before the oldest entry that the window holds.
+    /// Forgets the intervals from before the oldest entry that the window holds.
     pub(crate) fn forget_before(&mut self, oldest: Slot) {
-        if self.doubts.reach_before(oldest) {
-            Arc::make_mut(&mut self.doubts).forget_before(oldest);
+        if self.unknown.any_before(oldest) {
+            Arc::make_mut(&mut self.unknown).forget_before(oldest);
         }
         while self.ended.front().is_some_and(|(end, ..)| *end <= oldest) || self.ended.len() > ENDED_MAX {
             let Some((end, holder, topic)) = self.ended.pop_front() else { break };
             if end > oldest {
-                Arc::make_mut(&mut self.doubts).add_all_before(end);
+                Arc::make_mut(&mut self.unknown).add_all_before(end);
             }
             let Some(topics) = self.by_holder.get_mut(&holder) else { continue };
             let topics = Arc::make_mut(topics);
@@ -153,13 +165,13 @@ impl Memberships {
 
     /// The topics, or beginnings of them, that a holder belongs to.
     pub(crate) fn topics<'a>(&'a self, holder: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.by_holder.get(holder).into_iter().flat_map(|topics| topics.open())
+        self.by_holder.get(holder).into_iter().flat_map(|topics| topics.current())
     }
 
     /// What these holders are granted together.
     pub(crate) fn granted<'a>(&self, holders: impl Iterator<Item = &'a str>, now_ms: u64) -> Granted {
         let holders = holders.filter_map(|holder| self.by_holder.get(holder)).cloned().collect();
-        Granted { holders, doubts: self.doubts.clone(), now_ms, keeps_up: false }
+        Granted { holders, unknown: self.unknown.clone(), now_ms, is_live: false }
     }
 
     /// How many hold.
@@ -167,25 +179,32 @@ impl Memberships {
         self.held
     }
 
-    fn begin(&mut self, record: &Record, at: Slot, ground: Ground, now_ms: u64) -> Option<Moved> {
+    /// Begins an interval, or renews the one that holds. `Some`: the membership did not hold before, or no longer does.
+    fn begin(
+        &mut self,
+        record: &Record,
+        at: Slot,
+        evidence: Evidence,
+        now_ms: u64,
+    ) -> Option<MembershipChange> {
         let (holder, topic) = (record.recipient.as_str(), record.topic.as_str());
         let until_ms = expiry(record);
         if until_ms <= now_ms {
-            let moved = self.end(holder, topic, at);
-            if ground == Ground::Log {
-                // Late, and over by now: how far it reached is in doubt, should it be said again.
-                Arc::make_mut(self.by_holder.entry(holder.into()).or_default()).know(topic);
+            let change = self.end(holder, topic, at);
+            if evidence == Evidence::Log {
+                // Late, and over by now: how far it reached is unknown, should it be said again.
+                Arc::make_mut(self.by_holder.entry(holder.into()).or_default()).track(topic);
                 self.ended.push_back((at, holder.into(), topic.into()));
-                self.lapse(holder, topic, at);
+                self.mark_expired(holder, topic, at);
             }
-            return moved;
+            return change;
         }
         let topics = Arc::make_mut(self.by_holder.entry(holder.into()).or_default());
-        if topics.has_lapsed(topic) {
-            // Forgotten with the entries that were in doubt.
+        if topics.is_expired(topic) {
+            // Forgotten with the entries for which it is unknown.
             self.ended.push_back((at, holder.into(), topic.into()));
         }
-        let before = topics.begin(topic, Spell { since: at, until_ms, ground });
+        let before = topics.begin(topic, Interval { since: at, until_ms, evidence });
         if let Some(before) = before {
             self.expiries.remove(&(before.until_ms, holder.into(), topic.into()));
         }
@@ -193,29 +212,30 @@ impl Memberships {
             self.expiries.insert((until_ms, holder.into(), topic.into()));
         }
         self.held += usize::from(before.is_none());
-        before.is_none().then(|| Moved { holder: holder.into(), topic: topic.into(), holds: true })
+        before.is_none().then(|| MembershipChange { holder: holder.into(), topic: topic.into(), holds: true })
     }
 
-    fn end(&mut self, holder: &str, topic: &str, at: Slot) -> Option<Moved> {
+    /// Ends the interval that holds, if one does.
+    fn end(&mut self, holder: &str, topic: &str, at: Slot) -> Option<MembershipChange> {
         let topics = self.by_holder.get_mut(holder).filter(|topics| topics.holds(topic))?;
-        let spell = Arc::make_mut(topics).end(topic, at)?;
+        let interval = Arc::make_mut(topics).end(topic, at)?;
         // One without an entry in it is queued too, so that the membership itself is forgotten.
         self.ended.push_back((at, holder.into(), topic.into()));
-        self.expiries.remove(&(spell.until_ms, holder.into(), topic.into()));
+        self.expiries.remove(&(interval.until_ms, holder.into(), topic.into()));
         self.held -= 1;
-        Some(Moved { holder: holder.into(), topic: topic.into(), holds: false })
+        Some(MembershipChange { holder: holder.into(), topic: topic.into(), holds: false })
     }
 
-    fn lapse(&mut self, holder: &str, topic: &str, at: Slot) {
+    fn mark_expired(&mut self, holder: &str, topic: &str, at: Slot) {
         if let Some(topics) = self.by_holder.get_mut(holder) {
-            Arc::make_mut(topics).lapse(topic, at);
+            Arc::make_mut(topics).mark_expired(topic, at);
         }
     }
 
-    fn open_keys(&self) -> Vec<(Box<str>, Box<str>)> {
+    fn current_keys(&self) -> Vec<(Box<str>, Box<str>)> {
         let mut open = Vec::new();
         for (holder, topics) in &self.by_holder {
-            open.extend(topics.open().map(|topic| (holder.clone(), topic.into())));
+            open.extend(topics.current().map(|topic| (holder.clone(), topic.into())));
         }
         open
     }
@@ -229,23 +249,23 @@ fn expiry(record: &Record) -> u64 {
 impl Granted {
     /// Goes by what holds at this time of the wall clock. Whoever keeps up is still handed for a moment what lies before a
     /// record that ends a membership: such a record takes effect in its place in the log.
-    pub(crate) const fn at(&mut self, now_ms: u64, keeps_up: bool) {
-        (self.now_ms, self.keeps_up) = (now_ms, keeps_up);
+    pub(crate) const fn at(&mut self, now_ms: u64, is_live: bool) {
+        (self.now_ms, self.is_live) = (now_ms, is_live);
     }
 
     /// Whether an event for these topics, which lies at this slot, is granted. It looks at the memberships of these topics
     /// only, however many there are.
     pub(crate) fn entitles<'a>(&self, topics: impl Iterator<Item = &'a str>, slot: Slot) -> Entitled {
-        let look = Look { slot, now_ms: self.now_ms, keeps_up: self.keeps_up };
+        let lookup = Lookup { slot, now_ms: self.now_ms, is_live: self.is_live };
         let mut grant = Grant::default();
         for topic in topics {
             for holder in &self.holders {
-                grant = grant.or(holder.grant(topic, look));
+                grant = grant.or(holder.grant(topic, lookup));
             }
         }
         match grant {
-            Grant { now: true, then: true, .. } => Entitled::Yes,
-            Grant { now: true, in_doubt, .. } if in_doubt || self.doubts.contain(slot) => Entitled::Unknown,
+            Grant { now: true, at_append: true, .. } => Entitled::Yes,
+            Grant { now: true, unknown, .. } if unknown || self.unknown.contains(slot) => Entitled::Unknown,
             _ => Entitled::No,
         }
     }

@@ -43,15 +43,15 @@ fn doubted(memberships: &Memberships, topic: &str) -> Vec<u64> {
 #[test]
 fn granted_is_what_held_then_and_holds_now() {
     let mut memberships = Memberships::default();
-    memberships.set(&joins("t"), at(2), 0);
-    assert_eq!(memberships.set(&joins("t"), at(3), 0), None, "renewed");
+    memberships.apply_record(&joins("t"), at(2), 0);
+    assert_eq!(memberships.apply_record(&joins("t"), at(3), 0), None, "renewed");
     assert_eq!(slots(&memberships, "t", 0), [2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(slots(&memberships, "tt", 0), [0; 0]);
-    memberships.set(&leaves("t"), at(4), 0);
+    memberships.apply_record(&leaves("t"), at(4), 0);
     assert_eq!(slots(&memberships, "t", 0), [0; 0]);
-    memberships.set(&joins("t"), at(6), 0);
+    memberships.apply_record(&joins("t"), at(6), 0);
     assert_eq!(slots(&memberships, "t", 0), [2, 3, 6, 7, 8, 9]);
-    memberships.set(&Membership { recipient: "session:1".into(), ..joins("t*") }, at(9), 0);
+    memberships.apply_record(&Membership { recipient: "session:1".into(), ..joins("t*") }, at(9), 0);
     assert_eq!(slots(&memberships, "tt", 0), [9]);
     assert_eq!(memberships.len(), 2);
 }
@@ -62,27 +62,27 @@ fn granted_is_what_held_then_and_holds_now() {
 fn how_far_a_membership_reached_that_has_expired_is_in_doubt_once_it_holds_again() {
     let until = Membership { expires_at: seconds(5), ..joins("t") };
     let mut late = Memberships::default();
-    late.set(&until, at(1), 6_000);
+    late.apply_record(&until, at(1), 6_000);
     assert_eq!((doubted(&late, "t").len(), late.len()), (0, 0), "it does not hold");
-    late.set(&joins("t"), at(4), 6_000);
+    late.apply_record(&joins("t"), at(4), 6_000);
     assert_eq!((slots(&late, "t", 6_000), doubted(&late, "t")), (vec![4, 5, 6, 7, 8, 9], vec![1, 2, 3]));
     late.forget_before(at(4));
     assert_eq!(doubted(&late, "t"), [0; 0], "the window holds nothing of it");
 
     let expires = || {
         let mut memberships = Memberships::default();
-        memberships.set(&until, at(1), 0);
+        memberships.apply_record(&until, at(1), 0);
         memberships.expire(at(3), 5_000);
         memberships
     };
     let (mut expired, mut left) = (expires(), expires());
-    expired.set(&joins("t"), at(5), 6_000);
+    expired.apply_record(&joins("t"), at(5), 6_000);
     assert_eq!(
         (slots(&expired, "t", 6_000), doubted(&expired, "t")),
         (vec![1, 2, 5, 6, 7, 8, 9], vec![3, 4])
     );
-    left.set(&leaves("t"), at(4), 6_000);
-    left.set(&joins("t"), at(5), 6_000);
+    left.apply_record(&leaves("t"), at(4), 6_000);
+    left.apply_record(&joins("t"), at(5), 6_000);
     assert_eq!(doubted(&left, "t"), [0; 0], "a record says when it ended");
 }
 
@@ -90,7 +90,7 @@ fn how_far_a_membership_reached_that_has_expired_is_in_doubt_once_it_holds_again
 fn a_membership_ends_by_itself() {
     let mut memberships = Memberships::default();
     let until = Membership { expires_at: seconds(5), ..joins("t") };
-    memberships.set(&until, at(1), 0);
+    memberships.apply_record(&until, at(1), 0);
     let mut granted = memberships.granted(["user:ann"].into_iter(), 4_999);
     assert_eq!(slots(&memberships, "t", 4_999).len(), 9);
     assert_eq!(granted.entitles(["t"].into_iter(), at(1)), Entitled::Yes);
@@ -103,8 +103,8 @@ fn a_membership_ends_by_itself() {
     assert_eq!(slots(&memberships, "t", 5_000), [0; 0], "before anybody has noticed");
     assert_eq!(memberships.expire(at(3), 4_999), []);
     assert_eq!(memberships.expire(at(3), 5_000).len(), 1);
-    assert_eq!(memberships.set(&until, at(3), 5_000), None, "it is over already");
-    memberships.set(&joins("t"), at(5), 6_000);
+    assert_eq!(memberships.apply_record(&until, at(3), 5_000), None, "it is over already");
+    memberships.apply_record(&joins("t"), at(5), 6_000);
     assert_eq!(slots(&memberships, "t", 6_000), [1, 2, 5, 6, 7, 8, 9]);
 }
 
@@ -115,7 +115,7 @@ fn a_membership_that_is_renewed_ends_when_it_was_said_last() {
     let until = |end| Membership { expires_at: seconds(end), ..joins("t") };
     for (first, then) in [(Some(5), Some(9)), (Some(5), None), (None, Some(9)), (Some(9), Some(7))] {
         for (slot, end) in [(1, first), (2, then)] {
-            memberships.set(&end.map_or_else(|| joins("t"), until), at(slot), 0);
+            memberships.apply_record(&end.map_or_else(|| joins("t"), until), at(slot), 0);
         }
         let end_ms = then.map_or(u64::MAX, |end| end as u64 * 1_000);
         assert_eq!(memberships.expire(at(3), end_ms - 1), [], "{first:?} {then:?}");
@@ -128,11 +128,11 @@ fn a_membership_that_is_renewed_ends_when_it_was_said_last() {
 #[test]
 fn whoever_keeps_up_is_handed_for_a_moment_what_lies_before_the_record_that_ends_it() {
     let mut memberships = Memberships::default();
-    memberships.set(&joins("t"), at(1), 0);
-    memberships.set(&leaves("t"), at(3), 10_000);
-    let granted_at = |now_ms, keeps_up| {
+    memberships.apply_record(&joins("t"), at(1), 0);
+    memberships.apply_record(&leaves("t"), at(3), 10_000);
+    let granted_at = |now_ms, is_live| {
         let mut granted = memberships.granted(["user:ann"].into_iter(), now_ms);
-        granted.at(now_ms, keeps_up);
+        granted.at(now_ms, is_live);
         (0..5)
             .filter(|slot| granted.entitles(["t"].into_iter(), at(*slot)) == Entitled::Yes)
             .collect::<Vec<_>>()
@@ -146,13 +146,13 @@ fn whoever_keeps_up_is_handed_for_a_moment_what_lies_before_the_record_that_ends
 fn what_the_window_has_left_behind_is_forgotten() {
     let mut memberships = Memberships::default();
     for slot in (0..8).step_by(2) {
-        memberships.set(&joins("t"), at(slot), 0);
-        memberships.set(&leaves("t"), at(slot + 1), 0);
+        memberships.apply_record(&joins("t"), at(slot), 0);
+        memberships.apply_record(&leaves("t"), at(slot + 1), 0);
     }
     memberships.forget_before(at(5));
-    memberships.set(&joins("t"), at(8), 0);
+    memberships.apply_record(&joins("t"), at(8), 0);
     assert_eq!(slots(&memberships, "t", 0), [6, 8, 9]);
-    memberships.set(&leaves("t"), at(9), 0);
+    memberships.apply_record(&leaves("t"), at(9), 0);
     memberships.forget_before(at(9));
     assert_eq!(format!("{memberships:?}"), format!("{:?}", Memberships::default()));
 }
@@ -161,19 +161,19 @@ fn what_the_window_has_left_behind_is_forgotten() {
 fn a_replayed_record_opens_nothing_that_standing_does_not_bear_out() {
     let mut memberships = Memberships::default();
     for topic in ["left", "stays", "renewed"] {
-        memberships.set(&joins(topic), at(0), 0);
+        memberships.apply_record(&joins(topic), at(0), 0);
     }
     // The log from here on is missed; in that part ann leaves `left`, and joins `new`.
-    memberships.lose(at(4));
-    memberships.replace(&[joins("stays"), joins("renewed"), joins("new")], at(4), 0);
+    memberships.position_lost(at(4));
+    memberships.replace_all(&[joins("stays"), joins("renewed"), joins("new")], at(4), 0);
     assert_eq!(slots(&memberships, "left", 0), [0; 0]);
     assert_eq!(slots(&memberships, "stays", 0).len(), 10);
-    memberships.set(&joins("left"), at(5), 0);
-    memberships.set(&joins("renewed"), at(6), 0);
+    memberships.apply_record(&joins("left"), at(5), 0);
+    memberships.apply_record(&joins("renewed"), at(6), 0);
     assert_eq!(slots(&memberships, "left", 0), [0; 0], "it is older than what is known");
     assert_eq!(slots(&memberships, "renewed", 0), [0, 1, 2, 3, 6, 7, 8, 9]);
-    memberships.set(&leaves("left"), at(7), 0);
-    memberships.set(&joins("last"), at(8), 0);
+    memberships.apply_record(&leaves("left"), at(7), 0);
+    memberships.apply_record(&joins("last"), at(8), 0);
     memberships.caught_up(at(9));
     assert_eq!(slots(&memberships, "left", 0), [0; 0]);
     assert_eq!(slots(&memberships, "last", 0), [8, 9]);
@@ -182,7 +182,7 @@ fn a_replayed_record_opens_nothing_that_standing_does_not_bear_out() {
     assert_eq!(doubted(&memberships, "renewed"), [4, 5]);
     assert_eq!(doubted(&memberships, "last"), [4, 5, 6, 7]);
     assert_eq!((doubted(&memberships, "new"), doubted(&memberships, "left")), (vec![], vec![]));
-    memberships.set(&joins("late"), at(9), 0);
+    memberships.apply_record(&joins("late"), at(9), 0);
     assert_eq!(doubted(&memberships, "late"), [4, 5, 6, 7, 8], "it may have expired just before `Standing`");
     memberships.forget_before(at(9));
     assert_eq!(doubted(&memberships, "late"), [0; 0]);
@@ -198,39 +198,40 @@ fn a_member_who_was_never_out_is_granted_everything_whatever_the_record_that_gra
         (joins("g*"), joins_as("session:1", "game*")),
     ] {
         let mut memberships = Memberships::default();
-        memberships.set(&first, at(1), 0);
-        memberships.set(&second, at(3), 0);
-        memberships.set(&Membership { member: false, ..first.clone() }, at(4), 0);
+        memberships.apply_record(&first, at(1), 0);
+        memberships.apply_record(&second, at(3), 0);
+        memberships.apply_record(&Membership { member: false, ..first.clone() }, at(4), 0);
         assert_eq!(slots(&memberships, "game.7", 0), [1, 2, 3, 4, 5, 6, 7, 8, 9], "{first:?} {second:?}");
-        memberships.set(&Membership { member: false, ..second.clone() }, at(6), 0);
+        memberships.apply_record(&Membership { member: false, ..second.clone() }, at(6), 0);
         assert_eq!(slots(&memberships, "game.7", 0), [0; 0], "{first:?} {second:?}");
-        memberships.set(&first, at(8), 0);
+        memberships.apply_record(&first, at(8), 0);
         assert_eq!(slots(&memberships, "game.7", 0), [1, 2, 3, 4, 5, 8, 9], "{first:?} {second:?}");
     }
 }
 
 #[test]
 fn what_was_forgotten_for_want_of_room_is_in_doubt() {
-    let mut doubts = doubts::Doubts::default();
+    let mut unknown = unknown::UnknownRanges::default();
     for start in [2, 10, 20] {
-        doubts.add(at(start)..at(start + 2));
+        unknown.add(at(start)..at(start + 2));
     }
-    doubts.add(at(30)..at(30));
-    let contained =
-        |doubts: &doubts::Doubts| (0..40).filter(|slot| doubts.contain(at(*slot))).collect::<Vec<_>>();
-    assert_eq!(contained(&doubts), [2, 3, 10, 11, 20, 21]);
-    doubts.add_all_before(at(11));
-    assert_eq!(contained(&doubts), (0..12).chain(20..22).collect::<Vec<_>>());
-    doubts.forget_before(at(12));
-    assert_eq!(contained(&doubts), [20, 21]);
-    (2..80).for_each(|start| doubts.add(at(start * 20)..at(start * 20 + 2)));
+    unknown.add(at(30)..at(30));
+    let contained = |unknown: &unknown::UnknownRanges| {
+        (0..40).filter(|slot| unknown.contains(at(*slot))).collect::<Vec<_>>()
+    };
+    assert_eq!(contained(&unknown), [2, 3, 10, 11, 20, 21]);
+    unknown.add_all_before(at(11));
+    assert_eq!(contained(&unknown), (0..12).chain(20..22).collect::<Vec<_>>());
+    unknown.forget_before(at(12));
+    assert_eq!(contained(&unknown), [20, 21]);
+    (2..80).for_each(|start| unknown.add(at(start * 20)..at(start * 20 + 2)));
     assert_eq!(
-        contained(&doubts),
+        contained(&unknown),
         (20..40).collect::<Vec<_>>(),
         "the oldest are one, with what lies between"
     );
-    assert!((1..80).all(|start| doubts.contain(at(start * 20)) && doubts.contain(at(start * 20 + 1))));
-    assert!(!doubts.contain(at(79 * 20 + 2)) && !doubts.contain(at(79 * 20 - 1)));
+    assert!((1..80).all(|start| unknown.contains(at(start * 20)) && unknown.contains(at(start * 20 + 1))));
+    assert!(!unknown.contains(at(79 * 20 + 2)) && !unknown.contains(at(79 * 20 - 1)));
 }
 
 /// What a log holds.
@@ -293,7 +294,7 @@ proptest! {
                         match log[read] {
                             Logged::Event => slots.push(read),
                             Logged::Record(topic, member) => {
-                                memberships.set(&record(topic, member), at(slots.len() as u64), 0);
+                                memberships.apply_record(&record(topic, member), at(slots.len() as u64), 0);
                             }
                         }
                         read += 1;
@@ -308,8 +309,8 @@ proptest! {
                     (missed, hole) = (true, slots.len());
                     let holds: BTreeSet<bool> = [false, true].into_iter().filter(|t| belongs(&log, *t)).collect();
                     let records: Vec<_> = holds.iter().map(|topic| record(*topic, true)).collect();
-                    memberships.lose(at(slots.len() as u64));
-                    memberships.replace(&records, at(slots.len() as u64), 0);
+                    memberships.position_lost(at(slots.len() as u64));
+                    memberships.replace_all(&records, at(slots.len() as u64), 0);
                     told = Some(holds);
                 }
             }
@@ -422,7 +423,7 @@ proptest! {
     ) {
         let mut memberships = Memberships::default();
         for (slot, name) in (0..).zip(&names) {
-            memberships.set(&joins(name), at(slot), 0);
+            memberships.apply_record(&joins(name), at(slot), 0);
         }
         for topic in &topics {
             let named = |name: &str| name == topic || name.strip_suffix('*').is_some_and(|part| topic.starts_with(part));

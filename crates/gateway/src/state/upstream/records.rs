@@ -1,7 +1,20 @@
-//! What the hub says of standing records, turned into rules for the routes.
+//! What the hub says of standing records, turned into changes of access.
 //!
-//! Part of [`Upstream`](super::Upstream). It knows whether the records are complete, and when the place in the log is lost
-//! and found again; [`standing`](crate::state::standing) says what that is for.
+//! Part of [`Upstream`](super::Upstream). It knows whether the records are complete, and when this gateway has to resync with
+//! the log; [`standing`](crate::state::standing) says what that is for.
+//!
+//! # Resync
+//!
+//! A stream that does not resume, and a gap, leave a hole in what is known. A resync closes it:
+//!
+//! ```text
+//! hub sends      Gap              Standing × n         old records, events     CaughtUp
+//! here           delivery pauses  snapshot collected   applied, not delivered  delivery resumes
+//! resync_needed  true                                                          false
+//! snapshot_due   true             false at the last
+//! ```
+//!
+//! Until the first resync is done nobody is admitted. If it does not come, nobody is served: it fails closed.
 
 use galaxy_push_client::{Frame, Gap, Outcome};
 use galaxy_push_core::frame::Kind;
@@ -10,7 +23,7 @@ use galaxy_push_proto::v1::{self, Membership, SessionInvalidation};
 use prost::Message as _;
 
 use crate::state::edge::Change;
-use crate::state::routes::Rule;
+use crate::state::routes::AccessChange;
 use crate::state::standing::Invalidation;
 
 /// The most memberships taken from `Standing`. A hub holds fewer.
@@ -19,32 +32,32 @@ const MEMBERSHIPS_MAX: usize = 1 << 20;
 /// Where the gateway is with the standing records.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    /// The memberships of a `Standing` that is not complete.
-    coming: Vec<Membership>,
-    /// `Standing` is to come, or on its way.
-    awaited: bool,
-    /// It was complete once.
-    complete: bool,
+    /// The memberships of a `Standing` of which more frames are to come. At most [`MEMBERSHIPS_MAX`].
+    snapshot: Vec<Membership>,
+    /// `Standing` is to come, or more of its frames are.
+    snapshot_due: bool,
+    /// It was complete once: this hub knows standing records.
+    had_snapshot: bool,
     /// The gap that belongs to the outcome, which no `Standing` of its own follows, is still to come.
     opening_gap: bool,
-    /// The place in the log is lost.
-    lost: bool,
-    /// It was found again, and nobody has asked yet.
-    found: bool,
+    /// Delivery is paused until the log was read to its end.
+    resync_needed: bool,
+    /// A resync was completed, and [`Records::just_resynced`] has not said so yet.
+    resynced: bool,
     /// `CaughtUp` is to come: until then `Progress` says no more than how far a hub that filters has looked.
     catching_up: bool,
 }
 
 impl Records {
-    /// A stream began. Whoever is not resumed has lost its place, or had none.
+    /// A stream began. One that does not resume needs a resync: this gateway missed something, or had nothing yet.
     pub(super) fn welcome(&mut self, outcome: Option<Outcome>, changes: &mut Vec<Change<'_>>) {
         let resumed = outcome == Some(Outcome::Resumed);
-        self.coming = Vec::new();
+        self.snapshot = Vec::new();
         self.catching_up = true;
-        self.awaited = !resumed;
+        self.snapshot_due = !resumed;
         self.opening_gap = !resumed && outcome != Some(Outcome::Fresh);
         if !resumed {
-            self.lose(changes);
+            self.need_resync(changes);
         }
     }
 
@@ -53,28 +66,28 @@ impl Records {
         if std::mem::take(&mut self.opening_gap) || gap.reason == Some(GapReason::TooLarge) {
             return;
         }
-        self.coming = Vec::new();
-        // Who was passed by the window has fallen behind, and is told when it has caught up.
+        self.snapshot = Vec::new();
+        // A reader that the window has lapped is behind: the hub says `CaughtUp` once more when it no longer is.
         self.catching_up |= gap.reason == Some(GapReason::Lapped);
-        self.awaited = true;
-        self.lose(changes);
+        self.snapshot_due = true;
+        self.need_resync(changes);
     }
 
     pub(super) fn standing(&mut self, frame: &Frame, changes: &mut Vec<Change<'_>>) {
         let Ok(standing) = v1::Standing::decode(frame.view().body()) else { return unreadable("Standing") };
         // What takes away counts at once.
         changes.extend(standing.invalidations.iter().map(invalidation));
-        self.coming.extend(standing.memberships);
-        if self.coming.len() > MEMBERSHIPS_MAX {
+        self.snapshot.extend(standing.memberships);
+        if self.snapshot.len() > MEMBERSHIPS_MAX {
             tracing::error!(
                 most = MEMBERSHIPS_MAX,
                 "the hub sends too many memberships: the rest is not granted"
             );
-            self.coming.truncate(MEMBERSHIPS_MAX);
+            self.snapshot.truncate(MEMBERSHIPS_MAX);
         }
         if !standing.more {
-            changes.push(Change::Rule(Rule::Standing(std::mem::take(&mut self.coming))));
-            (self.awaited, self.complete) = (false, true);
+            changes.push(Change::Access(AccessChange::AllMemberships(std::mem::take(&mut self.snapshot))));
+            (self.snapshot_due, self.had_snapshot) = (false, true);
         }
     }
 
@@ -84,7 +97,7 @@ impl Records {
         let view = frame.view();
         match view.kind() {
             Kind::Membership => match Membership::decode(view.body()) {
-                Ok(record) => changes.push(Change::Rule(Rule::Membership(record))),
+                Ok(record) => changes.push(Change::Access(AccessChange::Membership(record))),
                 Err(_) => unreadable("Membership"),
             },
             _ => match SessionInvalidation::decode(view.body()) {
@@ -96,17 +109,17 @@ impl Records {
 
     /// Everything that the log held was read.
     pub(super) fn caught_up(&mut self, changes: &mut Vec<Change<'_>>) {
-        if self.awaited && self.complete {
+        if self.snapshot_due && self.had_snapshot {
             // Fail closed: nobody belongs to a topic by a record that may have been taken back.
             tracing::error!(
                 "the hub sent no standing records after a gap: nobody is granted a topic by membership"
             );
-            changes.push(Change::Rule(Rule::Standing(Vec::new())));
-            self.awaited = false;
+            changes.push(Change::Access(AccessChange::AllMemberships(Vec::new())));
+            self.snapshot_due = false;
         }
         self.catching_up = false;
         self.at_end(changes);
-        if self.lost {
+        if self.resync_needed {
             tracing::warn!(
                 "the hub sends no standing records, without which nobody is admitted: upgrade the hub"
             );
@@ -115,25 +128,26 @@ impl Records {
 
     /// As [`caught_up`](Self::caught_up), for `Progress`: to a live reader the hub says so when it has nothing more to send.
     pub(super) fn at_end(&mut self, changes: &mut Vec<Change<'_>>) {
-        if self.lost && !self.awaited && !self.catching_up {
-            changes.push(Change::Rule(Rule::LetGo));
-            (self.lost, self.found) = (false, true);
+        if self.resync_needed && !self.snapshot_due && !self.catching_up {
+            changes.push(Change::Access(AccessChange::ResumeDelivery));
+            (self.resync_needed, self.resynced) = (false, true);
         }
     }
 
-    /// Whether the place was found again since this was last asked: once the changes are applied, users are served.
-    pub(super) fn settled(&mut self) -> bool {
-        std::mem::take(&mut self.found)
+    /// Whether a resync was completed since the last call. Once the changes are applied, users are served.
+    pub(super) fn just_resynced(&mut self) -> bool {
+        std::mem::take(&mut self.resynced)
     }
 
-    fn lose(&mut self, changes: &mut Vec<Change<'_>>) {
-        (self.lost, self.found) = (true, false);
-        changes.push(Change::Rule(Rule::HoldBack));
+    /// Pauses delivery until the log was read to its end.
+    fn need_resync(&mut self, changes: &mut Vec<Change<'_>>) {
+        (self.resync_needed, self.resynced) = (true, false);
+        changes.push(Change::Access(AccessChange::PauseDelivery));
     }
 }
 
 fn invalidation<'a>(record: &SessionInvalidation) -> Change<'a> {
-    Change::Rule(Rule::Invalidation(Invalidation::of(record)))
+    Change::Access(AccessChange::Invalidation(Invalidation::of(record)))
 }
 
 /// The client checks frames, but not what is in a record.

@@ -166,7 +166,7 @@ impl OpenStream {
                 self.mark.get_or_insert((self.pieces_sent, self.connection.mark()));
             }
             if let Some((_, mark)) = self.mark.take_if(|(pieces, _)| *pieces <= taken) {
-                self.connection.settle(mark);
+                self.connection.confirm(mark);
             }
         }
     }
@@ -187,7 +187,7 @@ impl OpenStream {
     pub(super) fn give_up(&mut self, reason: &CloseReason) -> Kept {
         if *reason == CloseReason::TooSlow {
             self.settle();
-            self.connection.gave_up();
+            self.connection.peer_gave_up();
         }
         // One that had said goodbye already says nothing more, and nothing is said in the middle of a block.
         let mut goodbye = if self.over { Bytes::new() } else { self.goodbye(reason) };
@@ -201,7 +201,7 @@ impl OpenStream {
     fn goodbye(&mut self, reason: &CloseReason) -> Bytes {
         self.over = true;
         let mut pieces = self.first_line();
-        self.encoder.goodbye(self.connection.told(), reason, &mut pieces);
+        self.encoder.goodbye(self.connection.goodbye_cursor(), reason, &mut pieces);
         joined(pieces)
     }
 }
@@ -211,7 +211,7 @@ impl Drop for OpenStream {
         if !self.over && self.carrier.outflow.is_stalled() {
             self.encoder.dropped(&CloseReason::TooSlow);
             self.settle();
-            self.connection.gave_up();
+            self.connection.peer_gave_up();
         }
     }
 }

@@ -7,7 +7,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 
 use super::*;
-use crate::app::authority::{Asking, HubHead};
+use crate::app::authority::{HeadAnswer, HubHead};
 use crate::schedules::{Seen, explore};
 use crate::state::edge::Change;
 use crate::{Access, Config, Gateway};
@@ -16,7 +16,7 @@ use crate::{Access, Config, Gateway};
 struct Silent;
 
 impl HubHead for Silent {
-    fn head(&mut self) -> Asking<'_> {
+    fn head(&mut self) -> HeadAnswer<'_> {
         Box::pin(std::future::pending())
     }
 }

@@ -12,15 +12,15 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tonic::Code;
 
-use super::{End, WebSocket, received};
+use super::{SessionEnd, WebSocket, received};
 use crate::app::Shared;
 use crate::app::admission::Request;
 use crate::app::metrics::Metrics;
 use crate::state::connection::Connection;
 use crate::state::grants::Identity;
 use crate::state::refusal::Refusal;
-use crate::state::too_large::Who;
-use crate::surface::problem::{bad_request, gave_way, seat};
+use crate::state::too_large::ReaderKey;
+use crate::surface::problem::{admit_peer, bad_request, evicted};
 use crate::surface::query::Query;
 use crate::surface::render::Form;
 
@@ -47,9 +47,9 @@ pub(super) struct Admitted {
     /// The largest frame to send.
     pub(super) frame_max: usize,
     /// Under which name it is remembered if it closes because that is too large …
-    pub(super) who: Who,
+    pub(super) who: ReaderKey,
     /// … and what is left out, because that happened.
-    pub(super) left_out: Vec<Cursor>,
+    pub(super) skipped: Vec<Cursor>,
 }
 
 impl Greeting {
@@ -58,19 +58,19 @@ impl Greeting {
         self,
         shared: &Shared,
         socket: &mut WebSocket,
-    ) -> Result<Option<Admitted>, End> {
+    ) -> Result<Option<Admitted>, SessionEnd> {
         let within = shared.config.greeting;
         let connect = tokio::select! {
             biased;
-            () = shared.draining.cancelled() => return Err(End::Refused(Refusal::Draining.into())),
-            () = self.has_to_leave() => return Err(End::GaveWay(gave_way())),
+            () = shared.draining.cancelled() => return Err(SessionEnd::Refused(Refusal::Draining.into())),
+            () = self.has_to_leave() => return Err(SessionEnd::Evicted(evicted())),
             connect = timeout(within, first_frame(self.form, socket, &shared.metrics)) => match connect {
                 Ok(connect) => connect?,
-                Err(_) => return Err(End::Refused(self.late())),
+                Err(_) => return Err(SessionEnd::Refused(self.late())),
             },
         };
         let Some(connect) = connect else { return Ok(None) };
-        self.admit(shared, connect).await.map(Some).map_err(End::Refused)
+        self.admit(shared, connect).await.map(Some).map_err(SessionEnd::Refused)
     }
 
     /// Whoever has not said who it is keeps no place from others.
@@ -107,7 +107,7 @@ impl Greeting {
             (None, token) => shared.identify(token, &user, &session)?,
         };
         if let Some(visitor) = &self.visitor {
-            seat(visitor)?;
+            admit_peer(visitor)?;
         }
         let frame_max = match connect.max_receive_bytes as usize {
             0 => FRAME_BYTES_DEFAULT,
@@ -119,55 +119,68 @@ impl Greeting {
         };
         topics.extend(connect.topics);
         // What a polyfill adds to the URL, nobody can drop when it is refused.
-        let cannot_drop_it = connect.cursor.is_empty() && !last_event_id.is_empty();
+        let cursor_is_automatic = connect.cursor.is_empty() && !last_event_id.is_empty();
         let request = Request {
             identity,
             topics,
             cursor: either(connect.cursor, either(last_event_id, cursor)),
-            cannot_drop_it,
+            cursor_is_automatic,
             namespace: either(connect.namespace, namespace),
             address: self.address,
         };
         let (who, ask) =
-            (Who::of(&request.identity, self.address), Ask::parse_or_unreadable(&request.cursor));
+            (ReaderKey::of(&request.identity, self.address), Ask::parse_or_unreadable(&request.cursor));
         let connection = shared.admit(request).await?;
-        let left_out = shared.too_large.comes(&who, ask, shared.admission.edge.clock.now().mono);
-        Ok(Admitted { connection, frame_max, who, left_out })
+        let skipped = shared.too_large.positions_to_skip(&who, ask, shared.admission.edge.clock.now().mono);
+        Ok(Admitted { connection, frame_max, who, skipped })
     }
 }
 
 /// The first frame, which must be `connect`. `None`: the peer has left.
-async fn first_frame(form: Form, socket: &mut WebSocket, metrics: &Metrics) -> Result<Option<Connect>, End> {
+async fn first_frame(
+    form: Form,
+    socket: &mut WebSocket,
+    metrics: &Metrics,
+) -> Result<Option<Connect>, SessionEnd> {
     loop {
         let message = match received(socket.next().await) {
             Ok(message) => message,
-            Err(End::Gone) => return Ok(None),
+            Err(SessionEnd::Gone) => return Ok(None),
             Err(end) => return Err(end),
         };
         match client_frame(form, &message, metrics)? {
             Some(Kind::Connect(connect)) => return Ok(Some(connect)),
-            Some(_) => return Err(End::Refused(bad_request("the first frame must be `connect`"))),
+            Some(_) => return Err(SessionEnd::Refused(bad_request("the first frame must be `connect`"))),
             None => {}
         }
     }
 }
 
 /// What a message says; `None`: nothing that concerns the stream.
-pub(super) fn client_frame(form: Form, message: &Message, metrics: &Metrics) -> Result<Option<Kind>, End> {
+pub(super) fn client_frame(
+    form: Form,
+    message: &Message,
+    metrics: &Metrics,
+) -> Result<Option<Kind>, SessionEnd> {
     let frame = match (form, message) {
         (_, Message::Ping(_) | Message::Pong(_)) => return Ok(None),
-        (_, Message::Close(Some(frame))) if frame.code == CloseCode::Size => return Err(End::TooLarge),
-        (_, Message::Close(_)) => return Err(End::Gone),
-        (Form::Json, Message::Text(text)) => {
-            json::parse_client_frame(text.as_bytes()).map_err(|invalid| End::Refused(invalid.into()))?
+        (_, Message::Close(Some(frame))) if frame.code == CloseCode::Size => {
+            return Err(SessionEnd::TooLarge);
         }
+        (_, Message::Close(_)) => return Err(SessionEnd::Gone),
+        (Form::Json, Message::Text(text)) => json::parse_client_frame(text.as_bytes())
+            .map_err(|invalid| SessionEnd::Refused(invalid.into()))?,
         (Form::Proto, Message::Binary(bytes)) => {
             codec::decode::<ClientFrame>(bytes.clone()).map_err(|_| {
-                End::Refused(bad_request("the message is no `ClientFrame` in protobuf, or too long a list"))
+                SessionEnd::Refused(bad_request(
+                    "the message is no `ClientFrame` in protobuf, or too long a list",
+                ))
             })?
         }
-        (Form::Json, _) => return Err(End::Refused(bad_request("`push.v1.json` takes text messages only"))),
-        (_, _) => return Err(End::Refused(bad_request("`push.v1.proto` takes binary messages only"))),
+        (Form::Json, _) => {
+            return Err(SessionEnd::Refused(bad_request("`push.v1.json` takes text messages only")));
+        }
+        (_, _) => return Err(SessionEnd::Refused(bad_request("`push.v1.proto` takes binary messages only"))),
     };
     // A kind of a newer contract is none here, and skipped.
     if frame.kind.is_none() {

@@ -27,7 +27,7 @@ impl Pace {
     }
 
     /// A frame was read; whether the next one has to wait.
-    pub(super) fn heard(&mut self) -> bool {
+    pub(super) fn on_frame(&mut self) -> bool {
         let now = Instant::now();
         let since = now.duration_since(self.began);
         self.rate.take(1, since);
@@ -37,7 +37,7 @@ impl Pace {
     }
 
     /// Whether the next frame may be read now.
-    pub(super) fn reads(&self) -> bool {
+    pub(super) fn may_read(&self) -> bool {
         self.resumes <= Instant::now()
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Paced<S> {
     pause: Pin<Box<Sleep>>,
     pauses: Counter,
     /// When a frame began last.
-    heard: Instant,
+    last_frame_at: Instant,
     frame: Frame,
 }
 
@@ -42,39 +42,39 @@ struct Frame {
 impl<S> Paced<S> {
     /// Reads frames at this pace, and counts when that means a pause.
     pub(super) fn new(inner: S, pace: Pace, pauses: Counter) -> Self {
-        let heard = Instant::now();
+        let last_frame_at = Instant::now();
         Self {
             inner,
             pace: Some(pace),
-            pause: Box::pin(sleep_until(heard)),
+            pause: Box::pin(sleep_until(last_frame_at)),
             pauses,
-            heard,
+            last_frame_at,
             frame: Frame::default(),
         }
     }
 
     /// When a frame began last. Whoever sends one is there.
-    pub(super) const fn heard(&self) -> Instant {
-        self.heard
+    pub(super) const fn last_frame_at(&self) -> Instant {
+        self.last_frame_at
     }
 
     /// Reads whatever comes from now on.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn stop_pacing(&mut self) {
         self.pace = None;
     }
 
     /// Takes these bytes as what came next.
-    fn came(&mut self, bytes: &[u8]) {
+    fn on_bytes(&mut self, bytes: &[u8]) {
         if self.frame.is_between() && !bytes.is_empty() {
-            self.heard = Instant::now();
+            self.last_frame_at = Instant::now();
             if let Some(pace) = &mut self.pace
-                && pace.heard()
+                && pace.on_frame()
             {
                 self.pauses.inc();
                 self.pause.as_mut().reset(pace.resumes());
             }
         }
-        self.frame.came(bytes);
+        self.frame.on_bytes(bytes);
     }
 }
 
@@ -107,7 +107,7 @@ impl Frame {
     }
 
     /// At most as many bytes as are missing.
-    fn came(&mut self, bytes: &[u8]) {
+    fn on_bytes(&mut self, bytes: &[u8]) {
         if self.rest > 0 {
             self.rest -= bytes.len() as u64;
             return;
@@ -135,14 +135,14 @@ impl Frame {
 impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.frame.is_between() && this.pace.as_ref().is_some_and(|pace| !pace.reads()) {
+        if this.frame.is_between() && this.pace.as_ref().is_some_and(|pace| !pace.may_read()) {
             ready!(this.pause.as_mut().poll(cx));
         }
         let most = this.frame.missing().min(into.remaining());
         let mut part = ReadBuf::new(into.initialize_unfilled_to(most));
         ready!(Pin::new(&mut this.inner).poll_read(cx, &mut part))?;
         let bytes = part.filled().len();
-        this.came(part.filled());
+        this.on_bytes(part.filled());
         into.advance(bytes);
         Poll::Ready(Ok(()))
     }
@@ -206,7 +206,7 @@ mod tests {
                 let mut left = &left[..];
                 while !left.is_empty() {
                     let taken = frame.missing().min(left.len()).min(pieces.next().unwrap());
-                    frame.came(&left[..taken]);
+                    frame.on_bytes(&left[..taken]);
                     left = &left[taken..];
                     prop_assert_eq!(frame.is_between(), left.is_empty());
                 }
@@ -218,9 +218,9 @@ mod tests {
     fn a_length_that_nothing_has_is_no_overflow() {
         let mut frame = Frame::default();
         let head = head(u64::MAX, true);
-        frame.came(&head[..2]);
+        frame.on_bytes(&head[..2]);
         assert_eq!(frame.missing(), 12);
-        frame.came(&head[2..]);
+        frame.on_bytes(&head[2..]);
         assert_eq!(frame.missing(), usize::MAX);
     }
 }

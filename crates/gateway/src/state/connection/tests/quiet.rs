@@ -22,7 +22,7 @@ fn append(world: &mut World, to: &[usize]) {
 fn told(world: &mut World) -> (usize, usize) {
     let (edge, connection) = (world.edge.clone(), &mut world.connections[0].connection);
     let mut out = Vec::new();
-    while !matches!(connection.visit(edge.clock.now(), &mut out), Rest::Until(_)) {}
+    while !matches!(connection.collect(edge.clock.now(), &mut out), Wait::Until(_)) {}
     (entries(&out), gaps(&out))
 }
 

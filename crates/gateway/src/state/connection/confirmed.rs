@@ -10,36 +10,36 @@ use super::Connection;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     pub(super) position: Cursor,
-    pub(super) handed: u64,
+    pub(super) produced: u64,
 }
 
 impl Connection {
     /// How far it was handed things out.
     pub(crate) fn mark(&self) -> Mark {
-        Mark { position: self.reader.passed(), handed: self.handed }
+        Mark { position: self.reader.passed(), produced: self.produced }
     }
 
     /// Everything up to this mark is taken.
-    pub(crate) fn settle(&mut self, taken: Mark) {
-        self.settled = taken;
+    pub(crate) fn confirm(&mut self, taken: Mark) {
+        self.confirmed = taken;
     }
 
     /// Its user took nothing for too long, and is given up. One that a shutdown waits for is then cut off by it.
-    pub(crate) fn gave_up(&self) {
-        if self.seat.mailbox().pending_close().is_some() {
+    pub(crate) fn peer_gave_up(&self) {
+        if self.registration.mailbox().pending_close().is_some() {
             self.cut_off();
         }
     }
 
     /// Says once that the user has not taken everything, and what is left.
     pub(super) fn cut_off(&self) {
-        let unread = match self.seat.mailbox().waiting() {
+        let unread = match self.registration.mailbox().waiting() {
             Some(mail) if !self.scanning => (mail + self.inbox.len()) as u64,
             _ => self.edge.end().since(self.reader.next()),
         };
-        let left = self.handed - self.settled.handed + unread;
-        if left > 0 && self.seat.mailbox().cut_off() {
-            self.edge.counters.cut_off(&self.name(), self.settled.position, left);
+        let left = self.produced - self.confirmed.produced + unread;
+        if left > 0 && self.registration.mailbox().cut_off() {
+            self.edge.counters.cut_off(&self.name(), self.confirmed.position, left);
         }
     }
 }

@@ -11,35 +11,35 @@ use galaxy_push_core::reader::{Reader, Step};
 use galaxy_push_core::window::{Slot, Window};
 
 use super::Outgoing;
-use crate::state::delivery::Visit;
-use crate::state::routes::Mailed;
+use crate::state::latency::DeliveryTimer;
+use crate::state::routes::QueuedSlot;
 
 /// What came of a step.
-pub(super) enum Found {
-    Something,
+pub(super) enum StepResult {
+    Produced,
     /// Scanned in vain, not yet at the end: others may go first.
-    NothingYet,
-    End(Duration),
+    Nothing,
+    AtEnd(Duration),
 }
 
 /// Does what a step says, under the window's lock.
-pub(super) fn found(
+pub(super) fn apply_step(
     step: Step,
     window: &Window,
-    visit: &Visit<'_>,
+    timer: &DeliveryTimer<'_>,
     out: &mut Vec<Outgoing>,
     budget: &mut usize,
-) -> Found {
+) -> StepResult {
     match step {
         Step::Control(control) => out.push(Outgoing::Control(control)),
         Step::Send(slots) => {
-            visit.hand(window, slots.clone());
+            timer.record(window, slots.clone());
             send(window, slots, out, budget);
         }
-        Step::Again => return Found::NothingYet,
-        Step::WaitUntil(until) => return Found::End(until),
+        Step::Again => return StepResult::Nothing,
+        Step::WaitUntil(until) => return StepResult::AtEnd(until),
     }
-    Found::Something
+    StepResult::Produced
 }
 
 fn send(window: &Window, slots: Range<Slot>, out: &mut Vec<Outgoing>, budget: &mut usize) {
@@ -54,11 +54,12 @@ fn send(window: &Window, slots: Range<Slot>, out: &mut Vec<Outgoing>, budget: &m
 }
 
 /// Drops what was dealt with, and what is lost without anybody being told. Returns what is to be looked at next.
-pub(super) fn drop_past(inbox: &mut VecDeque<Mailed>, reader: &Reader, window: &Window) -> Option<Slot> {
-    let is_past =
-        |mailed: &Mailed| reader.next() > mailed.slot || mailed.ephemeral && mailed.slot < window.oldest();
+pub(super) fn skip_read(inbox: &mut VecDeque<QueuedSlot>, reader: &Reader, window: &Window) -> Option<Slot> {
+    let is_past = |queued: &QueuedSlot| {
+        reader.next() > queued.slot || queued.ephemeral && queued.slot < window.oldest()
+    };
     while inbox.front().is_some_and(is_past) {
         inbox.pop_front();
     }
-    inbox.front().map(|mailed| mailed.slot)
+    inbox.front().map(|queued| queued.slot)
 }

@@ -1,8 +1,8 @@
 //! Where in the window it is not known who belonged to which topic.
 //!
-//! Part of [`Memberships`](super::Memberships). A gateway that begins, or finds its place in the log again, is told what
-//! holds, but not since when: it may have begun with a record that is replayed, or before. Nor is it told what held
-//! meanwhile and has expired. So everything from where the place was lost until it was found is in doubt, but for what
+//! Part of [`Memberships`](super::Memberships). A gateway that begins, or resyncs with the log, is told what holds, but not
+//! since when: a membership may have begun with a record that is replayed, or before. Nor is it told what held meanwhile
+//! and has expired. So everything from where delivery was paused until the log was read to its end is unknown, but for what
 //! records in there say.
 
 use std::collections::VecDeque;
@@ -10,14 +10,14 @@ use std::ops::Range;
 
 use galaxy_push_core::window::Slot;
 
-/// The most ranges. Beyond it the two oldest become one, and what lies between is in doubt, too.
+/// The most ranges. Beyond it the two oldest become one, and what lies between counts as unknown, too.
 const RANGES_MAX: usize = 64;
 
 /// Ranges of slots, in their order and apart from each other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Doubts(VecDeque<Range<Slot>>);
+pub(super) struct UnknownRanges(VecDeque<Range<Slot>>);
 
-impl Doubts {
+impl UnknownRanges {
     /// Adds a range behind all others.
     pub(super) fn add(&mut self, range: Range<Slot>) {
         if range.is_empty() {
@@ -45,7 +45,7 @@ impl Doubts {
     }
 
     /// Whether some range ends before the oldest slot that is held.
-    pub(super) fn reach_before(&self, oldest: Slot) -> bool {
+    pub(super) fn any_before(&self, oldest: Slot) -> bool {
         self.0.front().is_some_and(|first| first.end <= oldest)
     }
 
@@ -54,8 +54,8 @@ impl Doubts {
         self.0.retain(|range| range.end > oldest);
     }
 
-    /// Whether this slot is in doubt.
-    pub(super) fn contain(&self, slot: Slot) -> bool {
+    /// Whether this slot lies in one of them.
+    pub(super) fn contains(&self, slot: Slot) -> bool {
         self.0.iter().any(|range| range.contains(&slot))
     }
 }

@@ -17,36 +17,36 @@ const BUCKETS: [f64; 14] =
 
 /// The time from an event's append at the hub, by the hub's clock as far as that is known, to its being handed to a connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Delivery(Histogram);
+pub(crate) struct DeliveryLatency(Histogram);
 
-impl Default for Delivery {
+impl Default for DeliveryLatency {
     fn default() -> Self {
         Self(Histogram::new(BUCKETS))
     }
 }
 
-impl Delivery {
+impl DeliveryLatency {
     pub(crate) fn histogram(&self) -> Histogram {
         self.0.clone()
     }
 
     /// For one visit of a connection that began at `opened`.
-    pub(crate) const fn visit(&self, opened: Duration, now: Now) -> Visit<'_> {
-        Visit { histogram: &self.0, opened, now: now.mono }
+    pub(crate) const fn timer(&self, opened: Duration, now: Now) -> DeliveryTimer<'_> {
+        DeliveryTimer { histogram: &self.0, opened, now: now.mono }
     }
 }
 
 /// One visit of a connection to the window.
 #[derive(Debug)]
-pub(crate) struct Visit<'a> {
+pub(crate) struct DeliveryTimer<'a> {
     histogram: &'a Histogram,
     opened: Duration,
     now: Duration,
 }
 
-impl Visit<'_> {
+impl DeliveryTimer<'_> {
     /// These entries are handed to the connection.
-    pub(crate) fn hand(&self, window: &Window, slots: Range<Slot>) {
+    pub(crate) fn record(&self, window: &Window, slots: Range<Slot>) {
         for entry in window.entries(slots).filter(|entry| entry.at >= self.opened) {
             let Ok(frame) = FrameView::read(message(entry.frame)) else { continue };
             if frame.kind() == Kind::Event {
