@@ -12,6 +12,8 @@ pub(crate) mod auth;
 pub(crate) mod authority;
 pub(crate) mod config;
 mod drain;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 pub(crate) mod hub_connector;
 pub(crate) mod metrics;

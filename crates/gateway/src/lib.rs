@@ -44,9 +44,6 @@ mod app;
 
 mod surface;
 
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 #[cfg(all(test, shuttle))]
 #[path = "../../testkit/src/schedules.rs"]
 mod schedules;
@@ -56,5 +53,8 @@ mod tests;
 pub use app::StartError;
 pub use app::auth::{Access, Development, Keys, KeysError, Skipped, TOKEN_BYTES_MAX};
 pub use app::config::{Config, HubToken, HubTokenSource};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use app::fuzzing;
 pub use state::quotas::UserLimits;
 pub use surface::{Gateway, PROXIED_MAX, accepts_event_stream, guard_origins};

@@ -1,6 +1,6 @@
 //! The door by which fuzzing comes to the check of tokens, which is private. Called by `fuzz/targets` alone.
 
-use crate::{Access, Keys};
+use super::auth::{Access, Keys};
 
 /// Whom a token was taken for.
 #[derive(Clone, Debug, PartialEq, Eq)]
