@@ -1,4 +1,7 @@
-//! What the edge counts. Labels hold words of the contract only, never what a user sent.
+//! What a gateway counts, and the names under which it shows that.
+//!
+//! Labels hold words of the contract only, never what a user sent. What state counts by itself is in [`Counters`]; here
+//! all of it gets its name and its help. Numbers that are looked up when somebody asks are in `scrape`.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -37,7 +40,7 @@ pub(crate) struct Metrics {
     delivered: Family<Label, Counter>,
     gaps: Family<Label, Counter>,
     refused: Family<Label, Counter>,
-    /// Which refusals are told, by their reason.
+    /// Which refusals the log says: of many alike a few.
     refusals: Damped,
     ended: Family<Label, Counter>,
     broken: Counter,
@@ -57,12 +60,14 @@ pub(crate) const TRANSPORTS: [&str; 3] = ["sse", "ws_json", "ws_proto"];
 pub(crate) struct Connected(Gauge);
 
 impl Metrics {
+    /// A user is connected until the result is dropped.
     pub(crate) fn connected(&self, transport: &'static str) -> Connected {
         let gauge = self.connections.get_or_create_owned(&[("transport", transport)]);
         gauge.inc();
         Connected(gauge)
     }
 
+    /// So many events were given to a transport.
     pub(crate) fn delivered(&self, transport: &'static str, events: u64) {
         if events > 0 {
             self.delivered.get_or_create(&[("transport", transport)]).inc_by(events);
@@ -113,6 +118,7 @@ impl Metrics {
         }
     }
 
+    /// Shows everything in this registry.
     pub(crate) fn register(&self, registry: &mut Registry) {
         self.start_at_zero();
         let r = registry;
@@ -174,6 +180,7 @@ impl Metrics {
         self.register_upstream(r);
     }
 
+    /// As [`Metrics::register`]: what concerns the stream from the hub.
     fn register_upstream(&self, registry: &mut Registry) {
         let r = registry;
         r.register(
@@ -205,6 +212,7 @@ pub(crate) fn refusal_label(reason: Option<Reason>) -> &'static str {
     reason.map_or(OTHER, Reason::as_str)
 }
 
+/// The reason of a gap as a label.
 const fn gap_reason(reason: v1::GapReason) -> &'static str {
     match reason {
         v1::GapReason::Unspecified => "UNSPECIFIED",

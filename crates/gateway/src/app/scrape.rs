@@ -1,4 +1,6 @@
 //! Metrics that are looked up when somebody asks: the window's size and age, the stream from the hub.
+//!
+//! Registered by `app`; called for each scrape. It reads under the locks of state, for a moment each.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +24,7 @@ const STATES: [(State, &str); 7] = [
     (State::Stopped, "stopped"),
 ];
 
+/// Looks the numbers of one gateway up.
 #[derive(Debug)]
 pub(crate) struct Scrape(pub(crate) Arc<Shared>);
 

@@ -1,4 +1,4 @@
-//! How soon events are handed to users who are connected when they come: a histogram.
+//! How soon events are delivered to users who are connected when they come: a histogram.
 //!
 //! Called by `connection` under the window's lock; registered by `metrics`. What a user replays is not counted: how old that is
 //! says when the user came back, not how long the gateway took.
@@ -15,7 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 const BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
-/// The time from an event's append at the hub, by the hub's clock as far as that is known, to its being handed to a connection.
+/// The time from an event's append at the hub, by the hub's clock as far as that is known, to its delivery to a
+/// connection's transport.
 #[derive(Clone, Debug)]
 pub(crate) struct DeliveryLatency(Histogram);
 

@@ -1,7 +1,16 @@
 //! From what a connection sends to the bytes its transport writes: one encoder per connection.
 //!
-//! It knows the form, the largest frame the peer takes, and the last cursor it was told, so that a frame that cannot be
-//! sent is replaced by a gap over exactly its position.
+//! It knows the form, the largest frame the peer accepts, and the last cursor that was sent, so that a frame that cannot be
+//! sent is replaced by a gap over exactly its position:
+//!
+//! ```text
+//! sent        event at 4
+//! to send     event at 7, larger than the peer's limit       (5 and 6 are for others)
+//! sent        gap from 4 to 7, TOO_LARGE, count 1
+//! ```
+//!
+//! Called by `sse` and `ws`. It renders through the [`Renderer`] that all connections share, and decides nothing about what
+//! a user may see.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +58,7 @@ pub(crate) struct Repairs {
 }
 
 impl Repairs {
+    /// How long one user waits before it fetches its state: a random time below `spread`.
     fn after(&self) -> Duration {
         let spread = u64::try_from(self.spread.as_millis()).unwrap_or(u64::MAX).max(1);
         Duration::from_millis(self.ambient.random() % spread)
@@ -125,7 +135,7 @@ impl Encoder {
         self.metrics.ended(closed.as_str());
     }
 
-    /// Whether it was an event that is sent.
+    /// Encodes an entry of the window. Whether it was an event, and is sent.
     fn entry(&mut self, slot: Slot, framed: &Bytes, out: &mut Vec<Bytes>) -> bool {
         let view = FrameView::read(message(framed)).ok();
         if let Some(view) = view.filter(|view| view.kind() == Kind::Gap) {
@@ -178,6 +188,7 @@ impl Encoder {
         self.push(&frame, out);
     }
 
+    /// Encodes a frame about the stream. A gap that has no time for its repair gets one.
     fn control(&mut self, control: &Control, out: &mut Vec<Bytes>) {
         if let Control::Gap(gap) = control {
             self.metrics.gap(gap.reason.into());
@@ -187,6 +198,7 @@ impl Encoder {
         self.push(&control_frame(control, &self.welcome), out);
     }
 
+    /// Renders a frame that is this connection's alone.
     fn push(&mut self, frame: &PushEvent, out: &mut Vec<Bytes>) {
         frame.cursor.clone_into(&mut self.last_sent);
         out.push(self.renderer.frame(self.form, frame));

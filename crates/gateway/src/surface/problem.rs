@@ -1,4 +1,7 @@
-//! A refusal as HTTP and WebSocket tell it: problem+json with its status and headers, or a close code with its reason.
+//! A refusal as HTTP and WebSocket say it: problem+json with its status and headers, or a close code with its reason.
+//!
+//! State and app return a [`Refusal`]; tokens and requests fail with a [`Failure`] of the contract. Here alone the first
+//! becomes the second, and a reason for closing becomes a code. The sentences are for people, and say what to do.
 
 use std::time::Duration;
 
@@ -97,6 +100,7 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// A limit of connections is reached.
 fn full(limit: Limit) -> Failure {
     let message = match limit {
         Limit::Gateway => {
@@ -113,7 +117,7 @@ fn full(limit: Limit) -> Failure {
     if limit == Limit::Gateway { failure } else { failure.code(Code::ResourceExhausted) }
 }
 
-/// Gives a place to whoever has shown who it is.
+/// Moves a peer that has shown who it is to the listener's places for those.
 ///
 /// # Errors
 ///
@@ -123,7 +127,7 @@ pub(crate) fn admit_peer(visitor: &Visitor) -> Result<(), Failure> {
     visitor.becomes_known().map_err(|taken| full(taken).retry_after(PLACE_RETRY))
 }
 
-/// A stranger lost its place to others.
+/// A peer that had not said who it is lost its place to others.
 pub(crate) fn evicted() -> Failure {
     let message = "no `connect` came while others waited for a place: send it at once, or come back later";
     Failure::new(Reason::Overloaded, message).retry_after(PLACE_RETRY)

@@ -59,7 +59,7 @@ impl Proxy {
         Self { hub, metrics, permits: Semaphore::new(PROXIED_MAX) }
     }
 
-    /// The body goes through as it comes, so that what is unfinished is the hub's to count, to refuse and to end.
+    /// Passes one request on. The body goes through as it comes, so that what is unfinished is the hub's to count, to refuse and to end.
     async fn forward(&self, head: &Parts, body: Body) -> Result<Response, Failure> {
         let (body, is_over) = Bounded::new(body);
         if body.size_hint().lower() > REQUEST_BYTES_MAX as u64 {
@@ -103,6 +103,7 @@ pub(crate) async fn forward(State(proxy): State<Option<Arc<Proxy>>>, request: Re
     })
 }
 
+/// Sends the request over this connection, once, and returns the hub's answer with the headers that users may see.
 async fn ask(
     io: Box<dyn Io>,
     hub: &Authority,
@@ -151,12 +152,14 @@ async fn ask(
     Ok(response)
 }
 
+/// The request is larger than a hub accepts.
 fn too_large() -> Failure {
     let message =
         format!("the request is larger than {REQUEST_BYTES_MAX} bytes: split the batch, or send less");
     Failure::new(Reason::RequestInvalid, message).http_status(StatusCode::PAYLOAD_TOO_LARGE.as_u16())
 }
 
+/// All permits are in use.
 fn too_many() -> Failure {
     let message = format!(
         "{PROXIED_MAX} publishes are on their way to the hub, as many as this gateway passes on: nothing was published, \
@@ -165,6 +168,7 @@ fn too_many() -> Failure {
     Failure::new(Reason::Overloaded, message).retry_after(Duration::from_secs(1))
 }
 
+/// The hub could not be asked, or did not answer.
 fn bad_gateway(message: &str) -> Failure {
     Failure::new(Reason::Overloaded, message).http_status(StatusCode::BAD_GATEWAY.as_u16())
 }

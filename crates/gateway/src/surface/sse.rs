@@ -1,7 +1,13 @@
 //! Users over server-sent events: `GET /v1/stream`.
 //!
-//! The body is pulled: the HTTP connection asks for the next piece when it can send, and the [`Connection`] then looks
-//! what there is. No task, no queue: a user that does not read costs a position, and after a while nothing ([`unread`]).
+//! The body is pulled: the HTTP connection asks for the next piece when it can send, and the connection of `state` is read
+//! only then. No task, no queue: a user that does not read costs a position, and after a while nothing ([`stalled`]).
+//!
+//! ```text
+//! HTTP asks        Stream::next ─► StalledStreams::remove ─► OpenStream::next_piece (waits for events)
+//! HTTP is given    a piece      ◄─ StalledStreams::insert ◄─┘
+//! HTTP never asks again: the stream stays in StalledStreams, which ends it when its time is over
+//! ```
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -73,6 +79,7 @@ pub(crate) async fn stream(
     }
 }
 
+/// Admits the user, and puts its stream among those that wait for HTTP to ask.
 async fn open(
     context: &Arc<Context>,
     carrier: Carrier,
@@ -100,6 +107,7 @@ async fn open(
     Ok(Stream { context: context.clone(), id, over: false })
 }
 
+/// The answer to a user that was admitted.
 fn answer(stream: Stream) -> Response {
     (HEADERS, Body::from_stream(stream::unfold(stream, Stream::next))).into_response()
 }
@@ -158,6 +166,7 @@ struct Stream {
 }
 
 impl Stream {
+    /// The next piece of the body; `None`: it is over.
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         if self.over {
             return None;

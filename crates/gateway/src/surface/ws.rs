@@ -1,8 +1,15 @@
 //! Users over WebSocket: `GET /v1/ws`, subprotocols `push.v1.json` and `push.v1.proto`.
 //!
-//! One task per socket owns it and the [`Connection`]. The user sends `ClientFrame`s, `connect` first; what is ready is
-//! written once per visit, and nothing more is looked at before the socket has taken it all. Meanwhile the user is heard,
-//! and whatever ends the connection ends it, with a close code that says whether to come back.
+//! One task per socket owns it and the [`Connection`]. The user sends `ClientFrame`s, `connect` first. What a turn produces is
+//! written as a whole, and nothing more is read from the window before the socket has accepted it all. Meanwhile the user's
+//! frames are read, and whatever closes the connection closes it, with a code that says whether to come back.
+//!
+//! ```text
+//! handshake ─► greeting (`connect` in time?) ─► Session::serve ─► finish (goodbye, close frame)
+//!                 └─ refused, evicted ──────────────────────────────┘
+//! ```
+//!
+//! It holds at most one turn of frames, or one large frame, for a user that does not read.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -89,6 +96,8 @@ pub(crate) async fn upgrade(
     }
 }
 
+/// Checks the handshake's request before it is accepted: what is wrong with it is said as an HTTP answer. With a refusal
+/// comes whether the answer has to name the protocol to upgrade to.
 fn prepare(
     shared: &Shared,
     address: Option<IpAddr>,
@@ -124,7 +133,7 @@ fn subprotocol(headers: &HeaderMap) -> Option<(&'static str, Form)> {
         .find_map(|offered| SUBPROTOCOLS.iter().find(|(name, _)| *name == offered.trim()).copied())
 }
 
-/// How a socket's life ends.
+/// How a session ends.
 enum SessionEnd {
     /// The peer is gone, or has closed.
     Gone,
@@ -134,7 +143,7 @@ enum SessionEnd {
     Closed(CloseReason),
     /// The user broke a rule, or there is no room.
     Refused(Failure),
-    /// Others need its place at once.
+    /// The listener needs its place for others at once: it has not said who it is.
     Evicted(Failure),
     /// The user broke a rule of WebSocket itself.
     Broken(Breach),
@@ -179,6 +188,7 @@ fn received(message: Option<Result<Message, tungstenite::Error>>) -> Result<Mess
     }
 }
 
+/// From the accepted handshake to the closed socket.
 async fn run(context: Arc<Context>, mut socket: WebSocket, outflow: Outflow, greeting: Greeting) {
     let shared = &context.shared;
     let _tracked = shared.tracker.token();
@@ -203,7 +213,7 @@ async fn run(context: Arc<Context>, mut socket: WebSocket, outflow: Outflow, gre
         encoder.dropped(&CloseReason::TooSlow);
     }
     if is_stalled || matches!(end, SessionEnd::Closed(CloseReason::TooSlow)) {
-        connection.peer_gave_up();
+        connection.give_up();
     }
     finish(&shared, socket, Some((connection, encoder, form, writing.waiting)), end).await;
 }
@@ -233,6 +243,11 @@ struct Writing {
 }
 
 impl Session {
+    /// Serves the user until one side ends it.
+    ///
+    /// Three things are waited for: the socket (a frame of the user, or that all is written), the time at which the user
+    /// has to have shown that it is there, and the connection (something to send, or that it has to close). While bytes
+    /// wait for the socket, only the end of the connection is waited for.
     async fn serve(&mut self) -> SessionEnd {
         let config = &self.shared.config;
         let dead_after = config.dead_after;
@@ -294,7 +309,7 @@ impl Session {
         }
     }
 
-    /// What a peer said before it went, that could not be written to any more.
+    /// The close frame that a peer sent before it went. Writing to it failed, so it was not read before.
     fn last_close_frame(&mut self) -> Option<SessionEnd> {
         self.socket.get_mut().stop_pacing();
         loop {
@@ -305,7 +320,7 @@ impl Session {
         }
     }
 
-    /// The next stream of this user is not sent the same again.
+    /// Remembers what this user was sent when it closed with 1009, so that its next stream is not sent the same again.
     fn remember_too_large(&self, who: ReaderKey) {
         let Shared { admission, too_large, metrics, .. } = &*self.shared;
         let now = admission.edge.clock.now();
@@ -318,6 +333,7 @@ impl Session {
         );
     }
 
+    /// Encodes what a turn produced, and has it written.
     fn write_turn(&mut self, outgoing: Vec<Outgoing>) {
         let mut pieces = Vec::new();
         self.writing.refused = self.encoder.encode(outgoing, &mut pieces).err();
@@ -325,11 +341,13 @@ impl Session {
         self.write(pieces.into_iter().map(|piece| message(form, piece)));
     }
 
+    /// Has these messages written. What is there already goes first.
     fn write(&mut self, messages: impl IntoIterator<Item = Message>) {
         self.writing.waiting.extend(messages);
         self.writing.on = true;
     }
 
+    /// Does what the user's frame asks for.
     fn receive(&mut self, message: Message) -> Result<(), SessionEnd> {
         use galaxy_push_proto::v1::client_frame::Kind;
 
@@ -350,7 +368,9 @@ impl Session {
     }
 }
 
-/// The next message that came, or `None` once everything is written. Cancel safe.
+/// Reads and writes: the next message that came, or `None` once everything is written.
+///
+/// Cancel safe: a message is popped only when the socket has room for it.
 async fn drive(socket: &mut WebSocket, writing: &mut Writing) -> Result<Option<Message>, SessionEnd> {
     let gone = |_| SessionEnd::Gone;
     poll_fn(|cx| {
@@ -377,6 +397,7 @@ async fn drive(socket: &mut WebSocket, writing: &mut Writing) -> Result<Option<M
     .await
 }
 
+/// A frame as a message of its subprotocol.
 fn message(form: Form, piece: Bytes) -> Message {
     match form {
         // What is rendered as JSON is UTF-8.

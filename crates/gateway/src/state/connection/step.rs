@@ -1,4 +1,4 @@
-//! What a reader's step means for the user: control frames, and the bytes of the entries that are handed out.
+//! What a reader's step means for the user: control frames, and the bytes of the entries that are sent.
 //!
 //! Called by `connection` under the window's lock. Decides nothing: the reader has.
 
@@ -14,11 +14,13 @@ use super::Outgoing;
 use crate::state::latency::DeliveryTimer;
 use crate::state::routes::QueuedSlot;
 
-/// What came of a step.
+/// What a step came to.
 pub(super) enum StepResult {
+    /// Something is in `out`.
     Produced,
-    /// Scanned in vain, not yet at the end: others may go first.
+    /// Nothing, and the end is not reached: others may go first.
     Nothing,
+    /// Nothing, and the end is reached: the reader has nothing to say before this time of the edge's clock.
     AtEnd(Duration),
 }
 
@@ -42,6 +44,7 @@ pub(super) fn apply_step(
     StepResult::Produced
 }
 
+/// Cuts the bytes of these entries into frames, and counts them against the budget.
 fn send(window: &Window, slots: Range<Slot>, out: &mut Vec<Outgoing>, budget: &mut usize) {
     let mut bytes = window.bytes(slots.clone());
     let mut slot = slots.start;
@@ -53,7 +56,8 @@ fn send(window: &Window, slots: Range<Slot>, out: &mut Vec<Outgoing>, budget: &m
     }
 }
 
-/// Drops what was dealt with, and what is lost without anybody being told. Returns what is to be looked at next.
+/// Drops from the inbox what was read, and ephemeral events that have left the window: nobody is told of those. Returns the
+/// slot to read next.
 pub(super) fn skip_read(inbox: &mut VecDeque<QueuedSlot>, reader: &Reader, window: &Window) -> Option<Slot> {
     let is_past = |queued: &QueuedSlot| {
         reader.next() > queued.slot || queued.ephemeral && queued.slot < window.oldest()

@@ -117,7 +117,7 @@ fn nothing_falls_between_scanning_and_the_mailbox() {
     assert!(overflown.in_some() && listened.in_some(), "it shows nothing");
 }
 
-/// Two faults are looked for: a connection that took its mail and then asked how far was dispatched passed over what was put
+/// Two faults are looked for: a connection that received its slots and then asked how far was dispatched passed over what was put
 /// into its mailbox between the two; and a wake-up that comes after the look at the mailbox and before the wait must be kept.
 #[test]
 fn mail_that_comes_while_a_connection_looks_is_found() {

@@ -62,7 +62,7 @@ struct Queue {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// The connection reads the window itself; mail would only repeat that.
+    /// The connection reads the window itself; slots would only repeat that.
     Scanning,
     Live,
 }

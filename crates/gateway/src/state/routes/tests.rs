@@ -132,7 +132,7 @@ fn whoever_leaves_is_forgotten() {
     dispatch(&routes, 0, &[&["topic:t"], &["topic:u"]]);
     assert_eq!(mail(&ann), [1]);
     dispatch(&routes, 2, &[&["topic:u"]]);
-    assert_eq!(ann.add(["topic:v".to_owned()], true), Added::MustScan, "its mail was not taken");
+    assert_eq!(ann.add(["topic:v".to_owned()], true), Added::MustScan, "its slots were not received");
     assert_eq!(routes.len(), 1);
     drop(ann);
     assert_eq!(routes.len(), 0);

@@ -187,7 +187,7 @@ impl OpenStream {
     pub(super) fn give_up(&mut self, reason: &CloseReason) -> Kept {
         if *reason == CloseReason::TooSlow {
             self.settle();
-            self.connection.peer_gave_up();
+            self.connection.give_up();
         }
         // One that had said goodbye already says nothing more, and nothing is said in the middle of a block.
         let mut goodbye = if self.over { Bytes::new() } else { self.goodbye(reason) };
@@ -211,7 +211,7 @@ impl Drop for OpenStream {
         if !self.over && self.carrier.outflow.is_stalled() {
             self.encoder.dropped(&CloseReason::TooSlow);
             self.settle();
-            self.connection.peer_gave_up();
+            self.connection.give_up();
         }
     }
 }

@@ -56,7 +56,7 @@ fn a_stream_that_is_given_up_while_it_is_read_ends_once() {
     let (early, late) = (Seen::default(), Seen::default());
     let sights = (early.clone(), late.clone());
     explore(
-        "gateway: unread streams",
+        "gateway: stalled streams",
         "a stream that has to end, given up while HTTP asks for its next piece or not, says one goodbye, and nothing of it is kept",
         move || {
             let gateway = gateway();

@@ -1,4 +1,7 @@
-//! The first frame of a WebSocket, and the reading of all others.
+//! The first frame of a WebSocket, and the decoding of all others.
+//!
+//! Called by `ws`. A peer that has shaken hands has [`Config::greeting`](crate::Config::greeting) to send `connect`; until
+//! then it has no identity, and the listener may need its place for others.
 
 use std::net::IpAddr;
 
