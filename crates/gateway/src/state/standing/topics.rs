@@ -163,7 +163,7 @@ impl Topics {
         while membership.past.front().is_some_and(|interval| interval.end <= end) {
             membership.past.pop_front();
         }
-        membership.unknown.retain(|lapse| lapse.end > end);
+        membership.unknown.retain(|range| range.end > end);
         if membership.past.is_empty() && membership.unknown.is_empty() && membership.now.is_none() {
             self.memberships.remove(topic);
             if let Some(beginning) = topic.strip_suffix('*') {
@@ -243,7 +243,7 @@ impl Membership {
         let in_grace = self
             .departure
             .is_some_and(|departure| is_live && slot < departure.at && now_ms < departure.until_ms);
-        let unknown = self.unknown.iter().any(|lapse| lapse.contains(&slot));
+        let unknown = self.unknown.iter().any(|range| range.contains(&slot));
         let Some(now) = self.now else { return Grant { at_append: past, now: in_grace, unknown } };
         let holds = now.evidence != Evidence::Replay && now.until_ms > now_ms;
         Grant { at_append: past || now.since <= slot, now: holds || in_grace, unknown }
