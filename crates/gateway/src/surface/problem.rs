@@ -47,47 +47,47 @@ const PLACE_RETRY: Duration = Duration::from_secs(1);
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let too_many = |message: &str, wait: Duration| {
-            Failure::new(Reason::Overloaded, message).code(Code::ResourceExhausted).retry_after(wait)
+            Self::new(Reason::Overloaded, message).code(Code::ResourceExhausted).retry_after(wait)
         };
         match refusal {
             Refusal::Draining => {
                 let message = "this gateway is shutting down: connect again, another one will answer";
-                Failure::new(Reason::Draining, message).retry_after(SOON)
+                Self::new(Reason::Draining, message).retry_after(SOON)
             }
             Refusal::NotReady => {
                 let message =
                     "this gateway has not caught up with its hub yet: try again soon, or at another gateway";
-                Failure::new(Reason::Overloaded, message).retry_after(SOON)
+                Self::new(Reason::Overloaded, message).retry_after(SOON)
             }
             Refusal::UnknownNamespace => {
                 let message = "there is no such namespace: leave `namespace` out";
-                Failure::without_reason(Code::NotFound, message).field("namespace")
+                Self::without_reason(Code::NotFound, message).field("namespace")
             }
             Refusal::CursorMalformed => {
-                Failure::new(Reason::CursorMalformed, MalformedCursor.to_string()).field("cursor")
+                Self::new(Reason::CursorMalformed, MalformedCursor.to_string()).field("cursor")
             }
             Refusal::HubUnreachable => {
                 let message = "the cursor is newer than what this gateway has, and the hub does not answer \
                                whether it exists: try again, or at another gateway";
-                Failure::new(Reason::Overloaded, message).retry_after(SOON)
+                Self::new(Reason::Overloaded, message).retry_after(SOON)
             }
             Refusal::SessionInvalidated(why) => session_ended(&why),
             Refusal::TooManyTopics { most } => {
                 let message = format!("a connection may ask for at most {most} topics: open another one");
-                Failure::new(Reason::RequestInvalid, message).field("topics")
+                Self::new(Reason::RequestInvalid, message).field("topics")
             }
             Refusal::TopicInvalid(invalid) => {
                 let message = format!("a topic's name is not valid: {invalid}");
-                Failure::new(Reason::RecipientInvalid, message).field("topics")
+                Self::new(Reason::RecipientInvalid, message).field("topics")
             }
             Refusal::TopicNotGranted => {
                 let message = "the token does not grant a topic that was asked for: ask for fewer topics, or present \
                                a token whose `topics` admit it";
-                Failure::new(Reason::NotGranted, message).field("topics")
+                Self::new(Reason::NotGranted, message).field("topics")
             }
             Refusal::OtherIdentity => {
                 let message = "the newer token is for another user or session: open another connection";
-                Failure::new(Reason::NotGranted, message)
+                Self::new(Reason::NotGranted, message)
             }
             Refusal::Full(limit) => full(limit),
             Refusal::ResumesTooOften { wait } => {
