@@ -9,6 +9,7 @@ use shuttle::thread;
 use super::*;
 use crate::app::authority::{HeadAnswer, HubHead};
 use crate::schedules::{Seen, explore};
+use crate::state::close::CloseReason;
 use crate::state::edge::Change;
 use crate::{Access, Config, Gateway};
 
