@@ -46,10 +46,10 @@ const PARTS: [(&str, &str); 10] = [
     ("galaxy-push-hub", "crates/hub/src/log"),
     ("galaxy-push-hub", "crates/hub/src/subscription"),
     ("galaxy-push-client", "crates/client/src"),
-    ("galaxy-push-gateway", "crates/gateway/src/routes"),
-    ("galaxy-push-gateway", "crates/gateway/src/connection"),
-    ("galaxy-push-gateway", "crates/gateway/src/edge"),
-    ("galaxy-push-gateway", "crates/gateway/src/standing"),
+    ("galaxy-push-gateway", "crates/gateway/src/state/routes"),
+    ("galaxy-push-gateway", "crates/gateway/src/state/connection"),
+    ("galaxy-push-gateway", "crates/gateway/src/state/edge"),
+    ("galaxy-push-gateway", "crates/gateway/src/state/standing"),
     ("galaxy-push-store", "crates/store/src"),
 ];
 

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::fs;
 
-use galaxy_push_gateway::{PROXIED_MAX, takes_events};
+use galaxy_push_gateway::{PROXIED_MAX, accepts_event_stream};
 use galaxy_push_listener::{House, Limits, Places, Proxies, Strangers, Taken, is_probe};
 use http::Method;
 use http::request::Parts;
@@ -141,7 +141,9 @@ fn always_at_the_edge(request: &Parts) -> bool {
 
 /// Any status but 200 ends an `EventSource` for good, and the gateway has words for it after which it comes back.
 fn is_event_source(request: &Parts) -> bool {
-    request.method == Method::GET && request.uri.path() == "/v1/stream" && takes_events(&request.headers)
+    request.method == Method::GET
+        && request.uri.path() == "/v1/stream"
+        && accepts_event_stream(&request.headers)
 }
 
 /// What a scrape shows of places and descriptors.

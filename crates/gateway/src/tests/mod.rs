@@ -3,7 +3,6 @@
 mod access;
 mod coming_back;
 mod development;
-mod doubt;
 mod ending;
 mod handing_over;
 mod hub;
@@ -16,6 +15,7 @@ mod standing;
 mod steady;
 mod time;
 mod too_large;
+mod unknown_membership;
 mod unreadable;
 mod upstream;
 mod ws;
@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower::ServiceExt as _;
 
-use crate::authority::{Asking, Hub as AskedHub};
+use crate::app::authority::{HeadAnswer, HubHead};
 use crate::{Access, Config, Gateway};
 use hub::Hub;
 
@@ -57,8 +57,8 @@ struct World {
 
 struct Heads(Arc<Mutex<VecDeque<Option<Cursor>>>>);
 
-impl AskedHub for Heads {
-    fn head(&mut self) -> Asking<'_> {
+impl HubHead for Heads {
+    fn head(&mut self) -> HeadAnswer<'_> {
         let answer = self.0.lock().unwrap().pop_front();
         Box::pin(async move {
             match answer {
