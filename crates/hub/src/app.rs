@@ -1,0 +1,340 @@
+//! A hub, put together: what it is made of, how it starts, what a program calls on it, and how it ends.
+//!
+pub(crate) mod config;
+pub(crate) mod metrics;
+pub(crate) mod shared;
+
+pub(crate) mod on_disk;
+#[cfg(feature = "nats")]
+pub(crate) mod on_nats;
+pub(crate) mod recovery;
+
+pub(crate) mod publish;
+mod spans;
+
+pub(crate) mod drain;
+mod scrape;
+pub(crate) mod status;
+
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use galaxy_push_core::FOR_EVER;
+use galaxy_push_core::ambient::Ambient;
+use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_listener::Damped;
+use galaxy_push_proto::{Failure, v1};
+use galaxy_push_store::{DedupBounds, Maker, MemoryStore};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::app::config::{Config, InvalidConfig};
+use crate::app::metrics::Metrics;
+use crate::app::publish::{Published, RecordId};
+use crate::app::recovery::Recovery;
+use crate::app::scrape::Scraped;
+use crate::app::shared::Shared;
+use crate::app::status::Status;
+use crate::state::access::{Access, Caller, Current};
+use crate::state::clock::Clock;
+use crate::state::fence::Happenings;
+use crate::state::in_flight::{UnderWay, What};
+use crate::state::log::{Head, Held, Log};
+use crate::state::record_capacity::Room;
+
+/// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back.
+const TRIM_EVERY: Duration = Duration::from_secs(1);
+
+/// What gateways ask (subscribe, report, reflection) may take on its way, in bytes: apart from publishes, so that neither
+/// keeps the other out.
+const QUESTION_BYTES_MAX: usize = 16 << 20;
+
+/// What anybody asks about health may take on its way, in bytes.
+const PROBE_BYTES_MAX: usize = 4 << 20;
+
+/// A running hub. Cheap to clone; clones are the same hub, which ends with the last of them and of its routers and
+/// streams.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Why a hub cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting cannot be kept.
+    #[error("the hub cannot start with these settings")]
+    Config(#[from] InvalidConfig),
+    /// The store did not open.
+    #[error("the hub cannot open its store")]
+    Store(#[from] galaxy_push_store::Error),
+}
+
+impl Hub {
+    /// Starts a hub over the store that `store` opens. Needs a tokio runtime: a task of its own trims the window.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be kept, or a store that does not open.
+    pub fn new(config: Config, store: Maker, ambient: Ambient) -> Result<Self, Error> {
+        config.check()?;
+        let (clock, metrics) = (Clock::start(ambient, config.window.age.min(FOR_EVER)), Metrics::default());
+        let log = Arc::new(Log::new(config.window, clock.clone(), metrics.appended.clone()));
+        let store = store(log.clone())?;
+        let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
+        let shared = Arc::new(Shared {
+            publishes_under_way: UnderWay::new(
+                What::Publishes,
+                config.publish_requests_max,
+                config.publish_bytes_max,
+                clock.ambient.clone(),
+            ),
+            questions_under_way: UnderWay::new(
+                What::Questions,
+                usize::MAX,
+                QUESTION_BYTES_MAX,
+                clock.ambient.clone(),
+            ),
+            probes_under_way: UnderWay::new(What::Probes, usize::MAX, PROBE_BYTES_MAX, clock.ambient.clone()),
+            refusals: Damped::default(),
+            unread_gaps: Damped::default(),
+            room: Room::default(),
+            access: Current::new(config.access),
+            config: Config { access: Access::open(), ..config },
+            clock,
+            metrics,
+            log,
+            store,
+            draining: watch::Sender::new(false),
+            publishes: TaskTracker::new(),
+            streams: TaskTracker::new(),
+        });
+        tokio::spawn(trim(Arc::downgrade(&shared), trim_every));
+        if shared.store.disk_figures().is_some() {
+            tokio::spawn(on_disk::watch(Arc::downgrade(&shared)));
+        }
+        Ok(Self { shared })
+    }
+
+    /// Starts a hub over a memory store with a new epoch and the default dedup window.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be kept.
+    pub fn in_memory(config: Config, ambient: Ambient) -> Result<Self, Error> {
+        let epoch = Epoch(ambient.random_128());
+        let records_max = config.standing_records_max;
+        let store = MemoryStore::maker_with_records(epoch, DedupBounds::default(), records_max);
+        Self::new(config, store, ambient)
+    }
+
+    /// Starts a hub over a log in this folder, which no other process may have: the one that is there, with its epoch, its events
+    /// and its standing records, or a new one. An acknowledgement then means that the event is on the disk.
+    /// `examples/on_disk.rs` shows it.
+    ///
+    /// Returns when everything held was read, which blocks the thread: some seconds for a large window. Call it from a thread that
+    /// may be blocked, inside the runtime ([`tokio::task::spawn_blocking`]).
+    ///
+    /// `on_death` is called once, from another thread, if the disk has failed. Nothing is appended any more then: end the
+    /// process, and start it again.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be kept; the folder is another process's, cannot be used, or holds what cannot be judged.
+    pub fn on_disk(
+        config: Config,
+        folder: &Path,
+        ambient: Ambient,
+        on_death: galaxy_push_store::disk::OnDeath,
+    ) -> Result<Self, Error> {
+        Self::on_disk_telling(config, folder, ambient, on_death, Recovery::of(folder))
+    }
+
+    /// As [`Hub::on_disk`], telling meanwhile how far it is: probes can then be answered, and peers be told to come again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::on_disk`].
+    pub fn on_disk_telling(
+        config: Config,
+        folder: &Path,
+        ambient: Ambient,
+        on_death: galaxy_push_store::disk::OnDeath,
+        recovery: Recovery,
+    ) -> Result<Self, Error> {
+        let store = on_disk::maker(&config, folder, &ambient, on_death, recovery);
+        Self::new(config, store, ambient)
+    }
+
+    /// Starts a hub over a log on NATS JetStream, which any number of hubs share: each reads it into its own window, and publishers
+    /// may publish through any. An acknowledgement then means what the brokers keep; `options` says which they are. What
+    /// there is of the window and the sizes in it, and how many standing records are held, is taken from `config`.
+    ///
+    /// Returns when everything held was read, which blocks the thread, and keeps tasks in the runtime that it is called inside
+    /// of: call it from a thread that may be blocked ([`tokio::task::spawn_blocking`]).
+    ///
+    /// `on_death` is called once, from a task, if the stream turns out to be another log, or to lack what was read of it. Nothing
+    /// is appended any more then: end the process, and start it again.
+    ///
+    /// # Errors
+    ///
+    /// A setting that cannot be kept; no broker was reached within 30 s, or the stream that is there will not do.
+    #[cfg(feature = "nats")]
+    pub fn on_nats(
+        config: Config,
+        options: galaxy_push_store::jetstream::Options,
+        ambient: Ambient,
+        on_death: galaxy_push_store::jetstream::OnDeath,
+        recovery: Recovery,
+    ) -> Result<Self, Error> {
+        let store = on_nats::maker(&config, options, on_death, recovery);
+        Self::new(config, store, ambient)
+    }
+
+    /// Lets in whom this access names from now on, in place of whom [`Config::access`] or an earlier call named. What is open
+    /// of whoever is named no more, or otherwise, or came with a token that is its no more, ends within a few seconds; the
+    /// connection of a peer that does not take that end is closed. Whoever stays has no more left of its rate than before.
+    ///
+    /// A hub that was started for everybody stays so for what web pages and listeners were told of it: start it with the
+    /// identities it has.
+    pub fn set_access(&self, access: Access) {
+        self.shared.access.replace(access, self.shared.clock.now().mono);
+    }
+
+    /// Publishes a batch: what `time` and media type are missing is filled in, everything is checked, then the store
+    /// appends it contiguously or not at all. The results are in the order of the events.
+    ///
+    /// Cancel safe in that a dropped future leaves the batch appended as a whole or not at all; publish it again with
+    /// the same ids to find out.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was appended: an event breaks a rule (`field` says which, such as `events[3].to[0]`), there are more than
+    /// 1,000, too much is being published already, the hub is draining, or the store is unavailable.
+    pub async fn publish(&self, mut events: Vec<v1::Event>) -> Result<Vec<Published>, Failure> {
+        publish::publish(
+            &self.shared,
+            &Caller::process(),
+            self.shared.publishes_under_way.share(None),
+            &mut events,
+        )
+        .await
+    }
+
+    /// Voids the tokens of a session or user that were issued before the present second, unless the record says before
+    /// when, which may be 30 s ahead. Readers
+    /// are told in the order of the log; the record is kept until it expires, a day unless it says, and told to every
+    /// reader that comes without a place. Returns its position.
+    ///
+    /// To say it again does no harm. Cancel safe as [`Hub::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::publish`]; or as many records of its kind are held as there is room for (`RECORDS_FULL`).
+    pub async fn invalidate(&self, record: v1::SessionInvalidation) -> Result<Cursor, Failure> {
+        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share(None));
+        let id = RecordId::default();
+        Ok(publish::invalidate(shared, &Caller::process(), share, record, &id).await?.cursor)
+    }
+
+    /// Makes users or sessions members of topics, or ends that: of each recipient and topic the latest record holds,
+    /// until it expires. The records, at most 1,000, are appended together. Returns the position of the last.
+    ///
+    /// To say it again does no harm. Cancel safe as [`Hub::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::invalidate`].
+    pub async fn set_memberships(&self, records: Vec<v1::Membership>) -> Result<Cursor, Failure> {
+        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share(None));
+        let id = RecordId::default();
+        Ok(publish::set_memberships(shared, &Caller::process(), share, records, &id).await?.cursor)
+    }
+
+    /// Where the log is now.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.shared.log.head()
+    }
+
+    /// Who is connected and where each stands, which ids are fought over, and how full the window is.
+    ///
+    /// Takes the lock that publishers and streams share, for about a microsecond per stream.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        status::status(&self.shared)
+    }
+
+    /// Shuts down what the hub serves: nothing new is taken, publishes under way finish, every stream is handed what was
+    /// published and sent away with a `Goodbye`, at the configured rate. Returns when all streams have ended, or after
+    /// `limit`; then it is time to close the connections.
+    ///
+    /// Cancel safe: what was begun goes on; call again for the rest.
+    pub async fn drain(&self, limit: Duration) {
+        drain::drain(&self.shared, limit.min(FOR_EVER)).await;
+    }
+
+    /// Takes nothing new, and waits until the publishes under way are finished, or for `limit`: the head is then the last
+    /// position that is acknowledged. [`Hub::drain`] does so, too; call this first if somebody else is to take what is left.
+    ///
+    /// Cancel safe: what was begun goes on.
+    pub async fn finish_publishes(&self, limit: Duration) -> Head {
+        drain::finish_publishes(&self.shared, limit.min(FOR_EVER)).await;
+        self.head()
+    }
+
+    /// Adds the hub's metrics to a registry. Their names begin with `push_`, so the registry needs no prefix.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
+        registry.register_collector(Box::new(Scraped(Arc::downgrade(&self.shared))));
+    }
+
+    /// Every entry held, oldest first: the truth that tests compare deliveries with. Copies the whole window.
+    #[must_use]
+    pub fn log_dump(&self) -> Vec<Held> {
+        self.shared.log.dump()
+    }
+}
+
+/// Trims the window of a hub, and what is remembered of its publishes and gateways, until the hub is gone.
+async fn trim(shared: Weak<Shared>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(shared) = shared.upgrade() else { return };
+        for (gateway, Happenings { count, untold, .. }) in
+            shared.log.look(|state, now| state.gateways.forget(now.mono))
+        {
+            tracing::warn!(%gateway, happenings = count, untold, "this gateway id is no longer fought over");
+        }
+        shared.store.trim(shared.clock.now().mono);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use galaxy_push_core::window::Bounds;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_hub_gives_the_memory_of_old_events_back() {
+        let bounds = Bounds { age: Duration::from_secs(60), ..Bounds::default() };
+        let hub = Hub::in_memory(Config::default().window(bounds), Ambient::new(|| 0, || 4)).unwrap();
+        let event = v1::Event {
+            to: vec!["all".into()],
+            id: "a".into(),
+            source: "/s".into(),
+            r#type: "t".into(),
+            ..v1::Event::default()
+        };
+        hub.publish(vec![event]).await.unwrap();
+        let held = || hub.shared.log.lock().window.len(); // not `look`, which trims
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        assert_eq!(held(), 1);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(held(), 0);
+    }
+}

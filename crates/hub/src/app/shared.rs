@@ -1,0 +1,66 @@
+//! What every part of one hub shares.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use galaxy_push_listener::Damped;
+use galaxy_push_store::Store;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::app::config::Config;
+use crate::app::metrics::Metrics;
+use crate::state::access::Current;
+use crate::state::clock::Clock;
+use crate::state::in_flight::UnderWay;
+use crate::state::log::Log;
+use crate::state::record_capacity::Room;
+
+/// One hub. Handles, services and streams hold it; nothing in it holds them.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: Arc<Log>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) publishes_under_way: UnderWay,
+    /// Requests of gateways, reports and reflection.
+    pub(crate) questions_under_way: UnderWay,
+    /// Questions about health, which anybody may ask.
+    pub(crate) probes_under_way: UnderWay,
+    /// Which lines about refused peers are written, by address; and about the store.
+    pub(crate) refusals: Damped,
+    /// Which lines about gaps told to readers that cannot read them are written, by reason and gateway.
+    pub(crate) unread_gaps: Damped,
+    pub(crate) room: Room,
+    /// Who may do what, at present.
+    pub(crate) access: Current,
+    /// Whether a drain has begun.
+    pub(crate) draining: watch::Sender<bool>,
+    /// Publishes under way: a drain lets them finish before it sends readers away.
+    pub(crate) publishes: TaskTracker,
+    /// Open streams, of gateways and of publishers: a drain waits for them.
+    pub(crate) streams: TaskTracker,
+}
+
+impl Shared {
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Counts a refusal. `Some`: write a line about it; so many were left out before it.
+    ///
+    /// By nothing but where it came from: whatever else a peer says, it may say otherwise each time.
+    pub(crate) fn refused(&self, address: Option<IpAddr>) -> Option<u64> {
+        self.refusals.count_address(address)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub")
+            .field("config", &self.config)
+            .field("draining", &self.is_draining())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,37 @@
+//! What a request costs its publisher's rate that is refused for what it holds: it was read, inflated and looked at like
+//! any other, and else could be sent without an end.
+
+use std::time::Duration;
+
+use galaxy_push_proto::{Code, Failure};
+
+use super::Caller;
+
+impl Caller {
+    /// Whether a request of this caller is worth a look: whoever owes for those before would be refused, however small it
+    /// is.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED: above its rate. Nothing is counted then.
+    pub(crate) fn may_send(&self, now: Duration) -> Result<(), Failure> {
+        self.first().map_or(Ok(()), |known| known.check([1, 1], now))
+    }
+
+    /// Counts a request that was refused: as one event, and by what was read of it, in bytes. Not one that was refused for its
+    /// rate, or that the hub has no room for.
+    pub(crate) fn count_refused(&self, failure: &Failure, bytes: usize, now: Duration) {
+        self.count_refused_with(failure.code, bytes, now);
+    }
+
+    /// As [`Caller::count_refused`], by the code that it was refused with.
+    pub(crate) fn count_refused_with(&self, code: Code, bytes: usize, now: Duration) {
+        let is_its_own = matches!(
+            code,
+            Code::InvalidArgument | Code::NotFound | Code::PermissionDenied | Code::OutOfRange
+        );
+        if let Some(known) = self.first().filter(|_| is_its_own) {
+            known.count([1, bytes as u64], now);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What is known of a gateway id beyond this hub, where its log has several: what the store's register says of it, and what the hub says
+//! that has its stream.
+//!
+//! Found out before a claim is judged under the log's lock, and written back by `shared.rs` once it was. So two instances that come to
+//! two hubs meet as they would at one: what is counted lies in the register, and the incumbent is asked where it is. A hub that does
+//! not answer in time has no such stream, as far as anybody can know.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use galaxy_push_proto::Failure;
+use galaxy_push_store::fence::{Duel, How, Incumbent, Question, Register, StaleAttempt, Stream, Verdict};
+use galaxy_push_store::{Fence, Holder};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Gateways;
+use super::claim::{Claim, Older, Takeover};
+use super::incumbent::{ANSWER_WITHIN, Contest};
+use super::refusals::{held_off, stale_in_register, unavailable};
+use crate::state::clock::Clock;
+
+/// How long whoever is held off waits until that is written down. If it is not, the next one is told to wait no longer than he was.
+const KEEP_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often a register may change under the hands of whoever wants to write it, before it is told to come back.
+pub(super) const SWAPS_MAX: usize = 8;
+
+/// How long the store and the hub that is asked may take with all of that: less than a client waits for its Welcome.
+pub(super) const TAKE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is known of one id.
+#[derive(Debug)]
+pub(crate) struct Abroad {
+    register: Register,
+    /// As it was read, before it was judged by the clock.
+    duel_read: Duel,
+    clock: Clock,
+    /// The time of the log's clock.
+    at: Duration,
+    /// By then it is written, or the claim has failed.
+    due: Instant,
+    own_door: u128,
+    /// The holder's stream, if it is at another door.
+    stream: Option<Stream>,
+    /// Whether that answered a ping, once it was asked.
+    answered: Option<bool>,
+    came: Came,
+}
+
+/// What came of the claim.
+#[derive(Debug, Default)]
+enum Came {
+    #[default]
+    Nothing,
+    /// It took the id, from this instance with this attempt, or from nobody.
+    Took(Option<(String, u64, How)>),
+    /// It was held off; `own`: from its own instance.
+    HeldOff { own: bool },
+}
+
+impl Abroad {
+    /// Reads the register, and asks for the holder's stream where that is at another door. `None`: the register cannot be read, and it is
+    /// the holder that comes back.
+    ///
+    /// Cancel safe: nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// `STALE_ATTEMPT`; or the register cannot be read at present.
+    pub(crate) async fn find(
+        fence: &dyn Fence,
+        claim: &Claim,
+        clock: &Clock,
+    ) -> Result<Option<Self>, Failure> {
+        let due = Instant::now() + TAKE_WITHIN;
+        let why = if fence.is_reached() {
+            match timeout_at(due, fence.read(&claim.gateway)).await {
+                Ok(Ok(register)) => return Self::ask(register, fence, claim, clock, due).await.map(Some),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("the store did not answer within {TAKE_WITHIN:?}"),
+            }
+        } else {
+            "the store is not reached".to_owned()
+        };
+        if taken_before(fence, claim).is_some() { Ok(None) } else { Err(unavailable(&why)) }
+    }
+
+    async fn ask(
+        register: Register,
+        fence: &dyn Fence,
+        claim: &Claim,
+        clock: &Clock,
+        due: Instant,
+    ) -> Result<Self, Failure> {
+        let holder = &register.holder;
+        // Told before anybody gives way to it.
+        let next = holder.succeeded_by(&claim.instance, claim.attempt, &claim.peer, 0);
+        next.map_err(|StaleAttempt { highest }| stale_in_register(claim, holder, highest))?;
+        let (own_door, clock, duel_read) = (fence.door(), clock.clone(), holder.duel.clone());
+        let (at, stream, answered, came) = (Duration::ZERO, None, None, Came::Nothing);
+        let mut abroad = Self { register, duel_read, clock, at, due, own_door, stream, answered, came };
+        if abroad.is_elsewhere() {
+            abroad.stream = fence.ask(abroad.register.door, abroad.question(claim, false)).await;
+        }
+        abroad.refresh();
+        Ok(abroad)
+    }
+
+    /// Asks the hub where the incumbent is whether it answers a ping.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn ping(&mut self, fence: &dyn Fence, claim: &Claim) {
+        let answer = fence.ask(self.register.door, self.question(claim, true)).await;
+        self.answered = Some(answer.is_some_and(|stream| stream.is_alive));
+    }
+
+    fn question(&self, claim: &Claim, pings: bool) -> Question {
+        let (gateway, instance) = (claim.gateway.clone(), self.register.holder.instance.clone());
+        Question { gateway, instance, pings }
+    }
+
+    fn found(&mut self, register: Register) {
+        self.duel_read = register.holder.duel.clone();
+        self.register = register;
+        self.refresh();
+    }
+
+    /// What time it is, for what is judged next.
+    pub(crate) fn refresh(&mut self) {
+        self.at = Duration::from_millis(self.clock.log_unix_ms());
+        self.register.holder.duel.read_at(self.at);
+    }
+
+    /// Another door wrote the register last.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.register.revision > 0 && self.register.door != 0 && self.register.door != self.own_door
+    }
+
+    pub(super) const fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) const fn duel(&self) -> &Duel {
+        &self.register.holder.duel
+    }
+
+    pub(super) const fn at(&self) -> Duration {
+        self.at
+    }
+
+    /// The stream at the other door, beside whoever comes here.
+    pub(super) fn older(&self, claim: &Claim, now: Duration) -> Option<Older> {
+        let (stream, holder) = (self.stream?, &self.register.holder);
+        let older = Claim {
+            gateway: claim.gateway.clone(),
+            instance: holder.instance.clone(),
+            attempt: holder.attempt(),
+            peer: holder.peer.clone(),
+            ..Claim::default()
+        };
+        let is_same = older.is_same_instance(claim) && older.attempt == claim.attempt;
+        let is_repeated = is_same && stream.attempt_for <= ANSWER_WITHIN;
+        Some(Older {
+            claim: older,
+            is_here: false,
+            would_answer: stream.is_alive && !is_repeated,
+            is_alive: if stream.open_for <= ANSWER_WITHIN { Some(true) } else { self.answered },
+            first_since: now.saturating_sub(stream.attempt_for),
+        })
+    }
+
+    /// This claim takes the id.
+    pub(super) fn take(&mut self, claim: &Claim, takeover: Option<&Takeover>) {
+        let older = takeover.map(|Takeover { older, how, .. }| (older.instance.clone(), older.attempt, *how));
+        self.count(claim, older.as_ref());
+        self.came = Came::Took(older);
+    }
+
+    fn count(&mut self, claim: &Claim, older: Option<&(String, u64, How)>) {
+        let (at, Holder { instance, duel, .. }) = (self.at, &self.register.holder);
+        let mut duel = duel.clone();
+        match older {
+            Some((older, attempt, how)) => duel.took(older, *attempt, &claim.instance, *how, at),
+            // Its stream has ended by itself since it took the id.
+            None if !instance.is_empty() => duel.left(instance, self.register.holder.attempt(), at),
+            None => {}
+        }
+        self.register.holder.duel = duel;
+    }
+
+    /// Whoever comes is held off; `own`: from its own instance. Returns for how long.
+    pub(super) fn hold_off(&mut self, own: bool) -> Duration {
+        let duel = &mut self.register.holder.duel;
+        let wait = duel.hold_off(own, self.at);
+        // Who comes before his time is up changes nothing, and nobody need write it.
+        self.came = if *duel == self.duel_read { Came::Nothing } else { Came::HeldOff { own } };
+        wait
+    }
+
+    pub(super) const fn register(&self) -> &Register {
+        &self.register
+    }
+
+    /// Judges once more, for the register is another one by now: somebody was held off, or another hub has taken the id. Whoever did
+    /// has just come, and is alive.
+    ///
+    /// # Errors
+    ///
+    /// `HELD_OFF`: as it would have been if the other had come first.
+    pub(super) fn judge_again(&mut self, register: Register, claim: &Claim) -> Result<(), Failure> {
+        let who = |register: &Register| {
+            (register.door, register.holder.instance.clone(), register.holder.attempt())
+        };
+        let is_same = who(&register) == who(&self.register);
+        self.found(register);
+        // At this hub it was settled who came last.
+        if is_same || !self.is_elsewhere() {
+            let Came::Took(older) = std::mem::take(&mut self.came) else { return Ok(()) };
+            self.count(claim, older.as_ref());
+            self.came = Came::Took(older);
+            return Ok(());
+        }
+        self.stream = Some(Stream { is_alive: true, ..Stream::default() });
+        let Some(older) = self.older(claim, Duration::ZERO) else { return Ok(()) };
+        let incumbent = Incumbent {
+            instance: &older.claim.instance,
+            would_answer: older.would_answer,
+            is_alive: older.is_alive,
+        };
+        let Verdict::GivesWay(how) = self.duel().judge(&incumbent, &claim.instance, self.at) else {
+            let own = older.claim.is_same_instance(claim);
+            let wait = self.hold_off(own);
+            return Err(held_off(&older.claim.instance, &older.claim.peer, own, wait));
+        };
+        self.take(claim, Some(&Takeover { older: older.claim, how, told: None }));
+        Ok(())
+    }
+
+    /// Writes down that somebody was held off, if that is what came of the claim, so that every hub holds off alike.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn keep(&mut self, fence: &dyn Fence, gateway: &str) {
+        let Came::HeldOff { own } = self.came else { return };
+        let kept = timeout(KEEP_WITHIN, async {
+            for _ in 0..SWAPS_MAX {
+                if !matches!(fence.amend(gateway, &self.register).await, Ok(false)) {
+                    return;
+                }
+                let Ok(register) = fence.read(gateway).await else { return };
+                self.found(register);
+                self.hold_off(own);
+                if matches!(self.came, Came::Nothing) {
+                    return;
+                }
+            }
+        });
+        let _late = kept.await; // the refusal stands
+    }
+}
+
+/// The number under which this claim's instance has the id at this hub.
+pub(super) fn taken_before(fence: &dyn Fence, claim: &Claim) -> Option<u64> {
+    let holder = fence.held(&claim.gateway)?;
+    (!claim.instance.is_empty() && holder.instance == claim.instance).then_some(holder.generation)
+}
+
+impl Gateways {
+    /// Another hub asks for a stream here. Where that must answer a ping first, it was asked, too.
+    pub(crate) fn asked(&self, question: &Question, now: Duration) -> Option<(Stream, Option<Contest>)> {
+        let here = self.current.get(&question.gateway);
+        let here = here.filter(|here| here.claim.instance == question.instance)?;
+        let is_alive = if question.pings { here.is_alive(None, now) } else { Some(here.would_answer(now)) };
+        let stream = Stream {
+            is_alive: is_alive.unwrap_or_default(),
+            open_for: now.saturating_sub(here.since),
+            attempt_for: now.saturating_sub(here.first_since()),
+        };
+        Some((stream, is_alive.is_none().then(|| here.ping())))
+    }
+
+    /// Whether the stream of this generation has the id still.
+    pub(crate) fn has(&self, gateway: &str, generation: u64) -> bool {
+        self.current.get(gateway).is_some_and(|here| here.generation == generation)
+    }
+}

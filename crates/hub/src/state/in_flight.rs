@@ -1,0 +1,329 @@
+//! How much is asked of the hub at this moment: the bound behind `OVERLOADED`.
+//!
+//! A request holds a [`Share`] from the first byte read of its body until it is answered; it grows with what arrives, so
+//! neither peers that never finish nor a store that is slow can pile up more than the bound. Nothing waits here: what
+//! does not fit is refused, and told when to come back.
+//!
+//! Where several identities are told apart, none may hold more than it leaves free: whatever one of them does, there is
+//! room for another.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use galaxy_push_core::ambient::Ambient;
+use galaxy_push_proto::{Code, Failure, Reason};
+
+/// Whoever is refused comes back after this and up to as long again, so that they do not all come at once.
+const COME_BACK_AFTER: Duration = Duration::from_millis(500);
+
+/// A body that has begun counts as so many bytes at least: what is kept to go on with it.
+const BODY_BYTES_MIN: usize = 4 << 10;
+
+/// The requests under way. Cheap to clone: clones count together.
+#[derive(Clone, Debug)]
+pub(crate) struct UnderWay {
+    what: What,
+    requests_max: usize,
+    bytes_max: usize,
+    ambient: Ambient,
+    table: Arc<Mutex<Table>>,
+}
+
+/// What is asked, for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Publishes,
+    Questions,
+    Probes,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    all: Amount,
+    /// Of those who are told apart. None of them has nothing.
+    of: BTreeMap<Arc<str>, Own>,
+}
+
+/// What one identity has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Own {
+    amount: Amount,
+    /// In so many shares that hold something.
+    shares: usize,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    /// Those that have arrived.
+    pub(crate) requests: usize,
+    /// Of those, and of bodies on their way.
+    pub(crate) bytes: usize,
+}
+
+/// One request's share, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    bytes: usize,
+    has_arrived: bool,
+    /// It holds something, if only that it has arrived.
+    is_counted: bool,
+    of: UnderWay,
+    /// Whose it is, where several are told apart.
+    whose: Option<Arc<str>>,
+}
+
+/// The share of a request whose body was read before its handler was called, in the extensions of the request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Received {
+    share: Arc<Mutex<Option<Share>>>,
+    /// So many bytes were read of the request that came last.
+    read: Arc<AtomicUsize>,
+}
+
+impl UnderWay {
+    pub(crate) fn new(what: What, requests_max: usize, bytes_max: usize, ambient: Ambient) -> Self {
+        Self { what, requests_max, bytes_max, ambient, table: Arc::default() }
+    }
+
+    /// The share of a body of which nothing has been read. `whose` must leave room for others; `None`: nobody needs to.
+    pub(crate) fn share(&self, whose: Option<Arc<str>>) -> Share {
+        Share { bytes: 0, has_arrived: false, is_counted: false, of: self.clone(), whose }
+    }
+
+    pub(crate) fn amount(&self) -> Amount {
+        self.lock().all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether so much is as much as there may be.
+    fn is_over(&self, amount: Amount) -> bool {
+        amount.requests > self.requests_max || amount.bytes > self.bytes_max
+    }
+
+    fn overloaded(&self, amount: Amount, whose: Option<&str>) -> Failure {
+        let Amount { requests, bytes } = amount;
+        let (what, and_then) = match self.what {
+            What::Publishes => {
+                (format!("{requests} publishes and {bytes} bytes"), "come back later, nothing was appended")
+            }
+            What::Questions => (format!("{bytes} bytes of questions"), "ask again later"),
+            What::Probes => (format!("{bytes} bytes of probes"), "ask again later"),
+        };
+        let message = match whose {
+            None => format!("{what} are under way, as many as this hub takes: {and_then}"),
+            Some(whose) => format!(
+                "{what} of {whose} are under way, and it may have no more than it leaves to others: {and_then}"
+            ),
+        };
+        let spread = u64::try_from(COME_BACK_AFTER.as_millis()).unwrap_or(u64::MAX).max(1);
+        let wait = COME_BACK_AFTER + Duration::from_millis(self.ambient.random() % spread);
+        Failure::new(Reason::Overloaded, message).code(Code::ResourceExhausted).retry_after(wait)
+    }
+}
+
+impl Amount {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
+impl Share {
+    /// Holds at least so many bytes of a body from now on.
+    ///
+    /// # Errors
+    ///
+    /// `OVERLOADED`: they do not fit beside the others.
+    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.raise(bytes.max(BODY_BYTES_MIN), self.has_arrived)
+    }
+
+    /// The request is complete, and needs so many bytes at least until it is answered.
+    ///
+    /// # Errors
+    ///
+    /// As [`Share::hold`], or there are too many requests.
+    pub(crate) fn arrive(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.raise(bytes, true)
+    }
+
+    /// How many bytes it holds.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn raise(&mut self, bytes: usize, has_arrived: bool) -> Result<(), Failure> {
+        let arrives = has_arrived && !self.has_arrived;
+        let more = Amount { requests: usize::from(arrives), bytes: bytes.saturating_sub(self.bytes) };
+        let mut table = self.of.lock();
+        let all = table.all.plus(more);
+        if self.of.is_over(all) {
+            return Err(self.of.overloaded(table.all, None));
+        }
+        if let Some(whose) = &self.whose {
+            let own = table.of.get(whose).copied().unwrap_or_default();
+            // One request is always taken: the largest would not fit otherwise where little is taken at all.
+            let is_only = own.shares == usize::from(self.is_counted);
+            if !is_only && self.of.is_over(all.plus(own.amount).plus(more)) {
+                return Err(self.of.overloaded(own.amount, Some(whose)));
+            }
+            let shares = own.shares + usize::from(!self.is_counted);
+            table.of.insert(whose.clone(), Own { amount: own.amount.plus(more), shares });
+        }
+        table.all = all;
+        drop(table);
+        self.bytes += more.bytes;
+        self.has_arrived = has_arrived;
+        self.is_counted = true;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if !self.is_counted {
+            return;
+        }
+        let had = Amount { requests: usize::from(self.has_arrived), bytes: self.bytes };
+        let mut table = self.of.lock();
+        table.all = table.all.minus(had);
+        let Some(whose) = &self.whose else { return };
+        let Some(own) = table.of.get_mut(whose) else { return };
+        *own = Own { amount: own.amount.minus(had), shares: own.shares - 1 };
+        if own.shares == 0 {
+            table.of.remove(whose);
+        }
+    }
+}
+
+impl Received {
+    /// So many bytes were read of a request, which may be refused for it.
+    pub(crate) fn note(&self, bytes: usize) {
+        self.read.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes were read of the request that came last.
+    pub(crate) fn bytes(&self) -> usize {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn put(&self, share: Share) {
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner) = Some(share);
+    }
+
+    pub(crate) fn take(&self) -> Option<Share> {
+        self.share.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn under_way(requests_max: usize, bytes_max: usize) -> UnderWay {
+        UnderWay::new(What::Publishes, requests_max, bytes_max, Ambient::new(|| 0, || 499))
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_until_something_is_answered() {
+        let under_way = under_way(2, 100);
+        let arrive = |bytes| {
+            let mut share = under_way.share(None);
+            share.arrive(bytes).map(|()| share)
+        };
+        let first = arrive(60).unwrap();
+        let too_large = arrive(41).unwrap_err();
+        assert_eq!((too_large.code, too_large.reason), (Code::ResourceExhausted, Some(Reason::Overloaded)));
+        assert_eq!(too_large.retry_after, Some(Duration::from_millis(999)));
+        let _second = arrive(40).unwrap();
+        assert!(arrive(0).is_err(), "two requests");
+        drop(first);
+        let _third = arrive(60).unwrap();
+        assert_eq!(under_way.amount(), Amount { requests: 2, bytes: 100 });
+    }
+
+    #[test]
+    fn a_body_counts_as_it_arrives_and_not_again_when_it_has() {
+        let under_way = under_way(1, 10_000);
+        let mut share = under_way.share(None);
+        share.hold(1).unwrap();
+        assert_eq!(under_way.amount(), Amount { requests: 0, bytes: BODY_BYTES_MIN }, "no request yet");
+        share.hold(9_000).unwrap();
+        assert!(under_way.share(None).hold(1).is_err(), "no room for another that begins");
+        assert!(share.hold(10_001).is_err());
+        share.arrive(8_000).unwrap();
+        assert_eq!(under_way.amount(), Amount { requests: 1, bytes: 9_000 });
+        drop(share);
+        assert_eq!(under_way.amount(), Amount::default());
+    }
+
+    /// The fault: one publisher that left its requests unfinished took the room of all.
+    #[test]
+    fn none_holds_more_than_it_leaves_free() {
+        let room = UnderWay::new(What::Publishes, 100, 100_000, Ambient::new(|| 0, || 499));
+        let hold = |whose: &str, bytes| {
+            let mut share = room.share(Some(whose.into()));
+            share.hold(bytes).map(|()| share)
+        };
+        let mut greedy = vec![hold("greedy", 30_000).unwrap(), hold("greedy", 20_000).unwrap()];
+        let refused = hold("greedy", 5_000).unwrap_err();
+        assert_eq!((refused.reason, refused.code), (Some(Reason::Overloaded), Code::ResourceExhausted));
+        assert!(refused.retry_after.is_some() && refused.message.contains("of greedy"), "{refused}");
+        assert!(greedy[1].hold(20_001).is_err(), "nor does it grow");
+        let other = hold("other", 20_000).unwrap();
+        assert!(hold("other", 5_000).is_ok() && hold("other", 5_001).is_err(), "beside 50,000 of greedy");
+        assert!(
+            hold("third", 30_000).is_ok() && hold("third", 30_001).is_err(),
+            "one request, as far as there is room"
+        );
+        let anybody = hold("", 1).unwrap();
+        drop((greedy, other));
+        assert!(hold("greedy", 60_000).is_ok(), "one request is always taken");
+        drop(anybody);
+        assert!(room.lock().of.is_empty());
+        assert_eq!(room.amount(), Amount::default());
+    }
+
+    #[test]
+    fn requests_are_shared_alike() {
+        let room = UnderWay::new(What::Publishes, 4, 100_000, Ambient::new(|| 0, || 499));
+        let arrive = |whose: &str| {
+            let mut share = room.share(Some(whose.into()));
+            share.arrive(1).map(|()| share)
+        };
+        let _greedy = [arrive("greedy").unwrap(), arrive("greedy").unwrap()];
+        assert!(arrive("greedy").is_err());
+        let _others = [arrive("a").unwrap(), arrive("b").unwrap()];
+        assert!(arrive("c").unwrap_err().message.contains("this hub takes"));
+    }
+
+    #[test]
+    fn a_question_is_not_told_that_nothing_was_appended() {
+        let room = UnderWay::new(What::Questions, usize::MAX, 5_000, Ambient::new(|| 0, || 499));
+        let _first = {
+            let mut share = room.share(None);
+            share.hold(5_000).unwrap();
+            share
+        };
+        let refused = room.share(None).hold(1).unwrap_err();
+        assert_eq!(
+            refused.message,
+            "5000 bytes of questions are under way, as many as this hub takes: ask again later"
+        );
+    }
+}

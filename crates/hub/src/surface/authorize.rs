@@ -1,0 +1,134 @@
+//! The doors of a hub, and the roles that each lets in. What is not listed is for nobody.
+//!
+//! The gRPC services ask at each call, so that they are guarded wherever they are mounted; the rest of the router is
+//! asked for by one layer. Where the hub knows nobody every door stands open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use galaxy_push_listener::{Full, Peer, PeerNames, Visitor, shown_path};
+use galaxy_push_proto::{Failure, Reason};
+use http::{Extensions, HeaderMap, header};
+
+use crate::app::shared::Shared;
+use crate::state::access::{Caller, Credential, Fingerprint, InProcess, Role};
+use crate::surface::grpc;
+use crate::surface::http as plain;
+
+/// How soon a place may be free again.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+pub(crate) const PUBLISHERS: &[Role] = &[Role::Publisher];
+const READERS: &[Role] = &[Role::Gateway, Role::Operator];
+const GATEWAYS: &[Role] = &[Role::Gateway];
+const ALL: &[Role] = &[Role::Publisher, Role::Gateway, Role::Operator];
+const NOBODY: &[Role] = &[];
+
+/// Whom a method of `push.v1.Push` is for.
+pub(crate) fn of_push(method: &str) -> &'static [Role] {
+    match method {
+        "SubscribePush" | "Replay" => READERS,
+        "Report" => GATEWAYS,
+        _ => NOBODY,
+    }
+}
+
+/// Whom a method of `push.v1.Publisher` is for.
+pub(crate) fn of_publisher(method: &str) -> &'static [Role] {
+    match method {
+        "Publish" | "PublishStream" | "Invalidate" | "SetMembership" => PUBLISHERS,
+        "Head" => ALL,
+        _ => NOBODY,
+    }
+}
+
+/// Whom any other path is for; `None`: it asks for nobody, or asks for itself.
+fn of_path(path: &str) -> Option<&'static [Role]> {
+    match path {
+        "/v1/events" | "/v1/invalidations" | "/v1/memberships" => Some(PUBLISHERS),
+        "/v1/head" => Some(ALL),
+        // Says whether the hub serves, and nothing else: for load balancers, which have no certificate.
+        _ if path.starts_with("/grpc.health.v1.Health/") => None,
+        _ if path.starts_with("/grpc.reflection.") => Some(ALL),
+        _ if path.starts_with("/push.v1.Push/") || path.starts_with("/push.v1.Publisher/") => None,
+        _ => Some(NOBODY),
+    }
+}
+
+/// Who makes a request that these roles may make.
+///
+/// # Errors
+///
+/// It is nobody known (UNAUTHENTICATED), or not for this (PERMISSION_DENIED). That is counted and logged. Or there is no
+/// place for it (UNAVAILABLE).
+pub(crate) fn admit(
+    shared: &Shared,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    path: &str,
+    roles: &[Role],
+) -> Result<Caller, Failure> {
+    let access = shared.access.get();
+    let admitted = access.identify(&credential(headers, extensions), roles).inspect_err(|failure| {
+        shared.metrics.peer_refused(failure);
+        let peer = extensions.get::<Peer>().map(|peer| peer.0);
+        if let Some(left_out) = shared.refused(peer.map(|peer| peer.ip())) {
+            let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+            let path = shown_path(path);
+            tracing::warn!(%peer, path, code = ?failure.code, reason = %failure, left_out, "peer refused");
+        }
+    })?;
+    if let Some(visitor) = extensions.get::<Visitor>() {
+        // The listener says once that its places are taken.
+        visitor.becomes_known_as(access.sharer(&admitted).as_ref()).map_err(|full| {
+            let message = match full {
+                Full::Everybody => full.to_string(),
+                Full::Own => format!("{}: {full}", admitted.name()),
+            };
+            Failure::new(Reason::Overloaded, message).retry_after(FULL_RETRY)
+        })?;
+    }
+    Ok(admitted)
+}
+
+/// Stands before every route that does not ask by itself, and leaves the [`Caller`] with the request.
+pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    if let Some(roles) = of_path(request.uri().path()) {
+        let path = request.uri().path();
+        match admit(&shared, request.headers(), request.extensions(), path, roles) {
+            Ok(caller) => _ = request.extensions_mut().insert(caller),
+            Err(failure) if grpc::is_grpc(request.headers()) => return grpc::refusal(&failure),
+            Err(failure) => {
+                plain::hear_out_stream(request.version(), request.into_body()).await;
+                return plain::problem(&failure);
+            }
+        }
+    }
+    next.run(request).await
+}
+
+/// What a request shows of whoever makes it.
+fn credential(headers: &HeaderMap, extensions: &Extensions) -> Credential {
+    if let Some(in_process) = extensions.get::<InProcess>() {
+        return Credential::InProcess(in_process.clone());
+    }
+    // A token that is presented must be good: nobody is let in by a certificate instead.
+    if headers.contains_key(header::AUTHORIZATION) {
+        return Credential::Token(bearer(headers).map(Fingerprint::of));
+    }
+    Credential::Certificate(extensions.get::<PeerNames>().map(|names| names.0.clone()))
+}
+
+/// The one token of a request.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && values.next().is_none()).then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests;

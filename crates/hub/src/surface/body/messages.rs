@@ -1,0 +1,276 @@
+//! A gRPC request body that hands on whole messages only, so that what is unfinished is held and counted here and not
+//! in the buffers of a library.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use galaxy_push_core::frame::PREFIX_BYTES;
+use galaxy_push_proto::{Failure, Reason};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+
+use super::gzip::{self, Encoding, PACKED};
+use super::pieces::Pieces;
+use super::{WITHIN, late};
+use crate::state::in_flight::{Received, Share, UnderWay};
+
+/// From when on a message is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deadline {
+    /// The only one, and the end of the request behind it, from its beginning: it is answered after that.
+    FromTheStart,
+    /// Each from its first byte: a stream may rest between them.
+    FromTheFirstByte,
+}
+
+/// A body of messages. At most one is handed on before the next is asked for; its share is then in [`Received`].
+pub(crate) struct Messages<B> {
+    body: Pin<Box<B>>,
+    limit: usize,
+    from: Deadline,
+    within: Duration,
+    room: UnderWay,
+    /// Who must leave some of that room to others.
+    whose: Option<Arc<str>>,
+    received: Received,
+    /// How messages are compressed that say they are.
+    encoding: Encoding,
+    /// Nobody takes the share of a whole message.
+    gives_back: bool,
+    /// The message that has begun: its prefix, then all of it.
+    begun: Option<Begun>,
+    /// What arrived behind it.
+    rest: Bytes,
+    /// What is handed on next.
+    ready: VecDeque<Bytes>,
+    /// Runs while a message, or the end of the request, is awaited.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// A message is larger than the limit, which the reader refuses when it sees the prefix.
+    passes: bool,
+}
+
+struct Begun {
+    pieces: Pieces,
+    share: Share,
+}
+
+impl<B> Messages<B> {
+    pub(crate) fn new(body: B, limit: usize, from: Deadline, within: Duration, room: UnderWay) -> Self {
+        let deadline = (from == Deadline::FromTheStart).then(|| Box::pin(sleep(within)));
+        Self {
+            body: Box::pin(body),
+            limit,
+            from,
+            within,
+            room,
+            whose: None,
+            received: Received::default(),
+            encoding: Encoding::Identity,
+            gives_back: false,
+            begun: None,
+            rest: Bytes::new(),
+            ready: VecDeque::new(),
+            deadline,
+            passes: false,
+        }
+    }
+
+    /// They are this peer's, which must leave room for others; `None`: it need not.
+    pub(crate) fn of(self, whose: Option<Arc<str>>) -> Self {
+        Self { whose, ..self }
+    }
+
+    /// Hands on as they are, within the limit, what came compressed like this.
+    pub(crate) fn encoded(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
+    }
+
+    /// For readers that answer at once and take no share: only what is unfinished counts.
+    pub(crate) fn counting_the_unfinished(self) -> Self {
+        Self { gives_back: true, ..self }
+    }
+
+    /// Where the share of the message that was handed on last is.
+    pub(crate) fn received(&self) -> Received {
+        self.received.clone()
+    }
+
+    /// Holds nothing any more: what has arrived will not be read, and whoever would have taken its share is told so.
+    fn give_up(&mut self) {
+        self.begun = None;
+        self.rest.clear();
+        self.ready.clear();
+        drop(self.received.take());
+    }
+
+    /// Moves what has arrived into the message that it belongs to.
+    fn sort(&mut self) -> Result<(), Failure> {
+        while !self.rest.is_empty() && self.ready.is_empty() {
+            if self.passes {
+                self.ready.push_back(std::mem::take(&mut self.rest));
+                return Ok(());
+            }
+            let begun = match &mut self.begun {
+                Some(begun) => begun,
+                None => {
+                    if self.deadline.is_none() {
+                        self.deadline = Some(Box::pin(sleep(self.within)));
+                    }
+                    let pieces = Pieces::new(PREFIX_BYTES + self.limit);
+                    self.begun.insert(Begun { pieces, share: self.room.share(self.whose.clone()) })
+                }
+            };
+            let Some(length) = begun.length(&self.rest) else {
+                let part = std::mem::take(&mut self.rest);
+                begun.add(part, false)?;
+                return Ok(());
+            };
+            if length > self.limit {
+                let is_packed = begun.pieces.start().chain(&self.rest[..]).get_u8() == PACKED;
+                self.ready = begun.pieces.take();
+                if is_packed {
+                    if self.encoding == Encoding::Identity {
+                        return Err(gzip::packed_without_encoding());
+                    }
+                    // The reader looks at the flag first, of which it knows nothing, and is to refuse the size.
+                    self.ready.front_mut().unwrap_or(&mut self.rest).advance(1);
+                    self.ready.push_front(Bytes::from_static(&[0]));
+                }
+                self.passes = true;
+                continue;
+            }
+            let missing = PREFIX_BYTES + length - begun.pieces.len();
+            let is_complete = self.rest.len() >= missing;
+            let part = self.rest.split_to(missing.min(self.rest.len()));
+            if !is_complete {
+                begun.add(part, false)?;
+                continue;
+            }
+            if self.gives_back {
+                begun.pieces.push(part, true);
+            } else {
+                begun.add(part, true)?;
+            }
+            if let Some(mut begun) = self.begun.take() {
+                let message = begun.message(self.encoding, self.limit, self.gives_back);
+                self.received.note(begun.share.bytes());
+                self.ready = message?;
+                if !self.gives_back {
+                    self.received.put(begun.share);
+                }
+                if self.from == Deadline::FromTheFirstByte {
+                    self.deadline = None;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Begun {
+    /// The length that the prefix tells, once it is there with what comes next.
+    fn length(&self, next: &Bytes) -> Option<usize> {
+        let prefix = self.pieces.start().chain(&next[..]);
+        let mut prefix = prefix.take(PREFIX_BYTES);
+        if prefix.remaining() < PREFIX_BYTES {
+            return None;
+        }
+        prefix.advance(1); // whether it is compressed
+        Some(prefix.get_u32() as usize)
+    }
+
+    /// The whole message, as it is.
+    fn message(
+        &mut self,
+        encoding: Encoding,
+        limit: usize,
+        gives_back: bool,
+    ) -> Result<VecDeque<Bytes>, Failure> {
+        let is_packed = self.pieces.start().first() == Some(&PACKED);
+        let mut pieces = self.pieces.take();
+        if !is_packed {
+            return Ok(pieces);
+        }
+        if encoding == Encoding::Identity {
+            return Err(gzip::packed_without_encoding());
+        }
+        let mut prefix = PREFIX_BYTES;
+        while let Some(piece) = pieces.front_mut().filter(|_| prefix > 0) {
+            let part = prefix.min(piece.len());
+            piece.advance(part);
+            prefix -= part;
+            if piece.is_empty() {
+                pieces.pop_front();
+            }
+        }
+        let share = &mut self.share;
+        let hold = |held| if gives_back { Ok(()) } else { share.hold(held) };
+        gzip::message(pieces, limit, hold).map_err(|unread| unread.failure(limit, WITHIN))
+    }
+
+    fn add(&mut self, data: Bytes, is_complete: bool) -> Result<(), Failure> {
+        self.pieces.push(data, is_complete);
+        // The prefix does not count: a message of the largest size fits into the smallest budget.
+        self.share.hold(self.pieces.held().saturating_sub(PREFIX_BYTES))
+    }
+}
+
+impl<B> Body for Messages<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(piece) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if !this.rest.is_empty() {
+                if let Err(refused) = this.sort() {
+                    this.give_up();
+                    return Poll::Ready(Some(Err(refused.status())));
+                }
+                continue;
+            }
+            if let Some(deadline) = &mut this.deadline
+                && deadline.as_mut().poll(cx).is_ready()
+            {
+                this.give_up();
+                return Poll::Ready(Some(Err(late(this.within).status())));
+            }
+            match ready!(this.body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(Status::from_error(error.into())))),
+                None if this.begun.take().is_some() && !this.passes => {
+                    let cut = Failure::new(Reason::RequestInvalid, "the request ends inside a message");
+                    return Poll::Ready(Some(Err(cut.status())));
+                }
+                None => {
+                    this.deadline = None;
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ready.is_empty() && self.rest.is_empty() && self.begun.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

@@ -1,0 +1,170 @@
+//! The gRPC service `push.v1.Push`: what a gateway asks for, checked, and then a stream.
+//!
+//! Written by hand, because its responses are bytes that were encoded when the events were appended: nothing is encoded
+//! per stream but control frames.
+
+mod report;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use galaxy_push_listener::{Outflow, Peer, Visitor};
+use galaxy_push_proto::v1::GatewaySubscribeRequest;
+use galaxy_push_proto::{Failure, Reason};
+use http::{Method, Request, Response, StatusCode};
+use tonic::Code;
+use tonic::server::NamedService;
+use tower::Service;
+
+use crate::app::shared::Shared;
+use crate::state::access::Caller;
+use crate::surface::authorize;
+use crate::surface::grpc;
+use crate::surface::http as plain;
+use crate::surface::subscription::Subscription;
+use crate::surface::subscription::request::Asked;
+
+/// The largest subscribe request, in bytes: as many patterns as may be, and room for a cursor that is none, so that its
+/// sender is told what is wrong with it.
+const REQUEST_BYTES_MAX: usize = 512 << 10;
+
+/// So much of a refused gateway id is logged.
+const GATEWAY_SHOWN_CHARS: usize = 255;
+
+/// `push.v1.Push` of a [`Hub`](crate::Hub), as a tower service. Cheap to clone.
+///
+/// Serves `SubscribePush` and `Report`; `Replay` answers UNIMPLEMENTED.
+#[derive(Clone, Debug)]
+pub struct PushService {
+    shared: Arc<Shared>,
+}
+
+impl PushService {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl NamedService for PushService {
+    const NAME: &'static str = "push.v1.Push";
+}
+
+impl<B> Service<Request<B>> for PushService
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let shared = self.shared.clone();
+        async move { Ok(answer(&shared, request).await) }.boxed()
+    }
+}
+
+async fn answer<B>(shared: &Arc<Shared>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    if request.method() != Method::POST || !grpc::is_grpc(request.headers()) {
+        let failure =
+            Failure::new(Reason::RequestInvalid, "this is a gRPC method: call it with a gRPC client");
+        return plain::problem(&failure.http_status(StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16()));
+    }
+    let path = request.uri().path();
+    let method = path.rsplit('/').next().unwrap_or_default();
+    let roles = authorize::of_push(method);
+    let caller = match authorize::admit(shared, request.headers(), request.extensions(), path, roles) {
+        Ok(caller) => caller,
+        Err(failure) => return grpc::refusal(&failure),
+    };
+    let refused = match method {
+        "SubscribePush" => match subscribe(shared, &caller, request).await {
+            Ok(response) => return response,
+            Err(failure) => failure,
+        },
+        "Replay" => grpc::unimplemented("Replay is not served yet: subscribe again with the cursor you hold"),
+        "Report" => match report(shared, &caller, request).await {
+            Ok(response) => return response,
+            Err(failure) => failure,
+        },
+        _ => grpc::unimplemented("push.v1.Push has no such method"),
+    };
+    grpc::refusal(&refused)
+}
+
+async fn subscribe<B>(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+    mut request: Request<B>,
+) -> Result<Response<Body>, Failure>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let peer = peer_of(&request);
+    let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    let mut gateway = String::new();
+    let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
+    let visitor = request.extensions().get::<Visitor>().cloned();
+    let asked = async {
+        let encoding = grpc::take_encoding(request.headers_mut())?;
+        let mut share = shared.questions_under_way.share(shared.access.get().sharer(caller));
+        let message: GatewaySubscribeRequest =
+            grpc::read_request(request.into_body(), encoding, REQUEST_BYTES_MAX, &mut share).await?;
+        gateway = message.gateway_client_id.chars().take(GATEWAY_SHOWN_CHARS).collect();
+        Asked::check(message, peer.clone(), caller)
+    };
+    let asked = asked.await.inspect_err(|failure| {
+        shared.metrics.subscribe_refused();
+        if failure.code == Code::PermissionDenied {
+            shared.metrics.peer_refused(failure);
+        }
+        if let Some(left_out) = shared.refused(address) {
+            tracing::warn!(gateway, %peer, caller = caller.name(), code = ?failure.code, reason = %failure, left_out,
+                "subscribe refused");
+        }
+    })?;
+    let subscription = Subscription::open(shared, asked, outflow, visitor.as_ref()).await?;
+    Ok(grpc::streaming(subscription.into_body()))
+}
+
+async fn report<B>(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+    mut request: Request<B>,
+) -> Result<Response<Body>, Failure>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let peer = peer_of(&request);
+    let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    let encoding = grpc::take_encoding(request.headers_mut())?;
+    report::take_all(shared, caller, encoding, request.into_body()).await.inspect_err(|failure| {
+        // Whoever goes away, or is sent away by a drain, did nothing wrong.
+        if !matches!(failure.code, Code::Cancelled | Code::Unavailable) {
+            shared.metrics.report("refused");
+            if let Some(left_out) = shared.refused(address) {
+                tracing::warn!(%peer, caller = caller.name(), code = ?failure.code, reason = %failure, left_out, "report refused");
+            }
+        }
+    })
+}
+
+fn peer_of<B>(request: &Request<B>) -> String {
+    request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string())
+}

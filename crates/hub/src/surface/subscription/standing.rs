@@ -1,0 +1,44 @@
+//! The standing records that hold, on their way to one reader: a page of the store's at a time, a frame for each.
+//!
+//! The stream keeps a key, never a list: the set may be as large as it likes. It may also change between two pages; a
+//! change lies behind the reader's place in the log, and reaches it there.
+
+use bytes::Bytes;
+use galaxy_push_core::frame::StandingFrame;
+use galaxy_push_store::standing::Key;
+
+use crate::app::shared::Shared;
+
+/// The most bytes of one frame, if the peer takes as many: one is encoded at a time, while others wait for the store.
+const FRAME_BYTES: usize = 64 << 10;
+
+/// How far a reader has been told.
+#[derive(Debug)]
+pub(super) struct Pages {
+    /// That of the frame before: it is as safe to resume from.
+    cursor: String,
+    bytes_max: usize,
+    after: Option<Key>,
+}
+
+impl Pages {
+    /// Everything that holds, in frames of at most `message_max` bytes.
+    pub(super) fn new(cursor: String, message_max: usize) -> Self {
+        let bytes_max = message_max.min(FRAME_BYTES).saturating_sub(StandingFrame::OVERHEAD_BYTES);
+        Self { cursor, bytes_max, after: None }
+    }
+
+    /// The next frame, and whether it is the last. There is one even if nothing holds: then that is what is told.
+    pub(super) fn next(&mut self, shared: &Shared) -> (Bytes, bool) {
+        let now_unix_ms = shared.clock.ambient.unix_ms();
+        let each = StandingFrame::RECORD_OVERHEAD_BYTES;
+        let page = shared.store.standing(self.after.as_ref(), self.bytes_max, each, now_unix_ms);
+        let mut frame = StandingFrame::default();
+        for (kind, message) in &page.records {
+            frame.push(*kind, message);
+        }
+        self.after = page.next;
+        shared.metrics.standing_frames.inc();
+        (frame.finish(&self.cursor, self.after.is_some()).into(), self.after.is_none())
+    }
+}
