@@ -37,12 +37,12 @@ use crate::app::recovery::Recovery;
 use crate::app::scrape::Scraped;
 use crate::app::shared::Shared;
 use crate::app::status::Status;
-use crate::state::access::{Access, Caller, Current};
+use crate::state::access::{Access, Caller, LiveAccess};
 use crate::state::clock::Clock;
-use crate::state::fence::Happenings;
-use crate::state::in_flight::{UnderWay, What};
-use crate::state::log::{Head, Held, Log};
-use crate::state::record_capacity::Room;
+use crate::state::fence::FlapEvents;
+use crate::state::in_flight::{InFlight, RequestKind};
+use crate::state::log::{Head, Log, LogEntry};
+use crate::state::record_capacity::RecordCapacity;
 
 /// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
@@ -86,23 +86,28 @@ impl Hub {
         let store = store(log.clone())?;
         let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
         let shared = Arc::new(Shared {
-            publishes_under_way: UnderWay::new(
-                What::Publishes,
+            publishes_in_flight: InFlight::new(
+                RequestKind::Publishes,
                 config.publish_requests_max,
                 config.publish_bytes_max,
                 clock.ambient.clone(),
             ),
-            questions_under_way: UnderWay::new(
-                What::Questions,
+            queries_in_flight: InFlight::new(
+                RequestKind::Questions,
                 usize::MAX,
                 QUESTION_BYTES_MAX,
                 clock.ambient.clone(),
             ),
-            probes_under_way: UnderWay::new(What::Probes, usize::MAX, PROBE_BYTES_MAX, clock.ambient.clone()),
+            probes_in_flight: InFlight::new(
+                RequestKind::Probes,
+                usize::MAX,
+                PROBE_BYTES_MAX,
+                clock.ambient.clone(),
+            ),
             refusals: Damped::default(),
             unread_gaps: Damped::default(),
-            room: Room::default(),
-            access: Current::new(config.access),
+            record_capacity: RecordCapacity::default(),
+            access: LiveAccess::new(config.access),
             config: Config { access: Access::open(), ..config },
             clock,
             metrics,
@@ -218,7 +223,7 @@ impl Hub {
         publish::publish(
             &self.shared,
             &Caller::process(),
-            self.shared.publishes_under_way.share(None),
+            self.shared.publishes_in_flight.permit(None),
             &mut events,
         )
         .await
@@ -235,9 +240,9 @@ impl Hub {
     ///
     /// As [`Hub::publish`]; or as many records of its kind are held as there is room for (`RECORDS_FULL`).
     pub async fn invalidate(&self, record: v1::SessionInvalidation) -> Result<Cursor, Failure> {
-        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share(None));
+        let (shared, permit) = (&self.shared, self.shared.publishes_in_flight.permit(None));
         let id = RecordId::default();
-        Ok(publish::invalidate(shared, &Caller::process(), share, record, &id).await?.cursor)
+        Ok(publish::invalidate(shared, &Caller::process(), permit, record, &id).await?.cursor)
     }
 
     /// Makes users or sessions members of topics, or ends that: of each recipient and topic the latest record holds,
@@ -249,9 +254,9 @@ impl Hub {
     ///
     /// As [`Hub::invalidate`].
     pub async fn set_memberships(&self, records: Vec<v1::Membership>) -> Result<Cursor, Failure> {
-        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share(None));
+        let (shared, permit) = (&self.shared, self.shared.publishes_in_flight.permit(None));
         let id = RecordId::default();
-        Ok(publish::set_memberships(shared, &Caller::process(), share, records, &id).await?.cursor)
+        Ok(publish::set_memberships(shared, &Caller::process(), permit, records, &id).await?.cursor)
     }
 
     /// Where the log is now.
@@ -294,7 +299,7 @@ impl Hub {
 
     /// Every entry held, oldest first: the truth that tests compare deliveries with. Copies the whole window.
     #[must_use]
-    pub fn log_dump(&self) -> Vec<Held> {
+    pub fn log_dump(&self) -> Vec<LogEntry> {
         self.shared.log.dump()
     }
 }
@@ -304,10 +309,10 @@ async fn trim(shared: Weak<Shared>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         let Some(shared) = shared.upgrade() else { return };
-        for (gateway, Happenings { count, untold, .. }) in
-            shared.log.look(|state, now| state.gateways.forget(now.mono))
+        for (gateway, FlapEvents { count, unlogged, .. }) in
+            shared.log.with_state(|state, now| state.gateways.expire(now.mono))
         {
-            tracing::warn!(%gateway, happenings = count, untold, "this gateway id is no longer fought over");
+            tracing::warn!(%gateway, happenings = count, untold = unlogged, "this gateway id is no longer fought over");
         }
         shared.store.trim(shared.clock.now().mono);
     }

@@ -21,7 +21,7 @@
 //!
 //! On one stream positions rise, none comes twice, and a hole is preceded by a `Gap` that covers it. An acknowledged event
 //! is as durable as the store says; a refused request left nothing behind. More publishes than
-//! [`Config::publishes_under_way`] are refused before they are looked at, and told when to come back.
+//! [`Config::publishes_in_flight`] are refused before they are looked at, and told when to come back.
 //!
 //! One stream holds a gateway id: whoever comes last takes it, and nothing appended after that reaches the older. Two
 //! instances that keep taking it from each other are told apart from a restart (`fence.rs`): then the one that has the
@@ -64,9 +64,11 @@ mod schedules;
 pub use app::config::{Config, InvalidConfig};
 pub use app::publish::Published;
 pub use app::recovery::Recovery;
-pub use app::status::{Doing, FoughtOver, Handled, Reported, Status, Stream, WindowStatus};
+pub use app::status::{FlappingId, Status, StreamStatus, WindowStatus};
 pub use app::{Error, Hub};
 pub use state::access::{Access, Fingerprint, Identity, InvalidIdentity, PUBLISHER_ATTRIBUTE, Role};
-pub use state::log::{Head, Held};
+pub use state::log::{Head, LogEntry};
+pub use state::report::{Lag, Report};
+pub use state::stream_gauge::StreamPhase;
 pub use surface::publisher::PublisherService;
 pub use surface::push::PushService;

@@ -117,7 +117,7 @@ impl Config {
     /// least 1, and at least 4 MiB, the largest request. More are refused before anything is appended: a store that is
     /// slow must not fill the memory.
     #[must_use]
-    pub fn publishes_under_way(mut self, requests: usize, bytes: usize) -> Self {
+    pub fn publishes_in_flight(mut self, requests: usize, bytes: usize) -> Self {
         (self.publish_requests_max, self.publish_bytes_max) = (requests, bytes);
         self
     }
@@ -179,7 +179,7 @@ impl Config {
                 self.heartbeat.is_zero() || self.heartbeat > HEARTBEAT_MAX,
                 format!("must be longer than 0 and at most {} s", HEARTBEAT_MAX.as_secs()),
             ),
-            ("publishes_under_way.requests", self.publish_requests_max == 0, "must be at least 1".to_owned()),
+            ("publishes_in_flight.requests", self.publish_requests_max == 0, "must be at least 1".to_owned()),
             (
                 "publishes_under_way.bytes",
                 self.publish_bytes_max < REQUEST_BYTES_MAX,
@@ -217,8 +217,8 @@ mod tests {
             (Config::default().heartbeat(Duration::ZERO), "heartbeat"),
             (Config::default().heartbeat(Duration::from_secs(8)), "heartbeat"),
             (Config::default().return_rate(0), "return_rate"),
-            (Config::default().publishes_under_way(0, 4 << 20), "publishes_under_way.requests"),
-            (Config::default().publishes_under_way(1, (4 << 20) - 1), "publishes_under_way.bytes"),
+            (Config::default().publishes_in_flight(0, 4 << 20), "publishes_in_flight.requests"),
+            (Config::default().publishes_in_flight(1, (4 << 20) - 1), "publishes_in_flight.bytes"),
             (Config::default().invalidation_life(Duration::ZERO), "invalidation_life"),
             (Config::default().membership_life(Some(Duration::ZERO)), "membership_life"),
         ] {

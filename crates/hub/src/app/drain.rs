@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::app::shared::Shared;
-use crate::state::stream_gauge::Place;
+use crate::state::stream_gauge::StreamGauge;
 
 pub(crate) async fn drain(shared: &Shared, limit: Duration) {
     let deadline = Instant::now() + limit;
@@ -19,17 +19,19 @@ pub(crate) async fn drain(shared: &Shared, limit: Duration) {
     let finished = finish_publishes(shared, limit / 4).await;
     let rate = shared.config.return_rate;
     let left = deadline.saturating_duration_since(Instant::now());
-    if let Some(streams) = shared.log.look(|state, now| state.gateways.dismiss(now.mono, rate, left)) {
+    if let Some(streams) =
+        shared.log.with_state(|state, now| state.gateways.schedule_drain(now.mono, rate, left))
+    {
         tracing::info!(streams, publishes_finished = finished, ?limit, "draining: streams are sent away");
     }
     let ended = timeout_at(deadline, shared.streams.wait()).await.is_ok();
     match ended {
         true => tracing::info!("drained: every stream has ended"),
         false => {
-            shared.log.look(|state, _| {
+            shared.log.with_state(|state, _| {
                 for incumbent in state.gateways.incumbents() {
                     let claim = &incumbent.claim;
-                    cut_off(&state.window, &incumbent.place, &claim.gateway, &claim.peer);
+                    cut_off(&state.window, &incumbent.gauge, &claim.gateway, &claim.peer);
                 }
             });
             let streams = shared.streams.len();
@@ -41,15 +43,15 @@ pub(crate) async fn drain(shared: &Shared, limit: Duration) {
 /// Takes nothing new, and waits until the publishes under way are finished; whether they are, within the limit.
 pub(crate) async fn finish_publishes(shared: &Shared, limit: Duration) -> bool {
     shared.draining.send_replace(true);
-    shared.log.look(|state, _| state.gateways.close());
+    shared.log.with_state(|state, _| state.gateways.stop_admitting());
     shared.publishes.close();
     shared.streams.close();
     timeout_at(Instant::now() + limit, shared.publishes.wait()).await.is_ok()
 }
 
 /// Says once of a stream that it ends before it has taken everything.
-pub(crate) fn cut_off(window: &Window, place: &Place, gateway: &str, peer: &str) {
-    let Some(taken) = place.cut_off() else { return };
+pub(crate) fn cut_off(window: &Window, gauge: &StreamGauge, gateway: &str, peer: &str) {
+    let Some(taken) = gauge.mark_cut_off() else { return };
     let (position, left) = (window.before(taken), window.end().since(taken));
     tracing::warn!(gateway, peer, %position, left,
         "cut off by the shutdown: this gateway has not taken everything, and at most so many events are left for it; \

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
-use crate::state::fence::How;
+use crate::state::fence::TakeoverKind;
 use crate::state::log::AppendCounters;
 
 /// A failure that has no reason of its own.
@@ -155,11 +155,11 @@ impl Metrics {
         self.peers_refused.get_or_create(&ByReason { reason }).inc();
     }
 
-    pub(crate) fn took_over(&self, how: How) {
+    pub(crate) fn took_over(&self, how: TakeoverKind) {
         let kind = match how {
-            How::Quiet | How::Again => "quiet",
-            How::Rival | How::Duel => "rival",
-            How::Unanswered => "unanswered",
+            TakeoverKind::Reconnect | TakeoverKind::ReconnectWhileAlive => "quiet",
+            TakeoverKind::OtherInstance | TakeoverKind::FlapUnnamed => "rival",
+            TakeoverKind::Unresponsive => "unanswered",
         };
         self.takeovers.get_or_create(&ByKind { kind }).inc();
     }

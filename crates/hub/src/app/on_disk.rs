@@ -112,23 +112,23 @@ fn say(folder: &Path, recovered: &Recovered, wall_unix_ms: u64, begun: Instant) 
 
 /// How it stands with the room on the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Room {
+pub(crate) enum DiskSpace {
     #[default]
     Enough,
     /// The log could fill the disk.
-    Short,
+    Low,
     /// Nothing is taken, because there is none.
-    None,
+    Full,
 }
 
-impl Room {
+impl DiskSpace {
     /// How it stands by these figures. What was short is enough only with a tenth to spare: at the border nothing flaps.
     pub(crate) fn of(figures: &Figures, before: Self) -> Self {
         let spare = if before == Self::Enough { 0 } else { figures.needed_bytes / 10 };
         let wanted = figures.needed_bytes.saturating_add(spare);
         match figures.free_bytes {
-            _ if figures.is_full => Self::None,
-            Some(free) if free < wanted => Self::Short,
+            _ if figures.is_full => Self::Full,
+            Some(free) if free < wanted => Self::Low,
             _ => Self::Enough,
         }
     }
@@ -137,11 +137,11 @@ impl Room {
 /// Watches the room on the disk until the hub is gone, if its store keeps files: says once when it gets short, when there is none,
 /// and when that is over.
 pub(crate) async fn watch(shared: Weak<Shared>) {
-    let mut room = Room::Enough;
+    let mut room = DiskSpace::Enough;
     // The store has just looked when it was opened.
     let mut figures = shared.upgrade().and_then(|shared| shared.store.disk_figures());
     while let Some(seen) = figures {
-        let now = Room::of(&seen, room);
+        let now = DiskSpace::of(&seen, room);
         if now != room {
             tell(now, room, &seen);
         }
@@ -164,24 +164,24 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
     }
 }
 
-fn tell(now: Room, before: Room, figures: &Figures) {
+fn tell(now: DiskSpace, before: DiskSpace, figures: &Figures) {
     let (free, needed, used) = (figures.free_bytes, figures.needed_bytes, figures.disk_bytes);
-    if before == Room::None {
+    if before == DiskSpace::Full {
         tracing::info!(free, used, "the disk is no longer full: publishes are taken again");
     }
     match now {
-        Room::Short => tracing::warn!(
+        DiskSpace::Low => tracing::warn!(
             free,
             needed,
             used,
             "the log could fill the disk: by its bounds it may need more bytes than are free; make room, or start with a lower --window-bytes"
         ),
-        Room::None => tracing::error!(
+        DiskSpace::Full => tracing::error!(
             free,
             used,
             "the disk is full: publishes are refused until there is room, or until events leave the window and theirs is given back; readers are served"
         ),
-        Room::Enough => tracing::info!(free, needed, "the disk has room for all that the log may need"),
+        DiskSpace::Enough => tracing::info!(free, needed, "the disk has room for all that the log may need"),
     }
 }
 
@@ -190,21 +190,25 @@ mod tests {
     use super::*;
 
     /// Figures of a store that may need 1,000 bytes more.
-    fn room(free_bytes: Option<u64>, is_full: bool, before: Room) -> Room {
+    fn room(free_bytes: Option<u64>, is_full: bool, before: DiskSpace) -> DiskSpace {
         let mut figures = Figures::default();
         (figures.free_bytes, figures.is_full, figures.needed_bytes) = (free_bytes, is_full, 1_000);
-        Room::of(&figures, before)
+        DiskSpace::of(&figures, before)
     }
 
     #[test]
     fn the_room_is_short_before_there_is_none_and_does_not_flap() {
-        assert_eq!(room(Some(1_000), false, Room::Enough), Room::Enough);
-        assert_eq!(room(Some(999), false, Room::Enough), Room::Short);
-        assert_eq!(room(Some(1_001), false, Room::Short), Room::Short);
-        assert_eq!(room(Some(1_100), false, Room::Short), Room::Enough);
-        assert_eq!(room(Some(999), true, Room::Short), Room::None);
-        assert_eq!(room(Some(9_999), true, Room::None), Room::None, "until something was written");
-        assert_eq!(room(Some(9_999), false, Room::None), Room::Enough);
-        assert_eq!(room(None, false, Room::Enough), Room::Enough, "where nobody knows, nothing is said");
+        assert_eq!(room(Some(1_000), false, DiskSpace::Enough), DiskSpace::Enough);
+        assert_eq!(room(Some(999), false, DiskSpace::Enough), DiskSpace::Low);
+        assert_eq!(room(Some(1_001), false, DiskSpace::Low), DiskSpace::Low);
+        assert_eq!(room(Some(1_100), false, DiskSpace::Low), DiskSpace::Enough);
+        assert_eq!(room(Some(999), true, DiskSpace::Low), DiskSpace::Full);
+        assert_eq!(room(Some(9_999), true, DiskSpace::Full), DiskSpace::Full, "until something was written");
+        assert_eq!(room(Some(9_999), false, DiskSpace::Full), DiskSpace::Enough);
+        assert_eq!(
+            room(None, false, DiskSpace::Enough),
+            DiskSpace::Enough,
+            "where nobody knows, nothing is said"
+        );
     }
 }

@@ -17,7 +17,7 @@ use crate::app::shared::Shared;
 use crate::app::spans::Spans;
 use crate::state::access::Caller;
 use crate::state::fence;
-use crate::state::in_flight::Share;
+use crate::state::in_flight::Permit;
 
 /// What a recipient and an attribute take in memory beside their texts, in bytes.
 const RECIPIENT_BYTES: usize = 32;
@@ -66,8 +66,8 @@ pub(crate) struct RecordId {
 }
 
 /// Held while a request is under way.
-struct Entered {
-    _share: Share,
+struct InFlightGuard {
+    _share: Permit,
     _token: TaskTrackerToken,
 }
 
@@ -82,11 +82,11 @@ impl Published {
 pub(crate) async fn publish(
     shared: &Shared,
     caller: &Caller,
-    share: Share,
+    permit: Permit,
     events: &mut [v1::Event],
 ) -> Result<Vec<Published>, Failure> {
     let spans = Spans::begin(&shared.config.tracing, events);
-    let appended = append_events(shared, caller, share, events).await;
+    let appended = append_events(shared, caller, permit, events).await;
     spans.end(&appended);
     let appended = appended.inspect_err(|failure| refused(shared, caller, failure))?;
     let duplicates = appended.iter().filter(|each| each.duplicate).count();
@@ -103,12 +103,12 @@ pub(crate) async fn publish(
 pub(crate) async fn invalidate(
     shared: &Shared,
     caller: &Caller,
-    share: Share,
+    permit: Permit,
     mut record: v1::SessionInvalidation,
     id: &RecordId,
 ) -> Result<Recorded, Failure> {
     let append = async {
-        let _entered = enter(shared, share, record.encoded_len())?;
+        let _entered = admit(shared, permit, record.encoded_len())?;
         let now = shared.clock.now();
         // As it was sent: what is filled in differs from one try to the next.
         let key = id.key(caller, ["invalidation".into(), record.encode_to_vec()])?;
@@ -128,12 +128,12 @@ pub(crate) async fn invalidate(
 pub(crate) async fn set_memberships(
     shared: &Shared,
     caller: &Caller,
-    share: Share,
+    permit: Permit,
     mut records: Vec<v1::Membership>,
     id: &RecordId,
 ) -> Result<Recorded, Failure> {
     let append = async {
-        let _entered = enter(shared, share, records.iter().map(v1::Membership::encoded_len).sum())?;
+        let _entered = admit(shared, permit, records.iter().map(v1::Membership::encoded_len).sum())?;
         let now = shared.clock.now();
         let parts = records.iter().map(v1::Membership::encode_to_vec);
         let key = id.key(caller, iter::once("memberships".into()).chain(parts))?;
@@ -167,10 +167,10 @@ fn refused(shared: &Shared, caller: &Caller, failure: &Failure) {
 async fn append_events(
     shared: &Shared,
     caller: &Caller,
-    share: Share,
+    permit: Permit,
     events: &mut [v1::Event],
 ) -> Result<Vec<Appended>, Failure> {
-    let _entered = enter(shared, share, events.iter().map(held_bytes).sum())?;
+    let _entered = admit(shared, permit, events.iter().map(held_bytes).sum())?;
     let now = shared.clock.now();
     events.iter_mut().for_each(|event| validate::fill_in(event, now.unix_ms));
     validate::batch(events, shared.config.event_bytes_max)?;
@@ -221,7 +221,7 @@ async fn append_records(
     let publisher = Some(caller.name()).filter(|_| shared.access.get().has_several_publishers());
     let wall_ms = batch.now.unix_ms;
     let appended = append(shared, batch.sharing_room(publisher)).await?;
-    shared.room.look(&*shared.store, kind, publisher, wall_ms);
+    shared.record_capacity.warn_if_nearly_full(&*shared.store, kind, publisher, wall_ms);
     // Records always have a position, and a batch of them is never empty.
     let last = appended.last().and_then(|last| {
         Some(Recorded { cursor: last.cursor?, duplicate: last.duplicate, issued_before: None })
@@ -300,15 +300,15 @@ pub(crate) async fn head_or_held(shared: &Shared) -> Result<(Cursor, bool), Fail
     }
 }
 
-fn enter(shared: &Shared, mut share: Share, bytes: usize) -> Result<Entered, Failure> {
+fn admit(shared: &Shared, mut permit: Permit, bytes: usize) -> Result<InFlightGuard, Failure> {
     // Taken before the look at the drain, which waits for those it has not turned away.
     let token = shared.publishes.token();
     if shared.is_draining() {
         return Err(fence::draining());
     }
     // One request fits, whatever there is in it.
-    share.arrive(bytes.min(shared.config.publish_bytes_max))?;
-    Ok(Entered { _share: share, _token: token })
+    permit.admit(bytes.min(shared.config.publish_bytes_max))?;
+    Ok(InFlightGuard { _share: permit, _token: token })
 }
 
 /// Whether this hub has the namespace.

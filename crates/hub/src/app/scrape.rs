@@ -17,8 +17,8 @@ use prometheus_client::registry::Unit;
 use crate::app::metrics::{ByBound, ByClass, ByKind};
 use crate::app::shared::Shared;
 use crate::app::status::{WindowStatus, of_window};
-use crate::state::report;
-use crate::state::stream_gauge::Class;
+use crate::state::report::Lag;
+use crate::state::stream_gauge::StreamPhase;
 
 pub(super) struct Scraped(pub(super) Weak<Shared>);
 
@@ -27,15 +27,15 @@ pub(super) struct Scraped(pub(super) Weak<Shared>);
 struct Seen {
     now: Duration,
     window: Option<WindowStatus>,
-    duels: usize,
+    flaps: usize,
     unaware: usize,
     connections: u64,
-    lags: [Lag; Class::ALL.len()],
+    lags: [PhaseLag; StreamPhase::ALL.len()],
 }
 
 /// The streams of one class.
 #[derive(Clone, Copy, Default)]
-struct Lag {
+struct PhaseLag {
     streams: u64,
     events: u64,
     time: Duration,
@@ -65,26 +65,33 @@ impl Collector for Scraped {
 }
 
 fn look(shared: &Shared) -> Seen {
-    shared.log.look(|state, now| {
+    shared.log.with_state(|state, now| {
         let held = &state.window;
         let window = Some(of_window(held, shared.config.window, now));
-        let age_of = |slot| held.appended_at(slot).map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
-        let mut lags = [Lag::default(); Class::ALL.len()];
+        let mut lags = [PhaseLag::default(); StreamPhase::ALL.len()];
         let (mut connections, mut unaware) = (0_u64, 0);
         for incumbent in state.gateways.incumbents() {
-            let (next, class) = incumbent.place.get();
+            let (next, phase) = incumbent.gauge.position();
             unaware += usize::from(!incumbent.claim.learns_of_invalidations);
-            let lag = &mut lags[class as usize];
+            let lag = &mut lags[phase as usize];
             lag.streams += 1;
-            lag.events = lag.events.max(held.end().since(next));
-            lag.time = lag.time.max(age_of(next.max(held.oldest())));
-            let Some(reported) = &incumbent.reported else { continue };
-            connections = connections.saturating_add(reported.connections);
-            if let Some(handled) = reported.handled {
-                lag.handled.add(report::lag(held, handled, now));
+            let own = Lag::of_slot(held, next, now.mono);
+            lag.events = lag.events.max(own.events);
+            lag.time = lag.time.max(own.age);
+            let Some(report) = &incumbent.report else { continue };
+            connections = connections.saturating_add(report.connections);
+            if let Some(handled) = report.handled {
+                lag.handled.add(Lag::of_cursor(held, handled, now.mono));
             }
         }
-        Seen { now: now.mono, window, duels: state.gateways.duels(now.mono), unaware, connections, lags }
+        Seen {
+            now: now.mono,
+            window,
+            flaps: state.gateways.flapping_count(now.mono),
+            unaware,
+            connections,
+            lags,
+        }
     })
 }
 
@@ -102,26 +109,26 @@ fn window(out: &mut Out<'_>, window: &WindowStatus) -> fmt::Result {
 }
 
 fn streams(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
-    let by = |class: Class| ByClass { class: class.name() };
-    let lags = || Class::ALL.into_iter().zip(seen.lags);
+    let by = |phase: StreamPhase| ByClass { class: phase.name() };
+    let lags = || StreamPhase::ALL.into_iter().zip(seen.lags);
     let help = "Open gateway streams by what they are doing";
-    let streams = lags().map(|(class, lag)| (by(class), lag.streams as f64));
+    let streams = lags().map(|(phase, lag)| (by(phase), lag.streams as f64));
     out.gauges("push_streams_by_class", help, None, streams)?;
     let help = "The most entries that any stream of the class has not been handed yet";
-    let events = lags().map(|(class, lag)| (by(class), lag.events as f64));
+    let events = lags().map(|(phase, lag)| (by(phase), lag.events as f64));
     out.gauges("push_stream_lag_events", help, None, events)?;
     let help = "The age of the oldest entry that any stream of the class has not been handed yet";
-    let times = lags().map(|(class, lag)| (by(class), lag.time.as_secs_f64()));
+    let times = lags().map(|(phase, lag)| (by(phase), lag.time.as_secs_f64()));
     out.gauges("push_stream_lag", help, Some(&Unit::Seconds), times)?;
-    handled(out, &lags().map(|(class, lag)| (class, lag.handled)).collect::<Vec<_>>())?;
+    handled(out, &lags().map(|(phase, lag)| (phase, lag.handled)).collect::<Vec<_>>())?;
     let help = "Users' connections, as the gateways report them";
     out.gauge("push_reported_connections", help, None, seen.connections as f64)?;
-    out.gauge("push_duels", "Gateway ids that instances keep taking from each other", None, seen.duels as f64)
+    out.gauge("push_duels", "Gateway ids that instances keep taking from each other", None, seen.flaps as f64)
 }
 
-fn handled(out: &mut Out<'_>, lags: &[(Class, HandledLag)]) -> fmt::Result {
+fn handled(out: &mut Out<'_>, lags: &[(StreamPhase, HandledLag)]) -> fmt::Result {
     let each = |value: fn(&HandledLag) -> f64| {
-        lags.iter().map(move |(class, lag)| (ByClass { class: class.name() }, value(lag)))
+        lags.iter().map(move |(phase, lag)| (ByClass { class: phase.name() }, value(lag)))
     };
     let seconds = Some(&Unit::Seconds);
     let help = "Open gateway streams whose gateway reports what it has handled";
@@ -137,7 +144,8 @@ fn handled(out: &mut Out<'_>, lags: &[(Class, HandledLag)]) -> fmt::Result {
 }
 
 impl HandledLag {
-    fn add(&mut self, (events, time): (u64, Duration)) {
+    fn add(&mut self, lag: Lag) {
+        let Lag { events, age: time } = lag;
         self.streams += 1;
         self.events_max = self.events_max.max(events);
         self.events_all += events;
@@ -154,11 +162,11 @@ fn publishers(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
         Some(&Unit::Seconds),
         horizon,
     )?;
-    let under_way = shared.publishes_under_way.amount();
-    let requests = under_way.requests as f64;
+    let in_flight = shared.publishes_in_flight.usage();
+    let requests = in_flight.requests as f64;
     out.gauge("push_publishes_under_way", "Publish requests that are not answered yet", None, requests)?;
     let help = "Bytes of the publish requests that are not answered yet";
-    out.gauge("push_publish_under_way", help, Some(&Unit::Bytes), under_way.bytes as f64)?;
+    out.gauge("push_publish_under_way", help, Some(&Unit::Bytes), in_flight.bytes as f64)?;
     let wall_ms = shared.clock.ambient.unix_ms();
     let fill = |kind| shared.store.standing_fill(kind, None, wall_ms);
     let fills =

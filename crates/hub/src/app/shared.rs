@@ -10,11 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::config::Config;
 use crate::app::metrics::Metrics;
-use crate::state::access::Current;
+use crate::state::access::LiveAccess;
 use crate::state::clock::Clock;
-use crate::state::in_flight::UnderWay;
+use crate::state::in_flight::InFlight;
 use crate::state::log::Log;
-use crate::state::record_capacity::Room;
+use crate::state::record_capacity::RecordCapacity;
 
 /// One hub. Handles, services and streams hold it; nothing in it holds them.
 pub(crate) struct Shared {
@@ -23,18 +23,18 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) log: Arc<Log>,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) publishes_under_way: UnderWay,
+    pub(crate) publishes_in_flight: InFlight,
     /// Requests of gateways, reports and reflection.
-    pub(crate) questions_under_way: UnderWay,
+    pub(crate) queries_in_flight: InFlight,
     /// Questions about health, which anybody may ask.
-    pub(crate) probes_under_way: UnderWay,
+    pub(crate) probes_in_flight: InFlight,
     /// Which lines about refused peers are written, by address; and about the store.
     pub(crate) refusals: Damped,
     /// Which lines about gaps told to readers that cannot read them are written, by reason and gateway.
     pub(crate) unread_gaps: Damped,
-    pub(crate) room: Room,
+    pub(crate) record_capacity: RecordCapacity,
     /// Who may do what, at present.
-    pub(crate) access: Current,
+    pub(crate) access: LiveAccess,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Sender<bool>,
     /// Publishes under way: a drain lets them finish before it sends readers away.

@@ -5,14 +5,13 @@
 use std::time::Duration;
 
 use galaxy_push_core::Now;
-use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::window::{Bounds, Window};
 
 use crate::app::shared::Shared;
 use crate::state::fence::Incumbent;
 use crate::state::log::Head;
-use crate::state::report;
-use crate::state::stream_gauge::Class;
+use crate::state::report::{Lag, Report};
+use crate::state::stream_gauge::StreamPhase;
 
 /// A hub at one moment.
 #[derive(Clone, Debug)]
@@ -25,9 +24,9 @@ pub struct Status {
     /// What it holds.
     pub window: WindowStatus,
     /// Who is connected, ordered by gateway id.
-    pub streams: Vec<Stream>,
+    pub streams: Vec<StreamStatus>,
     /// The gateway ids that instances keep taking from each other, ordered.
-    pub fought_over: Vec<FoughtOver>,
+    pub flapping: Vec<FlappingId>,
 }
 
 /// The window at one moment.
@@ -50,7 +49,7 @@ pub struct WindowStatus {
 /// One gateway's stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Stream {
+pub struct StreamStatus {
     /// Its gateway id.
     pub gateway: String,
     /// Which process it is; empty for a client that does not say.
@@ -63,57 +62,22 @@ pub struct Stream {
     pub generation: u64,
     /// How long it has been open.
     pub open_for: Duration,
-    /// What it is doing.
-    pub doing: Doing,
-    /// How many entries it has yet to be handed.
-    pub lag_events: u64,
-    /// How old the oldest of them is.
-    pub lag: Duration,
-    /// What its gateway said of itself last; `None`: nothing.
-    pub reported: Option<Reported>,
-}
-
-/// What a gateway said of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Reported {
-    /// How long ago that was. Gateways report every few seconds, and only what has changed.
-    pub ago: Duration,
-    /// How far it is with what it was handed; `None`: it has not said.
-    pub handled: Option<Handled>,
-    /// How many users' connections it has.
-    pub connections: u64,
-    /// Its own counters, by names it chose itself: at most 64.
-    pub counts: Vec<(String, u64)>,
-}
-
-/// How far a gateway is with what it was handed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Handled {
-    /// Everything up to here is handled.
-    pub cursor: Cursor,
-    /// How many entries come after it, those that are not for this gateway included.
-    pub lag_events: u64,
-    /// How old the oldest of them is that is still held.
-    pub lag: Duration,
-}
-
-/// What a stream is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doing {
-    /// It has not reached the head yet.
-    CatchingUp,
-    /// It has been handed everything, or is about to be.
-    Live,
-    /// It fell behind, and has not caught up since.
-    Behind,
+    /// Whether it has caught up.
+    pub phase: StreamPhase,
+    /// How much it has yet to be handed.
+    pub lag: Lag,
+    /// What its gateway last said of itself; `None`: nothing yet.
+    pub report: Option<Report>,
+    /// How long ago that report came.
+    pub report_age: Option<Duration>,
+    /// How much its gateway has yet to handle, by that report; `None`: it has reported no position.
+    pub handled_lag: Option<Lag>,
 }
 
 /// A gateway id that instances keep taking from each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct FoughtOver {
+pub struct FlappingId {
     /// The id.
     pub gateway: String,
     /// How long whoever comes now is told to stay away; zero: nobody was held off yet.
@@ -121,17 +85,17 @@ pub struct FoughtOver {
 }
 
 pub(crate) fn status(shared: &Shared) -> Status {
-    shared.log.look(|state, now| {
+    shared.log.with_state(|state, now| {
         let window = &state.window;
         Status {
             head: Head { cursor: window.head(), oldest: window.floor() },
             draining: shared.is_draining(),
             window: of_window(window, shared.config.window, now),
             streams: state.gateways.incumbents().map(|incumbent| stream(incumbent, window, now)).collect(),
-            fought_over: state
+            flapping: state
                 .gateways
-                .fought_over(now.mono)
-                .map(|(gateway, held_off_for)| FoughtOver { gateway: gateway.to_owned(), held_off_for })
+                .flapping(now.mono)
+                .map(|(gateway, held_off_for)| FlappingId { gateway: gateway.to_owned(), held_off_for })
                 .collect(),
         }
     })
@@ -153,32 +117,21 @@ pub(crate) fn of_window(window: &Window, bounds: Bounds, now: Now) -> WindowStat
     WindowStatus { events, bytes, age, fill, holds }
 }
 
-fn stream(incumbent: &Incumbent, window: &Window, now: Now) -> Stream {
-    let (next, class) = incumbent.place.get();
-    let oldest = window.appended_at(next.max(window.oldest()));
-    let claim = incumbent.claim.clone();
-    Stream {
+fn stream(incumbent: &Incumbent, window: &Window, now: Now) -> StreamStatus {
+    let (next, phase) = incumbent.gauge.position();
+    let (claim, report) = (incumbent.claim.clone(), incumbent.report.clone());
+    let handled = report.as_ref().and_then(|report| report.handled);
+    StreamStatus {
         gateway: claim.gateway,
         instance: claim.instance,
         identity: claim.identity,
         peer: claim.peer,
         generation: incumbent.generation,
         open_for: now.mono.saturating_sub(incumbent.since),
-        doing: match class {
-            Class::CatchingUp => Doing::CatchingUp,
-            Class::Live => Doing::Live,
-            Class::Behind => Doing::Behind,
-        },
-        lag_events: window.end().since(next),
-        lag: oldest.map_or(Duration::ZERO, |at| now.mono.saturating_sub(at)),
-        reported: incumbent.reported.as_ref().map(|reported| Reported {
-            ago: now.mono.saturating_sub(reported.at),
-            handled: reported.handled.map(|cursor| {
-                let (lag_events, lag) = report::lag(window, cursor, now);
-                Handled { cursor, lag_events, lag }
-            }),
-            connections: reported.connections,
-            counts: reported.counts.iter().map(|(name, count)| (name.clone(), *count)).collect(),
-        }),
+        phase,
+        lag: Lag::of_slot(window, next, now.mono),
+        report_age: report.as_ref().map(|report| now.mono.saturating_sub(report.received_at)),
+        handled_lag: handled.map(|cursor| Lag::of_cursor(window, cursor, now.mono)),
+        report,
     }
 }

@@ -20,7 +20,7 @@ use galaxy_push_core::recipient::{Pattern, check_id};
 use galaxy_push_proto::{Code, Failure, Reason, v1};
 use prost::Message as _;
 
-pub(crate) use current::{Current, Pass};
+pub(crate) use current::{Grant, LiveAccess};
 pub use identity::{Fingerprint, Identity, InvalidIdentity, Role};
 
 /// The event attribute in which the hub writes who published it, when it knows. A publisher's own value is replaced.
@@ -31,7 +31,7 @@ pub const PUBLISHER_ATTRIBUTE: &str = "publisher";
 pub struct Access {
     /// Nobody is let in whom it does not name, even if it names nobody.
     is_closed: bool,
-    by_name: BTreeMap<String, Vec<Arc<Known>>>,
+    by_name: BTreeMap<String, Vec<Arc<KnownIdentity>>>,
     /// Whose it is: a name and a role. Looked up only, never iterated.
     by_token: HashMap<Fingerprint, (String, Role)>,
     publishers: usize,
@@ -42,7 +42,7 @@ pub struct Access {
 type Rates = [Option<Rate>; 2];
 
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct KnownIdentity {
     identity: Identity,
     /// Its name once more, to be shared by what it publishes.
     name: Arc<str>,
@@ -57,7 +57,7 @@ pub(crate) struct Known {
 pub(crate) struct Caller {
     /// The identities it may be, the first of which counts unless another is asked for. None at all: the hub knows nobody, or
     /// it is the process itself.
-    known: Vec<Arc<Known>>,
+    known: Vec<Arc<KnownIdentity>>,
     /// By which it was recognised, unless by a certificate.
     token: Option<Fingerprint>,
 }
@@ -75,7 +75,7 @@ pub(crate) enum Credential {
 
 /// In the extensions of a request that comes over no network: who makes it, by construction.
 #[derive(Clone, Debug)]
-pub(crate) struct InProcess(Arc<Known>);
+pub(crate) struct InProcess(Arc<KnownIdentity>);
 
 impl Access {
     /// Everybody may do everything.
@@ -106,7 +106,7 @@ impl Access {
         }
         self.publishers += usize::from(identity.role() == Role::Publisher);
         self.identities += 1;
-        let known = Arc::new(Known::of(identity));
+        let known = Arc::new(KnownIdentity::of(identity));
         if let Some(token) = token
             && let Some((other, _)) = self.by_token.insert(token, known.key())
         {
@@ -128,12 +128,12 @@ impl Access {
     }
 
     /// Whom this caller must leave room for others as; `None`: there are no others, or it is no peer.
-    pub(crate) fn sharer(&self, caller: &Caller) -> Option<Arc<str>> {
+    pub(crate) fn quota_key(&self, caller: &Caller) -> Option<Arc<str>> {
         let known = caller.known.first().filter(|known| !known.is_inside && self.identities > 1)?;
         Some(known.name.clone())
     }
 
-    fn named(&self, name: &str, role: Role) -> Option<&Arc<Known>> {
+    fn named(&self, name: &str, role: Role) -> Option<&Arc<KnownIdentity>> {
         self.by_name.get(name)?.iter().find(|known| known.identity.role() == role)
     }
 
@@ -142,7 +142,7 @@ impl Access {
         for known in self.by_name.values_mut().flatten() {
             if let Some(before) = older.named(known.identity.name(), known.identity.role()) {
                 let rates = known.rates_after(before, now);
-                *known = Arc::new(Known { rates, ..Known::of(known.identity.clone()) });
+                *known = Arc::new(KnownIdentity { rates, ..KnownIdentity::of(known.identity.clone()) });
             }
         }
         self
@@ -180,13 +180,13 @@ impl Access {
             first.identity.role(),
             identity::plural(roles)
         );
-        let fit = |known: &Arc<Known>| roles.contains(&known.identity.role());
+        let fit = |known: &Arc<KnownIdentity>| roles.contains(&known.identity.role());
         let fitting: Vec<_> = candidates.into_iter().filter(fit).collect();
         if fitting.is_empty() { Err(denied(why)) } else { Ok(Caller { known: fitting, token }) }
     }
 
     /// Who it may be, and by which token, if by one.
-    fn candidates(&self, shown: &Credential) -> (Vec<Arc<Known>>, Option<Fingerprint>) {
+    fn candidates(&self, shown: &Credential) -> (Vec<Arc<KnownIdentity>>, Option<Fingerprint>) {
         match shown {
             Credential::InProcess(InProcess(known)) => (vec![known.clone()], None),
             Credential::Token(token) => {
@@ -203,7 +203,7 @@ impl Access {
     }
 }
 
-impl Known {
+impl KnownIdentity {
     fn of(identity: Identity) -> Self {
         let rates = Arc::new(Mutex::new(identity.limits().map(|limit| limit.map(Rate::new))));
         Self { name: identity.name().into(), identity, is_inside: false, rates }
@@ -230,7 +230,7 @@ impl Known {
 
 impl InProcess {
     pub(crate) fn new(identity: Identity) -> Self {
-        let known = Known { is_inside: true, ..Known::of(identity) };
+        let known = KnownIdentity { is_inside: true, ..KnownIdentity::of(identity) };
         Self(Arc::new(known))
     }
 }
@@ -242,7 +242,7 @@ impl Caller {
     }
 
     /// Whether another access could name it no more.
-    pub(crate) fn may_be_forgotten(&self) -> bool {
+    pub(crate) fn is_revocable(&self) -> bool {
         self.known.iter().any(|known| !known.is_inside)
     }
 
@@ -258,7 +258,7 @@ impl Caller {
                 return Err(known.outside(&event.to[at], format!("events[{number}].to[{at}]")));
             }
         }
-        known.take(events.len(), events.iter().map(v1::Event::encoded_len), now)?;
+        known.charge(events.len(), events.iter().map(v1::Event::encoded_len), now)?;
         for event in events {
             event.attributes.insert(PUBLISHER_ATTRIBUTE.to_owned(), known.identity.name().to_owned());
         }
@@ -279,7 +279,7 @@ impl Caller {
         if !known.identity.admits(&record.recipient) {
             return Err(known.outside(&record.recipient, "invalidation.recipient".to_owned()));
         }
-        known.take(1, [record.encoded_len()], now)
+        known.charge(1, [record.encoded_len()], now)
     }
 
     /// Whether it may make these recipients members of these topics, or end that: a member is sent what is for the
@@ -301,7 +301,7 @@ impl Caller {
                 return Err(known.outside(&topic, field("topic")));
             }
         }
-        known.take(records.len(), records.iter().map(v1::Membership::encoded_len), now)
+        known.charge(records.len(), records.iter().map(v1::Membership::encoded_len), now)
     }
 
     /// Who it is under this gateway id: one certificate may name several gateways.
@@ -311,7 +311,7 @@ impl Caller {
     /// PERMISSION_DENIED for another gateway's id.
     pub(crate) fn acting_as(&self, gateway_id: &str, to_do: &str) -> Result<Self, Failure> {
         let Some(first) = self.known.first() else { return Ok(Self::process()) };
-        let may = |known: &&Arc<Known>| {
+        let may = |known: &&Arc<KnownIdentity>| {
             known.identity.role() == Role::Operator || known.identity.name() == gateway_id
         };
         match self.known.iter().find(may) {
@@ -342,7 +342,7 @@ impl Caller {
         }
     }
 
-    fn first(&self) -> Option<&Arc<Known>> {
+    fn first(&self) -> Option<&Arc<KnownIdentity>> {
         self.known.first()
     }
 
@@ -357,14 +357,14 @@ impl Caller {
     }
 }
 
-impl Known {
+impl KnownIdentity {
     fn outside(&self, recipient: &str, field: String) -> Failure {
         denied(format!("{field}: {recipient} is outside the recipients of {}", self.identity.name()))
             .field(field)
     }
 
     /// Takes all of it, or nothing.
-    fn take(
+    fn charge(
         &self,
         count: usize,
         bytes: impl IntoIterator<Item = usize>,
@@ -375,7 +375,7 @@ impl Known {
         let bytes = if rates[1].is_some() { bytes.into_iter().sum() } else { 0 };
         let wanted = [count, bytes].map(|wanted| wanted as u64);
         self.within(&rates, wanted, now)?;
-        take(&mut rates, wanted, now);
+        spend(&mut rates, wanted, now);
         Ok(())
     }
 
@@ -386,7 +386,7 @@ impl Known {
 
     /// Counts so many events and bytes, whether or not that is more than it may publish.
     fn count(&self, taken: [u64; 2], now: Duration) {
-        take(&mut self.rates.lock().unwrap_or_else(PoisonError::into_inner), taken, now);
+        spend(&mut self.rates.lock().unwrap_or_else(PoisonError::into_inner), taken, now);
     }
 
     fn within(&self, rates: &[Option<Rate>; 2], wanted: [u64; 2], now: Duration) -> Result<(), Failure> {
@@ -407,7 +407,7 @@ impl Known {
     }
 }
 
-fn take(rates: &mut [Option<Rate>; 2], taken: [u64; 2], now: Duration) {
+fn spend(rates: &mut [Option<Rate>; 2], taken: [u64; 2], now: Duration) {
     for (rate, taken) in rates.iter_mut().zip(taken) {
         rate.iter_mut().for_each(|rate| rate.take(taken, now));
     }

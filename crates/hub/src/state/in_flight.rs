@@ -1,6 +1,6 @@
 //! How much is asked of the hub at this moment: the bound behind `OVERLOADED`.
 //!
-//! A request holds a [`Share`] from the first byte read of its body until it is answered; it grows with what arrives, so
+//! A request holds a [`Permit`] from the first byte read of its body until it is answered; it grows with what arrives, so
 //! neither peers that never finish nor a store that is slow can pile up more than the bound. Nothing waits here: what
 //! does not fit is refused, and told when to come back.
 //!
@@ -16,15 +16,15 @@ use galaxy_push_core::ambient::Ambient;
 use galaxy_push_proto::{Code, Failure, Reason};
 
 /// Whoever is refused comes back after this and up to as long again, so that they do not all come at once.
-const COME_BACK_AFTER: Duration = Duration::from_millis(500);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// A body that has begun counts as so many bytes at least: what is kept to go on with it.
 const BODY_BYTES_MIN: usize = 4 << 10;
 
 /// The requests under way. Cheap to clone: clones count together.
 #[derive(Clone, Debug)]
-pub(crate) struct UnderWay {
-    what: What,
+pub(crate) struct InFlight {
+    what: RequestKind,
     requests_max: usize,
     bytes_max: usize,
     ambient: Ambient,
@@ -33,7 +33,7 @@ pub(crate) struct UnderWay {
 
 /// What is asked, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum RequestKind {
     Publishes,
     Questions,
     Probes,
@@ -41,22 +41,22 @@ pub(crate) enum What {
 
 #[derive(Debug, Default)]
 struct Table {
-    all: Amount,
+    all: Usage,
     /// Of those who are told apart. None of them has nothing.
-    of: BTreeMap<Arc<str>, Own>,
+    of: BTreeMap<Arc<str>, IdentityUsage>,
 }
 
 /// What one identity has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Own {
-    amount: Amount,
+struct IdentityUsage {
+    amount: Usage,
     /// In so many shares that hold something.
     shares: usize,
 }
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Amount {
+pub(crate) struct Usage {
     /// Those that have arrived.
     pub(crate) requests: usize,
     /// Of those, and of bodies on their way.
@@ -65,35 +65,35 @@ pub(crate) struct Amount {
 
 /// One request's share, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct Permit {
     bytes: usize,
     has_arrived: bool,
     /// It holds something, if only that it has arrived.
     is_counted: bool,
-    of: UnderWay,
+    of: InFlight,
     /// Whose it is, where several are told apart.
     whose: Option<Arc<str>>,
 }
 
 /// The share of a request whose body was read before its handler was called, in the extensions of the request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Received {
-    share: Arc<Mutex<Option<Share>>>,
+pub(crate) struct PermitSlot {
+    permit: Arc<Mutex<Option<Permit>>>,
     /// So many bytes were read of the request that came last.
     read: Arc<AtomicUsize>,
 }
 
-impl UnderWay {
-    pub(crate) fn new(what: What, requests_max: usize, bytes_max: usize, ambient: Ambient) -> Self {
+impl InFlight {
+    pub(crate) fn new(what: RequestKind, requests_max: usize, bytes_max: usize, ambient: Ambient) -> Self {
         Self { what, requests_max, bytes_max, ambient, table: Arc::default() }
     }
 
     /// The share of a body of which nothing has been read. `whose` must leave room for others; `None`: nobody needs to.
-    pub(crate) fn share(&self, whose: Option<Arc<str>>) -> Share {
-        Share { bytes: 0, has_arrived: false, is_counted: false, of: self.clone(), whose }
+    pub(crate) fn permit(&self, whose: Option<Arc<str>>) -> Permit {
+        Permit { bytes: 0, has_arrived: false, is_counted: false, of: self.clone(), whose }
     }
 
-    pub(crate) fn amount(&self) -> Amount {
+    pub(crate) fn usage(&self) -> Usage {
         self.lock().all
     }
 
@@ -102,18 +102,18 @@ impl UnderWay {
     }
 
     /// Whether so much is as much as there may be.
-    fn is_over(&self, amount: Amount) -> bool {
+    fn is_over(&self, amount: Usage) -> bool {
         amount.requests > self.requests_max || amount.bytes > self.bytes_max
     }
 
-    fn overloaded(&self, amount: Amount, whose: Option<&str>) -> Failure {
-        let Amount { requests, bytes } = amount;
+    fn overloaded(&self, amount: Usage, whose: Option<&str>) -> Failure {
+        let Usage { requests, bytes } = amount;
         let (what, and_then) = match self.what {
-            What::Publishes => {
+            RequestKind::Publishes => {
                 (format!("{requests} publishes and {bytes} bytes"), "come back later, nothing was appended")
             }
-            What::Questions => (format!("{bytes} bytes of questions"), "ask again later"),
-            What::Probes => (format!("{bytes} bytes of probes"), "ask again later"),
+            RequestKind::Questions => (format!("{bytes} bytes of questions"), "ask again later"),
+            RequestKind::Probes => (format!("{bytes} bytes of probes"), "ask again later"),
         };
         let message = match whose {
             None => format!("{what} are under way, as many as this hub takes: {and_then}"),
@@ -121,13 +121,13 @@ impl UnderWay {
                 "{what} of {whose} are under way, and it may have no more than it leaves to others: {and_then}"
             ),
         };
-        let spread = u64::try_from(COME_BACK_AFTER.as_millis()).unwrap_or(u64::MAX).max(1);
-        let wait = COME_BACK_AFTER + Duration::from_millis(self.ambient.random() % spread);
+        let spread = u64::try_from(RETRY_AFTER.as_millis()).unwrap_or(u64::MAX).max(1);
+        let wait = RETRY_AFTER + Duration::from_millis(self.ambient.random() % spread);
         Failure::new(Reason::Overloaded, message).code(Code::ResourceExhausted).retry_after(wait)
     }
 }
 
-impl Amount {
+impl Usage {
     fn plus(self, other: Self) -> Self {
         Self {
             requests: self.requests.saturating_add(other.requests),
@@ -143,13 +143,13 @@ impl Amount {
     }
 }
 
-impl Share {
+impl Permit {
     /// Holds at least so many bytes of a body from now on.
     ///
     /// # Errors
     ///
     /// `OVERLOADED`: they do not fit beside the others.
-    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Failure> {
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), Failure> {
         self.raise(bytes.max(BODY_BYTES_MIN), self.has_arrived)
     }
 
@@ -157,8 +157,8 @@ impl Share {
     ///
     /// # Errors
     ///
-    /// As [`Share::hold`], or there are too many requests.
-    pub(crate) fn arrive(&mut self, bytes: usize) -> Result<(), Failure> {
+    /// As [`Permit::reserve`], or there are too many requests.
+    pub(crate) fn admit(&mut self, bytes: usize) -> Result<(), Failure> {
         self.raise(bytes, true)
     }
 
@@ -169,7 +169,7 @@ impl Share {
 
     fn raise(&mut self, bytes: usize, has_arrived: bool) -> Result<(), Failure> {
         let arrives = has_arrived && !self.has_arrived;
-        let more = Amount { requests: usize::from(arrives), bytes: bytes.saturating_sub(self.bytes) };
+        let more = Usage { requests: usize::from(arrives), bytes: bytes.saturating_sub(self.bytes) };
         let mut table = self.of.lock();
         let all = table.all.plus(more);
         if self.of.is_over(all) {
@@ -183,7 +183,7 @@ impl Share {
                 return Err(self.of.overloaded(own.amount, Some(whose)));
             }
             let shares = own.shares + usize::from(!self.is_counted);
-            table.of.insert(whose.clone(), Own { amount: own.amount.plus(more), shares });
+            table.of.insert(whose.clone(), IdentityUsage { amount: own.amount.plus(more), shares });
         }
         table.all = all;
         drop(table);
@@ -194,24 +194,24 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Permit {
     fn drop(&mut self) {
         if !self.is_counted {
             return;
         }
-        let had = Amount { requests: usize::from(self.has_arrived), bytes: self.bytes };
+        let had = Usage { requests: usize::from(self.has_arrived), bytes: self.bytes };
         let mut table = self.of.lock();
         table.all = table.all.minus(had);
         let Some(whose) = &self.whose else { return };
         let Some(own) = table.of.get_mut(whose) else { return };
-        *own = Own { amount: own.amount.minus(had), shares: own.shares - 1 };
+        *own = IdentityUsage { amount: own.amount.minus(had), shares: own.shares - 1 };
         if own.shares == 0 {
             table.of.remove(whose);
         }
     }
 }
 
-impl Received {
+impl PermitSlot {
     /// So many bytes were read of a request, which may be refused for it.
     pub(crate) fn note(&self, bytes: usize) {
         self.read.store(bytes, Ordering::Relaxed);
@@ -222,12 +222,12 @@ impl Received {
         self.read.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn put(&self, share: Share) {
-        *self.share.lock().unwrap_or_else(PoisonError::into_inner) = Some(share);
+    pub(crate) fn put(&self, permit: Permit) {
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
     }
 
-    pub(crate) fn take(&self) -> Option<Share> {
-        self.share.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub(crate) fn take(&self) -> Option<Permit> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -235,16 +235,16 @@ impl Received {
 mod tests {
     use super::*;
 
-    fn under_way(requests_max: usize, bytes_max: usize) -> UnderWay {
-        UnderWay::new(What::Publishes, requests_max, bytes_max, Ambient::new(|| 0, || 499))
+    fn in_flight(requests_max: usize, bytes_max: usize) -> InFlight {
+        InFlight::new(RequestKind::Publishes, requests_max, bytes_max, Ambient::new(|| 0, || 499))
     }
 
     #[test]
     fn what_does_not_fit_is_refused_until_something_is_answered() {
-        let under_way = under_way(2, 100);
+        let in_flight = in_flight(2, 100);
         let arrive = |bytes| {
-            let mut share = under_way.share(None);
-            share.arrive(bytes).map(|()| share)
+            let mut permit = in_flight.permit(None);
+            permit.admit(bytes).map(|()| permit)
         };
         let first = arrive(60).unwrap();
         let too_large = arrive(41).unwrap_err();
@@ -254,37 +254,37 @@ mod tests {
         assert!(arrive(0).is_err(), "two requests");
         drop(first);
         let _third = arrive(60).unwrap();
-        assert_eq!(under_way.amount(), Amount { requests: 2, bytes: 100 });
+        assert_eq!(in_flight.usage(), Usage { requests: 2, bytes: 100 });
     }
 
     #[test]
     fn a_body_counts_as_it_arrives_and_not_again_when_it_has() {
-        let under_way = under_way(1, 10_000);
-        let mut share = under_way.share(None);
-        share.hold(1).unwrap();
-        assert_eq!(under_way.amount(), Amount { requests: 0, bytes: BODY_BYTES_MIN }, "no request yet");
-        share.hold(9_000).unwrap();
-        assert!(under_way.share(None).hold(1).is_err(), "no room for another that begins");
-        assert!(share.hold(10_001).is_err());
-        share.arrive(8_000).unwrap();
-        assert_eq!(under_way.amount(), Amount { requests: 1, bytes: 9_000 });
-        drop(share);
-        assert_eq!(under_way.amount(), Amount::default());
+        let in_flight = in_flight(1, 10_000);
+        let mut permit = in_flight.permit(None);
+        permit.reserve(1).unwrap();
+        assert_eq!(in_flight.usage(), Usage { requests: 0, bytes: BODY_BYTES_MIN }, "no request yet");
+        permit.reserve(9_000).unwrap();
+        assert!(in_flight.permit(None).reserve(1).is_err(), "no room for another that begins");
+        assert!(permit.reserve(10_001).is_err());
+        permit.admit(8_000).unwrap();
+        assert_eq!(in_flight.usage(), Usage { requests: 1, bytes: 9_000 });
+        drop(permit);
+        assert_eq!(in_flight.usage(), Usage::default());
     }
 
     /// The fault: one publisher that left its requests unfinished took the room of all.
     #[test]
     fn none_holds_more_than_it_leaves_free() {
-        let room = UnderWay::new(What::Publishes, 100, 100_000, Ambient::new(|| 0, || 499));
+        let room = InFlight::new(RequestKind::Publishes, 100, 100_000, Ambient::new(|| 0, || 499));
         let hold = |whose: &str, bytes| {
-            let mut share = room.share(Some(whose.into()));
-            share.hold(bytes).map(|()| share)
+            let mut permit = room.permit(Some(whose.into()));
+            permit.reserve(bytes).map(|()| permit)
         };
         let mut greedy = vec![hold("greedy", 30_000).unwrap(), hold("greedy", 20_000).unwrap()];
         let refused = hold("greedy", 5_000).unwrap_err();
         assert_eq!((refused.reason, refused.code), (Some(Reason::Overloaded), Code::ResourceExhausted));
         assert!(refused.retry_after.is_some() && refused.message.contains("of greedy"), "{refused}");
-        assert!(greedy[1].hold(20_001).is_err(), "nor does it grow");
+        assert!(greedy[1].reserve(20_001).is_err(), "nor does it grow");
         let other = hold("other", 20_000).unwrap();
         assert!(hold("other", 5_000).is_ok() && hold("other", 5_001).is_err(), "beside 50,000 of greedy");
         assert!(
@@ -296,15 +296,15 @@ mod tests {
         assert!(hold("greedy", 60_000).is_ok(), "one request is always taken");
         drop(anybody);
         assert!(room.lock().of.is_empty());
-        assert_eq!(room.amount(), Amount::default());
+        assert_eq!(room.usage(), Usage::default());
     }
 
     #[test]
     fn requests_are_shared_alike() {
-        let room = UnderWay::new(What::Publishes, 4, 100_000, Ambient::new(|| 0, || 499));
+        let room = InFlight::new(RequestKind::Publishes, 4, 100_000, Ambient::new(|| 0, || 499));
         let arrive = |whose: &str| {
-            let mut share = room.share(Some(whose.into()));
-            share.arrive(1).map(|()| share)
+            let mut permit = room.permit(Some(whose.into()));
+            permit.admit(1).map(|()| permit)
         };
         let _greedy = [arrive("greedy").unwrap(), arrive("greedy").unwrap()];
         assert!(arrive("greedy").is_err());
@@ -314,13 +314,13 @@ mod tests {
 
     #[test]
     fn a_question_is_not_told_that_nothing_was_appended() {
-        let room = UnderWay::new(What::Questions, usize::MAX, 5_000, Ambient::new(|| 0, || 499));
+        let room = InFlight::new(RequestKind::Questions, usize::MAX, 5_000, Ambient::new(|| 0, || 499));
         let _first = {
-            let mut share = room.share(None);
-            share.hold(5_000).unwrap();
-            share
+            let mut permit = room.permit(None);
+            permit.reserve(5_000).unwrap();
+            permit
         };
-        let refused = room.share(None).hold(1).unwrap_err();
+        let refused = room.permit(None).reserve(1).unwrap_err();
         assert_eq!(
             refused.message,
             "5000 bytes of questions are under way, as many as this hub takes: ask again later"

@@ -32,7 +32,7 @@ pub(crate) struct Log {
     bounds: Bounds,
     appended: AppendCounters,
     state: Mutex<State>,
-    grown: watch::Sender<()>,
+    appends: watch::Sender<()>,
 }
 
 /// How much was appended since the hub began. Cheap to clone: clones count together.
@@ -62,7 +62,7 @@ pub struct Head {
 
 /// One entry of the log, as a dump shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct LogEntry {
     /// Its position; for an ephemeral event, which has none, the position before it; for what the store has lost the last one
     /// of it.
     pub cursor: Cursor,
@@ -77,11 +77,11 @@ impl Log {
         // No reader sees this epoch: the store begins the log before the hub exists.
         let window = Window::new(Cursor::start(Epoch(0)), bounds);
         let state = State { window, gateways: Gateways::default() };
-        Self { clock, bounds, appended, state: Mutex::new(state), grown: watch::Sender::new(()) }
+        Self { clock, bounds, appended, state: Mutex::new(state), appends: watch::Sender::new(()) }
     }
 
     /// Looks at the log as it is now: what is too old has left.
-    pub(crate) fn look<T>(&self, at: impl FnOnce(&mut State, Now) -> T) -> T {
+    pub(crate) fn with_state<T>(&self, at: impl FnOnce(&mut State, Now) -> T) -> T {
         let mut state = self.lock();
         let now = self.clock.now();
         state.window.trim(now.mono);
@@ -89,18 +89,18 @@ impl Log {
     }
 
     /// Rings after each append. Mark it seen *before* looking, and no append is missed.
-    pub(crate) fn grown(&self) -> watch::Receiver<()> {
-        self.grown.subscribe()
+    pub(crate) fn appends(&self) -> watch::Receiver<()> {
+        self.appends.subscribe()
     }
 
     pub(crate) fn head(&self) -> Head {
-        self.look(|state, _| Head { cursor: state.window.head(), oldest: state.window.floor() })
+        self.with_state(|state, _| Head { cursor: state.window.head(), oldest: state.window.floor() })
     }
 
-    pub(crate) fn dump(&self) -> Vec<Held> {
-        self.look(|state, _| {
+    pub(crate) fn dump(&self) -> Vec<LogEntry> {
+        self.with_state(|state, _| {
             let window = &state.window;
-            let held = window.entries(window.oldest()..window.end()).map(|entry| Held {
+            let held = window.entries(window.oldest()..window.end()).map(|entry| LogEntry {
                 cursor: entry.cursor,
                 ephemeral: entry.traits.has(Traits::EPHEMERAL),
                 message: match entry.traits.has(Traits::DAMAGED) {
@@ -131,7 +131,7 @@ impl Sink for Log {
             let mut state = self.lock();
             let State { window, gateways } = &mut *state;
             if batch.iter().any(|event| event.kind == LogKind::SessionInvalidation) {
-                unaware = gateways.take_unaware();
+                unaware = gateways.drain_unaware();
             }
             let now = self.clock.now();
             for event in batch {
@@ -139,10 +139,10 @@ impl Sink for Log {
                 bytes += event.frame.len() as u64;
             }
         }
-        unaware.iter().for_each(tell_unaware);
+        unaware.iter().for_each(warn_unaware);
         self.appended.events.inc_by(batch.len() as u64);
         self.appended.bytes.inc_by(bytes);
-        self.grown.send_replace(());
+        self.appends.send_replace(());
     }
 
     fn restored(&self, batch: &[Committed]) {
@@ -158,7 +158,7 @@ impl Sink for Log {
     fn damaged(&self, _from: Cursor, to: Cursor) {
         let now = self.clock.now().mono;
         self.lock().window.lose(to, now);
-        self.grown.send_replace(());
+        self.appends.send_replace(());
     }
 
     fn advanced(&self, to: Cursor) {
@@ -170,18 +170,18 @@ impl Sink for Log {
     }
 
     fn taken(&self, gateway: &str, by: &Holder) {
-        self.lock().gateways.taken(gateway, by);
+        self.lock().gateways.end_if_superseded(gateway, by);
     }
 
     fn asked(&self, question: &Question) -> BoxFuture<'static, Option<Stream>> {
-        let asked = self.look(|state, now| state.gateways.asked(question, now.mono));
-        let (stream, mut contest) = match asked {
-            Some((stream, Some(contest))) => (stream, contest),
+        let asked = self.with_state(|state, now| state.gateways.answer_liveness_query(question, now.mono));
+        let (stream, mut probe) = match asked {
+            Some((stream, Some(probe))) => (stream, probe),
             known => return ready(known.map(|(stream, _)| stream)).boxed(),
         };
         async move {
-            let _late = timeout(ANSWER_WITHIN, contest.answered()).await;
-            Some(Stream { is_alive: contest.is_answered(), ..stream })
+            let _late = timeout(ANSWER_WITHIN, probe.answered()).await;
+            Some(Stream { is_alive: probe.is_answered(), ..stream })
         }
         .boxed()
     }
@@ -194,7 +194,7 @@ fn lost(from: Cursor, to: Cursor) -> Bytes {
 }
 
 /// Sessions have ended, and this stream is not told which.
-pub(crate) fn tell_unaware(claim: &Claim) {
+pub(crate) fn warn_unaware(claim: &Claim) {
     tracing::warn!(
         gateway = %claim.gateway, peer = %claim.peer,
         "session invalidations are in force, and this gateway's software is not told of them: users whose sessions were \
@@ -234,15 +234,15 @@ mod tests {
         log.restored(&[entry(1, 950_000), entry(2, 1_004_000)]);
         log.damaged(at(2), at(5));
         log.restored(&[entry(6, 1_005_000)]);
-        assert_eq!((clock.log_unix_ms(), log.look(|state, _| state.window.len())), (1_005_000, 4));
+        assert_eq!((clock.log_unix_ms(), log.with_state(|state, _| state.window.len())), (1_005_000, 4));
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert_eq!(log.look(|state, _| (state.window.len(), state.window.floor())), (3, at(1)));
+        assert_eq!(log.with_state(|state, _| (state.window.len(), state.window.floor())), (3, at(1)));
         let [_, lost, _] = &log.dump()[..] else { panic!("three entries") };
         let frame = <v1::PushEvent as prost::Message>::decode(lost.message.clone()).unwrap();
         let Some(v1::push_event::Kind::Gap(gap)) = frame.kind else { panic!("a gap") };
         assert_eq!((gap.reason(), gap.count, lost.cursor), (v1::GapReason::Damaged, Some(3), at(5)));
         assert_eq!((gap.from, gap.to), (at(2).to_string(), at(5).to_string()));
-        let held = || log.look(|state, _| (state.window.len(), state.window.floor()));
+        let held = || log.with_state(|state, _| (state.window.len(), state.window.floor()));
         tokio::time::sleep(Duration::from_secs(50)).await;
         assert_eq!(held(), (2, at(2)), "what is lost stays as long as what lies behind it");
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -263,8 +263,8 @@ mod tests {
         log.damaged(at(0), at(3));
         log.restored(&[entry(4, 950_000)]);
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert_eq!(log.look(|state, _| (state.window.len(), state.window.floor())), (2, at(0)));
+        assert_eq!(log.with_state(|state, _| (state.window.len(), state.window.floor())), (2, at(0)));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(log.look(|state, _| (state.window.len(), state.window.floor())), (0, at(4)));
+        assert_eq!(log.with_state(|state, _| (state.window.len(), state.window.floor())), (0, at(4)));
     }
 }

@@ -14,11 +14,17 @@ const FORGOTTEN_BELOW: usize = 70;
 /// Which bounds are nearly reached and have been told: of each kind, in all and for each publisher. So it is bounded by
 /// how many publishers the hub knows.
 #[derive(Debug, Default)]
-pub(crate) struct Room(Mutex<BTreeSet<(&'static str, Option<String>)>>);
+pub(crate) struct RecordCapacity(Mutex<BTreeSet<(&'static str, Option<String>)>>);
 
-impl Room {
+impl RecordCapacity {
     /// Looks after records of this kind were appended, for this publisher where each has a share.
-    pub(crate) fn look(&self, store: &dyn Store, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) {
+    pub(crate) fn warn_if_nearly_full(
+        &self,
+        store: &dyn Store,
+        kind: LogKind,
+        publisher: Option<&str>,
+        now_unix_ms: u64,
+    ) {
         let records = match kind {
             LogKind::SessionInvalidation => "session invalidations",
             LogKind::Membership | LogKind::Event => "memberships",
@@ -67,7 +73,7 @@ mod tests {
 
     #[test]
     fn it_is_said_at_80_percent_and_once() {
-        let room = Room::default();
+        let room = RecordCapacity::default();
         let news = |held| room.is_news("memberships", None, Fill { held, max: 10 });
         let said: Vec<_> = [7, 8, 9, 10, 7, 8, 6, 8].into_iter().map(news).collect();
         assert_eq!(said, [false, true, false, false, false, false, false, true]);

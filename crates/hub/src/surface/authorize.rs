@@ -83,7 +83,7 @@ pub(crate) fn admit(
     })?;
     if let Some(visitor) = extensions.get::<Visitor>() {
         // The listener says once that its places are taken.
-        visitor.becomes_known_as(access.sharer(&admitted).as_ref()).map_err(|full| {
+        visitor.becomes_known_as(access.quota_key(&admitted).as_ref()).map_err(|full| {
             let message = match full {
                 Full::Everybody => full.to_string(),
                 Full::Own => format!("{}: {full}", admitted.name()),
@@ -102,7 +102,7 @@ pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
             Ok(caller) => _ = request.extensions_mut().insert(caller),
             Err(failure) if grpc::is_grpc(request.headers()) => return grpc::refusal(&failure),
             Err(failure) => {
-                plain::hear_out_stream(request.version(), request.into_body()).await;
+                plain::drain_http2_body(request.version(), request.into_body()).await;
                 return plain::problem(&failure);
             }
         }

@@ -22,21 +22,21 @@ pub(crate) use gzip::Encoding;
 pub(crate) use messages::{Deadline, Messages};
 use pieces::Pieces;
 
-use crate::state::in_flight::Share;
+use crate::state::in_flight::Permit;
 
 /// How long a peer may take to send a request.
 pub(crate) const WITHIN: Duration = Duration::from_secs(30);
 
 /// Whoever is refused before its body is read may send so much of it, for so long.
-const HEARD_OUT: Duration = Duration::from_secs(1);
-pub(crate) const HEARD_OUT_BYTES: usize = 64 << 10;
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const DRAIN_BYTES: usize = 64 << 10;
 
 /// Who might have been let in, and is refused in the middle of its body, may send the rest.
-pub(crate) const REST_BYTES: usize = 4 << 20;
+pub(crate) const DRAIN_REST_BYTES: usize = 4 << 20;
 
 /// Why a body cannot be had.
 #[derive(Debug)]
-pub(crate) enum Unread {
+pub(crate) enum BodyError {
     /// It is larger than the limit.
     TooLarge,
     /// It did not arrive in time.
@@ -54,13 +54,13 @@ pub(crate) async fn read<B>(
     body: B,
     limit: usize,
     within: Duration,
-    share: &mut Share,
-) -> Result<Bytes, Unread>
+    permit: &mut Permit,
+) -> Result<Bytes, BodyError>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    read_pieces(body, limit, within, share).await.map(Pieces::join)
+    read_pieces(body, limit, within, permit).await.map(Pieces::join)
 }
 
 /// As [`read`], and inflates it if it comes compressed: `limit` then bounds both, and `share` holds the larger.
@@ -69,56 +69,61 @@ pub(crate) async fn read_plain<B>(
     encoding: Encoding,
     limit: usize,
     within: Duration,
-    share: &mut Share,
-) -> Result<Bytes, Unread>
+    permit: &mut Permit,
+) -> Result<Bytes, BodyError>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut pieces = read_pieces(body, limit, within, share).await?;
+    let mut pieces = read_pieces(body, limit, within, permit).await?;
     match encoding {
         Encoding::Identity => Ok(pieces.join()),
-        Encoding::Gzip => gzip::inflate(pieces.take(), limit, |held| share.hold(held)).map(Pieces::join),
+        Encoding::Gzip => gzip::inflate(pieces.take(), limit, |held| permit.reserve(held)).map(Pieces::join),
     }
 }
 
-async fn read_pieces<B>(body: B, limit: usize, within: Duration, share: &mut Share) -> Result<Pieces, Unread>
+async fn read_pieces<B>(
+    body: B,
+    limit: usize,
+    within: Duration,
+    permit: &mut Permit,
+) -> Result<Pieces, BodyError>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let mut body = Box::pin(body);
     if body.size_hint().lower() > limit as u64 {
-        hear_out(body, REST_BYTES).await;
-        return Err(Unread::TooLarge);
+        drain_body(body, DRAIN_REST_BYTES).await;
+        return Err(BodyError::TooLarge);
     }
     let read = async {
         let mut pieces = Pieces::new(limit);
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Unread::BrokeOff(error.into().to_string()))?;
+            let frame = frame.map_err(|error| BodyError::BrokeOff(error.into().to_string()))?;
             let Ok(data) = frame.into_data() else { continue };
-            if data.len() > pieces.room() {
-                return Err(Unread::TooLarge);
+            if data.len() > pieces.remaining() {
+                return Err(BodyError::TooLarge);
             }
             let is_last = body.is_end_stream();
             pieces.push(data, is_last);
-            share.hold(pieces.held()).map_err(Unread::Overloaded)?;
+            permit.reserve(pieces.held()).map_err(BodyError::Overloaded)?;
         }
         Ok(pieces)
     };
     match timeout(within, read).await {
-        Ok(Err(refused @ (Unread::TooLarge | Unread::Overloaded(_)))) => {
-            hear_out(body, REST_BYTES).await;
+        Ok(Err(refused @ (BodyError::TooLarge | BodyError::Overloaded(_)))) => {
+            drain_body(body, DRAIN_REST_BYTES).await;
             Err(refused)
         }
         Ok(read) => read,
-        Err(_) => Err(Unread::Late),
+        Err(_) => Err(BodyError::Late),
     }
 }
 
 /// Reads a little of what will not be looked at, and keeps none of it. Otherwise an answer that does not wait for the
 /// body is followed by a reset, and many a client then shows a broken connection and not the answer.
-pub(crate) async fn hear_out<B>(body: B, bytes: usize)
+pub(crate) async fn drain_body<B>(body: B, bytes: usize)
 where
     B: http_body::Body<Data = Bytes> + Send,
 {
@@ -132,10 +137,10 @@ where
             }
         }
     };
-    let _ = timeout(HEARD_OUT, reading).await; // it need not end
+    let _ = timeout(DRAIN_WITHIN, reading).await; // it need not end
 }
 
-impl Unread {
+impl BodyError {
     /// What the peer is told, where `limit` bytes and `within` were the bounds.
     pub(crate) fn failure(self, limit: usize, within: Duration) -> Failure {
         match self {

@@ -16,7 +16,7 @@ use http_body_util::StreamBody;
 use prost::Message;
 use tonic::{Code, Status};
 
-use crate::state::in_flight::Share;
+use crate::state::in_flight::Permit;
 use crate::surface::body::{self, Encoding, gzip};
 
 /// Says how the messages of a request are compressed.
@@ -45,7 +45,7 @@ pub(crate) fn unimplemented(message: &str) -> Failure {
 /// # Errors
 ///
 /// UNIMPLEMENTED: in a way that is not taken. [`refusal`] says which one is.
-pub(crate) fn take_encoding(headers: &mut HeaderMap) -> Result<Encoding, Failure> {
+pub(crate) fn remove_encoding(headers: &mut HeaderMap) -> Result<Encoding, Failure> {
     let Some(named) = headers.remove(ENCODING) else { return Ok(Encoding::Identity) };
     let name = named.to_str().unwrap_or("?");
     Encoding::of([name]).ok_or_else(|| {
@@ -64,7 +64,7 @@ pub(crate) async fn read_request<M, B>(
     body: B,
     encoding: Encoding,
     limit: usize,
-    share: &mut Share,
+    permit: &mut Permit,
 ) -> Result<M, Failure>
 where
     M: codec::Counted,
@@ -72,10 +72,10 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let invalid = |message: String| Failure::new(Reason::RequestInvalid, message);
-    let body = body::read(body, PREFIX_BYTES + limit, REQUEST_WITHIN, share).await;
-    let body = body.map_err(|unread| unread.failure(limit, REQUEST_WITHIN))?;
+    let body = body::read(body, PREFIX_BYTES + limit, REQUEST_WITHIN, permit).await;
+    let body = body.map_err(|error| error.failure(limit, REQUEST_WITHIN))?;
     let mut deframer = Deframer::new(limit);
-    deframer.push(plain(body, encoding, limit, share)?);
+    deframer.push(plain(body, encoding, limit, permit)?);
     let framed = deframer.next_message().map_err(|error| unreadable(&error))?;
     match framed {
         Some(framed) if deframer.is_at_boundary() => codec::decode(framed.slice(PREFIX_BYTES..)),
@@ -85,21 +85,21 @@ where
 }
 
 /// The one message of a request as it is.
-fn plain(body: Bytes, encoding: Encoding, limit: usize, share: &mut Share) -> Result<Bytes, Failure> {
-    let Some((&[gzip::PACKED, a, b, c, d], message)) = body.split_first_chunk::<PREFIX_BYTES>() else {
+fn plain(body: Bytes, encoding: Encoding, limit: usize, permit: &mut Permit) -> Result<Bytes, Failure> {
+    let Some((&[gzip::COMPRESSED, a, b, c, d], message)) = body.split_first_chunk::<PREFIX_BYTES>() else {
         return Ok(body);
     };
     let length = message.len();
     if encoding == Encoding::Identity {
-        return Err(gzip::packed_without_encoding());
+        return Err(gzip::compressed_without_encoding());
     }
     if u32::from_be_bytes([a, b, c, d]) as usize != length {
         return Err(Failure::new(Reason::RequestInvalid, "the request does not hold one whole message"));
     }
     let packed = [body.slice(PREFIX_BYTES..)].into();
     drop(body); // `packed` lets it go once it is inflated: what is packed, in pieces and joined is never held at once
-    let pieces = gzip::message(packed, limit, |held| share.hold(held));
-    let pieces = pieces.map_err(|unread| unread.failure(limit, REQUEST_WITHIN))?;
+    let pieces = gzip::message(packed, limit, |held| permit.reserve(held));
+    let pieces = pieces.map_err(|error| error.failure(limit, REQUEST_WITHIN))?;
     Ok(Vec::from(pieces).concat().into())
 }
 

@@ -13,7 +13,7 @@ use tonic_health::pb::health_server::{Health as GrpcHealth, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::app::drain;
-use crate::app::on_disk::Room;
+use crate::app::on_disk::DiskSpace;
 use crate::app::shared::Shared;
 
 /// What has a health: the server as a whole, and each service.
@@ -49,17 +49,17 @@ fn brokers(is_stale: bool, meaning: &str) -> Check {
 /// Whether the log has room. Readers are served without, so a hub stays ready. What is free was looked at a while ago, while whether
 /// the log is full is known at once: the line says how long ago, so that the two are not taken for one moment.
 fn disk(figures: &Figures) -> Check {
-    let room = Room::of(figures, Room::Enough);
+    let room = DiskSpace::of(figures, DiskSpace::Enough);
     let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
     let free = figures.free_bytes.map_or_else(|| "?".to_owned(), |free| (free >> 20).to_string());
     let free = format!("{free} MiB free {} s ago", figures.free_seen_ago.as_secs());
     let needed = mebibytes(figures.needed_bytes);
     let detail = match room {
-        Room::Enough => format!("{free}; the log may need {needed} MiB more"),
-        Room::Short => format!("{free}, and the log may need {needed} MiB more: make room"),
-        Room::None => format!("full: publishes are refused until there is room; {free}"),
+        DiskSpace::Enough => format!("{free}; the log may need {needed} MiB more"),
+        DiskSpace::Low => format!("{free}, and the log may need {needed} MiB more: make room"),
+        DiskSpace::Full => format!("full: publishes are refused until there is room; {free}"),
     };
-    Check { name: "disk", ok: room == Room::Enough, needed: false, detail }
+    Check { name: "disk", ok: room == DiskSpace::Enough, needed: false, detail }
 }
 
 /// Answers `grpc.health.v1`.

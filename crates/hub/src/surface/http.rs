@@ -20,8 +20,8 @@ use tonic::Code;
 use crate::app::publish::{self, Published, check_namespace};
 use crate::app::shared::Shared;
 use crate::state::access::Caller;
-use crate::state::in_flight::Share;
-use crate::surface::body::{self, Encoding, HEARD_OUT_BYTES, REST_BYTES, hear_out};
+use crate::state::in_flight::Permit;
+use crate::surface::body::{self, DRAIN_BYTES, DRAIN_REST_BYTES, Encoding, drain_body};
 use crate::surface::grpc;
 
 /// The field of a request that is compressed in another way.
@@ -125,11 +125,11 @@ async fn publish(
     let (head, body) = request.into_parts();
     let checked = check_scope(scope).and_then(|()| cloudevents::mode(&head.headers).map(drop));
     let read = read_checked(shared, caller, checked, &head, body).await;
-    let (body, share) = read.inspect_err(refused)?;
+    let (body, permit) = read.inspect_err(refused)?;
     let bytes = body.len();
     let published = async {
         let mut events = cloudevents::from_http(&head.headers, body).inspect_err(refused)?;
-        publish::publish(shared, caller, share, &mut events).await
+        publish::publish(shared, caller, permit, &mut events).await
     };
     published.await.inspect_err(|failure| caller.count_refused(failure, bytes, shared.clock.now().mono))
 }
@@ -142,9 +142,9 @@ fn check_scope(scope: ScopeQuery) -> Result<(), Failure> {
 
 /// An answer that does not wait for the body is followed by a reset over HTTP/2, which is as it should be, but curl before
 /// 8 then shows a broken stream and not the answer.
-pub(crate) async fn hear_out_stream(version: Version, body: Body) {
+pub(crate) async fn drain_http2_body(version: Version, body: Body) {
     if version == Version::HTTP_2 {
-        hear_out(body, HEARD_OUT_BYTES).await;
+        drain_body(body, DRAIN_BYTES).await;
     }
 }
 
@@ -155,24 +155,24 @@ async fn read_checked(
     checked: Result<(), Failure>,
     head: &Parts,
     body: Body,
-) -> Result<(bytes::Bytes, Share), Failure> {
-    if let Err(failure) = caller.may_send(shared.clock.now().mono) {
+) -> Result<(bytes::Bytes, Permit), Failure> {
+    if let Err(failure) = caller.check_rate(shared.clock.now().mono) {
         // Thrown away as it comes, so that the connection is good for the next try.
-        hear_out(body, REST_BYTES).await;
+        drain_body(body, DRAIN_REST_BYTES).await;
         return Err(failure);
     }
     let encoding = match checked.and_then(|()| encoding(&head.headers)) {
         Ok(encoding) => encoding,
         Err(failure) => {
-            hear_out_stream(head.version, body).await;
+            drain_http2_body(head.version, body).await;
             return Err(failure);
         }
     };
-    let mut share = shared.publishes_under_way.share(shared.access.get().sharer(caller));
-    let read = body::read_plain(body, encoding, REQUEST_BYTES_MAX, body::WITHIN, &mut share).await;
-    let read = read.map_err(|unread| unread.failure(REQUEST_BYTES_MAX, body::WITHIN));
-    let refused = |failure: &Failure| caller.count_refused(failure, share.bytes(), shared.clock.now().mono);
-    Ok((read.inspect_err(refused)?, share))
+    let mut permit = shared.publishes_in_flight.permit(shared.access.get().quota_key(caller));
+    let read = body::read_plain(body, encoding, REQUEST_BYTES_MAX, body::WITHIN, &mut permit).await;
+    let read = read.map_err(|error| error.failure(REQUEST_BYTES_MAX, body::WITHIN));
+    let refused = |failure: &Failure| caller.count_refused(failure, permit.bytes(), shared.clock.now().mono);
+    Ok((read.inspect_err(refused)?, permit))
 }
 
 /// How a body is compressed.

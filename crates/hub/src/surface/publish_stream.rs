@@ -22,9 +22,9 @@ use tonic::{Code, Status};
 use crate::app::drain;
 use crate::app::publish::{self, Published, check_namespace};
 use crate::app::shared::Shared;
-use crate::state::access::{Caller, Pass};
+use crate::state::access::{Caller, Grant};
 use crate::state::fence;
-use crate::state::in_flight::{Received, Share};
+use crate::state::in_flight::{Permit, PermitSlot};
 use crate::surface::revocation;
 
 /// The requests of one stream that may be under way: enough to keep a store busy that takes a moment for each.
@@ -41,11 +41,11 @@ struct Pipeline<R> {
     shared: Arc<Shared>,
     caller: Caller,
     /// By what it may go on.
-    pass: Pass,
+    grant: Grant,
     /// What was read of the request that came last.
-    received: Received,
+    received: PermitSlot,
     requests: R,
-    under_way: FuturesOrdered<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+    in_flight: FuturesOrdered<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     bytes: usize,
     draining: watch::Receiver<bool>,
     /// How the stream ends once everything under way is answered.
@@ -58,9 +58,9 @@ struct Pipeline<R> {
 pub(crate) fn answers<R>(
     shared: Arc<Shared>,
     caller: Caller,
-    pass: Pass,
+    grant: Grant,
     open: TaskTrackerToken,
-    received: Received,
+    received: PermitSlot,
     requests: R,
 ) -> impl Stream<Item = Result<PublishResponse, Status>> + Send
 where
@@ -68,10 +68,10 @@ where
 {
     let pipeline = Pipeline {
         caller,
-        pass,
+        grant,
         received,
         requests,
-        under_way: FuturesOrdered::new(),
+        in_flight: FuturesOrdered::new(),
         bytes: 0,
         draining: shared.draining.subscribe(),
         end: None,
@@ -88,18 +88,18 @@ where
     async fn next(&mut self) -> Option<Result<PublishResponse, Status>> {
         loop {
             let open = self.end.is_none();
-            let room = open && self.under_way.len() < REQUESTS_MAX && self.bytes < BYTES_MAX;
+            let room = open && self.in_flight.len() < REQUESTS_MAX && self.bytes < BYTES_MAX;
             tokio::select! {
                 biased;
-                Some((bytes, response)) = self.under_way.next() => {
+                Some((bytes, response)) = self.in_flight.next() => {
                     self.bytes -= bytes;
                     return Some(Ok(response));
                 }
                 () = drain::begins(&mut self.draining), if open => {
                     self.end = Some(Err(fence::draining().status()));
                 }
-                () = self.pass.is_lost(), if open => {
-                    self.end = Some(Err(revocation::has_changed().status()));
+                () = self.grant.revoked(), if open => {
+                    self.end = Some(Err(revocation::access_changed().status()));
                 }
                 request = self.requests.next(), if room => match request {
                     Some(Ok(request)) => self.begin(request).await,
@@ -119,21 +119,26 @@ where
     async fn begin(&mut self, request: PublishRequest) {
         let bytes = request.encoded_len();
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
-        let share = self.received.take().unwrap_or_else(|| shared.publishes_under_way.share(None));
-        let mut answer = async move { (bytes, answer(&shared, &caller, share, request).await) }.boxed();
+        let permit = self.received.take().unwrap_or_else(|| shared.publishes_in_flight.permit(None));
+        let mut answer = async move { (bytes, answer(&shared, &caller, permit, request).await) }.boxed();
         self.bytes += bytes;
-        self.under_way.push_back(match poll!(&mut answer) {
+        self.in_flight.push_back(match poll!(&mut answer) {
             std::task::Poll::Ready(answered) => future::ready(answered).boxed(),
             std::task::Poll::Pending => answer,
         });
     }
 }
 
-async fn answer(shared: &Shared, caller: &Caller, share: Share, request: PublishRequest) -> PublishResponse {
+async fn answer(
+    shared: &Shared,
+    caller: &Caller,
+    permit: Permit,
+    request: PublishRequest,
+) -> PublishResponse {
     let PublishRequest { mut events, request_id, namespace } = request;
-    let bytes = share.bytes();
+    let bytes = permit.bytes();
     let published = match check_namespace(&namespace) {
-        Ok(()) => publish::publish(shared, caller, share, &mut events).await,
+        Ok(()) => publish::publish(shared, caller, permit, &mut events).await,
         Err(failure) => {
             shared.metrics.refused(&failure);
             Err(failure)

@@ -23,7 +23,7 @@ use crate::app::publish::{self, Published, RecordId, Recorded, check_namespace};
 use crate::app::shared::Shared;
 use crate::state::access::Caller;
 use crate::state::fence;
-use crate::state::in_flight::{Received, Share};
+use crate::state::in_flight::{Permit, PermitSlot};
 use crate::surface::authorize;
 use crate::surface::body::{self, Deadline, Messages};
 use crate::surface::grpc::{self, refusal};
@@ -82,28 +82,30 @@ where
                 Ok(caller) => caller,
                 Err(failure) => return future::ready(Ok(refusal(&failure))).boxed(),
             };
-        let whose = self.shared.access.get().sharer(&caller);
+        let whose = self.shared.access.get().quota_key(&caller);
         request.extensions_mut().insert(caller.clone());
         // Of a stream each request is answered, and its answers say so.
         let toll = (roles == authorize::PUBLISHERS && !endless).then(|| (caller, self.shared.clone()));
         let from = if endless { Deadline::FromTheFirstByte } else { Deadline::FromTheStart };
         // What is for publishers alone publishes.
-        let (server, limit, room) = if roles == authorize::PUBLISHERS {
-            (&mut self.publishes, REQUEST_BYTES_MAX, &self.shared.publishes_under_way)
+        let (server, limit, in_flight) = if roles == authorize::PUBLISHERS {
+            (&mut self.publishes, REQUEST_BYTES_MAX, &self.shared.publishes_in_flight)
         } else {
-            (&mut self.questions, QUESTION_BYTES_MAX, &self.shared.questions_under_way)
+            (&mut self.questions, QUESTION_BYTES_MAX, &self.shared.queries_in_flight)
         };
-        let may_send = |(caller, shared): &(Caller, Arc<Shared>)| caller.may_send(shared.clock.now().mono);
-        let may_send = toll.as_ref().map_or(Ok(()), may_send);
-        let encoding = match may_send.and_then(|()| grpc::take_encoding(request.headers_mut())) {
+        let check_rate =
+            |(caller, shared): &(Caller, Arc<Shared>)| caller.check_rate(shared.clock.now().mono);
+        let check_rate = toll.as_ref().map_or(Ok(()), check_rate);
+        let encoding = match check_rate.and_then(|()| grpc::remove_encoding(request.headers_mut())) {
             Ok(encoding) => encoding,
             Err(failure) => {
                 self.shared.metrics.refused(&failure);
                 return future::ready(Ok(refusal(&failure))).boxed();
             }
         };
-        let messages =
-            |body| Messages::new(body, limit, from, body::WITHIN, room.clone()).of(whose).encoded(encoding);
+        let messages = |body| {
+            Messages::new(body, limit, from, body::WITHIN, in_flight.clone()).of(whose).encoded(encoding)
+        };
         let mut request = request.map(messages);
         let received = request.body().received();
         request.extensions_mut().insert(received.clone());
@@ -125,10 +127,10 @@ where
 #[tonic::async_trait]
 impl Publisher for Handler {
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        let (caller, share) = (caller(&request)?, share(&self.0, &request));
+        let (caller, permit) = (caller(&request)?, permit(&self.0, &request));
         let PublishRequest { mut events, request_id, namespace } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
-        let published = publish::publish(&self.0, &caller, share, &mut events).await?;
+        let published = publish::publish(&self.0, &caller, permit, &mut events).await?;
         let results = published.into_iter().map(Published::result).collect();
         Ok(Response::new(PublishResponse { results, request_id }))
     }
@@ -156,14 +158,14 @@ impl Publisher for Handler {
         if self.0.is_draining() {
             return Err(fence::draining().into());
         }
-        let received = request.extensions().get::<Received>().cloned().unwrap_or_default();
-        let pass = self.0.access.pass(caller.clone());
-        let seen_off = revocation::see_off(&pass, request.extensions().get());
+        let received = request.extensions().get::<PermitSlot>().cloned().unwrap_or_default();
+        let grant = self.0.access.grant(caller.clone());
+        let revocation_task = revocation::close_when_revoked(&grant, request.extensions().get());
         let requests = request.into_inner();
-        let answers = publish_stream::answers(self.0.clone(), caller, pass, open, received, requests);
+        let answers = publish_stream::answers(self.0.clone(), caller, grant, open, received, requests);
         // Until the stream is dropped.
         let answers = answers.map(move |answer| {
-            let _ = &seen_off;
+            let _ = &revocation_task;
             answer
         });
         Ok(Response::new(Box::pin(answers)))
@@ -173,11 +175,11 @@ impl Publisher for Handler {
         &self,
         request: Request<InvalidateRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
-        let (caller, share) = (caller(&request)?, share(&self.0, &request));
+        let (caller, permit) = (caller(&request)?, permit(&self.0, &request));
         let InvalidateRequest { invalidation, namespace, id, source } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
         let (id, record) = (RecordId { id, source }, invalidation.unwrap_or_default());
-        let recorded = publish::invalidate(&self.0, &caller, share, record, &id).await?;
+        let recorded = publish::invalidate(&self.0, &caller, permit, record, &id).await?;
         Ok(recorded.response())
     }
 
@@ -185,11 +187,11 @@ impl Publisher for Handler {
         &self,
         request: Request<SetMembershipRequest>,
     ) -> Result<Response<RecordResponse>, Status> {
-        let (caller, share) = (caller(&request)?, share(&self.0, &request));
+        let (caller, permit) = (caller(&request)?, permit(&self.0, &request));
         let SetMembershipRequest { memberships, namespace, id, source } = request.into_inner();
         check_namespace(&namespace).inspect_err(|failure| self.0.metrics.refused(failure))?;
         let id = RecordId { id, source };
-        let recorded = publish::set_memberships(&self.0, &caller, share, memberships, &id).await?;
+        let recorded = publish::set_memberships(&self.0, &caller, permit, memberships, &id).await?;
         Ok(recorded.response())
     }
 }
@@ -201,9 +203,9 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 }
 
 /// What was read of a request.
-fn share<T>(shared: &Shared, request: &Request<T>) -> Share {
-    let received = request.extensions().get::<Received>().and_then(Received::take);
-    received.unwrap_or_else(|| shared.publishes_under_way.share(None))
+fn permit<T>(shared: &Shared, request: &Request<T>) -> Permit {
+    let received = request.extensions().get::<PermitSlot>().and_then(PermitSlot::take);
+    received.unwrap_or_else(|| shared.publishes_in_flight.permit(None))
 }
 
 impl Recorded {

@@ -28,7 +28,7 @@ use crate::surface::authorize;
 use crate::surface::grpc;
 use crate::surface::http as plain;
 use crate::surface::subscription::Subscription;
-use crate::surface::subscription::request::Asked;
+use crate::surface::subscription::request::SubscribeRequest;
 
 /// The largest subscribe request, in bytes: as many patterns as may be, and room for a cursor that is none, so that its
 /// sender is told what is wrong with it.
@@ -120,15 +120,15 @@ where
     let mut gateway = String::new();
     let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
     let visitor = request.extensions().get::<Visitor>().cloned();
-    let asked = async {
-        let encoding = grpc::take_encoding(request.headers_mut())?;
-        let mut share = shared.questions_under_way.share(shared.access.get().sharer(caller));
+    let wanted = async {
+        let encoding = grpc::remove_encoding(request.headers_mut())?;
+        let mut permit = shared.queries_in_flight.permit(shared.access.get().quota_key(caller));
         let message: GatewaySubscribeRequest =
-            grpc::read_request(request.into_body(), encoding, REQUEST_BYTES_MAX, &mut share).await?;
+            grpc::read_request(request.into_body(), encoding, REQUEST_BYTES_MAX, &mut permit).await?;
         gateway = message.gateway_client_id.chars().take(GATEWAY_SHOWN_CHARS).collect();
-        Asked::check(message, peer.clone(), caller)
+        SubscribeRequest::check(message, peer.clone(), caller)
     };
-    let asked = asked.await.inspect_err(|failure| {
+    let wanted = wanted.await.inspect_err(|failure| {
         shared.metrics.subscribe_refused();
         if failure.code == Code::PermissionDenied {
             shared.metrics.peer_refused(failure);
@@ -138,7 +138,7 @@ where
                 "subscribe refused");
         }
     })?;
-    let subscription = Subscription::open(shared, asked, outflow, visitor.as_ref()).await?;
+    let subscription = Subscription::open(shared, wanted, outflow, visitor.as_ref()).await?;
     Ok(grpc::streaming(subscription.into_body()))
 }
 
@@ -153,8 +153,8 @@ where
 {
     let peer = peer_of(&request);
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let encoding = grpc::take_encoding(request.headers_mut())?;
-    report::take_all(shared, caller, encoding, request.into_body()).await.inspect_err(|failure| {
+    let encoding = grpc::remove_encoding(request.headers_mut())?;
+    report::read_reports(shared, caller, encoding, request.into_body()).await.inspect_err(|failure| {
         // Whoever goes away, or is sent away by a drain, did nothing wrong.
         if !matches!(failure.code, Code::Cancelled | Code::Unavailable) {
             shared.metrics.report("refused");

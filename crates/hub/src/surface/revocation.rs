@@ -1,7 +1,7 @@
 //! What becomes of open streams whose peer the hub knows no more: they are told so, and the connection of one that does not take
 //! that is closed.
 //!
-//! Streams of gateways and publishers call it when they open. Whether a peer may stay is said by its [`Pass`].
+//! Streams of gateways and publishers call it when they open. Whether a peer may stay is said by its [`Grant`].
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
-use crate::state::access::Pass;
+use crate::state::access::Grant;
 
 /// Whoever may not stay has so long to take the end of its stream. A peer that takes nothing cannot be told it, for HTTP/2
 /// queues nothing behind a closed window.
-const GOES_WITHIN: Duration = Duration::from_secs(10);
+const CLOSE_AFTER: Duration = Duration::from_secs(10);
 
 /// Closes the connection of whoever may not stay any more and does not take the end of its stream, until what is returned
 /// is dropped. Whatever else is under way on that connection ends with it. `None`: there is none, or nobody could lose it.
-pub(crate) fn see_off(pass: &Pass, visitor: Option<&Visitor>) -> Option<AbortOnDropHandle<()>> {
-    let visitor = visitor.filter(|_| pass.caller().may_be_forgotten())?.clone();
-    let mut pass = pass.clone();
+pub(crate) fn close_when_revoked(grant: &Grant, visitor: Option<&Visitor>) -> Option<AbortOnDropHandle<()>> {
+    let visitor = visitor.filter(|_| grant.caller().is_revocable())?.clone();
+    let mut grant = grant.clone();
     Some(AbortOnDropHandle::new(tokio::spawn(async move {
-        pass.is_lost().await;
-        sleep(GOES_WITHIN).await;
-        let caller = pass.caller().name();
+        grant.revoked().await;
+        sleep(CLOSE_AFTER).await;
+        let caller = grant.caller().name();
         tracing::info!(caller, "closed: it does not take the end of a stream that it may have no longer");
         visitor.dismiss();
     })))
@@ -33,7 +33,7 @@ pub(crate) fn see_off(pass: &Pass, visitor: Option<&Visitor>) -> Option<AbortOnD
 
 /// What whoever may not stay is told; nothing was appended of what it is told this for. It may come back: as whom, it hears
 /// then.
-pub(crate) fn has_changed() -> Failure {
+pub(crate) fn access_changed() -> Failure {
     let message =
         "what this hub's credentials say of you has changed: come back, with the last cursor of a stream";
     Failure::new(Reason::NotGranted, message).code(Code::Unavailable)

@@ -80,7 +80,7 @@ fn with_reflection(app: Router) -> Router {
 /// Bounds what is asked, and ends it soon after a drain begins, and with it the answers. Tools keep a reflection stream for as long as they run,
 /// anybody may begin to ask about health and never finish, and the end of a connection waits for them.
 async fn ask_until_drain(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
-    let encoding = match grpc::take_encoding(request.headers_mut()) {
+    let encoding = match grpc::remove_encoding(request.headers_mut()) {
         Ok(encoding) => encoding,
         Err(failure) => return grpc::refusal(&failure),
     };
@@ -90,15 +90,15 @@ async fn ask_until_drain(State(shared): State<Arc<Shared>>, mut request: Request
         sleep(ASKED_WITHIN).await;
     });
     // A stream of reflection may rest between questions; anything else is one.
-    let (limit, from, room) = if request.uri().path().starts_with("/grpc.reflection.") {
-        (REFLECTION_BYTES_MAX, Deadline::FromTheFirstByte, &shared.questions_under_way)
+    let (limit, from, in_flight) = if request.uri().path().starts_with("/grpc.reflection.") {
+        (REFLECTION_BYTES_MAX, Deadline::FromTheFirstByte, &shared.queries_in_flight)
     } else {
-        (health::REQUEST_BYTES_MAX, Deadline::FromTheStart, &shared.probes_under_way)
+        (health::REQUEST_BYTES_MAX, Deadline::FromTheStart, &shared.probes_in_flight)
     };
-    let whose = request.extensions().get().and_then(|caller| shared.access.get().sharer(caller));
+    let whose = request.extensions().get().and_then(|caller| shared.access.get().quota_key(caller));
     let messages = |body| {
-        let messages = Messages::new(body, limit, from, body::WITHIN, room.clone()).of(whose);
-        messages.encoded(encoding).counting_the_unfinished()
+        let messages = Messages::new(body, limit, from, body::WITHIN, in_flight.clone()).of(whose);
+        messages.encoded(encoding).counting_unfinished_only()
     };
     let asked = |body| Body::from_stream(BodyDataStream::new(messages(body)).take_until(drain));
     // Whatever else is asked here goes on.

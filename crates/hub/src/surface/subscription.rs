@@ -26,16 +26,16 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
 use self::request::Features;
-use self::send_progress::Handed;
-use self::standing::Pages;
-use self::turn_buffer::Gathered;
+use self::send_progress::SendProgress;
+use self::standing::StandingSnapshot;
+use self::turn_buffer::TurnBuffer;
 use crate::app::drain;
 use crate::app::shared::Shared;
-use crate::state::access::Pass;
-use crate::state::fence::{Claim, Ending, Signal, Uptake};
+use crate::state::access::Grant;
+use crate::state::fence::{Claim, SendReadiness, StreamEnd, StreamSignal};
 use crate::state::log::State;
 use crate::state::patterns::Patterns;
-use crate::state::stream_gauge::Place;
+use crate::state::stream_gauge::StreamGauge;
 use crate::surface::grpc;
 use crate::surface::revocation;
 
@@ -54,7 +54,7 @@ mod turn_buffer;
 const ENTRIES_PER_TURN: u64 = 4_096;
 
 /// How often a drain looks whether a slow connection has taken what it was handed.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// An open stream. Its end, however it comes, frees the gateway id unless a newer stream has it.
 #[derive(Debug)]
@@ -62,26 +62,26 @@ pub(crate) struct Subscription {
     shared: Arc<Shared>,
     claim: Claim,
     /// By what it stays.
-    pass: Pass,
+    grant: Grant,
     /// Closes the connection if the stream may not stay and its end is not taken.
-    seen_off: Option<AbortOnDropHandle<()>>,
+    revocation_task: Option<AbortOnDropHandle<()>>,
     generation: u64,
     reader: Reader,
     filter: Option<Patterns>,
     features: Features,
     message_max: usize,
     welcome: WelcomeInfo,
-    gathered: Gathered,
+    turn_buffer: TurnBuffer,
     /// Standing records on their way: nothing else is sent before the last of them.
-    pages: Option<Pages>,
+    snapshot: Option<StandingSnapshot>,
     /// The gap that belongs to the outcome is still to come.
     opening_gap: bool,
-    grown: watch::Receiver<()>,
-    signal: watch::Receiver<Signal>,
+    appends: watch::Receiver<()>,
+    signal: watch::Receiver<StreamSignal>,
     ping: Ping,
-    place: Arc<Place>,
-    uptake: Arc<Uptake>,
-    handed: Handed,
+    gauge: Arc<StreamGauge>,
+    readiness: Arc<SendReadiness>,
+    send_progress: SendProgress,
     omitted: Omitted,
     phase: Phase,
     _open: TaskTrackerToken,
@@ -101,9 +101,9 @@ enum Ping {
     /// The latest is answered.
     Answered(u64),
     /// The next piece carries it.
-    Asked(u64),
+    Requested(u64),
     /// HTTP/2 has it. To ask for more is the answer.
-    HandedOver(u64),
+    Sent(u64),
 }
 
 /// What to do next.
@@ -113,7 +113,7 @@ enum Turn {
     Again,
     /// Nothing to do before this time, unless something happens.
     WaitUntil(Duration),
-    End(Ending),
+    End(StreamEnd),
 }
 
 impl Subscription {
@@ -130,21 +130,21 @@ impl Subscription {
     ///
     /// Cancel safe: nothing is taken from the reader without being returned.
     async fn next(&mut self) -> Option<Frame<Bytes>> {
-        self.uptake.asked();
+        self.readiness.wants_more();
         loop {
             match std::mem::replace(&mut self.phase, Phase::Closed) {
                 Phase::Open => self.phase = Phase::Open,
                 Phase::Closing(status) => return Some(Frame::trailers(grpc::trailers(&status))),
                 Phase::Closed => return None,
             }
-            let turn = match self.pass.may_stay() {
+            let turn = match self.grant.is_valid() {
                 true => self.turn(),
-                false => Turn::End(Ending::Unknown),
+                false => Turn::End(StreamEnd::AccessChanged),
             };
             self.count_omitted();
             let data = match turn {
                 Turn::Data(data) => data,
-                Turn::End(ending) => match self.end(&ending) {
+                Turn::End(stream_end) => match self.end(&stream_end) {
                     Some(goodbye) => goodbye,
                     None => continue,
                 },
@@ -157,75 +157,75 @@ impl Subscription {
                     continue;
                 }
             };
-            if let Ping::Asked(ping) = self.ping {
-                self.ping = Ping::HandedOver(ping);
+            if let Ping::Requested(ping) = self.ping {
+                self.ping = Ping::Sent(ping);
             }
-            self.uptake.handed_over(self.shared.clock.now().mono);
+            self.readiness.sent(self.shared.clock.now().mono);
             self.shared.metrics.bytes_sent.inc_by(data.len() as u64);
-            let upto = self.gathered.is_empty().then(|| self.reader.next());
-            return Some(Frame::data(self.handed.over(data, upto)));
+            let upto = self.turn_buffer.is_empty().then(|| self.reader.next());
+            return Some(Frame::data(self.send_progress.track(data, upto)));
         }
     }
 
     /// Gathers what is ready, under the log's lock.
     fn turn(&mut self) -> Turn {
-        if let Some(data) = self.gathered.take() {
+        if let Some(data) = self.turn_buffer.pop() {
             return Turn::Data(data);
         }
-        self.grown.borrow_and_update();
+        self.appends.borrow_and_update();
         // Taken before the look at the end: what was appended after a takeover is then seen to be too late.
-        let page = self.pages.as_mut().map(|pages| pages.next(&self.shared));
+        let page = self.snapshot.as_mut().map(|snapshot| snapshot.next(&self.shared));
         let shared = self.shared.clone();
-        let turn = shared.log.look(|state, now| {
+        let turn = shared.log.with_state(|state, now| {
             self.answer_pings(state);
-            let ending = self.signal.borrow().ending.clone();
-            if ending.as_ref().is_some_and(|ending| ending.is_due(now.mono)) {
-                if let Some(Ending::Draining { .. }) = ending {
-                    drain::cut_off(&state.window, &self.place, &self.claim.gateway, &self.claim.peer);
+            let stream_end = self.signal.borrow().stream_end.clone();
+            if stream_end.as_ref().is_some_and(|stream_end| stream_end.is_due(now.mono)) {
+                if let Some(StreamEnd::Draining { .. }) = stream_end {
+                    drain::cut_off(&state.window, &self.gauge, &self.claim.gateway, &self.claim.peer);
                 }
-                return ending.map_or(Turn::Again, Turn::End);
+                return stream_end.map_or(Turn::Again, Turn::End);
             }
             if let Some((frame, is_last)) = page {
-                self.pages.take_if(|_| is_last);
+                self.snapshot.take_if(|_| is_last);
                 return Turn::Data(frame);
             }
-            self.gather(state, now, ending.as_ref())
+            self.fill_turn(state, now, stream_end.as_ref())
         });
-        self.place.set(&self.reader);
+        self.gauge.update(&self.reader);
         turn
     }
 
-    fn gather(&mut self, state: &State, now: Now, ending: Option<&Ending>) -> Turn {
+    fn fill_turn(&mut self, state: &State, now: Now, stream_end: Option<&StreamEnd>) -> Turn {
         let begun_at = self.reader.next();
         loop {
             let filter = self.filter.as_ref().map(|patterns| patterns as &dyn Filter);
             let looked_at = self.reader.next().since(begun_at);
             if looked_at >= ENTRIES_PER_TURN {
-                return self.gathered.take().map_or(Turn::Again, Turn::Data);
+                return self.turn_buffer.pop().map_or(Turn::Again, Turn::Data);
             }
             let (done, idle) = match self.reader.step(&state.window, filter, now) {
                 Step::Control(control) => {
-                    self.pages = self.pages_after(&control);
+                    self.snapshot = self.snapshot_after(&control);
                     let frame = self.encode(control);
-                    self.gathered.push(frame);
-                    (self.gathered.is_full() || self.pages.is_some(), Turn::Again)
+                    self.turn_buffer.push(frame);
+                    (self.turn_buffer.is_full() || self.snapshot.is_some(), Turn::Again)
                 }
                 Step::Send(slots) => {
-                    self.gathered.push(state.window.bytes(slots));
-                    (self.gathered.is_full(), Turn::Again)
+                    self.turn_buffer.push(state.window.bytes(slots));
+                    (self.turn_buffer.is_full(), Turn::Again)
                 }
                 Step::Again => (true, Turn::Again),
-                Step::WaitUntil(due) => (true, self.once_idle(ending, now.mono, due)),
+                Step::WaitUntil(due) => (true, self.once_idle(stream_end, now.mono, due)),
             };
             if done {
-                return self.gathered.take().map_or(idle, Turn::Data);
+                return self.turn_buffer.pop().map_or(idle, Turn::Data);
             }
         }
     }
 
     /// Whoever begins without a place, or has lost it, may have missed standing records, and is sent those that hold:
     /// before an opening gap, after any other. An event too large for the peer hides no record.
-    fn pages_after(&mut self, control: &Control) -> Option<Pages> {
+    fn snapshot_after(&mut self, control: &Control) -> Option<StandingSnapshot> {
         let cursor = match control {
             Control::Welcome { cursor, outcome, .. } if *outcome != Outcome::Resumed => {
                 self.opening_gap = *outcome != Outcome::Fresh;
@@ -235,25 +235,27 @@ impl Subscription {
             Control::Gap(gap) if gap.reason != GapReason::TooLarge => gap.to.to_string(),
             _ => return None,
         };
-        self.features.standing.then(|| Pages::new(cursor, self.message_max))
+        self.features.standing.then(|| StandingSnapshot::new(cursor, self.message_max))
     }
 
     /// What the stream does when it has been handed everything and has nothing to do before `due`.
-    fn once_idle(&self, ending: Option<&Ending>, now: Duration, due: Duration) -> Turn {
-        match ending {
-            Some(Ending::Draining { close_at, .. }) if now < *close_at => Turn::WaitUntil(due.min(*close_at)),
-            // The connection would end with what it holds.
-            Some(Ending::Draining { close_by, .. }) if self.handed.waits() => {
-                Turn::WaitUntil(due.min(*close_by).min(now + LOOK_EVERY))
+    fn once_idle(&self, stream_end: Option<&StreamEnd>, now: Duration, due: Duration) -> Turn {
+        match stream_end {
+            Some(StreamEnd::Draining { close_at, .. }) if now < *close_at => {
+                Turn::WaitUntil(due.min(*close_at))
             }
-            Some(ending) => Turn::End(ending.clone()),
+            // The connection would end with what it holds.
+            Some(StreamEnd::Draining { close_by, .. }) if self.send_progress.is_pending() => {
+                Turn::WaitUntil(due.min(*close_by).min(now + POLL_EVERY))
+            }
+            Some(stream_end) => Turn::End(stream_end.clone()),
             None => Turn::WaitUntil(due),
         }
     }
 
     fn answer_pings(&mut self, state: &State) {
-        if let Ping::HandedOver(ping) = self.ping {
-            state.gateways.answer(&self.claim.gateway, self.generation, ping);
+        if let Ping::Sent(ping) = self.ping {
+            state.gateways.record_pong(&self.claim.gateway, self.generation, ping);
             self.ping = Ping::Answered(ping);
         }
         let latest = self.signal.borrow_and_update().ping;
@@ -261,7 +263,7 @@ impl Subscription {
             && latest > before
         {
             self.reader.speak_up();
-            self.ping = Ping::Asked(latest);
+            self.ping = Ping::Requested(latest);
         }
     }
 
@@ -270,8 +272,8 @@ impl Subscription {
         tokio::select! {
             biased;
             () = changed(&mut self.signal) => {}
-            () = changed(&mut self.grown) => {}
-            () = self.pass.is_lost() => {}
+            () = changed(&mut self.appends) => {}
+            () = self.grant.revoked() => {}
             () = sleep_until(due) => {}
         }
     }
@@ -313,9 +315,9 @@ impl Subscription {
     }
 
     /// Ends the stream: what it says last, if it says anything, before the status.
-    fn end(&mut self, ending: &Ending) -> Option<Bytes> {
-        let (reason, failure) = match ending {
-            Ending::Replaced { rival, .. } if rival.is_same_instance(&self.claim) => {
+    fn end(&mut self, stream_end: &StreamEnd) -> Option<Bytes> {
+        let (reason, failure) = match stream_end {
+            StreamEnd::Replaced { rival, .. } if rival.is_same_instance(&self.claim) => {
                 let message = format!(
                     "attempt {} of the same instance, {}, has the stream",
                     rival.attempt,
@@ -326,19 +328,19 @@ impl Subscription {
                     .metadata(error::RIVAL_PEER, &rival.peer);
                 (None, failure)
             }
-            Ending::Replaced { rival, .. } => {
+            StreamEnd::Replaced { rival, .. } => {
                 (Some(v1::GoodbyeReason::Replaced), Failure::replaced(&rival.instance, &rival.peer))
             }
-            Ending::Draining { back_at, .. } => {
+            StreamEnd::Draining { back_at, .. } => {
                 let message =
                     "this hub is shutting down: subscribe again with the last cursor, another will answer";
                 let wait = back_at.saturating_sub(self.shared.clock.now().mono);
                 let failure = Failure::new(Reason::Draining, message).retry_after(wait);
                 (Some(v1::GoodbyeReason::Draining), failure)
             }
-            Ending::Unknown => (None, revocation::has_changed()),
+            StreamEnd::AccessChanged => (None, revocation::access_changed()),
         };
-        if matches!(ending, Ending::Replaced { told: false, .. }) {
+        if matches!(stream_end, StreamEnd::Replaced { logged: false, .. }) {
             tracing::debug!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
                 connection = self.welcome.connection_id, passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
         } else {
@@ -363,7 +365,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.shared
             .log
-            .look(|state, now| state.gateways.leave(&self.claim.gateway, self.generation, now.mono));
+            .with_state(|state, now| state.gateways.release(&self.claim.gateway, self.generation, now.mono));
         self.shared.metrics.streams.dec();
         if matches!(self.phase, Phase::Open) {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
@@ -372,11 +374,11 @@ impl Drop for Subscription {
     }
 }
 
-impl Ending {
+impl StreamEnd {
     /// Whether the stream ends now, whatever it still had to be handed.
     fn is_due(&self, now: Duration) -> bool {
         match self {
-            Self::Replaced { .. } | Self::Unknown => true,
+            Self::Replaced { .. } | Self::AccessChanged => true,
             Self::Draining { close_by, .. } => now >= *close_by,
         }
     }

@@ -1,6 +1,6 @@
 //! The access in force: whoever starts the hub may replace it while it runs.
 //!
-//! New requests go by it at once. What is open was let in by an older one: its [`Pass`] says whether it may stay, and
+//! New requests go by it at once. What is open was let in by an older one: its [`Grant`] says whether it may stay, and
 //! `surface/revocation.rs` closes the connection of whoever may not and does not go.
 
 use std::future::pending;
@@ -12,18 +12,18 @@ use tokio::sync::watch;
 use super::{Access, Caller};
 
 #[derive(Debug)]
-pub(crate) struct Current(watch::Sender<Arc<Access>>);
+pub(crate) struct LiveAccess(watch::Sender<Arc<Access>>);
 
 /// By what somebody stays who was let in.
 #[derive(Clone, Debug)]
-pub(crate) struct Pass {
+pub(crate) struct Grant {
     caller: Caller,
     access: watch::Receiver<Arc<Access>>,
     /// What the access that was asked last said.
-    may_stay: bool,
+    is_valid: bool,
 }
 
-impl Current {
+impl LiveAccess {
     pub(crate) fn new(access: Access) -> Self {
         Self(watch::Sender::new(Arc::new(access)))
     }
@@ -38,20 +38,20 @@ impl Current {
     }
 
     /// By what this caller stays.
-    pub(crate) fn pass(&self, caller: Caller) -> Pass {
+    pub(crate) fn grant(&self, caller: Caller) -> Grant {
         let mut access = self.0.subscribe();
         access.mark_changed(); // it may have been, since the caller was let in
-        Pass { caller, access, may_stay: true }
+        Grant { caller, access, is_valid: true }
     }
 }
 
-impl Pass {
+impl Grant {
     /// Whether it may stay: who it is, by what it showed that, and what it may do is as it was when it was let in.
-    pub(crate) fn may_stay(&mut self) -> bool {
+    pub(crate) fn is_valid(&mut self) -> bool {
         if self.access.has_changed().unwrap_or(false) {
-            self.may_stay = self.access.borrow_and_update().still_knows(&self.caller);
+            self.is_valid = self.access.borrow_and_update().still_knows(&self.caller);
         }
-        self.may_stay
+        self.is_valid
     }
 
     /// Whose it is.
@@ -60,8 +60,8 @@ impl Pass {
     }
 
     /// Waits until it may not stay. Cancel safe.
-    pub(crate) async fn is_lost(&mut self) {
-        while self.may_stay() {
+    pub(crate) async fn revoked(&mut self) {
+        while self.is_valid() {
             if self.access.changed().await.is_err() {
                 return pending().await; // the hub is gone, and changes no more
             }

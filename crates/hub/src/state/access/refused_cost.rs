@@ -14,7 +14,7 @@ impl Caller {
     /// # Errors
     ///
     /// RESOURCE_EXHAUSTED: above its rate. Nothing is counted then.
-    pub(crate) fn may_send(&self, now: Duration) -> Result<(), Failure> {
+    pub(crate) fn check_rate(&self, now: Duration) -> Result<(), Failure> {
         self.first().map_or(Ok(()), |known| known.check([1, 1], now))
     }
 

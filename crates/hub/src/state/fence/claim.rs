@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use galaxy_push_store::fence::How;
+use galaxy_push_store::fence::TakeoverKind;
 use tokio::sync::watch;
 
-use super::incumbent::{Signal, Uptake};
-use crate::state::stream_gauge::Place;
+use super::incumbent::{SendReadiness, StreamSignal};
+use crate::state::stream_gauge::StreamGauge;
 
 /// Who asks for a gateway id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,11 +27,11 @@ pub(crate) struct Claim {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) generation: u64,
-    pub(crate) signal: watch::Receiver<Signal>,
+    pub(crate) signal: watch::Receiver<StreamSignal>,
     /// For the stream to say where it stands.
-    pub(crate) place: Arc<Place>,
+    pub(crate) gauge: Arc<StreamGauge>,
     /// For the stream to say that its peer takes what it is sent.
-    pub(crate) uptake: Arc<Uptake>,
+    pub(crate) readiness: Arc<SendReadiness>,
     pub(crate) takeover: Option<Takeover>,
 }
 
@@ -39,13 +39,13 @@ pub(crate) struct Admitted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Takeover {
     pub(crate) older: Claim,
-    pub(crate) how: How,
+    pub(crate) kind: TakeoverKind,
     /// How often something happened to this id of late, if that is to be told.
-    pub(crate) told: Option<u64>,
+    pub(crate) log_count: Option<u64>,
 }
 
 /// The stream that has an id, here or at another hub, as far as whoever asks for the id must know it.
-pub(super) struct Older {
+pub(super) struct IncumbentView {
     pub(super) claim: Claim,
     pub(super) is_here: bool,
     pub(super) would_answer: bool,
@@ -62,7 +62,7 @@ impl Claim {
 
 impl Takeover {
     /// Whether it is worth a line.
-    pub(crate) const fn is_told(&self) -> bool {
-        self.told.is_some()
+    pub(crate) const fn is_logged(&self) -> bool {
+        self.log_count.is_some()
     }
 }

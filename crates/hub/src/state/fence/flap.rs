@@ -2,7 +2,7 @@
 //! of it, and how much of all that was told.
 //!
 //! Pure, and about one gateway id; `fence.rs` keeps one for each. Who gives way is decided by the rule, which is the store's, for hubs
-//! may share it ([`galaxy_push_store::fence::Duel`]).
+//! may share it ([`galaxy_push_store::fence::OwnershipFlap`]).
 
 use std::time::Duration;
 
@@ -13,32 +13,32 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// What is remembered of one gateway id.
 #[derive(Debug, Default)]
-pub(super) struct Duel {
+pub(super) struct FlapRecord {
     /// What happened at this hub.
-    pub(super) rule: fence::Duel,
+    pub(super) rule: fence::OwnershipFlap,
     /// What the register said of it when somebody came last.
-    register: Seen,
-    happenings: Happenings,
+    register: RegisterView,
+    events: FlapEvents,
 }
 
 /// How it stands with a fight, in monotonic time.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct RegisterView {
     is_on_until: Duration,
     held_off_until: Duration,
 }
 
 /// How often the id changed hands or was refused since it was quiet, and how much of that was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Happenings {
+pub(crate) struct FlapEvents {
     /// How often.
     pub(crate) count: u64,
     /// How often no line was written.
-    pub(crate) untold: u64,
+    pub(crate) unlogged: u64,
     latest: Duration,
 }
 
-impl Duel {
+impl FlapRecord {
     /// Whether the id is being fought over.
     pub(super) fn is_on(&self, now: Duration) -> bool {
         self.rule.is_on(now) || now < self.register.is_on_until
@@ -50,8 +50,8 @@ impl Duel {
     }
 
     /// The register says this, by its own time, which is `at` when monotonic time is `now`.
-    pub(super) fn see(&mut self, register: &fence::Duel, at: Duration, now: Duration) {
-        self.register = Seen {
+    pub(super) fn mirror(&mut self, register: &fence::OwnershipFlap, at: Duration, now: Duration) {
+        self.register = RegisterView {
             is_on_until: now + register.is_on_until(at).saturating_sub(at),
             held_off_until: now + register.held_off_for(at),
         };
@@ -59,24 +59,24 @@ impl Duel {
 
     /// Something happened to the id. Returns how often by now, if that is to be told: the first time, the second, the
     /// fourth, and so on.
-    pub(super) fn happened(&mut self, now: Duration) -> Option<u64> {
-        let happenings = &mut self.happenings;
-        happenings.count += 1;
-        happenings.latest = now;
-        if happenings.count.is_power_of_two() {
-            return Some(happenings.count);
+    pub(super) fn record_event(&mut self, now: Duration) -> Option<u64> {
+        let events = &mut self.events;
+        events.count += 1;
+        events.latest = now;
+        if events.count.is_power_of_two() {
+            return Some(events.count);
         }
-        happenings.untold += 1;
+        events.unlogged += 1;
         None
     }
 
-    pub(super) const fn happenings(&self) -> Happenings {
-        self.happenings
+    pub(super) const fn events(&self) -> FlapEvents {
+        self.events
     }
 
     /// Whether there is anything left to remember.
     pub(super) fn is_forgotten(&self, now: Duration) -> bool {
-        let told = self.happenings.count > 0 && now.saturating_sub(self.happenings.latest) <= QUIET;
+        let told = self.events.count > 0 && now.saturating_sub(self.events.latest) <= QUIET;
         !told && self.rule.is_forgotten(now) && now >= self.register.is_on_until
     }
 }
@@ -91,19 +91,19 @@ mod tests {
 
     #[test]
     fn lines_about_it_are_damped() {
-        let mut duel = Duel::default();
-        let told: Vec<_> = (0..20).filter_map(|i| duel.happened(s(i))).collect();
+        let mut duel = FlapRecord::default();
+        let told: Vec<_> = (0..20).filter_map(|i| duel.record_event(s(i))).collect();
         assert_eq!(told, [1, 2, 4, 8, 16]);
-        assert_eq!((duel.happenings().count, duel.happenings().untold), (20, 15));
+        assert_eq!((duel.events().count, duel.events().unlogged), (20, 15));
         assert!(!duel.is_forgotten(s(79)) && duel.is_forgotten(s(80)), "the summary comes a minute later");
     }
 
     /// Its times are of another clock.
     #[test]
     fn what_the_register_says_shows_for_as_long_as_it_holds() {
-        let (mut register, mut duel) = (fence::Duel::default(), Duel::default());
+        let (mut register, mut duel) = (fence::OwnershipFlap::default(), FlapRecord::default());
         register.hold_off(false, s(1_000_000));
-        duel.see(&register, s(1_000_010), s(5));
+        duel.mirror(&register, s(1_000_010), s(5));
         assert_eq!((duel.held_off_for(s(5)), duel.held_off_for(s(56))), (s(50), s(0)));
         assert!(duel.is_on(s(354)) && !duel.is_forgotten(s(354)));
         assert!(!duel.is_on(s(355)) && duel.is_forgotten(s(355)));

@@ -1,6 +1,6 @@
 //! The stream that has a gateway id, as the fence knows it: how to end it, and how to ask whether it is alive.
 //!
-//! `fence.rs` keeps one for each id; the stream itself holds the other end of [`Signal`].
+//! `fence.rs` keeps one for each id; the stream itself holds the other end of [`StreamSignal`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,8 +10,8 @@ use galaxy_push_store::Holder;
 use tokio::sync::watch;
 
 use super::claim::Claim;
-use crate::state::report::Reported;
-use crate::state::stream_gauge::Place;
+use crate::state::report::Report;
+use crate::state::stream_gauge::StreamGauge;
 use crate::state::sync::AtomicU64;
 
 /// How long an incumbent has to answer. Whoever subscribed within this time needs no ping to be alive.
@@ -21,39 +21,39 @@ pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct Incumbent {
     pub(crate) generation: u64,
     /// The number under which it stands in the store's register, where there is one and once it does.
-    pub(super) shared: Option<u64>,
+    pub(super) registered_as: Option<u64>,
     /// Who has taken the id at another door while this one did here.
-    pub(super) outbid: Option<Holder>,
+    pub(super) pending_rival: Option<Holder>,
     pub(crate) claim: Claim,
     pub(crate) since: Duration,
     /// Since when the same claim has had the id, of which this may be a repeat.
     first_since: Duration,
-    pub(crate) place: Arc<Place>,
-    pub(crate) uptake: Arc<Uptake>,
+    pub(crate) gauge: Arc<StreamGauge>,
+    pub(crate) readiness: Arc<SendReadiness>,
     /// What its gateway said of itself last.
-    pub(crate) reported: Option<Reported>,
-    signal: watch::Sender<Signal>,
+    pub(crate) report: Option<Report>,
+    signal: watch::Sender<StreamSignal>,
     /// The latest ping that was answered.
     answered: watch::Sender<u64>,
 }
 
 /// What a stream is told from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Signal {
+pub(crate) struct StreamSignal {
     /// Why it must end, once it must.
-    pub(crate) ending: Option<Ending>,
-    /// The number of the latest ping; 0 is none. [`Gateways::answer`] tells that it was answered.
+    pub(crate) stream_end: Option<StreamEnd>,
+    /// The number of the latest ping; 0 is none. [`Gateways::record_pong`] tells that it was answered.
     pub(crate) ping: u64,
 }
 
 /// Why a stream must end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum StreamEnd {
     /// A newer subscription has the gateway id. Nothing more is handed out.
     Replaced {
         rival: Claim,
         /// It is worth a line in the log.
-        told: bool,
+        logged: bool,
     },
     /// The hub shuts down. Times are on the log's monotonic clock.
     Draining {
@@ -65,17 +65,17 @@ pub(crate) enum Ending {
         back_at: Duration,
     },
     /// The hub does not know its gateway any more, or otherwise than when it let it in.
-    Unknown,
+    AccessChanged,
 }
 
 /// Whether HTTP/2 takes what a stream has for it, which is how a peer answers a ping. The stream says so with each piece, and
 /// the fence sees without asking whether a ping would have been answered.
 #[derive(Debug)]
-pub(crate) struct Uptake(AtomicU64);
+pub(crate) struct SendReadiness(AtomicU64);
 
 /// A ping that an incumbent has yet to answer.
 #[derive(Debug)]
-pub(crate) struct Contest {
+pub(crate) struct LivenessProbe {
     pub(super) generation: u64,
     pub(super) ping: u64,
     answered: watch::Receiver<u64>,
@@ -84,18 +84,18 @@ pub(crate) struct Contest {
 impl Incumbent {
     pub(super) fn new(generation: u64, claim: Claim, now: Duration) -> Self {
         let (signal, answered) = (watch::Sender::default(), watch::Sender::new(0));
-        let uptake = Arc::new(Uptake(AtomicU64::default()));
-        uptake.handed_over(now);
+        let readiness = Arc::new(SendReadiness(AtomicU64::default()));
+        readiness.sent(now);
         Self {
             generation,
-            shared: None,
-            outbid: None,
+            registered_as: None,
+            pending_rival: None,
             claim,
             since: now,
             first_since: now,
-            place: Arc::default(),
-            uptake,
-            reported: None,
+            gauge: Arc::default(),
+            readiness,
+            report: None,
             signal,
             answered,
         }
@@ -103,7 +103,7 @@ impl Incumbent {
 
     /// Whether a ping would have been answered now.
     pub(super) fn would_answer(&self, now: Duration) -> bool {
-        self.uptake.would_answer(now)
+        self.readiness.would_answer(now)
     }
 
     /// Whether this claim is the same one once more, as transparent retries send it, which follow at once.
@@ -125,60 +125,60 @@ impl Incumbent {
 
     /// It stands in the store's register, or did; another hub may have taken the id since.
     pub(super) const fn is_registered(&self) -> bool {
-        self.shared.is_some()
+        self.registered_as.is_some()
     }
 
     /// For its stream to listen to.
-    pub(super) fn signal(&self) -> watch::Receiver<Signal> {
+    pub(super) fn signal(&self) -> watch::Receiver<StreamSignal> {
         self.signal.subscribe()
     }
 
-    pub(super) fn answer(&self, ping: u64) {
+    pub(super) fn record_pong(&self, ping: u64) {
         self.answered.send_replace(ping);
     }
 
-    pub(super) fn end(&self, ending: Ending) {
-        self.signal.send_modify(|signal| signal.ending = Some(ending));
+    pub(super) fn end(&self, stream_end: StreamEnd) {
+        self.signal.send_modify(|signal| signal.stream_end = Some(stream_end));
     }
 
-    pub(super) fn ping(&self) -> Contest {
+    pub(super) fn ping(&self) -> LivenessProbe {
         self.signal.send_modify(|signal| signal.ping += 1);
         let ping = self.signal.borrow().ping;
-        Contest { generation: self.generation, ping, answered: self.answered.subscribe() }
+        LivenessProbe { generation: self.generation, ping, answered: self.answered.subscribe() }
     }
 
     /// Whether it has shown that it is alive, or failed to; `None`: it must be asked.
-    pub(super) fn is_alive(&self, contest: Option<&Contest>, now: Duration) -> Option<bool> {
+    pub(super) fn is_alive(&self, probe: Option<&LivenessProbe>, now: Duration) -> Option<bool> {
         if now.saturating_sub(self.since) <= ANSWER_WITHIN {
             return Some(true);
         }
-        let asked = contest.filter(|contest| contest.generation == self.generation)?;
+        let asked = probe.filter(|probe| probe.generation == self.generation)?;
         Some(*self.answered.borrow() >= asked.ping)
     }
 }
 
-impl Uptake {
+impl SendReadiness {
     /// HTTP/2 has asked for more.
-    const ASKED: u64 = 0;
+    const WANTS_MORE: u64 = 0;
 
     /// HTTP/2 asks for more: it has taken everything that it was handed.
-    pub(crate) fn asked(&self) {
-        self.0.store(Self::ASKED, Ordering::Relaxed);
+    pub(crate) fn wants_more(&self) {
+        self.0.store(Self::WANTS_MORE, Ordering::Relaxed);
     }
 
     /// HTTP/2 has been handed a piece, and has not asked for more since.
-    pub(crate) fn handed_over(&self, now: Duration) {
+    pub(crate) fn sent(&self, now: Duration) {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.0.store(now.saturating_add(1), Ordering::Relaxed);
     }
 
     fn would_answer(&self, now: Duration) -> bool {
         let at = self.0.load(Ordering::Relaxed);
-        at == Self::ASKED || now.saturating_sub(Duration::from_millis(at - 1)) <= ANSWER_WITHIN
+        at == Self::WANTS_MORE || now.saturating_sub(Duration::from_millis(at - 1)) <= ANSWER_WITHIN
     }
 }
 
-impl Contest {
+impl LivenessProbe {
     /// Returns when the ping was answered, or never will be because the stream has ended.
     ///
     /// Cancel safe.

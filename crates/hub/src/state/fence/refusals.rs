@@ -10,7 +10,7 @@ use galaxy_push_store::Holder;
 use super::claim::Claim;
 
 /// The answer to whoever is held off from the stream of this instance.
-pub(super) fn held_off(instance: &str, peer: &str, own: bool, wait: Duration) -> Failure {
+pub(super) fn rejection(instance: &str, peer: &str, own: bool, wait: Duration) -> Failure {
     let advice = if own {
         "give each process an instance id of its own"
     } else {

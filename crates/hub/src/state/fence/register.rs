@@ -1,6 +1,6 @@
 //! The fence of a log that has several doors: whoever was let in at this one takes the id in the store's register too.
 //!
-//! The register is read first, and whoever has the id at another hub is asked for (`abroad.rs`); with that the hub's own fence decides,
+//! The register is read first, and whoever has the id at another hub is asked for (`remote.rs`); with that the hub's own fence decides,
 //! under the log's lock; what came of it is then written into the register, which makes the takeover known to the other doors. If that
 //! has changed meanwhile, it is judged once more.
 //!
@@ -20,17 +20,17 @@ use tokio::time::timeout_at;
 
 use super::Gateways;
 use super::claim::Claim;
-use super::incumbent::Ending;
+use super::incumbent::StreamEnd;
 use super::refusals::{stale_in_register, unavailable};
-use super::remote::{Abroad, SWAPS_MAX, TAKE_WITHIN, taken_before};
+use super::remote::{REGISTER_WITHIN, RemoteOwnership, SWAPS_MAX, already_held};
 
 /// Under which number of the register a claim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum Registered {
     /// It was written now.
     Written(u64),
     /// Its instance wrote it when it came before, or now without being told so, and the register cannot be written.
-    Before(u64),
+    AlreadyHeld(u64),
 }
 
 /// Whether this claim may be decided at all. Asked first, so that nobody gives way to whoever is then refused.
@@ -38,35 +38,36 @@ pub(crate) enum Taken {
 /// # Errors
 ///
 /// The registers cannot be read and written at present, and it is not the holder that comes back.
-pub(crate) fn check(fence: &dyn Fence, claim: &Claim) -> Result<(), Failure> {
-    if fence.is_reached() || taken_before(fence, claim).is_some() {
+pub(crate) fn check_reachable(fence: &dyn Fence, claim: &Claim) -> Result<(), Failure> {
+    if fence.is_reached() || already_held(fence, claim).is_some() {
         return Ok(());
     }
     Err(unavailable("the store is not reached"))
 }
 
-/// Takes the gateway id of this claim, which its hub has let in as `abroad` says, with a generation of at least `least`. `None`: its
-/// stream does not have the id any more (`has_it`), and nothing need be written. Without `abroad` nothing can be.
+/// Takes the gateway id of this claim, which its hub has let in as `remote` says, with a generation of at least `least`. `None`: its
+/// stream does not have the id any more (`has_it`), and nothing need be written. Without `remote` nothing can be.
 ///
 /// Not cancel safe in that the id may be taken all the same; the next claim then takes it from there.
 ///
 /// # Errors
 ///
 /// `STALE_ATTEMPT` or `HELD_OFF`, by what another hub wrote meanwhile; or the register cannot be written at present.
-pub(crate) async fn take(
+pub(crate) async fn write_ownership(
     fence: &dyn Fence,
     claim: &Claim,
     least: u64,
-    abroad: Option<Abroad>,
+    remote: Option<RemoteOwnership>,
     has_it: &(dyn Fn() -> bool + Sync),
-) -> Result<Option<Taken>, Failure> {
-    let before = || taken_before(fence, claim).map(Taken::Before);
-    let why = match abroad {
+) -> Result<Option<Registered>, Failure> {
+    let before = || already_held(fence, claim).map(Registered::AlreadyHeld);
+    let why = match remote {
         None => "the store is not reached".to_owned(),
-        Some(abroad) => match timeout_at(abroad.due(), write(fence, claim, least, abroad, has_it)).await {
+        Some(remote) => match timeout_at(remote.deadline(), write(fence, claim, least, remote, has_it)).await
+        {
             Ok(Ok(taken)) => return taken,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("the store did not answer within {TAKE_WITHIN:?}"),
+            Err(_) => format!("the store did not answer within {REGISTER_WITHIN:?}"),
         },
     };
     before().map(Some).ok_or_else(|| unavailable(&why))
@@ -77,20 +78,20 @@ async fn write(
     fence: &dyn Fence,
     claim: &Claim,
     least: u64,
-    mut abroad: Abroad,
+    mut remote: RemoteOwnership,
     has_it: &(dyn Fn() -> bool + Sync),
-) -> Result<Result<Option<Taken>, Failure>, Error> {
+) -> Result<Result<Option<Registered>, Failure>, Error> {
     for swap in 0..SWAPS_MAX {
         if !has_it() {
             return Ok(Ok(None));
         }
         if swap > 0
-            && let Err(held_off) = abroad.judge_again(fence.read(&claim.gateway).await?, claim)
+            && let Err(held_off) = remote.judge_again(fence.read(&claim.gateway).await?, claim)
         {
-            abroad.keep(fence, &claim.gateway).await;
+            remote.persist_hold_off(fence, &claim.gateway).await;
             return Ok(Err(held_off));
         }
-        let register = abroad.register();
+        let register = remote.register();
         let next = register.succeeded_by(&claim.instance, claim.attempt, &claim.peer, least);
         let next = match next {
             Ok(next) => next,
@@ -100,7 +101,7 @@ async fn write(
         };
         let generation = next.generation;
         if fence.swap(&claim.gateway, register.revision, next).await? {
-            return Ok(Ok(Some(Taken::Written(generation))));
+            return Ok(Ok(Some(Registered::Written(generation))));
         }
     }
     let message = "many subscribe with this gateway id at once: give each gateway an id of its own";
@@ -110,17 +111,22 @@ async fn write(
 impl Gateways {
     /// The stream of this generation stands in the register. Returns the number that it has from now on. `None`: it has given way
     /// meanwhile, and keeps its own: under another it would free the id of whoever has it now.
-    pub(crate) fn registered(&mut self, gateway: &str, generation: u64, taken: Taken) -> Option<u64> {
+    pub(crate) fn confirm_registration(
+        &mut self,
+        gateway: &str,
+        generation: u64,
+        taken: Registered,
+    ) -> Option<u64> {
         let here = self.current.get_mut(gateway).filter(|here| here.generation == generation)?;
         let shared = match taken {
-            Taken::Written(shared) => {
+            Registered::Written(shared) => {
                 here.generation = shared;
                 self.generation = self.generation.max(shared);
                 shared
             }
             // Another stream of this hub may have that number, and be about to leave. And this hub may never have been told that it
             // was written: then its own numbers are far below.
-            Taken::Before(shared) => {
+            Registered::AlreadyHeld(shared) => {
                 if here.generation <= shared {
                     self.generation = self.generation.max(shared) + 1;
                     here.generation = self.generation;
@@ -128,31 +134,31 @@ impl Gateways {
                 shared
             }
         };
-        here.shared = Some(shared);
+        here.registered_as = Some(shared);
         let number = here.generation;
-        if let Some(by) = here.outbid.take() {
-            self.taken(gateway, &by);
+        if let Some(by) = here.pending_rival.take() {
+            self.end_if_superseded(gateway, &by);
         }
         Some(number)
     }
 
     /// Somebody took this id, perhaps at another door: an older stream here ends.
-    pub(crate) fn taken(&mut self, gateway: &str, by: &Holder) {
+    pub(crate) fn end_if_superseded(&mut self, gateway: &str, by: &Holder) {
         let Some(here) = self.current.get_mut(gateway) else { return };
-        match here.shared {
+        match here.registered_as {
             Some(shared) if shared >= by.generation => return,
             Some(_) => {}
             // Which of the two came first is known once the register is written.
             None => {
-                if here.outbid.as_ref().is_none_or(|known| known.generation < by.generation) {
-                    here.outbid = Some(by.clone());
+                if here.pending_rival.as_ref().is_none_or(|known| known.generation < by.generation) {
+                    here.pending_rival = Some(by.clone());
                 }
                 return;
             }
         }
         let Some(here) = self.current.remove(gateway) else { return };
         let attempt = by.attempt();
-        here.end(Ending::Replaced {
+        here.end(StreamEnd::Replaced {
             rival: Claim {
                 gateway: gateway.to_owned(),
                 instance: by.instance.clone(),
@@ -160,7 +166,7 @@ impl Gateways {
                 peer: by.peer.clone(),
                 ..Claim::default()
             },
-            told: true,
+            logged: true,
         });
     }
 }

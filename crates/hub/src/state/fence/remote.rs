@@ -11,56 +11,58 @@ mod tests;
 use std::time::Duration;
 
 use galaxy_push_proto::Failure;
-use galaxy_push_store::fence::{Duel, How, Incumbent, Question, Register, StaleAttempt, Stream, Verdict};
+use galaxy_push_store::fence::{
+    Incumbent, OwnershipFlap, Question, Register, StaleAttempt, Stream, TakeoverKind, Verdict,
+};
 use galaxy_push_store::{Fence, Holder};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Gateways;
-use super::claim::{Claim, Older, Takeover};
-use super::incumbent::{ANSWER_WITHIN, Contest};
-use super::refusals::{held_off, stale_in_register, unavailable};
+use super::claim::{Claim, IncumbentView, Takeover};
+use super::incumbent::{ANSWER_WITHIN, LivenessProbe};
+use super::refusals::{rejection, stale_in_register, unavailable};
 use crate::state::clock::Clock;
 
 /// How long whoever is held off waits until that is written down. If it is not, the next one is told to wait no longer than he was.
-const KEEP_WITHIN: Duration = Duration::from_secs(1);
+const PERSIST_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often a register may change under the hands of whoever wants to write it, before it is told to come back.
 pub(super) const SWAPS_MAX: usize = 8;
 
 /// How long the store and the hub that is asked may take with all of that: less than a client waits for its Welcome.
-pub(super) const TAKE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const REGISTER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is known of one id.
 #[derive(Debug)]
-pub(crate) struct Abroad {
+pub(crate) struct RemoteOwnership {
     register: Register,
     /// As it was read, before it was judged by the clock.
-    duel_read: Duel,
+    duel_read: OwnershipFlap,
     clock: Clock,
     /// The time of the log's clock.
-    at: Duration,
+    log_time: Duration,
     /// By then it is written, or the claim has failed.
-    due: Instant,
+    deadline: Instant,
     own_door: u128,
     /// The holder's stream, if it is at another door.
     stream: Option<Stream>,
     /// Whether that answered a ping, once it was asked.
     answered: Option<bool>,
-    came: Came,
+    effect: ClaimEffect,
 }
 
 /// What came of the claim.
 #[derive(Debug, Default)]
-enum Came {
+enum ClaimEffect {
     #[default]
     Nothing,
     /// It took the id, from this instance with this attempt, or from nobody.
-    Took(Option<(String, u64, How)>),
+    TookOver(Option<(String, u64, TakeoverKind)>),
     /// It was held off; `own`: from its own instance.
     HeldOff { own: bool },
 }
 
-impl Abroad {
+impl RemoteOwnership {
     /// Reads the register, and asks for the holder's stream where that is at another door. `None`: the register cannot be read, and it is
     /// the holder that comes back.
     ///
@@ -69,22 +71,24 @@ impl Abroad {
     /// # Errors
     ///
     /// `STALE_ATTEMPT`; or the register cannot be read at present.
-    pub(crate) async fn find(
+    pub(crate) async fn read(
         fence: &dyn Fence,
         claim: &Claim,
         clock: &Clock,
     ) -> Result<Option<Self>, Failure> {
-        let due = Instant::now() + TAKE_WITHIN;
+        let deadline = Instant::now() + REGISTER_WITHIN;
         let why = if fence.is_reached() {
-            match timeout_at(due, fence.read(&claim.gateway)).await {
-                Ok(Ok(register)) => return Self::ask(register, fence, claim, clock, due).await.map(Some),
+            match timeout_at(deadline, fence.read(&claim.gateway)).await {
+                Ok(Ok(register)) => {
+                    return Self::ask(register, fence, claim, clock, deadline).await.map(Some);
+                }
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("the store did not answer within {TAKE_WITHIN:?}"),
+                Err(_) => format!("the store did not answer within {REGISTER_WITHIN:?}"),
             }
         } else {
             "the store is not reached".to_owned()
         };
-        if taken_before(fence, claim).is_some() { Ok(None) } else { Err(unavailable(&why)) }
+        if already_held(fence, claim).is_some() { Ok(None) } else { Err(unavailable(&why)) }
     }
 
     async fn ask(
@@ -92,20 +96,21 @@ impl Abroad {
         fence: &dyn Fence,
         claim: &Claim,
         clock: &Clock,
-        due: Instant,
+        deadline: Instant,
     ) -> Result<Self, Failure> {
         let holder = &register.holder;
         // Told before anybody gives way to it.
         let next = holder.succeeded_by(&claim.instance, claim.attempt, &claim.peer, 0);
         next.map_err(|StaleAttempt { highest }| stale_in_register(claim, holder, highest))?;
         let (own_door, clock, duel_read) = (fence.door(), clock.clone(), holder.duel.clone());
-        let (at, stream, answered, came) = (Duration::ZERO, None, None, Came::Nothing);
-        let mut abroad = Self { register, duel_read, clock, at, due, own_door, stream, answered, came };
-        if abroad.is_elsewhere() {
-            abroad.stream = fence.ask(abroad.register.door, abroad.question(claim, false)).await;
+        let (log_time, stream, answered, effect) = (Duration::ZERO, None, None, ClaimEffect::Nothing);
+        let mut remote =
+            Self { register, duel_read, clock, log_time, deadline, own_door, stream, answered, effect };
+        if remote.is_elsewhere() {
+            remote.stream = fence.ask(remote.register.door, remote.question(claim, false)).await;
         }
-        abroad.refresh();
-        Ok(abroad)
+        remote.refresh();
+        Ok(remote)
     }
 
     /// Asks the hub where the incumbent is whether it answers a ping.
@@ -121,7 +126,7 @@ impl Abroad {
         Question { gateway, instance, pings }
     }
 
-    fn found(&mut self, register: Register) {
+    fn replace_register(&mut self, register: Register) {
         self.duel_read = register.holder.duel.clone();
         self.register = register;
         self.refresh();
@@ -129,8 +134,8 @@ impl Abroad {
 
     /// What time it is, for what is judged next.
     pub(crate) fn refresh(&mut self) {
-        self.at = Duration::from_millis(self.clock.log_unix_ms());
-        self.register.holder.duel.read_at(self.at);
+        self.log_time = Duration::from_millis(self.clock.log_unix_ms());
+        self.register.holder.duel.read_at(self.log_time);
     }
 
     /// Another door wrote the register last.
@@ -138,20 +143,20 @@ impl Abroad {
         self.register.revision > 0 && self.register.door != 0 && self.register.door != self.own_door
     }
 
-    pub(super) const fn due(&self) -> Instant {
-        self.due
+    pub(super) const fn deadline(&self) -> Instant {
+        self.deadline
     }
 
-    pub(super) const fn duel(&self) -> &Duel {
+    pub(super) const fn duel(&self) -> &OwnershipFlap {
         &self.register.holder.duel
     }
 
-    pub(super) const fn at(&self) -> Duration {
-        self.at
+    pub(super) const fn log_time(&self) -> Duration {
+        self.log_time
     }
 
     /// The stream at the other door, beside whoever comes here.
-    pub(super) fn older(&self, claim: &Claim, now: Duration) -> Option<Older> {
+    pub(super) fn incumbent(&self, claim: &Claim, now: Duration) -> Option<IncumbentView> {
         let (stream, holder) = (self.stream?, &self.register.holder);
         let older = Claim {
             gateway: claim.gateway.clone(),
@@ -162,7 +167,7 @@ impl Abroad {
         };
         let is_same = older.is_same_instance(claim) && older.attempt == claim.attempt;
         let is_repeated = is_same && stream.attempt_for <= ANSWER_WITHIN;
-        Some(Older {
+        Some(IncumbentView {
             claim: older,
             is_here: false,
             would_answer: stream.is_alive && !is_repeated,
@@ -172,17 +177,18 @@ impl Abroad {
     }
 
     /// This claim takes the id.
-    pub(super) fn take(&mut self, claim: &Claim, takeover: Option<&Takeover>) {
-        let older = takeover.map(|Takeover { older, how, .. }| (older.instance.clone(), older.attempt, *how));
+    pub(super) fn record_takeover(&mut self, claim: &Claim, takeover: Option<&Takeover>) {
+        let older =
+            takeover.map(|Takeover { older, kind, .. }| (older.instance.clone(), older.attempt, *kind));
         self.count(claim, older.as_ref());
-        self.came = Came::Took(older);
+        self.effect = ClaimEffect::TookOver(older);
     }
 
-    fn count(&mut self, claim: &Claim, older: Option<&(String, u64, How)>) {
-        let (at, Holder { instance, duel, .. }) = (self.at, &self.register.holder);
+    fn count(&mut self, claim: &Claim, older: Option<&(String, u64, TakeoverKind)>) {
+        let (at, Holder { instance, duel, .. }) = (self.log_time, &self.register.holder);
         let mut duel = duel.clone();
         match older {
-            Some((older, attempt, how)) => duel.took(older, *attempt, &claim.instance, *how, at),
+            Some((older, attempt, kind)) => duel.took(older, *attempt, &claim.instance, *kind, at),
             // Its stream has ended by itself since it took the id.
             None if !instance.is_empty() => duel.left(instance, self.register.holder.attempt(), at),
             None => {}
@@ -193,9 +199,10 @@ impl Abroad {
     /// Whoever comes is held off; `own`: from its own instance. Returns for how long.
     pub(super) fn hold_off(&mut self, own: bool) -> Duration {
         let duel = &mut self.register.holder.duel;
-        let wait = duel.hold_off(own, self.at);
+        let wait = duel.hold_off(own, self.log_time);
         // Who comes before his time is up changes nothing, and nobody need write it.
-        self.came = if *duel == self.duel_read { Came::Nothing } else { Came::HeldOff { own } };
+        self.effect =
+            if *duel == self.duel_read { ClaimEffect::Nothing } else { ClaimEffect::HeldOff { own } };
         wait
     }
 
@@ -214,44 +221,44 @@ impl Abroad {
             (register.door, register.holder.instance.clone(), register.holder.attempt())
         };
         let is_same = who(&register) == who(&self.register);
-        self.found(register);
+        self.replace_register(register);
         // At this hub it was settled who came last.
         if is_same || !self.is_elsewhere() {
-            let Came::Took(older) = std::mem::take(&mut self.came) else { return Ok(()) };
+            let ClaimEffect::TookOver(older) = std::mem::take(&mut self.effect) else { return Ok(()) };
             self.count(claim, older.as_ref());
-            self.came = Came::Took(older);
+            self.effect = ClaimEffect::TookOver(older);
             return Ok(());
         }
         self.stream = Some(Stream { is_alive: true, ..Stream::default() });
-        let Some(older) = self.older(claim, Duration::ZERO) else { return Ok(()) };
+        let Some(older) = self.incumbent(claim, Duration::ZERO) else { return Ok(()) };
         let incumbent = Incumbent {
             instance: &older.claim.instance,
             would_answer: older.would_answer,
             is_alive: older.is_alive,
         };
-        let Verdict::GivesWay(how) = self.duel().judge(&incumbent, &claim.instance, self.at) else {
+        let Verdict::Replace(kind) = self.duel().judge(&incumbent, &claim.instance, self.log_time) else {
             let own = older.claim.is_same_instance(claim);
             let wait = self.hold_off(own);
-            return Err(held_off(&older.claim.instance, &older.claim.peer, own, wait));
+            return Err(rejection(&older.claim.instance, &older.claim.peer, own, wait));
         };
-        self.take(claim, Some(&Takeover { older: older.claim, how, told: None }));
+        self.record_takeover(claim, Some(&Takeover { older: older.claim, kind, log_count: None }));
         Ok(())
     }
 
     /// Writes down that somebody was held off, if that is what came of the claim, so that every hub holds off alike.
     ///
     /// Cancel safe.
-    pub(crate) async fn keep(&mut self, fence: &dyn Fence, gateway: &str) {
-        let Came::HeldOff { own } = self.came else { return };
-        let kept = timeout(KEEP_WITHIN, async {
+    pub(crate) async fn persist_hold_off(&mut self, fence: &dyn Fence, gateway: &str) {
+        let ClaimEffect::HeldOff { own } = self.effect else { return };
+        let kept = timeout(PERSIST_WITHIN, async {
             for _ in 0..SWAPS_MAX {
                 if !matches!(fence.amend(gateway, &self.register).await, Ok(false)) {
                     return;
                 }
                 let Ok(register) = fence.read(gateway).await else { return };
-                self.found(register);
+                self.replace_register(register);
                 self.hold_off(own);
-                if matches!(self.came, Came::Nothing) {
+                if matches!(self.effect, ClaimEffect::Nothing) {
                     return;
                 }
             }
@@ -261,14 +268,18 @@ impl Abroad {
 }
 
 /// The number under which this claim's instance has the id at this hub.
-pub(super) fn taken_before(fence: &dyn Fence, claim: &Claim) -> Option<u64> {
+pub(super) fn already_held(fence: &dyn Fence, claim: &Claim) -> Option<u64> {
     let holder = fence.held(&claim.gateway)?;
     (!claim.instance.is_empty() && holder.instance == claim.instance).then_some(holder.generation)
 }
 
 impl Gateways {
     /// Another hub asks for a stream here. Where that must answer a ping first, it was asked, too.
-    pub(crate) fn asked(&self, question: &Question, now: Duration) -> Option<(Stream, Option<Contest>)> {
+    pub(crate) fn answer_liveness_query(
+        &self,
+        question: &Question,
+        now: Duration,
+    ) -> Option<(Stream, Option<LivenessProbe>)> {
         let here = self.current.get(&question.gateway);
         let here = here.filter(|here| here.claim.instance == question.instance)?;
         let is_alive = if question.pings { here.is_alive(None, now) } else { Some(here.would_answer(now)) };
@@ -281,7 +292,7 @@ impl Gateways {
     }
 
     /// Whether the stream of this generation has the id still.
-    pub(crate) fn has(&self, gateway: &str, generation: u64) -> bool {
+    pub(crate) fn is_current(&self, gateway: &str, generation: u64) -> bool {
         self.current.get(gateway).is_some_and(|here| here.generation == generation)
     }
 }

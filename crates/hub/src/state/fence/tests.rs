@@ -23,41 +23,41 @@ const fn s(seconds: u64) -> Duration {
 
 fn admit(gateways: &mut Gateways, claim: Claim, now: Duration) -> Result<Admitted, Failure> {
     match gateways.claim(claim, None, None, now)? {
-        Claimed::Admitted(admitted) => Ok(admitted),
-        contested => panic!("{contested:?}"),
+        ClaimOutcome::Admitted(admitted) => Ok(admitted),
+        must_probe => panic!("{must_probe:?}"),
     }
 }
 
-fn ending(admitted: &Admitted) -> Option<Ending> {
-    admitted.signal.borrow().ending.clone()
+fn stream_end(admitted: &Admitted) -> Option<StreamEnd> {
+    admitted.signal.borrow().stream_end.clone()
 }
 
 #[test]
 fn who_gives_way() {
-    for (older, newer, how) in [
-        (claim("a", 1), claim("a", 2), Some(How::Again)), // who has just come is alive
-        (claim("a", 1), claim("a", 1), Some(How::Quiet)), // a transparent retry
+    for (older, newer, kind) in [
+        (claim("a", 1), claim("a", 2), Some(TakeoverKind::ReconnectWhileAlive)), // who has just come is alive
+        (claim("a", 1), claim("a", 1), Some(TakeoverKind::Reconnect)),           // a transparent retry
         (claim("a", 2), claim("a", 1), None),
-        (claim("a", 9), claim("b", 1), Some(How::Rival)),
-        (claim("a", 9), claim("", 0), Some(How::Rival)),
-        (claim("", 0), claim("a", 1), Some(How::Rival)),
-        (claim("", 0), claim("", 0), Some(How::Rival)), // without an instance id the last wins
+        (claim("a", 9), claim("b", 1), Some(TakeoverKind::OtherInstance)),
+        (claim("a", 9), claim("", 0), Some(TakeoverKind::OtherInstance)),
+        (claim("", 0), claim("a", 1), Some(TakeoverKind::OtherInstance)),
+        (claim("", 0), claim("", 0), Some(TakeoverKind::OtherInstance)), // without an instance id the last wins
     ] {
         let mut gateways = Gateways::default();
         let first = admit(&mut gateways, older.clone(), s(0)).unwrap();
         let second = admit(&mut gateways, newer.clone(), s(0));
         assert_eq!(first.takeover, None);
-        match how {
-            Some(how) => {
+        match kind {
+            Some(kind) => {
                 let second = second.unwrap();
-                assert_eq!(second.takeover, Some(Takeover { older, how, told: Some(1) }), "{newer:?}");
-                assert!(second.generation > first.generation && ending(&second).is_none());
-                assert_eq!(ending(&first), Some(Ending::Replaced { rival: newer, told: true }));
+                assert_eq!(second.takeover, Some(Takeover { older, kind, log_count: Some(1) }), "{newer:?}");
+                assert!(second.generation > first.generation && stream_end(&second).is_none());
+                assert_eq!(stream_end(&first), Some(StreamEnd::Replaced { rival: newer, logged: true }));
             }
             None => {
                 let refused = second.unwrap_err();
                 assert_eq!((refused.code, refused.reason), (Code::Aborted, Some(Reason::StaleAttempt)));
-                assert_eq!(ending(&first), None, "a late duplicate disturbs nobody");
+                assert_eq!(stream_end(&first), None, "a late duplicate disturbs nobody");
             }
         }
     }
@@ -70,13 +70,13 @@ fn duel() -> (Gateways, Admitted, Duration) {
         last = Some(admit(&mut gateways, claim(instance, now.as_secs()), now).unwrap());
         now += s(10);
     }
-    assert_eq!(gateways.duels(now), 0, "four returns");
+    assert_eq!(gateways.flapping_count(now), 0, "four returns");
     (gateways, last.unwrap(), now)
 }
 
-fn contest(gateways: &mut Gateways, newer: Claim, now: Duration) -> Contest {
+fn probe(gateways: &mut Gateways, newer: Claim, now: Duration) -> LivenessProbe {
     match gateways.claim(newer, None, None, now) {
-        Ok(Claimed::Contested(contest)) => contest,
+        Ok(ClaimOutcome::ProbeHere(probe)) => probe,
         other => panic!("{other:?}"),
     }
 }
@@ -99,11 +99,11 @@ fn a_late_duplicate_of_an_instance_that_lost_the_id_is_stale() {
         Some(Reason::StaleAttempt),
         "whoever takes an id back comes with a higher attempt"
     );
-    assert_eq!((ending(&holder), gateways.duels(s(22))), (None, 0));
-    gateways.leave("gw", holder.generation, s(23));
+    assert_eq!((stream_end(&holder), gateways.flapping_count(s(22))), (None, 0));
+    gateways.release("gw", holder.generation, s(23));
     assert_eq!(admit(&mut gateways, claim("a", 4), s(24)).unwrap_err().reason, Some(Reason::StaleAttempt));
     let back = admit(&mut gateways, claim("a", 5), s(25)).unwrap();
-    gateways.leave("gw", back.generation, s(25));
+    gateways.release("gw", back.generation, s(25));
     assert_eq!(admit(&mut gateways, claim("a", 1), s(26)).unwrap_err().reason, Some(Reason::StaleAttempt));
     admit(&mut gateways, claim("a", 1), s(86)).unwrap(); // a minute later nothing is known of it
 }
@@ -114,21 +114,24 @@ fn two_living_processes_with_one_instance_id_are_a_duel() {
     let mut gateways = Gateways::default();
     let mut incumbent = admit(&mut gateways, claim("a", 1), s(0)).unwrap();
     for attempt in 2..6 {
-        incumbent.uptake.asked();
+        incumbent.readiness.wants_more();
         incumbent = admit(&mut gateways, claim("a", attempt), s(8 * attempt)).unwrap();
-        assert_eq!(incumbent.takeover.as_ref().map(|takeover| takeover.how), Some(How::Again));
+        assert_eq!(
+            incumbent.takeover.as_ref().map(|takeover| takeover.kind),
+            Some(TakeoverKind::ReconnectWhileAlive)
+        );
     }
-    incumbent.uptake.asked();
-    let asked = contest(&mut gateways, claim("a", 6), s(50));
-    gateways.answer("gw", incumbent.generation, 1);
+    incumbent.readiness.wants_more();
+    let asked = probe(&mut gateways, claim("a", 6), s(50));
+    gateways.record_pong("gw", incumbent.generation, 1);
     let refused = gateways.claim(claim("a", 6), Some(&asked), None, s(50)).unwrap_err();
     assert_eq!((refused.reason, refused.retry_after), (Some(Reason::HeldOff), Some(s(15))));
     assert!(refused.message.contains("\"a\" at a:5") && refused.message.contains("instance id"), "{refused}");
-    assert_eq!((ending(&incumbent), gateways.duels(s(50))), (None, 1));
+    assert_eq!((stream_end(&incumbent), gateways.flapping_count(s(50))), (None, 1));
     // Another process that stops reading gives way to it all the same.
-    incumbent.uptake.handed_over(s(51));
+    incumbent.readiness.sent(s(51));
     let newer = admit(&mut gateways, claim("a", 7), s(60)).unwrap();
-    assert_eq!(newer.takeover.map(|takeover| takeover.how), Some(How::Quiet));
+    assert_eq!(newer.takeover.map(|takeover| takeover.kind), Some(TakeoverKind::Reconnect));
 }
 
 /// Its streams die without a word, and look alive until HTTP/2's pings have found that out.
@@ -137,20 +140,20 @@ fn a_lone_gateway_whose_path_flaps_is_held_off_for_15_s_each_time() {
     let mut gateways = Gateways::default();
     let mut left_behind = admit(&mut gateways, claim("a", 1), s(0)).unwrap();
     for attempt in 2..6 {
-        left_behind.uptake.asked();
+        left_behind.readiness.wants_more();
         left_behind = admit(&mut gateways, claim("a", attempt), s(8 * attempt)).unwrap();
     }
     for at in [50, 70, 90, 110] {
-        left_behind.uptake.asked();
-        let asked = contest(&mut gateways, claim("a", at), s(at));
-        gateways.answer("gw", left_behind.generation, asked.ping);
+        left_behind.readiness.wants_more();
+        let asked = probe(&mut gateways, claim("a", at), s(at));
+        gateways.record_pong("gw", left_behind.generation, asked.ping);
         let refused = gateways.claim(claim("a", at), Some(&asked), None, s(at)).unwrap_err();
         assert_eq!((refused.reason, refused.retry_after), (Some(Reason::HeldOff), Some(s(15))), "at {at}");
-        gateways.leave("gw", left_behind.generation, s(at + 14));
+        gateways.release("gw", left_behind.generation, s(at + 14));
         left_behind = admit(&mut gateways, claim("a", at + 1), s(at + 15)).unwrap();
         assert!(left_behind.takeover.is_none(), "it is back, and 5 s later its path breaks again");
     }
-    let mut duel = fence::Duel::default();
+    let mut duel = fence::OwnershipFlap::default();
     assert_eq!([false, true, false].map(|own| duel.hold_off(own, s(1))), [s(60), s(15), s(60)]);
 }
 
@@ -159,9 +162,9 @@ fn coming_back_to_a_stream_that_takes_nothing_is_no_return() {
     let mut gateways = Gateways::default();
     for attempt in 1..30 {
         let incumbent = admit(&mut gateways, claim("a", attempt), s(3 * attempt)).unwrap();
-        assert!(incumbent.takeover.is_none_or(|takeover| takeover.how == How::Quiet));
+        assert!(incumbent.takeover.is_none_or(|takeover| takeover.kind == TakeoverKind::Reconnect));
     }
-    assert_eq!(gateways.duels(s(90)), 0);
+    assert_eq!(gateways.flapping_count(s(90)), 0);
 }
 
 #[test]
@@ -169,11 +172,11 @@ fn a_transparent_retry_is_no_return() {
     let mut gateways = Gateways::default();
     for _ in 0..30 {
         let incumbent = admit(&mut gateways, claim("a", 1), s(1)).unwrap();
-        incumbent.uptake.asked();
+        incumbent.readiness.wants_more();
     }
-    assert_eq!(gateways.duels(s(1)), 0);
+    assert_eq!(gateways.flapping_count(s(1)), 0);
     let later = admit(&mut gateways, claim("a", 1), s(10)).unwrap(); // one that comes this late is none
-    assert_eq!(later.takeover.map(|takeover| takeover.how), Some(How::Again));
+    assert_eq!(later.takeover.map(|takeover| takeover.kind), Some(TakeoverKind::ReconnectWhileAlive));
 }
 
 /// Two processes with one instance id that both call each attempt the first: 170 takeovers a second, and no duel.
@@ -183,9 +186,9 @@ fn two_living_processes_that_do_not_count_their_attempts_are_a_duel_too() {
     for i in 0..1_000u64 {
         let now = Duration::from_millis(6 * i);
         match gateways.claim(claim("a", 1), None, None, now) {
-            Ok(Claimed::Admitted(admitted)) => {
-                admitted.uptake.asked();
-                lines += usize::from(admitted.takeover.is_some_and(|takeover| takeover.is_told()));
+            Ok(ClaimOutcome::Admitted(admitted)) => {
+                admitted.readiness.wants_more();
+                lines += usize::from(admitted.takeover.is_some_and(|takeover| takeover.is_logged()));
             }
             refused => {
                 let Err(Failure { reason: Some(Reason::HeldOff), .. }) = refused else {
@@ -205,14 +208,14 @@ fn what_is_told_of_a_duel_is_damped_and_summed_up() {
     let (mut gateways, mut now, mut told) = (Gateways::default(), s(0), Vec::new());
     for _ in 0..40 {
         let admitted = admit(&mut gateways, claim("", 0), now).unwrap();
-        told.extend(admitted.takeover.and_then(|takeover| takeover.told));
+        told.extend(admitted.takeover.and_then(|takeover| takeover.log_count));
         now += s(5);
     }
     assert_eq!(told, [1, 2, 4, 8, 16, 32]);
-    assert_eq!(gateways.refused("gw", now), None);
-    assert_eq!(gateways.forget(now), []);
-    let summaries = gateways.forget(now + s(61));
-    let [(gateway, Happenings { count: 40, untold: 34, .. })] = &summaries[..] else {
+    assert_eq!(gateways.record_refusal("gw", now), None);
+    assert_eq!(gateways.expire(now), []);
+    let summaries = gateways.expire(now + s(61));
+    let [(gateway, FlapEvents { count: 40, unlogged: 34, .. })] = &summaries[..] else {
         panic!("{summaries:?}")
     };
     assert_eq!(gateway, "gw");
@@ -221,39 +224,39 @@ fn what_is_told_of_a_duel_is_damped_and_summed_up() {
 #[test]
 fn in_a_duel_an_incumbent_that_answers_stays() {
     let (mut gateways, incumbent, now) = duel();
-    let asked = contest(&mut gateways, claim("a", 201), now);
+    let asked = probe(&mut gateways, claim("a", 201), now);
     assert_eq!(incumbent.signal.borrow().ping, 1);
-    gateways.answer("gw", incumbent.generation, 1);
+    gateways.record_pong("gw", incumbent.generation, 1);
     let refused = gateways.claim(claim("a", 201), Some(&asked), None, now).unwrap_err();
     assert_eq!((refused.code, refused.reason), (Code::ResourceExhausted, Some(Reason::HeldOff)));
     assert_eq!(refused.retry_after, Some(s(60)));
     assert_eq!((&*refused.metadata["instance"], &*refused.metadata["peer"]), ("b", "b:150"));
-    assert_eq!(ending(&incumbent), None);
-    assert_eq!(gateways.duels(now), 1);
-    assert_eq!(gateways.duels(now + s(359)), 1);
-    assert_eq!(gateways.duels(now + s(361)), 0, "a minute and five quiet ones");
+    assert_eq!(stream_end(&incumbent), None);
+    assert_eq!(gateways.flapping_count(now), 1);
+    assert_eq!(gateways.flapping_count(now + s(359)), 1);
+    assert_eq!(gateways.flapping_count(now + s(361)), 0, "a minute and five quiet ones");
     // It came back in time, and the answer of before does not count.
-    let asked = contest(&mut gateways, claim("a", 202), now + s(60));
-    gateways.answer("gw", incumbent.generation, 2);
+    let asked = probe(&mut gateways, claim("a", 202), now + s(60));
+    gateways.record_pong("gw", incumbent.generation, 2);
     let refused = gateways.claim(claim("a", 202), Some(&asked), None, now + s(60)).unwrap_err();
     assert_eq!(refused.retry_after, Some(s(120)));
-    gateways.forget(now + s(479));
-    assert!(!gateways.duels.is_empty());
-    gateways.forget(now + s(481));
-    assert!(gateways.duels.is_empty());
+    gateways.expire(now + s(479));
+    assert!(!gateways.flaps.is_empty());
+    gateways.expire(now + s(481));
+    assert!(gateways.flaps.is_empty());
 }
 
 #[test]
 fn in_a_duel_an_incumbent_that_keeps_silent_gives_way() {
     let (mut gateways, incumbent, now) = duel();
-    let asked = contest(&mut gateways, claim("a", 201), now);
-    gateways.answer("gw", incumbent.generation - 1, 1);
+    let asked = probe(&mut gateways, claim("a", 201), now);
+    gateways.record_pong("gw", incumbent.generation - 1, 1);
     let newer = match gateways.claim(claim("a", 201), Some(&asked), None, now + ANSWER_WITHIN) {
-        Ok(Claimed::Admitted(admitted)) => admitted,
+        Ok(ClaimOutcome::Admitted(admitted)) => admitted,
         other => panic!("{other:?}"),
     };
-    assert_eq!(newer.takeover.as_ref().map(|takeover| takeover.how), Some(How::Unanswered));
-    assert!(matches!(ending(&incumbent), Some(Ending::Replaced { .. })));
+    assert_eq!(newer.takeover.as_ref().map(|takeover| takeover.kind), Some(TakeoverKind::Unresponsive));
+    assert!(matches!(stream_end(&incumbent), Some(StreamEnd::Replaced { .. })));
     let refused = gateways.claim(claim("b", 201), None, None, now + ANSWER_WITHIN).unwrap_err();
     assert_eq!(refused.reason, Some(Reason::HeldOff), "who has just come is alive");
 }
@@ -261,13 +264,13 @@ fn in_a_duel_an_incumbent_that_keeps_silent_gives_way() {
 #[test]
 fn an_answer_of_another_stream_does_not_count() {
     let (mut gateways, incumbent, now) = duel();
-    let asked = contest(&mut gateways, claim("a", 201), now);
-    gateways.leave("gw", incumbent.generation, now);
+    let asked = probe(&mut gateways, claim("a", 201), now);
+    gateways.release("gw", incumbent.generation, now);
     let third = admit(&mut gateways, claim("c", 1), now).unwrap();
-    gateways.answer("gw", third.generation, 1);
+    gateways.record_pong("gw", third.generation, 1);
     let later = now + s(10);
     let again = match gateways.claim(claim("a", 201), Some(&asked), None, later) {
-        Ok(Claimed::Contested(contest)) => contest,
+        Ok(ClaimOutcome::ProbeHere(probe)) => probe,
         other => panic!("{other:?}"),
     };
     assert_eq!(again.generation, third.generation);
@@ -279,26 +282,37 @@ fn without_instance_ids_the_last_wins_and_the_duel_shows() {
     let mut hows = Vec::new();
     for _ in 0..8 {
         let admitted = admit(&mut gateways, claim("", 0), now).unwrap();
-        hows.extend(admitted.takeover.map(|takeover| takeover.how));
+        hows.extend(admitted.takeover.map(|takeover| takeover.kind));
         now += s(5);
     }
-    assert_eq!(hows, [How::Rival, How::Rival, How::Rival, How::Rival, How::Rival, How::Duel, How::Duel]);
-    assert_eq!(gateways.duels(now), 1);
+    assert_eq!(
+        hows,
+        [
+            TakeoverKind::OtherInstance,
+            TakeoverKind::OtherInstance,
+            TakeoverKind::OtherInstance,
+            TakeoverKind::OtherInstance,
+            TakeoverKind::OtherInstance,
+            TakeoverKind::FlapUnnamed,
+            TakeoverKind::FlapUnnamed
+        ]
+    );
+    assert_eq!(gateways.flapping_count(now), 1);
     let named = admit(&mut gateways, claim("a", 1), now).unwrap();
-    assert_eq!(named.takeover.map(|takeover| takeover.how), Some(How::Duel));
+    assert_eq!(named.takeover.map(|takeover| takeover.kind), Some(TakeoverKind::FlapUnnamed));
 }
 
 #[test]
 fn what_is_remembered_of_ids_is_bounded() {
     let mut gateways = Gateways::default();
-    for i in 0..=DUELS_MAX {
+    for i in 0..=FLAPS_MAX {
         for instance in ["a", "b"] {
             admit(&mut gateways, Claim { gateway: i.to_string(), ..claim(instance, 1) }, s(0)).unwrap();
         }
     }
-    assert_eq!(gateways.duels.len(), DUELS_MAX);
-    gateways.forget(s(61));
-    assert!(gateways.duels.is_empty());
+    assert_eq!(gateways.flaps.len(), FLAPS_MAX);
+    gateways.expire(s(61));
+    assert!(gateways.flaps.is_empty());
 }
 
 #[test]
@@ -306,10 +320,10 @@ fn cleaning_up_after_the_older_leaves_the_newer_alone() {
     let mut gateways = Gateways::default();
     let first = admit(&mut gateways, claim("a", 1), s(0)).unwrap();
     let second = admit(&mut gateways, claim("b", 1), s(0)).unwrap();
-    gateways.leave("gw", first.generation, s(0));
+    gateways.release("gw", first.generation, s(0));
     let third = admit(&mut gateways, claim("c", 1), s(0)).unwrap();
-    assert!(ending(&second).is_some(), "it was still known, and so it was ended");
-    gateways.leave("gw", third.generation, s(0));
+    assert!(stream_end(&second).is_some(), "it was still known, and so it was ended");
+    gateways.release("gw", third.generation, s(0));
     assert_eq!(admit(&mut gateways, claim("d", 1), s(0)).unwrap().takeover, None);
 }
 
@@ -319,7 +333,7 @@ fn ids_are_independent_and_generations_rise() {
     let first = admit(&mut gateways, claim("a", 1), s(0)).unwrap();
     let other = Claim { gateway: "other".into(), ..claim("a", 1) };
     let second = admit(&mut gateways, other, s(0)).unwrap();
-    assert!(ending(&first).is_none() && second.generation > first.generation);
+    assert!(stream_end(&first).is_none() && second.generation > first.generation);
 }
 
 #[test]
@@ -328,15 +342,16 @@ fn a_drain_spreads_the_returns_and_admits_nobody() {
     let streams: Vec<_> = (0..3)
         .map(|i| admit(&mut gateways, Claim { gateway: format!("gw{i}"), ..claim("a", 1) }, s(0)).unwrap())
         .collect();
-    gateways.close();
+    gateways.stop_admitting();
     assert_eq!(admit(&mut gateways, claim("z", 1), s(0)).unwrap_err().reason, Some(Reason::Draining));
-    assert_eq!(gateways.dismiss(s(7), 10, Duration::from_millis(360)), Some(3));
-    assert_eq!(gateways.dismiss(s(8), 10, Duration::from_millis(360)), None);
+    assert_eq!(gateways.schedule_drain(s(7), 10, Duration::from_millis(360)), Some(3));
+    assert_eq!(gateways.schedule_drain(s(8), 10, Duration::from_millis(360)), None);
     let ms = Duration::from_millis;
     for (stream, (close_at, back_at)) in streams.iter().zip([(7_000, 7_000), (7_100, 7_100), (7_180, 7_200)])
     {
-        let expected = Ending::Draining { close_at: ms(close_at), close_by: ms(7_360), back_at: ms(back_at) };
-        assert_eq!(ending(stream), Some(expected));
+        let expected =
+            StreamEnd::Draining { close_at: ms(close_at), close_by: ms(7_360), back_at: ms(back_at) };
+        assert_eq!(stream_end(stream), Some(expected));
     }
 }
 
@@ -386,15 +401,15 @@ proptest! {
                 Op::Leave { index } => {
                     let index = index % streams.len().max(1);
                     if let Some((stream, _, left)) = streams.get_mut(index) {
-                        gateways.leave("gw", stream.generation, now);
+                        gateways.release("gw", stream.generation, now);
                         *left = true;
                     }
                 }
                 Op::Claim { after_ms, who, answers } => {
                     now += Duration::from_millis(after_ms);
-                    gateways.forget(now);
+                    gateways.expire(now);
                     let instance = ["a", "b", "c", ""][who];
-                    let holder = streams.iter().rposition(|(stream, _, left)| !left && ending(stream).is_none());
+                    let holder = streams.iter().rposition(|(stream, _, left)| !left && stream_end(stream).is_none());
                     // One that comes again to a stream that is alive fights with itself, which is another story.
                     let has_it = holder.is_some_and(|holder| !instance.is_empty() && streams[holder].1 == instance);
                     if has_it && now - admitted_at <= ANSWER_WITHIN {
@@ -402,22 +417,22 @@ proptest! {
                     }
                     attempt += 1;
                     let mut claimed = gateways.claim(claim(instance, attempt), None, None, now);
-                    if let Ok(Claimed::Contested(asked)) = &claimed {
+                    if let Ok(ClaimOutcome::ProbeHere(asked)) = &claimed {
                         let holder = holder.unwrap();
                         prop_assert!(streams[holder].0.signal.borrow().ping >= asked.ping);
                         if answers {
-                            gateways.answer("gw", streams[holder].0.generation, asked.ping);
+                            gateways.record_pong("gw", streams[holder].0.generation, asked.ping);
                         }
                         claimed = gateways.claim(claim(instance, attempt), Some(asked), None, now);
                     }
                     match claimed {
-                        Ok(Claimed::Contested(_)) => prop_assert!(false, "contested twice"),
-                        Ok(Claimed::ContestedAbroad) => prop_assert!(false, "there is nothing abroad"),
-                        Ok(Claimed::Admitted(admitted)) => {
+                        Ok(ClaimOutcome::ProbeHere(_)) => prop_assert!(false, "must_probe twice"),
+                        Ok(ClaimOutcome::ProbeRemote) => prop_assert!(false, "there is nothing remote"),
+                        Ok(ClaimOutcome::Admitted(admitted)) => {
                             prop_assert_eq!(admitted.takeover.is_some(), holder.is_some());
                             if let Some(holder) = holder {
                                 let older = streams[holder].1.clone();
-                                prop_assert!(ending(&streams[holder].0).is_some());
+                                prop_assert!(stream_end(&streams[holder].0).is_some());
                                 if older != instance || instance.is_empty() {
                                     if story.returned(instance, now) {
                                         story.returns.push(now);
@@ -434,7 +449,7 @@ proptest! {
                         Err(refused) => {
                             prop_assert_eq!(refused.reason, Some(Reason::HeldOff));
                             let incumbent = &streams[holder.unwrap()];
-                            prop_assert!(ending(&incumbent.0).is_none(), "the incumbent stays");
+                            prop_assert!(stream_end(&incumbent.0).is_none(), "the incumbent stays");
                             prop_assert!(!instance.is_empty() && !incumbent.1.is_empty() && incumbent.1 != instance);
                             let wait = refused.retry_after.unwrap();
                             prop_assert!(wait <= s(600));
@@ -446,7 +461,7 @@ proptest! {
                     }
                 }
             }
-            let open = streams.iter().filter(|(stream, _, left)| !left && ending(stream).is_none()).count();
+            let open = streams.iter().filter(|(stream, _, left)| !left && stream_end(stream).is_none()).count();
             prop_assert!(open <= 1, "one stream per gateway id");
             prop_assert_eq!(open, gateways.current.len());
         }

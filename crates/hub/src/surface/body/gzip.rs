@@ -12,14 +12,14 @@ use galaxy_push_core::frame::PREFIX_BYTES;
 use galaxy_push_proto::{Failure, Reason};
 use tonic::Code;
 
-use super::Unread;
+use super::BodyError;
 use super::pieces::Pieces;
 
 /// So much is inflated at a time.
 const STEP_BYTES: usize = 16 << 10;
 
 /// What the first byte of a compressed message says.
-pub(crate) const PACKED: u8 = 1;
+pub(crate) const COMPRESSED: u8 = 1;
 
 /// A file of gzip may be several, one behind another (RFC 1952, section 2.2). Each costs work, also where it holds nothing.
 const MEMBERS_MAX: usize = 64;
@@ -49,7 +49,7 @@ impl Encoding {
 }
 
 /// A message says that it is compressed, and its request does not say how.
-pub(crate) fn packed_without_encoding() -> Failure {
+pub(crate) fn compressed_without_encoding() -> Failure {
     let message = "a message is flagged as compressed, and no grpc-encoding says how";
     Failure::new(Reason::RequestInvalid, message).code(Code::Internal)
 }
@@ -59,7 +59,7 @@ pub(super) fn inflate(
     packed: VecDeque<Bytes>,
     limit: usize,
     mut hold: impl FnMut(usize) -> Result<(), Failure>,
-) -> Result<Pieces, Unread> {
+) -> Result<Pieces, BodyError> {
     let mut packed = Packed(packed);
     let (mut inflated, mut step) = (Pieces::new(limit), vec![0; STEP_BYTES]);
     for _ in 0..MEMBERS_MAX {
@@ -67,17 +67,17 @@ pub(super) fn inflate(
         loop {
             match member.read(&mut step) {
                 Ok(0) => break,
-                Ok(read) if read > inflated.room() => return Err(Unread::TooLarge),
+                Ok(read) if read > inflated.remaining() => return Err(BodyError::TooLarge),
                 Ok(read) => inflated.extend(&step[..read]),
-                Err(error) => return Err(Unread::NotGzip(error.to_string())),
+                Err(error) => return Err(BodyError::NotGzip(error.to_string())),
             }
-            hold(inflated.held()).map_err(Unread::Overloaded)?;
+            hold(inflated.held()).map_err(BodyError::Overloaded)?;
         }
         if packed.fill_buf().is_ok_and(<[u8]>::is_empty) {
             return Ok(inflated);
         }
     }
-    Err(Unread::NotGzip(format!("more than {MEMBERS_MAX} members")))
+    Err(BodyError::NotGzip(format!("more than {MEMBERS_MAX} members")))
 }
 
 /// Inflates a gRPC message, of whose prefix these are the pieces behind, and puts the prefix of a plain one before it.
@@ -85,11 +85,11 @@ pub(crate) fn message(
     packed: VecDeque<Bytes>,
     limit: usize,
     hold: impl FnMut(usize) -> Result<(), Failure>,
-) -> Result<VecDeque<Bytes>, Unread> {
+) -> Result<VecDeque<Bytes>, BodyError> {
     let mut inflated = inflate(packed, limit, hold)?;
     let mut prefix = BytesMut::with_capacity(PREFIX_BYTES);
     prefix.put_u8(0);
-    prefix.put_u32(u32::try_from(inflated.len()).map_err(|_| Unread::TooLarge)?);
+    prefix.put_u32(u32::try_from(inflated.len()).map_err(|_| BodyError::TooLarge)?);
     let mut pieces = inflated.take();
     pieces.push_front(prefix.freeze());
     Ok(pieces)

@@ -15,10 +15,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
-use super::gzip::{self, Encoding, PACKED};
+use super::gzip::{self, COMPRESSED, Encoding};
 use super::pieces::Pieces;
 use super::{WITHIN, late};
-use crate::state::in_flight::{Received, Share, UnderWay};
+use crate::state::in_flight::{InFlight, Permit, PermitSlot};
 
 /// From when on a message is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,22 +29,22 @@ pub(crate) enum Deadline {
     FromTheFirstByte,
 }
 
-/// A body of messages. At most one is handed on before the next is asked for; its share is then in [`Received`].
+/// A body of messages. At most one is handed on before the next is asked for; its share is then in [`PermitSlot`].
 pub(crate) struct Messages<B> {
     body: Pin<Box<B>>,
     limit: usize,
     from: Deadline,
     within: Duration,
-    room: UnderWay,
+    in_flight: InFlight,
     /// Who must leave some of that room to others.
     whose: Option<Arc<str>>,
-    received: Received,
+    received: PermitSlot,
     /// How messages are compressed that say they are.
     encoding: Encoding,
     /// Nobody takes the share of a whole message.
-    gives_back: bool,
+    releases_whole: bool,
     /// The message that has begun: its prefix, then all of it.
-    begun: Option<Begun>,
+    begun: Option<PartialMessage>,
     /// What arrived behind it.
     rest: Bytes,
     /// What is handed on next.
@@ -55,24 +55,24 @@ pub(crate) struct Messages<B> {
     passes: bool,
 }
 
-struct Begun {
+struct PartialMessage {
     pieces: Pieces,
-    share: Share,
+    permit: Permit,
 }
 
 impl<B> Messages<B> {
-    pub(crate) fn new(body: B, limit: usize, from: Deadline, within: Duration, room: UnderWay) -> Self {
+    pub(crate) fn new(body: B, limit: usize, from: Deadline, within: Duration, in_flight: InFlight) -> Self {
         let deadline = (from == Deadline::FromTheStart).then(|| Box::pin(sleep(within)));
         Self {
             body: Box::pin(body),
             limit,
             from,
             within,
-            room,
+            in_flight,
             whose: None,
-            received: Received::default(),
+            received: PermitSlot::default(),
             encoding: Encoding::Identity,
-            gives_back: false,
+            releases_whole: false,
             begun: None,
             rest: Bytes::new(),
             ready: VecDeque::new(),
@@ -92,12 +92,12 @@ impl<B> Messages<B> {
     }
 
     /// For readers that answer at once and take no share: only what is unfinished counts.
-    pub(crate) fn counting_the_unfinished(self) -> Self {
-        Self { gives_back: true, ..self }
+    pub(crate) fn counting_unfinished_only(self) -> Self {
+        Self { releases_whole: true, ..self }
     }
 
     /// Where the share of the message that was handed on last is.
-    pub(crate) fn received(&self) -> Received {
+    pub(crate) fn received(&self) -> PermitSlot {
         self.received.clone()
     }
 
@@ -110,7 +110,7 @@ impl<B> Messages<B> {
     }
 
     /// Moves what has arrived into the message that it belongs to.
-    fn sort(&mut self) -> Result<(), Failure> {
+    fn assemble(&mut self) -> Result<(), Failure> {
         while !self.rest.is_empty() && self.ready.is_empty() {
             if self.passes {
                 self.ready.push_back(std::mem::take(&mut self.rest));
@@ -123,7 +123,8 @@ impl<B> Messages<B> {
                         self.deadline = Some(Box::pin(sleep(self.within)));
                     }
                     let pieces = Pieces::new(PREFIX_BYTES + self.limit);
-                    self.begun.insert(Begun { pieces, share: self.room.share(self.whose.clone()) })
+                    self.begun
+                        .insert(PartialMessage { pieces, permit: self.in_flight.permit(self.whose.clone()) })
                 }
             };
             let Some(length) = begun.length(&self.rest) else {
@@ -132,11 +133,11 @@ impl<B> Messages<B> {
                 return Ok(());
             };
             if length > self.limit {
-                let is_packed = begun.pieces.start().chain(&self.rest[..]).get_u8() == PACKED;
+                let is_compressed = begun.pieces.start().chain(&self.rest[..]).get_u8() == COMPRESSED;
                 self.ready = begun.pieces.take();
-                if is_packed {
+                if is_compressed {
                     if self.encoding == Encoding::Identity {
-                        return Err(gzip::packed_without_encoding());
+                        return Err(gzip::compressed_without_encoding());
                     }
                     // The reader looks at the flag first, of which it knows nothing, and is to refuse the size.
                     self.ready.front_mut().unwrap_or(&mut self.rest).advance(1);
@@ -152,17 +153,17 @@ impl<B> Messages<B> {
                 begun.add(part, false)?;
                 continue;
             }
-            if self.gives_back {
+            if self.releases_whole {
                 begun.pieces.push(part, true);
             } else {
                 begun.add(part, true)?;
             }
             if let Some(mut begun) = self.begun.take() {
-                let message = begun.message(self.encoding, self.limit, self.gives_back);
-                self.received.note(begun.share.bytes());
+                let message = begun.message(self.encoding, self.limit, self.releases_whole);
+                self.received.note(begun.permit.bytes());
                 self.ready = message?;
-                if !self.gives_back {
-                    self.received.put(begun.share);
+                if !self.releases_whole {
+                    self.received.put(begun.permit);
                 }
                 if self.from == Deadline::FromTheFirstByte {
                     self.deadline = None;
@@ -173,7 +174,7 @@ impl<B> Messages<B> {
     }
 }
 
-impl Begun {
+impl PartialMessage {
     /// The length that the prefix tells, once it is there with what comes next.
     fn length(&self, next: &Bytes) -> Option<usize> {
         let prefix = self.pieces.start().chain(&next[..]);
@@ -190,15 +191,15 @@ impl Begun {
         &mut self,
         encoding: Encoding,
         limit: usize,
-        gives_back: bool,
+        releases_whole: bool,
     ) -> Result<VecDeque<Bytes>, Failure> {
-        let is_packed = self.pieces.start().first() == Some(&PACKED);
+        let is_compressed = self.pieces.start().first() == Some(&COMPRESSED);
         let mut pieces = self.pieces.take();
-        if !is_packed {
+        if !is_compressed {
             return Ok(pieces);
         }
         if encoding == Encoding::Identity {
-            return Err(gzip::packed_without_encoding());
+            return Err(gzip::compressed_without_encoding());
         }
         let mut prefix = PREFIX_BYTES;
         while let Some(piece) = pieces.front_mut().filter(|_| prefix > 0) {
@@ -209,15 +210,15 @@ impl Begun {
                 pieces.pop_front();
             }
         }
-        let share = &mut self.share;
-        let hold = |held| if gives_back { Ok(()) } else { share.hold(held) };
-        gzip::message(pieces, limit, hold).map_err(|unread| unread.failure(limit, WITHIN))
+        let permit = &mut self.permit;
+        let hold = |held| if releases_whole { Ok(()) } else { permit.reserve(held) };
+        gzip::message(pieces, limit, hold).map_err(|error| error.failure(limit, WITHIN))
     }
 
     fn add(&mut self, data: Bytes, is_complete: bool) -> Result<(), Failure> {
         self.pieces.push(data, is_complete);
         // The prefix does not count: a message of the largest size fits into the smallest budget.
-        self.share.hold(self.pieces.held().saturating_sub(PREFIX_BYTES))
+        self.permit.reserve(self.pieces.held().saturating_sub(PREFIX_BYTES))
     }
 }
 
@@ -236,7 +237,7 @@ where
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             if !this.rest.is_empty() {
-                if let Err(refused) = this.sort() {
+                if let Err(refused) = this.assemble() {
                     this.give_up();
                     return Poll::Ready(Some(Err(refused.status())));
                 }

@@ -24,7 +24,7 @@ impl Pieces {
     }
 
     /// How much more may come, in bytes.
-    pub(super) fn room(&self) -> usize {
+    pub(super) fn remaining(&self) -> usize {
         self.limit - self.length
     }
 
@@ -45,7 +45,7 @@ impl Pieces {
     /// Adds what came, which must fit. What comes whole is kept as it lies; a part is copied, because it may be a small
     /// slice of something large.
     pub(super) fn push(&mut self, data: Bytes, is_whole: bool) {
-        debug_assert!(data.len() <= self.room(), "the caller has looked");
+        debug_assert!(data.len() <= self.remaining(), "the caller has looked");
         if is_whole && self.length == 0 {
             (self.length, self.held) = (data.len(), data.len());
             self.full.push_back(data);
@@ -71,7 +71,7 @@ impl Pieces {
         if !self.last.is_empty() {
             self.full.push_back(std::mem::take(&mut self.last).freeze());
         }
-        let size = self.length.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX).max(coming).min(self.room());
+        let size = self.length.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX).max(coming).min(self.remaining());
         self.last = BytesMut::with_capacity(size);
         self.held += self.last.capacity();
     }

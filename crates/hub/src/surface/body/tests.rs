@@ -13,12 +13,12 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::*;
-use crate::state::in_flight::{Amount, UnderWay, What};
+use crate::state::in_flight::{InFlight, RequestKind, Usage};
 
 const LIMIT: usize = 300_000;
 
-fn room(bytes: usize) -> UnderWay {
-    UnderWay::new(What::Publishes, 10, bytes, Ambient::new(|| 0, || 4))
+fn room(bytes: usize) -> InFlight {
+    InFlight::new(RequestKind::Publishes, 10, bytes, Ambient::new(|| 0, || 4))
 }
 
 type Parts = Pin<Box<dyn futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>;
@@ -43,7 +43,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
     framed
 }
 
-fn messages(body: StreamBody<Parts>, from: Deadline, room: &UnderWay) -> Messages<StreamBody<Parts>> {
+fn messages(body: StreamBody<Parts>, from: Deadline, room: &InFlight) -> Messages<StreamBody<Parts>> {
     Messages::new(body, LIMIT, from, WITHIN, room.clone())
 }
 
@@ -74,10 +74,10 @@ proptest! {
     fn a_body_is_read_as_it_was_sent(length in 0_usize..LIMIT, at in prop::collection::vec(0_usize..90_000, 0..20)) {
         let sent: Bytes = (0..length).map(|i| i as u8).collect::<Vec<_>>().into();
         let room = room(LIMIT);
-        let mut share = room.share(None);
-        let read = blocking(read(parts(cut(&sent, &at), true), LIMIT, WITHIN, &mut share)).unwrap();
+        let mut permit = room.permit(None);
+        let read = blocking(read(parts(cut(&sent, &at), true), LIMIT, WITHIN, &mut permit)).unwrap();
         prop_assert_eq!(read, sent);
-        prop_assert!(room.amount().bytes >= length && room.amount().bytes <= LIMIT);
+        prop_assert!(room.usage().bytes >= length && room.usage().bytes <= LIMIT);
     }
 
     /// However they come, messages are handed on as they were sent, each with its share, and none is left behind.
@@ -93,7 +93,7 @@ proptest! {
         let (got, end) = blocking(all(body));
         prop_assert!(end.is_none(), "{end:?}");
         prop_assert_eq!(got, sent);
-        prop_assert_eq!(room.amount(), Amount::default());
+        prop_assert_eq!(room.usage(), Usage::default());
     }
 }
 
@@ -108,13 +108,13 @@ async fn an_unfinished_message_is_held_here_and_handed_on_only_when_it_is_whole(
     );
     let received = body.received();
     assert!(timeout(Duration::from_secs(29), body.frame()).await.is_err(), "nothing is handed on");
-    let held = room.amount().bytes;
+    let held = room.usage().bytes;
     assert!((99_999..=99_999 + (64 << 10)).contains(&held), "{held} bytes are counted");
     let late = body.frame().await.unwrap().unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded);
     drop(body);
     assert!(received.take().is_none());
-    assert_eq!(room.amount(), Amount::default());
+    assert_eq!(room.usage(), Usage::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,9 +124,9 @@ async fn the_share_of_a_whole_message_is_its_readers() {
     let received = body.received();
     body.frame().await.unwrap().unwrap();
     drop(body);
-    assert_eq!(room.amount().bytes, 9_000);
+    assert_eq!(room.usage().bytes, 9_000);
     drop(received.take());
-    assert_eq!(room.amount(), Amount::default());
+    assert_eq!(room.usage(), Usage::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,27 +136,27 @@ async fn a_whole_message_whose_request_does_not_end_is_late_and_gives_its_share_
     let _received = body.received();
     let begun = Instant::now();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), 9_005);
-    assert_eq!(room.amount().bytes, 9_000);
+    assert_eq!(room.usage().bytes, 9_000);
     let late = body.frame().await.unwrap().unwrap_err();
     assert_eq!((late.code(), begun.elapsed()), (Code::DeadlineExceeded, WITHIN));
-    assert_eq!(room.amount(), Amount::default());
+    assert_eq!(room.usage(), Usage::default());
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_nobody_takes_the_share_only_what_is_unfinished_counts() {
     let room = room(LIMIT);
     let sent = Bytes::from(framed(&[7; 900]));
-    let mut full = room.share(None);
-    full.hold(LIMIT).unwrap();
+    let mut full = room.permit(None);
+    full.reserve(LIMIT).unwrap();
     let new = |parts_of| messages(parts(parts_of, false), Deadline::FromTheFirstByte, &room);
-    let mut whole = new(vec![sent.clone()]).counting_the_unfinished();
+    let mut whole = new(vec![sent.clone()]).counting_unfinished_only();
     whole.frame().await.unwrap().expect("what comes whole needs no room");
-    let mut halves = new(cut(&sent, &[400])).counting_the_unfinished();
+    let mut halves = new(cut(&sent, &[400])).counting_unfinished_only();
     assert_eq!(halves.frame().await.unwrap().unwrap_err().code(), Code::ResourceExhausted);
     drop(full);
-    let mut halves = new(cut(&sent, &[400])).counting_the_unfinished();
+    let mut halves = new(cut(&sent, &[400])).counting_unfinished_only();
     halves.frame().await.unwrap().unwrap();
-    assert_eq!(room.amount(), Amount::default(), "though the request rests");
+    assert_eq!(room.usage(), Usage::default(), "though the request rests");
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,9 +174,9 @@ async fn what_does_not_fit_beside_others_is_refused_while_it_arrives() {
     let refused = Failure::of(&second.frame().await.unwrap().unwrap_err());
     assert_eq!((refused.code, refused.reason), (Code::ResourceExhausted, Some(Reason::Overloaded)));
     assert!(refused.retry_after.is_some());
-    let mut share = room.share(None);
+    let mut permit = room.permit(None);
     let begun = parts(vec![vec![7; 80_000].into()], true);
-    assert!(matches!(read(begun, LIMIT, WITHIN, &mut share).await, Err(Unread::Overloaded(_))));
+    assert!(matches!(read(begun, LIMIT, WITHIN, &mut permit).await, Err(BodyError::Overloaded(_))));
 }
 
 /// The fault: a request of 200 bytes held 200,000, and counted as 16 KiB.
@@ -195,22 +195,22 @@ async fn what_is_inflated_counts_as_what_it_becomes() {
     let messages = |room| messages(message(), Deadline::FromTheFirstByte, room).encoded(Encoding::Gzip);
 
     let room_for_it = room(LIMIT);
-    let mut share = room_for_it.share(None);
-    let read = read_plain(packed(), Encoding::Gzip, LIMIT, WITHIN, &mut share).await.unwrap();
-    assert_eq!((read.len(), room_for_it.amount().bytes >= INFLATED), (INFLATED, true));
-    drop(share);
+    let mut permit = room_for_it.permit(None);
+    let read = read_plain(packed(), Encoding::Gzip, LIMIT, WITHIN, &mut permit).await.unwrap();
+    assert_eq!((read.len(), room_for_it.usage().bytes >= INFLATED), (INFLATED, true));
+    drop(permit);
     let mut whole = messages(&room_for_it);
     whole.frame().await.unwrap().unwrap();
-    assert!(room_for_it.amount().bytes >= INFLATED, "{:?}", room_for_it.amount());
+    assert!(room_for_it.usage().bytes >= INFLATED, "{:?}", room_for_it.usage());
 
     let too_little = room(INFLATED - 1);
-    let mut share = too_little.share(None);
-    let read = read_plain(packed(), Encoding::Gzip, LIMIT, WITHIN, &mut share).await;
-    assert!(matches!(read, Err(Unread::Overloaded(_))));
-    drop(share);
+    let mut permit = too_little.permit(None);
+    let read = read_plain(packed(), Encoding::Gzip, LIMIT, WITHIN, &mut permit).await;
+    assert!(matches!(read, Err(BodyError::Overloaded(_))));
+    drop(permit);
     let refused = messages(&too_little).frame().await.unwrap().unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
-    assert_eq!(too_little.amount(), Amount::default(), "nothing is kept of it");
+    assert_eq!(too_little.usage(), Usage::default(), "nothing is kept of it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use super::{ScopeQuery, check_scope, problem, read_checked};
 use crate::app::publish::{self, RecordId, Recorded};
 use crate::app::shared::Shared;
 use crate::state::access::Caller;
-use crate::state::in_flight::Share;
+use crate::state::in_flight::Permit;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,12 +34,12 @@ pub(crate) async fn invalidations(
     request: Request,
 ) -> Response<Body> {
     let appended = async {
-        let (body, share) = body(&shared, &caller, scope, request).await?;
+        let (body, permit) = body(&shared, &caller, scope, request).await?;
         let taken = async {
             let request =
                 json::parse_invalidation(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
             let (id, record) = (RecordId { id: request.id, source: request.source }, request.invalidation);
-            publish::invalidate(&shared, &caller, share, record.unwrap_or_default(), &id).await
+            publish::invalidate(&shared, &caller, permit, record.unwrap_or_default(), &id).await
         };
         taken.await.inspect_err(|failure| count(&shared, &caller, failure, &body))
     };
@@ -54,12 +54,12 @@ pub(crate) async fn memberships(
     request: Request,
 ) -> Response<Body> {
     let appended = async {
-        let (body, share) = body(&shared, &caller, scope, request).await?;
+        let (body, permit) = body(&shared, &caller, scope, request).await?;
         let taken = async {
             let request =
                 json::parse_memberships(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
             let id = RecordId { id: request.id, source: request.source };
-            publish::set_memberships(&shared, &caller, share, request.memberships, &id).await
+            publish::set_memberships(&shared, &caller, permit, request.memberships, &id).await
         };
         taken.await.inspect_err(|failure| count(&shared, &caller, failure, &body))
     };
@@ -71,7 +71,7 @@ async fn body(
     caller: &Caller,
     scope: ScopeQuery,
     request: Request,
-) -> Result<(bytes::Bytes, Share), Failure> {
+) -> Result<(bytes::Bytes, Permit), Failure> {
     let (head, body) = request.into_parts();
     let checked = check_scope(scope).and_then(|()| check_json(&head.headers));
     let read = read_checked(shared, caller, checked, &head, body).await;

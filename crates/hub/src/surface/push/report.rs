@@ -25,7 +25,7 @@ use crate::app::drain;
 use crate::app::shared::Shared;
 use crate::state::access::Caller;
 use crate::state::fence;
-use crate::state::report::Reported;
+use crate::state::report::Report;
 use crate::surface::body::{self, Deadline, Encoding, Messages};
 use crate::surface::grpc;
 use crate::surface::revocation;
@@ -47,7 +47,7 @@ const APART: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// A report is out of order, not this caller's to make, or broke off; or the hub drains, or lets this caller in no more. The reports before it are taken.
-pub(crate) async fn take_all<B>(
+pub(crate) async fn read_reports<B>(
     shared: &Shared,
     caller: &Caller,
     encoding: Encoding,
@@ -57,21 +57,21 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (from, room) = (Deadline::FromTheFirstByte, shared.questions_under_way.clone());
+    let (from, room) = (Deadline::FromTheFirstByte, shared.queries_in_flight.clone());
     let mut body = Messages::new(body, REPORT_BYTES_MAX, from, body::WITHIN, room)
-        .of(shared.access.get().sharer(caller))
+        .of(shared.access.get().quota_key(caller))
         .encoded(encoding);
     let received = body.received();
     // Taken before the look at the drain, which waits for the streams it has not turned away.
     let _open = shared.streams.token();
     let mut draining = shared.draining.subscribe();
-    let mut pass = shared.access.pass(caller.clone());
+    let mut grant = shared.access.grant(caller.clone());
     let (mut deframer, mut next_at) = (Deframer::new(REPORT_BYTES_MAX), Instant::now());
     loop {
         let next = tokio::select! {
             biased;
             () = drain::begins(&mut draining) => return Err(fence::draining()),
-            () = pass.is_lost() => return Err(revocation::has_changed()),
+            () = grant.revoked() => return Err(revocation::access_changed()),
             frame = body.frame() => frame.transpose().map_err(|status| broke_off(&status))?,
         };
         let Some(frame) = next else { break };
@@ -79,7 +79,7 @@ where
         while let Some(framed) = deframer.next_message().map_err(|error| grpc::unreadable(&error))? {
             pace(next_at, &mut draining).await?;
             next_at = Instant::now() + APART;
-            take(shared, caller, codec::decode(framed.slice(PREFIX_BYTES..))?)?;
+            apply(shared, caller, codec::decode(framed.slice(PREFIX_BYTES..))?)?;
             drop(received.take());
         }
     }
@@ -97,7 +97,7 @@ async fn pace(next_at: Instant, draining: &mut watch::Receiver<bool>) -> Result<
     }
 }
 
-fn take(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), Failure> {
+fn apply(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), Failure> {
     check(caller, &report)?;
     let handled = match Ask::parse(&report.handled_cursor) {
         Ok(Ask::At(cursor)) => Some(cursor),
@@ -108,8 +108,12 @@ fn take(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), F
         Err(error) => return Err(malformed(&error.to_string())),
     };
     let GatewayReport { gateway_client_id: gateway, instance_id: instance, connections, counts, .. } = report;
-    let taken = shared.log.look(|state, now| {
-        state.gateways.report(&gateway, &instance, Reported { at: now.mono, handled, connections, counts })
+    let taken = shared.log.with_state(|state, now| {
+        state.gateways.set_report(
+            &gateway,
+            &instance,
+            Report { received_at: now.mono, handled, connections, counts },
+        )
     });
     shared.metrics.report(if taken { "taken" } else { "stale" });
     if !taken {

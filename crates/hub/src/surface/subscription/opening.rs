@@ -11,14 +11,17 @@ use galaxy_push_proto::frame::WelcomeInfo;
 use galaxy_push_proto::{Failure, Reason, v1};
 use tokio::time::timeout;
 
-use super::request::Asked;
-use super::send_progress::Handed;
-use super::turn_buffer::{Gathered, TURN_BYTES};
+use super::request::SubscribeRequest;
+use super::send_progress::SendProgress;
+use super::turn_buffer::{TURN_BYTES, TurnBuffer};
 use super::{Phase, Ping, Subscription};
 use crate::app::publish;
 use crate::app::shared::Shared;
-use crate::state::fence::{self, ANSWER_WITHIN, Abroad, Admitted, Claim, Claimed, Contest, How, Takeover};
-use crate::state::log::tell_unaware;
+use crate::state::fence::{
+    self, ANSWER_WITHIN, Admitted, Claim, ClaimOutcome, LivenessProbe, RemoteOwnership, Takeover,
+    TakeoverKind,
+};
+use crate::state::log::warn_unaware;
 use crate::surface::revocation;
 
 impl Subscription {
@@ -32,47 +35,47 @@ impl Subscription {
     /// The claim is refused.
     pub(crate) async fn open(
         shared: &Arc<Shared>,
-        asked: Asked,
+        wanted: SubscribeRequest,
         outflow: Outflow,
         visitor: Option<&Visitor>,
     ) -> Result<Box<Self>, Failure> {
-        let opened = Self::open_fenced(shared, &asked).await;
-        let mut opened = opened.inspect_err(|failure| report_refusal(shared, &asked.claim, failure))?;
-        opened.seen_off = revocation::see_off(&opened.pass, visitor);
-        opened.handed = Handed::new(outflow, opened.reader.next());
-        opened.place.takes(opened.handed.pieces());
+        let opened = Self::open_fenced(shared, &wanted).await;
+        let mut opened = opened.inspect_err(|failure| report_refusal(shared, &wanted.claim, failure))?;
+        opened.revocation_task = revocation::close_when_revoked(&opened.grant, visitor);
+        opened.send_progress = SendProgress::new(outflow, opened.reader.next());
+        opened.gauge.attach(opened.send_progress.pieces());
         Ok(opened)
     }
 
-    async fn open_fenced(shared: &Arc<Shared>, asked: &Asked) -> Result<Box<Self>, Failure> {
-        let (fence, claim) = (shared.store.fence(), &asked.claim);
+    async fn open_fenced(shared: &Arc<Shared>, wanted: &SubscribeRequest) -> Result<Box<Self>, Failure> {
+        let (fence, claim) = (shared.store.fence(), &wanted.claim);
         if let Some(fence) = fence {
-            fence::register::check(fence, claim)?;
+            fence::register::check_reachable(fence, claim)?;
         }
-        let early = early(shared, asked.ask).await?;
-        let mut abroad = match fence {
-            Some(fence) => Abroad::find(fence, claim, &shared.clock).await?,
+        let ahead_cursor = ahead_cursor(shared, wanted.ask).await?;
+        let mut remote = match fence {
+            Some(fence) => RemoteOwnership::read(fence, claim, &shared.clock).await?,
             None => None,
         };
-        let mut contest = None;
+        let mut probe = None;
         let mut subscription = loop {
-            if let Some(abroad) = &mut abroad {
-                abroad.refresh();
+            if let Some(remote) = &mut remote {
+                remote.refresh();
             }
-            match Self::try_open(shared, asked, early, contest.as_ref(), abroad.as_mut()) {
+            match Self::try_open(shared, wanted, ahead_cursor, probe.as_ref(), remote.as_mut()) {
                 Ok(Opening::Open(subscription)) => break subscription,
-                Ok(Opening::Contested(mut asked_first)) => {
-                    let _late = timeout(ANSWER_WITHIN, asked_first.answered()).await; // the fence sees for itself
-                    contest = Some(asked_first);
+                Ok(Opening::ProbeHere(mut sent)) => {
+                    let _late = timeout(ANSWER_WITHIN, sent.answered()).await; // the fence sees for itself
+                    probe = Some(sent);
                 }
-                Ok(Opening::ContestedAbroad) => {
-                    if let (Some(fence), Some(abroad)) = (fence, &mut abroad) {
-                        abroad.ping(fence, claim).await;
+                Ok(Opening::ProbeRemote) => {
+                    if let (Some(fence), Some(remote)) = (fence, &mut remote) {
+                        remote.ping(fence, claim).await;
                     }
                 }
                 Err(failure) => {
-                    if let (Some(fence), Some(abroad)) = (fence, &mut abroad) {
-                        abroad.keep(fence, &claim.gateway).await;
+                    if let (Some(fence), Some(remote)) = (fence, &mut remote) {
+                        remote.persist_hold_off(fence, &claim.gateway).await;
                     }
                     return Err(failure);
                 }
@@ -80,8 +83,8 @@ impl Subscription {
         };
         if let Some(fence) = fence {
             let own = subscription.generation;
-            let has_it = || shared.log.look(|state, _| state.gateways.has(&claim.gateway, own));
-            if let Some(taken) = fence::register::take(fence, claim, own, abroad, &has_it).await? {
+            let has_it = || shared.log.with_state(|state, _| state.gateways.is_current(&claim.gateway, own));
+            if let Some(taken) = fence::register::write_ownership(fence, claim, own, remote, &has_it).await? {
                 subscription.registered(taken);
             }
         }
@@ -89,9 +92,10 @@ impl Subscription {
     }
 
     /// The stream stands in the register of the shared log, unless it gave way before.
-    pub(super) fn registered(&mut self, taken: fence::register::Taken) {
+    pub(super) fn registered(&mut self, taken: fence::register::Registered) {
         let (gateway, own) = (&self.claim.gateway, self.generation);
-        let number = self.shared.log.look(|state, _| state.gateways.registered(gateway, own, taken));
+        let number =
+            self.shared.log.with_state(|state, _| state.gateways.confirm_registration(gateway, own, taken));
         if let Some(number) = number {
             (self.generation, self.welcome.generation) = (number, number);
         }
@@ -99,68 +103,68 @@ impl Subscription {
 
     fn try_open(
         shared: &Arc<Shared>,
-        asked: &Asked,
-        early: Option<Cursor>,
-        contest: Option<&Contest>,
-        abroad: Option<&mut Abroad>,
+        wanted: &SubscribeRequest,
+        ahead_cursor: Option<Cursor>,
+        probe: Option<&LivenessProbe>,
+        remote: Option<&mut RemoteOwnership>,
     ) -> Result<Opening, Failure> {
         // Taken before the fence looks whether a drain has begun, which waits for whom it has let in.
         let open = shared.streams.token();
-        let Asked { claim, ask, cursor, message_max, features, .. } = asked;
+        let SubscribeRequest { claim, ask, cursor, message_max, features, .. } = wanted;
         let (heartbeat, message_max) = (shared.config.heartbeat, *message_max);
         let settings = Settings { heartbeat, message_max, turn_bytes: TURN_BYTES };
-        let claimed = shared.log.look(|state, now| {
-            Ok::<_, Failure>(match state.gateways.claim(claim.clone(), contest, abroad, now.mono)? {
-                Claimed::Contested(contest) => Err(Opening::Contested(contest)),
-                Claimed::ContestedAbroad => Err(Opening::ContestedAbroad),
-                Claimed::Admitted(admitted) => {
-                    let (reader, outcome) = match (state.window.find(*ask, cursor).outcome, early) {
-                        (Outcome::Ahead, Some(early)) => {
-                            (Reader::open_awaiting(&state.window, early, settings), Outcome::Resumed)
+        let claimed = shared.log.with_state(|state, now| {
+            Ok::<_, Failure>(match state.gateways.claim(claim.clone(), probe, remote, now.mono)? {
+                ClaimOutcome::ProbeHere(probe) => Err(Opening::ProbeHere(probe)),
+                ClaimOutcome::ProbeRemote => Err(Opening::ProbeRemote),
+                ClaimOutcome::Admitted(admitted) => {
+                    let (reader, outcome) = match (state.window.find(*ask, cursor).outcome, ahead_cursor) {
+                        (Outcome::Ahead, Some(ahead_cursor)) => {
+                            (Reader::open_awaiting(&state.window, ahead_cursor, settings), Outcome::Resumed)
                         }
                         (outcome, _) => (Reader::open(&state.window, *ask, cursor, settings), outcome),
                     };
                     let reader = reader.taking(features.records);
-                    admitted.place.set(&reader);
+                    admitted.gauge.update(&reader);
                     Ok((admitted, reader, outcome))
                 }
             })
         })?;
         let (admitted, reader, outcome) = match claimed {
             Ok(admitted) => admitted,
-            Err(contested) => return Ok(contested),
+            Err(must_probe) => return Ok(must_probe),
         };
         let welcome = welcome(shared, admitted.generation, message_max);
         report_open(shared, claim, &admitted, cursor, outcome, &welcome.connection_id);
         if !claim.learns_of_invalidations
             && shared.store.standing_count(shared.clock.ambient.unix_ms()).invalidations > 0
         {
-            shared.log.look(|state, _| state.gateways.take_unaware()).iter().for_each(tell_unaware);
+            shared.log.with_state(|state, _| state.gateways.drain_unaware()).iter().for_each(warn_unaware);
         }
-        let Admitted { generation, signal, place, uptake, .. } = admitted;
+        let Admitted { generation, signal, gauge, readiness, .. } = admitted;
         Ok(Opening::Open(Box::new(Self {
             welcome,
-            gathered: Gathered::default(),
-            pages: None,
+            turn_buffer: TurnBuffer::default(),
+            snapshot: None,
             opening_gap: false,
-            grown: shared.log.grown(),
+            appends: shared.log.appends(),
             ping: Ping::Answered(0),
             omitted: Omitted::default(),
             phase: Phase::Open,
             _open: open,
             shared: shared.clone(),
-            pass: shared.access.pass(asked.caller.clone()),
-            seen_off: None,
+            grant: shared.access.grant(wanted.caller.clone()),
+            revocation_task: None,
             claim: claim.clone(),
             features: *features,
-            filter: asked.filter.clone(),
+            filter: wanted.filter.clone(),
             generation,
             reader,
             message_max,
             signal,
-            place,
-            uptake,
-            handed: Handed::default(),
+            gauge,
+            readiness,
+            send_progress: SendProgress::default(),
         })))
     }
 }
@@ -170,7 +174,7 @@ impl Subscription {
 /// # Errors
 ///
 /// The store does not say how far its log goes.
-async fn early(shared: &Shared, ask: Ask) -> Result<Option<Cursor>, Failure> {
+async fn ahead_cursor(shared: &Shared, ask: Ask) -> Result<Option<Cursor>, Failure> {
     let Ask::At(cursor) = ask else { return Ok(None) };
     if !cursor.follows(shared.log.head().cursor) {
         return Ok(None);
@@ -181,8 +185,8 @@ async fn early(shared: &Shared, ask: Ask) -> Result<Option<Cursor>, Failure> {
 
 enum Opening {
     Open(Box<Subscription>),
-    Contested(Contest),
-    ContestedAbroad,
+    ProbeHere(LivenessProbe),
+    ProbeRemote,
 }
 
 fn welcome(shared: &Shared, generation: u64, message_max: usize) -> WelcomeInfo {
@@ -215,35 +219,35 @@ fn report_open(
     // What is no cursor may be anything, and is not repeated.
     let cursor = if cursor.is_empty() || Ask::parse(cursor).is_ok() { cursor } else { "unreadable" };
     // The lines of a duel are damped, all three of each takeover together.
-    if admitted.takeover.as_ref().is_none_or(Takeover::is_told) {
+    if admitted.takeover.as_ref().is_none_or(Takeover::is_logged) {
         tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
             connection, peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
     } else {
         tracing::debug!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
             connection, peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
     }
-    let Some(Takeover { older, how, told }) = &admitted.takeover else { return };
-    shared.metrics.took_over(*how);
-    let Some(happenings) = told else { return };
-    let next = match how {
+    let Some(Takeover { older, kind, log_count }) = &admitted.takeover else { return };
+    shared.metrics.took_over(*kind);
+    let Some(happenings) = log_count else { return };
+    let next = match kind {
         // Once is nothing: the hub may not have seen yet that the older stream's connection is gone.
-        How::Again if *happenings != 1 => {
+        TakeoverKind::ReconnectWhileAlive if *happenings != 1 => {
             "the same instance came although its stream was alive: two processes may use one instance id and one gateway \
              id, give each its own"
         }
-        How::Quiet | How::Again => {
+        TakeoverKind::Reconnect | TakeoverKind::ReconnectWhileAlive => {
             tracing::info!(gateway = %claim.gateway, generation, peer = %claim.peer, older_peer = %older.peer,
                 "the same instance came back; its older stream ends");
             return;
         }
-        How::Rival => {
+        TakeoverKind::OtherInstance => {
             "two instances use one gateway id; the older stream ends, give each gateway an id of its own"
         }
-        How::Duel => {
+        TakeoverKind::FlapUnnamed => {
             "instances keep taking one gateway id from each other, and without instance ids the last always wins: the \
              older stream ends and will be back, give each gateway an id of its own"
         }
-        How::Unanswered => {
+        TakeoverKind::Unresponsive => {
             "instances keep taking one gateway id from each other, and the one that had it did not answer: its stream \
              ends, give each gateway an id of its own"
         }
@@ -260,7 +264,7 @@ fn report_refusal(shared: &Shared, claim: &Claim, failure: &Failure) {
     // For who it is, which is damped with all else that happens to the id; or for what the hub is at.
     let fought = matches!(failure.reason, Some(Reason::HeldOff | Reason::StaleAttempt));
     let (happenings, left_out) = if fought {
-        (shared.log.look(|state, now| state.gateways.refused(&claim.gateway, now.mono)), None)
+        (shared.log.with_state(|state, now| state.gateways.record_refusal(&claim.gateway, now.mono)), None)
     } else {
         (None, shared.refused(claim.peer.parse().ok().map(|peer: SocketAddr| peer.ip())))
     };

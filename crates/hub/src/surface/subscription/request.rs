@@ -24,7 +24,7 @@ const RECEIVE_BYTES_MIN: usize = 1 << 10;
 
 /// A subscribe request that is in order.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct SubscribeRequest {
     pub(crate) claim: Claim,
     /// Whom the door let in, under this gateway id.
     pub(crate) caller: Caller,
@@ -60,7 +60,7 @@ impl Features {
     }
 }
 
-impl Asked {
+impl SubscribeRequest {
     pub(crate) fn check(
         request: GatewaySubscribeRequest,
         peer: String,

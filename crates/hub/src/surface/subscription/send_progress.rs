@@ -8,13 +8,13 @@ use galaxy_push_listener::{Outflow, Pieces};
 
 /// What one stream has handed over.
 #[derive(Debug, Default)]
-pub(super) struct Handed {
+pub(super) struct SendProgress {
     pieces: Pieces,
     /// Everything before this slot was handed over.
     upto: Slot,
 }
 
-impl Handed {
+impl SendProgress {
     pub(super) fn new(outflow: Outflow, from: Slot) -> Self {
         Self { pieces: Pieces::new(outflow, number(from)), upto: from }
     }
@@ -25,13 +25,13 @@ impl Handed {
     }
 
     /// A piece to hand over. With it is everything before `upto`, unless another belongs to it.
-    pub(super) fn over(&mut self, data: Bytes, upto: Option<Slot>) -> Bytes {
+    pub(super) fn track(&mut self, data: Bytes, upto: Option<Slot>) -> Bytes {
         self.upto = upto.unwrap_or(self.upto);
         self.pieces.piece(data, number(self.upto))
     }
 
     /// Whether the connection has not taken all of it.
-    pub(super) fn waits(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         self.pieces.taken() < number(self.upto)
     }
 }

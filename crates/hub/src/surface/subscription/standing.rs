@@ -14,14 +14,14 @@ const FRAME_BYTES: usize = 64 << 10;
 
 /// How far a reader has been told.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(super) struct StandingSnapshot {
     /// That of the frame before: it is as safe to resume from.
     cursor: String,
     bytes_max: usize,
     after: Option<Key>,
 }
 
-impl Pages {
+impl StandingSnapshot {
     /// Everything that holds, in frames of at most `message_max` bytes.
     pub(super) fn new(cursor: String, message_max: usize) -> Self {
         let bytes_max = message_max.min(FRAME_BYTES).saturating_sub(StandingFrame::OVERHEAD_BYTES);

@@ -4,12 +4,12 @@ use galaxy_push_core::ambient::Ambient;
 use galaxy_push_listener::Outflow;
 use galaxy_push_proto::v1::{Event, GatewaySubscribeRequest};
 
-use super::request::Asked;
+use super::request::SubscribeRequest;
 use super::*;
 use crate::app::Hub;
 use crate::app::config::Config;
 use crate::state::access::Caller;
-use crate::state::fence::register::Taken;
+use crate::state::fence::register::Registered;
 
 fn event(id: usize, to: &str) -> Event {
     Event {
@@ -28,8 +28,8 @@ async fn what_http_holds_is_left_for_who_is_cut_off() {
     let hub = Hub::in_memory(Config::default(), Ambient::new(|| 0, || 4)).unwrap();
     let request =
         GatewaySubscribeRequest { gateway_client_id: "gw".to_owned(), ..GatewaySubscribeRequest::default() };
-    let asked = Asked::check(request, "peer".to_owned(), &Caller::process()).unwrap();
-    let mut stream = Subscription::open(&hub.shared, asked, Outflow::default(), None).await.unwrap();
+    let wanted = SubscribeRequest::check(request, "peer".to_owned(), &Caller::process()).unwrap();
+    let mut stream = Subscription::open(&hub.shared, wanted, Outflow::default(), None).await.unwrap();
     let mut held = Vec::new();
     for count in [1, 3, 5] {
         hub.publish((0..count).map(|i| event(count * 10 + i, "all")).collect()).await.unwrap();
@@ -37,11 +37,11 @@ async fn what_http_holds_is_left_for_who_is_cut_off() {
     }
     // It is asked for more, and there is none.
     assert!(futures_util::FutureExt::now_or_never(stream.next()).is_none());
-    assert!(stream.handed.waits());
-    let taken = stream.place.cut_off().unwrap();
+    assert!(stream.send_progress.is_pending());
+    let taken = stream.gauge.mark_cut_off().unwrap();
     assert_eq!(taken, galaxy_push_core::window::Slot::default());
     drop(held);
-    assert!(!stream.handed.waits());
+    assert!(!stream.send_progress.is_pending());
 }
 
 /// The fault: such a stream took over the number of its register, which a newer one here may have, and freed the id as it ended.
@@ -53,18 +53,18 @@ async fn who_gave_way_before_its_register_was_written_does_not_free_the_id() {
             gateway_client_id: "gw".to_owned(),
             ..GatewaySubscribeRequest::default()
         };
-        let asked = Asked::check(request, "peer".to_owned(), &Caller::process()).unwrap();
-        Subscription::open(&hub.shared, asked, Outflow::default(), None)
+        let wanted = SubscribeRequest::check(request, "peer".to_owned(), &Caller::process()).unwrap();
+        Subscription::open(&hub.shared, wanted, Outflow::default(), None)
     };
     let mut older = open().await.unwrap();
     let newer = open().await.unwrap();
     let own = older.generation;
     assert_ne!(own, newer.generation);
-    older.registered(Taken::Written(newer.generation));
+    older.registered(Registered::Written(newer.generation));
     assert_eq!((older.generation, older.welcome.generation), (own, own));
     drop(older);
     assert!(
-        hub.shared.log.look(|state, _| state.gateways.has("gw", newer.generation)),
+        hub.shared.log.with_state(|state, _| state.gateways.is_current("gw", newer.generation)),
         "it is the newer one's"
     );
 }
@@ -82,8 +82,8 @@ async fn a_sparse_filter_gives_the_lock_back_between_what_it_finds() {
         recipients: vec!["user:1".to_owned()],
         ..GatewaySubscribeRequest::default()
     };
-    let asked = Asked::check(request, "peer".to_owned(), &Caller::process()).unwrap();
-    let mut stream = Subscription::open(&hub.shared, asked, Outflow::default(), None).await.unwrap();
+    let wanted = SubscribeRequest::check(request, "peer".to_owned(), &Caller::process()).unwrap();
+    let mut stream = Subscription::open(&hub.shared, wanted, Outflow::default(), None).await.unwrap();
     let (mut turns, mut bytes) = (0, 0);
     while !stream.reader.is_live() {
         let before = stream.reader.next();

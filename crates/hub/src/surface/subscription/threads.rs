@@ -15,7 +15,7 @@ use prost::Message as _;
 use shuttle::future::block_on;
 use shuttle::thread;
 
-use super::request::Asked;
+use super::request::SubscribeRequest;
 use super::*;
 use crate::app::Hub;
 use crate::app::config::Config;
@@ -42,8 +42,8 @@ fn subscribe(hub: &Hub, instance: &str) -> Result<Box<Subscription>, Failure> {
         attempt: 1,
         ..GatewaySubscribeRequest::default()
     };
-    let asked = Asked::check(request, "peer".to_owned(), &Caller::process()).unwrap();
-    block_on(Subscription::open(&hub.shared, asked, Outflow::default(), None))
+    let wanted = SubscribeRequest::check(request, "peer".to_owned(), &Caller::process()).unwrap();
+    block_on(Subscription::open(&hub.shared, wanted, Outflow::default(), None))
 }
 
 /// The frames of the next piece; `None` at the end, or with the trailers.

@@ -13,12 +13,12 @@ const SHARE_BYTES: usize = 32 << 10;
 
 /// What one turn has gathered: small pieces copied together, and after them at most one large one as it lies.
 #[derive(Debug, Default)]
-pub(crate) struct Gathered {
+pub(crate) struct TurnBuffer {
     joined: Vec<u8>,
     whole: Option<Bytes>,
 }
 
-impl Gathered {
+impl TurnBuffer {
     pub(crate) fn push(&mut self, piece: Bytes) {
         if piece.len() < SHARE_BYTES {
             self.joined.extend_from_slice(&piece);
@@ -38,7 +38,7 @@ impl Gathered {
     }
 
     /// The next piece to hand on, in order.
-    pub(crate) fn take(&mut self) -> Option<Bytes> {
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
         if self.joined.is_empty() {
             return self.whole.take();
         }
@@ -53,25 +53,25 @@ mod tests {
     #[test]
     fn small_pieces_are_joined_and_a_large_one_follows_as_it_lies() {
         let (small, large) = (Bytes::from(vec![1; 100]), Bytes::from(vec![2; SHARE_BYTES]));
-        let mut gathered = Gathered::default();
-        gathered.push(small.clone());
-        gathered.push(small.clone());
-        assert!(!gathered.is_full());
-        gathered.push(large.clone());
-        assert!(gathered.is_full());
-        assert_eq!(gathered.take(), Some([&small[..], &small].concat().into()));
-        let shared = gathered.take().unwrap();
+        let mut turn_buffer = TurnBuffer::default();
+        turn_buffer.push(small.clone());
+        turn_buffer.push(small.clone());
+        assert!(!turn_buffer.is_full());
+        turn_buffer.push(large.clone());
+        assert!(turn_buffer.is_full());
+        assert_eq!(turn_buffer.pop(), Some([&small[..], &small].concat().into()));
+        let shared = turn_buffer.pop().unwrap();
         assert_eq!((shared.as_ptr(), shared.len()), (large.as_ptr(), SHARE_BYTES), "not copied");
-        assert_eq!(gathered.take(), None);
+        assert_eq!(turn_buffer.pop(), None);
     }
 
     #[test]
     fn a_turn_of_small_pieces_stays_below_its_bound() {
-        let mut gathered = Gathered::default();
-        while !gathered.is_full() {
-            gathered.push(Bytes::from(vec![1; SHARE_BYTES - 1]));
+        let mut turn_buffer = TurnBuffer::default();
+        while !turn_buffer.is_full() {
+            turn_buffer.push(Bytes::from(vec![1; SHARE_BYTES - 1]));
         }
-        let turn = gathered.take().map_or(0, |turn| turn.len());
+        let turn = turn_buffer.pop().map_or(0, |turn| turn.len());
         assert!(turn > TURN_BYTES / 2 && turn <= TURN_BYTES, "{turn}");
     }
 }

@@ -12,7 +12,7 @@ use tonic::Code;
 
 use super::*;
 use crate::state::clock::Clock;
-use crate::state::fence::{Admitted, Claimed};
+use crate::state::fence::{Admitted, ClaimOutcome};
 
 /// What happens to whoever asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,10 +76,10 @@ impl Fence for Fake {
 }
 
 /// Takes an id as a hub does where nobody has it.
-async fn take(fence: &Fake, claim: &Claim, least: u64) -> Result<Taken, Failure> {
+async fn write_ownership(fence: &Fake, claim: &Claim, least: u64) -> Result<Registered, Failure> {
     let clock = Clock::start(Ambient::new(|| 1_700_000_000_000, || 4), Duration::ZERO);
-    let abroad = Abroad::find(fence, claim, &clock).await?;
-    super::take(fence, claim, least, abroad, &|| true).await.map(Option::unwrap)
+    let remote = RemoteOwnership::read(fence, claim, &clock).await?;
+    super::write_ownership(fence, claim, least, remote, &|| true).await.map(Option::unwrap)
 }
 
 fn claim(instance: &str, attempt: u64) -> Claim {
@@ -91,51 +91,54 @@ async fn without_the_registers_only_the_holder_comes_back_and_everybody_else_wai
     for way in [Way::Torn, Way::Cut, Way::Silent] {
         let fence = Fake::new(way, Some("a"));
         let asked = Instant::now();
-        assert_eq!(take(&fence, &claim("a", 2), 9).await, Ok(Taken::Before(7)));
-        assert!(check(&fence, &claim("a", 2)).is_ok());
+        assert_eq!(write_ownership(&fence, &claim("a", 2), 9).await, Ok(Registered::AlreadyHeld(7)));
+        assert!(check_reachable(&fence, &claim("a", 2)).is_ok());
         for stranger in ["b", ""] {
-            let refused = take(&fence, &claim(stranger, 1), 9).await.unwrap_err();
+            let refused = write_ownership(&fence, &claim(stranger, 1), 9).await.unwrap_err();
             assert_eq!((refused.code, refused.reason), (Code::Unavailable, Some(Reason::StoreUnavailable)));
             assert!(refused.retry_after.is_some());
             // Told at once where it is known, so that nobody gives way to it; and where it was not known a moment before.
             if way == Way::Cut {
                 let clock = Clock::start(Ambient::new(|| 1_700_000_000_000, || 4), Duration::ZERO);
-                assert!(Abroad::find(&fence, &claim(stranger, 1), &clock).await.is_err());
+                assert!(RemoteOwnership::read(&fence, &claim(stranger, 1), &clock).await.is_err());
             }
-            assert_eq!(check(&fence, &claim(stranger, 1)).is_ok(), way != Way::Cut);
+            assert_eq!(check_reachable(&fence, &claim(stranger, 1)).is_ok(), way != Way::Cut);
         }
-        assert!(asked.elapsed() <= 3 * TAKE_WITHIN);
+        assert!(asked.elapsed() <= 3 * REGISTER_WITHIN);
         assert_eq!(fence.register.lock().unwrap().revision, 3);
     }
     let nobody = Fake::new(Way::Cut, None);
-    assert!(take(&nobody, &claim("a", 2), 9).await.is_err() && check(&nobody, &claim("a", 2)).is_err());
+    assert!(
+        write_ownership(&nobody, &claim("a", 2), 9).await.is_err()
+            && check_reachable(&nobody, &claim("a", 2)).is_err()
+    );
     // Without a name nobody is the same as anybody.
-    assert!(check(&Fake::new(Way::Cut, Some("")), &claim("", 0)).is_err());
+    assert!(check_reachable(&Fake::new(Way::Cut, Some("")), &claim("", 0)).is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_the_registers_whoever_comes_last_has_the_id_unless_it_is_late() {
     let fence = Fake::new(Way::Open, Some("a"));
-    assert_eq!(take(&fence, &claim("b", 1), 3).await, Ok(Taken::Written(8)));
+    assert_eq!(write_ownership(&fence, &claim("b", 1), 3).await, Ok(Registered::Written(8)));
     assert_eq!(
-        take(&fence, &claim("b", 2), 20).await,
-        Ok(Taken::Written(20)),
+        write_ownership(&fence, &claim("b", 2), 20).await,
+        Ok(Registered::Written(20)),
         "no lower than this hub's own"
     );
-    let late = take(&fence, &claim("a", 1), 3).await.unwrap_err();
+    let late = write_ownership(&fence, &claim("a", 1), 3).await.unwrap_err();
     assert_eq!(late.reason, Some(Reason::StaleAttempt));
 }
 
 /// A gateway has an id at this hub.
 fn admitted(gateways: &mut Gateways, claim: Claim) -> Admitted {
     match gateways.claim(claim, None, None, Duration::ZERO).unwrap() {
-        Claimed::Admitted(admitted) => admitted,
-        contested => panic!("{contested:?}"),
+        ClaimOutcome::Admitted(admitted) => admitted,
+        must_probe => panic!("{must_probe:?}"),
     }
 }
 
 fn has_ended(stream: &Admitted) -> bool {
-    stream.signal.borrow().ending.is_some()
+    stream.signal.borrow().stream_end.is_some()
 }
 
 fn by(generation: u64) -> Holder {
@@ -144,18 +147,18 @@ fn by(generation: u64) -> Holder {
 
 #[test]
 fn a_notice_that_comes_while_the_id_is_being_taken_is_judged_by_the_register() {
-    for (notices, outbid) in [(&[5, 4][..], false), (&[6], false), (&[4, 7, 5], true)] {
+    for (notices, pending_rival) in [(&[5, 4][..], false), (&[6], false), (&[4, 7, 5], true)] {
         let mut gateways = Gateways::default();
         let stream = admitted(&mut gateways, claim("a", 1));
         for notice in notices {
-            gateways.taken("gw", &by(*notice));
+            gateways.end_if_superseded("gw", &by(*notice));
             assert!(!has_ended(&stream), "which of the two came first is not known yet");
         }
-        assert_eq!(gateways.registered("gw", stream.generation, Taken::Written(6)), Some(6));
-        assert_eq!(has_ended(&stream), outbid, "{notices:?}");
-        gateways.taken("gw", &by(6));
-        assert_eq!(has_ended(&stream), outbid);
-        gateways.taken("gw", &by(8));
+        assert_eq!(gateways.confirm_registration("gw", stream.generation, Registered::Written(6)), Some(6));
+        assert_eq!(has_ended(&stream), pending_rival, "{notices:?}");
+        gateways.end_if_superseded("gw", &by(6));
+        assert_eq!(has_ended(&stream), pending_rival);
+        gateways.end_if_superseded("gw", &by(8));
         assert!(has_ended(&stream));
     }
 }
@@ -164,17 +167,21 @@ fn a_notice_that_comes_while_the_id_is_being_taken_is_judged_by_the_register() {
 fn whoever_came_back_without_the_register_ends_once_another_is_known_to_have_come() {
     let mut gateways = Gateways::default();
     let first = admitted(&mut gateways, claim("a", 1));
-    assert_eq!(gateways.registered("gw", first.generation, Taken::Written(100)), Some(100));
+    assert_eq!(gateways.confirm_registration("gw", first.generation, Registered::Written(100)), Some(100));
     let back = admitted(&mut gateways, claim("a", 2));
     assert!(has_ended(&first));
-    assert_eq!(gateways.registered("gw", back.generation, Taken::Before(100)), Some(101), "rises");
-    gateways.leave("gw", 100, Duration::ZERO);
+    assert_eq!(
+        gateways.confirm_registration("gw", back.generation, Registered::AlreadyHeld(100)),
+        Some(101),
+        "rises"
+    );
+    gateways.release("gw", 100, Duration::ZERO);
     assert_eq!(gateways.incumbents().count(), 1, "the older stream does not take it along");
-    gateways.taken("gw", &by(100));
+    gateways.end_if_superseded("gw", &by(100));
     assert!(!has_ended(&back), "that was itself");
-    gateways.taken("gw", &by(101));
+    gateways.end_if_superseded("gw", &by(101));
     assert!(has_ended(&back), "though its own number is as high");
-    assert_eq!(gateways.registered("gw", 101, Taken::Written(102)), None);
+    assert_eq!(gateways.confirm_registration("gw", 101, Registered::Written(102)), None);
 }
 
 /// The fault: a hub that had just started wrote a register, was not answered and found it written; its stream then had the number that
@@ -183,9 +190,12 @@ fn whoever_came_back_without_the_register_ends_once_another_is_known_to_have_com
 fn what_was_written_without_an_answer_is_not_undercut() {
     let mut gateways = Gateways::default();
     let stream = admitted(&mut gateways, claim("a", 2));
-    assert_eq!(gateways.registered("gw", stream.generation, Taken::Before(100)), Some(101));
-    gateways.leave("gw", 1, Duration::ZERO);
-    gateways.taken("gw", &by(100));
+    assert_eq!(
+        gateways.confirm_registration("gw", stream.generation, Registered::AlreadyHeld(100)),
+        Some(101)
+    );
+    gateways.release("gw", 1, Duration::ZERO);
+    gateways.end_if_superseded("gw", &by(100));
     assert!(!has_ended(&stream), "that was itself");
     assert_eq!(admitted(&mut gateways, claim("a", 3)).generation, 102);
     assert!(has_ended(&stream));

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use tokio::time::advance;
 
 use super::*;
-use crate::state::fence::register::take;
-use crate::state::fence::{Admitted, Claimed};
+use crate::state::fence::register::write_ownership;
+use crate::state::fence::{Admitted, ClaimOutcome};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -49,7 +49,7 @@ struct AtDoor<'a>(&'a World, usize);
 /// What became of a claim: how an older stream gave way, or how long it is held off.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    Admitted(Option<How>),
+    Admitted(Option<TakeoverKind>),
     HeldOff(Duration),
 }
 
@@ -85,25 +85,26 @@ impl World {
     async fn claim(&self, hub: usize, claim: Claim) -> Result<(Outcome, Option<Streaming>), Failure> {
         let (fence, gateways) = (AtDoor(self, hub), &self.hubs[hub]);
         let is_shared = self.hubs.len() > 1;
-        let mut abroad = if is_shared { Abroad::find(&fence, &claim, &self.clock).await? } else { None };
-        let mut contest = None;
+        let mut remote =
+            if is_shared { RemoteOwnership::read(&fence, &claim, &self.clock).await? } else { None };
+        let mut probe = None;
         let admitted = loop {
-            if let Some(abroad) = &mut abroad {
-                abroad.refresh();
+            if let Some(remote) = &mut remote {
+                remote.refresh();
             }
-            let claimed = lock(gateways).claim(claim.clone(), contest.as_ref(), abroad.as_mut(), self.now());
+            let claimed = lock(gateways).claim(claim.clone(), probe.as_ref(), remote.as_mut(), self.now());
             match claimed {
-                Ok(Claimed::Admitted(admitted)) => break admitted,
-                Ok(Claimed::Contested(asked)) => {
+                Ok(ClaimOutcome::Admitted(admitted)) => break admitted,
+                Ok(ClaimOutcome::ProbeHere(asked)) => {
                     if *lock(&self.answers) {
-                        lock(gateways).answer("gw", asked.generation, asked.ping);
+                        lock(gateways).record_pong("gw", asked.generation, asked.ping);
                     }
-                    contest = Some(asked);
+                    probe = Some(asked);
                 }
-                Ok(Claimed::ContestedAbroad) => abroad.as_mut().unwrap().ping(&fence, &claim).await,
+                Ok(ClaimOutcome::ProbeRemote) => remote.as_mut().unwrap().ping(&fence, &claim).await,
                 Err(failure) => {
-                    if let Some(abroad) = &mut abroad {
-                        abroad.keep(&fence, "gw").await;
+                    if let Some(remote) = &mut remote {
+                        remote.persist_hold_off(&fence, "gw").await;
                     }
                     return refused(failure);
                 }
@@ -111,20 +112,21 @@ impl World {
         };
         let mut generation = admitted.generation;
         if is_shared {
-            let has_it = || lock(gateways).has("gw", generation);
-            match take(&fence, &claim, generation, abroad, &has_it).await {
+            let has_it = || lock(gateways).is_current("gw", generation);
+            match write_ownership(&fence, &claim, generation, remote, &has_it).await {
                 Ok(Some(taken)) => {
-                    generation = lock(gateways).registered("gw", generation, taken).unwrap_or(generation);
+                    generation =
+                        lock(gateways).confirm_registration("gw", generation, taken).unwrap_or(generation);
                 }
                 Ok(None) => {}
                 Err(failure) => {
-                    lock(gateways).leave("gw", generation, self.now());
+                    lock(gateways).release("gw", generation, self.now());
                     return refused(failure);
                 }
             }
         }
-        let how = admitted.takeover.as_ref().map(|takeover| takeover.how);
-        Ok((Outcome::Admitted(how), Some(Streaming { hub, generation, admitted })))
+        let kind = admitted.takeover.as_ref().map(|takeover| takeover.kind);
+        Ok((Outcome::Admitted(kind), Some(Streaming { hub, generation, admitted })))
     }
 
     /// One that must be let in.
@@ -134,7 +136,7 @@ impl World {
     }
 
     fn leave(&self, stream: &Streaming) {
-        lock(&self.hubs[stream.hub]).leave("gw", stream.generation, self.now());
+        lock(&self.hubs[stream.hub]).release("gw", stream.generation, self.now());
     }
 }
 
@@ -147,7 +149,7 @@ fn refused(failure: Failure) -> Result<(Outcome, Option<Streaming>), Failure> {
 
 impl Streaming {
     fn has_ended(&self) -> bool {
-        self.admitted.signal.borrow().ending.is_some()
+        self.admitted.signal.borrow().stream_end.is_some()
     }
 }
 
@@ -165,7 +167,7 @@ impl Fence for AtDoor<'_> {
         if is_same {
             *register = Register { holder, behind: 0, revision: revision + 1, door: self.door() };
             let others = self.0.hubs.iter().enumerate().filter(|(hub, _)| *hub != self.1);
-            others.for_each(|(_, gateways)| lock(gateways).taken("gw", &register.holder));
+            others.for_each(|(_, gateways)| lock(gateways).end_if_superseded("gw", &register.holder));
         }
         ready(Ok(is_same)).boxed()
     }
@@ -189,9 +191,9 @@ impl Fence for AtDoor<'_> {
         if self.0.is_mute {
             return ready(None).boxed();
         }
-        let asked = lock(&self.0.hubs[door as usize - 1]).asked(&question, self.0.now());
+        let asked = lock(&self.0.hubs[door as usize - 1]).answer_liveness_query(&question, self.0.now());
         let answers = *lock(&self.0.answers);
-        ready(asked.map(|(stream, contest)| match contest {
+        ready(asked.map(|(stream, probe)| match probe {
             Some(_) => Stream { is_alive: answers, ..stream },
             None => stream,
         }))
@@ -236,12 +238,12 @@ async fn run(hubs: usize, ops: &[Op]) -> Vec<(Outcome, Option<usize>)> {
                 if let Some(stream) = &stream
                     && *takes
                 {
-                    stream.admitted.uptake.asked();
+                    stream.admitted.readiness.wants_more();
                 }
                 streams.extend(stream);
                 let open = streams
                     .iter()
-                    .rposition(|stream| lock(&world.hubs[stream.hub]).has("gw", stream.generation));
+                    .rposition(|stream| lock(&world.hubs[stream.hub]).is_current("gw", stream.generation));
                 outcomes.push((outcome, open));
                 let held = world.hubs.iter().map(|hub| lock(hub).incumbents().count()).sum::<usize>();
                 assert_eq!(held, usize::from(open.is_some()), "one stream for each id");
@@ -274,7 +276,7 @@ async fn fought_over(world: &World) -> Streaming {
     for (n, instance) in (1..).zip(["a", "b", "a", "b", "a", "b"]) {
         advance(s(8)).await;
         let stream = world.admit(usize::from(instance == "b"), claim(instance, n)).await;
-        stream.admitted.uptake.asked();
+        stream.admitted.readiness.wants_more();
         assert!(last.replace(stream).is_none_or(|older: Streaming| older.has_ended()));
     }
     advance(s(8)).await;
@@ -296,11 +298,11 @@ async fn a_duel_over_two_hubs_ends_as_one_at_one_hub() {
         );
     }
     assert!(!stays.has_ended());
-    let shown = lock(&world.hubs[0]).fought_over(world.now()).map(|(id, wait)| (id.to_owned(), wait)).next();
+    let shown = lock(&world.hubs[0]).flapping(world.now()).map(|(id, wait)| (id.to_owned(), wait)).next();
     assert_eq!(shown, Some(("gw".to_owned(), s(240))), "as the status of the hub says that held it off");
     // A third one, at the hub where the stream is.
     assert_eq!(world.claim(1, claim("c", 1)).await.unwrap().0, Outcome::HeldOff(s(240)));
-    assert_eq!(lock(&world.hubs[1]).duels(world.now()), 1);
+    assert_eq!(lock(&world.hubs[1]).flapping_count(world.now()), 1);
     assert_eq!(lock(&world.register).door, 2, "it is at its hub still");
 }
 
@@ -312,7 +314,7 @@ async fn an_incumbent_at_another_hub_that_keeps_silent_gives_way() {
         (*lock(&world.answers), world.is_mute) = (false, is_mute);
         let (outcome, stream) = world.claim(0, claim("a", 7)).await.unwrap();
         // Of a hub that does not answer nobody knows whether it has a stream.
-        assert_eq!(outcome, Outcome::Admitted((!is_mute).then_some(How::Unanswered)));
+        assert_eq!(outcome, Outcome::Admitted((!is_mute).then_some(TakeoverKind::Unresponsive)));
         assert!(silent.has_ended() && !stream.unwrap().has_ended());
     }
 }
@@ -323,8 +325,8 @@ async fn a_transparent_retry_at_another_hub_is_no_return_and_one_that_goes_on_is
     for n in 0..12 {
         advance(Duration::from_millis(100)).await;
         let (outcome, stream) = world.claim(n % 2, claim("a", 1)).await.unwrap();
-        assert_eq!(outcome, Outcome::Admitted((n > 0).then_some(How::Quiet)));
-        stream.unwrap().admitted.uptake.asked();
+        assert_eq!(outcome, Outcome::Admitted((n > 0).then_some(TakeoverKind::Reconnect)));
+        stream.unwrap().admitted.readiness.wants_more();
     }
     // Since the first of them, not since the latest.
     let mut hows = Vec::new();
@@ -332,11 +334,14 @@ async fn a_transparent_retry_at_another_hub_is_no_return_and_one_that_goes_on_is
         advance(Duration::from_millis(200)).await;
         let (outcome, stream) = world.claim(n % 2, claim("a", 1)).await.unwrap();
         if let Some(stream) = stream {
-            stream.admitted.uptake.asked();
+            stream.admitted.readiness.wants_more();
         }
         hows.push(outcome);
     }
-    let agains = hows.iter().filter(|how| **how == Outcome::Admitted(Some(How::Again))).count();
+    let agains = hows
+        .iter()
+        .filter(|kind| **kind == Outcome::Admitted(Some(TakeoverKind::ReconnectWhileAlive)))
+        .count();
     assert_eq!((agains, hows.pop()), (4, Some(Outcome::HeldOff(s(15)))));
 }
 
@@ -350,11 +355,12 @@ async fn who_was_faster_at_another_hub_is_taken_for_alive() {
         let mut register = lock(&world.register).clone();
         let now = Duration::from_millis(world.clock.log_unix_ms());
         register.holder = register.holder.succeeded_by(rival, 1_000, "there", 1).unwrap();
-        register.holder.duel.took("b", 6, rival, How::Unanswered, now);
+        register.holder.duel.took("b", 6, rival, TakeoverKind::Unresponsive, now);
         (register.revision, register.door) = (register.revision + 1, 2);
         lock(&world.before_swap).push(register);
         let newer = world.claim(0, claim("a", 1_001)).await.unwrap();
-        let expected = if taken { Outcome::Admitted(Some(How::Unanswered)) } else { Outcome::HeldOff(s(60)) };
+        let expected =
+            if taken { Outcome::Admitted(Some(TakeoverKind::Unresponsive)) } else { Outcome::HeldOff(s(60)) };
         assert_eq!(newer.0, expected, "{rival}");
         assert_eq!(lock(&world.register).door, if taken { 1 } else { 2 });
         drop(silent);
@@ -372,7 +378,7 @@ async fn a_register_in_which_somebody_was_held_off_is_taken_all_the_same() {
     register.revision += 1;
     lock(&world.before_swap).push(register);
     let taken = world.claim(0, claim("a", 7)).await.unwrap();
-    assert_eq!(taken.0, Outcome::Admitted(Some(How::Unanswered)));
+    assert_eq!(taken.0, Outcome::Admitted(Some(TakeoverKind::Unresponsive)));
     let after = lock(&world.register).holder.clone();
     let now = Duration::from_millis(world.clock.log_unix_ms());
     assert_eq!((after.instance.as_str(), after.duel.held_off_for(now)), ("a", s(60)), "and that holds still");
@@ -385,10 +391,13 @@ async fn whoever_left_by_itself_at_another_hub_has_not_lost_the_id() {
         advance(s(1)).await;
         let stream = world.admit(n % 2, claim(["a", "b"][n % 2], n as u64)).await;
         assert_eq!(stream.admitted.takeover, None);
-        stream.admitted.uptake.asked();
+        stream.admitted.readiness.wants_more();
         world.leave(&stream);
     }
-    assert_eq!(lock(&world.hubs[0]).duels(world.now()) + lock(&world.hubs[1]).duels(world.now()), 0);
+    assert_eq!(
+        lock(&world.hubs[0]).flapping_count(world.now()) + lock(&world.hubs[1]).flapping_count(world.now()),
+        0
+    );
     // A question for each, and none where the holder was here.
     let asked = *lock(&world.asked);
     assert_eq!(asked, 38);
@@ -409,31 +418,34 @@ async fn a_late_duplicate_that_another_hub_knows_disturbs_nobody() {
         assert_eq!((&*refused.metadata["instance"], &*refused.metadata["peer"]), ("b", "b:1"));
     }
     assert!(!has_it.has_ended());
-    assert!(matches!(world.claim(0, claim("a", 6)).await, Ok((Outcome::Admitted(Some(How::Rival)), _))));
+    assert!(matches!(
+        world.claim(0, claim("a", 6)).await,
+        Ok((Outcome::Admitted(Some(TakeoverKind::OtherInstance)), _))
+    ));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hub_answers_for_the_stream_of_that_instance_alone() {
     let world = World::new(2);
     let stream = world.admit(0, claim("a", 1)).await;
-    stream.admitted.uptake.asked();
+    stream.admitted.readiness.wants_more();
     advance(s(3)).await;
     let ask = |gateway: &str, instance: &str, pings| {
         let question = Question { gateway: gateway.into(), instance: instance.into(), pings };
-        lock(&world.hubs[0]).asked(&question, world.now())
+        lock(&world.hubs[0]).answer_liveness_query(&question, world.now())
     };
-    let (open, contest) = ask("gw", "a", false).unwrap();
+    let (open, probe) = ask("gw", "a", false).unwrap();
     assert_eq!(open, Stream { is_alive: true, open_for: s(3), attempt_for: s(3) });
-    assert!(contest.is_none() && stream.admitted.signal.borrow().ping == 0, "nobody was pinged");
+    assert!(probe.is_none() && stream.admitted.signal.borrow().ping == 0, "nobody was pinged");
     assert!(
         ask("gw", "b", false).is_none() && ask("gw", "", true).is_none() && ask("other", "a", true).is_none()
     );
-    let (open, contest) = ask("gw", "a", true).unwrap();
-    let contest = contest.unwrap();
-    assert!(!open.is_alive && !contest.is_answered() && stream.admitted.signal.borrow().ping == 1);
-    lock(&world.hubs[0]).answer("gw", stream.generation, 1);
-    assert!(contest.is_answered());
-    stream.admitted.uptake.handed_over(world.now());
+    let (open, probe) = ask("gw", "a", true).unwrap();
+    let probe = probe.unwrap();
+    assert!(!open.is_alive && !probe.is_answered() && stream.admitted.signal.borrow().ping == 1);
+    lock(&world.hubs[0]).record_pong("gw", stream.generation, 1);
+    assert!(probe.is_answered());
+    stream.admitted.readiness.sent(world.now());
     advance(s(3)).await;
     assert!(!ask("gw", "a", false).unwrap().0.is_alive, "it takes nothing");
 }
