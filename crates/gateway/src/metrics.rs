@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_listener::Damped;
+use galaxy_push_listener::LogLimiter;
 use galaxy_push_proto::{Failure, Reason, v1};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::{Registry, Unit};
@@ -41,7 +41,7 @@ pub(crate) struct Metrics {
     gaps: Family<Label, Counter>,
     refused: Family<Label, Counter>,
     /// Which refusals are told, by their reason.
-    refusals: Damped,
+    refusals: LogLimiter,
     ended: Family<Label, Counter>,
     standing: Family<Label, Counter>,
     broken: Counter,

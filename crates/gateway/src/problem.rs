@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use galaxy_push_listener::Visitor;
+use galaxy_push_listener::ConnectionHandle;
 use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::{Failure, Reason};
 use http::{HeaderValue, StatusCode, header};
@@ -43,9 +43,9 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// All of them are taken.
-pub(crate) fn seat(visitor: &Visitor) -> Result<(), Failure> {
-    let full = |full: galaxy_push_listener::Full| Failure::new(Reason::Overloaded, full.to_string());
-    visitor.becomes_known().map_err(|taken| full(taken).retry_after(FULL_RETRY))
+pub(crate) fn seat(visitor: &ConnectionHandle) -> Result<(), Failure> {
+    let full = |full: galaxy_push_listener::NoSlot| Failure::new(Reason::Overloaded, full.to_string());
+    visitor.authenticate().map_err(|taken| full(taken).retry_after(FULL_RETRY))
 }
 
 /// A stranger lost its place to others.

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_listener::{Outflow, Peer, Pieces, Visitor};
+use galaxy_push_listener::{ConnectionHandle, Outflow, Peer, WriteTracker};
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::goodbye_frame;
 use galaxy_push_proto::json::EdgeView;
@@ -54,7 +54,7 @@ pub(crate) enum Naming {
 pub(crate) async fn stream(
     State(shared): State<Arc<Shared>>,
     outflow: Option<Extension<Outflow>>,
-    visitor: Option<Extension<Visitor>>,
+    visitor: Option<Extension<ConnectionHandle>>,
     peer: Option<Extension<Peer>>,
     version: Version,
     uri: Uri,
@@ -64,7 +64,7 @@ pub(crate) async fn stream(
     let outflow = outflow.map(|Extension(flow)| flow).unwrap_or_default();
     let visitor = visitor.map(|Extension(visitor)| visitor);
     let carrier =
-        Carrier { pieces: Pieces::new(outflow.clone(), 0), outflow, visitor: visitor.clone(), sizes };
+        Carrier { pieces: WriteTracker::new(outflow.clone(), 0), outflow, visitor: visitor.clone(), sizes };
     let address = shared.address(peer.map(|Extension(peer)| peer), &headers);
     let opened = open(&shared, carrier, address, &uri, &headers).await;
     // Only who may have a stream takes a place of the known.
@@ -192,10 +192,10 @@ impl PieceSizes {
 /// The HTTP connection that carries a stream.
 struct Carrier {
     outflow: Outflow,
-    visitor: Option<Visitor>,
+    visitor: Option<ConnectionHandle>,
     sizes: PieceSizes,
     /// What it was handed of this stream, by how many that were.
-    pieces: Pieces,
+    pieces: WriteTracker,
 }
 
 /// One response body: the name of a stream that waits in [`Unread`] until the next piece is asked for.
@@ -274,7 +274,7 @@ impl Open {
     fn piece(&mut self) -> Bytes {
         let piece = self.rest.split_to(self.rest.len().min(self.carrier.sizes.now));
         self.handed += 1;
-        self.carrier.pieces.piece(piece, self.handed)
+        self.carrier.pieces.track(piece, self.handed)
     }
 
     /// Notes what the connection has taken: HTTP asks for more while it still holds some.
@@ -308,7 +308,10 @@ impl Open {
         if !self.rest.is_empty() {
             goodbye.clear();
         }
-        Left::Goodbye { goodbye, _told: self.carrier.visitor.as_ref().map(Visitor::give_up) }
+        Left::Goodbye {
+            goodbye,
+            _told: self.carrier.visitor.as_ref().map(ConnectionHandle::abandon_response),
+        }
     }
 
     /// The last piece.

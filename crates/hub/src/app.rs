@@ -23,7 +23,7 @@ use std::time::Duration;
 use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
-use galaxy_push_listener::Damped;
+use galaxy_push_listener::LogLimiter;
 use galaxy_push_proto::{Failure, v1};
 use galaxy_push_store::{DedupBounds, Maker, MemoryStore};
 use prometheus_client::registry::Registry;
@@ -104,8 +104,8 @@ impl Hub {
                 PROBE_BYTES_MAX,
                 clock.ambient.clone(),
             ),
-            refusals: Damped::default(),
-            unread_gaps: Damped::default(),
+            refusals: LogLimiter::default(),
+            unread_gaps: LogLimiter::default(),
             record_capacity: RecordCapacity::default(),
             access: LiveAccess::new(config.access),
             config: Config { access: Access::open(), ..config },

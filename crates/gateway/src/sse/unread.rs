@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use galaxy_push_listener::GivenUp;
+use galaxy_push_listener::AbandonedResponse;
 use tokio::time::{Instant, sleep};
 
 use super::Open;
@@ -37,7 +37,7 @@ pub(super) enum Left {
     /// All of it.
     Open(Box<Open>),
     /// Its last piece: it was given up, which its connection is told.
-    Goodbye { goodbye: Bytes, _told: Option<GivenUp> },
+    Goodbye { goodbye: Bytes, _told: Option<AbandonedResponse> },
 }
 
 impl Unread {

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use galaxy_push_listener::Damped;
+use galaxy_push_listener::LogLimiter;
 use galaxy_push_store::jetstream::{Notice, OnDeath, OnNotice, OnProgress, Options};
 use galaxy_push_store::{Maker, NatsStore, Store as _};
 use tokio::runtime::Handle;
@@ -71,7 +71,7 @@ fn say(store: &NatsStore, begun: Instant) {
 
 /// Says what happens to the log, each kind of trouble not more often than it helps.
 fn saying() -> OnNotice {
-    let damped = Damped::default();
+    let damped = LogLimiter::default();
     Arc::new(move |notice| match notice {
         Notice::Connected => tracing::info!("connected to a broker"),
         Notice::Disconnected => {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use galaxy_push_listener::Damped;
+use galaxy_push_listener::LogLimiter;
 use galaxy_push_store::Store;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -29,9 +29,9 @@ pub(crate) struct Shared {
     /// Questions about health, which anybody may ask.
     pub(crate) probes_in_flight: InFlight,
     /// Which lines about refused peers are written, by address; and about the store.
-    pub(crate) refusals: Damped,
+    pub(crate) refusals: LogLimiter,
     /// Which lines about gaps told to readers that cannot read them are written, by reason and gateway.
-    pub(crate) unread_gaps: Damped,
+    pub(crate) unread_gaps: LogLimiter,
     pub(crate) record_capacity: RecordCapacity,
     /// Who may do what, at present.
     pub(crate) access: LiveAccess,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use galaxy_push_core::reader::Reader;
 use galaxy_push_core::window::Slot;
-use galaxy_push_listener::Pieces;
+use galaxy_push_listener::WriteTracker;
 
 use crate::state::sync::AtomicU64;
 
@@ -40,7 +40,7 @@ pub(crate) struct StreamGauge {
     next: AtomicU64,
     phase: AtomicU8,
     /// By the slot before which they hand over everything. Not there before the stream is open.
-    pieces: OnceLock<Pieces>,
+    pieces: OnceLock<WriteTracker>,
     /// It was said that the peer is cut off.
     cut_off: AtomicBool,
 }
@@ -58,7 +58,7 @@ impl StreamGauge {
     }
 
     /// The stream is open, and hands over these.
-    pub(crate) fn attach(&self, pieces: Pieces) {
+    pub(crate) fn attach(&self, pieces: WriteTracker) {
         let _ = self.pieces.set(pieces); // it opens once
     }
 

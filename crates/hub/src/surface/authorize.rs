@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use galaxy_push_listener::{Full, Peer, PeerNames, Visitor, shown_path};
+use galaxy_push_listener::{ConnectionHandle, NoSlot, Peer, PeerNames, shown_path};
 use galaxy_push_proto::{Failure, Reason};
 use http::{Extensions, HeaderMap, header};
 
@@ -81,12 +81,12 @@ pub(crate) fn admit(
             tracing::warn!(%peer, path, code = ?failure.code, reason = %failure, left_out, "peer refused");
         }
     })?;
-    if let Some(visitor) = extensions.get::<Visitor>() {
+    if let Some(visitor) = extensions.get::<ConnectionHandle>() {
         // The listener says once that its places are taken.
-        visitor.becomes_known_as(access.quota_key(&admitted).as_ref()).map_err(|full| {
+        visitor.authenticate_as(access.quota_key(&admitted).as_ref()).map_err(|full| {
             let message = match full {
-                Full::Everybody => full.to_string(),
-                Full::Own => format!("{}: {full}", admitted.name()),
+                NoSlot::All => full.to_string(),
+                NoSlot::Own => format!("{}: {full}", admitted.name()),
             };
             Failure::new(Reason::Overloaded, message).retry_after(FULL_RETRY)
         })?;

@@ -8,7 +8,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use galaxy_push_core::frame::{DeframeError, Deframer, put_prefix};
-use galaxy_push_listener::Whole;
+use galaxy_push_listener::CompleteResponse;
 use galaxy_push_proto::{Failure, Reason, codec};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
@@ -115,7 +115,7 @@ pub(crate) fn unreadable(error: &DeframeError) -> Failure {
 
 /// Says of a response that it is no stream, so that whoever does not take it is let go.
 pub(crate) fn whole<B>(mut response: Response<B>) -> Response<B> {
-    response.extensions_mut().insert(Whole);
+    response.extensions_mut().insert(CompleteResponse);
     response
 }
 

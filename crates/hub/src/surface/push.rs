@@ -14,7 +14,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use galaxy_push_listener::{Outflow, Peer, Visitor};
+use galaxy_push_listener::{ConnectionHandle, Outflow, Peer};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use galaxy_push_proto::{Failure, Reason};
 use http::{Method, Request, Response, StatusCode};
@@ -119,7 +119,7 @@ where
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let mut gateway = String::new();
     let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
-    let visitor = request.extensions().get::<Visitor>().cloned();
+    let visitor = request.extensions().get::<ConnectionHandle>().cloned();
     let wanted = async {
         let encoding = grpc::remove_encoding(request.headers_mut())?;
         let mut permit = shared.queries_in_flight.permit(shared.access.get().quota_key(caller));

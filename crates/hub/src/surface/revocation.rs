@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use galaxy_push_listener::Visitor;
+use galaxy_push_listener::ConnectionHandle;
 use galaxy_push_proto::{Failure, Reason};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,7 +19,10 @@ const CLOSE_AFTER: Duration = Duration::from_secs(10);
 
 /// Closes the connection of whoever may not stay any more and does not take the end of its stream, until what is returned
 /// is dropped. Whatever else is under way on that connection ends with it. `None`: there is none, or nobody could lose it.
-pub(crate) fn close_when_revoked(grant: &Grant, visitor: Option<&Visitor>) -> Option<AbortOnDropHandle<()>> {
+pub(crate) fn close_when_revoked(
+    grant: &Grant,
+    visitor: Option<&ConnectionHandle>,
+) -> Option<AbortOnDropHandle<()>> {
     let visitor = visitor.filter(|_| grant.caller().is_revocable())?.clone();
     let mut grant = grant.clone();
     Some(AbortOnDropHandle::new(tokio::spawn(async move {
@@ -27,7 +30,7 @@ pub(crate) fn close_when_revoked(grant: &Grant, visitor: Option<&Visitor>) -> Op
         sleep(CLOSE_AFTER).await;
         let caller = grant.caller().name();
         tracing::info!(caller, "closed: it does not take the end of a stream that it may have no longer");
-        visitor.dismiss();
+        visitor.close();
     })))
 }
 

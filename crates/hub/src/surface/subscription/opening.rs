@@ -6,7 +6,7 @@ use std::sync::Arc;
 use galaxy_push_core::cursor::{Ask, Cursor};
 use galaxy_push_core::reader::{Omitted, Reader, Settings};
 use galaxy_push_core::window::Outcome;
-use galaxy_push_listener::{Outflow, Visitor};
+use galaxy_push_listener::{ConnectionHandle, Outflow};
 use galaxy_push_proto::frame::WelcomeInfo;
 use galaxy_push_proto::{Failure, Reason, v1};
 use tokio::time::timeout;
@@ -37,7 +37,7 @@ impl Subscription {
         shared: &Arc<Shared>,
         wanted: SubscribeRequest,
         outflow: Outflow,
-        visitor: Option<&Visitor>,
+        visitor: Option<&ConnectionHandle>,
     ) -> Result<Box<Self>, Failure> {
         let opened = Self::open_fenced(shared, &wanted).await;
         let mut opened = opened.inspect_err(|failure| report_refusal(shared, &wanted.claim, failure))?;

@@ -4,30 +4,30 @@
 
 use bytes::Bytes;
 use galaxy_push_core::window::Slot;
-use galaxy_push_listener::{Outflow, Pieces};
+use galaxy_push_listener::{Outflow, WriteTracker};
 
 /// What one stream has handed over.
 #[derive(Debug, Default)]
 pub(super) struct SendProgress {
-    pieces: Pieces,
+    pieces: WriteTracker,
     /// Everything before this slot was handed over.
     upto: Slot,
 }
 
 impl SendProgress {
     pub(super) fn new(outflow: Outflow, from: Slot) -> Self {
-        Self { pieces: Pieces::new(outflow, number(from)), upto: from }
+        Self { pieces: WriteTracker::new(outflow, number(from)), upto: from }
     }
 
     /// For whoever asks how much is taken when the stream itself is not asked for more.
-    pub(super) fn pieces(&self) -> Pieces {
+    pub(super) fn pieces(&self) -> WriteTracker {
         self.pieces.clone()
     }
 
     /// A piece to hand over. With it is everything before `upto`, unless another belongs to it.
     pub(super) fn track(&mut self, data: Bytes, upto: Option<Slot>) -> Bytes {
         self.upto = upto.unwrap_or(self.upto);
-        self.pieces.piece(data, number(self.upto))
+        self.pieces.track(data, number(self.upto))
     }
 
     /// Whether the connection has not taken all of it.

@@ -10,11 +10,11 @@ use crate::proxies::subscriber;
 
 /// Which lines about each peer are written: the first, second, fourth and so on.
 #[derive(Debug, Default)]
-pub struct Damped {
+pub struct LogLimiter {
     state: Mutex<Option<(Instant, Damper)>>,
 }
 
-impl Damped {
+impl LogLimiter {
     /// Counts one line about this peer. `Some`: write it; so many were left out before it.
     pub fn count(&self, peer: &str) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -22,7 +22,7 @@ impl Damped {
         damper.count(peer, since.elapsed())
     }
 
-    /// As [`Damped::count`], about an address: of IPv6 its network of 64 bits, since whoever has one address there has them
+    /// As [`LogLimiter::count`], about an address: of IPv6 its network of 64 bits, since whoever has one address there has them
     /// all. `None`: it is not known.
     pub fn count_address(&self, address: Option<IpAddr>) -> Option<u64> {
         self.count(&address.map_or_else(String::new, |address| subscriber(address).to_string()))
@@ -36,7 +36,7 @@ mod tests {
     /// The fault: whoever had a network of IPv6 had a line for each of its addresses.
     #[tokio::test(start_paused = true)]
     async fn the_addresses_of_one_ipv6_network_are_one_peer() {
-        let damped = Damped::default();
+        let damped = LogLimiter::default();
         let count = |address: &str| damped.count_address(Some(address.parse().unwrap())).is_some();
         assert!(count("2001:db8::1") && count("2001:db8::2") && !count("2001:db8::3"));
         assert!(count("2001:db8:0:1::1") && count("192.0.2.1") && count("192.0.2.2"));

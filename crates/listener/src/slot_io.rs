@@ -7,32 +7,32 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::places::Place;
+use crate::slots::SlotGuard;
 
-pub(crate) struct Seated<I> {
+pub(crate) struct SlotIo<I> {
     io: I,
-    place: Place,
+    slot: SlotGuard,
 }
 
-impl<I> Seated<I> {
-    pub(crate) fn new(io: I, place: Place) -> Self {
-        Self { io, place }
+impl<I> SlotIo<I> {
+    pub(crate) fn new(io: I, slot: SlotGuard) -> Self {
+        Self { io, slot }
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Seated<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for SlotIo<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
-            this.place.visitor().sent(bytes);
+            this.slot.connection().received_bytes(bytes);
         }
         read
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Seated<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for SlotIo<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
     }

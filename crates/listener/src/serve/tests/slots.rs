@@ -11,7 +11,7 @@ use http::request::Parts;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::{House, Places, Strangers, Taken};
+use crate::{AnonymousSlots, ConnectionSlots, SlotCounts, SlotPolicy};
 
 /// Pipes from addresses of one's own choice.
 struct From(mpsc::Receiver<(DuplexStream, IpAddr)>);
@@ -29,32 +29,32 @@ impl Accept for From {
 
 pub(super) struct Crowd {
     pipes: mpsc::Sender<(DuplexStream, IpAddr)>,
-    pub(super) places: Places,
+    pub(super) slots: ConnectionSlots,
     pub(super) drain: Drain,
 }
 
-/// `GET /known` and `/short` show a credential, `/endless` is never answered, `/upgrade` goes on as something else, of
+/// `GET /authenticated` and `/short` show a credential, `/endless` is never answered, `/upgrade` goes on as something else, of
 /// which nothing comes.
-pub(super) fn crowd(connections: usize, house: House) -> Crowd {
-    let known = |request: Request<Body>| async move {
+pub(super) fn crowd(connections: usize, policy: SlotPolicy) -> Crowd {
+    let authenticated = |request: Request<Body>| async move {
         let whose = request.uri().query().map(Arc::from);
-        match request.extensions().get::<Visitor>().unwrap().becomes_known_as(whose.as_ref()) {
+        match request.extensions().get::<ConnectionHandle>().unwrap().authenticate_as(whose.as_ref()) {
             Ok(()) => (StatusCode::OK, "known".to_owned()),
             Err(full) => (StatusCode::SERVICE_UNAVAILABLE, full.to_string()),
         }
     };
     let upgrade = |mut request: Request<Body>| async move {
-        let visitor = request.extensions().get::<Visitor>().unwrap().clone();
+        let connection = request.extensions().get::<ConnectionHandle>().unwrap().clone();
         let upgraded = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             let _io = upgraded.await.unwrap();
-            visitor.has_to_leave().await;
+            connection.must_close().await;
         });
         (StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "other")])
     };
     let app = Router::new()
-        .route("/known", get(known))
-        .route("/short", get(known))
+        .route("/known", get(authenticated))
+        .route("/short", get(authenticated))
         .route("/upgrade", get(upgrade))
         .route("/livez", get(|| async { "ok" }))
         .route("/endless", get(std::future::pending::<()>))
@@ -63,14 +63,14 @@ pub(super) fn crowd(connections: usize, house: House) -> Crowd {
         .route("/take", any(|body: Bytes| async move { body.len().to_string() }))
         .layer(from_fn(|request, next: axum::middleware::Next| next.run(request)));
     let limits = Limits { connections, ..Limits::hub() };
-    let places = Places::new("test", &limits, house);
+    let slots = ConnectionSlots::new("test", &limits, policy);
     let ((pipes, incoming), drain) = (mpsc::channel(4), Drain::default());
-    tokio::spawn(serve_at(From(incoming), None, app, limits, places.clone(), drain.clone()));
-    Crowd { pipes, places, drain }
+    tokio::spawn(serve_at(From(incoming), None, app, limits, slots.clone(), drain.clone()));
+    Crowd { pipes, slots, drain }
 }
 
-pub(super) fn strangers(places: usize, per_address: usize) -> House {
-    House { strangers: Some(Strangers { places, per_address }), ..House::default() }
+pub(super) fn anonymous(slots: usize, per_address: usize) -> SlotPolicy {
+    SlotPolicy { anonymous: Some(AnonymousSlots { slots, per_address }), ..SlotPolicy::default() }
 }
 
 impl Crowd {
@@ -107,7 +107,7 @@ pub(super) async fn closed_after(mut io: DuplexStream) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_never_served_ends_after_5_s_and_an_idle_one_after_75() {
-    let crowd = crowd(10, House::default());
+    let crowd = crowd(10, SlotPolicy::default());
     let mut refused = crowd.connect([1, 1, 1, 1]).await;
     for _ in 0..3 {
         sleep(Duration::from_secs(4)).await;
@@ -126,7 +126,7 @@ async fn a_connection_that_is_never_served_ends_after_5_s_and_an_idle_one_after_
     assert_eq!(busy, u64::MAX, "a request is under way");
     sleep(Duration::from_millis(1)).await;
     assert_eq!(
-        crowd.places.taken().known,
+        crowd.slots.taken().authenticated,
         0,
         "places are given back, also by whoever left in the middle of a request"
     );
@@ -134,7 +134,7 @@ async fn a_connection_that_is_never_served_ends_after_5_s_and_an_idle_one_after_
 
 #[tokio::test(start_paused = true)]
 async fn the_head_of_each_request_has_5_s_from_its_first_byte() {
-    let crowd = crowd(10, House::default());
+    let crowd = crowd(10, SlotPolicy::default());
     let mut second = crowd.connect([1, 1, 1, 1]).await;
     assert!(ask(&mut second, "/livez").await.starts_with("HTTP/1.1 200"));
     sleep(Duration::from_secs(60)).await;
@@ -148,7 +148,7 @@ async fn the_head_of_each_request_has_5_s_from_its_first_byte() {
 /// The fault: whoever opened enough connections locked everybody out for as long as they liked.
 #[tokio::test(start_paused = true)]
 async fn strangers_take_no_place_from_those_who_show_a_credential() {
-    let crowd = crowd(2, strangers(4, 100));
+    let crowd = crowd(2, anonymous(4, 100));
     let mut crowding = Vec::new();
     for number in 0..4 {
         let mut stranger = crowd.connect([9, 9, 9, number]).await;
@@ -159,28 +159,28 @@ async fn strangers_take_no_place_from_those_who_show_a_credential() {
     let mut publisher = crowd.connect([1, 1, 1, 1]).await;
     assert!(ask(&mut publisher, "/known").await.ends_with("known"));
     assert!(from.elapsed() <= Duration::from_millis(2_200), "nobody younger than 2 s: {:?}", from.elapsed());
-    assert_eq!(crowd.places.taken(), Taken { known: 1, strangers: 3, kept: 0 });
+    assert_eq!(crowd.slots.taken(), SlotCounts { authenticated: 1, anonymous: 3, reserved: 0 });
     let left = closed_after(crowding.remove(0)).await;
     assert_eq!(left, 0, "the one that has asked nothing for longest has gone");
     let mut another = crowd.connect([1, 1, 1, 1]).await;
     assert!(ask(&mut another, "/known").await.ends_with("known"));
-    assert_eq!(crowd.places.taken().known, 2);
+    assert_eq!(crowd.slots.taken().authenticated, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn strangers_of_one_address_leave_room_for_those_of_others() {
     let proxies = crate::Proxies::new(["7.7.7.7/32".parse().unwrap()]);
-    let crowd = crowd(10, House { proxies, ..strangers(10, 2) });
+    let crowd = crowd(10, SlotPolicy { proxies, ..anonymous(10, 2) });
     let mut of_one = Vec::new();
     for _ in 0..3 {
         of_one.push(crowd.connect([9, 9, 9, 9]).await);
     }
-    assert_eq!(crowd.places.taken().strangers, 2);
+    assert_eq!(crowd.slots.taken().anonymous, 2);
     assert_eq!(closed_after(of_one.pop().unwrap()).await, 0, "both others are young");
     for _ in 0..4 {
         of_one.push(crowd.connect([7, 7, 7, 7]).await);
     }
-    assert_eq!(crowd.places.taken().strangers, 6, "a proxy brings many");
+    assert_eq!(crowd.slots.taken().anonymous, 6, "a proxy brings many");
     let mut publisher = crowd.connect([9, 9, 9, 8]).await;
     assert!(ask(&mut publisher, "/known").await.ends_with("known"));
     sleep(Duration::from_secs(2)).await;
@@ -189,13 +189,13 @@ async fn strangers_of_one_address_leave_room_for_those_of_others() {
     assert!(ask(&mut late, "/livez").await.starts_with("HTTP/1.1 200"), "one of its own gave way");
     // Known now, they count no more for their address.
     assert!(ask(&mut late, "/known").await.ends_with("known"));
-    assert_eq!(crowd.places.taken().known, 2);
+    assert_eq!(crowd.slots.taken().authenticated, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_all_are_alike_whoever_asks_nothing_gives_way_and_probes_are_always_answered() {
     let always = |request: &Parts| crate::is_probe(request.uri.path());
-    let crowd = crowd(2, House { kept: 1, always: Some(always), ..House::default() });
+    let crowd = crowd(2, SlotPolicy { reserved: 1, always: Some(always), ..SlotPolicy::default() });
     let mut busy = Vec::new();
     for _ in 0..2 {
         let mut user = crowd.connect([1, 1, 1, 1]).await;
@@ -224,14 +224,14 @@ async fn where_all_are_alike_whoever_asks_nothing_gives_way_and_probes_are_alway
 #[tokio::test(start_paused = true)]
 async fn upgraded_strangers_that_say_nothing_give_way() {
     const UPGRADE: &str = "GET /upgrade HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n";
-    let crowd = crowd(2, House { kept: 1, ..strangers(4, 100) });
+    let crowd = crowd(2, SlotPolicy { reserved: 1, ..anonymous(4, 100) });
     let mut silent = Vec::new();
     for number in 0..5 {
         let mut stranger = crowd.connect([9, 9, 9, number]).await;
         assert!(say(&mut stranger, UPGRADE).await.starts_with("HTTP/1.1 101"));
         silent.push(stranger);
     }
-    assert_eq!(crowd.places.taken(), Taken { known: 0, strangers: 4, kept: 1 });
+    assert_eq!(crowd.slots.taken(), SlotCounts { authenticated: 0, anonymous: 4, reserved: 1 });
     assert!(closed_after(silent.pop().unwrap()).await <= 2, "that place is for others");
     let from = Instant::now();
     let mut publisher = crowd.connect([1, 1, 1, 1]).await;
@@ -248,7 +248,7 @@ async fn upgraded_strangers_that_say_nothing_give_way() {
 #[tokio::test(start_paused = true)]
 async fn who_shows_a_credential_and_finds_no_place_is_told_so() {
     let always = |request: &Parts| request.uri.path() == "/short";
-    let crowd = crowd(1, House { always: Some(always), ..strangers(4, 100) });
+    let crowd = crowd(1, SlotPolicy { always: Some(always), ..anonymous(4, 100) });
     let mut first = crowd.connect([1, 1, 1, 1]).await;
     assert!(ask(&mut first, "/known").await.ends_with("known"));
     assert!(ask(&mut first, "/known").await.ends_with("known"), "it has one");
@@ -256,17 +256,17 @@ async fn who_shows_a_credential_and_finds_no_place_is_told_so() {
     let no = ask(&mut second, "/known").await;
     assert!(no.starts_with("HTTP/1.1 503") && no.contains("come back in a moment"), "{no}");
     assert!(ask(&mut second, "/short").await.ends_with("known"), "that needs no place");
-    assert_eq!(crowd.places.taken(), Taken { known: 1, strangers: 1, kept: 0 });
+    assert_eq!(crowd.slots.taken(), SlotCounts { authenticated: 1, anonymous: 1, reserved: 0 });
     drop(first);
     sleep(Duration::from_millis(10)).await;
     assert!(ask(&mut second, "/known").await.ends_with("known"));
-    assert_eq!(crowd.places.taken(), Taken { known: 1, strangers: 0, kept: 0 });
+    assert_eq!(crowd.slots.taken(), SlotCounts { authenticated: 1, anonymous: 0, reserved: 0 });
 }
 
 /// The fault: one of those who may come could take every place from the others.
 #[tokio::test(start_paused = true)]
 async fn none_of_the_known_has_more_places_than_it_leaves_free() {
-    let crowd = crowd(6, strangers(10, 100));
+    let crowd = crowd(6, anonymous(10, 100));
     let mut open = Vec::new();
     let mut come = async |name: &str| {
         let mut io = crowd.connect([1, 1, 1, 1]).await;
@@ -283,7 +283,7 @@ async fn none_of_the_known_has_more_places_than_it_leaves_free() {
     assert!(come("third").await.ends_with("known"));
     assert!(come("fourth").await.ends_with("known"), "the last is for who has none");
     assert!(come("fifth").await.contains("every place"));
-    assert_eq!(crowd.places.taken().known, 6);
+    assert_eq!(crowd.slots.taken().authenticated, 6);
     open.clear();
     sleep(Duration::from_millis(10)).await;
     let mut io = crowd.connect([1, 1, 1, 1]).await;
@@ -297,9 +297,14 @@ async fn none_of_the_known_has_more_places_than_it_leaves_free() {
 #[tokio::test(start_paused = true)]
 async fn the_app_refuses_in_words_of_its_own_on_a_kept_place() {
     let always = |request: &Parts| crate::is_probe(request.uri.path());
-    let app_refuses = |request: &Parts| request.uri.path() == "/known";
-    let house = House { kept: 1, always: Some(always), app_refuses: Some(app_refuses), ..House::default() };
-    let crowd = crowd(1, house);
+    let app_decides = |request: &Parts| request.uri.path() == "/known";
+    let policy = SlotPolicy {
+        reserved: 1,
+        always: Some(always),
+        app_decides: Some(app_decides),
+        ..SlotPolicy::default()
+    };
+    let crowd = crowd(1, policy);
     let mut busy = crowd.connect([1, 1, 1, 1]).await;
     busy.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     sleep(Duration::from_secs(3)).await;
@@ -311,30 +316,30 @@ async fn the_app_refuses_in_words_of_its_own_on_a_kept_place() {
     drop(busy);
     sleep(Duration::from_millis(10)).await;
     assert!(ask(&mut late, "/known").await.ends_with("known"), "there is a place by now");
-    assert_eq!(crowd.places.taken(), Taken { known: 1, strangers: 0, kept: 0 });
+    assert_eq!(crowd.slots.taken(), SlotCounts { authenticated: 1, anonymous: 0, reserved: 0 });
 }
 
 /// The fault: of its address only the network was looked at, which is no proxy.
 #[tokio::test(start_paused = true)]
 async fn an_ipv6_proxy_named_by_its_address_brings_many() {
     let proxies = crate::Proxies::new(["fd00::7/128".parse().unwrap()]);
-    let crowd = crowd(10, House { proxies, ..strangers(10, 1) });
+    let crowd = crowd(10, SlotPolicy { proxies, ..anonymous(10, 1) });
     let at = |last| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last);
     let mut open = Vec::new();
     for _ in 0..4 {
         open.push(crowd.connect(at(7)).await);
     }
-    assert_eq!(crowd.places.taken().strangers, 4, "a proxy brings many");
+    assert_eq!(crowd.slots.taken().anonymous, 4, "a proxy brings many");
     for last in [8, 9] {
         open.push(crowd.connect(at(last)).await);
     }
-    assert_eq!(crowd.places.taken().strangers, 5, "its neighbours are one network of strangers");
+    assert_eq!(crowd.slots.taken().anonymous, 5, "its neighbours are one network of strangers");
 }
 
 #[tokio::test(start_paused = true)]
 async fn that_there_is_no_place_is_nothing_to_sniff_at() {
     let always = |request: &Parts| crate::is_probe(request.uri.path());
-    let crowd = crowd(1, House { kept: 1, always: Some(always), ..House::default() });
+    let crowd = crowd(1, SlotPolicy { reserved: 1, always: Some(always), ..SlotPolicy::default() });
     let mut busy = crowd.connect([1, 1, 1, 1]).await;
     busy.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     sleep(Duration::from_secs(3)).await;

@@ -2,7 +2,7 @@
 //!
 //! A socket takes writes again only when a good part of its buffer has become free. On a slow path with long queues, such as
 //! a bad mobile network, that is tens of seconds apart, though the peer takes bytes all the while. Only the kernel sees it.
-//! Asked for by [`Watched`](crate::watched::Watched), and only of connections that wait.
+//! Asked for by [`StallGuard`](crate::watched::Watched), and only of connections that wait.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::watched::Unacked;
+use crate::stall_guard::KernelQueue;
 
 /// The table is read this often at most, however many wait: of 10,000 connections it has a megabyte and a half.
 const EVERY: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
 
 /// What is known of a connection. It may be a moment old, or nothing yet: asking has it looked up anew, away from the async
 /// workers.
-pub(crate) fn of(stream: &TcpStream) -> Option<Unacked> {
+pub(crate) fn of(stream: &TcpStream) -> Option<KernelQueue> {
     let key = (plain(stream.local_addr().ok()?), plain(stream.peer_addr().ok()?));
     let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
@@ -41,7 +41,7 @@ pub(crate) fn of(stream: &TcpStream) -> Option<Unacked> {
         drop(tokio::task::spawn_blocking(read));
     }
     let (at, bytes) = table.read.as_ref()?;
-    Some(Unacked { at: *at, bytes: bytes.get(&key).copied().unwrap_or_default().into() })
+    Some(KernelQueue { at: *at, bytes: bytes.get(&key).copied().unwrap_or_default().into() })
 }
 
 fn read() {

@@ -8,14 +8,14 @@ const NO_PLACE: &str = "every place on this listener is taken: come back in a mo
 
 /// The connection ends with it: its place is for others.
 pub(super) fn refusal(asked: &Parts) -> Response {
-    let mut refusal = no_place(&asked.headers);
+    let mut refusal = no_slot(&asked.headers);
     if asked.version < Version::HTTP_2 {
         refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     refusal
 }
 
-fn no_place(asked: &HeaderMap) -> Response {
+fn no_slot(asked: &HeaderMap) -> Response {
     let content_type = asked.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     if content_type.starts_with(b"application/grpc") {
         let headers = [

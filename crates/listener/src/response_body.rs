@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::places::Begun;
+use crate::slots::ActiveRequest;
 
 /// gRPC codes that refuse: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED.
 const REFUSALS: [&str; 5] = ["3", "5", "7", "12", "16"];
@@ -18,22 +18,22 @@ const REFUSALS: [&str; 5] = ["3", "5", "7", "12", "16"];
 /// In the extensions of an answer: it is whole, though its body does not say how long it is. So it is no request under way
 /// any more, and whoever does not take it is let go.
 #[derive(Clone, Copy, Debug)]
-pub struct Whole;
+pub struct CompleteResponse;
 
 /// A body that keeps its request under way, if it goes on without end.
-pub(crate) struct Answered {
+pub(crate) struct ResponseBody {
     body: Body,
-    begun: Option<Begun>,
+    active: Option<ActiveRequest>,
     /// Its trailers say what became of the request.
     awaits_trailers: bool,
 }
 
 /// Watches an answer to the end.
-pub(crate) fn watched(response: Response<Body>, mut begun: Begun) -> Response<Answered> {
+pub(crate) fn track(response: Response<Body>, mut active: ActiveRequest) -> Response<ResponseBody> {
     let (head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        begun.leaves_to_another_protocol();
-        return Response::from_parts(head, Answered { body, begun: None, awaits_trailers: false });
+        active.upgraded();
+        return Response::from_parts(head, ResponseBody { body, active: None, awaits_trailers: false });
     }
     let is_grpc = head
         .headers
@@ -42,13 +42,13 @@ pub(crate) fn watched(response: Response<Body>, mut begun: Begun) -> Response<An
     let awaits_trailers = is_grpc && !head.headers.contains_key("grpc-status");
     let is_refused = if is_grpc { refuses(&head.headers) } else { is_refusal(head.status) };
     if !awaits_trailers && !is_refused {
-        begun.was_served();
+        active.was_served();
     }
-    match body.size_hint().exact().is_some() || head.extensions.get::<Whole>().is_some() {
-        true => begun.is_answered(),
-        false => begun.is_streamed(),
+    match body.size_hint().exact().is_some() || head.extensions.get::<CompleteResponse>().is_some() {
+        true => active.response_complete(),
+        false => active.response_streams(),
     }
-    Response::from_parts(head, Answered { body, begun: Some(begun), awaits_trailers })
+    Response::from_parts(head, ResponseBody { body, active: Some(active), awaits_trailers })
 }
 
 fn refuses(headers: &HeaderMap) -> bool {
@@ -60,7 +60,7 @@ fn is_refusal(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT)
 }
 
-impl http_body::Body for Answered {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -71,15 +71,15 @@ impl http_body::Body for Answered {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         if this.awaits_trailers
-            && let (Some(Ok(frame)), Some(begun)) = (&frame, &this.begun)
+            && let (Some(Ok(frame)), Some(active)) = (&frame, &this.active)
             && frame.trailers_ref().is_none_or(|trailers| !refuses(trailers))
         {
-            begun.was_served();
+            active.was_served();
             this.awaits_trailers = false;
         }
-        match (&frame, &this.begun) {
-            (Some(_), Some(begun)) => begun.is_taken(),
-            _ => this.begun = None,
+        match (&frame, &this.active) {
+            (Some(_), Some(active)) => active.was_read(),
+            _ => this.active = None,
         }
         Poll::Ready(frame)
     }

@@ -84,7 +84,7 @@ impl Outflow {
 
 /// For how long a peer may do nothing.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct StallTimeouts {
     /// A peer whose socket takes nothing for this long is dropped; `None`: never for that.
     pub(crate) write_stall: Option<Duration>,
     /// One that answers pings and from which nothing was heard for this long, though nothing was in the way, is dead.
@@ -93,7 +93,7 @@ pub(crate) struct Patience {
 
 /// How much of what was written a peer has not acknowledged, and when that was so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unacked {
+pub struct KernelQueue {
     /// When it was looked.
     pub at: Instant,
     /// Bytes on their way, sent or not.
@@ -101,19 +101,19 @@ pub struct Unacked {
 }
 
 /// What can be asked of a connection beneath its bytes.
-pub(crate) struct Asked<I> {
+pub(crate) struct SocketHooks<I> {
     /// Called when a write is refused for the first time.
     pub(crate) on_blocked: fn(&I),
     /// Asked while writes are refused.
-    pub(crate) unacked: fn(&I) -> Option<Unacked>,
+    pub(crate) kernel_queue: fn(&I) -> Option<KernelQueue>,
 }
 
-pub(crate) struct Watched<I> {
+pub(crate) struct StallGuard<I> {
     io: I,
-    patience: Patience,
+    patience: StallTimeouts,
     outflow: Outflow,
     on_blocked: Option<fn(&I)>,
-    unacked: fn(&I) -> Option<Unacked>,
+    kernel_queue: fn(&I) -> Option<KernelQueue>,
     /// Bytes taken since a write was refused last.
     burst: u64,
     blocked: Option<Blocked>,
@@ -130,18 +130,18 @@ struct Blocked {
     /// The next look: at the latest when it is due.
     look: Pin<Box<Sleep>>,
     /// What was on its way at the last look.
-    unacked: Option<u64>,
+    kernel_queue: Option<u64>,
 }
 
 /// How often it is looked whether a peer that takes no writes acknowledges bytes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-impl<I> Watched<I> {
-    pub(crate) fn new(io: I, patience: Patience, outflow: Outflow, asked: Asked<I>) -> Self {
+impl<I> StallGuard<I> {
+    pub(crate) fn new(io: I, patience: StallTimeouts, outflow: Outflow, asked: SocketHooks<I>) -> Self {
         let alive = Instant::now();
-        let Asked { on_blocked, unacked } = asked;
+        let SocketHooks { on_blocked, kernel_queue } = asked;
         let on_blocked = Some(on_blocked);
-        Self { io, patience, outflow, on_blocked, unacked, burst: 0, blocked: None, alive, silent: None }
+        Self { io, patience, outflow, on_blocked, kernel_queue, burst: 0, blocked: None, alive, silent: None }
     }
 
     /// Passes on what became of a write, unless nothing could be written for too long.
@@ -174,12 +174,12 @@ impl<I> Watched<I> {
                 let due = now + stall + more.min(stall);
                 self.outflow.blocked_until(Some(due));
                 let look = Box::pin(sleep_until(due.min(now + LOOK_EVERY)));
-                none.insert(Blocked { since: now, due, look, unacked: None })
+                none.insert(Blocked { since: now, due, look, kernel_queue: None })
             }
         };
         while blocked.look.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if blocked.takes_bytes((self.unacked)(&self.io)) {
+            if blocked.takes_bytes((self.kernel_queue)(&self.io)) {
                 self.alive = now;
                 blocked.due = blocked.due.max(now + stall);
                 self.outflow.blocked_until(Some(blocked.due));
@@ -226,13 +226,15 @@ fn silent() -> io::Error {
 
 impl Blocked {
     /// Whether less is on its way than at the last look, which no write has added to since.
-    fn takes_bytes(&mut self, unacked: Option<Unacked>) -> bool {
-        let Some(unacked) = unacked.filter(|unacked| unacked.at > self.since) else { return false };
-        self.unacked.replace(unacked.bytes).is_some_and(|before| unacked.bytes < before)
+    fn takes_bytes(&mut self, kernel_queue: Option<KernelQueue>) -> bool {
+        let Some(kernel_queue) = kernel_queue.filter(|kernel_queue| kernel_queue.at > self.since) else {
+            return false;
+        };
+        self.kernel_queue.replace(kernel_queue.bytes).is_some_and(|before| kernel_queue.bytes < before)
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for StallGuard<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
@@ -245,7 +247,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for StallGuard<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.io).poll_write(cx, buf);
@@ -284,15 +286,15 @@ mod tests {
 
     use super::*;
 
-    fn watched(write_stall: Option<Duration>) -> (Watched<DuplexStream>, Outflow, DuplexStream) {
+    fn watched(write_stall: Option<Duration>) -> (StallGuard<DuplexStream>, Outflow, DuplexStream) {
         let (here, there) = duplex(1 << 10);
-        let patience = Patience { write_stall, silence: Duration::from_secs(15) };
+        let patience = StallTimeouts { write_stall, silence: Duration::from_secs(15) };
         let outflow = Outflow::default();
-        (Watched::new(here, patience, outflow.clone(), blind()), outflow, there)
+        (StallGuard::new(here, patience, outflow.clone(), blind()), outflow, there)
     }
 
-    fn blind<I>() -> Asked<I> {
-        Asked { on_blocked: |_| {}, unacked: |_| None }
+    fn blind<I>() -> SocketHooks<I> {
+        SocketHooks { on_blocked: |_| {}, kernel_queue: |_| None }
     }
 
     /// Its kernel acknowledges a little each second for a minute, and the socket takes no write in that time.
@@ -302,14 +304,14 @@ mod tests {
         let began = BEGAN.with(|began| *began);
         let (here, _there) = duplex(1 << 10);
         let patience =
-            Patience { write_stall: Some(Duration::from_secs(5)), silence: Duration::from_secs(15) };
-        let unacked = |_: &DuplexStream| {
+            StallTimeouts { write_stall: Some(Duration::from_secs(5)), silence: Duration::from_secs(15) };
+        let kernel_queue = |_: &DuplexStream| {
             let at = Instant::now();
             let seconds = BEGAN.with(|began| at.saturating_duration_since(*began)).as_secs();
-            Some(Unacked { at, bytes: 100_000 - 100 * seconds.min(60) })
+            Some(KernelQueue { at, bytes: 100_000 - 100 * seconds.min(60) })
         };
-        let asked = Asked { on_blocked: |_| {}, unacked };
-        let mut watched = Watched::new(here, patience, Outflow::default(), asked);
+        let asked = SocketHooks { on_blocked: |_| {}, kernel_queue };
+        let mut watched = StallGuard::new(here, patience, Outflow::default(), asked);
         assert!(watched.write_all(&[0; 1 << 20]).await.is_err());
         let took = began.elapsed().as_secs();
         assert!((64..=67).contains(&took), "{took} s: five after the last byte");
@@ -342,8 +344,8 @@ mod tests {
     async fn who_has_just_taken_much_is_given_up_to_twice_the_time() {
         let (here, there) = duplex(256 << 10);
         let patience =
-            Patience { write_stall: Some(Duration::from_secs(5)), silence: Duration::from_secs(15) };
-        let mut watched = Watched::new(here, patience, Outflow::default(), blind());
+            StallTimeouts { write_stall: Some(Duration::from_secs(5)), silence: Duration::from_secs(15) };
+        let mut watched = StallGuard::new(here, patience, Outflow::default(), blind());
         let began = Instant::now();
         assert!(watched.write_all(&[0; 1 << 20]).await.is_err());
         assert_eq!(began.elapsed().as_secs(), 10);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 
-use crate::Accept;
+use crate::accept::Accept;
 
 /// What may be under way in one direction of a pipe, as a socket's buffer has it.
 const PIPE_BYTES: usize = 256 << 10;
@@ -18,20 +18,20 @@ const BACKLOG: usize = 16;
 
 /// Opens pipes. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Dial(mpsc::Sender<DuplexStream>);
+pub struct MemoryDialer(mpsc::Sender<DuplexStream>);
 
-/// Accepts what [`Dial`] opens.
+/// Accepts what [`MemoryDialer`] opens.
 #[derive(Debug)]
-pub struct Pipes(mpsc::Receiver<DuplexStream>);
+pub struct MemoryListener(mpsc::Receiver<DuplexStream>);
 
 /// Both ends of a listener that no network reaches.
 #[must_use]
-pub fn pipes() -> (Dial, Pipes) {
+pub fn memory_listener() -> (MemoryDialer, MemoryListener) {
     let (dial, pipes) = mpsc::channel(BACKLOG);
-    (Dial(dial), Pipes(pipes))
+    (MemoryDialer(dial), MemoryListener(pipes))
 }
 
-impl Dial {
+impl MemoryDialer {
     /// Opens a connection. Cancel safe.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Dial {
     }
 }
 
-impl Accept for Pipes {
+impl Accept for MemoryListener {
     type Io = DuplexStream;
 
     async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {

@@ -14,8 +14,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 
-use crate::Peer;
-use crate::damped::Damped;
+use crate::log_limiter::LogLimiter;
+use crate::peer::Peer;
 
 const FROM_A_PAGE: &str = "requests of web pages are not taken here: send it without an Origin header";
 const WRONG_HOST: &str = "only localhost and IP addresses are answered to here, so that no web page reaches this machine under \
@@ -23,32 +23,32 @@ const WRONG_HOST: &str = "only localhost and IP addresses are answered to here, 
 
 /// Which names a listener is asked for.
 #[derive(Clone, Debug)]
-pub enum Hosts {
+pub enum AllowedHosts {
     /// Any: it is there for others.
     Any,
     /// Names of this machine, addresses, and these names of a proxy's.
     LocalAnd(Vec<String>),
 }
 
-struct Guard {
-    hosts: Hosts,
-    refusals: Damped,
+struct BrowserGuard {
+    hosts: AllowedHosts,
+    refusals: LogLimiter,
 }
 
 /// Refuses requests that a web page made.
-pub fn without_pages(app: Router, hosts: Hosts) -> Router {
-    app.layer(from_fn_with_state(Arc::new(Guard { hosts, refusals: Damped::default() }), guard))
+pub fn reject_browsers(app: Router, hosts: AllowedHosts) -> Router {
+    app.layer(from_fn_with_state(Arc::new(BrowserGuard { hosts, refusals: LogLimiter::default() }), guard))
 }
 
 /// Tells browsers to take every answer for what it says it is, and not for what it looks like.
-pub fn unsniffed(app: Router) -> Router {
+pub fn with_nosniff(app: Router) -> Router {
     app.layer(map_response(|mut response: Response| async {
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }))
 }
 
-async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+async fn guard(State(guard): State<Arc<BrowserGuard>>, request: Request, next: Next) -> Response {
     let hosts = &guard.hosts;
     let why = if request.headers().contains_key(header::ORIGIN) {
         FROM_A_PAGE
@@ -85,7 +85,7 @@ fn refusal(headers: &HeaderMap, why: &str) -> Response {
     (StatusCode::FORBIDDEN, headers, problem).into_response()
 }
 
-impl Hosts {
+impl AllowedHosts {
     fn admit(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let Self::LocalAnd(names) = self else { return true };
         let Some(host) = host(uri, headers) else {
@@ -161,8 +161,8 @@ mod tests {
 
     use super::*;
 
-    async fn status(hosts: Hosts, host: &str, origin: Option<&str>) -> u16 {
-        let app = without_pages(Router::new().route("/", get(|| async { "ok" })), hosts);
+    async fn status(hosts: AllowedHosts, host: &str, origin: Option<&str>) -> u16 {
+        let app = reject_browsers(Router::new().route("/", get(|| async { "ok" })), hosts);
         let mut request = Request::get("/").header("host", host);
         if let Some(origin) = origin {
             request = request.header("origin", origin);
@@ -172,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_is_told_by_its_origin_or_by_the_name_it_asks_for() {
-        let local = || Hosts::LocalAnd(vec!["hub.example".into()]);
+        let local = || AllowedHosts::LocalAnd(vec!["hub.example".into()]);
         for (host, expected) in [
             ("127.0.0.1:7400", 200),
             ("[::1]:7400", 200),
@@ -192,17 +192,18 @@ mod tests {
             assert_eq!(status(local(), host, None).await, expected, "{host}");
             assert_eq!(status(local(), host, Some("http://127.0.0.1:7400")).await, 403, "{host}");
         }
-        let app = without_pages(Router::new().route("/", get(|| async { "ok" })), local());
+        let app = reject_browsers(Router::new().route("/", get(|| async { "ok" })), local());
         let unnamed = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(unnamed.status().as_u16(), 200, "a probe");
-        assert_eq!(status(Hosts::Any, "hub", None).await, 200);
-        assert_eq!(status(Hosts::Any, "hub", Some("http://hub")).await, 403);
+        assert_eq!(status(AllowedHosts::Any, "hub", None).await, 200);
+        assert_eq!(status(AllowedHosts::Any, "hub", Some("http://hub")).await, 403);
     }
 
     /// Over HTTP/2, and in the absolute form of HTTP/1, the name stands in the URI.
     #[tokio::test]
     async fn a_name_in_the_uri_that_cannot_be_read_is_refused() {
-        let app = without_pages(Router::new().route("/", get(|| async { "ok" })), Hosts::LocalAnd(vec![]));
+        let app =
+            reject_browsers(Router::new().route("/", get(|| async { "ok" })), AllowedHosts::LocalAnd(vec![]));
         for (authority, expected) in [
             ("127.0.0.1:7400", 200),
             ("evil$.example", 403),
@@ -276,7 +277,7 @@ mod tests {
 
     #[tokio::test]
     async fn grpc_is_told_in_its_own_words() {
-        let app = without_pages(Router::new(), Hosts::LocalAnd(vec![]));
+        let app = reject_browsers(Router::new(), AllowedHosts::LocalAnd(vec![]));
         let request = Request::post("http://evil.example/push.v1.Push/SubscribePush");
         let request = request.header("content-type", "application/grpc").body(Body::empty()).unwrap();
         let response = app.oneshot(request).await.unwrap();
