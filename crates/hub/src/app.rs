@@ -1,5 +1,17 @@
-//! A hub, put together: what it is made of, how it starts, what a program calls on it, and how it ends.
+//! The middle floor: what a hub is made of, how it starts, what a program calls on it, and how it ends.
 //!
+//! [`Hub`] is a handle. All parts of a hub are in one `Shared`, which handles, services and streams hold; nothing in it
+//! holds them, so the hub ends with the last of them.
+//!
+//! ```text
+//! start    Hub::new: check the settings, begin the log, open the store, spawn the trimming task
+//! run      publish.rs   every event and record goes in here
+//!          status.rs    what an operator sees;  metrics.rs, scrape.rs: what a scrape sees
+//! end      drain.rs     refuse what is new, finish publishes, send the streams away at a rate
+//! ```
+//!
+//! Methods that hand out something to serve, such as [`Hub::router`], are written in `surface.rs`: this floor does not
+//! import that one.
 pub(crate) mod config;
 pub(crate) mod metrics;
 pub(crate) mod shared;
@@ -44,18 +56,48 @@ use crate::state::in_flight::{InFlight, RequestKind};
 use crate::state::log::{Head, Log, LogEntry};
 use crate::state::record_capacity::RecordCapacity;
 
-/// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back.
+/// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back. Short
+/// windows are looked at eight times within their age, at most a hundred times a second.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 
-/// What gateways ask (subscribe, report, reflection) may take on its way, in bytes: apart from publishes, so that neither
-/// keeps the other out.
+/// What gateways ask (subscribe, report, reflection) may hold while it arrives, in bytes. Apart from publishes, so that
+/// neither keeps the other out.
 const QUESTION_BYTES_MAX: usize = 16 << 20;
 
-/// What anybody asks about health may take on its way, in bytes.
+/// What anybody asks about health may hold while it arrives, in bytes.
 const PROBE_BYTES_MAX: usize = 4 << 20;
 
 /// A running hub. Cheap to clone; clones are the same hub, which ends with the last of them and of its routers and
 /// streams.
+///
+/// | to | call |
+/// |---|---|
+/// | start one | [`Hub::in_memory`], [`Hub::on_disk`], or [`Hub::new`] over a store of your own |
+/// | serve it | [`Hub::router`]; or [`Hub::push_service`] and [`Hub::publisher_service`] in a server of yours |
+/// | publish from this process | [`Hub::publish`], [`Hub::invalidate`], [`Hub::set_memberships`] |
+/// | look at it | [`Hub::head`], [`Hub::status`], [`Hub::register`] for metrics, [`Hub::health`] for probes |
+/// | change who is let in | [`Hub::set_access`] |
+/// | end it | [`Hub::drain`] |
+///
+/// ```
+/// # use galaxy_push_core::ambient::Ambient;
+/// # use galaxy_push_hub::{Config, Hub};
+/// # use galaxy_push_proto::v1::{Event, Membership, SessionInvalidation};
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let hub = Hub::in_memory(Config::default(), Ambient::new(|| 1_700_000_000_000, || 4))?;
+/// let (id, source, kind) = ("1".to_owned(), "/shop".to_owned(), "order.shipped".to_owned());
+/// let event = Event { to: vec!["user:42".into()], id, source, r#type: kind, ..Event::default() };
+/// hub.publish(vec![event]).await?;
+/// hub.invalidate(SessionInvalidation { recipient: "session:9".into(), ..Default::default() }).await?;
+/// let member = Membership { recipient: "user:42".into(), topic: "news".into(), ..Default::default() };
+/// hub.set_memberships(vec![member]).await?;
+/// assert_eq!(hub.status().window.events, 3); // records lie in the log like events
+///
+/// hub.drain(Duration::from_secs(10)).await; // nobody is connected, so it returns at once
+/// assert!(hub.status().draining && hub.publish(Vec::new()).await.is_err());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Hub {
     pub(crate) shared: Arc<Shared>,
@@ -304,7 +346,8 @@ impl Hub {
     }
 }
 
-/// Trims the window of a hub, and what is remembered of its publishes and gateways, until the hub is gone.
+/// Trims the window of a hub, its dedup window and what is remembered of flapping ids, until the hub is gone. It holds a
+/// weak handle, so it keeps no hub alive.
 async fn trim(shared: Weak<Shared>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;

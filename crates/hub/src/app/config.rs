@@ -1,6 +1,7 @@
 //! What can be set on a hub, with its defaults and limits.
 //!
-//! Whoever starts a hub builds one; [`Hub::new`](crate::Hub::new) checks it.
+//! Whoever starts a hub builds one; [`Hub::new`](crate::Hub::new) checks it. Setters take what they are given; only
+//! [`Config::check`] knows the rules, because some of them are about two settings at once.
 
 use std::time::Duration;
 
@@ -20,7 +21,20 @@ const HEARTBEAT_MAX: Duration = Duration::from_secs(7);
 /// frame no window could hold is refused when it is published.
 const FRAME_BYTES: usize = 100;
 
-/// The settings of a hub.
+/// The settings of a hub. [`Config::default`] runs as it is.
+///
+/// ```
+/// use std::time::Duration;
+/// use galaxy_push_core::window::Bounds;
+/// use galaxy_push_hub::Config;
+///
+/// let window = Bounds { age: Duration::from_secs(60), events: 10_000, bytes: 16 << 20 };
+/// let config = Config::default().window(window).heartbeat(Duration::from_secs(3));
+/// assert!(config.check().is_ok());
+///
+/// let wrong = Config::default().return_rate(0).check().unwrap_err();
+/// assert_eq!(wrong.setting, "return_rate");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) window: Bounds,
@@ -70,7 +84,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What the window holds.
+    /// What the window holds: an event is held while it is within the age, the count and the bytes.
     #[must_use]
     pub fn window(mut self, bounds: Bounds) -> Self {
         self.window = bounds;
@@ -84,21 +98,22 @@ impl Config {
         self
     }
 
-    /// The largest data of an event, in bytes: 1 to 1 MiB.
+    /// The largest data of an event, in bytes: 1 to 1 MiB. A larger one is refused with `EVENT_TOO_LARGE`.
     #[must_use]
     pub fn event_bytes_max(mut self, bytes: usize) -> Self {
         self.event_bytes_max = bytes;
         self
     }
 
-    /// A stream on which nothing was sent for this long is sent Progress: above 0, at most 7 s.
+    /// A stream on which nothing was sent for this long is sent Progress: above 0, at most 7 s, because a gateway takes a hub
+    /// that is silent for 15 s for dead, and two heartbeats must fit in.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.heartbeat = interval;
         self
     }
 
-    /// How many gateways a second a drain sends away: at least 1.
+    /// How many gateways a second a drain sends away: at least 1. See [`Hub::drain`](crate::Hub::drain).
     #[must_use]
     pub fn return_rate(mut self, per_second: u32) -> Self {
         self.return_rate = per_second;
@@ -181,7 +196,7 @@ impl Config {
             ),
             ("publishes_in_flight.requests", self.publish_requests_max == 0, "must be at least 1".to_owned()),
             (
-                "publishes_under_way.bytes",
+                "publishes_in_flight.bytes",
                 self.publish_bytes_max < REQUEST_BYTES_MAX,
                 format!("must hold one request of {REQUEST_BYTES_MAX} bytes"),
             ),

@@ -1,8 +1,25 @@
 //! How a hub shuts down without losing what it acknowledged.
 //!
-//! Refuse what is new, let publishes under way finish, then let each stream go at its turn, or as soon after it as it has
-//! taken everything. Readers are sent away one by one, so that those who take them over are not hit by all of them at once.
-//! Whoever has not taken everything when the time is over is cut off, and named.
+//! ```text
+//! finish    refuse new claims, publishes and streams; wait for publishes in flight, a quarter of the limit at most
+//! send away each stream at its turn (`Gateways::schedule_drain`), or as soon after it as it has taken everything
+//! wait      until the last stream has ended, or the limit is over
+//! cut off   name each gateway that has not taken everything, with how much is left
+//! ```
+//!
+//! Readers are sent away one by one, so that the hubs that take them over are not hit by all of them at once. The order
+//! matters: publishes finish first, so what is acknowledged lies in the log before a stream may be told that it has taken
+//! everything.
+//!
+//! A request that comes while the drain begins is refused or waited for, never forgotten: each takes its token first, and
+//! looks whether a drain has begun afterwards.
+//!
+//! ```text
+//! request: take token · look: no drain · go on        drain: set draining · wait for tokens   → it is waited for
+//! drain: set draining                                 request: take token · look: refuse      → it is refused
+//! ```
+//!
+//! [`Hub::drain`](crate::Hub::drain) calls it. It closes no connection: the listener does, afterwards.
 
 use std::time::Duration;
 
@@ -13,6 +30,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::shared::Shared;
 use crate::state::stream_gauge::StreamGauge;
 
+/// Shuts down what the hub serves, within `limit`. Cancel safe: what was begun goes on, and a second call waits for the
+/// rest.
 pub(crate) async fn drain(shared: &Shared, limit: Duration) {
     let deadline = Instant::now() + limit;
     // A store that hangs must not keep the readers waiting: they may at least leave in order.
@@ -40,7 +59,7 @@ pub(crate) async fn drain(shared: &Shared, limit: Duration) {
     }
 }
 
-/// Takes nothing new, and waits until the publishes under way are finished; whether they are, within the limit.
+/// Takes nothing new, and waits until the publishes in flight are finished. False: they are not, within the limit.
 pub(crate) async fn finish_publishes(shared: &Shared, limit: Duration) -> bool {
     shared.draining.send_replace(true);
     shared.log.with_state(|state, _| state.gateways.stop_admitting());
@@ -49,7 +68,7 @@ pub(crate) async fn finish_publishes(shared: &Shared, limit: Duration) -> bool {
     timeout_at(Instant::now() + limit, shared.publishes.wait()).await.is_ok()
 }
 
-/// Says once of a stream that it ends before it has taken everything.
+/// Logs, once for each stream, that it ends before it has taken everything, and how much is left for its gateway.
 pub(crate) fn cut_off(window: &Window, gauge: &StreamGauge, gateway: &str, peer: &str) {
     let Some(taken) = gauge.mark_cut_off() else { return };
     let (position, left) = (window.before(taken), window.end().since(taken));

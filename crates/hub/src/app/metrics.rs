@@ -1,7 +1,8 @@
 //! What the hub counts, under names that begin with `push_`.
 //!
-//! Counters are kept where things happen; what a scrape can read off the hub is read then (`scrape.rs`). No label has a
-//! value that a peer chose.
+//! Counters are kept where things happen, and shown from the start with 0: a label that is missing cannot be told from one
+//! that never counted. What can be read off the hub at a scrape is read then (`scrape.rs`). No label has a value that a
+//! peer chose, so peers cannot make the number of series grow.
 
 use galaxy_push_core::window::{GapReason, Outcome};
 use galaxy_push_proto::{Failure, Reason};

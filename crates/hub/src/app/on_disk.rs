@@ -1,6 +1,12 @@
-//! A hub over a disk store: opens it, says how far it is and what was found, and watches the room on the disk.
+//! A hub over a disk store: opens it, logs how far it is and what was found, and watches the room on the disk.
 //!
-//! Called by [`Hub::on_disk`](crate::Hub::on_disk). What is kept how is the store's business.
+//! Called by [`Hub::on_disk`](crate::Hub::on_disk). How the log is kept on the disk is the store's business; what is said
+//! about it, and when, is decided here.
+//!
+//! ```text
+//! room on the disk     Enough ── the log could fill what is free ──► Low ── a write found none ──► Full
+//!                      Enough ◄── a tenth to spare again ─────────── Low ◄── something was written ──┘
+//! ```
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -26,7 +32,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// that are kept right differ by less: a leap second, a step at boot, another machine.
 const AHEAD_MAX: Duration = Duration::from_secs(60);
 
-/// How often it is looked how much room there is.
+/// How often the free space of the disk is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Opens the log in this folder.
@@ -110,14 +116,14 @@ fn say(folder: &Path, recovered: &Recovered, wall_unix_ms: u64, begun: Instant) 
     );
 }
 
-/// How it stands with the room on the disk.
+/// Whether the disk has room for what the log may still need by its bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum DiskSpace {
     #[default]
     Enough,
-    /// The log could fill the disk.
+    /// The log could fill the disk: less is free than it may need.
     Low,
-    /// Nothing is taken, because there is none.
+    /// There is none: publishes are refused.
     Full,
 }
 

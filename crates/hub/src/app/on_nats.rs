@@ -1,6 +1,7 @@
-//! A hub over a log that several hubs share, on NATS JetStream: opens it, and says what happens to it.
+//! A hub over a log that several hubs share, on NATS JetStream: opens it, and logs what happens to it.
 //!
-//! Called by [`Hub::on_nats`](crate::Hub::on_nats). What is kept how is the store's business.
+//! Called by [`Hub::on_nats`](crate::Hub::on_nats). How the log is kept on the brokers is the store's business. Each kind of
+//! trouble is logged the first, second, fourth time and so on, with how many lines were left out before.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,24 @@
 //! The one way in: every surface publishes events and standing records through here.
+//!
+//! ```text
+//! admit       count it among the publishes; refuse it while the hub drains (DRAINING) or is full (OVERLOADED)
+//! fill in     time, media type, and how long a record is kept, where the publisher has not said
+//! validate    the rules of the contract; a field that breaks one is named
+//! authorize   recipients within the publisher's scope, and its rate
+//! encode      each event once, as readers will be sent it
+//! append      the store gives positions, and makes the batch durable; at most 30 s
+//! ```
+//!
+//! Whatever is refused before `append` left nothing behind. A batch is appended as a whole or not at all. Where the store
+//! does not say what became of it (`UNAVAILABLE` without a reason), publishing again with the same ids finds out:
+//!
+//! ```text
+//! publish id 7 · no answer within 30 s · publish id 7 again:  duplicate, with its position    it was appended
+//!                                                             a new position                  it was not
+//! ```
+//!
+//! Called by the gRPC and HTTP surfaces and by [`Hub::publish`](crate::Hub::publish). It reads no request and retries
+//! nothing.
 
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::{LOG_FRAME_OVERHEAD_BYTES, LogKind};
@@ -23,13 +43,27 @@ use crate::state::in_flight::Permit;
 const RECIPIENT_BYTES: usize = 32;
 const ATTRIBUTE_BYTES: usize = 96;
 
-/// How long the store may take to acknowledge a batch, so that nobody waits for ever and holds its share of the room.
+/// How long the store may take to acknowledge a batch, so that nobody waits for ever and holds its permit.
 const APPEND_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long the store may take to say how far its log goes.
 const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// What became of one event.
+///
+/// ```
+/// # use galaxy_push_core::ambient::Ambient;
+/// # use galaxy_push_hub::{Config, Hub};
+/// # use galaxy_push_proto::v1::Event;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let hub = Hub::in_memory(Config::default(), Ambient::new(|| 1_700_000_000_000, || 4))?;
+/// # let (to, source, kind) = (vec!["all".to_owned()], "/s".to_owned(), "t".to_owned());
+/// # let event = Event { to, id: "7".into(), source, r#type: kind, ..Event::default() };
+/// let published = hub.publish(vec![event]).await?;
+/// assert_eq!((published[0].id.as_str(), published[0].duplicate), ("7", false));
+/// assert_eq!(published[0].cursor, Some(hub.head().cursor));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// Its id, as published.
@@ -40,7 +74,7 @@ pub struct Published {
     pub duplicate: bool,
 }
 
-/// Where standing records lie.
+/// Where the standing records of one request lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recorded {
     /// The position of the last.
@@ -58,14 +92,15 @@ impl Recorded {
     }
 }
 
-/// What a publisher calls a request for standing records, so that it is recognised when it comes again. Empty: nothing.
+/// What a publisher calls a request for standing records, so that it is recognised when it comes again. Empty: it has no
+/// name, and each repeat is appended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordId {
     pub(crate) id: String,
     pub(crate) source: String,
 }
 
-/// Held while a request is under way.
+/// Held while a request is in flight: its part of the bound, and its place among those that a drain waits for.
 struct InFlightGuard {
     _share: Permit,
     _token: TaskTrackerToken,
@@ -78,7 +113,8 @@ impl Published {
     }
 }
 
-/// Publishes a batch, whose `share` holds what was read of it. On an error the events are as they were but for what was filled in.
+/// Publishes a batch, whose permit holds what was read of it. On an error the events are as they were but for what was
+/// filled in.
 pub(crate) async fn publish(
     shared: &Shared,
     caller: &Caller,
@@ -146,7 +182,8 @@ pub(crate) async fn set_memberships(
     append.await.inspect_err(|failure| refused(shared, caller, failure))
 }
 
-/// Counts it; and says of a publisher that goes beyond its scope who it was and where, but not for whom.
+/// Counts a refusal, and logs of a publisher that goes beyond its scope who it was and in which field. Not for whom: a
+/// recipient is nobody's business in a log.
 fn refused(shared: &Shared, caller: &Caller, failure: &Failure) {
     shared.metrics.refused(failure);
     if failure.code != Code::PermissionDenied {
@@ -180,7 +217,8 @@ async fn append_events(
     append(shared, batch).await
 }
 
-/// What an event takes until it is answered: an empty recipient of two bytes is sixteen times as much in memory.
+/// What an event takes in memory until it is answered. More than its bytes on the wire: an empty recipient has two there,
+/// and sixteen times as much here.
 fn held_bytes(event: &v1::Event) -> usize {
     event.encoded_len() + RECIPIENT_BYTES * event.to.len() + ATTRIBUTE_BYTES * event.attributes.len()
 }
@@ -200,7 +238,7 @@ impl RecordId {
     }
 }
 
-/// An event that the window could not hold even alone would be acknowledged and gone.
+/// Refuses an event that the window could not hold even alone: it would be acknowledged, and gone at once.
 fn check_frames(shared: &Shared, batch: &Batch) -> Result<(), Failure> {
     let room = shared.config.window.bytes;
     let too_large = |item: &Item| (item.event.len() + LOG_FRAME_OVERHEAD_BYTES) as u64 > room;
@@ -264,6 +302,7 @@ async fn append(shared: &Shared, mut batch: Batch) -> Result<Vec<Appended>, Fail
     })
 }
 
+/// The id was published before with another content. Which of the two is right only the publisher knows.
 fn id_reused(item: Option<usize>, error: &Error) -> Failure {
     let field = item.map_or_else(|| "id".to_owned(), |index| format!("events[{index}].id"));
     Failure::new(Reason::IdReused, format!("{field}: {error}")).field(field)

@@ -1,7 +1,7 @@
-//! A hub that is not there yet: it reads its log from the disk, or from brokers.
+//! A hub that is not there yet: how far it has come in reading its log from the disk, or from brokers.
 //!
-//! Made by whoever opens the hub, before; told by [`on_disk`](crate::app::on_disk) or `on_nats` how far it is; asked by probes, and by whoever
-//! serves the listener meanwhile. It knows nothing of what is in the log.
+//! Made by whoever opens the hub, before it does. `on_disk.rs` and `on_nats.rs` tell it how far they are; probes ask it
+//! meanwhile, and `surface/starting.rs` answers everybody else with it. It knows nothing of what is in the log.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +27,15 @@ pub(crate) fn not_opened(error: &dyn std::error::Error) -> Error {
 }
 
 /// How far a hub has come in reading its log. Cheap to clone: clones are the same one.
+///
+/// ```
+/// use galaxy_push_hub::Recovery;
+///
+/// let recovery = Recovery::of(std::path::Path::new("data"));
+/// let meanwhile = recovery.router(); // answers 503 and UNAVAILABLE: serve it until Hub::on_disk_telling returns
+/// assert!(!recovery.health().checks()[0].ok);
+/// # drop(meanwhile);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Recovery(Arc<State>);
 

@@ -1,5 +1,7 @@
-//! What is read off the hub at the moment somebody scrapes: the window, the streams, the store. A hub that is gone shows
-//! nothing.
+//! What is read off the hub at the moment somebody scrapes: the window, the streams, the publishes, the store.
+//!
+//! [`Hub::register`](crate::Hub::register) adds it to a registry. It holds the hub weakly: of a hub that is gone it shows
+//! nothing. Everything about streams is read under one hold of the log's lock, about a microsecond for each stream.
 
 use std::fmt;
 use std::sync::Weak;
@@ -22,7 +24,7 @@ use crate::state::stream_gauge::StreamPhase;
 
 pub(super) struct Scraped(pub(super) Weak<Shared>);
 
-/// What is read under the log's lock.
+/// What is read under the log's lock, all of one moment.
 #[derive(Default)]
 struct Seen {
     now: Duration,
@@ -33,7 +35,7 @@ struct Seen {
     lags: [PhaseLag; StreamPhase::ALL.len()],
 }
 
-/// The streams of one class.
+/// The streams of one phase: how many, and how far the slowest of them is behind.
 #[derive(Clone, Copy, Default)]
 struct PhaseLag {
     streams: u64,
@@ -42,7 +44,7 @@ struct PhaseLag {
     handled: HandledLag,
 }
 
-/// Of the streams whose gateway has reported what it handled.
+/// The same by what gateways report as handled, for those that report it: the largest, and the sum.
 #[derive(Clone, Copy, Default)]
 struct HandledLag {
     streams: u64,

@@ -1,4 +1,7 @@
 //! What every part of one hub shares.
+//!
+//! [`Hub::new`](crate::Hub::new) makes one. Handles, services and streams hold it in an `Arc`; nothing in it holds them, and
+//! tasks hold it weakly. It is a bag of parts: each part has its own lock or none, so there is none for the whole.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,11 +21,17 @@ use crate::state::record_capacity::RecordCapacity;
 
 /// One hub. Handles, services and streams hold it; nothing in it holds them.
 pub(crate) struct Shared {
+    /// The settings, but for the access, which may be replaced.
     pub(crate) config: Config,
+    /// Every time the hub knows.
     pub(crate) clock: Clock,
+    /// What is counted where it happens.
     pub(crate) metrics: Metrics,
+    /// The window and the fence. The store holds it, too, as its sink.
     pub(crate) log: Arc<Log>,
+    /// Where events get their positions and become durable.
     pub(crate) store: Arc<dyn Store>,
+    /// Publishes that arrive or wait for the store.
     pub(crate) publishes_in_flight: InFlight,
     /// Requests of gateways, reports and reflection.
     pub(crate) queries_in_flight: InFlight,
@@ -32,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) refusals: LogLimiter,
     /// Which lines about gaps told to readers that cannot read them are written, by reason and gateway.
     pub(crate) unread_gaps: LogLimiter,
+    /// Which warnings about full standing records were written.
     pub(crate) record_capacity: RecordCapacity,
     /// Who may do what, at present.
     pub(crate) access: LiveAccess,

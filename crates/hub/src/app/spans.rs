@@ -1,6 +1,7 @@
-//! The hub's step in the traces of the events it takes: from the request to the answer of the store.
+//! The hub's step in the traces of the events it takes: one span per event, from the request to the answer of the store.
 //!
-//! Only events that carry a trace have one. Without a tracer nothing is looked at.
+//! Only events that carry a trace have one. Without a tracer nothing is looked at. `app/publish.rs` begins and ends them; a
+//! span that is dropped unended belongs to a publish that was cancelled.
 
 use galaxy_push_core::trace::{Operation, Span, TRACEPARENT, TraceParent, Tracing};
 use galaxy_push_proto::{Failure, v1};

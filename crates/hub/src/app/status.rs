@@ -1,6 +1,7 @@
-//! What is going on at a hub, for whoever operates it: read off the moment it is asked for.
+//! What is going on at a hub, for whoever operates it: read at the moment it is asked for.
 //!
-//! [`Hub::status`](crate::Hub::status) hands it out; metrics take from the same look what is a figure. It changes nothing.
+//! [`Hub::status`](crate::Hub::status) hands it out, and `scrape.rs` takes the figures of the window from here. All of it is
+//! read under one hold of the log's lock, so its parts are of one moment. It changes nothing.
 
 use std::time::Duration;
 
@@ -14,6 +15,19 @@ use crate::state::report::{Lag, Report};
 use crate::state::stream_gauge::StreamPhase;
 
 /// A hub at one moment.
+///
+/// ```
+/// # use galaxy_push_core::ambient::Ambient;
+/// # use galaxy_push_hub::{Config, Hub};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let hub = Hub::in_memory(Config::default(), Ambient::new(|| 0, || 4))?;
+/// let status = hub.status();
+/// for stream in &status.streams {
+///     println!("{} {:?}: {} entries behind", stream.gateway, stream.phase, stream.lag.events);
+/// }
+/// assert!(!status.draining && status.window.fill.iter().all(|bound| *bound == 0.0));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
@@ -25,7 +39,7 @@ pub struct Status {
     pub window: WindowStatus,
     /// Who is connected, ordered by gateway id.
     pub streams: Vec<StreamStatus>,
-    /// The gateway ids that instances keep taking from each other, ordered.
+    /// The gateway ids that instances keep taking from each other, ordered. Each is a mistake in somebody's configuration.
     pub flapping: Vec<FlappingId>,
 }
 

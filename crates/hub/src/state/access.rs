@@ -1,10 +1,17 @@
 //! Who may do what at the hub: identities, their roles and the limits of each.
 //!
-//! Built by whoever starts the hub, asked by every surface before it does anything. An identity is recognised by the
-//! name in its certificate or by a token of its own; the role, the recipients and the rate belong to the identity, never
-//! to what a peer says of itself. With no identities at all, everybody may do everything, for loopback, or nobody anything.
+//! Built by whoever starts the hub, asked by every surface before it does anything. An identity is recognised by the name
+//! in its certificate or by a token of its own. The role, the recipients and the rate belong to the identity, never to what
+//! a peer says of itself.
+//!
+//! | access | who is let in |
+//! |---|---|
+//! | [`Access::open`] | everybody, for everything: for loopback and tests |
+//! | [`Access::closed`] | nobody, until identities are added |
+//! | with identities | those, each for its role: a publisher cannot read, a gateway cannot publish |
 //!
 //! Which roles each method and path needs is in `surface/authorize.rs`, which also reads the credentials off a request.
+//! The access may be replaced while the hub runs (`access/current.rs`).
 
 pub(crate) mod current;
 mod identity;
@@ -27,20 +34,35 @@ pub use identity::{Fingerprint, Identity, InvalidIdentity, Role};
 pub const PUBLISHER_ATTRIBUTE: &str = "publisher";
 
 /// Everybody the hub knows, and how it recognises them.
+///
+/// ```
+/// use galaxy_push_core::recipient::Pattern;
+/// use galaxy_push_hub::{Access, Fingerprint, Identity, Role};
+///
+/// let shop = Identity::new("shop", Role::Publisher)
+///     .recipients([Pattern::parse("user:*").unwrap()])
+///     .events_per_second(500);
+/// let access = Access::closed()
+///     .with(shop, Some(Fingerprint::of("a token of 32 random bytes")))?
+///     .with(Identity::new("gateway-1", Role::Gateway), None)?; // by its certificate alone
+/// assert!(!access.is_open());
+/// # Ok::<_, galaxy_push_hub::InvalidIdentity>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Access {
     /// Nobody is let in whom it does not name, even if it names nobody.
     is_closed: bool,
     by_name: BTreeMap<String, Vec<Arc<KnownIdentity>>>,
-    /// Whose it is: a name and a role. Looked up only, never iterated.
+    /// Name and role of the identity with this token. Looked up only, never iterated: its order is not defined.
     by_token: HashMap<Fingerprint, (String, Role)>,
     publishers: usize,
     identities: usize,
 }
 
-/// Events, and the bytes of them.
+/// The rate of events, and of the bytes of events; `None`: no limit.
 type Rates = [Option<Rate>; 2];
 
+/// An identity as the hub keeps it, with what it has left of its rate.
 #[derive(Debug)]
 pub(crate) struct KnownIdentity {
     identity: Identity,
@@ -148,7 +170,8 @@ impl Access {
         self
     }
 
-    /// Whether all that this caller was let in for, and by, is still as it was.
+    /// Whether a caller that was let in earlier would be let in the same way now: each identity it acts as is unchanged, and
+    /// its token, if it came by one, still names that identity.
     pub(crate) fn still_knows(&self, caller: &Caller) -> bool {
         caller.known.iter().all(|known| {
             let same = self.named(known.identity.name(), known.identity.role());
@@ -213,7 +236,8 @@ impl KnownIdentity {
         (self.identity.name().to_owned(), self.identity.role())
     }
 
-    /// Its rates in place of those that it had: the same where the limits are, else with what was taken.
+    /// Its rates in place of those that it had: the same ones where the limits are the same, else new ones with what was
+    /// spent. So a replaced access gives nobody a second allowance.
     fn rates_after(&self, before: &Self, now: Duration) -> Arc<Mutex<Rates>> {
         let limits = self.identity.limits();
         if limits == before.identity.limits() {
@@ -363,7 +387,7 @@ impl KnownIdentity {
             .field(field)
     }
 
-    /// Takes all of it, or nothing.
+    /// Charges all of it to the rate, or refuses it and charges nothing.
     fn charge(
         &self,
         count: usize,

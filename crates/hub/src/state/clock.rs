@@ -1,7 +1,19 @@
-//! The hub's time: tokio's clock since the hub began, the wall clock it was given, and the clock of its log.
+//! The hub's time: a monotonic clock, the wall clock it was given, and the clock of its log.
 //!
-//! The log is stamped by the wall clock as it was when the hub began and tokio's clock since: that never steps, and events
-//! of a short life are measured against it. Only what other clocks have set, such as the end of a record, goes by the wall.
+//! | clock | from | used for | may it step? |
+//! |---|---|---|---|
+//! | monotonic | tokio's time since the hub began | ages in the window, deadlines, rates | no |
+//! | wall | the ambient of the embedding program | the end of standing records, which others have set | yes |
+//! | log | the wall clock when the hub began, then monotonic time | the stamp of each event | no: it never goes back |
+//!
+//! The log's clock goes on from the last stamp of an earlier life:
+//!
+//! ```text
+//! earlier life: last stamp 12:00:05    this start: the wall clock says 12:00:00
+//! events are stamped from 12:00:05 on, until the wall clock is past that at a later start
+//! ```
+//!
+//! It is read here and nowhere else in the hub, so tests and simulations own all of time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,19 +1,76 @@
-//! Who holds which gateway id, and who gives way when two want the same one.
+//! The fence: which stream has which gateway id, and who gives way when two claims want the same one.
 //!
-//! Pure; lives under the log's lock (`log.rs`), so that a takeover has a place in the order of appends. `subscription.rs`
-//! is the only caller besides the drain.
+//! Pure: it waits for nothing and reads no clock. It lives under the log's lock (`log.rs`), so that each takeover has a
+//! place in the order of appends. `surface/subscription.rs` claims and releases ids here, the store tells of takeovers at
+//! other hubs, the drain ends everybody, status and scrapes look.
 //!
-//! Whoever comes last wins, until an id is fought over (`duel.rs`): then the incumbent keeps its stream if it answers a
-//! ping, and whoever comes is held off. A gateway cannot be asked anything on a stream that only flows down to it, so a
-//! ping is a `Progress`, and it is answered when HTTP/2 has taken that and asks for more: the connection stands, and the
-//! peer makes room. A peer that stopped reading, or whose connection is full, does not answer. A connection that died
-//! without a word still may, for as long as it has room; HTTP/2's own pings end it within 15 s, and with it the stream.
+//! # The rule
 //!
-//! Where several hubs serve one log, the id may be with a stream at another of them, and what is counted is in the store's register:
-//! `remote.rs` finds out about both before anybody is judged here.
+//! A claim names a gateway id, an instance (one process) and an attempt (a number that the process raises with each dial).
+//! What happens to it, in the order in which it is checked:
 //!
-//! Of each instance that had an id of late the highest attempt is known, so that a late duplicate of it is told from its
-//! coming back, whoever has the id meanwhile.
+//! | the claim | the answer |
+//! |---|---|
+//! | any, while the hub drains | refused, `DRAINING` |
+//! | an attempt of its instance that is not above the highest one known of it, where it must be | refused, `STALE_ATTEMPT` |
+//! | nobody has the id | admitted |
+//! | the same instance, whose stream would not answer a ping now | admitted ([`TakeoverKind::Reconnect`]) |
+//! | the same instance, whose stream would answer | admitted (`ReconnectWhileAlive`), and counted as a return to itself |
+//! | another instance | admitted (`OtherInstance`), and counted as a return if it lost the id a moment ago |
+//! | the id is *flapping*, and the holder answers a ping | refused, `HELD_OFF`, with a time to wait |
+//! | the id is flapping, and the holder does not answer | admitted (`Unresponsive`; of the same instance `Reconnect`) |
+//! | the id is flapping between instances, and one of the two has no instance id | admitted (`FlapUnnamed`): the last wins |
+//!
+//! A process that is refused because of a stream of its own instance id stays away for 15 s, each time.
+//!
+//! An id is flapping once the fifth return falls within 60 s, and then until nobody came for 5 minutes after the last wait
+//! was over. The counting itself is the store's ([`galaxy_push_store::fence::OwnershipFlap`]), because hubs may share it.
+//!
+//! A takeover:
+//!
+//! ```text
+//!  0 s  a claims "gw", attempt 1     admitted, generation 1
+//!  1 s  event 7 is appended          a is sent 7
+//!  2 s  b claims "gw", attempt 1     admitted, generation 2; a's stream ends with REPLACED, and is never sent 8
+//! ```
+//!
+//! A stale attempt. The network may deliver a request late, or twice:
+//!
+//! ```text
+//!  0 s  a claims with attempt 1      admitted
+//!  1 s  a claims with attempt 2      admitted: it is the same instance; the stream of attempt 1 ends
+//!  2 s  attempt 1 arrives once more  refused, STALE_ATTEMPT: the stream of attempt 2 is not disturbed
+//! ```
+//!
+//! The highest attempt of an instance is remembered for 60 s after it lost or left the id. So a late duplicate of an
+//! instance that lost the id to another one is refused as well; the instance itself comes back with a higher attempt.
+//!
+//! Holding off. Two processes with one gateway id would take it from each other for ever:
+//!
+//! ```text
+//!  0 s  a claims    admitted            30 s  b claims    admitted, return 2
+//! 10 s  b claims    admitted            40 s  a claims    admitted, return 3
+//! 20 s  a claims    admitted, return 1  50 s  b claims    admitted, return 4
+//! 60 s  a claims    it would be return 5: b is pinged, and answers
+//!                   a is refused with HELD_OFF: stay away for 60 s
+//! 80 s  a claims    too early: it is told the 40 s that are left
+//!130 s  a claims    b still answers: 120 s now, doubled each time up to 600 s
+//! ```
+//!
+//! Two hubs on one log. What is counted is in the store's register then, and the holder is asked where it is (`remote.rs`):
+//!
+//! ```text
+//! hub 1    a has "gw"; the register says: holder a, at hub 1
+//! hub 2    b claims: read the register, ask hub 1 about a's stream, judge, write "holder b, at hub 2"
+//! hub 1    the store tells it of the new holder: a's stream ends, within 1 s
+//! ```
+//!
+//! # What a ping is
+//!
+//! A gateway cannot be asked anything on a stream that only flows down to it. So a ping is a `Progress` frame, and it is
+//! answered when HTTP/2 has taken that frame and asks for more: the connection stands, and the peer makes room. A peer that
+//! stopped reading, or whose connection is full, does not answer. A connection that died without a word still may, for as
+//! long as it has room; HTTP/2's own pings end it within 15 s, and with it the stream.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -43,18 +100,21 @@ mod remote;
 #[cfg(test)]
 mod tests;
 
-/// The most ids of which is remembered how they changed hands: 200 bytes and some names each. With more than these
-/// changing hands at a time, the last wins for the others.
+/// The most ids of which the hub remembers how they changed hands: 200 bytes and some names each. Where more than these
+/// change hands at a time, no flapping is seen of the others, and the last claim wins.
 const FLAPS_MAX: usize = 10_000;
 
 /// Gateways that leave without a fight are remembered only while there are fewer ids than these, so that a herd that goes
-/// leaves room for duels.
+/// leaves room for ids that flap.
 const LEFT_MAX: usize = FLAPS_MAX / 2;
 
 /// The gateways that have a stream, and the last generation given out.
+///
+/// One per hub, under the log's lock. It grows with the streams that are open and with at most [`FLAPS_MAX`] ids that
+/// changed hands of late.
 #[derive(Debug, Default)]
 pub(crate) struct Gateways {
-    /// Ordered, so that a drain sends them away in an order that a simulation repeats.
+    /// The stream of each id. Ordered, so that a drain sends them away in an order that a simulation repeats.
     current: BTreeMap<String, Incumbent>,
     /// The ids that changed hands of late, at most [`FLAPS_MAX`]; [`Gateways::expire`] lets go of them.
     flaps: BTreeMap<String, FlapRecord>,
@@ -103,6 +163,7 @@ impl Gateways {
             would_answer: older.would_answer,
             is_alive: older.is_alive,
         };
+        // Where hubs share the log, what each of them counted alone says too little: the register is judged instead.
         let verdict = match (remote.as_deref(), self.flaps.get(&claim.gateway)) {
             (Some(remote), _) => remote.duel().judge(&incumbent, &claim.instance, remote.log_time()),
             (None, Some(duel)) => duel.rule.judge(&incumbent, &claim.instance, now),
@@ -120,7 +181,12 @@ impl Gateways {
         }
     }
 
-    /// Who has the id. Of a stream here that is in the register, and of one at another hub that has taken it since, it is the other.
+    /// Who has the id: the stream at this hub, or one at another hub. Where both seem to have it, the register decides:
+    ///
+    /// ```text
+    /// this hub's stream is not in the register yet    it is newer than what the register says: it has the id
+    /// it is, and the register now names another hub   that hub took it since: the stream there has the id
+    /// ```
     fn find_incumbent(
         &self,
         claim: &Claim,
@@ -144,8 +210,13 @@ impl Gateways {
         })
     }
 
-    /// A late duplicate disturbs nobody: neither the stream that its own instance has, nor that of another. Whoever takes
-    /// the id back from another has a higher attempt; 0 is that of a peer that does not count.
+    /// A late duplicate disturbs nobody: neither the stream that its own instance has, nor that of another.
+    ///
+    /// ```text
+    /// its own instance has the id       the attempt may be the same again (a transparent retry) or higher
+    /// another instance has taken it     the attempt must be higher; 0 is a peer that does not count its attempts
+    /// nobody has it                     the same again, or higher
+    /// ```
     fn check_attempt(&self, claim: &Claim, now: Duration) -> Result<(), Failure> {
         if claim.instance.is_empty() {
             return Ok(());
@@ -155,11 +226,15 @@ impl Gateways {
         let had_it =
             self.flaps.get(&claim.gateway).and_then(|duel| duel.rule.highest_attempt(&claim.instance, now));
         let highest = had_it.max(has_it.map(|incumbent| incumbent.attempt)).unwrap_or_default();
+        // To take the id back from another instance a process dials again, and each dial raises its attempt.
         let taken_back = incumbent.is_some() && has_it.is_none() && claim.attempt > 0;
         let least = if taken_back && had_it.is_some() { highest.saturating_add(1) } else { highest };
         if claim.attempt >= least { Ok(()) } else { Err(stale(claim, highest, incumbent)) }
     }
 
+    /// Gives the id to this claim, with the next generation, and ends the stream that had it.
+    ///
+    /// All of it happens under the log's lock: the older stream sees its end before it can look at any later entry.
     fn admit(
         &mut self,
         claim: Claim,
@@ -168,6 +243,7 @@ impl Gateways {
         now: Duration,
     ) -> Admitted {
         self.generation += 1;
+        // Whether operators must be warned that this gateway never learns which sessions have ended.
         if claim.learns_of_invalidations {
             self.unaware.remove(&claim.gateway);
         } else {
@@ -177,6 +253,8 @@ impl Gateways {
         // The same process goes on from where it was, and so does what it has handled.
         let same = self.current.get_mut(&claim.gateway).filter(|older| older.claim.is_same_instance(&claim));
         newer.report = same.and_then(|older| older.report.take());
+        // A transparent retry sends the same attempt once more. It goes on as that claim, with its age: a chain of retries
+        // must not look young for ever.
         let repeated = older.as_ref().map(|(older, _)| older);
         let repeated = repeated
             .filter(|older| older.claim.is_same_instance(&claim) && older.claim.attempt == claim.attempt);
@@ -196,7 +274,8 @@ impl Gateways {
         Admitted { generation: self.generation, signal, gauge, readiness, takeover }
     }
 
-    /// Counts that this claim takes the id from the older one.
+    /// Counts that this claim takes the id from the older one, unless it is a plain reconnect with a new attempt: that is
+    /// the everyday case and says nothing.
     fn record_takeover(
         &mut self,
         older: Claim,
@@ -204,7 +283,7 @@ impl Gateways {
         kind: TakeoverKind,
         now: Duration,
     ) -> Takeover {
-        // What is not remembered is told each time.
+        // Where nothing is remembered of the id, each takeover is logged.
         let mut log_count = Some(1);
         let is_news = kind == TakeoverKind::Reconnect && older.attempt != claim.attempt;
         if !is_news && let Some(duel) = self.flap_record(&claim.gateway, FLAPS_MAX) {
@@ -214,7 +293,7 @@ impl Gateways {
         Takeover { older, kind, log_count }
     }
 
-    /// What the register says of an id shows here for as long as it is fought over.
+    /// Copies what the register says of an id, so that status and metrics of this hub show that it flaps.
     fn mirror_register(&mut self, gateway: &str, remote: &RemoteOwnership, now: Duration) {
         let most = if remote.duel().is_on(remote.log_time()) { FLAPS_MAX } else { 0 };
         if let Some(duel) = self.flap_record(gateway, most) {
@@ -222,7 +301,7 @@ impl Gateways {
         }
     }
 
-    /// What is remembered of an id, if there is room among `most` for it.
+    /// What is remembered of an id; a new record only if there are fewer than `most`.
     fn flap_record(&mut self, gateway: &str, most: usize) -> Option<&mut FlapRecord> {
         if self.flaps.len() >= most && !self.flaps.contains_key(gateway) {
             return None;
@@ -230,12 +309,13 @@ impl Gateways {
         Some(self.flaps.entry(gateway.to_owned()).or_default())
     }
 
-    /// Somebody was refused this id for who it is. Returns how often something happened to the id of late, if that is to
-    /// be told.
+    /// Records that a claim was refused for who made it. Returns how many takeovers and refusals the id has seen of late,
+    /// if this one is to be logged.
     pub(crate) fn record_refusal(&mut self, gateway: &str, now: Duration) -> Option<u64> {
         self.flap_record(gateway, FLAPS_MAX).map_or(Some(1), |duel| duel.record_event(now))
     }
 
+    /// Refuses a claim because the holder is alive, and says for how long to stay away.
     fn reject_with_backoff(
         &mut self,
         holder: &Claim,
@@ -258,14 +338,18 @@ impl Gateways {
         rejection(&holder.instance, &holder.peer, own, wait)
     }
 
-    /// The stream of this generation has answered a ping.
+    /// Records that the stream of this generation has answered a ping. A stream that gave way meanwhile is not in the table.
     pub(crate) fn record_pong(&self, gateway: &str, generation: u64, ping: u64) {
         if let Some(incumbent) = self.current.get(gateway).filter(|each| each.generation == generation) {
             incumbent.record_pong(ping);
         }
     }
 
-    /// The stream of this generation is gone. A newer one that has the id meanwhile is not touched.
+    /// Frees the id of a stream that has ended. A newer stream that has the id meanwhile is not touched:
+    ///
+    /// ```text
+    /// a has generation 1 · b takes the id, generation 2 · a's stream is dropped: release(1) finds 2, and does nothing
+    /// ```
     pub(crate) fn release(&mut self, gateway: &str, generation: u64, now: Duration) {
         if self.current.get(gateway).is_none_or(|incumbent| incumbent.generation != generation) {
             return;
@@ -279,13 +363,13 @@ impl Gateways {
         }
     }
 
-    /// A gateway says how it is. Whether that is about the stream that has the id, and not about one that gave way.
+    /// Keeps what a gateway reports of itself. False: the report is of an instance that has no stream, and is dropped.
     pub(crate) fn set_report(&mut self, gateway: &str, instance: &str, report: Report) -> bool {
         let incumbent = self.current.get_mut(gateway).filter(|each| each.claim.instance == instance);
         incumbent.map(|incumbent| incumbent.report = Some(report)).is_some()
     }
 
-    /// An invalidation is in force: whose streams will not learn of it, each told of once.
+    /// The claims of streams that will never learn of invalidations, each returned once: an invalidation is in force now.
     pub(crate) fn drain_unaware(&mut self) -> Vec<Claim> {
         let ids = std::mem::take(&mut self.unaware);
         ids.iter().filter_map(|id| self.current.get(id)).map(|incumbent| incumbent.claim.clone()).collect()
@@ -296,18 +380,19 @@ impl Gateways {
         self.current.values()
     }
 
-    /// The ids that are fought over, and for how long yet whoever comes is held off.
+    /// The ids that flap, and for how long yet a newcomer would be held off.
     pub(crate) fn flapping(&self, now: Duration) -> impl Iterator<Item = (&str, Duration)> {
         let on = self.flaps.iter().filter(move |(_, duel)| duel.is_on(now));
         on.map(move |(gateway, duel)| (gateway.as_str(), duel.held_off_for(now)))
     }
 
-    /// How many ids are fought over.
+    /// How many ids flap.
     pub(crate) fn flapping_count(&self, now: Duration) -> usize {
         self.flaps.values().filter(|duel| duel.is_on(now)).count()
     }
 
-    /// Lets go of what no longer matters. Returns the ids about which not every line was written, and how much happened.
+    /// Forgets what no longer matters. Returns the ids of which not everything was logged, with what happened to them, so
+    /// that one line sums it up. Called every second or more often.
     pub(crate) fn expire(&mut self, now: Duration) -> Vec<(String, FlapEvents)> {
         let mut over = Vec::new();
         self.flaps.retain(|gateway, duel| {
@@ -320,7 +405,7 @@ impl Gateways {
         over
     }
 
-    /// From now on nobody is admitted.
+    /// Admits nobody any more: a drain has begun.
     pub(crate) fn stop_admitting(&mut self) {
         self.draining = true;
     }
@@ -328,9 +413,18 @@ impl Gateways {
     /// Sends every stream away, `rate` per second from `now` on, all within `limit`. Returns how many there are, or
     /// `None` if it was done before.
     ///
-    /// Each is to be back at its turn on that scale, counted from `now`, so the herd does not come back as one: it is
-    /// sent away at its turn and may come back at once. Turns come in the first half of the limit; whoever has not taken
-    /// everything then has all of it. Whoever is sent away before its turn because the limit is short is told to wait for it.
+    /// The gateways must not come back as one herd, so each has a turn of its own:
+    ///
+    /// ```text
+    /// rate 2 per second, limit 10 s, gateways g0 … g3
+    /// close_at   g0: now      g1: now + 0.5 s   g2: now + 1 s   g3: now + 1.5 s   its turn to go, once it has everything
+    /// close_by   now + 10 s for all                                               it is cut off, wherever it is
+    /// back_at    the same as close_at                                             when it may come back
+    /// ```
+    ///
+    /// Turns come in the first half of the limit; a stream that has not taken everything by its turn has the rest of the
+    /// limit to do so. If the limit is too short for all turns, the late ones are sent away at half of it, and told to
+    /// wait for their turn before they come back.
     pub(crate) fn schedule_drain(&mut self, now: Duration, rate: u32, limit: Duration) -> Option<usize> {
         if std::mem::replace(&mut self.drain_scheduled, true) {
             return None;

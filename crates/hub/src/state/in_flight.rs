@@ -1,11 +1,27 @@
-//! How much is asked of the hub at this moment: the bound behind `OVERLOADED`.
+//! How much is being received and answered at this moment: the bound behind `OVERLOADED`.
 //!
-//! A request holds a [`Permit`] from the first byte read of its body until it is answered; it grows with what arrives, so
-//! neither peers that never finish nor a store that is slow can pile up more than the bound. Nothing waits here: what
-//! does not fit is refused, and told when to come back.
+//! A request holds a [`Permit`] from the first byte read of its body until it is answered. The permit grows with what
+//! arrives, so neither peers that never finish nor a slow store can pile up more than the bound. Nothing waits here: what
+//! does not fit is refused, and told when to come back. Bodies, publishes and questions of gateways take permits; scrapes
+//! read the totals.
 //!
-//! Where several identities are told apart, none may hold more than it leaves free: whatever one of them does, there is
-//! room for another.
+//! ```text
+//! bound: 64 MiB, 1,024 requests
+//! first byte    permit.reserve(4 KiB)      counts at least 4 KiB
+//! more bytes    permit.reserve(300 KiB)    counts what has arrived
+//! complete      permit.admit(310 KiB)      counts as a request, with what it takes in memory until it is answered
+//! answered      the permit is dropped      all of it is free again
+//! ```
+//!
+//! Where several identities are told apart, none may hold more than it leaves free. So whatever one of them does, there is
+//! room for another:
+//!
+//! ```text
+//! bound 100     a holds 50     a asks for 5 more: refused, 55 would leave 45     b asks for 20: taken
+//! ```
+//!
+//! One request of an identity is always taken, if it fits at all: otherwise the largest request would never fit where the
+//! bound is small.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,13 +31,13 @@ use std::time::Duration;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_proto::{Code, Failure, Reason};
 
-/// Whoever is refused comes back after this and up to as long again, so that they do not all come at once.
+/// A refused peer comes back after this and a random part of as long again, so that not all of them come at once.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// A body that has begun counts as so many bytes at least: what is kept to go on with it.
 const BODY_BYTES_MIN: usize = 4 << 10;
 
-/// The requests under way. Cheap to clone: clones count together.
+/// The bound of one kind of request, and what is held of it. Cheap to clone: clones count together.
 #[derive(Clone, Debug)]
 pub(crate) struct InFlight {
     what: RequestKind,
@@ -31,51 +47,55 @@ pub(crate) struct InFlight {
     table: Arc<Mutex<Table>>,
 }
 
-/// What is asked, for messages.
+/// The kind of request, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestKind {
+    /// Events and standing records of publishers.
     Publishes,
+    /// What gateways ask: subscribe, report, head, reflection.
     Questions,
+    /// Questions about health, which anybody may ask.
     Probes,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     all: Usage,
-    /// Of those who are told apart. None of them has nothing.
+    /// Of each identity that is told apart and holds something.
     of: BTreeMap<Arc<str>, IdentityUsage>,
 }
 
-/// What one identity has.
+/// What one identity holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct IdentityUsage {
     amount: Usage,
-    /// In so many shares that hold something.
+    /// How many permits of it hold something.
     shares: usize,
 }
 
-/// How much there is.
+/// So many requests and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// Those that have arrived.
+    /// Requests that have arrived and are not answered.
     pub(crate) requests: usize,
-    /// Of those, and of bodies on their way.
+    /// Bytes of those, and of bodies that are still arriving.
     pub(crate) bytes: usize,
 }
 
-/// One request's share, given back when dropped.
+/// What one request holds of the bound; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     bytes: usize,
     has_arrived: bool,
-    /// It holds something, if only that it has arrived.
+    /// It holds something: bytes, or that its request has arrived.
     is_counted: bool,
     of: InFlight,
     /// Whose it is, where several are told apart.
     whose: Option<Arc<str>>,
 }
 
-/// The share of a request whose body was read before its handler was called, in the extensions of the request.
+/// How the permit of a request gets from the body, which is read first, to the handler, which answers: in the extensions
+/// of the request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PermitSlot {
     permit: Arc<Mutex<Option<Permit>>>,
@@ -88,7 +108,7 @@ impl InFlight {
         Self { what, requests_max, bytes_max, ambient, table: Arc::default() }
     }
 
-    /// The share of a body of which nothing has been read. `whose` must leave room for others; `None`: nobody needs to.
+    /// The permit of a body of which nothing has been read. `whose` must leave room for others; `None`: it need not.
     pub(crate) fn permit(&self, whose: Option<Arc<str>>) -> Permit {
         Permit { bytes: 0, has_arrived: false, is_counted: false, of: self.clone(), whose }
     }
@@ -101,7 +121,7 @@ impl InFlight {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether so much is as much as there may be.
+    /// Whether so much is above the bound.
     fn is_over(&self, amount: Usage) -> bool {
         amount.requests > self.requests_max || amount.bytes > self.bytes_max
     }

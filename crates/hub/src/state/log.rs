@@ -1,9 +1,31 @@
-//! The log as readers see it: the window, who reads it under which gateway id, and the bell that rings when it grows.
+//! The log as readers see it: the window, which stream reads it under which gateway id, and the signal that it grew.
 //!
-//! The store calls it as its [`Sink`]; subscriptions look at it. One lock guards the window and the gateways together,
-//! so that a takeover and an append have an order: what comes after the takeover never reaches the older stream.
+//! The store calls it as its [`Sink`], one call after the other, in the order of the log. Streams, scrapes and the drain
+//! look at it through [`Log::with_state`]. It appends nothing by itself and knows no request.
 //!
-//! Nothing is queued for anyone. An append rings the bell and returns; each reader looks when it can write.
+//! # One lock for the window and the fence
+//!
+//! A takeover and an append must have an order: what is appended after the takeover never reaches the older stream.
+//!
+//! ```text
+//! append 7      with_state: b takes "gw" from a      append 8
+//! a, in its next turn, sees under the same lock that it must end: it is never shown 8
+//! b was opened at the position after 7: it is sent 8
+//! ```
+//!
+//! With two locks a could look at the fence before the takeover and at the window after append 8.
+//!
+//! # Nothing is queued for anyone
+//!
+//! An append signals and returns. Each stream looks at the window when HTTP/2 can take something of it. To miss no append,
+//! a stream marks the signal as seen *before* it looks:
+//!
+//! ```text
+//! right:   mark seen · look (nothing) · append signals · wait returns at once
+//! wrong:   look (nothing) · append signals · mark seen · wait sleeps until the next heartbeat
+//! ```
+//!
+//! And [`Sink::committed`] signals *after* the append, outside the lock: a stream that it wakes finds the entry there.
 
 use std::future::ready;
 use std::sync::PoisonError;
@@ -25,7 +47,9 @@ use crate::state::clock::Clock;
 use crate::state::fence::{ANSWER_WITHIN, Claim, Gateways};
 use crate::state::sync::{Mutex, MutexGuard};
 
-/// The window behind its lock.
+/// The window and the fence behind their lock.
+///
+/// A hub has one. The store holds it as its sink, the hub in its shared part.
 #[derive(Debug)]
 pub(crate) struct Log {
     clock: Clock,
@@ -47,11 +71,19 @@ pub(crate) struct AppendCounters {
 /// What the lock guards.
 #[derive(Debug)]
 pub(crate) struct State {
+    /// The recent entries of the log, bounded by age, count and bytes.
     pub(crate) window: Window,
+    /// Which stream has which gateway id.
     pub(crate) gateways: Gateways,
 }
 
 /// Where a hub's log is now.
+///
+/// ```text
+/// log:   1  2  3  4  5  6        the window holds 3 to 6
+///           ^           ^
+///           oldest      cursor   a reader that resumes at `oldest` is sent 3 to 6 and no gap
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The last position given out: pair it with a snapshot of your own state.
@@ -80,7 +112,10 @@ impl Log {
         Self { clock, bounds, appended, state: Mutex::new(state), appends: watch::Sender::new(()) }
     }
 
-    /// Looks at the log as it is now: what is too old has left.
+    /// Runs `at` with the state of the log as it is now: what is too old has left the window before.
+    ///
+    /// Publishers, streams, scrapes and the fence share this lock, so `at` must be short: a turn of a stream gives it back
+    /// after some 4,096 entries. Only [`Log::dump`], which tests call, looks at the whole window at once.
     pub(crate) fn with_state<T>(&self, at: impl FnOnce(&mut State, Now) -> T) -> T {
         let mut state = self.lock();
         let now = self.clock.now();
@@ -88,15 +123,17 @@ impl Log {
         at(&mut state, now)
     }
 
-    /// Rings after each append. Mark it seen *before* looking, and no append is missed.
+    /// Signals after each append. Mark it seen *before* looking, and no append is missed.
     pub(crate) fn appends(&self) -> watch::Receiver<()> {
         self.appends.subscribe()
     }
 
+    /// Where the log is now, at this hub: another hub of the same log may be further.
     pub(crate) fn head(&self) -> Head {
         self.with_state(|state, _| Head { cursor: state.window.head(), oldest: state.window.floor() })
     }
 
+    /// A copy of every entry held, oldest first.
     pub(crate) fn dump(&self) -> Vec<LogEntry> {
         self.with_state(|state, _| {
             let window = &state.window;
@@ -130,6 +167,8 @@ impl Sink for Log {
         {
             let mut state = self.lock();
             let State { window, gateways } = &mut *state;
+            // Under the lock of the append, so that no stream is missed: one that is admitted later is warned about when
+            // it opens.
             if batch.iter().any(|event| event.kind == LogKind::SessionInvalidation) {
                 unaware = gateways.drain_unaware();
             }
@@ -139,6 +178,7 @@ impl Sink for Log {
                 bytes += event.frame.len() as u64;
             }
         }
+        // Logging and counting may take a while: not under the lock that every stream waits for.
         unaware.iter().for_each(warn_unaware);
         self.appended.events.inc_by(batch.len() as u64);
         self.appended.bytes.inc_by(bytes);
@@ -154,7 +194,7 @@ impl Sink for Log {
         }
     }
 
-    /// Behind `from` the window stands already.
+    /// The store has lost what lies between. The window stands at `from` already, so only `to` is needed.
     fn damaged(&self, _from: Cursor, to: Cursor) {
         let now = self.clock.now().mono;
         self.lock().window.lose(to, now);

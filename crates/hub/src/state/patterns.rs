@@ -1,7 +1,13 @@
-//! What a filtered stream is filtered by: recipients, any of which an event must have.
+//! What a filtered stream is filtered by: recipients, of which an event must have at least one.
 //!
-//! `push.rs` makes it of a request; the reader asks it about each event, under the log's lock. So the cost of a look must
-//! not grow with the number of patterns: exact ones are looked up, and of the beginnings only one can match.
+//! `subscription/request.rs` makes it of a subscribe request, and the reader asks it about each event under the log's lock.
+//! So a look must not cost more with more patterns: exact ones are looked up in a set, and of the prefixes only one can
+//! match, because none that begins with another is kept.
+//!
+//! ```text
+//! patterns  user:1  user:2  topic:*  topic:news*      kept: exact {user:1, user:2}, prefixes {topic:}
+//! event to  topic:sports                              the nearest prefix that sorts before it is topic: — it matches
+//! ```
 
 use std::collections::BTreeSet;
 use std::ops::Bound;

@@ -1,4 +1,7 @@
-//! Says in the log when the room for standing records runs out, before anything is refused.
+//! Warns in the log when the room for standing records runs out, before anything is refused.
+//!
+//! `app/publish.rs` calls it after each append of records. At 80 percent of a bound there is one line, and another only
+//! after it was below 70 percent, so that a count at the border does not fill the log. It refuses nothing: the store does.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -7,11 +10,11 @@ use galaxy_push_core::frame::LogKind;
 use galaxy_push_store::Store;
 use galaxy_push_store::standing::Fill;
 
-/// At so many percent of a bound it is said, once; and again after it was below the second figure.
+/// At so many percent of a bound there is a warning; and the next one after it was below the second figure.
 const TOLD_AT: usize = 80;
 const FORGOTTEN_BELOW: usize = 70;
 
-/// Which bounds are nearly reached and have been told: of each kind, in all and for each publisher. So it is bounded by
+/// Which bounds are nearly reached and were warned about: of each kind, in all and for each publisher. So it is bounded by
 /// how many publishers the hub knows.
 #[derive(Debug, Default)]
 pub(crate) struct RecordCapacity(Mutex<BTreeSet<(&'static str, Option<String>)>>);

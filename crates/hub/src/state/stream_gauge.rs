@@ -1,6 +1,7 @@
-//! Where a stream stands in the window, for a scrape to look at.
+//! How far one stream has read, for others to look at.
 //!
-//! A stream writes it after each turn and takes no lock for it; a scrape reads it beside the window.
+//! The stream writes it after each turn and takes no lock for it. A scrape and [`Hub::status`](crate::Hub::status) read it
+//! beside the window; a drain asks it where to say that the stream was cut off. It decides nothing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -11,10 +12,16 @@ use galaxy_push_listener::WriteTracker;
 
 use crate::state::sync::AtomicU64;
 
-/// What a stream is doing.
+/// Whether a stream has caught up with the log.
+///
+/// ```text
+/// CatchingUp ── reaches the head ──► Live ── lags a quarter of a bound ──► Behind
+///                                     ▲                                      │
+///                                     └──────────── reaches the head ────────┘
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StreamPhase {
-    /// It has not caught up yet.
+    /// It replays what is held, and has not reached the head yet.
     CatchingUp = 0,
     /// It has been handed everything, or is about to be.
     Live = 1,
@@ -34,18 +41,19 @@ impl StreamPhase {
     }
 }
 
-/// The place of one stream.
+/// The gauge of one stream: three atomics, and what its connection has written.
 #[derive(Debug, Default)]
 pub(crate) struct StreamGauge {
     next: AtomicU64,
     phase: AtomicU8,
-    /// By the slot before which they hand over everything. Not there before the stream is open.
+    /// Which slot its connection has written everything before. Not there until the stream is open.
     pieces: OnceLock<WriteTracker>,
-    /// It was said that the peer is cut off.
+    /// That the stream was cut off has been logged: once is enough.
     cut_off: AtomicBool,
 }
 
 impl StreamGauge {
+    /// Takes over where this reader stands.
     pub(crate) fn update(&self, reader: &Reader) {
         let phase = match (reader.is_live(), reader.is_behind()) {
             (true, _) => StreamPhase::Live,
@@ -57,13 +65,13 @@ impl StreamGauge {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// The stream is open, and hands over these.
+    /// The stream is open, and its pieces are tracked by this.
     pub(crate) fn attach(&self, pieces: WriteTracker) {
         let _ = self.pieces.set(pieces); // it opens once
     }
 
-    /// Cuts the stream off: where it stands in the window, as far as its connection surely took what it was handed.
-    /// `None`: that was done before.
+    /// Marks the stream as cut off. Returns the slot before which its connection surely has written everything; `None`: it
+    /// was marked before.
     pub(crate) fn mark_cut_off(&self) -> Option<Slot> {
         let before = self.cut_off.swap(true, Ordering::Relaxed);
         let taken = || {

@@ -1,7 +1,17 @@
-//! The doors of a hub, and the roles that each lets in. What is not listed is for nobody.
+//! Who makes a request, and whether its role may make it.
 //!
-//! The gRPC services ask at each call, so that they are guarded wherever they are mounted; the rest of the router is
-//! asked for by one layer. Where the hub knows nobody every door stands open.
+//! The gRPC services ask at each call, so that they are guarded wherever they are mounted; one layer of the router asks for
+//! everything else. A method or path that is not listed here is for nobody.
+//!
+//! | role | may call |
+//! |---|---|
+//! | publisher | `Publish`, `PublishStream`, `Invalidate`, `SetMembership`, `Head`, and their HTTP forms |
+//! | gateway | `SubscribePush`, `Replay`, `Report`, `Head` |
+//! | operator | `SubscribePush` under any id, `Replay`, `Head` |
+//! | nobody in particular | `grpc.health.v1`, because load balancers have no certificate |
+//!
+//! A token that is presented must be good: nobody is let in by a certificate instead. Where the hub knows nobody, everybody
+//! may call everything. Scopes and rates are checked later, by what a request holds (`state/access.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +28,7 @@ use crate::state::access::{Caller, Credential, Fingerprint, InProcess, Role};
 use crate::surface::grpc;
 use crate::surface::http as plain;
 
-/// How soon a place may be free again.
+/// How soon a slot of the listener may be free again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) const PUBLISHERS: &[Role] = &[Role::Publisher];
@@ -82,7 +92,7 @@ pub(crate) fn admit(
         }
     })?;
     if let Some(visitor) = extensions.get::<ConnectionHandle>() {
-        // The listener says once that its places are taken.
+        // A peer that has shown who it is moves to a slot of its own. The listener logs once that all of them are taken.
         visitor.authenticate_as(access.quota_key(&admitted).as_ref()).map_err(|full| {
             let message = match full {
                 NoSlot::All => full.to_string(),

@@ -1,7 +1,11 @@
 //! The bodies of requests: read within a bound, counted from the first byte, and never doubled to make room.
 //!
 //! Every surface reads through here: whole bodies by [`read`] and [`read_plain`], gRPC messages one by one through
-//! [`Messages`].
+//! [`Messages`]. Three bounds hold for each body: its bytes, the time it may take, and what all requests in flight hold
+//! together.
+//!
+//! A refusal that does not wait for the rest of a body is followed by a reset of the stream, and many clients then show a
+//! broken connection and not the answer. So a little of what is refused is read and thrown away ([`drain_body`]).
 
 pub(crate) mod gzip;
 mod messages;
@@ -27,14 +31,14 @@ use crate::state::in_flight::Permit;
 /// How long a peer may take to send a request.
 pub(crate) const WITHIN: Duration = Duration::from_secs(30);
 
-/// Whoever is refused before its body is read may send so much of it, for so long.
+/// A peer that is refused before its body is read may send so much of it, for so long.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) const DRAIN_BYTES: usize = 64 << 10;
 
-/// Who might have been let in, and is refused in the middle of its body, may send the rest.
+/// A peer that was authorized, and is refused in the middle of its body, may send the rest up to so many bytes.
 pub(crate) const DRAIN_REST_BYTES: usize = 4 << 20;
 
-/// Why a body cannot be had.
+/// Why a body could not be read.
 #[derive(Debug)]
 pub(crate) enum BodyError {
     /// It is larger than the limit.

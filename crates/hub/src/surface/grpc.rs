@@ -1,5 +1,8 @@
-//! The few pieces of gRPC over HTTP/2 that a hand-written service needs: one request message in, frames and trailers
-//! out (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+//! The few pieces of gRPC over HTTP/2 that a hand-written service needs: one request message in, frames and trailers out
+//! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+//!
+//! Called by the services and the router. A refusal is a response without a body whose headers carry the status; a stream
+//! ends with trailers that do.
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -1,4 +1,8 @@
 //! Whether the hub may be sent work: for probes over HTTP, and as `grpc.health.v1`.
+//!
+//! A hub is ready until it drains. A full disk or brokers out of reach are shown, but leave it ready: readers are served all
+//! the same. During a drain a watcher is told NOT_SERVING and its stream ends, because the end of a connection would wait
+//! for it.
 
 use std::pin::Pin;
 use std::sync::Arc;

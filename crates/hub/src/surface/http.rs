@@ -1,5 +1,13 @@
-//! The HTTP surface for publishers: CloudEvents and standing records in, positions out; problems as
-//! `application/problem+json`.
+//! The HTTP surface for publishers: CloudEvents and standing records in, positions out.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /v1/events` | one event or a batch, as CloudEvents 1.0: the position of each |
+//! | `POST /v1/invalidations`, `POST /v1/memberships` | standing records (`records.rs`): their position |
+//! | `GET /v1/head` | the current cursor, to pair with a snapshot of the caller's own state |
+//!
+//! What is refused is `application/problem+json`, with the reason that gRPC has. The same rules hold as over gRPC, because
+//! both call `app/publish.rs`.
 
 pub(crate) mod records;
 

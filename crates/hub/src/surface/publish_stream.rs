@@ -1,10 +1,17 @@
 //! `PublishStream`: requests one behind another without waiting, and an answer to each in the same order.
 //!
-//! A request that is refused is answered by results that say so, and the stream goes on. It ends early only where no
-//! answer can be given: a message that cannot be read, a drain, or whoever sends is not let in any more. What was not answered by then was appended or not;
-//! published again with the same ids, it is appended once.
+//! A request that is refused is answered by results that say so, and the stream goes on. It ends early only where no answer
+//! can be given: a message that cannot be read, a drain, or a publisher that has lost its access. What was not answered by
+//! then was appended or not; published again with the same ids, it is appended once.
 //!
-//! A publisher that does not read its answers is not read from either.
+//! A publisher that does not read its answers is not read from either: at most 64 requests, or 4 MiB and one more request,
+//! are in flight on one stream.
+//!
+//! ```text
+//! requests   1 2 3      each is polled once when it comes, so they are appended as 1 2 3
+//! store      acknowledges 2, then 1, then 3
+//! answers    1 2 3      in the order of the requests
+//! ```
 
 use std::pin::Pin;
 use std::sync::Arc;

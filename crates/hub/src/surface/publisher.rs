@@ -1,4 +1,14 @@
-//! The gRPC service `push.v1.Publisher`.
+//! The gRPC service `push.v1.Publisher`: publish, standing records, and the question how far the log goes.
+//!
+//! It authorizes each call before its body is read, has bodies read within a bound (`body/messages.rs`), and hands what was
+//! asked to `app/publish.rs`. Built by [`Hub::publisher_service`](crate::Hub::publisher_service) and by the router.
+//!
+//! Calls that publish and calls that ask have separate bounds, so that neither can keep the other out:
+//!
+//! | method | roles | bound |
+//! |---|---|---|
+//! | `Publish`, `PublishStream`, `Invalidate`, `SetMembership` | publishers | 4 MiB for each request, and what is in flight of publishes |
+//! | `Head` | everybody known | 1 KiB for each request, and what is in flight of questions |
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -202,7 +212,7 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     caller.ok_or_else(|| Status::unauthenticated("nobody was asked who this is"))
 }
 
-/// What was read of a request.
+/// The permit that holds what was read of a request.
 fn permit<T>(shared: &Shared, request: &Request<T>) -> Permit {
     let received = request.extensions().get::<PermitSlot>().and_then(PermitSlot::take);
     received.unwrap_or_else(|| shared.publishes_in_flight.permit(None))

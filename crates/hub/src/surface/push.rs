@@ -1,7 +1,8 @@
-//! The gRPC service `push.v1.Push`: what a gateway asks for, checked, and then a stream.
+//! The gRPC service `push.v1.Push`: `SubscribePush` and `Report`.
 //!
-//! Written by hand, because its responses are bytes that were encoded when the events were appended: nothing is encoded
-//! per stream but control frames.
+//! It reads a request, has it authorized and checked, and answers with a stream or a refusal. It is written by hand, because
+//! its responses are bytes that were encoded when the events were appended: nothing is encoded per stream but control
+//! frames. Built by [`Hub::push_service`](crate::Hub::push_service) and by the router.
 
 mod report;
 
@@ -40,6 +41,18 @@ const GATEWAY_SHOWN_CHARS: usize = 255;
 /// `push.v1.Push` of a [`Hub`](crate::Hub), as a tower service. Cheap to clone.
 ///
 /// Serves `SubscribePush` and `Report`; `Replay` answers UNIMPLEMENTED.
+///
+/// ```
+/// # use galaxy_push_core::ambient::Ambient;
+/// # use galaxy_push_hub::{Config, Hub};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let hub = Hub::in_memory(Config::default(), Ambient::new(|| 0, || 4))?;
+/// let app: axum::Router = axum::Router::new()
+///     .route_service("/push.v1.Push/{method}", hub.push_service())
+///     .route_service("/push.v1.Publisher/{method}", hub.publisher_service());
+/// # drop(app);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct PushService {
     shared: Arc<Shared>,

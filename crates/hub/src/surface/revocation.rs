@@ -1,7 +1,12 @@
-//! What becomes of open streams whose peer the hub knows no more: they are told so, and the connection of one that does not take
-//! that is closed.
+//! What becomes of open streams whose peer has lost its access: it is told so, and its connection is closed if it does not
+//! take that.
 //!
-//! Streams of gateways and publishers call it when they open. Whether a peer may stay is said by its [`Grant`].
+//! ```text
+//!  0 s   set_access without "gw"       the stream of "gw" ends, with UNAVAILABLE: come back, as whom you are now
+//! 10 s   the stream is still there     its peer takes nothing, so the end cannot be sent: the connection is closed
+//! ```
+//!
+//! Streams of gateways and publishers start the watch when they open. Whether a peer may stay is decided by its [`Grant`].
 
 use std::time::Duration;
 
@@ -13,8 +18,8 @@ use tonic::Code;
 
 use crate::state::access::Grant;
 
-/// Whoever may not stay has so long to take the end of its stream. A peer that takes nothing cannot be told it, for HTTP/2
-/// queues nothing behind a closed window.
+/// So long a peer without access has to take the end of its stream. One that takes nothing cannot be told, because HTTP/2
+/// sends nothing behind a closed window.
 const CLOSE_AFTER: Duration = Duration::from_secs(10);
 
 /// Closes the connection of whoever may not stay any more and does not take the end of its stream, until what is returned

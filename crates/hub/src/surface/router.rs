@@ -1,4 +1,14 @@
 //! Everything the hub serves, on one router: gRPC by path, HTTP under `/v1`.
+//!
+//! ```text
+//! /v1/events  /v1/head  /v1/invalidations  /v1/memberships    http.rs, http/records.rs
+//! /push.v1.Push/…  /push.v1.Publisher/…                       push.rs, publisher.rs
+//! /grpc.health.v1.Health/…                                    health.rs
+//! /grpc.reflection.v1…  /grpc.reflection.v1alpha…             the contract, for tools
+//! anything else                                               404, or UNIMPLEMENTED over gRPC
+//! ```
+//!
+//! One layer before all of it authorizes what the services do not authorize themselves.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,6 @@
-//! What the hub's listener answers before there is a hub: everybody is told to come again.
+//! What the hub's listener answers before there is a hub: every request is told to come again in a second.
+//!
+//! gRPC requests get UNAVAILABLE, others 503 with `Retry-After`. Probes are not in it: they have [`Recovery::health`].
 
 use axum::Router;
 use axum::extract::Request;

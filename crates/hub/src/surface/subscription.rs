@@ -1,8 +1,42 @@
 //! One gateway's stream: a reader of the window, driven by what the peer takes.
 //!
-//! HTTP/2 asks for the next piece when the peer has room, and only then does the stream look at the window; so it holds
-//! a position and at most one turn of frames, never a queue. What a frame says and when is decided by
-//! [`Reader`]; this file adds the waiting, the standing records, the answer to a ping, and the end.
+//! HTTP/2 asks for the next piece when the peer has room, and only then does the stream look at the window. So it holds a
+//! position and at most one turn of frames, never a queue. What a frame says and when is decided by the core's [`Reader`];
+//! this file adds the waiting, the standing records, the answer to a ping, and the end.
+//!
+//! `opening.rs` makes one for each accepted subscribe; `push.rs` hands its body to the response.
+//!
+//! # A turn
+//!
+//! ```text
+//! HTTP/2 asks for a piece
+//!   still in the buffer?         send it
+//!   mark the append signal seen, then take the log's lock
+//!     the stream must end?       Goodbye, then the status                        nothing appended later is looked at
+//!     standing records to send?  the next frame of them
+//!     else                       ask the reader, until 256 KiB or 4,096 entries
+//!   nothing to send              wait: an append · a signal of the fence · lost access · the next heartbeat
+//! ```
+//!
+//! # The states of its end
+//!
+//! ```text
+//! Open ── StreamEnd is due, or the grant is lost ──► Closing(status) ── the trailers are out ──► Closed
+//!   └──── the peer goes: the stream is dropped, its id is released
+//! ```
+//!
+//! | [`StreamEnd`] | Goodbye | status | due |
+//! |---|---|---|---|
+//! | `Replaced` by another instance | `REPLACED` | `REPLACED` | at once |
+//! | `Replaced` by its own instance | none | `STALE_ATTEMPT` | at once |
+//! | `Draining` | `DRAINING` | `DRAINING` | from its turn on, once it has taken everything; at the limit in any case |
+//! | `AccessChanged` | none | UNAVAILABLE | at once |
+//!
+//! The end has to be looked at under the same lock as the window. Otherwise:
+//!
+//! ```text
+//! a looks: no end · b takes the id · event 8 is appended · a looks at the window and sends 8      forbidden
+//! ```
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -49,11 +83,11 @@ mod tests;
 mod threads;
 mod turn_buffer;
 
-/// A turn that has looked at so many entries gives the log's lock back, however little of them was for this stream. One
-/// step of the reader looks at no more than that by itself, so a turn looks at less than twice as many.
+/// A turn that has looked at so many entries gives the log's lock back, however few of them were for this stream. One step
+/// of the reader looks at no more than that by itself, so a turn looks at less than twice as many.
 const ENTRIES_PER_TURN: u64 = 4_096;
 
-/// How often a drain looks whether a slow connection has taken what it was handed.
+/// During a drain, how often a stream looks whether its connection has written what it was handed.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// An open stream. Its end, however it comes, frees the gateway id unless a newer stream has it.
@@ -61,9 +95,9 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 pub(crate) struct Subscription {
     shared: Arc<Shared>,
     claim: Claim,
-    /// By what it stays.
+    /// Whether its gateway may still be here.
     grant: Grant,
-    /// Closes the connection if the stream may not stay and its end is not taken.
+    /// Closes the connection if the gateway loses its access and does not take the end of the stream.
     revocation_task: Option<AbortOnDropHandle<()>>,
     generation: u64,
     reader: Reader,
@@ -72,9 +106,9 @@ pub(crate) struct Subscription {
     message_max: usize,
     welcome: WelcomeInfo,
     turn_buffer: TurnBuffer,
-    /// Standing records on their way: nothing else is sent before the last of them.
+    /// Standing records that are being sent: nothing else is sent before the last of them.
     snapshot: Option<StandingSnapshot>,
-    /// The gap that belongs to the outcome is still to come.
+    /// The gap that belongs to the outcome is still to come. The records were sent before it, and not again after it.
     opening_gap: bool,
     appends: watch::Receiver<()>,
     signal: watch::Receiver<StreamSignal>,
@@ -95,7 +129,12 @@ enum Phase {
     Closed,
 }
 
-/// A ping on its way to being answered, by its number.
+/// A ping of the fence, by its number.
+///
+/// ```text
+/// Answered(1) ── the fence asks for 2 ──► Requested(2) ── a piece is handed over ──► Sent(2)
+///      Answered(2) ◄── HTTP/2 asks for more: the peer has made room ────────────────────┘
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ping {
     /// The latest is answered.
@@ -106,10 +145,11 @@ enum Ping {
     Sent(u64),
 }
 
-/// What to do next.
+/// What one turn has come to.
 enum Turn {
+    /// A piece to send.
     Data(Bytes),
-    /// Other streams first, then look on.
+    /// Let other streams have their turn, then look on.
     Again,
     /// Nothing to do before this time, unless something happens.
     WaitUntil(Duration),
@@ -172,8 +212,10 @@ impl Subscription {
         if let Some(data) = self.turn_buffer.pop() {
             return Turn::Data(data);
         }
+        // Before the look at the window: what is appended from here on wakes the wait that may follow.
         self.appends.borrow_and_update();
-        // Taken before the look at the end: what was appended after a takeover is then seen to be too late.
+        // Read before the look at the end: if the id was taken meanwhile, this frame is dropped, and what was appended after
+        // the takeover is not sent.
         let page = self.snapshot.as_mut().map(|snapshot| snapshot.next(&self.shared));
         let shared = self.shared.clone();
         let turn = shared.log.with_state(|state, now| {
@@ -195,6 +237,10 @@ impl Subscription {
         turn
     }
 
+    /// Asks the reader for frames until there is enough for one turn.
+    ///
+    /// Two bounds end a turn: bytes, so that DATA frames are large but other streams are not starved, and entries looked
+    /// at, so that a filter that matches little does not keep the lock.
     fn fill_turn(&mut self, state: &State, now: Now, stream_end: Option<&StreamEnd>) -> Turn {
         let begun_at = self.reader.next();
         loop {
@@ -223,8 +269,17 @@ impl Subscription {
         }
     }
 
-    /// Whoever begins without a place, or has lost it, may have missed standing records, and is sent those that hold:
-    /// before an opening gap, after any other. An event too large for the peer hides no record.
+    /// The standing records to send after this frame, if any. A reader that begins without a position, or has lost it, may
+    /// have missed some, and is sent all that hold:
+    ///
+    /// ```text
+    /// RESUMED                 none: it has them
+    /// FRESH                   Welcome · records · replay
+    /// TRIMMED, EPOCH_CHANGED  Welcome · records · Gap · replay
+    /// lapped while it reads   … · Gap · records · …
+    /// ```
+    ///
+    /// An event that is too large for the peer hides no record, so its gap is followed by none.
     fn snapshot_after(&mut self, control: &Control) -> Option<StandingSnapshot> {
         let cursor = match control {
             Control::Welcome { cursor, outcome, .. } if *outcome != Outcome::Resumed => {
@@ -253,6 +308,7 @@ impl Subscription {
         }
     }
 
+    /// Answers the ping that HTTP/2 has taken, and has the reader send a Progress for one that is new.
     fn answer_pings(&mut self, state: &State) {
         if let Ping::Sent(ping) = self.ping {
             state.gateways.record_pong(&self.claim.gateway, self.generation, ping);
@@ -267,6 +323,7 @@ impl Subscription {
         }
     }
 
+    /// Waits until there may be something to do. Cancel safe.
     async fn wait(&mut self, due: Duration) {
         let due = self.shared.clock.instant(due);
         tokio::select! {
@@ -278,6 +335,8 @@ impl Subscription {
         }
     }
 
+    /// Encodes a control frame, with what only this stream knows: when to repair after a gap, whether the store is reached,
+    /// and the time.
     fn encode(&self, mut control: Control) -> Bytes {
         if let Control::Gap(gap) = &mut control {
             let (config, metrics) = (&self.shared.config, &self.shared.metrics);
@@ -353,6 +412,7 @@ impl Subscription {
         Some(encode_framed(&goodbye_frame(cursor, reason?, failure.retry_after)))
     }
 
+    /// Counts what the reader left out since the last turn.
     fn count_omitted(&mut self) {
         let (before, now) = (self.omitted, self.reader.omitted());
         self.shared.metrics.skipped("expired", now.expired - before.expired);

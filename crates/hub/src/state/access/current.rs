@@ -1,7 +1,15 @@
-//! The access in force: whoever starts the hub may replace it while it runs.
+//! The access in force. Whoever starts the hub may replace it while it runs ([`Hub::set_access`](crate::Hub::set_access)).
 //!
-//! New requests go by it at once. What is open was let in by an older one: its [`Grant`] says whether it may stay, and
-//! `surface/revocation.rs` closes the connection of whoever may not and does not go.
+//! New requests go by the new access at once. What is open was let in by an older one; each open stream holds a [`Grant`],
+//! which says whether it may stay:
+//!
+//! ```text
+//! publisher "shop" opens a stream         Grant: shop, by token T1
+//! set_access without shop, or without T1  the grant is not valid: the stream ends
+//! set_access with the same shop and T1    the grant is valid, and shop's rate goes on where it was
+//! ```
+//!
+//! `surface/revocation.rs` closes the connection of a peer that does not take that end.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -11,10 +19,11 @@ use tokio::sync::watch;
 
 use super::{Access, Caller};
 
+/// The access in force, for all parts of a hub.
 #[derive(Debug)]
 pub(crate) struct LiveAccess(watch::Sender<Arc<Access>>);
 
-/// By what somebody stays who was let in.
+/// What an open stream stays by: who it was let in as, and the access to ask whether that still holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     caller: Caller,
@@ -28,11 +37,12 @@ impl LiveAccess {
         Self(watch::Sender::new(Arc::new(access)))
     }
 
+    /// The access in force now. A request asks once, so that it goes by one access from beginning to end.
     pub(crate) fn get(&self) -> Arc<Access> {
         self.0.borrow().clone()
     }
 
-    /// From now on this one. Whoever it names again goes on with what it has left of its rate.
+    /// Puts this access in force. An identity that it names again goes on with what is left of its rate.
     pub(crate) fn replace(&self, access: Access, now: Duration) {
         self.0.send_modify(|current| *current = Arc::new(access.following(current, now)));
     }

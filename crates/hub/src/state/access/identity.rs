@@ -1,4 +1,6 @@
-//! Somebody the hub knows, as whoever starts it writes it down.
+//! Somebody the hub knows: a name, a role, a scope of recipients, and limits.
+//!
+//! Written down by whoever starts the hub, and kept by `access.rs`. It recognises nobody by itself and counts nothing.
 
 use std::fmt;
 

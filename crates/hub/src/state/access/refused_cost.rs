@@ -1,5 +1,10 @@
-//! What a request costs its publisher's rate that is refused for what it holds: it was read, inflated and looked at like
-//! any other, and else could be sent without an end.
+//! What a refused request costs its publisher's rate.
+//!
+//! A request that is refused for what it holds was read, inflated and checked like any other. Were it free, a publisher
+//! could send such requests without an end. So it counts as one event, with the bytes that were read of it. A request that
+//! was refused for the rate itself, or because the hub is full or drains, costs nothing: that is not its content's fault.
+//!
+//! Every surface for publishers asks [`Caller::check_rate`] before it reads a body, and counts with the others afterwards.
 
 use std::time::Duration;
 

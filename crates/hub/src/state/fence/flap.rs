@@ -1,14 +1,16 @@
-//! What a hub remembers of one gateway id that changed hands of late: what its own rule counts, what the register of a shared log says
-//! of it, and how much of all that was told.
+//! What a hub remembers of one gateway id that changed hands of late.
 //!
-//! Pure, and about one gateway id; `fence.rs` keeps one for each. Who gives way is decided by the rule, which is the store's, for hubs
-//! may share it ([`galaxy_push_store::fence::OwnershipFlap`]).
+//! Three things: what this hub counted itself, what the register of a shared log said last, and how much was logged of all
+//! that. `fence.rs` keeps one record for each such id. Who gives way is decided by the rule, which is the store's, because
+//! hubs may share it ([`galaxy_push_store::fence::OwnershipFlap`]).
+//!
+//! Pure, and about one gateway id.
 
 use std::time::Duration;
 
 use galaxy_push_store::fence;
 
-/// A summary of what was not told comes when nothing has happened for this long.
+/// When nothing has happened to an id for this long, one line sums up what was not logged.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// What is remembered of one gateway id.
@@ -21,14 +23,14 @@ pub(super) struct FlapRecord {
     events: FlapEvents,
 }
 
-/// How it stands with a fight, in monotonic time.
+/// Whether an id flaps by the register, in this hub's monotonic time: the register itself counts in the log's time.
 #[derive(Clone, Copy, Debug, Default)]
 struct RegisterView {
     is_on_until: Duration,
     held_off_until: Duration,
 }
 
-/// How often the id changed hands or was refused since it was quiet, and how much of that was told.
+/// How often the id changed hands or was refused since it was quiet last, and how much of that was logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FlapEvents {
     /// How often.
@@ -39,7 +41,7 @@ pub(crate) struct FlapEvents {
 }
 
 impl FlapRecord {
-    /// Whether the id is being fought over.
+    /// Whether the id flaps, by what this hub counted or by the register.
     pub(super) fn is_on(&self, now: Duration) -> bool {
         self.rule.is_on(now) || now < self.register.is_on_until
     }
@@ -49,7 +51,12 @@ impl FlapRecord {
         self.rule.held_off_for(now).max(self.register.held_off_until.saturating_sub(now))
     }
 
-    /// The register says this, by its own time, which is `at` when monotonic time is `now`.
+    /// Takes over what the register says. Its times are of the log's clock, which shows `at` when this hub's monotonic
+    /// clock shows `now`:
+    ///
+    /// ```text
+    /// register: held off until 1,000,060 s    at = 1,000,010 s    now = 5 s    so: held off until 55 s
+    /// ```
     pub(super) fn mirror(&mut self, register: &fence::OwnershipFlap, at: Duration, now: Duration) {
         self.register = RegisterView {
             is_on_until: now + register.is_on_until(at).saturating_sub(at),
@@ -57,8 +64,8 @@ impl FlapRecord {
         };
     }
 
-    /// Something happened to the id. Returns how often by now, if that is to be told: the first time, the second, the
-    /// fourth, and so on.
+    /// Counts a takeover or a refusal. Returns how many there were by now, if this one is to be logged: the first, the
+    /// second, the fourth and so on, so that a flapping id does not fill the log.
     pub(super) fn record_event(&mut self, now: Duration) -> Option<u64> {
         let events = &mut self.events;
         events.count += 1;

@@ -1,6 +1,16 @@
-//! The stream that has a gateway id, as the fence knows it: how to end it, and how to ask whether it is alive.
+//! The stream that has a gateway id, as the fence knows it: how to end it, and how to find out whether it is alive.
 //!
-//! `fence.rs` keeps one for each id; the stream itself holds the other end of [`StreamSignal`].
+//! `fence.rs` keeps one for each id that has a stream. The stream itself (`surface/subscription.rs`) holds the other end of
+//! [`StreamSignal`] and of [`SendReadiness`]. A ping goes like this:
+//!
+//! ```text
+//! fence     ping 1: raise the number in StreamSignal; hand out a LivenessProbe for it
+//! stream    sees the number, puts a Progress frame into its next piece, hands it to HTTP/2
+//! HTTP/2    has taken the piece, asks for more
+//! stream    Gateways::record_pong(1): the probe is answered
+//! ```
+//!
+//! Nothing here waits but the probe, and whoever waits for that has a limit of its own ([`ANSWER_WITHIN`]).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,21 +24,29 @@ use crate::state::report::Report;
 use crate::state::stream_gauge::StreamGauge;
 use crate::state::sync::AtomicU64;
 
-/// How long an incumbent has to answer. Whoever subscribed within this time needs no ping to be alive.
+/// How long an incumbent has to answer a ping. One that subscribed within this time is alive without a ping: it has just
+/// spoken.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
+/// The stream that has one gateway id.
 #[derive(Debug)]
 pub(crate) struct Incumbent {
+    /// Which ownership of the id this is.
     pub(crate) generation: u64,
     /// The number under which it stands in the store's register, where there is one and once it does.
     pub(super) registered_as: Option<u64>,
-    /// Who has taken the id at another door while this one did here.
+    /// Who has taken the id at another hub while this claim was being written into the register. Which of the two came
+    /// first is known once that is done.
     pub(super) pending_rival: Option<Holder>,
+    /// By which claim it has the id.
     pub(crate) claim: Claim,
+    /// Since when, on the log's monotonic clock.
     pub(crate) since: Duration,
     /// Since when the same claim has had the id, of which this may be a repeat.
     first_since: Duration,
+    /// How far it has read.
     pub(crate) gauge: Arc<StreamGauge>,
+    /// Whether its peer takes what it is sent.
     pub(crate) readiness: Arc<SendReadiness>,
     /// What its gateway said of itself last.
     pub(crate) report: Option<Report>,
@@ -68,12 +86,14 @@ pub(crate) enum StreamEnd {
     AccessChanged,
 }
 
-/// Whether HTTP/2 takes what a stream has for it, which is how a peer answers a ping. The stream says so with each piece, and
-/// the fence sees without asking whether a ping would have been answered.
+/// Whether HTTP/2 takes what a stream hands to it, which is how a peer answers a ping.
+///
+/// The stream notes it with each piece, so that the fence knows without a ping whether one would be answered now. One
+/// number: 0 while HTTP/2 wants more, else when the last piece was handed over, in milliseconds plus one.
 #[derive(Debug)]
 pub(crate) struct SendReadiness(AtomicU64);
 
-/// A ping that an incumbent has yet to answer.
+/// A ping that an incumbent has yet to answer. The claim that waits for it is made once more with it.
 #[derive(Debug)]
 pub(crate) struct LivenessProbe {
     pub(super) generation: u64,
@@ -106,7 +126,7 @@ impl Incumbent {
         self.readiness.would_answer(now)
     }
 
-    /// Whether this claim is the same one once more, as transparent retries send it, which follow at once.
+    /// Whether this claim is the same one once more. Transparent retries send that, within moments of the first.
     pub(super) fn is_repeated_by(&self, claim: &Claim, now: Duration) -> bool {
         self.claim.is_same_instance(claim)
             && self.claim.attempt == claim.attempt
@@ -147,7 +167,8 @@ impl Incumbent {
         LivenessProbe { generation: self.generation, ping, answered: self.answered.subscribe() }
     }
 
-    /// Whether it has shown that it is alive, or failed to; `None`: it must be asked.
+    /// Whether it has shown that it is alive, or failed to; `None`: it must be pinged. A probe of an older stream of this id
+    /// says nothing of this one.
     pub(super) fn is_alive(&self, probe: Option<&LivenessProbe>, now: Duration) -> Option<bool> {
         if now.saturating_sub(self.since) <= ANSWER_WITHIN {
             return Some(true);

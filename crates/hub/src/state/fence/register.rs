@@ -1,12 +1,25 @@
-//! The fence of a log that has several doors: whoever was let in at this one takes the id in the store's register too.
+//! The fence of a log that several hubs share: a claim that this hub has admitted is written into the store's register.
 //!
-//! The register is read first, and whoever has the id at another hub is asked for (`remote.rs`); with that the hub's own fence decides,
-//! under the log's lock; what came of it is then written into the register, which makes the takeover known to the other doors. If that
-//! has changed meanwhile, it is judged once more.
+//! ```text
+//! opening.rs      check_reachable         may this claim be decided at all?
+//! remote.rs       RemoteOwnership::read   what does the register say, and is the holder's stream alive?
+//! fence.rs        Gateways::claim         decide, under the log's lock of this hub
+//! register.rs     write_ownership         compare-and-set; lost the race: read again, judge again, up to 8 times
+//! fence.rs        confirm_registration    the stream goes on under the number of the register
+//! ```
 //!
-//! While the registers cannot be read and written, nobody here knows who is let in elsewhere. Whoever has an id at this hub keeps
-//! it, and its own instance may come back to it; that stands under the number in the register, which did not change, so whatever
-//! was taken elsewhere meanwhile ends it as soon as it is told. Everybody else waits.
+//! Another hub that wrote in between makes the compare-and-set fail. Then the claim is judged once more, by the new
+//! register: the other claim came first.
+//!
+//! While the registers cannot be read and written, nobody here knows who is let in elsewhere:
+//!
+//! | who comes | what happens |
+//! |---|---|
+//! | the instance that took the id at this hub last | it comes back, under the number that the register had ([`Registered::AlreadyHeld`]) |
+//! | anybody else | refused, `STORE_UNAVAILABLE`: it waits |
+//!
+//! What was taken elsewhere meanwhile ends the stream of such a returner as soon as this hub is told of it, because the
+//! register then has a higher number.
 
 #[cfg(test)]
 mod tests;
@@ -24,12 +37,13 @@ use super::incumbent::StreamEnd;
 use super::refusals::{stale_in_register, unavailable};
 use super::remote::{REGISTER_WITHIN, RemoteOwnership, SWAPS_MAX, already_held};
 
-/// Under which number of the register a claim stands.
+/// The number under which a claim stands in the register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registered {
-    /// It was written now.
+    /// The register was written just now.
     Written(u64),
-    /// Its instance wrote it when it came before, or now without being told so, and the register cannot be written.
+    /// The register cannot be written. The claim's instance wrote it when it came before, or just now without learning that
+    /// it succeeded.
     AlreadyHeld(u64),
 }
 
@@ -73,7 +87,7 @@ pub(crate) async fn write_ownership(
     before().map(Some).ok_or_else(|| unavailable(&why))
 }
 
-/// The outer error is that of the store.
+/// Writes the register, judging again each time that another hub was faster. The outer error is the store's.
 async fn write(
     fence: &dyn Fence,
     claim: &Claim,
@@ -82,6 +96,7 @@ async fn write(
     has_it: &(dyn Fn() -> bool + Sync),
 ) -> Result<Result<Option<Registered>, Failure>, Error> {
     for swap in 0..SWAPS_MAX {
+        // Another claim at this hub may have taken the id while this one waited for the store.
         if !has_it() {
             return Ok(Ok(None));
         }
@@ -109,8 +124,15 @@ async fn write(
 }
 
 impl Gateways {
-    /// The stream of this generation stands in the register. Returns the number that it has from now on. `None`: it has given way
-    /// meanwhile, and keeps its own: under another it would free the id of whoever has it now.
+    /// Gives the stream of this generation the number that it has in the register. Returns the number that it has from now
+    /// on; `None`: it has given way meanwhile, and keeps its own.
+    ///
+    /// That `None` matters. Two claims at one hub, of which the older is confirmed late:
+    ///
+    /// ```text
+    /// a admitted as 1 · b admitted as 2, confirmed as 5 · the answer for a arrives: Written(5)
+    /// if a now called itself 5, its end would release the id of b's stream
+    /// ```
     pub(crate) fn confirm_registration(
         &mut self,
         gateway: &str,
@@ -142,7 +164,14 @@ impl Gateways {
         Some(number)
     }
 
-    /// Somebody took this id, perhaps at another door: an older stream here ends.
+    /// The store says that somebody holds this id, perhaps at another hub: a stream here with a lower number ends.
+    ///
+    /// A stream that is not yet in the register cannot be compared. It keeps the news until it is:
+    ///
+    /// ```text
+    /// a admitted here, being written · news: holder b, number 6 · a confirmed as 7: b came first, a stays
+    ///                                                           · a confirmed as 5: b came later, a ends
+    /// ```
     pub(crate) fn end_if_superseded(&mut self, gateway: &str, by: &Holder) {
         let Some(here) = self.current.get_mut(gateway) else { return };
         match here.registered_as {

@@ -1,9 +1,21 @@
-//! What is known of a gateway id beyond this hub, where its log has several: what the store's register says of it, and what the hub says
-//! that has its stream.
+//! What is known of a gateway id beyond this hub, where its log has several: the store's register of the id, and what the
+//! hub says that has its stream.
 //!
-//! Found out before a claim is judged under the log's lock, and written back by `shared.rs` once it was. So two instances that come to
-//! two hubs meet as they would at one: what is counted lies in the register, and the incumbent is asked where it is. A hub that does
-//! not answer in time has no such stream, as far as anybody can know.
+//! It is read before a claim is judged under the log's lock, and written back by `register.rs` afterwards. So two instances
+//! that come to two hubs meet as they would at one: what is counted lies in the register, and the incumbent is asked where
+//! it is. A hub that does not answer in time has no such stream, as far as anybody can know.
+//!
+//! ```text
+//! b claims at hub 2, a has the stream at hub 1
+//!   read         register: holder a, at hub 1, four returns counted
+//!   ask          hub 1: is a's stream open, and would it answer?       at most 0.5 s
+//!   judge        this would be the fifth return: it must be pinged
+//!   ping         hub 1 pings a's stream                                at most 2.5 s
+//!   judge        it answered: b is held off
+//!   persist      the wait is written into the register, so that every hub holds off alike
+//! ```
+//!
+//! All of it has [`REGISTER_WITHIN`], which is less than a client waits for its Welcome.
 
 #[cfg(test)]
 mod tests;
@@ -23,25 +35,27 @@ use super::incumbent::{ANSWER_WITHIN, LivenessProbe};
 use super::refusals::{rejection, stale_in_register, unavailable};
 use crate::state::clock::Clock;
 
-/// How long whoever is held off waits until that is written down. If it is not, the next one is told to wait no longer than he was.
+/// How long a refused claim waits until its refusal is in the register. If it is not by then, the next claim is told to
+/// wait no longer than this one was.
 const PERSIST_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often a register may change under the hands of whoever wants to write it, before it is told to come back.
+/// How often a compare-and-set may fail before the claim is told to come back.
 pub(super) const SWAPS_MAX: usize = 8;
 
-/// How long the store and the hub that is asked may take with all of that: less than a client waits for its Welcome.
+/// How long the store and the hub that is asked may take with all of it: less than a client waits for its Welcome.
 pub(super) const REGISTER_WITHIN: Duration = Duration::from_secs(5);
 
-/// What is known of one id.
+/// What is known of one id beyond this hub, and what came of the claim that asked.
 #[derive(Debug)]
 pub(crate) struct RemoteOwnership {
     register: Register,
-    /// As it was read, before it was judged by the clock.
+    /// What the register counted when it was read. What is refused changes nothing if it is the same afterwards, and is not
+    /// written then.
     duel_read: OwnershipFlap,
     clock: Clock,
-    /// The time of the log's clock.
+    /// The time of the log's clock, by which the register counts.
     log_time: Duration,
-    /// By then it is written, or the claim has failed.
+    /// By then the register is written, or the claim has failed.
     deadline: Instant,
     own_door: u128,
     /// The holder's stream, if it is at another door.
@@ -51,7 +65,7 @@ pub(crate) struct RemoteOwnership {
     effect: ClaimEffect,
 }
 
-/// What came of the claim.
+/// What came of the claim, to be written into the register.
 #[derive(Debug, Default)]
 enum ClaimEffect {
     #[default]
@@ -155,7 +169,7 @@ impl RemoteOwnership {
         self.log_time
     }
 
-    /// The stream at the other door, beside whoever comes here.
+    /// The stream at the other hub, as this claim is judged by it. `None`: that hub has none.
     pub(super) fn incumbent(&self, claim: &Claim, now: Duration) -> Option<IncumbentView> {
         let (stream, holder) = (self.stream?, &self.register.holder);
         let older = Claim {
@@ -176,7 +190,7 @@ impl RemoteOwnership {
         })
     }
 
-    /// This claim takes the id.
+    /// Notes that this claim takes the id, and counts it in the register.
     pub(super) fn record_takeover(&mut self, claim: &Claim, takeover: Option<&Takeover>) {
         let older =
             takeover.map(|Takeover { older, kind, .. }| (older.instance.clone(), older.attempt, *kind));
@@ -196,7 +210,7 @@ impl RemoteOwnership {
         self.register.holder.duel = duel;
     }
 
-    /// Whoever comes is held off; `own`: from its own instance. Returns for how long.
+    /// Notes that the claim is held off; `own`: from its own instance. Returns for how long.
     pub(super) fn hold_off(&mut self, own: bool) -> Duration {
         let duel = &mut self.register.holder.duel;
         let wait = duel.hold_off(own, self.log_time);
@@ -210,8 +224,13 @@ impl RemoteOwnership {
         &self.register
     }
 
-    /// Judges once more, for the register is another one by now: somebody was held off, or another hub has taken the id. Whoever did
-    /// has just come, and is alive.
+    /// Judges once more, because the register has changed since it was read: a claim was held off, or another hub has taken
+    /// the id. A holder that has just taken it is alive.
+    ///
+    /// ```text
+    /// hub 1 and hub 2 read revision 4 · hub 1 writes b, revision 5 · hub 2's compare-and-set fails
+    /// hub 2 reads revision 5 and judges its claim c beside b, as if b had come first: it did
+    /// ```
     ///
     /// # Errors
     ///
@@ -222,7 +241,7 @@ impl RemoteOwnership {
         };
         let is_same = who(&register) == who(&self.register);
         self.replace_register(register);
-        // At this hub it was settled who came last.
+        // The same holder, or one of this hub: the lock of the log has settled who came last. Only the counts are newer.
         if is_same || !self.is_elsewhere() {
             let ClaimEffect::TookOver(older) = std::mem::take(&mut self.effect) else { return Ok(()) };
             self.count(claim, older.as_ref());
@@ -274,7 +293,8 @@ pub(super) fn already_held(fence: &dyn Fence, claim: &Claim) -> Option<u64> {
 }
 
 impl Gateways {
-    /// Another hub asks for a stream here. Where that must answer a ping first, it was asked, too.
+    /// Another hub asks for a stream here. Where that stream must answer a ping first, it has been sent one: wait for the
+    /// probe, then answer.
     pub(crate) fn answer_liveness_query(
         &self,
         question: &Question,
@@ -291,7 +311,7 @@ impl Gateways {
         Some((stream, is_alive.is_none().then(|| here.ping())))
     }
 
-    /// Whether the stream of this generation has the id still.
+    /// Whether the stream of this generation still has the id.
     pub(crate) fn is_current(&self, gateway: &str, generation: u64) -> bool {
         self.current.get(gateway).is_some_and(|here| here.generation == generation)
     }

@@ -1,7 +1,8 @@
 //! What comes compressed: gzip (RFC 1952), inflated within the bound of what comes as it is.
 //!
-//! It is inflated at once when all of it is there, without a pause: so there are never more inflaters than threads, and
-//! none is kept for a peer that rests.
+//! A body is inflated when all of it is there, in one go. So there are never more inflaters than threads, and none is kept
+//! for a peer that pauses. The bound is on the result: a small body that inflates to gigabytes is refused as soon as it
+//! passes the limit, whatever it says of itself.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};

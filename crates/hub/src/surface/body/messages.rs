@@ -1,5 +1,13 @@
-//! A gRPC request body that hands on whole messages only, so that what is unfinished is held and counted here and not
-//! in the buffers of a library.
+//! A gRPC request body that hands on whole messages only.
+//!
+//! Without it, a library would buffer unfinished messages where nothing counts them. Here they are held and counted by a
+//! permit, and inflated if they come compressed. At most one message is handed on before the next is asked for.
+//!
+//! ```text
+//! arrives    [prefix, half of A]            nothing is handed on; the permit holds half of A
+//! arrives    [rest of A, prefix of B]       A is handed on, its permit goes to the handler; B has begun
+//! silence    for 30 s inside B              the body ends with DEADLINE_EXCEEDED, and what was held is free
+//! ```
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -101,7 +109,7 @@ impl<B> Messages<B> {
         self.received.clone()
     }
 
-    /// Holds nothing any more: what has arrived will not be read, and whoever would have taken its share is told so.
+    /// Frees everything: what has arrived will not be read, and the request is refused.
     fn give_up(&mut self) {
         self.begun = None;
         self.rest.clear();

@@ -1,4 +1,8 @@
 //! What has arrived of a body: pieces that never move, so that growing costs no second copy of what is there.
+//!
+//! A vector that grows holds twice its content while it moves. Peers decide how bodies grow, so that would be twice the
+//! memory that the bound promises. Pieces grow from 1 KiB to 64 KiB; only [`Pieces::join`] copies, and frees what it copied
+//! afterwards.
 
 use std::collections::VecDeque;
 

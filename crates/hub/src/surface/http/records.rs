@@ -1,4 +1,7 @@
 //! Standing records over HTTP: their JSON form in, their position out.
+//!
+//! The router calls the two handlers. A body must say that it is JSON: a form on some web page can send text to a hub on a
+//! developer's machine, but not JSON without the browser asking first.
 
 use std::sync::Arc;
 

@@ -1,9 +1,12 @@
 //! `Report`: what gateways say of themselves, above all how far they have *handled* what they were sent.
 //!
-//! A report belongs to the stream of the same gateway id and instance, and lives and dies with it (`fence.rs` keeps the
-//! latest). It moves nothing: neither the stream nor anybody's cursor depends on it. Scrapes and [`Hub::status`] show it.
+//! A report belongs to the stream of the same gateway id and instance, and lives and dies with it; the fence keeps the latest
+//! (`state/report.rs`). It moves nothing: neither the stream nor anybody's cursor depends on it. Scrapes and
+//! [`Hub::status`](crate::Hub::status) show it.
 //!
-//! [`Hub::status`]: crate::Hub::status
+//! The request is one long stream of reports. They are applied no faster than ten a second, and HTTP/2 holds back a gateway
+//! that sends more. It ends with the gateway, with a report that breaks a rule, with a drain, or with lost access; the
+//! reports before that are applied.
 
 use std::error::Error;
 use std::time::Duration;

@@ -1,4 +1,24 @@
-//! How a stream comes about: the gateway id is claimed and the cursor's place found, both at one moment of the log.
+//! How a stream opens: the gateway id is claimed and the cursor's position found, both at one moment of the log.
+//!
+//! ```text
+//! check_reachable    a shared log whose register is out of reach lets in only the holder itself
+//! ahead_cursor       is the cursor beyond this hub's window, but within the log? another hub is further on
+//! read               of a shared log: the register, and whether the holder's stream elsewhere is alive
+//! try_open           under the log's lock: claim the id; if admitted, place the reader
+//!    ProbeHere       the holder must be pinged, at this hub: wait up to 2 s, try again
+//!    ProbeRemote     the same at another hub: up to 2.5 s
+//! write_ownership    of a shared log: make the takeover known to the other hubs
+//! ```
+//!
+//! That the claim and the position are of one moment makes a takeover seamless:
+//!
+//! ```text
+//! claim at position 7, then read the position separately: event 8 may lie between.
+//!   The older stream was ended at 7 and the newer one begins at 8: nobody is sent 8.
+//! under one lock: the older one ends at 7, the newer one begins at 7
+//! ```
+//!
+//! It is the only caller of the fence's claims. `push.rs` calls it with a checked request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -108,7 +128,7 @@ impl Subscription {
         probe: Option<&LivenessProbe>,
         remote: Option<&mut RemoteOwnership>,
     ) -> Result<Opening, Failure> {
-        // Taken before the fence looks whether a drain has begun, which waits for whom it has let in.
+        // Taken before the fence looks whether a drain has begun: a drain waits for every stream that the fence let in.
         let open = shared.streams.token();
         let SubscribeRequest { claim, ask, cursor, message_max, features, .. } = wanted;
         let (heartbeat, message_max) = (shared.config.heartbeat, *message_max);
@@ -169,7 +189,14 @@ impl Subscription {
     }
 }
 
-/// The presented position, if this hub has not come to it yet but the store's log has: another door is further on.
+/// The presented cursor, if this hub has not come to it yet but the store's log has: another hub is further on.
+///
+/// ```text
+/// the log ends at 9; this hub has read up to 7
+/// cursor 5    in the window: None, and the reader resumes at 6
+/// cursor 8    Some(8): RESUMED; the reader waits for 8 and is sent what follows it
+/// cursor 12   None: AHEAD, beyond the log itself
+/// ```
 ///
 /// # Errors
 ///
@@ -183,12 +210,14 @@ async fn ahead_cursor(shared: &Shared, ask: Ask) -> Result<Option<Cursor>, Failu
     Ok((head.epoch == cursor.epoch && !cursor.follows(head)).then_some(cursor))
 }
 
+/// What one try to open has come to.
 enum Opening {
     Open(Box<Subscription>),
     ProbeHere(LivenessProbe),
     ProbeRemote,
 }
 
+/// What the Welcome of a stream says besides its cursor and outcome.
 fn welcome(shared: &Shared, generation: u64, message_max: usize) -> WelcomeInfo {
     let bounds = shared.config.window;
     WelcomeInfo {
@@ -205,6 +234,7 @@ fn welcome(shared: &Shared, generation: u64, message_max: usize) -> WelcomeInfo 
     }
 }
 
+/// Counts and logs a stream that opened, and the takeover by which it did. Operators are told what to change.
 fn report_open(
     shared: &Shared,
     claim: &Claim,
@@ -256,6 +286,8 @@ fn report_open(
         older_instance = %older.instance, older_peer = %older.peer, "{next}");
 }
 
+/// Counts and logs a refused claim. Refusals of a flapping id are damped with everything else that happens to it; others
+/// by the address that they come from.
 fn report_refusal(shared: &Shared, claim: &Claim, failure: &Failure) {
     shared.metrics.subscribe_refused();
     if failure.reason == Some(Reason::HeldOff) {

@@ -1,6 +1,15 @@
 //! What a gateway asks for when it subscribes, checked field by field.
 //!
-//! `push.rs` makes it of a request and hands it to [`Subscription::open`](super::Subscription::open). It claims nothing and reads no log.
+//! `push.rs` makes it of a request and hands it to [`Subscription::open`](super::Subscription::open). A request that breaks
+//! a rule is refused with the field that does. It claims nothing and reads no log.
+//!
+//! | field | rule |
+//! |---|---|
+//! | `gateway_client_id` | an id of 1 to 255 bytes, which the caller may act as |
+//! | `instance_id` | at most 255 bytes; empty: an old client |
+//! | `cursor` | empty, `oldest`, or a cursor; of an old client anything, because it could not act on a refusal |
+//! | `recipients` | at most 1,024, within the caller's scope; empty: the scope itself |
+//! | `max_receive_bytes` | at least 1 KiB; 0: 4 MiB |
 
 use galaxy_push_core::cursor::Ask;
 use galaxy_push_core::reader::Records;
@@ -25,12 +34,15 @@ const RECEIVE_BYTES_MIN: usize = 1 << 10;
 /// A subscribe request that is in order.
 #[derive(Debug)]
 pub(crate) struct SubscribeRequest {
+    /// The id it asks for, and as which process.
     pub(crate) claim: Claim,
-    /// Whom the door let in, under this gateway id.
+    /// Who was authorized, acting as this gateway id.
     pub(crate) caller: Caller,
+    /// From where it wants to read.
     pub(crate) ask: Ask,
     /// The cursor as it was sent.
     pub(crate) cursor: String,
+    /// Which recipients it wants events of; `None`: all.
     pub(crate) filter: Option<Patterns>,
     /// The largest message the peer takes, in bytes.
     pub(crate) message_max: usize,
@@ -40,7 +52,9 @@ pub(crate) struct SubscribeRequest {
 /// What the peer understands besides events, as far as this hub has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Features {
+    /// `Standing` frames: the records that hold, sent at once.
     pub(crate) standing: bool,
+    /// Which records it understands in the log.
     pub(crate) records: Records,
     /// It named none at all and has no instance id: a client from before control frames.
     pub(crate) is_old: bool,

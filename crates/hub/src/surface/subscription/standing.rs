@@ -1,7 +1,12 @@
-//! The standing records that hold, on their way to one reader: a page of the store's at a time, a frame for each.
+//! The standing records that hold, sent to one reader: a page of the store's at a time, one frame for each.
 //!
-//! The stream keeps a key, never a list: the set may be as large as it likes. It may also change between two pages; a
-//! change lies behind the reader's place in the log, and reaches it there.
+//! The stream keeps the key of the last record sent, never a list, so the set may be as large as it likes. The set may
+//! change between two pages. A change lies behind the reader's position in the log, and reaches it there:
+//!
+//! ```text
+//! the reader stands at 7 · frame 1: records a … m · record b is ended at 8 · frame 2: records n … z
+//! the reader goes on at 8, and is told there that b is ended
+//! ```
 
 use bytes::Bytes;
 use galaxy_push_core::frame::StandingFrame;
@@ -12,10 +17,11 @@ use crate::app::shared::Shared;
 /// The most bytes of one frame, if the peer takes as many: one is encoded at a time, while others wait for the store.
 const FRAME_BYTES: usize = 64 << 10;
 
-/// How far a reader has been told.
+/// Which records a reader has yet to be sent.
 #[derive(Debug)]
 pub(super) struct StandingSnapshot {
-    /// That of the frame before: it is as safe to resume from.
+    /// The cursor of the frame before, which each of these frames repeats: a reader that is cut off here resumes from it and
+    /// is sent all records again.
     cursor: String,
     bytes_max: usize,
     after: Option<Key>,

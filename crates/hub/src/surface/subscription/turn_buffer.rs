@@ -1,6 +1,12 @@
 //! How the frames of one turn become pieces for HTTP/2: few and large.
 //!
-//! One DATA frame per small event costs several times as much as the event, and many of them unread end a connection.
+//! One DATA frame per small event costs several times as much as the event, and many of them unread end a connection: the
+//! h2 crate has a budget for small frames. So small frames are copied together, and what is large is handed on as it lies
+//! in the window, without a copy.
+//!
+//! ```text
+//! frames    100 B · 200 B · 40 KiB        pieces   300 B copied · 40 KiB shared with the window
+//! ```
 
 use bytes::Bytes;
 
