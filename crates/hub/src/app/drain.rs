@@ -34,7 +34,7 @@ use crate::state::stream_gauge::StreamGauge;
 /// rest.
 pub(crate) async fn drain(shared: &Shared, limit: Duration) {
     let deadline = Instant::now() + limit;
-    // A store that hangs must not keep the readers waiting: they may at least leave in order.
+    // A quarter of the limit at most: a store that hangs must not use up the time in which readers leave in order.
     let finished = finish_publishes(shared, limit / 4).await;
     let rate = shared.config.return_rate;
     let left = deadline.saturating_duration_since(Instant::now());

@@ -132,6 +132,7 @@ impl Metrics {
         }
     }
 
+    /// A subscribe was accepted, with this outcome for its cursor.
     pub(crate) fn subscribed(&self, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Resumed => "resumed",
@@ -143,19 +144,23 @@ impl Metrics {
         self.subscribes.get_or_create(&ByOutcome { outcome }).inc();
     }
 
+    /// A subscribe was refused, for whatever reason.
     pub(crate) fn subscribe_refused(&self) {
         self.subscribes.get_or_create(&ByOutcome { outcome: "refused" }).inc();
     }
 
+    /// A report was `taken`; or `stale`, of an instance without a stream; or `refused`.
     pub(crate) fn report(&self, outcome: &'static str) {
         self.reports.get_or_create(&ByOutcome { outcome }).inc();
     }
 
+    /// A request was refused for who made it: nobody known, or somebody known but not for this.
     pub(crate) fn peer_refused(&self, failure: &Failure) {
         let reason = if failure.code == Code::Unauthenticated { "unauthenticated" } else { "denied" };
         self.peers_refused.get_or_create(&ByReason { reason }).inc();
     }
 
+    /// A stream gave way. Operators see three kinds: `quiet` is the everyday reconnect, the others are mistakes.
     pub(crate) fn took_over(&self, how: TakeoverKind) {
         let kind = match how {
             TakeoverKind::Reconnect | TakeoverKind::ReconnectWhileAlive => "quiet",
@@ -165,11 +170,13 @@ impl Metrics {
         self.takeovers.get_or_create(&ByKind { kind }).inc();
     }
 
+    /// A publish was refused before anything was appended.
     pub(crate) fn refused(&self, failure: &Failure) {
         let reason = failure.reason.map_or(OTHER, Reason::as_str);
         self.publish_refused.get_or_create(&ByReason { reason }).inc();
     }
 
+    /// A gap frame was sent.
     pub(crate) fn gap(&self, reason: GapReason) {
         let reason = match reason {
             GapReason::Trimmed => "trimmed",
@@ -183,6 +190,7 @@ impl Metrics {
         self.gaps.get_or_create(&ByReason { reason }).inc();
     }
 
+    /// A reader was not sent so many frames that it was entitled to: they had expired, or were too large for it.
     pub(crate) fn skipped(&self, reason: &'static str, count: u64) {
         if count > 0 {
             self.frames_skipped.get_or_create(&ByReason { reason }).inc_by(count);

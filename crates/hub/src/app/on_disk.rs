@@ -170,6 +170,7 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
     }
 }
 
+/// Logs that the room has changed: each change once, the way down as a warning or an error, the way up as a note.
 fn tell(now: DiskSpace, before: DiskSpace, figures: &Figures) {
     let (free, needed, used) = (figures.free_bytes, figures.needed_bytes, figures.disk_bytes);
     if before == DiskSpace::Full {

@@ -50,6 +50,8 @@ fn telling(recovery: Recovery) -> OnProgress {
     })
 }
 
+/// Logs how long reading took and what an acknowledgement means on these brokers; warns where that may be lost with one
+/// machine.
 fn say(store: &NatsStore, begun: Instant) {
     let meaning = store.meaning();
     let (stream, broker, acknowledged) = (store.stream(), &meaning.version, store.ack_meaning());

@@ -201,6 +201,7 @@ fn refused(shared: &Shared, caller: &Caller, failure: &Failure) {
     }
 }
 
+/// Checks a batch step by step and appends it. The order is that of the file's head: what is cheap to refuse comes first.
 async fn append_events(
     shared: &Shared,
     caller: &Caller,
@@ -250,6 +251,8 @@ fn check_frames(shared: &Shared, batch: &Batch) -> Result<(), Failure> {
     Err(Failure::new(Reason::EventTooLarge, message).field(format!("events[{index}]")))
 }
 
+/// Appends standing records. Where there are several publishers, none may hold more than it leaves free: the store is told
+/// whose they are.
 async fn append_records(
     shared: &Shared,
     caller: &Caller,
@@ -270,6 +273,13 @@ async fn append_records(
     })
 }
 
+/// Waits for the store, at most 30 s, and says of each of its errors what the publisher can do about it.
+///
+/// | the store says | the publisher is told |
+/// |---|---|
+/// | appended | the positions |
+/// | refused | why; nothing was appended |
+/// | unknown, or nothing in time | UNAVAILABLE: publish again with the same ids |
 async fn append(shared: &Shared, mut batch: Batch) -> Result<Vec<Appended>, Failure> {
     let length = batch.items.len();
     batch.stamp_unix_ms = shared.clock.log_unix_ms();
@@ -339,13 +349,18 @@ pub(crate) async fn head_or_held(shared: &Shared) -> Result<(Cursor, bool), Fail
     }
 }
 
+/// Lets a request in among those in flight, with so many bytes, until what is returned is dropped.
+///
+/// # Errors
+///
+/// `DRAINING`, or `OVERLOADED`.
 fn admit(shared: &Shared, mut permit: Permit, bytes: usize) -> Result<InFlightGuard, Failure> {
     // Taken before the look at the drain, which waits for those it has not turned away.
     let token = shared.publishes.token();
     if shared.is_draining() {
         return Err(fence::draining());
     }
-    // One request fits, whatever there is in it.
+    // What an event takes in memory may be more than the whole bound. One request always fits, so it counts as the bound.
     permit.admit(bytes.min(shared.config.publish_bytes_max))?;
     Ok(InFlightGuard { _share: permit, _token: token })
 }

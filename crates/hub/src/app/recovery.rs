@@ -39,6 +39,7 @@ pub(crate) fn not_opened(error: &dyn std::error::Error) -> Error {
 #[derive(Clone, Debug, Default)]
 pub struct Recovery(Arc<State>);
 
+/// Written by the thread that reads, read by probes: relaxed, since nothing is ordered by it.
 #[derive(Debug, Default)]
 struct State {
     place: String,
@@ -65,6 +66,7 @@ impl Recovery {
         Arc::new(self.clone())
     }
 
+    /// So many bytes of so many are read.
     pub(crate) fn set(&self, bytes: u64, bytes_total: u64) {
         self.0.bytes.store(bytes, Ordering::Relaxed);
         self.0.bytes_total.store(bytes_total, Ordering::Relaxed);

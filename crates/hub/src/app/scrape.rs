@@ -22,6 +22,7 @@ use crate::app::status::{WindowStatus, of_window};
 use crate::state::report::Lag;
 use crate::state::stream_gauge::StreamPhase;
 
+/// The collector that a registry calls at each scrape.
 pub(super) struct Scraped(pub(super) Weak<Shared>);
 
 /// What is read under the log's lock, all of one moment.
@@ -66,6 +67,7 @@ impl Collector for Scraped {
     }
 }
 
+/// Reads everything about the window and the streams, under one hold of the log's lock.
 fn look(shared: &Shared) -> Seen {
     shared.log.with_state(|state, now| {
         let held = &state.window;
@@ -97,6 +99,7 @@ fn look(shared: &Shared) -> Seen {
     })
 }
 
+/// The window: how full, how old, and how long it holds an event at the present rate.
 fn window(out: &mut Out<'_>, window: &WindowStatus) -> fmt::Result {
     out.gauge("push_window_events", "Entries held in the window", None, window.events as f64)?;
     out.gauge("push_window", "Bytes of frames held in the window", Some(&Unit::Bytes), window.bytes as f64)?;
@@ -110,6 +113,7 @@ fn window(out: &mut Out<'_>, window: &WindowStatus) -> fmt::Result {
     out.gauges("push_window_fill", help, Some(&Unit::Other("ratio".to_owned())), fill)
 }
 
+/// Streams by phase: how many, and how far the slowest is behind in what it was handed.
 fn streams(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
     let by = |phase: StreamPhase| ByClass { class: phase.name() };
     let lags = || StreamPhase::ALL.into_iter().zip(seen.lags);
@@ -128,6 +132,7 @@ fn streams(out: &mut Out<'_>, seen: &Seen) -> fmt::Result {
     out.gauge("push_duels", "Gateway ids that instances keep taking from each other", None, seen.flaps as f64)
 }
 
+/// Streams by phase: how far gateways are behind in what they have handled, for those that report it.
 fn handled(out: &mut Out<'_>, lags: &[(StreamPhase, HandledLag)]) -> fmt::Result {
     let each = |value: fn(&HandledLag) -> f64| {
         lags.iter().map(move |(phase, lag)| (ByClass { class: phase.name() }, value(lag)))
@@ -146,6 +151,7 @@ fn handled(out: &mut Out<'_>, lags: &[(StreamPhase, HandledLag)]) -> fmt::Result
 }
 
 impl HandledLag {
+    /// One more reporting gateway.
     fn add(&mut self, lag: Lag) {
         let Lag { events, age: time } = lag;
         self.streams += 1;
@@ -156,6 +162,7 @@ impl HandledLag {
     }
 }
 
+/// What publishers feel: the dedup window, what is in flight, and the room for standing records.
 fn publishers(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
     let horizon = shared.store.dedup_horizon(seen.now).as_secs_f64();
     out.gauge(
@@ -211,16 +218,19 @@ fn disk(out: &mut Out<'_>, shared: &Shared) -> fmt::Result {
 struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {
+    /// One gauge without labels.
     fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
         let gauge = ConstGauge::new(value);
         gauge.encode(self.0.encode_descriptor(name, &sentence(help), unit, gauge.metric_type())?)
     }
 
+    /// One counter that is kept elsewhere.
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let counter = ConstCounter::new(value);
         counter.encode(self.0.encode_descriptor(name, &sentence(help), None, counter.metric_type())?)
     }
 
+    /// A histogram of how long syncs took.
     fn times(&mut self, name: &str, help: &str, times: &SyncTimes) -> fmt::Result {
         let bounds = SYNC_SECONDS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(times.counts).collect();
@@ -230,6 +240,7 @@ impl Out<'_> {
         out.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
+    /// One gauge with a label of a fixed list of values.
     fn gauges<L: EncodeLabelSet>(
         &mut self,
         name: &str,

@@ -54,6 +54,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Whether a drain has begun. Take a token of `publishes` or `streams` before asking: see `drain.rs`.
     pub(crate) fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }

@@ -11,6 +11,7 @@ use galaxy_push_store::Appended;
 pub(crate) struct Spans(Vec<(usize, Box<dyn Span>)>);
 
 impl Spans {
+    /// Begins a span for each event that carries a trace.
     pub(crate) fn begin(tracing: &Tracing, events: &[v1::Event]) -> Self {
         if !tracing.is_on() {
             return Self(Vec::new());
@@ -22,6 +23,7 @@ impl Spans {
         Self(begun.collect())
     }
 
+    /// Ends them with the position of each event, or with why the batch was refused.
     pub(crate) fn end(self, outcome: &Result<Vec<Appended>, Failure>) {
         for (index, span) in self.0 {
             match outcome {

@@ -98,6 +98,7 @@ pub struct FlappingId {
     pub held_off_for: Duration,
 }
 
+/// Reads everything under one hold of the log's lock.
 pub(crate) fn status(shared: &Shared) -> Status {
     shared.log.with_state(|state, now| {
         let window = &state.window;
@@ -115,6 +116,12 @@ pub(crate) fn status(shared: &Shared) -> Status {
     })
 }
 
+/// The figures of the window, and how long it would hold an event at this rate:
+///
+/// ```text
+/// bounds: 10 min, 1,000 events    held: 500 events of the last 60 s
+/// half of the count was filled in 60 s, so the window holds an event for 120 s, not for 10 min
+/// ```
 pub(crate) fn of_window(window: &Window, bounds: Bounds, now: Now) -> WindowStatus {
     let age = window.appended_at(window.oldest()).map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
     let (events, bytes) = (window.len(), window.held_bytes());
@@ -131,6 +138,7 @@ pub(crate) fn of_window(window: &Window, bounds: Bounds, now: Now) -> WindowStat
     WindowStatus { events, bytes, age, fill, holds }
 }
 
+/// What is shown of one stream.
 fn stream(incumbent: &Incumbent, window: &Window, now: Now) -> StreamStatus {
     let (next, phase) = incumbent.gauge.position();
     let (claim, report) = (incumbent.claim.clone(), incumbent.report.clone());

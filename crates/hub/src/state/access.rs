@@ -155,6 +155,7 @@ impl Access {
         Some(known.name.clone())
     }
 
+    /// The identity of this name and role. One name may have several roles, each an identity of its own.
     fn named(&self, name: &str, role: Role) -> Option<&Arc<KnownIdentity>> {
         self.by_name.get(name)?.iter().find(|known| known.identity.role() == role)
     }
@@ -232,6 +233,7 @@ impl KnownIdentity {
         Self { name: identity.name().into(), identity, is_inside: false, rates }
     }
 
+    /// By what a token names it: a replaced access may have another identity under the same name and role.
     fn key(&self) -> (String, Role) {
         (self.identity.name().to_owned(), self.identity.role())
     }
@@ -253,6 +255,7 @@ impl KnownIdentity {
 }
 
 impl InProcess {
+    /// The identity that every request over an in-process router is made by.
     pub(crate) fn new(identity: Identity) -> Self {
         let known = KnownIdentity { is_inside: true, ..KnownIdentity::of(identity) };
         Self(Arc::new(known))
@@ -366,6 +369,7 @@ impl Caller {
         }
     }
 
+    /// The identity it acts as; `None` for the process itself.
     fn first(&self) -> Option<&Arc<KnownIdentity>> {
         self.known.first()
     }
@@ -382,6 +386,7 @@ impl Caller {
 }
 
 impl KnownIdentity {
+    /// The refusal of a recipient that is outside its scope.
     fn outside(&self, recipient: &str, field: String) -> Failure {
         denied(format!("{field}: {recipient} is outside the recipients of {}", self.identity.name()))
             .field(field)
@@ -413,6 +418,11 @@ impl KnownIdentity {
         spend(&mut self.rates.lock().unwrap_or_else(PoisonError::into_inner), taken, now);
     }
 
+    /// Whether so many events and bytes are within its rates now.
+    ///
+    /// # Errors
+    ///
+    /// `OVERLOADED`, with the longer of the two waits.
     fn within(&self, rates: &[Option<Rate>; 2], wanted: [u64; 2], now: Duration) -> Result<(), Failure> {
         let waits = [0, 1].map(|at| rates[at].as_ref().and_then(|rate| rate.wait(wanted[at], now)));
         if let Some(at) = waits.iter().position(Option::is_some) {
@@ -431,12 +441,14 @@ impl KnownIdentity {
     }
 }
 
+/// Spends from both rates. They may go below zero: what is owed is waited for.
 fn spend(rates: &mut [Option<Rate>; 2], taken: [u64; 2], now: Duration) {
     for (rate, taken) in rates.iter_mut().zip(taken) {
         rate.iter_mut().for_each(|rate| rate.take(taken, now));
     }
 }
 
+/// Somebody known, but not for this.
 fn denied(message: String) -> Failure {
     Failure::new(Reason::NotGranted, message).code(Code::PermissionDenied)
 }

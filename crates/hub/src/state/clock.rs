@@ -44,10 +44,12 @@ impl Clock {
         Self { origin: Instant::now(), before, log, ambient }
     }
 
+    /// Monotonic and wall time, read together.
     pub(crate) fn now(&self) -> Now {
         Now { mono: self.mono(), unix_ms: self.ambient.unix_ms() }
     }
 
+    /// Monotonic time. It begins above zero, so that entries from before the start have a time, too.
     fn mono(&self) -> Duration {
         self.before.saturating_add(self.origin.elapsed())
     }

@@ -58,6 +58,7 @@ pub(crate) enum RequestKind {
     Probes,
 }
 
+/// What is held now, behind the lock.
 #[derive(Debug, Default)]
 struct Table {
     all: Usage,
@@ -104,6 +105,7 @@ pub(crate) struct PermitSlot {
 }
 
 impl InFlight {
+    /// A bound of so many requests and bytes. The ambient draws when refused peers come back.
     pub(crate) fn new(what: RequestKind, requests_max: usize, bytes_max: usize, ambient: Ambient) -> Self {
         Self { what, requests_max, bytes_max, ambient, table: Arc::default() }
     }
@@ -113,6 +115,7 @@ impl InFlight {
         Permit { bytes: 0, has_arrived: false, is_counted: false, of: self.clone(), whose }
     }
 
+    /// What is held now, for a scrape.
     pub(crate) fn usage(&self) -> Usage {
         self.lock().all
     }
@@ -126,6 +129,7 @@ impl InFlight {
         amount.requests > self.requests_max || amount.bytes > self.bytes_max
     }
 
+    /// The refusal, with a random wait so that refused peers do not come back together.
     fn overloaded(&self, amount: Usage, whose: Option<&str>) -> Failure {
         let Usage { requests, bytes } = amount;
         let (what, and_then) = match self.what {
@@ -187,6 +191,15 @@ impl Permit {
         self.bytes
     }
 
+    /// Makes the permit hold at least so many bytes. Holding less than before changes nothing: what was received stays
+    /// counted until it is answered.
+    ///
+    /// Both bounds are checked under one lock before anything is changed, so a refusal leaves no trace:
+    ///
+    /// ```text
+    /// of all          all held + more  ≤ bound
+    /// of an identity  all held + its own + more  ≤ bound, unless this is its only permit
+    /// ```
     fn raise(&mut self, bytes: usize, has_arrived: bool) -> Result<(), Failure> {
         let arrives = has_arrived && !self.has_arrived;
         let more = Usage { requests: usize::from(arrives), bytes: bytes.saturating_sub(self.bytes) };
@@ -242,10 +255,12 @@ impl PermitSlot {
         self.read.load(Ordering::Relaxed)
     }
 
+    /// Leaves the permit of the message that was handed on.
     pub(crate) fn put(&self, permit: Permit) {
         *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
     }
 
+    /// Takes the permit that was left, for the handler to hold until it has answered.
     pub(crate) fn take(&self) -> Option<Permit> {
         self.permit.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -105,6 +105,7 @@ pub struct LogEntry {
 }
 
 impl Log {
+    /// A log without an epoch. The store begins it when it opens, before the hub exists.
     pub(crate) fn new(bounds: Bounds, clock: Clock, appended: AppendCounters) -> Self {
         // No reader sees this epoch: the store begins the log before the hub exists.
         let window = Window::new(Cursor::start(Epoch(0)), bounds);
@@ -156,12 +157,16 @@ impl Log {
 }
 
 impl Sink for Log {
+    /// The store opens a log that goes on behind `base`: an empty window there.
     fn begin(&self, base: Cursor) {
         let mut window = Window::new(base, self.bounds);
         window.set_clock(Some(self.clock.log()));
         self.lock().window = window;
     }
 
+    /// The store has made a batch durable: append it and wake the streams. Never waits for a reader; it knows none.
+    ///
+    /// Called by one thread of the store at a time, in the order of positions.
     fn committed(&self, batch: &[Committed]) {
         let (mut bytes, mut unaware) = (0, Vec::new());
         {
@@ -185,6 +190,11 @@ impl Sink for Log {
         self.appends.send_replace(());
     }
 
+    /// Entries of an earlier life, read when the store opens. They are as old as they are:
+    ///
+    /// ```text
+    /// window age 60 s · entry stamped 50 s ago · it leaves the window 10 s after the start, not 60 s
+    /// ```
     fn restored(&self, batch: &[Committed]) {
         let mut state = self.lock();
         let now = self.clock.now().mono;
@@ -201,19 +211,25 @@ impl Sink for Log {
         self.appends.send_replace(());
     }
 
+    /// Positions up to `to` were given to nothing, as in a log whose positions have holes: readers pass them without a gap.
     fn advanced(&self, to: Cursor) {
         self.lock().window.advance(to);
     }
 
+    /// An earlier life stamped events up to here: stamps go on from there, though the wall clock may say less.
     fn stamped_until(&self, unix_ms: u64) {
         self.clock.goes_on_from(unix_ms);
     }
 
+    /// Another hub of the log, or this one, has taken the id: an older stream here ends.
     fn taken(&self, gateway: &str, by: &Holder) {
         self.lock().gateways.end_if_superseded(gateway, by);
     }
 
+    /// Another hub asks whether the stream of an instance is here and alive. Where it must be pinged for that, the answer
+    /// comes within [`ANSWER_WITHIN`].
     fn asked(&self, question: &Question) -> BoxFuture<'static, Option<Stream>> {
+        // The lock is released before the probe is awaited: no lock is held across an await.
         let asked = self.with_state(|state, now| state.gateways.answer_liveness_query(question, now.mono));
         let (stream, mut probe) = match asked {
             Some((stream, Some(probe))) => (stream, probe),

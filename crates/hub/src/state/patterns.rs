@@ -22,6 +22,7 @@ use galaxy_push_core::window::Slot;
 #[derive(Clone, Debug)]
 pub(crate) struct Patterns(Arc<Sets>);
 
+/// Two ways to match: the whole recipient, or its beginning.
 #[derive(Debug, Default)]
 struct Sets {
     exact: BTreeSet<String>,
@@ -30,6 +31,7 @@ struct Sets {
 }
 
 impl Patterns {
+    /// The filter of these patterns. A prefix that another one covers is left out.
     pub(crate) fn new(patterns: &[Pattern]) -> Self {
         let mut sets = Sets::default();
         for pattern in patterns.iter().map(ToString::to_string) {
@@ -46,6 +48,7 @@ impl Patterns {
         Self(Arc::new(sets))
     }
 
+    /// Whether one of the patterns admits this recipient.
     fn admit(&self, recipient: &str) -> bool {
         self.0.exact.contains(recipient) || self.0.begins(recipient)
     }

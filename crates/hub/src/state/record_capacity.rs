@@ -56,6 +56,7 @@ impl RecordCapacity {
         }
     }
 
+    /// Whether to warn about this bound now. Forgets a warning once the bound is well below the mark again.
     fn is_news(&self, records: &'static str, publisher: Option<&str>, fill: Fill) -> bool {
         let percent = fill.held.saturating_mul(100) / fill.max.max(1);
         let bound = (records, publisher.map(str::to_owned));

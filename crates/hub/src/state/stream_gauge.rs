@@ -30,8 +30,10 @@ pub enum StreamPhase {
 }
 
 impl StreamPhase {
+    /// Every phase, for metrics that show each of them.
     pub(crate) const ALL: [Self; 3] = [Self::CatchingUp, Self::Live, Self::Behind];
 
+    /// The label value in metrics.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::CatchingUp => "catching_up",

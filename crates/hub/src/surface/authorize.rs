@@ -31,10 +31,15 @@ use crate::surface::http as plain;
 /// How soon a slot of the listener may be free again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
+/// Whatever appends.
 pub(crate) const PUBLISHERS: &[Role] = &[Role::Publisher];
+/// Whatever reads the log.
 const READERS: &[Role] = &[Role::Gateway, Role::Operator];
+/// What only a gateway can say.
 const GATEWAYS: &[Role] = &[Role::Gateway];
+/// Everybody known.
 const ALL: &[Role] = &[Role::Publisher, Role::Gateway, Role::Operator];
+/// Methods that are not served.
 const NOBODY: &[Role] = &[];
 
 /// Whom a method of `push.v1.Push` is for.

@@ -86,6 +86,7 @@ where
     }
 }
 
+/// Reads a body in pieces within all three bounds. What it announces to be too large is refused before it is read.
 async fn read_pieces<B>(
     body: B,
     limit: usize,
@@ -168,6 +169,7 @@ impl BodyError {
     }
 }
 
+/// The body did not arrive in time.
 fn late(within: Duration) -> Failure {
     let message = format!("the request did not arrive within {} s: send it again", within.as_secs());
     Failure::without_reason(Code::DeadlineExceeded, message).http_status(408)

@@ -71,6 +71,7 @@ fn disk(figures: &Figures) -> Check {
 pub(crate) struct Service(Arc<Shared>);
 
 impl Service {
+    /// The gRPC service, with a small limit for requests: nobody is asked who they are here.
     pub(crate) fn server(shared: Arc<Shared>) -> HealthServer<Self> {
         HealthServer::new(Self(shared)).max_decoding_message_size(REQUEST_BYTES_MAX)
     }
@@ -80,6 +81,7 @@ fn answer(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }
 
+/// What every service of the hub answers: all of them serve, or none.
 fn serving(draining: bool) -> HealthCheckResponse {
     answer(if draining { ServingStatus::NotServing } else { ServingStatus::Serving })
 }

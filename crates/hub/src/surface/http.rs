@@ -45,11 +45,13 @@ pub(crate) struct Scope {
 
 type ScopeQuery = Result<Query<Scope>, QueryRejection>;
 
+/// The answer to published events, in their order.
 #[derive(Serialize)]
 struct Results {
     results: Vec<ResultJson>,
 }
 
+/// What became of one event.
 #[derive(Serialize)]
 struct ResultJson {
     cursor: String,
@@ -57,6 +59,7 @@ struct ResultJson {
     duplicate: bool,
 }
 
+/// The answer to `GET /v1/head`.
 #[derive(Serialize)]
 struct HeadJson {
     cursor: String,
@@ -123,6 +126,8 @@ pub(crate) async fn wrong_method(request: Request) -> Response<Body> {
     problem(&Failure::without_reason(Code::InvalidArgument, message).http_status(405))
 }
 
+/// Reads CloudEvents in one of their three modes and publishes them. A refusal for what they hold is charged to the
+/// publisher's rate.
 async fn publish(
     shared: &Shared,
     caller: &Caller,
@@ -142,6 +147,7 @@ async fn publish(
     published.await.inspect_err(|failure| caller.count_refused(failure, bytes, shared.clock.now().mono))
 }
 
+/// The query names no namespace, or the default one, and nothing else.
 fn check_scope(scope: ScopeQuery) -> Result<(), Failure> {
     let Query(Scope { namespace }) =
         scope.map_err(|error| Failure::new(Reason::RequestInvalid, error.body_text()).field("query"))?;

@@ -41,6 +41,7 @@ const REQUESTS_MAX: usize = 64;
 /// and the largest request together, 8 MiB.
 const BYTES_MAX: usize = 4 << 20;
 
+/// How many bytes the request had, and what it is answered.
 type Answer = (usize, PublishResponse);
 
 /// One stream of requests.
@@ -92,6 +93,9 @@ impl<R> Pipeline<R>
 where
     R: Stream<Item = Result<PublishRequest, Status>> + Send + Unpin,
 {
+    /// The next answer, or how the stream ends. Answers come first, so that a full pipeline empties before more is read.
+    ///
+    /// Cancel safe: a dropped call loses neither a request nor an answer.
     async fn next(&mut self) -> Option<Result<PublishResponse, Status>> {
         loop {
             let open = self.end.is_none();
@@ -136,6 +140,7 @@ where
     }
 }
 
+/// Publishes one request. A refusal is an answer, too.
 async fn answer(
     shared: &Shared,
     caller: &Caller,
@@ -195,6 +200,7 @@ pub(crate) fn too_large() -> Failure {
 }
 
 impl Published {
+    /// The result as both ways to publish over gRPC show it.
     pub(crate) fn result(self) -> PublishResult {
         let cursor = self.cursor_text();
         PublishResult { id: self.id, cursor, duplicate: self.duplicate, ..PublishResult::default() }

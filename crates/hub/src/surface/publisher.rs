@@ -52,6 +52,7 @@ pub struct PublisherService {
     questions: PublisherServer<Handler>,
 }
 
+/// Answers the calls of the generated service.
 #[derive(Clone, Debug)]
 struct Handler(Arc<Shared>);
 
@@ -219,6 +220,7 @@ fn permit<T>(shared: &Shared, request: &Request<T>) -> Permit {
 }
 
 impl Recorded {
+    /// The answer for standing records, with the moment that an invalidation counts from in the metadata.
     fn response(self) -> Response<RecordResponse> {
         let (cursor, duplicate) = (self.cursor.to_string(), self.duplicate);
         let mut response = Response::new(RecordResponse { cursor, duplicate });

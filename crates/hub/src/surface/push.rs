@@ -87,6 +87,7 @@ where
     }
 }
 
+/// Authorizes a call and answers it. Whatever is refused is a response, never an error of the service.
 async fn answer<B>(shared: &Arc<Shared>, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send,
@@ -119,6 +120,10 @@ where
     grpc::refusal(&refused)
 }
 
+/// Reads and checks a subscribe request, and opens the stream.
+///
+/// The body has a bound and is read whole before the id is claimed. A refused request is logged by its address, since the
+/// id in it may be anything.
 async fn subscribe<B>(
     shared: &Arc<Shared>,
     caller: &Caller,
@@ -155,6 +160,7 @@ where
     Ok(grpc::streaming(subscription.into_body()))
 }
 
+/// Reads reports for as long as the gateway sends them.
 async fn report<B>(
     shared: &Arc<Shared>,
     caller: &Caller,
@@ -178,6 +184,7 @@ where
     })
 }
 
+/// The peer's address for logs.
 fn peer_of<B>(request: &Request<B>) -> String {
     request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string())
 }

@@ -41,6 +41,7 @@ const REFLECTION_BYTES_MAX: usize = 16 << 10;
 /// How long a question may take to arrive during a drain: health is asked about until the end.
 const ASKED_WITHIN: Duration = Duration::from_millis(500);
 
+/// Assembles the routes. Later layers run earlier: authorization is the last one, so it comes before everything.
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let app = Router::new()
         .route("/v1/events", post(http::events))

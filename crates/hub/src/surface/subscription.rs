@@ -121,6 +121,7 @@ pub(crate) struct Subscription {
     _open: TaskTrackerToken,
 }
 
+/// How far the end of the stream has come.
 #[derive(Debug)]
 enum Phase {
     Open,
@@ -197,11 +198,13 @@ impl Subscription {
                     continue;
                 }
             };
+            // The Progress that answers a ping is in this piece at the latest: the reader was asked for it before.
             if let Ping::Requested(ping) = self.ping {
                 self.ping = Ping::Sent(ping);
             }
             self.readiness.sent(self.shared.clock.now().mono);
             self.shared.metrics.bytes_sent.inc_by(data.len() as u64);
+            // A turn may be two pieces. Only with the last of them is everything before the reader handed over.
             let upto = self.turn_buffer.is_empty().then(|| self.reader.next());
             return Some(Frame::data(self.send_progress.track(data, upto)));
         }
@@ -310,6 +313,7 @@ impl Subscription {
 
     /// Answers the ping that HTTP/2 has taken, and has the reader send a Progress for one that is new.
     fn answer_pings(&mut self, state: &State) {
+        // This turn runs because HTTP/2 asked for more: it has taken the piece that carried the ping.
         if let Ping::Sent(ping) = self.ping {
             state.gateways.record_pong(&self.claim.gateway, self.generation, ping);
             self.ping = Ping::Answered(ping);

@@ -107,14 +107,17 @@ impl Identity {
         [self.events_per_second.map(u64::from), self.bytes_per_second]
     }
 
+    /// The patterns of its scope; empty: everybody.
     pub(super) fn scope(&self) -> &[Pattern] {
         &self.recipients
     }
 
+    /// Whether this recipient is in its scope.
     pub(super) fn admits(&self, recipient: &str) -> bool {
         self.recipients.is_empty() || self.recipients.iter().any(|pattern| pattern.admits(recipient))
     }
 
+    /// Whether every recipient that this pattern admits is in its scope.
     pub(super) fn covers(&self, asked: &Pattern) -> bool {
         self.recipients.is_empty() || self.recipients.iter().any(|pattern| pattern.covers(asked))
     }

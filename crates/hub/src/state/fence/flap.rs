@@ -77,6 +77,7 @@ impl FlapRecord {
         None
     }
 
+    /// How often something happened to the id, and how much of it was not logged.
     pub(super) const fn events(&self) -> FlapEvents {
         self.events
     }

@@ -102,6 +102,7 @@ pub(crate) struct LivenessProbe {
 }
 
 impl Incumbent {
+    /// A stream that has just been admitted. It counts as alive: its peer has just spoken.
     pub(super) fn new(generation: u64, claim: Claim, now: Duration) -> Self {
         let (signal, answered) = (watch::Sender::default(), watch::Sender::new(0));
         let readiness = Arc::new(SendReadiness(AtomicU64::default()));
@@ -153,14 +154,17 @@ impl Incumbent {
         self.signal.subscribe()
     }
 
+    /// Wakes whoever probes it with this ping or an earlier one.
     pub(super) fn record_pong(&self, ping: u64) {
         self.answered.send_replace(ping);
     }
 
+    /// Tells the stream that it must end. The stream sees it at its next turn, under the log's lock.
     pub(super) fn end(&self, stream_end: StreamEnd) {
         self.signal.send_modify(|signal| signal.stream_end = Some(stream_end));
     }
 
+    /// Pings the stream, and returns what the answer is awaited with.
     pub(super) fn ping(&self) -> LivenessProbe {
         self.signal.send_modify(|signal| signal.ping += 1);
         let ping = self.signal.borrow().ping;
@@ -193,6 +197,7 @@ impl SendReadiness {
         self.0.store(now.saturating_add(1), Ordering::Relaxed);
     }
 
+    /// HTTP/2 wants more, or was handed the last piece so recently that its answer may still come.
     fn would_answer(&self, now: Duration) -> bool {
         let at = self.0.load(Ordering::Relaxed);
         at == Self::WANTS_MORE || now.saturating_sub(Duration::from_millis(at - 1)) <= ANSWER_WITHIN

@@ -105,6 +105,7 @@ impl RemoteOwnership {
         if already_held(fence, claim).is_some() { Ok(None) } else { Err(unavailable(&why)) }
     }
 
+    /// Asks the hub of the holder about its stream, unless the claim is stale anyway.
     async fn ask(
         register: Register,
         fence: &dyn Fence,
@@ -135,11 +136,13 @@ impl RemoteOwnership {
         self.answered = Some(answer.is_some_and(|stream| stream.is_alive));
     }
 
+    /// The question for the stream of the register's holder; `pings`: it must answer a ping.
     fn question(&self, claim: &Claim, pings: bool) -> Question {
         let (gateway, instance) = (claim.gateway.clone(), self.register.holder.instance.clone());
         Question { gateway, instance, pings }
     }
 
+    /// Goes on with a register that was read anew.
     fn replace_register(&mut self, register: Register) {
         self.duel_read = register.holder.duel.clone();
         self.register = register;
@@ -157,14 +160,17 @@ impl RemoteOwnership {
         self.register.revision > 0 && self.register.door != 0 && self.register.door != self.own_door
     }
 
+    /// By when all of it must be done.
     pub(super) const fn deadline(&self) -> Instant {
         self.deadline
     }
 
+    /// What is counted of the id, at whichever hubs it happened.
     pub(super) const fn duel(&self) -> &OwnershipFlap {
         &self.register.holder.duel
     }
 
+    /// The time by which the register counts.
     pub(super) const fn log_time(&self) -> Duration {
         self.log_time
     }
@@ -198,6 +204,7 @@ impl RemoteOwnership {
         self.effect = ClaimEffect::TookOver(older);
     }
 
+    /// Counts a takeover in the register that is about to be written.
     fn count(&mut self, claim: &Claim, older: Option<&(String, u64, TakeoverKind)>) {
         let (at, Holder { instance, duel, .. }) = (self.log_time, &self.register.holder);
         let mut duel = duel.clone();
@@ -220,6 +227,7 @@ impl RemoteOwnership {
         wait
     }
 
+    /// The register as it is to be written.
     pub(super) const fn register(&self) -> &Register {
         &self.register
     }

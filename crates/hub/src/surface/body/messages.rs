@@ -63,12 +63,14 @@ pub(crate) struct Messages<B> {
     passes: bool,
 }
 
+/// A message that has begun, and what is held for it.
 struct PartialMessage {
     pieces: Pieces,
     permit: Permit,
 }
 
 impl<B> Messages<B> {
+    /// A body whose messages have at most `limit` bytes each. `within`: for each message, or for the whole request.
     pub(crate) fn new(body: B, limit: usize, from: Deadline, within: Duration, in_flight: InFlight) -> Self {
         let deadline = (from == Deadline::FromTheStart).then(|| Box::pin(sleep(within)));
         Self {
@@ -223,6 +225,7 @@ impl PartialMessage {
         gzip::message(pieces, limit, hold).map_err(|error| error.failure(limit, WITHIN))
     }
 
+    /// Adds a part, and has the permit hold it.
     fn add(&mut self, data: Bytes, is_complete: bool) -> Result<(), Failure> {
         self.pieces.push(data, is_complete);
         // The prefix does not count: a message of the largest size fits into the smallest budget.

@@ -23,6 +23,7 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
+    /// Nothing yet, of at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, full: VecDeque::new(), last: BytesMut::new(), length: 0, held: 0 }
     }
@@ -32,6 +33,7 @@ impl Pieces {
         self.limit - self.length
     }
 
+    /// How much has arrived, in bytes.
     pub(super) fn len(&self) -> usize {
         self.length
     }
@@ -71,6 +73,7 @@ impl Pieces {
         }
     }
 
+    /// Begins another piece: as large as everything before it, within bounds, so that the number of pieces grows slowly.
     fn begin_piece(&mut self, coming: usize) {
         if !self.last.is_empty() {
             self.full.push_back(std::mem::take(&mut self.last).freeze());

@@ -19,6 +19,7 @@ use crate::app::shared::Shared;
 use crate::state::access::Caller;
 use crate::state::in_flight::Permit;
 
+/// The answer for standing records.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RecordJson {
@@ -69,6 +70,7 @@ pub(crate) async fn memberships(
     answer(appended.await)
 }
 
+/// Reads the body of a request for standing records.
 async fn body(
     shared: &Shared,
     caller: &Caller,
@@ -81,6 +83,7 @@ async fn body(
     read.map_err(|failure| refuse(shared, failure))
 }
 
+/// Charges a refused request to its publisher's rate.
 fn count(shared: &Shared, caller: &Caller, failure: &Failure, body: &[u8]) {
     caller.count_refused(failure, body.len(), shared.clock.now().mono);
 }
@@ -96,11 +99,13 @@ fn check_json(headers: &HeaderMap) -> Result<(), Failure> {
     Err(Failure::new(Reason::RequestInvalid, message).field("content-type").http_status(415))
 }
 
+/// Counts a refusal that `app/publish.rs` does not see.
 fn refuse(shared: &Shared, failure: Failure) -> Failure {
     shared.metrics.refused(&failure);
     failure
 }
 
+/// Renders what became of the request.
 fn answer(appended: Result<Recorded, Failure>) -> Response<Body> {
     match appended {
         Ok(recorded) => {

@@ -92,6 +92,11 @@ where
     Err(Failure::new(Reason::RequestInvalid, "the request ends inside a report"))
 }
 
+/// Waits until the next report may be applied.
+///
+/// # Errors
+///
+/// A drain begins meanwhile.
 async fn pace(next_at: Instant, draining: &mut watch::Receiver<bool>) -> Result<(), Failure> {
     tokio::select! {
         biased;
@@ -100,6 +105,7 @@ async fn pace(next_at: Instant, draining: &mut watch::Receiver<bool>) -> Result<
     }
 }
 
+/// Hands a report to the fence, which keeps it if its instance has the stream.
 fn apply(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), Failure> {
     check(caller, &report)?;
     let handled = match Ask::parse(&report.handled_cursor) {
@@ -125,6 +131,7 @@ fn apply(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), 
     Ok(())
 }
 
+/// Whether a report keeps to the rules, and is this caller's to make.
 fn check(caller: &Caller, report: &GatewayReport) -> Result<(), Failure> {
     let invalid =
         |field: &str, message: String| Err(Failure::new(Reason::RequestInvalid, message).field(field));
@@ -156,6 +163,7 @@ fn broke_off(status: &Status) -> Failure {
     }
 }
 
+/// The handled position is not one.
 fn malformed(why: &str) -> Failure {
     Failure::new(Reason::CursorMalformed, format!("handled_cursor: {why}")).field("handled_cursor")
 }

@@ -67,6 +67,11 @@ impl Subscription {
         Ok(opened)
     }
 
+    /// Claims the id, as often as probes make necessary. A probe answers for one stream: if another one has the id when it
+    /// is answered, that one is probed.
+    ///
+    /// Where the log is shared, the takeover is written into the register afterwards. If that fails, the stream that was just
+    /// admitted is dropped, which releases the id at this hub.
     async fn open_fenced(shared: &Arc<Shared>, wanted: &SubscribeRequest) -> Result<Box<Self>, Failure> {
         let (fence, claim) = (shared.store.fence(), &wanted.claim);
         if let Some(fence) = fence {
@@ -79,6 +84,7 @@ impl Subscription {
         };
         let mut probe = None;
         let mut subscription = loop {
+            // A probe takes time, and what the register counts is judged by the time of the judgement.
             if let Some(remote) = &mut remote {
                 remote.refresh();
             }
@@ -102,6 +108,7 @@ impl Subscription {
             }
         };
         if let Some(fence) = fence {
+            // From here on this stream may be superseded like any other: it is in the fence already.
             let own = subscription.generation;
             let has_it = || shared.log.with_state(|state, _| state.gateways.is_current(&claim.gateway, own));
             if let Some(taken) = fence::register::write_ownership(fence, claim, own, remote, &has_it).await? {
@@ -121,6 +128,7 @@ impl Subscription {
         }
     }
 
+    /// Claims the id and places the reader, under one hold of the log's lock.
     fn try_open(
         shared: &Arc<Shared>,
         wanted: &SubscribeRequest,

@@ -61,6 +61,7 @@ pub(crate) struct Features {
 }
 
 impl Features {
+    /// The features that the request lists. Names that this hub does not know are skipped.
     fn of(request: &GatewaySubscribeRequest) -> Self {
         let has = |name: &str| request.features.iter().any(|feature| feature == name);
         Self {
@@ -75,6 +76,11 @@ impl Features {
 }
 
 impl SubscribeRequest {
+    /// Checks a request of this caller.
+    ///
+    /// # Errors
+    ///
+    /// It breaks a rule (the field is named), or the caller may not ask for this.
     pub(crate) fn check(
         request: GatewaySubscribeRequest,
         peer: String,

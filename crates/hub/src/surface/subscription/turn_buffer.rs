@@ -25,6 +25,7 @@ pub(crate) struct TurnBuffer {
 }
 
 impl TurnBuffer {
+    /// Adds the next frames. A large piece ends the turn: nothing may follow it before it is handed on.
     pub(crate) fn push(&mut self, piece: Bytes) {
         if piece.len() < SHARE_BYTES {
             self.joined.extend_from_slice(&piece);
