@@ -279,7 +279,7 @@ impl Open {
 
     /// Notes what the connection has taken: HTTP asks for more while it still holds some.
     fn settle(&mut self) {
-        let taken = self.carrier.pieces.taken();
+        let taken = self.carrier.pieces.written();
         for _ in 0..2 {
             if self.rest.is_empty() {
                 self.mark.get_or_insert((self.handed, self.connection.mark()));

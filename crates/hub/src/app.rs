@@ -241,12 +241,24 @@ impl Hub {
         Self::new(config, store, ambient)
     }
 
-    /// Lets in whom this access names from now on, in place of whom [`Config::access`] or an earlier call named. What is open
-    /// of whoever is named no more, or otherwise, or came with a token that is its no more, ends within a few seconds; the
-    /// connection of a peer that does not take that end is closed. Whoever stays has no more left of its rate than before.
+    /// Puts an access in force, in place of [`Config::access`] or of an earlier call.
     ///
-    /// A hub that was started for everybody stays so for what web pages and listeners were told of it: start it with the
-    /// identities it has.
+    /// New requests go by it at once. Open streams of an identity that is gone, or has changed, or whose token was another
+    /// one, end within a few seconds; the connection of a peer that does not take that end is closed. An identity that stays
+    /// goes on with what is left of its rate.
+    ///
+    /// Listeners that were set up for a hub without identities are not changed by it: start a hub with the identities that
+    /// it is to have.
+    ///
+    /// ```
+    /// # use galaxy_push_core::ambient::Ambient;
+    /// # use galaxy_push_hub::{Access, Config, Fingerprint, Hub, Identity, Role};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = Hub::in_memory(Config::default(), Ambient::new(|| 0, || 4))?;
+    /// let token = Fingerprint::of("the new token, 32 random bytes");
+    /// hub.set_access(Access::closed().with(Identity::new("shop", Role::Publisher), Some(token))?);
+    /// # Ok(()) }
+    /// ```
     pub fn set_access(&self, access: Access) {
         self.shared.access.replace(access, self.shared.clock.now().mono);
     }
@@ -301,13 +313,14 @@ impl Hub {
         Ok(publish::set_memberships(shared, &Caller::process(), permit, records, &id).await?.cursor)
     }
 
-    /// Where the log is now.
+    /// Where the log is now, as far as this hub has read it: pair it with a snapshot of your own state, and subscribe from
+    /// there.
     #[must_use]
     pub fn head(&self) -> Head {
         self.shared.log.head()
     }
 
-    /// Who is connected and where each stands, which ids are fought over, and how full the window is.
+    /// Who is connected and how far each has read, which gateway ids flap, and how full the window is.
     ///
     /// Takes the lock that publishers and streams share, for about a microsecond per stream.
     #[must_use]
@@ -315,7 +328,7 @@ impl Hub {
         status::status(&self.shared)
     }
 
-    /// Shuts down what the hub serves: nothing new is taken, publishes under way finish, every stream is handed what was
+    /// Shuts down what the hub serves: nothing new is admitted, publishes in flight finish, every stream is handed what was
     /// published and sent away with a `Goodbye`, at the configured rate. Returns when all streams have ended, or after
     /// `limit`; then it is time to close the connections.
     ///
@@ -324,7 +337,7 @@ impl Hub {
         drain::drain(&self.shared, limit.min(FOR_EVER)).await;
     }
 
-    /// Takes nothing new, and waits until the publishes under way are finished, or for `limit`: the head is then the last
+    /// Admits nothing new, and waits until the publishes in flight are finished, or for `limit`: the head is then the last
     /// position that is acknowledged. [`Hub::drain`] does so, too; call this first if somebody else is to take what is left.
     ///
     /// Cancel safe: what was begun goes on.

@@ -1,8 +1,14 @@
-//! Keeps web pages away from a listener that takes whoever connects for a friend.
+//! Refuses requests of web pages, for a listener that takes everybody who connects for a friend.
 //!
 //! A browser on a developer's machine reaches what listens on loopback, for any page that is open in it. It says where a
 //! page comes from (`Origin`), but not when the page has made a name of its own resolve to this machine; then the name
 //! it asked for (`Host`) tells. The edge has a finer rule, because pages are its users.
+//!
+//! ```text
+//! Origin: https://evil.example                 refused: a page made this request
+//! Host: evil.example, which resolves to here   refused: no name of this machine
+//! Host: localhost, no Origin                   answered: curl, a client, a probe
+//! ```
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -30,6 +36,7 @@ pub enum AllowedHosts {
     LocalAnd(Vec<String>),
 }
 
+/// The rule of one listener, and which refusals were logged.
 struct BrowserGuard {
     hosts: AllowedHosts,
     refusals: LogLimiter,

@@ -2,7 +2,7 @@
 //!
 //! A socket takes writes again only when a good part of its buffer has become free. On a slow path with long queues, such as
 //! a bad mobile network, that is tens of seconds apart, though the peer takes bytes all the while. Only the kernel sees it.
-//! Asked for by [`StallGuard`](crate::watched::Watched), and only of connections that wait.
+//! Asked for by [`StallGuard`](crate::stall_guard::StallGuard), and only of connections that wait.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -4,7 +4,20 @@
 //! included); each connection has a deadline for its first request, keepalive, and bounds on what a peer may make this
 //! process hold. The socket side is the trait [`Accept`], so a simulated network fits as well as TCP.
 //!
-//! It knows no events, streams or users: ending those when it is time is the app's part of a drain.
+//! From a socket to a handler, one file for each layer:
+//!
+//! ```text
+//! accept.rs         sockets with a backlog for a herd, and what the kernel says of them (kernel_queue.rs)
+//! stall_guard.rs    closes a connection whose peer takes no bytes, or answers no ping
+//! tls.rs            TLS, and who the peer is by its certificate
+//! slot_io.rs        gives the connection's slot back when its stream closes (slots.rs: who gets one)
+//! serve.rs          HTTP; response_body.rs: when an answer is complete, and whether it was a refusal
+//! browser_guard.rs  refuses requests of web pages, where nobody shows credentials
+//! ```
+//!
+//! In the extensions of every request the app finds [`Peer`], [`ConnectionHandle`], [`Outflow`], and over TLS [`PeerNames`].
+//!
+//! It knows no events and no users: ending an app's own streams is the app's part of a drain.
 
 mod accept;
 mod ambient;

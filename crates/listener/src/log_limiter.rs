@@ -1,4 +1,7 @@
-//! [`Damper`] behind a lock and on this process's clock, for lines about peers.
+//! Limits how many lines about one peer are logged: the first, second, fourth and so on.
+//!
+//! A lock and this process's clock around the core's [`Damper`]. Whoever logs something that peers can cause asks it first,
+//! and logs how many lines were left out, so that nobody can fill a log by being refused.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Connections inside one process: pipes in memory, which nobody else can open.
+//! Connections inside one process: pairs of byte streams in memory, which nobody else can open.
 //!
 //! For a gateway in the same process as its hub. Everything above the bytes is as over a network.
 
@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 
 use crate::accept::Accept;
 
-/// What may be under way in one direction of a pipe, as a socket's buffer has it.
+/// What one direction of a connection may buffer, in bytes, as a socket does.
 const PIPE_BYTES: usize = 256 << 10;
 
 /// So many connections may wait to be accepted.
 const BACKLOG: usize = 16;
 
-/// Opens pipes. Cheap to clone.
+/// Opens connections to one [`MemoryListener`]. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MemoryDialer(mpsc::Sender<DuplexStream>);
 

@@ -1,6 +1,7 @@
-//! The body of an answer, watched: when it ends, and whether it was a refusal.
+//! The body of a response, tracked: when it is complete, and whether it was a refusal.
 //!
-//! A peer whose every request is refused may not rest on its connection as one that is served may.
+//! `serve.rs` wraps each response. A connection whose every request is refused may not stay idle as long as one that is
+//! served: otherwise a peer without credentials could hold it by asking again and again.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,12 +16,12 @@ use crate::slots::ActiveRequest;
 /// gRPC codes that refuse: INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED.
 const REFUSALS: [&str; 5] = ["3", "5", "7", "12", "16"];
 
-/// In the extensions of an answer: it is whole, though its body does not say how long it is. So it is no request under way
-/// any more, and whoever does not take it is let go.
+/// In the extensions of a response: it is complete, though its body does not say how long it is. So its request is no
+/// longer active, and a peer that does not read it is closed.
 #[derive(Clone, Copy, Debug)]
 pub struct CompleteResponse;
 
-/// A body that keeps its request under way, if it goes on without end.
+/// A body that keeps its request active for as long as it streams.
 pub(crate) struct ResponseBody {
     body: Body,
     active: Option<ActiveRequest>,
@@ -28,7 +29,7 @@ pub(crate) struct ResponseBody {
     awaits_trailers: bool,
 }
 
-/// Watches an answer to the end.
+/// Tracks a response to its end.
 pub(crate) fn track(response: Response<Body>, mut active: ActiveRequest) -> Response<ResponseBody> {
     let (head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -55,7 +56,7 @@ fn refuses(headers: &HeaderMap) -> bool {
     headers.get("grpc-status").is_some_and(|status| REFUSALS.iter().any(|refusal| status == refusal))
 }
 
-/// Too many, a conflict, and whatever is this side's fault are no refusals.
+/// A request that came too often, or in conflict with another, and whatever is this side's fault were no refusals.
 fn is_refusal(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT)
 }

@@ -1,5 +1,5 @@
-//! A connection's byte stream together with the place it has: the place is free when the stream is closed, whoever has
-//! it by then.
+//! A connection's byte stream together with its slot. The slot is free when the stream is closed, also where another protocol
+//! has taken the stream over from HTTP by then.
 
 use std::io;
 use std::pin::Pin;

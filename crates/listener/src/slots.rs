@@ -1,11 +1,21 @@
-//! The places of a listener: how many connections it holds, and who gives way when there is no place left.
+//! The connection slots of a listener: how many connections it holds, and which one is closed when there is no slot left.
 //!
-//! Where peers show credentials, one that has shown none is a stranger. Strangers have places apart, so that they can
-//! take none from others, and a bound per address. When theirs are full, the one that has asked nothing for longest goes.
-//! Where nobody shows any, all are alike, and only those that ask nothing give way.
+//! | slot | who has one | how many |
+//! |---|---|---|
+//! | authenticated | peers that have shown a credential; everybody where nobody needs to | [`Limits::connections`] |
+//! | anonymous | peers that have shown none yet, where credentials are needed | a number of their own, and one for each address |
+//! | reserved | newcomers when all others are taken, for 2 s: to show who they are, or to ask what is always answered | a few |
 //!
-//! Some places are kept back. A connection on one has a short time to show who it is, or to ask what is answered to
-//! anybody at any time, such as a probe.
+//! Anonymous peers have slots of their own so that they can take none from others. When those are full, the peer that was
+//! idle for longest is evicted. Where nobody shows credentials all are alike, and only idle connections are evicted.
+//!
+//! ```text
+//! 2 anonymous slots, taken by a (idle for 9 s) and b (idle for 3 s)
+//! c connects    a is evicted, and has 50 ms to go; then c has its slot
+//! b shows a token that is known    it moves to an authenticated slot, and its anonymous one is free
+//! ```
+//!
+//! `serve.rs` waits for a slot before it serves a connection; [`ConnectionHandle`] is the app's side of it.
 
 mod connection;
 mod no_slot;
@@ -26,37 +36,38 @@ use crate::proxies::{Proxies, subscriber};
 pub use connection::{AbandonedResponse, ConnectionHandle, NoSlot};
 pub(crate) use connection::{ActiveRequest, SlotGuard};
 
-/// Nobody gives way that came less long ago.
+/// A connection younger than this is not evicted: it has had no time to ask anything.
 const EVICTABLE_AFTER: Duration = Duration::from_secs(2);
 
-/// A connection on a place that is kept back has this long.
+/// How long a connection may keep a reserved slot.
 const RESERVED_FOR: Duration = Duration::from_secs(2);
 
-/// Whoever takes nothing of a whole answer for this long is let go: the answer is no request under way.
+/// A peer that reads nothing of a complete response for this long is idle: its request is over.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long those who were told to give way may take, and how often it is looked who may be told next.
+/// How long evicted connections may take to close, and how often the next ones are chosen.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Of those who could give way, one in so many is told at a time: to look at all of them for each one would take a core.
+/// Of those that could be evicted, one in so many is evicted at a time: to look at all of them for each one would take a
+/// whole core.
 const EVICT_SHARE: usize = 64;
 
-/// Who may take which places.
+/// How many slots of which kind a listener has, and what is always answered.
 #[derive(Clone, Debug, Default)]
 pub struct SlotPolicy {
-    /// Places of those who have shown no credential; `None`: nobody needs to, and all are alike.
+    /// Slots of peers that have shown no credential; `None`: nobody needs to, and all are alike.
     pub anonymous: Option<AnonymousSlots>,
-    /// Places kept back for when all others are taken.
+    /// Slots reserved for when all others are taken.
     pub reserved: usize,
     /// Proxies, which bring many clients from one address.
     pub proxies: Proxies,
-    /// What is answered on a place that is kept back where nobody needs to show anything; `None`: everything.
+    /// Which requests are answered on a reserved slot where nobody needs to show anything; `None`: all.
     pub always: Option<fn(&Parts) -> bool>,
-    /// What the app itself gives a place to there ([`ConnectionHandle::authenticate`]), or refuses in words of its own.
+    /// Which requests the app decides about there: it calls [`ConnectionHandle::authenticate`], or refuses in its own words.
     pub app_decides: Option<fn(&Parts) -> bool>,
 }
 
-/// The places of strangers.
+/// The slots of peers that have shown no credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnonymousSlots {
     /// All of them.
@@ -65,18 +76,18 @@ pub struct AnonymousSlots {
     pub per_address: usize,
 }
 
-/// The places of one listener. Cheap to clone: clones are the same places.
+/// The slots of one listener. Cheap to clone: clones are the same slots.
 #[derive(Clone, Debug)]
 pub struct ConnectionSlots(Arc<Inner>);
 
-/// How many places of each kind there are, or are taken.
+/// How many slots of each kind there are, or are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotCounts {
-    /// By those who have shown who they are, or need not.
+    /// Of peers that have shown who they are, or need not.
     pub authenticated: usize,
-    /// By strangers.
+    /// Of peers that have shown nothing yet.
     pub anonymous: usize,
-    /// Of those kept back.
+    /// Of the reserved ones.
     pub reserved: usize,
 }
 
@@ -89,23 +100,23 @@ struct Inner {
     policy: SlotPolicy,
     origin: Instant,
     table: Mutex<Table>,
-    /// Somebody left, or became known.
+    /// A connection has closed, or moved to an authenticated slot.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    /// Those who may be told to give way.
+    /// Every connection, in the order in which they were accepted: one of them may be evicted.
     connections: BTreeMap<u64, ConnectionHandle>,
     taken: SlotCounts,
     of_address: BTreeMap<IpAddr, usize>,
-    /// Places of the known, by whose they are, where several are told apart. None of them is 0.
+    /// Authenticated slots by identity, where several are told apart. None of them is 0.
     of_identity: BTreeMap<Arc<str>, usize>,
     is_full: bool,
 }
 
-/// Which place a connection has.
+/// Which kind of slot a connection has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotKind {
     Authenticated,
@@ -114,7 +125,7 @@ enum SlotKind {
 }
 
 impl ConnectionSlots {
-    /// The places of a listener, which is called `name` in logs.
+    /// The slots of a listener, which is called `name` in logs.
     ///
     /// # Panics
     ///
@@ -147,7 +158,7 @@ impl ConnectionSlots {
         SlotCounts { authenticated: self.0.authenticated_max, anonymous, reserved: self.0.policy.reserved }
     }
 
-    /// Returns once the next connection has a place. Cancel safe.
+    /// Returns once there is a slot for the next connection, evicting idle ones if need be. Cancel safe.
     pub(crate) async fn wait(&self) {
         loop {
             let changed = self.0.changed.notified();
@@ -171,7 +182,7 @@ impl ConnectionSlots {
         }
     }
 
-    /// A place for a connection that was accepted. `None`: its address has as many as it may, all of them new.
+    /// A slot for a connection that was accepted. `None`: its address has as many as it may, all of them too young to evict.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<SlotGuard> {
         // A proxy is named by its own address, or network.
         let is_proxy = self.0.policy.proxies.trust(address);
@@ -206,7 +217,7 @@ impl ConnectionSlots {
         Some(SlotGuard::new(connection))
     }
 
-    /// Which place the next connection would have.
+    /// Which kind of slot the next connection would have; `None`: there is none.
     fn kind(&self, table: &Table) -> Option<SlotKind> {
         let first = match self.0.policy.anonymous {
             Some(anonymous) => (table.taken.anonymous < anonymous.slots).then_some(SlotKind::Anonymous),
@@ -215,8 +226,8 @@ impl ConnectionSlots {
         first.or_else(|| (table.taken.reserved < self.0.policy.reserved).then_some(SlotKind::Reserved))
     }
 
-    /// Tells those that have asked nothing for longest to give way, so many at least; how many were told, now or a moment
-    /// ago.
+    /// Evicts the connections that were idle for longest, `least` of them at least. Returns how many are evicted, now or a
+    /// moment ago.
     fn evict_idle(&self, table: &Table, address: Option<IpAddr>, least: usize) -> usize {
         let now = self.now_ms();
         let of_address =
@@ -246,7 +257,12 @@ impl ConnectionSlots {
         }
     }
 
-    /// Moves a connection that has shown who it is, if there is a place. `whose`: who must leave some to others.
+    /// Moves a connection that has shown who it is to an authenticated slot. `whose`: an identity that must leave slots to
+    /// others.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or the identity has as many as it may.
     fn authenticate(&self, connection: &ConnectionHandle, whose: Option<&Arc<str>>) -> Result<(), NoSlot> {
         let mut table = self.lock();
         let kind = connection.kind();

@@ -1,7 +1,13 @@
-//! The pieces of one response, and which of them the connection has taken.
+//! The pieces of one response, and which of them the connection has written.
 //!
 //! HTTP asks for the next piece while it still holds what it has: over HTTP/2 whatever the window of the stream lets
-//! through, over HTTP/1 as much as its buffer takes. But it lets go of a piece once all of it is written.
+//! through, over HTTP/1 as much as its buffer takes. But it drops a piece once all of it is written, and that drop is what
+//! is counted here.
+//!
+//! ```text
+//! track(piece, 5) · track(piece, 9)     written() = 0
+//! HTTP drops the first piece            written() = 5
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +24,7 @@ pub struct WriteTracker(Arc<State>);
 struct State {
     outflow: Outflow,
     released: AtomicU64,
-    taken: AtomicU64,
+    written: AtomicU64,
 }
 
 /// A piece that HTTP holds.
@@ -29,28 +35,29 @@ struct TrackedBytes {
 }
 
 impl WriteTracker {
-    /// Those of a response on this connection. Everything up to this number counts as taken.
+    /// Tracks a response on this connection. Everything up to this number counts as written.
     #[must_use]
-    pub fn new(outflow: Outflow, taken: u64) -> Self {
-        Self(Arc::new(State { outflow, released: AtomicU64::new(taken), taken: AtomicU64::new(taken) }))
+    pub fn new(outflow: Outflow, written: u64) -> Self {
+        Self(Arc::new(State { outflow, released: AtomicU64::new(written), written: AtomicU64::new(written) }))
     }
 
-    /// The piece to hand to HTTP for these bytes. Numbers never fall from one piece to the next.
+    /// The piece to hand to HTTP for these bytes: everything up to `number` is written once it is dropped. Numbers never fall
+    /// from one piece to the next.
     #[must_use]
     pub fn track(&self, bytes: Bytes, number: u64) -> Bytes {
         Bytes::from_owner(TrackedBytes { bytes, number, of: self.clone() })
     }
 
-    /// The number up to which the connection surely has taken everything.
+    /// The number up to which the connection surely has written everything.
     #[must_use]
-    pub fn taken(&self) -> u64 {
-        let State { outflow, released, taken } = &*self.0;
+    pub fn written(&self) -> u64 {
+        let State { outflow, released, written } = &*self.0;
         let released = released.load(Ordering::Relaxed);
-        // While the socket takes nothing, what HTTP let go of last may lie in a buffer of its own, or in that of TLS.
+        // While the socket takes nothing, what HTTP dropped last may lie in a buffer of its own, or in that of TLS.
         if outflow.is_blocked() {
-            return taken.load(Ordering::Relaxed);
+            return written.load(Ordering::Relaxed);
         }
-        taken.fetch_max(released, Ordering::Relaxed).max(released)
+        written.fetch_max(released, Ordering::Relaxed).max(released)
     }
 }
 
@@ -74,13 +81,13 @@ mod tests {
     fn a_piece_is_taken_when_nobody_holds_any_of_it() {
         let pieces = WriteTracker::new(Outflow::default(), 4);
         let (mut first, second) = (pieces.track("first".into(), 5), pieces.track("second".into(), 7));
-        assert_eq!((&first[..], &second[..], pieces.taken()), (&b"first"[..], &b"second"[..], 4));
+        assert_eq!((&first[..], &second[..], pieces.written()), (&b"first"[..], &b"second"[..], 4));
         let end = first.split_off(2);
         drop(first);
-        assert_eq!(pieces.taken(), 4);
+        assert_eq!(pieces.written(), 4);
         drop(end);
-        assert_eq!(pieces.taken(), 5);
+        assert_eq!(pieces.written(), 5);
         drop(second);
-        assert_eq!(pieces.taken(), 7);
+        assert_eq!(pieces.written(), 7);
     }
 }

@@ -63,7 +63,7 @@ pub struct InvalidConfig {
 
 impl Default for Config {
     /// A window of 10 minutes, 1,048,576 events and 256 MiB; 64 KiB of data per event; Progress after 5 s of silence;
-    /// 1,000 returns per second after a drain; repairs after a gap spread over 30 s; 1,024 publishes of 64 MiB under way
+    /// 1,000 returns per second after a drain; repairs after a gap spread over 30 s; 1,024 publishes of 64 MiB in flight
     /// at a time; 100,000 invalidations, kept for 24 h, and 100,000 memberships, kept until they end; everybody may do everything.
     fn default() -> Self {
         Self {
@@ -128,7 +128,7 @@ impl Config {
         self
     }
 
-    /// How many publish requests may be under way at a time on all surfaces together, and how many bytes of events: at
+    /// How many publish requests may be in flight at a time on all surfaces together, and how many bytes of events: at
     /// least 1, and at least 4 MiB, the largest request. More are refused before anything is appended: a store that is
     /// slow must not fill the memory.
     #[must_use]

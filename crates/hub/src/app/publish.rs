@@ -318,11 +318,11 @@ fn id_reused(item: Option<usize>, error: &Error) -> Failure {
     Failure::new(Reason::IdReused, format!("{field}: {error}")).field(field)
 }
 
-/// The last position given out at any door to the log: this hub's window may not have come to it yet.
+/// The last position given out at any hub of the log: this hub's window may not have come to it yet.
 ///
 /// # Errors
 ///
-/// The store did not say within 1 s, or this hub drains: readers ask it to find a door, and it lets nobody in any more.
+/// The store did not say within 1 s, or this hub drains: readers ask it to find a hub, and this one admits nobody any more.
 pub(crate) async fn head(shared: &Shared) -> Result<Cursor, Failure> {
     if shared.is_draining() {
         return Err(fence::draining());
@@ -335,7 +335,7 @@ pub(crate) async fn head(shared: &Shared) -> Result<Cursor, Failure> {
     })
 }
 
-/// As [`head`], for whoever asks which log this is and whether it goes on here; and whether the store cannot be reached: then it is
+/// As [`head`], and whether the store cannot be reached. Then it is
 /// the last position of this hub's window.
 ///
 /// # Errors

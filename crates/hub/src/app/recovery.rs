@@ -12,7 +12,7 @@ use galaxy_push_listener::{Check, Health};
 use galaxy_push_proto::{Failure, Reason};
 use galaxy_push_store::{Error, Refused};
 
-/// How soon whoever comes meanwhile may come again.
+/// How soon a peer that comes meanwhile may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a log was not opened, with everything that led to it.
@@ -78,7 +78,7 @@ impl Recovery {
         (mebibytes(&self.0.bytes), mebibytes(&self.0.bytes_total))
     }
 
-    /// What whoever comes meanwhile is told.
+    /// The refusal of everything that comes meanwhile.
     pub(crate) fn failure(&self) -> Failure {
         let (read, all) = self.mebibytes();
         let message = format!("the hub starts and reads its log ({read} of {all} MiB): try again soon");

@@ -28,20 +28,30 @@ pub(super) struct Scraped(pub(super) Weak<Shared>);
 /// What is read under the log's lock, all of one moment.
 #[derive(Default)]
 struct Seen {
+    /// When it was read, on the log's monotonic clock.
     now: Duration,
+    /// The window; `None` only before anything was read.
     window: Option<WindowStatus>,
+    /// How many gateway ids flap.
     flaps: usize,
+    /// How many streams never learn of invalidations.
     unaware: usize,
+    /// Users' connections that gateways report, in all.
     connections: u64,
+    /// The streams of each phase.
     lags: [PhaseLag; StreamPhase::ALL.len()],
 }
 
 /// The streams of one phase: how many, and how far the slowest of them is behind.
 #[derive(Clone, Copy, Default)]
 struct PhaseLag {
+    /// How many there are.
     streams: u64,
+    /// The most entries that one of them has yet to be handed.
     events: u64,
+    /// The age of the oldest entry that one of them has yet to be handed.
     time: Duration,
+    /// The same by what gateways have handled.
     handled: HandledLag,
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) access: LiveAccess,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Sender<bool>,
-    /// Publishes under way: a drain lets them finish before it sends readers away.
+    /// Publishes in flight: a drain lets them finish before it sends readers away.
     pub(crate) publishes: TaskTracker,
     /// Open streams, of gateways and of publishers: a drain waits for them.
     pub(crate) streams: TaskTracker,

@@ -1,4 +1,4 @@
-//! What is going on at a hub, for whoever operates it: read at the moment it is asked for.
+//! What is going on at a hub, for its operators: read at the moment it is asked for.
 //!
 //! [`Hub::status`](crate::Hub::status) hands it out, and `scrape.rs` takes the figures of the window from here. All of it is
 //! read under one hold of the log's lock, so its parts are of one moment. It changes nothing.
@@ -94,7 +94,7 @@ pub struct StreamStatus {
 pub struct FlappingId {
     /// The id.
     pub gateway: String,
-    /// How long whoever comes now is told to stay away; zero: nobody was held off yet.
+    /// How long a newcomer would be told to stay away now; zero: nobody was held off yet.
     pub held_off_for: Duration,
 }
 

@@ -50,7 +50,7 @@ pub const PUBLISHER_ATTRIBUTE: &str = "publisher";
 /// ```
 #[derive(Clone, Default)]
 pub struct Access {
-    /// Nobody is let in whom it does not name, even if it names nobody.
+    /// Nobody is admitted but those it names, even if it names nobody.
     is_closed: bool,
     by_name: BTreeMap<String, Vec<Arc<KnownIdentity>>>,
     /// Name and role of the identity with this token. Looked up only, never iterated: its order is not defined.
@@ -160,7 +160,7 @@ impl Access {
         self.by_name.get(name)?.iter().find(|known| known.identity.role() == role)
     }
 
-    /// This access in place of an older one: whoever is in both has no more left of its rate than before.
+    /// This access in place of an older one: an identity that is in both has no more left of its rate than before.
     pub(crate) fn following(mut self, older: &Self, now: Duration) -> Self {
         for known in self.by_name.values_mut().flatten() {
             if let Some(before) = older.named(known.identity.name(), known.identity.role()) {

@@ -73,14 +73,16 @@
 //! long as it has room; HTTP/2's own pings end it within 15 s, and with it the stream.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_proto::Failure;
 pub(crate) use galaxy_push_store::fence::TakeoverKind;
 use galaxy_push_store::fence::{self, HOLD_OFF_FIRST, Verdict};
+use tokio::sync::watch;
 
 use self::claim::IncumbentView;
-pub(crate) use self::claim::{Admitted, Claim, Takeover};
+pub(crate) use self::claim::{Claim, Takeover};
 pub(crate) use self::flap::FlapEvents;
 use self::flap::FlapRecord;
 pub(crate) use self::incumbent::{
@@ -90,6 +92,7 @@ pub(crate) use self::refusals::draining;
 use self::refusals::{rejection, stale};
 pub(crate) use self::remote::RemoteOwnership;
 use crate::state::report::Report;
+use crate::state::stream_gauge::StreamGauge;
 
 mod claim;
 mod flap;
@@ -118,7 +121,7 @@ pub(crate) struct Gateways {
     current: BTreeMap<String, Incumbent>,
     /// The ids that changed hands of late, at most [`FLAPS_MAX`]; [`Gateways::expire`] lets go of them.
     flaps: BTreeMap<String, FlapRecord>,
-    /// The ids whose stream does not learn of invalidations, and of which that was not told yet.
+    /// The ids whose stream does not learn of invalidations, and about which nothing was logged yet.
     unaware: BTreeSet<String>,
     generation: u64,
     draining: bool,
@@ -130,19 +133,37 @@ pub(crate) struct Gateways {
 pub(crate) enum ClaimOutcome {
     /// It has the gateway id.
     Admitted(Admitted),
-    /// The id is fought over, and the incumbent was pinged. Wait for the answer, then claim again with this.
+    /// The id flaps, and its holder was pinged. Wait for the answer, then claim again with this probe.
     ProbeHere(LivenessProbe),
-    /// The id is fought over, and its incumbent is at another hub: ask there ([`RemoteOwnership::ping`]), then claim again.
+    /// The id flaps, and its holder is at another hub: ask there ([`RemoteOwnership::ping`]), then claim again.
     ProbeRemote,
 }
 
+/// An accepted subscription.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// The number of this ownership: it rises with each claim that is admitted, and tells the stream from older ones.
+    pub(crate) generation: u64,
+    /// What the fence tells the stream: that it must end, or must answer a ping.
+    pub(crate) signal: watch::Receiver<StreamSignal>,
+    /// For the stream to show how far it has read.
+    pub(crate) gauge: Arc<StreamGauge>,
+    /// For the stream to show that its peer takes what it is sent.
+    pub(crate) readiness: Arc<SendReadiness>,
+    /// The stream that gave way to it, if one did.
+    pub(crate) takeover: Option<Takeover>,
+}
+
 impl Gateways {
-    /// Gives the gateway id to this claim, and ends the stream that had it, unless that is to be asked first. `remote` is what is known of
-    /// the id beyond this hub, where its log has several; what comes of it is written there.
+    /// Gives the gateway id to this claim, and ends the stream that had it, unless that must be pinged first. The table at
+    /// the head of this file is what it decides by.
+    ///
+    /// `remote` is what is known of the id beyond this hub, where its log has several; what comes of the claim is noted
+    /// there.
     ///
     /// # Errors
     ///
-    /// `STALE_ATTEMPT` when a newer attempt of the same instance has it or had it of late; `HELD_OFF` when the id is fought over
+    /// `STALE_ATTEMPT` when a newer attempt of the same instance has it or had it of late; `HELD_OFF` when the id flaps
     /// and its incumbent alive; `DRAINING`.
     pub(crate) fn claim(
         &mut self,

@@ -40,10 +40,14 @@ const BODY_BYTES_MIN: usize = 4 << 10;
 /// The bound of one kind of request, and what is held of it. Cheap to clone: clones count together.
 #[derive(Clone, Debug)]
 pub(crate) struct InFlight {
+    /// Which kind of request it bounds.
     what: RequestKind,
+    /// The most requests that have arrived and are not answered.
     requests_max: usize,
+    /// The most bytes of all requests, arrived or not.
     bytes_max: usize,
     ambient: Ambient,
+    /// What is held now.
     table: Arc<Mutex<Table>>,
 }
 
@@ -86,10 +90,13 @@ pub(crate) struct Usage {
 /// What one request holds of the bound; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
+    /// How many bytes it holds.
     bytes: usize,
+    /// Its request has arrived whole.
     has_arrived: bool,
     /// It holds something: bytes, or that its request has arrived.
     is_counted: bool,
+    /// Of which bound.
     of: InFlight,
     /// Whose it is, where several are told apart.
     whose: Option<Arc<str>>,

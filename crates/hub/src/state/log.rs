@@ -52,10 +52,15 @@ use crate::state::sync::{Mutex, MutexGuard};
 /// A hub has one. The store holds it as its sink, the hub in its shared part.
 #[derive(Debug)]
 pub(crate) struct Log {
+    /// What time it is, and what events are stamped with.
     clock: Clock,
+    /// What the window holds.
     bounds: Bounds,
+    /// How much was appended.
     appended: AppendCounters,
+    /// The window and the fence.
     state: Mutex<State>,
+    /// Signals each append.
     appends: watch::Sender<()>,
 }
 
@@ -100,7 +105,8 @@ pub struct LogEntry {
     pub cursor: Cursor,
     /// For live readers only.
     pub ephemeral: bool,
-    /// The encoded `PushEvent`, without the gRPC prefix. Of what the store has lost: the gap, as who reads from before it is told.
+    /// The encoded `PushEvent`, without the gRPC prefix. Of what the store has lost: the gap, as a reader from before it is
+    /// sent it.
     pub message: Bytes,
 }
 
@@ -249,7 +255,7 @@ fn lost(from: Cursor, to: Cursor) -> Bytes {
     gap.map(|gap| encode_framed(&gap_frame(&gap)).slice(PREFIX_BYTES..)).unwrap_or_default()
 }
 
-/// Sessions have ended, and this stream is not told which.
+/// Warns that invalidations are in force of which this gateway never learns. Once for each of its streams.
 pub(crate) fn warn_unaware(claim: &Claim) {
     tracing::warn!(
         gateway = %claim.gateway, peer = %claim.peer,

@@ -46,7 +46,9 @@ impl StreamPhase {
 /// The gauge of one stream: three atomics, and what its connection has written.
 #[derive(Debug, Default)]
 pub(crate) struct StreamGauge {
+    /// The slot that the stream reads next, as a number.
     next: AtomicU64,
+    /// Its [`StreamPhase`], as a number.
     phase: AtomicU8,
     /// Which slot its connection has written everything before. Not there until the stream is open.
     pieces: OnceLock<WriteTracker>,
@@ -77,7 +79,9 @@ impl StreamGauge {
     pub(crate) fn mark_cut_off(&self) -> Option<Slot> {
         let before = self.cut_off.swap(true, Ordering::Relaxed);
         let taken = || {
-            self.pieces.get().map_or_else(|| self.position().0, |pieces| Slot::default().plus(pieces.taken()))
+            self.pieces
+                .get()
+                .map_or_else(|| self.position().0, |pieces| Slot::default().plus(pieces.written()))
         };
         (!before).then(taken)
     }

@@ -125,7 +125,7 @@ pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     next.run(request).await
 }
 
-/// What a request shows of whoever makes it.
+/// What a request shows to be recognised by.
 fn credential(headers: &HeaderMap, extensions: &Extensions) -> Credential {
     if let Some(in_process) = extensions.get::<InProcess>() {
         return Credential::InProcess(in_process.clone());

@@ -116,7 +116,7 @@ pub(crate) fn unreadable(error: &DeframeError) -> Failure {
     }
 }
 
-/// Says of a response that it is no stream, so that whoever does not take it is let go.
+/// Says of a response that it is no stream, so that a peer that does not read it is closed.
 pub(crate) fn whole<B>(mut response: Response<B>) -> Response<B> {
     response.extensions_mut().insert(CompleteResponse);
     response

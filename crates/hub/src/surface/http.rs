@@ -162,7 +162,7 @@ pub(crate) async fn drain_http2_body(version: Version, body: Body) {
     }
 }
 
-/// Reads a body, unless it would be read for nothing, and the share that it has of what is under way.
+/// Reads a body, unless its request is refused anyway, and returns it with its permit.
 async fn read_checked(
     shared: &Shared,
     caller: &Caller,

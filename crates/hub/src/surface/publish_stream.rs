@@ -34,10 +34,10 @@ use crate::state::fence;
 use crate::state::in_flight::{Permit, PermitSlot};
 use crate::surface::revocation;
 
-/// The requests of one stream that may be under way: enough to keep a store busy that takes a moment for each.
+/// The requests of one stream that may be in flight: enough to keep a store busy that takes a moment for each.
 const REQUESTS_MAX: usize = 64;
 
-/// With so many bytes under way, no other request of the stream is read. So one stream makes the hub hold less than this
+/// With so many bytes in flight, no other request of the stream is read. So one stream makes the hub hold less than this
 /// and the largest request together, 8 MiB.
 const BYTES_MAX: usize = 4 << 20;
 
@@ -48,7 +48,7 @@ type Answer = (usize, PublishResponse);
 struct Pipeline<R> {
     shared: Arc<Shared>,
     caller: Caller,
-    /// By what it may go on.
+    /// Whether its publisher may still be here.
     grant: Grant,
     /// What was read of the request that came last.
     received: PermitSlot,
@@ -56,7 +56,7 @@ struct Pipeline<R> {
     in_flight: FuturesOrdered<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     bytes: usize,
     draining: watch::Receiver<bool>,
-    /// How the stream ends once everything under way is answered.
+    /// How the stream ends once everything in flight is answered.
     end: Option<Result<(), Status>>,
     /// A drain waits for the last answer.
     _open: TaskTrackerToken,
@@ -126,7 +126,8 @@ where
         }
     }
 
-    /// Polled once at once, so that requests are appended in the order in which they came.
+    /// Begins to publish a request. Its future is polled once right away, so that requests are appended in the order in which
+    /// they came: later polls may come in any order.
     async fn begin(&mut self, request: PublishRequest) {
         let bytes = request.encoded_len();
         let (shared, caller) = (self.shared.clone(), self.caller.clone());

@@ -207,7 +207,7 @@ impl Publisher for Handler {
     }
 }
 
-/// Whom the door let in.
+/// Who was authorized before the call came here.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let caller = request.extensions().get::<Caller>().cloned();
     caller.ok_or_else(|| Status::unauthenticated("nobody was asked who this is"))

@@ -174,7 +174,7 @@ where
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let encoding = grpc::remove_encoding(request.headers_mut())?;
     report::read_reports(shared, caller, encoding, request.into_body()).await.inspect_err(|failure| {
-        // Whoever goes away, or is sent away by a drain, did nothing wrong.
+        // A gateway that goes away, or is sent away by a drain, did nothing wrong.
         if !matches!(failure.code, Code::Cancelled | Code::Unavailable) {
             shared.metrics.report("refused");
             if let Some(left_out) = shared.refused(address) {

@@ -22,8 +22,9 @@ use crate::state::access::Grant;
 /// sends nothing behind a closed window.
 const CLOSE_AFTER: Duration = Duration::from_secs(10);
 
-/// Closes the connection of whoever may not stay any more and does not take the end of its stream, until what is returned
-/// is dropped. Whatever else is under way on that connection ends with it. `None`: there is none, or nobody could lose it.
+/// Watches the grant of a stream: once it is revoked, the peer has 10 s to take the end of the stream, then its connection
+/// is closed, with everything else on it. The watch ends when what is returned is dropped, which is with the stream.
+/// `None`: there is no connection, or nobody could revoke the grant.
 pub(crate) fn close_when_revoked(
     grant: &Grant,
     visitor: Option<&ConnectionHandle>,
@@ -39,8 +40,8 @@ pub(crate) fn close_when_revoked(
     })))
 }
 
-/// What whoever may not stay is told; nothing was appended of what it is told this for. It may come back: as whom, it hears
-/// then.
+/// The end of a stream whose grant was revoked. It says to come back: who the peer is by then is decided anew. Of a request
+/// that is refused with it nothing was appended.
 pub(crate) fn access_changed() -> Failure {
     let message =
         "what this hub's credentials say of you has changed: come back, with the last cursor of a stream";

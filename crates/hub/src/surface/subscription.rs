@@ -94,39 +94,58 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Subscription {
     shared: Arc<Shared>,
+    /// By which claim it has the gateway id.
     claim: Claim,
     /// Whether its gateway may still be here.
     grant: Grant,
     /// Closes the connection if the gateway loses its access and does not take the end of the stream.
     revocation_task: Option<AbortOnDropHandle<()>>,
+    /// Which ownership of the id this is. It releases the id only under this number.
     generation: u64,
+    /// Where it stands, and what it sends next.
     reader: Reader,
+    /// Which recipients it is sent events of; `None`: all.
     filter: Option<Patterns>,
+    /// What its peer understands.
     features: Features,
+    /// The largest message that its peer takes, in bytes.
     message_max: usize,
+    /// What its Welcome says.
     welcome: WelcomeInfo,
+    /// What is left of the turn: at most 256 KiB, or one larger frame.
     turn_buffer: TurnBuffer,
     /// Standing records that are being sent: nothing else is sent before the last of them.
     snapshot: Option<StandingSnapshot>,
     /// The gap that belongs to the outcome is still to come. The records were sent before it, and not again after it.
     opening_gap: bool,
+    /// Signals when the log grows.
     appends: watch::Receiver<()>,
+    /// What the fence tells it: that it must end, or must answer a ping.
     signal: watch::Receiver<StreamSignal>,
+    /// How far the latest ping has come.
     ping: Ping,
+    /// Where it shows how far it has read.
     gauge: Arc<StreamGauge>,
+    /// Where it shows whether its peer takes what it is sent.
     readiness: Arc<SendReadiness>,
+    /// How much of what it handed over is written.
     send_progress: SendProgress,
+    /// What the reader had left out when it was counted last.
     omitted: Omitted,
+    /// How far its end has come.
     phase: Phase,
+    /// A drain waits for it.
     _open: TaskTrackerToken,
 }
 
 /// How far the end of the stream has come.
 #[derive(Debug)]
 enum Phase {
+    /// Frames are sent.
     Open,
     /// The goodbye is out; this status follows.
     Closing(Status),
+    /// Everything was sent, the status included.
     Closed,
 }
 

@@ -1,4 +1,16 @@
-//! One connection on its place: what it asks, and until when it may rest.
+//! One connection and its slot: what it asks, and until when it may be idle.
+//!
+//! `serve.rs` notes what happens on the connection and waits for its end here; `slots.rs` evicts through it; the app holds
+//! it as [`ConnectionHandle`]. Everything is an atomic: a request must not wait for a lock of its listener.
+//!
+//! | what happens | the deadline |
+//! |---|---|
+//! | nothing was asked yet, or everything was refused | the time for a request's head, from the last request on |
+//! | a request was served, and nothing is active | [`Limits::idle`](crate::Limits) from the end of the last one on |
+//! | the head of a request has begun (HTTP/1) | the time for a request's head, from its first byte on |
+//! | a complete response is not read | 5 s from the last byte read on |
+//! | the slot is a reserved one | 2 s from accept on, where credentials are needed whatever it asks |
+//! | anything else is active | none |
 
 mod request;
 
@@ -19,21 +31,21 @@ pub(crate) use request::ActiveRequest;
 /// Stands for "not at all" where a time is kept.
 const NEVER: u64 = u64::MAX;
 
-/// How often it is looked whether the head of another request has begun, and who is on a place that is kept back.
+/// How often HTTP/1 connections and reserved slots are checked: for the head of another request, and for their deadline.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether an answer is taken.
+/// How often it is checked whether a response is being read.
 const LOOK_AT_ANSWERS_EVERY: Duration = Duration::from_secs(5);
 
-/// Whoever is at the other end of a connection, in the extensions of every request. Cheap to clone.
+/// A connection as the app sees it, in the extensions of every request. Cheap to clone; clones are the same connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionHandle {
     state: Arc<State>,
-    /// What it asks is answered without a place, too.
+    /// This request is answered on a reserved slot, too.
     needs_no_slot: bool,
 }
 
-/// There is no place for somebody who has shown who it is.
+/// There is no slot for a peer that has shown who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSlot {
     /// All of them are taken.
@@ -52,7 +64,7 @@ struct State {
     id: u64,
     kind: AtomicU8,
     address: Option<IpAddr>,
-    /// Who has one place of the known more by it.
+    /// The identity that its authenticated slot counts for.
     whose: OnceLock<Arc<str>>,
     accepted_ms: u64,
     /// When it last asked something or was answered.
@@ -60,31 +72,31 @@ struct State {
     /// When the first byte came of a request whose head is not complete.
     head_begun_ms: AtomicU64,
     under_way: AtomicU32,
-    /// Of these the app waits no longer for so many.
+    /// Of the active requests, those whose response the app has abandoned.
     abandoned: AtomicU32,
-    /// Of these so many should be short, and are neither complete nor answered.
+    /// Of the active requests, those that should be short and have neither arrived whole nor been answered.
     unfinished: AtomicU32,
-    /// Whole answers that the peer has not taken. Their requests are under way no more.
+    /// Complete responses that the peer has not read. Their requests are no longer active.
     unread: AtomicU32,
-    /// When there was the first of them, or when something of one was taken last.
+    /// When there was the first of them, or when something of one was read last.
     unread_ms: AtomicU64,
-    /// It was told that there is no place for what it asks.
+    /// It was refused because it has no slot for what it asks.
     was_refused_slot: AtomicBool,
     was_served: AtomicBool,
     speaks_http1: AtomicBool,
     /// The last bytes it sent.
     tail: AtomicU32,
-    /// Nothing is under way any more, for whoever waits for that.
+    /// Notified when nothing is active any more.
     idle: Notify,
     is_waited_for: AtomicBool,
     gone: CancellationToken,
 }
 
-/// An answer that its app has given up, until this is dropped.
+/// A response that its app has abandoned, until this is dropped.
 #[derive(Debug)]
 pub struct AbandonedResponse(ConnectionHandle);
 
-/// A taken place, given back when dropped.
+/// A slot that is taken, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct SlotGuard(ConnectionHandle);
 
@@ -116,17 +128,17 @@ impl ConnectionHandle {
         Self { state, needs_no_slot: false }
     }
 
-    /// It has shown a credential that was accepted: it is no stranger any more.
+    /// Its peer has shown a credential that was accepted: it moves to an authenticated slot.
     ///
     /// # Errors
     ///
-    /// There is no place for it, and it asks for what needs one. It must be refused: as a stranger it would be cut off in
-    /// the middle of what it asks, whenever others come.
+    /// There is none, and its request needs one. It must be refused: on an anonymous slot it could be evicted in the middle
+    /// of its response whenever others come.
     pub fn authenticate(&self) -> Result<(), NoSlot> {
         self.authenticate_as(None)
     }
 
-    /// As [`ConnectionHandle::authenticate`], of somebody of this name: none may have more places than it leaves free, but for one.
+    /// As [`ConnectionHandle::authenticate`], of this identity: none may have more slots than it leaves free, but for one.
     /// `None`: it need not leave any.
     ///
     /// # Errors
@@ -145,9 +157,9 @@ impl ConnectionHandle {
         }
     }
 
-    /// Returns when a connection that has shown no credential may stay no longer: it has to give way, or was on a place that
-    /// is kept back for long enough. Whoever takes a connection over from HTTP waits for it, until it is known; the listener
-    /// does no more. Cancel safe.
+    /// Returns when a connection that has shown no credential must close: it is evicted, or its time on a reserved slot is
+    /// over. Code that takes a connection over from HTTP (WebSocket) waits for it until the peer is authenticated, because
+    /// the listener no longer does. Cancel safe.
     pub async fn must_close(&self) {
         tokio::select! {
             biased;
@@ -156,34 +168,33 @@ impl ConnectionHandle {
         }
     }
 
-    /// Says that the app waits no longer for this peer to take one of its answers: a drain then does not either, once
-    /// nothing else is under way.
+    /// Says that the app waits no longer for this peer to read one of its responses. A drain then does not either, once
+    /// nothing else is active.
     #[must_use]
     pub fn abandon_response(&self) -> AbandonedResponse {
         self.state.abandoned.fetch_add(1, Ordering::Relaxed);
         AbandonedResponse(self.clone())
     }
 
-    /// Closes the connection at once, with whatever is under way on it: for a peer that may not stay and cannot be told.
+    /// Closes the connection at once, with whatever is active on it: for a peer that may not stay and cannot be told.
     pub fn close(&self) {
         self.evict();
     }
 
-    /// Whether the peer alone keeps the connection: all that is under way was given up, or is an answer that it does not
-    /// take.
+    /// Whether only the peer keeps the connection open: every active response was abandoned, or is not read.
     pub(crate) fn is_abandoned(&self) -> bool {
         let abandoned = self.state.abandoned.load(Ordering::Relaxed);
         let takes_nothing = || self.must_read_by().is_some_and(|until| until <= Instant::now());
         abandoned >= self.state.under_way.load(Ordering::Relaxed) && (abandoned > 0 || takes_nothing())
     }
 
-    /// The same, as it asks this.
+    /// The same connection, as the one that makes this request.
     pub(crate) fn for_request(&self, request: &Parts) -> Self {
         let always = self.state.slots.0.policy.always;
         Self { needs_no_slot: always.is_some_and(|always| always(request)), ..self.clone() }
     }
 
-    /// A request comes. It is under way until what is returned is dropped.
+    /// A request has come. It is active until what is returned is dropped.
     pub(crate) fn begin_request(&self, is_http1: bool, is_whole: bool) -> ActiveRequest {
         self.state.speaks_http1.store(is_http1, Ordering::Relaxed);
         self.state.under_way.fetch_add(1, Ordering::Relaxed);
@@ -192,7 +203,7 @@ impl ConnectionHandle {
         ActiveRequest::new(self.clone(), is_whole)
     }
 
-    /// Bytes came from it.
+    /// Bytes came from the peer.
     pub(crate) fn received_bytes(&self, bytes: &[u8]) {
         let last = bytes.iter().rev().take(4).rev();
         let tail =
@@ -205,13 +216,13 @@ impl ConnectionHandle {
         }
     }
 
-    /// Waits until it may rest no longer.
+    /// Returns when its deadline is over. Cancel safe.
     pub(crate) async fn idle_expired(&self) {
         loop {
             let (now, deadline) = (Instant::now(), self.deadline());
             let is_kept = self.kind() == SlotKind::Reserved;
-            // A nearer deadline comes with a head that begins, or an answer, and is looked for: to be told of each would
-            // cost every request.
+            // A head that begins, or a response, may bring a nearer deadline. It is looked for now and then: to be notified
+            // of each would cost every request.
             let look = now
                 + match self.state.speaks_http1.load(Ordering::Relaxed) || is_kept {
                     true => LOOK_EVERY,
@@ -233,17 +244,17 @@ impl ConnectionHandle {
         }
     }
 
-    /// Whether it may rest no longer.
+    /// Whether its deadline is over.
     pub(crate) fn is_idle_expired(&self) -> bool {
         self.deadline().is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// Returns when it has to give way.
+    /// Returns when it is evicted, or closed by the app. Cancel safe.
     pub(crate) async fn evicted(&self) {
         self.state.gone.cancelled().await;
     }
 
-    /// What it is answered if it may not ask this on the place it has. It may then go as soon as it has heard so.
+    /// The refusal of a request that its slot is not for. The connection may close as soon as that was read.
     pub(crate) fn refusal(&self, request: &Parts) -> Option<Response> {
         let policy = &self.state.slots.0.policy;
         let may = |always: fn(&Parts) -> bool| {
@@ -256,15 +267,15 @@ impl ConnectionHandle {
         Some(no_slot::refusal(request))
     }
 
-    /// Until when it may rest; `None`: something is under way.
+    /// Until when it may be idle; `None`: something is active. The table at the head of this file says it.
     fn deadline(&self) -> Option<Instant> {
         let (state, slots) = (&*self.state, &self.state.slots);
         let inner = &slots.0;
         let reserved_until =
             (self.kind() == SlotKind::Reserved).then(|| slots.at(state.accepted_ms) + RESERVED_FOR);
         if state.under_way.load(Ordering::SeqCst) > 0 {
-            // Where credentials are shown, whoever has none does not stay by asking something without end; and nowhere by
-            // not asking to the end.
+            // Where credentials are needed, a peer without any does not keep a reserved slot by a request without an end; and
+            // nowhere does one by a request that it never finishes.
             return reserved_until.filter(|_| inner.policy.anonymous.is_some() || self.is_only_unfinished());
         }
         if reserved_until.is_some() && state.was_refused_slot.load(Ordering::SeqCst) {
@@ -279,25 +290,25 @@ impl ConnectionHandle {
         [Some(rests_until), head, reserved_until, self.must_read_by()].into_iter().flatten().min()
     }
 
-    /// Until when it has to take something of its answers; `None`: there are none for it to take.
+    /// Until when it must read something of its responses; `None`: there are none to read.
     fn must_read_by(&self) -> Option<Instant> {
         let since = self.state.unread_ms.load(Ordering::Relaxed);
         let unread = self.state.unread.load(Ordering::Relaxed) > 0;
         unread.then(|| self.state.slots.at(since) + READ_WITHIN)
     }
 
-    /// Whether all that is under way are short requests of which it still owes a part.
+    /// Whether every active request is a short one that has not arrived whole.
     fn is_only_unfinished(&self) -> bool {
         let unfinished = self.state.unfinished.load(Ordering::Relaxed);
         unfinished > 0 && unfinished >= self.state.under_way.load(Ordering::SeqCst)
     }
 
-    /// Whether it could be told to give way.
+    /// Whether it could be evicted.
     pub(super) fn is_evictable(&self, now_ms: u64) -> bool {
         let is_old = |since: u64| Duration::from_millis(now_ms.saturating_sub(since)) >= EVICTABLE_AFTER;
         let may = match self.kind() {
             SlotKind::Anonymous => true,
-            // Only where all are alike: then whoever asks nothing, or does not ask to the end.
+            // Only where all are alike: then one that is idle, or never finishes its request.
             SlotKind::Authenticated => {
                 self.state.slots.0.policy.anonymous.is_none()
                     && (self.state.under_way.load(Ordering::Relaxed) == 0

@@ -1,4 +1,6 @@
-//! What is answered on a place that is kept back for other requests.
+//! The refusal of a request on a reserved slot that is not for it: 503, or UNAVAILABLE over gRPC, and come back in a moment.
+//!
+//! Called by `connection.rs`. Over HTTP/1 the connection ends with it.
 
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
@@ -6,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
 const NO_PLACE: &str = "every place on this listener is taken: come back in a moment";
 
-/// The connection ends with it: its place is for others.
+/// The connection ends with it: its slot is reserved for others.
 pub(super) fn refusal(asked: &Parts) -> Response {
     let mut refusal = no_slot(&asked.headers);
     if asked.version < Version::HTTP_2 {

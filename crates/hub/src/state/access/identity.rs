@@ -18,7 +18,19 @@ pub enum Role {
     Operator,
 }
 
-/// Somebody the hub knows.
+/// Somebody the hub knows: a name, a role, and what it is limited to.
+///
+/// ```
+/// use galaxy_push_core::recipient::Pattern;
+/// use galaxy_push_hub::{Identity, Role};
+///
+/// // May publish to users and one topic, 100 events and 1 MiB of them per second.
+/// let shop = Identity::new("shop", Role::Publisher)
+///     .recipients(["user:*", "topic:offers"].iter().filter_map(|text| Pattern::parse(text).ok()))
+///     .events_per_second(100)
+///     .bytes_per_second(1 << 20);
+/// assert_ne!(shop, Identity::new("shop", Role::Publisher));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     name: String,
@@ -31,6 +43,15 @@ pub struct Identity {
 /// A token as the hub keeps it: its SHA-256, from which nobody gets the token back.
 ///
 /// That holds for tokens that cannot be guessed, such as 32 random bytes; a password is not one.
+///
+/// ```
+/// use galaxy_push_hub::Fingerprint;
+///
+/// // What `printf %s abc | sha256sum` prints is the fingerprint of the token `abc`.
+/// let printed = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+/// assert!(Fingerprint::from_hex(printed) == Some(Fingerprint::of("abc")));
+/// assert!(Fingerprint::from_hex("abc").is_none());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 

@@ -13,7 +13,7 @@ use galaxy_push_proto::{Code, Failure};
 use super::Caller;
 
 impl Caller {
-    /// Whether a request of this caller is worth a look: whoever owes for those before would be refused, however small it
+    /// Whether a request of this caller may be read: one that owes for earlier requests would be refused, however small it
     /// is.
     ///
     /// # Errors

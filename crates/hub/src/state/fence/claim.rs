@@ -3,14 +3,9 @@
 //! Plain data. `fence.rs` decides on it, `remote.rs` and `register.rs` carry it to other hubs, and
 //! `surface/subscription.rs` makes claims of requests.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_store::fence::TakeoverKind;
-use tokio::sync::watch;
-
-use super::incumbent::{SendReadiness, StreamSignal};
-use crate::state::stream_gauge::StreamGauge;
 
 /// A request for a gateway id: who makes it, and as which process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,21 +22,6 @@ pub(crate) struct Claim {
     pub(crate) identity: String,
     /// It lists the features that are needed to be sent session invalidations.
     pub(crate) learns_of_invalidations: bool,
-}
-
-/// An accepted subscription.
-#[derive(Debug)]
-pub(crate) struct Admitted {
-    /// The number of this ownership: it rises with each claim that is admitted, and tells the stream from older ones.
-    pub(crate) generation: u64,
-    /// What the fence tells the stream: that it must end, or must answer a ping.
-    pub(crate) signal: watch::Receiver<StreamSignal>,
-    /// For the stream to show how far it has read.
-    pub(crate) gauge: Arc<StreamGauge>,
-    /// For the stream to show that its peer takes what it is sent.
-    pub(crate) readiness: Arc<SendReadiness>,
-    /// The stream that gave way to it, if one did.
-    pub(crate) takeover: Option<Takeover>,
 }
 
 /// An older stream gave way to a newer claim.

@@ -46,7 +46,7 @@ impl FlapRecord {
         self.rule.is_on(now) || now < self.register.is_on_until
     }
 
-    /// How long whoever comes now would be told to stay away, if it would.
+    /// How long a newcomer would be told to stay away now, if it were held off.
     pub(super) fn held_off_for(&self, now: Duration) -> Duration {
         self.rule.held_off_for(now).max(self.register.held_off_until.saturating_sub(now))
     }

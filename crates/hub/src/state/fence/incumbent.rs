@@ -55,7 +55,7 @@ pub(crate) struct Incumbent {
     answered: watch::Sender<u64>,
 }
 
-/// What a stream is told from outside.
+/// What the fence tells a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StreamSignal {
     /// Why it must end, once it must.
@@ -67,22 +67,23 @@ pub(crate) struct StreamSignal {
 /// Why a stream must end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StreamEnd {
-    /// A newer subscription has the gateway id. Nothing more is handed out.
+    /// A newer claim has the gateway id. Nothing appended from then on is sent.
     Replaced {
+        /// The newer claim.
         rival: Claim,
-        /// It is worth a line in the log.
+        /// Whether a line is logged about it.
         logged: bool,
     },
     /// The hub shuts down. Times are on the log's monotonic clock.
     Draining {
-        /// This stream's turn to go: it ends as soon as it has been handed everything.
+        /// This stream's turn to go: from then on it ends as soon as it has taken everything.
         close_at: Duration,
         /// It ends now, wherever it is.
         close_by: Duration,
         /// When its gateway should be back.
         back_at: Duration,
     },
-    /// The hub does not know its gateway any more, or otherwise than when it let it in.
+    /// Its gateway has lost its access, or has another one than when it was admitted.
     AccessChanged,
 }
 
@@ -154,7 +155,7 @@ impl Incumbent {
         self.signal.subscribe()
     }
 
-    /// Wakes whoever probes it with this ping or an earlier one.
+    /// Wakes the claims that probe it with this ping or an earlier one.
     pub(super) fn record_pong(&self, ping: u64) {
         self.answered.send_replace(ping);
     }

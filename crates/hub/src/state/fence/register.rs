@@ -47,7 +47,7 @@ pub(crate) enum Registered {
     AlreadyHeld(u64),
 }
 
-/// Whether this claim may be decided at all. Asked first, so that nobody gives way to whoever is then refused.
+/// Whether this claim may be decided at all. Checked first, so that no stream gives way to a claim that is then refused.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub(crate) fn check_reachable(fence: &dyn Fence, claim: &Claim) -> Result<(), Fa
     Err(unavailable("the store is not reached"))
 }
 
-/// Takes the gateway id of this claim, which its hub has let in as `remote` says, with a generation of at least `least`. `None`: its
+/// Writes this claim into the register. Its hub has admitted it as `remote` says, with a generation of at least `least`. `None`: its
 /// stream does not have the id any more (`has_it`), and nothing need be written. Without `remote` nothing can be.
 ///
 /// Not cancel safe in that the id may be taken all the same; the next claim then takes it from there.

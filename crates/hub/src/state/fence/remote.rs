@@ -58,7 +58,7 @@ pub(crate) struct RemoteOwnership {
     /// By then the register is written, or the claim has failed.
     deadline: Instant,
     own_door: u128,
-    /// The holder's stream, if it is at another door.
+    /// The holder's stream, if it is at another hub.
     stream: Option<Stream>,
     /// Whether that answered a ping, once it was asked.
     answered: Option<bool>,
@@ -77,8 +77,8 @@ enum ClaimEffect {
 }
 
 impl RemoteOwnership {
-    /// Reads the register, and asks for the holder's stream where that is at another door. `None`: the register cannot be read, and it is
-    /// the holder that comes back.
+    /// Reads the register, and asks for the holder's stream where that is at another hub. `None`: the register cannot be
+    /// read, and it is the holder that comes back.
     ///
     /// Cancel safe: nothing is changed.
     ///
@@ -155,7 +155,7 @@ impl RemoteOwnership {
         self.register.holder.duel.read_at(self.log_time);
     }
 
-    /// Another door wrote the register last.
+    /// Another hub wrote the register last: the holder's stream is there.
     pub(super) fn is_elsewhere(&self) -> bool {
         self.register.revision > 0 && self.register.door != 0 && self.register.door != self.own_door
     }

@@ -55,7 +55,7 @@ pub(crate) fn compressed_without_encoding() -> Failure {
     Failure::new(Reason::RequestInvalid, message).code(Code::Internal)
 }
 
-/// Inflates these pieces, which are let go of one by one, to at most `limit` bytes. `hold` is told what the result takes.
+/// Inflates these pieces, each of which is freed once it was read, to at most `limit` bytes. `hold` is told what the result takes.
 pub(super) fn inflate(
     packed: VecDeque<Bytes>,
     limit: usize,

@@ -39,13 +39,19 @@ pub(crate) enum Deadline {
 
 /// A body of messages. At most one is handed on before the next is asked for; its share is then in [`PermitSlot`].
 pub(crate) struct Messages<B> {
+    /// The body as it arrives.
     body: Pin<Box<B>>,
+    /// The largest message, in bytes, as it comes and inflated.
     limit: usize,
+    /// From when on a message is late.
     from: Deadline,
+    /// And after how long.
     within: Duration,
+    /// The bound that its permits are of.
     in_flight: InFlight,
     /// Who must leave some of that room to others.
     whose: Option<Arc<str>>,
+    /// Where the permit of a whole message is left.
     received: PermitSlot,
     /// How messages are compressed that say they are.
     encoding: Encoding,

@@ -15,10 +15,15 @@ const PIECE_BYTES_MAX: usize = 64 << 10;
 /// The beginning of a body of limited size.
 #[derive(Debug)]
 pub(super) struct Pieces {
+    /// The most bytes that may arrive.
     limit: usize,
+    /// Pieces that are full, in order.
     full: VecDeque<Bytes>,
+    /// The piece that is being filled.
     last: BytesMut,
+    /// How many bytes have arrived.
     length: usize,
+    /// How many bytes of memory that takes.
     held: usize,
 }
 

@@ -45,7 +45,7 @@ use crate::state::log::warn_unaware;
 use crate::surface::revocation;
 
 impl Subscription {
-    /// Takes the gateway id and finds the cursor's place. Where the id is fought over, its incumbent is asked first,
+    /// Claims the gateway id and finds the cursor's position. Where the id flaps, its holder is pinged first,
     /// which takes 2 s at most, and a second more where it is at another hub; and 5 s with all that the store takes.
     ///
     /// Cancel safe: until it returns nothing has changed but that an incumbent may have been asked.
@@ -256,7 +256,7 @@ fn report_open(
     shared.metrics.subscribed(outcome);
     // What is no cursor may be anything, and is not repeated.
     let cursor = if cursor.is_empty() || Ask::parse(cursor).is_ok() { cursor } else { "unreadable" };
-    // The lines of a duel are damped, all three of each takeover together.
+    // The lines about a flapping id are damped: all three of each takeover, or none.
     if admitted.takeover.as_ref().is_none_or(Takeover::is_logged) {
         tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
             connection, peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");

@@ -101,7 +101,7 @@ impl SubscribeRequest {
                 "instance_id: must be at most 255 bytes without spaces, control and format characters";
             return Err(invalid("instance_id".into(), message.into()));
         }
-        // Whoever is from before instance ids knows no reason and would come back with the same cursor for ever.
+        // A client from before instance ids cannot act on a refusal, and would come back with the same cursor for ever.
         let ask = if request.instance_id.is_empty() {
             Ask::parse_or_unreadable(&request.cursor)
         } else {

@@ -26,7 +26,7 @@ impl SendProgress {
         Self { pieces: WriteTracker::new(outflow, number(from)), upto: from }
     }
 
-    /// For whoever asks how much is written while the stream itself is not asked for more.
+    /// For the drain, which asks how much is written while the stream itself is not asked for more.
     pub(super) fn pieces(&self) -> WriteTracker {
         self.pieces.clone()
     }
@@ -39,7 +39,7 @@ impl SendProgress {
 
     /// Whether the connection has not written all of it.
     pub(super) fn is_pending(&self) -> bool {
-        self.pieces.taken() < number(self.upto)
+        self.pieces.written() < number(self.upto)
     }
 }
 

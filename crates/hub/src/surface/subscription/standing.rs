@@ -34,7 +34,7 @@ impl StandingSnapshot {
         Self { cursor, bytes_max, after: None }
     }
 
-    /// The next frame, and whether it is the last. There is one even if nothing holds: then that is what is told.
+    /// The next frame, and whether it is the last. There is one even if no record holds, which tells the reader so.
     pub(super) fn next(&mut self, shared: &Shared) -> (Bytes, bool) {
         let now_unix_ms = shared.clock.ambient.unix_ms();
         let each = StandingFrame::RECORD_OVERHEAD_BYTES;

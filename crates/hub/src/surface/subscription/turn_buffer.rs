@@ -17,10 +17,12 @@ pub(crate) const TURN_BYTES: usize = 256 << 10;
 /// Pieces from this size on are handed on as they lie, shared with the window; smaller ones are copied together.
 const SHARE_BYTES: usize = 32 << 10;
 
-/// What one turn has gathered: small pieces copied together, and after them at most one large one as it lies.
+/// The frames of one turn: small pieces copied together, and after them at most one large one as it lies.
 #[derive(Debug, Default)]
 pub(crate) struct TurnBuffer {
+    /// Small pieces, copied together. They come first.
     joined: Vec<u8>,
+    /// The large piece behind them.
     whole: Option<Bytes>,
 }
 

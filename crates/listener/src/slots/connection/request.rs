@@ -1,4 +1,13 @@
-//! One request: under way from its head on until its answer is whole or its stream ends.
+//! One request of a connection: active from its head on, until its response is complete or its stream has ended.
+//!
+//! `serve.rs` makes one for each request, and the response's body keeps it. A response that is complete but not read is the
+//! peer's affair: the request is no longer active then, and the connection has a deadline for reading it.
+//!
+//! ```text
+//! head arrives          active
+//! response streams      active until the stream ends
+//! response is complete  not active: unread, until the peer has read it or its time is over
+//! ```
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,24 +20,24 @@ use hyper::body::Incoming;
 
 use super::ConnectionHandle;
 
-/// A request that is under way until this is dropped, or until its answer only waits for the peer.
+/// A request that is active until this is dropped, or until its response only waits for the peer to read it.
 #[derive(Debug)]
 pub(crate) struct ActiveRequest {
     connection: ConnectionHandle,
-    /// The head is all there is of it.
+    /// It has no body.
     is_whole: bool,
     owed: Option<Arc<UnfinishedBody>>,
     response_complete: bool,
 }
 
-/// The peer owes the rest of a request that should be short.
+/// A short request that has not arrived whole.
 #[derive(Debug)]
 struct UnfinishedBody {
     connection: ConnectionHandle,
     is_over: AtomicBool,
 }
 
-/// The body of such a request. It is owed until it has come, nobody reads it any more, or it is answered all the same.
+/// The body of a request. It is unfinished until it has arrived, nobody reads it any more, or it is answered all the same.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     body: Incoming,
@@ -40,7 +49,7 @@ impl ActiveRequest {
         Self { connection, is_whole, owed: None, response_complete: false }
     }
 
-    /// The body of the request, watched if the peer, asking this, owes a part of it.
+    /// The body of the request; watched if the request should be short and has not arrived whole.
     pub(crate) fn body(&mut self, asking: &ConnectionHandle, body: Incoming) -> RequestBody {
         if asking.needs_no_slot && !body.is_end_stream() {
             self.connection.state.unfinished.fetch_add(1, Ordering::Relaxed);
@@ -57,12 +66,12 @@ impl ActiveRequest {
         self.connection.state.was_served.store(true, Ordering::Relaxed);
     }
 
-    /// The app has answered, and goes on with a stream.
+    /// The response has begun, and goes on as a stream.
     pub(crate) fn response_streams(&mut self) {
         self.owed.take().iter().for_each(|owed| owed.is_over());
     }
 
-    /// The app has answered, and has no more to say: whether this is taken is the peer's part.
+    /// The app has given its whole response: what is left is the peer's part, to read it.
     pub(crate) fn response_complete(&mut self) {
         self.response_streams();
         let state = &*self.connection.state;
@@ -76,7 +85,7 @@ impl ActiveRequest {
         }
     }
 
-    /// Some of the answer was taken.
+    /// Some of the response was read.
     pub(crate) fn was_read(&self) {
         if self.response_complete {
             let state = &*self.connection.state;
@@ -84,13 +93,13 @@ impl ActiveRequest {
         }
     }
 
-    /// The connection is another protocol's from here on, which knows when it ends.
+    /// The connection belongs to another protocol from here on (WebSocket), which knows when it ends.
     pub(crate) fn upgraded(self) {
         self.was_served();
         self.connection.state.under_way.fetch_add(1, Ordering::SeqCst); // what is never ended is under way
     }
 
-    /// It is under way no more.
+    /// It is no longer active.
     fn ends(&self) {
         let state = &*self.connection.state;
         let was_last = state.under_way.fetch_sub(1, Ordering::SeqCst) == 1;
@@ -110,7 +119,7 @@ impl Drop for ActiveRequest {
         let now = state.slots.now_ms();
         state.active_ms.store(now, Ordering::Relaxed);
         let tail = state.tail.load(Ordering::Relaxed).to_be_bytes();
-        // Something came behind its head: the beginning of another.
+        // Bytes came behind its head: another request has begun, and its deadline counts from now.
         if self.is_whole && !tail.ends_with(b"\n\r\n") && !tail.ends_with(b"\n\n") {
             state.head_begun_ms.store(now, Ordering::Relaxed);
         }
