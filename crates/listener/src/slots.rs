@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! 2 anonymous slots, taken by a (idle for 9 s) and b (idle for 3 s)
-//! c connects    a is evicted, and has 50 ms to go; then c has its slot
+//! c connects    a is evicted; c has its slot once a has closed, or a reserved one if that takes longer than 50 ms
 //! b shows a token that is known    it moves to an authenticated slot, and its anonymous one is free
 //! ```
 //!

@@ -6,7 +6,7 @@
 //! ```text
 //! arrives    [prefix, half of A]            nothing is handed on; the permit holds half of A
 //! arrives    [rest of A, prefix of B]       A is handed on, its permit goes to the handler; B has begun
-//! silence    for 30 s inside B              the body ends with DEADLINE_EXCEEDED, and what was held is free
+//! nothing    30 s after the first byte of B the body ends with DEADLINE_EXCEEDED, and what was held is free
 //! ```
 
 use std::collections::VecDeque;

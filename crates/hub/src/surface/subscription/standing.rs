@@ -20,8 +20,7 @@ const FRAME_BYTES: usize = 64 << 10;
 /// Which records a reader has yet to be sent.
 #[derive(Debug)]
 pub(super) struct StandingSnapshot {
-    /// The cursor of the frame before, which each of these frames repeats: a reader that is cut off here resumes from it and
-    /// is sent all records again.
+    /// The cursor of the frame before, which each of these frames repeats: it is as safe to resume from.
     cursor: String,
     bytes_max: usize,
     after: Option<Key>,
