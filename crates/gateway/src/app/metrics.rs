@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use galaxy_push_listener::Damped;
+use galaxy_push_listener::LogLimiter;
 use galaxy_push_proto::{Reason, v1};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::{Registry, Unit};
@@ -41,7 +41,7 @@ pub(crate) struct Metrics {
     gaps: Family<Label, Counter>,
     refused: Family<Label, Counter>,
     /// Which refusals the log says: of many alike a few.
-    refusals: Damped,
+    refusals: LogLimiter,
     ended: Family<Label, Counter>,
     broken: Counter,
     pub(crate) skipped_client_frames: Counter,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use galaxy_push_core::cursor::MalformedCursor;
-use galaxy_push_listener::Visitor;
+use galaxy_push_listener::ConnectionHandle;
 use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::{Failure, Reason};
 use http::{HeaderValue, StatusCode, header};
@@ -122,9 +122,9 @@ fn full(limit: Limit) -> Failure {
 /// # Errors
 ///
 /// All of them are taken.
-pub(crate) fn admit_peer(visitor: &Visitor) -> Result<(), Failure> {
-    let full = |full: galaxy_push_listener::Full| Failure::new(Reason::Overloaded, full.to_string());
-    visitor.becomes_known().map_err(|taken| full(taken).retry_after(PLACE_RETRY))
+pub(crate) fn admit_peer(peer: &ConnectionHandle) -> Result<(), Failure> {
+    let full = |full: galaxy_push_listener::NoSlot| Failure::new(Reason::Overloaded, full.to_string());
+    peer.authenticate().map_err(|taken| full(taken).retry_after(PLACE_RETRY))
 }
 
 /// A peer that had not said who it is lost its place to others.

@@ -21,7 +21,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use galaxy_push_core::cursor::Ask;
-use galaxy_push_listener::{Outflow, Peer, Visitor};
+use galaxy_push_listener::{ConnectionHandle, Outflow, Peer};
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::goodbye_frame;
 use galaxy_push_proto::json::EdgeView;
@@ -48,7 +48,7 @@ use open::{Carrier, Kept, OpenStream, PieceSizes};
 pub(crate) async fn stream(
     State(context): State<Arc<Context>>,
     outflow: Option<Extension<Outflow>>,
-    visitor: Option<Extension<Visitor>>,
+    visitor: Option<Extension<ConnectionHandle>>,
     peer: Option<Extension<Peer>>,
     version: Version,
     uri: Uri,

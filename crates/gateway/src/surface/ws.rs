@@ -24,7 +24,7 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Sink as _, SinkExt as _, StreamExt as _};
-use galaxy_push_listener::{Outflow, Peer, Visitor};
+use galaxy_push_listener::{ConnectionHandle, Outflow, Peer};
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use hyper::upgrade::OnUpgrade;
@@ -65,7 +65,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 pub(crate) async fn upgrade(
     State(context): State<Arc<Context>>,
     outflow: Option<Extension<Outflow>>,
-    visitor: Option<Extension<Visitor>>,
+    visitor: Option<Extension<ConnectionHandle>>,
     peer: Option<Extension<Peer>>,
     uri: Uri,
     headers: HeaderMap,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use galaxy_push_listener::{GivenUp, Outflow, Pieces, Visitor};
+use galaxy_push_listener::{AbandonedResponse, ConnectionHandle, Outflow, WriteTracker};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::app::metrics::Connected;
@@ -42,10 +42,10 @@ impl PieceSizes {
 /// The HTTP connection that carries a stream.
 pub(super) struct Carrier {
     outflow: Outflow,
-    visitor: Option<Visitor>,
+    visitor: Option<ConnectionHandle>,
     sizes: PieceSizes,
     /// The pieces of this stream that HTTP was handed, by their numbers: which of them the peer has taken.
-    pieces: Pieces,
+    pieces: WriteTracker,
 }
 
 /// An open stream: all that it holds of the gateway. Dropping it frees that.
@@ -72,12 +72,12 @@ pub(super) enum Kept {
     /// All of it.
     Open(Box<OpenStream>),
     /// Its last piece. The stream was given up, which its connection is told.
-    Goodbye { goodbye: Bytes, _told: Option<GivenUp> },
+    Goodbye { goodbye: Bytes, _told: Option<AbandonedResponse> },
 }
 
 impl Carrier {
-    pub(super) fn new(outflow: Outflow, visitor: Option<Visitor>, sizes: PieceSizes) -> Self {
-        Self { pieces: Pieces::new(outflow.clone(), 0), outflow, visitor, sizes }
+    pub(super) fn new(outflow: Outflow, visitor: Option<ConnectionHandle>, sizes: PieceSizes) -> Self {
+        Self { pieces: WriteTracker::new(outflow.clone(), 0), outflow, visitor, sizes }
     }
 }
 
@@ -145,7 +145,7 @@ impl OpenStream {
     fn piece(&mut self) -> Bytes {
         let piece = self.rest.split_to(self.rest.len().min(self.carrier.sizes.now));
         self.pieces_sent += 1;
-        self.carrier.pieces.piece(piece, self.pieces_sent)
+        self.carrier.pieces.track(piece, self.pieces_sent)
     }
 
     /// HTTP asks for the next piece, this long after it was handed the last one.
@@ -160,7 +160,7 @@ impl OpenStream {
 
     /// Notes what the peer has taken: HTTP asks for more while it still holds some.
     fn settle(&mut self) {
-        let taken = self.carrier.pieces.taken();
+        let taken = self.carrier.pieces.written();
         for _ in 0..2 {
             if self.rest.is_empty() {
                 self.mark.get_or_insert((self.pieces_sent, self.connection.mark()));
@@ -194,7 +194,10 @@ impl OpenStream {
         if !self.rest.is_empty() {
             goodbye.clear();
         }
-        Kept::Goodbye { goodbye, _told: self.carrier.visitor.as_ref().map(Visitor::give_up) }
+        Kept::Goodbye {
+            goodbye,
+            _told: self.carrier.visitor.as_ref().map(ConnectionHandle::abandon_response),
+        }
     }
 
     /// The last piece.

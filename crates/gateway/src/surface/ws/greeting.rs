@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use futures_util::StreamExt as _;
 use galaxy_push_core::cursor::{Ask, Cursor};
-use galaxy_push_listener::Visitor;
+use galaxy_push_listener::ConnectionHandle;
 use galaxy_push_proto::v1::{ClientFrame, Connect, client_frame::Kind};
 use galaxy_push_proto::{Failure, Reason, codec, json};
 use tokio::time::timeout;
@@ -39,7 +39,7 @@ pub(super) struct Greeting {
     pub(super) query: Query,
     /// Who the handshake's token names.
     pub(super) presented: Option<Identity>,
-    pub(super) visitor: Option<Visitor>,
+    pub(super) visitor: Option<ConnectionHandle>,
     /// From where it comes, as far as that is known.
     pub(super) address: Option<IpAddr>,
 }
@@ -79,7 +79,7 @@ impl Greeting {
     /// Whoever has not said who it is keeps no place from others.
     async fn has_to_leave(&self) {
         match &self.visitor {
-            Some(visitor) => visitor.has_to_leave().await,
+            Some(visitor) => visitor.must_close().await,
             None => std::future::pending().await,
         }
     }
