@@ -14,8 +14,8 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::publisher::{ANSWER_MAX_BYTES, HEAD};
 use crate::random::Random;
+use crate::rpc::{ANSWER_MAX_BYTES, HEAD};
 use crate::transport::{Connection, Dialer};
 use crate::{Door, Failure, Head, Status, Waited};
 

@@ -18,15 +18,15 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::doors::{Asked, Doors, Wanted};
-use crate::handler::{AnyDeadLetterHandler, guarded};
+use crate::fault::catch_panics;
+use crate::handler::AnyDeadLetterHandler;
 use crate::random::Random;
 use crate::report::{Ends, SplitTold, report};
+use crate::rpc::SUBSCRIBE;
 use crate::store::AnyStore;
 use crate::stream::Flight;
 use crate::transport::{Body, Connection, Dialer};
 use crate::{BatchHandler, Door, Failure, HandlerError, State, Status};
-
-const SUBSCRIBE: &str = "/push.v1.Push/SubscribePush";
 
 /// Everything one client is made of.
 pub(crate) struct Driver<H> {
@@ -220,7 +220,7 @@ impl<H: BatchHandler> Driver<H> {
         let (handler, batch) = (&mut self.handler, self.link.batch_mut());
         // A panicking handler may leave its own state half changed; it is called again all the same, as one that
         // failed, because the alternative is to end a stream that others rely on.
-        let outcome = guarded("the handler", async { handler.handle(batch).await }).await;
+        let outcome = catch_panics("the handler", async { handler.handle(batch).await }).await;
         self.newly_taken(); // what came meanwhile says nothing of the time to come
         match outcome {
             Ok(()) => Input::Handled,
@@ -239,7 +239,8 @@ impl<H: BatchHandler> Driver<H> {
         if told.is_some() {
             tracing::warn!(gateway, cursor, failures, error = %dead.error, "an item is given up");
         }
-        let error = match guarded("the dead letter", async { dead_letter.take(item, error).await }).await {
+        let error = match catch_panics("the dead letter", async { dead_letter.take(item, error).await }).await
+        {
             Ok(()) => return Input::DeadLettered,
             Err(error) => error,
         };
@@ -255,7 +256,7 @@ impl<H: BatchHandler> Driver<H> {
     async fn load(&mut self, until: Duration) -> Input {
         let deadline = self.at(until);
         let Some(store) = &mut self.store else { return Input::Loaded(None) };
-        match timeout_at(deadline, guarded("the cursor store", async { store.load().await })).await {
+        match timeout_at(deadline, catch_panics("the cursor store", async { store.load().await })).await {
             Ok(Ok(cursor)) => Input::Loaded(cursor),
             Ok(Err(error)) => Input::LoadFailed(error),
             Err(_) => Input::TimerFired,
@@ -265,7 +266,8 @@ impl<H: BatchHandler> Driver<H> {
     async fn save(&mut self, cursor: &str, until: Duration) -> Input {
         let deadline = self.at(until);
         let Some(store) = &mut self.store else { return Input::Saved };
-        match timeout_at(deadline, guarded("the cursor store", async { store.save(cursor).await })).await {
+        match timeout_at(deadline, catch_panics("the cursor store", async { store.save(cursor).await })).await
+        {
             Ok(Ok(())) => Input::Saved,
             Ok(Err(error)) => Input::SaveFailed(error),
             Err(_) => Input::TimerFired,

@@ -1,6 +1,12 @@
-//! What is wrong with settings, said before anything starts.
+//! The two errors of this crate that are not a [`Failure`](crate::Failure): settings that cannot work, said before anything starts,
+//! and what keeps a handler from an item.
+
+use std::error::Error;
+use std::fmt;
 
 use galaxy_push_core::backoff;
+
+use crate::fault::chain;
 
 /// Settings that cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -72,4 +78,34 @@ pub enum BuildError {
     /// The operating system gave no random numbers.
     #[error("the operating system gave no random numbers")]
     NoRandomness(#[from] getrandom::Error),
+}
+
+/// Why an item could not be dealt with. `?` makes one of any error, of `anyhow::Error`, of a boxed error and of a text.
+///
+/// Is not an [`Error`] itself, which is what makes that conversion possible.
+pub struct HandlerError(Box<dyn Error + Send + Sync>);
+
+impl HandlerError {
+    /// An error that is only a text.
+    pub fn msg(text: impl Into<String>) -> Self {
+        Self(text.into().into())
+    }
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&chain(&*self.0))
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
 }

@@ -2,21 +2,15 @@
 //!
 //! Called by the driver only, one call at a time, in stream order.
 
-use std::any::Any;
-use std::error::Error;
-use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use galaxy_push_core::FOR_EVER;
 use tokio::time::timeout;
 
 use crate::spans::{processed, processing};
 use crate::store::Boxed;
-use crate::{Batch, Item, Tracing};
+use crate::{Batch, HandlerError, Item, Tracing};
 
 /// Deals with one item at a time. Implemented by every closure that takes an [`Item`] and returns a fitting future.
 ///
@@ -175,52 +169,5 @@ async fn within(
             Ok(result) => result,
             Err(_) => Err(HandlerError::msg(format!("the handler was not done after {deadline:?}"))),
         },
-    }
-}
-
-/// Takes a panic of the application's code for a failure of that call.
-pub(crate) async fn guarded<T, E: ToString>(
-    whose: &str,
-    call: impl Future<Output = Result<T, E>>,
-) -> Result<T, Arc<str>> {
-    match AssertUnwindSafe(call).catch_unwind().await {
-        Ok(result) => result.map_err(|error| error.to_string().into()),
-        Err(panic) => Err(panic_message(whose, &*panic)),
-    }
-}
-
-fn panic_message(whose: &str, panic: &(dyn Any + Send)) -> Arc<str> {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("{whose} panicked: {}", text.unwrap_or("with something that is no text")).into()
-}
-
-/// Why an item could not be dealt with. `?` makes one of any error, of `anyhow::Error`, of a boxed error and of a text.
-///
-/// Is not an [`Error`] itself, which is what makes that conversion possible.
-pub struct HandlerError(Box<dyn Error + Send + Sync>);
-
-impl HandlerError {
-    /// An error that is only a text.
-    pub fn msg(text: impl Into<String>) -> Self {
-        Self(text.into().into())
-    }
-}
-
-impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for HandlerError {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl fmt::Display for HandlerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::transport::chain(&*self.0))
-    }
-}
-
-impl fmt::Debug for HandlerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
     }
 }

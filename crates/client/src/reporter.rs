@@ -19,10 +19,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::random::Random;
+use crate::rpc::REPORT;
 use crate::transport::{Connection, Dialer};
 use crate::{Failure, State, Status};
-
-const REPORT: &str = "/push.v1.Push/Report";
 
 /// How long a report may take, its connection included.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);

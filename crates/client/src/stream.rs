@@ -14,9 +14,8 @@ use galaxy_push_core::link::{Handed, IN_FLIGHT_OVERHEAD, Verdict};
 use galaxy_push_core::trace::Span;
 use tokio::sync::mpsc;
 
-use crate::handler::HandlerError;
 use crate::spans::processing;
-use crate::{Item, PushClient, Status, Tracing};
+use crate::{HandlerError, Item, PushClient, Status, Tracing};
 
 /// How many verdicts the driver takes at once.
 const VERDICTS_MAX: usize = 1024;

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::handler::guarded;
+use crate::fault::{catch_panics, chain};
 use crate::hub::Hub;
 use crate::taken::Taken;
 use crate::token::Token;
@@ -110,7 +110,7 @@ impl Dialer {
             |error: &dyn Error| Failure::Unreachable(format!("{}: {}", hub.origin, chain(error)));
         // Application code: a panic in it is one failed try, not the end of the client.
         let connecting =
-            guarded("the connector", async { self.connector.connect(&hub.host, hub.port).await });
+            catch_panics("the connector", async { self.connector.connect(&hub.host, hub.port).await });
         let io = connecting.await.map_err(|why| Failure::Unreachable(format!("{}: {why}", hub.origin)))?;
         let taken = Taken::default();
         let io = taken.counting(io);
@@ -318,18 +318,6 @@ fn todo_after(alert: &str) -> &'static str {
 
 fn lost(error: &dyn Error) -> Failure {
     Failure::Lost(chain(error))
-}
-
-/// An error and all its sources, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 impl std::fmt::Debug for Dialer {

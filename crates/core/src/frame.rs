@@ -16,7 +16,7 @@ mod standing;
 mod tests;
 
 pub use deframer::{DeframeError, Deframer};
-pub use gap::GapView;
+pub use gap::{GapReason, GapView};
 pub use standing::StandingFrame;
 
 /// The length of gRPC's message prefix.

@@ -24,6 +24,8 @@
 mod action;
 mod batch;
 mod config;
+mod delivery;
+mod door;
 mod doors;
 mod end;
 mod ends;
@@ -44,14 +46,13 @@ use std::time::Duration;
 
 pub use action::{Action, Input};
 pub use batch::Batch;
-pub use config::{Config, Handing, IN_FLIGHT_OVERHEAD, RetryPolicy};
-pub use doors::Door;
+pub use config::{Config, Handing, IN_FLIGHT_OVERHEAD, Order, RetryPolicy, Storing};
+pub use delivery::{DeadLetter, Handed, Verdict};
+pub use door::Door;
 pub use end::{End, EndCounts};
 pub use failure::{Failure, ServerStatus, Waited, code_name};
-pub use handing::{DeadLetter, Handed, Verdict};
 pub use item::{Frame, Gap, Item};
-pub use status::{Counters, HandlerTrouble, State, Status};
-pub use storing::{Order, StoreTrouble, Storing};
+pub use status::{Counters, HandlerTrouble, State, Status, StoreTrouble};
 pub use told::{FellBehind, Goodbye, GoodbyeReason, Welcome};
 
 use crate::backoff::{Backoff, ConfigError};

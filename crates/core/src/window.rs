@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cursor::{Ask, Cursor, Epoch};
+pub use crate::frame::GapReason;
 use crate::log_clock::Offset;
 
 mod chunk;
@@ -29,7 +30,7 @@ mod turns;
 
 use chunk::Chunk;
 use clocks::Clocks;
-pub use find::{Gap, GapReason, Outcome, Start};
+pub use find::{Gap, Outcome, Start};
 use turns::Turns;
 
 /// How large a chunk of frames grows before it is sealed, in bytes.

@@ -16,12 +16,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Request;
 use crate::driver::{Round, next_try, redial_at};
-use crate::publisher::{ANSWER_MAX_BYTES, Doubts, Line, TRY_DEADLINE, is_unknown, published};
+use crate::published::results_of;
+use crate::publisher::{Doubts, Line, is_unknown};
 use crate::random::Random;
+use crate::rpc::{ANSWER_MAX_BYTES, PUBLISH_STREAM, TRY_DEADLINE};
 use crate::transport::{Body, Connection};
 use crate::{Failure, ServerStatus};
-
-const PUBLISH_STREAM: &str = "/push.v1.Publisher/PublishStream";
 
 /// The task.
 #[derive(Debug)]
@@ -202,7 +202,7 @@ impl Pipe {
     fn settle(&mut self, index: usize, results: Vec<PublishResult>) {
         let Some(mut request) = self.pending.remove(index) else { return };
         let (part, before) = (request.parts.pop(), request.published.len());
-        let mut published = match published(results, part.map_or(0, |part| part.events)) {
+        let mut published = match results_of(results, part.map_or(0, |part| part.events)) {
             Ok(published) => published,
             Err(failure) => return request.answer.send(Err(failure)),
         };

@@ -9,8 +9,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::v1::Event;
 
-use super::Published;
-use crate::Failure;
+use crate::{Failure, Published};
 
 /// How many events are remembered beyond the call that gave up on them: some 40 bytes each.
 const EVENTS_MAX: usize = 4_096;

@@ -8,11 +8,12 @@ use galaxy_push_core::cursor::Epoch;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{ANSWER_MAX_BYTES, Published, TRY_DEADLINE, Unanswered, is_unknown};
-use crate::Failure;
+use super::{Unanswered, is_unknown};
 use crate::driver::{Attempt, Round};
+use crate::rpc::{ANSWER_MAX_BYTES, TRY_DEADLINE};
 use crate::token::Token;
 use crate::transport::{Answer, Connection, Dialer};
+use crate::{Failure, Published};
 
 /// The connection to the hub in use, or the way to the next one.
 #[derive(Debug)]

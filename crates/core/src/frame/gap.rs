@@ -3,7 +3,6 @@
 //! The reader of a window asks from where its own reader was told; a gateway counts reasons.
 
 use crate::cursor::Cursor;
-use crate::window::GapReason;
 use crate::wire::{Fields, Value};
 
 /// Field numbers of `push.v1.Gap`.
@@ -11,6 +10,40 @@ mod field {
     pub(super) const REASON: u32 = 1;
     pub(super) const FROM: u32 = 2;
     pub(super) const COUNT: u32 = 4;
+}
+
+/// Why a reader missed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are the contract's")]
+pub enum GapReason {
+    Trimmed,
+    EpochChanged,
+    Ahead,
+    Lapped,
+    Upstream,
+    TooLarge,
+    Collapsed,
+    Damaged,
+    CursorUnreadable,
+}
+
+impl GapReason {
+    /// By its number in the contract; `None` for those of a newer one.
+    #[must_use]
+    pub const fn of_number(number: u64) -> Option<Self> {
+        Some(match number {
+            1 => Self::Trimmed,
+            2 => Self::EpochChanged,
+            3 => Self::Ahead,
+            4 => Self::Lapped,
+            5 => Self::Upstream,
+            6 => Self::TooLarge,
+            7 => Self::Collapsed,
+            8 => Self::Damaged,
+            9 => Self::CursorUnreadable,
+            _ => return None,
+        })
+    }
 }
 
 /// The bytes of a `Gap` message. Each accessor scans from the front.

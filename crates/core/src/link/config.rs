@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use super::Storing;
 use crate::{FOR_EVER, backoff};
 
 /// The policy's settings.
@@ -94,8 +93,44 @@ pub enum Handing {
     },
 }
 
-/// What an item in flight costs beside the bytes of its frame.
-pub const IN_FLIGHT_OVERHEAD: usize = super::flight::ITEM_OVERHEAD;
+/// Whether the cursor is stored after the handler or before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Order {
+    /// After: a crash repeats at most [`Storing::every`] handler calls, and loses nothing.
+    #[default]
+    AfterHandler,
+    /// Before: a crash repeats nothing, and loses at most [`Storing::every`] items, or one batch.
+    BeforeHandler,
+}
+
+/// How a cursor store is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Storing {
+    /// After or before the handler.
+    pub order: Order,
+    /// The cursor is stored every so many handler calls: items, batches, or acks. At least 1, which is the default.
+    pub every: u32,
+    /// It is stored at the latest so long after it moved; 1 s. Says nothing while `every` is 1.
+    pub within: Duration,
+    /// How long one load or save may take before it counts as failed; 5 s.
+    pub deadline: Duration,
+}
+
+impl Default for Storing {
+    fn default() -> Self {
+        Self {
+            order: Order::AfterHandler,
+            every: 1,
+            within: Duration::from_secs(1),
+            deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What an item in flight costs beside the bytes of its frame, in bytes.
+pub const IN_FLIGHT_OVERHEAD: usize = 128;
 
 /// How often an item that fails is tried again before it becomes a dead letter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,51 +16,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Course, Failure, Link, State};
+use super::{Action, Course, Door, Failure, Link, State};
 use crate::backoff::Cause;
 use crate::cursor::Cursor;
-
-/// What a hub said when it was asked which log it holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Door {
-    /// It was not asked yet.
-    #[default]
-    Unasked,
-    /// It does not answer, or lets nobody in because it drains.
-    Silent(Arc<Failure>),
-    /// It answers and does not say, because it does not know the question or this peer may not ask: it counts as a door to
-    /// the log that is followed.
-    Mute,
-    /// It holds the log of this epoch.
-    Holds(Arc<str>),
-    /// It holds the log of this epoch and cannot reach its store: the log may go on at others.
-    Stale(Arc<str>),
-}
-
-impl Door {
-    /// The epoch of the log it is known to hold.
-    #[must_use]
-    pub fn epoch(&self) -> Option<&str> {
-        match self {
-            Self::Holds(epoch) | Self::Stale(epoch) => Some(epoch),
-            _ => None,
-        }
-    }
-
-    fn is_stale(&self) -> bool {
-        matches!(self, Self::Stale(_))
-    }
-
-    fn answers(&self) -> bool {
-        matches!(self, Self::Mute | Self::Holds(_) | Self::Stale(_))
-    }
-
-    /// Whether it is there: it says which log it holds or does not, or it refuses to be asked.
-    fn is_there(&self) -> bool {
-        matches!(self, Self::Silent(failure) if failure.cause() == Cause::Refused) || self.answers()
-    }
-}
 
 /// What is remembered between tries.
 #[derive(Debug, Default)]

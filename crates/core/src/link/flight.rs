@@ -8,10 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DeadLetter, Handed, Item};
-
-/// What an item costs beside the bytes of its frame.
-pub(super) const ITEM_OVERHEAD: usize = 128;
+use super::{DeadLetter, Handed, IN_FLIGHT_OVERHEAD, Item};
 
 /// The items in flight.
 #[derive(Debug)]
@@ -209,5 +206,5 @@ impl Flight {
 }
 
 fn cost(item: &Item) -> usize {
-    item.frame().framed().len() + ITEM_OVERHEAD
+    item.frame().framed().len() + IN_FLIGHT_OVERHEAD
 }

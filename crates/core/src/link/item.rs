@@ -11,7 +11,7 @@ use super::told::{FellBehind, Goodbye, Welcome};
 use crate::cursor::{CURSOR_TEXT_MAX, Cursor, OLDEST};
 use crate::frame::{self, EventView, FrameView, Kind, PREFIX_BYTES};
 use crate::window::GapReason;
-use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint};
+use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint, read_duration, read_text};
 
 /// One `PushEvent` as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,12 +206,11 @@ impl Gap {
             count: None,
             repair_after: None,
         };
-        let text = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed);
         for field in Fields::of(gap.frame.view().body()) {
             match field? {
                 (1, Value::Varint(number)) => gap.reason = GapReason::of_number(number),
-                (2, Value::Bytes(from)) => gap.from = text(from)?,
-                (3, Value::Bytes(to)) => gap.to = text(to)?,
+                (2, Value::Bytes(from)) => gap.from = read_text(from)?,
+                (3, Value::Bytes(to)) => gap.to = read_text(to)?,
                 (4, Value::Varint(count)) => gap.count = Some(count),
                 (5, Value::Bytes(duration)) => gap.repair_after = read_duration(duration),
                 _ => {}
@@ -289,19 +288,3 @@ fn beginning(text: &str) -> &str {
 
 /// The number of `GAP_REASON_CURSOR_UNREADABLE`.
 const CURSOR_UNREADABLE: u64 = 9;
-
-/// A `google.protobuf.Duration`; `None` when it is malformed or negative.
-pub(super) fn read_duration(message: &[u8]) -> Option<Duration> {
-    let (mut seconds, mut nanos) = (0, 0);
-    for field in Fields::of(message) {
-        match field.ok()? {
-            (1, Value::Varint(value)) => seconds = value,
-            (2, Value::Varint(value)) => nanos = value,
-            _ => {}
-        }
-    }
-    // Negative numbers are varints above i64::MAX.
-    let seconds = i64::try_from(seconds).ok()?.unsigned_abs();
-    let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-    Some(Duration::new(seconds, nanos))
-}

@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::standing::Standing;
-use super::{Config, Course, Failure, Frame, Item, Link, State, item};
+use super::{Config, Course, Failure, Frame, Item, Link, State};
 use crate::backoff::Cause;
 use crate::cursor::Cursor;
 use crate::frame::{Deframer, FrameView, GapView, Kind, message};
 use crate::window::GapReason;
-use crate::wire::{Fields, Malformed, Value};
+use crate::wire::{Fields, Malformed, Value, read_duration};
 
 /// What is known of the present stream.
 #[derive(Debug)]
@@ -241,7 +241,7 @@ impl Goodbye {
         for field in Fields::of(body).map_while(Result::ok) {
             match field {
                 (1, Value::Varint(number)) => reason = number,
-                (2, Value::Bytes(duration)) => retry_after = item::read_duration(duration),
+                (2, Value::Bytes(duration)) => retry_after = read_duration(duration),
                 (3, Value::Varint(flag)) => reconnect = flag != 0,
                 _ => {}
             }

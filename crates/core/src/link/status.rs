@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Door, End, EndCounts, Failure, StoreTrouble};
+use super::{Door, End, EndCounts, Failure};
 use crate::cursor::Epoch;
 
 /// Where a client stands.
@@ -116,6 +116,18 @@ pub struct HandlerTrouble {
     pub cursor: String,
     /// What the dead-letter callback said, if it failed too.
     pub dead_letter_error: Option<Arc<str>>,
+}
+
+/// A cursor store that fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreTrouble {
+    /// What it said last.
+    pub error: Arc<str>,
+    /// How often in a row.
+    pub failures: u32,
+    /// Since when, on the clock the link is driven by.
+    pub since: Duration,
 }
 
 /// What happened since the client started. Each only rises.

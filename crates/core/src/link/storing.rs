@@ -11,60 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Course, Input, Link, State, Status};
+use super::{Action, Course, Input, Link, Order, State, Status, StoreTrouble, Storing};
 use crate::backoff::{Backoff, Cause, ConfigError};
 use crate::cursor::Cursor;
 
 /// How often a load is tried before the cursor counts as unreadable.
 const LOAD_TRIES: u32 = 5;
-
-/// Whether the cursor is stored after the handler or before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Order {
-    /// After: a crash repeats at most [`Storing::every`] handler calls, and loses nothing.
-    #[default]
-    AfterHandler,
-    /// Before: a crash repeats nothing, and loses at most [`Storing::every`] items, or one batch.
-    BeforeHandler,
-}
-
-/// How a cursor store is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Storing {
-    /// After or before the handler.
-    pub order: Order,
-    /// The cursor is stored every so many handler calls: items, batches, or acks. At least 1, which is the default.
-    pub every: u32,
-    /// It is stored at the latest so long after it moved; 1 s. Says nothing while `every` is 1.
-    pub within: Duration,
-    /// How long one load or save may take before it counts as failed; 5 s.
-    pub deadline: Duration,
-}
-
-impl Default for Storing {
-    fn default() -> Self {
-        Self {
-            order: Order::AfterHandler,
-            every: 1,
-            within: Duration::from_secs(1),
-            deadline: Duration::from_secs(5),
-        }
-    }
-}
-
-/// A cursor store that fails.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StoreTrouble {
-    /// What it said last.
-    pub error: Arc<str>,
-    /// How often in a row.
-    pub failures: u32,
-    /// Since when, on the clock the link is driven by.
-    pub since: Duration,
-}
 
 /// What the link remembers of the store.
 #[derive(Debug)]

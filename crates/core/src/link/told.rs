@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Frame, item::read_duration};
+use super::Frame;
 use crate::window::Outcome;
-use crate::wire::{Fields, Malformed, Value};
+use crate::wire::{Fields, Malformed, Value, read_duration, read_text};
 
 /// A stream began.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,11 +43,11 @@ impl Welcome {
         for field in Fields::of(welcome.frame.view().body()) {
             match field? {
                 (1, Value::Varint(number)) => welcome.outcome = outcome_of(number),
-                (2, Value::Bytes(epoch)) => welcome.epoch = text(epoch)?,
-                (3, Value::Bytes(head)) => welcome.head = text(head)?,
-                (4, Value::Bytes(oldest)) => welcome.oldest = text(oldest)?,
+                (2, Value::Bytes(epoch)) => welcome.epoch = read_text(epoch)?,
+                (3, Value::Bytes(head)) => welcome.head = read_text(head)?,
+                (4, Value::Bytes(oldest)) => welcome.oldest = read_text(oldest)?,
                 (5, Value::Varint(generation)) => welcome.generation = generation,
-                (8, Value::Bytes(id)) => welcome.connection_id = text(id)?,
+                (8, Value::Bytes(id)) => welcome.connection_id = read_text(id)?,
                 _ => {}
             }
         }
@@ -122,10 +122,6 @@ impl Goodbye {
         }
         Ok(goodbye)
     }
-}
-
-fn text(bytes: &[u8]) -> Result<String, Malformed> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed)
 }
 
 fn outcome_of(number: u64) -> Option<Outcome> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ask, Chunk, Cursor, Epoch, Slot, Window};
+use super::{Ask, Chunk, Cursor, Epoch, GapReason, Slot, Window};
 
 /// What became of the cursor a reader presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,40 +17,6 @@ pub enum Outcome {
     EpochChanged,
     /// The position is beyond the head: a gap, then from the head.
     Ahead,
-}
-
-/// Why a reader missed something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the contract's")]
-pub enum GapReason {
-    Trimmed,
-    EpochChanged,
-    Ahead,
-    Lapped,
-    Upstream,
-    TooLarge,
-    Collapsed,
-    Damaged,
-    CursorUnreadable,
-}
-
-impl GapReason {
-    /// By its number in the contract; `None` for those of a newer one.
-    #[must_use]
-    pub const fn of_number(number: u64) -> Option<Self> {
-        Some(match number {
-            1 => Self::Trimmed,
-            2 => Self::EpochChanged,
-            3 => Self::Ahead,
-            4 => Self::Lapped,
-            5 => Self::Upstream,
-            6 => Self::TooLarge,
-            7 => Self::Collapsed,
-            8 => Self::Damaged,
-            9 => Self::CursorUnreadable,
-            _ => return None,
-        })
-    }
 }
 
 /// What a reader has missed: the positions in `(from, to]`.
