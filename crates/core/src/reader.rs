@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use crate::cursor::{Ask, Cursor, Epoch, Epochs};
-use crate::window::{Gap, GapReason, Outcome, Slot, Start, Window};
+use crate::window::{GapReason, MissingRange, Outcome, Slot, Start, Window};
 use crate::{FOR_EVER, Now};
 
 mod scan;
@@ -52,8 +52,8 @@ pub struct Reader {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
-    Opening { welcome: Box<Control>, gap: Option<Gap> },
-    Missed { gap: Gap, presented: String },
+    Opening { welcome: Box<Control>, gap: Option<MissingRange> },
+    Missed { gap: MissingRange, presented: String },
     Replaying,
     Live,
     Behind,
@@ -99,7 +99,7 @@ impl Reader {
     /// [`Window::find`].
     #[must_use]
     pub fn open_awaiting(window: &Window, cursor: Cursor, settings: Settings) -> Self {
-        let gap = window.is_before_return(cursor).then(|| Gap::into_another_log(cursor, cursor));
+        let gap = window.is_before_return(cursor).then(|| MissingRange::into_another_log(cursor, cursor));
         let outcome = if gap.is_some() { Outcome::EpochChanged } else { Outcome::Resumed };
         let start = Start { outcome, next: window.end(), passed: cursor, gap };
         let mut reader = Self::start(window, start, cursor.to_string(), settings);
@@ -286,14 +286,17 @@ impl Reader {
                 return None; // what was lost lies before the position this reader already holds
             }
             self.tell(now);
-            return Some(Control::Gap(Gap::into_another_log(from, from)));
+            return Some(Control::Gap(MissingRange::into_another_log(from, from)));
         }
         if self.phase == Phase::Live {
             self.phase = Phase::Behind;
         }
         let to = self.goes_on(floor);
-        let gap =
-            if turned { Gap::into_another_log(from, to) } else { Gap::between(GapReason::Lapped, from, to)? };
+        let gap = if turned {
+            MissingRange::into_another_log(from, to)
+        } else {
+            MissingRange::between(GapReason::Lapped, from, to)?
+        };
         self.tell(now);
         Some(Control::Gap(gap))
     }

@@ -30,7 +30,7 @@ mod turns;
 
 use chunk::Chunk;
 use clocks::Clocks;
-pub use find::{Gap, Outcome, Start};
+pub use find::{MissingRange, Outcome, Start};
 use turns::Turns;
 
 /// How large a chunk of frames grows before it is sealed, in bytes.

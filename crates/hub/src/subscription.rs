@@ -13,7 +13,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use galaxy_push_core::reader::{Control, Filter, Omitted, Reader, Step};
-use galaxy_push_core::window::{Gap, GapReason, Outcome};
+use galaxy_push_core::window::{GapReason, MissingRange, Outcome};
 use galaxy_push_core::{FOR_EVER, Now};
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, encode_framed, goodbye_frame};
 use galaxy_push_proto::{Failure, Reason, error, v1};
@@ -297,7 +297,7 @@ impl Subscription {
     }
 
     /// A gap goes to a reader that will not understand it.
-    fn warn_of_a_gap(&self, gap: &Gap) {
+    fn warn_of_a_gap(&self, gap: &MissingRange) {
         let (gateway, peer, reason) = (&self.claim.gateway, &self.claim.peer, gap.reason);
         if let Some(left_out) = self.shared.unread_gaps.count(&format!("{reason:?} {gateway}")) {
             tracing::warn!(

@@ -9,7 +9,7 @@ use super::{Control, Entitled, Filter, Omitted, Phase, Reader, Step};
 use crate::Now;
 use crate::cursor::Cursor;
 use crate::frame::{FrameView, GapView, PREFIX_BYTES, message};
-use crate::window::{Entry, Gap, GapReason, Slot, Traits, Window};
+use crate::window::{Entry, GapReason, MissingRange, Slot, Traits, Window};
 
 /// A filtered reader is told how far it has been scanned at least every 1/8 of any window bound.
 const TOLD_AT_LEAST_EVERY: u32 = 8;
@@ -22,11 +22,9 @@ enum Verdict {
     Skip,
     Expired,
     TooLarge,
-    /// To be told by a gap from where the reader stands: a gap of this window's own reader, met by one that stands elsewhere, or
-    /// what the store has lost.
-    Missed(GapReason),
-    /// A gap of this window's own reader that begins before where this one stands: to be told from there.
-    Inside,
+    /// Something is missing in the window here, and what its entry says is not true of this reader, which stands elsewhere: it gets a
+    /// gap of its own, see [`Reader::own_gap`].
+    Missed,
     /// Nobody can tell whether it is for this reader.
     Unknown,
 }
@@ -63,13 +61,7 @@ impl Reader {
             if run.is_some() && entry.traits.has(Traits::GAP) {
                 break;
             }
-            let verdict = match self.judge(window, &entry, filter, now) {
-                Verdict::Send | Verdict::Missed(_) if self.stands_inside(&entry) => Verdict::Inside,
-                Verdict::Send if self.stands_elsewhere(&entry, window) => {
-                    Verdict::Missed(GapReason::Upstream)
-                }
-                verdict => verdict,
-            };
+            let verdict = self.judge(window, &entry, filter, now);
             if let Some(run) = &mut run {
                 bytes += entry.frame.len();
                 let same_chunk = !window.bytes_are_apart(run.start, entry.slot);
@@ -86,11 +78,7 @@ impl Reader {
                     unknown = Some((from, entry.cursor));
                     self.skip(&entry);
                 }
-                Verdict::Send | Verdict::Missed(_) | Verdict::Inside | Verdict::TooLarge
-                    if unknown.is_some() =>
-                {
-                    break;
-                }
+                Verdict::Send | Verdict::Missed | Verdict::TooLarge if unknown.is_some() => break,
                 Verdict::Send => {
                     run = Some(entry.slot..entry.slot.next());
                     (bytes, last) = (entry.frame.len(), entry.cursor);
@@ -98,12 +86,7 @@ impl Reader {
                         break;
                     }
                 }
-                Verdict::Missed(reason) => {
-                    let (from, to) = (self.passed, self.goes_on(entry.cursor));
-                    self.skip(&entry);
-                    return self.missed(reason, from, to, now);
-                }
-                Verdict::Inside => return self.missed_the_rest(&entry, now),
+                Verdict::Missed => return self.own_gap(&entry, now),
                 Verdict::TooLarge if !entry.traits.has(Traits::EPHEMERAL) => {
                     return self.too_large(&entry, now);
                 }
@@ -118,7 +101,7 @@ impl Reader {
             }
         }
         match (unknown, run) {
-            (Some((from, to)), _) => self.missed(GapReason::Upstream, from, to, now),
+            (Some((from, to)), _) => self.missed(MissingRange::between(GapReason::Upstream, from, to), now),
             (None, Some(run)) => self.send(run, last, now),
             (None, None) => Step::Again,
         }
@@ -146,15 +129,12 @@ impl Reader {
                 return Verdict::Skip;
             }
             self.promised = None;
-            if entry.traits.has(Traits::GAP) {
-                return Verdict::Missed(GapReason::Upstream);
-            }
         }
         if entry.traits.has(Traits::DAMAGED) {
-            return Verdict::Missed(GapReason::Damaged);
+            return Verdict::Missed;
         }
         if entry.traits.has(Traits::GAP) {
-            return Verdict::Send;
+            return if self.stands_with(window, entry) { Verdict::Send } else { Verdict::Missed };
         }
         if filter.is_none() && entry.traits.is_plain() {
             return self.fit(entry); // nothing in it could make a difference
@@ -196,7 +176,7 @@ impl Reader {
         self.omitted.count(&Verdict::TooLarge);
         self.skip(entry);
         self.tell(now);
-        let gap = Gap {
+        let gap = MissingRange {
             reason: GapReason::TooLarge,
             from: from.to_string(),
             to: entry.cursor,
@@ -206,44 +186,59 @@ impl Reader {
         Step::Control(Control::Gap(gap))
     }
 
-    /// Whether the entry is a gap that leads the window into another epoch, and the reader stands elsewhere than the window
-    /// did, or has more of that epoch: it came with a cursor of somebody who missed less.
-    fn stands_elsewhere(&self, entry: &Entry<'_>, window: &Window) -> bool {
-        let (before, at) = (window.before(entry.slot), entry.cursor);
-        entry.traits.has(Traits::GAP)
-            && before.epoch != at.epoch
-            && (self.passed.epoch != before.epoch
-                || self.passed.follows(before)
-                || self.been.goes_on(at) != at)
+    /// Whether a gap in the window is true of this reader as it lies: the reader stands where the window stood when it missed
+    /// something, and goes on where the window went on.
+    ///
+    /// ```text
+    /// the window:     …  2  gap(2, 5]  6     its own stream missed 3, 4 and 5
+    /// reader A at 2:  sent gap(2, 5] as it lies: all of it is true of A
+    /// reader B at 4:  not sent it: B has 3 and 4 from another gateway, and would be told to have lost them
+    /// ```
+    fn stands_with(&self, window: &Window, gap: &Entry<'_>) -> bool {
+        let before = window.before(gap.slot);
+        // A gap may begin behind the entry before it, where upstream had nothing for this window.
+        let from = gap_of(gap).and_then(GapView::from).filter(|from| from.epoch == before.epoch);
+        self.passed.epoch == before.epoch
+            && !self.passed.follows(from.unwrap_or(before))
+            && self.been.goes_on(gap.cursor) == gap.cursor
     }
 
-    /// Whether the entry is a gap that begins before where the reader stands: it came with a cursor of somebody who missed less.
-    fn stands_inside(&self, entry: &Entry<'_>) -> bool {
-        let from = gap_of(entry).and_then(GapView::from);
-        from.is_some_and(|from| self.passed.follows(from))
-    }
-
-    /// Tells what a gap in the window tells, of the part that lies behind the reader. That the window's own reader came too late is
-    /// no fault of this one: to it the window itself has missed something.
-    fn missed_the_rest(&mut self, entry: &Entry<'_>, now: Now) -> Step {
+    /// The one rule for whatever is missing in the window, met by a reader that does not stand where the window stood. It gets a
+    /// gap of its own: from where it stands to where the window goes on, and never back before what it had of that log.
+    ///
+    /// ```text
+    /// the window:     …  2  gap(2, 5] DAMAGED, count 3  6
+    /// reader B at 4:  gap(4, 5] DAMAGED, count 1, then 6
+    /// reader C at 5:  nothing: C has missed none of it; then 6
+    ///
+    /// the window:     a1 a2  gap(a2, b9] EPOCH_CHANGED  b10
+    /// reader D at b5: gap(b5, b9] UPSTREAM, count 4, then b10     it was in log b already
+    /// reader E at a7: gap(a7, b9] EPOCH_CHANGED, then b10         it had more of log a than the window
+    /// ```
+    ///
+    /// What became of the events (damaged, too large, collapsed) is true of everybody. That the window's own stream came too late, or
+    /// changed its log, is no fault of this reader: to it the window itself has missed something, which is UPSTREAM. The count is
+    /// what lies in the range, and no more than the window was told.
+    fn own_gap(&mut self, entry: &Entry<'_>, now: Now) -> Step {
         let (from, to) = (self.passed, self.goes_on(entry.cursor));
         self.skip(entry);
         let told = gap_of(entry);
         let reason = match told.and_then(GapView::reason) {
+            _ if entry.traits.has(Traits::DAMAGED) => GapReason::Damaged,
             Some(reason @ (GapReason::Damaged | GapReason::TooLarge | GapReason::Collapsed)) => reason,
             _ => GapReason::Upstream,
         };
-        let Some(mut gap) = Gap::between(reason, from, to) else { return Step::Again };
-        gap.count = gap.count.zip(told.and_then(GapView::count)).map(|(lie_there, told)| lie_there.min(told));
-        self.tell(now);
-        Step::Control(Control::Gap(gap))
+        let mut gap = MissingRange::between(reason, from, to);
+        if let Some(gap) = &mut gap {
+            let at_most = told.and_then(GapView::count).unwrap_or(u64::MAX);
+            gap.count = gap.count.map(|count| count.min(at_most));
+        }
+        self.missed(gap, now)
     }
 
-    /// Tells of what the window's own reader missed, or has forgotten, and of what its store has lost. What is held in the window
-    /// says from where that reader missed something, and where that goes on: who stands elsewhere is told from there, and is led
-    /// no further back than it was.
-    fn missed(&mut self, reason: GapReason, from: Cursor, to: Cursor, now: Now) -> Step {
-        let Some(gap) = Gap::between(reason, from, to) else { return Step::Again };
+    /// Sends a gap, if anything is missing at all.
+    fn missed(&mut self, gap: Option<MissingRange>, now: Now) -> Step {
+        let Some(gap) = gap else { return Step::Again };
         self.tell(now);
         Step::Control(Control::Gap(gap))
     }
@@ -270,7 +265,7 @@ impl Omitted {
         match verdict {
             Verdict::Expired => self.expired += 1,
             Verdict::TooLarge => self.too_large += 1,
-            Verdict::Send | Verdict::Skip | Verdict::Missed(_) | Verdict::Inside | Verdict::Unknown => {}
+            Verdict::Send | Verdict::Skip | Verdict::Missed | Verdict::Unknown => {}
         }
     }
 }

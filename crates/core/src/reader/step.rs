@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::cursor::{Cursor, Epoch};
-use crate::window::{Gap, Outcome, Slot};
+use crate::window::{MissingRange, Outcome, Slot};
 
 /// A frame about the stream itself. Whoever encodes it adds what only it knows (generation, limits, …).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub enum Control {
         /// Just before the oldest held.
         oldest: Cursor,
     },
-    /// What was missed; its cursor is [`Gap::to`].
-    Gap(Gap),
+    /// What was missed; its cursor is [`MissingRange::to`].
+    Gap(MissingRange),
     /// The replay is over, or the reader is back after falling behind.
     CaughtUp {
         /// The last position passed.

@@ -21,7 +21,7 @@ pub enum Outcome {
 
 /// What a reader has missed: the positions in `(from, to]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gap {
+pub struct MissingRange {
     /// Why.
     pub reason: GapReason,
     /// The text of the position the reader held; it may be of a form this build cannot read.
@@ -44,10 +44,10 @@ pub struct Start {
     /// The position passed once the gap, if any, is told.
     pub passed: Cursor,
     /// What must be told first.
-    pub gap: Option<Gap>,
+    pub gap: Option<MissingRange>,
 }
 
-impl Gap {
+impl MissingRange {
     fn new(reason: GapReason, from: &str, to: Cursor, count: Option<u64>) -> Self {
         Self { reason, from: from.to_owned(), to, count, repair_after: None }
     }
@@ -83,8 +83,12 @@ impl Window {
     pub fn find(&self, ask: Ask, text: &str) -> Start {
         let (first, base) = self.uncut();
         let with_gap = |outcome, gap| Start { outcome, next: first, passed: base, gap };
-        let changed =
-            || with_gap(Outcome::EpochChanged, Some(Gap::new(GapReason::EpochChanged, text, base, None)));
+        let changed = || {
+            with_gap(
+                Outcome::EpochChanged,
+                Some(MissingRange::new(GapReason::EpochChanged, text, base, None)),
+            )
+        };
         match ask {
             Ask::Head => Start { outcome: Outcome::Fresh, next: self.end, passed: self.head, gap: None },
             Ask::Oldest => {
@@ -94,24 +98,24 @@ impl Window {
                 outcome: Outcome::Ahead,
                 next: self.end,
                 passed: self.head,
-                gap: Some(Gap::new(GapReason::Ahead, text, self.head, None)),
+                gap: Some(MissingRange::new(GapReason::Ahead, text, self.head, None)),
             },
             Ask::At(cursor) if self.is_before_return(cursor) && cursor.follows(base) => Start {
                 outcome: Outcome::EpochChanged,
                 next: self.slot_after(cursor),
                 passed: cursor,
-                gap: Some(Gap::into_another_log(cursor, cursor)),
+                gap: Some(MissingRange::into_another_log(cursor, cursor)),
             },
             Ask::At(cursor) if self.is_before_return(cursor) => changed(),
             Ask::At(cursor) if base.follows(cursor) => {
-                with_gap(Outcome::Trimmed, Gap::between(GapReason::Trimmed, cursor, base))
+                with_gap(Outcome::Trimmed, MissingRange::between(GapReason::Trimmed, cursor, base))
             }
             Ask::At(cursor) if self.knows(cursor.epoch) => {
                 Start { outcome: Outcome::Resumed, next: self.slot_after(cursor), passed: cursor, gap: None }
             }
             Ask::At(_) | Ask::Foreign => changed(),
             Ask::Unreadable => {
-                let gap = Gap::new(GapReason::CursorUnreadable, "", base, None);
+                let gap = MissingRange::new(GapReason::CursorUnreadable, "", base, None);
                 with_gap(Outcome::EpochChanged, Some(gap))
             }
         }

@@ -313,12 +313,12 @@ fn a_gap_between_positions_with_holes_is_of_the_same_log_and_has_no_count() {
     assert_eq!((start.outcome, told), (Outcome::Trimmed, Some((GapReason::Trimmed, at(1), None))));
     assert_eq!(window.find(Ask::At(at(3)), "").outcome, Outcome::Resumed, "a position in a hole is one");
     for reason in [GapReason::Lapped, GapReason::Upstream, GapReason::Damaged] {
-        let gap = Gap::between(reason, at(1), at(4)).map(|gap| (gap.reason, gap.to, gap.count));
+        let gap = MissingRange::between(reason, at(1), at(4)).map(|gap| (gap.reason, gap.to, gap.count));
         assert_eq!(gap, Some((reason, at(4), None)));
-        assert_eq!(Gap::between(reason, at(4), at(4)), None, "nothing was missed");
-        assert_eq!(Gap::between(reason, at(4), at(1)), None, "nor by whoever is further on");
+        assert_eq!(MissingRange::between(reason, at(4), at(4)), None, "nothing was missed");
+        assert_eq!(MissingRange::between(reason, at(4), at(1)), None, "nor by whoever is further on");
     }
     let other = Cursor::start(Epoch::with_holes(6));
-    let gap = Gap::between(GapReason::Upstream, at(4), other).map(|gap| (gap.reason, gap.count));
+    let gap = MissingRange::between(GapReason::Upstream, at(4), other).map(|gap| (gap.reason, gap.count));
     assert_eq!(gap, Some((GapReason::EpochChanged, None)), "another log is another log");
 }

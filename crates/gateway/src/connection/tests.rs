@@ -7,7 +7,7 @@ use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Ask, Cursor, Epoch, Seq};
 use galaxy_push_core::frame::{EventView, FrameView, Kind as FrameKind, message};
 use galaxy_push_core::reader::Settings;
-use galaxy_push_core::window::{Bounds, Gap, GapReason, Traits};
+use galaxy_push_core::window::{Bounds, GapReason, MissingRange, Traits};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_proto::v1::{Event, PushEvent, push_event::Kind};
 use proptest::prelude::*;
@@ -148,7 +148,7 @@ impl World {
     }
 
     fn gap(&mut self, to: Cursor) {
-        let gap = Gap {
+        let gap = MissingRange {
             reason: GapReason::Lapped,
             from: self.head.to_string(),
             to,

@@ -79,13 +79,13 @@ fn whoever_stands_inside_what_was_missed_is_told_from_there() {
 }
 
 /// What became of the positions is told as it was; that the window's own reader came too late, or what this build does not know, as
-/// a gap of the window. The count is no more than was told, and none where none was.
+/// a gap of the window. The count is what lies in the range, and no more than was told.
 #[test]
 fn what_is_told_inside_is_true_of_who_stands_there() {
     for (reason, told) in
         [(1, "Upstream"), (4, "Upstream"), (5, "Upstream"), (6, "TooLarge"), (8, "Damaged"), (99, "Upstream")]
     {
-        for (count, expected) in [(Some(3), "2"), (Some(1), "1"), (None, "?")] {
+        for (count, expected) in [(Some(3), "2"), (Some(1), "1"), (None, "2")] {
             let window = window_of(reason, count);
             let sent = sent(&mut open(&window, Ask::At(at(3))), &window, ME);
             assert_eq!(sent, format!("Resumed {told}:3..5={expected} 6 @6"));
@@ -149,4 +149,11 @@ fn a_gap_into_another_epoch_begins_where_the_reader_stands() {
     ] {
         assert_eq!(sent(&mut open(&window, ask), &window, ME), expected, "{ask:?}");
     }
+}
+
+/// A reader that awaited a position stands where the window stood when it comes there: the gap behind it is true as it lies.
+#[test]
+fn a_gap_right_behind_an_awaited_position_is_handed_on_as_it_lies() {
+    let mut reader = Reader::open_awaiting(&window(Bounds::default()), at(2), Settings::default());
+    assert_eq!(sent(&mut reader, &window_of(8, Some(3)), ME), "Resumed as-told:5 6 @6");
 }
