@@ -9,6 +9,15 @@ use galaxy_push_core::backoff;
 use crate::fault::chain;
 
 /// Settings that cannot work.
+///
+/// ```
+/// use galaxy_push_client::{BuildError, Item, PushClient};
+///
+/// let error = PushClient::builder("gateway-1").start(async |_: Item| Ok(())).unwrap_err();
+/// assert!(matches!(error, BuildError::NoHub));
+/// let error = PushClient::builder("gateway-1").hub("hub:7400").start(async |_: Item| Ok(())).unwrap_err();
+/// assert!(matches!(error, BuildError::HubUrl { .. }), "{error}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -83,6 +92,23 @@ pub enum BuildError {
 /// Why an item could not be dealt with. `?` makes one of any error, of `anyhow::Error`, of a boxed error and of a text.
 ///
 /// Is not an [`Error`] itself, which is what makes that conversion possible.
+///
+/// Its `Display` is one line: the error and all its causes.
+///
+/// ```
+/// use galaxy_push_client::HandlerError;
+///
+/// fn parse(text: &str) -> Result<u64, HandlerError> {
+///     if text.is_empty() {
+///         return Err(HandlerError::msg("no number"));
+///     }
+///     Ok(text.parse::<u64>()?)
+/// }
+///
+/// assert_eq!(parse("").unwrap_err().to_string(), "no number");
+/// assert_eq!(parse("x").unwrap_err().to_string(), "invalid digit found in string");
+/// assert_eq!(HandlerError::from("a text").to_string(), "a text");
+/// ```
 pub struct HandlerError(Box<dyn Error + Send + Sync>);
 
 impl HandlerError {

@@ -12,6 +12,24 @@ use crate::Failure;
 use crate::transport::Answer;
 
 /// What became of one event.
+///
+/// ```
+/// use galaxy_push_client::Published;
+///
+/// /// Whether a backend may forget the event.
+/// fn is_safe(published: &Published) -> bool {
+///     published.refusal.is_none()
+/// }
+///
+/// /// What an operator should hear of.
+/// fn remark(published: &Published) -> Option<&'static str> {
+///     match published {
+///         Published { other_log: true, .. } => Some("it may be in another log, too"),
+///         Published { duplicate: true, .. } => Some("the log had it already"),
+///         _ => None,
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
@@ -26,12 +44,20 @@ pub struct Published {
     /// The event may be in another log, too: an earlier try got no answer, and it went to a hub with another log than the
     /// one that has appended the event now, or nobody knows to which. Hubs on one log recognise an event by its id and
     /// answer a duplicate; different logs, among them those before and after a restart of a hub that keeps its log in
-    /// memory, cannot. Readers that followed the one log and then the other were told of a gap between them, and may have
-    /// been handed the event twice.
+    /// memory, cannot. Readers that followed the one log and then the other got a gap between them, and may have
+    /// received the event twice.
     pub other_log: bool,
 }
 
-/// Why one event of a request was not taken.
+/// Why the hub did not accept one event of a request.
+///
+/// ```
+/// use galaxy_push_client::{Refusal, code_name};
+///
+/// fn explain(refusal: &Refusal) -> String {
+///     format!("{} {}", code_name(refusal.code), refusal.reason) // such as INVALID_ARGUMENT EVENT_TOO_LARGE
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
@@ -42,6 +68,12 @@ pub struct Refusal {
 }
 
 /// What became of an invalidation.
+///
+/// ```
+/// fn note(invalidated: &galaxy_push_client::Invalidated) -> String {
+///     format!("at {}: tokens issued before {} are void", invalidated.cursor, invalidated.issued_before)
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Invalidated {
@@ -52,6 +84,15 @@ pub struct Invalidated {
 }
 
 /// Where a log stands.
+///
+/// ```
+/// use galaxy_push_client::Head;
+///
+/// /// Whether a snapshot taken now can be joined to a stream from this head.
+/// fn is_current(head: &Head) -> bool {
+///     !head.stale && !head.cursor.is_empty()
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Head {

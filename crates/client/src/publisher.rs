@@ -5,9 +5,9 @@
 //! [`PublishStream`].
 
 mod builder;
-mod doubts;
-mod line;
+mod hub_connection;
 mod split;
+mod uncertain;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use builder::PublisherBuilder;
-pub(crate) use doubts::{Doubts, Unanswered, is_unknown, key};
-pub(crate) use line::Line;
+pub(crate) use hub_connection::HubConnection;
 pub(crate) use split::halves;
+pub(crate) use uncertain::{Unanswered, UncertainEvents, is_unknown, key};
 
 use crate::driver::{Round, retry};
 use crate::published::results_of;
@@ -32,16 +32,50 @@ use crate::rpc::{HEAD, INVALIDATE, PUBLISH, SET_MEMBERSHIP};
 use crate::spans::Sending;
 use crate::transport::Answer;
 use crate::{Failure, Head, Invalidated, PublishStream, Published, Tracing};
-use line::Call;
+use hub_connection::Call;
 
 /// The source of the standing records of every publisher; their ids are random.
 const RECORD_SOURCE: &str = "galaxy-push/publisher";
 
-/// Publishes events to a hub, one request at a time. [`stream`](Self::stream) makes it one that does not wait for the
-/// answers.
+/// Publishes events to a hub, one request at a time. [`stream`](Self::stream) makes it one that does not wait for the answers.
+///
+/// Holds one connection, to the hub that answered last. Each call tries for at most
+/// [`give_up_after`](PublisherBuilder::give_up_after); one try takes at most 10 s.
+///
+/// ```no_run
+/// use galaxy_push_client::Publisher;
+/// use galaxy_push_client::v1::{Event, Membership, SessionInvalidation};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut publisher = Publisher::builder().hub("http://127.0.0.1:7400").build()?;
+/// let trouble = publisher.trouble(); // for whoever waits beside it
+///
+/// let order = Event {
+///     to: vec!["user:42".into()],
+///     id: "order-7".into(), // the same event sent again has the same id
+///     source: "/orders".into(),
+///     r#type: "order.shipped".into(),
+///     ..Event::default()
+/// };
+/// for event in publisher.publish(vec![order]).await? {
+///     match event.refusal {
+///         None => println!("{} is at {}, duplicate: {}", event.id, event.cursor, event.duplicate),
+///         Some(refusal) => println!("{} was refused: {}", event.id, refusal.reason),
+///     }
+/// }
+/// publisher.set_memberships(vec![Membership::default()]).await?;
+/// let invalidated = publisher.invalidate(SessionInvalidation::default()).await?;
+/// println!("tokens from before {} are void", invalidated.issued_before);
+/// println!("the log ends at {}; the last try failed: {:?}", publisher.head().await?.cursor, *trouble.borrow());
+///
+/// let stream = publisher.stream(); // from here on many requests at once
+/// # drop(stream);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Publisher {
-    pub(crate) line: Line,
+    pub(crate) hub_connection: HubConnection,
     pub(crate) backoff: Backoff,
     pub(crate) random: Random,
     pub(crate) give_up_after: Duration,
@@ -49,11 +83,13 @@ pub struct Publisher {
     pub(crate) namespace: String,
     pub(crate) tracing: Tracing,
     /// Events that earlier calls gave up on.
-    pub(crate) doubts: Doubts,
+    pub(crate) uncertain: UncertainEvents,
 }
 
 impl Publisher {
     /// Begins a publisher.
+    ///
+    /// Name at least one [`hub`](PublisherBuilder::hub), then [`build`](PublisherBuilder::build).
     pub fn builder() -> PublisherBuilder {
         PublisherBuilder::new()
     }
@@ -105,15 +141,15 @@ impl Publisher {
         request: &PublishRequest,
         give_up: Instant,
     ) -> Result<Vec<Published>, Failure> {
-        let keys: Vec<_> = request.events.iter().map(doubts::key).collect();
+        let keys: Vec<_> = request.events.iter().map(uncertain::key).collect();
         let mut unanswered = Unanswered::default();
         let answer: Result<PublishResponse, _> =
             self.call_until(PUBLISH, request, &mut unanswered, give_up).await;
-        let answer = answer.inspect_err(|_| self.doubts.gave_up(&keys, &unanswered))?;
+        let answer = answer.inspect_err(|_| self.uncertain.record(&keys, &unanswered))?;
         let mut published = results_of(answer.results, keys.len())?;
         unanswered.mark(&mut published);
-        self.doubts.settle(&keys, &mut published);
-        self.line.note_log(&published);
+        self.uncertain.settle(&keys, &mut published);
+        self.hub_connection.note_log(&published);
         Ok(published)
     }
 
@@ -179,7 +215,7 @@ impl Publisher {
     /// long. Of this publisher's own calls, not of its [`stream`](Self::stream).
     #[must_use]
     pub fn trouble(&self) -> watch::Receiver<Option<Failure>> {
-        self.line.trouble.subscribe()
+        self.hub_connection.trouble.subscribe()
     }
 
     /// 128 random bits: nobody else's, whoever else uses this source.
@@ -204,8 +240,9 @@ impl Publisher {
         unanswered: &mut Unanswered,
         give_up: Instant,
     ) -> Result<T, Failure> {
-        let call = Call { line: &mut self.line, path, request, unanswered, answer: PhantomData };
-        let round = Round::of(call.line.dialer.hubs().len());
+        let call =
+            Call { hub_connection: &mut self.hub_connection, path, request, unanswered, answer: PhantomData };
+        let round = Round::of(call.hub_connection.dialer.hubs().len());
         retry(call, &mut self.backoff, &mut self.random, round, give_up).await
     }
 }

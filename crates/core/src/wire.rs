@@ -33,6 +33,18 @@ impl std::fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 /// The fields of one message, in the order they lie. Ends after the first error.
+///
+/// Costs nothing but the look: it borrows the message, copies nothing, and stops as soon as its caller does.
+///
+/// ```
+/// use galaxy_push_core::wire::{Fields, Value, put_bytes, put_fixed64};
+///
+/// let mut message = Vec::new();
+/// put_bytes(&mut message, 1, b"user:42");
+/// put_fixed64(&mut message, 9, 7);
+/// let fields: Vec<_> = Fields::of(&message).collect();
+/// assert_eq!(fields, [Ok((1, Value::Bytes(b"user:42"))), Ok((9, Value::Fixed64(7)))]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],

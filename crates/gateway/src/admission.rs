@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::cursor::StartFrom;
 use galaxy_push_core::reader::{Reader, Settings};
 use galaxy_push_core::window::Outcome;
 use galaxy_push_proto::{Failure, Reason, v1};
@@ -64,9 +64,9 @@ impl Admission {
         self.edge.routes.check(&request.identity, self.edge.clock.now().unix_ms)?;
         let topics: BTreeSet<String> = std::mem::take(&mut request.topics).into_iter().collect();
         request.identity.grants.check(&topics, self.limits.topics)?;
-        let ask = match Ask::parse(&request.cursor) {
+        let ask = match StartFrom::parse(&request.cursor) {
             Ok(ask) => ask,
-            Err(_) if request.cannot_drop_it => Ask::Unreadable,
+            Err(_) if request.cannot_drop_it => StartFrom::Unreadable,
             Err(malformed) => {
                 return Err(Failure::new(Reason::CursorMalformed, malformed.to_string()).field("cursor"));
             }
@@ -79,7 +79,7 @@ impl Admission {
             turn_bytes: self.limits.turn_bytes,
         };
         // What is no cursor may be a secret that went into the wrong place.
-        let cursor = if ask == Ask::Unreadable { "unreadable" } else { request.cursor.as_str() };
+        let cursor = if ask == StartFrom::Unreadable { "unreadable" } else { request.cursor.as_str() };
         let reader = self.open(ask, &request.cursor, settings).await?;
         let user = request.identity.user.clone();
         let connection = Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits)?;
@@ -133,8 +133,8 @@ impl Admission {
         }
     }
 
-    async fn open(&self, ask: Ask, text: &str, settings: Settings) -> Result<Reader, Failure> {
-        if let Ask::At(cursor) = ask
+    async fn open(&self, ask: StartFrom, text: &str, settings: Settings) -> Result<Reader, Failure> {
+        if let StartFrom::At(cursor) = ask
             && self.read(|window| window.is_beyond(cursor))
         {
             match self.authority.judge(cursor).await {

@@ -112,7 +112,7 @@ impl Connection {
         let seat = edge.routes.enter(&identity, topics.iter().map(topic), now.unix_ms)?;
         let ready = edge.read(now, |window| opening(&mut reader, window, now));
         let covered = edge.routes.dispatched();
-        let settled = Mark { position: reader.passed(), handed: 0 };
+        let settled = Mark { position: reader.position(), handed: 0 };
         let mut connection = Self {
             edge,
             seat,
@@ -304,7 +304,7 @@ impl Connection {
 
     /// The last position passed.
     pub(crate) fn passed(&self) -> String {
-        self.reader.passed().to_string()
+        self.reader.position().to_string()
     }
 
     /// The last position told, which a `Goodbye` may say. Empty: what is decided was not sent yet, and a gap in it might
@@ -406,7 +406,7 @@ impl Connection {
             match self.seat.mailbox().take(&mut self.inbox) {
                 Taken::Overflown(first) => {
                     if let Some(first) = first {
-                        self.edge.read(now, |window| self.reader.go_to(window, first));
+                        self.edge.read(now, |window| self.reader.seek(window, first));
                     }
                     self.scanning = true;
                     return None;
@@ -425,7 +425,7 @@ impl Connection {
                 if *budget == 0 {
                     return Found::Something;
                 }
-                let step = reader.visit(window, slot, Some(seat), now);
+                let step = reader.read_at(window, slot, Some(seat), now);
                 found(step, window, &visit, out, budget);
             }
             pass(reader, *covered);
@@ -441,7 +441,7 @@ impl Connection {
             return None; // more may have come meanwhile
         }
         if std::mem::take(&mut self.swept) {
-            out.push(Outgoing::Control(Control::Progress { cursor: self.reader.passed() }));
+            out.push(Outgoing::Control(Control::Progress { cursor: self.reader.position() }));
         }
         Some(Rest::Until(until))
     }
@@ -459,8 +459,8 @@ pub(crate) struct Limits {
 /// Everything before `place` is known not to be for this reader. One that has read on since then stays where it is: a
 /// position may be known to the window a moment before it is dispatched.
 fn pass(reader: &mut Reader, place: Place) {
-    if place.slot > reader.next() || place.cursor.follows(reader.passed()) {
-        reader.pass(place.slot, place.cursor);
+    if place.slot > reader.next() || place.cursor.follows(reader.position()) {
+        reader.skip_to(place.slot, place.cursor);
     }
 }
 

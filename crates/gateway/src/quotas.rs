@@ -132,7 +132,7 @@ impl Quotas {
                 return Err(too_many("this user reconnects and replays more than is one user's part", wait));
             }
             if resumes {
-                entry.resumes.take(1, now);
+                entry.resumes.acquire(1, now);
             }
             entry.work(OPENING, now);
             entry.connections += 1;

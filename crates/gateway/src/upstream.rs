@@ -108,7 +108,7 @@ impl Upstream {
             Item::Event(_) | Item::SessionInvalidation(_) | Item::Membership(_) if self.is_live => {}
             _ => return,
         }
-        self.clock.hear(item.frame().view().appended_unix_ms(), self.edge.clock.now().mono);
+        self.clock.observe(item.frame().view().appended_unix_ms(), self.edge.clock.now().mono);
     }
 
     /// Hubs on one log whose clocks differ give an event another age at each of them.

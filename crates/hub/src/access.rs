@@ -414,7 +414,7 @@ impl Known {
 
 fn take(rates: &mut [Option<Rate>; 2], taken: [u64; 2], now: Duration) {
     for (rate, taken) in rates.iter_mut().zip(taken) {
-        rate.iter_mut().for_each(|rate| rate.take(taken, now));
+        rate.iter_mut().for_each(|rate| rate.acquire(taken, now));
     }
 }
 

@@ -12,7 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::cursor::StartFrom;
 use galaxy_push_core::reader::Records;
 use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id, is_format};
 use galaxy_push_listener::{Outflow, Peer, Visitor};
@@ -185,7 +185,7 @@ pub(crate) struct Asked {
     pub(crate) claim: Claim,
     /// Whom the door let in, under this gateway id.
     pub(crate) caller: Caller,
-    pub(crate) ask: Ask,
+    pub(crate) ask: StartFrom,
     /// The cursor as it was sent.
     pub(crate) cursor: String,
     pub(crate) filter: Option<Patterns>,
@@ -240,9 +240,9 @@ impl Asked {
         }
         // Whoever is from before instance ids knows no reason and would come back with the same cursor for ever.
         let ask = if request.instance_id.is_empty() {
-            Ask::parse_or_unreadable(&request.cursor)
+            StartFrom::parse_or_unreadable(&request.cursor)
         } else {
-            Ask::parse(&request.cursor)
+            StartFrom::parse(&request.cursor)
                 .map_err(|error| Failure::new(Reason::CursorMalformed, error.to_string()).field("cursor"))?
         };
         let message_max = match request.max_receive_bytes as usize {

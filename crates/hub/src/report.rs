@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use galaxy_push_core::Now;
-use galaxy_push_core::cursor::{Ask, Cursor};
+use galaxy_push_core::cursor::{Cursor, StartFrom};
 use galaxy_push_core::frame::{Deframer, PREFIX_BYTES};
 use galaxy_push_core::recipient::check_id;
 use galaxy_push_core::window::Window;
@@ -55,7 +55,7 @@ pub(crate) struct Reported {
 
 /// How many entries come after what was handled, and how old the oldest of them is that is still held.
 pub(crate) fn lag(window: &Window, handled: Cursor, now: Now) -> (u64, Duration) {
-    let start = window.find(Ask::At(handled), "");
+    let start = window.find(StartFrom::At(handled), "");
     let gone = start.gap.and_then(|gap| gap.count).unwrap_or(0);
     let age = window.appended_at(start.next).map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
     (gone + window.end().since(start.next), age)
@@ -118,10 +118,10 @@ async fn pace(next_at: Instant, draining: &mut watch::Receiver<bool>) -> Result<
 
 fn take(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), Failure> {
     check(caller, &report)?;
-    let handled = match Ask::parse(&report.handled_cursor) {
-        Ok(Ask::At(cursor)) => Some(cursor),
-        Ok(Ask::Head | Ask::Foreign | Ask::Unreadable) => None,
-        Ok(Ask::Oldest) => {
+    let handled = match StartFrom::parse(&report.handled_cursor) {
+        Ok(StartFrom::At(cursor)) => Some(cursor),
+        Ok(StartFrom::Head | StartFrom::Foreign | StartFrom::Unreadable) => None,
+        Ok(StartFrom::Oldest) => {
             return Err(malformed("`oldest` is no position: leave the cursor empty before there is one"));
         }
         Err(error) => return Err(malformed(&error.to_string())),

@@ -256,7 +256,7 @@ impl Subscription {
         if let Ping::Answered(before) = self.ping
             && latest > before
         {
-            self.reader.speak_up();
+            self.reader.request_progress();
             self.ping = Ping::Asked(latest);
         }
     }
@@ -336,10 +336,10 @@ impl Subscription {
         };
         if matches!(ending, Ending::Replaced { told: false, .. }) {
             tracing::debug!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                connection = self.welcome.connection_id, passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+                connection = self.welcome.connection_id, passed = %self.reader.position(), cause = %failure.message, "stream ended by the hub");
         } else {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                connection = self.welcome.connection_id, passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+                connection = self.welcome.connection_id, passed = %self.reader.position(), cause = %failure.message, "stream ended by the hub");
         }
         self.phase = Phase::Closing(failure.status());
         // A stream that was not welcomed has no place to say goodbye from; its client still holds the cursor it sent.
@@ -363,7 +363,7 @@ impl Drop for Subscription {
         self.shared.metrics.streams.dec();
         if matches!(self.phase, Phase::Open) {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                connection = self.welcome.connection_id, passed = %self.reader.passed(), "stream ended by the gateway; its id is free");
+                connection = self.welcome.connection_id, passed = %self.reader.position(), "stream ended by the gateway; its id is free");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! [`Damper`] behind a lock and on this process's clock, for lines about peers.
+//! [`LogSampler`] behind a lock and on this process's clock, for lines about peers.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use galaxy_push_core::damp::Damper;
+use galaxy_push_core::log_sampler::LogSampler;
 use tokio::time::Instant;
 
 use crate::proxies::subscriber;
@@ -11,15 +11,15 @@ use crate::proxies::subscriber;
 /// Which lines about each peer are written: the first, second, fourth and so on.
 #[derive(Debug, Default)]
 pub struct Damped {
-    state: Mutex<Option<(Instant, Damper)>>,
+    state: Mutex<Option<(Instant, LogSampler)>>,
 }
 
 impl Damped {
     /// Counts one line about this peer. `Some`: write it; so many were left out before it.
     pub fn count(&self, peer: &str) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, damper) = state.get_or_insert_with(|| (Instant::now(), Damper::default()));
-        damper.count(peer, since.elapsed())
+        let (since, sampler) = state.get_or_insert_with(|| (Instant::now(), LogSampler::default()));
+        sampler.count(peer, since.elapsed())
     }
 
     /// As [`Damped::count`], about an address: of IPv6 its network of 64 bits, since whoever has one address there has them

@@ -1,12 +1,15 @@
 //! What passes between the link and whoever takes its items: an item that goes out, what became of it, and one that is given up.
 //!
-//! Values only. When an item goes out is decided in `handing.rs`.
+//! Values only. When an item goes out is decided in `outcomes.rs`.
 
 use std::sync::Arc;
 
 use super::Item;
 
 /// An item that was given up.
+///
+/// Lent to the dead-letter callback by [`Link::dead_letter`](super::Link::dead_letter); the item's cursor commits once the callback has
+/// accepted it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct DeadLetter<'a> {
@@ -18,21 +21,22 @@ pub struct DeadLetter<'a> {
     pub failures: u32,
 }
 
-/// An item that goes out to whoever reads the stream form.
+/// An item that goes out to whoever reads the stream form. It comes again, with more `failures`, until its [`AckResult`] is `Ok` or it is
+/// given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Handed {
-    /// Names it in its [`Verdict`].
+pub struct Delivery {
+    /// Names it in its [`AckResult`].
     pub id: u64,
     /// The item.
     pub item: Item,
-    /// How often it was handed out before, each time in vain.
+    /// How often it was delivered before, each time in vain.
     pub failures: u32,
 }
 
-/// What became of an item that was handed out. Each handing out has one.
+/// What became of one delivery. Each delivery has exactly one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct AckResult {
     /// Names the item.
     pub id: u64,
     /// `Ok`: it is dealt with. Else why not.

@@ -9,6 +9,14 @@ use super::Failure;
 use crate::backoff::Cause;
 
 /// What a hub said when it was asked which log it holds.
+///
+/// ```
+/// use galaxy_push_core::link::Door;
+///
+/// assert_eq!(Door::Holds("log-a".into()).epoch(), Some("log-a"));
+/// assert_eq!(Door::Stale("log-a".into()).epoch(), Some("log-a"));
+/// assert_eq!(Door::Mute.epoch(), None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Door {

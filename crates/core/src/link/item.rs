@@ -7,13 +7,28 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::told::{FellBehind, Goodbye, Welcome};
+use super::control::{FellBehind, Goodbye, Welcome};
 use crate::cursor::{CURSOR_TEXT_MAX, Cursor, OLDEST};
 use crate::frame::{self, EventView, FrameView, Kind, PREFIX_BYTES};
 use crate::window::GapReason;
 use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint, read_duration, read_text};
 
 /// One `PushEvent` as it arrived.
+///
+/// A cheap clone: the bytes are shared.
+///
+/// ```
+/// use galaxy_push_core::cursor::{Cursor, Epoch};
+/// use galaxy_push_core::frame::{Kind, put_event_frame};
+/// use galaxy_push_core::link::Frame;
+///
+/// let (mut framed, cursor) = (Vec::new(), Cursor::start(Epoch(1)).next());
+/// put_event_frame(&mut framed, Some(cursor), b"", 0);
+/// let frame = Frame::read(framed.into())?;
+/// assert_eq!((frame.view().kind(), frame.cursor()), (Kind::Event, cursor.to_string().as_str()));
+/// assert!(frame.event().is_some() && frame.framed().len() == frame.message().len() + 5);
+/// # Ok::<(), galaxy_push_core::wire::Malformed>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     framed: Bytes,
@@ -78,11 +93,27 @@ impl Frame {
     }
 }
 
-/// One thing a handler is told, in stream order.
+/// One thing a handler is given, in stream order.
 ///
-/// Data is [`Event`](Self::Event), [`SessionInvalidation`](Self::SessionInvalidation),
-/// [`Membership`](Self::Membership) and [`Standing`](Self::Standing). A [`Gap`](Self::Gap) says that data is missing.
-/// The others say where the stream stands; a handler that keeps no copy of the log returns `Ok(())` for them.
+/// Data is [`Event`](Self::Event), [`SessionInvalidation`](Self::SessionInvalidation), [`Membership`](Self::Membership) and
+/// [`Standing`](Self::Standing). A [`Gap`](Self::Gap) says that data is missing. The others say where the stream stands; a handler that keeps
+/// no copy of the log returns `Ok(())` for them.
+///
+/// ```
+/// use galaxy_push_core::link::Item;
+///
+/// /// What to do about an item, in one word.
+/// fn advice(item: &Item) -> &'static str {
+///     match item {
+///         Item::Event(_) => "apply it",
+///         Item::SessionInvalidation(_) | Item::Membership(_) | Item::Standing(_) => "apply the record",
+///         Item::Gap(gap) if gap.is_local() => "the cursor was unreadable: fetch everything anew",
+///         Item::Gap(_) => "fetch the state anew",
+///         item if item.matters() => "look at it",
+///         _ => "return Ok",
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Item {
@@ -172,6 +203,12 @@ impl Item {
 }
 
 /// What a reader has missed, why, and where it resumes. Missing is `(from, to]`.
+///
+/// ```text
+/// the handler has a527, and the hub's window begins behind a600:
+///   Gap { reason: Trimmed, from: "…a527", to: "…a600", count: Some(73), repair_after: Some(2.3 s) }
+/// the handler waits 2.3 s, fetches its state anew, and returns Ok; the cursor is then a600, and a601 follows
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap {
@@ -239,6 +276,11 @@ impl Gap {
 
     /// The same gap for a reader that goes on at `at`, because it has had what lies before. How many positions that are
     /// nobody knows.
+    ///
+    /// ```text
+    /// the hub says     gap from b4 to a5, because it went from log b back to log a
+    /// this client      had log a up to a9 before: gap to a9, and a6 … a9 are not handed over again
+    /// ```
     #[must_use]
     pub fn leading_to(self, at: Cursor) -> Self {
         let to = at.to_string();

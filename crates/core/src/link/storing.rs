@@ -1,12 +1,18 @@
 //! When the cursor goes into the application's store, and what a store that fails costs.
 //!
-//! The third part of [`Link`], beside what arrives and how it is handed out. It does not know what a store is: each load
+//! A part of [`Link`], beside what arrives and how it is delivered. It does not know what a store is: each load
 //! and each save is an [`Action`].
 //!
 //! After the handler, the default: once `every` handler calls have moved the cursor, or `within` after the first of
 //! them, and whenever the link is about to wait or end. A save that fails holds nobody up: the next one is tried after a
 //! growing wait, and until one succeeds more than `every` calls may be repeated after a crash. Before the handler, the
 //! opposite: without a save there is no call, because a call whose cursor is not stored might be repeated.
+//!
+//! ```text
+//! after the handler, every 2:   h(i1)  h(i2)  save(i2)  h(i3)  … crash: i3 is handled again
+//! within 1 s:                   h(i1)  … 1 s without another call … save(i1)
+//! before the handler:           save(i1)  h(i1) fails  h(i1)  save(i2)  h(i2)  … crash: i2 is lost
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +24,7 @@ use crate::cursor::Cursor;
 /// How often a load is tried before the cursor counts as unreadable.
 const LOAD_TRIES: u32 = 5;
 
-/// What the link remembers of the store.
+/// What the link remembers of the store: what it holds, what is not saved yet, and how it has been failing.
 #[derive(Debug)]
 pub(super) struct Store {
     /// `None`: there is no store.
@@ -65,7 +71,7 @@ impl Store {
     }
 
     /// Items left the batch.
-    pub(super) fn settled(&mut self, items: usize) {
+    pub(super) fn committed(&mut self, items: usize) {
         self.ahead = self.ahead.saturating_sub(items);
     }
 
@@ -81,7 +87,7 @@ impl Store {
     }
 
     /// When a save is due, if nothing happens before; for a link that waits nothing but the last failure holds it up.
-    pub(super) fn wakes(&self, status: &Status, waiting: bool) -> Option<Duration> {
+    pub(super) fn next_wake(&self, status: &Status, waiting: bool) -> Option<Duration> {
         let storing = self.settings(Order::AfterHandler).filter(|_| self.loaded && self.owes(status))?;
         let due = if waiting { Duration::ZERO } else { self.unsaved_since + storing.within };
         Some(self.retry_at.max(due))
@@ -94,7 +100,7 @@ impl Store {
 
 impl Link {
     /// The store has answered, or has not in time.
-    pub(super) fn stored(&mut self, input: Input, now: Duration, random: u64) {
+    pub(super) fn store_answered(&mut self, input: Input, now: Duration, random: u64) {
         let late = || Arc::from("the cursor store did not answer in time");
         match (&mut self.action, input) {
             (Action::Load { .. }, Input::Loaded(cursor)) => self.loaded(cursor, now),
@@ -125,7 +131,7 @@ impl Link {
         self.show(State::Connecting, now);
         match cursor {
             None => self.store.held = Some(self.status.cursor.clone()),
-            Some(empty) if empty.is_empty() => self.tell_cursor_unreadable(),
+            Some(empty) if empty.is_empty() => self.report_unreadable_cursor(),
             Some(cursor) => {
                 self.store.held = Some(cursor.clone());
                 self.status.stored.clone_from(&cursor);
@@ -135,7 +141,7 @@ impl Link {
     }
 
     /// The store cannot say where to start. After some tries the client starts as with an unreadable cursor: from the
-    /// oldest event held, and told. A broken store must not keep a gateway from its events.
+    /// oldest event held, after a gap. A broken store must not keep a gateway from its events.
     fn load_failed(&mut self, error: Arc<str>, now: Duration, random: u64) {
         let wait = self.note_store_trouble(error, now, random);
         if self.store.backoff.failures() < LOAD_TRIES {
@@ -144,7 +150,7 @@ impl Link {
         } else {
             self.store.loaded = true;
             self.show(State::Connecting, now);
-            self.tell_cursor_unreadable();
+            self.report_unreadable_cursor();
         }
     }
 
@@ -207,7 +213,7 @@ impl Link {
 
     /// A cursor from outside, as the place to start.
     fn start_from(&mut self, cursor: String) {
-        self.passed = Cursor::parse(&cursor).ok();
+        self.received = Cursor::parse(&cursor).ok();
         self.resume.clone_from(&cursor);
         self.status.cursor = cursor;
     }

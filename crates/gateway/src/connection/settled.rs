@@ -16,7 +16,7 @@ pub(crate) struct Mark {
 impl Connection {
     /// How far it was handed things out.
     pub(crate) fn mark(&self) -> Mark {
-        Mark { position: self.reader.passed(), handed: self.handed }
+        Mark { position: self.reader.position(), handed: self.handed }
     }
 
     /// Everything up to this mark is taken.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use galaxy_push_core::ambient::Ambient;
-use galaxy_push_core::cursor::{Ask, Cursor, Epoch, Seq};
+use galaxy_push_core::cursor::{Cursor, Epoch, Seq, StartFrom};
 use galaxy_push_core::frame::{EventView, FrameView, Kind as FrameKind, message};
 use galaxy_push_core::reader::Settings;
 use galaxy_push_core::window::{Bounds, GapReason, MissingRange, Traits};
@@ -171,7 +171,7 @@ impl World {
         };
         let at = self.log.len() - 1 - back % self.log.len();
         let text = self.log[at].cursor.to_string();
-        let ask = Ask::parse(&text).unwrap();
+        let ask = StartFrom::parse(&text).unwrap();
         let settings = Settings { turn_bytes: self.limits.turn_bytes, ..Settings::default() };
         let reader =
             self.edge.read(self.edge.clock.now(), |window| Reader::open(window, ask, &text, settings));
