@@ -14,6 +14,7 @@ mod network;
 mod old;
 mod report;
 mod stage;
+mod strike;
 mod traffic;
 mod truth;
 mod watch;
@@ -187,7 +188,7 @@ async fn run_cycle(kind: Kind, stage: &mut Stage, rng: &mut Rng) -> anyhow::Resu
     let fault = Fault { kind: kind.name().into(), detail: String::new() };
     let begun = clock_us();
     stage.recorder.record(begun, What::FaultStart(fault.clone()));
-    let complaints = faults::strike(kind, stage, rng).await?;
+    let complaints = strike::strike(kind, stage, rng).await?;
     stage.recorder.record(clock_us(), What::FaultStop(fault));
     let live_after = stage.all_live(LIVE_WITHIN).await?;
     let reconnects = stage.watch.opened(&readers) - opened;

@@ -4,12 +4,14 @@
 //! What each life of the hub has is judged by what publishers were acknowledged and by a reading of the whole log
 //! (`truth`), never by what the hub says of itself.
 
-pub mod full;
+pub mod follower;
+mod full;
 pub mod inject;
 pub mod kills;
 mod life;
 mod load;
-mod reader;
+mod prints;
+mod reading;
 mod request;
 mod truth;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::Args;
-use crate::seeds::{Total, listed, workers};
+use crate::total::{Total, listed};
 
 /// Where the table begins. What stands above it is written by hand, and stays.
 const TABLE: &str = "| code | seeds | simulated | wall time (× real time) | histories | faults | records | seeds with a violation |";
@@ -14,14 +14,20 @@ const TABLE: &str = "| code | seeds | simulated | wall time (× real time) | his
 /// What a line of a run begins with.
 const ROW: &str = "| `";
 
-/// Writes the ledger anew: the runs it has, then this one.
-pub(crate) fn write(path: &Path, code: &str, args: &Args, total: &Total) -> anyhow::Result<()> {
+/// Writes the ledger anew: the runs it has, then this one, of so many seeds at a time.
+pub(crate) fn write(
+    path: &Path,
+    code: &str,
+    args: &Args,
+    total: &Total,
+    workers: usize,
+) -> anyhow::Result<()> {
     let before = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut rows: Vec<_> = before.lines().filter(|line| line.starts_with(ROW)).map(str::to_owned).collect();
     let range = format!("{}–{}", args.from, args.from + args.seeds - 1);
     let key = format!("{ROW}{code}` | {range} × {} s ", args.seconds);
     rows.retain(|row| !row.starts_with(&key));
-    let wall = total.took / u32::try_from(workers()).unwrap_or(1);
+    let wall = total.took / u32::try_from(workers).unwrap_or(1);
     let speed = total.simulated.as_secs_f64() / wall.as_secs_f64().max(1.0);
     rows.push(format!(
         "{key}| {:.1} h | {:.0} s ({speed:.0} ×) | {} | {} | {} | {} |",

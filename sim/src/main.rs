@@ -6,6 +6,7 @@
 mod least;
 mod ledger;
 mod seeds;
+mod total;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
@@ -115,7 +116,7 @@ fn one(seed: u64, args: &Args) -> anyhow::Result<String> {
     for record in &outcome.history {
         format!("{record:?}").hash(&mut hasher);
     }
-    let seed = seeds::Seed {
+    let seed = total::Seed {
         seed,
         faults: tally::faults(&scenario),
         records: outcome.history.len(),

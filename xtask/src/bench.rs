@@ -52,7 +52,8 @@ enum Part {
 pub(crate) fn store(project: &Project, bench: &StoreBench) -> Result<()> {
     let target = project.target.join("bench-store");
     shell::check(
-        shell::cargo(project)
+        project
+            .cargo()
             .args(["build", "--release", "--features", "databases"])
             .args(["--manifest-path", STORE, "--target-dir"])
             .arg(&target),
@@ -83,11 +84,9 @@ pub(crate) struct UsersBench {
 /// When it cannot be built, or an event does not come to each user, in order and once.
 pub(crate) fn users(project: &Project, bench: &UsersBench) -> Result<()> {
     let target = project.target.join("bench-users");
-    shell::check(shell::cargo(project).args(["build", "--release", "--package", "galaxy-push"]))?;
+    shell::check(project.cargo().args(["build", "--release", "--package", "galaxy-push"]))?;
     shell::check(
-        shell::cargo(project)
-            .args(["build", "--release", "--manifest-path", USERS, "--target-dir"])
-            .arg(&target),
+        project.cargo().args(["build", "--release", "--manifest-path", USERS, "--target-dir"]).arg(&target),
     )?;
     shell::check(
         Command::new(target.join("release/galaxy-push-bench-users"))
@@ -107,7 +106,7 @@ pub(crate) fn fit(project: &Project) -> Result<()> {
     let target = &project.target;
     for manifest in [STORE, USERS] {
         shell::check(
-            shell::cargo(project).args(["check", "--manifest-path", manifest, "--target-dir"]).arg(target),
+            project.cargo().args(["check", "--manifest-path", manifest, "--target-dir"]).arg(target),
         )?;
     }
     Ok(())

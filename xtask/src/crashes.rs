@@ -80,7 +80,7 @@ pub(crate) fn simulated(project: &Project, crashes: &Crashes) -> Result<()> {
         "{states} states from seed {from} on; `--states 1 --from SEED` looks at one seed again"
     ));
     let stopwatch = Stopwatch::start();
-    let mut test = shell::cargo(project);
+    let mut test = project.cargo();
     test.args(["test", "--package", "galaxy-push-store", "--lib", "whatever_a_crash", "--", "--nocapture"])
         .env("CRASH_STATES", states.to_string())
         .env("CRASH_SEED", from.to_string());

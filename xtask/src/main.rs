@@ -2,6 +2,7 @@
 //!
 //! Called by people and by `.ci/run`. Not part of the product: it may call the product's binaries, never its crates.
 
+mod arguments;
 mod bench;
 mod brokers;
 mod chaos;
@@ -32,7 +33,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match commands::Arguments::parse().run() {
+    match commands::run(arguments::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             ui::complain(&format!("error: {error:#}"));

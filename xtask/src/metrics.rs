@@ -16,7 +16,8 @@ pub(crate) fn run(project: &Project) -> Result<()> {
     // The whole workspace, as elsewhere: a single package would be built again with other features.
     let arguments = ["test", "--workspace", "--test", "it", "--", "metrics::"];
     shell::check(
-        shell::cargo(project)
+        project
+            .cargo()
             .args(arguments)
             .env("PROMTOOL", Tools::promtool(project)?)
             .env("METRICS_PYTHON", Tools::python(project)?),

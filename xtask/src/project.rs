@@ -59,6 +59,13 @@ impl Project {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
 
+    /// Cargo, in the project's root.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(&self.root);
+        command
+    }
+
     /// Builds everything as `cargo test` would, so that its steps share one build, and names one binary of it.
     ///
     /// Building a single package would select other features of the shared dependencies and compile them again.
@@ -71,6 +78,6 @@ impl Project {
 
     /// Builds every target of the workspace.
     pub(crate) fn build(&self) -> Result<()> {
-        shell::check(shell::cargo(self).args(["build", "--workspace", "--all-targets"]))
+        shell::check(self.cargo().args(["build", "--workspace", "--all-targets"]))
     }
 }

@@ -1,23 +1,14 @@
 //! Running other programs: shown when they fail, never through a shell.
 //!
-//! Called by every command. Knows no program but cargo.
+//! Called by every command. Knows no program by name.
 
 use std::{
-    env, iter,
+    iter,
     path::Path,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-
-use crate::project::Project;
-
-/// Cargo, in the project's root.
-pub(crate) fn cargo(project: &Project) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(&project.root);
-    command
-}
 
 /// Runs to the end with its output on the terminal.
 ///

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::{planted, project::Project, shell, ui};
+use crate::{project::Project, shell, ui};
 
 /// The crates that have models.
 const PACKAGES: [&str; 2] = ["galaxy-push-hub", "galaxy-push-gateway"];
@@ -44,16 +44,16 @@ struct Row {
     seconds: String,
 }
 
-/// `cargo xtask threads`.
+/// `cargo xtask threads`. `bugs`: the planted bugs that models find, each as its name, what is wrong, and the model.
 ///
 /// # Errors
 ///
 /// When a model fails; the schedule has been printed.
-pub(crate) fn run(project: &Project, threads: &Threads) -> Result<()> {
+pub(crate) fn run(project: &Project, threads: &Threads, bugs: &[[String; 3]]) -> Result<()> {
     let rows = models(project, threads.schedules, threads.only.as_deref())?;
     let whole = threads.only.is_none() && threads.schedules >= WHOLE;
     if whole {
-        fs::write(project.root.join(PAGE), page(&rows, &planted::by_threads(project)?))?;
+        fs::write(project.root.join(PAGE), page(&rows, bugs))?;
         ui::line(&format!("{PAGE} is written"));
     }
     Ok(())
@@ -68,7 +68,7 @@ fn models(project: &Project, schedules: u64, only: Option<&str>) -> Result<Vec<R
     let mut rows = Vec::new();
     for package in PACKAGES {
         let stopwatch = ui::Stopwatch::start();
-        let binary = binary(shell::cargo(project), package)?;
+        let binary = binary(project.cargo(), package)?;
         ui::line(&format!("{package}: built in {}", stopwatch.seconds()));
         let mut models = Command::new(&binary);
         models.current_dir(&project.root).env("GALAXY_PUSH_SCHEDULES", schedules.to_string());

@@ -24,9 +24,7 @@ pub(crate) use nats::NatsArgs;
 pub(crate) use peer::PeerArgs;
 pub(crate) use publish::{EventArgs, PublishArgs};
 pub(crate) use records::{MemberArgs, MemberCommand, RevokeArgs, SayArgs};
-pub(crate) use roles::{
-    EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, Store, WindowArgs,
-};
+pub(crate) use roles::{EdgeArgs, GatewayCommand, HubArgs, HubCommand, ProcessArgs, ServeArgs, WindowArgs};
 pub(crate) use store::{DumpArgs, StoreCommand};
 pub(crate) use tail::TailArgs;
 pub(crate) use token::TokenArgs;

@@ -54,7 +54,8 @@ pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<(
     let (mut edge, keys) = settings::edge(&args.edge, &args.window, &args.process)?;
     edge.tracing = tracing;
     edge.event_bytes = u32::try_from(args.hub.max_event_bytes).unwrap_or(u32::MAX);
-    let (hub_bound, edge_bound) = (bind::hub(&args.hub).await?, bind::edge(&args.edge).await?);
+    let hub_bound = bind::hub(&args.hub, secure::hub_tls(&args.hub)?).await?;
+    let edge_bound = bind::edge(&args.edge, secure::edge_tls(&args.edge)?).await?;
     edge.shown_hub = Some(hub_bound.at.local_url());
     let admin = bind::admin(&args.process).await?;
     let listeners = Listeners { hub: Some(hub_bound), edge: Some(edge_bound), admin };
@@ -85,7 +86,7 @@ pub(crate) async fn hub(args: HubCommand, tracing: Tracing) -> anyhow::Result<()
     settings::reach(&args.process, Some(&args.hub), None)?;
     let kept = Kept::of(&args.hub)?;
     let config = settings::hub(&args.hub, &args.window)?.tracing(tracing);
-    let hub = Some(bind::hub(&args.hub).await?);
+    let hub = Some(bind::hub(&args.hub, secure::hub_tls(&args.hub)?).await?);
     let listeners = Listeners { hub, edge: None, admin: bind::admin(&args.process).await? };
     let recovery = kept.recovery();
     let listening = Listening::start(listeners, &recovery, &args.process, Some(&args.hub), None);
@@ -109,7 +110,7 @@ pub(crate) async fn gateway(args: GatewayCommand, tracing: Tracing) -> anyhow::R
     config.hub_token_source = peer.token_source().map(HubTokenSource::new);
     config.hub_token = peer.token.map(HubToken::new);
     settings::reach(&args.process, None, Some(&args.edge))?;
-    let edge = Some(bind::edge(&args.edge).await?);
+    let edge = Some(bind::edge(&args.edge, secure::edge_tls(&args.edge)?).await?);
     let listeners = Listeners { hub: None, edge, admin: bind::admin(&args.process).await? };
     let listening = Listening::start(listeners, &Recovery::default(), &args.process, None, Some(&args.edge));
     let gateway = match peer.tls {

@@ -15,9 +15,10 @@ use galaxy_push_proto::v1::publisher_client::PublisherClient;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
+use super::follower::Follower;
 use super::life::Program;
 use super::load::{call, is_refusal, truth};
-use super::reader::{Follower, Reading, connect};
+use super::reading::{Reading, connect};
 use super::request::Request;
 use super::truth::Truth;
 use crate::rng::Rng;

@@ -13,9 +13,10 @@ use tokio::time::{Instant, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 
+use super::follower::Follower;
 use super::life::{Injection, Life, Program};
 use super::load::{call, is_refusal, truth};
-use super::reader::{Follower, Reading, connect};
+use super::reading::{Reading, connect};
 use super::request::Request;
 use super::truth::Truth;
 use crate::rng::Rng;

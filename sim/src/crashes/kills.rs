@@ -15,9 +15,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::follower::Follower;
 use super::life::{Life, Program};
 use super::load::{Publisher, Way, truth};
-use super::reader::{Follower, Reading};
+use super::reading::Reading;
 use super::request::{SESSIONS_BEGAN, session};
 use super::truth::Truth;
 use crate::real::host_and_port;

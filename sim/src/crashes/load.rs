@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::reader::connect;
+use super::reading::connect;
 use super::request::Request;
 use super::truth::Truth;
 use crate::rng::Rng;

@@ -4,7 +4,7 @@ use galaxy_push_proto::v1;
 use galaxy_push_testkit::history::Hash;
 use prost_types::Timestamp;
 
-use super::truth::{print, record_id};
+use super::prints::{print, record_id};
 use crate::rng::Rng;
 
 /// Of all that is published here.

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use galaxy_push_proto::v1;
 use galaxy_push_testkit::history::{self, Hash};
 
-use super::reader::Reading;
+use super::prints::seen;
+use super::reading::Reading;
 use super::request::Request;
 use crate::frames;
 
@@ -339,24 +340,4 @@ impl Standing {
         }
         Ok(())
     }
-}
-
-/// The id under which something was asked for, and its fingerprint. A standing record is its own id.
-pub(super) fn seen(frame: &v1::PushEvent) -> Option<(String, Hash)> {
-    use v1::push_event::Kind;
-    match frame.kind.as_ref()? {
-        Kind::Event(event) => Some((event.id.clone(), print(event))),
-        Kind::SessionInvalidation(record) => Some((record_id(print(record)), print(record))),
-        Kind::Membership(record) => Some((record_id(print(record)), print(record))),
-        _ => None,
-    }
-}
-
-/// All the bytes of a message count.
-pub(super) fn print(message: &impl prost::Message) -> Hash {
-    Hash::of(&[&message.encode_to_vec()])
-}
-
-pub(super) fn record_id(print: Hash) -> String {
-    format!("record-{print}")
 }

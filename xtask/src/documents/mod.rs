@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::CommandFactory;
 
-use crate::{commands::Arguments, project::Project, shell, ui};
+use crate::{arguments::Arguments, project::Project, shell, ui};
 
 /// Programs of the reader's own machine that an example may use.
 const EVERYDAY: [&str; 11] =

@@ -118,7 +118,7 @@ pub(crate) fn run(project: &Project, wanted: &Fuzz) -> Result<()> {
 
 /// The inputs that are kept, through the same functions, without libFuzzer. The build is that of all tests.
 pub(crate) fn replay(project: &Project) -> Result<()> {
-    shell::check(shell::cargo(project).args(["test", "--workspace", "--test", "replay"]))
+    shell::check(project.cargo().args(["test", "--workspace", "--test", "replay"]))
 }
 
 /// The target that had least time so far, is not run just now and has not found anything.
@@ -155,7 +155,7 @@ impl Place {
         let binaries = target.join(host).join("release");
         let mut path = vec![Tools::cargo_fuzz(project)?];
         path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-        let mut build = shell::cargo(project);
+        let mut build = project.cargo();
         build.args(["fuzz", "build", "--fuzz-dir"]).arg(&fuzz);
         build.args(["--sanitizer", "none", "--debug-assertions", "--target-dir"]).arg(&target);
         shell::check(build.env("PATH", env::join_paths(path)?).env("RUSTC_BOOTSTRAP", "1"))?;

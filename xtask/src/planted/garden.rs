@@ -19,7 +19,7 @@ use super::{
     plant::{Edit, Ground, Texts},
     source::Source,
 };
-use crate::{project::Project, shell, threads, ui};
+use crate::{project::Project, threads, ui};
 
 /// The package of the simulator.
 const SIMULATOR: &str = "galaxy-push-sim";
@@ -127,7 +127,7 @@ impl<'a> Garden<'a> {
 
     fn build(&self, texts: &Texts, wanted: &Wanted) -> Result<Result<Built, Refused>> {
         self.write(texts)?;
-        let mut cargo = shell::cargo(self.project);
+        let mut cargo = self.project.cargo();
         cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", self.tree.with_file_name("build"));
         cargo.args(["test", "--no-run", "--no-fail-fast", "--message-format=json"]).args(&wanted.arguments);
         let mut built = match said(&mut cargo)? {
@@ -140,7 +140,7 @@ impl<'a> Garden<'a> {
     /// Builds the models of threads of these packages in the copy as it is, and puts them beside what is built.
     fn models(&self, built: &mut Built, packages: &BTreeSet<String>) -> Result<Result<(), Refused>> {
         for package in packages {
-            let mut cargo = shell::cargo(self.project);
+            let mut cargo = self.project.cargo();
             cargo.current_dir(&self.tree).env("CARGO_TARGET_DIR", self.tree.with_file_name("build"));
             let messages = match said(threads::build(&mut cargo, package, "json"))? {
                 Ok(messages) => messages,

@@ -26,7 +26,7 @@ pub(super) const UNIT_TESTS: Step = Step {
     name: "unit-tests",
     what: "the tests beside the code",
     advice: "repeat the failing one with `cargo test --package PACKAGE NAME`",
-    run: |project, _| shell::check(shell::cargo(project).args(["test", "--workspace", "--lib", "--bins"])),
+    run: |project, _| shell::check(project.cargo().args(["test", "--workspace", "--lib", "--bins"])),
 };
 
 /// Cheap steps first, so that a small slip is told early; the builds are shared between steps.
@@ -41,7 +41,7 @@ pub(super) const STEPS: [Step; 28] = [
         name: "fmt",
         what: "the code is formatted",
         advice: "run `cargo fmt --all`",
-        run: |project, _| shell::check(shell::cargo(project).args(["fmt", "--all", "--check"])),
+        run: |project, _| shell::check(project.cargo().args(["fmt", "--all", "--check"])),
     },
     Step {
         name: "tidy",
@@ -79,7 +79,7 @@ pub(super) const STEPS: [Step; 28] = [
         advice: "mend the warnings above; expect a lint only with its reason",
         run: |project, _| {
             let lint = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-            shell::check(shell::cargo(project).args(lint))
+            shell::check(project.cargo().args(lint))
         },
     },
     Step {
@@ -206,7 +206,7 @@ pub(super) const STEPS: [Step; 28] = [
 
 fn test_all(project: &Project) -> Result<()> {
     let broker = Tools::nats_server(project)?;
-    shell::check(shell::cargo(project).args(["test", "--workspace"]).env("NATS_SERVER", broker))
+    shell::check(project.cargo().args(["test", "--workspace"]).env("NATS_SERVER", broker))
 }
 
 fn lint_contract(project: &Project) -> Result<()> {

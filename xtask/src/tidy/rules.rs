@@ -2,7 +2,7 @@
 //!
 //! Called by `tidy::run` and by the tests, which show for each rule a text that breaks it. A rule that finds nothing says nothing.
 
-use super::{Finding, Text};
+use super::{Finding, Text, floors};
 
 /// A rule with the name its findings carry.
 pub(super) struct Rule {
@@ -11,7 +11,7 @@ pub(super) struct Rule {
 }
 
 /// All rules, in the order of the report.
-pub(super) const RULES: [Rule; 9] = [
+pub(super) const RULES: [Rule; 11] = [
     Rule { name: "file-head", check: file_head },
     Rule { name: "file-length", check: file_length },
     Rule { name: "pure-core", check: pure_core },
@@ -21,6 +21,8 @@ pub(super) const RULES: [Rule; 9] = [
     Rule { name: "biased-select", check: biased_select },
     Rule { name: "machine-paths", check: machine_paths },
     Rule { name: "adr-sections", check: adr_sections },
+    Rule { name: "module-cycle", check: floors::module_cycle },
+    Rule { name: "floors", check: floors::floors },
 ];
 
 /// Hard limit; 300 is the aim.

@@ -140,3 +140,72 @@ fn a_comment_ends_the_code_of_a_line() {
     assert_eq!(without_comment("let a = 1; // one"), "let a = 1; ");
     assert_eq!(without_comment(r#"let a = "http://b\"//c"; // d"#), r#"let a = "http://b\"//c"; "#);
 }
+
+#[test]
+fn module_cycle() {
+    let a = "//! A.\nmod c;\nuse crate::b::B;\npub use c::C;";
+    let texts = [
+        (
+            "crates/x/src/lib.rs",
+            "//! X.\nmod a;\nmod b;\nmod d;\nmod e;\npub use a::C;\n#[cfg(test)]\nmod t;\n",
+        ),
+        ("crates/x/src/a.rs", a),
+        ("crates/x/src/a/c.rs", "//! C.\nuse super::D;\nuse crate::d::{E, F};\n"),
+        ("crates/x/src/b.rs", "//! B.\nuse std::{\n    fmt,\n};\nuse crate::{\n    d::E,\n};\n"),
+        ("crates/x/src/d.rs", "//! D.\nfn f() {\n    let d = super::e::d();\n}\n"),
+        ("crates/x/src/e.rs", "//! E.\nfn e() -> crate::C { todo!() }\n"),
+        ("crates/x/src/t.rs", "//! T.\nuse crate::a::A;\nuse crate::b::B;\n"),
+    ];
+    let found = [
+        "crates/x/src/a.rs:3",
+        "crates/x/src/a.rs:4",
+        "crates/x/src/a/c.rs:2",
+        "crates/x/src/a/c.rs:3",
+        "crates/x/src/b.rs:6",
+        "crates/x/src/d.rs:3",
+        "crates/x/src/e.rs:2",
+    ];
+    check("module-cycle", &texts, &found);
+    // A test closes none.
+    let mut without = texts;
+    without[5].1 = "//! E.\n#[cfg(test)]\nmod tests {\n    use crate::a::A;\n}\n";
+    // What a folder's file and what lies in the folder take from each other is none either.
+    check("module-cycle", &without, &[]);
+}
+
+#[test]
+fn module_cycle_within_a_folder() {
+    let texts = [
+        ("crates/x/src/lib.rs", "//! X.\nmod a;\n"),
+        ("crates/x/src/a.rs", "//! A.\nmod b;\nmod c;\nuse b::B;\n"),
+        ("crates/x/src/a/b.rs", "//! B.\nuse super::{A, c};\n"),
+        ("crates/x/src/a/c.rs", "//! C.\nuse super::b::B as Other;\n"),
+    ];
+    check("module-cycle", &texts, &["crates/x/src/a/b.rs:2", "crates/x/src/a/c.rs:2"]);
+}
+
+#[test]
+fn floors() {
+    let texts = [
+        ("crates/hub/src/lib.rs", "//! X.\nmod app;\nmod state;\nmod surface;\npub use surface::Router;\n"),
+        ("crates/hub/src/app.rs", "//! A.\nuse crate::state::log::Log;\nuse crate::surface::Router;\n"),
+        ("crates/hub/src/state.rs", "//! S.\nmod log;\n"),
+        (
+            "crates/hub/src/state/log.rs",
+            "//! L.\nuse crate::app::App;\nuse tonic::Status;\nuse crate::http::Http;\n",
+        ),
+        ("crates/hub/src/surface.rs", "//! F.\nuse tonic::Status;\nuse crate::{app, state};\n"),
+        ("crates/hub/src/other.rs", "//! O.\nuse crate::state::log::Log;\n"),
+        // Other crates have no floors.
+        ("crates/x/src/state.rs", "//! S.\nuse crate::app::App;\n"),
+        ("crates/x/src/app.rs", "//! A.\n"),
+        ("crates/x/src/lib.rs", "//! X.\n"),
+    ];
+    let found = [
+        "crates/hub/src/app.rs:3",
+        "crates/hub/src/other.rs:2",
+        "crates/hub/src/state/log.rs:2",
+        "crates/hub/src/state/log.rs:3",
+    ];
+    check("floors", &texts, &found);
+}

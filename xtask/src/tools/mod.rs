@@ -70,7 +70,7 @@ impl Tools {
     /// The formatter and the linter, which a minimal toolchain lacks.
     pub(crate) fn rust_components(project: &Project) -> Result<()> {
         for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
-            if shell::capture(shell::cargo(project).args([subcommand, "--version"])).is_err() {
+            if shell::capture(project.cargo().args([subcommand, "--version"])).is_err() {
                 ui::line(&format!("installing {component} with rustup"));
                 shell::capture(Command::new("rustup").current_dir(&project.root).args([
                     "component",
@@ -268,7 +268,7 @@ impl Tools {
         let home = project.output.join("tools/mutants");
         install_once(&home, CARGO_MUTANTS, || {
             ui::line("building cargo-mutants into target/tools/mutants");
-            let mut cargo = shell::cargo(project);
+            let mut cargo = project.cargo();
             cargo.env_remove("CARGO_TARGET_DIR").args(["install", "--locked", "--quiet", "cargo-mutants"]);
             shell::capture(cargo.args(["--version", CARGO_MUTANTS, "--root"]).arg(&home))?;
             Ok(())
@@ -303,7 +303,7 @@ impl Tools {
         let home = project.output.join("tools/cargo-fuzz");
         install_once(&home, CARGO_FUZZ, || {
             ui::line("building cargo-fuzz into target/tools/cargo-fuzz");
-            let mut install = shell::cargo(project);
+            let mut install = project.cargo();
             install.args(["install", "cargo-fuzz", "--locked", "--version", CARGO_FUZZ, "--root"]);
             shell::capture(install.arg(&home))?;
             Ok(())

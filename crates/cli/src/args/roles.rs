@@ -8,7 +8,7 @@ use clap::Args;
 use galaxy_push_listener::IpNet;
 
 use super::values::{
-    address, count, duration, event_size, gateway_id, host_name, hub_url, network, progress_interval,
+    Store, address, count, duration, event_size, gateway_id, host_name, hub_url, network, progress_interval,
     request_size, size, store, switch, wait,
 };
 use super::{NatsArgs, PeerArgs};
@@ -145,13 +145,6 @@ pub(crate) struct HubArgs {
     /// --hub-credentials.
     #[arg(long, env = "GALAXY_PUSH_OPEN", value_parser = switch)]
     pub(crate) open: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
-    Memory,
-    Disk,
-    Nats,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -12,8 +12,6 @@ use galaxy_push_core::recipient::{InvalidRecipient, Pattern, Recipient, check_id
 use galaxy_push_listener::{IpNet, Proxies};
 use galaxy_push_proto::validate::{DATA_BYTES_MAX, REQUEST_BYTES_MAX};
 
-use super::Store;
-
 /// What lasts longer is for ever to everybody who will read it, and sums of such times never overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -43,6 +41,14 @@ fn within(text: &str, longest: Duration, range: &str) -> Result<Duration, String
 pub(super) fn progress_interval(text: &str) -> Result<Duration, String> {
     let fits = |interval: &Duration| (Duration::from_secs(1)..=Duration::from_secs(50)).contains(interval);
     duration(text).ok().filter(fits).ok_or_else(|| "write a time from 1s to 50s".into())
+}
+
+/// Where the log of a hub is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    Memory,
+    Disk,
+    Nats,
 }
 
 /// The store, and what becomes of one that this build lacks.

@@ -10,7 +10,6 @@ use galaxy_push_listener::{Drain, Tls, listen, listen_for_users, serve_at};
 use tokio::net::TcpListener;
 
 use super::descriptors::Seats;
-use super::secure;
 use crate::args::{EdgeArgs, HubArgs, ProcessArgs};
 
 /// A bound socket.
@@ -51,12 +50,12 @@ impl Bound {
     }
 }
 
-pub(crate) async fn hub(args: &HubArgs) -> anyhow::Result<Bound> {
-    bind("--hub-addr", args.hub_addr, listen, secure::hub_tls(args)?).await
+pub(crate) async fn hub(args: &HubArgs, tls: Option<Arc<Tls>>) -> anyhow::Result<Bound> {
+    bind("--hub-addr", args.hub_addr, listen, tls).await
 }
 
-pub(crate) async fn edge(args: &EdgeArgs) -> anyhow::Result<Bound> {
-    bind("--edge-addr", args.edge_addr, listen_for_users, secure::edge_tls(args)?).await
+pub(crate) async fn edge(args: &EdgeArgs, tls: Option<Arc<Tls>>) -> anyhow::Result<Bound> {
+    bind("--edge-addr", args.edge_addr, listen_for_users, tls).await
 }
 
 pub(crate) async fn admin(args: &ProcessArgs) -> anyhow::Result<Bound> {

@@ -1,9 +1,11 @@
 //! Which entries of the log a reader must see, may see, or must not see.
 
-use super::governed::Governed;
+pub(super) mod governed;
+
 use super::index::{Index, Pos};
 use super::log::{Entry, EpochLog};
 use crate::history::{Hop, Name, Open};
+use governed::Governed;
 
 /// Above this many recipients, looking at every entry is quicker than asking the index for each recipient.
 const INDEXED_MAX: usize = 64;

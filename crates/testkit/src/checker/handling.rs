@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::entitlement::Entitlement;
 use super::index::{Index, Pos};
-use super::seen::Sight;
+use super::sight::Sight;
 use crate::history::{self, Cursor, Form, GapReason, Open, What};
 
 /// What the walk notes.

@@ -1,19 +1,16 @@
 //! One pass over a history: streams, publishes, logs and the run itself, each in the form the promises ask for.
 
+pub(super) mod edges;
+pub(super) mod held;
+
 use std::collections::{HashMap, HashSet};
 
 use super::calm::Calm;
-use super::edges::Edges;
+pub(super) use super::log::Pos;
 use super::log::{Entry, EpochLog};
 use super::publishes::{Answer, Publishes};
 use crate::history::{Cursor, Name, Open, Position, Record, Rules, StreamId, What, WindowRule};
-
-/// A position with its epoch as a number of the index. Positions of two epochs have no order but this arbitrary one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Pos {
-    pub(super) epoch: u32,
-    pub(super) seq: u64,
-}
+use edges::Edges;
 
 /// The records of one stream.
 pub(super) struct Stream<'h> {

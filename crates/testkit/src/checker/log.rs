@@ -7,6 +7,13 @@ use crate::history::{Hash, LogKnown, LogLine, LogRecord, Says};
 /// Records begin with one, unless they say otherwise.
 const SECOND_US: u64 = 1_000_000;
 
+/// A position with its epoch as a number of the index. Positions of two epochs have no order but this arbitrary one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Pos {
+    pub(super) epoch: u32,
+    pub(super) seq: u64,
+}
+
 /// One entry of the log.
 pub(super) struct Entry<'h> {
     pub(super) seq: u64,

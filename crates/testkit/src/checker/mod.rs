@@ -9,11 +9,8 @@
 //! anything the harness did not write down.
 
 mod calm;
-mod carried;
 mod collapse;
-mod edges;
 mod entitlement;
-mod governed;
 mod handling;
 mod index;
 mod log;
@@ -21,10 +18,12 @@ mod promises;
 mod publishes;
 mod report;
 mod seen;
+mod sight;
 mod stream;
 
 pub use report::{Promise, Report, Violation};
-pub use seen::{Seen, Sight, Unseen};
+pub use seen::{Seen, Unseen};
+pub use sight::Sight;
 
 use crate::history::{Record, Rules, What};
 use index::Index;

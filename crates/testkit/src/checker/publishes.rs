@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::index::Pos;
+use super::log::Pos;
 use crate::history::{CallId, Hash, PubAck, PubCall};
 
 /// What became of a call.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::index::{Index, Stream};
-use super::seen::{Seen, Sight, Unseen};
+use super::seen::{Seen, Unseen};
+use super::sight::Sight;
 use crate::history::{Hop, Name, Record, StreamId};
 
 /// How many violations of one promise a report spells out. The rest are counted: one fault often breaks thousands.

@@ -3,13 +3,15 @@
 //! Promises look at a [`Step`], the record together with the state *before* it. After a violation the state goes on
 //! from what was seen, so that one fault is reported once and not again by everything behind it.
 
+mod carried;
+
 use std::collections::HashMap;
 
-use super::carried::Carried;
 use super::collapse::Collapsed;
 use super::entitlement::{Entitlement, Owed};
 use super::index::{Index, Pos, Stream, Visit};
 use crate::history::{Cursor, Gap, GapReason, Hash, Hop, Outcome, Record, Welcome, What};
+use carried::Carried;
 
 /// One record of a stream, and what the reader knew before it.
 pub(super) struct Step<'a, 'h> {

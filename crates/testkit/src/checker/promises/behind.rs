@@ -8,7 +8,7 @@
 use crate::checker::index::{Index, Pos};
 use crate::checker::log::Entry;
 use crate::checker::report::{Findings, Promise};
-use crate::checker::seen::Sight;
+use crate::checker::sight::Sight;
 use crate::checker::stream::Step;
 use crate::history::{Hop, What, WindowRule};
 

@@ -2,7 +2,7 @@
 //! quiet reader never ages out: it is not told that the window overtook it, of a stretch in which nothing was for it.
 
 use crate::checker::report::{Findings, Promise};
-use crate::checker::seen::Sight;
+use crate::checker::sight::Sight;
 use crate::checker::stream::{Step, Stretch};
 use crate::history::{Gap, GapReason, Hop, TimingRule, What, WindowRule};
 

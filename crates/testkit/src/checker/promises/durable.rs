@@ -4,8 +4,8 @@
 //! Judged where the rules say so. What is on the disk is read from it by the harness, not told by the store. What the window has
 //! left may go, and what the harness damaged.
 
+use crate::checker::index::held::is_held;
 use crate::checker::index::{Index, Kept, Pos};
-use crate::checker::promises::gap_true::is_held;
 use crate::checker::publishes::Answer;
 use crate::checker::report::{Findings, Promise};
 use crate::history::What;

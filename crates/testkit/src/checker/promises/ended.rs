@@ -12,9 +12,10 @@
 //! Judged where the history tells of all faults. What a token grants and how many may connect it does not tell, so 4403, 4429 and
 //! their statuses are let pass, and 1009 is the user's own word.
 
-use crate::checker::edges::{Edges, Life};
+use crate::checker::index::edges::{Edges, Life};
 use crate::checker::report::{Findings, Promise};
-use crate::checker::seen::{Seen, Sight};
+use crate::checker::seen::Seen;
+use crate::checker::sight::Sight;
 use crate::checker::stream::Step;
 use crate::history::{Cursor, GoodbyeReason, Hop, What};
 

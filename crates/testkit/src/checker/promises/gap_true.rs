@@ -5,13 +5,11 @@
 //! The last is judged where the rules name the window. What it held when the gap was sent nobody knows, but no less than
 //! when the gap was received. Users are judged in `gaps_of_users`, by what their gateway must have held.
 
-use crate::checker::index::{Index, Pos};
+use crate::checker::index::Pos;
+use crate::checker::index::held::is_held;
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
-use crate::history::{Gap, GapReason, Hop, What, WindowRule};
-
-/// Clocks of the product count in milliseconds, and round.
-const ROUNDING_US: u64 = 5_000;
+use crate::history::{Gap, GapReason, Hop, What};
 
 pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let What::Gap(gap) = step.what else { return };
@@ -76,21 +74,4 @@ fn undamaged(step: &Step<'_, '_>, gap: &Gap, from: Pos, to: Pos) -> Option<Strin
     let mut places = known.map(|entry| Pos { epoch: to.epoch, seq: entry.seq });
     let sound = places.find(|pos| !index.is_damaged(*pos))?;
     Some(format!("{} is told as damaged, and is not", index.show(sound)))
-}
-
-/// Whether the window held this position for certain at this time.
-pub(in crate::checker) fn is_held(index: &Index<'_>, window: &WindowRule, pos: Pos, at_us: u64) -> bool {
-    let Some((log, entry)) = index.log(pos.epoch).and_then(|log| Some((log, log.get(pos.seq)?))) else {
-        return false;
-    };
-    let appended_us = entry.at_us;
-    let later = &log.entries[log.index_after(pos.seq)..];
-    let later = later.partition_point(|entry| entry.at_us <= at_us) as u64;
-    let ephemerals = &index.ephemerals_us;
-    // What is not answered yet may have been appended before: look a little further back.
-    let early = ephemerals.partition_point(|&at_us| at_us + 10_000_000 < appended_us);
-    let ephemerals = (ephemerals.partition_point(|&us| us <= at_us) - early) as u64;
-    let held = later.saturating_add(ephemerals).saturating_add(1);
-    let young = at_us.saturating_sub(appended_us).saturating_add(ROUNDING_US) < window.age_us;
-    young && held <= window.events && held.saturating_mul(window.event_bytes_max) <= window.bytes
 }

@@ -7,10 +7,11 @@
 //!
 //! And the counts, which gateways are owed as well: one wherever one epoch without holes is told, and none elsewhere.
 
-use crate::checker::edges::{Life, SHOWS_WITHIN_US, is_held_at};
 use crate::checker::index::Pos;
+use crate::checker::index::edges::{Life, SHOWS_WITHIN_US, is_held_at};
 use crate::checker::report::{Findings, Promise};
-use crate::checker::seen::{Seen, Sight};
+use crate::checker::seen::Seen;
+use crate::checker::sight::Sight;
 use crate::checker::stream::Step;
 use crate::history::{Gap, GapReason, Hop, What};
 

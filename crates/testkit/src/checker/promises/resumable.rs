@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use crate::checker::index::Pos;
 use crate::checker::report::{Findings, Promise};
-use crate::checker::seen::{Seen, Sight};
+use crate::checker::seen::Seen;
+use crate::checker::sight::Sight;
 use crate::checker::stream::Step;
 use crate::history::{Cursor, Gap, GapReason, Hop, Outcome, Welcome, What};
 

@@ -3,10 +3,10 @@
 //!
 //! Judged where nothing befell the user, its gateway and what lies between, and by records where the gateway was fed.
 
-use crate::checker::governed::Governed;
+use crate::checker::entitlement::governed::Governed;
 use crate::checker::index::{Index, Stream};
 use crate::checker::report::{Findings, Promise};
-use crate::checker::seen::Sight;
+use crate::checker::sight::Sight;
 use crate::history::{Hop, TimingRule, What};
 
 /// What was sent just before the end may be on its way for so long: two hops of 30 ms, ticks, and a turn.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checker::index::{Index, Stream};
 use crate::checker::report::{Findings, Promise};
-use crate::checker::seen::Sight;
+use crate::checker::sight::Sight;
 use crate::history::{GapReason, Goodbye, GoodbyeReason, Hop, What};
 
 /// Fewer values say nothing.

@@ -4,7 +4,7 @@
 //! What ends without a word, or as too slow, while nothing happened to either side that could explain it, was cut by whoever
 //! judges slowness by something else than bytes.
 
-use crate::checker::governed::Governed;
+use crate::checker::entitlement::governed::Governed;
 use crate::checker::index::{Index, Stream};
 use crate::checker::report::{Findings, Promise};
 use crate::history::{GoodbyeReason, What};

@@ -6,29 +6,29 @@
 
 use std::collections::HashMap;
 
-use super::index::{Index, Pos};
-use super::promises::gap_true::is_held;
+use super::held::is_held;
+use super::{Index, Pos};
 use crate::history::{Fault, StreamId, What, WindowRule};
 
 /// A gateway shows that it has gone to another log a moment after it did.
-pub(super) const SHOWS_WITHIN_US: u64 = 2_000_000;
+pub(in crate::checker) const SHOWS_WITHIN_US: u64 = 2_000_000;
 
 /// See the module's head.
 #[derive(Default)]
-pub(super) struct Edges {
+pub(in crate::checker) struct Edges {
     lives: HashMap<String, Vec<Life>>,
     faults: Vec<Trouble>,
 }
 
 /// One life of a process.
 #[derive(Default)]
-pub(super) struct Life {
-    pub(super) began_us: u64,
+pub(in crate::checker) struct Life {
+    pub(in crate::checker) began_us: u64,
     /// When it was killed.
-    pub(super) killed_us: Option<u64>,
+    pub(in crate::checker) killed_us: Option<u64>,
     missed: Vec<Range>,
     /// When its first user was welcomed: since then it lets users in.
-    pub(super) serves_since_us: Option<u64>,
+    pub(in crate::checker) serves_since_us: Option<u64>,
     /// The positions that its users were told, each further than those of its epoch before.
     told: Vec<(u64, Pos)>,
 }
@@ -49,7 +49,7 @@ struct Trouble {
 }
 
 impl Edges {
-    pub(super) fn new(index: &Index<'_>) -> Self {
+    pub(in crate::checker) fn new(index: &Index<'_>) -> Self {
         let (mut edges, mut at) = (Self::default(), HashMap::<StreamId, &str>::new());
         for record in index.records {
             let (at_us, process) = (record.at_us, &*record.process);
@@ -113,26 +113,37 @@ impl Edges {
     }
 
     /// The life of a process at this time, if it had begun one.
-    pub(super) fn life(&self, process: &str, at_us: u64) -> Option<&Life> {
+    pub(in crate::checker) fn life(&self, process: &str, at_us: u64) -> Option<&Life> {
         self.lives.get(process)?.iter().rfind(|life| life.began_us <= at_us)
     }
 
     /// The life of a gateway that serves a stream which was asked for and welcomed then, whatever became of the gateway since:
     /// what it sent may be read after it was killed. `None` if it began anew between the two.
-    pub(super) fn serving(&self, gateway: &str, opened_us: u64, welcomed_us: u64) -> Option<&Life> {
+    pub(in crate::checker) fn serving(
+        &self,
+        gateway: &str,
+        opened_us: u64,
+        welcomed_us: u64,
+    ) -> Option<&Life> {
         let life = self.life(gateway, opened_us)?;
         let next_us = self.next_began_us(gateway, life);
         next_us.is_none_or(|next_us| welcomed_us < next_us).then_some(life)
     }
 
     /// When the life after that one began.
-    pub(super) fn next_began_us(&self, process: &str, life: &Life) -> Option<u64> {
+    pub(in crate::checker) fn next_began_us(&self, process: &str, life: &Life) -> Option<u64> {
         let mut lives = self.lives.get(process)?.iter();
         lives.find(|next| next.began_us > life.began_us).map(|next| next.began_us)
     }
 
     /// Whether a fault of this kind strikes this process in this time, or any kind if none is named.
-    pub(super) fn strikes(&self, kind: Option<&str>, process: &str, from_us: u64, until_us: u64) -> bool {
+    pub(in crate::checker) fn strikes(
+        &self,
+        kind: Option<&str>,
+        process: &str,
+        from_us: u64,
+        until_us: u64,
+    ) -> bool {
         self.faults.iter().any(|fault| {
             kind.is_none_or(|kind| kind == fault.kind)
                 && fault.detail.split_whitespace().any(|word| word == process)
@@ -164,12 +175,12 @@ impl Life {
     }
 
     /// How many gaps lie in its window at most.
-    pub(super) fn gaps(&self) -> u64 {
+    pub(in crate::checker) fn gaps(&self) -> u64 {
         self.missed.len() as u64
     }
 
     /// Whether it may have been told that it missed this.
-    pub(super) fn may_lack(&self, pos: Pos) -> bool {
+    pub(in crate::checker) fn may_lack(&self, pos: Pos) -> bool {
         self.missed.iter().any(|Range { after, through }| {
             let (here, there) =
                 (after.filter(|at| at.epoch == pos.epoch), through.filter(|at| at.epoch == pos.epoch));
@@ -179,7 +190,7 @@ impl Life {
     }
 
     /// Whether it showed somebody, by this time, that it has come to this position.
-    pub(super) fn has_told(&self, pos: Pos, by_us: u64) -> bool {
+    pub(in crate::checker) fn has_told(&self, pos: Pos, by_us: u64) -> bool {
         let earlier = self.told.iter().take_while(|(at_us, _)| *at_us < by_us);
         earlier.into_iter().any(|(_, told)| told.epoch == pos.epoch && pos.seq <= told.seq)
     }
@@ -187,7 +198,7 @@ impl Life {
 
 /// Whether the window that a gateway had in one of its lives held this position for certain at this time. A gateway that has come
 /// back to a log has cut its window there, and is not judged.
-pub(super) fn is_held_at(
+pub(in crate::checker) fn is_held_at(
     index: &Index<'_>,
     window: &WindowRule,
     (gateway, life): (&str, &Life),

@@ -7,9 +7,9 @@
 
 use std::collections::HashMap;
 
-use super::entitlement::Right;
-use super::index::{Index, Pos, Visit};
-use super::log::Entry;
+use super::Right;
+use crate::checker::index::{Index, Pos, Visit};
+use crate::checker::log::Entry;
 use crate::history::{Hop, Open, Says};
 
 /// Around the end of a record, and around the second in which a token was issued, nothing is certain.
@@ -22,7 +22,7 @@ const SECOND_US: u64 = 1_000_000;
 const SKEW_US: u64 = 30_000_000;
 
 /// The standing records that concern one stream.
-pub(super) struct Governed<'h> {
+pub(in crate::checker) struct Governed<'h> {
     memberships: Vec<Membership<'h>>,
     /// By epoch, in the order of the log: what ends its sessions.
     voids: HashMap<u32, Vec<Mark>>,
@@ -69,7 +69,7 @@ impl Mark {
 }
 
 impl<'h> Governed<'h> {
-    pub(super) fn new(index: &Index<'h>, open: &'h Open) -> Self {
+    pub(in crate::checker) fn new(index: &Index<'h>, open: &'h Open) -> Self {
         let skew_us = index.rules.clock_skew_us;
         let mut governed = Self {
             memberships: Vec::new(),
@@ -122,17 +122,17 @@ impl<'h> Governed<'h> {
     }
 
     /// A token issued then is presented.
-    pub(super) const fn issued(&mut self, at_us: u64) {
+    pub(in crate::checker) const fn issued(&mut self, at_us: u64) {
         (self.token_us, self.has_token) = (Some(at_us), true);
     }
 
     /// When its token was issued, if it presented one.
-    pub(super) fn token_issued_us(&self) -> Option<u64> {
+    pub(in crate::checker) fn token_issued_us(&self) -> Option<u64> {
         self.token_us.filter(|_| self.has_token)
     }
 
     /// Whether a record that was appended in this time may have ended its session, wherever that lies in whatever log.
-    pub(super) fn may_have_ended(&self, from_us: u64, until_us: u64) -> bool {
+    pub(in crate::checker) fn may_have_ended(&self, from_us: u64, until_us: u64) -> bool {
         let slack_us = ROUNDING_US + self.skew_us;
         self.token_us.is_some_and(|issued_us| {
             let in_time = |mark: &&Mark| (from_us..=until_us).contains(&mark.at_us);
@@ -143,7 +143,7 @@ impl<'h> Governed<'h> {
 
     /// When a record first ended its session for certain, of those at or behind a place that were appended since it was
     /// welcomed: in this epoch, and if it holds for so long more.
-    pub(super) fn ended_us(&self, from: Pos, since_us: u64, lasts_us: u64) -> Option<u64> {
+    pub(in crate::checker) fn ended_us(&self, from: Pos, since_us: u64, lasts_us: u64) -> Option<u64> {
         let issued_us = self.token_us?;
         let slack_us = ROUNDING_US + self.skew_us;
         let mut marks: Vec<_> = self.voids.get(&from.epoch).into_iter().flatten().collect();
@@ -158,7 +158,7 @@ impl<'h> Governed<'h> {
     }
 
     /// Whether some record may void a token that was issued then, wherever it lies in whatever log.
-    pub(super) fn may_be_void(&self, issued_us: u64) -> bool {
+    pub(in crate::checker) fn may_be_void(&self, issued_us: u64) -> bool {
         self.voids.values().flatten().any(|mark| {
             // A token says the second of its issue: inside of it nobody can tell before from after.
             let second_us = if mark.is_explicit { SECOND_US } else { 0 };
@@ -167,23 +167,29 @@ impl<'h> Governed<'h> {
     }
 
     /// The gateway named its head. Without a token the connection itself counts as one.
-    pub(super) fn welcomed(&mut self, head: Pos, at_us: u64) {
+    pub(in crate::checker) fn welcomed(&mut self, head: Pos, at_us: u64) {
         self.known = Some(head);
         self.token_us.get_or_insert(at_us);
     }
 
     /// All recipients that memberships may add.
-    pub(super) fn recipients(&self) -> impl Iterator<Item = &'h str> {
+    pub(in crate::checker) fn recipients(&self) -> impl Iterator<Item = &'h str> {
         self.memberships.iter().map(|membership| membership.recipient)
     }
 
     /// The same, as numbers of the index.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = &u32> {
+    pub(in crate::checker) fn numbers(&self) -> impl Iterator<Item = &u32> {
         self.memberships.iter().flat_map(|membership| &membership.numbers)
     }
 
     /// What memberships give it of an entry.
-    pub(super) fn right(&self, index: &Index<'_>, pos: Pos, entry: &Entry<'_>, at_us: u64) -> Right {
+    pub(in crate::checker) fn right(
+        &self,
+        index: &Index<'_>,
+        pos: Pos,
+        entry: &Entry<'_>,
+        at_us: u64,
+    ) -> Right {
         let of_epoch = self.memberships.iter().filter(|membership| membership.epoch == pos.epoch);
         let concerned = of_epoch
             .filter(|membership| entry.to.iter().any(|to| membership.numbers.binary_search(to).is_ok()));
@@ -200,7 +206,7 @@ impl<'h> Governed<'h> {
     }
 
     /// No more than this, once its session may have ended.
-    pub(super) fn at_most(&self, pos: Pos, at_us: u64) -> Right {
+    pub(in crate::checker) fn at_most(&self, pos: Pos, at_us: u64) -> Right {
         if self.is_void(pos, at_us) {
             Right::None
         } else if self
@@ -214,7 +220,7 @@ impl<'h> Governed<'h> {
     }
 
     /// Whether this lies behind a record that voids the token for certain.
-    pub(super) fn is_void(&self, pos: Pos, at_us: u64) -> bool {
+    pub(in crate::checker) fn is_void(&self, pos: Pos, at_us: u64) -> bool {
         self.void_before(pos).any(|mark| {
             let certain = self.voids_before(mark).saturating_sub(ROUNDING_US + self.skew_us);
             self.is_issued_before(certain) && mark.lasts(at_us.saturating_add(self.skew_us))

@@ -1,10 +1,6 @@
-//! Those who read the log over gRPC, each with nothing of the product but the contract's types.
-//!
-//! [`Reading`] is everything from the oldest event to the head, taken by somebody new. A [`Follower`] is one reader through all
-//! lives: it comes back with its last cursor, must be resumed, and must be told of every position in turn, and of no gap.
+//! Everything that the hub has to read, taken over gRPC by somebody new, with nothing of the product but the contract's types.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -13,16 +9,15 @@ use galaxy_push_proto::v1::push_client::PushClient;
 use galaxy_push_proto::v1::push_event::Kind;
 use galaxy_push_testkit::history::{self, Hash};
 use prost::Message as _;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
+use super::prints::{print, seen};
 use super::request::membership_key;
-use super::truth::{Truth, print, seen};
 use crate::frames;
 
 /// A hub that lives says something every 5 s.
-const SILENCE: Duration = Duration::from_secs(20);
+pub(super) const SILENCE: Duration = Duration::from_secs(20);
 
 /// What the hub has to read, from the oldest event on.
 #[derive(Debug, Default)]
@@ -45,7 +40,7 @@ pub(super) async fn connect(hub: &str) -> anyhow::Result<Channel> {
     Ok(endpoint.initial_stream_window_size(4 << 20).connect().await?)
 }
 
-fn subscribe(id: &str, instance: &str, attempt: u64, cursor: &str) -> v1::GatewaySubscribeRequest {
+pub(super) fn subscribe(id: &str, instance: &str, attempt: u64, cursor: &str) -> v1::GatewaySubscribeRequest {
     v1::GatewaySubscribeRequest {
         gateway_client_id: id.to_owned(),
         instance_id: instance.to_owned(),
@@ -96,80 +91,9 @@ impl Reading {
     }
 }
 
-fn seq(cursor: &str) -> anyhow::Result<u64> {
+pub(super) fn seq(cursor: &str) -> anyhow::Result<u64> {
     match frames::cursor(cursor) {
         history::Cursor::At(position) => Ok(position.seq),
         _ => bail!("{cursor:?} is no position"),
-    }
-}
-
-/// One reader, through all lives of the hub.
-#[derive(Debug)]
-pub(super) struct Follower {
-    truth: Arc<Mutex<Truth>>,
-    cursor: String,
-    at: Option<u64>,
-    attempt: u64,
-    /// How far it has come, for whoever waits for that.
-    pub(super) progress: watch::Sender<u64>,
-}
-
-impl Follower {
-    pub(super) fn new(truth: &Arc<Mutex<Truth>>) -> Self {
-        let progress = watch::Sender::new(0);
-        Self { truth: truth.clone(), cursor: "oldest".to_owned(), at: None, attempt: 0, progress }
-    }
-
-    /// Reads until the hub is gone: then `Ok`, wherever it was.
-    ///
-    /// # Errors
-    ///
-    /// When a promise is broken.
-    pub(super) async fn follow(&mut self, hub: &str) -> anyhow::Result<()> {
-        let Ok(channel) = connect(hub).await else { return Ok(()) };
-        self.attempt += 1;
-        let request = subscribe("follower", "follower", self.attempt, &self.cursor);
-        let Ok(stream) = PushClient::new(channel).subscribe_push(request).await else { return Ok(()) };
-        let mut stream = stream.into_inner();
-        loop {
-            match timeout(SILENCE, stream.message()).await {
-                Ok(Ok(Some(frame))) => self.take(&frame)?,
-                Ok(Ok(None) | Err(_)) => return Ok(()),
-                Err(_) => bail!("nothing came for {SILENCE:?}"),
-            }
-        }
-    }
-
-    fn take(&mut self, frame: &v1::PushEvent) -> anyhow::Result<()> {
-        match &frame.kind {
-            Some(Kind::Welcome(welcome)) => {
-                let expected =
-                    if self.cursor == "oldest" { v1::Outcome::Fresh } else { v1::Outcome::Resumed };
-                ensure!(
-                    welcome.outcome() == expected,
-                    "who came back with {} was met with {welcome:?}",
-                    self.cursor
-                );
-                self.at = Some(self.at.map_or_else(|| seq(&frame.cursor), Ok)?);
-            }
-            Some(Kind::Gap(gap)) => bail!("who had {} was told a gap: {gap:?}", self.cursor),
-            Some(Kind::Event(event)) if event.ephemeral => {}
-            _ if seen(frame).is_some() => {
-                let mut truth = self.truth.lock().unwrap_or_else(PoisonError::into_inner);
-                let place = truth.delivered(&frame.cursor, frame)?;
-                ensure!(
-                    self.at.is_none_or(|at| at + 1 == place),
-                    "after {:?} a reader was sent {place}",
-                    self.at
-                );
-                self.at = Some(place);
-                self.progress.send_replace(place);
-            }
-            _ => {}
-        }
-        if !frame.cursor.is_empty() {
-            self.cursor.clone_from(&frame.cursor);
-        }
-        Ok(())
     }
 }

@@ -6,28 +6,28 @@
 
 use std::collections::HashMap;
 
-use super::index::{Index, Pos, Stream};
-use super::stream::State;
+use super::State;
+use crate::checker::index::{Index, Pos, Stream};
 use crate::history::{Cursor, GapReason, What};
 
 /// What came from the streams before.
 #[derive(Clone, Default)]
-pub(super) struct Carried {
+pub(in crate::checker) struct Carried {
     /// The cursor that a frame gave it last.
-    pub(super) last: Option<Cursor>,
+    pub(in crate::checker) last: Option<Cursor>,
     /// Up to here it was delivered or told everything.
-    pub(super) place: Option<Pos>,
+    pub(in crate::checker) place: Option<Pos>,
     /// When a gap last led it into the epoch of its place, perhaps through another one.
-    pub(super) entered_us: Option<u64>,
+    pub(in crate::checker) entered_us: Option<u64>,
     /// By epoch, what it was delivered there, rising.
-    pub(super) delivered: HashMap<u32, Vec<u64>>,
+    pub(in crate::checker) delivered: HashMap<u32, Vec<u64>>,
     /// By epoch, how far the handler of a client has come there, if it has one.
     was_at: HashMap<u32, u64>,
 }
 
 impl Carried {
     /// What a stream begins with, after the one before it.
-    pub(super) fn to(index: &Index<'_>, stream: &Stream<'_>, before: Option<&State<'_>>) -> Self {
+    pub(in crate::checker) fn to(index: &Index<'_>, stream: &Stream<'_>, before: Option<&State<'_>>) -> Self {
         let presented = &stream.open.presented;
         let place = index.at(presented);
         let anew = Self { last: Some(presented.clone()), place, ..Self::default() };
@@ -48,17 +48,23 @@ impl Carried {
     }
 
     /// Whether it was delivered this position.
-    pub(super) fn has(&self, pos: Pos) -> bool {
+    pub(in crate::checker) fn has(&self, pos: Pos) -> bool {
         self.delivered.get(&pos.epoch).is_some_and(|delivered| delivered.binary_search(&pos.seq).is_ok())
     }
 
     /// How far the handler of a client has come in this epoch, on this stream or one before.
-    pub(super) fn was_at(&self, epoch: u32) -> Option<u64> {
+    pub(in crate::checker) fn was_at(&self, epoch: u32) -> Option<u64> {
         self.was_at.get(&epoch).copied()
     }
 
     /// Takes a record in. `stands` is where the reader stands after it, if the stream knows.
-    pub(super) fn apply(&mut self, index: &Index<'_>, what: &What, stands: Option<Pos>, at_us: u64) {
+    pub(in crate::checker) fn apply(
+        &mut self,
+        index: &Index<'_>,
+        what: &What,
+        stands: Option<Pos>,
+        at_us: u64,
+    ) {
         if let Some(cursor) = cursor_of(what) {
             self.last = Some(cursor);
         }
