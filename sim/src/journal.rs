@@ -2,6 +2,9 @@
 //!
 //! Used by the simulated application and by the one that is run as a process of its own.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +30,8 @@ pub struct Journal {
     /// What the client presents that has no cursor yet.
     start: Cursor,
     stream: Option<StreamLog>,
+    /// A stream has ended before the present one.
+    continues: bool,
     /// When the last connection was begun: before anything on its stream was sent.
     dialed: Arc<AtomicU64>,
     /// What the handler was given and has not finished: it comes again, and is the same frames.
@@ -55,6 +60,7 @@ impl Journal {
             clock,
             start,
             stream: None,
+            continues: false,
             dialed,
             open: VecDeque::new(),
             finished: String::new(),
@@ -139,6 +145,9 @@ impl Journal {
         }
         if is_unknown(&frame) {
             self.recorder.record((self.clock)(), What::UnknownFrame(self.reader.clone()));
+            if matches!(frame.kind, Some(v1::push_event::Kind::Goodbye(_))) {
+                self.end("a goodbye that nobody knows");
+            }
             return Ok(());
         }
         if let Some(v1::push_event::Kind::Welcome(welcome)) = &frame.kind {
@@ -155,6 +164,14 @@ impl Journal {
         stream.proto(gap)?;
         stream.record(What::Close(Close { stream: stream.stream, code: "a cursor that is none".into() }));
         Ok(())
+    }
+
+    /// Nothing more comes on the present stream.
+    fn end(&mut self, code: &str) {
+        if let Some(stream) = self.stream.take() {
+            stream.record(What::Close(Close { stream: stream.stream, code: code.into() }));
+            self.continues = true;
+        }
     }
 
     fn open(&self, stream: &StreamLog, presented: Cursor, continues: bool) -> Open {
@@ -174,11 +191,7 @@ impl Journal {
 
     /// The client does not show what it presents, but the hub echoes it, unless it was asked for none.
     fn begin(&mut self, echo: &str, outcome: v1::Outcome) {
-        let earlier = self.stream.take();
-        let continues = earlier.is_some();
-        if let Some(stream) = earlier {
-            stream.record(What::Close(Close { stream: stream.stream, code: "ended".into() }));
-        }
+        self.end("ended");
         let stream = StreamLog::new(&self.recorder, self.clock);
         let presented = match (outcome, self.finished.as_str()) {
             (v1::Outcome::Fresh, "") => self.start.clone(),
@@ -187,7 +200,7 @@ impl Journal {
         };
         self.recorder.record(
             self.dialed.load(Ordering::Relaxed),
-            What::Open(self.open(&stream, presented, continues)),
+            What::Open(self.open(&stream, presented, self.continues)),
         );
         self.stream = Some(stream);
     }

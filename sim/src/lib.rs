@@ -17,6 +17,7 @@ pub mod disk;
 pub mod floods;
 pub mod frames;
 pub mod journal;
+mod log_lines;
 pub mod measure;
 pub mod met;
 pub mod net;

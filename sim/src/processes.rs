@@ -7,20 +7,14 @@ use axum::Router;
 use galaxy_push_client::State;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
-use galaxy_push_core::frame::LogKind;
 use galaxy_push_core::recipient::Pattern;
 use galaxy_push_core::window::Bounds;
 use galaxy_push_gateway::Gateway;
 use galaxy_push_hub::{Hub, Identity, Role};
 use galaxy_push_listener::{Drain, Limits, serve};
-use galaxy_push_proto::v1;
 use galaxy_push_store::{DedupBounds, MemoryStore};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{
-    Follows, Hash, LogLine, LogRecord, Measured, Missed, Position, Says, What,
-};
-use prost::Message as _;
-use prost_types::Timestamp;
+use galaxy_push_testkit::history::{Follows, Measured, Missed, What};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -29,10 +23,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::account;
 use crate::brokers::Brokers;
 use crate::disk::HubDisk;
-use crate::frames::{self, invalidation_hash, membership_hash};
 use crate::net::{self, Listener};
 use crate::publisher::position;
-use crate::rng::{Rng, UNIX_MS_START, now_us};
+use crate::rng::{Rng, now_us};
 use crate::shared::SharedLog;
 use crate::truth::{Truth, witnessed};
 use crate::unknown::Unknown;
@@ -330,77 +323,4 @@ pub fn shared_log(seed: u64, recorder: Recorder, trouble_until: Duration) -> Sha
     let mut rng = Rng::new(seed, "store");
     let epoch = Epoch(u128::from(rng.draw()) << 64 | u128::from(rng.draw()));
     SharedLog::new(epoch, rng, Some(recorder), trouble_until)
-}
-
-/// What the log has of an event that its hub took then. How large its entry is, is not said.
-pub(crate) fn log_line(position: Position, event: &v1::Event, taken_us: u64) -> LogLine {
-    let ttl_us = event.ttl.as_ref().map(|ttl| ttl.seconds.unsigned_abs() * 1_000_000);
-    LogLine {
-        position,
-        source: event.source.as_str().into(),
-        id: event.id.as_str().into(),
-        to: event.to.iter().map(|to| to.as_str().into()).collect(),
-        hash: frames::event_hash(event),
-        standing: false,
-        collapse_key: (!event.collapse_key.is_empty()).then(|| event.collapse_key.as_str().into()),
-        expires_at_us: ttl_us.map(|ttl_us| taken_us + ttl_us),
-        appended_us: None,
-        bytes: 0,
-    }
-}
-
-/// Writes down a standing record of the log: its fingerprint serves as its id.
-pub(crate) fn record_standing(
-    recorder: &Recorder,
-    position: Position,
-    kind: LogKind,
-    message: &[u8],
-    now_us: u64,
-) {
-    let Some((hash, says, expires)) = standing(kind, message) else { return };
-    let line = LogLine {
-        position: position.clone(),
-        source: "".into(),
-        id: hash.to_string().into(),
-        to: Vec::new(),
-        hash,
-        standing: true,
-        collapse_key: None,
-        expires_at_us: None,
-        appended_us: None,
-        bytes: message.len() as u64,
-    };
-    recorder.record(now_us, What::Log(line));
-    let until_us = expires.as_ref().map(in_the_world);
-    recorder.record(now_us, What::LogRecord(LogRecord { position, says, until_us, appended_us: None }));
-}
-
-/// A moment by the wall clock, in microseconds of the world.
-fn in_the_world(at: &Timestamp) -> u64 {
-    let unix_us = at.seconds.unsigned_abs() * 1_000_000 + u64::from(at.nanos.unsigned_abs()) / 1_000;
-    unix_us.saturating_sub(UNIX_MS_START * 1_000)
-}
-
-fn standing(kind: LogKind, message: &[u8]) -> Option<(Hash, Says, Option<Timestamp>)> {
-    match kind {
-        LogKind::Event => None,
-        LogKind::SessionInvalidation => {
-            let record = v1::SessionInvalidation::decode(message).ok()?;
-            let before_us = frames::explicit(&record).map(in_the_world);
-            let says = Says::Void { holder: record.recipient.as_str().into(), before_us };
-            Some((invalidation_hash(&record), says, record.expires_at))
-        }
-        LogKind::Membership => {
-            let record = v1::Membership::decode(message).ok()?;
-            let (holder, recipient) =
-                (record.recipient.as_str().into(), format!("topic:{}", record.topic).into());
-            let says = Says::Member { holder, recipient, member: record.member };
-            Some((membership_hash(&record), says, record.expires_at))
-        }
-    }
-}
-
-/// A cursor as a place of the history.
-pub(crate) fn place(cursor: Cursor) -> Position {
-    Position { epoch: cursor.epoch.to_string().into(), seq: cursor.seq.0 }
 }

@@ -19,7 +19,7 @@ use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{LogLine, What};
 use prost::Message as _;
 
-use crate::processes::{log_line, place, record_standing};
+use crate::log_lines::{log_line, place, record_standing};
 use crate::rng::{UNIX_MS_START, now_us};
 
 /// How many of the latest entries are kept to be summed up: more than any world publishes.

@@ -84,6 +84,7 @@ pub fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
             // Of a log that hubs share, one that leaves may not have all yet.
             durable: scenario.disk,
             edges: true,
+            keeps_little: keeps_little(scenario),
             // What hubs and gateways spread repairs over unless they are told otherwise.
             repair_spread_us: 30_000_000,
             transit_us: slowest_link(scenario).as_micros() as u64,

@@ -15,7 +15,7 @@ use galaxy_push_testkit::Recorder;
 use galaxy_push_testkit::history::{Name, Position, What};
 use prost::Message as _;
 
-use crate::processes::{log_line, record_standing};
+use crate::log_lines::{log_line, record_standing, record_uncounted};
 use crate::rng::UNIX_MS_START;
 
 /// A claim is dead once a message behind it is so much older than the pack.
@@ -38,6 +38,23 @@ pub(super) struct Truth {
     hubs: BTreeMap<u128, u64>,
     /// By key, in which message which content was appended. Looked up only.
     appended: HashMap<Key, Vec<(u64, Content)>>,
+}
+
+/// Where a request lies.
+#[derive(Clone, Copy)]
+struct Place {
+    message: u64,
+    /// How many items of the message come behind it.
+    behind: u64,
+}
+
+impl Place {
+    /// The positions of its items.
+    fn of_items(self, batch: &Batch) -> impl Iterator<Item = u64> + use<> {
+        let end = self.message * PLACES + PLACES - 1 - self.behind;
+        let count = batch.items.len() as u64;
+        (1..=count).map(move |item| end - (count - item))
+    }
 }
 
 impl Truth {
@@ -63,19 +80,25 @@ impl Truth {
         let Some(pack) = pack.filter(|pack| pack.head.epoch == self.epoch && pack.head.read < number) else {
             return self.recorder.record(now_us, What::Head(end));
         };
-        let last = self.hubs.get(&pack.head.hub.0).copied().unwrap_or(0);
-        if pack.head.number <= last {
+        let is_overtaken = self.hubs.get(&pack.head.hub.0).is_some_and(|last| pack.head.number <= *last);
+        let is_dead = self.is_dead(pack.head.read, stamp_ms);
+        if is_overtaken {
             meets("Overtaken");
         } else {
             self.hubs.insert(pack.head.hub.0, pack.head.number);
-            let (is_dead, mut behind) = (self.is_dead(pack.head.read, stamp_ms), pack.items() as u64);
-            for batch in pack.requests {
-                behind -= batch.items.len() as u64;
-                match is_dead {
-                    true => meets("DeadClaim"),
-                    false => meets(self.judge(batch, number, pack.head.read, behind, now_us)),
-                }
+        }
+        let mut behind = pack.items() as u64;
+        for batch in pack.requests {
+            behind -= batch.items.len() as u64;
+            let place = Place { message: number, behind };
+            if !is_overtaken && !is_dead {
+                meets(self.judge(batch, place, pack.head.read, now_us));
+                continue;
             }
+            if !is_overtaken {
+                meets("DeadClaim");
+            }
+            self.uncounted(&batch, place, now_us);
         }
         self.recorder.record(now_us, What::Head(end));
     }
@@ -88,7 +111,7 @@ impl Truth {
             || before.iter().map(|(_, items)| items).sum::<u64>() > HEEDED_ITEMS
     }
 
-    fn judge(&mut self, batch: Batch, message: u64, read: u64, behind: u64, now_us: u64) -> &'static str {
+    fn judge(&mut self, batch: Batch, place: Place, read: u64, now_us: u64) -> &'static str {
         let said = |key: &Key, appended: &HashMap<Key, Vec<(u64, Content)>>| {
             let all = appended.get(key).map_or(&[][..], Vec::as_slice);
             all.iter().find(|(message, _)| *message > read).map(|(_, content)| *content)
@@ -96,8 +119,10 @@ impl Truth {
         if let Some((key, content)) = &batch.key {
             match said(key, &self.appended) {
                 None => {}
-                Some(other) if other == *content => return "SaidBefore",
-                Some(_) => return "OtherContent",
+                Some(other) => {
+                    self.uncounted(&batch, place, now_us);
+                    return if other == *content { "SaidBefore" } else { "OtherContent" };
+                }
             }
         }
         let (mut here, mut known) = (HashMap::<&Key, Content>::new(), Vec::new());
@@ -112,18 +137,24 @@ impl Truth {
             }
             known.push(before.iter().any(Option::is_some));
         }
-        let count = batch.items.len() as u64;
-        for ((item, is_known), place) in batch.items.iter().zip(&known).zip(1..) {
+        for ((item, is_known), seq) in batch.items.iter().zip(&known).zip(place.of_items(&batch)) {
             if !is_known {
-                let seq = message * PLACES + PLACES - 1 - (behind + count - place);
                 self.append(item, seq, batch.stamp_unix_ms, now_us);
             }
         }
         let new = batch.items.into_iter().zip(&known).filter(|(_, is_known)| !**is_known);
         for (key, content) in new.filter_map(|(item, _)| item.key).chain(batch.key) {
-            self.appended.entry(key).or_default().push((message, content));
+            self.appended.entry(key).or_default().push((place.message, content));
         }
         if known.contains(&true) { "SaidBefore" } else { "Appended" }
+    }
+
+    /// Its records are none of the log, and whoever cannot judge them may believe them.
+    fn uncounted(&self, batch: &Batch, place: Place, now_us: u64) {
+        for (item, seq) in batch.items.iter().zip(place.of_items(batch)) {
+            let position = Position { epoch: self.name.clone(), seq };
+            record_uncounted(&self.recorder, position, item.kind, &item.event, now_us);
+        }
     }
 
     fn append(&self, item: &Item, seq: u64, stamp_unix_ms: u64, now_us: u64) {

@@ -1,18 +1,13 @@
 //! `cargo xtask docs`: what the README and the docs name exists.
 //!
 //! Called from `commands` and `test`. Reads the shell examples of the README (every ```sh, ```bash or ```console block) and holds them
-//! against the real command lines; follows the relative links of all Markdown files. Runs none of the examples: it asks the
+//! against the real command lines. `tidy` follows the links. Runs none of the examples: it asks the
 //! binary for its help only.
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use clap::CommandFactory;
@@ -30,7 +25,7 @@ struct Example {
     words: Vec<String>,
 }
 
-/// Checks README.md and the links of every Markdown file.
+/// Checks README.md.
 ///
 /// # Errors
 ///
@@ -53,7 +48,6 @@ pub(crate) fn run(project: &Project) -> Result<()> {
     if !(ci.contains("cargo xtask test") && readme.contains("cargo xtask test")) {
         complaints.push("README.md and .ci/run must both name `cargo xtask test`".to_owned());
     }
-    complaints.extend(dead_links(project, &files)?);
     for complaint in &complaints {
         ui::line(complaint);
     }
@@ -218,40 +212,4 @@ fn source_text(project: &Project, files: &[PathBuf]) -> Result<String> {
         text += &fs::read_to_string(project.root.join(file))?;
     }
     Ok(text)
-}
-
-fn dead_links(project: &Project, files: &[PathBuf]) -> Result<Vec<String>> {
-    let mut dead = Vec::new();
-    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
-        let text = fs::read_to_string(project.root.join(file))?;
-        let folder = project.root.join(file.parent().unwrap_or_else(|| Path::new("")));
-        for (line, link) in links(&text) {
-            if !folder.join(&link).exists() {
-                dead.push(format!("{}:{line}: the link `{link}` leads nowhere", file.display()));
-            }
-        }
-    }
-    Ok(dead)
-}
-
-/// The relative links of a Markdown text, without their fragments, each with its line.
-fn links(markdown: &str) -> Vec<(usize, String)> {
-    let mut links = Vec::new();
-    let mut in_block = false;
-    for (number, line) in markdown.lines().enumerate() {
-        if line.trim_start().starts_with("```") {
-            in_block = !in_block;
-        }
-        if in_block {
-            continue;
-        }
-        for after in line.split("](").skip(1) {
-            let target = after.split([')', ' ']).next().unwrap_or("");
-            let target = target.split('#').next().unwrap_or("");
-            if !target.is_empty() && !target.contains("://") && !target.starts_with("mailto:") {
-                links.push((number + 1, target.to_owned()));
-            }
-        }
-    }
-    links
 }

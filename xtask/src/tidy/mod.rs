@@ -3,12 +3,14 @@
 //! Called from `commands` and `test`. Each rule is a pure function over the project's texts, so that its test can show it failing.
 //! Reads files, changes none.
 
+mod chains;
 mod floors;
 mod graph;
 mod rules;
 mod source;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{fs, path::PathBuf};
 

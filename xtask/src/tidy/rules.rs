@@ -2,7 +2,7 @@
 //!
 //! Called by `tidy::run` and by the tests, which show for each rule a text that breaks it. A rule that finds nothing says nothing.
 
-use super::{Finding, Text, floors};
+use super::{Finding, Text, chains, floors, words};
 
 /// A rule with the name its findings carry.
 pub(super) struct Rule {
@@ -11,7 +11,7 @@ pub(super) struct Rule {
 }
 
 /// All rules, in the order of the report.
-pub(super) const RULES: [Rule; 11] = [
+pub(super) const RULES: [Rule; 15] = [
     Rule { name: "file-head", check: file_head },
     Rule { name: "file-length", check: file_length },
     Rule { name: "pure-core", check: pure_core },
@@ -23,6 +23,10 @@ pub(super) const RULES: [Rule; 11] = [
     Rule { name: "adr-sections", check: adr_sections },
     Rule { name: "module-cycle", check: floors::module_cycle },
     Rule { name: "floors", check: floors::floors },
+    Rule { name: "call-chains", check: chains::call_chains },
+    Rule { name: "public-docs", check: words::public_docs },
+    Rule { name: "links", check: words::links },
+    Rule { name: "replaced-terms", check: words::replaced_terms },
 ];
 
 /// Hard limit; 300 is the aim.

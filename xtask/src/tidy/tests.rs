@@ -209,3 +209,59 @@ fn floors() {
     ];
     check("floors", &texts, &found);
 }
+
+#[test]
+fn public_docs() {
+    let texts = [
+        (
+            "crates/a/src/lib.rs",
+            "//! A.\npub struct A {\n    pub a: u8,\n    b: u8,\n}\nimpl A {\n    pub fn c() {}\n    fn d() {}\n}\n",
+        ),
+        (
+            "crates/a/src/b.rs",
+            "//! B.\n/// B.\npub enum B {\n    C,\n    /// D.\n    D,\n}\npub(crate) fn e() {}\n",
+        ),
+        (
+            "crates/a/src/c.rs",
+            "//! C.\n#[expect(missing_docs, reason = \"names say all\")]\npub enum C {\n    D,\n}\n",
+        ),
+        ("sim/src/lib.rs", "//! S.\npub fn a() {}\n"),
+    ];
+    let found =
+        ["crates/a/src/b.rs:4", "crates/a/src/lib.rs:2", "crates/a/src/lib.rs:3", "crates/a/src/lib.rs:7"];
+    check("public-docs", &[texts[1], texts[0], texts[2], texts[3]], &found);
+}
+
+#[test]
+fn links() {
+    let page = "# Of A, and B\n[a](b.md#of-c) [b](https://example.org/b) [c](#of-a-and-b)\n```\n[d](d.md)\n```\n![e](e.png) [f](..) [g](#g)\n[h](../h.md)\n[i](b.md#i)";
+    let texts =
+        [("docs/a.md", page), ("docs/b.md", "## Of `c`\n"), ("README.md", "[docs](docs/) [b](docs/b.md)")];
+    check("links", &texts, &["docs/a.md:6", "docs/a.md:6", "docs/a.md:7", "docs/a.md:8"]);
+}
+
+#[test]
+fn replaced_terms() {
+    let glossary = "# Words\n| `kept` | here | crates/a |\n## Replaced\n| was | now | where |\n|---|---|---|\n| `Letter` | `Dispatch` | `crates/a`, `sim` |\n";
+    let texts = [
+        ("docs/glossary.md", glossary),
+        ("crates/a/src/a.rs", "//! A.\nstruct Letter;\nstruct Letters;\n// A Letter.\nfn kept() {}\n"),
+        ("crates/b/src/a.rs", "//! A Letter.\n"),
+        ("sim/src/a.rs", "//! A Letter.\n"),
+    ];
+    check("replaced-terms", &texts, &["crates/a/src/a.rs:2", "crates/a/src/a.rs:4", "sim/src/a.rs:1"]);
+}
+
+#[test]
+fn call_chains() {
+    let page = "1. `crates/a/src/a.rs` `A::one`: first\n2. `crates/a/src/b.rs` `two`\n3. `crates/a/src/c.rs` `three`\n4. `crates/b/src/lib.rs` `gone`\n\n1. `crates/a/src/b.rs` `two`\n1. text\n";
+    let texts = [
+        ("ARCHITECTURE.md", page),
+        ("crates/a/src/lib.rs", "//! L.\nmod a;\nmod b;\nmod c;\n"),
+        ("crates/a/src/a.rs", "//! A.\nuse crate::b::two;\nstruct A;\nimpl A {\n    fn one() {}\n}\n"),
+        ("crates/a/src/b.rs", "//! B.\nfn two() {}\n"),
+        ("crates/a/src/c.rs", "//! C.\nfn three() {}\n"),
+        ("crates/b/src/lib.rs", "//! L.\nfn gone_away() {}\n"),
+    ];
+    check("call-chains", &texts, &["ARCHITECTURE.md:3", "ARCHITECTURE.md:4"]);
+}

@@ -15,7 +15,7 @@ mod value;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use galaxy_push_core::cursor::{Cursor, Epoch};
+use galaxy_push_core::cursor::{Cursor, Epoch, Seq};
 use galaxy_push_core::frame::LogKind;
 
 use super::Record;
@@ -134,10 +134,15 @@ impl Records {
         }
         let taken_ms = record.wall_unix_ms.min(now_unix_ms);
         self.standing.apply(&record.change, record.share.as_ref(), taken_ms);
+        let known = self.known.get(&matter).copied();
+        let stood = known.and_then(|known| known.stood);
+        let until_ms = i64::try_from(taken_ms.saturating_add(ENDED_FOR_MS)).unwrap_or(i64::MAX);
         if !record.is_doubtful {
-            let stood = self.known.get(&matter).and_then(|known| known.stood);
-            let forgotten_ms = taken_ms.saturating_add(ENDED_FOR_MS);
-            self.keep(matter, record.cursor, stood, i64::try_from(forgotten_ms).unwrap_or(i64::MAX));
+            self.keep(matter, record.cursor, stood, until_ms);
+        } else if matches!(matter, Matter::Tokens(_)) {
+            // What is believed is written, for the log lets go of it; but not that everything up to its place is known.
+            let at = known.map_or(Cursor { epoch: self.epoch, seq: Seq(0) }, |known| known.at);
+            self.keep(matter, at, stood.map(|stood| Stood { at: None, ..stood }), until_ms);
         }
         true
     }

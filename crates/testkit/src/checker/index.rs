@@ -294,6 +294,10 @@ impl<'h> Index<'h> {
                 let pos = self.pos(&said.position);
                 self.logs[pos.epoch as usize].add_record(said, record.at_us);
             }
+            What::Uncounted(said) => {
+                let pos = self.pos(&said.record.position);
+                self.logs[pos.epoch as usize].add_uncounted(said, record.at_us);
+            }
             What::LogKnown(known) => {
                 let epoch = self.epochs.number(&known.epoch) as usize;
                 self.logs.resize_with(self.epochs.names.len(), EpochLog::default);
@@ -472,6 +476,7 @@ fn each_position<'h>(what: &'h What, mut see: impl FnMut(&'h Position)) {
         What::Grant(grant) => see(&grant.after),
         What::Log(entry) => see(&entry.position),
         What::LogRecord(record) => see(&record.position),
+        What::Uncounted(said) => see(&said.record.position),
         What::Head(position) => see(position),
         What::Handled(handled) => see(&handled.position),
         What::Stored(stored) => cursor(&stored.cursor),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::history::{Hash, LogKnown, LogLine, LogRecord, Says};
+use crate::history::{Hash, LogKnown, LogLine, LogRecord, Says, Uncounted};
 
 /// Records begin with one, unless they say otherwise.
 const SECOND_US: u64 = 1_000_000;
@@ -77,8 +77,20 @@ impl Record<'_> {
         self.said.until_us.is_none_or(|until| other.said.until_us.is_some_and(|other| other <= until))
     }
 
+    /// Whether it says that something no longer holds, so that whoever cannot judge it believes it.
+    pub(super) const fn takes_away(&self) -> bool {
+        matches!(self.said.says, Says::Member { member: false, .. } | Says::Void { .. })
+    }
+
     pub(super) const fn seq(&self) -> u64 {
         self.said.position.seq
+    }
+}
+
+fn about(says: &Says) -> About<'_> {
+    match says {
+        Says::Member { holder, recipient, .. } => (holder, Some(recipient)),
+        Says::Void { holder, .. } => (holder, None),
     }
 }
 
@@ -95,6 +107,8 @@ pub(super) struct EpochLog<'h> {
     pub(super) conflicts: Vec<(usize, usize)>,
     /// By what they are about, in the order of their positions.
     pub(super) records: HashMap<About<'h>, Vec<Record<'h>>>,
+    /// The same of those that do not count and take something away: in doubt they are believed.
+    pub(super) uncounted: HashMap<About<'h>, Vec<Record<'h>>>,
     /// What the standing records of a fingerprint are about.
     pub(super) about: HashMap<Hash, About<'h>>,
     known: Option<&'h LogKnown>,
@@ -109,12 +123,20 @@ impl<'h> EpochLog<'h> {
     }
 
     pub(super) fn add_record(&mut self, said: &'h LogRecord, at_us: u64) {
-        let about: About<'h> = match &said.says {
-            Says::Member { holder, recipient, .. } => (holder, Some(recipient)),
-            Says::Void { holder, .. } => (holder, None),
-        };
         let at_us = said.appended_us.unwrap_or(at_us);
-        self.records.entry(about).or_default().push(Record { said, at_us, hash: None });
+        self.records.entry(about(&said.says)).or_default().push(Record { said, at_us, hash: None });
+    }
+
+    pub(super) fn add_uncounted(&mut self, said: &'h Uncounted, at_us: u64) {
+        let record = Record { said: &said.record, at_us, hash: Some(said.hash) };
+        if record.takes_away() {
+            self.uncounted.entry(about(&said.record.says)).or_default().push(record);
+        }
+    }
+
+    /// What was said of this by then and does not count.
+    pub(super) fn in_doubt(&self, about: About<'h>, at_us: u64) -> impl Iterator<Item = &Record<'h>> {
+        self.uncounted.get(&about).into_iter().flatten().filter(move |record| record.at_us <= at_us)
     }
 
     pub(super) const fn set_known(&mut self, known: &'h LogKnown) {

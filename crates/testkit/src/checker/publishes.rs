@@ -46,6 +46,8 @@ pub(super) struct Publishes<'h> {
     by_call: HashMap<CallId, usize>,
     by_key: HashMap<(&'h str, &'h str), usize>,
     by_payload: HashMap<(&'h str, Hash), Vec<usize>>,
+    /// The record in which a batch was first acknowledged, as a whole or one of it.
+    batches: HashMap<u64, usize>,
     acked: Option<(Pos, usize)>,
 }
 
@@ -75,6 +77,9 @@ impl<'h> Publishes<'h> {
         }
         known.answer = answer;
         known.answered = Some(line);
+        if let (Answer::Acked(_), Some(batch)) = (answer, known.call.batch) {
+            self.batches.entry(batch).or_insert(line);
+        }
         if let Some(position) = position {
             // A later epoch replaces an earlier one here: the two have no order to be checked.
             let rises =
@@ -94,6 +99,17 @@ impl<'h> Publishes<'h> {
     /// All calls for this source and id.
     pub(super) fn of(&self, source: &str, id: &str) -> Option<&Attempts> {
         self.by_key.get(&(source, id)).map(|&attempts| &self.attempts[attempts])
+    }
+
+    /// The records that acknowledge what was published under this source and id, or a batch that it was in.
+    pub(super) fn acks(&self, source: &str, id: &str) -> impl Iterator<Item = usize> {
+        let calls = self.of(source, id).into_iter().flat_map(|attempts| &attempts.calls);
+        calls.filter_map(|&number| {
+            let call = &self.calls[number];
+            let alone = call.answered.filter(|_| matches!(call.answer, Answer::Acked(_)));
+            let of_batch = call.call.batch.and_then(|batch| self.batches.get(&batch).copied());
+            alone.or(of_batch)
+        })
     }
 
     /// The calls that published this payload under this id.

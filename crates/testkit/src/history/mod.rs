@@ -15,7 +15,9 @@ pub use frames::{
     Open, Outcome, Pause, Standing, Subscribed, Token, Ungrant, Welcome,
 };
 pub use handling::{Form, Handled, Handler, How, Stored};
-pub use publish::{Damaged, Hash, Kept, LogKnown, LogLine, LogRecord, Measured, PubAck, PubCall, Says};
+pub use publish::{
+    Damaged, Hash, Kept, LogKnown, LogLine, LogRecord, Measured, PubAck, PubCall, Says, Uncounted,
+};
 pub use recorder::{DEFAULT_CAP, Full, Recorder};
 
 use std::collections::BTreeMap;
@@ -88,6 +90,10 @@ pub struct Rules {
     /// in the same epoch, and nothing is acknowledged or delivered that a crash could still take back.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub durable: bool,
+    /// Whether the log lets go of what it holds within seconds. A standing record that nobody acknowledged may be gone then, before
+    /// anybody has written it elsewhere.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_little: bool,
     /// Whether the harness tells what happens at gateways: where they missed something (`missed`), and every fault that may
     /// end a user's stream, with the names of whom it strikes as words of its detail. Then users are judged by it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -159,6 +165,8 @@ pub enum What {
     Log(LogLine),
     /// What a standing record of the log says.
     LogRecord(LogRecord),
+    /// A standing record that is not one of the log, though it lies among its messages.
+    Uncounted(Uncounted),
     /// Which part of an epoch's log the `log` lines tell whole. Without it: all of it.
     LogKnown(LogKnown),
     /// What is left of the log on its disk when a hub begins to read it.
@@ -272,6 +280,7 @@ impl Default for Rules {
             repair_spread_us: 0,
             transit_us: 0,
             durable: false,
+            keeps_little: false,
             edges: false,
             window: None,
             edge_windows: BTreeMap::new(),

@@ -99,6 +99,17 @@ pub struct LogRecord {
     pub appended_us: Option<u64>,
 }
 
+/// A standing record that lies among the messages of a log that hubs share, and does not count: it came behind a later one of its
+/// hub, or too late, or was said before. A hub that lacks what it would be judged by believes it where it takes something away.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uncounted {
+    /// Its fingerprint.
+    pub hash: Hash,
+    /// What it says, and where it would lie.
+    pub record: LogRecord,
+}
+
 /// The kinds of standing record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

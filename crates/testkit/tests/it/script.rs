@@ -4,7 +4,7 @@ use galaxy_push_testkit::history::{
     Claim, Close, Cursor, Damaged, Event, Fault, Follows, Form, Gap, GapReason, Goodbye, GoodbyeReason,
     Grant, Handled, Handler, Hash, Hop, How, Kept, LogKnown, LogLine, LogRecord, Mark, Measured, Missed,
     Name, Open, Outcome, Pause, Position, PubAck, PubCall, Rules, Says, Standing, Stored, Subscribed,
-    TimingRule, Token, Ungrant, Welcome, What, WindowRule,
+    TimingRule, Token, Uncounted, Ungrant, Welcome, What, WindowRule,
 };
 use galaxy_push_testkit::{Promise, Record, Report, check};
 use serde::de::DeserializeOwned;
@@ -65,6 +65,7 @@ fn parse(words: &[&str]) -> Vec<What> {
                 transit_us: rule("transit", 0) * 1_000,
                 durable: flag("durable"),
                 edges: flag("edges"),
+                keeps_little: flag("keeps_little"),
                 dedup_events: rule("dedup", 100),
                 window: option("events").map(|events| WindowRule {
                     age_us: rule("age", 1_000_000) * 1_000,
@@ -79,6 +80,10 @@ fn parse(words: &[&str]) -> Vec<What> {
         "log" => return published(&plain, option("key"), option("expires")),
         "dump" => log_line(&plain, option("key"), option("expires"), flag("standing")),
         "record" => return record(&plain, option("until"), option("before")),
+        "uncounted" => {
+            let record = says(&plain, option("until"), option("before"));
+            What::Uncounted(Uncounted { hash: payload(plain[2]).1, record })
+        }
         "measured" => What::Measured(Measured {
             what: plain[1].into(),
             is: plain[2].parse().unwrap(),
@@ -273,15 +278,17 @@ fn published(plain: &[&str], key: Option<&str>, expires: Option<&str>) -> Vec<Wh
 
 /// `record POSITION ID HOLDER void`, or `… joins RECIPIENT`, or `… leaves RECIPIENT`: a standing record of the log.
 fn record(plain: &[&str], until: Option<&str>, before: Option<&str>) -> Vec<What> {
+    vec![log_line(plain, None, None, true), What::LogRecord(says(plain, until, before))]
+}
+
+fn says(plain: &[&str], until: Option<&str>, before: Option<&str>) -> LogRecord {
     let us = |ms: &str| ms.parse::<u64>().unwrap() * 1_000;
     let holder = Name::from(plain[3]);
     let says = match plain[4] {
         "void" => Says::Void { holder, before_us: before.map(us) },
         does => Says::Member { holder, recipient: plain[5].into(), member: does == "joins" },
     };
-    let until_us = until.map(us);
-    let said = LogRecord { position: position(plain[1]), says, until_us, appended_us: None };
-    vec![log_line(plain, None, None, true), What::LogRecord(said)]
+    LogRecord { position: position(plain[1]), says, until_us: until.map(us), appended_us: None }
 }
 
 fn log_line(plain: &[&str], key: Option<&str>, expires: Option<&str>, standing: bool) -> What {
@@ -304,7 +311,7 @@ fn call(plain: &[&str], batch: Option<&str>, ephemeral: bool) -> What {
     let (id, hash) = payload(plain[2]);
     What::PubCall(PubCall {
         call: plain[1].parse().unwrap(),
-        source: "test".into(),
+        source: if plain.get(4) == Some(&"standing") { "" } else { "test" }.into(),
         id,
         to: names(plain[3]),
         hash,

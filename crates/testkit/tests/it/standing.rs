@@ -243,3 +243,85 @@ fn nothing_is_more_than_its_bound() {
     keeps(measured);
     breaks(Promise::Bounded, measured, "100 100", "101 100");
 }
+
+/// What lies in the log of several hubs and does not count, before anybody asks for what holds.
+const UNCOUNTED: &str = "
+    record 1 m1 user:ann joins topic:x | wait 2000 | record 2 i1 user:bob void until=60000
+    uncounted 3 i2 user:bob void until=30000 | uncounted 4 m2 user:cid joins topic:x
+    open 1 gateway g user:ann empty standing
+    welcome 1 FRESH 4 0 4 gen=1
+    standing 1 4 m1,i1
+    caught_up 1 4
+";
+
+#[test]
+fn what_does_not_count_may_be_believed_where_it_takes_something_away() {
+    keeps(UNCOUNTED);
+    keeps(&UNCOUNTED.replacen("m1,i1\n", "m1,i1,i2\n", 1));
+    breaks(Promise::Standing, UNCOUNTED, "standing 1 4 m1,i1", "standing 1 4 m1,i1,m2");
+    breaks(Promise::Standing, UNCOUNTED, "standing 1 4 m1,i1", "standing 1 4 m1,i2");
+    // It may stand for what is void anyway, and end a membership.
+    let lasting = UNCOUNTED.replacen("void until=30000", "void until=90000", 1);
+    keeps(&lasting.replacen("m1,i1\n", "m1,i2\n", 1));
+    let left = UNCOUNTED.replacen("uncounted 4 m2 user:cid joins", "uncounted 4 m2 user:ann leaves", 1);
+    keeps(&left.replacen("m1,i1\n", "i1\n", 1));
+    keeps(&left);
+    // Nobody could have read it yet.
+    let early = UNCOUNTED.replacen("uncounted 3 i2 user:bob void until=30000 |", "", 1);
+    let early = early + "uncounted 5 i2 user:bob void until=30000";
+    breaks(Promise::Standing, &early, "standing 1 4 m1,i1", "standing 1 4 m1,i1,i2");
+}
+
+#[test]
+fn a_session_may_have_ended_by_what_does_not_count_and_a_membership_too() {
+    let by = |by: &str| MEMBER.replacen("record 8 v user:ann void", by, 1);
+    let ended = by("uncounted 8 v user:ann void").replacen("log 9 i user:bob", "log 9 i user:ann", 1);
+    keeps(&ended);
+    breaks(
+        Promise::Progress,
+        &by("record 8 w user:bob void").replacen("log 9 i user:bob", "log 9 i user:ann", 1).replacen(
+            "progress 2 8",
+            "event 2 9 i",
+            1,
+        ),
+        "event 2 9 i",
+        "progress 2 9",
+    );
+    keeps(&ended.replacen("progress 2 8", "event 2 9 i", 1));
+    keeps(&ended.replacen("progress 2 8", "progress 2 9", 1));
+    // The user is a member all the while, or its gateway believes that it has left.
+    let left = ALL_THE_WHILE.replacen("record 6 l1", "uncounted 6 l1", 1).replacen(
+        "joins topic:*",
+        "joins topic:y",
+        1,
+    );
+    keeps(&left);
+    keeps(&left.replacen("event 1 7 c\n", "", 1));
+    breaks(
+        Promise::CursorSafe,
+        &left.replacen("uncounted 6 l1 user:ann", "uncounted 6 l1 user:bob", 1),
+        "event 1 7 c\n",
+        "",
+    );
+}
+
+#[test]
+fn where_the_log_keeps_little_what_nobody_acknowledged_may_be_gone() {
+    let script = |rules: &str, answer: &str| {
+        format!(
+            "{rules}
+             call 1 j1 - standing batch=1 | call 2 j2 - standing batch=1
+             record 1 j1 user:ann joins topic:x | record 2 j2 user:bob joins topic:x
+             unknown 1 | {answer}
+             open 1 gateway g user:ann empty standing
+             welcome 1 FRESH 2 0 2 gen=1
+             standing 1 2 j1,j2
+             caught_up 1 2"
+        )
+    };
+    breaks(Promise::Standing, &script("rules", "unknown 2"), "j1,j2\n", "j2\n");
+    keeps(&script("rules keeps_little", "unknown 2").replacen("j1,j2\n", "j2\n", 1));
+    breaks(Promise::Standing, &script("rules keeps_little", "ack 2 2"), "j1,j2\n", "j2\n");
+    let late = script("rules keeps_little", "").replacen("caught_up 1 2", "caught_up 1 2 | ack 2 2", 1);
+    keeps(&late.replacen("j1,j2\n", "j2\n", 1));
+}

@@ -45,6 +45,11 @@ fn record(cursor: Cursor, change: Change) -> Record {
     Record { cursor, change, share: Some("p".into()), wall_unix_ms: NOW_MS, is_doubtful: false }
 }
 
+/// Read where nobody can tell whether it counts.
+fn doubtful(record: Record) -> Record {
+    Record { is_doubtful: true, ..record }
+}
+
 fn voided(cursor: Cursor, recipient: &str, issued_before: i64) -> Record {
     // Whichever voids more ends sooner, so that none makes another superfluous.
     record(cursor, Change::invalidation(&void(recipient, issued_before, 1_000 - issued_before)).0)
@@ -208,16 +213,38 @@ fn tokens_that_any_hub_voids_stay_void() {
 #[test]
 fn what_is_in_doubt_takes_away_and_gives_nothing() {
     let mut records = records();
-    let doubtful = |record: Record| Record { is_doubtful: true, ..record };
     assert!(records.apply(&doubtful(voided(at(1), "user:1", 1)), NOW_MS));
     assert!(!records.apply(&doubtful(joined(at(2), true)), NOW_MS));
     assert_eq!((memberships(&mut records), void_before(&mut records, "user:1")), (0, vec![1]));
-    assert_eq!(records.step(&tokens("user:1"), at(1)), Step::Stands, "another hub knows what it is worth");
     assert!(
         records.apply(&joined(at(3), true), NOW_MS) && records.apply(&doubtful(joined(at(4), false)), NOW_MS)
     );
     assert_eq!(memberships(&mut records), 0);
-    assert_eq!(records.at(&membership()), Some(at(3)));
+    assert_eq!(records.at(&membership()), Some(at(3)), "another hub knows what its end is worth");
+}
+
+/// The hub that believes it may be the only one, and the log lets go of it.
+#[test]
+fn tokens_that_are_void_in_doubt_are_written_and_nothing_is_late_because_of_it() {
+    let (mut records, matter) = (records(), tokens("user:1"));
+    assert!(records.apply(&doubtful(voided(at(5), "user:1", 1)), NOW_MS));
+    assert_eq!(records.at(&matter), Some(at(0)), "nothing is known up to anywhere");
+    let (revision, value) = written(&records, &matter, at(0));
+    assert_eq!((revision, value.at, value.records.len()), (0, at(0), 1));
+    records.wrote(&matter, 4, value.at);
+    assert_eq!(records.step(&matter, at(0)), Step::Stands);
+    assert!(records.apply(&voided(at(3), "user:1", 2), NOW_MS), "it lies before, and counts");
+    let (revision, value) = written(&records, &matter, at(3));
+    assert_eq!((revision, value.at, value.records.len()), (4, at(3), 2));
+    records.wrote(&matter, 6, value.at);
+    assert!(records.apply(&doubtful(voided(at(7), "user:1", 3)), NOW_MS));
+    let (revision, value) = written(&records, &matter, at(3));
+    assert_eq!((revision, value.at, value.records.len()), (6, at(3), 3), "it stood, and lacks one since");
+    records.found(8, value.clone(), NOW_MS); // another hub was first
+    assert_eq!(records.step(&matter, at(3)), Step::Stands);
+    let mut late = self::records();
+    assert_eq!(late.read_anew(vec![(8, value)], NOW_MS), []);
+    assert_eq!(void_before(&mut late, "user:1"), [1, 2, 3]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::Right;
 use crate::checker::index::{Index, Pos, Visit};
-use crate::checker::log::Entry;
+use crate::checker::log::{Entry, Record};
 use crate::history::{Hop, Open, Says};
 
 /// Around the end of a record, and around the second in which a token was issued, nothing is certain.
@@ -45,6 +45,8 @@ struct Membership<'h> {
     epoch: u32,
     /// In the order of the log.
     marks: Vec<Mark>,
+    /// What would end it and does not count: whether its gateway believes that nobody can tell.
+    doubts: Vec<Mark>,
 }
 
 /// A record at its place.
@@ -60,9 +62,24 @@ struct Mark {
     is_explicit: bool,
     /// It is about a session.
     of_session: bool,
+    /// It is a record of the log. If not, whoever cannot judge it may believe it.
+    counts: bool,
 }
 
 impl Mark {
+    fn of(record: &Record<'_>, holder: &str, counts: bool) -> Self {
+        Self {
+            seq: record.seq(),
+            at_us: record.at_us,
+            holds: !matches!(record.said.says, Says::Member { member: false, .. }),
+            until_us: record.said.until_us,
+            before_us: record.before_us(),
+            is_explicit: record.is_explicit(),
+            of_session: holder.starts_with("session:"),
+            counts,
+        }
+    }
+
     fn lasts(&self, beyond_us: u64) -> bool {
         self.until_us.is_none_or(|until| beyond_us < until)
     }
@@ -84,26 +101,25 @@ impl<'h> Governed<'h> {
             return governed;
         }
         for (epoch, log) in (0..).zip(&index.logs) {
-            for ((holder, recipient), records) in &log.records {
-                if !open.recipients.iter().any(|own| &**own == *holder) {
-                    continue;
-                }
-                let marks = records.iter().map(|record| Mark {
-                    seq: record.seq(),
-                    at_us: record.at_us,
-                    holds: !matches!(record.said.says, Says::Member { member: false, .. }),
-                    until_us: record.said.until_us,
-                    before_us: record.before_us(),
-                    is_explicit: record.is_explicit(),
-                    of_session: holder.starts_with("session:"),
-                });
+            let is_own = |holder: &str| open.recipients.iter().any(|own| &**own == holder);
+            for ((holder, recipient), records) in log.records.iter().filter(|((holder, _), _)| is_own(holder))
+            {
+                let marks = records.iter().map(|record| Mark::of(record, holder, true));
                 match recipient {
                     None => marks.for_each(|mark| governed.void(index, open, epoch, mark)),
                     Some(recipient) => {
                         let (numbers, marks) = (index.matching(recipient), marks.collect());
-                        governed.memberships.push(Membership { recipient, numbers, epoch, marks });
+                        let doubts = log.in_doubt((holder, Some(recipient)), u64::MAX);
+                        let doubts = doubts.map(|record| Mark::of(record, holder, false)).collect();
+                        governed.memberships.push(Membership { recipient, numbers, epoch, marks, doubts });
                     }
                 }
+            }
+            let voids =
+                log.uncounted.iter().filter(|((holder, member), _)| member.is_none() && is_own(holder));
+            for ((holder, _), records) in voids {
+                let marks = records.iter().map(|record| Mark::of(record, holder, false));
+                marks.for_each(|mark| governed.void(index, open, epoch, mark));
             }
         }
         governed
@@ -135,7 +151,8 @@ impl<'h> Governed<'h> {
     pub(in crate::checker) fn may_have_ended(&self, from_us: u64, until_us: u64) -> bool {
         let slack_us = ROUNDING_US + self.skew_us;
         self.token_us.is_some_and(|issued_us| {
-            let in_time = |mark: &&Mark| (from_us..=until_us).contains(&mark.at_us);
+            // When somebody comes to believe what does not count nobody can tell.
+            let in_time = |mark: &&Mark| mark.at_us <= until_us && (from_us <= mark.at_us || !mark.counts);
             let mut marks = self.voids.values().flatten().filter(in_time);
             marks.any(|mark| issued_us <= self.voids_before(mark) + slack_us)
         })
@@ -149,7 +166,8 @@ impl<'h> Governed<'h> {
         let mut marks: Vec<_> = self.voids.get(&from.epoch).into_iter().flatten().collect();
         marks.sort_by_key(|mark| mark.seq);
         let ends = |mark: &&&Mark| {
-            mark.seq > from.seq
+            mark.counts
+                && mark.seq > from.seq
                 && mark.at_us > since_us
                 && issued_us < self.voids_before(mark).saturating_sub(slack_us)
                 && mark.lasts(mark.at_us + lasts_us + slack_us)
@@ -223,7 +241,7 @@ impl<'h> Governed<'h> {
     pub(in crate::checker) fn is_void(&self, pos: Pos, at_us: u64) -> bool {
         self.void_before(pos).any(|mark| {
             let certain = self.voids_before(mark).saturating_sub(ROUNDING_US + self.skew_us);
-            self.is_issued_before(certain) && mark.lasts(at_us.saturating_add(self.skew_us))
+            mark.counts && self.is_issued_before(certain) && mark.lasts(at_us.saturating_add(self.skew_us))
         })
     }
 
@@ -270,8 +288,10 @@ impl Membership<'_> {
         // It may have been sent long before it was received, but not before it was there and its stream asked for.
         let sent_us = appended_us.max(governed.opened_us);
         let possible = |mark: &Mark| mark.holds && mark.lasts(sent_us.saturating_sub(slack_us));
+        let present = known.checked_sub(1).map_or(0, |last| self.marks[last].seq);
+        let is_in_doubt = || self.doubts.iter().any(|doubt| doubt.seq > present && doubt.at_us <= at_us);
         if known > 0 && may_be().all(certain) {
-            Right::Owed
+            if is_in_doubt() { Right::Maybe } else { Right::Owed }
         } else if may_be().any(possible) {
             Right::Maybe
         } else {

@@ -2,7 +2,8 @@
 //! does not.
 //!
 //! What holds is known from the log: of the records about one thing the last one up to where reading goes on. One
-//! appended later may be told already, and then comes again in its place.
+//! appended later may be told already, and then comes again in its place. What lies in the log and does not count may be believed by
+//! a hub that cannot judge it: void tokens may be told, and what it ends or stands for may be left out.
 
 use crate::checker::index::Pos;
 use crate::checker::log::{EpochLog, Record};
@@ -24,14 +25,19 @@ fn fault(step: &Step<'_, '_>, frame: &Standing) -> Option<String> {
     let listing = step.state.listing.as_ref()?;
     let from = listing.from?;
     let log = step.index.log(from.epoch)?;
-    if let Some(stale) = frame.records.iter().find(|record| !may_hold(log, **record, from)) {
+    if let Some(stale) = frame.records.iter().find(|record| !may_hold(log, **record, from, step.at_us)) {
         return Some(format!("record {stale} does not hold at {}", step.index.show(from)));
     }
     if frame.more {
         return None;
     }
     let told = |hash: &Hash| listing.records.contains(hash) || frame.records.contains(hash);
-    let missing = log.records.values().flat_map(|records| holding(step, records, from));
+    let missing = log.records.iter().flat_map(|(about, records)| {
+        let doubts: Vec<_> = log.in_doubt(*about, step.at_us).collect();
+        holding(step, records, from)
+            .filter(move |record| !doubts.iter().any(|doubt| may_replace(doubt, record)))
+    });
+    let missing = missing.filter(|record| !step.index.rules.keeps_little || is_acked(step, log, record));
     let missing = missing.filter(|record| record.hash.is_some_and(|hash| !told(&hash)));
     let missing = missing.min_by_key(|record| record.seq())?;
     let (says, seq) = (&missing.said.says, missing.seq());
@@ -56,20 +62,42 @@ fn holding<'a, 'h>(
             let mut newer =
                 records[number + 1..].iter().filter(|newer| newer.seq() <= from.seq || newer.at_us <= at_us);
             let replaced = newer.any(|newer| !record.is_beside() || newer.outlasts(record));
-            let covered = record.is_beside()
-                && records[..*number].iter().any(|older| {
-                    let same_tokens = !older.is_explicit()
-                        && !record.is_explicit()
-                        && record.at_us.saturating_sub(older.at_us) < SAME_TOKENS_US;
-                    (same_tokens && older.lasts_as_long_as(record)) || older.outlasts(record)
-                });
+            let covered =
+                record.is_beside() && records[..*number].iter().any(|older| stands_for(older, record));
             record.holds() && record.seq() <= from.seq && !ended && !replaced && !covered
         })
         .map(|(_, record)| record)
 }
 
-/// Whether a record of this fingerprint may be told to a reader that goes on from here.
-fn may_hold(log: &EpochLog<'_>, hash: Hash, from: Pos) -> bool {
+/// Whether an earlier record voids all that another one does.
+fn stands_for(older: &Record<'_>, record: &Record<'_>) -> bool {
+    let same_tokens = !older.is_explicit()
+        && !record.is_explicit()
+        && record.at_us.saturating_sub(older.at_us) < SAME_TOKENS_US;
+    (same_tokens && older.lasts_as_long_as(record)) || older.outlasts(record)
+}
+
+/// Whether a hub that believes a record that does not count may leave this one out.
+fn may_replace(doubt: &Record<'_>, record: &Record<'_>) -> bool {
+    match record.is_beside() {
+        true => doubt.outlasts(record) || stands_for(doubt, record),
+        false => doubt.seq() > record.seq(),
+    }
+}
+
+/// Whether its publisher was told by now that it holds.
+fn is_acked(step: &Step<'_, '_>, log: &EpochLog<'_>, record: &Record<'_>) -> bool {
+    let Some(entry) = log.get(record.seq()) else { return false };
+    let mut acks = step.index.publishes.acks(&entry.line.source, &entry.line.id);
+    acks.any(|line| step.index.records[line].at_us <= step.at_us)
+}
+
+/// Whether a record of this fingerprint may be told by now to a reader that goes on from here.
+fn may_hold(log: &EpochLog<'_>, hash: Hash, from: Pos, at_us: u64) -> bool {
+    let mut doubts = log.uncounted.values().flatten();
+    if doubts.any(|doubt| doubt.holds() && doubt.hash == Some(hash) && doubt.at_us <= at_us) {
+        return true;
+    }
     let Some(records) = log.about.get(&hash).and_then(|about| log.records.get(about)) else { return false };
     let later = records.partition_point(|record| record.seq() <= from.seq);
     let present = later.saturating_sub(1);

@@ -28,6 +28,8 @@ struct Hub {
     records: Records,
     /// Of the log, how many it has read.
     read: usize,
+    /// Which of these void tokens: it believes them, whatever they are worth.
+    believed: Vec<usize>,
     /// What its publishers wait for.
     jobs: Vec<(Matter, Cursor)>,
     writing: Option<Writing>,
@@ -40,7 +42,7 @@ struct World {
     first: usize,
     bucket: BTreeMap<String, (u64, Value)>,
     revision: u64,
-    /// Which records were acknowledged.
+    /// Which records were acknowledged, or are believed by a hub that has seen to it that they stand.
     acknowledged: BTreeSet<usize>,
 }
 
@@ -49,7 +51,7 @@ impl World {
         let mut records = records();
         let values: Vec<_> = self.bucket.values().cloned().collect();
         assert!(records.read_anew(values, NOW_MS).is_empty());
-        Hub { records, read: self.first, jobs: Vec::new(), writing: None }
+        Hub { records, read: self.first, believed: Vec::new(), jobs: Vec::new(), writing: None }
     }
 
     /// A record that some hub appends.
@@ -63,11 +65,17 @@ impl World {
         (record.change.matter(), record.cursor)
     }
 
-    fn read(&self, hub: &mut Hub) {
-        if let Some(record) = self.log.get(hub.read) {
-            hub.records.apply(record, NOW_MS);
-            hub.read += 1;
+    /// A hub reads on, and cannot judge some of what voids tokens.
+    fn read(&self, hub: &mut Hub, rng: &mut Rng) {
+        let Some(record) = self.log.get(hub.read) else { return };
+        let is_of_tokens = matches!(record.change.matter(), Matter::Tokens(_));
+        let is_doubtful = is_of_tokens && rng.below(4) == 0;
+        if is_doubtful {
+            hub.jobs.retain(|(_, upto)| *upto != record.cursor); // nobody knows, its publisher is told
         }
+        hub.records.apply(&Record { is_doubtful, ..record.clone() }, NOW_MS);
+        hub.believed.extend(is_of_tokens.then_some(hub.read));
+        hub.read += 1;
     }
 
     /// The bucket takes what a hub has decided to write, or has another revision by now.
@@ -121,6 +129,7 @@ impl World {
                 self.swap(hub);
             }
         }
+        self.acknowledged.extend(&hub.believed);
     }
 
     /// What was acknowledged holds at this hub, or what was said later of the same membership.
@@ -171,7 +180,7 @@ fn run(seed: u64) -> usize {
                 let job = world.append(&mut rng);
                 hub.jobs.push(job);
             }
-            8..=21 => (0..=rng.below(4)).for_each(|_| world.read(hub)),
+            8..=21 => (0..=rng.below(4)).for_each(|_| world.read(hub, &mut rng)),
             22..=29 => world.serve(hub, &mut rng),
             30..=36 => world.swap(hub),
             37 => world.check(hub),
@@ -179,7 +188,7 @@ fn run(seed: u64) -> usize {
             _ => {
                 let mut late = world.start();
                 while late.read < world.log.len() {
-                    world.read(&mut late);
+                    world.read(&mut late, &mut rng);
                 }
                 world.judge(&mut late, seed);
             }
@@ -189,16 +198,16 @@ fn run(seed: u64) -> usize {
         let kept = hubs.iter().map(|hub| hub.read).chain(waited).min().unwrap_or(0);
         world.first = world.first.max(kept.saturating_sub(rng.below(20)));
     }
-    settle(&mut world, &mut hubs, seed);
+    settle(&mut world, &mut hubs, &mut rng, seed);
     world.acknowledged.len()
 }
 
 /// Everybody reads to the end and looks up what it knows: then all are of one mind, whoever starts now too.
-fn settle(world: &mut World, hubs: &mut Vec<Hub>, seed: u64) {
+fn settle(world: &mut World, hubs: &mut Vec<Hub>, rng: &mut Rng, seed: u64) {
     for _ in 0..4 {
         for hub in hubs.iter_mut() {
             while hub.read < world.log.len() {
-                world.read(hub);
+                world.read(hub, rng);
             }
             world.swap(hub);
             let _lacking = hub.records.read_anew(world.bucket.values().cloned().collect(), NOW_MS);
