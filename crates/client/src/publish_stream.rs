@@ -127,6 +127,18 @@ impl Answer {
     }
 }
 
+impl Publisher {
+    /// Makes it a publisher that sends without waiting for the answers, over one stream to the hub.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled.
+    #[must_use]
+    pub fn stream(self) -> PublishStream {
+        PublishStream::start(self)
+    }
+}
+
 impl PublishStream {
     pub(crate) fn start(publisher: Publisher) -> Self {
         let Publisher { hub_connection, backoff, random, uncertain, .. } = publisher;

@@ -2,7 +2,7 @@
 //!
 //! Called by backends and the command line. It neither batches nor queues: each call sends what it is given, again and
 //! again with the same ids until the hub answers, which appends each event at most once. For many requests at once see
-//! [`PublishStream`].
+//! [`PublishStream`](crate::PublishStream).
 
 mod builder;
 mod hub_connection;
@@ -31,7 +31,7 @@ use crate::random::Random;
 use crate::rpc::{HEAD, INVALIDATE, PUBLISH, SET_MEMBERSHIP};
 use crate::spans::Sending;
 use crate::transport::Answer;
-use crate::{Failure, Head, Invalidated, PublishStream, Published, Tracing};
+use crate::{Failure, Head, Invalidated, Published, Tracing};
 use hub_connection::Call;
 
 /// The source of the standing records of every publisher; their ids are random.
@@ -151,16 +151,6 @@ impl Publisher {
         self.uncertain.settle(&keys, &mut published);
         self.hub_connection.note_log(&published);
         Ok(published)
-    }
-
-    /// Makes it a publisher that sends without waiting for the answers, over one stream to the hub.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime with time enabled.
-    #[must_use]
-    pub fn stream(self) -> PublishStream {
-        PublishStream::start(self)
     }
 
     /// Records that a session, or every session of a user, has ended. A record that does not say which tokens are void

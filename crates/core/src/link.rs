@@ -62,7 +62,7 @@
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | `action`, `config`, `delivery`, `door`, `failure`, `item`, `control`, `status`, `stream_end` | nothing: values that go in and out |
+//! | `action`, `config`, `delivery`, `door`, `failure`, `frame`, `item`, `control`, `status`, `stream_end` | nothing: values that go in and out |
 //! | `receive`, `standing` | what a frame is, and which cursor may be resumed from |
 //! | `outcomes`, `batch`, `flight` | how items reach the application, and what moves the cursor |
 //! | `storing` | when the cursor is saved |
@@ -78,6 +78,7 @@ mod door;
 mod doors;
 mod failure;
 mod flight;
+mod frame;
 mod item;
 mod outcomes;
 mod receive;
@@ -99,7 +100,8 @@ pub use control::{FellBehind, Goodbye, GoodbyeReason, Welcome};
 pub use delivery::{AckResult, DeadLetter, Delivery};
 pub use door::Door;
 pub use failure::{Failure, ServerStatus, Waited, code_name};
-pub use item::{Frame, Gap, Item};
+pub use frame::Frame;
+pub use item::{Gap, Item};
 pub use status::{Counters, HandlerTrouble, State, Status, StoreTrouble};
 pub use stream_end::{StreamEnd, StreamEndCounts};
 

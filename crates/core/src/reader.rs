@@ -74,7 +74,7 @@ pub struct Reader {
     phase: Phase,
     /// A cursor beyond what this window knows yet, but within the authority's head; or one that the reader has from before
     /// the window left its log.
-    awaited: Option<Awaited>,
+    expected: Option<Expected>,
     /// How far it came in the logs that it was in before, by this stream or with the cursor it came with.
     left: Epochs,
     last_sent: LastSent,
@@ -98,7 +98,7 @@ enum Phase {
 /// ```text
 /// the reader came from another gateway with a7; this window is at a5:  cursor = a7, meanwhile = a
 /// the window gets a6, a7                                               held back: the reader has them
-/// the window gets a8                                                   sent; nothing is awaited any more
+/// the window gets a8                                                   sent; nothing is expected any more
 ///
 /// the reader came with b3; this window is still in log a, at a5:       cursor = b3, meanwhile = a
 /// the window gets a6, then gap to b1, then b2, b3                      held back: all of it lies before b3
@@ -107,7 +107,7 @@ enum Phase {
 /// the window turns into a third log c instead                          told by a gap from b3 to where c begins
 /// ```
 #[derive(Clone, Copy, Debug)]
-struct Awaited {
+struct Expected {
     cursor: Cursor,
     meanwhile: Epoch,
 }
@@ -154,7 +154,7 @@ impl Reader {
         let outcome = if gap.is_some() { Outcome::EpochChanged } else { Outcome::Resumed };
         let start = Start { outcome, next: window.end(), position: cursor, gap };
         let mut reader = Self::start(window, start, cursor.to_string(), settings);
-        reader.awaited = Some(Awaited { cursor, meanwhile: window.head().epoch });
+        reader.expected = Some(Expected { cursor, meanwhile: window.head().epoch });
         reader
     }
 
@@ -173,7 +173,7 @@ impl Reader {
             next: start.next,
             position: start.position,
             phase: Phase::Opening { welcome, gap: start.gap },
-            awaited: None,
+            expected: None,
             left: Epochs::default(),
             last_sent: LastSent { slot: start.next, ..LastSent::default() },
             progress_requested: false,
@@ -281,11 +281,11 @@ impl Reader {
     /// [`Reader::read_at`] is for.
     pub fn skip_to(&mut self, slot: Slot, cursor: Cursor) {
         self.next = self.next.max(slot);
-        let held_back = self.awaited.is_some_and(|awaited| awaited.holds_back(cursor));
+        let held_back = self.expected.is_some_and(|expected| expected.holds_back(cursor));
         if held_back || slot < self.next || self.position.follows(cursor) {
             return;
         }
-        self.awaited = None;
+        self.expected = None;
         self.stand_at(cursor);
     }
 
@@ -307,7 +307,7 @@ impl Reader {
     fn cross_gap_to(&mut self, at: Cursor) -> Cursor {
         let to = if self.position.follows(at) { self.position } else { self.left.goes_on(at) };
         self.stand_at(to);
-        self.awaited = to.follows(at).then_some(Awaited { cursor: to, meanwhile: to.epoch });
+        self.expected = to.follows(at).then_some(Expected { cursor: to, meanwhile: to.epoch });
         to
     }
 
@@ -340,7 +340,7 @@ impl Reader {
     ///   → gap(a525, a529] LAPPED, then slot 20 …
     /// the log turned from a into b within the slots 16 to 19, which are gone
     ///   → gap(a525, floor] EPOCH_CHANGED, whatever the positions say: nobody can count across two logs
-    /// the reader awaits a540, and all that was lost lies before that
+    /// the reader expects a540, and all that was lost lies before that
     ///   → nothing: it has missed none of it
     /// ```
     fn lapped(&mut self, window: &Window, now: Now) -> Option<Control> {
@@ -350,7 +350,7 @@ impl Reader {
         let (from, floor) = (self.position, window.floor());
         let turned = window.turned_unseen(self.next);
         self.next = window.oldest();
-        if self.awaited.is_some_and(|awaited| awaited.holds_back(floor)) {
+        if self.expected.is_some_and(|expected| expected.holds_back(floor)) {
             if !turned {
                 return None; // what was lost lies before the position this reader already holds
             }
@@ -417,8 +417,8 @@ impl Reader {
     }
 }
 
-impl Awaited {
-    /// Whether a position lies at or before the awaited one. A gap into any third epoch ends the wait: it is sent.
+impl Expected {
+    /// Whether a position lies at or before the expected one. A gap into any third epoch ends the wait: it is sent.
     fn holds_back(&self, position: Cursor) -> bool {
         if position.epoch == self.cursor.epoch {
             !position.follows(self.cursor)
@@ -427,7 +427,7 @@ impl Awaited {
         }
     }
 
-    /// The window has come to this position. Once it is in the awaited epoch, a gap out of it is sent, also where it leads
+    /// The window has come to this position. Once it is in the expected epoch, a gap out of it is sent, also where it leads
     /// back.
     fn comes_to(&mut self, position: Cursor) {
         if position.epoch == self.cursor.epoch {

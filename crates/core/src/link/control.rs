@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Frame;
+use super::frame::Frame;
 use crate::window::Outcome;
 use crate::wire::{Fields, Malformed, Value, read_duration, read_text};
 

@@ -31,10 +31,10 @@ enum Decision {
 }
 
 impl Reader {
-    /// Sends the next entries. A reader without a filter that awaits nothing takes whole runs of plain entries unseen; every other one looks at
+    /// Sends the next entries. A reader without a filter that expects nothing takes whole runs of plain entries unseen; every other one looks at
     /// each entry.
     pub(super) fn read(&mut self, window: &Window, end: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
-        if filter.is_none() && self.awaited.is_none() {
+        if filter.is_none() && self.expected.is_none() {
             let run = window.plain_run(self.next, self.settings.message_max, self.settings.turn_bytes);
             let run = run.start..run.end.min(end);
             if let Some(last) = run.end.since(run.start).checked_sub(1) {
@@ -122,17 +122,17 @@ impl Reader {
         }
     }
 
-    /// Passes one entry without sending it. The position follows, so that a `Progress` tells it, unless the entry lies before an awaited one.
+    /// Passes one entry without sending it. The position follows, so that a `Progress` tells it, unless the entry lies before an expected one.
     fn skip(&mut self, entry: &Entry<'_>) {
         self.next = entry.slot.next();
         self.last_sent.bytes += entry.frame.len() as u64;
         self.last_sent.appended.get_or_insert(entry.at);
-        if self.awaited.is_none() {
+        if self.expected.is_none() {
             self.stand_at(entry.cursor);
         }
     }
 
-    /// Decides about one entry. The order of the questions matters: a position that is awaited comes first, because the reader has what lies
+    /// Decides about one entry. The order of the questions matters: a position that is expected comes first, because the reader has what lies
     /// before it; then what is no event; then whether the reader may see it; then whether it is still worth sending.
     fn judge(
         &mut self,
@@ -141,12 +141,12 @@ impl Reader {
         filter: Option<&dyn Filter>,
         now: Now,
     ) -> Decision {
-        if let Some(awaited) = &mut self.awaited {
-            if awaited.holds_back(entry.cursor) {
-                awaited.comes_to(entry.cursor);
+        if let Some(expected) = &mut self.expected {
+            if expected.holds_back(entry.cursor) {
+                expected.comes_to(entry.cursor);
                 return Decision::Skip;
             }
-            self.awaited = None;
+            self.expected = None;
         }
         if entry.traits.has(Traits::DAMAGED) {
             return Decision::Missed;
