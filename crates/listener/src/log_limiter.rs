@@ -1,12 +1,12 @@
 //! Limits how many lines about one peer are logged: the first, second, fourth and so on.
 //!
-//! A lock and this process's clock around the core's [`Damper`]. Whoever logs something that peers can cause asks it first,
+//! A lock and this process's clock around the core's [`LogSampler`]. Whoever logs something that peers can cause asks it first,
 //! and logs how many lines were left out, so that nobody can fill a log by being refused.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use galaxy_push_core::damp::Damper;
+use galaxy_push_core::log_sampler::LogSampler;
 use tokio::time::Instant;
 
 use crate::proxies::subscriber;
@@ -14,14 +14,14 @@ use crate::proxies::subscriber;
 /// Which lines about each peer are written: the first, second, fourth and so on.
 #[derive(Debug, Default)]
 pub struct LogLimiter {
-    state: Mutex<Option<(Instant, Damper)>>,
+    state: Mutex<Option<(Instant, LogSampler)>>,
 }
 
 impl LogLimiter {
     /// Counts one line about this peer. `Some`: write it; so many were left out before it.
     pub fn count(&self, peer: &str) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, damper) = state.get_or_insert_with(|| (Instant::now(), Damper::default()));
+        let (since, damper) = state.get_or_insert_with(|| (Instant::now(), LogSampler::default()));
         damper.count(peer, since.elapsed())
     }
 

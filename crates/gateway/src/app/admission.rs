@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use galaxy_push_core::cursor::{Ask, MalformedCursor};
+use galaxy_push_core::cursor::{MalformedCursor, StartFrom};
 use galaxy_push_core::reader::{Reader, Settings};
 use galaxy_push_core::window::Outcome;
 use galaxy_push_proto::v1;
@@ -62,9 +62,9 @@ impl Admission {
         self.edge.routes.check(&request.identity, self.edge.clock.now().unix_ms)?;
         let topics: BTreeSet<String> = std::mem::take(&mut request.topics).into_iter().collect();
         request.identity.grants.check(&topics, self.limits.topics)?;
-        let ask = match Ask::parse(&request.cursor) {
+        let ask = match StartFrom::parse(&request.cursor) {
             Ok(ask) => ask,
-            Err(_) if request.cursor_is_automatic => Ask::Unreadable,
+            Err(_) if request.cursor_is_automatic => StartFrom::Unreadable,
             Err(MalformedCursor) => return Err(Refusal::CursorMalformed),
         };
         let share = self.await_turn(&request).await?;
@@ -75,7 +75,7 @@ impl Admission {
             turn_bytes: self.limits.turn_bytes,
         };
         // What is no cursor may be a secret that went into the wrong place.
-        let cursor = if ask == Ask::Unreadable { "unreadable" } else { request.cursor.as_str() };
+        let cursor = if ask == StartFrom::Unreadable { "unreadable" } else { request.cursor.as_str() };
         let reader = self.open(ask, &request.cursor, settings).await?;
         let user = request.identity.user.clone();
         let connection = Connection::open(self.edge.clone(), reader, request.identity, topics, self.limits)?;
@@ -128,8 +128,8 @@ impl Admission {
     }
 
     /// Opens a reader. A cursor beyond this gateway's window is early, or it is wrong: the hub is asked which.
-    async fn open(&self, ask: Ask, text: &str, settings: Settings) -> Result<Reader, Refusal> {
-        if let Ask::At(cursor) = ask
+    async fn open(&self, ask: StartFrom, text: &str, settings: Settings) -> Result<Reader, Refusal> {
+        if let StartFrom::At(cursor) = ask
             && self.read(|window| window.is_beyond(cursor))
         {
             match self.authority.judge(cursor).await {

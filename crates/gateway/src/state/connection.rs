@@ -125,7 +125,7 @@ impl Connection {
         let registration = edge.routes.register(&identity, topics.iter().map(recipient), now.unix_ms)?;
         let ready = edge.read(now, |window| opening(&mut reader, window, now));
         let covered = edge.routes.dispatched();
-        let confirmed = Mark { position: reader.passed(), produced: 0 };
+        let confirmed = Mark { position: reader.position(), produced: 0 };
         let mut connection = Self {
             edge,
             registration,
@@ -284,7 +284,7 @@ impl Connection {
             match self.registration.mailbox().receive(&mut self.inbox) {
                 Received::Overflowed(first) => {
                     if let Some(first) = first {
-                        self.edge.read(now, |window| self.reader.go_to(window, first));
+                        self.edge.read(now, |window| self.reader.seek(window, first));
                     }
                     self.scanning = true;
                     return None;
@@ -306,7 +306,7 @@ impl Connection {
                 if *budget == 0 {
                     return StepResult::Produced;
                 }
-                let step = reader.visit(window, slot, Some(registration), now);
+                let step = reader.read_at(window, slot, Some(registration), now);
                 apply_step(step, window, &timer, out, budget);
             }
             // What lies between is for others: without this, a quiet user would fall out of the window.
@@ -323,14 +323,14 @@ impl Connection {
             return None; // more may have come meanwhile
         }
         if std::mem::take(&mut self.progress_requested) {
-            out.push(Outgoing::Control(Control::Progress { cursor: self.reader.passed() }));
+            out.push(Outgoing::Control(Control::Progress { cursor: self.reader.position() }));
         }
         Some(Wait::Until(until))
     }
 
     /// The last position that was produced or is not for this user: where a new topic counts from.
     pub(crate) fn position(&self) -> String {
-        self.reader.passed().to_string()
+        self.reader.position().to_string()
     }
 
     /// The position that a `Goodbye` may say. Empty: the opening was not sent yet, and a gap in it might be the only frame
@@ -358,8 +358,8 @@ impl Connection {
 /// Moves the reader to `upto`, since nothing before that is left for it. A reader that has read on stays where it is: a
 /// position may be known to the window a moment before it is dispatched.
 fn skip_to(reader: &mut Reader, upto: DispatchedUpTo) {
-    if upto.slot > reader.next() || upto.cursor.follows(reader.passed()) {
-        reader.pass(upto.slot, upto.cursor);
+    if upto.slot > reader.next() || upto.cursor.follows(reader.position()) {
+        reader.skip_to(upto.slot, upto.cursor);
     }
 }
 

@@ -151,7 +151,7 @@ impl Quotas {
                 return Err(Refusal::ReplaysTooMuch { wait });
             }
             if resumes {
-                entry.resumes.take(1, now);
+                entry.resumes.acquire(1, now);
             }
             entry.work(OPENING, now);
             entry.connections += 1;

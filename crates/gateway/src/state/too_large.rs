@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use galaxy_push_core::cursor::{Ask, Cursor};
+use galaxy_push_core::cursor::{Cursor, StartFrom};
 use galaxy_push_core::window::{Slot, Traits, Window};
 use galaxy_push_listener::subscriber;
 
@@ -111,10 +111,10 @@ impl ReaderKey {
     }
 
     /// Under which name it is remembered what is left out of a stream that is opened at this cursor.
-    fn resuming(&self, ask: Ask) -> Self {
+    fn resuming(&self, ask: StartFrom) -> Self {
         match self {
             Self::From(address) => {
-                let cursor = if let Ask::At(cursor) = ask { cursor.to_string() } else { String::new() };
+                let cursor = if let StartFrom::At(cursor) = ask { cursor.to_string() } else { String::new() };
                 Self::Resuming(*address, cursor)
             }
             named => named.clone(),
@@ -131,10 +131,10 @@ impl TooLarge {
     }
 
     /// This reader comes and asks for a stream from there: what is left out of it.
-    pub(crate) fn positions_to_skip(&self, who: &ReaderKey, ask: Ask, now: Duration) -> Vec<Cursor> {
+    pub(crate) fn positions_to_skip(&self, who: &ReaderKey, ask: StartFrom, now: Duration) -> Vec<Cursor> {
         let mut entries = self.lock();
         entries.forget(now);
-        if ask == Ask::Head || entries.by_who.is_empty() {
+        if ask == StartFrom::Head || entries.by_who.is_empty() {
             return Vec::new(); // nothing is replayed to it
         }
         let resuming = who.resuming(ask);
@@ -162,8 +162,8 @@ impl TooLarge {
 }
 
 /// The largest frame behind a cursor.
-fn largest_behind(ask: Ask, suspects: &[Frame]) -> Option<Frame> {
-    let Ask::At(cursor) = ask else { return suspects.first().copied() };
+fn largest_behind(ask: StartFrom, suspects: &[Frame]) -> Option<Frame> {
+    let StartFrom::At(cursor) = ask else { return suspects.first().copied() };
     // A stream may have gone from one epoch to another: what it was sent before that lies before the cursor.
     let epoch = suspects.iter().position(|frame| frame.at.epoch == cursor.epoch);
     suspects.iter().skip(epoch.unwrap_or(0)).find(|frame| frame.is_behind(cursor)).copied()

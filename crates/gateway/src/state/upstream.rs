@@ -20,7 +20,7 @@ use bytes::Bytes;
 use galaxy_push_client::{Batch, BatchHandler, Frame, HandlerError, Item, Outcome};
 use galaxy_push_core::cursor::{Cursor, Epochs};
 use galaxy_push_core::log_clock::{APART_MAX, HubClocks, LogClock};
-use galaxy_push_core::window::{Gap, GapReason, Traits};
+use galaxy_push_core::window::{GapReason, MissingRange, Traits};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 
 use crate::state::edge::{Change, Edge};
@@ -117,7 +117,7 @@ impl Upstream {
             Item::Event(_) | Item::SessionInvalidation(_) | Item::Membership(_) if self.is_live => {}
             _ => return,
         }
-        self.clock.hear(item.frame().view().appended_unix_ms(), self.edge.clock.now().mono);
+        self.clock.observe(item.frame().view().appended_unix_ms(), self.edge.clock.now().mono);
     }
 
     /// Hubs on one log whose clocks differ give an event another age at each of them.
@@ -193,7 +193,7 @@ impl Upstream {
             // On resuming, the hub echoes this very head. Anything beyond it would be a hole.
             Some(head) => {
                 let to = self.left_logs.goes_on(cursor);
-                if let Some(gap) = Gap::between(GapReason::Upstream, head, to) {
+                if let Some(gap) = MissingRange::between(GapReason::Upstream, head, to) {
                     self.gap(to, encode_framed(&gap_frame(&gap)), changes);
                 }
             }
@@ -238,7 +238,7 @@ impl Upstream {
             // The contract changes the epoch across a gap only. Readers are told of this one, the event included.
             tracing::error!(%cursor, %head, "the hub changed the epoch without a gap");
             let to = self.left_logs.goes_on(cursor);
-            self.gap(to, encode_framed(&gap_frame(&Gap::into_another_log(head, to))), changes);
+            self.gap(to, encode_framed(&gap_frame(&MissingRange::into_another_log(head, to))), changes);
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::{FrameView, GapView, Kind, message};
 use galaxy_push_core::reader::Control;
-use galaxy_push_core::window::{Gap, GapReason, Slot};
+use galaxy_push_core::window::{GapReason, MissingRange, Slot};
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, gap_frame, goodbye_frame, subscribed_frame};
 use galaxy_push_proto::v1::{GoodbyeReason, PushEvent, push_event};
@@ -160,7 +160,8 @@ impl Encoder {
         };
         // Only a gap may cross the position; an ephemeral event has none, and is left out.
         if let Some(Ok(to)) = view.map(|view| Cursor::parse(view.cursor())) {
-            let gap = Gap { reason, from: self.last_sent.clone(), to, count: Some(1), repair_after: None };
+            let gap =
+                MissingRange { reason, from: self.last_sent.clone(), to, count: Some(1), repair_after: None };
             self.control(&Control::Gap(gap), out);
         }
         false
@@ -193,7 +194,8 @@ impl Encoder {
         if let Control::Gap(gap) = control {
             self.metrics.gap(gap.reason.into());
             let repair_after = gap.repair_after.unwrap_or_else(|| self.repairs.after());
-            return self.push(&gap_frame(&Gap { repair_after: Some(repair_after), ..gap.clone() }), out);
+            return self
+                .push(&gap_frame(&MissingRange { repair_after: Some(repair_after), ..gap.clone() }), out);
         }
         self.push(&control_frame(control, &self.welcome), out);
     }

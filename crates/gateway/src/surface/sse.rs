@@ -20,7 +20,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::cursor::StartFrom;
 use galaxy_push_listener::{ConnectionHandle, Outflow, Peer};
 use galaxy_push_proto::Failure;
 use galaxy_push_proto::frame::goodbye_frame;
@@ -140,8 +140,8 @@ fn presented(query: &Query, headers: &HeaderMap) -> (String, bool) {
 fn presented_cursor(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> String {
     let query = Query::read(uri, &shared.config.ignored_query).unwrap_or_default();
     let (cursor, _) = presented(&query, headers);
-    match Ask::parse(&cursor) {
-        Ok(Ask::At(_) | Ask::Foreign) => cursor,
+    match StartFrom::parse(&cursor) {
+        Ok(StartFrom::At(_) | StartFrom::Foreign) => cursor,
         _ => String::new(),
     }
 }

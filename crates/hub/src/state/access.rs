@@ -444,7 +444,7 @@ impl KnownIdentity {
 /// Spends from both rates. They may go below zero: what is owed is waited for.
 fn spend(rates: &mut [Option<Rate>; 2], taken: [u64; 2], now: Duration) {
     for (rate, taken) in rates.iter_mut().zip(taken) {
-        rate.iter_mut().for_each(|rate| rate.take(taken, now));
+        rate.iter_mut().for_each(|rate| rate.acquire(taken, now));
     }
 }
 

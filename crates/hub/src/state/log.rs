@@ -35,7 +35,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::{LogKind, PREFIX_BYTES, message};
-use galaxy_push_core::window::{Bounds, Gap, GapReason, Traits, Window};
+use galaxy_push_core::window::{Bounds, GapReason, MissingRange, Traits, Window};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_store::fence::{Question, Stream};
 use galaxy_push_store::{Committed, Holder, Sink};
@@ -251,7 +251,7 @@ impl Sink for Log {
 
 /// The gap that tells of what the store has lost, as a message.
 fn lost(from: Cursor, to: Cursor) -> Bytes {
-    let gap = Gap::between(GapReason::Damaged, from, to);
+    let gap = MissingRange::between(GapReason::Damaged, from, to);
     gap.map(|gap| encode_framed(&gap_frame(&gap)).slice(PREFIX_BYTES..)).unwrap_or_default()
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use galaxy_push_core::cursor::{Ask, Cursor};
+use galaxy_push_core::cursor::{Cursor, StartFrom};
 use galaxy_push_core::window::{Slot, Window};
 
 /// What a gateway last said of itself.
@@ -52,7 +52,7 @@ impl Lag {
 
     /// The lag of a reader that has handled everything up to this position. In another epoch that is everything held.
     pub(crate) fn of_cursor(window: &Window, handled: Cursor, now: Duration) -> Self {
-        let start = window.find(Ask::At(handled), "");
+        let start = window.find(StartFrom::At(handled), "");
         let gone = start.gap.and_then(|gap| gap.count).unwrap_or(0);
         let age = window.appended_at(start.next).map_or(Duration::ZERO, |at| now.saturating_sub(at));
         Self { events: gone + window.end().since(start.next), age }

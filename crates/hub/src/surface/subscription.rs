@@ -47,7 +47,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use galaxy_push_core::reader::{Control, Filter, Omitted, Reader, Step};
-use galaxy_push_core::window::{Gap, GapReason, Outcome};
+use galaxy_push_core::window::{GapReason, MissingRange, Outcome};
 use galaxy_push_core::{FOR_EVER, Now};
 use galaxy_push_proto::frame::{WelcomeInfo, control_frame, encode_framed, goodbye_frame};
 use galaxy_push_proto::{Failure, Reason, error, v1};
@@ -341,7 +341,7 @@ impl Subscription {
         if let Ping::Answered(before) = self.ping
             && latest > before
         {
-            self.reader.speak_up();
+            self.reader.request_progress();
             self.ping = Ping::Requested(latest);
         }
     }
@@ -385,7 +385,7 @@ impl Subscription {
     }
 
     /// A gap goes to a reader that will not understand it.
-    fn warn_of_a_gap(&self, gap: &Gap) {
+    fn warn_of_a_gap(&self, gap: &MissingRange) {
         let (gateway, peer, reason) = (&self.claim.gateway, &self.claim.peer, gap.reason);
         if let Some(left_out) = self.shared.unread_gaps.count(&format!("{reason:?} {gateway}")) {
             tracing::warn!(
@@ -424,10 +424,10 @@ impl Subscription {
         };
         if matches!(stream_end, StreamEnd::Replaced { logged: false, .. }) {
             tracing::debug!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                connection = self.welcome.connection_id, passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+                connection = self.welcome.connection_id, passed = %self.reader.position(), cause = %failure.message, "stream ended by the hub");
         } else {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                connection = self.welcome.connection_id, passed = %self.reader.passed(), cause = %failure.message, "stream ended by the hub");
+                connection = self.welcome.connection_id, passed = %self.reader.position(), cause = %failure.message, "stream ended by the hub");
         }
         self.phase = Phase::Closing(failure.status());
         // A stream that was not welcomed has no place to say goodbye from; its client still holds the cursor it sent.
@@ -452,7 +452,7 @@ impl Drop for Subscription {
         self.shared.metrics.streams.dec();
         if matches!(self.phase, Phase::Open) {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
-                connection = self.welcome.connection_id, passed = %self.reader.passed(), "stream ended by the gateway; its id is free");
+                connection = self.welcome.connection_id, passed = %self.reader.position(), "stream ended by the gateway; its id is free");
         }
     }
 }

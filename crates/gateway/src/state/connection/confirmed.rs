@@ -19,7 +19,7 @@ pub(crate) struct Mark {
 impl Connection {
     /// How much it has produced so far.
     pub(crate) fn mark(&self) -> Mark {
-        Mark { position: self.reader.passed(), produced: self.produced }
+        Mark { position: self.reader.position(), produced: self.produced }
     }
 
     /// The user has received everything up to this mark.

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use galaxy_push_core::ambient::Ambient;
-use galaxy_push_core::cursor::{Ask, Cursor, Epoch, Seq};
+use galaxy_push_core::cursor::{Cursor, Epoch, Seq, StartFrom};
 use galaxy_push_core::frame::{EventView, FrameView, Kind as FrameKind, message};
 use galaxy_push_core::reader::Settings;
-use galaxy_push_core::window::{Bounds, Gap, GapReason, Traits};
+use galaxy_push_core::window::{Bounds, GapReason, MissingRange, Traits};
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_proto::v1::{Event, PushEvent, push_event::Kind};
 use proptest::prelude::*;
@@ -148,7 +148,7 @@ impl World {
     }
 
     fn gap(&mut self, to: Cursor) {
-        let gap = Gap {
+        let gap = MissingRange {
             reason: GapReason::Lapped,
             from: self.head.to_string(),
             to,
@@ -171,7 +171,7 @@ impl World {
         };
         let at = self.log.len() - 1 - back % self.log.len();
         let text = self.log[at].cursor.to_string();
-        let ask = Ask::parse(&text).unwrap();
+        let ask = StartFrom::parse(&text).unwrap();
         let settings = Settings { turn_bytes: self.limits.turn_bytes, ..Settings::default() };
         let reader =
             self.edge.read(self.edge.clock.now(), |window| Reader::open(window, ask, &text, settings));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use galaxy_push_core::ambient::Ambient;
-use galaxy_push_core::cursor::{Ask, Cursor, Epoch, Seq};
+use galaxy_push_core::cursor::{Cursor, Epoch, Seq, StartFrom};
 use galaxy_push_core::frame::{EventView, FrameView, message, put_event_frame};
 use galaxy_push_core::reader::Settings;
 use galaxy_push_core::window::{Bounds, Traits};
@@ -49,8 +49,9 @@ fn append(edge: &Edge, first: u64, to: &[&str]) {
 fn open(edge: &Arc<Edge>, user: &str) -> Connection {
     let identity =
         Identity { user: Some(user.to_owned()), grants: Grants::everything(), ..Identity::default() };
-    let reader = edge
-        .read(edge.clock.now(), |window| Reader::open(window, Ask::Oldest, "oldest", Settings::default()));
+    let reader = edge.read(edge.clock.now(), |window| {
+        Reader::open(window, StartFrom::Oldest, "oldest", Settings::default())
+    });
     let limits = Limits { topics: 1, turn_bytes: 1_000 };
     Connection::open(edge.clone(), reader, identity, BTreeSet::new(), limits).unwrap()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::FutureExt as _;
 use galaxy_push_core::ambient::Ambient;
-use galaxy_push_core::cursor::{Ask, Epoch};
+use galaxy_push_core::cursor::{Epoch, StartFrom};
 use galaxy_push_core::reader::{Reader, Settings};
 use shuttle::thread;
 
@@ -26,8 +26,9 @@ fn what_changes_nothing_costs_no_lock() {
             let clock = Clock::start(Ambient::new(|| 0, || 0));
             let edge = Edge::new(Bounds::default(), 16, clock, Arc::new(Counters::default()));
             edge.apply(&[Change::Begin(Cursor::start(Epoch(1)))]);
-            let reader = edge
-                .read(edge.clock.now(), |window| Reader::open(window, Ask::Head, "", Settings::default()));
+            let reader = edge.read(edge.clock.now(), |window| {
+                Reader::open(window, StartFrom::Head, "", Settings::default())
+            });
             let identity = Identity { grants: Grants::everything(), ..Identity::default() };
             let limits = Limits { topics: 8, turn_bytes: 1 << 10 };
             let asked = BTreeSet::from(["t".to_owned()]);

@@ -73,17 +73,21 @@ fn what_has_left_the_window_is_not_remembered_and_what_is_ephemeral_is_known_for
 #[test]
 fn the_largest_behind_the_cursor_is_left_out_and_the_next_one_in_turn() {
     let readers = TooLarge::default();
-    assert_eq!(readers.positions_to_skip(&ann(), Ask::At(at(2)), NOW), []);
+    assert_eq!(readers.positions_to_skip(&ann(), StartFrom::At(at(2)), NOW), []);
     readers.record_close(ann(), sent(&[1, 5, 7]), NOW);
-    assert_eq!(readers.positions_to_skip(&ann(), Ask::At(at(2)), NOW), [at(5)]);
-    assert_eq!(readers.positions_to_skip(&ann(), Ask::At(at(2)), NOW), [at(5)], "still, and no other one");
+    assert_eq!(readers.positions_to_skip(&ann(), StartFrom::At(at(2)), NOW), [at(5)]);
+    assert_eq!(
+        readers.positions_to_skip(&ann(), StartFrom::At(at(2)), NOW),
+        [at(5)],
+        "still, and no other one"
+    );
     readers.record_close(ann(), sent(&[3]), NOW);
-    assert_eq!(readers.positions_to_skip(&ann(), Ask::At(at(2)), NOW), [at(5), at(3)]);
+    assert_eq!(readers.positions_to_skip(&ann(), StartFrom::At(at(2)), NOW), [at(5), at(3)]);
     readers.record_close(ann(), sent(&[8]), NOW);
-    assert_eq!(readers.positions_to_skip(&ann(), Ask::Head, NOW), [], "nothing is replayed to it");
-    assert_eq!(readers.positions_to_skip(&ann(), Ask::Oldest, NOW), [at(5), at(3), at(8)]);
+    assert_eq!(readers.positions_to_skip(&ann(), StartFrom::Head, NOW), [], "nothing is replayed to it");
+    assert_eq!(readers.positions_to_skip(&ann(), StartFrom::Oldest, NOW), [at(5), at(3), at(8)]);
     readers.record_close(ann(), sent(&[9]), NOW);
-    assert_eq!(readers.positions_to_skip(&ann(), Ask::At(at(9)), NOW).len(), 3, "it has it");
+    assert_eq!(readers.positions_to_skip(&ann(), StartFrom::At(at(9)), NOW).len(), 3, "it has it");
 }
 
 #[test]
@@ -92,10 +96,10 @@ fn an_event_that_never_comes_again_costs_no_other_one() {
     let ephemeral = Frame { at: at(4), is_ephemeral: true };
     for cursor in [at(3), at(4)] {
         readers.record_close(ann(), vec![ephemeral, sent(&[5])[0]], NOW);
-        assert_eq!(readers.positions_to_skip(&ann(), Ask::At(cursor), NOW), [], "{cursor}");
+        assert_eq!(readers.positions_to_skip(&ann(), StartFrom::At(cursor), NOW), [], "{cursor}");
     }
     readers.record_close(ann(), vec![ephemeral, sent(&[6])[0]], NOW);
-    assert_eq!(readers.positions_to_skip(&ann(), Ask::At(at(5)), NOW), [at(6)]);
+    assert_eq!(readers.positions_to_skip(&ann(), StartFrom::At(at(5)), NOW), [at(6)]);
 }
 
 #[test]
@@ -105,7 +109,7 @@ fn a_stream_may_lead_from_one_epoch_to_another() {
     for (cursor, found) in
         [(at(2), Some(at(5))), (at(5), Some(next(3))), (next(1), Some(next(3))), (next(3), None)]
     {
-        assert_eq!(largest_behind(Ask::At(cursor), &suspects).map(|frame| frame.at), found, "{cursor}");
+        assert_eq!(largest_behind(StartFrom::At(cursor), &suspects).map(|frame| frame.at), found, "{cursor}");
     }
 }
 
@@ -114,19 +118,19 @@ fn who_has_no_name_is_known_by_address_and_cursor() {
     let nobody = |last| ReaderKey::of(&Identity::default(), Some(Ipv4Addr::new(192, 0, 2, last).into()));
     let readers = TooLarge::default();
     readers.record_close(nobody(1), sent(&[5]), NOW);
-    assert_eq!(readers.positions_to_skip(&nobody(2), Ask::At(at(4)), NOW), []);
+    assert_eq!(readers.positions_to_skip(&nobody(2), StartFrom::At(at(4)), NOW), []);
     assert_eq!(
-        readers.positions_to_skip(&nobody(1), Ask::At(at(5)), NOW),
+        readers.positions_to_skip(&nobody(1), StartFrom::At(at(5)), NOW),
         [],
         "somebody else at that address"
     );
-    assert_eq!(readers.positions_to_skip(&nobody(1), Ask::At(at(4)), NOW), [at(5)]);
+    assert_eq!(readers.positions_to_skip(&nobody(1), StartFrom::At(at(4)), NOW), [at(5)]);
     assert_eq!(
-        readers.positions_to_skip(&nobody(1), Ask::At(at(3)), NOW),
+        readers.positions_to_skip(&nobody(1), StartFrom::At(at(3)), NOW),
         [],
         "somebody else at that address"
     );
-    assert_eq!(readers.positions_to_skip(&nobody(1), Ask::At(at(4)), NOW), [at(5)]);
+    assert_eq!(readers.positions_to_skip(&nobody(1), StartFrom::At(at(4)), NOW), [at(5)]);
     let session = Identity { session: Some("s".into()), ..Identity::default() };
     assert_eq!(ReaderKey::of(&session, None), ReaderKey::of(&session, Some(Ipv4Addr::LOCALHOST.into())));
 }
@@ -140,11 +144,11 @@ fn ten_minutes_and_so_many_readers_are_remembered() {
     }
     assert_eq!(readers.len(NOW), READERS_MAX);
     let later = NOW + Duration::from_secs(599);
-    assert_eq!(readers.positions_to_skip(&user(0), Ask::Oldest, later), [], "the first one had to go");
-    assert_eq!(readers.positions_to_skip(&user(1), Ask::Oldest, later), [at(5)]);
+    assert_eq!(readers.positions_to_skip(&user(0), StartFrom::Oldest, later), [], "the first one had to go");
+    assert_eq!(readers.positions_to_skip(&user(1), StartFrom::Oldest, later), [at(5)]);
     readers.record_close(user(2), Vec::new(), later);
     assert_eq!(readers.len(NOW + Duration::from_secs(605)), 1, "the one that came back since");
-    assert_eq!(readers.positions_to_skip(&user(1), Ask::Oldest, later + REMEMBERED_FOR), []);
+    assert_eq!(readers.positions_to_skip(&user(1), StartFrom::Oldest, later + REMEMBERED_FOR), []);
     assert_eq!(readers.len(later + REMEMBERED_FOR), 0);
 }
 
@@ -154,7 +158,7 @@ fn of_one_reader_so_many_positions_are_left_out() {
     let mut skipped = Vec::new();
     for seq in 1..=POSITIONS_MAX as u64 + 2 {
         readers.record_close(ann(), sent(&[seq]), NOW);
-        skipped = readers.positions_to_skip(&ann(), Ask::Oldest, NOW);
+        skipped = readers.positions_to_skip(&ann(), StartFrom::Oldest, NOW);
     }
     assert_eq!((skipped.len(), skipped[0]), (POSITIONS_MAX, at(3)));
 }

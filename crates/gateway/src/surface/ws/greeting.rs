@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use futures_util::StreamExt as _;
-use galaxy_push_core::cursor::{Ask, Cursor};
+use galaxy_push_core::cursor::{Cursor, StartFrom};
 use galaxy_push_listener::ConnectionHandle;
 use galaxy_push_proto::v1::{ClientFrame, Connect, client_frame::Kind};
 use galaxy_push_proto::{Failure, Reason, codec, json};
@@ -132,7 +132,7 @@ impl Greeting {
             address: self.address,
         };
         let (who, ask) =
-            (ReaderKey::of(&request.identity, self.address), Ask::parse_or_unreadable(&request.cursor));
+            (ReaderKey::of(&request.identity, self.address), StartFrom::parse_or_unreadable(&request.cursor));
         let connection = shared.admit(request).await?;
         let skipped = shared.too_large.positions_to_skip(&who, ask, shared.admission.edge.clock.now().mono);
         Ok(Admitted { connection, frame_max, who, skipped })

@@ -30,7 +30,7 @@ impl Pace {
     pub(super) fn on_frame(&mut self) -> bool {
         let now = Instant::now();
         let since = now.duration_since(self.began);
-        self.rate.take(1, since);
+        self.rate.acquire(1, since);
         let wait = self.rate.wait(1, since);
         self.resumes = now + wait.unwrap_or_default();
         wait.is_some()

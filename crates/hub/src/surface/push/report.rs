@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::cursor::StartFrom;
 use galaxy_push_core::frame::{Deframer, PREFIX_BYTES};
 use galaxy_push_core::recipient::check_id;
 use galaxy_push_proto::v1::{GatewayReport, ReportSummary};
@@ -108,10 +108,10 @@ async fn pace(next_at: Instant, draining: &mut watch::Receiver<bool>) -> Result<
 /// Hands a report to the fence, which keeps it if its instance has the stream.
 fn apply(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), Failure> {
     check(caller, &report)?;
-    let handled = match Ask::parse(&report.handled_cursor) {
-        Ok(Ask::At(cursor)) => Some(cursor),
-        Ok(Ask::Head | Ask::Foreign | Ask::Unreadable) => None,
-        Ok(Ask::Oldest) => {
+    let handled = match StartFrom::parse(&report.handled_cursor) {
+        Ok(StartFrom::At(cursor)) => Some(cursor),
+        Ok(StartFrom::Head | StartFrom::Foreign | StartFrom::Unreadable) => None,
+        Ok(StartFrom::Oldest) => {
             return Err(malformed("`oldest` is no position: leave the cursor empty before there is one"));
         }
         Err(error) => return Err(malformed(&error.to_string())),

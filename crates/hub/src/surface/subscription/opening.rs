@@ -23,7 +23,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use galaxy_push_core::cursor::{Ask, Cursor};
+use galaxy_push_core::cursor::{Cursor, StartFrom};
 use galaxy_push_core::reader::{Omitted, Reader, Settings};
 use galaxy_push_core::window::Outcome;
 use galaxy_push_listener::{ConnectionHandle, Outflow};
@@ -209,8 +209,8 @@ impl Subscription {
 /// # Errors
 ///
 /// The store does not say how far its log goes.
-async fn ahead_cursor(shared: &Shared, ask: Ask) -> Result<Option<Cursor>, Failure> {
-    let Ask::At(cursor) = ask else { return Ok(None) };
+async fn ahead_cursor(shared: &Shared, ask: StartFrom) -> Result<Option<Cursor>, Failure> {
+    let StartFrom::At(cursor) = ask else { return Ok(None) };
     if !cursor.follows(shared.log.head().cursor) {
         return Ok(None);
     }
@@ -255,7 +255,7 @@ fn report_open(
     shared.metrics.streams.inc();
     shared.metrics.subscribed(outcome);
     // What is no cursor may be anything, and is not repeated.
-    let cursor = if cursor.is_empty() || Ask::parse(cursor).is_ok() { cursor } else { "unreadable" };
+    let cursor = if cursor.is_empty() || StartFrom::parse(cursor).is_ok() { cursor } else { "unreadable" };
     // The lines about a flapping id are damped: all three of each takeover, or none.
     if admitted.takeover.as_ref().is_none_or(Takeover::is_logged) {
         tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,

@@ -11,7 +11,7 @@
 //! | `recipients` | at most 1,024, within the caller's scope; empty: the scope itself |
 //! | `max_receive_bytes` | at least 1 KiB; 0: 4 MiB |
 
-use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::cursor::StartFrom;
 use galaxy_push_core::reader::Records;
 use galaxy_push_core::recipient::{ID_BYTES_MAX, Pattern, check_id, is_format};
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
@@ -39,7 +39,7 @@ pub(crate) struct SubscribeRequest {
     /// Who was authorized, acting as this gateway id.
     pub(crate) caller: Caller,
     /// From where it wants to read.
-    pub(crate) ask: Ask,
+    pub(crate) ask: StartFrom,
     /// The cursor as it was sent.
     pub(crate) cursor: String,
     /// Which recipients it wants events of; `None`: all.
@@ -103,9 +103,9 @@ impl SubscribeRequest {
         }
         // A client from before instance ids cannot act on a refusal, and would come back with the same cursor for ever.
         let ask = if request.instance_id.is_empty() {
-            Ask::parse_or_unreadable(&request.cursor)
+            StartFrom::parse_or_unreadable(&request.cursor)
         } else {
-            Ask::parse(&request.cursor)
+            StartFrom::parse(&request.cursor)
                 .map_err(|error| Failure::new(Reason::CursorMalformed, error.to_string()).field("cursor"))?
         };
         let message_max = match request.max_receive_bytes as usize {

@@ -88,7 +88,7 @@ fn nothing_appended_after_a_takeover_reaches_the_older() {
                 thread::spawn(move || (1..=3).for_each(|seq| append(&hub, seq)))
             };
             let newer = subscribe(&hub, "b").unwrap();
-            let accepted_at = newer.reader.passed().seq.0;
+            let accepted_at = newer.reader.position().seq.0;
             let all = reader.join().unwrap();
             appender.join().unwrap();
             let last = all.iter().map(seq).max().unwrap_or_default();

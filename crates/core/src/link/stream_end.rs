@@ -9,9 +9,17 @@ use super::{Failure, Waited};
 use crate::backoff::Cause;
 
 /// Why a try or a stream ended.
+///
+/// ```
+/// use galaxy_push_core::link::{StreamEnd, StreamEndCounts};
+///
+/// assert_eq!(StreamEnd::NoWelcome.name(), "no_welcome");
+/// let counts = StreamEndCounts::default();
+/// assert!(counts.iter().count() == StreamEnd::ALL.len() && counts.iter().all(|(_, count)| count == 0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum End {
+pub enum StreamEnd {
     /// The hub said goodbye: it drains, or the reader was too slow.
     Goodbye,
     /// Nothing came for too long on a stream that had begun.
@@ -38,8 +46,8 @@ pub enum End {
     Protocol,
 }
 
-impl End {
-    /// All of them, in the order of [`EndCounts::iter`].
+impl StreamEnd {
+    /// All of them, in the order of [`StreamEndCounts::iter`].
     pub const ALL: [Self; 12] = [
         Self::Goodbye,
         Self::Silence,
@@ -98,7 +106,7 @@ impl End {
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for StreamEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -106,15 +114,15 @@ impl fmt::Display for End {
 
 /// How often each has happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EndCounts([u64; End::ALL.len()]);
+pub struct StreamEndCounts([u64; StreamEnd::ALL.len()]);
 
-impl EndCounts {
+impl StreamEndCounts {
     /// Each end with its count, those that never happened too.
-    pub fn iter(&self) -> impl Iterator<Item = (End, u64)> + use<> {
-        End::ALL.into_iter().zip(self.0)
+    pub fn iter(&self) -> impl Iterator<Item = (StreamEnd, u64)> + use<> {
+        StreamEnd::ALL.into_iter().zip(self.0)
     }
 
-    pub(super) fn count(&mut self, end: End) {
+    pub(super) fn count(&mut self, end: StreamEnd) {
         self.0[end as usize] += 1;
     }
 }
@@ -125,8 +133,8 @@ mod tests {
 
     #[test]
     fn each_is_counted_under_its_own_name() {
-        for end in End::ALL {
-            let mut counts = EndCounts::default();
+        for end in StreamEnd::ALL {
+            let mut counts = StreamEndCounts::default();
             counts.count(end);
             let counted: Vec<_> = counts.iter().filter(|(_, count)| *count > 0).collect();
             assert_eq!(counted, [(end, 1)]);

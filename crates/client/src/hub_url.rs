@@ -8,7 +8,7 @@ const BAD_PORT: &str = "its port must be a number from 1 to 65535: give one, or 
 
 /// A hub's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hub {
+pub(crate) struct HubUrl {
     /// Scheme and authority, the front of each request's URI.
     pub(crate) origin: String,
     pub(crate) host: String,
@@ -17,7 +17,7 @@ pub(crate) struct Hub {
     pub(crate) secure: bool,
 }
 
-impl Hub {
+impl HubUrl {
     /// Reads `http://host[:port]` or `https://host[:port]`.
     pub(crate) fn parse(url: &str) -> Result<Self, BuildError> {
         let bad = |why| BuildError::HubUrl { url: url.to_owned(), why };
@@ -59,12 +59,12 @@ mod tests {
 
     #[test]
     fn reads_hosts_and_ports() {
-        let hub = |url| Hub::parse(url).map(|hub| (hub.origin, hub.host, hub.port)).unwrap();
+        let hub = |url| HubUrl::parse(url).map(|hub| (hub.origin, hub.host, hub.port)).unwrap();
         assert_eq!(hub("http://hub:7400"), ("http://hub:7400".into(), "hub".into(), 7400));
         assert_eq!(hub(" http://hub/ "), ("http://hub".into(), "hub".into(), 80));
         assert_eq!(hub("http://[::1]:7400"), ("http://[::1]:7400".into(), "::1".into(), 7400));
         assert_eq!(hub("https://hub"), ("https://hub".into(), "hub".into(), 443));
-        assert_eq!(Hub::parse_list("http://a:1,http://b:2").unwrap().len(), 2);
+        assert_eq!(HubUrl::parse_list("http://a:1,http://b:2").unwrap().len(), 2);
     }
 
     #[test]
@@ -72,12 +72,12 @@ mod tests {
         for url in
             ["", "hub:7400", "hub", "ftp://hub", "http://", "http://hub/path", "http://a:b@hub", "http://a,"]
         {
-            let error = Hub::parse_list(url).unwrap_err();
+            let error = HubUrl::parse_list(url).unwrap_err();
             assert!(error.to_string().contains(':'), "{url:?}: {error}");
         }
         for url in ["http://hub:", "http://hub:99999", "http://hub:0", "http://[::1]:", "https://[::1]:65536"]
         {
-            let error = Hub::parse(url).unwrap_err().to_string();
+            let error = HubUrl::parse(url).unwrap_err().to_string();
             assert!(error.contains("1 to 65535"), "{url:?}: {error}");
         }
     }

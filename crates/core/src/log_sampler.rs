@@ -10,15 +10,24 @@ use std::time::Duration;
 /// After this long without one, the next is a first again.
 const QUIET: Duration = Duration::from_secs(300);
 
-/// So many keys are told apart. Those that come beyond are taken together, until some have been quiet.
+/// So many keys are counted apart. Those that come beyond share one count, until some have been quiet.
 const KEYS_MAX: usize = 1_024;
 
-/// When they are all taken, it is looked this often which have been quiet.
+/// With all keys in use, those that have been quiet are removed this often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Lines of one kind. Holds at most 1,024 keys.
+///
+/// ```
+/// use std::time::Duration;
+/// use galaxy_push_core::log_sampler::LogSampler;
+///
+/// let mut sampler = LogSampler::default();
+/// let written: Vec<_> = (1_000..1_008).filter_map(|second| sampler.count("peer 1", Duration::from_secs(second))).collect();
+/// assert_eq!(written, [0, 0, 1, 3], "lines 1, 2, 4 and 8 are written, each with how many were left out before it");
+/// ```
 #[derive(Debug, Default)]
-pub struct Damper {
+pub struct LogSampler {
     keys: BTreeMap<String, Counted>,
     others: Counted,
     looked: Duration,
@@ -31,8 +40,11 @@ struct Counted {
     last: Duration,
 }
 
-impl Damper {
-    /// Counts one. `Some`: write the line, before which so many about the same key were left out.
+impl LogSampler {
+    /// Counts one occurrence about `key` at this moment. `Some(left_out)`: write the line, and say that `left_out` lines about the same key
+    /// were not written since the last one. `None`: write nothing.
+    ///
+    /// Costs one look-up in a map of at most 1,024 keys.
     pub fn count(&mut self, key: &str, now: Duration) -> Option<u64> {
         if self.keys.len() >= KEYS_MAX && now.saturating_sub(self.looked) >= LOOK_EVERY {
             self.looked = now;
@@ -69,21 +81,21 @@ mod tests {
 
     #[test]
     fn each_line_is_written_half_as_often_as_the_one_before() {
-        let mut damper = Damper::default();
+        let mut sampler = LogSampler::default();
         let at = Duration::from_secs;
-        let written: Vec<_> = (0..20).filter_map(|second| damper.count("a", at(1_000 + second))).collect();
+        let written: Vec<_> = (0..20).filter_map(|second| sampler.count("a", at(1_000 + second))).collect();
         assert_eq!(written, [0, 0, 1, 3, 7]);
-        assert_eq!(damper.count("b", at(1_019)), Some(0), "another key");
-        assert_eq!(damper.count("a", at(1_019) + QUIET), Some(4), "what was left out is told after all");
-        assert_eq!(damper.count("a", at(1_020) + QUIET), Some(0));
+        assert_eq!(sampler.count("b", at(1_019)), Some(0), "another key");
+        assert_eq!(sampler.count("a", at(1_019) + QUIET), Some(4), "what was left out is told after all");
+        assert_eq!(sampler.count("a", at(1_020) + QUIET), Some(0));
     }
 
     #[test]
     fn keys_without_end_cost_neither_memory_nor_lines() {
-        let mut damper = Damper::default();
-        let written = (0..100_000).filter(|key| damper.count(&key.to_string(), QUIET).is_some()).count();
-        assert!(damper.keys.len() == KEYS_MAX && written < KEYS_MAX + 20, "{written}");
-        assert_eq!(damper.count("fresh", QUIET * 3), Some(0));
-        assert_eq!(damper.keys.len(), 1);
+        let mut sampler = LogSampler::default();
+        let written = (0..100_000).filter(|key| sampler.count(&key.to_string(), QUIET).is_some()).count();
+        assert!(sampler.keys.len() == KEYS_MAX && written < KEYS_MAX + 20, "{written}");
+        assert_eq!(sampler.count("fresh", QUIET * 3), Some(0));
+        assert_eq!(sampler.keys.len(), 1);
     }
 }

@@ -1,28 +1,35 @@
 //! How tries and streams end, and when the next one begins.
 //!
-//! The fourth part of [`Link`]: it asks what an end means, not what came before.
+//! A part of [`Link`]: it knows what an end means, not what came before it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::receive::{Phase, Stream};
-use super::{Action, Course, End, Failure, Gap, Item, Link, State, Waited};
+use super::receive::{Phase, StreamState};
+use super::{Action, Course, Failure, Gap, Item, Link, State, StreamEnd, Waited};
 use crate::backoff::Cause;
 use crate::cursor::OLDEST;
 
 impl Link {
     /// A try or a stream has ended: decides when the next one begins, and where.
-    pub(super) fn ended(&mut self, failure: Failure, now: Duration, random: u64) {
+    ///
+    /// ```text
+    /// hub 0 refuses the token, hub 1 is up     hub 1 at once; hub 0 is left alone for 30 to 60 s
+    /// hub 0 breaks the connection              hub 1 after a wait that grows with each failure
+    /// another process has the gateway id       the same hub after 5 to 10 s: the rival is met at every hub
+    /// hub 0 cannot read the cursor             a Gap for the handler, then "oldest", at once
+    /// ```
+    pub(super) fn end_stream(&mut self, failure: Failure, now: Duration, random: u64) {
         let readable = self.resume.is_empty() || self.resume == OLDEST;
         if failure.is_cursor_malformed() && !readable {
             self.status.last_error = Some(Arc::new(failure));
-            return self.tell_cursor_unreadable();
+            return self.report_unreadable_cursor();
         }
         let (goodbye, (cause, retry_after)) = match self.stream.phase {
             Phase::Closing(goodbye) => (true, goodbye.followed_by(&failure)),
             _ => (false, (failure.cause(), failure.retry_after())),
         };
-        let end = End::of(&failure, cause, goodbye);
+        let end = StreamEnd::of(&failure, cause, goodbye);
         let leaves_log_at = self.leaves_log_at(&failure, now);
         let failure = Arc::new(failure);
         // Nobody need wait for another hub because this one did not let it in.
@@ -30,8 +37,8 @@ impl Link {
             self.dialed.take().filter(|_| is_closed(&failure, cause) && !goodbye && self.config.hubs > 1);
         self.status.last_end = Some(end);
         self.status.last_error = Some(failure.clone());
-        self.forget_place_without_standing();
-        self.stream = Stream::new(&self.config);
+        self.forget_position_without_standing();
+        self.stream = StreamState::new(&self.config);
         self.forget_stale();
         let counters = &mut self.status.counters;
         counters.ends.count(end);
@@ -63,16 +70,16 @@ impl Link {
         };
     }
 
-    /// A broken cursor store must not wedge the client: the handler is told that anything may be missing, then the
+    /// A broken cursor store must not wedge the client: the handler gets a gap of unknown size, then the
     /// stream starts over from the oldest event held.
-    pub(super) fn tell_cursor_unreadable(&mut self) {
+    pub(super) fn report_unreadable_cursor(&mut self) {
         self.status.counters.unreadable_cursors += 1;
         self.status.counters.gaps += 1;
-        self.forget_place_without_standing();
+        self.forget_position_without_standing();
         // What was handed over does not come again; what was missed behind it, this gap tells. A place that the process began
         // with, and no hub has welcomed, says nothing of what was handed over.
         let welcomed = self.status.counters.streams > 0;
-        self.passed.take().filter(|_| welcomed).into_iter().for_each(|passed| self.left.leave(passed));
+        self.received.take().filter(|_| welcomed).into_iter().for_each(|received| self.left.leave(received));
         self.batch.push(Item::Gap(Box::new(Gap::cursor_unreadable(&self.resume))));
         self.course = Course::Begin;
     }

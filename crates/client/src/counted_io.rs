@@ -1,4 +1,4 @@
-//! Counts what a connection takes from its socket, because a frame that is not whole yet is no sign of life to anybody else.
+//! Counts what a connection reads from its socket, because a frame that is not whole yet is no sign of life to anybody else.
 //!
 //! Put by the transport around each byte stream, beneath TLS. The driver asks it when a stream is silent. A connection over
 //! which nothing comes at all it ends itself, also while a handler is busy: hyper reads on then.
@@ -20,27 +20,41 @@ use crate::Io;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOKS: u32 = 3;
 
-/// How many bytes a connection has taken.
+/// How many bytes a connection has read. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Taken(Arc<AtomicU64>);
+pub(crate) struct ByteCounter(Arc<AtomicU64>);
 
-impl Taken {
+impl ByteCounter {
     pub(crate) fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Makes a byte stream one that is counted here.
     pub(crate) fn counting(&self, io: Box<dyn Io>) -> Box<dyn Io> {
-        Box::new(Counted { io, taken: self.clone(), look: Box::pin(sleep(LOOK_EVERY)), seen: 0, in_vain: 0 })
+        Box::new(Counted {
+            io,
+            counter: self.clone(),
+            look: Box::pin(sleep(LOOK_EVERY)),
+            seen: 0,
+            in_vain: 0,
+        })
     }
 }
 
+/// A byte stream that counts what it reads, and ends once nothing has come for 15 s.
+///
+/// ```text
+///  0 s  a look: bytes have come    in_vain 0
+///  5 s  nothing since              in_vain 1
+/// 10 s  nothing since              in_vain 2     a ping went out meanwhile, so its answer should have come
+/// 15 s  nothing since              in_vain 3     the read fails, and with it the connection
+/// ```
 struct Counted {
     io: Box<dyn Io>,
-    taken: Taken,
+    counter: ByteCounter,
     /// The next look at it.
     look: Pin<Box<Sleep>>,
-    /// What had been taken at the last one.
+    /// What had been read at the last one.
     seen: u64,
     /// How often in a row nothing had come. A pause of the whole process is one look.
     in_vain: u32,
@@ -51,7 +65,7 @@ impl Counted {
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         loop {
             ready!(self.look.as_mut().poll(cx));
-            let taken = self.taken.bytes();
+            let taken = self.counter.bytes();
             self.in_vain = if taken == self.seen { self.in_vain + 1 } else { 0 };
             self.seen = taken;
             if self.in_vain >= LOOKS {
@@ -74,7 +88,7 @@ impl AsyncRead for Counted {
             Poll::Ready(read) => read?,
             Poll::Pending => return self.poll_silence(cx).map(Err),
         }
-        self.taken.0.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        self.counter.0.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }

@@ -1,77 +1,45 @@
 //! How items reach the application and what it makes of them: handler calls one after the other, or deliveries in
 //! flight that are acked one by one; and what becomes of an item that keeps failing.
 //!
-//! The second part of [`Link`]. Each item ends in exactly one outcome that commits: handled, or a dead letter.
+//! A part of [`Link`]. Each item ends in exactly one outcome that commits: handled, or a dead letter.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Course, Handing, HandlerTrouble, Item, Link};
+use super::{AckResult, Action, Course, DeadLetter, Delivery, DeliveryMode, HandlerTrouble, Link};
 use crate::backoff::Cause;
-
-/// An item that was given up.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct DeadLetter<'a> {
-    /// The item.
-    pub item: &'a Item,
-    /// What the handler said last.
-    pub error: &'a Arc<str>,
-    /// How often it failed by itself. Failures of a batch in which it was not alone are not among them.
-    pub failures: u32,
-}
-
-/// An item that goes out to whoever reads the stream form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Handed {
-    /// Names it in its [`Verdict`].
-    pub id: u64,
-    /// The item.
-    pub item: Item,
-    /// How often it was handed out before, each time in vain.
-    pub failures: u32,
-}
-
-/// What became of an item that was handed out. Each handing out has one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Names the item.
-    pub id: u64,
-    /// `Ok`: it is dealt with. Else why not.
-    pub result: Result<(), Arc<str>>,
-}
 
 impl Link {
     /// The item to give up, while the action is [`Action::DeadLetter`].
     #[must_use]
     pub fn dead_letter(&self) -> Option<DeadLetter<'_>> {
-        match self.dead {
+        match self.giving_up {
             Some(id) => self.flight.dead_letter(id),
             None => {
                 let trouble = self.status.handler.as_ref()?;
                 let item = self.batch.first()?;
-                Some(DeadLetter { item, error: &trouble.error, failures: self.blamed })
+                Some(DeadLetter { item, error: &trouble.error, failures: self.solo_failures })
             }
         }
     }
 
     /// What goes out now, in the stream form. Take it after each step.
-    pub fn take_handed(&mut self) -> Vec<Handed> {
-        std::mem::take(&mut self.handed)
+    pub fn drain_deliveries(&mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.outgoing)
     }
 
     /// The next action that brings an item closer to its outcome; `None` when there is nothing to hand over.
-    pub(super) fn hand_over(&mut self, now: Duration) -> Option<Action> {
-        match self.config.handing {
-            Handing::Batches | Handing::Items => self.call(now),
-            Handing::Stream { .. } => self.send(now),
+    pub(super) fn next_delivery(&mut self, now: Duration) -> Option<Action> {
+        match self.config.delivery_mode {
+            DeliveryMode::Batches | DeliveryMode::Items => self.call_handler(now),
+            DeliveryMode::Stream { .. } => self.fill_flight(now),
         }
     }
 
-    fn call(&mut self, now: Duration) -> Option<Action> {
+    /// The next call of the handler, or what must come before it: a save that is due, the wait after a failure, or the dead letter.
+    fn call_handler(&mut self, now: Duration) -> Option<Action> {
         if self.batch.is_empty() {
-            self.narrow = false;
+            self.one_by_one = false;
             self.commit(now); // frames that no handler is given
             return None;
         }
@@ -82,12 +50,12 @@ impl Link {
             return Some(Action::Pause { until });
         }
         self.pause = None;
-        if self.config.retry.gives_up(self.blamed) {
+        if self.config.retry.gives_up(self.solo_failures) {
             return Some(Action::DeadLetter);
         }
-        let count = match self.config.handing {
-            Handing::Items => self.store.room(),
-            _ if self.narrow => 1,
+        let count = match self.config.delivery_mode {
+            DeliveryMode::Items => self.store.room(),
+            _ if self.one_by_one => 1,
             _ => usize::MAX,
         };
         self.batch.offer(count);
@@ -98,24 +66,26 @@ impl Link {
         Some(Action::Deliver)
     }
 
-    fn send(&mut self, now: Duration) -> Option<Action> {
-        while let Some(id) = self.flight.take_due(now) {
+    /// The stream form: first items that have waited enough go out again or are given up, then new ones as long as there is room. With items
+    /// left over it awaits acks and reads nothing.
+    fn fill_flight(&mut self, now: Duration) -> Option<Action> {
+        while let Some(id) = self.flight.pop_due(now) {
             if self.config.retry.gives_up(self.flight.failures(id)) {
-                self.dead = Some(id);
+                self.giving_up = Some(id);
                 return Some(Action::DeadLetter);
             }
-            self.handed.extend(self.flight.hand_again(id));
+            self.outgoing.extend(self.flight.redeliver(id));
         }
         while self.batch.first().is_some_and(|item| self.flight.has_room(item)) {
-            let Some(item) = self.batch.take_first() else { break };
+            let Some(item) = self.batch.pop_first() else { break };
             if let Some(cursor) = item.commits() {
                 cursor.clone_into(&mut self.resume);
             }
-            self.handed.push(self.flight.push(item));
+            self.outgoing.push(self.flight.push(item));
         }
-        if let Some(tail) = self.batch.take_tail() {
+        if let Some(tail) = self.batch.pop_tail() {
             self.resume.clone_from(&tail);
-            let cursor = self.flight.pass(tail);
+            let cursor = self.flight.note_tail(tail);
             self.move_to(cursor, 0, now);
         }
         self.show_flight();
@@ -123,22 +93,31 @@ impl Link {
             return None;
         }
         let save = self.save_due(now);
-        Some(save.unwrap_or_else(|| Action::Await { until: self.wakes(now) }))
+        Some(save.unwrap_or_else(|| Action::Await { until: self.next_wake(now) }))
     }
 
-    pub(super) fn handled(&mut self, now: Duration, random: u64) {
+    /// Everything that was offered is dealt with.
+    pub(super) fn handler_succeeded(&mut self, now: Duration, random: u64) {
         self.batch.finish_all();
         self.commit(now);
         self.forget_trouble();
         self.go_on(now, random);
     }
 
-    /// The same item again, after a growing wait; what is before it and done commits. Given up are only items that
-    /// failed by themselves: a batch that failed counts against none of its items, which are then offered one by one.
+    /// The same item again, after a growing wait; what is before it and done commits. Only failures of an item by itself count against it: a
+    /// batch that failed counts against none of its items, which are then offered one by one.
+    ///
+    /// ```text
+    /// RetryPolicy::times(1), batches     the handler is given [a1 a2 a3] and fails on a2, having finished a1
+    ///   a1 commits                       the batch failed, a2 has 0 failures of its own
+    ///   [a2] fails                       1 failure: tried once more
+    ///   [a2] fails                       2 failures: a dead letter; the cursor moves past a2
+    ///   [a3]
+    /// ```
     pub(super) fn handler_failed(&mut self, error: Arc<str>, now: Duration, random: u64) {
-        let by_itself = match self.config.handing {
-            Handing::Batches => self.batch.offered_together() == 1,
-            Handing::Items | Handing::Stream { .. } => true,
+        let by_itself = match self.config.delivery_mode {
+            DeliveryMode::Batches => self.batch.offered_together() == 1,
+            DeliveryMode::Items | DeliveryMode::Stream { .. } => true,
         };
         let nothing_left = self.batch.items().is_empty();
         if self.commit(now) > 0 {
@@ -149,27 +128,28 @@ impl Link {
             let wait = self.handler_backoff.delay(Cause::Lost, None, random);
             let cursor = self.batch.items().first().map(|item| item.cursor().to_owned());
             self.note_trouble(error, self.handler_backoff.failures(), cursor, now);
-            self.blamed = self.blamed.saturating_add(u32::from(by_itself));
-            if !self.config.retry.gives_up(self.blamed) {
+            self.solo_failures = self.solo_failures.saturating_add(u32::from(by_itself));
+            if !self.config.retry.gives_up(self.solo_failures) {
                 self.pause = Some(now + wait);
             }
-            self.narrow = self.config.retry.is_limited();
+            self.one_by_one = self.config.retry.is_limited();
         }
         self.go_on(now, random);
     }
 
-    pub(super) fn dead_lettered(&mut self, now: Duration, random: u64) {
+    /// The dead letter has the item: that is its outcome, and the cursor moves past it.
+    pub(super) fn dead_letter_accepted(&mut self, now: Duration, random: u64) {
         self.status.counters.dead_letters += 1;
-        match self.dead.take() {
+        match self.giving_up.take() {
             Some(id) => {
                 self.flight.dead(id);
-                self.land(now);
+                self.commit_front(now);
             }
             None => {
                 self.batch.finish_one();
-                let settled = self.batch.settle();
-                self.store.settled(settled.items);
-                self.advance(settled.cursor, 1, now);
+                let committed = self.batch.commit();
+                self.store.committed(committed.items);
+                self.advance(committed.cursor, 1, now);
                 self.forget_trouble();
             }
         }
@@ -179,7 +159,7 @@ impl Link {
     /// A dead letter that nobody took is not lost: the callback is called again, after a growing wait.
     pub(super) fn dead_letter_failed(&mut self, error: Arc<str>, now: Duration, random: u64) {
         self.status.counters.dead_letter_failures += 1;
-        match self.dead.take() {
+        match self.giving_up.take() {
             Some(id) => {
                 let failures = self.flight.dead_letter_failed(id);
                 let wait = self.handler_backoff.delay_after(failures.saturating_sub(1), random);
@@ -195,8 +175,9 @@ impl Link {
         self.go_on(now, random);
     }
 
-    pub(super) fn judged(&mut self, verdicts: Vec<Verdict>, now: Duration, random: u64) {
-        for Verdict { id, result } in verdicts {
+    /// Notes what became of items in flight, and moves the cursor past the front. An ack of an item that is not out is ignored.
+    pub(super) fn apply_acks(&mut self, acks: Vec<AckResult>, now: Duration, random: u64) {
+        for AckResult { id, result } in acks {
             let Err(error) = result else {
                 self.flight.handled(id);
                 continue;
@@ -212,7 +193,7 @@ impl Link {
             let cursor = self.flight.cursor(id);
             self.note_trouble(error, failures, cursor, now);
         }
-        self.land(now);
+        self.commit_front(now);
         if matches!(self.action, Action::Read { .. } | Action::Await { .. } | Action::Wait { .. }) {
             self.go_on(now, random);
         }
@@ -221,21 +202,21 @@ impl Link {
     /// Moves the cursor past what the handler finished; returns how many items that were.
     pub(super) fn commit(&mut self, now: Duration) -> usize {
         self.status.handling_since = None;
-        let settled = self.batch.settle();
-        self.status.counters.handled += settled.items as u64;
-        self.store.settled(settled.items);
-        let calls = match self.config.handing {
-            Handing::Batches => settled.items.min(1),
-            _ => settled.items,
+        let committed = self.batch.commit();
+        self.status.counters.handled += committed.items as u64;
+        self.store.committed(committed.items);
+        let calls = match self.config.delivery_mode {
+            DeliveryMode::Batches => committed.items.min(1),
+            _ => committed.items,
         };
-        self.advance(settled.cursor, calls, now);
-        settled.items
+        self.advance(committed.cursor, calls, now);
+        committed.items
     }
 
-    fn land(&mut self, now: Duration) {
-        let landed = self.flight.land();
-        self.status.counters.handled += landed.handled as u64;
-        self.move_to(landed.cursor, landed.handled + landed.dead, now);
+    fn commit_front(&mut self, now: Duration) {
+        let front = self.flight.commit_front();
+        self.status.counters.handled += front.handled as u64;
+        self.move_to(front.cursor, front.handled + front.dead, now);
         if !self.flight.in_trouble() {
             self.status.handler = None;
         }
@@ -264,7 +245,7 @@ impl Link {
 
     fn forget_trouble(&mut self) {
         self.status.handler = None;
-        self.blamed = 0;
+        self.solo_failures = 0;
         self.handler_backoff.reset();
         self.pause = None;
     }
@@ -275,11 +256,15 @@ impl Link {
     }
 
     /// When something is due that no input will say.
-    pub(super) fn wakes(&self, now: Duration) -> Duration {
+    pub(super) fn next_wake(&self, now: Duration) -> Duration {
         /// Long enough to cost nothing, short enough for any clock.
         const LATER: Duration = Duration::from_secs(3600);
         let waiting = matches!(self.course, Course::Wait { .. });
-        let save = self.store.wakes(&self.status, waiting);
-        save.into_iter().chain(self.flight.next_due()).chain(self.asks_at()).min().unwrap_or(now + LATER)
+        let save = self.store.next_wake(&self.status, waiting);
+        save.into_iter()
+            .chain(self.flight.next_due())
+            .chain(self.next_hub_query())
+            .min()
+            .unwrap_or(now + LATER)
     }
 }

@@ -1,6 +1,15 @@
 //! One connection to one of the hubs, and one request after the other on it.
 //!
 //! Used by the publisher; whether and when a request is tried again the driver's `retry` decides.
+//!
+//! ```text
+//! a try fails because …                     the connection      the next try
+//! the hub does not accept a connection      there is none       the next hub, at once
+//! the hub refuses this peer                 is dropped          the next hub, at once
+//! the hub answers UNAVAILABLE               is dropped          the next hub, after a wait
+//! the hub answers another status            is kept             the same hub, after a wait, if it is tried again at all
+//! no answer in 10 s                         is dropped          the next hub, after a wait; the events are uncertain
+//! ```
 
 use std::marker::PhantomData;
 
@@ -8,15 +17,16 @@ use galaxy_push_core::cursor::Epoch;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{ANSWER_MAX_BYTES, Published, TRY_DEADLINE, Unanswered, is_unknown};
-use crate::Failure;
+use super::{Unanswered, is_unknown};
 use crate::driver::{Attempt, Round};
+use crate::rpc::{ANSWER_MAX_BYTES, TRY_DEADLINE};
 use crate::token::Token;
 use crate::transport::{Answer, Connection, Dialer};
+use crate::{Failure, Published};
 
 /// The connection to the hub in use, or the way to the next one.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct HubConnection {
     pub(crate) dialer: Dialer,
     connection: Option<Connection>,
     pub(crate) hub: usize,
@@ -30,9 +40,9 @@ pub(crate) struct Line {
     pub(super) trouble: watch::Sender<Option<Failure>>,
 }
 
-/// One request, as often as it takes.
+/// One request of one publisher call. It is an [`Attempt`]: the driver's `retry` makes it as often as it takes.
 pub(super) struct Call<'a, R, T> {
-    pub(super) line: &'a mut Line,
+    pub(super) hub_connection: &'a mut HubConnection,
     pub(super) path: &'static str,
     pub(super) request: &'a R,
     /// Where tries went that got no answer.
@@ -44,25 +54,25 @@ impl<R: prost::Message, T: Answer> Attempt for Call<'_, R, T> {
     type Answer = T;
 
     async fn attempt(&mut self) -> Result<T, Failure> {
-        self.line.reached = false;
-        let answer = timeout(TRY_DEADLINE, self.line.ask(self.path, self.request)).await;
+        self.hub_connection.reached = false;
+        let answer = timeout(TRY_DEADLINE, self.hub_connection.ask(self.path, self.request)).await;
         let answer =
             answer.unwrap_or_else(|_| Err(Failure::Lost("the hub did not answer in time".to_owned())));
-        self.line.trouble.send_replace(answer.as_ref().err().cloned());
-        if self.line.reached && answer.as_ref().is_err_and(is_unknown) {
-            self.unanswered.add(self.line.log_of_hub());
+        self.hub_connection.trouble.send_replace(answer.as_ref().err().cloned());
+        if self.hub_connection.reached && answer.as_ref().is_err_and(is_unknown) {
+            self.unanswered.add(self.hub_connection.log_of_hub());
         }
-        if answer.as_ref().is_err_and(Round::is_elsewhere) && self.line.dialer.hubs().len() > 1 {
-            self.line.connection = None;
+        if answer.as_ref().is_err_and(Round::is_elsewhere) && self.hub_connection.dialer.hubs().len() > 1 {
+            self.hub_connection.connection = None;
         }
-        if self.line.connection.is_none() {
-            self.line.hub = (self.line.hub + 1) % self.line.dialer.hubs().len();
+        if self.hub_connection.connection.is_none() {
+            self.hub_connection.hub = (self.hub_connection.hub + 1) % self.hub_connection.dialer.hubs().len();
         }
         answer
     }
 }
 
-impl Line {
+impl HubConnection {
     pub(super) fn new(dialer: Dialer) -> Self {
         let logs = vec![None; dialer.hubs().len()];
         let trouble = watch::Sender::default();

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use crate::hub::Hub;
+use crate::hub_url::HubUrl;
 use crate::token::Token;
 use crate::transport::Dialer;
 use crate::{BuildError, Connector, TcpConnector};
 
 /// Where the hubs are, and how to speak to them.
-pub(crate) struct Reach {
-    hubs: Vec<Result<Hub, BuildError>>,
+pub(crate) struct DialConfig {
+    hubs: Vec<Result<HubUrl, BuildError>>,
     connector: Arc<dyn Connector>,
     /// `None` inside: it cannot be sent.
     token: Option<Option<Token>>,
@@ -19,7 +19,7 @@ pub(crate) struct Reach {
     tls: Option<crate::Tls>,
 }
 
-impl Reach {
+impl DialConfig {
     pub(crate) fn new() -> Self {
         Self {
             hubs: Vec::new(),
@@ -31,7 +31,7 @@ impl Reach {
     }
 
     pub(crate) fn hub(&mut self, urls: &str) {
-        match Hub::parse_list(urls) {
+        match HubUrl::parse_list(urls) {
             Ok(hubs) => self.hubs.extend(hubs.into_iter().map(Ok)),
             Err(error) => self.hubs.push(Err(error)),
         }
@@ -54,7 +54,11 @@ impl Reach {
         self.tls = Some(tls);
     }
 
-    /// Checks it all.
+    /// Checks it all, and makes the dialer.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]: no hub, a URL or a token that cannot be used, or no authorities for `https://`.
     pub(crate) fn dialer(self) -> Result<Dialer, BuildError> {
         let hubs = self.hubs.into_iter().collect::<Result<Vec<_>, _>>()?;
         if hubs.is_empty() {
@@ -82,7 +86,7 @@ impl Reach {
     }
 }
 
-impl std::fmt::Debug for Reach {
+impl std::fmt::Debug for DialConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reach").field("hubs", &self.hubs).finish_non_exhaustive()
     }

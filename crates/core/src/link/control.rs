@@ -5,11 +5,25 @@
 
 use std::time::Duration;
 
-use super::{Frame, item::read_duration};
+use super::frame::Frame;
 use crate::window::Outcome;
-use crate::wire::{Fields, Malformed, Value};
+use crate::wire::{Fields, Malformed, Value, read_duration, read_text};
 
-/// A stream began.
+/// A stream began. What the texts hold is opaque: compare them, and send them back.
+///
+/// ```
+/// use galaxy_push_core::link::Welcome;
+/// use galaxy_push_core::window::Outcome;
+///
+/// /// Whether what the application holds is still good.
+/// fn goes_on(welcome: &Welcome) -> bool {
+///     match welcome.outcome {
+///         Some(Outcome::Resumed) => true,
+///         Some(Outcome::Fresh) => false, // nothing was held
+///         _ => false,                    // a gap follows, and says what is missing
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Welcome {
@@ -43,11 +57,11 @@ impl Welcome {
         for field in Fields::of(welcome.frame.view().body()) {
             match field? {
                 (1, Value::Varint(number)) => welcome.outcome = outcome_of(number),
-                (2, Value::Bytes(epoch)) => welcome.epoch = text(epoch)?,
-                (3, Value::Bytes(head)) => welcome.head = text(head)?,
-                (4, Value::Bytes(oldest)) => welcome.oldest = text(oldest)?,
+                (2, Value::Bytes(epoch)) => welcome.epoch = read_text(epoch)?,
+                (3, Value::Bytes(head)) => welcome.head = read_text(head)?,
+                (4, Value::Bytes(oldest)) => welcome.oldest = read_text(oldest)?,
                 (5, Value::Varint(generation)) => welcome.generation = generation,
-                (8, Value::Bytes(id)) => welcome.connection_id = text(id)?,
+                (8, Value::Bytes(id)) => welcome.connection_id = read_text(id)?,
                 _ => {}
             }
         }
@@ -55,7 +69,14 @@ impl Welcome {
     }
 }
 
-/// The stream lags by a quarter of the window or more.
+/// The stream lags by a quarter of the window or more. If it goes on so, the reader's position leaves the window, and a [`Gap`](super::Gap)
+/// follows. A `CaughtUp` follows once the lag is gone.
+///
+/// ```
+/// fn warn(behind: &galaxy_push_core::link::FellBehind) -> String {
+///     format!("{} positions behind, the next is {:?} old", behind.events, behind.lag)
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FellBehind {
@@ -82,6 +103,21 @@ impl FellBehind {
 }
 
 /// Why a hub ends a stream.
+///
+/// ```
+/// use galaxy_push_core::link::{Goodbye, GoodbyeReason};
+///
+/// /// What an operator should do about it.
+/// fn advice(goodbye: &Goodbye) -> &'static str {
+///     match goodbye.reason {
+///         Some(GoodbyeReason::Draining) => "nothing: another hub answers",
+///         Some(GoodbyeReason::Replaced) => "find the other process with this gateway id",
+///         Some(GoodbyeReason::SessionEnded) => "renew the token",
+///         Some(GoodbyeReason::Slow) => "make the handler faster",
+///         _ => "look at the hub's log",
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GoodbyeReason {
@@ -95,7 +131,9 @@ pub enum GoodbyeReason {
     Slow,
 }
 
-/// The hub ends the stream and says why. The client comes back by itself.
+/// The hub ends the stream and says why. The client comes back by itself: this item is for the application's own log or state.
+///
+/// See [`GoodbyeReason`] for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Goodbye {
@@ -122,10 +160,6 @@ impl Goodbye {
         }
         Ok(goodbye)
     }
-}
-
-fn text(bytes: &[u8]) -> Result<String, Malformed> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed)
 }
 
 fn outcome_of(number: u64) -> Option<Outcome> {

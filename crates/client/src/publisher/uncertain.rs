@@ -2,6 +2,12 @@
 //!
 //! A hub that recognises an event by its id answers the original position. A hub with another log cannot: there the event
 //! is appended a second time, and whoever publishes must be able to see that.
+//!
+//! ```text
+//! publish(e1) to hub A, log a      no answer: e1 may be in log a
+//! the try after it, hub A          a duplicate: it was there. Or appended now: it was not. Nothing is uncertain
+//! the try after it, hub B, log b   appended to log b, and perhaps to log a, too: other_log is true
+//! ```
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -9,8 +15,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::v1::Event;
 
-use super::Published;
-use crate::Failure;
+use crate::{Failure, Published};
 
 /// How many events are remembered beyond the call that gave up on them: some 40 bytes each.
 const EVENTS_MAX: usize = 4_096;
@@ -51,13 +56,14 @@ impl Published {
     }
 }
 
-/// Events that earlier calls gave up on without an answer, the oldest first.
+/// Events that earlier calls gave up on without an answer, the oldest first. At most 4,096: the oldest is forgotten first, and a repeat of it
+/// is then not marked.
 #[derive(Debug, Default)]
-pub(crate) struct Doubts(VecDeque<(u64, Unanswered)>);
+pub(crate) struct UncertainEvents(VecDeque<(u64, Unanswered)>);
 
-impl Doubts {
+impl UncertainEvents {
     /// A call gave up on these events.
-    pub(crate) fn gave_up(&mut self, events: &[u64], tried: &Unanswered) {
+    pub(crate) fn record(&mut self, events: &[u64], tried: &Unanswered) {
         if tried.0.is_empty() {
             return;
         }
@@ -72,7 +78,7 @@ impl Doubts {
         }
     }
 
-    /// These events were answered: what of them is in doubt is marked, and settled.
+    /// These events were answered: those among them that were uncertain are marked, and certain from now on.
     pub(crate) fn settle(&mut self, events: &[u64], published: &mut [Published]) {
         if self.0.is_empty() {
             return;
@@ -141,19 +147,19 @@ mod tests {
     }
 
     #[test]
-    fn doubts_outlive_the_call_that_gave_up_and_end_with_an_answer() {
-        let mut doubts = Doubts::default();
+    fn uncertain_events_outlive_the_call_that_gave_up_and_end_with_an_answer() {
+        let mut uncertain = UncertainEvents::default();
         let mut tried = Unanswered::default();
-        doubts.gave_up(&[7], &tried);
+        uncertain.record(&[7], &tried);
         tried.add(Some(Epoch(2)));
-        doubts.gave_up(&[7, 8], &tried);
+        uncertain.record(&[7, 8], &tried);
         for expected in [true, false] {
             let mut all = [published(1, false), published(1, false)];
-            doubts.settle(&[9, 7], &mut all);
+            uncertain.settle(&[9, 7], &mut all);
             assert_eq!(all.map(|event| event.other_log), [false, expected]);
         }
-        (0..2 * EVENTS_MAX as u64).for_each(|event| doubts.gave_up(&[event], &tried));
-        assert_eq!(doubts.0.len(), EVENTS_MAX);
+        (0..2 * EVENTS_MAX as u64).for_each(|event| uncertain.record(&[event], &tried));
+        assert_eq!(uncertain.0.len(), EVENTS_MAX);
     }
 
     #[test]
