@@ -1,6 +1,6 @@
 //! What every listener of Galaxy Push does alike: accept, bound, answer probes, drain.
 //!
-//! Hub, edge and admin each hand [`serve`] or [`serve_tls`] an axum router. One port speaks HTTP/1.1 and HTTP/2 (gRPC
+//! Hub, edge and admin each hand [`serve()`] or [`serve_tls`] an axum router. One port speaks HTTP/1.1 and HTTP/2 (gRPC
 //! included); each connection has a deadline for its first request, keepalive, and bounds on what a peer may make this
 //! process hold. The socket side is the trait [`Accept`], so a simulated network fits as well as TCP.
 //!

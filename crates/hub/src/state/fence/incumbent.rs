@@ -60,7 +60,7 @@ pub(crate) struct Incumbent {
 pub(crate) struct StreamSignal {
     /// Why it must end, once it must.
     pub(crate) stream_end: Option<StreamEnd>,
-    /// The number of the latest ping; 0 is none. [`Gateways::record_pong`] tells that it was answered.
+    /// The number of the latest ping; 0 is none. `Gateways::record_pong` tells that it was answered.
     pub(crate) ping: u64,
 }
 
