@@ -4,21 +4,18 @@
 //! certificate needs no restart and drops no stream.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use galaxy_push_core::certificate::Validity;
-use rustls::pki_types::pem::PemObject as _;
+use galaxy_push_core::pem;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
 use crate::{Connecting, Connector, Io};
-
-/// The largest file that is read: hundreds of authorities, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// TLS to hubs: the authority that signs their certificates, and this peer's own certificate for mTLS.
 ///
@@ -231,8 +228,7 @@ impl Files {
         let mut config = match &self.own {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let read = read(key).map_err(|error| unusable(key, error))?;
-                let key = PrivateKeyDer::from_pem_slice(&read).map_err(|error| unusable(key, error))?;
+                let key = private_key(key)?;
                 let chain = certificates(certificate)?;
                 valid = Validity::of_chain(&chain);
                 builder.with_client_auth_cert(chain, key)?
@@ -251,22 +247,13 @@ impl Loaded {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = read(path).map_err(|error| unusable(path, error))?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read)
-        .collect::<Result<_, _>>()
-        .map_err(|error| unusable(path, error))?;
-    if chain.is_empty() { Err(unusable(path, "it holds no certificate in PEM")) } else { Ok(chain) }
+    let file = File::open(path).map_err(|error| unusable(path, error))?;
+    pem::certificates(file).map_err(|problem| unusable(path, problem))
 }
 
-/// The content of a file, if it has a size that files of certificates have: what never ends is not read on and on.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        let why = format!("there are more than {FILE_BYTES_MAX} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-    }
-    Ok(content)
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let file = File::open(path).map_err(|error| unusable(path, error))?;
+    pem::private_key(file).map_err(|problem| unusable(path, problem))
 }
 
 fn unusable(path: &Path, problem: impl ToString) -> TlsError {

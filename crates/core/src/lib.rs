@@ -17,6 +17,7 @@
 //! | [`reader`] | what one stream is sent next: the promises of a stream, as a state machine |
 //! | [`backoff`] | how long to wait before the next try |
 //! | `certificate` | from when to when a certificate of one's own is of use; a feature |
+//! | `pem` | certificates and keys in PEM; of the same feature |
 //! | [`log_sampler`] | which of many log lines of one kind are written |
 //! | [`link`] | a client's whole policy: when to dial, wait, deliver and give up |
 //! | [`rate`] | so many per second, on the caller's clock |
@@ -31,6 +32,8 @@ pub mod frame;
 pub mod link;
 pub mod log_clock;
 pub mod log_sampler;
+#[cfg(feature = "certificate")]
+pub mod pem;
 pub mod rate;
 pub mod reader;
 pub mod recipient;

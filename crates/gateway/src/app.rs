@@ -30,7 +30,6 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::state::clock::Clock;
 use crate::state::connection::{Connection, Limits};
 use crate::state::edge::Edge;
 use crate::state::grants::Identity;
@@ -42,6 +41,7 @@ use admission::{Admission, Request};
 use auth::Access;
 use authority::{Authority, FollowedLog, HubHead};
 use config::{Config, HubToken, HubTokenSource};
+use galaxy_push_listener::Clock;
 use hub_connector::HubConnector;
 use metrics::Metrics;
 use origin::is_origin;
@@ -102,7 +102,7 @@ impl Shared {
             _ => {}
         }
         let metrics = Arc::new(Metrics::default());
-        let clock = Clock::start(ambient);
+        let clock = Clock::start(ambient, Duration::ZERO);
         let edge = Edge::new(config.window, config.mailbox_slots, clock, metrics.counters.clone());
         let shared = Self {
             admission: Admission {

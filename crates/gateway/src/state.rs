@@ -2,7 +2,6 @@
 //!
 //! `app` assembles it, `surface` serves users from it; it imports neither.
 
-pub(crate) mod clock;
 pub(crate) mod close;
 pub(crate) mod connection;
 pub(crate) mod counters;

@@ -50,11 +50,11 @@ use crate::app::scrape::Scraped;
 use crate::app::shared::Shared;
 use crate::app::status::Status;
 use crate::state::access::{Access, Caller, LiveAccess};
-use crate::state::clock::Clock;
 use crate::state::fence::FlapEvents;
 use crate::state::in_flight::{InFlight, RequestKind};
 use crate::state::log::{Head, Log, LogEntry};
 use crate::state::record_capacity::RecordCapacity;
+use galaxy_push_listener::Clock;
 
 /// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back. Short
 /// windows are looked at eight times within their age, at most a hundred times a second.
@@ -132,19 +132,19 @@ impl Hub {
                 RequestKind::Publishes,
                 config.publish_requests_max,
                 config.publish_bytes_max,
-                clock.ambient.clone(),
+                clock.ambient().clone(),
             ),
             queries_in_flight: InFlight::new(
                 RequestKind::Questions,
                 usize::MAX,
                 QUESTION_BYTES_MAX,
-                clock.ambient.clone(),
+                clock.ambient().clone(),
             ),
             probes_in_flight: InFlight::new(
                 RequestKind::Probes,
                 usize::MAX,
                 PROBE_BYTES_MAX,
-                clock.ambient.clone(),
+                clock.ambient().clone(),
             ),
             refusals: LogLimiter::default(),
             unread_gaps: LogLimiter::default(),

@@ -9,7 +9,7 @@
 //! | `access.rs` | identities, scopes, rates | a watch channel for the access in force, a mutex for each identity's rate |
 //! | `in_flight.rs` | how much is being received and answered | one mutex for each kind of request |
 //! | `record_capacity.rs` | which warnings about full standing records were written | one mutex |
-//! | `clock.rs`, `patterns.rs`, `sync.rs` | time, filters, and which locks a model of threads replaces | none |
+//! | `patterns.rs`, `sync.rs` | filters, and which locks a model of threads replaces | none |
 //!
 //! Called by `app` and `surface`. It knows no HTTP, no gRPC and no response. What it refuses it answers with a
 //! [`Failure`], which is a value; the surface renders it.
@@ -19,8 +19,6 @@
 //! [`Failure`]: galaxy_push_proto::Failure
 
 pub(crate) mod sync;
-
-pub(crate) mod clock;
 
 pub(crate) mod log;
 

@@ -23,6 +23,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use crate::log_limiter::LogLimiter;
 use crate::peer::Peer;
 
+use crate::problem::{blank, problem};
+
 const FROM_A_PAGE: &str = "requests of web pages are not taken here: send it without an Origin header";
 const WRONG_HOST: &str = "only localhost and IP addresses are answered to here, so that no web page reaches this machine under \
                           a name of its own: use one of them, or start it with --allowed-hosts";
@@ -87,9 +89,7 @@ fn refusal(headers: &HeaderMap, why: &str) -> Response {
         let headers = [("content-type", "application/grpc"), ("grpc-status", "7"), ("grpc-message", why)];
         return headers.into_response();
     }
-    let headers = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
-    let problem = format!(r#"{{"type":"about:blank","title":"Forbidden","status":403,"detail":"{why}"}}"#);
-    (StatusCode::FORBIDDEN, headers, problem).into_response()
+    problem(StatusCode::FORBIDDEN, blank(StatusCode::FORBIDDEN, why), None)
 }
 
 impl AllowedHosts {

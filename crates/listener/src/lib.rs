@@ -21,7 +21,9 @@
 
 mod accept;
 mod ambient;
+mod bearer;
 mod browser_guard;
+mod clock;
 mod files;
 #[cfg(target_os = "linux")]
 mod kernel_queue;
@@ -30,6 +32,7 @@ mod log_limiter;
 mod memory;
 mod peer;
 mod probes;
+mod problem;
 mod proxies;
 mod response_body;
 mod secrets;
@@ -42,15 +45,19 @@ mod write_tracker;
 
 pub use accept::{Accept, listen, listen_for_users};
 pub use ambient::ambient;
+pub use bearer::{NotBearer, bearer};
 pub use browser_guard::{
     AllowedHosts, address, authority, host, is_local_name, reject_browsers, shown_path, with_nosniff,
 };
-pub use files::{read_at_most, read_file, read_text};
+pub use clock::Clock;
+pub use files::{read_file, read_text};
+pub use galaxy_push_core::pem::read_at_most;
 pub use limits::Limits;
 pub use log_limiter::LogLimiter;
 pub use memory::{MemoryDialer, MemoryListener, memory_listener};
 pub use peer::Peer;
 pub use probes::{Check, Health, is_probe, probes, terse_probes};
+pub use problem::{PROBLEM_MEDIA_TYPE, problem};
 pub use proxies::{IpNet, Proxies, subscriber};
 pub use response_body::CompleteResponse;
 pub use secrets::warn_of_readers;

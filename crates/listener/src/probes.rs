@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 
+use crate::problem::problem;
+
 /// What a role says of itself.
 pub trait Health: Send + Sync + 'static {
     /// Its checks, in the order they are shown. Called on every probe: must be cheap and must not wait.
@@ -49,9 +51,7 @@ fn answering(ready: impl Fn(&str) -> Response + Clone + Send + Sync + 'static) -
         .route("/readyz", get(ready.clone()))
         .route("/healthz", get(ready))
         .method_not_allowed_fallback(|| async {
-            let headers =
-                [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
-            (StatusCode::METHOD_NOT_ALLOWED, headers, METHOD_NOT_ALLOWED)
+            problem(StatusCode::METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED, None)
         })
 }
 

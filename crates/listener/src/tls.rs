@@ -4,12 +4,13 @@
 //! connection they have, new ones get the new certificate. A file that cannot be used, and a certificate that is not valid
 //! at the time, is logged and the one before stays, as long as that one is.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use galaxy_push_core::certificate::Validity;
-use rustls::pki_types::pem::PemObject as _;
+use galaxy_push_core::pem;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
@@ -17,7 +18,6 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::files::read_file;
 use crate::secrets::warn_of_readers;
 
 /// How often a handshake looks whether the files have changed.
@@ -167,8 +167,7 @@ fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
 
 fn config(files: &TlsFiles, chain: Vec<CertificateDer<'static>>) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let key = read_file(&files.key).map_err(|error| unusable(&files.key, error))?;
-    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| unusable(&files.key, error))?;
+    let key = private_key(&files.key)?;
     let builder =
         ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match &files.peer_authority {
@@ -197,11 +196,13 @@ fn config(files: &TlsFiles, chain: Vec<CertificateDer<'static>>) -> Result<Arc<S
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = read_file(path).map_err(|error| unusable(path, error))?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read)
-        .collect::<Result<_, _>>()
-        .map_err(|error| unusable(path, error))?;
-    if chain.is_empty() { Err(unusable(path, "it holds no certificate in PEM")) } else { Ok(chain) }
+    let file = File::open(path).map_err(|error| unusable(path, error))?;
+    pem::certificates(file).map_err(|problem| unusable(path, problem))
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let file = File::open(path).map_err(|error| unusable(path, error))?;
+    pem::private_key(file).map_err(|problem| unusable(path, problem))
 }
 
 fn unusable(path: &Path, problem: impl ToString) -> TlsError {

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use tonic::{Code, Status};
 
-pub use problem::{PROBLEM_MEDIA_TYPE, Problem};
+pub use problem::Problem;
 
 /// The `ErrorInfo` domain of every reason.
 pub const DOMAIN: &str = "push.v1";

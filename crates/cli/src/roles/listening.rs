@@ -12,10 +12,9 @@ use axum::response::{IntoResponse as _, Response};
 use galaxy_push_gateway::{accepts_event_stream, guard_origins};
 use galaxy_push_hub::Recovery;
 use galaxy_push_listener::{Drain, Limits, Proxies, probes, terse_probes};
-use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::frame::goodbye_frame;
 use galaxy_push_proto::{Failure, Reason, json, v1};
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use prometheus_client::registry::Registry;
 use tokio::task::{JoinHandle, JoinSet};
 use tower::ServiceExt as _;
@@ -154,13 +153,8 @@ fn too_early() -> Router {
 fn problem() -> Response {
     let message = "this gateway starts: try again soon, or at another gateway";
     let failure = Failure::new(Reason::StoreUnavailable, message).retry_after(RETRY_AFTER);
-    let problem = failure.problem();
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs())),
-    ];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, problem.to_json()).into_response()
+    let document = failure.problem().to_json();
+    galaxy_push_listener::problem(StatusCode::SERVICE_UNAVAILABLE, document, Some(RETRY_AFTER))
 }
 
 fn goodbye() -> Response {

@@ -5,10 +5,9 @@
 
 use std::time::Duration;
 
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use galaxy_push_core::cursor::MalformedCursor;
 use galaxy_push_listener::ConnectionHandle;
-use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::{Failure, Reason};
 use http::{HeaderValue, StatusCode, header};
 use tonic::Code;
@@ -171,16 +170,9 @@ impl Metrics {
 pub(crate) fn response(failure: &Failure) -> Response {
     let problem = failure.problem();
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (status, problem.to_json()).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = galaxy_push_listener::problem(status, problem.to_json(), problem.retry_after);
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if let Some(wait) = problem.retry_after {
-        // Whole seconds, and never sooner than asked.
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000) as u64));
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

@@ -1,8 +1,9 @@
 //! What a user says in a URL and in headers, on either transport.
 
 use axum::extract::Query as AxumQuery;
+use galaxy_push_listener::NotBearer;
 use galaxy_push_proto::{Failure, Reason};
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::surface::problem::bad_request;
@@ -121,18 +122,10 @@ fn unknown(name: &str) -> Failure {
 ///
 /// The header is there, and holds no bearer token.
 pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
-    let token = value.to_str().ok().and_then(|text| {
-        let (scheme, token) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    match token {
-        Some(token) if !token.is_empty() && headers.get_all(header::AUTHORIZATION).iter().count() == 1 => {
-            Ok(Some(token))
-        }
-        _ => Err(Failure::new(Reason::NotGranted, "`Authorization` must be `Bearer` and a token")
-            .code(tonic::Code::Unauthenticated)),
-    }
+    galaxy_push_listener::bearer(headers).map_err(|NotBearer| {
+        Failure::new(Reason::NotGranted, "`Authorization` must be `Bearer` and a token")
+            .code(tonic::Code::Unauthenticated)
+    })
 }
 
 /// The cursor a browser presents by itself when it reconnects, whatever it is: where something on the way has added an
@@ -150,6 +143,8 @@ fn is_text(part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
 
     fn read(query: &str) -> Result<Query, Failure> {

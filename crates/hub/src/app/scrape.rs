@@ -186,7 +186,7 @@ fn publishers(out: &mut Out<'_>, shared: &Shared, seen: &Seen) -> fmt::Result {
     out.gauge("push_publishes_under_way", "Publish requests that are not answered yet", None, requests)?;
     let help = "Bytes of the publish requests that are not answered yet";
     out.gauge("push_publish_under_way", help, Some(&Unit::Bytes), in_flight.bytes as f64)?;
-    let wall_ms = shared.clock.ambient.unix_ms();
+    let wall_ms = shared.clock.ambient().unix_ms();
     let fill = |kind| shared.store.standing_fill(kind, None, wall_ms);
     let fills =
         [("invalidation", fill(LogKind::SessionInvalidation)), ("membership", fill(LogKind::Membership))];

@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 use crate::app::config::Config;
 use crate::app::metrics::Metrics;
 use crate::state::access::LiveAccess;
-use crate::state::clock::Clock;
 use crate::state::in_flight::InFlight;
 use crate::state::log::Log;
 use crate::state::record_capacity::RecordCapacity;
+use galaxy_push_listener::Clock;
 
 /// One hub. Handles, services and streams hold it; nothing in it holds them.
 pub(crate) struct Shared {

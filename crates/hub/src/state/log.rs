@@ -43,9 +43,9 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::state::clock::Clock;
 use crate::state::fence::{ANSWER_WITHIN, Claim, Gateways};
 use crate::state::sync::{Mutex, MutexGuard};
+use galaxy_push_listener::Clock;
 
 /// The window and the fence behind their lock.
 ///
@@ -224,7 +224,7 @@ impl Sink for Log {
 
     /// An earlier life stamped events up to here: stamps go on from there, though the wall clock may say less.
     fn stamped_until(&self, unix_ms: u64) {
-        self.clock.goes_on_from(unix_ms);
+        self.clock.continue_from(unix_ms);
     }
 
     /// Another hub of the log, or this one, has taken the id: an older stream here ends.

@@ -19,9 +19,9 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use galaxy_push_listener::{ConnectionHandle, NoSlot, Peer, PeerNames, shown_path};
+use galaxy_push_listener::{ConnectionHandle, NoSlot, NotBearer, Peer, PeerNames, bearer, shown_path};
 use galaxy_push_proto::{Failure, Reason};
-use http::{Extensions, HeaderMap, header};
+use http::{Extensions, HeaderMap};
 
 use crate::app::shared::Shared;
 use crate::state::access::{Caller, Credential, Fingerprint, InProcess, Role};
@@ -131,18 +131,12 @@ fn credential(headers: &HeaderMap, extensions: &Extensions) -> Credential {
         return Credential::InProcess(in_process.clone());
     }
     // A token that is presented must be good: nobody is let in by a certificate instead.
-    if headers.contains_key(header::AUTHORIZATION) {
-        return Credential::Token(bearer(headers).map(Fingerprint::of));
+    match bearer(headers) {
+        Ok(Some(token)) => return Credential::Token(Some(Fingerprint::of(token))),
+        Err(NotBearer) => return Credential::Token(None),
+        Ok(None) => {}
     }
     Credential::Certificate(extensions.get::<PeerNames>().map(|names| names.0.clone()))
-}
-
-/// The one token of a request.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next()?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    (scheme.eq_ignore_ascii_case("bearer") && values.next().is_none()).then(|| token.trim())
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, Request, State};
 use axum::response::IntoResponse as _;
-use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
 use galaxy_push_proto::validate::REQUEST_BYTES_MAX;
 use galaxy_push_proto::{Failure, Reason, cloudevents};
 use http::request::Parts;
@@ -208,8 +207,7 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
 pub(crate) fn problem(failure: &Failure) -> Response<Body> {
     let problem = failure.problem();
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let media_type = [(header::CONTENT_TYPE, PROBLEM_MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
-    let mut response = (status, media_type, problem.to_json()).into_response();
+    let mut response = galaxy_push_listener::problem(status, problem.to_json(), problem.retry_after);
     if status == StatusCode::UNAUTHORIZED {
         let how = HeaderValue::from_static("Bearer realm=\"galaxy-push hub\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, how);
@@ -217,11 +215,6 @@ pub(crate) fn problem(failure: &Failure) -> Response<Body> {
     if failure.field.as_deref() == Some(CONTENT_ENCODING) {
         // Which one is (RFC 9110, section 12.5.3).
         response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    if let Some(wait) = problem.retry_after {
-        // The header counts whole seconds; too late is better than too early.
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

@@ -365,7 +365,7 @@ impl Subscription {
             let (config, metrics) = (&self.shared.config, &self.shared.metrics);
             let spread =
                 u64::try_from(config.repair_spread.min(FOR_EVER).as_millis()).unwrap_or(u64::MAX).max(1);
-            gap.repair_after = Some(Duration::from_millis(self.shared.clock.ambient.random() % spread));
+            gap.repair_after = Some(Duration::from_millis(self.shared.clock.ambient().random() % spread));
             metrics.gap(gap.reason);
             if self.features.is_old {
                 metrics.gaps_to_untold_readers.inc();

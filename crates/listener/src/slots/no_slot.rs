@@ -2,9 +2,13 @@
 //!
 //! Called by `connection.rs`. Over HTTP/1 the connection ends with it.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+
+use crate::problem::{blank, problem};
 
 const NO_PLACE: &str = "every place on this listener is taken: come back in a moment";
 
@@ -28,14 +32,8 @@ fn no_slot(asked: &HeaderMap) -> Response {
         ];
         return headers.into_response();
     }
-    let problem = format!(
-        r#"{{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"{NO_PLACE}"}}"#
-    );
-    let headers = [
-        (header::CONTENT_TYPE, "application/problem+json"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::RETRY_AFTER, "1"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, problem).into_response()
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut refusal = problem(status, blank(status, NO_PLACE), Some(Duration::from_secs(1)));
+    refusal.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    refusal
 }

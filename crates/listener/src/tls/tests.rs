@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
+use rustls::pki_types::pem::PemObject as _;
+
 use super::*;
 use crate::{Accept, Drain, Limits, serve_tls};
 

@@ -8,9 +8,6 @@ use tonic::Code;
 use super::{Failure, Reason};
 use crate::time;
 
-/// The media type of [`Problem::to_json`].
-pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
-
 /// What an HTTP caller is told about a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

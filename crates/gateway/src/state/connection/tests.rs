@@ -13,11 +13,11 @@ use galaxy_push_proto::v1::{Event, PushEvent, push_event::Kind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::state::clock::Clock;
 use crate::state::counters::Counters;
 use crate::state::edge::Change;
 use crate::state::grants::{Grants, Issued};
 use crate::state::routes::Dispatch;
+use galaxy_push_listener::Clock;
 
 mod quiet;
 
@@ -79,7 +79,7 @@ struct Told {
 
 impl World {
     fn new(bounds: Bounds, mailbox_slots: usize, turn_bytes: usize) -> Self {
-        let clock = Clock::start(Ambient::new(|| 0, || 0));
+        let clock = Clock::start(Ambient::new(|| 0, || 0), Duration::ZERO);
         let edge = Edge::new(bounds, mailbox_slots, clock, Arc::new(Counters::default()));
         let head = Cursor::start(Epoch(7));
         edge.apply(&[Change::Begin(head)]);

@@ -15,11 +15,11 @@ use shuttle::thread;
 
 use super::*;
 use crate::schedules::{Seen, explore};
-use crate::state::clock::Clock;
 use crate::state::close::PendingClose;
 use crate::state::counters::Counters;
 use crate::state::edge::Change;
 use crate::state::grants::Grants;
+use galaxy_push_listener::Clock;
 
 /// Appends one batch of events, which are numbered from `first` and for these recipients.
 fn append(edge: &Edge, first: u64, to: &[&str]) {
@@ -64,7 +64,7 @@ fn listening(edge: &Arc<Edge>, user: &str) -> Connection {
 }
 
 fn edge(mailbox_slots: usize) -> Arc<Edge> {
-    let clock = Clock::start(Ambient::new(|| 0, || 0));
+    let clock = Clock::start(Ambient::new(|| 0, || 0), Duration::ZERO);
     let edge = Edge::new(Bounds::default(), mailbox_slots, clock, Arc::new(Counters::default()));
     edge.apply(&[Change::Begin(Cursor::start(Epoch(1)))]);
     edge

@@ -10,10 +10,10 @@ use shuttle::thread;
 
 use super::*;
 use crate::schedules::explore;
-use crate::state::clock::Clock;
 use crate::state::connection::{Connection, Limits, Outgoing};
 use crate::state::edge::{Change, Edge};
 use crate::state::grants::{Grants, Identity};
+use galaxy_push_listener::Clock;
 
 /// The fault: a user that asks for nothing, or gives up what it never had, stopped everybody for a moment. If it needed the lock,
 /// two threads would wait for each other here.
@@ -23,7 +23,7 @@ fn what_changes_nothing_costs_no_lock() {
         "gateway: no change",
         "a user that asks for what it has, or gives up what it has not, waits for no lock",
         || {
-            let clock = Clock::start(Ambient::new(|| 0, || 0));
+            let clock = Clock::start(Ambient::new(|| 0, || 0), Duration::ZERO);
             let edge = Edge::new(Bounds::default(), 16, clock, Arc::new(Counters::default()));
             edge.apply(&[Change::Begin(Cursor::start(Epoch(1)))]);
             let reader = edge.read(edge.clock.now(), |window| {

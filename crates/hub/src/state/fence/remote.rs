@@ -33,7 +33,7 @@ use super::Gateways;
 use super::claim::{Claim, IncumbentView, Takeover};
 use super::incumbent::{ANSWER_WITHIN, LivenessProbe};
 use super::refusals::{rejection, stale_in_register, unavailable};
-use crate::state::clock::Clock;
+use galaxy_push_listener::Clock;
 
 /// How long a refused claim waits until its refusal is in the register. If it is not by then, the next claim is told to
 /// wait no longer than this one was.

@@ -6,6 +6,8 @@ use galaxy_push_core::recipient::Pattern;
 use galaxy_push_proto::v1;
 use tonic::Code;
 
+use http::header;
+
 use super::*;
 use crate::state::access::{Access, Identity, InvalidIdentity, PUBLISHER_ATTRIBUTE};
 

@@ -165,7 +165,7 @@ impl Subscription {
         let welcome = welcome(shared, admitted.generation, message_max);
         report_open(shared, claim, &admitted, cursor, outcome, &welcome.connection_id);
         if !claim.learns_of_invalidations
-            && shared.store.standing_count(shared.clock.ambient.unix_ms()).invalidations > 0
+            && shared.store.standing_count(shared.clock.ambient().unix_ms()).invalidations > 0
         {
             shared.log.with_state(|state, _| state.gateways.drain_unaware()).iter().for_each(warn_unaware);
         }
@@ -238,7 +238,7 @@ fn welcome(shared: &Shared, generation: u64, message_max: usize) -> WelcomeInfo 
             window_bytes: bounds.bytes,
             window_age: bounds.age.try_into().ok(),
         },
-        connection_id: format!("{:016x}", shared.clock.ambient.random()),
+        connection_id: format!("{:016x}", shared.clock.ambient().random()),
     }
 }
 

@@ -35,7 +35,7 @@ impl StandingSnapshot {
 
     /// The next frame, and whether it is the last. There is one even if no record holds, which tells the reader so.
     pub(super) fn next(&mut self, shared: &Shared) -> (Bytes, bool) {
-        let now_unix_ms = shared.clock.ambient.unix_ms();
+        let now_unix_ms = shared.clock.ambient().unix_ms();
         let each = StandingFrame::RECORD_OVERHEAD_BYTES;
         let page = shared.store.standing(self.after.as_ref(), self.bytes_max, each, now_unix_ms);
         let mut frame = StandingFrame::default();

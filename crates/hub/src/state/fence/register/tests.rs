@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::*;
-use crate::state::clock::Clock;
 use crate::state::fence::{Admitted, ClaimOutcome};
+use galaxy_push_listener::Clock;
 
 /// What happens to whoever asks.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,10 @@
-//! The hub's time: a monotonic clock, the wall clock it was given, and the clock of its log.
+//! The time of a hub or gateway: a monotonic clock, the wall clock it was given, and the clock of its log.
 //!
 //! | clock | from | used for | may it step? |
 //! |---|---|---|---|
-//! | monotonic | tokio's time since the hub began | ages in the window, deadlines, rates | no |
+//! | monotonic | tokio's time since the process's part began | ages in the window, deadlines, rates | no |
 //! | wall | the ambient of the embedding program | the end of standing records, which others have set | yes |
-//! | log | the wall clock when the hub began, then monotonic time | the stamp of each event | no: it never goes back |
+//! | log | the wall clock at that start, then monotonic time | the stamp of each event | no: it never goes back |
 //!
 //! The log's clock goes on from the last stamp of an earlier life:
 //!
@@ -13,7 +13,7 @@
 //! events are stamped from 12:00:05 on, until the wall clock is past that at a later start
 //! ```
 //!
-//! It is read here and nowhere else in the hub, so tests and simulations own all of time.
+//! A gateway uses the first two. Time is read here and nowhere else in the two, so tests and simulations own all of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -24,9 +24,9 @@ use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::log_clock::Offset;
 use tokio::time::Instant;
 
-/// Reads both clocks. The only place where the hub does.
+/// Reads the clocks. A cheap clone; clones are the same clock.
 #[derive(Clone, Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     origin: Instant,
     /// What monotonic time said at the origin: as much as the window holds from before, so that each of its entries has a
     /// time.
@@ -34,18 +34,37 @@ pub(crate) struct Clock {
     /// How the clock of the log stands beside monotonic time, in milliseconds. Set anew only while the log is opened, and read
     /// for every batch: no lock, for nothing else is ordered by it.
     log: Arc<AtomicI64>,
-    pub(crate) ambient: Ambient,
+    ambient: Ambient,
 }
 
 impl Clock {
-    /// Starts both, for a window that may hold entries from so long before.
-    pub(crate) fn start(ambient: Ambient, before: Duration) -> Self {
+    /// Starts all three, for a window that may hold entries from so long before.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use galaxy_push_core::ambient::Ambient;
+    /// # use galaxy_push_listener::Clock;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let clock = Clock::start(Ambient::new(|| 1_000, || 4), Duration::from_secs(60));
+    /// assert_eq!(clock.now().unix_ms, 1_000);
+    /// assert!(clock.now().mono >= Duration::from_secs(60));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn start(ambient: Ambient, before: Duration) -> Self {
         let log = Arc::new(AtomicI64::new(Offset::of(ambient.unix_ms(), before).to_ms()));
         Self { origin: Instant::now(), before, log, ambient }
     }
 
+    /// The wall clock and randomness that it was given.
+    #[must_use]
+    pub const fn ambient(&self) -> &Ambient {
+        &self.ambient
+    }
+
     /// Monotonic and wall time, read together.
-    pub(crate) fn now(&self) -> Now {
+    #[must_use]
+    pub fn now(&self) -> Now {
         Now { mono: self.mono(), unix_ms: self.ambient.unix_ms() }
     }
 
@@ -55,22 +74,25 @@ impl Clock {
     }
 
     /// How the clock of the log stands beside monotonic time.
-    pub(crate) fn log(&self) -> Offset {
+    #[must_use]
+    pub fn log(&self) -> Offset {
         Offset::from_ms(self.log.load(Ordering::Relaxed))
     }
 
     /// An earlier life of the log was stamped up to here: its clock never steps back.
-    pub(crate) fn goes_on_from(&self, unix_ms: u64) {
+    pub fn continue_from(&self, unix_ms: u64) {
         self.log.fetch_max(Offset::of(unix_ms, self.mono()).to_ms(), Ordering::Relaxed);
     }
 
     /// What the clock of the log says, in milliseconds since the Unix epoch.
-    pub(crate) fn log_unix_ms(&self) -> u64 {
+    #[must_use]
+    pub fn log_unix_ms(&self) -> u64 {
         self.log().unix_ms(self.mono())
     }
 
     /// The instant at which this clock's monotonic time is `mono`.
-    pub(crate) fn instant(&self, mono: Duration) -> Instant {
+    #[must_use]
+    pub fn instant(&self, mono: Duration) -> Instant {
         self.origin + mono.saturating_sub(self.before)
     }
 }
