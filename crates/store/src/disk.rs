@@ -37,6 +37,8 @@ pub mod look;
 
 mod engine;
 mod format;
+mod group;
+mod lock;
 mod open_error;
 mod record;
 mod recover;
@@ -76,9 +78,10 @@ use crate::batch::Batch;
 use crate::standing;
 use crate::{Appended, DedupBounds, Error, Sink, Store};
 
-use engine::{Engine, lock};
+use engine::Engine;
 use files::{Directory, Files};
 use format::{GROUPS_START, SegmentHead, Sums};
+use lock::lock;
 pub use open_error::OpenError;
 use recover::Opened;
 pub use recovered::{Damage, Recovered};
@@ -252,7 +255,7 @@ impl DiskStore {
 type Assembled<R> = (Engine<R>, Segments, Recovered);
 
 /// Everything but the threads.
-fn assemble<R: engine::Reply>(
+fn assemble<R: group::Reply>(
     files: Arc<dyn Files>,
     options: &Options,
     epoch: Epoch,

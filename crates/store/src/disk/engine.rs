@@ -9,24 +9,21 @@ mod outcome;
 mod release;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use galaxy_push_core::cursor::Seq;
 
 use super::Options;
-use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead, unmask};
+use super::format::{ENDING_BYTES, GROUP_HEAD_BYTES, GROUPS_START, LENGTH_STEP, SegmentHead, unmask};
+use super::group::{Group, Reply};
+use super::lock::lock;
 use super::retention::Retention;
-use super::segments::{Begin, ENDING_BYTES, Job};
+use super::segments::{Begin, Job};
 use super::space::AROUND_RECORD_BYTES;
-use super::stage::{Group, Place, Stager};
+use super::stage::{Place, Stager};
 use super::visible::Visible;
-use crate::{Appended, Batch, Error, Refused, Sink};
-
-/// To whom an answer goes.
-pub(crate) trait Reply: Send {
-    fn answer(self, answer: Result<Vec<Appended>, Error>);
-}
+use crate::{Batch, Refused, Sink};
 
 /// What the steps work on.
 pub(crate) struct Engine<R> {
@@ -95,9 +92,6 @@ const STAGED_AT_ONCE: usize = 16;
 
 /// Some hundred ids and records, unless segments are very short.
 const RESERVE_BYTES_MIN: u64 = 16 << 10;
-
-/// A segment that is no longer than it must be is a multiple of this long: file systems give room in such pieces.
-pub(crate) const LENGTH_STEP: u64 = 4 << 10;
 
 impl<R: Reply> Engine<R> {
     pub(crate) fn new(
@@ -365,10 +359,6 @@ fn least_length<R>(group: &Group<R>, reserve_bytes: u64) -> u64 {
 /// How much room a group takes at most, with the end of a segment behind it.
 const fn room_of<R>(group: &Group<R>) -> u64 {
     (group.body.len() + 2 * GROUP_HEAD_BYTES) as u64 + ENDING_BYTES
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<R> std::fmt::Debug for Engine<R> {

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, Open
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::engine::lock;
+use super::lock::lock;
 use super::sync_times::{Clock, SyncTimes};
 
 /// A directory with the files of one log.

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use galaxy_push_core::cursor::{Cursor, Seq};
 
@@ -426,9 +425,4 @@ impl Course {
     fn damage(&mut self, number: u64, what: String, lost: Option<(Cursor, Cursor)>) {
         self.recovered.damage.push(Damage { file: name(number), what, bytes: None, lost });
     }
-}
-
-/// Keys older than this need not be read: the age bound, seen from the last stamp.
-pub(crate) fn too_old(at_unix_ms: u64, last_unix_ms: u64, age: Duration) -> bool {
-    u128::from(last_unix_ms.saturating_sub(at_unix_ms)) > age.as_millis()
 }

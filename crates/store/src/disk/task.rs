@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::OnDeath;
@@ -17,13 +16,6 @@ use super::engine::Engine;
 use super::segments::Segments;
 use super::simulated::Disk;
 use super::writer::{Ending, Keeper, Sender, Writer};
-
-/// What the two tasks wait for.
-#[derive(Debug, Default)]
-pub(crate) struct Rung {
-    pub(super) keeper: Notify,
-    pub(super) syncer: Notify,
-}
 
 impl Writer {
     /// Needs a tokio runtime.

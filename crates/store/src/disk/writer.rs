@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::engine::{Engine, lock};
+use super::engine::Engine;
 use super::files::Files;
 use super::format::CLOSED;
+use super::lock::lock;
 use super::segments::{self, Segments};
 use super::{OnDeath, SyncTimes};
 use crate::{Appended, Batch, Error, Sink};
@@ -194,7 +195,7 @@ impl Keeper {
         self.take_up(inbox)
     }
 
-    /// As [`Self::take`], but `None` if it would have to wait: then the keeper's [`Rung`](super::task::Rung) rings.
+    /// As [`Self::take`], but `None` if it would have to wait: then the keeper's `Rung` rings.
     #[cfg(any(test, feature = "simulated"))]
     pub(super) fn take_now(&mut self) -> Option<bool> {
         let shared = self.shared.clone();

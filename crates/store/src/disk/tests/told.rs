@@ -15,8 +15,9 @@ use galaxy_push_proto::v1;
 use tokio::time::{Instant, timeout};
 
 use super::super::DiskStore;
-use super::super::engine::lock;
-use super::super::segments::{ENDING_BYTES, Outcome};
+use super::super::format::ENDING_BYTES;
+use super::super::lock::lock;
+use super::super::segments::Outcome;
 use super::super::simulated::Disk;
 use super::world::{Asked, LONG, Life, Publisher, Reader, START_MS, options, released};
 use crate::{Appended, Batch, Committed, Error, Refused, Sink, Store as _};

@@ -10,7 +10,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::super::OnDeath;
-use super::super::engine::{Engine, Reply, lock};
+use super::super::engine::Engine;
+use super::super::group::Reply;
+use super::super::lock::lock;
 use super::super::segments::{Job, Outcome, Segments};
 use super::{Answer, Figures};
 use crate::{Batch, Refused};
@@ -43,7 +45,15 @@ pub(in super::super) struct Shared {
     on_death: Mutex<Option<OnDeath>>,
     /// The same for a keeper and a syncer that are tasks.
     #[cfg(any(test, feature = "simulated"))]
-    pub(in super::super) rung: super::super::task::Rung,
+    pub(in super::super) rung: Rung,
+}
+
+/// What a keeper and a syncer that are tasks wait for, where threads wait for a [`Condvar`].
+#[cfg(any(test, feature = "simulated"))]
+#[derive(Debug, Default)]
+pub(in super::super) struct Rung {
+    pub(in super::super) keeper: tokio::sync::Notify,
+    pub(in super::super) syncer: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -87,7 +97,7 @@ impl Shared {
             work: Condvar::new(),
             on_death: Mutex::new(on_death),
             #[cfg(any(test, feature = "simulated"))]
-            rung: super::super::task::Rung::default(),
+            rung: Rung::default(),
         }
     }
 
