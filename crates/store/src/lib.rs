@@ -262,7 +262,7 @@ pub trait Store: Send + Sync + 'static {
     /// Looks how much room there is, which [`Store::disk_figures`] then tells, and whether the files are still where they were: if
     /// not, nothing is taken any more. It asks the system, which may take its time. Returns the files that were taken away, each
     /// once, without which the store goes on: what lies in them is lost at the next start, if that comes before their time is over.
-    fn look_at_disk(&self) -> Vec<String> {
+    fn check_disk(&self) -> Vec<String> {
         Vec::new()
     }
 

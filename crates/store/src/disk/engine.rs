@@ -2,7 +2,7 @@
 //!
 //! The [`writer`](super::writer) takes the steps, tests take them on a disk that breaks. The order is: [`Engine::stage`] as
 //! batches come; [`Engine::seal`] once nothing is on its way; the [`Job`] is run by [`Segments`](super::segments::Segments);
-//! [`Engine::done`] with its outcome; [`Landed::tell`] of what became durable. Staging may go on meanwhile: that is the next
+//! [`Engine::done`] with its outcome; [`Landed::deliver`] of what became durable. Staging may go on meanwhile: that is the next
 //! group. Between two of these groups comes, when a segment is needed no more, one that lets it go (`release`).
 
 mod outcome;
@@ -82,8 +82,8 @@ pub(crate) struct Landed<R> {
 
 impl<R: Reply> Landed<R> {
     /// Hands it to the sink, and then answers. Whoever has taken several tells of them in their order.
-    pub(crate) fn tell(self, sink: &dyn Sink) -> Group<R> {
-        self.group.tell(self.body, sink)
+    pub(crate) fn deliver(self, sink: &dyn Sink) -> Group<R> {
+        self.group.deliver(self.body, sink)
     }
 }
 
@@ -299,7 +299,7 @@ impl<R: Reply> Engine<R> {
     #[cfg(test)]
     pub(crate) fn settle(&mut self) -> Vec<u64> {
         while let Some(landed) = self.take_landed() {
-            let group = landed.tell(&*self.sink);
+            let group = landed.deliver(&*self.sink);
             self.reuse(group);
         }
         self.take_left()
@@ -310,7 +310,7 @@ impl<R: Reply> Engine<R> {
         self.stager.reuse(group);
     }
 
-    /// To whom [`Landed::tell`] tells.
+    /// To whom [`Landed::deliver`] tells.
     pub(crate) fn sink(&self) -> Arc<dyn Sink> {
         self.sink.clone()
     }

@@ -1,6 +1,6 @@
 //! The border to the disk: the few things that are asked of a directory and of a file.
 //!
-//! [`Directory`] is the real one, and [`look`](super::look) has one that cannot write. Tests put a disk in its place that
+//! [`Directory`] is the real one, and [`inspect`](super::inspect) has one that cannot write. Tests put a disk in its place that
 //! tears, loses, reorders and damages what was written.
 
 use std::collections::BTreeMap;

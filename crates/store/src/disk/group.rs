@@ -1,7 +1,7 @@
 //! What is written and made durable together: the bytes of one group, and what it will change once it is durable.
 //!
 //! Pure. The [`stage`](super::stage) fills it, the [`engine`](super::engine) sends it to the disk, [`visible`](super::visible) takes
-//! over what it changes, and [`Group::tell`] hands it to the sink and answers publishers. It gives no positions and knows no files.
+//! over what it changes, and [`Group::deliver`] hands it to the sink and answers publishers. It gives no positions and knows no files.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -170,7 +170,7 @@ impl<R> Group<R> {
 
     /// Hands it to the sink, and then answers. `body` is what was written, without a mask: readers are handed slices of it.
     /// Returns an empty group.
-    pub(crate) fn tell(mut self, body: Bytes, sink: &dyn Sink) -> Self
+    pub(crate) fn deliver(mut self, body: Bytes, sink: &dyn Sink) -> Self
     where
         R: Reply,
     {

@@ -14,7 +14,7 @@ use galaxy_push_core::cursor::{Cursor, Seq};
 use super::files::Files;
 use super::format::{ENTRY_BYTES_MIN, GROUPS_START, GroupHead, HeadError, SegmentHead, Sums, unmask};
 use super::record::{Record, records};
-use super::recovered::{Damage, Recovered};
+use super::recovery::{Damage, Recovered};
 use super::renew::{mend, renew};
 use super::replay::Replay;
 use super::retention::Retention;
@@ -237,7 +237,7 @@ impl Found<'_> {
         let bytes_total = bytes_total.map(|length| length.unwrap_or_default()).sum::<u64>();
         let mut next = oldest;
         for (number, head) in self.heads.range(oldest..) {
-            tell(options, course.recovered.bytes, bytes_total)?;
+            report_progress(options, course.recovered.bytes, bytes_total)?;
             let number = *number;
             if next < number {
                 course.missing(next, number - next);
@@ -258,7 +258,7 @@ impl Found<'_> {
             }
             course.segment(number, *head, file, &scanned, number == last)?;
         }
-        tell(options, course.recovered.bytes, bytes_total)?;
+        report_progress(options, course.recovered.bytes, bytes_total)?;
         course.ended(last);
         let head = course.head;
         let Course { replay, mut recovered, group, .. } = course;
@@ -270,9 +270,9 @@ impl Found<'_> {
     }
 }
 
-fn tell(options: &Options, bytes: u64, bytes_total: u64) -> Result<(), OpenError> {
-    let told = options.on_progress.as_ref().map(|told| told(Progress { bytes, bytes_total }));
-    if told.is_some_and(|next| next.is_break()) { Err(OpenError::Stopped) } else { Ok(()) }
+fn report_progress(options: &Options, bytes: u64, bytes_total: u64) -> Result<(), OpenError> {
+    let answer = options.on_progress.as_ref().map(|on_progress| on_progress(Progress { bytes, bytes_total }));
+    if answer.is_some_and(|next| next.is_break()) { Err(OpenError::Stopped) } else { Ok(()) }
 }
 
 /// On the way through the segments.

@@ -10,7 +10,7 @@
 //! begun. Without a clock ([`Disk::default`]) nothing takes any time.
 
 #[cfg(test)]
-mod asked;
+mod controls;
 mod state;
 
 use std::fmt;

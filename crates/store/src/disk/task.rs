@@ -23,7 +23,7 @@ impl Writer {
         engine: Engine<Sender>,
         segments: Segments,
         on_death: Option<OnDeath>,
-        disk: Taken,
+        disk: DiskLock,
     ) -> Self {
         let keeper = Keeper::new(engine, segments, on_death, 0);
         let (shared, disk) = (keeper.shared.clone(), Arc::new(disk));
@@ -33,13 +33,13 @@ impl Writer {
     }
 }
 
-async fn keep(mut keeper: Keeper, disk: Arc<Taken>) {
+async fn keep(mut keeper: Keeper, disk: Arc<DiskLock>) {
     let shared = keeper.shared.clone();
     // What opening the log has asked of the disk is durable before anything else.
     idle(&disk.0).await;
     loop {
-        match keeper.take_now() {
-            None => shared.rung.keeper.notified().await,
+        match keeper.work_now() {
+            None => shared.wakeups.keeper.notified().await,
             Some(true) => keeper.step(),
             Some(false) => break,
         }
@@ -48,11 +48,11 @@ async fn keep(mut keeper: Keeper, disk: Arc<Taken>) {
     idle(&disk.0).await;
 }
 
-async fn sync(syncer: Ending, disk: Arc<Taken>) {
+async fn sync(syncer: Ending, disk: Arc<DiskLock>) {
     let shared = &syncer.0;
     while let Some(has_work) = shared.take_work() {
         if !has_work {
-            shared.rung.syncer.notified().await;
+            shared.wakeups.syncer.notified().await;
             continue;
         }
         let mut next = shared.first();
@@ -76,17 +76,17 @@ async fn idle(disk: &Disk) {
 
 /// A disk that no other store may have meanwhile, as a process locks its directory.
 #[derive(Debug)]
-pub(crate) struct Taken(Disk);
+pub(crate) struct DiskLock(Disk);
 
-impl Taken {
+impl DiskLock {
     /// `None`: another store has it.
-    pub(crate) fn take(disk: &Disk) -> Option<Self> {
+    pub(crate) fn acquire(disk: &Disk) -> Option<Self> {
         let was_taken = disk.taken.swap(true, Ordering::Relaxed);
         (!was_taken).then(|| Self(disk.clone()))
     }
 }
 
-impl Drop for Taken {
+impl Drop for DiskLock {
     fn drop(&mut self) {
         self.0.taken.store(false, Ordering::Relaxed);
     }

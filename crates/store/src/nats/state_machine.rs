@@ -18,12 +18,12 @@ use crate::batch::Batch;
 use crate::dedup::{Bounds as DedupBounds, Content, Key};
 
 mod entries;
+mod output;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use entries::Entries;
-pub use told::{Record, Told};
+pub use output::{Output, Record};
 
 /// A message of the stream.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ pub enum Fatal {
 
 /// A reader of the stream.
 #[derive(Debug)]
-pub struct Fold {
+pub struct StateMachine {
     epoch: Epoch,
     claims: Claims,
     index: Index,
@@ -153,7 +153,7 @@ enum Said {
     Above(usize),
 }
 
-impl Fold {
+impl StateMachine {
     /// Reads from message `first` on: the first that the stream still has, or will have.
     #[must_use]
     pub fn new(epoch: Epoch, first: u64, dedup: DedupBounds, bounds: Bounds) -> Self {
@@ -176,7 +176,7 @@ impl Fold {
     /// # Errors
     ///
     /// [`Fatal`]: nobody knows what the log says from here on. Nothing has changed.
-    pub fn read(&mut self, message: &Message, mono: Duration, told: &mut Vec<Told>) -> Result<Read, Fatal> {
+    pub fn read(&mut self, message: &Message, mono: Duration, told: &mut Vec<Output>) -> Result<Read, Fatal> {
         let Message { number, stamp_unix_ms: stamp, ref payload } = *message;
         if number <= self.last {
             return Ok(Read::Again);
@@ -204,19 +204,19 @@ impl Fold {
         if self.told_to.is_some() {
             let end = Cursor::end_of_message(self.epoch, number);
             self.told_to = Some(end);
-            Told::push_upto(told, end);
+            Output::push_upto(told, end);
         }
         Ok(read)
     }
 
     /// Says that the messages up to this one are gone, if they were not read: whether or not one follows yet.
-    pub fn lost(&mut self, upto: u64, told: &mut Vec<Told>) {
+    pub fn lost(&mut self, upto: u64, told: &mut Vec<Output>) {
         if upto <= self.last {
             return;
         }
         let end = |message| Cursor::end_of_message(self.epoch, message);
         if let Some(told_to) = &mut self.told_to {
-            Told::push_gap(told, end(self.last), end(upto));
+            Output::push_gap(told, end(self.last), end(upto));
             *told_to = end(upto);
         }
         self.last = upto;
@@ -226,7 +226,7 @@ impl Fold {
 
     /// What was there when this reader began has been read: what comes is new. From here on it is handed on, and what cannot be
     /// judged is told as a gap.
-    pub fn caught_up(&mut self, told: &mut Vec<Told>) {
+    pub fn caught_up(&mut self, told: &mut Vec<Output>) {
         self.is_live = true;
         if self.told_to.is_none() {
             self.begin(self.last, told);
@@ -256,7 +256,7 @@ impl Fold {
         self.told_to.is_some()
     }
 
-    /// How far back this hub knows what was published, at `mono` on the clock of [`Fold::read`].
+    /// How far back this hub knows what was published, at `mono` on the clock of [`StateMachine::read`].
     pub fn dedup_horizon(&mut self, mono: Duration) -> Duration {
         self.index.pass(mono);
         self.index.horizon()
@@ -274,13 +274,13 @@ impl Fold {
         &mut self.index
     }
 
-    fn begin(&mut self, behind: u64, told: &mut Vec<Told>) {
+    fn begin(&mut self, behind: u64, told: &mut Vec<Output>) {
         let base = Cursor::end_of_message(self.epoch, behind);
-        told.push(Told::Begin(base));
+        told.push(Output::Begin(base));
         self.told_to = Some(base);
     }
 
-    fn pack(&mut self, pack: Pack, stamp: u64, told: &mut Vec<Told>) -> Read {
+    fn pack(&mut self, pack: Pack, stamp: u64, told: &mut Vec<Output>) -> Read {
         let (head, message, mut behind) = (pack.head, self.last, pack.items());
         if head.epoch != self.epoch {
             return Read::OtherEpoch(head.epoch);
@@ -307,7 +307,7 @@ impl Fold {
         Read::Pack(Judged { hub: head.hub, number: head.number, verdicts })
     }
 
-    fn judge(&mut self, request: Request, read: u64, told: &mut Vec<Told>) -> Verdict {
+    fn judge(&mut self, request: Request, read: u64, told: &mut Vec<Output>) -> Verdict {
         match self.find(&request, read) {
             Finding::Items(said) => Verdict::Appended(self.append(request, &said, told)),
             Finding::Whole(seq) => {
@@ -355,7 +355,7 @@ impl Fold {
     }
 
     /// Gives each item that was not said before its place, and hands it on. A duplicate leaves its place empty.
-    fn append(&mut self, request: Request, said: &[Said], told: &mut Vec<Told>) -> Vec<Appended> {
+    fn append(&mut self, request: Request, said: &[Said], told: &mut Vec<Output>) -> Vec<Appended> {
         let (message, items, stamp) = (request.message, request.batch.items, request.batch.stamp_unix_ms);
         let (count, share) = (items.len(), &request.batch.publisher);
         let mut results = Vec::<Appended>::with_capacity(count);
@@ -390,20 +390,20 @@ impl Fold {
             let last = results.last().and_then(|last| last.cursor);
             self.remember(Mark::of(&key), key, content, last);
         }
-        Told::push_records(told, records); // they hold, whoever is handed them
+        Output::push_records(told, records); // they hold, whoever is handed them
         if let Some(told_to) = &mut self.told_to {
             let entries = entries.finish();
             *told_to = entries.last().map_or(*told_to, |last| last.cursor);
-            Told::push_entries(told, entries);
+            Output::push_entries(told, entries);
         }
         results
     }
 
     /// Nobody here knows whether it counts, so nobody here may claim its keys.
-    fn doubt(&mut self, request: Request, told: &mut Vec<Told>) -> Verdict {
+    fn doubt(&mut self, request: Request, told: &mut Vec<Output>) -> Verdict {
         let first = self.place(request.message, request.behind + request.batch.items.len() - 1);
         let last = self.place(request.message, request.behind);
-        Told::push_records(told, self.doubtful(&request));
+        Output::push_records(told, self.doubtful(&request));
         let items = request.batch.items.into_iter().zip(request.marks);
         let of_items = items.filter_map(|(item, mark)| Some((mark?, item.key?)));
         let of_all = request.batch.key.map(|key| (Mark::of(&key.0), key));
@@ -412,7 +412,7 @@ impl Fold {
             self.index.doubt(key, content);
         }
         if let Some(told_to) = &mut self.told_to {
-            Told::push_gap(told, first.before(), last);
+            Output::push_gap(told, first.before(), last);
             *told_to = last;
         }
         Verdict::Doubtful

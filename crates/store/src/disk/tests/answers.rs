@@ -142,7 +142,7 @@ fn nobody_is_answered_before_readers_are_told() {
     let job = life.engine.seal().unwrap();
     let outcome = life.segments.run(&job);
     life.engine.done(outcome);
-    life.engine.take_landed().unwrap().tell(&witness);
+    life.engine.take_landed().unwrap().deliver(&witness);
     assert_eq!(*lock(&witness.answered), [false]);
     assert!(witness.asked.answer().unwrap().is_ok());
 }
@@ -159,7 +159,7 @@ fn a_repetition_is_answered_behind_what_it_repeats() {
     life.engine.stage(event("a", 10), again.clone());
     assert!(life.engine.seal().is_none(), "there is nothing to write");
     let sink = life.engine.sink();
-    life.engine.take_landed().unwrap().tell(&*sink);
+    life.engine.take_landed().unwrap().deliver(&*sink);
     assert!(first.answer().is_some() && again.answer().is_none());
     life.engine.settle();
     assert!(again.answer().unwrap().unwrap()[0].duplicate);
