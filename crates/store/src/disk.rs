@@ -9,8 +9,9 @@
 //! |---|---|
 //! | [`files`] | the border to the disk |
 //! | `format`, `record` | the bytes |
-//! | `stage` | positions and groups |
-//! | `engine` | the steps of a group: staged, sealed, durable, told; and how segments go |
+//! | `group` | what is written and made durable together |
+//! | `stage` | gives positions, fills groups |
+//! | `engine` | the steps of a group: staged, sealed, durable, delivered; and how segments go |
 //! | `segments` | writes and syncs |
 //! | `writer` | the threads |
 //! | `simulated`, `task` | a disk for tests and the simulation, and a store on it without threads |
@@ -19,6 +20,28 @@
 //! | `space` | how much room the log may need |
 //! | [`inspect`] | reads a log without touching it, also one that a hub writes |
 //! | `visible` | what readers and publishers may know |
+//! | `lock` | locks what a panic may have poisoned |
+//!
+//! # Group commit
+//!
+//! One group is on its way to the disk at a time, and what comes meanwhile gathers in the next. Nothing waits for a group to fill:
+//! there is no timer.
+//!
+//! ```text
+//! batches come   A           B  C  D                 E
+//! disk           [write+sync A]     [write+sync B C D]     [write+sync E]
+//! delivered                    A                      B C D             E
+//! ```
+//!
+//! Three batches that came during one sync cost one sync together. The steps of a group, each in its file:
+//!
+//! | step | where | what is true afterwards |
+//! |---|---|---|
+//! | staged | `stage` | its events have positions, which nobody knows |
+//! | sealed | `engine` | its bytes are fixed, and so is their place in a segment |
+//! | run | `segments` | it is durable, or there was no room and nothing of it is left, or nobody knows |
+//! | done | `engine/outcome` | what it changes is visible, or taken back |
+//! | delivered | `group` | the sink has it, and then its publishers have their answers |
 //!
 //! # Failures
 //!
@@ -31,6 +54,17 @@
 //! | bytes on the disk have changed | nothing | what is damaged is told when it is opened: [`Recovered::damage`], and a gap to readers |
 //!
 //! A sync is never tried again: the system may have dropped what it could not write.
+//!
+//! # Where a crash may fall
+//!
+//! | the process ends | the next start finds | a publisher without an answer that sends it again |
+//! |---|---|---|
+//! | before a group is written | nothing of it | has it appended |
+//! | while it is written, or before its sync has returned | all of it; or a part, which is cut off ([`Recovered::torn`]) | learns which: a duplicate, or appended |
+//! | after its sync, before its answers | all of it, at the same positions | is told that it is a duplicate |
+//! | after its answers | all of it, at the same positions | has had its answer |
+//!
+//! No row hands an event to readers that a later start does not have: the sink comes after the sync.
 
 pub mod files;
 pub mod inspect;

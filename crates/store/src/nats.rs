@@ -26,7 +26,7 @@
 //! One task owns a [`Door`] in its [`Driver`] and:
 //!
 //! - [`Door::offer`]s what is appended;
-//! - has the drive [`hold`](Driver::hold) every message, in the order of the stream and from its first one on, one at a time;
+//! - has the driver [`hold`](Driver::hold) every message, in the order of the stream and from its first one on, one at a time;
 //! - says what a broker answers: [`Door::stored`] or [`Door::refused`];
 //! - takes a [`turn`](Driver::turn) after each of these, and when [`Door::next_expiry`] has come. It tells the sink what was read *before*
 //!   it gives the answers, and publishes what the door seals in that order.

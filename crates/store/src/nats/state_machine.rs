@@ -2,6 +2,30 @@
 //!
 //! Pure, and the same for every hub: whether a request counts follows from what lies between its pack and the message that
 //! the pack's writer had read, and from nothing else ([`claims`](super::claims)).
+//!
+//! # The rules, in the order in which a message meets them
+//!
+//! | the message | what becomes of it | at every hub alike |
+//! |---|---|---|
+//! | has a number that was read or passed over | [`Read::Again`]: nothing changes | no: the connection began again |
+//! | is of another version of the format | [`Fatal::Version`]: the hub ends | all of that version |
+//! | comes behind numbers that were not read | those are lost: a gap for readers | no: others may have read them |
+//! | was written by no hub | [`Read::Foreign`]: skipped | yes |
+//! | was written for another epoch | [`Read::OtherEpoch`]: skipped | yes |
+//! | says that its writer had read it, or what came later | [`Read::Impossible`]: skipped | yes |
+//! | comes behind a later pack of the same hub | [`Read::Overtaken`]: skipped | yes |
+//! | has a writer that was too far behind | [`Verdict::Dead`]: none of its requests is appended | yes |
+//! | needs what this hub has not read | [`Verdict::Doubtful`]: a gap for readers | no: others may know |
+//! | has a key that lies between, with another content | [`Verdict::Reused`]: that request is skipped | yes |
+//! | has a key that lies between, with the same content | appended but for that item, which is a duplicate | yes |
+//!
+//! "Between" is behind the last message that the writer had read, and before its own. Two hubs publish one id at the same time:
+//!
+//! ```text
+//! message 7   by hub A, which had read 6: id x   appended at 7
+//! message 8   by hub B, which had read 6: id x   7 lies between and has x: a duplicate, with the position of 7
+//! message 9   by hub B, which had read 8: id y   nothing lies between: appended at 9
+//! ```
 
 use std::collections::HashMap;
 use std::time::Duration;
