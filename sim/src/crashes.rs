@@ -5,7 +5,7 @@
 //! (`truth`), never by what the hub says of itself.
 
 pub mod follower;
-mod full;
+pub mod full;
 pub mod inject;
 pub mod kills;
 mod life;

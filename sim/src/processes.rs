@@ -14,7 +14,7 @@ use galaxy_push_hub::{Hub, Identity, Role};
 use galaxy_push_listener::{Drain, Limits, serve};
 use galaxy_push_store::{DedupBounds, MemoryStore};
 use galaxy_push_testkit::Recorder;
-use galaxy_push_testkit::history::{Follows, Measured, Missed, What};
+use galaxy_push_testkit::history::{Follows, Measured, Missed, Position, What};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};

@@ -1,7 +1,6 @@
 //! Many seeds: a process each, as many at a time as there are processors; the first broken promise ends the run, unless
 //! it is told to keep going.
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write as _};
 use std::path::Path;

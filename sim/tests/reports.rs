@@ -9,7 +9,7 @@ use std::time::Duration;
 use galaxy_push_client::{HandlerError, Item, PushClient};
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_gateway::{Access, Gateway};
-use galaxy_push_hub::{Config, Handled, Hub, Stream};
+use galaxy_push_hub::{Config, Hub, Lag, StreamStatus};
 use galaxy_push_listener::{Accept, Drain, Limits, serve};
 use galaxy_push_proto::v1::Event;
 use http::Request;
@@ -82,8 +82,8 @@ async fn the_hub_sees_which_reader_has_handled_what_it_was_sent() {
     };
     let slow = PushClient::builder("slow").hub("http://hub:7400").connector(connect);
     let _slow = slow.report_every(Duration::from_secs(5)).start(handler).unwrap();
-    let stream = |number: usize| -> Option<Stream> { hub.status().streams.get(number).cloned() };
-    let handled = |number| -> Option<Handled> { stream(number)?.reported?.handled };
+    let stream = |number: usize| -> Option<StreamStatus> { hub.status().streams.get(number).cloned() };
+    let handled = |number| -> Option<Lag> { stream(number)?.handled_lag };
     until("both report", || handled(0).is_some() && handled(1).is_some()).await;
 
     let user = Request::get("/v1/stream?user=1").header("host", "localhost").body(axum::body::Body::empty());
@@ -92,14 +92,14 @@ async fn the_hub_sees_which_reader_has_handled_what_it_was_sent() {
     hub.publish(vec![event("a"), event("b"), event("c")]).await.unwrap();
     sleep(Duration::from_secs(20)).await;
     let (at_gateway, at_slow) = (stream(0).unwrap(), stream(1).unwrap());
-    assert_eq!((&*at_gateway.gateway, at_gateway.lag_events), ("gateway", 0));
-    assert_eq!(at_gateway.reported.as_ref().unwrap().connections, 1);
-    assert_eq!(handled(0).unwrap().lag_events, 0);
-    assert_eq!((&*at_slow.gateway, at_slow.lag_events), ("slow", 0), "it was sent everything");
+    assert_eq!((&*at_gateway.gateway, at_gateway.lag.events), ("gateway", 0));
+    assert_eq!(at_gateway.report.as_ref().unwrap().connections, 1);
+    assert_eq!(handled(0).unwrap().events, 0);
+    assert_eq!((&*at_slow.gateway, at_slow.lag.events), ("slow", 0), "it was sent everything");
     let behind = handled(1).unwrap();
-    assert_eq!((behind.lag_events, behind.lag), (3, Duration::from_secs(20)), "and handled nothing");
+    assert_eq!((behind.events, behind.age), (3, Duration::from_secs(20)), "and handled nothing");
 
     busy.send_replace(false);
-    until("the slow one has caught up", || handled(1).unwrap().lag_events == 0).await;
-    assert_eq!(handled(1).unwrap().cursor, hub.head().cursor);
+    until("the slow one has caught up", || handled(1).unwrap().events == 0).await;
+    assert_eq!(stream(1).unwrap().report.unwrap().handled, Some(hub.head().cursor));
 }

@@ -42,14 +42,14 @@ use crate::{
 /// The parts that are looked at: a package, and where in it.
 const PARTS: [(&str, &str); 10] = [
     ("galaxy-push-core", "crates/core/src"),
-    ("galaxy-push-hub", "crates/hub/src/fence"),
-    ("galaxy-push-hub", "crates/hub/src/log"),
-    ("galaxy-push-hub", "crates/hub/src/subscription"),
+    ("galaxy-push-hub", "crates/hub/src/state/fence"),
+    ("galaxy-push-hub", "crates/hub/src/state/log"),
+    ("galaxy-push-hub", "crates/hub/src/surface/subscription"),
     ("galaxy-push-client", "crates/client/src"),
-    ("galaxy-push-gateway", "crates/gateway/src/routes"),
-    ("galaxy-push-gateway", "crates/gateway/src/connection"),
-    ("galaxy-push-gateway", "crates/gateway/src/edge"),
-    ("galaxy-push-gateway", "crates/gateway/src/standing"),
+    ("galaxy-push-gateway", "crates/gateway/src/state/routes"),
+    ("galaxy-push-gateway", "crates/gateway/src/state/connection"),
+    ("galaxy-push-gateway", "crates/gateway/src/state/edge"),
+    ("galaxy-push-gateway", "crates/gateway/src/state/standing"),
     ("galaxy-push-store", "crates/store/src"),
 ];
 
@@ -294,9 +294,9 @@ mod tests {
     #[test]
     fn a_file_is_of_the_part_that_names_it() {
         let part = |path: &str| part(path.as_ref());
-        assert_eq!(part("crates/hub/src/fence.rs"), Some("crates/hub/src/fence"));
-        assert_eq!(part("crates/hub/src/fence/duel.rs"), Some("crates/hub/src/fence"));
-        assert_eq!(part("crates/hub/src/fences.rs"), None);
+        assert_eq!(part("crates/hub/src/state/fence.rs"), Some("crates/hub/src/state/fence"));
+        assert_eq!(part("crates/hub/src/state/fence/duel.rs"), Some("crates/hub/src/state/fence"));
+        assert_eq!(part("crates/hub/src/state/fences.rs"), None);
         assert_eq!(part("crates/core/src/cursor.rs"), Some("crates/core/src"));
     }
 

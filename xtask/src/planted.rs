@@ -51,9 +51,30 @@ pub(crate) fn check_apply(project: &Project, selection: &Selection) -> Result<()
             ui::line(&format!("{error:#}"));
         }
     }
+    for bug in without_test(project, &bugs)? {
+        failed += 1;
+        ui::line(&format!("{}: nowhere is there a test of that name", bug.name));
+    }
     ensure!(failed == 0, "{failed} planted bugs do not apply");
     ui::line(&format!("{} planted bugs apply", bugs.len()));
     Ok(())
+}
+
+/// The bugs whose test has gone: nothing would find them.
+fn without_test<'a>(project: &Project, bugs: &[&'a Bug]) -> Result<Vec<&'a Bug>> {
+    let mut sources = String::new();
+    for file in project.files()? {
+        if file.extension().is_some_and(|extension| extension == "rs") {
+            sources += &fs::read_to_string(project.root.join(file))?;
+        }
+    }
+    let is_gone = |bug: &&&Bug| {
+        bug.text.test.as_ref().is_some_and(|test| {
+            let name = test.name.rsplit("::").next().unwrap_or_default();
+            !sources.contains(&format!("fn {name}("))
+        })
+    };
+    Ok(bugs.iter().filter(is_gone).copied().collect())
 }
 
 /// The bugs that models of `cargo xtask threads` find, each as its name, what is wrong, and the model.

@@ -143,7 +143,7 @@ fn page(rows: &[Row], bugs: &[[String; 3]]) -> String {
 const HEAD: &str = "# Threads
 
 Written by `cargo xtask threads`. Where threads of the hub or of the gateway meet, a model runs the real code (log, fence,
-subscriptions; window, routes, mailboxes, connections, unread streams) in a few threads, and
+subscriptions; window, routes, mailboxes, connections, stalled streams) in a few threads, and
 [shuttle](https://docs.rs/shuttle) decides at each lock and atomic of `sync.rs` which of them goes on: at random, and by PCT,
 which looks for faults that need few changes of thread at the wrong moment (here up to 3). The seeds are fixed, so the same schedules are tried each time;
 one that fails is printed. `cargo xtask test` tries 2,000 of each.

@@ -29,7 +29,7 @@ pub(crate) use store::{DumpArgs, StoreCommand};
 pub(crate) use tail::TailArgs;
 pub(crate) use token::TokenArgs;
 use values::not_empty;
-pub(crate) use values::size;
+pub(crate) use values::{Store, size};
 
 /// The commands that serve until they are told to end.
 pub(crate) const ROLES: [&str; 3] = ["serve", "hub", "gateway"];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use galaxy_push_client::{Builder, PublisherBuilder, Tls};
-use galaxy_push_listener::{Damped, read_text, warn_of_readers};
+use galaxy_push_listener::{LogLimiter, read_text, warn_of_readers};
 
 use crate::args::PeerArgs;
 use crate::{Usage, without_mark};
@@ -118,7 +118,7 @@ fn token(args: &PeerArgs) -> anyhow::Result<Option<String>> {
 
 /// Reads the token in a file for each connection, so that one that was replaced is taken without a restart.
 fn token_anew(path: PathBuf) -> impl Fn() -> Option<String> + Send + Sync {
-    let told = Damped::default();
+    let told = LogLimiter::default();
     move || {
         let read = token_in(&path).and_then(|token| match check_token(&token) {
             Ok(()) => Ok(token),

@@ -22,7 +22,7 @@ use axum::Router;
 use galaxy_push_client::{Connector, TcpConnector, Tracing};
 use galaxy_push_gateway::{Gateway, HubToken, HubTokenSource, StartError};
 use galaxy_push_hub::{Hub, Identity, Recovery, Role};
-use galaxy_push_listener::{Pipes, ambient, pipes, probes, terse_probes};
+use galaxy_push_listener::{MemoryListener, ambient, memory_listener, probes, terse_probes};
 use prometheus_client::registry::Registry;
 
 use crate::Usage;
@@ -41,7 +41,7 @@ pub(crate) struct Process {
     pub(crate) hub: Option<Hub>,
     pub(crate) gateway: Option<Gateway>,
     /// Where the hub hears from the gateway in the same process, and what it answers there with.
-    pub(crate) inside: Option<(Pipes, Router)>,
+    pub(crate) inside: Option<(MemoryListener, Router)>,
     /// What it reads anew at SIGHUP.
     anew: Anew,
 }
@@ -66,7 +66,7 @@ pub(crate) async fn serve(args: ServeArgs, tracing: Tracing) -> anyhow::Result<(
         return Ok(());
     };
     // Through a pipe, not the hub's listener: so it needs no certificate or token of its own, and nobody else can be it.
-    let (dial, pipes) = pipes();
+    let (dial, pipes) = memory_listener();
     let inside = inside(&args.hub, &hub, &edge.gateway_id);
     edge.hubs = "http://this-process".to_owned();
     let connector = move |_: String, _| {

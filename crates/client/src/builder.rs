@@ -1,4 +1,7 @@
 //! A client's settings. How a client starts from them is in `start`.
+//!
+//! Made by [`PushClient::builder`](crate::PushClient::builder). Setters only remember: everything is checked together when the client is
+//! started, so their order does not matter and nothing is opened before.
 
 use std::time::Duration;
 
@@ -7,16 +10,75 @@ use galaxy_push_core::link;
 use galaxy_push_proto::feature;
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 
+use crate::dial_config::DialConfig;
 use crate::handler::AnyDeadLetterHandler;
 use crate::random::Random;
-use crate::reach::Reach;
 use crate::store::AnyStore;
 use crate::{Connector, CursorStore, DeadLetterHandler, Order, RetryPolicy, Tracing};
 
 /// Makes a [`PushClient`](crate::PushClient). Every setting but the hub has a default.
+///
+/// One of [`start`](Self::start), [`start_batches`](Self::start_batches) and [`stream`](Self::stream) ends the chain and starts the client.
+///
+/// A gateway whose cursor outlives the process:
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use galaxy_push_client::{FileCursorStore, HandlerError, Item, PushClient, RetryPolicy};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = PushClient::builder("gateway-1")
+///     .hub("http://hub-a:7400,http://hub-b:7400") // two doors to one log
+///     .token_from(|| std::fs::read_to_string("/run/secrets/push").ok().map(|token| token.trim().to_owned()))
+///     .recipients(["topic:orders/*", "all"])
+///     .cursor("oldest") // where the very first start begins
+///     .cursor_store(FileCursorStore::new("/var/lib/gateway-1.cursor"))
+///     .save_every(100, Duration::from_secs(1))
+///     .retry(RetryPolicy::times(5))
+///     .dead_letter(async |item: Item, error: HandlerError| {
+///         eprintln!("given up at {}: {error}", item.cursor());
+///         Ok(())
+///     })
+///     .handler_deadline(Duration::from_secs(30))
+///     .report_every(Duration::from_secs(5))
+///     .report_connections(|| 0)
+///     .start(async |_: Item| Ok(()))?;
+/// # client.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What tests and unusual networks change:
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use galaxy_push_client::{Item, PushClient, TcpConnector, Tracing, backoff};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = PushClient::builder("gateway-1")
+///     .hub("http://127.0.0.1:7400")
+///     .instance_id("start-4711") // a new one for each start
+///     .token("secret")
+///     .features([galaxy_push_client::feature::STANDING])
+///     .connector(TcpConnector)
+///     .random(|| 4) // every wait is the shortest, and a test replays exactly
+///     .backoff(backoff::Config::default().cap(Duration::from_secs(2)))
+///     .connect_deadline(Duration::from_secs(1))
+///     .welcome_deadline(Duration::from_secs(1))
+///     .silence_deadline(Duration::from_secs(15))
+///     .leave_log_after(Duration::from_secs(30))
+///     .max_receive_bytes(1 << 20)
+///     .tracing(Tracing::default())
+///     .at_most_once()
+///     .cursor_store(galaxy_push_client::MemoryCursorStore::default())
+///     .start(async |_: Item| Ok(()))?;
+/// # client.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct Builder {
-    pub(crate) reach: Reach,
+    pub(crate) dial_config: DialConfig,
     pub(crate) link: link::Config,
     pub(crate) request: GatewaySubscribeRequest,
     pub(crate) random: Option<Random>,
@@ -32,7 +94,7 @@ pub struct Builder {
 impl Builder {
     pub(crate) fn new(gateway_id: String) -> Self {
         Self {
-            reach: Reach::new(),
+            dial_config: DialConfig::new(),
             link: link::Config::default(),
             request: GatewaySubscribeRequest { gateway_client_id: gateway_id, ..Default::default() },
             random: None,
@@ -56,13 +118,16 @@ impl Builder {
     /// answers and none holds it, and after [`leave_log_after`](Self::leave_log_after) while some hub does not answer; then
     /// it stays there. Within a process it remembers how far it came in the last 8 logs it left: if one comes back, what it
     /// has handled there is not handed over again.
+    ///
+    /// A URL is `http://host[:port]` or `https://host[:port]`, without a path. One that cannot be used fails the start with
+    /// [`BuildError::HubUrl`](crate::BuildError::HubUrl).
     pub fn hub(mut self, urls: &str) -> Self {
-        self.reach.hub(urls);
+        self.dial_config.hub(urls);
         self
     }
 
     /// With several hubs: how long one is waited for that holds the log that is followed, while some hub does not answer and
-    /// those that do hold another log. 30 s. Zero: the first hub that answers is taken, whichever log it holds.
+    /// those that do hold another log. 30 s. Zero: the first hub that answers is used, whichever log it holds.
     pub fn leave_log_after(mut self, duration: Duration) -> Self {
         self.link.leave_log_after = duration;
         self
@@ -70,6 +135,8 @@ impl Builder {
 
     /// Where the first stream starts: `""`, the default, at the head; `"oldest"` at the oldest event held; else after
     /// this cursor. One that the hub cannot read costs a [`Gap`](crate::Gap), not the client.
+    ///
+    /// With a [`cursor_store`](Self::cursor_store) that holds something, this says nothing.
     pub fn cursor(mut self, cursor: impl Into<String>) -> Self {
         self.link.start = cursor.into();
         self
@@ -84,22 +151,35 @@ impl Builder {
 
     /// Proves the gateway's identity to the hub. Sent with every subscribe: over anything but TLS or loopback, everybody on
     /// the way can read it.
+    ///
+    /// Visible ASCII without spaces; it goes out as `authorization: Bearer …`.
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.reach.token(&token.into());
+        self.dial_config.token(&token.into());
         self
     }
 
     /// As [`token`](Self::token), for one that may be replaced: `source` is asked for each connection, on a thread that may
     /// wait, such as for a file. What it does not say leaves the token before.
     pub fn token_from(mut self, source: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
-        self.reach.token_from(source);
+        self.dial_config.token_from(source);
         self
     }
 
     /// Secures connections to `https://` hubs. Default: as [`Tls::system`](crate::Tls::system) does.
+    ///
+    /// ```no_run
+    /// use galaxy_push_client::{Item, PushClient, Tls};
+    ///
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tls = Tls::trusting("hub-ca.pem")?.presenting("gateway-1.pem", "gateway-1.key")?;
+    /// let client = PushClient::builder("gateway-1").hub("https://hub:7400").tls(tls).start(async |_: Item| Ok(()))?;
+    /// # client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
-        self.reach.tls(tls);
+        self.dial_config.tls(tls);
         self
     }
 
@@ -120,7 +200,7 @@ impl Builder {
         self
     }
 
-    /// The largest message to take, in bytes, at least 1,024. The hub is told, and sends a gap in place of a larger
+    /// The largest message to accept, in bytes, at least 1,024. The hub is told, and sends a gap in place of a larger
     /// event. 4 MiB.
     pub fn max_receive_bytes(mut self, bytes: u32) -> Self {
         self.link.max_receive_bytes = bytes as usize;
@@ -178,7 +258,7 @@ impl Builder {
 
     /// Opens connections with something else than TCP.
     pub fn connector(mut self, connector: impl Connector) -> Self {
-        self.reach.connector(connector);
+        self.dial_config.connector(connector);
         self
     }
 
@@ -190,6 +270,11 @@ impl Builder {
 
     /// How often an item on which the handler fails is tried again. Default: for ever; nothing behind it is delivered
     /// before it succeeds. With a limit, a [`dead_letter`](Self::dead_letter) must take what is given up.
+    ///
+    /// ```text
+    /// RetryPolicy::forever()   fail, wait, fail, wait longer, … succeed; everything behind it waits
+    /// RetryPolicy::times(2)    fail, wait, fail, wait, fail, dead letter; then the next item
+    /// ```
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.link.retry = retry;
         self
@@ -217,7 +302,7 @@ impl Builder {
     ///
     /// A store that fails holds nobody up. It is tried again after a growing wait, [`Status::store`](crate::Status::store)
     /// says so, and until it works a crash repeats more. One that cannot be read at the start is tried five times;
-    /// then the handler is told a [`Gap`](crate::Gap) of reason `CursorUnreadable`, and the stream starts from the
+    /// then the handler gets a [`Gap`](crate::Gap) of reason `CursorUnreadable`, and the stream starts from the
     /// oldest event held.
     pub fn cursor_store(mut self, store: impl CursorStore) -> Self {
         self.store = Some(Box::new(store));
@@ -243,7 +328,18 @@ impl Builder {
     }
 
     /// For the stream form: how much may be out and not acked, in bytes of frames and 128 for each item. 4 MiB. Beyond
-    /// it nothing is handed out and nothing is read; one item alone may exceed it.
+    /// it nothing is delivered and nothing is read; one item alone may exceed it.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut stream = galaxy_push_client::PushClient::builder("gateway-1")
+    ///     .hub("http://127.0.0.1:7400")
+    ///     .in_flight_bytes(64 << 20) // a reader that works on many items at once
+    ///     .stream()?;
+    /// # drop(stream);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn in_flight_bytes(mut self, bytes: usize) -> Self {
         self.in_flight_bytes = bytes;
         self
@@ -253,7 +349,7 @@ impl Builder {
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder")
-            .field("reach", &self.reach)
+            .field("reach", &self.dial_config)
             .field("request", &self.request)
             .finish_non_exhaustive()
     }

@@ -13,8 +13,32 @@ use crate::{Builder, Counters, Failure, Head, State, Status};
 
 /// A stream to a hub that is kept alive and resumed. See the [crate's head](crate).
 ///
-/// A cheap clone; dropping the last one stops the client as [`shutdown`](Self::shutdown) does, without waiting for it, and
-/// the log says so.
+/// A cheap clone; dropping the last one stops the client as [`shutdown`](Self::shutdown) does, without waiting for it, and the log says so.
+///
+/// Everything but [`head`](Self::head) and [`shutdown`](Self::shutdown) answers at once, from the status that the driver published last.
+///
+/// ```no_run
+/// use galaxy_push_client::{Item, PushClient, State};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = PushClient::builder("gateway-1").hub("http://127.0.0.1:7400").start(async |_: Item| Ok(()))?;
+///
+/// let mut status = client.status();
+/// status.wait_for(|status| status.state == State::Live).await?; // ready for traffic
+/// println!("live at {}, for {:?}", client.cursor(), client.state_age());
+///
+/// let counters = client.counters();
+/// println!("{} records, {} gaps", counters.records, counters.gaps);
+/// if let Some(stale) = client.stale_for() {
+///     println!("{} has been cut off from its store for {stale:?}", client.hubs()[0]);
+/// }
+/// println!("the log ends at {}", client.head().await?.cursor);
+///
+/// let last = client.shutdown().await;
+/// println!("stopped; resume from {}", last.cursor);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a client is stopped when its last handle is dropped"]
 pub struct PushClient {
@@ -54,11 +78,15 @@ impl Drop for Stop {
 
 impl PushClient {
     /// Begins a client under this gateway id: a stable name, of which the hub lets one stream live at a time.
+    ///
+    /// The id has 1 to 255 bytes without control characters, spaces or commas. Two processes with one id take the stream from each other.
     pub fn builder(gateway_id: impl Into<String>) -> Builder {
         Builder::new(gateway_id.into())
     }
 
     /// Where the client stands, now and whenever it changes.
+    ///
+    /// The receiver holds no handle: it does not keep the client running. After the stop it shows [`State::Stopped`] for good.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
@@ -72,6 +100,8 @@ impl PushClient {
     }
 
     /// What happened so far.
+    ///
+    /// Each only rises, from 0 at the start of the client.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.status.borrow().counters

@@ -11,6 +11,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// A byte stream to a hub.
+///
+/// Whatever implements the two traits of tokio is one: a socket, an in-memory pipe, a TLS stream.
+///
+/// ```
+/// use galaxy_push_client::Io;
+///
+/// fn boxed(stream: impl Io) -> Box<dyn Io> {
+///     Box::new(stream)
+/// }
+///
+/// let (near, _far) = tokio::io::duplex(1_024);
+/// boxed(near);
+/// ```
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
@@ -19,6 +32,41 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send>>;
 
 /// Opens connections to hubs. Implemented by every `Fn(host, port)` that returns a future of a byte stream.
+///
+/// # Examples
+///
+/// ```no_run
+/// use galaxy_push_client::{Item, PushClient};
+/// use tokio::net::UnixStream;
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// // Every hub behind one local proxy, over a Unix socket.
+/// let connector = |_host: String, _port: u16| UnixStream::connect("/run/hub.sock");
+/// let client = PushClient::builder("gateway-1").hub("http://hub:7400").connector(connector).start(async |_: Item| Ok(()))?;
+/// # client.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A type that says that its streams are secure already:
+///
+/// ```
+/// use galaxy_push_client::{Connecting, Connector, TcpConnector};
+///
+/// struct Tunnel;
+///
+/// impl Connector for Tunnel {
+///     fn connect(&self, host: &str, port: u16) -> Connecting {
+///         TcpConnector.connect(host, port) // stands for a tunnel
+///     }
+///
+///     fn secures(&self) -> bool {
+///         true
+///     }
+/// }
+///
+/// assert!(Tunnel.secures() && !TcpConnector.secures());
+/// ```
 pub trait Connector: Send + Sync + 'static {
     /// Opens one connection to the host and port of a hub's URL. The client drops the future when its deadline passes.
     fn connect(&self, host: &str, port: u16) -> Connecting;

@@ -3,6 +3,12 @@
 //!
 //! No question goes over a connection that has a stream (docs/adr/0013); one that found the hub for a stream is handed on
 //! to it. Nothing is asked twice: what no answer means is the link's business.
+//!
+//! ```text
+//! before a try         ask: every hub at once; ends 100 ms after one was found that needs no other answer
+//! every 30 s           Rounds: every hub, each over a new connection, so that a split shows while all is well
+//! PushClient::head     the hub of the stream, and 300 ms later the others that hold the same log
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +20,8 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::publisher::{ANSWER_MAX_BYTES, HEAD};
 use crate::random::Random;
+use crate::rpc::{ANSWER_MAX_BYTES, HEAD};
 use crate::transport::{Connection, Dialer};
 use crate::{Door, Failure, Head, Status, Waited};
 
@@ -38,18 +44,18 @@ pub(crate) struct Doors {
     namespace: String,
     status: watch::Receiver<Status>,
     /// The connections for [`Doors::head`], to each hub that has answered.
-    line: Mutex<Vec<Option<Connection>>>,
+    kept: Mutex<Vec<Option<Connection>>>,
 }
 
 /// What the hubs said, and the connections over which those said it that answered.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct HubAnswers {
     /// `None`: nothing yet.
     pub(crate) said: Vec<Option<Door>>,
     pub(crate) connections: Vec<Option<Connection>>,
 }
 
-/// The hub that a stream is looked for.
+/// The hub that a stream is looked for, and the log that it should hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) hub: usize,
@@ -68,13 +74,13 @@ impl Wanted<'_> {
 
 impl Doors {
     pub(crate) fn new(dialer: Dialer, namespace: String, status: watch::Receiver<Status>) -> Arc<Self> {
-        let line = dialer.hubs().iter().map(|_| None).collect();
-        Arc::new(Self { dialer, namespace, status, line: Mutex::new(line) })
+        let kept = dialer.hubs().iter().map(|_| None).collect();
+        Arc::new(Self { dialer, namespace, status, kept: Mutex::new(kept) })
     }
 
     /// Asks every hub at once. Returns what was said when all have answered, when the hub that is wanted was found and the
     /// others had a moment more, or at the deadline.
-    pub(crate) async fn ask(&self, wanted: Option<Wanted<'_>>, deadline: Instant) -> Asked {
+    pub(crate) async fn ask(&self, wanted: Option<Wanted<'_>>, deadline: Instant) -> HubAnswers {
         let hubs = self.dialer.hubs().len();
         let (mut said, mut connections) = (vec![None; hubs], Vec::new());
         connections.resize_with(hubs, || None);
@@ -91,7 +97,7 @@ impl Doors {
             let late = || Some(Door::Silent(Arc::new(Failure::TimedOut(Waited::Connect))));
             said.iter_mut().filter(|door| door.is_none()).for_each(|door| *door = late());
         }
-        Asked { said, connections }
+        HubAnswers { said, connections }
     }
 
     async fn ask_one(&self, hub: usize) -> (Door, Option<Connection>) {
@@ -128,17 +134,17 @@ impl Doors {
             let status = self.status.borrow();
             (status.door.unwrap_or(status.hub), status.epoch.map(|epoch| epoch.to_string()))
         };
-        let mut line = self.line.lock().await;
-        let mut others: Vec<_> = (0..line.len()).filter(|hub| *hub != door && epoch.is_some()).collect();
+        let mut kept = self.kept.lock().await;
+        let mut others: Vec<_> = (0..kept.len()).filter(|hub| *hub != door && epoch.is_some()).collect();
         // Connections are taken out meanwhile: a question that is given up half way takes its connection with it.
         let mut asking = FuturesUnordered::new();
-        asking.push(self.head_at(door, line[door].take()));
+        asking.push(self.head_at(door, kept[door].take()));
         let mut next = timeout(HEAD_START, asking.next()).await.ok().flatten();
         let mut own = None;
         loop {
             match next {
                 Some((hub, Ok((connection, head)))) => {
-                    line[hub] = Some(connection);
+                    kept[hub] = Some(connection);
                     if epoch.as_ref().is_none_or(|epoch| head.epoch == *epoch) {
                         return Ok(head);
                     }
@@ -148,7 +154,7 @@ impl Doors {
                 None => {}
             }
             for hub in others.drain(..) {
-                asking.push(self.head_at(hub, line[hub].take()));
+                asking.push(self.head_at(hub, kept[hub].take()));
             }
             match own {
                 Some(own) if asking.is_empty() => return own,

@@ -4,65 +4,75 @@
 //! and the sender of the status; outsiders hold a token to stop it and a receiver of the status. It decides nothing:
 //! when to dial, how long to wait and what a failure means is [`galaxy_push_core::link`]'s business. [`retry`] is the
 //! same for a single request, which the publisher uses.
+//!
+//! ```text
+//!             ┌────────────── Action ───────────────┐
+//!       Link ─┤                                     ├─► Driver ──► Dialer, Connection, Body     the network
+//!  (decides)  └────────────── Input  ◄──────────────┘      │   ──► handler, dead letter         the application
+//!                                                          │   ──► cursor store                 the application
+//!                                                          └───► watch<Status> ──► PushClient   whoever looks
+//! ```
+//!
+//! One action at a time: while the handler runs nothing is read, so a slow handler makes the hub wait and not this process grow.
 
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use galaxy_push_core::backoff::{Backoff, Cause, RETRY_AFTER_MAX};
-use galaxy_push_core::damp::Damper;
-use galaxy_push_core::link::{Action, Input, Link, Verdict};
+use galaxy_push_core::link::{AckResult, Action, Input, Link};
+use galaxy_push_core::log_sampler::LogSampler;
 use galaxy_push_proto::v1::GatewaySubscribeRequest;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::doors::{Asked, Doors, Wanted};
-use crate::handler::{AnyDeadLetterHandler, guarded};
+use crate::doors::{Doors, HubAnswers, Wanted};
+use crate::fault::catch_panics;
+use crate::handler::AnyDeadLetterHandler;
 use crate::random::Random;
-use crate::report::{Ends, SplitTold, report};
+use crate::report::{Ends, SplitAnnouncer, report};
+use crate::rpc::SUBSCRIBE;
 use crate::store::AnyStore;
-use crate::stream::Flight;
+use crate::stream::DeliveryChannels;
 use crate::transport::{Body, Connection, Dialer};
 use crate::{BatchHandler, Door, Failure, HandlerError, State, Status};
 
-const SUBSCRIBE: &str = "/push.v1.Push/SubscribePush";
-
-/// Everything one client is made of.
+/// Everything one client is made of. Owned by one task; nothing in it is shared but through channels.
 pub(crate) struct Driver<H> {
     pub(crate) link: Link,
     pub(crate) dialer: Dialer,
     pub(crate) connection: Option<Connection>,
-    /// How many bytes the connection had taken when the stream was last known to move.
-    pub(crate) taken: u64,
+    /// How many bytes the connection had read when the stream was last known to move.
+    pub(crate) bytes_seen: u64,
     pub(crate) body: Option<Body>,
     /// What every subscribe says; the link adds the cursor and the attempt.
     pub(crate) request: GatewaySubscribeRequest,
     pub(crate) handler: H,
-    /// In the stream form: where items go out and verdicts come in. The handler has nothing to do then.
-    pub(crate) flight: Option<Flight>,
+    /// In the stream form: where items go out and acks come in. The handler has nothing to do then.
+    pub(crate) flight: Option<DeliveryChannels>,
     pub(crate) dead_letter: Option<Box<dyn AnyDeadLetterHandler>>,
     pub(crate) store: Option<Box<dyn AnyStore>>,
     pub(crate) random: Random,
     /// The origin of the link's clock.
     pub(crate) started: Instant,
     pub(crate) status: watch::Sender<Status>,
-    pub(crate) hubs: Hubs,
+    pub(crate) hubs: HubQueries,
     /// The gateway id, for the log.
     pub(crate) gateway: Arc<str>,
-    /// What the log was told of hubs that hold different logs.
-    pub(crate) told_split: SplitTold,
-    /// The number of the dial whose end the log was told last.
-    pub(crate) told: u64,
+    /// What the operator's log says of hubs that hold different logs.
+    pub(crate) split_announcer: SplitAnnouncer,
+    /// The number of the dial whose end the operator's log named last.
+    pub(crate) last_announced_dial: u64,
     /// Why that was; empty once a stream is live.
-    pub(crate) told_error: String,
+    pub(crate) last_announced_error: String,
     /// Which lines about items that are given up are written, by cursor.
-    pub(crate) told_dead_letters: Damper,
+    pub(crate) dead_letter_sampler: LogSampler,
     pub(crate) stop: CancellationToken,
 }
 
 /// How the hubs are asked which log they hold, and what they say when somebody else asks.
-pub(crate) struct Hubs {
+pub(crate) struct HubQueries {
     pub(crate) doors: Arc<Doors>,
     /// The connections over which hubs answered just now: the stream goes over the one to its hub.
     pub(crate) found: Vec<Option<Connection>>,
@@ -90,7 +100,7 @@ impl<H: BatchHandler> Driver<H> {
             };
             if input == Input::Stop {
                 stopping = true;
-                self.take_last_verdicts();
+                self.apply_last_acks();
             }
             action = self.step(input);
         }
@@ -100,19 +110,19 @@ impl<H: BatchHandler> Driver<H> {
     fn step(&mut self, input: Input) -> Action {
         let (said, was) = (matches!(input, Input::Doors(_)), self.link.status().state);
         let action = self.link.step(input, self.started.elapsed(), self.random.next());
-        if self.link.take_question() {
+        if self.link.pop_hub_query() {
             self.hubs.round.notify_one();
         }
         if said || self.link.status().state != was {
-            self.told_split.tell(self.link.status(), &self.gateway, self.dialer.hubs());
+            self.split_announcer.announce(self.link.status(), &self.gateway, self.dialer.hubs());
         }
         action
     }
 
-    /// Does one thing and says how it went. Cancel safe but for handlers and store, which are told so.
+    /// Does one thing and says how it went. Cancel safe but for handlers and store, whose docs say so.
     async fn perform(&mut self, action: &Action) -> Input {
         match *action {
-            Action::Ask { hub, ref epoch, until } => self.ask(hub, epoch.as_deref(), until).await,
+            Action::AskHubs { hub, ref epoch, until } => self.ask(hub, epoch.as_deref(), until).await,
             Action::Dial { hub, until } => self.dial(hub, until).await,
             Action::Subscribe { ref cursor, attempt, until } => self.subscribe(cursor, attempt, until).await,
             Action::Read { until } => self.read(until).await,
@@ -131,7 +141,7 @@ impl<H: BatchHandler> Driver<H> {
 
     async fn ask(&mut self, hub: usize, epoch: Option<&str>, until: Duration) -> Input {
         self.hang_up();
-        let Asked { said, connections } =
+        let HubAnswers { said, connections } =
             self.hubs.doors.ask(Some(Wanted { hub, epoch }), self.at(until)).await;
         self.hubs.found = connections;
         if said.contains(&None) {
@@ -140,17 +150,18 @@ impl<H: BatchHandler> Driver<H> {
         Input::Doors(said)
     }
 
+    /// Opens a connection to the hub, or goes on with the one over which it answered just now that it holds the log.
     async fn dial(&mut self, hub: usize, until: Duration) -> Input {
         let found = self.hubs.found.get_mut(hub).and_then(Option::take).filter(Connection::is_open);
         self.hang_up();
         if found.is_some() {
-            self.taken = found.as_ref().map_or(0, Connection::taken);
+            self.bytes_seen = found.as_ref().map_or(0, Connection::bytes_read);
             self.connection = found;
             return Input::Connected;
         }
         match timeout_at(self.at(until), self.dialer.dial(hub)).await {
             Ok(Ok(connection)) => {
-                (self.connection, self.taken) = (Some(connection), 0);
+                (self.connection, self.bytes_seen) = (Some(connection), 0);
                 Input::Connected
             }
             Ok(Err(failure)) => Input::Failed(failure),
@@ -186,42 +197,43 @@ impl<H: BatchHandler> Driver<H> {
         };
         let input = tokio::select! {
             biased; // Verdicts are few: each item has one.
-            verdicts = verdicts(&mut self.flight) => Input::Verdicts(verdicts),
+            acks = acks(&mut self.flight) => Input::Acks(acks),
             said = said(&mut self.hubs.said) => Input::Doors(said),
             input = read => input,
         };
         match input {
-            Input::TimerFired => Input::ReadInVain { taken: self.newly_taken() },
+            Input::TimerFired => Input::ReadTimedOut { arriving: self.newly_read() },
             Input::Received(_) => {
-                self.newly_taken();
+                self.newly_read();
                 input
             }
             _ => input,
         }
     }
 
-    /// How many bytes the connection has taken since this was asked last.
-    fn newly_taken(&mut self) -> u64 {
-        let taken = self.connection.as_ref().map_or(0, Connection::taken);
-        taken.saturating_sub(std::mem::replace(&mut self.taken, taken))
+    /// How many bytes the connection has read since this was asked last.
+    fn newly_read(&mut self) -> u64 {
+        let read = self.connection.as_ref().map_or(0, Connection::bytes_read);
+        read.saturating_sub(std::mem::replace(&mut self.bytes_seen, read))
     }
 
     async fn wait(&mut self, until: Duration) -> Input {
         let until = self.at(until);
         tokio::select! {
             biased;
-            verdicts = verdicts(&mut self.flight) => Input::Verdicts(verdicts),
+            acks = acks(&mut self.flight) => Input::Acks(acks),
             said = said(&mut self.hubs.said) => Input::Doors(said),
             () = sleep_until(until) => Input::TimerFired,
         }
     }
 
+    /// Calls the handler with what the link offers. A panic counts as a failure of the call.
     async fn deliver(&mut self) -> Input {
         let (handler, batch) = (&mut self.handler, self.link.batch_mut());
         // A panicking handler may leave its own state half changed; it is called again all the same, as one that
         // failed, because the alternative is to end a stream that others rely on.
-        let outcome = guarded("the handler", async { handler.handle(batch).await }).await;
-        self.newly_taken(); // what came meanwhile says nothing of the time to come
+        let outcome = catch_panics("the handler", async { handler.handle(batch).await }).await;
+        self.newly_read(); // what came meanwhile says nothing of the time to come
         match outcome {
             Ok(()) => Input::Handled,
             Err(error) => Input::HandlerFailed(error),
@@ -235,15 +247,16 @@ impl<H: BatchHandler> Driver<H> {
         let (item, error) = (dead.item.clone(), HandlerError::msg(&**dead.error));
         let (gateway, failures, cursor) = (&*self.gateway, dead.failures, item.cursor().to_owned());
         // A dead letter that fails is called again, for days if need be.
-        let told = self.told_dead_letters.count(&cursor, self.started.elapsed());
-        if told.is_some() {
+        let sampled = self.dead_letter_sampler.count(&cursor, self.started.elapsed());
+        if sampled.is_some() {
             tracing::warn!(gateway, cursor, failures, error = %dead.error, "an item is given up");
         }
-        let error = match guarded("the dead letter", async { dead_letter.take(item, error).await }).await {
-            Ok(()) => return Input::DeadLettered,
-            Err(error) => error,
-        };
-        match told {
+        let error =
+            match catch_panics("the dead letter", async { dead_letter.accept(item, error).await }).await {
+                Ok(()) => return Input::DeadLettered,
+                Err(error) => error,
+            };
+        match sampled {
             Some(left_out) => {
                 tracing::error!(gateway, cursor, %error, left_out, "the dead letter failed and is called again");
             }
@@ -255,7 +268,7 @@ impl<H: BatchHandler> Driver<H> {
     async fn load(&mut self, until: Duration) -> Input {
         let deadline = self.at(until);
         let Some(store) = &mut self.store else { return Input::Loaded(None) };
-        match timeout_at(deadline, guarded("the cursor store", async { store.load().await })).await {
+        match timeout_at(deadline, catch_panics("the cursor store", async { store.load().await })).await {
             Ok(Ok(cursor)) => Input::Loaded(cursor),
             Ok(Err(error)) => Input::LoadFailed(error),
             Err(_) => Input::TimerFired,
@@ -265,7 +278,8 @@ impl<H: BatchHandler> Driver<H> {
     async fn save(&mut self, cursor: &str, until: Duration) -> Input {
         let deadline = self.at(until);
         let Some(store) = &mut self.store else { return Input::Saved };
-        match timeout_at(deadline, guarded("the cursor store", async { store.save(cursor).await })).await {
+        match timeout_at(deadline, catch_panics("the cursor store", async { store.save(cursor).await })).await
+        {
             Ok(Ok(())) => Input::Saved,
             Ok(Err(error)) => Input::SaveFailed(error),
             Err(_) => Input::TimerFired,
@@ -275,15 +289,15 @@ impl<H: BatchHandler> Driver<H> {
     /// In the stream form: what the link lets go goes out.
     fn hand_out(&mut self) {
         if let Some(flight) = &self.flight {
-            self.link.take_handed().into_iter().for_each(|handed| flight.deliver(handed));
+            self.link.drain_deliveries().into_iter().for_each(|handed| flight.deliver(handed));
         }
     }
 
     /// Acks given before a stop count.
-    fn take_last_verdicts(&mut self) {
+    fn apply_last_acks(&mut self) {
         if let Some(flight) = &mut self.flight {
-            let verdicts = flight.verdicts_now();
-            self.step(Input::Verdicts(verdicts));
+            let acks = flight.acks_now();
+            self.step(Input::Acks(acks));
         }
     }
 
@@ -316,11 +330,11 @@ impl<H: BatchHandler> Driver<H> {
             let name =
                 |hub: usize| self.dialer.hubs().get(hub).map(|hub| hub.origin.as_str()).unwrap_or_default();
             let hub = name(status.hub);
-            let ended = matches!(next, Action::Wait { .. } | Action::Ask { .. });
-            let ended = ended && self.told < status.counters.dials;
+            let ended = matches!(next, Action::Wait { .. } | Action::AskHubs { .. });
+            let ended = ended && self.last_announced_dial < status.counters.dials;
             report(status, &before, next, &self.gateway, hub);
             if status.state == State::Live {
-                self.told_error.clear();
+                self.last_announced_error.clear();
             }
             if let (true, Some(error)) = (ended, &status.last_error) {
                 let wait = match next {
@@ -329,17 +343,17 @@ impl<H: BatchHandler> Driver<H> {
                 };
                 let (gateway, hub, next_hub) = (&*self.gateway, name(before.hub), hub);
                 let ends = Ends { gateway, hub, next_hub, wait, was: before.state };
-                ends.report(status, error, &mut self.told_error);
-                self.told = status.counters.dials;
+                ends.report(status, error, &mut self.last_announced_error);
+                self.last_announced_dial = status.counters.dials;
             }
         }
     }
 }
 
-/// The next verdicts; never any where there is a handler.
-async fn verdicts(flight: &mut Option<Flight>) -> Vec<Verdict> {
+/// The next acks; never any where there is a handler.
+async fn acks(flight: &mut Option<DeliveryChannels>) -> Vec<AckResult> {
     match flight {
-        Some(flight) => flight.verdicts().await,
+        Some(flight) => flight.acks().await,
         None => pending().await,
     }
 }
@@ -361,8 +375,12 @@ pub(crate) trait Attempt {
     fn attempt(&mut self) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 }
 
-/// One turn over all hubs: one that does not take a connection, or does not let this peer in, is no reason to wait before the
-/// next is tried.
+/// One turn over all hubs: one that does not take a connection, or does not let this peer in, is no reason to wait before the next is tried.
+///
+/// ```text
+/// hub A unreachable, hub B refuses the token, hub C unreachable: the round is over, and its outcome is the refusal of B
+/// hub A unreachable, hub B answers UNAVAILABLE:                  the round is over at once, and its outcome is that of B
+/// ```
 #[derive(Debug)]
 pub(crate) struct Round {
     hubs: usize,
@@ -430,8 +448,8 @@ pub(crate) async fn retry<A: Attempt>(
             return Err(failure);
         }
         let (until, now) = (next_try(&failure, backoff, random), Instant::now());
-        let told = failure.retry_after().is_some_and(|told| now + told.min(RETRY_AFTER_MAX) > give_up);
-        if now >= give_up || told {
+        let beyond = failure.retry_after().is_some_and(|wait| now + wait.min(RETRY_AFTER_MAX) > give_up);
+        if now >= give_up || beyond {
             return Err(failure);
         }
         let until = until.min(give_up);

@@ -1,8 +1,23 @@
-//! What is wrong with settings, said before anything starts.
+//! The two errors of this crate that are not a [`Failure`](crate::Failure): settings that cannot work, said before anything starts,
+//! and what keeps a handler from an item.
+
+use std::error::Error;
+use std::fmt;
 
 use galaxy_push_core::backoff;
 
+use crate::fault::chain;
+
 /// Settings that cannot work.
+///
+/// ```
+/// use galaxy_push_client::{BuildError, Item, PushClient};
+///
+/// let error = PushClient::builder("gateway-1").start(async |_: Item| Ok(())).unwrap_err();
+/// assert!(matches!(error, BuildError::NoHub));
+/// let error = PushClient::builder("gateway-1").hub("hub:7400").start(async |_: Item| Ok(())).unwrap_err();
+/// assert!(matches!(error, BuildError::HubUrl { .. }), "{error}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -72,4 +87,51 @@ pub enum BuildError {
     /// The operating system gave no random numbers.
     #[error("the operating system gave no random numbers")]
     NoRandomness(#[from] getrandom::Error),
+}
+
+/// Why an item could not be dealt with. `?` makes one of any error, of `anyhow::Error`, of a boxed error and of a text.
+///
+/// Is not an [`Error`] itself, which is what makes that conversion possible.
+///
+/// Its `Display` is one line: the error and all its causes.
+///
+/// ```
+/// use galaxy_push_client::HandlerError;
+///
+/// fn parse(text: &str) -> Result<u64, HandlerError> {
+///     if text.is_empty() {
+///         return Err(HandlerError::msg("no number"));
+///     }
+///     Ok(text.parse::<u64>()?)
+/// }
+///
+/// assert_eq!(parse("").unwrap_err().to_string(), "no number");
+/// assert_eq!(parse("x").unwrap_err().to_string(), "invalid digit found in string");
+/// assert_eq!(HandlerError::from("a text").to_string(), "a text");
+/// ```
+pub struct HandlerError(Box<dyn Error + Send + Sync>);
+
+impl HandlerError {
+    /// An error that is only a text.
+    pub fn msg(text: impl Into<String>) -> Self {
+        Self(text.into().into())
+    }
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&chain(&*self.0))
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
 }

@@ -21,6 +21,21 @@ const READ_MAX: u64 = 4096;
 /// a directory that is not there is an error, because it may be a volume that is not mounted.
 ///
 /// The work is done on tokio's blocking threads.
+///
+/// ```
+/// use galaxy_push_client::{CursorStore, FileCursorStore};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), galaxy_push_client::StoreError> {
+/// let path = std::env::temp_dir().join(format!("galaxy-push-doc-{}.cursor", std::process::id()));
+/// let mut store = FileCursorStore::new(&path);
+/// assert_eq!(store.load().await?, None, "no file: an empty store");
+/// store.save("oldest").await?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "oldest\n");
+/// # std::fs::remove_file(&path)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct FileCursorStore {
     file: Arc<CursorFile>,

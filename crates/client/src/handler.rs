@@ -1,22 +1,17 @@
 //! What an application puts at the end of a stream.
 //!
-//! Called by the driver only, one call at a time, in stream order.
+//! Called by the driver only, one call at a time, in stream order. Adapters here turn a [`Handler`] of single items into a [`BatchHandler`],
+//! add the deadline of a call and begin its trace. Whether a failed call comes again is the link's decision.
 
-use std::any::Any;
-use std::error::Error;
-use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use galaxy_push_core::FOR_EVER;
 use tokio::time::timeout;
 
 use crate::spans::{processed, processing};
 use crate::store::Boxed;
-use crate::{Batch, Item, Tracing};
+use crate::{Batch, HandlerError, Item, Tracing};
 
 /// Deals with one item at a time. Implemented by every closure that takes an [`Item`] and returns a fitting future.
 ///
@@ -25,6 +20,30 @@ use crate::{Batch, Item, Tracing};
 /// [`RetryPolicy`](crate::RetryPolicy) makes it a dead letter. Nothing is skipped.
 ///
 /// A call is dropped at its next `.await` when the client is shut down, and its item then counts as not handled.
+///
+/// # Cancel safety
+///
+/// Keep what must not be half done out of a single `.await`, or make it idempotent: the call may be dropped between any two of them, by a
+/// shutdown or by [`Builder::handler_deadline`](crate::Builder::handler_deadline).
+///
+/// # Examples
+///
+/// ```
+/// use galaxy_push_client::{Handler, HandlerError, Item};
+///
+/// struct Count {
+///     events: u64,
+/// }
+///
+/// impl Handler for Count {
+///     async fn handle(&mut self, item: Item) -> Result<(), HandlerError> {
+///         if matches!(item, Item::Event(_)) {
+///             self.events += 1;
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Handler: Send + 'static {
     /// Deals with one item.
     ///
@@ -51,6 +70,26 @@ where
 ///
 /// With limited retries, a batch that failed is handed over again item by item, and only failures of an item alone count
 /// against it. So with `RetryPolicy::times(0)` an item may be seen twice: in a batch that failed, and once by itself.
+///
+/// # Examples
+///
+/// ```
+/// use galaxy_push_client::{Batch, BatchHandler, HandlerError};
+///
+/// struct Ledger {
+///     lines: Vec<String>,
+/// }
+///
+/// impl BatchHandler for Ledger {
+///     async fn handle(&mut self, batch: &mut Batch) -> Result<(), HandlerError> {
+///         while let Some(item) = batch.items().first() {
+///             self.lines.push(item.cursor().to_owned());
+///             batch.finish_one(); // not handed over again, whatever becomes of the next one
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait BatchHandler: Send + 'static {
     /// Deals with [`Batch::items`], in order.
     ///
@@ -65,13 +104,28 @@ pub trait BatchHandler: Send + 'static {
 ///
 /// Returning `Ok` is the item's outcome: the cursor moves past it. Returning an error, or panicking, brings it back
 /// after a growing wait. Put it where somebody looks: nothing else remembers it.
+///
+/// # Examples
+///
+/// ```
+/// use galaxy_push_client::{DeadLetterHandler, HandlerError, Item};
+///
+/// struct Letters(Vec<(String, String)>);
+///
+/// impl DeadLetterHandler for Letters {
+///     async fn accept(&mut self, item: Item, error: HandlerError) -> Result<(), HandlerError> {
+///         self.0.push((item.cursor().to_owned(), error.to_string()));
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait DeadLetterHandler: Send + 'static {
-    /// Takes one item.
+    /// Accepts one item, with what the handler said last.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from being taken now.
-    fn take(
+    /// Whatever keeps it from being accepted now: it comes again after a growing wait.
+    fn accept(
         &mut self,
         item: Item,
         error: HandlerError,
@@ -83,7 +137,7 @@ where
     F: FnMut(Item, HandlerError) -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), HandlerError>> + Send,
 {
-    fn take(
+    fn accept(
         &mut self,
         item: Item,
         error: HandlerError,
@@ -94,12 +148,12 @@ where
 
 /// A [`DeadLetterHandler`] of any type, so that the driver need not be made for each.
 pub(crate) trait AnyDeadLetterHandler: Send {
-    fn take(&mut self, item: Item, error: HandlerError) -> Boxed<'_, Result<(), HandlerError>>;
+    fn accept(&mut self, item: Item, error: HandlerError) -> Boxed<'_, Result<(), HandlerError>>;
 }
 
 impl<H: DeadLetterHandler> AnyDeadLetterHandler for H {
-    fn take(&mut self, item: Item, error: HandlerError) -> Boxed<'_, Result<(), HandlerError>> {
-        Box::pin(DeadLetterHandler::take(self, item, error))
+    fn accept(&mut self, item: Item, error: HandlerError) -> Boxed<'_, Result<(), HandlerError>> {
+        Box::pin(DeadLetterHandler::accept(self, item, error))
     }
 }
 
@@ -128,13 +182,13 @@ impl<H: Handler> BatchHandler for OneByOne<H> {
 
 /// A batch handler whose every call has a deadline.
 #[derive(Debug)]
-pub(crate) struct Timed<H> {
+pub(crate) struct WithDeadline<H> {
     pub(crate) handler: H,
     pub(crate) deadline: Option<Duration>,
     pub(crate) tracing: Tracing,
 }
 
-impl<H: BatchHandler> BatchHandler for Timed<H> {
+impl<H: BatchHandler> BatchHandler for WithDeadline<H> {
     async fn handle(&mut self, batch: &mut Batch) -> Result<(), HandlerError> {
         if !self.tracing.is_on() {
             return within(self.deadline, self.handler.handle(batch)).await;
@@ -157,9 +211,9 @@ impl<H: BatchHandler> BatchHandler for Timed<H> {
 
 /// The handler of a client whose items go out as a stream. Never called.
 #[derive(Debug)]
-pub(crate) struct Nobody;
+pub(crate) struct NoHandler;
 
-impl BatchHandler for Nobody {
+impl BatchHandler for NoHandler {
     async fn handle(&mut self, _: &mut Batch) -> Result<(), HandlerError> {
         Err(HandlerError::msg("a stream has no handler"))
     }
@@ -175,52 +229,5 @@ async fn within(
             Ok(result) => result,
             Err(_) => Err(HandlerError::msg(format!("the handler was not done after {deadline:?}"))),
         },
-    }
-}
-
-/// Takes a panic of the application's code for a failure of that call.
-pub(crate) async fn guarded<T, E: ToString>(
-    whose: &str,
-    call: impl Future<Output = Result<T, E>>,
-) -> Result<T, Arc<str>> {
-    match AssertUnwindSafe(call).catch_unwind().await {
-        Ok(result) => result.map_err(|error| error.to_string().into()),
-        Err(panic) => Err(panic_message(whose, &*panic)),
-    }
-}
-
-fn panic_message(whose: &str, panic: &(dyn Any + Send)) -> Arc<str> {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("{whose} panicked: {}", text.unwrap_or("with something that is no text")).into()
-}
-
-/// Why an item could not be dealt with. `?` makes one of any error, of `anyhow::Error`, of a boxed error and of a text.
-///
-/// Is not an [`Error`] itself, which is what makes that conversion possible.
-pub struct HandlerError(Box<dyn Error + Send + Sync>);
-
-impl HandlerError {
-    /// An error that is only a text.
-    pub fn msg(text: impl Into<String>) -> Self {
-        Self(text.into().into())
-    }
-}
-
-impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for HandlerError {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl fmt::Display for HandlerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::transport::chain(&*self.0))
-    }
-}
-
-impl fmt::Debug for HandlerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
     }
 }

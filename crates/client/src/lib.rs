@@ -108,7 +108,7 @@
 //! that is idempotent, by the event's id and source, or one that stores its effect and [`Item::cursor`] in one
 //! transaction: implement [`CursorStore`] to load from there.
 //!
-//! What was missed is told by a [`Gap`], an item like any other: its cursor commits when the handler has dealt with it.
+//! A [`Gap`] stands for what was missed, an item like any other: its cursor commits when the handler has dealt with it.
 //!
 //! [`Builder::stream`] is the form for whoever deals with many items at once: each [`Delivery`] is acked by itself, in any
 //! order, and the cursor moves past an item once everything before it has its outcome, too. A delivery that is dropped
@@ -132,7 +132,7 @@
 //! process at most the receive window of 4 MiB. The stream form hands out at most [`Builder::in_flight_bytes`] and then
 //! reads nothing either. Pings are answered meanwhile, and the deadline for silence does not run, so slowness is never
 //! mistaken for death on either side. Nor is a slow line: while a large frame comes in, be it for minutes, its bytes are
-//! sign enough. A handler that stays too slow for too long is told by `FellBehind`, and by a
+//! sign enough. A handler that stays too slow for too long gets a `FellBehind`, and a
 //! [`Gap`] once its position has left the hub's window; [`Status::handling_since`] shows one that is stuck, and
 //! [`Builder::handler_deadline`] ends its call.
 //!
@@ -162,34 +162,39 @@
 //! | `handler`, `stream` | the two forms in which the application takes items |
 //! | `store`, `file_store` | where a cursor outlives the process |
 //! | `doors` | which log each of several hubs holds |
-//! | `transport`, `connector`, `tls`, `taken` | gRPC over one HTTP/2 connection; where its bytes come from, and whether any do |
-//! | `publisher`, `publish_stream` | the other direction |
+//! | `transport`, `rpc`, `connector`, `tls`, `counted_io` | gRPC over one HTTP/2 connection; where its bytes come from, and whether any do |
+//! | `dial_config`, `hub_url`, `token` | where the hubs are, and what proves who this is |
+//! | `publisher`, `publish_stream`, `published` | the other direction, and what a hub answers to it |
+//! | `error`, `fault` | settings that cannot work; what goes wrong in the application's code |
 //! | `report`, `reporter` | what is said of the client: in the log, and to the hub |
 
 mod builder;
 mod client;
 mod connector;
+mod counted_io;
+mod dial_config;
 mod doors;
 mod driver;
 mod error;
+mod fault;
 mod file_store;
 mod handler;
-mod hub;
+mod hub_url;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "opentelemetry")]
 pub mod opentelemetry;
 mod publish_stream;
+mod published;
 mod publisher;
 mod random;
-mod reach;
 mod report;
 mod reporter;
+mod rpc;
 mod spans;
 mod start;
 mod store;
 mod stream;
-mod taken;
 #[cfg(feature = "tls")]
 mod tls;
 mod token;
@@ -198,20 +203,22 @@ mod transport;
 pub use builder::Builder;
 pub use client::PushClient;
 pub use connector::{Connecting, Connector, Io, TcpConnector};
-pub use error::BuildError;
+pub use error::{BuildError, HandlerError};
 pub use file_store::FileCursorStore;
 pub use galaxy_push_core::backoff;
 pub use galaxy_push_core::frame::{EventView, FrameView, Kind};
 pub use galaxy_push_core::link::{
-    Batch, Counters, Door, End, EndCounts, Failure, FellBehind, Frame, Gap, Goodbye, GoodbyeReason,
-    HandlerTrouble, Item, RetryPolicy, ServerStatus, State, Status, StoreTrouble, Waited, Welcome, code_name,
+    Batch, Counters, Door, Failure, FellBehind, Frame, Gap, Goodbye, GoodbyeReason, HandlerTrouble, Item,
+    RetryPolicy, ServerStatus, State, Status, StoreTrouble, StreamEnd, StreamEndCounts, Waited, Welcome,
+    code_name,
 };
 pub use galaxy_push_core::trace::{self, Tracing};
 pub use galaxy_push_core::window::{GapReason, Outcome};
 pub use galaxy_push_proto::{feature, v1};
-pub use handler::{BatchHandler, DeadLetterHandler, Handler, HandlerError};
+pub use handler::{BatchHandler, DeadLetterHandler, Handler};
 pub use publish_stream::{PublishAck, PublishStream};
-pub use publisher::{Head, Invalidated, Published, Publisher, PublisherBuilder, Refusal};
+pub use published::{Head, Invalidated, Published, Refusal};
+pub use publisher::{Publisher, PublisherBuilder};
 pub use store::{CursorStore, MemoryCursorStore, StoreError};
 pub use stream::{Ack, Delivery, PushStream};
 #[cfg(feature = "tls")]

@@ -14,6 +14,19 @@ use crate::{Counters, PushClient, State};
 
 impl PushClient {
     /// Adds the client's metrics to a registry. They hold no handle: a client that has stopped shows its last status.
+    ///
+    /// ```no_run
+    /// use galaxy_push_client::{Item, PushClient};
+    /// use prometheus_client::registry::Registry;
+    ///
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = PushClient::builder("gateway-1").hub("http://127.0.0.1:7400").start(async |_: Item| Ok(()))?;
+    /// let mut registry = Registry::default();
+    /// client.register(&mut registry);
+    /// # client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn register(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(Scrape { status: self.status.clone(), started: self.started }));
     }

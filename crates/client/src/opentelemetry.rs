@@ -27,6 +27,8 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 
 /// Sends the spans of events to this tracer.
+///
+/// See the module's head for an example.
 pub fn tracing<T>(tracer: T) -> Tracing
 where
     T: Tracer + fmt::Debug + Send + Sync + 'static,

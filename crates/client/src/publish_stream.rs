@@ -28,11 +28,28 @@ const REQUEST_OVERHEAD: usize = 1024;
 
 /// Publishes events without waiting for the answers.
 ///
-/// Requests are sent in the order of the calls, and each is sent again, with the same event ids, until it is answered or
-/// given up. Where one is refused for the moment, or has to be sent in parts because the hub's store takes less at once, those
-/// behind it may be appended before it: await the ack of what must come first.
+/// Requests are sent in the order of the calls, and each is sent again, with the same event ids, until it is answered or given up. Where one is
+/// refused for the moment, or has to be sent in parts because the hub's store takes less at once, those behind it may be appended before it:
+/// await the ack of what must come first.
 ///
 /// A cheap clone. When the last one is dropped, what was sent is still brought to its answer.
+///
+/// ```no_run
+/// use galaxy_push_client::{PublishAck, Publisher, v1::Event};
+///
+/// # async fn run(events: Vec<Event>) -> Result<(), Box<dyn std::error::Error>> {
+/// let stream = Publisher::builder().hub("http://127.0.0.1:7400").build()?.stream();
+/// let mut acks: Vec<PublishAck> = Vec::new();
+/// for event in events {
+///     acks.push(stream.send(vec![event]).await?); // waits for room only
+/// }
+/// for ack in acks {
+///     let published = ack.await?; // now the event is as durable as the hub's store promises
+///     println!("{}", published[0].cursor);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct PublishStream {
     requests: mpsc::Sender<Request>,
@@ -45,6 +62,8 @@ pub struct PublishStream {
 }
 
 /// What will become of one request. Dropping it does not take the request back.
+///
+/// A future: awaiting it takes no part in sending, so acks may be awaited in any order, or collected. See [`PublishStream`] for an example.
 #[derive(Debug)]
 #[must_use = "a request that is sent is not published before this says so"]
 pub struct PublishAck(oneshot::Receiver<Result<Vec<Published>, Failure>>);
@@ -108,14 +127,26 @@ impl Answer {
     }
 }
 
+impl Publisher {
+    /// Makes it a publisher that sends without waiting for the answers, over one stream to the hub.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with time enabled.
+    #[must_use]
+    pub fn stream(self) -> PublishStream {
+        PublishStream::start(self)
+    }
+}
+
 impl PublishStream {
     pub(crate) fn start(publisher: Publisher) -> Self {
-        let Publisher { line, backoff, random, doubts, .. } = publisher;
+        let Publisher { hub_connection, backoff, random, uncertain, .. } = publisher;
         let Publisher { give_up_after, in_flight_bytes, namespace, tracing, .. } = publisher;
         // Whoever sends has a permit, so neither this queue nor a stream's can be full.
         let requests_max = (in_flight_bytes as usize / REQUEST_OVERHEAD).max(1);
         let (requests, queued) = mpsc::channel(requests_max);
-        tokio::spawn(Pipe::new(line, backoff, random, doubts, queued, requests_max).run());
+        tokio::spawn(Pipe::new(hub_connection, backoff, random, uncertain, queued, requests_max).run());
         Self {
             requests,
             room: Arc::new(Semaphore::new(in_flight_bytes as usize)),

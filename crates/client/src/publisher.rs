@@ -2,58 +2,80 @@
 //!
 //! Called by backends and the command line. It neither batches nor queues: each call sends what it is given, again and
 //! again with the same ids until the hub answers, which appends each event at most once. For many requests at once see
-//! [`PublishStream`].
+//! [`PublishStream`](crate::PublishStream).
 
 mod builder;
-mod doubts;
-mod line;
+mod hub_connection;
 mod split;
+mod uncertain;
 
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use galaxy_push_core::backoff::Backoff;
-use galaxy_push_proto::ISSUED_BEFORE;
 use galaxy_push_proto::v1::{
     Event, HeadRequest, HeadResponse, InvalidateRequest, Membership, PublishRequest, PublishResponse,
-    PublishResult, RecordResponse, SessionInvalidation, SetMembershipRequest,
+    RecordResponse, SessionInvalidation, SetMembershipRequest,
 };
-use http::HeaderMap;
-use prost::Message as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use builder::PublisherBuilder;
-pub(crate) use doubts::{Doubts, Unanswered, is_unknown, key};
-pub(crate) use line::Line;
+pub(crate) use hub_connection::HubConnection;
 pub(crate) use split::halves;
+pub(crate) use uncertain::{Unanswered, UncertainEvents, is_unknown, key};
 
 use crate::driver::{Round, retry};
+use crate::published::results_of;
 use crate::random::Random;
+use crate::rpc::{HEAD, INVALIDATE, PUBLISH, SET_MEMBERSHIP};
 use crate::spans::Sending;
 use crate::transport::Answer;
-use crate::{Failure, PublishStream, Tracing};
-use line::Call;
-
-const PUBLISH: &str = "/push.v1.Publisher/Publish";
-pub(crate) const HEAD: &str = "/push.v1.Publisher/Head";
-const INVALIDATE: &str = "/push.v1.Publisher/Invalidate";
-const SET_MEMBERSHIP: &str = "/push.v1.Publisher/SetMembership";
+use crate::{Failure, Head, Invalidated, Published, Tracing};
+use hub_connection::Call;
 
 /// The source of the standing records of every publisher; their ids are random.
 const RECORD_SOURCE: &str = "galaxy-push/publisher";
 
-/// The largest answer taken: a thousand results of the longest ids and cursors are well below it.
-pub(crate) const ANSWER_MAX_BYTES: usize = 4 << 20;
-
-/// How long one try may take, connection included.
-pub(crate) const TRY_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Publishes events to a hub, one request at a time. [`stream`](Self::stream) makes it one that does not wait for the
-/// answers.
+/// Publishes events to a hub, one request at a time. [`stream`](Self::stream) makes it one that does not wait for the answers.
+///
+/// Holds one connection, to the hub that answered last. Each call tries for at most
+/// [`give_up_after`](PublisherBuilder::give_up_after); one try takes at most 10 s.
+///
+/// ```no_run
+/// use galaxy_push_client::Publisher;
+/// use galaxy_push_client::v1::{Event, Membership, SessionInvalidation};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut publisher = Publisher::builder().hub("http://127.0.0.1:7400").build()?;
+/// let trouble = publisher.trouble(); // for whoever waits beside it
+///
+/// let order = Event {
+///     to: vec!["user:42".into()],
+///     id: "order-7".into(), // the same event sent again has the same id
+///     source: "/orders".into(),
+///     r#type: "order.shipped".into(),
+///     ..Event::default()
+/// };
+/// for event in publisher.publish(vec![order]).await? {
+///     match event.refusal {
+///         None => println!("{} is at {}, duplicate: {}", event.id, event.cursor, event.duplicate),
+///         Some(refusal) => println!("{} was refused: {}", event.id, refusal.reason),
+///     }
+/// }
+/// publisher.set_memberships(vec![Membership::default()]).await?;
+/// let invalidated = publisher.invalidate(SessionInvalidation::default()).await?;
+/// println!("tokens from before {} are void", invalidated.issued_before);
+/// println!("the log ends at {}; the last try failed: {:?}", publisher.head().await?.cursor, *trouble.borrow());
+///
+/// let stream = publisher.stream(); // from here on many requests at once
+/// # drop(stream);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Publisher {
-    pub(crate) line: Line,
+    pub(crate) hub_connection: HubConnection,
     pub(crate) backoff: Backoff,
     pub(crate) random: Random,
     pub(crate) give_up_after: Duration,
@@ -61,72 +83,13 @@ pub struct Publisher {
     pub(crate) namespace: String,
     pub(crate) tracing: Tracing,
     /// Events that earlier calls gave up on.
-    pub(crate) doubts: Doubts,
-}
-
-/// What became of one event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Published {
-    /// The event's id.
-    pub id: String,
-    /// Its position; that of the original for a duplicate. Empty when refused or ephemeral.
-    pub cursor: String,
-    /// The log had it already.
-    pub duplicate: bool,
-    /// Set when the hub did not take it.
-    pub refusal: Option<Refusal>,
-    /// The event may be in another log, too: an earlier try got no answer, and it went to a hub with another log than the
-    /// one that has appended the event now, or nobody knows to which. Hubs on one log recognise an event by its id and
-    /// answer a duplicate; different logs, among them those before and after a restart of a hub that keeps its log in
-    /// memory, cannot. Readers that followed the one log and then the other were told of a gap between them, and may have
-    /// been handed the event twice.
-    pub other_log: bool,
-}
-
-/// Why one event of a request was not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Refusal {
-    /// The `google.rpc.Code`.
-    pub code: i32,
-    /// The reason, for example `EVENT_TOO_LARGE`; may be empty.
-    pub reason: String,
-}
-
-/// What became of an invalidation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Invalidated {
-    /// The position of the record.
-    pub cursor: String,
-    /// Tokens issued before this moment are void, as RFC 3339. Empty: an older hub, which does not say.
-    pub issued_before: String,
-}
-
-/// Where a log stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Head {
-    /// The last position.
-    pub cursor: String,
-    /// The position just before the oldest event held.
-    pub oldest: String,
-    /// The present life of the log.
-    pub epoch: String,
-    /// The hub cannot reach its store, and the log may have gone on elsewhere: the other members say what this hub has.
-    pub stale: bool,
-}
-
-impl Head {
-    pub(crate) fn of(answer: HeadResponse) -> Self {
-        let HeadResponse { cursor, oldest, epoch, stale } = answer;
-        Self { cursor, oldest, epoch, stale }
-    }
+    pub(crate) uncertain: UncertainEvents,
 }
 
 impl Publisher {
     /// Begins a publisher.
+    ///
+    /// Name at least one [`hub`](PublisherBuilder::hub), then [`build`](PublisherBuilder::build).
     pub fn builder() -> PublisherBuilder {
         PublisherBuilder::new()
     }
@@ -178,26 +141,16 @@ impl Publisher {
         request: &PublishRequest,
         give_up: Instant,
     ) -> Result<Vec<Published>, Failure> {
-        let keys: Vec<_> = request.events.iter().map(doubts::key).collect();
+        let keys: Vec<_> = request.events.iter().map(uncertain::key).collect();
         let mut unanswered = Unanswered::default();
         let answer: Result<PublishResponse, _> =
             self.call_until(PUBLISH, request, &mut unanswered, give_up).await;
-        let answer = answer.inspect_err(|_| self.doubts.gave_up(&keys, &unanswered))?;
-        let mut published = published(answer.results, keys.len())?;
+        let answer = answer.inspect_err(|_| self.uncertain.record(&keys, &unanswered))?;
+        let mut published = results_of(answer.results, keys.len())?;
         unanswered.mark(&mut published);
-        self.doubts.settle(&keys, &mut published);
-        self.line.note_log(&published);
+        self.uncertain.settle(&keys, &mut published);
+        self.hub_connection.note_log(&published);
         Ok(published)
-    }
-
-    /// Makes it a publisher that sends without waiting for the answers, over one stream to the hub.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime with time enabled.
-    #[must_use]
-    pub fn stream(self) -> PublishStream {
-        PublishStream::start(self)
     }
 
     /// Records that a session, or every session of a user, has ended. A record that does not say which tokens are void
@@ -252,7 +205,7 @@ impl Publisher {
     /// long. Of this publisher's own calls, not of its [`stream`](Self::stream).
     #[must_use]
     pub fn trouble(&self) -> watch::Receiver<Option<Failure>> {
-        self.line.trouble.subscribe()
+        self.hub_connection.trouble.subscribe()
     }
 
     /// 128 random bits: nobody else's, whoever else uses this source.
@@ -277,31 +230,9 @@ impl Publisher {
         unanswered: &mut Unanswered,
         give_up: Instant,
     ) -> Result<T, Failure> {
-        let call = Call { line: &mut self.line, path, request, unanswered, answer: PhantomData };
-        let round = Round::of(call.line.dialer.hubs().len());
+        let call =
+            Call { hub_connection: &mut self.hub_connection, path, request, unanswered, answer: PhantomData };
+        let round = Round::of(call.hub_connection.dialer.hubs().len());
         retry(call, &mut self.backoff, &mut self.random, round, give_up).await
     }
-}
-
-impl Answer for Invalidated {
-    fn read(message: &[u8], headers: &HeaderMap) -> Result<Self, prost::DecodeError> {
-        let RecordResponse { cursor, .. } = RecordResponse::decode(message)?;
-        let issued_before = headers.get(ISSUED_BEFORE).and_then(|value| value.to_str().ok());
-        Ok(Self { cursor, issued_before: issued_before.unwrap_or_default().to_owned() })
-    }
-}
-
-/// What became of each of the events sent.
-pub(crate) fn published(results: Vec<PublishResult>, sent: usize) -> Result<Vec<Published>, Failure> {
-    if results.len() != sent {
-        return Err(Failure::Protocol("an answer that does not name each event of the request"));
-    }
-    let published = results.into_iter().map(|result| Published {
-        refusal: (result.code != 0).then_some(Refusal { code: result.code, reason: result.reason }),
-        id: result.id,
-        cursor: result.cursor,
-        duplicate: result.duplicate,
-        other_log: false,
-    });
-    Ok(published.collect())
 }

@@ -1,12 +1,15 @@
 //! What an operator reads in the log: one line for each change that asks for attention, with what comes next. Never a
 //! payload.
+//!
+//! The same trouble for hours is written at its 1st, 2nd, 4th, 8th … time at WARN and in between at DEBUG; a reason that changes is written at
+//! once.
 
 use std::time::Duration;
 
 use galaxy_push_core::link::Action;
 
-use crate::hub::Hub;
-use crate::{Door, End, Failure, HandlerTrouble, State, Status};
+use crate::hub_url::HubUrl;
+use crate::{Door, Failure, HandlerTrouble, State, Status, StreamEnd};
 
 /// The end of a try or a stream, and what comes next.
 pub(crate) struct Ends<'a> {
@@ -21,31 +24,31 @@ pub(crate) struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    /// Tells it. A hub that is away for hours is told at the first try and then ever more rarely, not 360 times an hour;
-    /// a reason that changes is told at once.
-    pub(crate) fn report(&self, status: &Status, error: &Failure, told: &mut String) {
+    /// Writes it. A hub that is away for hours is named at the first try and then ever more rarely, not 360 times an hour; a reason
+    /// that changes is named at once.
+    pub(crate) fn report(&self, status: &Status, error: &Failure, last_announced: &mut String) {
         let Self { gateway, hub, next_hub, wait, .. } = *self;
         let (state, failures, error) = (status.state, status.failures, error.to_string());
-        let cause = status.last_end.map_or("none", End::name);
+        let cause = status.last_end.map_or("none", StreamEnd::name);
         let happened = match self.was {
             State::Live | State::CatchingUp => "the stream ended; a new one is opened after the wait",
             _ => "no stream came about; the next try follows the wait",
         };
         let wait = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        if error != *told || failures.is_power_of_two() {
+        if error != *last_announced || failures.is_power_of_two() {
             tracing::warn!(gateway, %state, cause, error, hub, ?wait, next_hub, failures, "{happened}");
         } else {
             tracing::debug!(gateway, %state, cause, error, hub, ?wait, next_hub, failures, "{happened}");
         }
-        *told = error;
+        *last_announced = error;
     }
 }
 
-/// What the log was told of hubs that hold different logs.
+/// Announces in the operator's log that hubs hold different logs.
 #[derive(Debug, Default)]
-pub(crate) struct SplitTold {
-    /// The split as it was told last.
-    told: Option<Split>,
+pub(crate) struct SplitAnnouncer {
+    /// The split as it was announced last.
+    last_announced: Option<Split>,
 }
 
 /// Hubs that hold different logs.
@@ -66,9 +69,9 @@ enum Change {
     Unseen(String),
 }
 
-impl SplitTold {
+impl SplitAnnouncer {
     /// Tells a split when it begins and whenever it changes, and its end.
-    pub(crate) fn tell(&mut self, status: &Status, gateway: &str, hubs: &[Hub]) {
+    pub(crate) fn announce(&mut self, status: &Status, gateway: &str, hubs: &[HubUrl]) {
         match self.change(status, hubs) {
             Some(Change::Split(Split { held, followed })) => tracing::warn!(
                 gateway,
@@ -94,14 +97,14 @@ impl SplitTold {
         }
     }
 
-    fn change(&mut self, status: &Status, hubs: &[Hub]) -> Option<Change> {
+    fn change(&mut self, status: &Status, hubs: &[HubUrl]) -> Option<Change> {
         // While a stream is tried nobody knows which log it will follow.
         if status.state == State::Connecting {
             return None;
         }
         let doors = || hubs.iter().zip(&status.doors);
         if !status.is_split() {
-            self.told.take()?;
+            self.last_announced.take()?;
             let is_silent = |door: &Door| !matches!(door, Door::Holds(_) | Door::Stale(_) | Door::Mute);
             let silent: Vec<_> =
                 doors().filter(|(_, door)| is_silent(door)).map(|(hub, _)| hub.origin.as_str()).collect();
@@ -110,17 +113,17 @@ impl SplitTold {
         let held = doors().filter_map(|(hub, door)| Some(format!("{} holds {}", hub.origin, door.epoch()?)));
         let followed = status.epoch.map_or("none yet".to_owned(), |epoch| epoch.to_string());
         let split = Split { held: held.collect::<Vec<_>>().join(", "), followed };
-        if self.told.as_ref() == Some(&split) {
+        if self.last_announced.as_ref() == Some(&split) {
             return None;
         }
-        self.told = Some(split.clone());
+        self.last_announced = Some(split.clone());
         Some(Change::Split(split))
     }
 }
 
 /// Tells what has changed since the status shown before.
 ///
-/// The end of a stream is not told here, because only the driver knows how long it waits.
+/// The end of a stream is not written here, because only the driver knows how long it waits.
 pub(crate) fn report(status: &Status, before: &Status, next: &Action, gateway: &str, hub: &str) {
     if status.counters.log_changes > before.counters.log_changes {
         let name = |epoch: Option<_>| epoch.map(|epoch: galaxy_push_core::cursor::Epoch| epoch.to_string());
@@ -172,9 +175,9 @@ fn handler_fails(trouble: &HandlerTrouble, before: &Status, gateway: &str) {
     if dead_letter_error.is_some() {
         return; // which the driver tells, in the stream form too
     }
-    let told =
+    let announced =
         before.handler.as_ref().is_some_and(|before| before.error == *error && before.cursor == *cursor);
-    if failures.is_power_of_two() || !told {
+    if failures.is_power_of_two() || !announced {
         tracing::warn!(gateway, cursor, failures, %error, "the handler failed and is called again");
     } else {
         tracing::debug!(gateway, cursor, failures, %error, "the handler failed and is called again");
@@ -190,24 +193,24 @@ mod tests {
 
     #[test]
     fn a_split_is_told_with_the_log_that_is_followed_and_so_is_its_end() {
-        let hubs = ["http://a", "http://b"].map(|url| Hub::parse(url).unwrap());
+        let hubs = ["http://a", "http://b"].map(|url| HubUrl::parse(url).unwrap());
         let holds = |epoch| Door::Holds(Epoch(epoch).to_string().into());
-        let (mut told, mut status) = (SplitTold::default(), Status::default());
+        let (mut split, mut status) = (SplitAnnouncer::default(), Status::default());
         status.doors = vec![holds(1), holds(2)];
-        assert_eq!(told.change(&status, &hubs), None, "nothing is followed yet");
+        assert_eq!(split.change(&status, &hubs), None, "nothing is followed yet");
         (status.state, status.epoch) = (State::CatchingUp, Some(Epoch(1)));
         let held = format!("http://a holds {}, http://b holds {}", Epoch(1), Epoch(2));
-        let split = Split { held, followed: Epoch(1).to_string() };
-        assert_eq!(told.change(&status, &hubs), Some(Change::Split(split.clone())));
+        let expected = Split { held, followed: Epoch(1).to_string() };
+        assert_eq!(split.change(&status, &hubs), Some(Change::Split(expected.clone())));
         status.state = State::Live;
-        assert_eq!(told.change(&status, &hubs), None, "once");
+        assert_eq!(split.change(&status, &hubs), None, "once");
         status.doors[1] = Door::Silent(Failure::TimedOut(Waited::Connect).into());
-        assert_eq!(told.change(&status, &hubs), Some(Change::Unseen("http://b".to_owned())));
-        assert_eq!(told.change(&status, &hubs), None);
+        assert_eq!(split.change(&status, &hubs), Some(Change::Unseen("http://b".to_owned())));
+        assert_eq!(split.change(&status, &hubs), None);
         status.doors[1] = holds(2);
-        assert_eq!(told.change(&status, &hubs), Some(Change::Split(split)));
+        assert_eq!(split.change(&status, &hubs), Some(Change::Split(expected)));
         status.doors[1] = holds(1);
-        assert_eq!(told.change(&status, &hubs), Some(Change::Ended));
-        assert_eq!(told.change(&status, &hubs), None);
+        assert_eq!(split.change(&status, &hubs), Some(Change::Ended));
+        assert_eq!(split.change(&status, &hubs), None);
     }
 }

@@ -12,20 +12,19 @@ use std::time::Duration;
 
 use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::backoff::Cause;
-use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::cursor::StartFrom;
 use galaxy_push_proto::v1::{GatewayReport, ReportSummary};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::random::Random;
+use crate::rpc::REPORT;
 use crate::transport::{Connection, Dialer};
 use crate::{Failure, State, Status};
 
-const REPORT: &str = "/push.v1.Push/Report";
-
 /// How long a report may take, its connection included.
-const TOLD_WITHIN: Duration = Duration::from_secs(5);
+const REPORT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The answer holds nothing; this is room for what a later contract adds.
 const SUMMARY_BYTES_MAX: usize = 64 << 10;
@@ -42,11 +41,11 @@ pub(crate) struct Reporter {
     pub(crate) stop: CancellationToken,
 }
 
-/// What the hub was told, and in which stream's life: another stream's hub may know nothing yet.
-type Told = (u64, GatewayReport);
+/// What the hub was sent last, and in which stream's life: another stream's hub may know nothing yet.
+type LastReport = (u64, GatewayReport);
 
 /// A connection, and to which hub.
-type Line = Option<(usize, Connection)>;
+type Kept = Option<(usize, Connection)>;
 
 impl Reporter {
     /// Runs until the client stops.
@@ -55,26 +54,27 @@ impl Reporter {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = self.tell_on() => {}
+            () = self.run_reports() => {}
         }
     }
 
-    async fn tell_on(&mut self) {
-        let (mut line, mut told, mut refused): (Line, Option<Told>, _) = (None, None, None);
+    async fn run_reports(&mut self) {
+        let (mut connection_kept, mut last_sent, mut refused): (Kept, Option<LastReport>, _) =
+            (None, None, None);
         // An error: the driver is gone, and nothing changes any more.
         while self.status.has_changed().is_ok() {
             sleep(self.pause()).await;
             let status = self.status.borrow().clone();
             if !matches!(status.state, State::Live | State::CatchingUp) {
-                line = None;
+                connection_kept = None;
                 continue;
             }
             let now = (status.attempt, self.about(&status));
-            if refused == Some(status.attempt) || told.as_ref() == Some(&now) {
+            if refused == Some(status.attempt) || last_sent.as_ref() == Some(&now) {
                 continue;
             }
-            match self.tell(&mut line, status.hub, &now.1).await {
-                Ok(ReportSummary {}) => told = Some(now),
+            match self.send(&mut connection_kept, status.hub, &now.1).await {
+                Ok(ReportSummary {}) => last_sent = Some(now),
                 Err(failure) if failure.cause() == Cause::Refused => {
                     let gateway = &*self.report.gateway_client_id;
                     tracing::info!(gateway, error = %failure, "the hub takes no reports; the next stream's will be asked again");
@@ -98,7 +98,7 @@ impl Reporter {
 
     fn about(&self, status: &Status) -> GatewayReport {
         // Before anything is handled there is a wish where to start, and no position.
-        let position = matches!(Ask::parse(&status.cursor), Ok(Ask::At(_) | Ask::Foreign));
+        let position = matches!(StartFrom::parse(&status.cursor), Ok(StartFrom::At(_) | StartFrom::Foreign));
         GatewayReport {
             handled_cursor: if position { status.cursor.clone() } else { String::new() },
             connections: self.connections.as_ref().map_or(0, |connections| connections()),
@@ -108,23 +108,23 @@ impl Reporter {
     }
 
     /// Tells one report. The connection is kept only where the hub took it.
-    async fn tell(
+    async fn send(
         &mut self,
-        line: &mut Line,
+        connection_kept: &mut Kept,
         hub: usize,
         report: &GatewayReport,
     ) -> Result<ReportSummary, Failure> {
-        let kept = line.take().filter(|(at, _)| *at == hub);
-        let told = async {
+        let kept = connection_kept.take().filter(|(at, _)| *at == hub);
+        let exchange = async {
             let mut connection = match kept {
                 Some((_, connection)) => connection,
                 None => self.dialer.dial(hub).await?,
             };
             let summary = connection.unary(REPORT, report, SUMMARY_BYTES_MAX).await?;
-            *line = Some((hub, connection));
+            *connection_kept = Some((hub, connection));
             Ok(summary)
         };
-        timeout(TOLD_WITHIN, told)
+        timeout(REPORT_DEADLINE, exchange)
             .await
             .unwrap_or_else(|_| Err(Failure::Lost("the hub did not answer in time".to_owned())))
     }

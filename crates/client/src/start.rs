@@ -1,9 +1,18 @@
 //! From settings to a running client: they are checked all at once, then the driver's task begins.
+//!
+//! ```text
+//!  Builder ── checked ──► Driver task ◄── status, stop ──► PushClient (the handle)
+//!                         │
+//!                         ├ Rounds task     where there are several hubs: asks them which log they hold
+//!                         └ Reporter task   where reports are asked for: tells the hub how far the handler is
+//! ```
+//!
+//! All three tasks end with the client's stop token. What can fail fails here, before anything is spawned.
 
 use std::sync::Arc;
 
-use galaxy_push_core::damp::Damper;
-use galaxy_push_core::link::{Handing, Link, Storing};
+use galaxy_push_core::link::{DeliveryMode, Link, Storing};
+use galaxy_push_core::log_sampler::LogSampler;
 use galaxy_push_core::recipient::check_id;
 use galaxy_push_proto::v1::GatewayReport;
 use tokio::sync::{Notify, watch};
@@ -11,14 +20,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Stop;
+use crate::dial_config::DialConfig;
 use crate::doors::{Doors, Rounds};
-use crate::driver::{Driver, Hubs};
-use crate::handler::{Nobody, OneByOne, Timed};
+use crate::driver::{Driver, HubQueries};
+use crate::handler::{NoHandler, OneByOne, WithDeadline};
 use crate::random::Random;
-use crate::reach::Reach;
-use crate::report::SplitTold;
+use crate::report::SplitAnnouncer;
 use crate::reporter::Reporter;
-use crate::stream::Flight;
+use crate::stream::DeliveryChannels;
 use crate::{BatchHandler, BuildError, Builder, Handler, Order, PushClient, PushStream};
 
 /// What hubs ask for, so that control frames with their longest cursors fit.
@@ -34,8 +43,23 @@ impl Builder {
     /// # Panics
     ///
     /// Outside a tokio runtime with time enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use galaxy_push_client::{Item, PushClient};
+    ///
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = PushClient::builder("gateway-1").hub("http://127.0.0.1:7400").start(async |item: Item| {
+    ///     println!("{}", item.cursor());
+    ///     Ok(())
+    /// })?;
+    /// # client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start(mut self, handler: impl Handler) -> Result<PushClient, BuildError> {
-        self.link.handing = Handing::Items;
+        self.link.delivery_mode = DeliveryMode::Items;
         let deadline = self.handler_deadline;
         let tracing = self.tracing.clone();
         self.run(OneByOne { handler, deadline, tracing }, None)
@@ -50,11 +74,32 @@ impl Builder {
     /// # Panics
     ///
     /// Outside a tokio runtime with time enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use galaxy_push_client::{Batch, BatchHandler, HandlerError, PushClient};
+    ///
+    /// struct Bulk;
+    ///
+    /// impl BatchHandler for Bulk {
+    ///     async fn handle(&mut self, batch: &mut Batch) -> Result<(), HandlerError> {
+    ///         println!("{} items in one transaction", batch.items().len());
+    ///         Ok(()) // commits all of them
+    ///     }
+    /// }
+    ///
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = PushClient::builder("gateway-1").hub("http://127.0.0.1:7400").start_batches(Bulk)?;
+    /// # client.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_batches(mut self, handler: impl BatchHandler) -> Result<PushClient, BuildError> {
-        self.link.handing = Handing::Batches;
+        self.link.delivery_mode = DeliveryMode::Batches;
         let deadline = self.handler_deadline;
         let tracing = self.tracing.clone();
-        self.run(Timed { handler, deadline, tracing }, None)
+        self.run(WithDeadline { handler, deadline, tracing }, None)
     }
 
     /// Starts the client without a handler: items come out of the stream, many at a time if the application likes, and
@@ -70,6 +115,21 @@ impl Builder {
     /// # Panics
     ///
     /// Outside a tokio runtime with time enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut stream = galaxy_push_client::PushClient::builder("gateway-1").hub("http://127.0.0.1:7400").stream()?;
+    /// while let Some(delivery) = stream.next().await {
+    ///     tokio::spawn(async move {
+    ///         println!("{}", delivery.item().cursor());
+    ///         delivery.ack(); // in any order
+    ///     });
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stream(mut self) -> Result<PushStream, BuildError> {
         if self.in_flight_bytes == 0 {
             return Err(BuildError::ZeroInFlight);
@@ -77,13 +137,17 @@ impl Builder {
         if self.link.storing.as_ref().is_some_and(|storing| storing.order == Order::BeforeHandler) {
             return Err(BuildError::AtMostOnceStream);
         }
-        self.link.handing = Handing::Stream { in_flight_bytes: self.in_flight_bytes };
-        let (flight, deliveries) = Flight::new(self.in_flight_bytes, self.tracing.clone());
-        Ok(PushStream::new(deliveries, self.run(Nobody, Some(flight))?))
+        self.link.delivery_mode = DeliveryMode::Stream { in_flight_bytes: self.in_flight_bytes };
+        let (flight, deliveries) = DeliveryChannels::new(self.in_flight_bytes, self.tracing.clone());
+        Ok(PushStream::new(deliveries, self.run(NoHandler, Some(flight))?))
     }
 
-    fn run(mut self, handler: impl BatchHandler, flight: Option<Flight>) -> Result<PushClient, BuildError> {
-        let dialer = std::mem::replace(&mut self.reach, Reach::new()).dialer()?;
+    fn run(
+        mut self,
+        handler: impl BatchHandler,
+        flight: Option<DeliveryChannels>,
+    ) -> Result<PushClient, BuildError> {
+        let dialer = std::mem::replace(&mut self.dial_config, DialConfig::new()).dialer()?;
         self.link.hubs = dialer.hubs.len();
         self.check()?;
         if self.store.is_some() {
@@ -125,7 +189,7 @@ impl Builder {
             link,
             dialer,
             connection: None,
-            taken: 0,
+            bytes_seen: 0,
             body: None,
             request: self.request,
             handler,
@@ -135,12 +199,12 @@ impl Builder {
             random,
             started,
             status,
-            hubs: Hubs { doors: doors.clone(), found: Vec::new(), said: hears, round },
-            told_split: SplitTold::default(),
+            hubs: HubQueries { doors: doors.clone(), found: Vec::new(), said: hears, round },
+            split_announcer: SplitAnnouncer::default(),
             gateway: gateway.clone(),
-            told: 0,
-            told_error: String::new(),
-            told_dead_letters: Damper::default(),
+            last_announced_dial: 0,
+            last_announced_error: String::new(),
+            dead_letter_sampler: LogSampler::default(),
             stop: stop.clone(),
         };
         tokio::spawn(driver.run());

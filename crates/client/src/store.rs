@@ -14,10 +14,33 @@ pub type StoreError = Box<dyn Error + Send + Sync>;
 ///
 /// A call takes at most 5 s; it is then dropped at its `.await` and counts as failed, and so it is when the client shuts
 /// down. A save that was dropped may or may not happen; the next one carries a newer cursor.
+///
+/// # Examples
+///
+/// The cursor in the same table as what the events change, so that one transaction moves both:
+///
+/// ```
+/// use galaxy_push_client::{CursorStore, StoreError};
+///
+/// #[derive(Default)]
+/// struct Table {
+///     cursor: Option<String>, // stands for a row of a database
+/// }
+///
+/// impl CursorStore for Table {
+///     async fn load(&mut self) -> Result<Option<String>, StoreError> {
+///         Ok(self.cursor.clone())
+///     }
+///
+///     async fn save(&mut self, _cursor: &str) -> Result<(), StoreError> {
+///         Ok(()) // the handler has written it, with the effect of the event
+///     }
+/// }
+/// ```
 pub trait CursorStore: Send + 'static {
     /// What was saved last, as it was saved; `None` if nothing ever was.
     ///
-    /// Text that is no cursor may be returned as it is: the hub refuses it, and the handler is told by a
+    /// Text that is no cursor may be returned as it is: the hub refuses it, and the handler gets a
     /// [`Gap`](crate::Gap).
     ///
     /// # Errors
@@ -34,6 +57,15 @@ pub trait CursorStore: Send + 'static {
 }
 
 /// Keeps a cursor in memory: it outlives the client and not the process. Clones share it.
+///
+/// ```
+/// use galaxy_push_client::MemoryCursorStore;
+///
+/// let store = MemoryCursorStore::holding("oldest");
+/// let shared = store.clone(); // give one to the client, and look at the other
+/// assert_eq!(shared.cursor().as_deref(), Some("oldest"));
+/// assert_eq!(MemoryCursorStore::default().cursor(), None, "an empty store leaves the start as configured");
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryCursorStore(Arc<Mutex<Option<String>>>);
 

@@ -21,6 +21,22 @@ use crate::{Connecting, Connector, Io};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// TLS to hubs: the authority that signs their certificates, and this peer's own certificate for mTLS.
+///
+/// A cheap clone. Files hold PEM, at most 1 MiB each. A renewed file that cannot be used, or holds a certificate that is not valid now, does
+/// not take the place of a good one; the log says so at each connection.
+///
+/// ```no_run
+/// use galaxy_push_client::{Tls, TcpConnector};
+///
+/// # fn run() -> Result<(), galaxy_push_client::TlsError> {
+/// let public = Tls::system()?;                                   // authorities of the operating system
+/// let private = Tls::trusting("hub-ca.pem")?;                    // one's own authority
+/// let mutual = private.presenting("gateway-1.pem", "gateway-1.key")?;
+/// let connector = mutual.over(TcpConnector);                     // for code that takes a connector only
+/// # drop((public, connector));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Tls {
     files: Arc<Files>,
@@ -45,6 +61,13 @@ struct Files {
 }
 
 /// Why a certificate cannot be used.
+///
+/// ```
+/// use galaxy_push_client::{Tls, TlsError};
+///
+/// let error = Tls::trusting("/no/such/file.pem").unwrap_err();
+/// assert!(matches!(error, TlsError::File { .. }) && error.to_string().contains("/no/such/file.pem"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {

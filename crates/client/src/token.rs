@@ -1,6 +1,6 @@
 //! Where the token comes from that proves to a hub who this is.
 //!
-//! Asked by the dialer for each connection, so that a token that was replaced is taken without a restart. Knows neither files
+//! Asked by the dialer for each connection, so that a token that was replaced is used without a restart. Knows neither files
 //! nor hubs.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 /// Says the token; `None`: not at present.
 pub(crate) type Source = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// The header that carries the token, as the source said it last. Cheap to clone; clones are the same.
+/// The header that carries the token, as the source said it last. Cheap to clone; clones are the same token. Its `Debug` shows nothing of it.
 #[derive(Clone)]
 pub(crate) struct Token(Arc<Inner>);
 

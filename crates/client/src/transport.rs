@@ -6,6 +6,11 @@
 //!
 //! hyper is used directly and not through a generated stub: a stub would copy and decode each message, and a channel
 //! would dial again behind the driver's back.
+//!
+//! ```text
+//! Dialer ─ dial ─► Connection ─ call, stream ─► Body ─ next ─► bytes, in the end a Failure
+//!                      └ unary ─► one decoded answer
+//! ```
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -28,15 +33,15 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::handler::guarded;
-use crate::hub::Hub;
-use crate::taken::Taken;
+use crate::counted_io::ByteCounter;
+use crate::fault::{catch_panics, chain};
+use crate::hub_url::HubUrl;
 use crate::token::Token;
 use crate::{Connector, Failure, ServerStatus};
 
 /// A ping goes out this often, also while nothing else moves, so that a peer that is there always sends something. How long
 /// the answer takes is not judged: on a slow line it waits behind a large frame. Whether anything comes at all is, by
-/// [`Taken`], while a handler is busy too.
+/// [`ByteCounter`], while a handler is busy too.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a hub may send ahead of the handler. The pair keeps h2's budget for small DATA frames from running out however
@@ -50,10 +55,10 @@ const MAX_FRAME_BYTES: u32 = 1 << 20;
 /// How long a failed request waits to learn what became of its connection.
 const END_WITHIN: Duration = Duration::from_millis(100);
 
-/// Opens connections.
+/// Opens connections: the hubs, how to reach them, and what proves who this is. A clone shares token and TLS files.
 #[derive(Clone)]
 pub(crate) struct Dialer {
-    pub(crate) hubs: Vec<Hub>,
+    pub(crate) hubs: Vec<HubUrl>,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) token: Option<Token>,
     #[cfg(feature = "tls")]
@@ -69,7 +74,7 @@ pub(crate) struct Connection {
     sender: SendRequest<Upload>,
     origin: String,
     authorization: Option<HeaderValue>,
-    taken: Taken,
+    counter: ByteCounter,
     /// How the connection ended, once it has.
     ended: watch::Receiver<Option<String>>,
     _task: AbortOnDropHandle<()>,
@@ -95,7 +100,7 @@ impl<T: prost::Message + Default> Answer for T {
 }
 
 impl Dialer {
-    pub(crate) fn hubs(&self) -> &[Hub] {
+    pub(crate) fn hubs(&self) -> &[HubUrl] {
         &self.hubs
     }
 
@@ -110,10 +115,10 @@ impl Dialer {
             |error: &dyn Error| Failure::Unreachable(format!("{}: {}", hub.origin, chain(error)));
         // Application code: a panic in it is one failed try, not the end of the client.
         let connecting =
-            guarded("the connector", async { self.connector.connect(&hub.host, hub.port).await });
+            catch_panics("the connector", async { self.connector.connect(&hub.host, hub.port).await });
         let io = connecting.await.map_err(|why| Failure::Unreachable(format!("{}: {why}", hub.origin)))?;
-        let taken = Taken::default();
-        let io = taken.counting(io);
+        let counter = ByteCounter::default();
+        let io = counter.counting(io);
         #[cfg(feature = "tls")]
         let io = match &self.tls {
             Some(tls) if hub.secure => {
@@ -139,14 +144,14 @@ impl Dialer {
             end.send_replace(Some(error.unwrap_or_else(|| "the hub closed the connection".to_owned())));
         });
         let origin = hub.origin.clone();
-        Ok(Connection { sender, origin, authorization, taken, ended, _task: AbortOnDropHandle::new(task) })
+        Ok(Connection { sender, origin, authorization, counter, ended, _task: AbortOnDropHandle::new(task) })
     }
 }
 
 impl Connection {
-    /// How many bytes it has taken from its socket.
-    pub(crate) fn taken(&self) -> u64 {
-        self.taken.bytes()
+    /// How many bytes it has read from its socket.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.counter.bytes()
     }
 
     /// Whether a request can still be sent.
@@ -286,10 +291,10 @@ fn end_of_stream(headers: &HeaderMap) -> Option<Failure> {
     if status.code() == tonic::Code::Ok {
         return Some(Failure::Ended);
     }
-    let told = galaxy_push_proto::Failure::of(&status);
-    let reason = told.reason.map(|reason| reason.as_str()).unwrap_or_default();
+    let details = galaxy_push_proto::Failure::of(&status);
+    let reason = details.reason.map(|reason| reason.as_str()).unwrap_or_default();
     let status = ServerStatus::new(status.code().into(), status.message());
-    Some(Failure::Status(status.with_reason(reason).with_retry_after(told.retry_after)))
+    Some(Failure::Status(status.with_reason(reason).with_retry_after(details.retry_after)))
 }
 
 pub(crate) fn framed(message: &impl prost::Message) -> Bytes {
@@ -318,18 +323,6 @@ fn todo_after(alert: &str) -> &'static str {
 
 fn lost(error: &dyn Error) -> Failure {
     Failure::Lost(chain(error))
-}
-
-/// An error and all its sources, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 impl std::fmt::Debug for Dialer {

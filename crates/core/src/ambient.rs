@@ -9,6 +9,14 @@ use std::sync::Arc;
 type Source = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// The wall clock and a source of random numbers. Cheap to clone.
+///
+/// ```
+/// use galaxy_push_core::ambient::Ambient;
+///
+/// let fixed = Ambient::new(|| 1_700_000_000_000, || 4); // what a test passes
+/// assert_eq!(fixed.unix_ms(), 1_700_000_000_000);
+/// assert_eq!(fixed.random_128(), (4 << 64) | 4);
+/// ```
 #[derive(Clone)]
 pub struct Ambient {
     unix_ms: Source,

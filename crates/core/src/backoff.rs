@@ -5,6 +5,14 @@
 //!
 //! Delays use *full jitter*: uniform over `(0, ceiling]`, so that a thousand peers that lost the same hub at the same
 //! moment come back spread over the whole ceiling and not in step around it.
+//!
+//! | cause | the wait is uniform over | with the defaults |
+//! |---|---|---|
+//! | [`Cause::Lost`], the first time | `(0, first]` | up to 200 ms |
+//! | [`Cause::Lost`], the n-th time | `(0, base · 2^(n-2)]`, at most `(0, cap]` | up to 200 ms, 400 ms, 800 ms … 10 s |
+//! | [`Cause::Conflict`] | `(cap/2, cap]` | 5 s to 10 s |
+//! | [`Cause::Refused`] | `(refused_min, refused_max]` | 30 s to 60 s |
+//! | the server asked for `retry_after` | `(retry_after, retry_after + first]` | as asked, up to 200 ms more |
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +20,20 @@ use std::time::Duration;
 /// The longest wait a server can ask for. A wrong number from a server must not silence a client for days.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// The relations between delays. [`Backoff::try_new`] checks them.
+/// The delays. All fields are durations above zero; [`Backoff::try_new`] checks how they relate.
+///
+/// ```
+/// use std::time::Duration;
+/// use galaxy_push_core::backoff::{Backoff, Config};
+///
+/// let patient = Config::default()
+///     .first(Duration::from_secs(1))
+///     .base(Duration::from_secs(2))
+///     .cap(Duration::from_secs(60))
+///     .refused(Duration::from_secs(60), Duration::from_secs(120));
+/// assert!(Backoff::try_new(patient).is_ok());
+/// assert!(Backoff::try_new(Config::default().cap(Duration::from_millis(1))).is_err(), "the cap is below the first delay");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
@@ -81,7 +102,23 @@ pub enum Cause {
     Refused,
 }
 
-/// The delays of one thing that is retried.
+/// The delays of one thing that is retried, and how often it has failed since it was healthy.
+///
+/// ```
+/// use std::time::Duration;
+/// use galaxy_push_core::backoff::{Backoff, Cause, Config};
+///
+/// let mut backoff = Backoff::try_new(Config::default())?;
+/// let longest = u64::MAX; // in place of a random number
+/// assert_eq!(backoff.delay(Cause::Lost, None, longest), Duration::from_millis(200));
+/// assert_eq!(backoff.delay(Cause::Lost, None, longest), Duration::from_millis(200));
+/// assert_eq!(backoff.delay(Cause::Lost, None, longest), Duration::from_millis(400));
+/// assert_eq!(backoff.delay(Cause::Lost, Some(Duration::from_secs(7)), 0).as_secs(), 7, "what the server asks for wins");
+/// assert_eq!(backoff.failures(), 4);
+/// backoff.reset(); // on proof of health
+/// assert_eq!(backoff.failures(), 0);
+/// # Ok::<(), galaxy_push_core::backoff::ConfigError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Backoff {
     config: Config,
@@ -115,7 +152,7 @@ impl Backoff {
     /// The wait before the next try, and one failure counted.
     ///
     /// `retry_after` is what the server asked for, if it did: it wins over every rule here, up to
-    /// [`RETRY_AFTER_MAX`], with at most `first` added so that peers told the same moment do not meet there.
+    /// [`RETRY_AFTER_MAX`], with at most `first` added so that peers that were given the same moment do not meet there.
     /// `random` is uniform over all of `u64`. Never panics, at any number of failures.
     #[must_use]
     pub fn delay(&mut self, cause: Cause, retry_after: Option<Duration>, random: u64) -> Duration {
@@ -145,9 +182,9 @@ impl Backoff {
     fn bounds(&self, cause: Cause, retry_after: Option<Duration>) -> (Duration, Duration) {
         let config = &self.config;
         match (retry_after, cause) {
-            (Some(told), _) => {
-                let told = told.min(RETRY_AFTER_MAX);
-                (told, told + config.first)
+            (Some(asked), _) => {
+                let asked = asked.min(RETRY_AFTER_MAX);
+                (asked, asked + config.first)
             }
             (None, Cause::Lost) => (Duration::ZERO, self.ceiling(self.failures)),
             (None, Cause::Conflict) => (config.cap / 2, config.cap),

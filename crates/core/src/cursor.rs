@@ -1,11 +1,25 @@
 //! Positions in a log and their text form. All position arithmetic of the project is in this file.
 //!
 //! Used by the window, the reader, the hub and the gateway. A client treats cursor text as opaque and only gives it
-//! back; it parses one only to recognise a position it has already passed.
+//! back; it parses one only to recognise a position it has already received.
 //!
 //! In most logs positions follow one another without a hole, and the difference of two is a count. In a log whose entries lie
 //! several in a message, a position is the message's number and the place in it ([`Cursor::in_message`]), and there are holes.
 //! Gateways and clients see nothing of a log but its cursors, so the epoch says which it is: [`Epoch::has_holes`].
+//!
+//! # Two forms
+//!
+//! A position is a number in memory and a text on the wire:
+//!
+//! ```text
+//! Cursor { epoch: E, seq: 527 }   ◄──►   "2.<22 letters of E>.c527"
+//!                                         │  │                └ c: three digits follow, so that texts sort as numbers do
+//!                                         │  └ 128 bits in base64url
+//!                                         └ the version of the form
+//! ```
+//!
+//! [`StartFrom::parse`] reads what a peer sent, which may also be `""`, `"oldest"` or a cursor of another version. [`Cursor::parse`]
+//! reads only what this build writes.
 
 #[cfg(test)]
 mod tests;
@@ -50,18 +64,38 @@ const HOLES_MARK_BITS: u32 = 24;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// One continuous life of a log: 128 random bits, drawn anew whenever continuity cannot be proven. In a log whose positions
-/// have holes 24 of them are fixed; one in 16 million of other logs begins with these by chance, and counts nothing either.
+/// One continuous life of a log: 128 random bits, drawn anew whenever continuity cannot be proven. Its text is 22 letters of base64url.
+///
+/// In a log whose positions have holes 24 of the bits are fixed ([`Epoch::with_holes`]). One in 16 million of other logs begins with
+/// these by chance; the only harm is that gaps in it have no count.
+///
+/// Two epochs have no order: nobody can tell from the bits which life came first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u128);
 
 /// A position within an epoch. The first event has position 1; 0 is the position before it.
+///
+/// Rises by one for each entry in most logs, and by any amount in a log with holes. Never falls within an epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
 /// Where a reader stands in a log: the last position it has *passed*. Reading resumes with the one after it.
 ///
 /// Two cursors of different epochs have no order, so this type has none either: see [`Cursor::follows`].
+///
+/// ```
+/// use galaxy_push_core::cursor::{Cursor, Epoch, StartFrom};
+///
+/// let before_all = Cursor::start(Epoch(7));
+/// let third = before_all.plus(3);
+/// assert!(third.follows(before_all) && !before_all.follows(third));
+/// assert_eq!(third.since(before_all), Some(3));
+/// assert_eq!(third.since(Cursor::start(Epoch(8))), None, "another life of the log: nobody can count what lies between");
+///
+/// let text = third.to_string();
+/// assert_eq!(Cursor::parse(&text), Ok(third));
+/// assert_eq!(StartFrom::parse(&text), Ok(StartFrom::At(third)));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// The life of the log this position belongs to.
@@ -71,8 +105,18 @@ pub struct Cursor {
 }
 
 /// What a reader asked for with the `cursor` field of its request.
+///
+/// ```
+/// use galaxy_push_core::cursor::StartFrom;
+///
+/// assert_eq!(StartFrom::parse(""), Ok(StartFrom::Head));
+/// assert_eq!(StartFrom::parse("oldest"), Ok(StartFrom::Oldest));
+/// assert_eq!(StartFrom::parse("9.from-the-future"), Ok(StartFrom::Foreign), "well formed: it counts as another epoch");
+/// assert!(StartFrom::parse("no cursor at all").is_err());
+/// assert_eq!(StartFrom::parse_or_unreadable("no cursor at all"), StartFrom::Unreadable);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum StartFrom {
     /// `""`: from the head on.
     Head,
     /// `"oldest"`: from the oldest event held.
@@ -81,18 +125,24 @@ pub enum Ask {
     At(Cursor),
     /// A well-formed cursor of a version this build does not know. It counts as another epoch.
     Foreign,
-    /// No cursor, from somebody who could not act on a refusal: it must not wedge them, so they are told a gap.
+    /// No cursor, from somebody who could not act on a refusal: it must not wedge them, so they get a gap.
     Unreadable,
 }
 
-/// The text is not a cursor at all.
+/// The text is not a cursor at all. Its `Display` says what to send instead; it never repeats the text, which may be anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedCursor;
 
-/// How far somebody came in each of the last epochs that were left, for the case that one comes back.
+/// How far somebody came in each of the last [`EPOCHS_REMEMBERED`] epochs that were left, for the case that one comes back.
 ///
-/// Two hubs that were meant to be two doors to one log may be two logs. Who was led from log A to log B and back to A has
-/// A up to some position already, and goes on behind it.
+/// Two hubs that were meant to be two doors to one log may be two logs. A reader that was led from log A to log B and back to A has A up
+/// to some position already, and goes on behind it:
+///
+/// ```text
+/// in log a up to a9, then led to b1      leave(a9)
+/// in log b up to b4, then led back to a5 leave(b4); goes_on(a5) is a9: a6 … a9 are not handed out twice
+/// in log a up to a12, then led to b4     leave(a12); goes_on(b4) is b4
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Epochs {
     left: VecDeque<Cursor>,
@@ -101,6 +151,9 @@ pub struct Epochs {
 
 impl Epochs {
     /// An epoch is left, at this position.
+    ///
+    /// One position is kept for each epoch, the latest. Beyond [`EPOCHS_REMEMBERED`] the one that was left first is forgotten, and
+    /// [`has_forgotten`](Self::has_forgotten) says so from then on.
     pub fn leave(&mut self, at: Cursor) {
         self.left.retain(|left| left.epoch != at.epoch);
         self.left.push_back(at);
@@ -166,6 +219,8 @@ impl Cursor {
     }
 
     /// Whether this position comes after `earlier` in the same epoch. Positions of two epochs never follow one another.
+    ///
+    /// This is the only order on positions: `false` both ways means the same position, or two epochs.
     #[must_use]
     pub fn follows(self, earlier: Self) -> bool {
         self.epoch == earlier.epoch && self.seq > earlier.seq
@@ -180,6 +235,8 @@ impl Cursor {
 
     /// The position of an entry of a message, with so many others of the same message behind it. Messages are numbered from 1
     /// on, up to [`MESSAGE_MAX`]; a number beyond that counts as that one.
+    ///
+    /// Later entries of one message have higher positions: the last of them has 0 others behind it, and the highest place.
     #[must_use]
     pub fn in_message(epoch: Epoch, message: u64, behind: u16) -> Self {
         Self { epoch, seq: Seq((message.min(MESSAGE_MAX) << PLACE_BITS) | u64::from(u16::MAX - behind)) }
@@ -224,7 +281,7 @@ impl Cursor {
     /// # Errors
     ///
     /// [`MalformedCursor`] for anything [`Cursor`]'s `Display` does not write, unknown versions included. Use
-    /// [`Ask::parse`] for what a peer sent.
+    /// [`StartFrom::parse`] for what a peer sent.
     pub fn parse(text: &str) -> Result<Self, MalformedCursor> {
         let mut fields = text.split('.');
         let (Some(VERSION), Some(epoch), Some(seq), None) =
@@ -236,7 +293,7 @@ impl Cursor {
     }
 }
 
-impl Ask {
+impl StartFrom {
     /// Reads the `cursor` field of a request.
     ///
     /// # Errors
@@ -261,7 +318,7 @@ impl Ask {
         }
     }
 
-    /// As [`Ask::parse`], for whoever presents what they hold without knowing what it is, and cannot act on a refusal: a
+    /// As [`StartFrom::parse`], for whoever presents what they hold without knowing what it is, and cannot act on a refusal: a
     /// browser that reconnects by itself, a client from before cursors had a form.
     #[must_use]
     pub fn parse_or_unreadable(text: &str) -> Self {

@@ -5,6 +5,19 @@
 //! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 //!
 //! Control frames are built with the generated types in the `proto` crate; only reading them by kind is done here.
+//!
+//! ```text
+//!  one framed message, as it lies in a window and goes over the wire
+//! ┌───┬───────────────┬──────────────────────────────────────────────────────────┐
+//! │ 0 │ length, 4 B   │ PushEvent                                                │
+//! │   │ big-endian    │ ┌────────┬───────────────────────────┬─────────────────┐ │
+//! │   │               │ │ cursor │ the kind: event, gap, …   │ appended_unix_ms│ │
+//! └───┴───────────────┴─┴────────┴───────────────────────────┴─────────────────┴─┘
+//!  prefix, 5 bytes      written once, by the hub that appended the event
+//! ```
+//!
+//! Three ways to look at it, each reading no more than it must: [`Deframer`] sees prefixes only; [`FrameView`] reads the top level of one
+//! message; [`EventView`] and [`GapView`] read single fields of what lies inside.
 
 use crate::cursor::Cursor;
 use crate::wire::{Fields, Malformed, Value, put_bytes, put_fixed64};
@@ -16,7 +29,7 @@ mod standing;
 mod tests;
 
 pub use deframer::{DeframeError, Deframer};
-pub use gap::GapView;
+pub use gap::{GapReason, GapView};
 pub use standing::StandingFrame;
 
 /// The length of gRPC's message prefix.
@@ -52,6 +65,14 @@ mod event {
 }
 
 /// What a frame is. Kinds of a newer contract read as [`Kind::Unknown`]: skip and count them.
+///
+/// ```
+/// use galaxy_push_core::frame::{FrameView, Kind};
+///
+/// let newer = FrameView::read(b"\x9a\x06\x00")?; // field 99, which this build does not know
+/// assert_eq!(newer.kind(), Kind::Unknown);
+/// # Ok::<(), galaxy_push_core::wire::Malformed>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the names are the contract's")]
@@ -113,6 +134,22 @@ impl Kind {
 }
 
 /// A `PushEvent` read lazily: its few top-level fields, the kind's own message still bytes.
+///
+/// Borrows the message. A gateway reads cursor, kind and recipients of each event through it, and forwards the bytes untouched.
+///
+/// ```
+/// use galaxy_push_core::cursor::{Cursor, Epoch};
+/// use galaxy_push_core::frame::{FrameView, Kind, message, put_event_frame};
+///
+/// let (mut framed, cursor) = (Vec::new(), Cursor::start(Epoch(1)).next());
+/// put_event_frame(&mut framed, Some(cursor), b"\x0a\x07user:42", 1_700_000_000_000);
+/// let view = FrameView::read(message(&framed))?;
+/// assert_eq!((view.kind(), view.appended_unix_ms()), (Kind::Event, 1_700_000_000_000));
+/// assert_eq!(view.cursor(), cursor.to_string());
+/// assert_eq!(view.event().unwrap().recipients().collect::<Vec<_>>(), ["user:42"]);
+/// assert!(view.gap().is_none() && !view.body().is_empty());
+/// # Ok::<(), galaxy_push_core::wire::Malformed>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct FrameView<'a> {
     cursor: &'a str,
@@ -188,6 +225,25 @@ impl<'a> FrameView<'a> {
 }
 
 /// An `Event` read lazily. Each accessor scans from the front: take what you need once.
+///
+/// A field that the event does not have, or that is malformed, reads as its default: empty text, no bytes, `None`. The hub has validated
+/// what it appended, so this matters only for bytes from elsewhere.
+///
+/// ```
+/// use galaxy_push_core::frame::EventView;
+/// use galaxy_push_core::wire::put_bytes;
+///
+/// let mut event = Vec::new();
+/// for (field, text) in [(1, "user:42"), (2, "order-7"), (3, "order.shipped"), (4, "{}"), (7, "/orders"), (8, "42")] {
+///     put_bytes(&mut event, field, text.as_bytes());
+/// }
+/// let view = EventView::of(&event);
+/// assert_eq!(view.recipients().collect::<Vec<_>>(), ["user:42"]);
+/// assert_eq!((view.id(), view.event_type(), view.source(), view.subject()), ("order-7", "order.shipped", "/orders", "42"));
+/// assert_eq!((view.data(), view.content_type()), (&b"{}"[..], ""));
+/// assert_eq!((view.collapse_key(), view.time_unix_ns(), view.ttl_ms(), view.ephemeral()), ("", None, None, false));
+/// assert_eq!((view.attribute("traceparent"), view.attributes().count()), (None, 0));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct EventView<'a> {
     body: &'a [u8],
@@ -337,6 +393,8 @@ pub fn put_event_frame(out: &mut Vec<u8>, cursor: Option<Cursor>, event: &[u8], 
 }
 
 /// Appends the framed `PushEvent` of whatever has a place in a log. `message` is the encoded message of that kind.
+///
+/// `out` may hold other frames already: this one is appended behind them, at most [`LOG_FRAME_OVERHEAD_BYTES`] longer than `message`.
 pub fn put_log_frame(
     out: &mut Vec<u8>,
     kind: LogKind,
@@ -355,6 +413,10 @@ pub fn put_log_frame(
 }
 
 /// Fills in the prefix that was left free at `start` for the message that follows it to the end of `out`.
+///
+/// # Panics
+///
+/// When fewer than [`PREFIX_BYTES`] bytes lie at `start`: whoever left the place free knows that they do.
 pub fn put_prefix(out: &mut [u8], start: usize) {
     let length = (out.len() - start - PREFIX_BYTES) as u32;
     out[start] = 0;

@@ -1,4 +1,4 @@
-//! The pure part of Galaxy Push: what a position is, what a window holds, what a reader is told, when a client dials.
+//! The pure part of Galaxy Push: what a position is, what a window holds, what a reader is sent, when a client dials.
 //!
 //! Everything here is a plain state machine over plain values. Nothing awaits, spawns, sleeps, reads a clock, draws a
 //! random number or touches the network: callers pass [`Now`] and random values in, so a test or a simulation owns time.
@@ -17,7 +17,7 @@
 //! | [`reader`] | what one stream is sent next: the promises of a stream, as a state machine |
 //! | [`backoff`] | how long to wait before the next try |
 //! | `certificate` | from when to when a certificate of one's own is of use; a feature |
-//! | [`damp`] | which of many log lines of one kind are written |
+//! | [`log_sampler`] | which of many log lines of one kind are written |
 //! | [`link`] | a client's whole policy: when to dial, wait, deliver and give up |
 //! | [`rate`] | so many per second, on the caller's clock |
 //! | [`trace`] | the context an event carries, and where spans of it go |
@@ -27,10 +27,10 @@ pub mod backoff;
 #[cfg(feature = "certificate")]
 pub mod certificate;
 pub mod cursor;
-pub mod damp;
 pub mod frame;
 pub mod link;
 pub mod log_clock;
+pub mod log_sampler;
 pub mod rate;
 pub mod reader;
 pub mod recipient;

@@ -3,6 +3,15 @@
 //! A hub's clock never steps, but nobody else has it: a reader sees stamps on frames that were some time on their way. The
 //! one that was least long is nearest to the truth, so an estimate is never ahead of the hub's clock, and behind it by no
 //! more than the least transit. No wall clock is asked, neither the reader's nor, after its start, the hub's.
+//!
+//! # One timeline
+//!
+//! ```text
+//! the hub stamps      10:00:00.000          10:00:05.000          10:00:10.000
+//! the frame travels          900 ms                 30 ms                500 ms
+//! the reader hears it        │ offset − 900 ms      │ offset − 30 ms     │ offset − 500 ms
+//! the estimate               │ 900 ms behind        │ 30 ms behind       │ still 30 ms behind: the nearest counts
+//! ```
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,6 +23,19 @@ const COUNTS_FOR: Duration = Duration::from_secs(600);
 const SPAN: Duration = Duration::from_secs(15);
 
 /// What the hub's clock said beside the reader's own monotonic clock: the difference, in milliseconds.
+///
+/// A greater offset is nearer to the truth, because transit only ever makes a stamp look older.
+///
+/// ```
+/// use std::time::Duration;
+/// use galaxy_push_core::log_clock::Offset;
+///
+/// let second = Duration::from_secs;
+/// let offset = Offset::of(1_700_000_000_000, second(5));            // the hub said so when this process was 5 s old
+/// assert_eq!(offset.unix_ms(second(6)), 1_700_000_001_000);
+/// assert_eq!(offset.age(1_699_999_999_000, second(6)), second(2));
+/// assert_eq!(offset.age(1_800_000_000_000, second(6)), Duration::ZERO, "a stamp from the future is no age below zero");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Offset(i64);
 
@@ -53,47 +75,54 @@ fn signed(ms: u128) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
-/// One stream's estimate. [`LogClock::begin`] with each `Welcome`, [`LogClock::hear`] with each stamp that was taken from
+/// One stream's estimate. [`LogClock::begin`] with each `Welcome`, [`LogClock::observe`] with each stamp that was read from
 /// the hub's clock just before it was sent.
+///
+/// Holds at most 42 samples, whatever the rate of frames.
 #[derive(Clone, Debug, Default)]
 pub struct LogClock {
     /// The nearest of each span, oldest first, as far as nothing nearer came later.
-    heard: VecDeque<(Duration, Offset)>,
+    samples: VecDeque<(Duration, Offset)>,
 }
 
 impl LogClock {
     /// A stream begins, perhaps with another hub: what was known counts no longer.
     pub fn begin(&mut self) {
-        self.heard.clear();
+        self.samples.clear();
     }
 
     /// A frame of the present moment came; 0 says that it has no stamp.
-    pub fn hear(&mut self, unix_ms: u64, now: Duration) {
+    ///
+    /// Only stamps of *this* moment may come here: `Welcome`, `Progress`, `CaughtUp` and live events. A replayed event was stamped long ago
+    /// and would make the hub's clock look late.
+    pub fn observe(&mut self, unix_ms: u64, now: Duration) {
         if unix_ms == 0 {
             return;
         }
         let offset = Offset::of(unix_ms, now);
-        while self.heard.front().is_some_and(|(at, _)| now.saturating_sub(*at) > COUNTS_FOR) {
-            self.heard.pop_front();
+        while self.samples.front().is_some_and(|(at, _)| now.saturating_sub(*at) > COUNTS_FOR) {
+            self.samples.pop_front();
         }
-        if self.heard.back().is_some_and(|(at, last)| offset <= *last && now.saturating_sub(*at) < SPAN) {
+        if self.samples.back().is_some_and(|(at, last)| offset <= *last && now.saturating_sub(*at) < SPAN) {
             return;
         }
         // What is no nearer than a later one never counts again.
-        while self.heard.back().is_some_and(|(_, before)| *before <= offset) {
-            self.heard.pop_back();
+        while self.samples.back().is_some_and(|(_, before)| *before <= offset) {
+            self.samples.pop_back();
         }
-        self.heard.push_back((now, offset));
+        self.samples.push_back((now, offset));
     }
 
     /// The estimate; `None` before the first stamp of this stream.
     #[must_use]
     pub fn offset(&self) -> Option<Offset> {
-        self.heard.front().map(|(_, offset)| *offset)
+        self.samples.front().map(|(_, offset)| *offset)
     }
 }
 
 /// The clocks of several hubs, each as it was known last. Those on one log are to agree within [`APART_MAX`].
+///
+/// Asked by a gateway whose client goes from hub to hub: it warns when two of them are further apart than that.
 #[derive(Clone, Debug, Default)]
 pub struct HubClocks {
     /// When each was known, and what it was. At most one for each hub.
@@ -149,8 +178,8 @@ mod tests {
     }
 
     /// A stamp of the hub's clock, `transit` ms on its way, heard when the reader's clock says `at`.
-    fn hear(clock: &mut LogClock, at: Duration, transit: u64) {
-        clock.hear(HUB + at.as_millis() as u64 - transit, at);
+    fn observe(clock: &mut LogClock, at: Duration, transit: u64) {
+        clock.observe(HUB + at.as_millis() as u64 - transit, at);
     }
 
     fn behind_by(clock: &LogClock, at: Duration) -> u64 {
@@ -161,17 +190,17 @@ mod tests {
     fn the_least_transit_of_the_last_ten_minutes_counts() {
         let mut clock = LogClock::default();
         assert_eq!(clock.offset(), None);
-        clock.hear(0, secs(1));
+        clock.observe(0, secs(1));
         assert_eq!(clock.offset(), None, "an older hub does not stamp");
         for (at, transit, behind) in [(1, 900, 900), (2, 30, 30), (3, 500, 30), (500, 40, 30), (602, 90, 30)]
         {
-            hear(&mut clock, secs(at), transit);
+            observe(&mut clock, secs(at), transit);
             assert_eq!(behind_by(&clock, secs(at)), behind, "at {at}");
         }
-        hear(&mut clock, secs(603), 90);
+        observe(&mut clock, secs(603), 90);
         assert_eq!(behind_by(&clock, secs(603)), 40, "the nearest is too old");
         assert_eq!(behind_by(&clock, secs(5_000)), 40, "the last that is known is better than nothing");
-        hear(&mut clock, secs(5_001), 2_000);
+        observe(&mut clock, secs(5_001), 2_000);
         assert_eq!(behind_by(&clock, secs(5_001)), 2_000);
         clock.begin();
         assert_eq!(clock.offset(), None);
@@ -182,8 +211,8 @@ mod tests {
         let mut clock = LogClock::default();
         for tenth in 0..60_000 {
             // Each is a little further away than the one before: none makes another needless.
-            hear(&mut clock, Duration::from_millis(tenth * 100), tenth);
-            assert!(clock.heard.len() <= 42, "{}", clock.heard.len());
+            observe(&mut clock, Duration::from_millis(tenth * 100), tenth);
+            assert!(clock.samples.len() <= 42, "{}", clock.samples.len());
         }
     }
 

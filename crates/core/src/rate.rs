@@ -4,7 +4,21 @@
 
 use std::time::Duration;
 
-/// So many per second, and a second's worth at once unless told otherwise.
+/// So many per second, and a second's worth at once unless [`Rate::at_once`] says otherwise.
+///
+/// Copies are independent of each other. Nothing is allocated; time never passes by itself, because the caller says what time it is.
+///
+/// ```
+/// use std::time::Duration;
+/// use galaxy_push_core::rate::Rate;
+///
+/// let at = Duration::from_millis;
+/// let mut rate = Rate::new(10);                                // ten a second, and ten at once
+/// assert_eq!(rate.wait(10, at(0)), None);
+/// rate.acquire(10, at(0));
+/// assert_eq!(rate.wait(1, at(0)), Some(at(100)), "the next is earned in a tenth of a second");
+/// assert_eq!(rate.wait(1, at(100)), None);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     per_second: u64,
@@ -38,8 +52,10 @@ impl Rate {
         next.checked_sub(now.saturating_add(burst)).filter(|wait| !wait.is_zero())
     }
 
-    /// Takes `count`, whether or not that is more than there is.
-    pub fn take(&mut self, count: u64, now: Duration) {
+    /// Takes `count` out, whether or not that is more than there is: what is missing is owed, and [`wait`](Self::wait) counts it.
+    ///
+    /// Callers ask [`wait`](Self::wait) first where they can still refuse, and only acquire where the work is done already.
+    pub fn acquire(&mut self, count: u64, now: Duration) {
         self.earned_at = self.earned_at.max(now).saturating_add(self.cost(count));
     }
 
@@ -71,7 +87,7 @@ mod tests {
         let mut take = |count: u64, ms: u64| match rate.wait(count, at(ms)) {
             Some(wait) => Err(wait.as_millis()),
             None => {
-                rate.take(count, at(ms));
+                rate.acquire(count, at(ms));
                 Ok(())
             }
         };
@@ -82,7 +98,7 @@ mod tests {
         assert_eq!(take(25, 1_100), Ok(()));
         assert_eq!(take(1, 1_100), Err(1_600));
         let mut rate = Rate::new(10).at_once(Duration::from_secs(2));
-        rate.take(20, at(0));
+        rate.acquire(20, at(0));
         assert_eq!(rate.wait(1, at(0)), Some(at(100)), "two seconds' worth were taken at once");
         assert_eq!(rate.wait(20, at(2_000)), None);
         let slower = rate.changed_to(5, at(0));

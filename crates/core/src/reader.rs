@@ -6,16 +6,47 @@
 //!
 //! - `Welcome`, a `Gap` if something was missed, the replay, `CaughtUp` (always), then live events;
 //! - the cursor of every frame is safe to resume from; only a `Gap` crosses a hole;
-//! - a reader whose slot has left the window is told by a `Gap` before anything else;
-//! - what its filter cannot judge any more is not sent, and told by a `Gap`;
-//! - what the store has lost is told by a `Gap` in its place, from where the reader stands;
-//! - `Progress` when nothing was said for a heartbeat, and while a filter skips more than an eighth of the window;
+//! - a reader whose slot has left the window gets a `Gap` before anything else;
+//! - what its filter cannot judge any more is not sent; a `Gap` stands in its place;
+//! - where the store has lost entries a `Gap` stands in their place, from where the reader stands;
+//! - `Progress` when nothing was sent for a heartbeat, and while a filter skips more than an eighth of the window;
 //! - `FellBehind` once when the lag exceeds a quarter of any bound, `CaughtUp` when it is back.
+//!
+//! # States
+//!
+//! ```text
+//! Opening ── Welcome ──► Missed ── Gap ──► Replaying ── at the end: CaughtUp ──► Live ── lags > 1/4: FellBehind ──► Behind
+//!    └────── Welcome, nothing missed ─────────▲                                   ▲                                │
+//!                                                                                 └──── at the end: CaughtUp ◄─────┘
+//! ```
+//!
+//! In any state after `Opening` the window may leave the reader behind: it gets a `Gap`, and from `Live` it goes to `Behind`.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use galaxy_push_core::Now;
+//! use galaxy_push_core::cursor::{Cursor, Epoch, StartFrom};
+//! use galaxy_push_core::reader::{Control, Reader, Settings, Step};
+//! use galaxy_push_core::window::{Bounds, Traits, Window};
+//!
+//! let (start, now) = (Cursor::start(Epoch(1)), Now::default());
+//! let mut window = Window::new(start, Bounds::default());
+//! window.append(start.next(), Traits::PLAIN, &[0, 0, 0, 0, 0], Duration::ZERO);
+//!
+//! let mut reader = Reader::open(&window, StartFrom::Oldest, "oldest", Settings::default());
+//! assert!(matches!(reader.step(&window, None, now), Step::Control(Control::Welcome { .. })));
+//! let Step::Send(slots) = reader.step(&window, None, now) else { panic!("the replay") };
+//! assert_eq!(window.bytes(slots).len(), 5);
+//! assert!(matches!(reader.step(&window, None, now), Step::Control(Control::CaughtUp { cursor }) if cursor == start.next()));
+//! assert_eq!(reader.step(&window, None, now), Step::WaitUntil(Duration::from_secs(5)), "then a Progress is due");
+//! ```
 
 use std::time::Duration;
 
-use crate::cursor::{Ask, Cursor, Epoch, Epochs};
-use crate::window::{Gap, GapReason, Outcome, Slot, Start, Window};
+use crate::cursor::{Cursor, Epoch, Epochs, StartFrom};
+use crate::window::{GapReason, MissingRange, Outcome, Slot, Start, Window};
 use crate::{FOR_EVER, Now};
 
 mod scan;
@@ -30,45 +61,61 @@ pub use step::{Control, Omitted, Step};
 /// A reader has fallen behind when it lags by more than 1/4 of any window bound.
 const FELL_BEHIND_AT: u32 = 4;
 
-/// A reader's place and what it has been told.
+/// A reader's place, and what it was sent last.
+///
+/// A few hundred bytes, whatever the window holds; nothing in it grows with a slow peer. Steps are driven by one owner, in order.
 #[derive(Clone, Debug)]
 pub struct Reader {
     settings: Settings,
     records: Records,
     next: Slot,
-    /// Everything up to here that the reader is entitled to was handed out.
-    passed: Cursor,
+    /// Everything up to here that the reader is entitled to was sent.
+    position: Cursor,
     phase: Phase,
     /// A cursor beyond what this window knows yet, but within the authority's head; or one that the reader has from before
     /// the window left its log.
-    promised: Option<Promised>,
+    expected: Option<Expected>,
     /// How far it came in the logs that it was in before, by this stream or with the cursor it came with.
-    been: Epochs,
-    told: Told,
+    left: Epochs,
+    last_sent: LastSent,
     /// Whether a Progress was asked for before it is due.
-    asked: bool,
+    progress_requested: bool,
     omitted: Omitted,
 }
 
+/// How far a stream has come. Each variant owns what is only needed there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
-    Opening { welcome: Box<Control>, gap: Option<Gap> },
-    Missed { gap: Gap, presented: String },
+    Opening { welcome: Box<Control>, gap: Option<MissingRange> },
+    Missed { gap: MissingRange, presented: String },
     Replaying,
     Live,
     Behind,
 }
 
-/// Nothing up to `cursor` is handed out. Entries of `meanwhile`, the epoch the window still is in, lie before it.
+/// A position that the reader has and the window does not reach yet: what the window gets up to it is held back.
+///
+/// ```text
+/// the reader came from another gateway with a7; this window is at a5:  cursor = a7, meanwhile = a
+/// the window gets a6, a7                                               held back: the reader has them
+/// the window gets a8                                                   sent; nothing is expected any more
+///
+/// the reader came with b3; this window is still in log a, at a5:       cursor = b3, meanwhile = a
+/// the window gets a6, then gap to b1, then b2, b3                      held back: all of it lies before b3
+/// the window gets b4                                                   sent
+///
+/// the window turns into a third log c instead                          told by a gap from b3 to where c begins
+/// ```
 #[derive(Clone, Copy, Debug)]
-struct Promised {
+struct Expected {
     cursor: Cursor,
     meanwhile: Epoch,
 }
 
-/// Since when the reader has not been told where it stands.
+/// Where the reader stood when something was sent to it last, and what it was scanned past since. By these it is decided when a
+/// `Progress` is due: after the heartbeat, or after an eighth of any bound of the window.
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
+struct LastSent {
     at: Duration,
     slot: Slot,
     bytes: u64,
@@ -77,33 +124,37 @@ struct Told {
 
 impl Reader {
     /// Opens a stream for a cursor, given as it was asked and as its text.
+    ///
+    /// The text is echoed in the `Welcome` and named in the gap, also where this build cannot read it. What [`Window::find`] answers is the
+    /// first thing that [`step`](Self::step) says.
     #[must_use]
-    pub fn open(window: &Window, ask: Ask, text: &str, settings: Settings) -> Self {
+    pub fn open(window: &Window, ask: StartFrom, text: &str, settings: Settings) -> Self {
         let start = window.find(ask, text);
         let echoed = match ask {
-            Ask::Head | Ask::Oldest => start.passed.to_string(),
-            Ask::At(_) | Ask::Foreign => text.to_owned(),
-            Ask::Unreadable => String::new(), // nobody could resume from it: its reader keeps what it has
+            StartFrom::Head | StartFrom::Oldest => start.position.to_string(),
+            StartFrom::At(_) | StartFrom::Foreign => text.to_owned(),
+            StartFrom::Unreadable => String::new(), // nobody could resume from it: its reader keeps what it has
         };
         let mut reader = Self::start(window, start, echoed, settings);
-        if let Ask::At(held) = ask
-            && held.epoch != reader.passed.epoch
+        if let StartFrom::At(held) = ask
+            && held.epoch != reader.position.epoch
         {
-            reader.been.leave(held);
+            reader.left.leave(held);
         }
         reader
     }
 
-    /// Opens a stream at a cursor this window does not reach yet, but the authority's head does: resumed, and nothing
-    /// is handed out before the window has passed it. Where its log came back meanwhile, a gap is told first, as by
-    /// [`Window::find`].
+    /// Opens a stream at a cursor that this window does not reach yet, but the authority's head does.
+    ///
+    /// The outcome is `Resumed`, and nothing is sent before the window has passed the cursor. Where its log came back meanwhile, a gap is
+    /// sent first, as by [`Window::find`].
     #[must_use]
     pub fn open_awaiting(window: &Window, cursor: Cursor, settings: Settings) -> Self {
-        let gap = window.is_before_return(cursor).then(|| Gap::into_another_log(cursor, cursor));
+        let gap = window.is_before_return(cursor).then(|| MissingRange::into_another_log(cursor, cursor));
         let outcome = if gap.is_some() { Outcome::EpochChanged } else { Outcome::Resumed };
-        let start = Start { outcome, next: window.end(), passed: cursor, gap };
+        let start = Start { outcome, next: window.end(), position: cursor, gap };
         let mut reader = Self::start(window, start, cursor.to_string(), settings);
-        reader.promised = Some(Promised { cursor, meanwhile: window.head().epoch });
+        reader.expected = Some(Expected { cursor, meanwhile: window.head().epoch });
         reader
     }
 
@@ -120,26 +171,27 @@ impl Reader {
             settings,
             records: Records { invalidations: true, memberships: true },
             next: start.next,
-            passed: start.passed,
+            position: start.position,
             phase: Phase::Opening { welcome, gap: start.gap },
-            promised: None,
-            been: Epochs::default(),
-            told: Told { slot: start.next, ..Told::default() },
-            asked: false,
+            expected: None,
+            left: Epochs::default(),
+            last_sent: LastSent { slot: start.next, ..LastSent::default() },
+            progress_requested: false,
             omitted: Omitted::default(),
         }
     }
 
-    /// Leaves out the standing records that the peer does not know. Unless told otherwise a reader takes all.
+    /// Leaves out the standing records that the peer does not know. Without this a reader is sent all of them.
     #[must_use]
     pub const fn taking(mut self, records: Records) -> Self {
         self.records = records;
         self
     }
 
-    /// Asks for a sign of life: where nothing else is to be sent, the next step is a `Progress`, due or not.
-    pub const fn speak_up(&mut self) {
-        self.asked = true;
+    /// Asks for a sign of life: where nothing else is to be sent, the next step is a `Progress`, due or not. A hub does so to learn whether a
+    /// stream is still read.
+    pub const fn request_progress(&mut self) {
+        self.progress_requested = true;
     }
 
     /// The slot it reads next.
@@ -148,20 +200,20 @@ impl Reader {
         self.next
     }
 
-    /// The position up to which everything was handed out: safe to resume from.
+    /// The position up to which everything was sent: safe to resume from.
     #[must_use]
-    pub const fn passed(&self) -> Cursor {
-        self.passed
+    pub const fn position(&self) -> Cursor {
+        self.position
     }
 
-    /// The cursor text that is safe to resume from, given what was handed out so far: what was presented until an opening
-    /// gap is told, since only the gap may cross the hole. `None` before the welcome, when nothing was said at all.
+    /// The cursor text that is safe to resume from, given what was sent so far: the presented text until an opening
+    /// gap is sent, since only the gap may cross the hole. `None` before the welcome, when nothing was sent at all.
     #[must_use]
     pub fn resumes_from(&self) -> Option<String> {
         match &self.phase {
             Phase::Opening { .. } => None,
             Phase::Missed { presented, .. } => Some(presented.clone()),
-            Phase::Replaying | Phase::Live | Phase::Behind => Some(self.passed.to_string()),
+            Phase::Replaying | Phase::Live | Phase::Behind => Some(self.position.to_string()),
         }
     }
 
@@ -184,6 +236,9 @@ impl Reader {
     }
 
     /// The one thing to do next for a reader of the whole window. Trim the window first.
+    ///
+    /// What comes first wins: frames decided on before, a gap for a reader that was left behind, `FellBehind`, entries, `CaughtUp`, `Progress`.
+    /// One call looks at no more than 4,096 entries that are not for the reader, so a lock is never held for long.
     pub fn step(&mut self, window: &Window, filter: Option<&dyn Filter>, now: Now) -> Step {
         self.step_until(window, window.end(), filter, now)
     }
@@ -205,49 +260,54 @@ impl Reader {
         self.at_end(now)
     }
 
-    /// Takes one entry out of order of scanning: everything between the reader's place and `slot` is known not to be
-    /// for it. For readers that are told which entries concern them; call it until [`Reader::next`] is past `slot`.
+    /// Reads one entry, for readers that are told which entries concern them: everything between the reader's position and `slot` is known not
+    /// to be for it. Call it until [`Reader::next`] is past `slot`.
     ///
-    /// Not for a window with [`Traits::DAMAGED`](crate::window::Traits::DAMAGED), which concerns everybody; the windows of
-    /// gateways have none.
-    pub fn visit(&mut self, window: &Window, slot: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
-        self.go_to(window, slot);
+    /// Not for a window with [`Traits::DAMAGED`](crate::window::Traits::DAMAGED), which concerns everybody; the windows of gateways have none.
+    pub fn read_at(&mut self, window: &Window, slot: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
+        self.seek(window, slot);
         self.step_until(window, slot.next(), filter, now)
     }
 
-    /// Everything between the reader's place and `slot` is known not to be for it, as by [`Reader::visit`]; it reads on from
-    /// there, unless the window has left that behind.
-    pub fn go_to(&mut self, window: &Window, slot: Slot) {
+    /// Everything between the reader's position and `slot` is known not to be for it, as by [`Reader::read_at`]. The reader goes on at `slot`,
+    /// unless the window has left that behind: then the next step tells it so.
+    pub fn seek(&mut self, window: &Window, slot: Slot) {
         if slot >= self.next.max(window.oldest()) {
             self.next = slot;
         }
     }
 
-    /// Says that everything before `slot`, up to `cursor`, is known not to be for this reader. Never takes it back. For the
-    /// windows that [`Reader::visit`] is for.
-    pub fn pass(&mut self, slot: Slot, cursor: Cursor) {
+    /// Says that everything before `slot`, up to `cursor`, is known not to be for this reader. Never moves it back. For the windows that
+    /// [`Reader::read_at`] is for.
+    pub fn skip_to(&mut self, slot: Slot, cursor: Cursor) {
         self.next = self.next.max(slot);
-        let held_back = self.promised.is_some_and(|promised| promised.holds_back(cursor));
-        if held_back || slot < self.next || self.passed.follows(cursor) {
+        let held_back = self.expected.is_some_and(|expected| expected.holds_back(cursor));
+        if held_back || slot < self.next || self.position.follows(cursor) {
             return;
         }
-        self.promised = None;
+        self.expected = None;
         self.stand_at(cursor);
     }
 
-    /// It stands here now, and has what it had of the log that it leaves, if this is another one.
+    /// Moves the position. If that leads into another log, how far the reader came in the log it leaves is remembered.
     fn stand_at(&mut self, at: Cursor) {
-        if at.epoch != self.passed.epoch {
-            self.been.leave(self.passed);
+        if at.epoch != self.position.epoch {
+            self.left.leave(self.position);
         }
-        self.passed = at;
+        self.position = at;
     }
 
-    /// The window leads to this position, across a gap. Says where the reader goes on: never before what it had of that log.
-    fn goes_on(&mut self, at: Cursor) -> Cursor {
-        let to = if self.passed.follows(at) { self.passed } else { self.been.goes_on(at) };
+    /// Crosses a gap behind which the window goes on at `at`, and answers where the *reader* goes on: never before what it had of that log.
+    ///
+    /// ```text
+    /// the window:   … gap to b9  b10 …
+    /// a reader that never was in b:               goes on at b9
+    /// a reader that had b up to b12 elsewhere:    goes on at b12; b10, b11 and b12 are held back when they come
+    /// ```
+    fn cross_gap_to(&mut self, at: Cursor) -> Cursor {
+        let to = if self.position.follows(at) { self.position } else { self.left.goes_on(at) };
         self.stand_at(to);
-        self.promised = to.follows(at).then_some(Promised { cursor: to, meanwhile: to.epoch });
+        self.expected = to.follows(at).then_some(Expected { cursor: to, meanwhile: to.epoch });
         to
     }
 
@@ -269,42 +329,56 @@ impl Reader {
             }
         };
         self.phase = next;
-        self.tell(now);
+        self.note_sent(now);
         Some(control)
     }
 
-    /// The window has left this reader behind: what it still wanted is gone, and it is told.
+    /// Sends a gap to a reader that the window has left behind: what it still wanted is gone.
+    ///
+    /// ```text
+    /// the reader is to read slot 16 and stands at a525; the window begins at slot 20, its floor is a529
+    ///   → gap(a525, a529] LAPPED, then slot 20 …
+    /// the log turned from a into b within the slots 16 to 19, which are gone
+    ///   → gap(a525, floor] EPOCH_CHANGED, whatever the positions say: nobody can count across two logs
+    /// the reader expects a540, and all that was lost lies before that
+    ///   → nothing: it has missed none of it
+    /// ```
     fn lapped(&mut self, window: &Window, now: Now) -> Option<Control> {
         if self.next >= window.oldest() {
             return None;
         }
-        let (from, floor) = (self.passed, window.floor());
+        let (from, floor) = (self.position, window.floor());
         let turned = window.turned_unseen(self.next);
         self.next = window.oldest();
-        if self.promised.is_some_and(|promised| promised.holds_back(floor)) {
+        if self.expected.is_some_and(|expected| expected.holds_back(floor)) {
             if !turned {
                 return None; // what was lost lies before the position this reader already holds
             }
-            self.tell(now);
-            return Some(Control::Gap(Gap::into_another_log(from, from)));
+            self.note_sent(now);
+            return Some(Control::Gap(MissingRange::into_another_log(from, from)));
         }
         if self.phase == Phase::Live {
             self.phase = Phase::Behind;
         }
-        let to = self.goes_on(floor);
-        let gap =
-            if turned { Gap::into_another_log(from, to) } else { Gap::between(GapReason::Lapped, from, to)? };
-        self.tell(now);
+        let to = self.cross_gap_to(floor);
+        let gap = if turned {
+            MissingRange::into_another_log(from, to)
+        } else {
+            MissingRange::between(GapReason::Lapped, from, to)?
+        };
+        self.note_sent(now);
         Some(Control::Gap(gap))
     }
 
+    /// Sends `FellBehind` once to a live reader that lags by more than a quarter of a bound. One entry alone is no lag in number, however
+    /// large it is: it may just have been appended.
     fn fell_behind(&mut self, window: &Window, end: Slot, now: Now) -> Option<Control> {
         if self.phase != Phase::Live {
             return None;
         }
         let bounds = window.bounds();
         let events = end.since(self.next);
-        // One look at the next entry's age covers time; bytes are taken at the window's average, good enough to warn.
+        // One look at the next entry's age covers time; bytes are reckoned by the window's average, good enough to warn.
         let lag = window.appended_at(self.next).map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
         let bytes = (window.held_bytes() / window.len().max(1)).saturating_mul(events);
         let quarter = u64::from(FELL_BEHIND_AT);
@@ -312,38 +386,39 @@ impl Reader {
             || events > 0 && lag > bounds.age / FELL_BEHIND_AT;
         behind.then(|| {
             self.phase = Phase::Behind;
-            self.tell(now);
-            Control::FellBehind { cursor: self.passed, events, lag }
+            self.note_sent(now);
+            Control::FellBehind { cursor: self.position, events, lag }
         })
     }
 
+    /// Nothing is left to read: `CaughtUp` after a replay, else `Progress` once it is due, else the time until then.
     fn at_end(&mut self, now: Now) -> Step {
         if self.phase != Phase::Live {
             self.phase = Phase::Live;
-            self.tell(now);
-            return Step::Control(Control::CaughtUp { cursor: self.passed });
+            self.note_sent(now);
+            return Step::Control(Control::CaughtUp { cursor: self.position });
         }
-        let due = self.told.at + self.settings.heartbeat;
-        if now.mono < due && !self.asked {
+        let due = self.last_sent.at + self.settings.heartbeat;
+        if now.mono < due && !self.progress_requested {
             return Step::WaitUntil(due);
         }
         self.progress(now)
     }
 
     fn progress(&mut self, now: Now) -> Step {
-        self.tell(now);
-        Step::Control(Control::Progress { cursor: self.passed })
+        self.note_sent(now);
+        Step::Control(Control::Progress { cursor: self.position })
     }
 
-    /// Whatever was just handed out says where the reader stands.
-    fn tell(&mut self, now: Now) {
-        self.told = Told { at: now.mono, slot: self.next, bytes: 0, appended: None };
-        self.asked = false;
+    /// Remembers that something was sent that says where the reader stands.
+    fn note_sent(&mut self, now: Now) {
+        self.last_sent = LastSent { at: now.mono, slot: self.next, bytes: 0, appended: None };
+        self.progress_requested = false;
     }
 }
 
-impl Promised {
-    /// Whether a position lies at or before the promised one. A gap into any third epoch ends the wait: it is told.
+impl Expected {
+    /// Whether a position lies at or before the expected one. A gap into any third epoch ends the wait: it is sent.
     fn holds_back(&self, position: Cursor) -> bool {
         if position.epoch == self.cursor.epoch {
             !position.follows(self.cursor)
@@ -352,7 +427,7 @@ impl Promised {
         }
     }
 
-    /// The window has come to this position. Once it is in the promised epoch, a way out of it is told, also where it leads
+    /// The window has come to this position. Once it is in the expected epoch, a gap out of it is sent, also where it leads
     /// back.
     fn comes_to(&mut self, position: Cursor) {
         if position.epoch == self.cursor.epoch {

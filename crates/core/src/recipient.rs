@@ -11,6 +11,15 @@ pub const ID_BYTES_MAX: usize = 255;
 pub const RECIPIENTS_MAX: usize = 256;
 
 /// One valid recipient, split into its kind and id.
+///
+/// ```
+/// use galaxy_push_core::recipient::{InvalidRecipient, Recipient};
+///
+/// assert_eq!(Recipient::parse("user:42"), Ok(Recipient::User("42")));
+/// assert_eq!(Recipient::parse("topic:owner/repo"), Ok(Recipient::Topic("owner/repo")));
+/// assert_eq!(Recipient::parse("all"), Ok(Recipient::All));
+/// assert_eq!(Recipient::parse("group:1"), Err(InvalidRecipient::UnknownKind));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Recipient<'a> {
     /// Every connection of this user.
@@ -40,6 +49,15 @@ pub enum InvalidRecipient {
 }
 
 /// What a credential or a filter admits: one recipient exactly, or every recipient that starts with a prefix.
+///
+/// ```
+/// use galaxy_push_core::recipient::Pattern;
+///
+/// let orders = Pattern::parse("topic:orders/*")?;
+/// assert!(orders.admits("topic:orders/7") && !orders.admits("topic:users/7"));
+/// assert!(Pattern::parse("*")?.covers(&orders), "everything that `orders` admits");
+/// # Ok::<(), galaxy_push_core::recipient::InvalidRecipient>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
@@ -134,12 +152,16 @@ impl Pattern {
     }
 
     /// Whether the pattern admits this recipient.
+    ///
+    /// `recipient` is a recipient that was parsed before: this only compares bytes.
     #[must_use]
     pub fn admits(&self, recipient: &str) -> bool {
         if self.prefix { recipient.starts_with(&self.text) } else { recipient == self.text }
     }
 
     /// Whether the pattern admits everything that `other` does.
+    ///
+    /// Asked when a credential limits what its holder may ask for: each asked pattern must be covered by a granted one.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         self.admits(&other.text) && (self.prefix || !other.prefix)

@@ -15,6 +15,15 @@ use crate::frame::EventView;
 pub const TRACEPARENT: &str = "traceparent";
 
 /// The identity of a span, as W3C Trace Context writes it.
+///
+/// ```
+/// use galaxy_push_core::trace::TraceParent;
+///
+/// let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+/// let parent = TraceParent::parse(text).unwrap();
+/// assert!(parent.is_sampled() && parent.to_string() == text);
+/// assert_eq!(TraceParent::parse("00-0-0-0"), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceParent {
     /// The trace; never 0.
@@ -54,12 +63,16 @@ pub struct Step<'a> {
 }
 
 /// Records spans. Called where events pass, so neither may block.
+///
+/// Called on the path of every event, by several tasks at once.
 pub trait Tracer: fmt::Debug + Send + Sync {
     /// Begins a span of this step; `None` when it is not of interest.
     fn begin(&self, step: Step<'_>) -> Option<Box<dyn Span>>;
 }
 
 /// A span that has begun. Dropping it ends it as one that was given up.
+///
+/// Whoever began it ends it once: with the position that the event got, or with why the step failed.
 pub trait Span: fmt::Debug + Send {
     /// Its identity, for what it causes.
     fn context(&self) -> TraceParent;
@@ -69,6 +82,23 @@ pub trait Span: fmt::Debug + Send {
 }
 
 /// Where spans go, if anywhere. A cheap clone.
+///
+/// ```
+/// use galaxy_push_core::trace::{Span, Step, TraceParent, Tracer, Tracing};
+///
+/// /// Counts nothing and records nothing; says that no step is of interest.
+/// #[derive(Debug)]
+/// struct Silent;
+///
+/// impl Tracer for Silent {
+///     fn begin(&self, _step: Step<'_>) -> Option<Box<dyn Span>> {
+///         None
+///     }
+/// }
+///
+/// assert!(!Tracing::default().is_on(), "the default: spans go nowhere");
+/// assert!(Tracing::to(Silent).is_on());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Tracing(Option<Arc<dyn Tracer>>);
 

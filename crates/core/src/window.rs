@@ -3,13 +3,30 @@
 //! The hub keeps one over its log; each gateway keeps one under the hub's cursors. Entries are framed messages that
 //! lie one after another in chunks; a reader is a [`Slot`], the number of the entry it reads next, and nothing in here
 //! knows how many readers there are. An entry leaves the moment it is outside any one bound, whether or not somebody
-//! has read it: whoever still wanted it finds its slot below [`Window::oldest`] and is told.
+//! has read it: whoever still wanted it finds its slot below [`Window::oldest`] and gets a gap.
 //!
 //! An epoch can come back: two hubs that were meant to be one log are two. A position of it, up to the one that its log had
 //! reached by then, says no longer what its reader has seen since, so nobody resumes there in silence: see [`Window::find`].
 //!
 //! The bounds are exact and logical. Memory follows in whole chunks: at most [`Bounds::bytes`] + one chunk of frames,
 //! 32 bytes an entry of index, and what stalled readers pin (a sealed chunk each).
+//!
+//! ```text
+//!             oldest                                          end
+//!               │                                              │
+//!   slots   …   17      18      19      20      21      22     23      numbers of entries, in this process only
+//!   entries     a527    a528    a528    gap     b4      b5
+//!   floor = a526                │       to b3                  head = b5
+//!                               └ an ephemeral event: it has the position of the entry before it
+//! ```
+//!
+//! A reader of slot 17 or later reads on. One of slot 16 or earlier was too slow: what it wanted is gone, and it gets a gap up to the floor.
+//!
+//! | what | costs |
+//! |---|---|
+//! | [`Window::append`], [`Window::trim`] | constant for each entry, amortised |
+//! | [`Window::get`], [`Window::entries`], [`Window::find`] | logarithmic in the number of chunks, then constant for each entry |
+//! | [`Window::bytes`] | nothing is copied where the chunk is sealed; at most 256 KiB where it is open |
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,7 +34,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::cursor::{Ask, Cursor, Epoch};
+use crate::cursor::{Cursor, Epoch, StartFrom};
+pub use crate::frame::GapReason;
 use crate::log_clock::Offset;
 
 mod chunk;
@@ -29,7 +47,7 @@ mod turns;
 
 use chunk::Chunk;
 use clocks::Clocks;
-pub use find::{Gap, GapReason, Outcome, Start};
+pub use find::{MissingRange, Outcome, Start};
 use turns::Turns;
 
 /// How large a chunk of frames grows before it is sealed, in bytes.
@@ -39,6 +57,8 @@ use turns::Turns;
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
 /// The number of an entry since this window began: a reader's place in it. Means nothing in another process.
+///
+/// Slots have no holes, so their difference is a count of entries. A gap and an ephemeral event have one too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u64);
 
@@ -63,6 +83,8 @@ impl Slot {
 }
 
 /// What is held: an entry stays while it is within the age **and** the count **and** the bytes.
+///
+/// An age above what the hub's publishers expect costs memory only where events come that fast: the other two bounds end it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// The longest time since the append.
@@ -81,6 +103,16 @@ impl Default for Bounds {
 }
 
 /// What a reader must know of an entry before it sends it.
+///
+/// A set of flags in one byte.
+///
+/// ```
+/// use galaxy_push_core::window::Traits;
+///
+/// let traits = Traits::PLAIN.with(Traits::EXPIRES).with(Traits::CONTINUES);
+/// assert!(traits.has(Traits::EXPIRES) && !traits.has(Traits::GAP));
+/// assert_eq!(Traits::from_bits(traits.bits()), traits);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traits(u8);
 
@@ -98,7 +130,7 @@ impl Traits {
     /// A standing record: never hidden by a filter, sent only to peers that know its kind.
     pub const STANDING: Self = Self(16);
     /// The positions behind the entry before, up to this one's, are lost: what kept them is damaged. Such an entry has no frame
-    /// and is never sent: each reader is told a gap of its own, whatever it filters. [`Window::lose`] appends it, over a store
+    /// and is never sent: each reader gets a gap of its own, whatever it filters. [`Window::lose`] appends it, over a store
     /// that keeps anything; a gateway's window never has one.
     pub const DAMAGED: Self = Self(32);
 
@@ -147,7 +179,27 @@ pub struct Entry<'a> {
     pub frame: &'a [u8],
 }
 
-/// The window. All methods are cheap: appending and trimming are amortised constant, finding is logarithmic.
+/// The window. See the module's head for its picture and its costs.
+///
+/// Not shared by itself: whoever owns it puts a lock around it, appends under the lock, and wakes its readers after the lock is released.
+///
+/// ```
+/// use std::time::Duration;
+/// use galaxy_push_core::cursor::{Cursor, Epoch, StartFrom};
+/// use galaxy_push_core::window::{Bounds, Outcome, Traits, Window};
+///
+/// let start = Cursor::start(Epoch(1));
+/// let mut window = Window::new(start, Bounds { events: 2, ..Bounds::default() });
+/// for number in 1..=3 {
+///     window.append(start.plus(number), Traits::PLAIN, b"a framed message", Duration::from_secs(number));
+/// }
+/// assert_eq!((window.len(), window.floor(), window.head()), (2, start.plus(1), start.plus(3)));
+///
+/// let resumed = window.find(StartFrom::At(start.plus(1)), "");
+/// assert_eq!(resumed.outcome, Outcome::Resumed, "just before the oldest held still counts");
+/// let trimmed = window.find(StartFrom::At(start), "");
+/// assert_eq!((trimmed.outcome, trimmed.gap.unwrap().count), (Outcome::Trimmed, Some(1)));
+/// ```
 #[derive(Debug)]
 pub struct Window {
     bounds: Bounds,
@@ -226,7 +278,7 @@ impl Window {
     }
 
     /// Says that the positions behind the head up to `to` are lost, because what kept them is damaged. That lies in its place
-    /// as an entry without a frame ([`Traits::DAMAGED`]), of which each reader is told when it comes there.
+    /// as an entry without a frame ([`Traits::DAMAGED`]), for which each reader gets a gap when it comes there.
     ///
     /// It is as old as what follows it, as soon as anything does: so it stays as long as what was lost might have, and holds
     /// nothing up. `now` is the time until then.
@@ -235,6 +287,8 @@ impl Window {
     }
 
     /// Says that the log is known up to `to` without an entry: upstream had nothing for this window there.
+    ///
+    /// A position at or before the head changes nothing: the head never falls.
     pub fn advance(&mut self, to: Cursor) {
         if to.follows(self.head) {
             self.head = to;
@@ -367,6 +421,8 @@ impl Window {
     }
 
     /// The entries of `slots` that are held, oldest first.
+    ///
+    /// The entries borrow the window, so the lock is held while they are looked at: take as many slots as that may last.
     pub fn entries(&self, slots: Range<Slot>) -> impl Iterator<Item = Entry<'_>> {
         let (start, end) = (slots.start.max(self.oldest), slots.end.min(self.end));
         let first = self.chunks.partition_point(|chunk| chunk.end() <= start);

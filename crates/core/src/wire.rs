@@ -1,9 +1,11 @@
 //! Protobuf fields, read and written without decoding a message.
 //!
-//! [`frame`](crate::frame) is the only caller. Whoever forwards or routes an event needs three of its fields, not a
+//! [`frame`](crate::frame) and [`link`](crate::link) call it. Whoever forwards or routes an event needs three of its fields, not a
 //! message with owned strings; everything else uses generated code.
 //!
 //! The encoding is <https://protobuf.dev/programming-guides/encoding/>.
+
+use std::time::Duration;
 
 /// A field as it lies in the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,18 @@ impl std::fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 /// The fields of one message, in the order they lie. Ends after the first error.
+///
+/// Costs nothing but the look: it borrows the message, copies nothing, and stops as soon as its caller does.
+///
+/// ```
+/// use galaxy_push_core::wire::{Fields, Value, put_bytes, put_fixed64};
+///
+/// let mut message = Vec::new();
+/// put_bytes(&mut message, 1, b"user:42");
+/// put_fixed64(&mut message, 9, 7);
+/// let fields: Vec<_> = Fields::of(&message).collect();
+/// assert_eq!(fields, [Ok((1, Value::Bytes(b"user:42"))), Ok((9, Value::Fixed64(7)))]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
@@ -115,6 +129,27 @@ impl<'a> Iterator for Fields<'a> {
         }
         Some(read)
     }
+}
+
+/// A `google.protobuf.Duration`; `None` when it is malformed or negative.
+pub(crate) fn read_duration(message: &[u8]) -> Option<Duration> {
+    let (mut seconds, mut nanos) = (0, 0);
+    for field in Fields::of(message) {
+        match field.ok()? {
+            (1, Value::Varint(value)) => seconds = value,
+            (2, Value::Varint(value)) => nanos = value,
+            _ => {}
+        }
+    }
+    // Negative numbers are varints above i64::MAX.
+    let seconds = i64::try_from(seconds).ok()?.unsigned_abs();
+    let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(seconds, nanos))
+}
+
+/// The text of a `string` field.
+pub(crate) fn read_text(bytes: &[u8]) -> Result<String, Malformed> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed)
 }
 
 /// Appends a varint.

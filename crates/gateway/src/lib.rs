@@ -19,18 +19,26 @@
 //!
 //! | step | module |
 //! |---|---|
-//! | the hub's frame arrives, and is placed | `upstream` |
-//! | standing records say who may have it | `standing`, `routes` |
-//! | it is held, as it came, under the hub's cursor | `edge` |
-//! | its recipients' connections are found, and woken once | `routes` |
-//! | a connection looks at the window and takes what is for it | `connection` |
-//! | it is rendered once, for all connections of one form | `render`, `encode` |
-//! | it is written | `sse`, `ws` |
+//! | the hub's frame arrives, and gets its place in the window | `state/upstream` |
+//! | standing records say who may receive it | `state/standing`, `state/routes` |
+//! | it is held, as it came, under the hub's cursor | `state/edge` |
+//! | its recipients' connections are found, and woken once | `state/routes` |
+//! | a connection reads in the window what is for it | `state/connection` |
+//! | it is rendered once, for all connections of one form | `surface/render`, `surface/encode` |
+//! | it is written | `surface/sse`, `surface/ws` |
+//!
+//! # Floors
+//!
+//! | floor | what it is | it must not |
+//! |---|---|---|
+//! | `state` | what the gateway knows, under locks | know HTTP, gRPC or a form of an answer |
+//! | `app` | settings, tokens, admission, metrics, start and drain | know a transport of users |
+//! | `surface` | SSE, WebSocket, the router, refusals as answers | be imported by the other two |
 //!
 //! # Slow readers
 //!
-//! A user's connection is a place in the window. Its mailbox names a bounded number of entries; when it overflows, the
-//! connection reads the window from its place, and one that the window has left behind is told by a `Gap`. Nothing of
+//! A user's connection is a position in the window. Its mailbox names a bounded number of entries; when it overflows, the
+//! connection reads the window from its position, and one that the window has left behind is told by a `Gap`. Nothing of
 //! an event is held for a connection that does not read.
 //!
 //! # What this crate does not do
@@ -38,45 +46,21 @@
 //! It listens on no port (see `galaxy-push-listener`), reads no file, and knows no clock or randomness but what it is
 //! given. `Edge/Connect`, tickets and cookies are answered with "not built yet".
 
-mod admission;
-mod auth;
-mod authority;
-mod clock;
-mod config;
-mod connection;
-mod delivery;
-mod edge;
-mod encode;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
-mod gateway;
-mod grants;
-mod metrics;
-mod origin;
-mod page;
-mod problem;
-mod proxy;
-mod query;
-mod quotas;
-mod render;
-mod routes;
+mod app;
+mod state;
+mod surface;
+
 #[cfg(all(test, shuttle))]
 #[path = "../../testkit/src/schedules.rs"]
 mod schedules;
-mod scrape;
-mod sse;
-mod standing;
-mod sync;
 #[cfg(test)]
 mod tests;
-mod too_large;
-mod upstream;
-mod ws;
 
-pub use auth::{Access, Development, Keys, KeysError, Skipped, TOKEN_BYTES_MAX};
-pub use config::{Config, HubToken, HubTokenSource, UserLimits};
-pub use gateway::{Gateway, StartError};
-pub use origin::guarded;
-pub use proxy::PROXIED_MAX;
-pub use sse::takes_events;
+pub use app::StartError;
+pub use app::auth::{Access, Development, Keys, KeysError, Skipped, TOKEN_BYTES_MAX};
+pub use app::config::{Config, HubToken, HubTokenSource};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use app::fuzzing;
+pub use state::quotas::UserLimits;
+pub use surface::{Gateway, PROXIED_MAX, accepts_event_stream, guard_origins};

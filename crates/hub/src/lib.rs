@@ -4,414 +4,108 @@
 //! ```
 //! # use galaxy_push_core::ambient::Ambient;
 //! # use galaxy_push_hub::{Config, Hub};
+//! # use galaxy_push_proto::v1::Event;
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let ambient = Ambient::new(|| 1_700_000_000_000, || 4);
+//! # let ambient = Ambient::new(|| 1_700_000_000_000, || 4); // in production: galaxy_push_listener::ambient()
 //! let hub = Hub::in_memory(Config::default(), ambient)?;
-//! let app: axum::Router = hub.router(); // gRPC and HTTP; hand it to a listener
+//! let app: axum::Router = hub.router(); // gRPC and HTTP: hand it to a listener
+//!
+//! let event = Event {
+//!     to: vec!["user:42".into()],
+//!     id: "order-7".into(),
+//!     source: "/orders".into(),
+//!     r#type: "order.shipped".into(),
+//!     ..Event::default()
+//! };
+//! let before = hub.head().cursor;
+//! let published = hub.publish(vec![event.clone()]).await?;
+//! assert!(published[0].cursor.is_some_and(|cursor| cursor != before)); // it has its position
+//! let again = hub.publish(vec![event]).await?; // the same id and source
+//! assert!(again[0].duplicate && again[0].cursor == published[0].cursor); // nothing was appended
 //! # Ok(()) }
 //! ```
 //!
-//! The way of an event: [`publish`](Hub::publish) validates it (`publish.rs`), the store orders it
-//! (`galaxy_push_store`), the window holds it (`log.rs`), each stream reads it from there (`subscription.rs`). gRPC
-//! (`push.rs`, `publisher.rs`) and HTTP (`http.rs`) are thin surfaces on these. To mount the hub in a server of your own,
-//! take [`push_service`](Hub::push_service) and [`publisher_service`](Hub::publisher_service); `examples/embed.rs` does.
-//! [`Hub::on_disk`] keeps the log in a folder; `examples/on_disk.rs` does.
+//! # How the code is laid out
+//!
+//! Three floors. A file uses its own floor and those below it, never those above.
+//!
+//! | floor | what it holds | what it must not know |
+//! |---|---|---|
+//! | `surface` | gRPC, HTTP, health: reads requests, renders answers and streams | |
+//! | `app` | what a hub is made of: settings, the shared parts, publish, start, drain, metrics | requests and responses |
+//! | `state` | what locks guard: the log, the fence, access, how much is in flight | HTTP, gRPC, the two above |
+//!
+//! The way of an event, from the request to the gateways:
+//!
+//! ```text
+//! surface/publisher.rs, surface/http.rs   read the request within its bounds
+//! app/publish.rs                          check it, make a batch of it, wait for the store
+//! (galaxy_push_store)                     give positions, make it durable
+//! state/log.rs                            append it to the window, wake the streams
+//! surface/subscription.rs                 one per gateway: read the window, send frames
+//! ```
+//!
+//! To mount the hub in a server of your own, take [`push_service`](Hub::push_service) and
+//! [`publisher_service`](Hub::publisher_service); `examples/embed.rs` does. [`Hub::on_disk`] keeps the log in a folder;
+//! `examples/on_disk.rs` does.
 //!
 //! # Delivery
 //!
 //! On one stream positions rise, none comes twice, and a hole is preceded by a `Gap` that covers it. An acknowledged event
 //! is as durable as the store says; a refused request left nothing behind. More publishes than
-//! [`Config::publishes_under_way`] are refused before they are looked at, and told when to come back.
+//! [`Config::publishes_in_flight`] are refused before they are looked at, and told when to come back.
 //!
-//! One stream holds a gateway id: whoever comes last takes it, and nothing appended after that reaches the older. Two
-//! instances that keep taking it from each other are told apart from a restart (`fence.rs`): then the one that has the
-//! stream and is alive keeps it, and the other is held off.
+//! One stream holds a gateway id. The newest claim takes it, and nothing appended after that reaches the older stream:
+//!
+//! ```text
+//! append 1 · gateway a subscribes as "gw" · append 2 · gateway b subscribes as "gw" · append 3
+//! a is sent:  1 2 Goodbye(REPLACED)          b is sent: 3
+//! ```
+//!
+//! Two instances that keep taking the id from each other are told apart from a restart (`state/fence.rs`): then the one
+//! that has the stream and answers a ping keeps it, and the other is refused with `HELD_OFF` and a time to wait.
 //!
 //! # Resuming
 //!
 //! The cursor of every frame is safe to resume from. A reader that resumes is sent what follows. One that begins without
-//! a place, or has lost it, is first sent the standing records that hold: session invalidations and memberships, which
+//! a position, or has lost it, is first sent the standing records that hold: session invalidations and memberships, which
 //! outlive the window until they expire. They are sent to peers that list the features, and no filter hides them.
 //!
 //! # Slow readers
 //!
 //! A stream is a position in the window. One that does not read costs what HTTP/2 buffers for it (400 KiB unless the
 //! listener says otherwise), one turn of frames (256 KiB), and a chunk of the window it may pin (256 KiB); publishers
-//! never wait for it. Once its position has left the window it is told by a `Gap`.
+//! never wait for it. Once its position has left the window it is sent a `Gap`.
 //!
 //! # Who may do what
 //!
 //! Everybody may do everything, unless [`Config::access`] names identities: publishers, gateways and operators, each
-//! recognised by a name in its certificate or by a token, each with a scope of recipients (`access.rs`). Calls in this
-//! process, such as [`Hub::publish`], are its own and are not asked.
+//! recognised by a name in its certificate or by a token, each with a scope of recipients (`state/access.rs`). Calls in
+//! this process, such as [`Hub::publish`], are the process's own and are not checked against identities.
 //!
 //! # What it does not do
 //!
-//! It does not listen (the `listener` crate), keep events across restarts (the `disk` store does), or know users: those are the
-//! gateway's.
+//! It does not listen (the `listener` crate does), keep events across restarts unless its store does, or know users: those
+//! are the gateway's.
+// From the ground floor up. Each floor uses itself and those above it in this list, never those below.
+mod state;
 
-mod access;
-mod body;
-mod clock;
-mod config;
-mod drain;
-mod fence;
-mod gathered;
-mod grpc;
-mod health;
-mod http;
-mod log;
-mod metrics;
-mod on_disk;
-#[cfg(feature = "nats")]
-mod on_nats;
-mod patterns;
-mod place;
-mod publish;
-mod publish_stream;
-mod publisher;
-mod push;
-mod recovery;
-mod report;
-mod room;
-mod router;
+mod app;
+
+mod surface;
+
 #[cfg(all(test, shuttle))]
 #[path = "../../testkit/src/schedules.rs"]
 mod schedules;
-mod shared;
-mod spans;
-mod status;
-mod subscription;
-mod sync;
-mod under_way;
 
-use std::path::Path;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
-
-use axum::{Extension, Router};
-use galaxy_push_core::FOR_EVER;
-use galaxy_push_core::ambient::Ambient;
-use galaxy_push_core::cursor::{Cursor, Epoch};
-use galaxy_push_listener::Damped;
-use galaxy_push_proto::{Failure, v1};
-use galaxy_push_store::{DedupBounds, Maker, MemoryStore};
-use prometheus_client::registry::Registry;
-use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
-
-pub use access::{Access, Fingerprint, Identity, InvalidIdentity, PUBLISHER_ATTRIBUTE, Role};
-pub use config::{Config, InvalidConfig};
-pub use log::{Head, Held};
-pub use publish::Published;
-pub use publisher::PublisherService;
-pub use push::PushService;
-pub use recovery::Recovery;
-pub use status::{Doing, FoughtOver, Handled, Reported, Status, Stream, WindowStatus};
-
-use access::{Caller, Current, InProcess};
-use clock::Clock;
-use fence::Happenings;
-use log::Log;
-use metrics::Metrics;
-use room::Room;
-use shared::Shared;
-use under_way::{UnderWay, What};
-
-/// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back.
-const TRIM_EVERY: Duration = Duration::from_secs(1);
-
-/// What gateways ask (subscribe, report, reflection) may take on its way, in bytes: apart from publishes, so that neither
-/// keeps the other out.
-const QUESTION_BYTES_MAX: usize = 16 << 20;
-
-/// What anybody asks about health may take on its way, in bytes.
-const PROBE_BYTES_MAX: usize = 4 << 20;
-
-/// A running hub. Cheap to clone; clones are the same hub, which ends with the last of them and of its routers and
-/// streams.
-#[derive(Clone, Debug)]
-pub struct Hub {
-    shared: Arc<Shared>,
-}
-
-/// Why a hub cannot start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// A setting cannot be kept.
-    #[error("the hub cannot start with these settings")]
-    Config(#[from] InvalidConfig),
-    /// The store did not open.
-    #[error("the hub cannot open its store")]
-    Store(#[from] galaxy_push_store::Error),
-}
-
-impl Hub {
-    /// Starts a hub over the store that `store` opens. Needs a tokio runtime: a task of its own trims the window.
-    ///
-    /// # Errors
-    ///
-    /// A setting that cannot be kept, or a store that does not open.
-    pub fn new(config: Config, store: Maker, ambient: Ambient) -> Result<Self, Error> {
-        config.check()?;
-        let (clock, metrics) = (Clock::start(ambient, config.window.age.min(FOR_EVER)), Metrics::default());
-        let log = Arc::new(Log::new(config.window, clock.clone(), metrics.clone()));
-        let store = store(log.clone())?;
-        let trim_every = (config.window.age / 8).clamp(Duration::from_millis(10), TRIM_EVERY);
-        let shared = Arc::new(Shared {
-            publishes_under_way: UnderWay::new(
-                What::Publishes,
-                config.publish_requests_max,
-                config.publish_bytes_max,
-                clock.ambient.clone(),
-            ),
-            questions_under_way: UnderWay::new(
-                What::Questions,
-                usize::MAX,
-                QUESTION_BYTES_MAX,
-                clock.ambient.clone(),
-            ),
-            probes_under_way: UnderWay::new(What::Probes, usize::MAX, PROBE_BYTES_MAX, clock.ambient.clone()),
-            refusals: Damped::default(),
-            unread_gaps: Damped::default(),
-            room: Room::default(),
-            access: Current::new(config.access),
-            config: Config { access: Access::open(), ..config },
-            clock,
-            metrics,
-            log,
-            store,
-            draining: watch::Sender::new(false),
-            publishes: TaskTracker::new(),
-            streams: TaskTracker::new(),
-        });
-        tokio::spawn(trim(Arc::downgrade(&shared), trim_every));
-        if shared.store.disk_figures().is_some() {
-            tokio::spawn(on_disk::watch(Arc::downgrade(&shared)));
-        }
-        Ok(Self { shared })
-    }
-
-    /// Starts a hub over a memory store with a new epoch and the default dedup window.
-    ///
-    /// # Errors
-    ///
-    /// A setting that cannot be kept.
-    pub fn in_memory(config: Config, ambient: Ambient) -> Result<Self, Error> {
-        let epoch = Epoch(ambient.random_128());
-        let records_max = config.standing_records_max;
-        let store = MemoryStore::maker_with_records(epoch, DedupBounds::default(), records_max);
-        Self::new(config, store, ambient)
-    }
-
-    /// Starts a hub over a log in this folder, which no other process may have: the one that is there, with its epoch, its events
-    /// and its standing records, or a new one. An acknowledgement then means that the event is on the disk.
-    /// `examples/on_disk.rs` shows it.
-    ///
-    /// Returns when everything held was read, which blocks the thread: some seconds for a large window. Call it from a thread that
-    /// may be blocked, inside the runtime ([`tokio::task::spawn_blocking`]).
-    ///
-    /// `on_death` is called once, from another thread, if the disk has failed. Nothing is appended any more then: end the
-    /// process, and start it again.
-    ///
-    /// # Errors
-    ///
-    /// A setting that cannot be kept; the folder is another process's, cannot be used, or holds what cannot be judged.
-    pub fn on_disk(
-        config: Config,
-        folder: &Path,
-        ambient: Ambient,
-        on_death: galaxy_push_store::disk::OnDeath,
-    ) -> Result<Self, Error> {
-        Self::on_disk_telling(config, folder, ambient, on_death, Recovery::of(folder))
-    }
-
-    /// As [`Hub::on_disk`], telling meanwhile how far it is: probes can then be answered, and peers be told to come again.
-    ///
-    /// # Errors
-    ///
-    /// As [`Hub::on_disk`].
-    pub fn on_disk_telling(
-        config: Config,
-        folder: &Path,
-        ambient: Ambient,
-        on_death: galaxy_push_store::disk::OnDeath,
-        recovery: Recovery,
-    ) -> Result<Self, Error> {
-        let store = on_disk::maker(&config, folder, &ambient, on_death, recovery);
-        Self::new(config, store, ambient)
-    }
-
-    /// Starts a hub over a log on NATS JetStream, which any number of hubs share: each reads it into its own window, and publishers
-    /// may publish through any. An acknowledgement then means what the brokers keep; `options` says which they are. What
-    /// there is of the window and the sizes in it, and how many standing records are held, is taken from `config`.
-    ///
-    /// Returns when everything held was read, which blocks the thread, and keeps tasks in the runtime that it is called inside
-    /// of: call it from a thread that may be blocked ([`tokio::task::spawn_blocking`]).
-    ///
-    /// `on_death` is called once, from a task, if the stream turns out to be another log, or to lack what was read of it. Nothing
-    /// is appended any more then: end the process, and start it again.
-    ///
-    /// # Errors
-    ///
-    /// A setting that cannot be kept; no broker was reached within 30 s, or the stream that is there will not do.
-    #[cfg(feature = "nats")]
-    pub fn on_nats(
-        config: Config,
-        options: galaxy_push_store::jetstream::Options,
-        ambient: Ambient,
-        on_death: galaxy_push_store::jetstream::OnDeath,
-        recovery: Recovery,
-    ) -> Result<Self, Error> {
-        let store = on_nats::maker(&config, options, on_death, recovery);
-        Self::new(config, store, ambient)
-    }
-
-    /// Everything the hub serves on its listener, but for the probes: gRPC `Push` and `Publisher`, health, reflection,
-    /// and the HTTP routes under `/v1`.
-    pub fn router(&self) -> Router {
-        router::router(&self.shared)
-    }
-
-    /// As [`Hub::router`], for requests that come over no network: each is made by this identity, whatever it says. For
-    /// a gateway in the same process, over a pipe.
-    pub fn router_for(&self, identity: Identity) -> Router {
-        self.router().layer(Extension(InProcess::new(identity)))
-    }
-
-    /// The gRPC service `push.v1.Push` alone, for embedding in another server.
-    #[must_use]
-    pub fn push_service(&self) -> PushService {
-        PushService::new(self.shared.clone())
-    }
-
-    /// The gRPC service `push.v1.Publisher` alone, for embedding in another server.
-    #[must_use]
-    pub fn publisher_service(&self) -> PublisherService {
-        PublisherService::new(self.shared.clone())
-    }
-
-    /// Lets in whom this access names from now on, in place of whom [`Config::access`] or an earlier call named. What is open
-    /// of whoever is named no more, or otherwise, or came with a token that is its no more, ends within a few seconds; the
-    /// connection of a peer that does not take that end is closed. Whoever stays has no more left of its rate than before.
-    ///
-    /// A hub that was started for everybody stays so for what web pages and listeners were told of it: start it with the
-    /// identities it has.
-    pub fn set_access(&self, access: Access) {
-        self.shared.access.replace(access, self.shared.clock.now().mono);
-    }
-
-    /// Publishes a batch: what `time` and media type are missing is filled in, everything is checked, then the store
-    /// appends it contiguously or not at all. The results are in the order of the events.
-    ///
-    /// Cancel safe in that a dropped future leaves the batch appended as a whole or not at all; publish it again with
-    /// the same ids to find out.
-    ///
-    /// # Errors
-    ///
-    /// Nothing was appended: an event breaks a rule (`field` says which, such as `events[3].to[0]`), there are more than
-    /// 1,000, too much is being published already, the hub is draining, or the store is unavailable.
-    pub async fn publish(&self, mut events: Vec<v1::Event>) -> Result<Vec<Published>, Failure> {
-        publish::publish(
-            &self.shared,
-            &Caller::process(),
-            self.shared.publishes_under_way.share(None),
-            &mut events,
-        )
-        .await
-    }
-
-    /// Voids the tokens of a session or user that were issued before the present second, unless the record says before
-    /// when, which may be 30 s ahead. Readers
-    /// are told in the order of the log; the record is kept until it expires, a day unless it says, and told to every
-    /// reader that comes without a place. Returns its position.
-    ///
-    /// To say it again does no harm. Cancel safe as [`Hub::publish`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Hub::publish`]; or as many records of its kind are held as there is room for (`RECORDS_FULL`).
-    pub async fn invalidate(&self, record: v1::SessionInvalidation) -> Result<Cursor, Failure> {
-        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share(None));
-        let id = publish::RecordId::default();
-        Ok(publish::invalidate(shared, &Caller::process(), share, record, &id).await?.cursor)
-    }
-
-    /// Makes users or sessions members of topics, or ends that: of each recipient and topic the latest record holds,
-    /// until it expires. The records, at most 1,000, are appended together. Returns the position of the last.
-    ///
-    /// To say it again does no harm. Cancel safe as [`Hub::publish`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Hub::invalidate`].
-    pub async fn set_memberships(&self, records: Vec<v1::Membership>) -> Result<Cursor, Failure> {
-        let (shared, share) = (&self.shared, self.shared.publishes_under_way.share(None));
-        let id = publish::RecordId::default();
-        Ok(publish::set_memberships(shared, &Caller::process(), share, records, &id).await?.cursor)
-    }
-
-    /// Where the log is now.
-    #[must_use]
-    pub fn head(&self) -> Head {
-        self.shared.log.head()
-    }
-
-    /// Who is connected and where each stands, which ids are fought over, and how full the window is.
-    ///
-    /// Takes the lock that publishers and streams share, for about a microsecond per stream.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        status::status(&self.shared)
-    }
-
-    /// Shuts down what the hub serves: nothing new is taken, publishes under way finish, every stream is handed what was
-    /// published and sent away with a `Goodbye`, at the configured rate. Returns when all streams have ended, or after
-    /// `limit`; then it is time to close the connections.
-    ///
-    /// Cancel safe: what was begun goes on; call again for the rest.
-    pub async fn drain(&self, limit: Duration) {
-        drain::drain(&self.shared, limit.min(FOR_EVER)).await;
-    }
-
-    /// Takes nothing new, and waits until the publishes under way are finished, or for `limit`: the head is then the last
-    /// position that is acknowledged. [`Hub::drain`] does so, too; call this first if somebody else is to take what is left.
-    ///
-    /// Cancel safe: what was begun goes on.
-    pub async fn finish_publishes(&self, limit: Duration) -> Head {
-        drain::finish_publishes(&self.shared, limit.min(FOR_EVER)).await;
-        self.head()
-    }
-
-    /// What the probes ask.
-    #[must_use]
-    pub fn health(&self) -> Arc<dyn galaxy_push_listener::Health> {
-        Arc::new(health::Probe(self.shared.clone()))
-    }
-
-    /// Adds the hub's metrics to a registry. Their names begin with `push_`, so the registry needs no prefix.
-    pub fn register(&self, registry: &mut Registry) {
-        self.shared.metrics.register(registry, Arc::downgrade(&self.shared));
-    }
-
-    /// Every entry held, oldest first: the truth that tests compare deliveries with. Copies the whole window.
-    #[must_use]
-    pub fn log_dump(&self) -> Vec<Held> {
-        self.shared.log.dump()
-    }
-}
-
-/// Trims the window of a hub, and what is remembered of its publishes and gateways, until the hub is gone.
-async fn trim(shared: Weak<Shared>, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
-        let Some(shared) = shared.upgrade() else { return };
-        for (gateway, Happenings { count, untold, .. }) in
-            shared.log.look(|state, now| state.gateways.forget(now.mono))
-        {
-            tracing::warn!(%gateway, happenings = count, untold, "this gateway id is no longer fought over");
-        }
-        shared.store.trim(shared.clock.now().mono);
-    }
-}
+pub use app::config::{Config, InvalidConfig};
+pub use app::publish::Published;
+pub use app::recovery::Recovery;
+pub use app::status::{FlappingId, Status, StreamStatus, WindowStatus};
+pub use app::{Error, Hub};
+pub use state::access::{Access, Fingerprint, Identity, InvalidIdentity, PUBLISHER_ATTRIBUTE, Role};
+pub use state::log::{Head, LogEntry};
+pub use state::report::{Lag, Report};
+pub use state::stream_gauge::StreamPhase;
+pub use surface::publisher::PublisherService;
+pub use surface::push::PushService;

@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
 
 #[cfg(target_os = "linux")]
-use crate::unacked;
-use crate::watched::Unacked;
+use crate::kernel_queue;
+use crate::stall_guard::KernelQueue;
 
 /// Connections that may wait to be accepted; the kernel lowers it to its own limit.
 ///
@@ -47,7 +47,7 @@ pub trait Accept: Send + 'static {
     fn fell_behind(_io: &Self::Io) {}
 
     /// How much of what was written the peer has not acknowledged, if that can be known.
-    fn unacked(_io: &Self::Io) -> Option<Unacked> {
+    fn kernel_queue(_io: &Self::Io) -> Option<KernelQueue> {
         None
     }
 }
@@ -123,8 +123,8 @@ impl Accept for TcpListener {
     }
 
     #[cfg(target_os = "linux")]
-    fn unacked(stream: &Self::Io) -> Option<Unacked> {
-        unacked::of(stream)
+    fn kernel_queue(stream: &Self::Io) -> Option<KernelQueue> {
+        kernel_queue::of(stream)
     }
 }
 

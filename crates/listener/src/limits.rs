@@ -16,7 +16,7 @@ pub struct Limits {
     /// The largest head of a request, in bytes: over HTTP/1 with its first line, over HTTP/2 as its fields count there
     /// (RFC 9113, section 6.5.2). What arrives of it is all that is held.
     pub head: usize,
-    /// The most connections at a time, strangers apart ([`Places`](crate::Places)); further ones wait in the kernel's
+    /// The most connections at a time, strangers apart ([`ConnectionSlots`](crate::ConnectionSlots)); further ones wait in the kernel's
     /// backlog.
     pub connections: usize,
     /// HTTP/2 requests at a time on one connection.
@@ -43,7 +43,7 @@ pub struct Limits {
 
 impl Limits {
     /// The same, but that nothing is waited for longer than can be reckoned with.
-    pub(crate) fn reckonable(mut self) -> Self {
+    pub(crate) fn clamped(mut self) -> Self {
         let waits = [&mut self.header_read, &mut self.idle, &mut self.keepalive, &mut self.keepalive_timeout];
         waits.into_iter().chain(&mut self.write_stall).for_each(|wait| *wait = FOR_EVER.min(*wait));
         self

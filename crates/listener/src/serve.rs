@@ -23,14 +23,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use crate::answered::{Answered, watched};
-use crate::damped::Damped;
-use crate::pages::unsniffed;
-use crate::places::{House, Place, Places, Visitor};
-use crate::seated::Seated;
+use crate::accept::Accept;
+use crate::browser_guard::with_nosniff;
+use crate::limits::Limits;
+use crate::log_limiter::LogLimiter;
+use crate::peer::Peer;
+use crate::response_body::{ResponseBody, track};
+use crate::slot_io::SlotIo;
+use crate::slots::{ConnectionHandle, ConnectionSlots, SlotGuard, SlotPolicy};
+use crate::stall_guard::{Outflow, SocketHooks, StallGuard, StallTimeouts};
 use crate::tls::{self, PeerNames, Tls};
-use crate::watched::{Asked, Outflow, Patience, Watched};
-use crate::{Accept, Limits};
 
 /// After a failed accept (no file descriptor left, most likely) the loop waits this long: short enough to be back at
 /// once, long enough not to spin.
@@ -40,12 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Whoever is refused has this long to hear why, and may send so much meanwhile.
-const HEARD_OUT: Duration = Duration::from_secs(1);
-const HEARD_OUT_BYTES: u64 = 64 << 10;
-
-/// The address of the peer, in the extensions of every request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub SocketAddr);
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+const DRAIN_BYTES: u64 = 64 << 10;
 
 /// How a listener is told to end.
 #[derive(Clone, Debug, Default)]
@@ -64,16 +62,16 @@ const GIVEN_UP: Duration = Duration::from_millis(250);
 
 /// Serves `app` over TLS as [`serve`] does without. Peers that present a certificate are named by [`PeerNames`].
 pub async fn serve_tls(accept: impl Accept, tls: Arc<Tls>, app: Router, limits: Limits, drain: Drain) {
-    let places = Places::new("tls", &limits, House::default());
-    serve_at(accept, Some(tls), app, limits, places, drain).await;
+    let slots = ConnectionSlots::new("tls", &limits, SlotPolicy::default());
+    serve_at(accept, Some(tls), app, limits, slots, drain).await;
 }
 
 /// Serves `app` until the drain is over. Returns once every connection has ended.
 ///
 /// Cancel safe in the plain sense: dropping it closes the socket and, with it, every connection.
 pub async fn serve(accept: impl Accept, app: Router, limits: Limits, drain: Drain) {
-    let places = Places::new("plain", &limits, House::default());
-    serve_at(accept, None, app, limits, places, drain).await;
+    let slots = ConnectionSlots::new("plain", &limits, SlotPolicy::default());
+    serve_at(accept, None, app, limits, slots, drain).await;
 }
 
 /// Serves as [`serve`] or, with TLS, [`serve_tls`], to whoever gets one of these places.
@@ -82,37 +80,39 @@ pub async fn serve_at<A: Accept>(
     tls: Option<Arc<Tls>>,
     app: Router,
     limits: Limits,
-    places: Places,
+    slots: ConnectionSlots,
     drain: Drain,
 ) {
-    let limits = limits.reckonable();
-    let (http, app) = (Arc::new(protocol(&limits)), unsniffed(app));
-    let refusals = Arc::new(Damped::default());
-    let patience =
-        Patience { write_stall: limits.write_stall, silence: limits.keepalive + limits.keepalive_timeout };
+    let limits = limits.clamped();
+    let (http, app) = (Arc::new(protocol(&limits)), with_nosniff(app));
+    let refusals = Arc::new(LogLimiter::default());
+    let patience = StallTimeouts {
+        write_stall: limits.write_stall,
+        silence: limits.keepalive + limits.keepalive_timeout,
+    };
     let tasks = TaskTracker::new();
-    let mut failing = Failing::default();
+    let mut failing = AcceptFailures::default();
     loop {
         let accepted = tokio::select! {
             biased;
             () = drain.draining.cancelled() => break,
-            accepted = next(&mut accept, &places, &mut failing) => accepted,
+            accepted = next(&mut accept, &slots, &mut failing) => accepted,
         };
-        let Some((io, peer, place)) = accepted else { continue };
+        let Some((io, peer, slot)) = accepted else { continue };
         let outflow = Outflow::default();
-        let io = Watched::new(
+        let io = StallGuard::new(
             io,
             patience,
             outflow.clone(),
-            Asked { on_blocked: A::fell_behind, unacked: A::unacked },
+            SocketHooks { on_blocked: A::fell_behind, kernel_queue: A::kernel_queue },
         );
         let (http, app, drain, tls) = (http.clone(), app.clone(), drain.clone(), tls.clone());
         let refusals = refusals.clone();
         tasks.spawn(async move {
-            let caller = Caller { peer, names: None, outflow, place };
+            let caller = PeerContext { peer, names: None, outflow, slot };
             match tls {
-                None => connection(&http, io, caller, app, drain).await,
-                Some(tls) => secured(&http, (&tls, &refusals), io, caller, app, drain).await,
+                None => serve_connection(&http, io, caller, app, drain).await,
+                Some(tls) => serve_tls_connection(&http, (&tls, &refusals), io, caller, app, drain).await,
             }
         });
     }
@@ -123,14 +123,14 @@ pub async fn serve_at<A: Accept>(
 
 /// Whether accepting fails. At a limit of descriptors that may begin and end many times a second.
 #[derive(Default)]
-struct Failing {
+struct AcceptFailures {
     is_failing: bool,
     /// That it fails was said, so it is also said when it works again.
     was_said: bool,
-    lines: Damped,
+    lines: LogLimiter,
 }
 
-impl Failing {
+impl AcceptFailures {
     fn fails(&mut self, error: &io::Error) {
         if std::mem::replace(&mut self.is_failing, true) {
             return;
@@ -153,19 +153,19 @@ impl Failing {
 /// The next connection. Says when it begins to fail and when it works again, and not each time between.
 async fn next<A: Accept>(
     accept: &mut A,
-    places: &Places,
-    failing: &mut Failing,
-) -> Option<(A::Io, SocketAddr, Place)> {
+    slots: &ConnectionSlots,
+    failing: &mut AcceptFailures,
+) -> Option<(A::Io, SocketAddr, SlotGuard)> {
     match accept.accept().await {
         Ok((io, peer)) => {
             failing.works();
             // Nobody has to give way before somebody comes. Those behind wait in the kernel.
-            places.wait().await;
-            let place = places.enter(peer.ip());
-            if place.is_none() {
+            slots.wait().await;
+            let slot = slots.enter(peer.ip());
+            if slot.is_none() {
                 tracing::debug!(%peer, "closed: its address has as many places as strangers of one may have");
             }
-            Some((io, peer, place?))
+            Some((io, peer, slot?))
         }
         Err(error) => {
             failing.fails(&error);
@@ -190,24 +190,24 @@ fn protocol(limits: &Limits) -> Builder<TokioExecutor> {
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(128)
         .keep_alive_interval(limits.keepalive)
-        // An answer may wait behind much else, which hyper does not see: `Watched` judges by bytes.
+        // An answer may wait behind much else, which hyper does not see: `StallGuard` judges by bytes.
         .keep_alive_timeout(FOR_EVER);
     http
 }
 
 /// Who is at the other end.
-struct Caller {
+struct PeerContext {
     peer: SocketAddr,
     names: Option<PeerNames>,
     outflow: Outflow,
-    place: Place,
+    slot: SlotGuard,
 }
 
-async fn secured<I>(
+async fn serve_tls_connection<I>(
     http: &Builder<TokioExecutor>,
-    (tls, refusals): (&Arc<Tls>, &Damped),
+    (tls, refusals): (&Arc<Tls>, &LogLimiter),
     io: I,
-    mut caller: Caller,
+    mut caller: PeerContext,
     app: Router,
     drain: Drain,
 ) where
@@ -217,7 +217,7 @@ async fn secured<I>(
     let handshake = tokio::select! {
         biased;
         () = drain.draining.cancelled() => return, // nobody has asked anything yet
-        () = caller.place.visitor().gives_way() => return,
+        () = caller.slot.connection().evicted() => return,
         handshake = timeout(HANDSHAKE, tls.acceptor().await.accept(io).into_fallible()) => handshake,
     };
     let io = match handshake {
@@ -226,7 +226,7 @@ async fn secured<I>(
             if let Some(left_out) = refusals.count_address(Some(peer.ip())) {
                 tracing::info!(%peer, %error, left_out, "refused: the TLS handshake failed");
             }
-            return hear_out(io, &drain).await;
+            return drain_refused(io, &drain).await;
         }
         Err(_) => {
             if let Some(left_out) = refusals.count_address(Some(peer.ip())) {
@@ -236,32 +236,37 @@ async fn secured<I>(
         }
     };
     caller.names = io.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::names);
-    connection(http, io, caller, app, drain).await;
+    serve_connection(http, io, caller, app, drain).await;
 }
 
 /// Reads on for a moment, so that the peer reads why it was refused: to close with its bytes unread would reset the
 /// connection, and what was said last with it.
-async fn hear_out(mut io: impl AsyncRead + AsyncWrite + Unpin, drain: &Drain) {
+async fn drain_refused(mut io: impl AsyncRead + AsyncWrite + Unpin, drain: &Drain) {
     let reading = async {
         let _ = io.shutdown().await; // it may be gone, which is as well
-        let mut rest = (&mut io).take(HEARD_OUT_BYTES);
+        let mut rest = (&mut io).take(DRAIN_BYTES);
         let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
     };
     tokio::select! {
         biased;
         () = drain.draining.cancelled() => {}
-        _ = timeout(HEARD_OUT, reading) => {}
+        _ = timeout(DRAIN_WITHIN, reading) => {}
     }
 }
 
-async fn connection<I>(http: &Builder<TokioExecutor>, io: I, from: Caller, app: Router, drain: Drain)
-where
+async fn serve_connection<I>(
+    http: &Builder<TokioExecutor>,
+    io: I,
+    from: PeerContext,
+    app: Router,
+    drain: Drain,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Caller { peer, names, outflow, place } = from;
-    let visitor = place.visitor().clone();
-    let io = TokioIo::new(Seated::new(io, place));
-    let guest = visitor.clone();
+    let PeerContext { peer, names, outflow, slot } = from;
+    let handle = slot.connection().clone();
+    let io = TokioIo::new(SlotIo::new(io, slot));
+    let asker = handle.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(outflow.clone());
@@ -271,7 +276,7 @@ where
         if let Some(names) = &names {
             request.extensions_mut().insert(names.clone());
         }
-        answer(&guest, app.clone(), request)
+        answer(&asker, app.clone(), request)
     });
     let mut connection = pin!(http.serve_connection_with_upgrades(io, service));
 
@@ -280,19 +285,19 @@ where
         tokio::select! {
             biased;
             () = drain.deadline.cancelled() => return,
-            () = visitor.gives_way() => return tracing::debug!(%peer, "closed: it has to leave, or gave way to others"),
+            () = handle.evicted() => return tracing::debug!(%peer, "closed: it has to leave, or gave way to others"),
             // What it asked at the last moment is answered all the same.
-            () = sleep(CLOSING), if closing => match visitor.is_over() {
+            () = sleep(CLOSING), if closing => match handle.is_idle_expired() {
                 true => return,
                 false => continue,
             },
             () = drain.draining.cancelled(), if !leaving => leaving = true,
-            () = sleep(GIVEN_UP), if leaving && !closing => match visitor.is_given_up() {
+            () = sleep(GIVEN_UP), if leaving && !closing => match handle.is_abandoned() {
                 true => return tracing::debug!(%peer, "closed: it does not take what it asked for"),
                 false => continue,
             },
             ended = connection.as_mut() => return log_end(peer, ended),
-            () = visitor.overstays(), if !leaving => {
+            () = handle.idle_expired(), if !leaving => {
                 tracing::debug!(%peer, "closed: it asks nothing");
                 (leaving, closing) = (true, true);
             }
@@ -303,23 +308,23 @@ where
 
 /// Has the app answer, unless the place that the peer has is not for that.
 fn answer(
-    visitor: &Visitor,
+    connection: &ConnectionHandle,
     app: Router,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Answered>, Infallible>> + use<> {
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + use<> {
     let is_http1 = request.version() < Version::HTTP_2;
-    let mut begun = visitor.begin(is_http1, is_http1 && request.body().is_end_stream());
+    let mut active = connection.begin_request(is_http1, is_http1 && request.body().is_end_stream());
     let (mut head, body) = request.into_parts();
-    let asking = visitor.asking(&head);
-    let body = begun.body(&asking, body);
-    let refusal = visitor.refusal(&head);
+    let asking = connection.for_request(&head);
+    let body = active.body(&asking, body);
+    let refusal = connection.refusal(&head);
     head.extensions.insert(asking);
     async move {
         if let Some(refusal) = refusal {
-            return Ok(watched(refusal, begun));
+            return Ok(track(refusal, active));
         }
         let request = Request::from_parts(head, Body::new(body));
-        Ok(watched(app.oneshot(request).await.unwrap_or_else(|never| match never {}), begun))
+        Ok(track(app.oneshot(request).await.unwrap_or_else(|never| match never {}), active))
     }
 }
 

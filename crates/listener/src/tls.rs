@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::read_file;
+use crate::files::read_file;
 use crate::secrets::warn_of_readers;
 
 /// How often a handshake looks whether the files have changed.

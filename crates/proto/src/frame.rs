@@ -12,7 +12,7 @@ use bytes::Bytes;
 use galaxy_push_core::{
     frame::{PREFIX_BYTES, put_prefix},
     reader::Control,
-    window::{Gap, GapReason, Outcome},
+    window::{GapReason, MissingRange, Outcome},
 };
 use prost::Message as _;
 
@@ -64,7 +64,7 @@ pub fn control_frame(control: &Control, welcome: &WelcomeInfo) -> v1::PushEvent 
 
 /// The frame that tells what was missed. Its cursor is the gap's `to`.
 #[must_use]
-pub fn gap_frame(gap: &Gap) -> v1::PushEvent {
+pub fn gap_frame(gap: &MissingRange) -> v1::PushEvent {
     let message = v1::Gap {
         reason: v1::GapReason::from(gap.reason).into(),
         from: gap.from.clone(),

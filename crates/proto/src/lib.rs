@@ -33,6 +33,7 @@ mod time;
 
 pub use error::{Failure, Reason};
 pub use media_type::accepted;
+pub use tonic::Code;
 pub use validate::Invalid;
 
 /// The contract as an encoded `google.protobuf.FileDescriptorSet` with its imports, for server reflection.

@@ -4,7 +4,7 @@
 //! the only door to the log. Where it is not, it then takes the id here too, and whoever had it at another door is ended
 //! there once that door is told ([`Sink::taken`](crate::Sink::taken)), within 1 s.
 //!
-//! An id that instances keep taking from each other is fought over ([`Duel`]), at whichever doors they come. Whether the stream that has
+//! An id that instances keep taking from each other is fought over ([`OwnershipFlap`]), at whichever doors they come. Whether the stream that has
 //! it is alive only the door knows where that is: it is asked there ([`Fence::ask`]).
 //!
 //! What a register says is decided here, and the same for every store; a store only keeps it.
@@ -18,8 +18,8 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 
 use crate::Error;
 
-pub use duel::{Duel, HOLD_OFF_FIRST, How, Incumbent, Verdict};
 pub(crate) use duel::{FORMER_MAX, Former, HeldOff, RETURNS};
+pub use duel::{HOLD_OFF_FIRST, Incumbent, OwnershipFlap, TakeoverKind, Verdict};
 
 /// A door that asks another whether a stream is alive gets its answer within this time, or takes it for none.
 pub const ASKED_WITHIN: Duration = Duration::from_millis(500);
@@ -42,7 +42,7 @@ pub struct Holder {
     /// The highest attempt of each recent instance, the latest to take the id last.
     pub attempts: Vec<(String, u64)>,
     /// How the id changed hands of late, and who is held off. Times are by the clock of the log.
-    pub duel: Duel,
+    pub duel: OwnershipFlap,
 }
 
 /// What a register holds.

@@ -1,6 +1,6 @@
 //! Cursor texts: what is taken is what the grammar takes, one position has one text, and texts sort as their positions do.
 
-use galaxy_push_core::cursor::{Ask, CURSOR_TEXT_MAX, Cursor, Epoch, Seq};
+use galaxy_push_core::cursor::{CURSOR_TEXT_MAX, Cursor, Epoch, Seq, StartFrom};
 
 /// Two texts, one a line; and, where there are enough bytes, two positions made of them.
 pub fn cursor(data: &[u8]) {
@@ -20,7 +20,7 @@ pub fn cursor(data: &[u8]) {
         let at = |seq: &[u8; 8]| Cursor { epoch, seq: Seq(u64::from_be_bytes(*seq)) };
         let (one, other) = (at(one), at(other));
         let (text, other_text) = (one.to_string(), other.to_string());
-        assert_eq!(Ask::parse(&text), Ok(Ask::At(one)), "{text}");
+        assert_eq!(StartFrom::parse(&text), Ok(StartFrom::At(one)), "{text}");
         assert_eq!(one.seq.cmp(&other.seq), text.cmp(&other_text), "{text} and {other_text}");
         assert_eq!(one.seq.to_string(), text.rsplit('.').next().unwrap_or_default());
     }
@@ -28,28 +28,30 @@ pub fn cursor(data: &[u8]) {
 
 /// Reads a text, and compares with the grammar as DESIGN says it.
 fn read(text: &str) -> Option<Cursor> {
-    let ask = Ask::parse(text);
+    let ask = StartFrom::parse(text);
     let of_grammar = (1..=CURSOR_TEXT_MAX).contains(&text.len())
         && text.starts_with(|first: char| first.is_ascii_digit())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     match ask {
-        Ok(Ask::Head) => assert_eq!(text, ""),
-        Ok(Ask::Oldest) => assert_eq!(text, "oldest"),
-        Ok(Ask::At(at)) => {
+        Ok(StartFrom::Head) => assert_eq!(text, ""),
+        Ok(StartFrom::Oldest) => assert_eq!(text, "oldest"),
+        Ok(StartFrom::At(at)) => {
             assert!(of_grammar && is_canonical(text), "{text:?} was taken");
             assert_eq!(at.to_string(), text, "another text of the same position was taken");
             assert_eq!(Cursor::parse(text), Ok(at));
             return Some(at);
         }
-        Ok(Ask::Foreign) => assert!(of_grammar && text.split('.').next() != Some("2"), "{text:?} is ours"),
-        Ok(Ask::Unreadable) => panic!("{text:?}: nobody asked for that"),
+        Ok(StartFrom::Foreign) => {
+            assert!(of_grammar && text.split('.').next() != Some("2"), "{text:?} is ours")
+        }
+        Ok(StartFrom::Unreadable) => panic!("{text:?}: nobody asked for that"),
         Err(_) => {
             let foreign = of_grammar && text.split('.').next() != Some("2");
             assert!(
                 !is_canonical(text) && !foreign && !text.is_empty() && text != "oldest",
                 "{text:?} was refused"
             );
-            assert_eq!(Ask::parse_or_unreadable(text), Ask::Unreadable);
+            assert_eq!(StartFrom::parse_or_unreadable(text), StartFrom::Unreadable);
         }
     }
     None

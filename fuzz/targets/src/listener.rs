@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use galaxy_push_listener::{Drain, Limits, pipes, serve};
+use galaxy_push_listener::{Drain, Limits, memory_listener, serve};
 
 use crate::world::{converse, hub, run};
 
@@ -26,7 +26,7 @@ pub fn listener(data: &[u8]) {
     let pause = Duration::from_millis(if way & 0x80 == 0 { 1 } else { 700 });
     run(async {
         let hub = hub();
-        let (dial, accept) = pipes();
+        let (dial, accept) = memory_listener();
         let drain = Drain::default();
         let serving = tokio::spawn(serve(accept, hub.router(), Limits::hub(), drain.clone()));
         let Ok(pipe) = dial.connect().await else { panic!("no place for the only one") };

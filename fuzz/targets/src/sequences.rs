@@ -9,10 +9,10 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use futures_util::FutureExt as _;
 use galaxy_push_core::Now;
-use galaxy_push_core::cursor::{Ask, Cursor, Epoch, Seq};
+use galaxy_push_core::cursor::{Cursor, Epoch, Seq, StartFrom};
 use galaxy_push_core::frame::{FrameView, message};
 use galaxy_push_core::reader::{Control, Reader, Settings, Step};
-use galaxy_push_core::window::{Bounds, Gap, GapReason, Outcome, Window};
+use galaxy_push_core::window::{Bounds, GapReason, MissingRange, Outcome, Window};
 use galaxy_push_proto::v1;
 use galaxy_push_store::{Batch, Committed, DedupBounds, MemoryStore, Sink, Store as _};
 
@@ -246,26 +246,26 @@ impl World {
         self.look();
         let position = |epoch, seq: &u8| Cursor { epoch, seq: Seq(u64::from(*seq % 64)) };
         let (ask, text) = match at {
-            Place::Head => (Ask::Head, String::new()),
-            Place::Oldest => (Ask::Oldest, "oldest".to_owned()),
-            Place::Seq(seq) => (Ask::At(position(EPOCH, seq)), position(EPOCH, seq).to_string()),
-            Place::OtherLog(seq) => (Ask::At(position(OTHER, seq)), position(OTHER, seq).to_string()),
-            Place::Foreign => (Ask::Foreign, "1.x.7".to_owned()),
-            Place::Unreadable => (Ask::Unreadable, "?".to_owned()),
+            Place::Head => (StartFrom::Head, String::new()),
+            Place::Oldest => (StartFrom::Oldest, "oldest".to_owned()),
+            Place::Seq(seq) => (StartFrom::At(position(EPOCH, seq)), position(EPOCH, seq).to_string()),
+            Place::OtherLog(seq) => (StartFrom::At(position(OTHER, seq)), position(OTHER, seq).to_string()),
+            Place::Foreign => (StartFrom::Foreign, "1.x.7".to_owned()),
+            Place::Unreadable => (StartFrom::Unreadable, "?".to_owned()),
         };
         self.open(place, ask, &text, small);
     }
 
-    fn open(&mut self, place: usize, ask: Ask, text: &str, small: bool) {
+    fn open(&mut self, place: usize, ask: StartFrom, text: &str, small: bool) {
         let (head, floor) = (self.head(), self.floor());
         let (outcome, passed, missed) = match ask {
-            Ask::Head => (Outcome::Fresh, head, false),
-            Ask::Oldest => (Outcome::Fresh, floor, false),
-            Ask::At(at) if at.epoch != EPOCH => (Outcome::EpochChanged, floor, true),
-            Ask::At(at) if at.seq.0 > head => (Outcome::Ahead, head, true),
-            Ask::At(at) if at.seq.0 < floor => (Outcome::Trimmed, floor, true),
-            Ask::At(at) => (Outcome::Resumed, at.seq.0, false),
-            Ask::Foreign | Ask::Unreadable => (Outcome::EpochChanged, floor, true),
+            StartFrom::Head => (Outcome::Fresh, head, false),
+            StartFrom::Oldest => (Outcome::Fresh, floor, false),
+            StartFrom::At(at) if at.epoch != EPOCH => (Outcome::EpochChanged, floor, true),
+            StartFrom::At(at) if at.seq.0 > head => (Outcome::Ahead, head, true),
+            StartFrom::At(at) if at.seq.0 < floor => (Outcome::Trimmed, floor, true),
+            StartFrom::At(at) => (Outcome::Resumed, at.seq.0, false),
+            StartFrom::Foreign | StartFrom::Unreadable => (Outcome::EpochChanged, floor, true),
         };
         let message_max = if small { 130 } else { 4 << 20 };
         let settings = Settings { message_max, turn_bytes: 500, ..Settings::default() };
@@ -281,12 +281,12 @@ impl World {
             let Step::Control(Control::Gap(gap)) = reader.step(&window, None, self.now()) else {
                 panic!("no gap: {outcome:?}")
             };
-            let from = if ask == Ask::Unreadable { "" } else { text };
+            let from = if ask == StartFrom::Unreadable { "" } else { text };
             assert_eq!((&*gap.from, gap.to.seq.0), (from, passed), "{gap:?}");
         }
         drop(window);
         let index = match ask {
-            Ask::Head => self.entries.len(),
+            StartFrom::Head => self.entries.len(),
             _ => self.behind(passed),
         };
         self.readers[place] = Some(Held { reader, message_max, passed, live: false, index });
@@ -295,7 +295,7 @@ impl World {
     fn take_over(&mut self, place: usize) {
         let Some(mut held) = self.readers[place].take() else { return };
         let Some(text) = held.reader.resumes_from() else { panic!("it was welcomed") };
-        let Ok(ask @ Ask::At(at)) = Ask::parse(&text) else { panic!("{text} is no position") };
+        let Ok(ask @ StartFrom::At(at)) = StartFrom::parse(&text) else { panic!("{text} is no position") };
         self.progress(&mut held, at);
         self.look();
         self.open(place, ask, &text, held.message_max < 4 << 20);
@@ -339,12 +339,12 @@ impl World {
             Step::Again => true,
             Step::WaitUntil(_) => {
                 assert!(held.live, "it waits, and was not told that it has caught up");
-                let passed = held.reader.passed();
+                let passed = held.reader.position();
                 self.caught_up(&mut held, passed);
                 false
             }
         };
-        assert!(held.passed <= held.reader.passed().seq.0, "it stands before what it was handed");
+        assert!(held.passed <= held.reader.position().seq.0, "it stands before what it was handed");
         drop(window);
         self.readers[place] = Some(held);
         more
@@ -381,9 +381,11 @@ impl World {
         }
     }
 
-    fn gap(&self, held: &mut Held, gap: &Gap) {
+    fn gap(&self, held: &mut Held, gap: &MissingRange) {
         // What has expired is passed without a word, and the gap may begin behind it.
-        let Ok(Ask::At(from)) = Ask::parse(&gap.from) else { panic!("a gap from {:?}", gap.from) };
+        let Ok(StartFrom::At(from)) = StartFrom::parse(&gap.from) else {
+            panic!("a gap from {:?}", gap.from)
+        };
         assert!(
             from.seq.0 >= held.passed && gap.to.seq > from.seq,
             "{gap:?}, and it stands at {}",

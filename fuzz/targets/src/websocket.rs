@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use galaxy_push_gateway::{Access, Config, Gateway};
 use galaxy_push_hub::Hub;
-use galaxy_push_listener::{Dial, Drain, Limits, pipes, serve};
+use galaxy_push_listener::{Drain, Limits, MemoryDialer, memory_listener, serve};
 use galaxy_push_proto::v1::{self, PushEvent};
 use prost::Message as _;
 use tokio::time::sleep;
@@ -49,7 +49,7 @@ pub fn websocket(data: &[u8]) {
 }
 
 /// A gateway with an event, behind a listener; perhaps one that drains in a moment.
-async fn gateway(drains: bool) -> (Hub, Dial) {
+async fn gateway(drains: bool) -> (Hub, MemoryDialer) {
     let hub = hub();
     let event = v1::Event {
         to: vec!["user:42".to_owned(), "topic:news".to_owned()],
@@ -62,7 +62,7 @@ async fn gateway(drains: bool) -> (Hub, Dial) {
     if let Err(failure) = hub.publish(vec![event]).await {
         panic!("not published: {failure:?}");
     }
-    let (dial_hub, at_hub) = pipes();
+    let (dial_hub, at_hub) = memory_listener();
     tokio::spawn(serve(at_hub, hub.router(), Limits::hub(), Drain::default()));
     let connector = move |_: String, _: u16| {
         let dial = dial_hub.clone();
@@ -74,7 +74,7 @@ async fn gateway(drains: bool) -> (Hub, Dial) {
         Ok(gateway) => gateway,
         Err(error) => panic!("no gateway: {error}"),
     };
-    let (dial, accept) = pipes();
+    let (dial, accept) = memory_listener();
     tokio::spawn(serve(accept, gateway.router(), Limits::edge(), Drain::default()));
     sleep(Duration::from_secs(1)).await; // it has caught up, whatever it drew
     if drains {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use galaxy_push_client::{BuildError, Connecting, Connector, Publisher};
-use galaxy_push_core::cursor::Ask;
+use galaxy_push_core::cursor::StartFrom;
 use galaxy_push_core::recipient::{InvalidRecipient, Pattern, Recipient, check_id, check_name};
 use galaxy_push_listener::{IpNet, Proxies};
 use galaxy_push_proto::validate::{DATA_BYTES_MAX, REQUEST_BYTES_MAX};
@@ -224,7 +224,7 @@ pub(super) fn start(text: &str) -> Result<String, String> {
     match text {
         "now" => Ok(String::new()),
         "" => Err("write now, oldest, or a cursor".into()),
-        _ => Ask::parse(text)
+        _ => StartFrom::parse(text)
             .map(|_| text.to_owned())
             .map_err(|_| "not a cursor: write now, oldest, or a cursor exactly as it was printed".into()),
     }

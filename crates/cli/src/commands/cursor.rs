@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::bail;
-use galaxy_push_core::cursor::{Ask, CURSOR_TEXT_MAX, Cursor, Epoch, Seq, VERSION};
+use galaxy_push_core::cursor::{CURSOR_TEXT_MAX, Cursor, Epoch, Seq, StartFrom, VERSION};
 
 use crate::Usage;
 use crate::args::CursorCommand;
@@ -18,18 +18,20 @@ pub(crate) fn run(command: &CursorCommand) -> anyhow::Result<()> {
 }
 
 fn meaning(cursor: &str) -> Option<String> {
-    Some(match Ask::parse(cursor).ok()? {
-        Ask::Unreadable => return None,
-        Ask::Head => "no position: reading begins with the next event that is published".to_owned(),
-        Ask::Oldest => "no position: reading begins with the oldest event that is still held".to_owned(),
-        Ask::At(cursor) => format!(
+    Some(match StartFrom::parse(cursor).ok()? {
+        StartFrom::Unreadable => return None,
+        StartFrom::Head => "no position: reading begins with the next event that is published".to_owned(),
+        StartFrom::Oldest => {
+            "no position: reading begins with the oldest event that is still held".to_owned()
+        }
+        StartFrom::At(cursor) => format!(
             "version   {VERSION}\nepoch     {}   one life of a log; a new one begins when continuity cannot be proven\nposition  {}   \
              the last event passed; {}",
             cursor.epoch,
             cursor.seq.0,
             resumes(cursor)
         ),
-        Ask::Foreign => format!(
+        StartFrom::Foreign => format!(
             "version   {}   not known to this build, which reads version {VERSION}: a hub of this build takes it for another \
              epoch, tells a gap, and sends everything it holds",
             cursor.split('.').next().unwrap_or_default()

@@ -5,8 +5,10 @@
 use std::fmt;
 use std::fs;
 
-use galaxy_push_gateway::{PROXIED_MAX, takes_events};
-use galaxy_push_listener::{House, Limits, Places, Proxies, Strangers, Taken, is_probe};
+use galaxy_push_gateway::{PROXIED_MAX, accepts_event_stream};
+use galaxy_push_listener::{
+    AnonymousSlots, ConnectionSlots, Limits, Proxies, SlotCounts, SlotPolicy, is_probe,
+};
 use http::Method;
 use http::request::Parts;
 use prometheus_client::collector::Collector;
@@ -41,7 +43,7 @@ pub(super) struct Shares {
 #[derive(Clone, Debug)]
 pub(super) struct Seats {
     pub(super) limits: Limits,
-    pub(super) places: Places,
+    pub(super) places: ConnectionSlots,
 }
 
 impl Descriptors {
@@ -108,20 +110,21 @@ impl Seats {
         let rest = connections.saturating_sub(kept).max(2);
         let strangers = asks.then(|| {
             let places = (limits.connections / 10).min(rest / 4).max(1);
-            Strangers { places, per_address: (places / 2).max(1) }
+            AnonymousSlots { slots: places, per_address: (places / 2).max(1) }
         });
-        limits.connections = limits.connections.min(rest - strangers.map_or(0, |strangers| strangers.places));
+        limits.connections = limits.connections.min(rest - strangers.map_or(0, |strangers| strangers.slots));
         let always = match name {
             "hub" => Some(always_at_a_hub as fn(&Parts) -> bool),
             "edge" => Some(always_at_the_edge as fn(&Parts) -> bool),
             _ => None,
         };
-        let app_refuses = (name == "edge").then_some(is_event_source as fn(&Parts) -> bool);
-        let mut house = House::default();
-        (house.strangers, house.kept, house.proxies, house.always) = (strangers, kept, proxies, always);
-        house.app_refuses = app_refuses;
-        let places = Places::new(name, &limits, house);
-        let Taken { known, strangers, kept } = places.all();
+        let app_decides = (name == "edge").then_some(is_event_source as fn(&Parts) -> bool);
+        let mut policy = SlotPolicy::default();
+        (policy.anonymous, policy.reserved, policy.proxies, policy.always) =
+            (strangers, kept, proxies, always);
+        policy.app_decides = app_decides;
+        let places = ConnectionSlots::new(name, &limits, policy);
+        let SlotCounts { authenticated: known, anonymous: strangers, reserved: kept } = places.all();
         tracing::info!(listener = name, known, strangers, kept, "places");
         Self { limits, places }
     }
@@ -141,22 +144,24 @@ fn always_at_the_edge(request: &Parts) -> bool {
 
 /// Any status but 200 ends an `EventSource` for good, and the gateway has words for it after which it comes back.
 fn is_event_source(request: &Parts) -> bool {
-    request.method == Method::GET && request.uri.path() == "/v1/stream" && takes_events(&request.headers)
+    request.method == Method::GET
+        && request.uri.path() == "/v1/stream"
+        && accepts_event_stream(&request.headers)
 }
 
 /// What a scrape shows of places and descriptors.
 #[derive(Debug)]
 pub(super) struct Scraped {
     pub(super) descriptors: Descriptors,
-    pub(super) listeners: Vec<(&'static str, Places)>,
+    pub(super) listeners: Vec<(&'static str, ConnectionSlots)>,
 }
 
 impl Collector for Scraped {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut places = |name: &str, help: &str, of: fn(&Places) -> Taken| {
+        let mut places = |name: &str, help: &str, of: fn(&ConnectionSlots) -> SlotCounts| {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (listener, places) in &self.listeners {
-                let Taken { known, strangers, kept } = of(places);
+                let SlotCounts { authenticated: known, anonymous: strangers, reserved: kept } = of(places);
                 for (kind, count) in [("known", known), ("stranger", strangers), ("kept", kept)] {
                     let labels = [("listener", *listener), ("kind", kind)];
                     ConstGauge::new(count as f64).encode(family.encode_family(&labels)?)?;
@@ -165,8 +170,8 @@ impl Collector for Scraped {
             Ok(())
         };
         let help = "Connections, by listener and by what their peers have shown";
-        places("push_places", help, Places::taken)?;
-        places("push_places_max", "The most connections, by listener and kind", Places::all)?;
+        places("push_places", help, ConnectionSlots::taken)?;
+        places("push_places_max", "The most connections, by listener and kind", ConnectionSlots::all)?;
         let mut gauge = |name: &str, help: &str, value: usize| {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value as f64).encode(gauge)
@@ -206,8 +211,11 @@ mod tests {
         let seats = |asks, connections| {
             Seats::new("edge", Limits::edge(), connections, asks, Proxies::default()).places.all()
         };
-        assert_eq!(seats(false, 36), Taken { known: 34, strangers: 0, kept: 2 });
-        assert_eq!(seats(true, 36), Taken { known: 26, strangers: 8, kept: 2 });
-        assert_eq!(seats(true, 800_000), Taken { known: 100_000, strangers: 10_000, kept: 16 });
+        assert_eq!(seats(false, 36), SlotCounts { authenticated: 34, anonymous: 0, reserved: 2 });
+        assert_eq!(seats(true, 36), SlotCounts { authenticated: 26, anonymous: 8, reserved: 2 });
+        assert_eq!(
+            seats(true, 800_000),
+            SlotCounts { authenticated: 100_000, anonymous: 10_000, reserved: 16 }
+        );
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use galaxy_push_gateway::{Keys, Skipped};
-use galaxy_push_listener::{Damped, read_file, warn_of_readers};
+use galaxy_push_listener::{LogLimiter, read_file, warn_of_readers};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
@@ -27,7 +27,7 @@ pub(super) struct KeyFile {
     comes_once: bool,
     keys: Keys,
     state: Mutex<State>,
-    problems: Damped,
+    problems: LogLimiter,
 }
 
 struct State {
@@ -51,7 +51,7 @@ impl KeyFile {
         let state = State { read, is_good: true, skipped: BTreeSet::new() };
         let comes_once = !path.is_file();
         let (path, state) = (path.to_owned(), Mutex::new(state));
-        let file = Self { path, comes_once, keys, state, problems: Damped::default() };
+        let file = Self { path, comes_once, keys, state, problems: LogLimiter::default() };
         file.tell(&mut file.lock());
         Ok(file)
     }

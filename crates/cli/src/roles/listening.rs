@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use galaxy_push_gateway::{guarded, takes_events};
+use galaxy_push_gateway::{accepts_event_stream, guard_origins};
 use galaxy_push_hub::Recovery;
 use galaxy_push_listener::{Drain, Limits, Proxies, probes, terse_probes};
 use galaxy_push_proto::error::PROBLEM_MEDIA_TYPE;
@@ -95,7 +95,7 @@ impl Listening {
         let meanwhile = at.hub.as_ref().map(|at| secure::hub_app(app, at, is_open, args));
         let (hub_app, hub) = Later::of(meanwhile.unwrap_or_default());
         let early = match edge.map(|args| &args.allowed_origins).filter(|origins| !origins.is_empty()) {
-            Some(origins) => guarded(too_early(), origins.clone()),
+            Some(origins) => guard_origins(too_early(), origins.clone()),
             None => too_early(),
         };
         let (edge_app, edge) = Later::of(early.merge(terse_probes(recovery.health())));
@@ -147,7 +147,7 @@ impl Later {
 /// What users are told while there is no gateway: to come again. A browser's `EventSource` does so only after a 200.
 fn too_early() -> Router {
     Router::new().fallback(|request: Request| async move {
-        if takes_events(request.headers()) { goodbye() } else { problem() }
+        if accepts_event_stream(request.headers()) { goodbye() } else { problem() }
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use axum::Router;
 use galaxy_push_hub::Access;
-use galaxy_push_listener::{Hosts, Tls, TlsFiles, without_pages};
+use galaxy_push_listener::{AllowedHosts, Tls, TlsFiles, reject_browsers};
 
 use super::bind::At;
 use super::credentials;
@@ -80,15 +80,15 @@ pub(super) fn access(args: &HubArgs) -> anyhow::Result<Access> {
 
 /// Keeps web pages away from a hub that lets everybody in. Where it knows its peers, they are what it goes by.
 pub(super) fn hub_app(app: Router, at: &At, is_open: bool, process: &ProcessArgs) -> Router {
-    if is_open { without_pages(app, hosts(at, process)) } else { app }
+    if is_open { reject_browsers(app, hosts(at, process)) } else { app }
 }
 
 /// Keeps web pages away from the admin listener, which lets everybody in.
 pub(super) fn admin_app(app: Router, at: &At, process: &ProcessArgs) -> Router {
-    without_pages(app, hosts(at, process))
+    reject_browsers(app, hosts(at, process))
 }
 
 /// A listener that others reach is asked for under whatever name they have for it.
-fn hosts(at: &At, process: &ProcessArgs) -> Hosts {
-    if at.is_loopback() { Hosts::LocalAnd(process.allowed_hosts.clone()) } else { Hosts::Any }
+fn hosts(at: &At, process: &ProcessArgs) -> AllowedHosts {
+    if at.is_loopback() { AllowedHosts::LocalAnd(process.allowed_hosts.clone()) } else { AllowedHosts::Any }
 }

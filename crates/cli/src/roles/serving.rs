@@ -82,8 +82,8 @@ impl Serving {
             // Whoever reads here can take what is acknowledged from nobody else: users, too, have all the time there is.
             (Some(hub), Some(gateway)) => {
                 let head = hub.finish_publishes(limit / 4).await;
-                gateway.take_the_rest(head.cursor, left()).await;
-                tokio::join!(gateway.hand_over(left()), hub.drain(left()));
+                gateway.finish_upstream(head.cursor, left()).await;
+                tokio::join!(gateway.deliver_and_drain(left()), hub.drain(left()));
             }
             (Some(hub), None) => hub.drain(limit).await,
             (None, Some(gateway)) => {

@@ -20,7 +20,7 @@ pub(super) fn hub(args: &HubArgs, window: &WindowArgs) -> anyhow::Result<galaxy_
     let config = galaxy_push_hub::Config::default()
         .window(bounds(window))
         .event_bytes_max(args.max_event_bytes)
-        .publishes_under_way(size(args.max_publishes), size(args.max_publish_bytes))
+        .publishes_in_flight(size(args.max_publishes), size(args.max_publish_bytes))
         .standing_records_max(size(args.max_standing_records))
         .invalidation_life(args.invalidation_life)
         .membership_life(args.membership_life)
@@ -41,8 +41,8 @@ fn flag_of(setting: &str) -> &str {
         "window.events" => "--window-events",
         "window.bytes" => "--window-bytes",
         "event_bytes_max" => "--max-event-bytes",
-        "publishes_under_way.requests" => "--max-publishes",
-        "publishes_under_way.bytes" => "--max-publish-bytes",
+        "publishes_in_flight.requests" => "--max-publishes",
+        "publishes_in_flight.bytes" => "--max-publish-bytes",
         "invalidation_life" => "--invalidation-life",
         "membership_life" => "--membership-life",
         other => other, // no flag makes it, so nobody can have made it wrong

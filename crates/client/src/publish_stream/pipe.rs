@@ -1,4 +1,12 @@
 //! The task behind a [`PublishStream`](super::PublishStream): one stream after the other, until everything is answered.
+//!
+//! ```text
+//! pending      r1 sent   r2 sent   r3 sent   r4 not sent
+//! an answer to r2        r2 is answered; r1 and r3 still wait
+//! the stream ends        r1 and r3 are not sent any more, and may have been appended: they are uncertain
+//! the next stream        r1, r3 and r4 are sent, in this order, with the same event ids
+//! r1's time is over      its ack says why the last stream ended
+//! ```
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -16,21 +24,21 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Request;
 use crate::driver::{Round, next_try, redial_at};
-use crate::publisher::{ANSWER_MAX_BYTES, Doubts, Line, TRY_DEADLINE, is_unknown, published};
+use crate::published::results_of;
+use crate::publisher::{HubConnection, UncertainEvents, is_unknown};
 use crate::random::Random;
+use crate::rpc::{ANSWER_MAX_BYTES, PUBLISH_STREAM, TRY_DEADLINE};
 use crate::transport::{Body, Connection};
 use crate::{Failure, ServerStatus};
 
-const PUBLISH_STREAM: &str = "/push.v1.Publisher/PublishStream";
-
-/// The task.
+/// The task. It owns the connection, and every request from the moment it was sent until its ack is answered.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    line: Line,
+    hub_connection: HubConnection,
     backoff: Backoff,
     random: Random,
     /// Events that were given up without an answer.
-    doubts: Doubts,
+    uncertain: UncertainEvents,
     requests: mpsc::Receiver<Request>,
     requests_max: usize,
     /// Everything that is not answered, in the order of the calls.
@@ -39,7 +47,7 @@ pub(super) struct Pipe {
     paused_until: Option<Instant>,
     /// Something before the last request that was sent is to be sent again.
     resend: bool,
-    /// Why the last stream ended: what a request that is given up is told.
+    /// Why the last stream ended: the answer to a request that is given up.
     last_failure: Failure,
     round: Round,
     /// No connection is opened before then, whatever there is to send.
@@ -57,19 +65,19 @@ enum Answers {
 
 impl Pipe {
     pub(super) fn new(
-        line: Line,
+        hub_connection: HubConnection,
         backoff: Backoff,
         random: Random,
-        doubts: Doubts,
+        uncertain: UncertainEvents,
         requests: mpsc::Receiver<Request>,
         requests_max: usize,
     ) -> Self {
         Self {
-            round: Round::of(line.dialer.hubs().len()),
-            line,
+            round: Round::of(hub_connection.dialer.hubs().len()),
+            hub_connection,
             backoff,
             random,
-            doubts,
+            uncertain,
             requests,
             requests_max,
             pending: VecDeque::new(),
@@ -102,7 +110,7 @@ impl Pipe {
     /// One connection and one stream, until it ends; `Ok` when nothing is left to do.
     async fn stream(&mut self) -> Result<(), Failure> {
         let late = |_| Err(Failure::Lost("the hub did not accept the connection in time".to_owned()));
-        let dial = self.line.dialer.dial(self.line.hub);
+        let dial = self.hub_connection.dialer.dial(self.hub_connection.hub);
         let mut connection = timeout(TRY_DEADLINE, dial).await.unwrap_or_else(late)?;
         let (upload, mut messages) = mpsc::channel(self.requests_max);
         let messages = stream::poll_fn(move |cx| messages.poll_recv(cx));
@@ -178,14 +186,14 @@ impl Pipe {
             return Ok(()); // given up meanwhile
         };
         if let Some(overload) = overload(&answer) {
-            let (request, log) = (&mut self.pending[index], self.line.log_of_hub());
+            let (request, log) = (&mut self.pending[index], self.hub_connection.log_of_hub());
             (request.sent, self.resend) = (false, true);
             if is_unknown(&overload) {
                 request.unanswered.add(log);
             }
             let until = next_try(&overload, &mut self.backoff, &mut self.random);
             self.paused_until = self.paused_until.max(Some(until));
-            let stale = is_stale(&overload) && self.line.dialer.hubs().len() > 1;
+            let stale = is_stale(&overload) && self.hub_connection.dialer.hubs().len() > 1;
             self.last_failure = overload;
             return if stale { Err(Failure::Stale) } else { Ok(()) };
         }
@@ -202,13 +210,13 @@ impl Pipe {
     fn settle(&mut self, index: usize, results: Vec<PublishResult>) {
         let Some(mut request) = self.pending.remove(index) else { return };
         let (part, before) = (request.parts.pop(), request.published.len());
-        let mut published = match published(results, part.map_or(0, |part| part.events)) {
+        let mut published = match results_of(results, part.map_or(0, |part| part.events)) {
             Ok(published) => published,
             Err(failure) => return request.answer.send(Err(failure)),
         };
         request.unanswered.mark(&mut published);
-        self.doubts.settle(&request.events[before..], &mut published);
-        self.line.note_log(&published);
+        self.uncertain.settle(&request.events[before..], &mut published);
+        self.hub_connection.note_log(&published);
         request.published.extend(published);
         if request.parts.is_empty() {
             return request.answer.send(Ok(request.published));
@@ -220,7 +228,7 @@ impl Pipe {
     /// Decides what the end of a stream means for each request, and when the next one is opened.
     fn lost(&mut self, failure: Failure) {
         self.note_unanswered(is_unknown(&failure));
-        self.line.hub = (self.line.hub + 1) % self.line.dialer.hubs().len();
+        self.hub_connection.hub = (self.hub_connection.hub + 1) % self.hub_connection.dialer.hubs().len();
         self.last_failure = failure.clone();
         let Some(failure) = self.round.over(failure) else { return };
         if failure.cause() == Cause::Refused {
@@ -229,10 +237,10 @@ impl Pipe {
             let faulty = matches!(&failure, Failure::Status(status) if status.code == INVALID_ARGUMENT);
             let refused = if faulty { self.pending.len().min(1) } else { self.pending.len() };
             for request in self.pending.drain(..refused) {
-                self.doubts.gave_up(&request.events, &request.unanswered);
+                self.uncertain.record(&request.events, &request.unanswered);
                 request.answer.send(Err(failure.clone()));
             }
-            // Who sends on is told again, but not by a connection for each request.
+            // Who sends on is answered again, but not by a connection for each request.
             self.redial_at = Some(redial_at(&mut self.backoff, &mut self.random));
             return;
         }
@@ -254,7 +262,7 @@ impl Pipe {
 
     /// The stream is over: nothing on it is answered any more.
     fn note_unanswered(&mut self, unknown: bool) {
-        let log = self.line.log_of_hub();
+        let log = self.hub_connection.log_of_hub();
         for request in self.pending.iter_mut().filter(|request| request.sent) {
             request.sent = false;
             if unknown {
@@ -272,9 +280,9 @@ impl Pipe {
         while self.first_give_up().is_some_and(|give_up| give_up <= Instant::now()) {
             if let Some(mut request) = self.pending.pop_front() {
                 if request.sent {
-                    request.unanswered.add(self.line.log_of_hub());
+                    request.unanswered.add(self.hub_connection.log_of_hub());
                 }
-                self.doubts.gave_up(&request.events, &request.unanswered);
+                self.uncertain.record(&request.events, &request.unanswered);
                 request.answer.send(Err(self.last_failure.clone()));
             }
         }

@@ -5,19 +5,40 @@ use std::time::Duration;
 use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::backoff::{self, Backoff};
 
-use super::line::Line;
-use super::{Doubts, Publisher};
+use super::hub_connection::HubConnection;
+use super::{Publisher, UncertainEvents};
+use crate::dial_config::DialConfig;
 use crate::random::Random;
-use crate::reach::Reach;
 use crate::{BuildError, Connector, Tracing};
 
 /// The most that [`PublisherBuilder::in_flight_bytes`] can be.
 const IN_FLIGHT_MAX: u32 = 256 << 20;
 
 /// Makes a [`Publisher`]. Every setting but the hub has a default.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use galaxy_push_client::{Publisher, TcpConnector, Tracing, backoff};
+///
+/// # fn run() -> Result<(), galaxy_push_client::BuildError> {
+/// let publisher = Publisher::builder()
+///     .hub("http://hub-a:7400,http://hub-b:7400")
+///     .token("secret")
+///     .give_up_after(Duration::from_secs(60))
+///     .in_flight_bytes(16 << 20)
+///     .backoff(backoff::Config::default())
+///     .connector(TcpConnector)
+///     .tracing(Tracing::default())
+///     .random(|| 4)
+///     .build()?;
+/// let renewed = Publisher::builder().hub("http://hub-a:7400").token_from(|| std::env::var("PUSH_TOKEN").ok()).build()?;
+/// # drop((publisher, renewed));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct PublisherBuilder {
-    reach: Reach,
+    dial_config: DialConfig,
     backoff: backoff::Config,
     random: Option<Random>,
     give_up_after: Duration,
@@ -28,7 +49,7 @@ pub struct PublisherBuilder {
 impl PublisherBuilder {
     pub(super) fn new() -> Self {
         Self {
-            reach: Reach::new(),
+            dial_config: DialConfig::new(),
             backoff: backoff::Config::default(),
             random: None,
             give_up_after: Duration::from_secs(30),
@@ -39,7 +60,7 @@ impl PublisherBuilder {
 
     /// Adds a hub by its URL, or several with commas between. The next one is tried when one does not answer.
     pub fn hub(mut self, urls: &str) -> Self {
-        self.reach.hub(urls);
+        self.dial_config.hub(urls);
         self
     }
 
@@ -60,21 +81,30 @@ impl PublisherBuilder {
     /// Proves the publisher's identity to the hub. Sent with every request: over anything but TLS or loopback, everybody
     /// on the way can read it.
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.reach.token(&token.into());
+        self.dial_config.token(&token.into());
         self
     }
 
     /// As [`token`](Self::token), for one that may be replaced: `source` is asked for each connection, on a thread that may
     /// wait, such as for a file. What it does not say leaves the token before.
     pub fn token_from(mut self, source: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
-        self.reach.token_from(source);
+        self.dial_config.token_from(source);
         self
     }
 
     /// Secures connections to `https://` hubs. Default: as [`Tls::system`](crate::Tls::system) does.
+    ///
+    /// ```no_run
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tls = galaxy_push_client::Tls::trusting("hub-ca.pem")?;
+    /// let publisher = galaxy_push_client::Publisher::builder().hub("https://hub:7400").tls(tls).build()?;
+    /// # drop(publisher);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
-        self.reach.tls(tls);
+        self.dial_config.tls(tls);
         self
     }
 
@@ -92,7 +122,7 @@ impl PublisherBuilder {
 
     /// Opens connections with something else than TCP.
     pub fn connector(mut self, connector: impl Connector) -> Self {
-        self.reach.connector(connector);
+        self.dial_config.connector(connector);
         self
     }
 
@@ -109,20 +139,20 @@ impl PublisherBuilder {
     /// [`BuildError`] when a setting cannot work.
     pub fn build(self) -> Result<Publisher, BuildError> {
         Ok(Publisher {
-            line: Line::new(self.reach.dialer()?),
+            hub_connection: HubConnection::new(self.dial_config.dialer()?),
             backoff: Backoff::try_new(self.backoff)?,
             random: self.random.map_or_else(Random::from_os, Ok)?,
             give_up_after: self.give_up_after.min(FOR_EVER),
             in_flight_bytes: self.in_flight_bytes.clamp(1, IN_FLIGHT_MAX),
             namespace: String::new(),
             tracing: self.tracing,
-            doubts: Doubts::default(),
+            uncertain: UncertainEvents::default(),
         })
     }
 }
 
 impl std::fmt::Debug for PublisherBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PublisherBuilder").field("reach", &self.reach).finish_non_exhaustive()
+        f.debug_struct("PublisherBuilder").field("reach", &self.dial_config).finish_non_exhaustive()
     }
 }

@@ -15,7 +15,7 @@ proptest! {
         let cursor = Cursor { epoch: Epoch(epoch), seq: Seq(seq) };
         let text = cursor.to_string();
         prop_assert!(text.len() <= CURSOR_TEXT_MAX);
-        prop_assert_eq!(Ask::parse(&text), Ok(Ask::At(cursor)));
+        prop_assert_eq!(StartFrom::parse(&text), Ok(StartFrom::At(cursor)));
     }
 
     #[test]
@@ -32,7 +32,7 @@ proptest! {
         prop_assume!(changed[at] != byte);
         changed[at] = byte;
         let changed = String::from_utf8(changed).unwrap();
-        prop_assert_ne!(Ask::parse(&changed), Ok(Ask::At(cursor)));
+        prop_assert_ne!(StartFrom::parse(&changed), Ok(StartFrom::At(cursor)));
     }
 
     #[test]
@@ -43,19 +43,19 @@ proptest! {
 
     #[test]
     fn any_text_has_an_answer(text in ".{0,140}") {
-        let _ = Ask::parse(&text);
+        let _ = StartFrom::parse(&text);
     }
 }
 
 #[test]
 fn asks() {
     for (text, expected) in [
-        ("", Ok(Ask::Head)),
-        ("oldest", Ok(Ask::Oldest)),
-        ("3.whatever-comes_next", Ok(Ask::Foreign)),
-        ("10", Ok(Ask::Foreign)),
-        ("1", Ok(Ask::Foreign)),
-        ("1.AAAAAAAAAAAAAAAAAAAAAA.7", Ok(Ask::Foreign)),
+        ("", Ok(StartFrom::Head)),
+        ("oldest", Ok(StartFrom::Oldest)),
+        ("3.whatever-comes_next", Ok(StartFrom::Foreign)),
+        ("10", Ok(StartFrom::Foreign)),
+        ("1", Ok(StartFrom::Foreign)),
+        ("1.AAAAAAAAAAAAAAAAAAAAAA.7", Ok(StartFrom::Foreign)),
         ("2", Err(MalformedCursor)),
         ("2.AAAAAAAAAAAAAAAAAAAAAA.7", Err(MalformedCursor)),
         ("2.AAAAAAAAAAAAAAAAAAAAAA.b7", Err(MalformedCursor)),
@@ -71,14 +71,14 @@ fn asks() {
         ("2.AAAAAAAAAAAAAAAAAAAAAA.a1.a2", Err(MalformedCursor)),
         ("Oldest", Err(MalformedCursor)),
         ("3 3", Err(MalformedCursor)),
-        ("2.AAAAAAAAAAAAAAAAAAAAAA.a7", Ok(Ask::At(Cursor { epoch: Epoch(0), seq: Seq(7) }))),
-        ("2.AAAAAAAAAAAAAAAAAAAAAA.a0", Ok(Ask::At(Cursor { epoch: Epoch(0), seq: Seq(0) }))),
-        ("2.AAAAAAAAAAAAAAAAAAAAAA.c527", Ok(Ask::At(Cursor { epoch: Epoch(0), seq: Seq(527) }))),
+        ("2.AAAAAAAAAAAAAAAAAAAAAA.a7", Ok(StartFrom::At(Cursor { epoch: Epoch(0), seq: Seq(7) }))),
+        ("2.AAAAAAAAAAAAAAAAAAAAAA.a0", Ok(StartFrom::At(Cursor { epoch: Epoch(0), seq: Seq(0) }))),
+        ("2.AAAAAAAAAAAAAAAAAAAAAA.c527", Ok(StartFrom::At(Cursor { epoch: Epoch(0), seq: Seq(527) }))),
     ] {
-        assert_eq!(Ask::parse(text), expected, "{text:?}");
+        assert_eq!(StartFrom::parse(text), expected, "{text:?}");
     }
-    assert_eq!(Ask::parse(&"3".repeat(129)), Err(MalformedCursor));
-    assert_eq!(Ask::parse(&"3".repeat(65536)), Err(MalformedCursor));
+    assert_eq!(StartFrom::parse(&"3".repeat(129)), Err(MalformedCursor));
+    assert_eq!(StartFrom::parse(&"3".repeat(65536)), Err(MalformedCursor));
 }
 
 #[test]

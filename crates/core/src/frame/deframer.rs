@@ -10,11 +10,11 @@ use super::PREFIX_BYTES;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeframeError {
-    /// The peer announced a message larger than this side takes, in bytes without the prefix.
+    /// The peer announced a message larger than this side accepts, in bytes without the prefix.
     TooLarge {
         /// What was announced.
         length: usize,
-        /// What is taken.
+        /// What this side accepts.
         limit: usize,
     },
     /// The message is flagged as compressed, which was not negotiated.
@@ -37,7 +37,20 @@ impl std::error::Error for DeframeError {}
 /// Splits the bytes of a gRPC body into framed messages, prefix included.
 ///
 /// A message that lies whole inside one pushed buffer is a slice of it; only one that straddles buffers is copied.
-/// Holds at most one incomplete message and what was pushed and not yet taken.
+/// Holds at most one incomplete message and what was pushed and not yet returned.
+///
+/// ```
+/// use bytes::Bytes;
+/// use galaxy_push_core::frame::Deframer;
+///
+/// let mut deframer = Deframer::new(1_024);
+/// deframer.push(Bytes::from_static(&[0, 0, 0, 0, 2, 8])); // a message of two bytes, one of which is still to come
+/// assert_eq!(deframer.next_message(), Ok(None));
+/// assert!(!deframer.is_at_boundary());
+/// deframer.push(Bytes::from_static(&[1]));
+/// assert_eq!(deframer.next_message().unwrap().unwrap()[..], [0, 0, 0, 0, 2, 8, 1]);
+/// assert!(deframer.is_at_boundary());
+/// ```
 #[derive(Debug)]
 pub struct Deframer {
     limit: usize,
@@ -47,13 +60,13 @@ pub struct Deframer {
 }
 
 impl Deframer {
-    /// Takes messages of at most `limit` bytes, without the prefix.
+    /// Accepts messages of at most `limit` bytes, without the prefix.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { limit, partial: BytesMut::new(), rest: Bytes::new() }
     }
 
-    /// Hands over the next buffer. Take every message of the one before first.
+    /// Hands over the next buffer. Read every message of the one before it first.
     pub fn push(&mut self, data: Bytes) {
         if self.rest.is_empty() {
             self.rest = data;

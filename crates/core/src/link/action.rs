@@ -1,16 +1,20 @@
 //! What passes between the link and its driver: what is to be done, and how it went.
+//!
+//! The driver performs one [`Action`], and answers it with one of the [`Input`]s that the action's row in the [`link`](super) table names.
+//! Deadlines are absolute, on the clock that the driver passes to each step. Whoever writes another driver drops the connection where an
+//! action says so, and never dials by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Door, Failure, Verdict};
+use super::{AckResult, Door, Failure};
 
 /// How an action went. An input that answers no outstanding action is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// `Ask`, and at any time: what each hub said, in their order; `None`: nothing yet.
+    /// `AskHubs`, and at any time: what each hub said, in their order; `None`: nothing yet.
     Doors(Vec<Option<Door>>),
     /// `Dial`: the connection stands.
     Connected,
@@ -36,15 +40,15 @@ pub enum Input {
     DeadLettered,
     /// `DeadLetter`: the callback failed or panicked.
     DeadLetterFailed(Arc<str>),
-    /// What became of items that were handed out; at any time.
-    Verdicts(Vec<Verdict>),
+    /// What became of items in flight; at any time.
+    Acks(Vec<AckResult>),
     /// The action's `until` has come.
     TimerFired,
     /// `Read`: its `until` has come; meanwhile the connection took so many bytes that are not received yet. On a slow line
     /// a large frame is under way.
-    ReadInVain {
+    ReadTimedOut {
         /// Since the last `Received`, or the last of these.
-        taken: u64,
+        arriving: u64,
     },
     /// The owner wants it to end: answered by `Finish`, or by one `Save` and then `Finish`. A second one always is.
     Stop,
@@ -54,7 +58,7 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Drop any connection and ask every hub which log it holds. May end once one is found that needs no other answer.
-    Ask {
+    AskHubs {
         /// Index of the hub that is preferred.
         hub: usize,
         /// The epoch of the log that is looked for, if there is one: a hub that holds it needs no other answer.
@@ -99,7 +103,7 @@ pub enum Action {
     Deliver,
     /// Hand [`Link::dead_letter`](super::Link::dead_letter) to the dead-letter callback.
     DeadLetter,
-    /// Keep the connection and wait for verdicts: as much is in flight as may be.
+    /// Keep the connection and wait for acks: as much is in flight as may be.
     Await {
         /// When to go on without.
         until: Duration,

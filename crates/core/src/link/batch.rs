@@ -5,11 +5,32 @@
 use super::Item;
 
 /// The items of one read, in order, and how many of them are dealt with.
+///
+/// ```text
+/// items      i1  i2  i3  i4  i5        as one read brought them
+/// committed   2 ──┘                    their cursor is committed; they are kept until all are
+/// done        3 ──────┘                the handler is through with them
+/// offered     5 ──────────────┘        the handler may see i4 and i5
+/// ```
+///
+/// ```
+/// use galaxy_push_core::link::{Batch, Item};
+///
+/// /// A batch handler's loop: what it has finished is not handed over again when a later item fails.
+/// fn store_events(batch: &mut Batch, mut store: impl FnMut(&Item) -> Result<(), String>) -> Result<(), String> {
+///     while let Some(item) = batch.items().first() {
+///         store(item)?;
+///         batch.finish_one();
+///     }
+///     Ok(())
+/// }
+/// # assert!(store_events(&mut Batch::default(), |_| Ok(())).is_ok());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     items: Vec<Item>,
     /// Of `items`, so many are committed. They are kept until all are, because moving the rest up costs more.
-    settled: usize,
+    committed: usize,
     /// Of `items`, so many are dealt with.
     done: usize,
     /// Of `items`, so many may be seen by the handler.
@@ -20,7 +41,7 @@ pub struct Batch {
 
 /// What [`Batch::settle`] found.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
+pub(super) struct Committed {
     pub(super) items: usize,
     /// Where to resume from now, if that moved.
     pub(super) cursor: Option<String>,
@@ -51,7 +72,7 @@ impl Batch {
 
     /// How many items the handler was offered at once, those it has finished since included.
     pub(super) fn offered_together(&self) -> usize {
-        self.offered.saturating_sub(self.settled)
+        self.offered.saturating_sub(self.committed)
     }
 
     pub(super) fn push(&mut self, item: Item) {
@@ -61,11 +82,11 @@ impl Batch {
     }
 
     /// Notes the cursor of a frame that no handler is given.
-    pub(super) fn pass(&mut self, cursor: &str) {
+    pub(super) fn note_tail(&mut self, cursor: &str) {
         self.tail = Some(cursor.to_owned());
     }
 
-    /// Whether every item is settled.
+    /// Whether every item is committed.
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -83,38 +104,38 @@ impl Batch {
     }
 
     /// Passes the first item on, which thereby leaves the batch without a commit.
-    pub(super) fn take_first(&mut self) -> Option<Item> {
+    pub(super) fn pop_first(&mut self) -> Option<Item> {
         let item = self.first()?.clone();
         self.done += 1;
-        self.settled = self.done;
-        if self.settled == self.items.len() {
+        self.committed = self.done;
+        if self.committed == self.items.len() {
             self.clear();
         }
         Some(item)
     }
 
     /// The cursor of frames that no handler is given, once nothing is left before them.
-    pub(super) fn take_tail(&mut self) -> Option<String> {
+    pub(super) fn pop_tail(&mut self) -> Option<String> {
         if self.is_empty() { self.tail.take() } else { None }
     }
 
     /// Commits what is done.
-    pub(super) fn settle(&mut self) -> Settled {
-        let done = &self.items[self.settled..self.done];
-        let mut settled = Settled {
+    pub(super) fn commit(&mut self) -> Committed {
+        let done = &self.items[self.committed..self.done];
+        let mut committed = Committed {
             items: done.len(),
             cursor: done.iter().rev().find_map(Item::commits).map(str::to_owned),
         };
-        self.settled = self.done;
-        if self.settled == self.items.len() {
+        self.committed = self.done;
+        if self.committed == self.items.len() {
             self.clear();
-            settled.cursor = self.tail.take().or(settled.cursor);
+            committed.cursor = self.tail.take().or(committed.cursor);
         }
-        settled
+        committed
     }
 
     fn clear(&mut self) {
         self.items.clear();
-        (self.settled, self.done, self.offered) = (0, 0, 0);
+        (self.committed, self.done, self.offered) = (0, 0, 0);
     }
 }

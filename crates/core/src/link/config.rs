@@ -4,10 +4,22 @@
 
 use std::time::Duration;
 
-use super::Storing;
 use crate::{FOR_EVER, backoff};
 
 /// The policy's settings.
+///
+/// ```
+/// use std::time::Duration;
+/// use galaxy_push_core::link::{Config, DeliveryMode, Link, RetryPolicy};
+///
+/// let mut config = Config::default();
+/// config.hubs = 2;
+/// config.start = "oldest".to_owned();
+/// config.silence_deadline = Duration::from_secs(30);
+/// config.delivery_mode = DeliveryMode::Items;
+/// config.retry = RetryPolicy::times(3);
+/// assert!(Link::try_new(config).is_ok());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
@@ -27,12 +39,12 @@ pub struct Config {
     pub silence_deadline: Duration,
     /// How long a stream must have been live before a record or `Progress` proves health; 10 s.
     pub healthy_after: Duration,
-    /// The largest message taken, in bytes without its prefix; 4 MiB.
+    /// The largest message accepted, in bytes without its prefix; 4 MiB.
     pub max_receive_bytes: usize,
     /// The waits between tries, between calls of a failing handler, and between saves of a failing store.
     pub backoff: backoff::Config,
     /// How items reach the application.
-    pub handing: Handing,
+    pub delivery_mode: DeliveryMode,
     /// What becomes of an item that fails.
     pub retry: RetryPolicy,
     /// How a cursor store is used; `None`: there is none.
@@ -53,7 +65,7 @@ impl Default for Config {
             healthy_after: Duration::from_secs(10),
             max_receive_bytes: 4 << 20,
             backoff: backoff::Config::default(),
-            handing: Handing::default(),
+            delivery_mode: DeliveryMode::default(),
             retry: RetryPolicy::default(),
             storing: None,
             standing: false,
@@ -79,25 +91,76 @@ impl Config {
 }
 
 /// How items reach the application.
+///
+/// Chosen when the client is started, and never changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Handing {
+pub enum DeliveryMode {
     /// A handler takes everything that one read brought.
     #[default]
     Batches,
     /// A handler takes the items of a batch one by one, and marks each as done.
     Items,
-    /// Items go out as they come, and [`Input::Verdicts`](super::Input::Verdicts) says what became of each.
+    /// Items go out as they come, and [`Input::Acks`](super::Input::Acks) says what became of each.
     Stream {
         /// So much may be out and not acked, in bytes of frames and [`IN_FLIGHT_OVERHEAD`] for each item.
         in_flight_bytes: usize,
     },
 }
 
-/// What an item in flight costs beside the bytes of its frame.
-pub const IN_FLIGHT_OVERHEAD: usize = super::flight::ITEM_OVERHEAD;
+/// Whether the cursor is stored after the handler or before it.
+///
+/// ```text
+/// AfterHandler    handler(i1) ─► save(i1) ─► handler(i2)    a crash before the save repeats i1
+/// BeforeHandler   save(i1) ─► handler(i1) ─► save(i2)       a crash after the save loses i1
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Order {
+    /// After: a crash repeats at most [`Storing::every`] handler calls, and loses nothing.
+    #[default]
+    AfterHandler,
+    /// Before: a crash repeats nothing, and loses at most [`Storing::every`] items, or one batch.
+    BeforeHandler,
+}
+
+/// How a cursor store is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Storing {
+    /// After or before the handler.
+    pub order: Order,
+    /// The cursor is stored every so many handler calls: items, batches, or acks. At least 1, which is the default.
+    pub every: u32,
+    /// It is stored at the latest so long after it moved; 1 s. Says nothing while `every` is 1.
+    pub within: Duration,
+    /// How long one load or save may take before it counts as failed; 5 s.
+    pub deadline: Duration,
+}
+
+impl Default for Storing {
+    fn default() -> Self {
+        Self {
+            order: Order::AfterHandler,
+            every: 1,
+            within: Duration::from_secs(1),
+            deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What an item in flight costs beside the bytes of its frame, in bytes.
+pub const IN_FLIGHT_OVERHEAD: usize = 128;
 
 /// How often an item that fails is tried again before it becomes a dead letter.
+///
+/// ```
+/// use galaxy_push_core::link::RetryPolicy;
+///
+/// assert!(!RetryPolicy::forever().is_limited());
+/// assert!(RetryPolicy::times(0).is_limited(), "the first failure makes an item a dead letter");
+/// assert_eq!(RetryPolicy::default(), RetryPolicy::forever());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryPolicy {
     retries: Option<u32>,

@@ -4,73 +4,41 @@
 //! that holds its own. It goes over to another log only when its own is nowhere any more: at once when every hub answers
 //! and none holds it, else when no hub has held it for [`Config::leave_log_after`](super::Config::leave_log_after). That
 //! time begins when a hub was looked for in vain, and not while nobody asked: a link that waits may wait for long. It takes what was its last door for that if it can, because a hub that was restarted without its log is the likeliest
-//! heir of it; and it stays there, because the gap is told by then.
+//! heir of it; and it stays there, because the gap is sent by then.
 //!
-//! A hub that answers, and then does not let the client in, is passed over until the wait is over that such a refusal asks
+//! A hub that answers, and then does not let the client in, is left alone until the wait is over that such a refusal asks
 //! for: the others are tried at once. The client waits only where none is left.
 //!
 //! Of those that hold its log, one that can reach its store is preferred to one that cannot.
 //!
 //! With one hub there is nothing to choose, and nobody is asked.
+//!
+//! ```text
+//! this client follows log a, and asks hubs 0, 1 and 2:
+//!   a, b, silent          hub 0: it holds the log
+//!   a but stale, b, a     hub 2: it holds the log and reaches its store
+//!   b, b, silent          wait: hub 2 may hold log a; after 30 s without it, go over to b
+//!   b, b, c               go over at once, to the hub of the last stream if it answers: log a is nowhere
+//!   mute, b, silent       hub 0: an older hub that does not say counts as one of the log
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Course, Failure, Link, State};
+use super::{Action, Course, Door, Failure, Link, State};
 use crate::backoff::Cause;
 use crate::cursor::Cursor;
 
-/// What a hub said when it was asked which log it holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Door {
-    /// It was not asked yet.
-    #[default]
-    Unasked,
-    /// It does not answer, or lets nobody in because it drains.
-    Silent(Arc<Failure>),
-    /// It answers and does not say, because it does not know the question or this peer may not ask: it counts as a door to
-    /// the log that is followed.
-    Mute,
-    /// It holds the log of this epoch.
-    Holds(Arc<str>),
-    /// It holds the log of this epoch and cannot reach its store: the log may go on at others.
-    Stale(Arc<str>),
-}
-
-impl Door {
-    /// The epoch of the log it is known to hold.
-    #[must_use]
-    pub fn epoch(&self) -> Option<&str> {
-        match self {
-            Self::Holds(epoch) | Self::Stale(epoch) => Some(epoch),
-            _ => None,
-        }
-    }
-
-    fn is_stale(&self) -> bool {
-        matches!(self, Self::Stale(_))
-    }
-
-    fn answers(&self) -> bool {
-        matches!(self, Self::Mute | Self::Holds(_) | Self::Stale(_))
-    }
-
-    /// Whether it is there: it says which log it holds or does not, or it refuses to be asked.
-    fn is_there(&self) -> bool {
-        matches!(self, Self::Silent(failure) if failure.cause() == Cause::Refused) || self.answers()
-    }
-}
-
-/// What is remembered between tries.
+/// What is remembered between tries: for how long the log was looked for in vain, and which hubs to leave alone.
 #[derive(Debug, Default)]
 pub(super) struct Doors {
     /// Since when hubs were asked and none was found that holds the log that is followed.
     pub(super) lost_since: Option<Duration>,
-    /// Hubs that did not let this client in, each until when it is passed over.
+    /// Hubs that did not let this client in, each until when it is left alone.
     closed: Vec<Closed>,
 }
 
+/// A hub that refused this client or did not accept its connection, and until when it is left alone.
 #[derive(Debug)]
 struct Closed {
     hub: usize,
@@ -88,7 +56,7 @@ enum Choice {
 }
 
 impl Doors {
-    /// A new round begins, in which those are tried again that have been passed over for long enough.
+    /// A new round begins, in which those are tried again that have been left alone for long enough.
     pub(super) fn begin_round(&mut self, now: Duration) {
         self.closed.retain(|closed| closed.until > now);
     }
@@ -97,13 +65,13 @@ impl Doors {
 impl Link {
     /// Asks the hubs which log they hold, if there are several.
     pub(super) fn ask(&self, now: Duration) -> Action {
-        let epoch = self.passed.map(|passed| passed.epoch.to_string().into());
-        Action::Ask { hub: self.status.hub, epoch, until: now + self.config.connect_deadline }
+        let epoch = self.received.map(|received| received.epoch.to_string().into());
+        Action::AskHubs { hub: self.status.hub, epoch, until: now + self.config.connect_deadline }
     }
 
     /// Notes what hubs have said; `None`: nothing yet.
     pub(super) fn note_doors(&mut self, said: Vec<Option<Door>>) {
-        let followed = self.passed.map(|passed| passed.epoch.to_string());
+        let followed = self.received.map(|received| received.epoch.to_string());
         let is_own = |door: &Door| {
             *door == Door::Mute || door.epoch().is_some_and(|epoch| Some(epoch) == followed.as_deref())
         };
@@ -117,7 +85,7 @@ impl Link {
     }
 
     /// The hubs were asked before a try: goes to one of them, or waits.
-    pub(super) fn asked(&mut self, said: Vec<Option<Door>>, now: Duration, random: u64) {
+    pub(super) fn choose_hub(&mut self, said: Vec<Option<Door>>, now: Duration, random: u64) {
         // Who has not answered by now does not count with what it said before.
         let present: Vec<_> = said.iter().map(|door| door.clone().unwrap_or_default()).collect();
         self.note_doors(said);
@@ -136,7 +104,7 @@ impl Link {
         self.go_on(now, random);
     }
 
-    /// A hub did not let this client in: it is passed over for so long. If no other is left, says how long to wait: until the
+    /// A hub did not let this client in: it is left alone for so long. If no other is left, says how long to wait: until the
     /// first of them can be tried again, reckoned from the last.
     pub(super) fn close(
         &mut self,
@@ -173,6 +141,8 @@ impl Link {
         self.course = Course::Wait { until };
     }
 
+    /// The hub to go to, by what each has said. Without a log of its own the client takes the first hub that answers, one that reaches its
+    /// store before one that does not. With one, see the timeline at the head of this file.
     fn choose(&mut self, doors: &[Door], now: Duration) -> Choice {
         let hubs = self.config.hubs.max(1);
         let in_turn = || (0..hubs).map(|turn| (self.status.hub + turn) % hubs);
@@ -184,7 +154,7 @@ impl Link {
             Some(Door::Silent(failure)) => Failure::clone(failure),
             _ => Failure::TimedOut(super::Waited::Connect),
         };
-        let Some(Cursor { epoch, .. }) = self.passed else {
+        let Some(Cursor { epoch, .. }) = self.received else {
             let any = first(&|door| door.answers() && !door.is_stale()).or_else(|| first(&Door::answers));
             return any.map_or_else(|| Choice::Wait(silence()), Choice::Hub);
         };
@@ -195,6 +165,7 @@ impl Link {
         if let Some(hub) = own {
             return Choice::Hub(hub);
         }
+        // A hub that is mute or silent may hold the log: only when every hub names another one it is nowhere.
         let is_nowhere = doors.iter().all(|door| door.epoch().is_some_and(|held| held != epoch));
         let silent = doors.iter().filter(|door| !door.answers()).count();
         let heir = self.status.door.filter(|hub| may_enter(hub) && is(hub, &Door::answers));

@@ -21,6 +21,12 @@ mod code {
 }
 
 /// What a deadline was running for.
+///
+/// ```
+/// use galaxy_push_core::link::{Failure, Waited};
+///
+/// assert_eq!(Failure::TimedOut(Waited::Sign).to_string(), "the hub was silent for too long");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Waited {
@@ -33,6 +39,18 @@ pub enum Waited {
 }
 
 /// Why a try or a stream ended.
+///
+/// ```
+/// use galaxy_push_core::backoff::Cause;
+/// use galaxy_push_core::link::{Failure, ServerStatus};
+///
+/// let lost = Failure::Lost("connection reset".into());
+/// assert_eq!((lost.cause(), lost.retry_after()), (Cause::Lost, None), "the network is to blame: soon again");
+///
+/// let refused = Failure::Status(ServerStatus::new(16, "no such token"));
+/// assert_eq!(refused.cause(), Cause::Refused, "UNAUTHENTICATED: somebody must change a setting");
+/// assert_eq!(refused.to_string(), "the hub answered UNAUTHENTICATED: no such token");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
@@ -69,6 +87,14 @@ pub enum Failure {
 }
 
 /// A status as a server sent it.
+///
+/// ```
+/// use std::time::Duration;
+/// use galaxy_push_core::link::{ServerStatus, code_name};
+///
+/// let status = ServerStatus::new(8, "").with_reason("HELD_OFF").with_retry_after(Some(Duration::from_secs(60)));
+/// assert_eq!((code_name(status.code), status.reason.as_str()), ("RESOURCE_EXHAUSTED", "HELD_OFF"));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStatus {
@@ -106,6 +132,13 @@ impl ServerStatus {
 
 impl Failure {
     /// How the next try must wait.
+    ///
+    /// | failure | cause |
+    /// |---|---|
+    /// | ABORTED, or `HELD_OFF` | [`Cause::Conflict`]: another process has this gateway id |
+    /// | UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, ALREADY_EXISTS, INVALID_ARGUMENT, `RECORDS_FULL` | [`Cause::Refused`] |
+    /// | an HTTP status 300 to 499 from what is no hub, but for 408 and 429 | [`Cause::Refused`] |
+    /// | everything else | [`Cause::Lost`] |
     #[must_use]
     pub fn cause(&self) -> Cause {
         let status = match self {

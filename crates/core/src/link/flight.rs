@@ -3,15 +3,20 @@
 //! Used by [`Link`](super::Link) only. Acks come in any order; what counts is the front: the cursor moves past an item
 //! once it and everything before it is dealt with. An item stays here until then, so that one that was not handled can
 //! be handed out again without the hub.
+//!
+//! ```text
+//! out         a1  a2  a3  a4
+//! acked           ok      ok       nothing moves: a1 is not dealt with
+//! then        ok                   the cursor moves to a2; a3 is still out
+//! then                failed       a3 waits, and goes out again after a while, without the hub
+//! then                ok           the cursor moves to a4
+//! ```
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DeadLetter, Handed, Item};
-
-/// What an item costs beside the bytes of its frame.
-pub(super) const ITEM_OVERHEAD: usize = 128;
+use super::{DeadLetter, Delivery, IN_FLIGHT_OVERHEAD, Item};
 
 /// The items in flight.
 #[derive(Debug)]
@@ -27,6 +32,7 @@ pub(super) struct Flight {
     troubled: usize,
 }
 
+/// An item from going out until everything before it is dealt with.
 #[derive(Debug)]
 struct Entry {
     item: Item,
@@ -37,6 +43,8 @@ struct Entry {
     tail: Option<String>,
 }
 
+/// `Out`: the application has it. `Waiting`: it failed, and goes out again or is given up. `Handled` and `Dead`: dealt with, and only
+/// waits for what is before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Out,
@@ -45,9 +53,9 @@ enum State {
     Dead,
 }
 
-/// What left at the front.
+/// What left at the front: how many items had each outcome, and the cursor behind the last of them.
 #[derive(Debug, Default)]
-pub(super) struct Landed {
+pub(super) struct CommittedFront {
     pub(super) handled: usize,
     pub(super) dead: usize,
     pub(super) cursor: Option<String>,
@@ -77,10 +85,11 @@ impl Flight {
         self.entries.is_empty() || self.bytes + cost(item) <= self.bytes_max
     }
 
-    pub(super) fn push(&mut self, item: Item) -> Handed {
+    /// Puts an item in flight, and makes its delivery. Ids rise by one.
+    pub(super) fn push(&mut self, item: Item) -> Delivery {
         let id = self.first + self.entries.len() as u64;
         self.bytes += cost(&item);
-        let handed = Handed { id, item: item.clone(), failures: 0 };
+        let delivery = Delivery { id, item: item.clone(), failures: 0 };
         self.entries.push_back(Entry {
             item,
             failures: 0,
@@ -88,11 +97,11 @@ impl Flight {
             state: State::Out,
             tail: None,
         });
-        handed
+        delivery
     }
 
     /// Notes the cursor of a frame that nobody is given; gives it back when there is nothing before it.
-    pub(super) fn pass(&mut self, cursor: String) -> Option<String> {
+    pub(super) fn note_tail(&mut self, cursor: String) -> Option<String> {
         match self.entries.back_mut() {
             Some(entry) => {
                 entry.tail = Some(cursor);
@@ -153,17 +162,17 @@ impl Flight {
     }
 
     /// An item that has waited enough.
-    pub(super) fn take_due(&mut self, now: Duration) -> Option<u64> {
+    pub(super) fn pop_due(&mut self, now: Duration) -> Option<u64> {
         let first = *self.due.first().filter(|(until, _)| *until <= now)?;
         self.due.remove(&first);
         Some(first.1)
     }
 
     /// The item once more.
-    pub(super) fn hand_again(&mut self, id: u64) -> Option<Handed> {
+    pub(super) fn redeliver(&mut self, id: u64) -> Option<Delivery> {
         let entry = self.entry(id)?;
         entry.state = State::Out;
-        Some(Handed { id, item: entry.item.clone(), failures: entry.failures })
+        Some(Delivery { id, item: entry.item.clone(), failures: entry.failures })
     }
 
     pub(super) fn cursor(&self, id: u64) -> Option<String> {
@@ -181,21 +190,21 @@ impl Flight {
     }
 
     /// Removes what is dealt with at the front.
-    pub(super) fn land(&mut self) -> Landed {
-        let mut landed = Landed::default();
+    pub(super) fn commit_front(&mut self) -> CommittedFront {
+        let mut front = CommittedFront::default();
         while let Some(entry) = self.entries.front() {
             match entry.state {
                 State::Out | State::Waiting => break,
-                State::Handled => landed.handled += 1,
-                State::Dead => landed.dead += 1,
+                State::Handled => front.handled += 1,
+                State::Dead => front.dead += 1,
             }
             let Some(entry) = self.entries.pop_front() else { break };
             self.first += 1;
             self.bytes -= cost(&entry.item);
             let cursor = entry.tail.or_else(|| entry.item.commits().map(str::to_owned));
-            landed.cursor = cursor.or(landed.cursor);
+            front.cursor = cursor.or(front.cursor);
         }
-        landed
+        front
     }
 
     fn entry(&mut self, id: u64) -> Option<&mut Entry> {
@@ -209,5 +218,5 @@ impl Flight {
 }
 
 fn cost(item: &Item) -> usize {
-    item.frame().framed().len() + ITEM_OVERHEAD
+    item.frame().framed().len() + IN_FLIGHT_OVERHEAD
 }

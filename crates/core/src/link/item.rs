@@ -7,82 +7,34 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::told::{FellBehind, Goodbye, Welcome};
+use super::control::{FellBehind, Goodbye, Welcome};
+use super::frame::{Frame, put_others};
 use crate::cursor::{CURSOR_TEXT_MAX, Cursor, OLDEST};
-use crate::frame::{self, EventView, FrameView, Kind, PREFIX_BYTES};
+use crate::frame::{self, Kind, PREFIX_BYTES};
 use crate::window::GapReason;
-use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint};
+use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint, read_duration, read_text};
 
-/// One `PushEvent` as it arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    framed: Bytes,
-    /// Whether handling this frame moves the point from which the client resumes.
-    pub(super) commits: bool,
-}
-
-impl Frame {
-    /// Takes one framed message, prefix included.
-    ///
-    /// # Errors
-    ///
-    /// [`Malformed`] when the message is no `PushEvent`.
-    pub fn read(framed: Bytes) -> Result<Self, Malformed> {
-        FrameView::read(frame::message(&framed))?;
-        Ok(Self::of_read(framed, true))
-    }
-
-    /// Takes what [`FrameView::read`] has accepted already.
-    pub(super) fn of_read(framed: Bytes, commits: bool) -> Self {
-        Self { framed, commits }
-    }
-
-    /// The same frame with another cursor.
-    pub(super) fn at(&self, cursor: Cursor) -> Self {
-        let mut framed = vec![0; PREFIX_BYTES];
-        put_bytes(&mut framed, 1, cursor.to_string().as_bytes());
-        put_others(&mut framed, self.message(), &[1]);
-        frame::put_prefix(&mut framed, 0);
-        Self { framed: framed.into(), commits: self.commits }
-    }
-
-    /// The bytes with gRPC's 5-byte prefix, as a window takes them.
-    #[must_use]
-    pub fn framed(&self) -> &Bytes {
-        &self.framed
-    }
-
-    /// The encoded `PushEvent`, without the prefix: what generated code decodes.
-    #[must_use]
-    pub fn message(&self) -> &[u8] {
-        frame::message(&self.framed)
-    }
-
-    /// The frame's fields, read lazily.
-    #[must_use]
-    pub fn view(&self) -> FrameView<'_> {
-        // The bytes are the ones `read` accepted, and nobody can change them.
-        FrameView::read(self.message()).expect("a frame is read once before it is built")
-    }
-
-    /// The cursor text; empty on an ephemeral event.
-    #[must_use]
-    pub fn cursor(&self) -> &str {
-        self.view().cursor()
-    }
-
-    /// The event, if this frame is one, read lazily.
-    #[must_use]
-    pub fn event(&self) -> Option<EventView<'_>> {
-        self.view().event()
-    }
-}
-
-/// One thing a handler is told, in stream order.
+/// One thing a handler is given, in stream order.
 ///
-/// Data is [`Event`](Self::Event), [`SessionInvalidation`](Self::SessionInvalidation),
-/// [`Membership`](Self::Membership) and [`Standing`](Self::Standing). A [`Gap`](Self::Gap) says that data is missing.
-/// The others say where the stream stands; a handler that keeps no copy of the log returns `Ok(())` for them.
+/// Data is [`Event`](Self::Event), [`SessionInvalidation`](Self::SessionInvalidation), [`Membership`](Self::Membership) and
+/// [`Standing`](Self::Standing). A [`Gap`](Self::Gap) says that data is missing. The others say where the stream stands; a handler that keeps
+/// no copy of the log returns `Ok(())` for them.
+///
+/// ```
+/// use galaxy_push_core::link::Item;
+///
+/// /// What to do about an item, in one word.
+/// fn advice(item: &Item) -> &'static str {
+///     match item {
+///         Item::Event(_) => "apply it",
+///         Item::SessionInvalidation(_) | Item::Membership(_) | Item::Standing(_) => "apply the record",
+///         Item::Gap(gap) if gap.is_local() => "the cursor was unreadable: fetch everything anew",
+///         Item::Gap(_) => "fetch the state anew",
+///         item if item.matters() => "look at it",
+///         _ => "return Ok",
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Item {
@@ -172,6 +124,12 @@ impl Item {
 }
 
 /// What a reader has missed, why, and where it resumes. Missing is `(from, to]`.
+///
+/// ```text
+/// the handler has a527, and the hub's window begins behind a600:
+///   Gap { reason: Trimmed, from: "…a527", to: "…a600", count: Some(73), repair_after: Some(2.3 s) }
+/// the handler waits 2.3 s, fetches its state anew, and returns Ok; the cursor is then a600, and a601 follows
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap {
@@ -206,12 +164,11 @@ impl Gap {
             count: None,
             repair_after: None,
         };
-        let text = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed);
         for field in Fields::of(gap.frame.view().body()) {
             match field? {
                 (1, Value::Varint(number)) => gap.reason = GapReason::of_number(number),
-                (2, Value::Bytes(from)) => gap.from = text(from)?,
-                (3, Value::Bytes(to)) => gap.to = text(to)?,
+                (2, Value::Bytes(from)) => gap.from = read_text(from)?,
+                (3, Value::Bytes(to)) => gap.to = read_text(to)?,
                 (4, Value::Varint(count)) => gap.count = Some(count),
                 (5, Value::Bytes(duration)) => gap.repair_after = read_duration(duration),
                 _ => {}
@@ -240,6 +197,11 @@ impl Gap {
 
     /// The same gap for a reader that goes on at `at`, because it has had what lies before. How many positions that are
     /// nobody knows.
+    ///
+    /// ```text
+    /// the hub says     gap from b4 to a5, because it went from log b back to log a
+    /// this client      had log a up to a9 before: gap to a9, and a6 … a9 are not handed over again
+    /// ```
     #[must_use]
     pub fn leading_to(self, at: Cursor) -> Self {
         let to = at.to_string();
@@ -251,21 +213,6 @@ impl Gap {
         put_bytes(&mut body, 3, to.as_bytes());
         let frame = Frame { framed: gap_frame(&to, &body), commits: self.frame.commits };
         Self { frame, to, count: None, ..self }
-    }
-}
-
-/// Writes the fields of a message but these. Of another form than these two is no field of a frame that is not data.
-fn put_others(into: &mut Vec<u8>, message: &[u8], but: &[u32]) {
-    for field in Fields::of(message).map_while(Result::ok) {
-        match field {
-            (number, _) if but.contains(&number) => {}
-            (number, Value::Varint(value)) => {
-                put_varint(into, u64::from(number) << 3);
-                put_varint(into, value);
-            }
-            (number, Value::Bytes(bytes)) => put_bytes(into, number, bytes),
-            (_, _) => {}
-        }
     }
 }
 
@@ -289,19 +236,3 @@ fn beginning(text: &str) -> &str {
 
 /// The number of `GAP_REASON_CURSOR_UNREADABLE`.
 const CURSOR_UNREADABLE: u64 = 9;
-
-/// A `google.protobuf.Duration`; `None` when it is malformed or negative.
-pub(super) fn read_duration(message: &[u8]) -> Option<Duration> {
-    let (mut seconds, mut nanos) = (0, 0);
-    for field in Fields::of(message) {
-        match field.ok()? {
-            (1, Value::Varint(value)) => seconds = value,
-            (2, Value::Varint(value)) => nanos = value,
-            _ => {}
-        }
-    }
-    // Negative numbers are varints above i64::MAX.
-    let seconds = i64::try_from(seconds).ok()?.unsigned_abs();
-    let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-    Some(Duration::new(seconds, nanos))
-}

@@ -1,22 +1,22 @@
 //! What arrives on a stream: bytes become items, and each frame's place in the log is checked.
 //!
-//! The other half of [`Link`], apart from it because it asks *what* and not *when*.
+//! A part of [`Link`], apart from it because it asks *what* came and not *when* to do what.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::standing::Standing;
-use super::{Config, Course, Failure, Frame, Item, Link, State, item};
+use super::standing::PendingStanding;
+use super::{Config, Course, Failure, Frame, Item, Link, State};
 use crate::backoff::Cause;
 use crate::cursor::Cursor;
 use crate::frame::{Deframer, FrameView, GapView, Kind, message};
 use crate::window::GapReason;
-use crate::wire::{Fields, Malformed, Value};
+use crate::wire::{Fields, Malformed, Value, read_duration};
 
-/// What is known of the present stream.
+/// What is known of the present stream. A new one begins with each `Subscribe`.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct StreamState {
     deframer: Deframer,
     pub(super) phase: Phase,
     /// Whether it began as it must. A goodbye may come before that, and nothing else.
@@ -25,15 +25,16 @@ pub(super) struct Stream {
     live_since: Option<Duration>,
     /// The read deadline has passed once.
     pub(super) last_look: bool,
-    /// How many bytes the connection has taken that are not received yet, since the read deadline began.
-    pub(super) taken: u64,
+    /// How many bytes the connection has read of a frame that is not whole yet, since the read deadline began.
+    pub(super) arriving: u64,
     /// A goodbye came, and the time in which it is read on has begun.
     pub(super) lingers: bool,
     /// The moment the `Welcome` must have come.
     pub(super) welcome_by: Duration,
-    pub(super) standing: Standing,
+    pub(super) standing: PendingStanding,
 }
 
+/// `Welcoming` until the `Welcome`, `Streaming` after it, `Closing` after a `Goodbye`: then frames are still read for 1 s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Welcoming,
@@ -48,20 +49,29 @@ pub(super) struct Goodbye {
     retry_after: Option<Duration>,
 }
 
-/// Where a frame lies.
+/// Whether a frame is news to this process.
+///
+/// ```text
+/// received a7   event a8      New
+/// received a7   event a7      Duplicate: dropped and counted
+/// received a7   progress a7   New: it repeats the position, and commits
+/// received a7   progress a5   Duplicate: the hub replays what this process has; its cursor is shown as a7
+/// received a7   gap to b3     New: another log, across a gap
+/// received a7   event b3      neither: the hub broke the contract, and the stream ends
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Freshness {
     /// After everything received, where the last frame was, or nowhere.
-    Ahead,
+    New,
     /// At or before a position already received.
-    Passed,
+    Duplicate,
 }
 
 impl Link {
     pub(super) fn receive(&mut self, bytes: Bytes, now: Duration, random: u64) {
         self.status.counters.bytes += bytes.len() as u64;
         self.stream.deframer.push(bytes);
-        match self.take_messages(now) {
+        match self.receive_messages(now) {
             Ok(()) => self.read_on(now),
             // What came before the fault is good: it is handled first.
             Err(failure) => self.course = Course::Fail(failure),
@@ -69,25 +79,27 @@ impl Link {
         self.go_on(now, random);
     }
 
-    fn take_messages(&mut self, now: Duration) -> Result<(), Failure> {
+    fn receive_messages(&mut self, now: Duration) -> Result<(), Failure> {
         while let Some(framed) = self.stream.deframer.next_message().map_err(Failure::Unsplittable)? {
-            self.take(framed, now)?;
+            self.receive_message(framed, now)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, framed: Bytes, now: Duration) -> Result<(), Failure> {
+    /// Takes in one frame: checks it against the contract, learns what it says of the stream, and queues it for the handler unless it is a
+    /// duplicate or of a kind that no handler is given.
+    fn receive_message(&mut self, framed: Bytes, now: Duration) -> Result<(), Failure> {
         let malformed = |Malformed| Failure::Protocol("a frame that is not a PushEvent");
         let view = FrameView::read(message(&framed)).map_err(malformed)?;
         self.note(&view, now)?;
         self.note_store(&view, now);
-        let (kind, before) = (view.kind(), self.passed);
+        let (kind, before) = (view.kind(), self.received);
         // Before the welcome no cursor means anything yet.
-        let place = if self.stream.welcomed { self.place(&view)? } else { Place::Passed };
-        let commits = self.may_resume_from(&view, before) && place == Place::Ahead;
+        let freshness = if self.stream.welcomed { self.freshness(&view)? } else { Freshness::Duplicate };
+        let commits = self.may_resume_from(&view, before) && freshness == Freshness::New;
         self.show_epoch();
         if is_record(kind) {
-            if place == Place::Passed {
+            if freshness == Freshness::Duplicate {
                 self.status.counters.duplicates += 1;
                 return Ok(());
             }
@@ -95,14 +107,14 @@ impl Link {
         }
         if matches!(kind, Kind::Subscribed | Kind::Unknown) || !self.stream.welcomed {
             if commits && !view.cursor().is_empty() {
-                self.batch.pass(view.cursor());
+                self.batch.note_tail(view.cursor());
             }
         } else if let Some(item) =
-            Item::of(kind, self.held_back(kind, place, Frame::of_read(framed, commits)))
+            Item::of(kind, self.at_own_position(kind, freshness, Frame::of_read(framed, commits)))
         {
-            self.batch.push(match (item.map_err(malformed)?, self.passed) {
-                (Item::Gap(gap), Some(passed)) if place == Place::Ahead => {
-                    Item::Gap(Box::new(gap.leading_to(passed)))
+            self.batch.push(match (item.map_err(malformed)?, self.received) {
+                (Item::Gap(gap), Some(received)) if freshness == Freshness::New => {
+                    Item::Gap(Box::new(gap.leading_to(received)))
                 }
                 (item, _) => item,
             });
@@ -112,10 +124,10 @@ impl Link {
 
     /// A hub that replays what the handler had says where it is in that; to the handler it says where the handler is, or one that kept
     /// the cursor would be led back.
-    fn held_back(&self, kind: Kind, place: Place, frame: Frame) -> Frame {
+    fn at_own_position(&self, kind: Kind, freshness: Freshness, frame: Frame) -> Frame {
         let is_mark = matches!(kind, Kind::Progress | Kind::CaughtUp | Kind::FellBehind | Kind::Goodbye);
-        match self.passed {
-            Some(passed) if is_mark && place == Place::Passed => frame.at(passed),
+        match self.received {
+            Some(received) if is_mark && freshness == Freshness::Duplicate => frame.at(received),
             _ => frame,
         }
     }
@@ -168,42 +180,43 @@ impl Link {
     }
 
     fn show_epoch(&mut self) {
-        let epoch = self.passed.map(|passed| passed.epoch);
+        let epoch = self.received.map(|received| received.epoch);
         if epoch != self.status.epoch {
             self.status.epoch = epoch;
         }
     }
 
     /// Compares a frame's cursor with what this process has received, and remembers it.
-    fn place(&mut self, frame: &FrameView<'_>) -> Result<Place, Failure> {
+    fn freshness(&mut self, frame: &FrameView<'_>) -> Result<Freshness, Failure> {
         if frame.cursor().is_empty() {
-            return Ok(Place::Ahead); // It has no position to have passed, and commits nothing.
+            return Ok(Freshness::New); // It has no position that could be old, and commits nothing.
         }
         let new = Cursor::parse(frame.cursor()).ok();
-        // A cursor that this build cannot read is taken on trust: to a client it is opaque.
-        let (Some(position), Some(passed)) = (new, self.passed) else {
-            self.passed.into_iter().for_each(|passed| self.left.leave(passed));
-            self.passed = new.map(|position| self.left.goes_on(position));
-            let repeats = self.passed != new && is_record(frame.kind());
-            return Ok(if repeats { Place::Passed } else { Place::Ahead });
+        // A cursor that this build cannot read is trusted: to a client it is opaque.
+        let (Some(position), Some(received)) = (new, self.received) else {
+            self.received.into_iter().for_each(|received| self.left.leave(received));
+            self.received = new.map(|position| self.left.goes_on(position));
+            let repeats = self.received != new && is_record(frame.kind());
+            return Ok(if repeats { Freshness::Duplicate } else { Freshness::New });
         };
         let gap = frame.gap().map(GapView::reason);
-        if position.epoch != passed.epoch && gap.is_none() {
+        if position.epoch != received.epoch && gap.is_none() {
             return Err(Failure::Protocol("another epoch without a gap"));
         }
         // Only where the reader was ahead of the log does a position move back.
-        let moves =
-            position.epoch != passed.epoch || position.follows(passed) || gap == Some(Some(GapReason::Ahead));
-        if position.epoch != passed.epoch {
+        let moves = position.epoch != received.epoch
+            || position.follows(received)
+            || gap == Some(Some(GapReason::Ahead));
+        if position.epoch != received.epoch {
             self.status.counters.log_changes += 1;
-            self.left.leave(passed);
-            self.passed = Some(self.left.goes_on(position));
+            self.left.leave(received);
+            self.received = Some(self.left.goes_on(position));
         } else if moves {
-            self.passed = new;
+            self.received = new;
         }
-        // A control frame repeats the last position passed; a record never does.
-        let repeats = position == passed && !is_record(frame.kind());
-        Ok(if moves || repeats { Place::Ahead } else { Place::Passed })
+        // A control frame repeats the last position; a record never does.
+        let repeats = position == received && !is_record(frame.kind());
+        Ok(if moves || repeats { Freshness::New } else { Freshness::Duplicate })
     }
 }
 
@@ -211,7 +224,7 @@ fn is_record(kind: Kind) -> bool {
     matches!(kind, Kind::Event | Kind::SessionInvalidation | Kind::Membership)
 }
 
-impl Stream {
+impl StreamState {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             deframer: Deframer::new(config.max_receive_bytes),
@@ -219,10 +232,10 @@ impl Stream {
             welcomed: false,
             live_since: None,
             last_look: false,
-            taken: 0,
+            arriving: 0,
             lingers: false,
             welcome_by: Duration::ZERO,
-            standing: Standing::default(),
+            standing: PendingStanding::default(),
         }
     }
 }
@@ -230,7 +243,7 @@ impl Stream {
 impl Goodbye {
     /// Reads a `Goodbye`. A malformed one is a goodbye all the same.
     ///
-    /// `reconnect: false` is taken as a refusal, not as an end: a gateway that stopped for good would need a person to
+    /// `reconnect: false` counts as a refusal, not as an end: a gateway that stopped for good would need a person to
     /// start it again, and asking once a minute costs nobody anything. A server that drains or sheds a slow reader is
     /// always worth coming back to, so there a `false` that a simple server never set is overlooked.
     fn read(body: &[u8]) -> Self {
@@ -241,7 +254,7 @@ impl Goodbye {
         for field in Fields::of(body).map_while(Result::ok) {
             match field {
                 (1, Value::Varint(number)) => reason = number,
-                (2, Value::Bytes(duration)) => retry_after = item::read_duration(duration),
+                (2, Value::Bytes(duration)) => retry_after = read_duration(duration),
                 (3, Value::Varint(flag)) => reconnect = flag != 0,
                 _ => {}
             }

@@ -3,6 +3,14 @@
 //! After a while the others are asked beside the stream, and the link goes over to one that holds the same log and can reach
 //! it. Where there is none it stays, because what the hub has is served all the same, and asks again later. With one hub there
 //! is nobody to ask.
+//!
+//! ```text
+//! 00 s   Progress { stale } from hub 0           stale_since = 00 s
+//! 10 to 15 s, still stale                        hubs 1 … are asked which log they hold
+//!        hub 1 holds the log and reaches it      the stream ends (Stale), and the next one is at hub 1
+//!        none does                               it stays, and asks again 10 to 15 s later
+//! an event on the live stream, or a Progress     not stale any more
+//! ```
 
 use std::time::Duration;
 
@@ -31,7 +39,7 @@ pub(super) struct Stale {
 impl Link {
     /// Whether all hubs are to be asked which log they hold, beside what is done next: says so once. What they answer comes in
     /// as [`Input::Doors`](super::Input::Doors).
-    pub fn take_question(&mut self) -> bool {
+    pub fn pop_hub_query(&mut self) -> bool {
         std::mem::take(&mut self.stale.asks)
     }
 
@@ -69,13 +77,13 @@ impl Link {
     }
 
     /// When that is.
-    pub(super) fn asks_at(&self) -> Option<Duration> {
+    pub(super) fn next_hub_query(&self) -> Option<Duration> {
         self.stale.ask_at.filter(|_| matches!(self.course, Course::Read(_)))
     }
 
     /// Hubs have said beside a stream which log they hold. Leaves one that has been cut off from it for long, if another is not.
-    pub(super) fn heard(&mut self, said: Vec<Option<Door>>, now: Duration, random: u64) {
-        let followed = self.passed.map(|passed| passed.epoch.to_string());
+    pub(super) fn leave_stale_hub(&mut self, said: Vec<Option<Door>>, now: Duration, random: u64) {
+        let followed = self.received.map(|received| received.epoch.to_string());
         let better = |(hub, door): (usize, &Option<Door>)| match door {
             Some(Door::Holds(epoch)) => hub != self.status.hub && Some(&**epoch) == followed.as_deref(),
             _ => false,

@@ -3,6 +3,12 @@
 //! Whoever resumes is sent no `Standing`: the hub takes it to have every record up to its cursor. Right after a `Welcome`
 //! that is not RESUMED, and right after a `Gap` within a stream, that is not so yet. A stream that breaks there must not
 //! be resumed from the cursor of that frame, nor from one that repeats it, or the records would be missed for good.
+//!
+//! ```text
+//! Welcome TRIMMED a9   Standing(more)   Standing   Gap to a20   a21
+//! cursor moves to      –                a9         a20          a21
+//! broken after the first Standing: the next stream resumes from the cursor before this one, and gets all of it again
+//! ```
 
 use super::Link;
 use crate::cursor::Cursor;
@@ -12,15 +18,15 @@ use crate::wire::{Fields, Value};
 
 /// What of the standing records is still to come on the present stream.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
-    /// Until the last `Standing` is there: what was passed before the frame that announced it.
+pub(super) struct PendingStanding {
+    /// Until the last `Standing` is there: what had been received before the frame that announced it.
     due: Option<Option<Cursor>>,
     /// The gap that belongs to the outcome, which no `Standing` of its own follows, is still to come.
     opening_gap: bool,
 }
 
 impl Link {
-    /// Whether this frame's cursor may be resumed from. `before` is what was passed before it.
+    /// Whether this frame's cursor may be resumed from. `before` is what had been received before it.
     pub(super) fn may_resume_from(&mut self, frame: &FrameView<'_>, before: Option<Cursor>) -> bool {
         /// `OUTCOME_RESUMED` and `OUTCOME_FRESH`.
         const RESUMED: Option<u64> = Some(1);
@@ -52,10 +58,10 @@ impl Link {
     }
 
     /// A stream that broke before its standing records were whole did not get anywhere: what the next one brings is
-    /// compared with what was passed before.
-    pub(super) fn forget_place_without_standing(&mut self) {
+    /// compared with what had been received before.
+    pub(super) fn forget_position_without_standing(&mut self) {
         if let Some(before) = self.stream.standing.due.take() {
-            self.passed = before;
+            self.received = before;
         }
     }
 }

@@ -4,10 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Door, End, EndCounts, Failure, StoreTrouble};
+use super::{Door, Failure, StreamEnd, StreamEndCounts};
 use crate::cursor::Epoch;
 
 /// Where a client stands.
+///
+/// ```
+/// assert_eq!(galaxy_push_core::link::State::CatchingUp.to_string(), "catching up");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
@@ -43,6 +47,17 @@ impl fmt::Display for State {
 }
 
 /// A client's state, as of its last step.
+///
+/// A snapshot: it is cloned for whoever watches. Durations are since the client started.
+///
+/// ```
+/// use galaxy_push_core::link::{Door, State, Status};
+///
+/// let mut status = Status::default();
+/// assert!(status.state == State::Connecting && status.cursor.is_empty() && !status.is_split());
+/// status.doors = vec![Door::Holds("log-a".into()), Door::Holds("log-b".into())];
+/// assert!(status.is_split(), "what one hub acknowledges, the readers of the other do not see");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
@@ -70,7 +85,7 @@ pub struct Status {
     /// Why the last try or stream ended; kept while the next one is well.
     pub last_error: Option<Arc<Failure>>,
     /// The same in one word of a fixed list; absent while only a cursor could not be read.
-    pub last_end: Option<End>,
+    pub last_end: Option<StreamEnd>,
     /// Set while the handler fails on one and the same item; in the stream form, while any item in flight has failed.
     pub handler: Option<HandlerTrouble>,
     /// What the cursor store is known to hold; empty without one.
@@ -80,7 +95,7 @@ pub struct Status {
     /// Since when the handler has been at work on what it was given last, on the clock the link is driven by; `None`
     /// while it is not.
     pub handling_since: Option<Duration>,
-    /// In the stream form: items handed out of which it, or one before it, is not dealt with.
+    /// In the stream form: items in flight, which are out or wait for one before them.
     pub in_flight_items: usize,
     /// What they hold, in bytes.
     pub in_flight_bytes: usize,
@@ -103,6 +118,22 @@ impl Status {
 }
 
 /// A handler that keeps failing.
+///
+/// ```
+/// use galaxy_push_core::link::{HandlerTrouble, Status, StoreTrouble};
+///
+/// /// What to show an operator.
+/// fn troubles(status: &Status) -> Vec<String> {
+///     let handler = status.handler.as_ref().map(|HandlerTrouble { cursor, failures, error, .. }| {
+///         format!("the handler failed {failures} times at {cursor}: {error}")
+///     });
+///     let store = status.store.as_ref().map(|StoreTrouble { failures, error, .. }| {
+///         format!("the cursor store failed {failures} times: {error}")
+///     });
+///     handler.into_iter().chain(store).collect()
+/// }
+/// # assert!(troubles(&Status::default()).is_empty());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandlerTrouble {
@@ -118,7 +149,30 @@ pub struct HandlerTrouble {
     pub dead_letter_error: Option<Arc<str>>,
 }
 
+/// A cursor store that fails.
+///
+/// See [`HandlerTrouble`] for an example.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreTrouble {
+    /// What it said last.
+    pub error: Arc<str>,
+    /// How often in a row.
+    pub failures: u32,
+    /// Since when, on the clock the link is driven by.
+    pub since: Duration,
+}
+
 /// What happened since the client started. Each only rises.
+///
+/// They begin at 0 with the process: what outlives it is the cursor alone.
+///
+/// ```
+/// use galaxy_push_core::link::Counters;
+///
+/// let counters = Counters::default();
+/// assert_eq!(counters.lost + counters.conflicts + counters.refusals, counters.ends.iter().map(|(_, count)| count).sum::<u64>());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -149,7 +203,7 @@ pub struct Counters {
     /// Frames of a kind this build does not know, skipped.
     pub unknown: u64,
     /// Tries and streams that ended, by why: the sum of the three that follow, which say what the next try waited for.
-    pub ends: EndCounts,
+    pub ends: StreamEndCounts,
     /// Tries and streams that ended otherwise than by a conflict or a refusal.
     pub lost: u64,
     /// Tries and streams that ended because another process uses the same gateway id.
@@ -158,7 +212,7 @@ pub struct Counters {
     pub refusals: u64,
     /// Calls of the handler that failed or panicked, and deliveries that were dropped or failed.
     pub handler_failures: u64,
-    /// Items given up and taken by the dead-letter callback. Not among those handled.
+    /// Items given up and accepted by the dead-letter callback. Not among those handled.
     pub dead_letters: u64,
     /// Calls of the dead-letter callback that failed or panicked.
     pub dead_letter_failures: u64,

@@ -1,72 +1,30 @@
 //! When the cursor goes into the application's store, and what a store that fails costs.
 //!
-//! The third part of [`Link`], beside what arrives and how it is handed out. It does not know what a store is: each load
+//! A part of [`Link`], beside what arrives and how it is delivered. It does not know what a store is: each load
 //! and each save is an [`Action`].
 //!
 //! After the handler, the default: once `every` handler calls have moved the cursor, or `within` after the first of
 //! them, and whenever the link is about to wait or end. A save that fails holds nobody up: the next one is tried after a
 //! growing wait, and until one succeeds more than `every` calls may be repeated after a crash. Before the handler, the
 //! opposite: without a save there is no call, because a call whose cursor is not stored might be repeated.
+//!
+//! ```text
+//! after the handler, every 2:   h(i1)  h(i2)  save(i2)  h(i3)  … crash: i3 is handled again
+//! within 1 s:                   h(i1)  … 1 s without another call … save(i1)
+//! before the handler:           save(i1)  h(i1) fails  h(i1)  save(i2)  h(i2)  … crash: i2 is lost
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Course, Input, Link, State, Status};
+use super::{Action, Course, Input, Link, Order, State, Status, StoreTrouble, Storing};
 use crate::backoff::{Backoff, Cause, ConfigError};
 use crate::cursor::Cursor;
 
 /// How often a load is tried before the cursor counts as unreadable.
 const LOAD_TRIES: u32 = 5;
 
-/// Whether the cursor is stored after the handler or before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Order {
-    /// After: a crash repeats at most [`Storing::every`] handler calls, and loses nothing.
-    #[default]
-    AfterHandler,
-    /// Before: a crash repeats nothing, and loses at most [`Storing::every`] items, or one batch.
-    BeforeHandler,
-}
-
-/// How a cursor store is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Storing {
-    /// After or before the handler.
-    pub order: Order,
-    /// The cursor is stored every so many handler calls: items, batches, or acks. At least 1, which is the default.
-    pub every: u32,
-    /// It is stored at the latest so long after it moved; 1 s. Says nothing while `every` is 1.
-    pub within: Duration,
-    /// How long one load or save may take before it counts as failed; 5 s.
-    pub deadline: Duration,
-}
-
-impl Default for Storing {
-    fn default() -> Self {
-        Self {
-            order: Order::AfterHandler,
-            every: 1,
-            within: Duration::from_secs(1),
-            deadline: Duration::from_secs(5),
-        }
-    }
-}
-
-/// A cursor store that fails.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StoreTrouble {
-    /// What it said last.
-    pub error: Arc<str>,
-    /// How often in a row.
-    pub failures: u32,
-    /// Since when, on the clock the link is driven by.
-    pub since: Duration,
-}
-
-/// What the link remembers of the store.
+/// What the link remembers of the store: what it holds, what is not saved yet, and how it has been failing.
 #[derive(Debug)]
 pub(super) struct Store {
     /// `None`: there is no store.
@@ -113,7 +71,7 @@ impl Store {
     }
 
     /// Items left the batch.
-    pub(super) fn settled(&mut self, items: usize) {
+    pub(super) fn committed(&mut self, items: usize) {
         self.ahead = self.ahead.saturating_sub(items);
     }
 
@@ -129,7 +87,7 @@ impl Store {
     }
 
     /// When a save is due, if nothing happens before; for a link that waits nothing but the last failure holds it up.
-    pub(super) fn wakes(&self, status: &Status, waiting: bool) -> Option<Duration> {
+    pub(super) fn next_wake(&self, status: &Status, waiting: bool) -> Option<Duration> {
         let storing = self.settings(Order::AfterHandler).filter(|_| self.loaded && self.owes(status))?;
         let due = if waiting { Duration::ZERO } else { self.unsaved_since + storing.within };
         Some(self.retry_at.max(due))
@@ -142,7 +100,7 @@ impl Store {
 
 impl Link {
     /// The store has answered, or has not in time.
-    pub(super) fn stored(&mut self, input: Input, now: Duration, random: u64) {
+    pub(super) fn store_answered(&mut self, input: Input, now: Duration, random: u64) {
         let late = || Arc::from("the cursor store did not answer in time");
         match (&mut self.action, input) {
             (Action::Load { .. }, Input::Loaded(cursor)) => self.loaded(cursor, now),
@@ -173,7 +131,7 @@ impl Link {
         self.show(State::Connecting, now);
         match cursor {
             None => self.store.held = Some(self.status.cursor.clone()),
-            Some(empty) if empty.is_empty() => self.tell_cursor_unreadable(),
+            Some(empty) if empty.is_empty() => self.report_unreadable_cursor(),
             Some(cursor) => {
                 self.store.held = Some(cursor.clone());
                 self.status.stored.clone_from(&cursor);
@@ -183,7 +141,7 @@ impl Link {
     }
 
     /// The store cannot say where to start. After some tries the client starts as with an unreadable cursor: from the
-    /// oldest event held, and told. A broken store must not keep a gateway from its events.
+    /// oldest event held, after a gap. A broken store must not keep a gateway from its events.
     fn load_failed(&mut self, error: Arc<str>, now: Duration, random: u64) {
         let wait = self.note_store_trouble(error, now, random);
         if self.store.backoff.failures() < LOAD_TRIES {
@@ -192,7 +150,7 @@ impl Link {
         } else {
             self.store.loaded = true;
             self.show(State::Connecting, now);
-            self.tell_cursor_unreadable();
+            self.report_unreadable_cursor();
         }
     }
 
@@ -255,7 +213,7 @@ impl Link {
 
     /// A cursor from outside, as the place to start.
     fn start_from(&mut self, cursor: String) {
-        self.passed = Cursor::parse(&cursor).ok();
+        self.received = Cursor::parse(&cursor).ok();
         self.resume.clone_from(&cursor);
         self.status.cursor = cursor;
     }

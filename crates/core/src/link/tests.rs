@@ -70,7 +70,7 @@ impl World {
     }
 
     fn answer(&mut self) {
-        if matches!(self.action, Action::Ask { .. }) && !self.asked {
+        if matches!(self.action, Action::AskHubs { .. }) && !self.asked {
             let mute = vec![Some(Door::Mute); self.link.config.hubs];
             self.action = self.link.step(Input::Doors(mute), self.now, u64::MAX);
         }
@@ -102,13 +102,13 @@ impl World {
             "unsaved" => Input::SaveFailed("disk full".into()),
             "taken" => Input::DeadLettered,
             "untaken" => Input::DeadLetterFailed("no room".into()),
-            "ack" => verdicts(rest, &Ok(())),
-            "nack" => verdicts(rest, &Err("oops".into())),
+            "ack" => acks(rest, &Ok(())),
+            "nack" => acks(rest, &Err("oops".into())),
             "doors" => Input::Doors(rest.split(' ').map(door).collect()),
             "unreachable" => Input::Failed(Failure::Unreachable("refused".into())),
             "vain" => {
                 self.now = self.now.max(self.until());
-                Input::ReadInVain { taken: rest.parse().unwrap() }
+                Input::ReadTimedOut { arriving: rest.parse().unwrap() }
             }
             "lost" => Input::Failed(Failure::Lost("cut".into())),
             "status" => {
@@ -140,7 +140,7 @@ impl World {
 
     fn until(&self) -> Duration {
         match self.action {
-            Action::Ask { until, .. }
+            Action::AskHubs { until, .. }
             | Action::Dial { until, .. }
             | Action::Subscribe { until, .. }
             | Action::Read { until }
@@ -158,14 +158,14 @@ impl World {
         let status = self.link.status().clone();
         let dead_letter =
             self.link.dead_letter().map(|dead| (name(dead.item), dead.failures, dead.error.clone()));
-        let handed = self.link.take_handed();
+        let handed = self.link.drain_deliveries();
         let out = &mut self.transcript;
         if !handed.is_empty() {
             let handed = handed.iter().map(|handed| format!("{}#{}", name(&handed.item), handed.id));
             writeln!(out, "out {}", handed.collect::<Vec<_>>().join(" ")).unwrap();
         }
         match &self.action {
-            Action::Ask { hub, epoch, .. } => {
+            Action::AskHubs { hub, epoch, .. } => {
                 let epoch = epoch.as_deref().map(|epoch| epoch.parse::<Epoch>().unwrap());
                 let log = epoch.map_or("any".to_owned(), |epoch| char::from(epoch.0 as u8).to_string());
                 write!(out, "ask, {hub} first, for {log} within {left}")
@@ -218,9 +218,9 @@ fn door(word: &str) -> Option<Door> {
     }
 }
 
-fn verdicts(ids: &str, result: &Result<(), Arc<str>>) -> Input {
-    let verdict = |id: &str| Verdict { id: id.parse().unwrap(), result: result.clone() };
-    Input::Verdicts(ids.split(' ').map(verdict).collect())
+fn acks(ids: &str, result: &Result<(), Arc<str>>) -> Input {
+    let ack_result = |id: &str| AckResult { id: id.parse().unwrap(), result: result.clone() };
+    Input::Acks(ids.split(' ').map(ack_result).collect())
 }
 
 /// `a6` as cursor text; anything else as it is.

@@ -1,4 +1,4 @@
-//! What a reader is told about its peer: how much it takes, of which kinds, and what it may see.
+//! What a reader knows of its peer: how large a message it accepts, which kinds it knows, and what it may see.
 //!
 //! Set by whoever opens a stream, asked by [`Reader`](super::Reader) at each step. Nothing here changes while it reads.
 
@@ -8,6 +8,22 @@ use crate::frame::{EventView, Kind};
 use crate::window::Slot;
 
 /// Which events a reader is entitled to.
+///
+/// The filter is asked once for each event in the reader's way, under the lock of the window: it must be quick and must not wait.
+///
+/// ```
+/// use galaxy_push_core::frame::EventView;
+/// use galaxy_push_core::reader::{Entitled, Filter};
+/// use galaxy_push_core::window::Slot;
+///
+/// struct Only(&'static str);
+///
+/// impl Filter for Only {
+///     fn entitles(&self, event: EventView<'_>, _slot: Slot) -> Entitled {
+///         event.recipients().any(|to| to == self.0 || to == "all").into()
+///     }
+/// }
+/// ```
 pub trait Filter {
     /// Whether the reader is entitled to this event, which lies at `slot`.
     fn entitles(&self, event: EventView<'_>, slot: Slot) -> Entitled;
@@ -18,9 +34,9 @@ pub trait Filter {
 pub enum Entitled {
     /// It is sent the event.
     Yes,
-    /// The event is not for it: it is passed over.
+    /// The event is not for it: it is skipped.
     No,
-    /// Nobody can tell any more: the event is not sent, and the reader is told so by a gap.
+    /// Nobody can tell any more: the event is not sent, and a gap stands in its place.
     Unknown,
 }
 
@@ -35,9 +51,9 @@ impl From<bool> for Entitled {
 pub struct Settings {
     /// A `Progress` follows when nothing was sent for this long.
     pub heartbeat: Duration,
-    /// The largest message the peer takes, in bytes without the prefix.
+    /// The largest message the peer accepts, in bytes without the prefix.
     pub message_max: usize,
-    /// The most bytes one step hands out, unless a single frame is larger.
+    /// The most bytes one step sends, unless a single frame is larger.
     pub turn_bytes: usize,
 }
 

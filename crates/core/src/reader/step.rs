@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::cursor::{Cursor, Epoch};
-use crate::window::{Gap, Outcome, Slot};
+use crate::window::{MissingRange, Outcome, Slot};
 
 /// A frame about the stream itself. Whoever encodes it adds what only it knows (generation, limits, …).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +22,11 @@ pub enum Control {
         /// Just before the oldest held.
         oldest: Cursor,
     },
-    /// What was missed; its cursor is [`Gap::to`].
-    Gap(Gap),
+    /// What was missed; its cursor is [`MissingRange::to`].
+    Gap(MissingRange),
     /// The replay is over, or the reader is back after falling behind.
     CaughtUp {
-        /// The last position passed.
+        /// The reader's position.
         cursor: Cursor,
     },
     /// Everything up to here was delivered.
@@ -36,7 +36,7 @@ pub enum Control {
     },
     /// The reader lags.
     FellBehind {
-        /// The last position passed.
+        /// The reader's position.
         cursor: Cursor,
         /// How many entries lie before it.
         events: u64,
@@ -46,6 +46,9 @@ pub enum Control {
 }
 
 /// The one thing to do next.
+///
+/// Whoever drives a reader sends what a `Control` or `Send` names and steps again at once. After `Again` it releases the lock first. After
+/// `WaitUntil` it sleeps until the window grows or the time comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Send this frame.
@@ -63,6 +66,6 @@ pub enum Step {
 pub struct Omitted {
     /// Events past their `ttl`.
     pub expired: u64,
-    /// Events larger than the peer takes, told by a gap (or silently, if ephemeral).
+    /// Events larger than the peer accepts: a gap stands in their place, or nothing if they were ephemeral.
     pub too_large: u64,
 }

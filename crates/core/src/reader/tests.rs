@@ -63,9 +63,9 @@ fn window(bounds: Bounds) -> Window {
     Window::with_chunk_bytes(at(0), bounds, 300)
 }
 
-fn open(window: &Window, ask: Ask) -> Reader {
+fn open(window: &Window, ask: StartFrom) -> Reader {
     let text = match ask {
-        Ask::At(cursor) => cursor.to_string(),
+        StartFrom::At(cursor) => cursor.to_string(),
         _ => String::new(),
     };
     Reader::open(window, ask, &text, Settings::default())
@@ -97,13 +97,13 @@ fn every_stream_opens_in_order() {
     let mut window = window(Bounds { events: 3, ..Bounds::default() });
     (1..=5).for_each(|_| append(&mut window, "all", seconds(0)));
     for (ask, expected) in [
-        (Ask::Head, "Fresh caught-up@5"),
-        (Ask::Oldest, "Fresh 3 4 5 caught-up@5"),
-        (Ask::At(at(3)), "Resumed 4 5 caught-up@5"),
-        (Ask::At(at(5)), "Resumed caught-up@5"),
-        (Ask::At(at(1)), "Trimmed gap:Trimmed..2 3 4 5 caught-up@5"),
-        (Ask::At(at(9)), "Ahead gap:Ahead..5 caught-up@5"),
-        (Ask::Foreign, "EpochChanged gap:EpochChanged..2 3 4 5 caught-up@5"),
+        (StartFrom::Head, "Fresh caught-up@5"),
+        (StartFrom::Oldest, "Fresh 3 4 5 caught-up@5"),
+        (StartFrom::At(at(3)), "Resumed 4 5 caught-up@5"),
+        (StartFrom::At(at(5)), "Resumed caught-up@5"),
+        (StartFrom::At(at(1)), "Trimmed gap:Trimmed..2 3 4 5 caught-up@5"),
+        (StartFrom::At(at(9)), "Ahead gap:Ahead..5 caught-up@5"),
+        (StartFrom::Foreign, "EpochChanged gap:EpochChanged..2 3 4 5 caught-up@5"),
     ] {
         let mut reader = open(&window, ask);
         assert_eq!(transcript(&mut reader, &window, None, seconds(0)), expected, "{ask:?}");
@@ -114,7 +114,7 @@ fn every_stream_opens_in_order() {
 #[test]
 fn what_is_no_cursor_is_not_echoed() {
     let window = window(Bounds::default());
-    let mut reader = Reader::open(&window, Ask::Unreadable, "<script>", Settings::default());
+    let mut reader = Reader::open(&window, StartFrom::Unreadable, "<script>", Settings::default());
     let step = reader.step(&window, None, seconds(0));
     let Step::Control(Control::Welcome { cursor, outcome, .. }) = step else { panic!("no welcome") };
     assert_eq!((cursor.as_str(), outcome), ("", Outcome::EpochChanged));
@@ -124,7 +124,7 @@ fn what_is_no_cursor_is_not_echoed() {
 fn nothing_but_the_gap_crosses_the_hole() {
     let mut window = window(Bounds { events: 3, ..Bounds::default() });
     (1..=5).for_each(|_| append(&mut window, "all", seconds(0)));
-    let mut reader = open(&window, Ask::At(at(1)));
+    let mut reader = open(&window, StartFrom::At(at(1)));
     assert_eq!(reader.resumes_from(), None, "nothing was said");
     reader.step(&window, None, seconds(0));
     assert_eq!(reader.resumes_from(), Some(at(1).to_string()), "welcomed, not told yet");
@@ -135,7 +135,7 @@ fn nothing_but_the_gap_crosses_the_hole() {
 #[test]
 fn silence_is_ended_by_progress() {
     let mut window = window(Bounds::default());
-    let mut reader = open(&window, Ask::Head);
+    let mut reader = open(&window, StartFrom::Head);
     let filter: Option<&dyn Filter> = Some(&Only("user:me"));
     assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), "Fresh caught-up@0");
     append(&mut window, "user:other", seconds(1));
@@ -151,7 +151,7 @@ fn silence_is_ended_by_progress() {
 #[test]
 fn a_filter_that_skips_an_eighth_of_the_window_says_so_between_batches() {
     let mut window = window(Bounds { events: 80, ..Bounds::default() });
-    let mut reader = open(&window, Ask::Head);
+    let mut reader = open(&window, StartFrom::Head);
     let filter: Option<&dyn Filter> = Some(&Only("user:me"));
     transcript(&mut reader, &window, filter, seconds(0));
     for seq in 1..=15 {
@@ -169,7 +169,7 @@ fn what_the_filter_cannot_judge_is_told_by_one_gap_before_what_lies_behind_it() 
         ["user:me", "other", "nobody-knows", "other", "nobody-knows", "other", "user:me", "nobody-knows"];
     log.iter().for_each(|to| append(&mut window, to, seconds(0)));
     append_with(&mut window, "nobody-knows", Traits::PLAIN.with(Traits::EPHEMERAL), seconds(0));
-    let mut reader = open(&window, Ask::At(at(0)));
+    let mut reader = open(&window, StartFrom::At(at(0)));
     let expected = "Resumed 1 gap:Upstream..5 7 gap:Upstream..8 caught-up@9";
     assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), expected);
 }
@@ -177,7 +177,7 @@ fn what_the_filter_cannot_judge_is_told_by_one_gap_before_what_lies_behind_it() 
 #[test]
 fn a_lagging_reader_is_warned_then_lapped_and_told() {
     let mut window = window(Bounds { events: 8, ..Bounds::default() });
-    let mut reader = open(&window, Ask::Head);
+    let mut reader = open(&window, StartFrom::Head);
     transcript(&mut reader, &window, None, seconds(0));
     (1..=4).for_each(|_| append(&mut window, "all", seconds(0)));
     assert_eq!(transcript(&mut reader, &window, None, seconds(0)), "behind@0+4 1 2 3 4 caught-up@4");
@@ -189,13 +189,13 @@ fn a_lagging_reader_is_warned_then_lapped_and_told() {
 #[test]
 fn only_live_readers_see_ephemeral_events_and_nobody_expired_ones() {
     let mut window = window(Bounds::default());
-    let mut live = open(&window, Ask::Head);
+    let mut live = open(&window, StartFrom::Head);
     transcript(&mut live, &window, None, seconds(0));
     append(&mut window, "all", seconds(0));
     window.append(at(1), Traits::EPHEMERAL, &framed(None, "all", None, seconds(0)), Duration::ZERO);
     window.append(at(2), Traits::EXPIRES, &framed(Some(at(2)), "all", Some(3), seconds(0)), Duration::ZERO);
     assert_eq!(transcript(&mut live, &window, None, seconds(3)), "1 1 2");
-    let mut late = open(&window, Ask::Oldest);
+    let mut late = open(&window, StartFrom::Oldest);
     assert_eq!(transcript(&mut late, &window, None, seconds(4)), "Fresh 1 caught-up@2");
     assert_eq!(late.omitted(), Omitted { expired: 1, too_large: 0 });
 }
@@ -207,7 +207,7 @@ fn an_event_too_large_for_the_peer_is_a_gap() {
     append(&mut window, &"x".repeat(200), seconds(0));
     append(&mut window, "all", seconds(0));
     let settings = Settings { message_max: 120, ..Settings::default() };
-    let mut reader = Reader::open(&window, Ask::Oldest, "oldest", settings);
+    let mut reader = Reader::open(&window, StartFrom::Oldest, "oldest", settings);
     let expected = "Fresh 1 gap:TooLarge..2 3 caught-up@3";
     assert_eq!(transcript(&mut reader, &window, None, seconds(0)), expected);
 }
@@ -218,7 +218,7 @@ fn a_heartbeat_may_be_as_rare_as_can_be_written() {
     append(&mut window, "all", seconds(0));
     window.trim(Duration::from_secs(9));
     let settings = Settings { heartbeat: Duration::MAX, ..Settings::default() };
-    let mut reader = Reader::open(&window, Ask::Oldest, "oldest", settings);
+    let mut reader = Reader::open(&window, StartFrom::Oldest, "oldest", settings);
     assert_eq!(transcript(&mut reader, &window, None, seconds(9)), "Fresh 1 caught-up@1");
     assert_eq!(transcript(&mut reader, &window, None, seconds(9_999)), "");
 }
@@ -245,7 +245,7 @@ fn an_awaited_epoch_that_never_comes_is_told() {
     let Step::Control(Control::Gap(gap)) = reader.step(&window, None, seconds(0)) else { panic!("no gap") };
     assert_eq!((gap.reason, gap.from, gap.to), (GapReason::EpochChanged, awaited.to_string(), third));
     assert_eq!(transcript(&mut reader, &window, None, seconds(0)), "2", "what follows it");
-    assert_eq!(reader.passed(), third.next());
+    assert_eq!(reader.position(), third.next());
 }
 
 #[test]
@@ -269,13 +269,13 @@ fn whoever_comes_from_inside_a_gap_into_another_epoch_is_told_from_there() {
     window.append(new(9), Traits::GAP, &framed(None, "", None, seconds(0)), Duration::ZERO);
     window.append(new(10), Traits::PLAIN, &framed(None, "all", None, seconds(0)), Duration::ZERO);
     for filter in [None, Some(&Only("all") as &dyn Filter)] {
-        let mut reader = open(&window, Ask::At(new(5)));
+        let mut reader = open(&window, StartFrom::At(new(5)));
         assert_eq!(
             transcript(&mut reader, &window, filter, seconds(0)),
             "Resumed gap:Upstream..9 10 caught-up@10"
         );
         // Who stood in the old epoch is handed what is held.
-        let mut reader = open(&window, Ask::At(at(0)));
+        let mut reader = open(&window, StartFrom::At(at(0)));
         assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), "Resumed 1 9 10 caught-up@10");
     }
 }
@@ -283,17 +283,17 @@ fn whoever_comes_from_inside_a_gap_into_another_epoch_is_told_from_there() {
 #[test]
 fn a_reader_that_is_told_which_entries_concern_it_visits_only_those() {
     let mut window = window(Bounds { events: 6, ..Bounds::default() });
-    let mut reader = open(&window, Ask::Head);
+    let mut reader = open(&window, StartFrom::Head);
     transcript(&mut reader, &window, None, seconds(0));
     let first = window.end();
     (1..=4).for_each(|_| append(&mut window, "all", seconds(0)));
     let third = first.plus(2);
-    assert_eq!(reader.visit(&window, third, None, seconds(0)), Step::Send(third..third.next()));
-    reader.pass(window.end(), window.head());
-    assert_eq!(reader.passed(), at(4));
+    assert_eq!(reader.read_at(&window, third, None, seconds(0)), Step::Send(third..third.next()));
+    reader.skip_to(window.end(), window.head());
+    assert_eq!(reader.position(), at(4));
     let fifth = window.end();
     (5..=12).for_each(|_| append(&mut window, "all", seconds(0)));
-    let told = reader.visit(&window, fifth, None, seconds(0));
+    let told = reader.read_at(&window, fifth, None, seconds(0));
     assert!(
         matches!(&told, Step::Control(Control::Gap(gap)) if gap.to == at(6) && gap.count == Some(2)),
         "{told:?}"
@@ -383,7 +383,7 @@ proptest! {
         let records = Records { invalidations, memberships };
         let mut window = window(Bounds { events, ..Bounds::default() });
         let filter = filtered.then_some(&Only("user:me") as &dyn Filter);
-        let ask = if from_oldest { Ask::Oldest } else { Ask::Head };
+        let ask = if from_oldest { StartFrom::Oldest } else { StartFrom::Head };
         let (mut reader, mut now, mut mine) = (open(&window, ask).taking(records), seconds(0), Vec::new());
         let mut client = Naive { cursor: String::new(), accounted: 0, handed: Vec::new() };
         for op in ops {
@@ -407,8 +407,8 @@ proptest! {
                     }
                 }
                 Op::Reconnect => {
-                    let ask = Ask::parse(&client.cursor).unwrap();
-                    if ask == Ask::Head {
+                    let ask = StartFrom::parse(&client.cursor).unwrap();
+                    if ask == StartFrom::Head {
                         client.accounted = window.head().seq.0;
                     }
                     reader = Reader::open(&window, ask, &client.cursor, Settings::default()).taking(records);
@@ -438,7 +438,7 @@ fn standing_records_are_hidden_by_no_filter_but_only_told_to_who_knows_them() {
     ] {
         let records = Records { invalidations, memberships };
         for (filter, sent) in [(None, everything), (me, filtered)] {
-            let mut reader = open(&window, Ask::Oldest).taking(records);
+            let mut reader = open(&window, StartFrom::Oldest).taking(records);
             let expected = ["Fresh", sent, "caught-up@3"].join(" ").replace("  ", " ");
             assert_eq!(transcript(&mut reader, &window, filter, seconds(0)), expected, "{records:?}");
         }
@@ -448,18 +448,18 @@ fn standing_records_are_hidden_by_no_filter_but_only_told_to_who_knows_them() {
 #[test]
 fn a_reader_that_is_asked_to_speaks_up_once() {
     let mut window = window(Bounds::default());
-    let mut reader = open(&window, Ask::Head);
-    reader.speak_up();
+    let mut reader = open(&window, StartFrom::Head);
+    reader.request_progress();
     assert_eq!(
         transcript(&mut reader, &window, None, seconds(1)),
         "Fresh caught-up@0",
         "a sign as good as any"
     );
-    reader.speak_up();
+    reader.request_progress();
     assert_eq!(transcript(&mut reader, &window, None, seconds(2)), "progress@0");
     assert_eq!(reader.step(&window, None, seconds(2)), Step::WaitUntil(Duration::from_secs(7)));
     append(&mut window, "all", seconds(3));
-    reader.speak_up();
+    reader.request_progress();
     assert_eq!(transcript(&mut reader, &window, None, seconds(3)), "1");
 }
 
@@ -468,11 +468,11 @@ fn passing_never_takes_a_position_back() {
     let mut window = window(Bounds::default());
     append(&mut window, "all", seconds(0));
     let end = window.end();
-    let mut reader = open(&window, Ask::Oldest);
+    let mut reader = open(&window, StartFrom::Oldest);
     transcript(&mut reader, &window, None, seconds(0));
-    assert_eq!((reader.next(), reader.passed()), (end, at(1)));
+    assert_eq!((reader.next(), reader.position()), (end, at(1)));
     window.advance(at(9)); // the head moved on with nothing to hold, so many positions share one slot
-    reader.pass(end, at(9));
-    reader.pass(end, at(4));
-    assert_eq!(reader.passed(), at(9));
+    reader.skip_to(end, at(9));
+    reader.skip_to(end, at(4));
+    assert_eq!(reader.position(), at(9));
 }

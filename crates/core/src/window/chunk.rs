@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::{Entry, Slot, Traits};
 use crate::cursor::{Cursor, Epoch, Seq};
 
+/// Frames of one epoch, one behind another, and an index with one [`Mark`] for each.
 #[derive(Debug)]
 pub(super) struct Chunk {
     epoch: Epoch,
@@ -23,12 +24,14 @@ pub(super) struct Chunk {
     largest: usize,
 }
 
+/// Open frames are still appended to, so reading copies them. Sealed ones are shared by reference count.
 #[derive(Debug)]
 enum Frames {
     Open(Vec<u8>),
     Sealed(Bytes),
 }
 
+/// One entry of the index, 32 bytes. `end` is where the frame ends in the chunk; it begins where the one before it ends.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     seq: Seq,
@@ -123,6 +126,7 @@ impl Chunk {
     /// The end of the longest run from `from` of at most `bytes_max` bytes, but of one entry at least.
     pub(super) fn within(&self, from: Slot, bytes_max: usize) -> Slot {
         let i = self.at(from);
+        // The ends rise, so the longest run that fits is found by bisection and not by adding lengths up.
         let limit = self.start_of(i) + bytes_max;
         let fit = self.index[i..].partition_point(|mark| mark.end as usize <= limit);
         from.plus(fit.max(1) as u64)

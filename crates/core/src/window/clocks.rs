@@ -11,6 +11,11 @@ use crate::log_clock::Offset;
 /// The most clocks of earlier streams that are kept; with more, those of the oldest entries are not known any more.
 const EARLIER_MAX: usize = 16;
 
+/// ```text
+/// slots      0 ……… 40 ……… 90 ……… end
+/// stream     the first   the second   the third, open now
+/// earlier    (40, +3 s)  (90, −1 s)   present: None until its first stamp
+/// ```
 #[derive(Debug, Default)]
 pub(super) struct Clocks {
     /// The first slot that is no longer of the stream, and how its clock stood; oldest first.

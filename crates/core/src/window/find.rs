@@ -1,10 +1,23 @@
 //! Where a reader that asks for a position starts: the typed outcome of every cursor.
+//!
+//! ```text
+//! the log:      a1 … a520 | a521 … a527 |              floor a520, head a527
+//! presented     answer                                  the reader gets
+//! a523          Resumed                                 a524 …
+//! a520          Resumed: just before the oldest         a521 …
+//! a3            Trimmed                                 gap(a3, a520], a521 …
+//! a530          Ahead                                   gap(a530, a527], then what is published next
+//! x9            EpochChanged: another life of the log   gap(x9, a520], a521 …
+//! ```
 
 use std::time::Duration;
 
-use super::{Ask, Chunk, Cursor, Epoch, Slot, Window};
+use super::{Chunk, Cursor, Epoch, GapReason, Slot, StartFrom, Window};
 
 /// What became of the cursor a reader presented.
+///
+/// The first thing that a reader is sent, in its `Welcome`. What each means is in the table at the head of this file; the example of
+/// [`Window`] shows two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Reading continues with the very next event.
@@ -19,43 +32,24 @@ pub enum Outcome {
     Ahead,
 }
 
-/// Why a reader missed something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the contract's")]
-pub enum GapReason {
-    Trimmed,
-    EpochChanged,
-    Ahead,
-    Lapped,
-    Upstream,
-    TooLarge,
-    Collapsed,
-    Damaged,
-    CursorUnreadable,
-}
-
-impl GapReason {
-    /// By its number in the contract; `None` for those of a newer one.
-    #[must_use]
-    pub const fn of_number(number: u64) -> Option<Self> {
-        Some(match number {
-            1 => Self::Trimmed,
-            2 => Self::EpochChanged,
-            3 => Self::Ahead,
-            4 => Self::Lapped,
-            5 => Self::Upstream,
-            6 => Self::TooLarge,
-            7 => Self::Collapsed,
-            8 => Self::Damaged,
-            9 => Self::CursorUnreadable,
-            _ => return None,
-        })
-    }
-}
-
 /// What a reader has missed: the positions in `(from, to]`.
+///
+/// Built where the range is known: by [`Window::find`] for a presented cursor, by a [`Reader`](crate::reader::Reader) for what it meets on
+/// its way, and by a gateway for what its own stream missed. The `proto` crate writes it as a `Gap` frame.
+///
+/// ```
+/// use galaxy_push_core::cursor::{Cursor, Epoch};
+/// use galaxy_push_core::window::{GapReason, MissingRange};
+///
+/// let at = Cursor::start(Epoch(1));
+/// let gap = MissingRange::between(GapReason::Lapped, at.plus(3), at.plus(8)).unwrap();
+/// assert_eq!((gap.count, gap.to), (Some(5), at.plus(8)));
+/// assert_eq!(MissingRange::between(GapReason::Lapped, at.plus(8), at.plus(8)), None, "nothing is missing");
+/// let elsewhere = Cursor::start(Epoch(2));
+/// assert_eq!(MissingRange::into_another_log(at, elsewhere).reason, GapReason::EpochChanged);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gap {
+pub struct MissingRange {
     /// Why.
     pub reason: GapReason,
     /// The text of the position the reader held; it may be of a form this build cannot read.
@@ -75,13 +69,13 @@ pub struct Start {
     pub outcome: Outcome,
     /// The first slot to read.
     pub next: Slot,
-    /// The position passed once the gap, if any, is told.
-    pub passed: Cursor,
-    /// What must be told first.
-    pub gap: Option<Gap>,
+    /// The reader's position once the gap, if there is one, is sent.
+    pub position: Cursor,
+    /// What must be sent first.
+    pub gap: Option<MissingRange>,
 }
 
-impl Gap {
+impl MissingRange {
     fn new(reason: GapReason, from: &str, to: Cursor, count: Option<u64>) -> Self {
         Self { reason, from: from.to_owned(), to, count, repair_after: None }
     }
@@ -110,42 +104,57 @@ impl Gap {
 impl Window {
     /// Answers a presented cursor. `text` is the cursor as it was sent, for the gap's `from`.
     ///
-    /// Where an epoch came back the window is cut: whoever presents a position from before that is told a gap and goes on
+    /// Where an epoch came back the window is cut: whoever presents a position from before that gets a gap and goes on
     /// behind it. Every position that its log had reached by then is among them, because somebody may have had it before, at
     /// another window perhaps: a gap that tells of nothing is better than silence about everything in between.
+    ///
+    /// ```text
+    /// the window:   a1 a2 a3  gap to b1  b2  gap to a3  a4 a5      its upstream went from log a to b and back
+    /// who presents a2:        EpochChanged, gap(a2, a3], then a4 …  a3 and b2 may be missing, and a4 may be known from elsewhere
+    /// who presents a5:        Resumed                               that position is of the second stretch
+    /// ```
     #[must_use]
-    pub fn find(&self, ask: Ask, text: &str) -> Start {
+    pub fn find(&self, ask: StartFrom, text: &str) -> Start {
         let (first, base) = self.uncut();
-        let with_gap = |outcome, gap| Start { outcome, next: first, passed: base, gap };
-        let changed =
-            || with_gap(Outcome::EpochChanged, Some(Gap::new(GapReason::EpochChanged, text, base, None)));
+        let with_gap = |outcome, gap| Start { outcome, next: first, position: base, gap };
+        let changed = || {
+            with_gap(
+                Outcome::EpochChanged,
+                Some(MissingRange::new(GapReason::EpochChanged, text, base, None)),
+            )
+        };
         match ask {
-            Ask::Head => Start { outcome: Outcome::Fresh, next: self.end, passed: self.head, gap: None },
-            Ask::Oldest => {
-                Start { outcome: Outcome::Fresh, next: self.oldest, passed: self.floor, gap: None }
+            StartFrom::Head => {
+                Start { outcome: Outcome::Fresh, next: self.end, position: self.head, gap: None }
             }
-            Ask::At(cursor) if cursor.follows(self.head) => Start {
+            StartFrom::Oldest => {
+                Start { outcome: Outcome::Fresh, next: self.oldest, position: self.floor, gap: None }
+            }
+            StartFrom::At(cursor) if cursor.follows(self.head) => Start {
                 outcome: Outcome::Ahead,
                 next: self.end,
-                passed: self.head,
-                gap: Some(Gap::new(GapReason::Ahead, text, self.head, None)),
+                position: self.head,
+                gap: Some(MissingRange::new(GapReason::Ahead, text, self.head, None)),
             },
-            Ask::At(cursor) if self.is_before_return(cursor) && cursor.follows(base) => Start {
+            StartFrom::At(cursor) if self.is_before_return(cursor) && cursor.follows(base) => Start {
                 outcome: Outcome::EpochChanged,
                 next: self.slot_after(cursor),
-                passed: cursor,
-                gap: Some(Gap::into_another_log(cursor, cursor)),
+                position: cursor,
+                gap: Some(MissingRange::into_another_log(cursor, cursor)),
             },
-            Ask::At(cursor) if self.is_before_return(cursor) => changed(),
-            Ask::At(cursor) if base.follows(cursor) => {
-                with_gap(Outcome::Trimmed, Gap::between(GapReason::Trimmed, cursor, base))
+            StartFrom::At(cursor) if self.is_before_return(cursor) => changed(),
+            StartFrom::At(cursor) if base.follows(cursor) => {
+                with_gap(Outcome::Trimmed, MissingRange::between(GapReason::Trimmed, cursor, base))
             }
-            Ask::At(cursor) if self.knows(cursor.epoch) => {
-                Start { outcome: Outcome::Resumed, next: self.slot_after(cursor), passed: cursor, gap: None }
-            }
-            Ask::At(_) | Ask::Foreign => changed(),
-            Ask::Unreadable => {
-                let gap = Gap::new(GapReason::CursorUnreadable, "", base, None);
+            StartFrom::At(cursor) if self.knows(cursor.epoch) => Start {
+                outcome: Outcome::Resumed,
+                next: self.slot_after(cursor),
+                position: cursor,
+                gap: None,
+            },
+            StartFrom::At(_) | StartFrom::Foreign => changed(),
+            StartFrom::Unreadable => {
+                let gap = MissingRange::new(GapReason::CursorUnreadable, "", base, None);
                 with_gap(Outcome::EpochChanged, Some(gap))
             }
         }

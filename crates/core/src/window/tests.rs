@@ -1,7 +1,7 @@
 //! The window against a list that is trimmed by hand, and the table of every cursor at every boundary.
 
 use super::*;
-use crate::cursor::{Ask, Epoch, Seq};
+use crate::cursor::{Epoch, Seq, StartFrom};
 use proptest::prelude::*;
 
 const EPOCH: Epoch = Epoch(1);
@@ -91,7 +91,7 @@ proptest! {
 }
 
 fn check_find(window: &Window, asked: u64, head: u64) -> Result<(), TestCaseError> {
-    let start = window.find(Ask::At(at(asked)), "text");
+    let start = window.find(StartFrom::At(at(asked)), "text");
     let floor = window.floor().seq.0;
     let expected = match asked {
         _ if asked > head => Outcome::Ahead,
@@ -145,19 +145,19 @@ fn every_cursor_has_one_outcome_whichever_bound_cut() {
         assert_eq!((window.floor(), window.head()), (at(2), at(5)), "{bounds:?}");
         let other = Cursor { epoch: Epoch(9), seq: Seq(4) };
         for (ask, outcome, passed, count) in [
-            (Ask::At(at(0)), Outcome::Trimmed, 2, Some(Some(2))), // two before the oldest resumable
-            (Ask::At(at(1)), Outcome::Trimmed, 2, Some(Some(1))),
-            (Ask::At(at(2)), Outcome::Resumed, 2, None), // just before the oldest held still counts
-            (Ask::At(at(3)), Outcome::Resumed, 3, None),
-            (Ask::At(at(5)), Outcome::Resumed, 5, None),
-            (Ask::At(at(6)), Outcome::Ahead, 5, Some(None)),
-            (Ask::At(other), Outcome::EpochChanged, 2, Some(None)),
-            (Ask::Foreign, Outcome::EpochChanged, 2, Some(None)),
-            (Ask::Head, Outcome::Fresh, 5, None),
-            (Ask::Oldest, Outcome::Fresh, 2, None),
+            (StartFrom::At(at(0)), Outcome::Trimmed, 2, Some(Some(2))), // two before the oldest resumable
+            (StartFrom::At(at(1)), Outcome::Trimmed, 2, Some(Some(1))),
+            (StartFrom::At(at(2)), Outcome::Resumed, 2, None), // just before the oldest held still counts
+            (StartFrom::At(at(3)), Outcome::Resumed, 3, None),
+            (StartFrom::At(at(5)), Outcome::Resumed, 5, None),
+            (StartFrom::At(at(6)), Outcome::Ahead, 5, Some(None)),
+            (StartFrom::At(other), Outcome::EpochChanged, 2, Some(None)),
+            (StartFrom::Foreign, Outcome::EpochChanged, 2, Some(None)),
+            (StartFrom::Head, Outcome::Fresh, 5, None),
+            (StartFrom::Oldest, Outcome::Fresh, 2, None),
         ] {
             let start = window.find(ask, "presented");
-            assert_eq!((start.outcome, start.passed), (outcome, at(passed)), "{ask:?} {bounds:?}");
+            assert_eq!((start.outcome, start.position), (outcome, at(passed)), "{ask:?} {bounds:?}");
             assert_eq!(start.gap.as_ref().map(|gap| gap.count), count, "{ask:?} {bounds:?}");
             let first = window.get(start.next).map(|entry| entry.cursor);
             assert_eq!(first, (passed < 5).then(|| at(passed + 1)), "{ask:?} {bounds:?}");
@@ -170,9 +170,9 @@ fn an_empty_window_resumes_at_its_head() {
     let mut window = cut_by(Bounds { age: Duration::from_secs(2), events: 99, bytes: 999 });
     window.trim(Duration::from_secs(60));
     assert!(window.is_empty());
-    assert_eq!(window.find(Ask::At(at(5)), "").outcome, Outcome::Resumed);
-    assert_eq!(window.find(Ask::At(at(4)), "").outcome, Outcome::Trimmed);
-    assert_eq!(window.find(Ask::Oldest, "").passed, at(5));
+    assert_eq!(window.find(StartFrom::At(at(5)), "").outcome, Outcome::Resumed);
+    assert_eq!(window.find(StartFrom::At(at(4)), "").outcome, Outcome::Trimmed);
+    assert_eq!(window.find(StartFrom::Oldest, "").position, at(5));
 }
 
 /// An edge under a hub that was restarted: 3 and 4 of one epoch, a gap into the next, then 8 of it.
@@ -189,14 +189,14 @@ fn across_epochs() -> (Window, Epoch) {
 #[test]
 fn an_old_epoch_stays_readable_while_it_is_held() {
     let (window, second) = across_epochs();
-    let next = |cursor| window.get(window.find(Ask::At(cursor), "").next).map(|entry| entry.cursor);
+    let next = |cursor| window.get(window.find(StartFrom::At(cursor), "").next).map(|entry| entry.cursor);
     let into = Cursor { epoch: second, seq: Seq(7) };
     assert_eq!(next(at(3)), Some(at(4)));
     assert_eq!(next(at(4)), Some(into));
     assert_eq!(next(at(400)), Some(into), "beyond what this edge saw of it: the gap comes next");
     assert_eq!(next(into), Some(into.next()));
-    assert_eq!(window.find(Ask::At(at(1)), "").outcome, Outcome::Trimmed);
-    assert_eq!(window.find(Ask::At(Cursor { epoch: second, seq: Seq(9) }), "").outcome, Outcome::Ahead);
+    assert_eq!(window.find(StartFrom::At(at(1)), "").outcome, Outcome::Trimmed);
+    assert_eq!(window.find(StartFrom::At(Cursor { epoch: second, seq: Seq(9) }), "").outcome, Outcome::Ahead);
 }
 
 #[test]
@@ -206,9 +206,9 @@ fn an_epoch_that_was_trimmed_whole_has_changed() {
     for entry in window.entries(window.oldest()..window.end()) {
         cut.append(entry.cursor, entry.traits, entry.frame, entry.at);
     }
-    let start = cut.find(Ask::At(at(4)), "held");
+    let start = cut.find(StartFrom::At(at(4)), "held");
     assert_eq!(start.outcome, Outcome::EpochChanged);
-    assert_eq!(start.passed, Cursor { epoch: second, seq: Seq(7) });
+    assert_eq!(start.position, Cursor { epoch: second, seq: Seq(7) });
     assert_eq!(start.gap.map(|gap| (gap.from, gap.count)), Some(("held".to_owned(), None)));
 }
 
@@ -308,17 +308,21 @@ fn a_gap_between_positions_with_holes_is_of_the_same_log_and_has_no_count() {
     for message in [1, 2, 4] {
         window.append(at(message), Traits::PLAIN, &framed(5), Duration::ZERO);
     }
-    let start = window.find(Ask::At(at(0)), "held");
+    let start = window.find(StartFrom::At(at(0)), "held");
     let told = start.gap.map(|gap| (gap.reason, gap.to, gap.count));
     assert_eq!((start.outcome, told), (Outcome::Trimmed, Some((GapReason::Trimmed, at(1), None))));
-    assert_eq!(window.find(Ask::At(at(3)), "").outcome, Outcome::Resumed, "a position in a hole is one");
+    assert_eq!(
+        window.find(StartFrom::At(at(3)), "").outcome,
+        Outcome::Resumed,
+        "a position in a hole is one"
+    );
     for reason in [GapReason::Lapped, GapReason::Upstream, GapReason::Damaged] {
-        let gap = Gap::between(reason, at(1), at(4)).map(|gap| (gap.reason, gap.to, gap.count));
+        let gap = MissingRange::between(reason, at(1), at(4)).map(|gap| (gap.reason, gap.to, gap.count));
         assert_eq!(gap, Some((reason, at(4), None)));
-        assert_eq!(Gap::between(reason, at(4), at(4)), None, "nothing was missed");
-        assert_eq!(Gap::between(reason, at(4), at(1)), None, "nor by whoever is further on");
+        assert_eq!(MissingRange::between(reason, at(4), at(4)), None, "nothing was missed");
+        assert_eq!(MissingRange::between(reason, at(4), at(1)), None, "nor by whoever is further on");
     }
     let other = Cursor::start(Epoch::with_holes(6));
-    let gap = Gap::between(GapReason::Upstream, at(4), other).map(|gap| (gap.reason, gap.count));
+    let gap = MissingRange::between(GapReason::Upstream, at(4), other).map(|gap| (gap.reason, gap.count));
     assert_eq!(gap, Some((GapReason::EpochChanged, None)), "another log is another log");
 }

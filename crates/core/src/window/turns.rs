@@ -3,6 +3,12 @@
 //! A window whose upstream goes from log A to log B and back to A holds two stretches of A. A reader's position tells
 //! only that it is in A, not in which stretch; so where an epoch comes back the window is cut for whoever presents one.
 //! Readers that are in the window go on: they have slots, which never repeat.
+//!
+//! ```text
+//! entries   a1 a2 a3 | gap to b1 | b2 b3 | gap to a3 | a4
+//! turn               left a3              left b3; back: a is known, so the window is cut here
+//! presented                               a2: EPOCH_CHANGED, because b2 and b3 lie between it and what follows
+//! ```
 
 use super::Slot;
 use crate::cursor::{Cursor, Epoch, Epochs};

@@ -8,7 +8,7 @@ use galaxy_push_client::Io;
 
 use super::*;
 use crate::Keys;
-use crate::proxy::Line;
+use crate::app::hub_connector::HubConnector;
 
 #[tokio::test(start_paused = true)]
 async fn the_page_is_served_with_a_strict_policy() {
@@ -76,7 +76,7 @@ fn gateway(app: Option<axum::Router>) -> axum::Router {
             Ok(Box::new(here) as Box<dyn Io>)
         }
     };
-    let line = Line::new(Arc::new(connector), "http://hub:7400", None);
+    let line = HubConnector::new(Arc::new(connector), "http://hub:7400", None);
     let ambient = Ambient::new(|| NOW_MS, || 1);
     Gateway::assemble(config(), Heads(Arc::default()), Some(line), ambient).unwrap().0.router()
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use galaxy_push_proto::v1::{SessionInvalidation, push_event::Kind};
 
 use super::*;
-use crate::admission::Request as Asked;
-use crate::connection::{Connection, Ending, Outgoing};
-use crate::grants::{Grants, Identity, Issued};
+use crate::app::admission::Request as Asked;
+use crate::state::close::CloseReason;
+use crate::state::connection::{Connection, Outgoing};
+use crate::state::grants::{Grants, Identity, Issued};
 
 /// A connection of ann's, which has caught up, under a token that ends after this long.
 async fn ann(world: &World, lasts: Duration) -> Connection {
@@ -25,7 +26,7 @@ async fn ann(world: &World, lasts: Duration) -> Connection {
 }
 
 /// How it ends for somebody who asks for more before each visit, and must be handed no event.
-async fn ends(connection: &mut Connection) -> Ending {
+async fn ends(connection: &mut Connection) -> CloseReason {
     for _ in 0..10 {
         connection.subscribe(&["t".into()]).unwrap();
         let mut out = Vec::new();
@@ -43,7 +44,7 @@ async fn nobody_outlives_a_session_by_asking_for_more() {
     let mut connection = ann(&world, Duration::from_secs(5)).await;
     tokio::time::advance(Duration::from_secs(5)).await;
     world.hub.publish(&["user:ann"]);
-    assert_eq!(ends(&mut connection).await, Ending::TokenEnded);
+    assert_eq!(ends(&mut connection).await, CloseReason::TokenExpired);
 
     let mut connection = ann(&world, Duration::from_secs(600)).await;
     world.hub.record(Kind::SessionInvalidation(SessionInvalidation {
@@ -51,7 +52,7 @@ async fn nobody_outlives_a_session_by_asking_for_more() {
         ..SessionInvalidation::default()
     }));
     world.hub.publish(&["user:ann"]);
-    assert_eq!(ends(&mut connection).await, Ending::SessionInvalidated("".into()));
+    assert_eq!(ends(&mut connection).await, CloseReason::SessionInvalidated("".into()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,14 +60,14 @@ async fn a_void_session_that_a_drain_has_told_to_end_first_is_handed_nothing_eit
     let mut world = World::new();
     let mut connection = ann(&world, Duration::from_secs(600)).await;
     for mailbox in world.gateway.shared().admission.edge.routes.mailboxes() {
-        mailbox.end(Ending::Draining(Duration::ZERO));
+        mailbox.close(CloseReason::Draining(Duration::ZERO));
     }
     world.hub.record(Kind::SessionInvalidation(SessionInvalidation {
         recipient: "user:ann".into(),
         ..SessionInvalidation::default()
     }));
     world.hub.publish(&["user:ann"]);
-    assert_eq!(ends(&mut connection).await, Ending::Draining(Duration::ZERO));
+    assert_eq!(ends(&mut connection).await, CloseReason::Draining(Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,10 +12,10 @@ fn data() -> String {
 }
 
 /// Both halves.
-async fn hand_over(gateway: &Gateway, head: Cursor, seconds: u64) {
+async fn shut_down(gateway: &Gateway, head: Cursor, seconds: u64) {
     let limit = Duration::from_secs(seconds);
-    gateway.take_the_rest(head, limit).await;
-    gateway.hand_over(limit).await;
+    gateway.finish_upstream(head, limit).await;
+    gateway.deliver_and_drain(limit).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -33,7 +33,7 @@ async fn a_user_that_is_behind_has_the_whole_time() {
     head.seq.0 += 1; // the hub has one more, which is on its way
     let gateway = world.gateway.clone();
     let began = Instant::now();
-    let over = tokio::spawn(async move { hand_over(&gateway, head, 60).await });
+    let over = tokio::spawn(async move { shut_down(&gateway, head, 60).await });
     sleep(Duration::from_millis(100)).await;
     assert_eq!(world.get("/v1/stream?user=b").await.status(), 503, "nobody is let in");
     world.hub.publish(&["user:a"]);
@@ -68,8 +68,8 @@ async fn who_does_not_take_everything_in_time_is_cut_off_and_counted() {
     let (gateway, head) = (world.gateway.clone(), world.hub.head);
     let began = Instant::now();
     let over = tokio::spawn(async move {
-        gateway.take_the_rest(head, Duration::ZERO).await;
-        gateway.hand_over(Duration::from_millis(3_400)).await; // between two looks for the unread
+        gateway.finish_upstream(head, Duration::ZERO).await;
+        gateway.deliver_and_drain(Duration::from_millis(3_400)).await; // between two looks at the stalled
     });
     for number in 1..=3 {
         sleep(Duration::from_secs(1)).await;
@@ -103,7 +103,7 @@ async fn who_takes_nothing_while_the_shutdown_waits_is_cut_off_and_counted() {
     }
     let _begun = asked_for_nothing.body.next().await;
     let began = Instant::now();
-    hand_over(&world.gateway, world.hub.head, 60).await;
+    shut_down(&world.gateway, world.hub.head, 60).await;
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     let metrics = world.metrics();
     assert!(
@@ -124,7 +124,7 @@ async fn a_user_has_taken_what_http_has_let_go_of() {
         assert!(event.starts_with(b"event: ") && event.ends_with(b"\n\n"));
         let held = holds.then_some(event);
         let (gateway, head) = (world.gateway.clone(), world.hub.head);
-        let over = tokio::spawn(async move { hand_over(&gateway, head, 3).await });
+        let over = tokio::spawn(async move { shut_down(&gateway, head, 3).await });
         sleep(Duration::from_secs(1)).await;
         let _goodbye = stream.body.next().await;
         over.await.unwrap();
@@ -197,7 +197,7 @@ async fn a_user_that_waits_for_its_turn_to_replay_has_the_whole_time() {
     let mut stream = over_its_share(&mut world).await;
     let (gateway, head) = (world.gateway.clone(), world.hub.head);
     let began = Instant::now();
-    let over = tokio::spawn(async move { hand_over(&gateway, head, 60).await });
+    let over = tokio::spawn(async move { shut_down(&gateway, head, 60).await });
     sleep(Duration::from_millis(100)).await;
     let text = stream.until("push.goodbye").await;
     let all: Vec<_> = (1..=30).map(|number| format!("e{number}")).collect();
@@ -215,7 +215,7 @@ async fn a_user_whose_turn_to_replay_does_not_come_in_time_is_cut_off_and_counte
     let mut stream = over_its_share(&mut world).await;
     let (gateway, head) = (world.gateway.clone(), world.hub.head);
     let began = Instant::now();
-    let over = tokio::spawn(async move { hand_over(&gateway, head, 1).await });
+    let over = tokio::spawn(async move { shut_down(&gateway, head, 1).await });
     let text = stream.until("push.goodbye").await;
     assert_eq!(Events::ids(&text), Vec::<String>::new());
     drop(stream);

@@ -8,7 +8,7 @@ use galaxy_push_core::link::{Action, Config, Failure, Input, Link, ServerStatus}
 use galaxy_push_proto::frame::encode_framed;
 use galaxy_push_proto::v1::{self, PushEvent, push_event::Kind};
 
-use crate::upstream::Upstream;
+use crate::state::upstream::Upstream;
 
 pub(super) struct Hub {
     link: Link,
@@ -116,7 +116,7 @@ impl Hub {
         let mut action = self.step(Input::Failed(Failure::Status(status)));
         while action == Action::Deliver {
             let items = self.link.batch_mut().items().to_vec();
-            assert_eq!(self.upstream.take(&items), (items.len(), Ok(())));
+            assert_eq!(self.upstream.apply(&items), (items.len(), Ok(())));
             action = self.step(Input::Handled);
         }
         assert!(matches!(action, Action::Dial { .. }), "{action:?}");
@@ -213,7 +213,7 @@ impl Hub {
         let mut action = self.step(Input::Received(bytes.into()));
         while action == Action::Deliver {
             let items = self.link.batch_mut().items().to_vec();
-            let (taken, result) = self.upstream.take(&items);
+            let (taken, result) = self.upstream.apply(&items);
             assert_eq!((taken, result), (items.len(), Ok(())));
             action = self.step(Input::Handled);
         }

@@ -3,7 +3,6 @@
 mod access;
 mod coming_back;
 mod development;
-mod doubt;
 mod ending;
 mod handing_over;
 mod hub;
@@ -16,6 +15,7 @@ mod standing;
 mod steady;
 mod time;
 mod too_large;
+mod unknown_membership;
 mod unreadable;
 mod upstream;
 mod ws;
@@ -31,14 +31,14 @@ use axum::response::Response;
 use futures_util::StreamExt as _;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_listener::{Accept, Drain, House, Limits, Places};
+use galaxy_push_listener::{Accept, ConnectionSlots, Drain, Limits, SlotPolicy};
 use http::Request;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower::ServiceExt as _;
 
-use crate::authority::{Asking, Hub as AskedHub};
+use crate::app::authority::{HeadAnswer, HubHead};
 use crate::{Access, Config, Gateway};
 use hub::Hub;
 
@@ -57,8 +57,8 @@ struct World {
 
 struct Heads(Arc<Mutex<VecDeque<Option<Cursor>>>>);
 
-impl AskedHub for Heads {
-    fn head(&mut self) -> Asking<'_> {
+impl HubHead for Heads {
+    fn head(&mut self) -> HeadAnswer<'_> {
         let answer = self.0.lock().unwrap().pop_front();
         Box::pin(async move {
             match answer {
@@ -102,11 +102,11 @@ impl World {
     }
 
     fn unready(config: Config) -> Self {
-        Self::at(config, Limits::edge(), House::default())
+        Self::at(config, Limits::edge(), SlotPolicy::default())
     }
 
     /// Behind a listener of such places; not caught up.
-    fn at(config: Config, limits: Limits, house: House) -> Self {
+    fn at(config: Config, limits: Limits, house: SlotPolicy) -> Self {
         let began = tokio::time::Instant::now();
         let drawn = std::sync::atomic::AtomicU64::new(0x1234_5678);
         let random = move || drawn.fetch_add(0x1_0001, std::sync::atomic::Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl World {
             Gateway::assemble(config, Heads(Arc::clone(&heads)), None, ambient).unwrap();
         let (connections, accepted) = mpsc::channel(16);
         let drain = Drain::default();
-        let places = Places::new("edge", &limits, house);
+        let places = ConnectionSlots::new("edge", &limits, house);
         tokio::spawn(galaxy_push_listener::serve_at(
             Memory(accepted),
             None,

@@ -1,6 +1,6 @@
 //! Users on a listener that has few places, where keys are set.
 
-use galaxy_push_listener::Strangers;
+use galaxy_push_listener::AnonymousSlots;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep};
@@ -12,8 +12,9 @@ use super::*;
 fn world(known: usize, strangers: usize) -> World {
     let mut limits = Limits::edge();
     limits.connections = known;
-    let strangers = Some(Strangers { places: strangers, per_address: strangers });
-    let mut world = World::at(with_keys(), limits, House { strangers, ..House::default() });
+    let strangers = Some(AnonymousSlots { slots: strangers, per_address: strangers });
+    let mut world =
+        World::at(with_keys(), limits, SlotPolicy { anonymous: strangers, ..SlotPolicy::default() });
     world.hub.begin();
     world
 }

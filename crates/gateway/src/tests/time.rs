@@ -154,8 +154,8 @@ async fn every_duration_may_be_as_long_as_can_be_written() {
         assert!(web_socket.text().await.contains("\"e1\""));
         let (gateway, head) = (world.gateway.clone(), world.hub.head);
         let over = tokio::spawn(async move {
-            gateway.take_the_rest(head, MAX).await;
-            gateway.hand_over(MAX).await;
+            gateway.finish_upstream(head, MAX).await;
+            gateway.deliver_and_drain(MAX).await;
         });
         stream.until("push.goodbye").await;
         drop((stream, web_socket));

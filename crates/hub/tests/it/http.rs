@@ -45,10 +45,11 @@ fn with(mut event: Value, name: &str, value: Value) -> String {
 }
 
 fn held(world: &World) -> Vec<v1::Event> {
-    let decode = |held: &galaxy_push_hub::Held| match PushEvent::decode(held.message.clone()).unwrap().kind {
-        Some(Kind::Event(event)) => event,
-        other => panic!("{other:?}"),
-    };
+    let decode =
+        |held: &galaxy_push_hub::LogEntry| match PushEvent::decode(held.message.clone()).unwrap().kind {
+            Some(Kind::Event(event)) => event,
+            other => panic!("{other:?}"),
+        };
     world.hub.log_dump().iter().map(decode).collect()
 }
 

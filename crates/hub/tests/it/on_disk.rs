@@ -42,8 +42,8 @@ fn a_log_that_is_begun_is_told_from_one_that_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let place = format!("folder={}", folder.path().display());
     let (begun, epoch) = said(folder.path(), 0, 1, &place);
-    let is_told = |line: &str, epoch: &str| line.starts_with("a new log was begun") && line.contains(epoch);
-    assert!(matches!(&begun[..], [line] if is_told(line, &epoch)), "{begun:?}");
+    let is_logged = |line: &str, epoch: &str| line.starts_with("a new log was begun") && line.contains(epoch);
+    assert!(matches!(&begun[..], [line] if is_logged(line, &epoch)), "{begun:?}");
     let (goes_on, same) = said(folder.path(), 0, 1, &place);
     assert_eq!(same, epoch);
     assert!(goes_on.iter().any(|line| line.contains("was read from the disk")), "{goes_on:?}");
@@ -60,14 +60,14 @@ fn a_log_that_is_stamped_ahead_of_the_wall_clock_is_one_warning() {
     assert_eq!(said(-30, 0), [""; 0], "clocks may differ");
     let ahead = said(-3_600, 0);
     // The time that the first life took before it published counts as well.
-    let is_told = |line: &str| (3_600..3_660).any(|ahead_s| line.contains(&format!("ahead_s={ahead_s}")));
-    assert!(matches!(&ahead[..], [line] if is_told(line)), "{ahead:?}");
+    let is_logged = |line: &str| (3_600..3_660).any(|ahead_s| line.contains(&format!("ahead_s={ahead_s}")));
+    assert!(matches!(&ahead[..], [line] if is_logged(line)), "{ahead:?}");
     assert_eq!(said(WEEKEND_S, 0), [""; 0]);
 }
 
 /// How a full disk gets room again.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Room {
+enum DiskSpace {
     /// Somebody takes away what lies beside the log, and the next publish is taken.
     Made,
     /// Nobody does anything, and nobody publishes: what fills it is too old by and by.
@@ -76,7 +76,7 @@ enum Room {
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_is_full_is_one_line_and_so_is_its_end() {
-    for room in [Room::Made, Room::Aged] {
+    for room in [DiskSpace::Made, DiskSpace::Aged] {
         let (lines, _guard) = Warnings::listen_to_infos();
         let disk = Disk::default();
         let window = Bounds { age: Duration::from_secs(150), ..Bounds::default() };
@@ -103,7 +103,7 @@ async fn a_disk_that_is_full_is_one_line_and_so_is_its_end() {
         let full = lines.take("the disk is full: publishes are refused");
         assert!(matches!(&full[..], [line] if line.contains("free=0")), "{room:?}: {full:?}");
         assert_eq!(lines.take("no longer full"), [""; 0], "{room:?}");
-        if room == Room::Made {
+        if room == DiskSpace::Made {
             disk.free();
             publish().await.unwrap();
         } else {

@@ -115,9 +115,9 @@ async fn what_is_no_cursor_is_refused_to_whoever_can_act_on_it_and_told_to_whoev
                 "{} bytes, window by {bound}",
                 cursor.len()
             );
-            let told = world.read("old", cursor).await.until("caught up").await;
+            let log_count = world.read("old", cursor).await.until("caught up").await;
             let begins = "welcome EPOCH_CHANGED @2..@5 | gap CURSOR_UNREADABLE..@2 ? @2 | ".to_owned();
-            assert_eq!(told, begins + HELD, "no instance id, so it cannot act; window by {bound}");
+            assert_eq!(log_count, begins + HELD, "no instance id, so it cannot act; window by {bound}");
         }
     }
 }
@@ -173,15 +173,15 @@ async fn the_readers_of_one_gap_are_told_to_spread_their_repairs() {
             .repair_spread(Duration::from_millis(3)),
     );
     world.publish("a b").await;
-    let mut told = std::collections::BTreeSet::new();
+    let mut log_count = std::collections::BTreeSet::new();
     for _ in 0..12 {
         let mut reading = world.read("gw", &world.at(0)).await;
         reading.next().await;
         let frame = reading.frame().await.unwrap().unwrap();
         let Some(Kind::Gap(gap)) = frame.kind else { panic!("{frame:?}") };
         let after = gap.repair_after.unwrap();
-        told.insert((after.seconds, after.nanos));
+        log_count.insert((after.seconds, after.nanos));
     }
-    assert!(told.iter().all(|(seconds, nanos)| *seconds == 0 && *nanos < 3_000_000), "{told:?}");
-    assert!(told.len() > 1, "{told:?}");
+    assert!(log_count.iter().all(|(seconds, nanos)| *seconds == 0 && *nanos < 3_000_000), "{log_count:?}");
+    assert!(log_count.len() > 1, "{log_count:?}");
 }

@@ -19,7 +19,7 @@ use crate::world::event;
 
 #[tokio::test(start_paused = true)]
 async fn every_surface_refuses_and_says_when_to_come_back() {
-    let (world, go) = stores::slow(Config::default().publishes_under_way(2, 4 << 20));
+    let (world, go) = stores::slow(Config::default().publishes_in_flight(2, 4 << 20));
     let running: Vec<_> = ["a", "b"]
         .map(|id| {
             let hub = world.hub.clone();
@@ -74,7 +74,7 @@ async fn every_surface_refuses_and_says_when_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn bytes_are_bounded_too() {
     let (world, go) =
-        stores::slow(Config::default().event_bytes_max(1 << 20).publishes_under_way(100, 4 << 20));
+        stores::slow(Config::default().event_bytes_max(1 << 20).publishes_in_flight(100, 4 << 20));
     let large = |id: &str| Event { data: vec![b'1'; 1 << 20].into(), ..event(id) };
     for id in ["a", "b", "c"] {
         let (hub, large) = (world.hub.clone(), large(id));
@@ -91,7 +91,7 @@ async fn bytes_are_bounded_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_publisher_that_goes_away_gives_its_share_back() {
-    let (world, _go) = stores::slow(Config::default().publishes_under_way(1, 4 << 20));
+    let (world, _go) = stores::slow(Config::default().publishes_in_flight(1, 4 << 20));
     let hub = world.hub.clone();
     let publish = tokio::spawn(async move { hub.publish(vec![event("a")]).await });
     sleep(Duration::from_millis(10)).await;

@@ -126,7 +126,7 @@ async fn requests_are_appended_in_their_order_however_slow_the_store() {
 /// A publisher that sends and sends makes the hub hold a bounded number of requests, and a bounded number of bytes.
 #[tokio::test(start_paused = true)]
 async fn what_one_stream_has_under_way_is_bounded() {
-    for (data, under_way) in [(1, 64), (900 << 10, 5)] {
+    for (data, in_flight) in [(1, 64), (900 << 10, 5)] {
         let (world, go) = stores::slow(Config::default().event_bytes_max(1 << 20));
         let mut publishing = Publishing::open(&world).await;
         for i in 0..100 {
@@ -135,7 +135,7 @@ async fn what_one_stream_has_under_way_is_bounded() {
         }
         sleep(Duration::from_secs(1)).await;
         let metrics = scrape(&world);
-        assert!(metrics.contains(&format!("push_publishes_under_way {under_way}.0\n")), "{metrics}");
+        assert!(metrics.contains(&format!("push_publishes_under_way {in_flight}.0\n")), "{metrics}");
         go.add_permits(100);
         for i in 0..100u64 {
             assert_eq!(publishing.answer().await.unwrap(), format!("{i}: {i}@{}", i + 1));

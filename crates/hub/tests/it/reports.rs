@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use galaxy_push_core::window::Bounds;
-use galaxy_push_hub::{Config, Reported, Stream};
+use galaxy_push_hub::{Config, Report, StreamStatus};
 use galaxy_push_proto::v1::push_client::PushClient;
 use galaxy_push_proto::v1::{GatewayReport, Presence};
 use galaxy_push_proto::{Failure, Reason};
@@ -32,18 +32,18 @@ async fn report(
     PushClient::new(world.connection()).report(tokio_stream::iter(reports)).await.map(|_| ())
 }
 
-fn stream(world: &World) -> Stream {
+fn stream(world: &World) -> StreamStatus {
     world.hub.status().streams.remove(0)
 }
 
-fn reported(world: &World) -> Reported {
-    stream(world).reported.expect("a report was taken")
+fn reported(world: &World) -> Report {
+    stream(world).report.expect("a report was taken")
 }
 
 /// How many events are not handled, and how old the oldest of them is.
 fn handled_lag(world: &World) -> (u64, Duration) {
-    let handled = reported(world).handled.expect("a position was reported");
-    (handled.lag_events, handled.lag)
+    let lag = stream(world).handled_lag.expect("a position was reported");
+    (lag.events, lag.age)
 }
 
 /// The value of a gauge of live streams.
@@ -62,10 +62,10 @@ async fn a_report_moves_the_handled_lag() {
     world.publish("3").await;
     reading.until("event 3").await;
     sleep(Duration::from_secs(1)).await;
-    assert_eq!((stream(&world).reported, gauge(&world, "push_streams_reporting")), (None, 0.0));
+    assert_eq!((stream(&world).report, gauge(&world, "push_streams_reporting")), (None, 0.0));
 
     report(&world, [by("a", world.at(1))]).await.unwrap();
-    assert_eq!((stream(&world).lag_events, handled_lag(&world)), (0, (2, Duration::from_secs(4))));
+    assert_eq!((stream(&world).lag.events, handled_lag(&world)), (0, (2, Duration::from_secs(4))));
     assert_eq!(gauge(&world, "push_streams_reporting"), 1.0);
     assert_eq!(gauge(&world, "push_handled_lag_events"), 2.0);
     assert_eq!(gauge(&world, "push_handled_lag_seconds"), 4.0);
@@ -77,7 +77,7 @@ async fn a_report_moves_the_handled_lag() {
     report(&world, [by("a", world.at(3)), newer]).await.unwrap();
     assert_eq!(handled_lag(&world), (0, Duration::ZERO));
     let shown = reported(&world);
-    assert_eq!((shown.connections, shown.counts), (7, vec![("gaps".to_owned(), 2)]));
+    assert_eq!((shown.connections, shown.counts), (7, [("gaps".to_owned(), 2)].into()));
     assert!(scrape(&world).contains("push_reported_connections 7.0"));
     assert!(scrape(&world).contains("push_reports_total{outcome=\"taken\"} 3"));
 }
@@ -123,9 +123,9 @@ async fn a_replaced_instance_is_ignored() {
     let _older = world.subscribe(claim("a", 1)).await.unwrap();
     report(&world, [by("a", world.at(0))]).await.unwrap();
     let _newer = world.subscribe(claim("b", 1)).await.unwrap();
-    assert_eq!(stream(&world).reported, None, "what the rival had handled says nothing of this one");
+    assert_eq!(stream(&world).report, None, "what the rival had handled says nothing of this one");
     report(&world, [by("a", world.at(0))]).await.unwrap();
-    assert_eq!(stream(&world).reported, None);
+    assert_eq!(stream(&world).report, None);
     assert!(scrape(&world).contains("push_reports_total{outcome=\"stale\"} 1"));
     report(&world, [by("b", world.at(0))]).await.unwrap();
     assert_eq!(handled_lag(&world).0, 0);
@@ -159,7 +159,7 @@ async fn what_is_out_of_order_is_refused_and_moves_nothing() {
         assert_eq!((failure.code, failure.field.as_deref()), (Code::InvalidArgument, field));
         let malformed = (field == Some("handled_cursor")).then_some(Reason::CursorMalformed);
         assert_eq!(failure.reason, malformed.or(Some(Reason::RequestInvalid)));
-        assert_eq!(stream(&world).reported, None);
+        assert_eq!(stream(&world).report, None);
     }
     assert!(scrape(&world).contains("push_reports_total{outcome=\"refused\"} 7"));
     report(&world, [counts((0..64).map(|i| format!("{i:064}")).collect())]).await.unwrap();

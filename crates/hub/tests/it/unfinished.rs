@@ -85,7 +85,7 @@ const PUBLISHES: [&str; 7] = [
 async fn a_request_counts_from_its_first_byte_on_every_surface() {
     // What a stream is sent is read as its answers are; the next test has it.
     for path in PUBLISHES.into_iter().filter(|path| !path.ends_with("Stream")) {
-        let world = World::new(Config::default().publishes_under_way(100, 4 << 20));
+        let world = World::new(Config::default().publishes_in_flight(100, 4 << 20));
         let mut begun = vec![];
         for _ in 0..3 {
             begun.push(unfinished(&world, path, 1 << 20));
@@ -112,7 +112,7 @@ async fn a_request_counts_from_its_first_byte_on_every_surface() {
 
 #[tokio::test(start_paused = true)]
 async fn a_publish_stream_is_told_and_ended_when_its_message_does_not_fit() {
-    let world = World::new(Config::default().publishes_under_way(100, 4 << 20));
+    let world = World::new(Config::default().publishes_in_flight(100, 4 << 20));
     let first = unfinished(&world, "/push.v1.Publisher/PublishStream", 3 << 20).await.unwrap();
     let mut first = first.into_body();
     assert!(tokio::time::timeout(Duration::from_secs(1), first.frame()).await.is_err());
@@ -203,7 +203,7 @@ async fn questions_about_health_that_do_not_end_take_no_room_from_others() {
 
 #[tokio::test(start_paused = true)]
 async fn head_counts_among_the_questions_and_answers_while_publishes_fill_their_room() {
-    let world = World::new(Config::default().publishes_under_way(100, 4 << 20));
+    let world = World::new(Config::default().publishes_in_flight(100, 4 << 20));
     let _full = unfinished(&world, "/push.v1.Publisher/Publish", (4 << 20) - 100);
     sleep(Duration::from_millis(10)).await;
     let refused = unfinished(&world, "/push.v1.Publisher/Publish", 100).await.unwrap();
@@ -235,7 +235,7 @@ async fn none_of_several_publishers_takes_the_room_of_the_others() {
     let publisher = |name: &str| Identity::new(name, Role::Publisher);
     let access =
         Access::open().with(publisher("greedy"), None).unwrap().with(publisher("other"), None).unwrap();
-    let config = Config::default().publishes_under_way(100, 8 << 20).access(access);
+    let config = Config::default().publishes_in_flight(100, 8 << 20).access(access);
     let world = World::over(Hub::in_memory(config, ambient()).unwrap());
     let begin = |who: &str, path: &str, kind: &str| {
         let parts =

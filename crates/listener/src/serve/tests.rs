@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 use super::*;
 
 mod frozen;
-mod places;
-mod untaken;
+mod slots;
+mod unread_responses;
 
 /// Hands out pipes; the test holds the other ends.
-struct Pipes(mpsc::Receiver<DuplexStream>);
+struct MemoryListener(mpsc::Receiver<DuplexStream>);
 
-impl Accept for Pipes {
+impl Accept for MemoryListener {
     type Io = DuplexStream;
 
     async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
@@ -35,7 +35,7 @@ struct World {
 fn start(app: Router) -> World {
     let (pipes, incoming) = mpsc::channel(4);
     let drain = Drain::default();
-    let server = tokio::spawn(serve(Pipes(incoming), app, Limits::hub(), drain.clone()));
+    let server = tokio::spawn(serve(MemoryListener(incoming), app, Limits::hub(), drain.clone()));
     World { pipes, drain, server }
 }
 
@@ -49,18 +49,19 @@ impl World {
 
 fn app() -> Router {
     let peer = |request: Request<Body>| async move { format!("{:?}", request.extensions().get::<Peer>()) };
-    let given_up = |request: Request<Body>| async move {
-        let _given_up = request.extensions().get::<Visitor>().map(Visitor::give_up);
+    let abandoned = |request: Request<Body>| async move {
+        let _given_up =
+            request.extensions().get::<ConnectionHandle>().map(ConnectionHandle::abandon_response);
         std::future::pending::<()>().await;
     };
     let gave_up = |request: Request<Body>| async move {
-        drop(request.extensions().get::<Visitor>().map(Visitor::give_up));
+        drop(request.extensions().get::<ConnectionHandle>().map(ConnectionHandle::abandon_response));
         "over"
     };
     Router::new()
         .route("/peer", get(peer))
         .route("/endless", get(std::future::pending::<()>))
-        .route("/given-up", get(given_up))
+        .route("/given-up", get(abandoned))
         .route("/gave-up", get(gave_up))
 }
 
@@ -81,14 +82,13 @@ async fn a_request_carries_its_peer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_finishes_a_request_head_is_closed() {
-    for begun in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\n", b"GET /peer HTTP/1.1\r\nhost: a-very-long-name"]
-    {
+    for sent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\n", b"GET /peer HTTP/1.1\r\nhost: a-very-long-name"] {
         let world = start(app());
         let mut io = world.connect().await;
-        io.write_all(begun).await.unwrap();
+        io.write_all(sent).await.unwrap();
         let from = tokio::time::Instant::now();
-        assert!(closed(&mut io).await, "{begun:?}");
-        assert!(from.elapsed() < Duration::from_secs(11), "{begun:?} after {:?}", from.elapsed());
+        assert!(closed(&mut io).await, "{sent:?}");
+        assert!(from.elapsed() < Duration::from_secs(11), "{sent:?} after {:?}", from.elapsed());
     }
 }
 
@@ -111,7 +111,7 @@ async fn a_peer_that_takes_nothing_is_dropped_where_that_is_asked_for() {
     for (limits, dropped) in [(Limits::edge(), true), (Limits::hub(), false)] {
         let (pipes, incoming) = mpsc::channel(4);
         let app = Router::new().route("/flood", get(flood));
-        let server = tokio::spawn(serve(Pipes(incoming), app, limits, Drain::default()));
+        let server = tokio::spawn(serve(MemoryListener(incoming), app, limits, Drain::default()));
         let world = World { pipes, drain: Drain::default(), server };
         let mut io = world.connect().await;
         io.write_all(b"GET /flood HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
@@ -180,7 +180,7 @@ async fn a_drain_waits_for_requests_until_its_deadline() {
 /// What a request with a head of about so many bytes is answered, over HTTP/1 and over HTTP/2.
 async fn answers_to_a_head(limits: Limits, bytes: usize) -> (u16, u16) {
     let (pipes, incoming) = mpsc::channel(4);
-    let server = tokio::spawn(serve(Pipes(incoming), app(), limits, Drain::default()));
+    let server = tokio::spawn(serve(MemoryListener(incoming), app(), limits, Drain::default()));
     let world = World { pipes, drain: Drain::default(), server };
     let token = "x".repeat(bytes);
     let mut io = world.connect().await;
@@ -224,19 +224,19 @@ async fn every_limit_may_be_as_long_as_can_be_written() {
     };
     let (pipes, incoming) = mpsc::channel(4);
     let app = app().route("/flood", get(flood));
-    let server = tokio::spawn(serve(Pipes(incoming), app, limits, Drain::default()));
+    let server = tokio::spawn(serve(MemoryListener(incoming), app, limits, Drain::default()));
     let world = World { pipes, drain: Drain::default(), server };
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    for begun in [
+    for active in [
         &b"G"[..],
         b"GET /peer HTTP/1.1\r\nhost: localhost\r\n\r\n",
         &[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat(),
     ] {
         let mut io = world.connect().await;
-        io.write_all(begun).await.unwrap();
+        io.write_all(active).await.unwrap();
         let waited =
             timeout(Duration::from_secs(600), async { while io.read(&mut [0; 64]).await.unwrap() > 0 {} });
-        assert!(waited.await.is_err(), "nothing ends it: {}", String::from_utf8_lossy(begun));
+        assert!(waited.await.is_err(), "nothing ends it: {}", String::from_utf8_lossy(active));
     }
     let mut stalled = world.connect().await;
     stalled.write_all(b"GET /flood HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
@@ -248,7 +248,7 @@ async fn every_limit_may_be_as_long_as_can_be_written() {
 /// The fault: at the limit of descriptors, two lines for each connection that came and went.
 #[tokio::test(start_paused = true)]
 async fn that_connections_cannot_be_accepted_is_said_ever_less_often() {
-    let mut failing = Failing::default();
+    let mut failing = AcceptFailures::default();
     let mut said = 0;
     for _ in 0..20 {
         for _ in 0..3 {

@@ -62,9 +62,9 @@ impl Drop for Folder {
     }
 }
 
-struct Pipes(mpsc::Receiver<DuplexStream>);
+struct MemoryListener(mpsc::Receiver<DuplexStream>);
 
-impl Accept for Pipes {
+impl Accept for MemoryListener {
     type Io = DuplexStream;
 
     async fn accept(&mut self) -> std::io::Result<(DuplexStream, SocketAddr)> {
@@ -125,7 +125,7 @@ fn start(files: TlsFiles) -> mpsc::Sender<DuplexStream> {
     let (pipes, incoming) = mpsc::channel(4);
     let tls = Arc::new(Tls::load(files).unwrap());
     let app = Router::new().route("/", get(who));
-    tokio::spawn(serve_tls(Pipes(incoming), tls, app, Limits::hub(), Drain::default()));
+    tokio::spawn(serve_tls(MemoryListener(incoming), tls, app, Limits::hub(), Drain::default()));
     pipes
 }
 
@@ -165,7 +165,8 @@ async fn a_drain_does_not_wait_for_handshakes() {
     let tls = Arc::new(Tls::load(folder.write(&ours, &issue(&ours, "hub.example"))).unwrap());
     let (pipes, incoming) = mpsc::channel(4);
     let drain = Drain::default();
-    let server = tokio::spawn(serve_tls(Pipes(incoming), tls, Router::new(), Limits::hub(), drain.clone()));
+    let server =
+        tokio::spawn(serve_tls(MemoryListener(incoming), tls, Router::new(), Limits::hub(), drain.clone()));
     let (_silent, far) = tokio::io::duplex(1 << 16);
     pipes.send(far).await.unwrap();
     tokio::task::yield_now().await;

@@ -14,7 +14,7 @@ fn at(seq: u64) -> Cursor {
 }
 
 fn controls() -> Vec<Control> {
-    let gap = Gap {
+    let gap = MissingRange {
         reason: GapReason::Lapped,
         from: at(2).to_string(),
         to: at(7),

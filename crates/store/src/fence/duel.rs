@@ -39,7 +39,7 @@ pub(crate) const FORMER_MAX: usize = 128;
 
 /// What is remembered of one id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Duel {
+pub struct OwnershipFlap {
     /// Who had the id and has it no longer, the latest last.
     pub(crate) former: VecDeque<Former>,
     /// The latest returns of instances that had lost the id, at most [`RETURNS`].
@@ -86,59 +86,61 @@ pub struct Incumbent<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The newcomer has the id.
-    GivesWay(How),
+    Replace(TakeoverKind),
     /// Whether the incumbent is alive decides.
-    Unasked,
-    /// The incumbent stays, and the newcomer is held off: see [`Duel::hold_off`].
-    Stays,
+    ProbeFirst,
+    /// The incumbent stays, and the newcomer is held off: see [`OwnershipFlap::hold_off`].
+    Keep,
 }
 
 /// How it comes that an older stream gives way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum TakeoverKind {
     /// The same instance came back.
-    Quiet,
+    Reconnect,
     /// The same instance came although its stream was alive: the hub did not see it leave, or there are two of it.
-    Again,
+    ReconnectWhileAlive,
     /// Another instance came.
-    Rival,
+    OtherInstance,
     /// Another instance came, in a duel in which one of the two has no name: the last wins.
-    Duel,
+    FlapUnnamed,
     /// Another instance came, in a duel, and the incumbent did not answer.
-    Unanswered,
+    Unresponsive,
 }
 
-impl Duel {
+impl OwnershipFlap {
     /// Who gives way, where `newer` asks for the id that this one has.
     #[must_use]
     pub fn judge(&self, older: &Incumbent<'_>, newer: &str, now: Duration) -> Verdict {
         let if_silent = if is_same(older.instance, newer) {
             match (older.would_answer, self.is_on_with_itself(now)) {
-                (false, _) => return Verdict::GivesWay(How::Quiet),
-                (true, false) => return Verdict::GivesWay(How::Again),
-                (true, true) => How::Quiet,
+                (false, _) => return Verdict::Replace(TakeoverKind::Reconnect),
+                (true, false) => return Verdict::Replace(TakeoverKind::ReconnectWhileAlive),
+                (true, true) => TakeoverKind::Reconnect,
             }
         } else {
             let named = !newer.is_empty() && !older.instance.is_empty();
             match (self.is_on_with(newer, now), named) {
-                (false, _) => return Verdict::GivesWay(How::Rival),
-                (true, false) => return Verdict::GivesWay(How::Duel),
-                (true, true) => How::Unanswered,
+                (false, _) => return Verdict::Replace(TakeoverKind::OtherInstance),
+                (true, false) => return Verdict::Replace(TakeoverKind::FlapUnnamed),
+                (true, true) => TakeoverKind::Unresponsive,
             }
         };
         match older.is_alive {
-            None => Verdict::Unasked,
-            Some(true) => Verdict::Stays,
-            Some(false) => Verdict::GivesWay(if_silent),
+            None => Verdict::ProbeFirst,
+            Some(true) => Verdict::Keep,
+            Some(false) => Verdict::Replace(if_silent),
         }
     }
 
     /// `newer` has taken the id from `older`, which had it with this attempt.
-    pub fn took(&mut self, older: &str, attempt: u64, newer: &str, how: How, now: Duration) {
+    pub fn took(&mut self, older: &str, attempt: u64, newer: &str, how: TakeoverKind, now: Duration) {
         match how {
-            How::Quiet => {}
-            How::Again => self.came_again(now),
-            How::Rival | How::Duel | How::Unanswered => self.changed_hands(older, attempt, newer, now),
+            TakeoverKind::Reconnect => {}
+            TakeoverKind::ReconnectWhileAlive => self.came_again(now),
+            TakeoverKind::OtherInstance | TakeoverKind::FlapUnnamed | TakeoverKind::Unresponsive => {
+                self.changed_hands(older, attempt, newer, now)
+            }
         }
     }
 

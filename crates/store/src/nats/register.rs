@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::HubId;
 use super::bucket::{InKey, Unreadable, VERSION, versioned};
 use crate::Holder;
-use crate::fence::{Duel, INSTANCES_MAX};
+use crate::fence::{INSTANCES_MAX, OwnershipFlap};
 use crate::fields::{Fields, put_bytes};
 
 /// So many generations are kept free behind each that a register gives out. A hub that cannot reach the bucket numbers the streams
@@ -109,7 +109,7 @@ impl Register {
         let (door, generation) = (HubId(fields.u128()?), generation(fields.u64()?)?);
         let mut text = || fields.text().map(str::to_owned);
         let (gateway, instance, peer) = (text()?, text()?, text()?);
-        let (mut attempts, mut duel, mut read) = (Vec::new(), Duel::default(), 0);
+        let (mut attempts, mut duel, mut read) = (Vec::new(), OwnershipFlap::default(), 0);
         while !fields.0.is_empty() {
             read += 1;
             if read > INSTANCES_MAX {

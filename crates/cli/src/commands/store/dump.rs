@@ -4,10 +4,10 @@ use std::io::{self, BufWriter, Stdout, Write as _};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use galaxy_push_core::cursor::{Ask, Cursor};
+use galaxy_push_core::cursor::{Cursor, StartFrom};
 use galaxy_push_core::frame::{EventView, LogKind, message};
 use galaxy_push_core::recipient::Pattern;
-use galaxy_push_core::window::{Gap, GapReason};
+use galaxy_push_core::window::{GapReason, MissingRange};
 use galaxy_push_proto::frame::gap_frame;
 use galaxy_push_proto::{json, v1};
 use galaxy_push_store::disk::OnProgress;
@@ -44,20 +44,25 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<()> {
 /// Prints what comes before the first entry, as a hub would tell it, and says behind which position that lies.
 fn begin(lines: &mut Lines, from: &str, looked: &mut Inspection) -> anyhow::Result<Cursor> {
     let (first, last) = (looked.recovered.first.unwrap_or(looked.last), looked.last);
-    let gap =
-        |reason, to: Cursor, count| Gap { reason, from: from.to_owned(), to, count, repair_after: None };
-    let (begins, gap) = match Ask::parse(from)? {
-        Ask::At(at) if at.epoch == first.epoch && at.follows(last) => {
+    let gap = |reason, to: Cursor, count| MissingRange {
+        reason,
+        from: from.to_owned(),
+        to,
+        count,
+        repair_after: None,
+    };
+    let (begins, gap) = match StartFrom::parse(from)? {
+        StartFrom::At(at) if at.epoch == first.epoch && at.follows(last) => {
             (last, Some(gap(GapReason::Ahead, last, None)))
         }
-        Ask::At(at) if at.epoch == first.epoch && first.follows(at) => {
+        StartFrom::At(at) if at.epoch == first.epoch && first.follows(at) => {
             (first, Some(gap(GapReason::Trimmed, first, first.since(at))))
         }
-        Ask::At(at) if at.epoch == first.epoch => return Ok(at),
-        Ask::At(_) | Ask::Foreign | Ask::Unreadable => {
+        StartFrom::At(at) if at.epoch == first.epoch => return Ok(at),
+        StartFrom::At(_) | StartFrom::Foreign | StartFrom::Unreadable => {
             (first, Some(gap(GapReason::EpochChanged, first, None)))
         }
-        Ask::Oldest | Ask::Head => (first, None),
+        StartFrom::Oldest | StartFrom::Head => (first, None),
     };
     lines.standing(begins, &looked.records(now_unix_ms()))?;
     if let Some(gap) = gap {
@@ -117,7 +122,7 @@ impl Sink for Printer {
         if to.follows(self.from) {
             let from = if self.from.follows(from) { self.from } else { from };
             let (reason, count) = (GapReason::Damaged, to.since(from));
-            let gap = Gap { reason, from: from.to_string(), to, count, repair_after: None };
+            let gap = MissingRange { reason, from: from.to_string(), to, count, repair_after: None };
             self.print(|lines| lines.frame(&gap_frame(&gap)));
         }
     }

@@ -5,11 +5,11 @@ use super::*;
 /// Room for two events.
 fn two() -> Config {
     let in_flight_bytes = 2 * (IN_FLIGHT_OVERHEAD + frame("a6").len());
-    Config { handing: Handing::Stream { in_flight_bytes }, start: long("a5"), ..Config::default() }
+    Config { delivery_mode: DeliveryMode::Stream { in_flight_bytes }, start: long("a5"), ..Config::default() }
 }
 
 fn many() -> Config {
-    Config { handing: Handing::Stream { in_flight_bytes: 1 << 20 }, ..two() }
+    Config { delivery_mode: DeliveryMode::Stream { in_flight_bytes: 1 << 20 }, ..two() }
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn nothing_is_read_beyond_the_bound() {
 #[test]
 fn an_item_above_the_bound_goes_out_alone() {
     let mut config = two();
-    config.handing = Handing::Stream { in_flight_bytes: 1 };
+    config.delivery_mode = DeliveryMode::Stream { in_flight_bytes: 1 };
     check_with(
         config,
         "begin | receive welcome@a5 a6 | ack 0 | ack 1",

@@ -25,7 +25,7 @@ struct Judge {
     calls: BTreeMap<String, u32>,
     /// How often each item failed while nothing else was offered, or when the handler takes one at a time.
     own_failures: BTreeMap<String, u32>,
-    out: Vec<Handed>,
+    out: Vec<Delivery>,
     stored: Option<String>,
     one_by_one: bool,
     retry: RetryPolicy,
@@ -33,7 +33,7 @@ struct Judge {
 
 impl Judge {
     fn new(config: Config) -> Self {
-        let (one_by_one, retry) = (config.handing == Handing::Items, config.retry);
+        let (one_by_one, retry) = (config.delivery_mode == DeliveryMode::Items, config.retry);
         let world = World::new(config);
         Self {
             world,
@@ -79,7 +79,7 @@ impl Judge {
                 self.outcomes.entry(name).or_default().1 += 1;
                 Input::DeadLettered
             }
-            (Action::Ask { .. } | Action::Finish, _) => return,
+            (Action::AskHubs { .. } | Action::Finish, _) => return,
         };
         self.step(input);
     }
@@ -87,7 +87,7 @@ impl Judge {
     fn step(&mut self, input: Input) {
         let random = u64::MAX;
         self.world.action = self.world.link.step(input, self.world.now, random);
-        self.out.extend(self.world.link.take_handed());
+        self.out.extend(self.world.link.drain_deliveries());
     }
 
     fn late(&mut self) {
@@ -129,7 +129,7 @@ impl Judge {
     }
 
     /// The application judges one of the items it holds.
-    fn verdict(&mut self, chance: Chance, number: u64) {
+    fn ack_result(&mut self, chance: Chance, number: u64) {
         if self.out.is_empty() {
             return;
         }
@@ -145,7 +145,7 @@ impl Judge {
                 Ok(())
             }
         };
-        self.step(Input::Verdicts(vec![Verdict { id: handed.id, result }]));
+        self.step(Input::Acks(vec![AckResult { id: handed.id, result }]));
     }
 
     fn check(&self, limit: Option<u32>) {
@@ -165,15 +165,15 @@ impl Judge {
 }
 
 fn any_config() -> impl Strategy<Value = Config> {
-    let handing = prop_oneof![
-        Just(Handing::Items),
-        Just(Handing::Batches),
-        (1usize..2000).prop_map(|in_flight_bytes| Handing::Stream { in_flight_bytes }),
+    let delivery_mode = prop_oneof![
+        Just(DeliveryMode::Items),
+        Just(DeliveryMode::Batches),
+        (1usize..2000).prop_map(|in_flight_bytes| DeliveryMode::Stream { in_flight_bytes }),
     ];
     let retry = prop_oneof![Just(RetryPolicy::forever()), (0u32..3).prop_map(RetryPolicy::times)];
     let storing = prop::option::of((1u32..5).prop_map(|every| Storing { every, ..Storing::default() }));
-    (handing, retry, storing).prop_map(|(handing, retry, storing)| Config {
-        handing,
+    (delivery_mode, retry, storing).prop_map(|(delivery_mode, retry, storing)| Config {
+        delivery_mode,
         retry,
         storing,
         start: "oldest".into(),
@@ -194,11 +194,11 @@ proptest! {
         config in any_config(), chances in prop::collection::vec(any_chance(), 0..200),
     ) {
         // The failure of a batch may come before those of the item.
-        let limit = config.retry.is_limited().then_some(2 + u32::from(config.handing == Handing::Batches));
+        let limit = config.retry.is_limited().then_some(2 + u32::from(config.delivery_mode == DeliveryMode::Batches));
         let mut judge = Judge::new(config);
-        for (chance, number, verdict) in chances {
-            if verdict {
-                judge.verdict(chance, number);
+        for (chance, number, ack_result) in chances {
+            if ack_result {
+                judge.ack_result(chance, number);
             } else {
                 judge.answer(chance, number);
             }
@@ -207,7 +207,7 @@ proptest! {
         // Once everything goes well, everything has its outcome.
         for round in 0..400 {
             judge.answer(Chance::Good, round);
-            judge.verdict(Chance::Good, 0);
+            judge.ack_result(Chance::Good, 0);
             judge.check(limit);
         }
         let all = (1..=judge.head).map(|seq| judge.outcomes.get(&format!("a{seq}")).copied().unwrap_or_default());

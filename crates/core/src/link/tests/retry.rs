@@ -2,14 +2,14 @@
 
 use super::*;
 
-fn retries(retries: u32, handing: Handing) -> Config {
-    Config { retry: RetryPolicy::times(retries), handing, start: long("a5"), ..Config::default() }
+fn retries(retries: u32, delivery_mode: DeliveryMode) -> Config {
+    Config { retry: RetryPolicy::times(retries), delivery_mode, start: long("a5"), ..Config::default() }
 }
 
 #[test]
 fn an_item_is_tried_again_then_given_up_and_the_stream_goes_on() {
     check_with(
-        retries(2, Handing::Items),
+        retries(2, DeliveryMode::Items),
         "begin | receive welcome@a5 a6 a7 | fails 1 | timer | fails | timer | fails | taken | handled | receive a8",
         r#"
         dial 0 within 5000
@@ -31,7 +31,7 @@ fn an_item_is_tried_again_then_given_up_and_the_stream_goes_on() {
 #[test]
 fn without_retries_the_first_failure_is_the_last() {
     check_with(
-        retries(0, Handing::Items),
+        retries(0, DeliveryMode::Items),
         "begin | receive welcome@a5 a6 | fails 1 | taken",
         r#"
         dial 0 within 5000
@@ -47,7 +47,7 @@ fn without_retries_the_first_failure_is_the_last() {
 #[test]
 fn a_failing_batch_is_offered_one_by_one_so_that_only_the_item_at_fault_is_given_up() {
     check_with(
-        retries(1, Handing::Batches),
+        retries(1, DeliveryMode::Batches),
         "begin | receive welcome@a5 a6 a7 a8 | fails | timer | handled | handled | fails | timer | fails | taken | handled | receive a9 a10",
         r#"
         dial 0 within 5000
@@ -71,7 +71,7 @@ fn a_failing_batch_is_offered_one_by_one_so_that_only_the_item_at_fault_is_given
 #[test]
 fn a_batch_that_fails_without_retries_gives_up_no_innocent_item() {
     check_with(
-        retries(0, Handing::Batches),
+        retries(0, DeliveryMode::Batches),
         "begin | receive welcome@a5 a6 a7 a8 | fails 1 | timer | handled | fails | taken | handled | receive a9 | fails | taken",
         r#"
         dial 0 within 5000
@@ -94,7 +94,7 @@ fn a_batch_that_fails_without_retries_gives_up_no_innocent_item() {
 #[test]
 fn the_failure_of_a_batch_is_none_of_the_retries_of_its_first_item() {
     check_with(
-        retries(1, Handing::Batches),
+        retries(1, DeliveryMode::Batches),
         "begin | receive welcome@a5 a6 a7 | fails 1 | timer | fails | timer | fails | taken",
         r#"
         dial 0 within 5000
@@ -113,7 +113,7 @@ fn the_failure_of_a_batch_is_none_of_the_retries_of_its_first_item() {
 
 #[test]
 fn a_dead_letter_that_nobody_takes_is_offered_again() {
-    let mut world = World::new(retries(0, Handing::Items));
+    let mut world = World::new(retries(0, DeliveryMode::Items));
     world.play_all(&["begin", "receive welcome@a5 a6", "fails 1", "untaken"]);
     let trouble = world.link.status().handler.clone().unwrap();
     assert_eq!((&*trouble.error, trouble.dead_letter_error.as_deref()), ("oops", Some("no room")));
@@ -138,21 +138,21 @@ fn a_dead_letter_that_nobody_takes_is_offered_again() {
 
 #[test]
 fn a_stop_keeps_an_item_that_is_being_given_up() {
-    let mut world = World::new(retries(0, Handing::Items));
+    let mut world = World::new(retries(0, DeliveryMode::Items));
     world.play_all(&["begin", "receive welcome@a5 a6", "fails 1", "stop", "taken"]);
     assert_eq!(world.transcript.lines().last().unwrap(), "stopped at \"a5\"");
 }
 
 #[test]
 fn a_gap_can_be_given_up_too() {
-    let mut world = World::new(retries(0, Handing::Items));
+    let mut world = World::new(retries(0, DeliveryMode::Items));
     world.play_all(&["begin", "receive welcome@a5 gap:1:a5@a9", "fails 1", "taken"]);
     assert_eq!(world.transcript.lines().last().unwrap(), "read within 15000, catching up at \"a9\"");
 }
 
 #[test]
 fn an_error_after_everything_was_finished_blames_no_item() {
-    let mut world = World::new(retries(0, Handing::Items));
+    let mut world = World::new(retries(0, DeliveryMode::Items));
     world.play_all(&["begin", "receive welcome@a5 a6", "fails 2"]);
     assert_eq!(world.transcript.lines().last().unwrap(), "read within 15000, catching up at \"a6\"");
     let status = world.link.status();

@@ -23,7 +23,7 @@ fn live(hubs: usize) -> World {
 /// Its hub repeats every 5 s that it cannot reach its store, until the others are asked; how long that took.
 fn until_asked(world: &mut World) -> Duration {
     let begun = world.now;
-    while !world.link.take_question() {
+    while !world.link.pop_hub_query() {
         assert!(world.now < begun + Duration::from_secs(60), "nobody is asked");
         let next = world.until().min(world.now + Duration::from_secs(5));
         if next == world.until() {
@@ -47,11 +47,11 @@ fn last(world: &World) -> &str {
 fn a_hub_that_stays_stale_is_left_for_one_with_the_same_log_that_is_not() {
     let mut world = stale();
     assert_eq!(until_asked(&mut world), Duration::from_secs(15), "every delay takes its upper bound");
-    assert!(!world.link.take_question(), "said once");
+    assert!(!world.link.pop_hub_query(), "said once");
     world.play("doors a~ a");
     assert_eq!(last(&world), "wait 200, backing off at \"a5\"");
     let status = world.link.status();
-    assert_eq!((status.last_end, status.stale_since), (Some(End::Stale), None));
+    assert_eq!((status.last_end, status.stale_since), (Some(StreamEnd::Stale), None));
     world.play_all(&["timer", "doors a~ a"]);
     assert_eq!(last(&world), "dial 1 within 5000");
     world.play_all(&["begin", "receive welcome@a5 caught@a5 progress:0@a5"]);
@@ -66,7 +66,7 @@ fn each_link_waits_from_10_to_15_seconds() {
         let said = Input::Received(frame("progress:1@a5").into());
         link.step(said, now, random);
         link.step(Input::Handled, now, random);
-        let ask_at = link.asks_at().unwrap() - now;
+        let ask_at = link.next_hub_query().unwrap() - now;
         assert!(ask_at.abs_diff(Duration::from_millis(expected)) < Duration::from_millis(1), "{ask_at:?}");
     }
 }
@@ -94,7 +94,7 @@ fn nobody_is_left_before_that_nor_once_it_is_over() {
     world.play_all(&["receive progress:0@a5", "handled", "later 9", "doors a a"]);
     assert!(last(&world).starts_with("read"), "{}", last(&world));
     assert_eq!(world.link.status().stale_since, None);
-    assert!(!world.link.take_question());
+    assert!(!world.link.pop_hub_query());
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn with_one_hub_there_is_nobody_to_ask() {
     world.play_all(&["receive progress:1@a5", "handled"]);
     for _ in 0..9 {
         world.play_all(&["later 5", "receive progress:1@a5", "handled"]);
-        assert!(!world.link.take_question());
+        assert!(!world.link.pop_hub_query());
     }
     assert!(last(&world).starts_with("read"), "{}", last(&world));
     assert!(world.link.status().stale_since.is_some());

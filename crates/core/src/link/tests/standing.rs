@@ -180,7 +180,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn take(&mut self, item: &Item) {
+    fn apply(&mut self, item: &Item) {
         match item {
             Item::Welcome(_) | Item::Gap(_) => self.coming.clear(),
             Item::Standing(frame) => {
@@ -235,7 +235,7 @@ fn arrive(world: &mut World, hub: &mut Hub, gateway: &mut Gateway, frames: usize
     let bytes: Vec<u8> = hub.queue.drain(..frames).flatten().collect();
     world.step(Input::Received(bytes.into()));
     while world.action == Action::Deliver {
-        world.link.batch_mut().items().iter().for_each(|item| gateway.take(item));
+        world.link.batch_mut().items().iter().for_each(|item| gateway.apply(item));
         world.play("handled");
     }
 }

@@ -2,16 +2,16 @@
 
 use super::*;
 
-fn stored(storing: Storing, handing: Handing) -> Config {
-    Config { storing: Some(storing), handing, hubs: 2, ..Config::default() }
+fn stored(storing: Storing, delivery_mode: DeliveryMode) -> Config {
+    Config { storing: Some(storing), delivery_mode, hubs: 2, ..Config::default() }
 }
 
 fn every(every: u32) -> Config {
-    stored(Storing { every, ..Storing::default() }, Handing::Items)
+    stored(Storing { every, ..Storing::default() }, DeliveryMode::Items)
 }
 
-fn before(handing: Handing) -> Config {
-    stored(Storing { order: Order::BeforeHandler, ..Storing::default() }, handing)
+fn before(delivery_mode: DeliveryMode) -> Config {
+    stored(Storing { order: Order::BeforeHandler, ..Storing::default() }, delivery_mode)
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn saves_every_few_items_or_after_a_while_or_before_it_waits_or_ends() {
 
 #[test]
 fn batches_count_as_one_call_each() {
-    let config = stored(Storing { every: 2, ..Storing::default() }, Handing::Batches);
+    let config = stored(Storing { every: 2, ..Storing::default() }, DeliveryMode::Batches);
     let mut world = World::new(config);
     world.play_all(&[
         "loaded a5",
@@ -137,10 +137,10 @@ fn a_store_that_cannot_save_holds_nobody_up_and_is_tried_again_later() {
 
 #[test]
 fn what_a_slow_line_brings_between_two_saves_counts_against_silence() {
-    let read_on = |bytes: &str, wakes: usize| {
+    let read_on = |bytes: &str, timers: usize| {
         let mut world = World::new(every(3));
         world.play_all(&["loaded a5", "begin", "receive welcome@a5 a6", "handled"]);
-        for _ in 0..wakes {
+        for _ in 0..timers {
             world.play(&format!("vain {bytes}"));
             if matches!(world.action, Action::Save { .. }) {
                 world.play("unsaved");
@@ -225,7 +225,7 @@ fn what_is_stored_goes_to_the_hub_as_it_is_but_nothing_is_not_taken_for_the_head
 #[test]
 fn at_most_once_saves_before_each_call_and_calls_nobody_without() {
     check_with(
-        before(Handing::Items),
+        before(DeliveryMode::Items),
         "loaded a5 | begin | receive welcome@a5 a6 ephemeral a7 | handled | unsaved | timer | saved | handled | handled | saved | handled | stop",
         r#"
         load within 5000, connecting
@@ -249,7 +249,7 @@ fn at_most_once_saves_before_each_call_and_calls_nobody_without() {
 #[test]
 fn at_most_once_never_takes_back_what_it_stored() {
     let retry = RetryPolicy::times(3);
-    let mut world = World::new(Config { retry, ..before(Handing::Batches) });
+    let mut world = World::new(Config { retry, ..before(DeliveryMode::Batches) });
     world.play_all(&["loaded a5", "begin", "receive welcome@a5 a6 a7", "saved"]);
     world.play_all(&["fails 1", "timer", "handled", "fails", "timer", "stop"]);
     let lines: Vec<_> = world.transcript.lines().skip(4).collect();
@@ -275,6 +275,6 @@ fn settings_that_cannot_work_are_refused() {
         Storing { every: 0, ..Storing::default() },
         Storing { deadline: Duration::ZERO, ..Storing::default() },
     ] {
-        assert!(Link::try_new(stored(bad, Handing::Items)).is_err());
+        assert!(Link::try_new(stored(bad, DeliveryMode::Items)).is_err());
     }
 }

@@ -28,7 +28,7 @@ fn sent(reader: &mut Reader, window: &Window, filter: Option<&dyn Filter>) -> St
     }
 }
 
-fn sent_to(window: &Window, ask: Ask, filter: Option<&dyn Filter>) -> String {
+fn sent_to(window: &Window, ask: StartFrom, filter: Option<&dyn Filter>) -> String {
     sent(&mut open(window, ask), window, filter)
 }
 
@@ -46,14 +46,14 @@ fn window_of(bounds: Bounds) -> Window {
 fn what_is_lost_is_told_in_its_place_from_where_the_reader_stands() {
     let window = window_of(Bounds::default());
     for (ask, expected) in [
-        (Ask::Oldest, "Fresh 1 2 Damaged:2..5=3 6 @6"),
-        (Ask::At(at(1)), "Resumed 2 Damaged:2..5=3 6 @6"),
-        (Ask::At(at(2)), "Resumed Damaged:2..5=3 6 @6"),
-        (Ask::At(at(3)), "Resumed Damaged:3..5=2 6 @6"),
-        (Ask::At(at(4)), "Resumed Damaged:4..5=1 6 @6"),
-        (Ask::At(at(5)), "Resumed 6 @6"),
-        (Ask::At(at(6)), "Resumed @6"),
-        (Ask::Head, "Fresh @6"),
+        (StartFrom::Oldest, "Fresh 1 2 Damaged:2..5=3 6 @6"),
+        (StartFrom::At(at(1)), "Resumed 2 Damaged:2..5=3 6 @6"),
+        (StartFrom::At(at(2)), "Resumed Damaged:2..5=3 6 @6"),
+        (StartFrom::At(at(3)), "Resumed Damaged:3..5=2 6 @6"),
+        (StartFrom::At(at(4)), "Resumed Damaged:4..5=1 6 @6"),
+        (StartFrom::At(at(5)), "Resumed 6 @6"),
+        (StartFrom::At(at(6)), "Resumed @6"),
+        (StartFrom::Head, "Fresh @6"),
     ] {
         assert_eq!(sent_to(&window, ask, None), expected, "{ask:?}");
     }
@@ -63,10 +63,10 @@ fn what_is_lost_is_told_in_its_place_from_where_the_reader_stands() {
 fn no_filter_hides_what_is_lost_and_what_it_cannot_judge_is_told_first() {
     let window = window_of(Bounds::default());
     for (ask, filter, expected) in [
-        (Ask::Oldest, ME, "Fresh 1 Upstream:1..2=1 Damaged:2..5=3 6 @6"),
-        (Ask::Oldest, Some(&Only("user:other") as _), "Fresh Upstream:1..2=1 Damaged:2..5=3 @6"),
-        (Ask::At(at(2)), Some(&Only("user:other") as _), "Resumed Damaged:2..5=3 @6"),
-        (Ask::At(at(4)), ME, "Resumed Damaged:4..5=1 6 @6"),
+        (StartFrom::Oldest, ME, "Fresh 1 Upstream:1..2=1 Damaged:2..5=3 6 @6"),
+        (StartFrom::Oldest, Some(&Only("user:other") as _), "Fresh Upstream:1..2=1 Damaged:2..5=3 @6"),
+        (StartFrom::At(at(2)), Some(&Only("user:other") as _), "Resumed Damaged:2..5=3 @6"),
+        (StartFrom::At(at(4)), ME, "Resumed Damaged:4..5=1 6 @6"),
     ] {
         assert_eq!(sent_to(&window, ask, filter), expected, "{ask:?}");
     }
@@ -95,8 +95,8 @@ fn what_has_left_the_window_is_told_once() {
     ] {
         let bounds = Bounds { events, ..Bounds::default() };
         let window = window_of(bounds);
-        assert_eq!(sent_to(&window, Ask::At(at(0)), None), opening, "{events} held");
-        let mut reader = open(&super::window(bounds), Ask::Head);
+        assert_eq!(sent_to(&window, StartFrom::At(at(0)), None), opening, "{events} held");
+        let mut reader = open(&super::window(bounds), StartFrom::Head);
         let empty = super::window(bounds);
         assert_eq!(sent(&mut reader, &empty, None), "Fresh @0");
         assert_eq!(sent(&mut reader, &window, None), lapped, "{events} held");
@@ -114,10 +114,10 @@ fn losses_lie_at_the_beginning_in_a_row_and_at_the_end() {
     window.append(at(7), live, &framed(None, "user:me", None, seconds(0)), Duration::ZERO);
     for filter in [None, ME] {
         let all = "Damaged:0..2=2 Damaged:2..3=1 4 Damaged:4..7=3 @7";
-        assert_eq!(sent_to(&window, Ask::Oldest, filter), format!("Fresh {all}"));
-        assert_eq!(sent_to(&window, Ask::At(at(0)), filter), format!("Resumed {all}"));
+        assert_eq!(sent_to(&window, StartFrom::Oldest, filter), format!("Fresh {all}"));
+        assert_eq!(sent_to(&window, StartFrom::At(at(0)), filter), format!("Resumed {all}"));
         let from_inside = "Resumed Damaged:1..2=1 Damaged:2..3=1 4 Damaged:4..7=3 @7";
-        assert_eq!(sent_to(&window, Ask::At(at(1)), filter), from_inside);
-        assert_eq!(sent_to(&window, Ask::At(at(7)), filter), "Resumed @7");
+        assert_eq!(sent_to(&window, StartFrom::At(at(1)), filter), from_inside);
+        assert_eq!(sent_to(&window, StartFrom::At(at(7)), filter), "Resumed @7");
     }
 }

@@ -74,7 +74,7 @@ impl Logs {
         if cursor.follows(self.window.head()) {
             Reader::open_awaiting(&self.window, cursor, Settings::default())
         } else {
-            open(&self.window, Ask::At(cursor))
+            open(&self.window, StartFrom::At(cursor))
         }
     }
 }

@@ -65,13 +65,13 @@ fn whoever_stands_inside_what_was_missed_is_told_from_there() {
     let window = window_of(8, Some(3));
     for filter in [None, ME] {
         for (ask, expected) in [
-            (Ask::Oldest, "Fresh 1 2 as-told:5 6 @6"),
-            (Ask::At(at(1)), "Resumed 2 as-told:5 6 @6"),
-            (Ask::At(at(2)), "Resumed as-told:5 6 @6"),
-            (Ask::At(at(3)), "Resumed Damaged:3..5=2 6 @6"),
-            (Ask::At(at(4)), "Resumed Damaged:4..5=1 6 @6"),
-            (Ask::At(at(5)), "Resumed 6 @6"),
-            (Ask::At(at(6)), "Resumed @6"),
+            (StartFrom::Oldest, "Fresh 1 2 as-told:5 6 @6"),
+            (StartFrom::At(at(1)), "Resumed 2 as-told:5 6 @6"),
+            (StartFrom::At(at(2)), "Resumed as-told:5 6 @6"),
+            (StartFrom::At(at(3)), "Resumed Damaged:3..5=2 6 @6"),
+            (StartFrom::At(at(4)), "Resumed Damaged:4..5=1 6 @6"),
+            (StartFrom::At(at(5)), "Resumed 6 @6"),
+            (StartFrom::At(at(6)), "Resumed @6"),
         ] {
             assert_eq!(sent(&mut open(&window, ask), &window, filter), expected, "{ask:?}");
         }
@@ -79,15 +79,15 @@ fn whoever_stands_inside_what_was_missed_is_told_from_there() {
 }
 
 /// What became of the positions is told as it was; that the window's own reader came too late, or what this build does not know, as
-/// a gap of the window. The count is no more than was told, and none where none was.
+/// a gap of the window. The count is what lies in the range, and no more than was told.
 #[test]
 fn what_is_told_inside_is_true_of_who_stands_there() {
     for (reason, told) in
         [(1, "Upstream"), (4, "Upstream"), (5, "Upstream"), (6, "TooLarge"), (8, "Damaged"), (99, "Upstream")]
     {
-        for (count, expected) in [(Some(3), "2"), (Some(1), "1"), (None, "?")] {
+        for (count, expected) in [(Some(3), "2"), (Some(1), "1"), (None, "2")] {
             let window = window_of(reason, count);
-            let sent = sent(&mut open(&window, Ask::At(at(3))), &window, ME);
+            let sent = sent(&mut open(&window, StartFrom::At(at(3))), &window, ME);
             assert_eq!(sent, format!("Resumed {told}:3..5={expected} 6 @6"));
         }
     }
@@ -117,7 +117,10 @@ fn what_was_missed_begins_no_earlier_for_who_stands_before_it() {
     for (from, expected) in
         [(1, "as-told:5 @5"), (2, "as-told:5 @5"), (3, "as-told:5 @5"), (4, "Damaged:4..5=1 @5")]
     {
-        assert_eq!(sent(&mut open(&window, Ask::At(at(from))), &window, ME), format!("Resumed {expected}"));
+        assert_eq!(
+            sent(&mut open(&window, StartFrom::At(at(from))), &window, ME),
+            format!("Resumed {expected}")
+        );
     }
 }
 
@@ -125,9 +128,9 @@ fn what_was_missed_begins_no_earlier_for_who_stands_before_it() {
 #[test]
 fn a_reader_that_visits_is_told_from_where_it_stands() {
     let window = window_of(8, Some(3));
-    let mut reader = open(&window, Ask::At(at(3)));
+    let mut reader = open(&window, StartFrom::At(at(3)));
     assert!(matches!(reader.step(&window, ME, seconds(0)), Step::Control(Control::Welcome { .. })));
-    let Step::Control(Control::Gap(gap)) = reader.visit(&window, Slot::default().plus(2), ME, seconds(0))
+    let Step::Control(Control::Gap(gap)) = reader.read_at(&window, Slot::default().plus(2), ME, seconds(0))
     else {
         panic!("no gap of its own")
     };
@@ -143,10 +146,17 @@ fn a_gap_into_another_epoch_begins_where_the_reader_stands() {
     // Told from a position that the window has passed since.
     miss(&mut window, 2, at(2), new(9), None);
     for (ask, expected) in [
-        (Ask::At(at(4)), "Resumed EpochChanged:4..9=? @9"),
-        (Ask::At(at(1)), "Resumed 2 3 4 EpochChanged:4..9=? @9"),
-        (Ask::At(new(5)), "Resumed Upstream:5..9=4 @9"),
+        (StartFrom::At(at(4)), "Resumed EpochChanged:4..9=? @9"),
+        (StartFrom::At(at(1)), "Resumed 2 3 4 EpochChanged:4..9=? @9"),
+        (StartFrom::At(new(5)), "Resumed Upstream:5..9=4 @9"),
     ] {
         assert_eq!(sent(&mut open(&window, ask), &window, ME), expected, "{ask:?}");
     }
+}
+
+/// A reader that awaited a position stands where the window stood when it comes there: the gap behind it is true as it lies.
+#[test]
+fn a_gap_right_behind_an_awaited_position_is_handed_on_as_it_lies() {
+    let mut reader = Reader::open_awaiting(&window(Bounds::default()), at(2), Settings::default());
+    assert_eq!(sent(&mut reader, &window_of(8, Some(3)), ME), "Resumed as-told:5 6 @6");
 }

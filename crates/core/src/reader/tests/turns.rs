@@ -49,7 +49,7 @@ fn sent(reader: &mut Reader, window: &Window) -> Vec<String> {
 }
 
 fn sent_to(window: &Window, cursor: Cursor) -> String {
-    sent(&mut open(window, Ask::At(cursor)), window).join(" ")
+    sent(&mut open(window, StartFrom::At(cursor)), window).join(" ")
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_cursor_of_the_stretch_before_an_epoch_came_back_is_told_a_gap() {
         assert_eq!(sent_to(&window, before), "EpochChanged EpochChanged→A3 A4 @A4", "{before}");
     }
     assert_eq!(sent_to(&window, at(4)), "Resumed @A4", "only the later stretch has this one");
-    let mut all = open(&window, Ask::Oldest);
+    let mut all = open(&window, StartFrom::Oldest);
     assert_eq!(sent(&mut all, &window).join(" "), "Fresh A1 A2 A3 gap→B0 B1 B2 gap→A3 A4 @A4");
 }
 
@@ -90,7 +90,7 @@ fn what_is_not_held_any_more_does_not_make_a_return_a_beginning() {
 fn a_reader_that_was_passed_by_both_turns_is_told_although_its_position_is_the_floor() {
     let mut window = window(Bounds { events: 1, ..Bounds::default() });
     (1..=3).for_each(|_| event(&mut window));
-    let mut reader = open(&window, Ask::At(at(3)));
+    let mut reader = open(&window, StartFrom::At(at(3)));
     assert_eq!(sent(&mut reader, &window).join(" "), "Resumed @A3");
     turn(&mut window, of(2, 0));
     event(&mut window);
@@ -119,7 +119,7 @@ fn a_reader_that_was_further_than_the_window_is_handed_nothing_twice_when_its_lo
     event(&mut window);
     turn(&mut window, of(2, 0));
     event(&mut window);
-    let mut reader = open(&window, Ask::At(at(3)));
+    let mut reader = open(&window, StartFrom::At(at(3)));
     reader.step(&window, None, seconds(0));
     let Step::Control(Control::Gap(gap)) = reader.step(&window, None, seconds(0)) else { panic!("no gap") };
     assert_eq!((gap.from, gap.to), (at(3).to_string(), of(2, 0)), "it had more than the window");
@@ -138,7 +138,7 @@ fn what_a_reader_of_another_log_came_with_is_not_handed_to_it_when_that_returns(
     event(&mut window);
     turn(&mut window, of(2, 0));
     (1..=3).for_each(|_| event(&mut window));
-    let mut reader = open(&window, Ask::At(at(3)));
+    let mut reader = open(&window, StartFrom::At(at(3)));
     assert_eq!(sent(&mut reader, &window).join(" "), "EpochChanged EpochChanged→B1 B2 B3 @B3");
     turn(&mut window, at(1));
     event(&mut window);
@@ -277,10 +277,10 @@ proptest! {
         let mut window = window(Bounds { events, ..Bounds::default() });
         let mut log = Log::default();
         log.append(at(0));
-        let mut reader = open(&window, Ask::Oldest);
+        let mut reader = open(&window, StartFrom::Oldest);
         let mut client = Client { cursor: at(0).to_string(), accounted: 1, held: Vec::new() };
         let reopen = |window: &Window, cursor: &str| {
-            Reader::open(window, Ask::parse(cursor).unwrap(), cursor, Settings::default())
+            Reader::open(window, StartFrom::parse(cursor).unwrap(), cursor, Settings::default())
         };
         for op in ops {
             match op {

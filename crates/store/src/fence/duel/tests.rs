@@ -8,7 +8,7 @@ const fn s(seconds: u64) -> Duration {
 
 /// The names take the id one after another, every `every` seconds; says after which of them it is a duel.
 fn fight(names: &str, every: u64) -> Option<usize> {
-    let mut duel = Duel::default();
+    let mut duel = OwnershipFlap::default();
     let names: Vec<_> = names.split(' ').map(|name| name.trim_matches('_')).collect();
     for (i, pair) in names.windows(2).enumerate() {
         let now = s(every * (i as u64 + 1));
@@ -35,7 +35,7 @@ fn only_returns_make_a_duel() {
 
 #[test]
 fn an_instance_that_comes_again_to_its_living_stream_fights_with_itself() {
-    let mut duel = Duel::default();
+    let mut duel = OwnershipFlap::default();
     for i in 1..5 {
         assert!(!duel.is_on_with_itself(s(10 * i)), "{i}");
         duel.came_again(s(10 * i));
@@ -49,7 +49,7 @@ fn an_instance_that_comes_again_to_its_living_stream_fights_with_itself() {
 
 #[test]
 fn a_fight_with_others_is_none_with_itself() {
-    let mut duel = Duel::default();
+    let mut duel = OwnershipFlap::default();
     for pair in [("a", "b"), ("b", "a")].repeat(4) {
         duel.changed_hands(pair.0, 1, pair.1, s(1));
     }
@@ -59,7 +59,7 @@ fn a_fight_with_others_is_none_with_itself() {
 
 #[test]
 fn the_highest_attempt_of_each_instance_is_remembered_for_a_minute() {
-    let mut duel = Duel::default();
+    let mut duel = OwnershipFlap::default();
     duel.changed_hands("a", 7, "b", s(10));
     duel.left("b", 3, s(20));
     assert_eq!((duel.highest_attempt("a", s(70)), duel.highest_attempt("b", s(70))), (Some(7), Some(3)));
@@ -72,14 +72,14 @@ fn the_highest_attempt_of_each_instance_is_remembered_for_a_minute() {
 
 #[test]
 fn who_left_by_itself_has_not_lost_the_id() {
-    let mut duel = Duel::default();
+    let mut duel = OwnershipFlap::default();
     duel.left("a", 1, s(1));
     assert!(!duel.lost_it("a", s(2)));
 }
 
 #[test]
 fn whoever_is_held_off_waits_twice_as_long_each_time() {
-    let (mut duel, mut now) = (Duel::default(), s(1_000));
+    let (mut duel, mut now) = (OwnershipFlap::default(), s(1_000));
     for wait in [60, 120, 240, 480, 600, 600] {
         assert_eq!(duel.hold_off(false, now), s(wait));
         assert_eq!(duel.hold_off(false, now + s(7)), s(wait - 7), "too early: what is left");
@@ -94,7 +94,7 @@ fn whoever_is_held_off_waits_twice_as_long_each_time() {
 
 #[test]
 fn what_happened_a_minute_ago_is_forgotten() {
-    let mut duel = Duel::default();
+    let mut duel = OwnershipFlap::default();
     assert!(duel.is_forgotten(s(0)));
     duel.changed_hands("a", 1, "b", s(10));
     duel.changed_hands("b", 1, "a", s(20));
@@ -105,46 +105,50 @@ fn what_happened_a_minute_ago_is_forgotten() {
 /// Who stays or gives way, once it is fought over.
 #[test]
 fn in_a_duel_of_two_with_names_the_one_that_is_alive_stays() {
-    let mut duel = Duel::default();
+    let mut duel = OwnershipFlap::default();
     for (older, newer) in [("a", "b"), ("b", "a"), ("a", "b"), ("b", "a"), ("a", "b")] {
         let how =
             match duel.judge(&Incumbent { instance: older, would_answer: true, is_alive: None }, newer, s(1))
             {
-                Verdict::GivesWay(how) => how,
+                Verdict::Replace(how) => how,
                 other => panic!("{other:?}"),
             };
-        assert_eq!(how, How::Rival);
+        assert_eq!(how, TakeoverKind::OtherInstance);
         duel.took(older, 1, newer, how, s(1));
     }
-    let judge = |duel: &Duel, instance, is_alive, newer| {
+    let judge = |duel: &OwnershipFlap, instance, is_alive, newer| {
         duel.judge(&Incumbent { instance, would_answer: true, is_alive }, newer, s(2))
     };
-    assert_eq!(judge(&duel, "b", None, "a"), Verdict::Unasked);
-    assert_eq!(judge(&duel, "b", Some(true), "a"), Verdict::Stays);
-    assert_eq!(judge(&duel, "b", Some(false), "a"), Verdict::GivesWay(How::Unanswered));
+    assert_eq!(judge(&duel, "b", None, "a"), Verdict::ProbeFirst);
+    assert_eq!(judge(&duel, "b", Some(true), "a"), Verdict::Keep);
+    assert_eq!(judge(&duel, "b", Some(false), "a"), Verdict::Replace(TakeoverKind::Unresponsive));
     assert_eq!(
         judge(&duel, "b", Some(true), "c"),
-        Verdict::GivesWay(How::Rival),
+        Verdict::Replace(TakeoverKind::OtherInstance),
         "who never had it does not return"
     );
-    duel.took("b", 1, "a", How::Unanswered, s(1));
-    assert_eq!(judge(&duel, "a", Some(true), "c"), Verdict::Stays);
+    duel.took("b", 1, "a", TakeoverKind::Unresponsive, s(1));
+    assert_eq!(judge(&duel, "a", Some(true), "c"), Verdict::Keep);
     assert_eq!(
         judge(&duel, "a", Some(true), ""),
-        Verdict::GivesWay(How::Duel),
+        Verdict::Replace(TakeoverKind::FlapUnnamed),
         "without a name the last wins"
     );
-    assert_eq!(judge(&duel, "", Some(true), "b"), Verdict::GivesWay(How::Duel));
+    assert_eq!(judge(&duel, "", Some(true), "b"), Verdict::Replace(TakeoverKind::FlapUnnamed));
     let again = judge(&duel, "a", Some(true), "a");
-    assert_eq!(again, Verdict::GivesWay(How::Again), "a fight with others is none with itself");
+    assert_eq!(
+        again,
+        Verdict::Replace(TakeoverKind::ReconnectWhileAlive),
+        "a fight with others is none with itself"
+    );
     let silent = Incumbent { instance: "a", would_answer: false, is_alive: None };
-    assert_eq!(duel.judge(&silent, "a", s(2)), Verdict::GivesWay(How::Quiet));
+    assert_eq!(duel.judge(&silent, "a", s(2)), Verdict::Replace(TakeoverKind::Reconnect));
     assert_eq!(duel.is_on_until(s(2)), s(61));
 }
 
 #[test]
 fn what_a_clock_that_is_ahead_has_written_holds_nobody_off_for_longer() {
-    let mut duel = Duel::default();
+    let mut duel = OwnershipFlap::default();
     for pair in [("a", "b"), ("b", "a")].repeat(4) {
         duel.changed_hands(pair.0, 1, pair.1, s(10_000));
     }
@@ -158,7 +162,7 @@ fn what_a_clock_that_is_ahead_has_written_holds_nobody_off_for_longer() {
     assert!(read.former.iter().all(|former| former.until == s(100)));
     assert_eq!((read.is_on_until(s(100)), read.is_on(s(459)), read.is_on(s(460))), (s(460), true, false));
     read.read_at(s(460));
-    assert_eq!(read, Duel::default(), "what no longer matters is gone");
+    assert_eq!(read, OwnershipFlap::default(), "what no longer matters is gone");
     duel.held_off = Some(HeldOff { wait: s(1 << 40), until: s(1 << 40) });
     duel.read_at(s(10_000));
     assert_eq!(duel.hold_off(false, s(10_000)), s(600));

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::super::bucket::hex;
-use crate::fence::{Duel, FORMER_MAX, Former, HeldOff, RETURNS};
+use crate::fence::{FORMER_MAX, Former, HeldOff, OwnershipFlap, RETURNS};
 use crate::fields::Fields;
 
 /// What its name begins with; the bytes follow in hexadecimal.
@@ -18,8 +18,8 @@ const MARK: &str = " duel ";
 const VERSION: u64 = 1;
 
 /// The pair that it is. `None`: nothing has happened.
-pub(super) fn write(duel: &Duel) -> Option<(String, u64)> {
-    if *duel == Duel::default() {
+pub(super) fn write(duel: &OwnershipFlap) -> Option<(String, u64)> {
+    if *duel == OwnershipFlap::default() {
         return None;
     }
     let mut out = Vec::new();
@@ -40,13 +40,13 @@ pub(super) fn write(duel: &Duel) -> Option<(String, u64)> {
 }
 
 /// Reads it of a pair. `None`: the pair is an instance and its attempt.
-pub(super) fn read(text: &str, version: u64) -> Option<Duel> {
+pub(super) fn read(text: &str, version: u64) -> Option<OwnershipFlap> {
     let text = text.strip_prefix(MARK)?;
     let bytes = (version >= VERSION).then(|| unhex(text)).flatten();
     Some(bytes.and_then(|bytes| read_fields(Fields(&bytes))).unwrap_or_default())
 }
 
-fn read_fields(mut fields: Fields<'_>) -> Option<Duel> {
+fn read_fields(mut fields: Fields<'_>) -> Option<OwnershipFlap> {
     let mut returns = || {
         let count = count(&mut fields, RETURNS)?;
         (0..count).map(|_| time(&mut fields)).collect::<Option<VecDeque<_>>>()
@@ -59,7 +59,7 @@ fn read_fields(mut fields: Fields<'_>) -> Option<Duel> {
     });
     let former = former.collect::<Option<_>>()?;
     let held_off = (!until.is_zero()).then_some(HeldOff { wait, until });
-    Some(Duel {
+    Some(OwnershipFlap {
         former,
         returns,
         own_returns,

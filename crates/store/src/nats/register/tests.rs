@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::fence::How;
+use crate::fence::TakeoverKind;
 
 fn register() -> Register {
     let attempts = vec![("a".to_owned(), 7), ("b".to_owned(), 0)];
@@ -91,9 +91,9 @@ fn fought_over() -> Register {
         duel.left(&format!("former-{n}"), n, ms(n));
     }
     for n in 0..10 {
-        duel.took("b", n, "b", How::Again, ms(n));
-        duel.took("a", n, "b", How::Rival, ms(n));
-        duel.took("b", n, "a", How::Rival, ms(n));
+        duel.took("b", n, "b", TakeoverKind::ReconnectWhileAlive, ms(n));
+        duel.took("a", n, "b", TakeoverKind::OtherInstance, ms(n));
+        duel.took("b", n, "a", TakeoverKind::OtherInstance, ms(n));
     }
     duel.hold_off(false, ms(7));
     duel.hold_off(true, ms(8));
@@ -133,8 +133,10 @@ fn hubs_from_before_read_it_and_pass_on_what_they_do_not_know() {
     let before = as_before(&register.write());
     assert_eq!(before.last(), register.holder.attempts.last(), "who has it is the last");
     // It takes the id, as it always did: the latest is the last, and of too many the first goes.
-    let mut passed_on =
-        Register { holder: Holder { duel: Duel::default(), ..register.holder.clone() }, ..register.clone() };
+    let mut passed_on = Register {
+        holder: Holder { duel: OwnershipFlap::default(), ..register.holder.clone() },
+        ..register.clone()
+    };
     passed_on.holder.attempts = before[..INSTANCES_MAX - 1].to_vec();
     passed_on.holder.attempts.push(("newer".into(), 1));
     let read = Register::read(&passed_on.write()).unwrap();
@@ -166,6 +168,6 @@ fn what_cannot_be_read_of_a_fight_is_as_if_nothing_had_happened() {
         (" duel \u{e4}", version),
         (&format!(" duel {}", "ff".repeat(4_000)), version),
     ] {
-        assert_eq!(plain(text, version), Duel::default(), "{text}");
+        assert_eq!(plain(text, version), OwnershipFlap::default(), "{text}");
     }
 }

@@ -1,0 +1,60 @@
+//! A burst that is larger than the window and not for a connection: that connection is passed over, whatever lay in its mailbox,
+//! and is told of no gap.
+
+use super::*;
+
+const ANN: usize = 0;
+const BOB: usize = 1;
+
+/// A window of 8 entries, and a connection of ann's that has everything. Its mailbox has room for two.
+fn listening() -> World {
+    let mut world = World::new(Bounds { events: 8, ..Bounds::default() }, 2, 1 << 16);
+    world.open(ANN, 0);
+    told(&mut world);
+    world
+}
+
+fn append(world: &mut World, to: &[usize]) {
+    to.iter().for_each(|&one| world.append(&[one], false));
+}
+
+/// What the connection hands out: how many entries, and how many gaps.
+fn told(world: &mut World) -> (usize, usize) {
+    let (edge, connection) = (world.edge.clone(), &mut world.connections[0].connection);
+    let mut out = Vec::new();
+    while !matches!(connection.collect(edge.clock.now(), &mut out), Wait::Until(_)) {}
+    (entries(&out), gaps(&out))
+}
+
+fn entries(out: &[Outgoing]) -> usize {
+    out.iter().filter(|each| matches!(each, Outgoing::Entry { .. })).count()
+}
+
+fn gaps(out: &[Outgoing]) -> usize {
+    out.iter().filter(|each| matches!(each, Outgoing::Control(Control::Gap(_)))).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overflown_mailbox_still_says_from_where_on_something_was_for_it() {
+    let mut world = listening();
+    append(&mut world, &[BOB, BOB, BOB, BOB, BOB, BOB, ANN, ANN, ANN]);
+    world.dispatch();
+    assert_eq!(told(&mut world), (3, 0));
+    // What was for it and is lost is told.
+    append(&mut world, &[ANN, ANN, ANN, BOB, BOB, BOB, BOB, BOB, BOB]);
+    world.dispatch();
+    assert_eq!(told(&mut world), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_ephemeral_event_that_is_lost_nobody_is_told() {
+    let mut world = listening();
+    world.append(&[ANN], true);
+    append(&mut world, &[BOB; 10]);
+    world.dispatch();
+    assert_eq!(told(&mut world), (0, 0));
+    append(&mut world, &[ANN]);
+    append(&mut world, &[BOB; 10]);
+    world.dispatch();
+    assert_eq!(told(&mut world), (0, 1));
+}
