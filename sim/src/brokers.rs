@@ -1,6 +1,6 @@
 //! Simulated brokers: three of them keep the streams of a log as JetStream does, and hubs read and write these by the real rules.
 //!
-//! What hubs make of the stream is the store's own code: its [`Door`](galaxy_push_store::nats::Door), driven by its `Drive`, the fence
+//! What hubs make of the stream is the store's own code: its [`Door`](galaxy_push_store::nats::Door), driven by its `Driver`, the fence
 //! and the standing records as one hub sees them, and what it believes of what a leader says. Here is only what lies around it: brokers
 //! and connections, and what befalls them (`cluster`), one hub's store (`store`, `fence`, `records`), and what the stream holds in truth
 //! (`truth`), folded by rules written anew from `docs/adr/0018`.
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use galaxy_push_core::cursor::Epoch;
-use galaxy_push_store::nats::look::Look;
+use galaxy_push_store::nats::stream_view::StreamView;
 use galaxy_push_testkit::Recorder;
 use tokio::sync::oneshot;
 
@@ -174,7 +174,7 @@ impl At {
     }
 
     /// What the leader says of the log: the one that this hub reaches.
-    fn look(&self) -> Option<Look> {
+    fn look(&self) -> Option<StreamView> {
         self.lock().look(self.hub, self.brokers.epoch, now_us())
     }
 

@@ -9,16 +9,39 @@
 //! |---|---|
 //! | [`files`] | the border to the disk |
 //! | `format`, `record` | the bytes |
-//! | `stage` | positions and groups |
-//! | `engine` | the steps of a group: staged, sealed, durable, told; and how segments go |
+//! | `group` | what is written and made durable together |
+//! | `stage` | gives positions, fills groups |
+//! | `engine` | the steps of a group: staged, sealed, durable, delivered; and how segments go |
 //! | `segments` | writes and syncs |
 //! | `writer` | the threads |
 //! | `simulated`, `task` | a disk for tests and the simulation, and a store on it without threads |
 //! | `scan`, `recover`, `renew`, `replay` | opens what is there |
 //! | `retention` | which segments are needed |
 //! | `space` | how much room the log may need |
-//! | [`look`] | reads a log without touching it, also one that a hub writes |
+//! | [`inspect`] | reads a log without touching it, also one that a hub writes |
 //! | `visible` | what readers and publishers may know |
+//! | `lock` | locks what a panic may have poisoned |
+//!
+//! # Group commit
+//!
+//! One group is on its way to the disk at a time, and what comes meanwhile gathers in the next. Nothing waits for a group to fill:
+//! there is no timer.
+//!
+//! ```text
+//! batches come   A           B  C  D                 E
+//! disk           [write+sync A]     [write+sync B C D]     [write+sync E]
+//! delivered                    A                      B C D             E
+//! ```
+//!
+//! Three batches that came during one sync cost one sync together. The steps of a group, each in its file:
+//!
+//! | step | where | what is true afterwards |
+//! |---|---|---|
+//! | staged | `stage` | its events have positions, which nobody knows |
+//! | sealed | `engine` | its bytes are fixed, and so is their place in a segment |
+//! | run | `segments` | it is durable, or there was no room and nothing of it is left, or nobody knows |
+//! | done | `engine/outcome` | what it changes is visible, or taken back |
+//! | delivered | `group` | the sink has it, and then its publishers have their answers |
 //!
 //! # Failures
 //!
@@ -27,20 +50,33 @@
 //! | the disk is full | refused, [`Refused::Unavailable`](crate::Refused::Unavailable): nothing was appended | goes on as soon as there is room; makes some itself when events have left the window |
 //! | a write or sync fails otherwise | [`Error::Unknown`] for the group on its way; refused from then on | is dead, and says so: end the process ([`Options::on_death`]) |
 //! | the process is killed, the machine stops | nothing | everything acknowledged is there again, in the same epoch |
-//! | the folder, or the file that is written, is taken away, moved or replaced | refused from the next [`Store::look_at_disk`](crate::Store::look_at_disk) on; what was acknowledged since is gone with it | the same |
+//! | the folder, or the file that is written, is taken away, moved or replaced | refused from the next [`Store::check_disk`](crate::Store::check_disk) on; what was acknowledged since is gone with it | the same |
 //! | bytes on the disk have changed | nothing | what is damaged is told when it is opened: [`Recovered::damage`], and a gap to readers |
 //!
 //! A sync is never tried again: the system may have dropped what it could not write.
+//!
+//! # Where a crash may fall
+//!
+//! | the process ends | the next start finds | a publisher without an answer that sends it again |
+//! |---|---|---|
+//! | before a group is written | nothing of it | has it appended |
+//! | while it is written, or before its sync has returned | all of it; or a part, which is cut off ([`Recovered::torn`]) | learns which: a duplicate, or appended |
+//! | after its sync, before its answers | all of it, at the same positions | is told that it is a duplicate |
+//! | after its answers | all of it, at the same positions | has had its answer |
+//!
+//! No row hands an event to readers that a later start does not have: the sink comes after the sync.
 
 pub mod files;
-pub mod look;
+pub mod inspect;
 
 mod engine;
 mod format;
+mod group;
+mod lock;
 mod open_error;
 mod record;
 mod recover;
-mod recovered;
+mod recovery;
 mod renew;
 mod replay;
 mod retention;
@@ -76,12 +112,13 @@ use crate::batch::Batch;
 use crate::standing;
 use crate::{Appended, DedupBounds, Error, Sink, Store};
 
-use engine::{Engine, lock};
+use engine::Engine;
 use files::{Directory, Files};
 use format::{GROUPS_START, SegmentHead, Sums};
+use lock::lock;
 pub use open_error::OpenError;
 use recover::Opened;
-pub use recovered::{Damage, Recovered};
+pub use recovery::{Damage, Recovered};
 use retention::Retention;
 use segments::{Segments, name};
 use space::Space;
@@ -119,7 +156,7 @@ pub struct Options {
     pub records_max: usize,
     /// The length of a segment's file, unless one group is longer.
     pub segment_bytes: u64,
-    /// Called once, from a thread of the store or within [`Store::look_at_disk`], if the disk has failed and nothing can be
+    /// Called once, from a thread of the store or within [`Store::check_disk`], if the disk has failed and nothing can be
     /// appended any more: with what happened. End the process then; the next one finds what is there.
     pub on_death: Option<OnDeath>,
     /// Called while what is there is read, from the thread that opens the store.
@@ -160,7 +197,7 @@ pub struct DiskStore {
     space: Space,
     opened_in: Duration,
     /// The files that were missing at the last look.
-    told: Mutex<Vec<String>>,
+    reported_missing: Mutex<Vec<String>>,
 }
 
 impl DiskStore {
@@ -196,11 +233,11 @@ impl DiskStore {
         let started = Instant::now();
         let (engine, segments, recovered) = assemble(files.clone(), &options, epoch, salt, sink)?;
         let (visible, space) = (engine.visible(), Space::of(&options));
-        space.look(&*files);
+        space.measure(&*files);
         let writer = Writer::start(engine, segments, options.on_death)
             .map_err(|error| OpenError::io("a thread", error))?;
         let opened_in = started.elapsed();
-        Ok(Self { visible, writer, recovered, files, space, opened_in, told: Mutex::default() })
+        Ok(Self { visible, writer, recovered, files, space, opened_in, reported_missing: Mutex::default() })
     }
 
     /// As [`DiskStore::open`], on a simulated disk, which no other store may have meanwhile, and without threads: a task of the
@@ -218,14 +255,14 @@ impl DiskStore {
         salt: u64,
         sink: Arc<dyn Sink>,
     ) -> Result<Self, OpenError> {
-        let taken = task::Taken::take(disk)
+        let taken = task::DiskLock::acquire(disk)
             .ok_or_else(|| files::DirectoryError::InUse("the simulated disk".into()))?;
         let (engine, segments, recovered) = assemble(Arc::new(disk.clone()), &options, epoch, salt, sink)?;
         let (visible, space) = (engine.visible(), Space::of(&options));
-        space.look(disk);
+        space.measure(disk);
         let writer = Writer::start_task(engine, segments, options.on_death, taken);
         let (files, opened_in) = (Arc::new(disk.clone()), Duration::ZERO);
-        Ok(Self { visible, writer, recovered, files, space, opened_in, told: Mutex::default() })
+        Ok(Self { visible, writer, recovered, files, space, opened_in, reported_missing: Mutex::default() })
     }
 
     /// What was found when it was opened.
@@ -234,7 +271,7 @@ impl DiskStore {
         &self.recovered
     }
 
-    /// What it has done so far, and the room there is, as [`Store::look_at_disk`] has seen it last.
+    /// What it has done so far, and the room there is, as [`Store::check_disk`] has seen it last.
     #[must_use]
     pub fn figures(&self) -> Figures {
         let (figures, (free_bytes, free_seen_ago)) = (self.writer.figures(), self.space.free_bytes());
@@ -252,7 +289,7 @@ impl DiskStore {
 type Assembled<R> = (Engine<R>, Segments, Recovered);
 
 /// Everything but the threads.
-fn assemble<R: engine::Reply>(
+fn assemble<R: group::Reply>(
     files: Arc<dyn Files>,
     options: &Options,
     epoch: Epoch,
@@ -348,8 +385,8 @@ impl Store for DiskStore {
         Some(self.figures())
     }
 
-    fn look_at_disk(&self) -> Vec<String> {
-        self.space.look(&*self.files);
+    fn check_disk(&self) -> Vec<String> {
+        self.space.measure(&*self.files);
         let is_gone = |error: &io::Error| {
             matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         };
@@ -366,8 +403,8 @@ impl Store for DiskStore {
             self.writer
                 .die(format!("its file {missing} is not where it was, so what is written there is lost"));
         }
-        let mut told = lock(&self.told);
-        let before = std::mem::replace(&mut *told, missing.clone());
+        let mut reported = lock(&self.reported_missing);
+        let before = std::mem::replace(&mut *reported, missing.clone());
         missing.into_iter().filter(|missing| *missing < written && !before.contains(missing)).collect()
     }
 

@@ -14,7 +14,7 @@
 //! # What an acknowledgement means
 //!
 //! The brokers have stored the pack, on a majority of its replicas, and this hub has read it back. Whether a broker syncs before it
-//! says so is a setting of the broker ([`Meaning`]). Of standing records: they are in their bucket besides. If that is not so within 5 s,
+//! says so is a setting of the broker ([`AckMeaning`]). Of standing records: they are in their bucket besides. If that is not so within 5 s,
 //! the answer is *unknown*, and whoever publishes them again with their id finds out, or has it done.
 //!
 //! # Recovery
@@ -27,11 +27,11 @@
 //! Nothing is handed on, and nothing acknowledged, while it is not known whom the other hubs have let in of late: an older stream
 //! here must end within 1 s. That is so whenever the fence's bucket cannot be written and read back.
 
-mod asking;
+mod ack_meaning;
 mod bucket;
 mod connect;
 mod fence;
-mod meaning;
+mod probes;
 mod pump;
 mod reader;
 mod standing;
@@ -40,7 +40,7 @@ mod stream;
 mod tests;
 mod watch;
 
-pub use meaning::Meaning;
+pub use ack_meaning::AckMeaning;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -239,7 +239,7 @@ pub struct NatsStore {
     fence: Arc<SharedFence>,
     keeper: Arc<Keeper>,
     epoch: Epoch,
-    meaning: Meaning,
+    meaning: AckMeaning,
     /// Ended with the store.
     _tasks: JoinSet<()>,
 }
@@ -287,7 +287,7 @@ impl NatsStore {
         tasks.spawn(standing::run(keeper.clone(), jobs, contents, options.clone()));
         let ambient = options.ambient.clone();
         tasks.spawn(watch::run(log.clone(), (epoch, at_start.made), ambient, shared.clone(), seen));
-        let meaning = Meaning::find(&link, &at_start).await;
+        let meaning = AckMeaning::find(&link, &at_start).await;
         let (appends, taken) = mpsc::channel(INBOX_MAX);
         let (opened, is_open) = oneshot::channel();
         let parts = Parts { sink, shared, log, fence, keeper, link, options };
@@ -306,7 +306,7 @@ impl NatsStore {
 
     /// What an acknowledgement of it means, as far as the brokers say.
     #[must_use]
-    pub const fn meaning(&self) -> &Meaning {
+    pub const fn meaning(&self) -> &AckMeaning {
         &self.meaning
     }
 

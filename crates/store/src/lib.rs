@@ -24,6 +24,24 @@
 //! | `disk` | written and synced (`fdatasync`). The log goes on when the process starts again, in the same epoch |
 //! | `nats` | stored by a majority of the stream's replicas, and read back. Whether they have synced it is a setting of theirs |
 //!
+//! # The three answers to an append
+//!
+//! | answer | what it says | what a publisher does |
+//! |---|---|---|
+//! | `Ok` | every event of the batch is in the log, appended now or before (`duplicate`) | goes on |
+//! | [`Error::Refused`] | nothing of the batch was appended, and nothing of it ever reaches a reader | mends it, or sends it again later |
+//! | [`Error::Unknown`] | it was appended as a whole or not at all, and may still show up in the log | sends it again with the same ids |
+//!
+//! With the `disk` store, for instance:
+//!
+//! ```text
+//! t0  append(A), then append(B)    A is polled first, so A comes before B in the log
+//! t1  A is synced                  Sink::committed(A); A's future yields Ok with its positions
+//! t2  the sync of B fails          B's future yields Unknown; the sink is never handed B in this life
+//! t3  the process starts again     Sink::restored(A), and B too if the disk has it
+//! t4  append(B) with the same ids  Ok: a duplicate if it was there, appended now if not
+//! ```
+//!
 //! # Several doors to one log
 //!
 //! A store may be shared: each hub opens it with a sink of its own, a *door*, and every door is handed the same batches
@@ -262,7 +280,7 @@ pub trait Store: Send + Sync + 'static {
     /// Looks how much room there is, which [`Store::disk_figures`] then tells, and whether the files are still where they were: if
     /// not, nothing is taken any more. It asks the system, which may take its time. Returns the files that were taken away, each
     /// once, without which the store goes on: what lies in them is lost at the next start, if that comes before their time is over.
-    fn look_at_disk(&self) -> Vec<String> {
+    fn check_disk(&self) -> Vec<String> {
         Vec::new()
     }
 

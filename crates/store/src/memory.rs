@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -65,9 +65,9 @@ impl MemoryStore {
         Box::new(move |sink| Ok(Arc::new(Self::with_records(epoch, dedup, records_max, sink))))
     }
 
-    /// After a panic the log takes nothing more, but what it holds can still be looked at.
-    fn look(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Reads or trims the log under its lock. After a panic in an append this still works, while [`Self::commit`] refuses.
+    fn with_state<T>(&self, f: impl FnOnce(&mut Log) -> T) -> T {
+        f(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn commit(&self, batch: Batch) -> Result<Vec<Appended>, Error> {
@@ -164,18 +164,18 @@ impl Store for MemoryStore {
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Cursor, Error>> {
-        future::lazy(move |_| Ok(self.look().head)).boxed()
+        future::lazy(move |_| Ok(self.with_state(|log| log.head))).boxed()
     }
 
     fn dedup_horizon(&self, now: Duration) -> Duration {
-        self.look().published.horizon(now)
+        self.with_state(|log| log.published.horizon(now))
     }
 
     fn trim(&self, now: Duration) {
-        let mut log = self.look();
-        log.now = log.now.max(now);
-        let now = log.now;
-        log.published.trim(now);
+        self.with_state(|log| {
+            log.now = log.now.max(now);
+            log.published.trim(log.now);
+        });
     }
 
     fn standing(
@@ -185,15 +185,15 @@ impl Store for MemoryStore {
         bytes_each: usize,
         now_unix_ms: u64,
     ) -> standing::Page {
-        self.look().standing.page(after, bytes_max, bytes_each, now_unix_ms)
+        self.with_state(|log| log.standing.page(after, bytes_max, bytes_each, now_unix_ms))
     }
 
     fn standing_count(&self, now_unix_ms: u64) -> standing::Count {
-        self.look().standing.count(now_unix_ms)
+        self.with_state(|log| log.standing.count(now_unix_ms))
     }
 
     fn standing_fill(&self, kind: LogKind, publisher: Option<&str>, now_unix_ms: u64) -> standing::Fill {
-        self.look().standing.fill(kind, publisher, now_unix_ms)
+        self.with_state(|log| log.standing.fill(kind, publisher, now_unix_ms))
     }
 }
 

@@ -9,12 +9,12 @@
 //! |---|---|
 //! | [`pack`] | the bytes of a message |
 //! | `claims` | what was appended of late: all that a pack is judged by |
-//! | `fold` | messages in their order, and what readers are handed of them |
+//! | `state_machine` | messages in their order, and what readers are handed of them |
 //! | `index` | which keys this hub knows, to save those the way through the log |
 //! | `pending` | what of this hub waits or is under way, and the answers |
 //! | `door` | all of it together |
-//! | `drive` | in which order a door is driven, by the I/O half or a simulation |
-//! | [`look`] | what the leader says of the stream, and what that means |
+//! | `driver` | in which order a door is driven, by the I/O half or a simulation |
+//! | [`stream_view`] | what the leader says of the stream, and what that means |
 //! | `bucket` | what keys and values of the buckets have in common |
 //! | [`fence`] | the fence as one hub sees it |
 //! | [`register`] | its bytes in its bucket |
@@ -23,32 +23,32 @@
 //!
 //! # How it is driven
 //!
-//! One task owns a [`Door`] in its [`Drive`] and:
+//! One task owns a [`Door`] in its [`Driver`] and:
 //!
 //! - [`Door::offer`]s what is appended;
-//! - has the drive [`hold`](Drive::hold) every message, in the order of the stream and from its first one on, one at a time;
+//! - has the driver [`hold`](Driver::hold) every message, in the order of the stream and from its first one on, one at a time;
 //! - says what a broker answers: [`Door::stored`] or [`Door::refused`];
-//! - takes a [`turn`](Drive::turn) after each of these, and when [`Door::next_expiry`] has come. It tells the sink what was read *before*
+//! - takes a [`turn`](Driver::turn) after each of these, and when [`Door::next_expiry`] has come. It tells the sink what was read *before*
 //!   it gives the answers, and publishes what the door seals in that order.
 
 mod bucket;
 mod claims;
 mod door;
-mod drive;
+mod driver;
 pub mod fence;
-mod fold;
 mod index;
-pub mod look;
 pub mod pack;
 mod pending;
 pub mod question;
 pub mod register;
 pub mod standing;
+mod state_machine;
+pub mod stream_view;
 
 pub use bucket::Unreadable;
 pub use claims::Bounds as ClaimBounds;
 pub use door::{Door, Settings};
-pub use drive::{Drive, Hands, Next, STALE_AFTER};
-pub use fold::{Fatal, Fold, Judged, Message, Read, Record, Told, Verdict};
+pub use driver::{Driver, DriverIo, Next, STALE_AFTER};
 pub use pack::HubId;
 pub use pending::{ANSWER_WITHIN, Limits, Sealed};
+pub use state_machine::{Fatal, Judged, Message, Output, Read, Record, StateMachine, Verdict};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use galaxy_push_core::cursor::Epoch;
-use galaxy_push_store::nats::look::Look;
+use galaxy_push_store::nats::stream_view::StreamView;
 use galaxy_push_testkit::Recorder;
 use tokio::sync::oneshot;
 
@@ -216,10 +216,10 @@ impl Cluster {
         self.reached(hub, now) == Reached::Leader
     }
 
-    pub(super) fn look(&mut self, hub: &'static str, epoch: Epoch, now: u64) -> Option<Look> {
+    pub(super) fn look(&mut self, hub: &'static str, epoch: Epoch, now: u64) -> Option<StreamView> {
         let log = self.stream(Which::Log);
         let (first, bytes) = (log.first(), log.bytes());
-        let look = |last, heard_us| Look {
+        let look = |last, heard_us| StreamView {
             epoch: Some(epoch),
             made: 1,
             first: first.min(last + 1),

@@ -11,9 +11,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::LogKind;
-use galaxy_push_store::nats::look::{Answer, Judge, Verdict};
+use galaxy_push_store::nats::stream_view::{Answer, Judge, Verdict};
 use galaxy_push_store::nats::{
-    ClaimBounds, Door, Drive, Hands, HubId, Limits, Message, Next, Read, Record, Sealed, Settings, pack,
+    ClaimBounds, Door, Driver, DriverIo, HubId, Limits, Message, Next, Read, Record, Sealed, Settings, pack,
 };
 use galaxy_push_store::standing::{Count, Fill, Key, Page};
 use galaxy_push_store::{Appended, Batch, DedupBounds, Error, Fence, Maker, Refused, Sink, Store};
@@ -67,7 +67,7 @@ pub(super) struct HubStore {
 }
 
 struct Pump {
-    drive: Drive<Waiting>,
+    drive: Driver<Waiting>,
     with: Parts,
     judge: Judge,
     begun: Instant,
@@ -133,7 +133,7 @@ impl HubStore {
             keeper: keeper.clone(),
             jobs: FuturesUnordered::new(),
         };
-        let (drive, judge) = (Drive::new(door, look.last, Duration::ZERO), Judge::new(at.epoch(), 1));
+        let (drive, judge) = (Driver::new(door, look.last, Duration::ZERO), Judge::new(at.epoch(), 1));
         let mut pump = Pump { drive, with, judge, begun: now, looked: now, trimmed: now, next: look.first };
         while pump.drive.is_opening() {
             let read = pump.next;
@@ -238,7 +238,7 @@ impl Pump {
         }
         self.looked = Instant::now();
         let read = self.with.shared.read.load(Ordering::Relaxed);
-        let answer = self.with.at.look().map_or(Answer::None, Answer::Look);
+        let answer = self.with.at.look().map_or(Answer::None, Answer::StreamView);
         match self.judge.judge(&answer, read) {
             Verdict::Led => self.drive.heard(self.now()),
             Verdict::Lost => {}
@@ -283,7 +283,7 @@ impl Pump {
     }
 }
 
-impl Hands<Waiting> for Parts {
+impl DriverIo<Waiting> for Parts {
     fn sink(&self) -> &dyn Sink {
         &*self.sink
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow, bail};
 use galaxy_push_core::cursor::Cursor;
-use galaxy_push_store::disk::look::{Looked, View};
+use galaxy_push_store::disk::inspect::{Inspection, View};
 use galaxy_push_store::disk::{Damage, OnProgress};
 use galaxy_push_store::{Committed, Sink};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,7 +37,7 @@ fn check(dir: &Path, as_json: bool) -> anyhow::Result<()> {
 }
 
 /// Fails where something is damaged.
-fn sound(dir: &Path, looked: &Looked) -> anyhow::Result<()> {
+fn sound(dir: &Path, looked: &Inspection) -> anyhow::Result<()> {
     let places = looked.recovered.damage.len();
     if places > 0 {
         bail!("{} is damaged: {places} findings", dir.display());
@@ -53,7 +53,7 @@ fn view(dir: &Path) -> anyhow::Result<View> {
 }
 
 /// Reads it all, with a bar on terminals.
-fn read(dir: &Path, view: &View, sink: &Arc<dyn Sink>) -> anyhow::Result<Looked> {
+fn read(dir: &Path, view: &View, sink: &Arc<dyn Sink>) -> anyhow::Result<Inspection> {
     let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {bytes} of {total_bytes}");
     // indicatif draws to stderr, and nowhere when that is no terminal.
     let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -79,7 +79,7 @@ fn no_log(dir: &Path) -> anyhow::Error {
     )))
 }
 
-fn json(looked: &mut Looked) -> Value {
+fn json(looked: &mut Inspection) -> Value {
     let standing = looked.standing(now_unix_ms());
     let found = &looked.recovered;
     let lost = |lost: Option<(Cursor, Cursor)>| {
@@ -111,7 +111,7 @@ fn json(looked: &mut Looked) -> Value {
     })
 }
 
-fn text(looked: &mut Looked) -> anyhow::Result<String> {
+fn text(looked: &mut Inspection) -> anyhow::Result<String> {
     let standing = looked.standing(now_unix_ms());
     let found = &looked.recovered;
     let mut text = String::new();

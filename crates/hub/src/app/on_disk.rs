@@ -157,7 +157,7 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
         let shared = shared.clone();
         let look = spawn_blocking(move || {
             let shared = shared.upgrade()?;
-            for file in shared.store.look_at_disk() {
+            for file in shared.store.check_disk() {
                 tracing::error!(
                     file,
                     "a file of the log was taken away or replaced: if the hub starts again before what lies in it has left the window, \

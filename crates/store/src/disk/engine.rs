@@ -2,31 +2,28 @@
 //!
 //! The [`writer`](super::writer) takes the steps, tests take them on a disk that breaks. The order is: [`Engine::stage`] as
 //! batches come; [`Engine::seal`] once nothing is on its way; the [`Job`] is run by [`Segments`](super::segments::Segments);
-//! [`Engine::done`] with its outcome; [`Landed::tell`] of what became durable. Staging may go on meanwhile: that is the next
+//! [`Engine::done`] with its outcome; [`Landed::deliver`] of what became durable. Staging may go on meanwhile: that is the next
 //! group. Between two of these groups comes, when a segment is needed no more, one that lets it go (`release`).
 
 mod outcome;
 mod release;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use galaxy_push_core::cursor::Seq;
 
 use super::Options;
-use super::format::{GROUP_HEAD_BYTES, GROUPS_START, SegmentHead, unmask};
+use super::format::{ENDING_BYTES, GROUP_HEAD_BYTES, GROUPS_START, LENGTH_STEP, SegmentHead, unmask};
+use super::group::{Group, Reply};
+use super::lock::lock;
 use super::retention::Retention;
-use super::segments::{Begin, ENDING_BYTES, Job};
+use super::segments::{Begin, Job};
 use super::space::AROUND_RECORD_BYTES;
-use super::stage::{Group, Place, Stager};
+use super::stage::{Place, Stager};
 use super::visible::Visible;
-use crate::{Appended, Batch, Error, Refused, Sink};
-
-/// To whom an answer goes.
-pub(crate) trait Reply: Send {
-    fn answer(self, answer: Result<Vec<Appended>, Error>);
-}
+use crate::{Batch, Refused, Sink};
 
 /// What the steps work on.
 pub(crate) struct Engine<R> {
@@ -85,8 +82,8 @@ pub(crate) struct Landed<R> {
 
 impl<R: Reply> Landed<R> {
     /// Hands it to the sink, and then answers. Whoever has taken several tells of them in their order.
-    pub(crate) fn tell(self, sink: &dyn Sink) -> Group<R> {
-        self.group.tell(self.body, sink)
+    pub(crate) fn deliver(self, sink: &dyn Sink) -> Group<R> {
+        self.group.deliver(self.body, sink)
     }
 }
 
@@ -95,9 +92,6 @@ const STAGED_AT_ONCE: usize = 16;
 
 /// Some hundred ids and records, unless segments are very short.
 const RESERVE_BYTES_MIN: u64 = 16 << 10;
-
-/// A segment that is no longer than it must be is a multiple of this long: file systems give room in such pieces.
-pub(crate) const LENGTH_STEP: u64 = 4 << 10;
 
 impl<R: Reply> Engine<R> {
     pub(crate) fn new(
@@ -305,7 +299,7 @@ impl<R: Reply> Engine<R> {
     #[cfg(test)]
     pub(crate) fn settle(&mut self) -> Vec<u64> {
         while let Some(landed) = self.take_landed() {
-            let group = landed.tell(&*self.sink);
+            let group = landed.deliver(&*self.sink);
             self.reuse(group);
         }
         self.take_left()
@@ -316,7 +310,7 @@ impl<R: Reply> Engine<R> {
         self.stager.reuse(group);
     }
 
-    /// To whom [`Landed::tell`] tells.
+    /// To whom [`Landed::deliver`] tells.
     pub(crate) fn sink(&self) -> Arc<dyn Sink> {
         self.sink.clone()
     }
@@ -365,10 +359,6 @@ fn least_length<R>(group: &Group<R>, reserve_bytes: u64) -> u64 {
 /// How much room a group takes at most, with the end of a segment behind it.
 const fn room_of<R>(group: &Group<R>) -> u64 {
     (group.body.len() + 2 * GROUP_HEAD_BYTES) as u64 + ENDING_BYTES
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<R> std::fmt::Debug for Engine<R> {

@@ -1,6 +1,6 @@
 //! The border to the disk: the few things that are asked of a directory and of a file.
 //!
-//! [`Directory`] is the real one, and [`look`](super::look) has one that cannot write. Tests put a disk in its place that
+//! [`Directory`] is the real one, and [`inspect`](super::inspect) has one that cannot write. Tests put a disk in its place that
 //! tears, loses, reorders and damages what was written.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, Open
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::engine::lock;
+use super::lock::lock;
 use super::sync_times::{Clock, SyncTimes};
 
 /// A directory with the files of one log.

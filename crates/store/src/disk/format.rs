@@ -76,6 +76,12 @@ pub(crate) const CONTINUED: u8 = 2;
 /// Nothing follows in this segment: the store was closed.
 pub(crate) const CLOSED: u8 = 4;
 
+/// How much room the end of a segment takes, an empty group that says [`CONTINUED`] or [`CLOSED`], in bytes. Kept free in each.
+pub(crate) const ENDING_BYTES: u64 = 2 * GROUP_HEAD_BYTES as u64;
+
+/// A segment that is no longer than it must be is a multiple of this long: file systems give room in such pieces.
+pub(crate) const LENGTH_STEP: u64 = 4 << 10;
+
 /// Why a segment's head cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadError {

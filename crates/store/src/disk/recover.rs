@@ -8,14 +8,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use galaxy_push_core::cursor::{Cursor, Seq};
 
 use super::files::Files;
 use super::format::{ENTRY_BYTES_MIN, GROUPS_START, GroupHead, HeadError, SegmentHead, Sums, unmask};
 use super::record::{Record, records};
-use super::recovered::{Damage, Recovered};
+use super::recovery::{Damage, Recovered};
 use super::renew::{mend, renew};
 use super::replay::Replay;
 use super::retention::Retention;
@@ -238,7 +237,7 @@ impl Found<'_> {
         let bytes_total = bytes_total.map(|length| length.unwrap_or_default()).sum::<u64>();
         let mut next = oldest;
         for (number, head) in self.heads.range(oldest..) {
-            tell(options, course.recovered.bytes, bytes_total)?;
+            report_progress(options, course.recovered.bytes, bytes_total)?;
             let number = *number;
             if next < number {
                 course.missing(next, number - next);
@@ -259,7 +258,7 @@ impl Found<'_> {
             }
             course.segment(number, *head, file, &scanned, number == last)?;
         }
-        tell(options, course.recovered.bytes, bytes_total)?;
+        report_progress(options, course.recovered.bytes, bytes_total)?;
         course.ended(last);
         let head = course.head;
         let Course { replay, mut recovered, group, .. } = course;
@@ -271,9 +270,9 @@ impl Found<'_> {
     }
 }
 
-fn tell(options: &Options, bytes: u64, bytes_total: u64) -> Result<(), OpenError> {
-    let told = options.on_progress.as_ref().map(|told| told(Progress { bytes, bytes_total }));
-    if told.is_some_and(|next| next.is_break()) { Err(OpenError::Stopped) } else { Ok(()) }
+fn report_progress(options: &Options, bytes: u64, bytes_total: u64) -> Result<(), OpenError> {
+    let answer = options.on_progress.as_ref().map(|on_progress| on_progress(Progress { bytes, bytes_total }));
+    if answer.is_some_and(|next| next.is_break()) { Err(OpenError::Stopped) } else { Ok(()) }
 }
 
 /// On the way through the segments.
@@ -426,9 +425,4 @@ impl Course {
     fn damage(&mut self, number: u64, what: String, lost: Option<(Cursor, Cursor)>) {
         self.recovered.damage.push(Damage { file: name(number), what, bytes: None, lost });
     }
-}
-
-/// Keys older than this need not be read: the age bound, seen from the last stamp.
-pub(crate) fn too_old(at_unix_ms: u64, last_unix_ms: u64, age: Duration) -> bool {
-    u128::from(last_unix_ms.saturating_sub(at_unix_ms)) > age.as_millis()
 }

@@ -14,7 +14,6 @@ use prost::Message as _;
 
 use super::Options;
 use super::record::{Context, Entry, Nonsense, Record, records};
-use super::recover::too_old;
 use super::retention::{Keys, Retention};
 use super::visible::Visible;
 use crate::dedup::{Content, Key};
@@ -226,4 +225,9 @@ impl Whose {
         }
         (self.wall_unix_ms, self.stamp_unix_ms) = (context.wall_unix_ms, context.stamp_unix_ms);
     }
+}
+
+/// Keys older than this need not be read: the age bound, seen from the last stamp.
+fn too_old(at_unix_ms: u64, last_unix_ms: u64, age: Duration) -> bool {
+    u128::from(last_unix_ms.saturating_sub(at_unix_ms)) > age.as_millis()
 }

@@ -141,7 +141,7 @@ impl Retention {
     /// The segment before this one was cut at its end.
     pub(crate) fn cut(&mut self, number: u64, end: u64) {
         if let Some(kept) = self.segments.back_mut().filter(|kept| kept.number < number) {
-            kept.file_bytes = kept.file_bytes.min(end + super::segments::ENDING_BYTES);
+            kept.file_bytes = kept.file_bytes.min(end + super::format::ENDING_BYTES);
         }
     }
 }

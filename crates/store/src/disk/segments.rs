@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::engine::LENGTH_STEP;
 use super::files::{FileAt, Files};
-use super::format::{CLOSED, CONTINUED, GROUP_HEAD_BYTES, GroupHead, SegmentHead, Sums};
+use super::format::{
+    CLOSED, CONTINUED, ENDING_BYTES, GROUP_HEAD_BYTES, GroupHead, LENGTH_STEP, SegmentHead, Sums,
+};
 
 /// What is to be made durable.
 #[derive(Debug)]
@@ -342,9 +343,6 @@ pub(crate) fn ending(segment: u64, offset: u64, flags: u8, sums: &Sums) -> Vec<u
     none.seal(&mut group, sums);
     group
 }
-
-/// How much room [`ending`] takes: kept free in each segment.
-pub(crate) const ENDING_BYTES: u64 = 2 * GROUP_HEAD_BYTES as u64;
 
 fn finds_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

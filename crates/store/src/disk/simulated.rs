@@ -10,7 +10,7 @@
 //! begun. Without a clock ([`Disk::default`]) nothing takes any time.
 
 #[cfg(test)]
-mod asked;
+mod controls;
 mod state;
 
 use std::fmt;
@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::engine::lock;
 use super::files::{FileAt, Files};
 use super::format::SECTOR_BYTES;
+use super::lock::lock;
 pub use state::Rng;
 use state::{Inode, State};
 

@@ -56,7 +56,7 @@ impl Space {
     }
 
     /// Asks the system. What it does not say is not known.
-    pub(crate) fn look(&self, files: &dyn Files) {
+    pub(crate) fn measure(&self, files: &dyn Files) {
         let seen = Seen { free_bytes: files.free_bytes().ok().flatten(), at: Instant::now() };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn what_a_disk_does_not_say_is_not_known() {
         let space = Space::of(&Options::default());
-        space.look(&super::super::simulated::Disk::default());
+        space.measure(&super::super::simulated::Disk::default());
         assert_eq!(space.free_bytes().0, None);
     }
 
@@ -126,7 +126,7 @@ mod tests {
         let ago = || space.free_bytes().1.as_secs();
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(ago(), 3);
-        space.look(&disk);
+        space.measure(&disk);
         assert_eq!(ago(), 0);
         tokio::time::advance(Duration::from_secs(7)).await;
         assert_eq!(ago(), 7, "a disk that does not answer");

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::OnDeath;
@@ -18,20 +17,13 @@ use super::segments::Segments;
 use super::simulated::Disk;
 use super::writer::{Ending, Keeper, Sender, Writer};
 
-/// What the two tasks wait for.
-#[derive(Debug, Default)]
-pub(crate) struct Rung {
-    pub(super) keeper: Notify,
-    pub(super) syncer: Notify,
-}
-
 impl Writer {
     /// Needs a tokio runtime.
     pub(crate) fn start_task(
         engine: Engine<Sender>,
         segments: Segments,
         on_death: Option<OnDeath>,
-        disk: Taken,
+        disk: DiskLock,
     ) -> Self {
         let keeper = Keeper::new(engine, segments, on_death, 0);
         let (shared, disk) = (keeper.shared.clone(), Arc::new(disk));
@@ -41,13 +33,13 @@ impl Writer {
     }
 }
 
-async fn keep(mut keeper: Keeper, disk: Arc<Taken>) {
+async fn keep(mut keeper: Keeper, disk: Arc<DiskLock>) {
     let shared = keeper.shared.clone();
     // What opening the log has asked of the disk is durable before anything else.
     idle(&disk.0).await;
     loop {
-        match keeper.take_now() {
-            None => shared.rung.keeper.notified().await,
+        match keeper.work_now() {
+            None => shared.wakeups.keeper.notified().await,
             Some(true) => keeper.step(),
             Some(false) => break,
         }
@@ -56,11 +48,11 @@ async fn keep(mut keeper: Keeper, disk: Arc<Taken>) {
     idle(&disk.0).await;
 }
 
-async fn sync(syncer: Ending, disk: Arc<Taken>) {
+async fn sync(syncer: Ending, disk: Arc<DiskLock>) {
     let shared = &syncer.0;
     while let Some(has_work) = shared.take_work() {
         if !has_work {
-            shared.rung.syncer.notified().await;
+            shared.wakeups.syncer.notified().await;
             continue;
         }
         let mut next = shared.first();
@@ -84,17 +76,17 @@ async fn idle(disk: &Disk) {
 
 /// A disk that no other store may have meanwhile, as a process locks its directory.
 #[derive(Debug)]
-pub(crate) struct Taken(Disk);
+pub(crate) struct DiskLock(Disk);
 
-impl Taken {
+impl DiskLock {
     /// `None`: another store has it.
-    pub(crate) fn take(disk: &Disk) -> Option<Self> {
+    pub(crate) fn acquire(disk: &Disk) -> Option<Self> {
         let was_taken = disk.taken.swap(true, Ordering::Relaxed);
         (!was_taken).then(|| Self(disk.clone()))
     }
 }
 
-impl Drop for Taken {
+impl Drop for DiskLock {
     fn drop(&mut self) {
         self.0.taken.store(false, Ordering::Relaxed);
     }

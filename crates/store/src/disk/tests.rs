@@ -1,5 +1,6 @@
 //! The engine on a simulated disk, without threads: crashes at every operation, and bytes that change.
 
+mod answers;
 mod crash;
 mod damage;
 mod followed;
@@ -9,6 +10,5 @@ mod keys;
 mod lost;
 mod records;
 mod release;
-mod told;
 mod world;
 mod young;

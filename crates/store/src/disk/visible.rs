@@ -7,7 +7,7 @@ use std::time::Duration;
 use galaxy_push_core::cursor::{Cursor, Seq};
 use galaxy_push_core::log_clock::Offset;
 
-use super::stage::{Changed, Group};
+use super::group::{Changed, Group};
 use crate::dedup::{Bounds, Dedup};
 use crate::standing::Standing;
 

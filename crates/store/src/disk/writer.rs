@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::engine::{Engine, lock};
+use super::engine::Engine;
 use super::files::Files;
 use super::format::CLOSED;
+use super::lock::lock;
 use super::segments::{self, Segments};
 use super::{OnDeath, SyncTimes};
 use crate::{Appended, Batch, Error, Sink};
@@ -103,7 +104,7 @@ impl Writer {
 
     /// It is so late by the clock of the log: what is too old goes.
     pub(crate) fn age(&self, now: Duration) {
-        self.shared.tell(|inbox| inbox.log_time = Some(now));
+        self.shared.update_inbox(|inbox| inbox.log_time = Some(now));
     }
 
     pub(crate) fn figures(&self) -> Figures {
@@ -115,7 +116,7 @@ impl Writer {
 impl Drop for Writer {
     /// What was taken is finished; then the directory is free.
     fn drop(&mut self) {
-        self.shared.tell(|inbox| inbox.closed = true);
+        self.shared.update_inbox(|inbox| inbox.closed = true);
         for thread in self.threads.drain(..) {
             _ = thread.join(); // a panic has been told by whoever lost its answer
         }
@@ -154,7 +155,7 @@ impl Keeper {
     }
 
     fn run(mut self) {
-        while self.take() {
+        while self.wait_for_work() {
             self.step();
         }
         self.close();
@@ -162,7 +163,7 @@ impl Keeper {
 
     /// Does what can be done without waiting.
     pub(super) fn step(&mut self) {
-        self.tell();
+        self.deliver();
         if let Some(now) = self.log_time.take() {
             self.shared.engine().age(now);
         }
@@ -173,7 +174,7 @@ impl Keeper {
     /// Nothing more comes.
     pub(super) fn close(mut self) {
         // The last group may have landed since.
-        self.tell();
+        self.deliver();
         let (end_offset, lives) = {
             let engine = self.shared.engine();
             (engine.end_offset(), engine.dead().is_none())
@@ -185,21 +186,21 @@ impl Keeper {
     }
 
     /// Waits for something to do. False: there is nothing more.
-    fn take(&mut self) -> bool {
+    fn wait_for_work(&mut self) -> bool {
         let shared = self.shared.clone();
         let mut inbox = lock(&shared.inbox);
         while !self.is_ready(&mut inbox) {
             inbox = shared.grown.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
-        self.take_up(inbox)
+        self.accept_work(inbox)
     }
 
-    /// As [`Self::take`], but `None` if it would have to wait: then the keeper's [`Rung`](super::task::Rung) rings.
+    /// As [`Self::wait_for_work`], but `None` if it would have to wait: then the keeper's `Wakeups` rings.
     #[cfg(any(test, feature = "simulated"))]
-    pub(super) fn take_now(&mut self) -> Option<bool> {
+    pub(super) fn work_now(&mut self) -> Option<bool> {
         let shared = self.shared.clone();
         let mut inbox = lock(&shared.inbox);
-        self.is_ready(&mut inbox).then(|| self.take_up(inbox))
+        self.is_ready(&mut inbox).then(|| self.accept_work(inbox))
     }
 
     /// Whether there is something to do, or nothing will ever be. If not, whoever brings something wakes the keeper.
@@ -212,7 +213,7 @@ impl Keeper {
         ready
     }
 
-    fn take_up(&mut self, mut inbox: MutexGuard<'_, Inbox>) -> bool {
+    fn accept_work(&mut self, mut inbox: MutexGuard<'_, Inbox>) -> bool {
         if self.waiting.is_empty() {
             std::mem::swap(&mut self.waiting, &mut inbox.batches);
             inbox.bytes_taken = std::mem::take(&mut inbox.bytes);
@@ -224,7 +225,7 @@ impl Keeper {
     }
 
     /// Tells of what is durable.
-    fn tell(&mut self) {
+    fn deliver(&mut self) {
         loop {
             let (landed, left, disk_bytes, died) = {
                 let mut engine = self.shared.engine();
@@ -242,7 +243,7 @@ impl Keeper {
                 figures.entries += u64::from(entries);
                 figures.disk_bytes = disk_bytes;
             }
-            let group = landed.tell(&*self.sink);
+            let group = landed.deliver(&*self.sink);
             self.shared.engine().reuse(group);
         }
     }
@@ -250,7 +251,7 @@ impl Keeper {
     /// Gives positions to what has come, as far as there is room.
     fn stage(&mut self) {
         loop {
-            // Taken anew each time, so that a syncer whose group is durable need not wait for all of them.
+            // Locked anew each time, so that a syncer whose group is durable need not wait for all of them.
             let mut engine = self.shared.engine();
             (self.must_wait, self.is_flying) = (engine.takes_no_more(), engine.is_flying());
             if self.must_wait || self.waiting.is_empty() {
@@ -283,7 +284,7 @@ impl Keeper {
             let outcome = self.shared.run(job);
             drop(self.shared.done(outcome));
         }
-        self.tell();
+        self.deliver();
         if self.shared.engine().to_let_go().is_some() {
             self.hand_on();
         }

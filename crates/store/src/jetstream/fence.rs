@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::asking::Asking;
 use super::bucket::{Bucket, Value};
 use super::connect::Link;
+use super::probes::Probes;
 use super::reader::{OTHER_CONNECTION, Place, answer_status, consumer};
 use super::{Notice, Options};
 use crate::fence::{Question, Register as Found, Stream};
@@ -36,7 +36,7 @@ pub(super) struct SharedFence {
     door: HubId,
     bucket: Bucket,
     link: Link,
-    asking: Arc<Asking>,
+    asking: Arc<Probes>,
     known: Mutex<Known>,
     /// Up to when everything that was written has been read. `None`: it was never read to its end.
     known_at: watch::Sender<Option<KnownAt>>,
@@ -44,12 +44,12 @@ pub(super) struct SharedFence {
 
 impl SharedFence {
     pub(super) fn new(door: HubId, bucket: Bucket, link: Link, options: &Options) -> Self {
-        let asking = Arc::new(Asking::new(door, link.clone(), options));
+        let asking = Arc::new(Probes::new(door, link.clone(), options));
         Self { door, bucket, link, asking, known: Mutex::default(), known_at: watch::Sender::new(None) }
     }
 
     /// What hubs ask each other.
-    pub(super) fn asking(&self) -> Arc<Asking> {
+    pub(super) fn asking(&self) -> Arc<Probes> {
         self.asking.clone()
     }
 

@@ -1,4 +1,4 @@
-//! The one task that owns the [`Drive`] and so the door: takes batches, publishes packs, and is told what was read.
+//! The one task that owns the [`Driver`] and so the door: takes batches, publishes packs, and is told what was read.
 //!
 //! All decisions are the door's, and the order of things is the drive's. What this adds is time and the connection.
 
@@ -24,8 +24,8 @@ use super::standing::{Asked, Keeper, Reply};
 use super::stream::Log;
 use super::watch::Seen;
 use super::{Notice, Options, Shared};
-use crate::nats::look::Look;
-use crate::nats::{Door, Drive, Hands, Message, Read, Record, Sealed};
+use crate::nats::stream_view::StreamView;
+use crate::nats::{Door, Driver, DriverIo, Message, Read, Record, Sealed};
 use crate::{Appended, Batch, Error, Sink};
 
 /// How many batches are taken off the inbox before the other things have their turn.
@@ -59,7 +59,7 @@ pub(super) struct Parts {
 }
 
 pub(super) struct Pump {
-    drive: Drive<Waiting>,
+    drive: Driver<Waiting>,
     with: Parts,
     /// Bounded by what the door lets be under way; one that is not answered ends with its time.
     acks: Acks,
@@ -86,10 +86,15 @@ struct AtBrokers<'a> {
 }
 
 impl Pump {
-    pub(super) fn new(door: Door<Waiting>, with: Parts, at_start: Look, done: oneshot::Sender<()>) -> Self {
+    pub(super) fn new(
+        door: Door<Waiting>,
+        with: Parts,
+        at_start: StreamView,
+        done: oneshot::Sender<()>,
+    ) -> Self {
         let now = Instant::now();
         let opening = Some(Opening { bytes: at_start.bytes, bytes_read: 0, done });
-        let drive = Drive::new(door, at_start.last, Duration::ZERO);
+        let drive = Driver::new(door, at_start.last, Duration::ZERO);
         Self { drive, with, acks: FuturesUnordered::new(), opening, begun: now, looked: now }
     }
 
@@ -153,7 +158,7 @@ impl Pump {
         Ok(())
     }
 
-    const fn hands(&mut self) -> (&mut Drive<Waiting>, AtBrokers<'_>) {
+    const fn hands(&mut self) -> (&mut Driver<Waiting>, AtBrokers<'_>) {
         let Self { drive, with, acks, opening, .. } = self;
         (drive, AtBrokers { with, acks, opening })
     }
@@ -227,7 +232,7 @@ impl Pump {
     }
 }
 
-impl Hands<Waiting> for AtBrokers<'_> {
+impl DriverIo<Waiting> for AtBrokers<'_> {
     fn sink(&self) -> &dyn Sink {
         &*self.with.sink
     }

@@ -7,10 +7,10 @@
 //! | task | what it does |
 //! |---|---|
 //! | `writer` | writes what this hub's publishers wait for, and looks up what was read |
-//! | `overseer` | looks whether the bucket is still the one that was read; reads all of it again if not, or when messages of the log were lost; deletes what has expired |
+//! | `reconciler` | looks whether the bucket is still the one that was read; reads all of it again if not, or when messages of the log were lost; deletes what has expired |
 
-mod overseer;
 mod reading;
+mod reconciler;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -197,5 +197,5 @@ pub(super) struct Jobs(mpsc::Receiver<Job>);
 
 /// The two tasks, for as long as they are polled.
 pub(super) async fn run(keeper: Arc<Keeper>, jobs: Jobs, found: Contents, options: Options) {
-    tokio::join!(writer::run(&keeper, jobs), overseer::run(&keeper, found, &options));
+    tokio::join!(writer::run(&keeper, jobs), reconciler::run(&keeper, found, &options));
 }

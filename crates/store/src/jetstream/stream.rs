@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use super::connect::{Link, START_AGAIN, START_WITHIN};
 use super::{Notice, OpenError, Options};
-use crate::nats::look::Look;
 use crate::nats::pack;
+use crate::nats::stream_view::StreamView;
 
 /// Where the epoch is in the stream's metadata.
 const EPOCH: &str = "galaxy-push-epoch";
@@ -93,7 +93,7 @@ impl Log {
     }
 
     /// Asks the leader.
-    pub(super) async fn look(&self) -> Result<Look, async_nats::Error> {
+    pub(super) async fn look(&self) -> Result<StreamView, async_nats::Error> {
         let stream = self.context.get_stream(&self.name).await?;
         Ok(look_of(stream.cached_info()))
     }
@@ -126,7 +126,7 @@ impl Log {
     }
 
     /// When the last message was stamped by the hub that wrote it, in milliseconds since the Unix epoch; or else by its broker.
-    pub(super) async fn last_stamp(&self, look: &Look) -> Option<u64> {
+    pub(super) async fn last_stamp(&self, look: &StreamView) -> Option<u64> {
         if look.last < look.first {
             return None;
         }
@@ -193,10 +193,10 @@ impl Log {
 }
 
 /// What the leader said.
-pub(super) fn look_of(info: &Info) -> Look {
+pub(super) fn look_of(info: &Info) -> StreamView {
     let state = &info.state;
     let replicas = info.config.num_replicas.max(1);
-    Look {
+    StreamView {
         epoch: info
             .config
             .metadata

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Shared;
 use super::stream::Log;
-use crate::nats::look::{Answer, Judge, Look, Verdict};
+use crate::nats::stream_view::{Answer, Judge, StreamView, Verdict};
 
 /// How often it asks.
 const ASK_EVERY: Duration = Duration::from_secs(2);
@@ -67,10 +67,13 @@ pub(super) async fn run(
 }
 
 /// What the leader says, and what this hub had read before it was asked: meanwhile it may read more than what is answered.
-async fn ask(shared: &Shared, look: impl Future<Output = Result<Look, async_nats::Error>>) -> (Answer, u64) {
+async fn ask(
+    shared: &Shared,
+    look: impl Future<Output = Result<StreamView, async_nats::Error>>,
+) -> (Answer, u64) {
     let read = shared.read.load(Ordering::Relaxed);
     let answer = match timeout(ASK_WITHIN, look).await {
-        Ok(Ok(look)) => Answer::Look(look),
+        Ok(Ok(look)) => Answer::StreamView(look),
         Ok(Err(error)) if Log::is_gone(&error) => Answer::Gone,
         Ok(Err(_)) | Err(_) => Answer::None,
     };
@@ -88,9 +91,12 @@ mod tests {
         shared.read.store(5, Ordering::Relaxed);
         let look = async {
             shared.read.store(9, Ordering::Relaxed);
-            Ok(Look { last: 7, ..Look::default() })
+            Ok(StreamView { last: 7, ..StreamView::default() })
         };
         let (answer, read) = ask(&shared, look).await;
-        assert!(matches!(answer, Answer::Look(Look { last: 7, .. })) && read == 5, "{answer:?}, {read}");
+        assert!(
+            matches!(answer, Answer::StreamView(StreamView { last: 7, .. })) && read == 5,
+            "{answer:?}, {read}"
+        );
     }
 }

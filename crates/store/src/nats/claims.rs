@@ -1,6 +1,6 @@
 //! What lies between a pack and the last message that its writer had read: all that a reader must remember to judge it.
 //!
-//! Pure. The [`Fold`](super::Fold) keeps one. A pack claims that up to a message R none of its keys was published of late. Its
+//! Pure. The [`StateMachine`](super::StateMachine) keeps one. A pack claims that up to a message R none of its keys was published of late. Its
 //! readers look only at what was appended behind R, so that where they began to read makes no difference.
 //!
 //! A claim is dead, for everybody alike, once a message behind R is [`Bounds::age`] older than the pack by the brokers'

@@ -8,9 +8,9 @@ use std::time::Duration;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 
 use super::claims::Bounds as ClaimBounds;
-use super::fold::{Fatal, Fold, Message, Read, Told};
 use super::pack::HubId;
 use super::pending::{Limits, Pending, Sealed};
+use super::state_machine::{Fatal, Message, Output, Read, StateMachine};
 use crate::batch::Batch;
 use crate::dedup::{Bounds as DedupBounds, Known};
 use crate::{Appended, Error, Refused};
@@ -39,7 +39,7 @@ pub struct Settings {
 /// Every `now` is on one monotonic clock of the caller, and never goes back.
 #[derive(Debug)]
 pub struct Door<T> {
-    fold: Fold,
+    machine: StateMachine,
     hub: HubId,
     pending: Pending<T>,
     is_caught_up: bool,
@@ -52,7 +52,7 @@ impl<T> Door<T> {
     pub fn new(settings: Settings) -> Self {
         let Settings { epoch, hub, first, dedup, claims, limits } = settings;
         Self {
-            fold: Fold::new(epoch, first, dedup, claims),
+            machine: StateMachine::new(epoch, first, dedup, claims),
             hub,
             pending: Pending::new(hub, limits),
             is_caught_up: false,
@@ -82,15 +82,15 @@ impl<T> Door<T> {
     /// Whether something was published with the key that the records of this batch have together: it is answered without anything
     /// being appended.
     pub fn knows(&mut self, batch: &Batch, now: Duration) -> bool {
-        let index = self.fold.index(now);
+        let index = self.machine.index(now);
         batch.key.as_ref().is_some_and(|(key, content)| index.look_up(key, *content) != Known::No)
     }
 
     /// The next pack to publish; `None`: nothing waits, or enough is under way. Publish packs in the order in which they come from
     /// here, on one connection.
     pub fn seal(&mut self, now: Duration) -> Option<Sealed> {
-        let (epoch, read) = (self.fold.epoch(), self.fold.last());
-        self.pending.seal(epoch, read, self.fold.index(now))
+        let (epoch, read) = (self.machine.epoch(), self.machine.last());
+        self.pending.seal(epoch, read, self.machine.index(now))
     }
 
     /// The next message of the stream. Adds what readers are handed to `told`, and answers what came back with it.
@@ -98,27 +98,27 @@ impl<T> Door<T> {
     /// # Errors
     ///
     /// [`Fatal`]: this hub cannot go on. [`Door::end`] it.
-    pub fn read(&mut self, message: &Message, now: Duration, told: &mut Vec<Told>) -> Result<Read, Fatal> {
-        let read = self.fold.read(message, now, told)?;
+    pub fn read(&mut self, message: &Message, now: Duration, told: &mut Vec<Output>) -> Result<Read, Fatal> {
+        let read = self.machine.read(message, now, told)?;
         if let Read::Pack(judged) = &read
             && judged.hub == self.hub
         {
-            self.pending.judged(judged.number, &judged.verdicts, self.fold.whole_from());
+            self.pending.judged(judged.number, &judged.verdicts, self.machine.whole_from());
         }
         Ok(read)
     }
 
     /// Says that the messages up to this one are gone from the stream, if they were not read. A hole before a message that is
     /// read is noticed without it.
-    pub fn lost(&mut self, upto: u64, told: &mut Vec<Told>) {
-        self.fold.lost(upto, told);
+    pub fn lost(&mut self, upto: u64, told: &mut Vec<Output>) {
+        self.machine.lost(upto, told);
     }
 
     /// What was in the stream when this hub began has been read: what comes is new, and batches are taken. After it
-    /// [`Told::Begin`] has been told, if not before.
-    pub fn caught_up(&mut self, told: &mut Vec<Told>) {
+    /// [`Output::Begin`] has been told, if not before.
+    pub fn caught_up(&mut self, told: &mut Vec<Output>) {
         self.is_caught_up = true;
-        self.fold.caught_up(told);
+        self.machine.caught_up(told);
     }
 
     /// A broker has stored this pack of the hub: another may be sent before it is read back.
@@ -157,13 +157,13 @@ impl<T> Door<T> {
     /// The last message read, or known to be lost.
     #[must_use]
     pub const fn last_read(&self) -> u64 {
-        self.fold.last()
+        self.machine.last()
     }
 
     /// The last position of a message: of the last one in the stream, the head of the log.
     #[must_use]
     pub fn end_of(&self, message: u64) -> Cursor {
-        Cursor::end_of_message(self.fold.epoch(), message)
+        Cursor::end_of_message(self.machine.epoch(), message)
     }
 
     /// How many batches wait or are under way.
@@ -174,11 +174,11 @@ impl<T> Door<T> {
 
     /// How far back this hub knows what was published.
     pub fn dedup_horizon(&mut self, now: Duration) -> Duration {
-        self.fold.dedup_horizon(now)
+        self.machine.dedup_horizon(now)
     }
 
     /// Lets go of what is too old to matter.
     pub fn trim(&mut self, now: Duration) {
-        self.fold.trim(now);
+        self.machine.trim(now);
     }
 }

@@ -1,6 +1,6 @@
 //! Which keys this hub knows: so that it need not send what it knows, and looks before it claims.
 //!
-//! Pure. It is fed by what the [`Fold`](super::Fold) has judged, and no other hub depends on it: one may have forgotten what
+//! Pure. It is fed by what the [`StateMachine`](super::StateMachine) has judged, and no other hub depends on it: one may have forgotten what
 //! another knows. A key that may have been published, which could not be judged, is known as such: nobody here may claim it.
 
 use std::time::Duration;

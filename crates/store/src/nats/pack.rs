@@ -1,6 +1,6 @@
 //! The bytes of a message in the stream: what one hub packed together.
 //!
-//! Pure. [`Door`](super::Door) writes with it, [`Fold`](super::Fold) reads. All numbers are little-endian. What is read may come
+//! Pure. [`Door`](super::Door) writes with it, [`StateMachine`](super::StateMachine) reads. All numbers are little-endian. What is read may come
 //! from anybody who may write to the stream: every length is checked against what is there, and nothing takes more memory than
 //! a small multiple of the message.
 //!

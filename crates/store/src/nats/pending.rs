@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use galaxy_push_core::cursor::{Cursor, Epoch, MESSAGE_ITEMS_MAX, Seq};
 
-use super::fold::Verdict;
 use super::index::{Index, Place};
 use super::pack::{self, Head, HubId};
+use super::state_machine::Verdict;
 use crate::batch::Batch;
 use crate::dedup::{Content, Key, Known};
 use crate::{Appended, Error, Refused};

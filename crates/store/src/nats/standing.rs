@@ -7,9 +7,9 @@
 //!
 //! It does not read or write the bucket: [`Records::step`] says what is to be written, and is told what was found there.
 
+mod in_flight;
 #[cfg(test)]
 mod tests;
-mod under_way;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ use crate::Refused;
 use crate::batch::Batch;
 use crate::standing::{Count, Fill, Key, Matter, Page, Standing, is_over};
 
-pub use under_way::Ticket;
+pub use in_flight::Ticket;
 pub use value::{Kept, Value, key};
 
 /// For how long it is kept that a membership has ended, in milliseconds: so that what a hub writes late does not begin it again.
@@ -41,7 +41,7 @@ pub struct Records {
     over: BTreeSet<(i64, Matter)>,
     /// The memberships that have ended, by when that may be forgotten. As many at most as there may be records.
     ended: BTreeSet<(i64, Matter)>,
-    under_way: under_way::UnderWay,
+    in_flight: in_flight::InFlight,
 }
 
 /// What is known of a matter.
@@ -89,7 +89,7 @@ impl Records {
             known: BTreeMap::new(),
             over: BTreeSet::new(),
             ended: BTreeSet::new(),
-            under_way: under_way::UnderWay::default(),
+            in_flight: in_flight::InFlight::default(),
         }
     }
 
@@ -99,35 +99,35 @@ impl Records {
     ///
     /// [`Refused`]: there is none. Append nothing of it.
     pub fn begin(&mut self, batch: &Batch, is_known: bool) -> Result<Ticket, Refused> {
-        if !self.under_way.has_room(batch) {
+        if !self.in_flight.has_room(batch) {
             let why = "as many standing records are on their way to the brokers as may be";
             return Err(Refused::Unavailable(why.to_owned()));
         }
         let changes = batch.items.iter().filter_map(|item| item.change.as_ref());
         let (share, wall_unix_ms) = (batch.publisher.as_ref(), batch.now.unix_ms);
         if !is_known {
-            self.standing.check_behind(self.under_way.changes(), changes, share, wall_unix_ms)?;
+            self.standing.check_behind(self.in_flight.changes(), changes, share, wall_unix_ms)?;
         }
-        Ok(self.under_way.begin(batch))
+        Ok(self.in_flight.begin(batch))
     }
 
     /// The records of a batch were read back, or it is known that they never are.
     pub fn read_back(&mut self, ticket: &Ticket) {
-        self.under_way.read_back(ticket);
+        self.in_flight.read_back(ticket);
     }
 
     /// Nobody waits for the batch any more.
     pub fn answered(&mut self, ticket: &Ticket) {
-        self.under_way.answered(ticket);
+        self.in_flight.answered(ticket);
     }
 
-    /// Takes what a record of the log changes. False: it changes nothing, because the bucket had what came behind it. What has expired
+    /// Applies what a record of the log changes. False: it changes nothing, because the bucket had what came behind it. What has expired
     /// is judged by the moment in which a hub took the record, so that all hubs come to the same; but not by a clock ahead of this one.
     pub fn apply(&mut self, record: &Record, now_unix_ms: u64) -> bool {
         let matter = record.change.matter();
         let is_late = |known: &Known| known.at.epoch == self.epoch && known.at.seq >= record.cursor.seq;
         if self.known.get(&matter).is_some_and(is_late) {
-            return false;
+            return self.join_late(&matter, record, now_unix_ms);
         }
         if record.is_doubtful && !record.change.takes_away() {
             return false; // nobody is let into a topic by what may not count
@@ -144,6 +144,30 @@ impl Records {
             let at = known.map_or(Cursor { epoch: self.epoch, seq: Seq(0) }, |known| known.at);
             self.keep(matter, at, stood.map(|stood| Stood { at: None, ..stood }), until_ms);
         }
+        true
+    }
+
+    /// A record of the log that lies before what is known of its matter. Of a membership it says nothing new. A void of tokens is
+    /// joined, for whoever wrote the value may have lost the record in a hole:
+    ///
+    /// - the log has a void of `user:1` at 1 and another at 2;
+    /// - a hub that missed 1 writes what holds at 2 to the bucket, which has the second alone;
+    /// - whoever reads that value first, and the log from 1 on then, applies both and writes both.
+    ///
+    /// What has expired by now is not begun again.
+    fn join_late(&mut self, matter: &Matter, record: &Record, now_unix_ms: u64) -> bool {
+        let Some(known) = self.known.get(matter).copied() else { return false };
+        if !matches!(matter, Matter::Tokens(_)) {
+            return false;
+        }
+        let before: Vec<Bytes> = self.standing.of(matter).map(|holding| holding.message.clone()).collect();
+        self.standing.apply(&record.change, record.share.as_ref(), now_unix_ms);
+        if self.standing.of(matter).all(|holding| before.contains(holding.message)) {
+            return false; // another covers it, or it has expired
+        }
+        // The value lacks it now, though it is from further on.
+        let stood = known.stood.map(|stood| Stood { at: None, ..stood });
+        self.keep(matter.clone(), known.at, stood, known.until_ms);
         true
     }
 

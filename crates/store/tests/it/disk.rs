@@ -123,15 +123,15 @@ async fn a_store_whose_folder_is_taken_away_under_it_takes_nothing_more() {
         let store = DiskStore::open(&path, options, Epoch(1), 7, Arc::new(Positions::default())).unwrap();
         let append = |id: &str| store.append(Batch::encode(&[event(id)], &Arc::default(), at(0)));
         append("a").await.unwrap();
-        store.look_at_disk();
+        store.check_disk();
         append("b").await.unwrap();
         take_away(&path);
-        store.look_at_disk();
+        store.check_disk();
         let refused = append("c").await;
         assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
         let reason = has_died.try_recv().unwrap();
         assert!(reason.contains("is not where it was") && reason.contains(what), "{reason}");
-        store.look_at_disk();
+        store.check_disk();
         assert!(has_died.try_recv().is_err(), "it is said once");
     }
 }
@@ -152,13 +152,13 @@ async fn an_older_file_that_is_taken_away_is_told_once() {
     let append = |id: u32| store.append(Batch::encode(&[event(&id.to_string())], &Arc::default(), at(0)));
     let name = |number: u32| format!("{number:020}.log");
     assert!(dir.path().join(name(4)).exists());
-    assert_eq!(store.look_at_disk(), [""; 0]);
+    assert_eq!(store.check_disk(), [""; 0]);
     std::fs::remove_file(dir.path().join(name(1))).unwrap();
-    assert_eq!(store.look_at_disk(), [name(1)]);
-    assert_eq!(store.look_at_disk(), [""; 0], "it is said once");
+    assert_eq!(store.check_disk(), [name(1)]);
+    assert_eq!(store.check_disk(), [""; 0], "it is said once");
     std::fs::copy(dir.path().join(name(2)), dir.path().join("copy")).unwrap();
     std::fs::rename(dir.path().join("copy"), dir.path().join(name(2))).unwrap();
-    assert_eq!(store.look_at_disk(), [name(2)]);
+    assert_eq!(store.check_disk(), [name(2)]);
     append(300).await.unwrap();
 }
 

@@ -11,7 +11,7 @@ use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::window::Bounds;
 use galaxy_push_proto::v1;
-use galaxy_push_store::disk::look::{Looked, View};
+use galaxy_push_store::disk::inspect::{Inspection, View};
 use galaxy_push_store::disk::{OpenError, Options};
 use galaxy_push_store::{Batch, Committed, DiskStore, Sink, Store};
 use tempfile::TempDir;
@@ -73,7 +73,7 @@ fn batch(number: u64) -> Batch {
     Batch::encode(&events, &Arc::default(), Now { mono: Duration::from_secs(1), unix_ms: 1_700_000_000_000 })
 }
 
-fn look(dir: &Path) -> Result<Option<(Looked, Arc<Reader>)>, OpenError> {
+fn look(dir: &Path) -> Result<Option<(Inspection, Arc<Reader>)>, OpenError> {
     let reader = Arc::new(Reader::default());
     let Some(view) = View::open(dir, std::thread::park_timeout)? else { return Ok(None) };
     let sink: Arc<dyn Sink> = reader.clone();

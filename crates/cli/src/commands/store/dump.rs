@@ -11,7 +11,7 @@ use galaxy_push_core::window::{GapReason, MissingRange};
 use galaxy_push_proto::frame::gap_frame;
 use galaxy_push_proto::{json, v1};
 use galaxy_push_store::disk::OnProgress;
-use galaxy_push_store::disk::look::Looked;
+use galaxy_push_store::disk::inspect::Inspection;
 use galaxy_push_store::{Committed, Sink};
 use prost::Message as _;
 
@@ -42,7 +42,7 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<()> {
 }
 
 /// Prints what comes before the first entry, as a hub would tell it, and says behind which position that lies.
-fn begin(lines: &mut Lines, from: &str, looked: &mut Looked) -> anyhow::Result<Cursor> {
+fn begin(lines: &mut Lines, from: &str, looked: &mut Inspection) -> anyhow::Result<Cursor> {
     let (first, last) = (looked.recovered.first.unwrap_or(looked.last), looked.last);
     let gap = |reason, to: Cursor, count| MissingRange {
         reason,

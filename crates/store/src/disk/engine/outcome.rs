@@ -4,9 +4,12 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::super::segments::{ENDING_BYTES, Outcome};
-use super::super::stage::{Group, Place};
-use super::{Engine, Flight, Landed, Reply, lock};
+use super::super::format::ENDING_BYTES;
+use super::super::group::{Group, Reply};
+use super::super::lock::lock;
+use super::super::segments::Outcome;
+use super::super::stage::Place;
+use super::{Engine, Flight, Landed};
 use crate::{Appended, Error, Refused};
 
 impl<R: Reply> Engine<R> {

@@ -11,8 +11,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::group::{Group, Reply};
+use super::super::lock::lock;
 use super::super::record::{Context, Known, put_cut, put_standing};
-use super::{Engine, Group, Reply, lock};
+use super::Engine;
 
 impl<R: Reply> Engine<R> {
     /// It is so late by the clock of the log, which goes on although nothing is stamped.

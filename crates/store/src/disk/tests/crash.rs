@@ -15,8 +15,8 @@ use galaxy_push_core::window::Traits;
 
 use self::history::History;
 use super::super::Options;
-use super::super::engine::lock;
 use super::super::files::Files as _;
+use super::super::lock::lock;
 use super::super::segments::{Outcome, number, remove};
 use super::super::simulated::{Disk, Rng};
 use super::world::{self, Asked, Life, Publisher, START_MS};

@@ -6,9 +6,9 @@ use std::io::ErrorKind;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 
 use super::super::OpenError;
-use super::super::engine::lock;
+use super::super::format::ENDING_BYTES;
 use super::super::format::{CLOSED, GROUPS_START, SECTOR_BYTES, Sums};
-use super::super::segments::ENDING_BYTES;
+use super::super::lock::lock;
 use super::super::simulated::{Disk, Rng};
 use super::world::{Asked, Life, Publisher, options};
 use crate::{Batch, Error, Refused};

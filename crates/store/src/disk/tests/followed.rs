@@ -1,7 +1,7 @@
 //! Each segment that another one follows says so: one that goes missing is noticed, wherever the life that began it had ended.
 
-use super::super::engine::lock;
 use super::super::files::Files as _;
+use super::super::lock::lock;
 use super::super::segments;
 use super::super::simulated::{Disk, Rng};
 use super::world::{Asked, Life, Publisher, options};

@@ -8,8 +8,8 @@ use galaxy_push_core::window::Bounds;
 use galaxy_push_proto::v1;
 
 use super::super::Options;
-use super::super::engine::lock;
 use super::super::format::CLOSED;
+use super::super::lock::lock;
 use super::super::segments::Outcome;
 use super::super::simulated::{Disk, Rng};
 use super::world::{Asked, Life, START_MS, append};

@@ -10,7 +10,7 @@ use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::LogKind;
 use galaxy_push_proto::v1;
 
-use super::super::engine::lock;
+use super::super::lock::lock;
 use super::super::simulated::{Disk, Rng};
 use super::world::{self, Asked, Life, START_MS, options};
 use crate::{Appended, Batch, Committed, DiskStore, Error, Refused, Sink, Store as _};

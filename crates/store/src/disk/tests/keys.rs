@@ -8,7 +8,7 @@ use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::v1;
 
 use super::super::Options;
-use super::super::engine::lock;
+use super::super::lock::lock;
 use super::super::record::{Context, put_cut};
 use super::super::replay::Replay;
 use super::super::simulated::Disk;

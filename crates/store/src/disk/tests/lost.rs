@@ -6,7 +6,7 @@ use galaxy_push_core::Now;
 use galaxy_push_proto::v1;
 
 use super::super::Options;
-use super::super::engine::lock;
+use super::super::lock::lock;
 use super::super::simulated::Disk;
 use super::world::{Asked, Life, START_MS, options};
 use crate::Batch;

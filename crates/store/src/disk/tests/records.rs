@@ -9,7 +9,7 @@ use galaxy_push_core::window::Bounds;
 use galaxy_push_proto::v1;
 
 use super::super::Options;
-use super::super::engine::lock;
+use super::super::lock::lock;
 use super::super::simulated::Disk;
 use super::world::{Life, START_MS, append};
 use crate::Batch;

@@ -11,8 +11,8 @@ use galaxy_push_core::window::Bounds;
 use galaxy_push_proto::v1;
 use tokio::time::{sleep, timeout};
 
-use super::super::engine::lock;
 use super::super::format::{CLOSED, SECTOR_BYTES};
+use super::super::lock::lock;
 use super::super::segments::{Outcome, remove};
 use super::super::simulated::{Disk, Rng};
 use super::super::space::most_bytes;

@@ -12,7 +12,9 @@ use galaxy_push_core::window::{Bounds, Traits};
 use galaxy_push_proto::v1;
 use tokio::time::{sleep, timeout};
 
-use super::super::engine::{Engine, Reply, lock};
+use super::super::engine::Engine;
+use super::super::group::Reply;
+use super::super::lock::lock;
 use super::super::segments::{Outcome, Segments, remove};
 use super::super::simulated::{Disk, Rng};
 use super::super::{OpenError, Options, Recovered, assemble};

@@ -10,7 +10,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::super::OnDeath;
-use super::super::engine::{Engine, Reply, lock};
+use super::super::engine::Engine;
+use super::super::group::Reply;
+use super::super::lock::lock;
 use super::super::segments::{Job, Outcome, Segments};
 use super::{Answer, Figures};
 use crate::{Batch, Refused};
@@ -43,7 +45,15 @@ pub(in super::super) struct Shared {
     on_death: Mutex<Option<OnDeath>>,
     /// The same for a keeper and a syncer that are tasks.
     #[cfg(any(test, feature = "simulated"))]
-    pub(in super::super) rung: super::super::task::Rung,
+    pub(in super::super) wakeups: Wakeups,
+}
+
+/// What a keeper and a syncer that are tasks wait for, where threads wait for a [`Condvar`].
+#[cfg(any(test, feature = "simulated"))]
+#[derive(Debug, Default)]
+pub(in super::super) struct Wakeups {
+    pub(in super::super) keeper: tokio::sync::Notify,
+    pub(in super::super) syncer: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -87,7 +97,7 @@ impl Shared {
             work: Condvar::new(),
             on_death: Mutex::new(on_death),
             #[cfg(any(test, feature = "simulated"))]
-            rung: super::super::task::Rung::default(),
+            wakeups: Wakeups::default(),
         }
     }
 
@@ -120,9 +130,9 @@ impl Shared {
         })
     }
 
-    pub(super) fn tell(&self, what: impl FnOnce(&mut Inbox)) {
+    pub(super) fn update_inbox(&self, update: impl FnOnce(&mut Inbox)) {
         let mut inbox = lock(&self.inbox);
-        what(&mut inbox);
+        update(&mut inbox);
         self.wake_keeper(inbox);
     }
 
@@ -133,7 +143,7 @@ impl Shared {
         if waits {
             self.grown.notify_one();
             #[cfg(any(test, feature = "simulated"))]
-            self.rung.keeper.notify_one();
+            self.wakeups.keeper.notify_one();
         }
     }
 
@@ -148,7 +158,7 @@ impl Shared {
     pub(super) fn wake_syncer(&self) {
         self.work.notify_one();
         #[cfg(any(test, feature = "simulated"))]
-        self.rung.syncer.notify_one();
+        self.wakeups.syncer.notify_one();
     }
 
     /// The syncer: writes one group after the other as long as something gathers, and waits until it does.
@@ -182,7 +192,7 @@ impl Shared {
     pub(in super::super) fn first(&self) -> Option<Job> {
         let first = self.engine().seal();
         if first.is_none() {
-            self.tell(|inbox| inbox.landed = true);
+            self.update_inbox(|inbox| inbox.landed = true);
         }
         first
     }
@@ -191,7 +201,7 @@ impl Shared {
     pub(in super::super) fn next(&self, outcome: Outcome) -> Option<Job> {
         let next = self.done(outcome).seal();
         // What needs no sync is to be told, too.
-        self.tell(|inbox| inbox.landed = true);
+        self.update_inbox(|inbox| inbox.landed = true);
         next
     }
 
@@ -233,6 +243,6 @@ impl Drop for Ending {
         self.0.grown.notify_one();
         self.0.wake_syncer();
         #[cfg(any(test, feature = "simulated"))]
-        self.0.rung.keeper.notify_one();
+        self.0.wakeups.keeper.notify_one();
     }
 }

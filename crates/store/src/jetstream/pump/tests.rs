@@ -28,7 +28,7 @@ impl Sink for Base {
 async fn what_is_gone_before_a_start_comes_to_it_lies_before_its_base() {
     let Some(world) = World::begin().await else { return };
     let World { options, link, log, bucket, _broker } = world;
-    let at_start = Look { last: 5, ..log.look().await.unwrap() };
+    let at_start = StreamView { last: 5, ..log.look().await.unwrap() };
     let (epoch, hub, base) = (at_start.epoch.unwrap(), HubId(7), Arc::new(Base::default()));
     let (dedup, claims, limits) = (DedupBounds::default(), ClaimBounds::default(), Limits::default());
     let door = Door::new(Settings { epoch, hub, first: at_start.first, dedup, claims, limits });

@@ -82,7 +82,7 @@ fn names_and_numbers_are_checked() {
 }
 
 /// What the leader of a stream with three replicas says, which has heard of the others so long ago.
-fn look(others: &[(f64, bool)]) -> Look {
+fn look(others: &[(f64, bool)]) -> StreamView {
     let replica = |(seconds, is_offline): &(f64, bool)| json!({ "name": "n", "current": true, "offline": is_offline, "active": (seconds * 1e9) as u64 });
     let replicas: Vec<_> = others.iter().map(replica).collect();
     let (mut config, created) = (wanted(), "2026-01-01T00:00:00Z");

@@ -19,7 +19,7 @@ type Answer = (u32, Result<Vec<Appended>, Error>);
 /// A hub and a stream that takes what it sends.
 struct World {
     door: Door<u32>,
-    told: Vec<Told>,
+    told: Vec<Output>,
     stored: u64,
 }
 

@@ -210,6 +210,26 @@ fn tokens_that_any_hub_voids_stay_void() {
     assert_eq!(less.step(&tokens("user:1"), at(2)), Step::Stands);
 }
 
+/// The fault: a hub had lost the first void in a hole and wrote the second, from further on. Whoever read that value before the log
+/// dropped the first as late, and so it was void nowhere.
+#[test]
+fn a_void_of_tokens_that_a_value_from_further_on_lacks_is_applied_late() {
+    let (matter, mut records) = (tokens("user:1"), records());
+    records.found(4, value_of(&voided(at(2), "user:1", 2)), NOW_MS);
+    assert!(records.apply(&voided(at(1), "user:1", 1), NOW_MS));
+    assert_eq!((void_before(&mut records, "user:1"), records.at(&matter)), (vec![1, 2], Some(at(2))));
+    let (revision, value) = written(&records, &matter, at(1));
+    assert_eq!(
+        (revision, value.at, value.records.len()),
+        (4, at(2), 2),
+        "it is written behind the same value"
+    );
+    records.wrote(&matter, 5, value.at);
+    assert!(!records.apply(&voided(at(1), "user:1", 1), NOW_MS), "it is there");
+    assert_eq!(records.step(&matter, at(2)), Step::Stands);
+    assert!(!records.apply(&voided(at(1), "user:1", 0), NOW_MS + 1_000_000), "it has expired");
+}
+
 #[test]
 fn what_is_in_doubt_takes_away_and_gives_nothing() {
     let mut records = records();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::LogKind;
 
-use super::super::super::engine::lock;
+use super::super::super::lock::lock;
 use super::super::super::segments::Job;
 use super::super::super::simulated::Rng;
 use super::super::world::{Asked, Life, Publisher, START_MS};

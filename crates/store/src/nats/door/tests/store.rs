@@ -7,7 +7,7 @@ use futures_util::future::{self, BoxFuture, FutureExt as _};
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::LogKind;
 
-use super::{Door, EPOCH, Limits, Message, Told, settings};
+use super::{Door, EPOCH, Limits, Message, Output, settings};
 use crate::nats::standing::Records;
 use crate::standing::{self, Count, Fill, Page};
 use crate::{Appended, Batch, Error, Refused, Sink, Store, conformance};
@@ -41,7 +41,7 @@ impl OnStream {
             door.read(&message, now, &mut told).unwrap();
         }
         for told in &told {
-            if let Told::Records(records) = told {
+            if let Output::Records(records) = told {
                 records.iter().for_each(|record| _ = self.records.lock().unwrap().apply(record, u64::MAX));
             }
             told.tell(&*self.sink, true);

@@ -9,14 +9,14 @@ use crate::{Committed, Sink};
 
 /// What a hub's sink is to be told, in this order.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum Output {
     /// The log continues after this position: comes once, before anything else but records. [`Sink::begin`](crate::Sink::begin).
     Begin(Cursor),
-    /// What these records change. They are in the entries or the gap behind this too, unless they come before [`Told::Begin`];
+    /// What these records change. They are in the entries or the gap behind this too, unless they come before [`Output::Begin`];
     /// whoever keeps records applies them first.
     Records(Vec<Record>),
     /// Requests, each of them whole. [`Sink::committed`](crate::Sink::committed); of what lies in the stream since before
-    /// [`Fold::caught_up`](super::Fold::caught_up), [`Sink::restored`](crate::Sink::restored).
+    /// [`StateMachine::caught_up`](super::StateMachine::caught_up), [`Sink::restored`](crate::Sink::restored).
     Entries(Vec<Committed>),
     /// Messages that are lost, or requests that cannot be judged here. [`Sink::damaged`](crate::Sink::damaged).
     Gap {
@@ -44,8 +44,8 @@ pub struct Record {
     pub is_doubtful: bool,
 }
 
-impl Told {
-    /// Tells a sink. `is_new`: it comes behind [`Fold::caught_up`](super::Fold::caught_up). What records change is not for a sink.
+impl Output {
+    /// Hands it to a sink. `is_new`: it comes behind [`StateMachine::caught_up`](super::StateMachine::caught_up). What records change is not for a sink.
     pub fn tell(&self, sink: &dyn Sink, is_new: bool) {
         match self {
             Self::Begin(base) => sink.begin(*base),
@@ -57,41 +57,41 @@ impl Told {
         }
     }
 
-    /// Adds entries to what is told, in one piece with those before.
-    pub(super) fn push_entries(told: &mut Vec<Self>, entries: Vec<Committed>) {
-        Self::drop_upto(told);
-        match told.last_mut() {
+    /// Adds entries to the outputs, in one piece with those before.
+    pub(super) fn push_entries(outputs: &mut Vec<Self>, entries: Vec<Committed>) {
+        Self::drop_upto(outputs);
+        match outputs.last_mut() {
             _ if entries.is_empty() => {}
             Some(Self::Entries(before)) => before.extend(entries),
-            _ => told.push(Self::Entries(entries)),
+            _ => outputs.push(Self::Entries(entries)),
         }
     }
 
-    pub(super) fn push_records(told: &mut Vec<Self>, records: Vec<Record>) {
+    pub(super) fn push_records(outputs: &mut Vec<Self>, records: Vec<Record>) {
         if !records.is_empty() {
-            Self::drop_upto(told);
-            told.push(Self::Records(records));
+            Self::drop_upto(outputs);
+            outputs.push(Self::Records(records));
         }
     }
 
     /// Adds a gap, in one piece with the one before it.
-    pub(super) fn push_gap(told: &mut Vec<Self>, from: Cursor, to: Cursor) {
-        Self::drop_upto(told);
-        match told.last_mut() {
+    pub(super) fn push_gap(outputs: &mut Vec<Self>, from: Cursor, to: Cursor) {
+        Self::drop_upto(outputs);
+        match outputs.last_mut() {
             Some(Self::Gap { to: before, .. }) if *before == from => *before = to,
-            _ => told.push(Self::Gap { from, to }),
+            _ => outputs.push(Self::Gap { from, to }),
         }
     }
 
-    pub(super) fn push_upto(told: &mut Vec<Self>, to: Cursor) {
-        Self::drop_upto(told);
-        told.push(Self::Upto(to));
+    pub(super) fn push_upto(outputs: &mut Vec<Self>, to: Cursor) {
+        Self::drop_upto(outputs);
+        outputs.push(Self::Upto(to));
     }
 
     /// What follows lies further on.
-    fn drop_upto(told: &mut Vec<Self>) {
-        if matches!(told.last(), Some(Self::Upto(_))) {
-            told.pop();
+    fn drop_upto(outputs: &mut Vec<Self>) {
+        if matches!(outputs.last(), Some(Self::Upto(_))) {
+            outputs.pop();
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use galaxy_push_core::window::Traits;
 
-use super::{Fold, Read, Verdict};
+use super::{Read, StateMachine, Verdict};
 use crate::dedup::Bounds as DedupBounds;
 use crate::{Appended, Error, Refused};
 use oracle::{Entry, Oracle, Outcome};
@@ -118,7 +118,7 @@ fn no_key_comes_twice_of_late(oracle: &Oracle) {
 fn read_from_anywhere(world: &mut World, oracle: &Oracle) {
     let first = 1 + world.rng.below(world.stream.len() as u64);
     let (has_holes, catches_up) = (world.rng.percent(50), world.rng.percent(30));
-    let mut fold = Fold::new(EPOCH, first, DedupBounds::default(), world.weather.bounds);
+    let mut fold = StateMachine::new(EPOCH, first, DedupBounds::default(), world.weather.bounds);
     let (mut reader, mut told, mut skip) = (Reader::new(first), Vec::new(), 0);
     if catches_up {
         fold.caught_up(&mut told);

@@ -2,6 +2,30 @@
 //!
 //! Pure, and the same for every hub: whether a request counts follows from what lies between its pack and the message that
 //! the pack's writer had read, and from nothing else ([`claims`](super::claims)).
+//!
+//! # The rules, in the order in which a message meets them
+//!
+//! | the message | what becomes of it | at every hub alike |
+//! |---|---|---|
+//! | has a number that was read or passed over | [`Read::Again`]: nothing changes | no: the connection began again |
+//! | is of another version of the format | [`Fatal::Version`]: the hub ends | all of that version |
+//! | comes behind numbers that were not read | those are lost: a gap for readers | no: others may have read them |
+//! | was written by no hub | [`Read::Foreign`]: skipped | yes |
+//! | was written for another epoch | [`Read::OtherEpoch`]: skipped | yes |
+//! | says that its writer had read it, or what came later | [`Read::Impossible`]: skipped | yes |
+//! | comes behind a later pack of the same hub | [`Read::Overtaken`]: skipped | yes |
+//! | has a writer that was too far behind | [`Verdict::Dead`]: none of its requests is appended | yes |
+//! | needs what this hub has not read | [`Verdict::Doubtful`]: a gap for readers | no: others may know |
+//! | has a key that lies between, with another content | [`Verdict::Reused`]: that request is skipped | yes |
+//! | has a key that lies between, with the same content | appended but for that item, which is a duplicate | yes |
+//!
+//! "Between" is behind the last message that the writer had read, and before its own. Two hubs publish one id at the same time:
+//!
+//! ```text
+//! message 7   by hub A, which had read 6: id x   appended at 7
+//! message 8   by hub B, which had read 6: id x   7 lies between and has x: a duplicate, with the position of 7
+//! message 9   by hub B, which had read 8: id y   nothing lies between: appended at 9
+//! ```
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,12 +42,12 @@ use crate::batch::Batch;
 use crate::dedup::{Bounds as DedupBounds, Content, Key};
 
 mod entries;
+mod output;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use entries::Entries;
-pub use told::{Record, Told};
+pub use output::{Output, Record};
 
 /// A message of the stream.
 #[derive(Clone, Debug)]
@@ -105,7 +129,7 @@ pub enum Fatal {
 
 /// A reader of the stream.
 #[derive(Debug)]
-pub struct Fold {
+pub struct StateMachine {
     epoch: Epoch,
     claims: Claims,
     index: Index,
@@ -153,7 +177,7 @@ enum Said {
     Above(usize),
 }
 
-impl Fold {
+impl StateMachine {
     /// Reads from message `first` on: the first that the stream still has, or will have.
     #[must_use]
     pub fn new(epoch: Epoch, first: u64, dedup: DedupBounds, bounds: Bounds) -> Self {
@@ -176,7 +200,7 @@ impl Fold {
     /// # Errors
     ///
     /// [`Fatal`]: nobody knows what the log says from here on. Nothing has changed.
-    pub fn read(&mut self, message: &Message, mono: Duration, told: &mut Vec<Told>) -> Result<Read, Fatal> {
+    pub fn read(&mut self, message: &Message, mono: Duration, told: &mut Vec<Output>) -> Result<Read, Fatal> {
         let Message { number, stamp_unix_ms: stamp, ref payload } = *message;
         if number <= self.last {
             return Ok(Read::Again);
@@ -204,19 +228,19 @@ impl Fold {
         if self.told_to.is_some() {
             let end = Cursor::end_of_message(self.epoch, number);
             self.told_to = Some(end);
-            Told::push_upto(told, end);
+            Output::push_upto(told, end);
         }
         Ok(read)
     }
 
     /// Says that the messages up to this one are gone, if they were not read: whether or not one follows yet.
-    pub fn lost(&mut self, upto: u64, told: &mut Vec<Told>) {
+    pub fn lost(&mut self, upto: u64, told: &mut Vec<Output>) {
         if upto <= self.last {
             return;
         }
         let end = |message| Cursor::end_of_message(self.epoch, message);
         if let Some(told_to) = &mut self.told_to {
-            Told::push_gap(told, end(self.last), end(upto));
+            Output::push_gap(told, end(self.last), end(upto));
             *told_to = end(upto);
         }
         self.last = upto;
@@ -226,7 +250,7 @@ impl Fold {
 
     /// What was there when this reader began has been read: what comes is new. From here on it is handed on, and what cannot be
     /// judged is told as a gap.
-    pub fn caught_up(&mut self, told: &mut Vec<Told>) {
+    pub fn caught_up(&mut self, told: &mut Vec<Output>) {
         self.is_live = true;
         if self.told_to.is_none() {
             self.begin(self.last, told);
@@ -256,7 +280,7 @@ impl Fold {
         self.told_to.is_some()
     }
 
-    /// How far back this hub knows what was published, at `mono` on the clock of [`Fold::read`].
+    /// How far back this hub knows what was published, at `mono` on the clock of [`StateMachine::read`].
     pub fn dedup_horizon(&mut self, mono: Duration) -> Duration {
         self.index.pass(mono);
         self.index.horizon()
@@ -274,13 +298,13 @@ impl Fold {
         &mut self.index
     }
 
-    fn begin(&mut self, behind: u64, told: &mut Vec<Told>) {
+    fn begin(&mut self, behind: u64, told: &mut Vec<Output>) {
         let base = Cursor::end_of_message(self.epoch, behind);
-        told.push(Told::Begin(base));
+        told.push(Output::Begin(base));
         self.told_to = Some(base);
     }
 
-    fn pack(&mut self, pack: Pack, stamp: u64, told: &mut Vec<Told>) -> Read {
+    fn pack(&mut self, pack: Pack, stamp: u64, told: &mut Vec<Output>) -> Read {
         let (head, message, mut behind) = (pack.head, self.last, pack.items());
         if head.epoch != self.epoch {
             return Read::OtherEpoch(head.epoch);
@@ -307,7 +331,7 @@ impl Fold {
         Read::Pack(Judged { hub: head.hub, number: head.number, verdicts })
     }
 
-    fn judge(&mut self, request: Request, read: u64, told: &mut Vec<Told>) -> Verdict {
+    fn judge(&mut self, request: Request, read: u64, told: &mut Vec<Output>) -> Verdict {
         match self.find(&request, read) {
             Finding::Items(said) => Verdict::Appended(self.append(request, &said, told)),
             Finding::Whole(seq) => {
@@ -355,7 +379,7 @@ impl Fold {
     }
 
     /// Gives each item that was not said before its place, and hands it on. A duplicate leaves its place empty.
-    fn append(&mut self, request: Request, said: &[Said], told: &mut Vec<Told>) -> Vec<Appended> {
+    fn append(&mut self, request: Request, said: &[Said], told: &mut Vec<Output>) -> Vec<Appended> {
         let (message, items, stamp) = (request.message, request.batch.items, request.batch.stamp_unix_ms);
         let (count, share) = (items.len(), &request.batch.publisher);
         let mut results = Vec::<Appended>::with_capacity(count);
@@ -390,20 +414,20 @@ impl Fold {
             let last = results.last().and_then(|last| last.cursor);
             self.remember(Mark::of(&key), key, content, last);
         }
-        Told::push_records(told, records); // they hold, whoever is handed them
+        Output::push_records(told, records); // they hold, whoever is handed them
         if let Some(told_to) = &mut self.told_to {
             let entries = entries.finish();
             *told_to = entries.last().map_or(*told_to, |last| last.cursor);
-            Told::push_entries(told, entries);
+            Output::push_entries(told, entries);
         }
         results
     }
 
     /// Nobody here knows whether it counts, so nobody here may claim its keys.
-    fn doubt(&mut self, request: Request, told: &mut Vec<Told>) -> Verdict {
+    fn doubt(&mut self, request: Request, told: &mut Vec<Output>) -> Verdict {
         let first = self.place(request.message, request.behind + request.batch.items.len() - 1);
         let last = self.place(request.message, request.behind);
-        Told::push_records(told, self.doubtful(&request));
+        Output::push_records(told, self.doubtful(&request));
         let items = request.batch.items.into_iter().zip(request.marks);
         let of_items = items.filter_map(|(item, mark)| Some((mark?, item.key?)));
         let of_all = request.batch.key.map(|key| (Mark::of(&key.0), key));
@@ -412,7 +436,7 @@ impl Fold {
             self.index.doubt(key, content);
         }
         if let Some(told_to) = &mut self.told_to {
-            Told::push_gap(told, first.before(), last);
+            Output::push_gap(told, first.before(), last);
             *told_to = last;
         }
         Verdict::Doubtful

@@ -1,6 +1,6 @@
 //! What is done with a [`Door`] in which order, whatever brokers it is at.
 //!
-//! Pure. The I/O half drives a hub's door with it, and so does the simulation; each says by [`Hands`] what it works with. What was read
+//! Pure. The I/O half drives a hub's door with it, and so does the simulation; each says by [`DriverIo`] what it works with. What was read
 //! is in the sink before anybody is answered, and standing records are kept before they are in the sink. Nothing is handed on while it
 //! is not known whom the other hubs have let in of late, nor while standing records may have been among messages that are lost.
 
@@ -9,8 +9,8 @@ use std::time::Duration;
 use galaxy_push_core::cursor::Cursor;
 
 use super::door::Door;
-use super::fold::{Fatal, Message, Read, Record, Told};
 use super::pending::Sealed;
+use super::state_machine::{Fatal, Message, Output, Read, Record};
 use crate::{Appended, Error, Sink};
 
 /// Without a sign of the leader for so long, the log may have gone on elsewhere.
@@ -25,8 +25,8 @@ pub enum Next {
     AtEnd,
 }
 
-/// What a [`Drive`] works with. `T` is to whom an answer goes.
-pub trait Hands<T> {
+/// What a [`Driver`] works with. `T` is to whom an answer goes.
+pub trait DriverIo<T> {
     /// Who is told what was read.
     fn sink(&self) -> &dyn Sink;
 
@@ -39,7 +39,7 @@ pub trait Hands<T> {
     /// Keeps the records that were read in the log.
     fn keep(&mut self, records: &[Record]);
 
-    /// Has all of the records read again from where they are kept. Returns what [`Drive::records_read`] is told once that is done.
+    /// Has all of the records read again from where they are kept. Returns what [`Driver::records_read`] is told once that is done.
     fn read_records_again(&mut self) -> u64;
 
     /// Whether what is sent now reaches a broker, as far as is known.
@@ -67,7 +67,7 @@ pub trait Hands<T> {
 
 /// A door, and what comes next. Every `now` is on the door's clock.
 #[derive(Debug)]
-pub struct Drive<T> {
+pub struct Driver<T> {
     door: Door<T>,
     /// What was read and may not be handed on yet: the fence was not asked after it came, or is not known, or the standing records are
     /// read again.
@@ -78,10 +78,10 @@ pub struct Drive<T> {
     opening: Option<u64>,
     /// When there was a sign of the leader last.
     heard: Duration,
-    told: Vec<Told>,
+    told: Vec<Output>,
 }
 
-impl<T> Drive<T> {
+impl<T> Driver<T> {
     /// Begins to read a stream that ends with this message.
     #[must_use]
     pub const fn new(door: Door<T>, last: u64, now: Duration) -> Self {
@@ -118,7 +118,7 @@ impl<T> Drive<T> {
 
     /// Takes what comes next of the stream. If messages before it are lost, standing records may have been among them: these are read
     /// again from their bucket before anybody is told of the hole, and so is told what holds.
-    pub fn hold(&mut self, next: Next, hands: &mut impl Hands<T>, now: Duration) {
+    pub fn hold(&mut self, next: Next, hands: &mut impl DriverIo<T>, now: Duration) {
         let has_lost = match &next {
             Next::Message(message) => message.number > self.door.last_read() + 1,
             Next::AtEnd => self.opening.is_some_and(|last| last > self.door.last_read()),
@@ -136,7 +136,7 @@ impl<T> Drive<T> {
 
     /// Whether what was read may be handed on: somebody may have been let in at another hub that is to have it instead of a stream
     /// here. While this hub reads what was there before it, it has no streams.
-    pub fn may_read(&self, hands: &impl Hands<T>) -> bool {
+    pub fn may_read(&self, hands: &impl DriverIo<T>) -> bool {
         self.waits_for.is_none() && (self.opening.is_some() || hands.fence_is_known())
     }
 
@@ -144,8 +144,8 @@ impl<T> Drive<T> {
     ///
     /// # Errors
     ///
-    /// This hub cannot go on. [`Drive::end`] it.
-    pub fn turn(&mut self, hands: &mut impl Hands<T>, now: Duration) -> Result<(), Fatal> {
+    /// This hub cannot go on. [`Driver::end`] it.
+    pub fn turn(&mut self, hands: &mut impl DriverIo<T>, now: Duration) -> Result<(), Fatal> {
         // Asked now, and not before it came: the connection may have become another one since.
         if self.may_read(hands)
             && let Some(next) = self.held.take()
@@ -159,7 +159,7 @@ impl<T> Drive<T> {
     }
 
     /// Whether nothing can be acknowledged at present, as far as is known.
-    pub fn is_stale(&self, hands: &impl Hands<T>, now: Duration) -> bool {
+    pub fn is_stale(&self, hands: &impl DriverIo<T>, now: Duration) -> bool {
         let ago = |then: Duration| now.saturating_sub(then);
         self.opening.is_none() && !hands.fence_was_known_within(STALE_AFTER)
             || self.waits_for.is_some_and(|(_, since)| ago(since) >= STALE_AFTER)
@@ -167,12 +167,12 @@ impl<T> Drive<T> {
     }
 
     /// Takes nothing any more, and answers everybody.
-    pub fn end(&mut self, why: &str, hands: &mut impl Hands<T>) {
+    pub fn end(&mut self, why: &str, hands: &mut impl DriverIo<T>) {
         self.door.end(why);
         self.answer(hands);
     }
 
-    fn read(&mut self, next: Next, hands: &mut impl Hands<T>, now: Duration) -> Result<(), Fatal> {
+    fn read(&mut self, next: Next, hands: &mut impl DriverIo<T>, now: Duration) -> Result<(), Fatal> {
         match next {
             Next::Message(message) => {
                 self.heard = now;
@@ -197,28 +197,28 @@ impl<T> Drive<T> {
     }
 
     /// Everything that was there at the start was read.
-    fn opened(&mut self, hands: &mut impl Hands<T>) {
+    fn opened(&mut self, hands: &mut impl DriverIo<T>) {
         self.opening = None;
         self.door.caught_up(&mut self.told);
         self.tell(hands);
         hands.has_read(self.door.last_read());
     }
 
-    fn tell(&mut self, hands: &mut impl Hands<T>) {
+    fn tell(&mut self, hands: &mut impl DriverIo<T>) {
         let is_new = self.opening.is_none();
         for told in self.told.drain(..) {
-            if let Told::Records(records) = &told {
+            if let Output::Records(records) = &told {
                 hands.keep(records);
             }
             told.tell(hands.sink(), is_new);
-            if let Told::Gap { to, .. } = told {
+            if let Output::Gap { to, .. } = told {
                 hands.has_lost(to);
             }
         }
     }
 
     /// Sends what there is, unless there is no connection: what was not sent can be refused.
-    fn publish(&mut self, hands: &mut impl Hands<T>, now: Duration) {
+    fn publish(&mut self, hands: &mut impl DriverIo<T>, now: Duration) {
         while hands.is_connected() {
             let Some(sealed) = self.door.seal(now) else { return };
             let number = sealed.number;
@@ -228,7 +228,7 @@ impl<T> Drive<T> {
         }
     }
 
-    fn answer(&mut self, hands: &mut impl Hands<T>) {
+    fn answer(&mut self, hands: &mut impl DriverIo<T>) {
         for (reply, answer) in self.door.take_answers() {
             hands.answer(reply, answer);
         }

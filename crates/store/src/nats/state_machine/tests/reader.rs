@@ -7,7 +7,7 @@ use bytes::Bytes;
 use galaxy_push_core::frame::{FrameView, message};
 use galaxy_push_core::window::Traits;
 
-use super::super::Told;
+use super::super::Output;
 use super::oracle::Oracle;
 use super::world::EPOCH;
 
@@ -52,23 +52,23 @@ impl Reader {
         self.base
     }
 
-    pub(super) fn take(&mut self, told: &mut Vec<Told>) {
+    pub(super) fn take(&mut self, told: &mut Vec<Output>) {
         for told in told.drain(..) {
-            assert!(self.base.is_some() || matches!(told, Told::Begin(_)), "it begins first: {told:?}");
+            assert!(self.base.is_some() || matches!(told, Output::Begin(_)), "it begins first: {told:?}");
             match told {
-                Told::Begin(base) => {
+                Output::Begin(base) => {
                     assert_eq!(self.base.replace(base.seq.0), None, "it begins once");
                     self.told_to = base.seq.0;
                 }
-                Told::Records(_) => panic!("there are no records in here"),
-                Told::Entries(entries) => entries.iter().for_each(|entry| self.entry(entry)),
-                Told::Gap { from, to } => {
+                Output::Records(_) => panic!("there are no records in here"),
+                Output::Entries(entries) => entries.iter().for_each(|entry| self.entry(entry)),
+                Output::Gap { from, to } => {
                     assert!(!self.continues, "no gap within a request");
                     assert!(from.seq.0 >= self.told_to && to.follows(from), "{from} {to}");
                     self.gaps.push((from.seq.0, to.seq.0));
                     self.told_to = to.seq.0;
                 }
-                Told::Upto(to) => {
+                Output::Upto(to) => {
                     assert!(!self.continues && to.seq.0 >= self.told_to);
                     self.told_to = to.seq.0;
                 }

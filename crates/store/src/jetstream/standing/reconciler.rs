@@ -32,35 +32,35 @@ pub(super) async fn run(keeper: &Keeper, found: Contents, options: &Options) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
-    let mut overseer =
-        Overseer { keeper, options, made: found.made, looked: now, read: now, over: VecDeque::new() };
+    let mut reconciler =
+        Reconciler { keeper, options, made: found.made, looked: now, read: now, over: VecDeque::new() };
     loop {
         tokio::select! {
             biased;
             Ok(()) = asked.changed() => {
                 let upto = *asked.borrow_and_update();
-                while let Err(why) = overseer.read_anew().await {
+                while let Err(why) = reconciler.read_anew().await {
                     options.notice(&Notice::Trouble(format!("the standing records are read again: {why}")));
-                    let _is_the_same = overseer.look().await; // somebody may have removed it
+                    let _is_the_same = reconciler.look().await; // somebody may have removed it
                     sleep(PAUSE).await;
                 }
                 keeper.done.send_replace(upto);
             }
             _ = ticks.tick() => {
-                if overseer.look().await {
-                    overseer.delete().await;
+                if reconciler.look().await {
+                    reconciler.delete().await;
                 }
             }
             () = keeper.doubted.notified() => {
-                if overseer.looked.elapsed() >= LOOK_AGAIN {
-                    let _is_the_same = overseer.look().await;
+                if reconciler.looked.elapsed() >= LOOK_AGAIN {
+                    let _is_the_same = reconciler.look().await;
                 }
             }
         }
     }
 }
 
-struct Overseer<'a> {
+struct Reconciler<'a> {
     keeper: &'a Keeper,
     options: &'a Options,
     /// When the bucket was made.
@@ -71,7 +71,7 @@ struct Overseer<'a> {
     over: VecDeque<u64>,
 }
 
-impl Overseer<'_> {
+impl Reconciler<'_> {
     /// Whether it is the bucket that was read.
     async fn look(&mut self) -> bool {
         self.looked = Instant::now();

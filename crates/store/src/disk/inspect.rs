@@ -23,7 +23,7 @@ use galaxy_push_core::frame::LogKind;
 use super::files::{DirectoryError, FileAt, Files};
 use super::format::{GROUPS_START, HeadError, SegmentHead, Sums};
 use super::recover;
-use super::recovered::Recovered;
+use super::recovery::Recovered;
 use super::scan::{End, Piece, Scan};
 use super::segments::number;
 use super::visible::Visible;
@@ -47,7 +47,7 @@ pub struct View {
 
 /// What is in a log.
 #[derive(Debug)]
-pub struct Looked {
+pub struct Inspection {
     /// The last position.
     pub last: Cursor,
     /// What was read, and what was damaged.
@@ -97,10 +97,10 @@ impl View {
         &self,
         sink: &Arc<dyn Sink>,
         on_progress: Option<OnProgress>,
-    ) -> Result<Option<Looked>, OpenError> {
+    ) -> Result<Option<Inspection>, OpenError> {
         let options = Options { on_progress, ..Options::default() };
         let opened = recover::look(&self.files, &options, sink)?;
-        Ok(opened.map(|opened| Looked {
+        Ok(opened.map(|opened| Inspection {
             last: opened.at.head,
             recovered: opened.recovered,
             keys: opened.visible.published.len(),
@@ -110,7 +110,7 @@ impl View {
     }
 }
 
-impl Looked {
+impl Inspection {
     /// How many standing records hold at this time, in milliseconds since the Unix epoch.
     pub fn standing(&mut self, now_unix_ms: u64) -> Count {
         self.visible.standing.count(now_unix_ms)

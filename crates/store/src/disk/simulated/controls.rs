@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use super::super::engine::lock;
+use super::super::lock::lock;
 use super::state::{Inode, Rng};
 use super::{Disk, Inner};
 

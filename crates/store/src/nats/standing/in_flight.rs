@@ -18,7 +18,7 @@ pub struct Ticket {
 
 /// The requests under way.
 #[derive(Debug, Default)]
-pub(super) struct UnderWay {
+pub(super) struct InFlight {
     last: u64,
     /// How many records were not answered.
     records: usize,
@@ -26,7 +26,7 @@ pub(super) struct UnderWay {
     changes: BTreeMap<u64, (Vec<Change>, Option<Arc<str>>)>,
 }
 
-impl UnderWay {
+impl InFlight {
     pub(super) fn has_room(&self, batch: &Batch) -> bool {
         self.records == 0 || self.records + batch.items.len() <= RECORDS_MAX
     }

@@ -9,7 +9,7 @@ use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::window::Traits;
 use galaxy_push_proto::v1;
 
-use super::super::{Fatal, Fold, Message, Read, Told, Verdict};
+use super::super::{Fatal, Message, Output, Read, StateMachine, Verdict};
 use crate::dedup::Bounds as DedupBounds;
 use crate::nats::ClaimBounds;
 use crate::nats::pack::{self, Head, HubId};
@@ -20,8 +20,8 @@ const EPOCH: Epoch = Epoch::with_holes(3);
 /// A stream, and one who reads it from the first message on.
 struct Log {
     stream: Vec<Message>,
-    fold: Fold,
-    told: Vec<Told>,
+    machine: StateMachine,
+    told: Vec<Output>,
     stamp_ms: u64,
 }
 
@@ -31,15 +31,15 @@ impl Log {
     }
 
     fn bounded(bounds: ClaimBounds) -> Self {
-        let fold = Fold::new(EPOCH, 1, DedupBounds::default(), bounds);
-        Self { stream: Vec::new(), fold, told: Vec::new(), stamp_ms: 1_000_000 }
+        let machine = StateMachine::new(EPOCH, 1, DedupBounds::default(), bounds);
+        Self { stream: Vec::new(), machine, told: Vec::new(), stamp_ms: 1_000_000 }
     }
 
     fn message(&mut self, payload: Bytes) -> Read {
         let number = self.stream.len() as u64 + 1;
         let message = Message { number, stamp_unix_ms: self.stamp_ms, payload };
         self.stream.push(message.clone());
-        self.fold.read(&message, Duration::ZERO, &mut self.told).unwrap()
+        self.machine.read(&message, Duration::ZERO, &mut self.told).unwrap()
     }
 
     /// A pack of this hub, whose writer had read up to `read`.
@@ -58,12 +58,12 @@ impl Log {
     }
 
     /// Somebody else reads all of it, from this message on.
-    fn read_from(&self, first: u64) -> (Fold, Vec<Told>, Vec<Read>) {
-        let mut fold = Fold::new(EPOCH, first, DedupBounds::default(), ClaimBounds::default());
+    fn read_from(&self, first: u64) -> (StateMachine, Vec<Output>, Vec<Read>) {
+        let mut machine = StateMachine::new(EPOCH, first, DedupBounds::default(), ClaimBounds::default());
         let mut told = Vec::new();
         let those = self.stream[first as usize - 1..].iter();
-        let read = those.map(|message| fold.read(message, Duration::ZERO, &mut told).unwrap()).collect();
-        (fold, told, read)
+        let read = those.map(|message| machine.read(message, Duration::ZERO, &mut told).unwrap()).collect();
+        (machine, told, read)
     }
 }
 
@@ -107,12 +107,12 @@ fn duplicate(cursor: Cursor) -> Verdict {
 }
 
 /// The positions of what readers were handed, and the gaps.
-fn handed(told: &[Told]) -> (Vec<Cursor>, Vec<(Cursor, Cursor)>) {
+fn handed(told: &[Output]) -> (Vec<Cursor>, Vec<(Cursor, Cursor)>) {
     let (mut entries, mut gaps) = (Vec::new(), Vec::new());
     for told in told {
         match told {
-            Told::Entries(those) => entries.extend(those.iter().map(|entry| entry.cursor)),
-            Told::Gap { from, to } => gaps.push((*from, *to)),
+            Output::Entries(those) => entries.extend(those.iter().map(|entry| entry.cursor)),
+            Output::Gap { from, to } => gaps.push((*from, *to)),
             _ => {}
         }
     }
@@ -126,11 +126,11 @@ fn positions_follow_from_the_number_of_the_message_and_the_items_behind() {
     let verdicts = log.pack((1, 1), 0, &[two, one("c", "")]);
     assert_eq!(verdicts, [appended(&[at(1, 2), at(1, 1)]), appended(&[at(1, 0)])]);
     assert_eq!(log.pack((1, 2), 1, &[one("d", "")]), [appended(&[at(2, 0)])]);
-    assert!(matches!(log.told[0], Told::Begin(base) if base == Cursor::start(EPOCH)));
-    let Told::Entries(entries) = &log.told[1] else { panic!("{:?}", log.told) };
+    assert!(matches!(log.told[0], Output::Begin(base) if base == Cursor::start(EPOCH)));
+    let Output::Entries(entries) = &log.told[1] else { panic!("{:?}", log.told) };
     let continues: Vec<_> = entries.iter().map(|entry| entry.traits.has(Traits::CONTINUES)).collect();
     assert_eq!(continues, [true, false, false, false], "a request is contiguous");
-    assert!(matches!(log.told[2], Told::Upto(end) if end == at(2, 0)));
+    assert!(matches!(log.told[2], Output::Upto(end) if end == at(2, 0)));
 }
 
 #[test]
@@ -256,11 +256,11 @@ fn a_hub_that_meets_another_version_ends() {
     let mut payload = packed((1, 1), 0, &[one("a", "")]).to_vec();
     payload[4] = 9;
     let message = Message { number: 1, stamp_unix_ms: 1, payload: payload.into() };
-    let read = log.fold.read(&message, Duration::ZERO, &mut log.told);
+    let read = log.machine.read(&message, Duration::ZERO, &mut log.told);
     assert_eq!(read, Err(Fatal::Version { number: 1, version: 9 }));
-    assert_eq!((log.told.len(), log.fold.last()), (0, 0));
+    assert_eq!((log.told.len(), log.machine.last()), (0, 0));
     let message = Message { number: 1 << 48, ..message };
-    let read = log.fold.read(&message, Duration::ZERO, &mut log.told);
+    let read = log.machine.read(&message, Duration::ZERO, &mut log.told);
     assert_eq!(read, Err(Fatal::Full(1 << 48)), "positions end there");
 }
 
@@ -273,7 +273,7 @@ fn whoever_begins_late_shows_nothing_until_no_claim_from_before_lives() {
     }
     let (_, told, _) = log.read_from(4);
     assert!(
-        matches!(told[0], Told::Begin(base) if base == at(23, 0)),
+        matches!(told[0], Output::Begin(base) if base == at(23, 0)),
         "20 s behind the first it read: {told:?}"
     );
     let (entries, gaps) = handed(&told);
@@ -281,8 +281,8 @@ fn whoever_begins_late_shows_nothing_until_no_claim_from_before_lives() {
     // A duplicate of what was not shown is one all the same.
     let again = packed((2, 1), 28, &[one("29", "")]);
     let message = Message { number: 31, stamp_unix_ms: log.stamp_ms, payload: again };
-    let (mut fold, mut told, _) = log.read_from(4);
-    let read = fold.read(&message, Duration::ZERO, &mut told).unwrap();
+    let (mut machine, mut told, _) = log.read_from(4);
+    let read = machine.read(&message, Duration::ZERO, &mut told).unwrap();
     assert!(matches!(&read, Read::Pack(judged) if judged.verdicts == [duplicate(at(29, 0))]), "{read:?}");
 }
 
@@ -291,12 +291,12 @@ fn whoever_has_caught_up_early_tells_what_it_cannot_judge_request_by_request() {
     let mut log = Log::new();
     log.pack((1, 1), 0, &[one("a", "")]);
     log.pack((1, 2), 1, &[one("b", "")]);
-    let (mut fold, mut told, _) = log.read_from(2);
+    let (mut machine, mut told, _) = log.read_from(2);
     assert!(told.is_empty());
-    fold.caught_up(&mut told);
+    machine.caught_up(&mut told);
     let mut read = |number, payload| {
         let message = Message { number, stamp_unix_ms: 1_000_001, payload };
-        match fold.read(&message, Duration::ZERO, &mut told).unwrap() {
+        match machine.read(&message, Duration::ZERO, &mut told).unwrap() {
             Read::Pack(judged) => judged.verdicts,
             read => panic!("{read:?}"),
         }
@@ -316,7 +316,7 @@ fn whoever_has_caught_up_early_tells_what_it_cannot_judge_request_by_request() {
     let (entries, gaps) = handed(&told);
     assert_eq!(entries, [at(4, 1), at(4, 0), at(6, 0)]);
     assert_eq!(gaps, [(at(3, 2), at(3, 0)), (at(4, 3), at(4, 2))]);
-    assert!(matches!(told[0], Told::Begin(base) if base == at(2, 0)));
+    assert!(matches!(told[0], Output::Begin(base) if base == at(2, 0)));
 }
 
 #[test]
@@ -326,22 +326,22 @@ fn a_hole_in_the_stream_is_a_gap_and_what_would_need_it_is_in_doubt() {
         log.pack((1, number), number - 1, &[one(&format!("{number}"), "")]);
     }
     let read = |number, payload| Message { number, stamp_unix_ms: 1_000_000, payload };
-    let Log { mut fold, mut told, .. } = log;
+    let Log { mut machine, mut told, .. } = log;
     told.clear();
     let late = read(6, packed((2, 1), 3, &[one("a", "")]));
-    let verdicts = fold.read(&late, Duration::ZERO, &mut told).unwrap();
+    let verdicts = machine.read(&late, Duration::ZERO, &mut told).unwrap();
     assert!(matches!(&verdicts, Read::Pack(judged) if judged.verdicts == [Verdict::Doubtful]));
     let behind = read(7, packed((2, 2), 5, &[one("b", "")]));
-    let verdicts = fold.read(&behind, Duration::ZERO, &mut told).unwrap();
+    let verdicts = machine.read(&behind, Duration::ZERO, &mut told).unwrap();
     assert!(matches!(&verdicts, Read::Pack(judged) if judged.verdicts == [appended(&[at(7, 0)])]));
-    fold.lost(9, &mut told);
-    fold.lost(8, &mut told);
+    machine.lost(9, &mut told);
+    machine.lost(8, &mut told);
     let (entries, gaps) = handed(&told);
     assert_eq!(entries, [at(7, 0)]);
     // The hole, and behind it the pack in doubt; then what is gone though nothing follows.
     let before = at(6, 0).before();
     assert_eq!(gaps, [(at(3, 0), at(5, 0)), (before, at(6, 0)), (at(7, 0), at(9, 0))]);
-    assert_eq!(fold.last(), 9);
+    assert_eq!(machine.last(), 9);
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn ephemeral_events_take_no_position_and_are_handed_to_live_readers_only() {
     let mut log = Log::new();
     log.pack((1, 1), 0, &[request(&[ephemeral("a"), event("b", "")])]);
     assert_eq!(handed(&log.told).0, [at(1, 0)], "it was there before this reader came");
-    log.fold.caught_up(&mut log.told);
+    log.machine.caught_up(&mut log.told);
     log.told.clear();
     let again = Appended { cursor: None, duplicate: true };
     let verdicts = log.pack((2, 1), 0, &[request(&[event("c", ""), ephemeral("a"), ephemeral("d")])]);
@@ -376,7 +376,7 @@ fn records_with_a_key_are_appended_once_and_their_changes_are_told_with_their_po
     let again = Appended { cursor: Some(at(1, 0)), duplicate: true };
     let verdicts = log.pack((2, 1), 0, &[batch.clone().with_key(key("ab")), batch.with_key(key("a"))]);
     assert_eq!(verdicts, [Verdict::Appended(vec![again; 2]), Verdict::Reused { item: None }]);
-    let Told::Records(records) = &log.told[1] else { panic!("before the entries: {:?}", log.told) };
+    let Output::Records(records) = &log.told[1] else { panic!("before the entries: {:?}", log.told) };
     let those: Vec<_> = records.iter().map(|record| (record.cursor, record.wall_unix_ms)).collect();
     assert_eq!(those, [(at(1, 1), 7), (at(1, 0), 7)]);
     assert!(records.iter().all(|record| record.share.as_deref() == Some("p")));
@@ -389,17 +389,17 @@ fn records_are_told_before_anything_is_shown_and_those_in_doubt_as_such() {
     let record =
         v1::Membership { recipient: "user:1".into(), topic: "x".into(), ..v1::Membership::default() };
     let batch = Batch::memberships(&[record], Now { mono: Duration::ZERO, unix_ms: 7 });
-    let mut fold = Fold::new(EPOCH, 5, DedupBounds::default(), ClaimBounds::default());
+    let mut machine = StateMachine::new(EPOCH, 5, DedupBounds::default(), ClaimBounds::default());
     let mut told = Vec::new();
     for (number, read) in [(5, 3), (6, 5)] {
         let mut payload = Vec::new();
         pack::put_head(&mut payload, &Head { epoch: EPOCH, hub: HubId(1), number, read });
         pack::put_request(&mut payload, &batch);
         let message = Message { number, stamp_unix_ms: 1_000_000, payload: payload.into() };
-        fold.read(&message, Duration::ZERO, &mut told).unwrap();
+        machine.read(&message, Duration::ZERO, &mut told).unwrap();
     }
-    assert!(!fold.has_begun());
-    let [Told::Records(first), Told::Records(second)] = &told[..] else { panic!("{told:?}") };
+    assert!(!machine.has_begun());
+    let [Output::Records(first), Output::Records(second)] = &told[..] else { panic!("{told:?}") };
     let those = |records: &[crate::nats::Record]| (records[0].cursor, records[0].is_doubtful, records.len());
     assert_eq!([those(first), those(second)], [(at(5, 0), true, 1), (at(6, 0), false, 1)]);
 }
@@ -408,6 +408,6 @@ fn records_are_told_before_anything_is_shown_and_those_in_doubt_as_such() {
 fn a_message_that_comes_again_is_read_once() {
     let mut log = Log::new();
     log.pack((1, 1), 0, &[one("a", "")]);
-    let again = log.fold.read(&log.stream[0].clone(), Duration::ZERO, &mut log.told);
+    let again = log.machine.read(&log.stream[0].clone(), Duration::ZERO, &mut log.told);
     assert_eq!(again, Ok(Read::Again));
 }

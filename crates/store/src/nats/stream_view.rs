@@ -20,7 +20,7 @@ const SOLE_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the leader says of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct StreamView {
     /// Which log it is. `None`: none of a hub.
     pub epoch: Option<Epoch>,
     /// When it was made, in nanoseconds since the Unix epoch.
@@ -37,7 +37,7 @@ pub struct Look {
     pub heard: Option<Duration>,
 }
 
-impl Look {
+impl StreamView {
     /// Whether the leader has heard of late from as many as it takes to store anything.
     #[must_use]
     pub fn has_majority(&self) -> bool {
@@ -65,7 +65,7 @@ impl Look {
 #[derive(Debug)]
 pub enum Answer {
     /// The leader has said this.
-    Look(Look),
+    StreamView(StreamView),
     /// There is no such stream.
     Gone,
     /// Nobody has answered.
@@ -89,7 +89,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Judge {
     epoch: Epoch,
-    /// When the stream was made, as [`Look::made`].
+    /// When the stream was made, as [`StreamView::made`].
     made: i128,
     /// How many answers in a row say that the log lacks what was read, or is gone.
     short: u32,
@@ -107,7 +107,7 @@ impl Judge {
         let is_short = match answer {
             Answer::None => return Verdict::Lost, // neither one more nor the end of the row
             Answer::Gone => true,
-            Answer::Look(look) if look.epoch != Some(self.epoch) => {
+            Answer::StreamView(look) if look.epoch != Some(self.epoch) => {
                 let found = look.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
                 return Verdict::End(format!(
                     "the stream is another log: its epoch is {found}, and was {}",
@@ -115,20 +115,20 @@ impl Judge {
                 ));
             }
             // Somebody has removed it and made it again just so. It may soon be as long as it was, with other messages.
-            Answer::Look(look) if look.made != self.made => {
+            Answer::StreamView(look) if look.made != self.made => {
                 return Verdict::BeginAnew("the stream was removed and made again".to_owned());
             }
-            Answer::Look(look) => look.last < read,
+            Answer::StreamView(look) => look.last < read,
         };
         if !is_short {
             self.short = 0;
-            let led = matches!(answer, Answer::Look(look) if look.has_majority());
+            let led = matches!(answer, Answer::StreamView(look) if look.has_majority());
             return if led { Verdict::Led } else { Verdict::Lost };
         }
         self.short += 1;
         match answer {
             _ if self.short < ANSWERS => Verdict::Lost,
-            Answer::Look(look) => Verdict::BeginAnew(format!(
+            Answer::StreamView(look) => Verdict::BeginAnew(format!(
                 "the stream ends with message {}, and {read} was read: it was put back to an earlier state",
                 look.last
             )),
@@ -143,7 +143,7 @@ mod tests {
 
     fn answer(epoch: u128, last: u64) -> Answer {
         let epoch = Some(Epoch::with_holes(epoch << 24));
-        Answer::Look(Look { epoch, last, heard: Some(Duration::ZERO), ..Look::default() })
+        Answer::StreamView(StreamView { epoch, last, heard: Some(Duration::ZERO), ..StreamView::default() })
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
         assert_eq!(judge.judge(&answer(1, 5), 5), Verdict::Led);
         assert!(matches!(judge.judge(&answer(2, 5), 5), Verdict::End(why) if why.contains("another log")));
-        let none = Answer::Look(Look { last: 9, ..Look::default() });
+        let none = Answer::StreamView(StreamView { last: 9, ..StreamView::default() });
         assert!(matches!(judge.judge(&none, 5), Verdict::End(_)));
     }
 
@@ -159,8 +159,13 @@ mod tests {
     fn a_stream_that_was_made_again_with_the_same_epoch_gets_another_one_at_once() {
         let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
         let epoch = Some(Epoch::with_holes(1 << 24));
-        let again =
-            Answer::Look(Look { epoch, made: 1, last: 9, heard: Some(Duration::ZERO), ..Look::default() });
+        let again = Answer::StreamView(StreamView {
+            epoch,
+            made: 1,
+            last: 9,
+            heard: Some(Duration::ZERO),
+            ..StreamView::default()
+        });
         assert!(matches!(judge.judge(&again, 5), Verdict::BeginAnew(why) if why.contains("made again")));
     }
 
@@ -191,18 +196,18 @@ mod tests {
     fn a_leader_without_a_majority_leads_nobody() {
         let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
         let epoch = Some(Epoch::with_holes(1 << 24));
-        let alone = Answer::Look(Look { epoch, last: 5, heard: None, ..Look::default() });
+        let alone = Answer::StreamView(StreamView { epoch, last: 5, heard: None, ..StreamView::default() });
         assert_eq!(judge.judge(&alone, 5), Verdict::Lost);
     }
 
     #[test]
     fn a_leader_that_was_cut_off_is_not_believed_about_the_end() {
         let epoch = Epoch::with_holes(1 << 24);
-        let look = |heard_ms: Option<u64>| Look {
+        let look = |heard_ms: Option<u64>| StreamView {
             epoch: Some(epoch),
             last: 5,
             heard: heard_ms.map(Duration::from_millis),
-            ..Look::default()
+            ..StreamView::default()
         };
         assert_eq!(look(Some(2_900)).end(epoch, 4), Ok(Cursor::end_of_message(epoch, 5)));
         assert_eq!(

@@ -50,7 +50,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The questions and answers of one hub.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct Probes {
     hub: HubId,
     link: Link,
     /// What the subjects of all hubs begin with.
@@ -79,7 +79,7 @@ enum Hearing {
 
 /// A question that waits. It does not any more when this is dropped.
 struct Waiting<'a> {
-    asking: &'a Asking,
+    asking: &'a Probes,
     number: u64,
 }
 
@@ -89,7 +89,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Asking {
+impl Probes {
     pub(super) fn new(hub: HubId, link: Link, options: &Options) -> Self {
         let prefix = format!("{}.{NAMESPACE}.hub.", options.prefix);
         Self { hub, link, prefix, state: Mutex::default() }
@@ -156,7 +156,7 @@ type Answering = BoxFuture<'static, ()>;
 
 /// Listens on one subscription.
 struct Ear<'a> {
-    asking: &'a Asking,
+    asking: &'a Probes,
     sink: &'a dyn Sink,
     options: &'a Options,
 }

@@ -15,8 +15,9 @@ use galaxy_push_proto::v1;
 use tokio::time::{Instant, timeout};
 
 use super::super::DiskStore;
-use super::super::engine::lock;
-use super::super::segments::{ENDING_BYTES, Outcome};
+use super::super::format::ENDING_BYTES;
+use super::super::lock::lock;
+use super::super::segments::Outcome;
 use super::super::simulated::Disk;
 use super::world::{Asked, LONG, Life, Publisher, Reader, START_MS, options, released};
 use crate::{Appended, Batch, Committed, Error, Refused, Sink, Store as _};
@@ -141,7 +142,7 @@ fn nobody_is_answered_before_readers_are_told() {
     let job = life.engine.seal().unwrap();
     let outcome = life.segments.run(&job);
     life.engine.done(outcome);
-    life.engine.take_landed().unwrap().tell(&witness);
+    life.engine.take_landed().unwrap().deliver(&witness);
     assert_eq!(*lock(&witness.answered), [false]);
     assert!(witness.asked.answer().unwrap().is_ok());
 }
@@ -158,7 +159,7 @@ fn a_repetition_is_answered_behind_what_it_repeats() {
     life.engine.stage(event("a", 10), again.clone());
     assert!(life.engine.seal().is_none(), "there is nothing to write");
     let sink = life.engine.sink();
-    life.engine.take_landed().unwrap().tell(&*sink);
+    life.engine.take_landed().unwrap().deliver(&*sink);
     assert!(first.answer().is_some() && again.answer().is_none());
     life.engine.settle();
     assert!(again.answer().unwrap().unwrap()[0].duplicate);

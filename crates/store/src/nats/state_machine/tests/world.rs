@@ -9,7 +9,7 @@ use galaxy_push_core::Now;
 use galaxy_push_core::cursor::Epoch;
 use galaxy_push_proto::v1;
 
-use super::super::{Message, Told};
+use super::super::{Message, Output};
 use super::reader::Reader;
 use crate::nats::pack::{self, Head, HubId};
 use crate::nats::{ClaimBounds, Door, Limits, Sealed, Settings};
@@ -70,7 +70,7 @@ struct Hub {
     door: Door<usize>,
     id: HubId,
     reader: Reader,
-    told: Vec<Told>,
+    told: Vec<Output>,
     /// The end of the stream when it began.
     begun_at: u64,
     paused_until: u64,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::connect::Link;
-use crate::nats::look::Look;
+use crate::nats::stream_view::StreamView;
 
 /// How long a broker may take to say how it is set.
 const ASK_WITHIN: Duration = Duration::from_millis(500);
@@ -16,7 +16,7 @@ const ASK_WITHIN: Duration = Duration::from_millis(500);
 /// What an acknowledgement means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Meaning {
+pub struct AckMeaning {
     /// How many brokers keep the log.
     pub replicas: usize,
     /// The version of the broker that this hub is connected to.
@@ -57,8 +57,8 @@ struct Config {
     sync_always: Option<bool>,
 }
 
-impl Meaning {
-    pub(super) async fn find(link: &Link, look: &Look) -> Self {
+impl AckMeaning {
+    pub(super) async fn find(link: &Link, look: &StreamView) -> Self {
         let info = link.client.server_info();
         let subject = format!("$SYS.REQ.SERVER.{}.JSZ", info.server_id);
         let asked = timeout(ASK_WITHIN, link.client.request(subject, r#"{"config":true}"#.into())).await;
@@ -88,7 +88,7 @@ fn syncs(answer: &[u8]) -> Option<Syncs> {
     config.sync_interval.map(|nanoseconds| Syncs::Every(Duration::from_nanos(nanoseconds)))
 }
 
-impl fmt::Display for Meaning {
+impl fmt::Display for AckMeaning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.replicas {
             0 | 1 => f.write_str("stored by one broker: nothing is taken while it is away")?,
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_means_what_was_found() {
-        let meaning = |replicas, syncs| Meaning { replicas, version: String::new(), syncs }.to_string();
+        let meaning = |replicas, syncs| AckMeaning { replicas, version: String::new(), syncs }.to_string();
         assert!(
             meaning(3, Some(Syncs::Always))
                 .starts_with("stored by 2 of 3 brokers, each of which has synced it")
