@@ -13,9 +13,6 @@ use super::{
 /// The crates with three floors.
 const CRATES_WITH_FLOORS: [&str; 2] = ["crates/hub", "crates/gateway"];
 
-/// Crates whose circles are known and not opened yet: what is taken off this list stays off it.
-const CIRCLES_ARE_KNOWN_IN: [&str; 0] = [];
-
 /// From the ground up. A file leans on its own floor and on those below.
 const FLOORS: [&str; 3] = ["state", "app", "surface"];
 
@@ -25,7 +22,7 @@ const PROTOCOLS: [&str; 5] = ["axum", "http", "http_body_util", "hyper", "tonic"
 /// Files that use each other in a circle cannot be understood one after the other.
 pub(super) fn module_cycle(texts: &[Text]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (_, graph) in graphs(texts).iter().filter(|(folder, _)| !CIRCLES_ARE_KNOWN_IN.contains(folder)) {
+    for graph in graphs(texts).values() {
         let arrows = graph.arrows();
         let modules: BTreeSet<Module> = graph.texts().map(|(module, _)| module.clone()).collect();
         for circle in circles(&modules, &arrows) {
