@@ -50,7 +50,7 @@
 //! | the disk is full | refused, [`Refused::Unavailable`](crate::Refused::Unavailable): nothing was appended | goes on as soon as there is room; makes some itself when events have left the window |
 //! | a write or sync fails otherwise | [`Error::Unknown`] for the group on its way; refused from then on | is dead, and says so: end the process ([`Options::on_death`]) |
 //! | the process is killed, the machine stops | nothing | everything acknowledged is there again, in the same epoch |
-//! | the folder, or the file that is written, is taken away, moved or replaced | refused from the next [`Store::check_disk`](crate::Store::check_disk) on; what was acknowledged since is gone with it | the same |
+//! | the folder, or the file that is written, is taken away, moved or replaced | refused from the next [`Store::check_disk`] on; what was acknowledged since is gone with it | the same |
 //! | bytes on the disk have changed | nothing | what is damaged is told when it is opened: [`Recovered::damage`], and a gap to readers |
 //!
 //! A sync is never tried again: the system may have dropped what it could not write.

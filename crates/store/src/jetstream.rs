@@ -4,7 +4,7 @@
 //!
 //! | task | what it does |
 //! |---|---|
-//! | `pump` | owns the [`Door`](crate::nats::Door): takes batches, publishes packs, tells the sink what was read, gives answers |
+//! | `pump` | owns the [`Door`]: takes batches, publishes packs, tells the sink what was read, gives answers |
 //! | `reader` | has a consumer on the stream, and another one whenever that one falls silent; hands its messages to the pump |
 //! | `fence` | reads who takes which gateway id at the other hubs, and tells the sink |
 //! | `asking` | answers other hubs whether a stream is alive, and brings their answers |
