@@ -26,7 +26,7 @@ pub(super) fn module_cycle(texts: &[Text]) -> Vec<Finding> {
         let arrows = graph.arrows();
         let modules: BTreeSet<Module> = graph.texts().map(|(module, _)| module.clone()).collect();
         for circle in circles(&modules, &arrows) {
-            let names: Vec<_> = circle.iter().map(|module| shown(module)).collect();
+            let names: Vec<_> = circle.iter().map(shown).collect();
             let inside =
                 arrows.iter().filter(|arrow| circle.contains(&arrow.from) && circle.contains(&arrow.to));
             for arrow in inside {

@@ -142,14 +142,13 @@ fn paths(tokens: TokenStream, before: &[String], found: &mut Vec<(Vec<String>, u
     let mut line = 0;
     // How many colons follow the path's last identifier.
     let mut colons = 0;
-    let mut tokens = tokens.into_iter().peekable();
     let mut end = |path: &mut Vec<String>, line: usize| {
         if path.len() > before.len() {
             found.push((std::mem::replace(path, before.to_vec()), line));
         }
     };
     let mut inner = Vec::new();
-    while let Some(token) = tokens.next() {
+    for token in tokens {
         match token {
             TokenTree::Ident(ident) => {
                 if colons != 2 {

@@ -103,7 +103,8 @@ pub(super) fn links(texts: &[Text]) -> Vec<Finding> {
             let page = texts.iter().find(|text| text.path == target && target.ends_with(".md"));
             let is_heading = heading.is_empty()
                 || page.is_none_or(|page| anchors(&page.content).iter().any(|anchor| anchor == heading));
-            if !is_picture && !(known.contains(target.as_str()) && is_heading) {
+            let leads_somewhere = is_picture || known.contains(target.as_str()) && is_heading;
+            if !leads_somewhere {
                 findings.push(text.finding(line, format!("the link `{link}` leads nowhere")));
             }
         }
