@@ -1,7 +1,7 @@
 //! The pure part of Galaxy Push: what a position is, what a window holds, what a reader is sent, when a client dials.
 //!
 //! Everything here is a plain state machine over plain values. Nothing awaits, spawns, sleeps, reads a clock, draws a
-//! random number or touches the network: callers pass [`Now`] and random values in, so a test or a simulation owns time.
+//! random number or touches the network (`pem` reads what its caller has opened, to its end): callers pass [`Now`] and random values in, so a test or a simulation owns time.
 //!
 //! In reading order:
 //!

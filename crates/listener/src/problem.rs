@@ -19,9 +19,11 @@ pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 /// ```
 /// # use std::time::Duration;
 /// # use galaxy_push_listener::problem;
-/// let wait = Some(Duration::from_millis(1_200));
-/// let answer = problem(http::StatusCode::SERVICE_UNAVAILABLE, "{}", wait);
-/// assert_eq!(answer.headers()["retry-after"], "2");
+/// for (wait, header) in [(1_200_000, "2"), (200, "1")] {
+///     let wait = Some(Duration::from_micros(wait));
+///     let answer = problem(http::StatusCode::SERVICE_UNAVAILABLE, "{}", wait);
+///     assert_eq!(answer.headers()["retry-after"], header);
+/// }
 /// ```
 #[must_use]
 pub fn problem(status: StatusCode, document: impl Into<Body>, retry_after: Option<Duration>) -> Response {
@@ -30,7 +32,7 @@ pub fn problem(status: StatusCode, document: impl Into<Body>, retry_after: Optio
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(wait) = retry_after {
-        let seconds = u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX);
+        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response

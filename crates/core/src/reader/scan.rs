@@ -251,7 +251,12 @@ impl Reader {
         let mut gap = MissingRange::between(reason, from, to);
         if let Some(gap) = &mut gap {
             let at_most = in_window.and_then(GapView::count).unwrap_or(u64::MAX);
-            gap.count = gap.count.map(|count| count.min(at_most));
+            // Where a log was left and came back within the gap, another one lies between: nobody can know.
+            let is_return = in_window.is_some_and(|gap| {
+                gap.reason() == Some(GapReason::EpochChanged)
+                    && gap.from().is_some_and(|from| from.epoch == entry.cursor.epoch)
+            });
+            gap.count = gap.count.filter(|_| !is_return).map(|count| count.min(at_most));
         }
         self.missed(gap, now)
     }
