@@ -1,11 +1,13 @@
 //! A model of who waits for whom at the table's lock (`cargo xtask threads`).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Epoch, StartFrom};
 use galaxy_push_core::reader::{Reader, Settings};
+use galaxy_push_listener::Clock;
 use shuttle::thread;
 
 use super::*;
@@ -13,7 +15,6 @@ use crate::schedules::explore;
 use crate::state::connection::{Connection, Limits, Outgoing};
 use crate::state::edge::{Change, Edge};
 use crate::state::grants::{Grants, Identity};
-use galaxy_push_listener::Clock;
 
 /// The fault: a user that asks for nothing, or gives up what it never had, stopped everybody for a moment. If it needed the lock,
 /// two threads would wait for each other here.
