@@ -1,9 +1,10 @@
-//! The one loop that performs what the link decides, and the one place in the project that tries again.
+//! The one loop that performs what the link decides, and the one file that reckons how long to wait before another try.
 //!
 //! [`Driver::run`] is the task of one [`PushClient`](crate::PushClient). It owns the link, the connection, the handler
-//! and the sender of the status; outsiders hold a token to stop it and a receiver of the status. It decides nothing:
-//! when to dial, how long to wait and what a failure means is [`galaxy_push_core::link`]'s business. [`retry`] is the
-//! same for a single request, which the publisher uses.
+//! and the sender of the status; outsiders hold a token to stop it and a receiver of the status. `Driver::run` decides
+//! nothing: when to dial, how long to wait and what a failure means is [`galaxy_push_core::link`]'s business. For requests that the
+//! publisher sends there is no link: there [`retry`] and [`Round`] decide when to try again, and at which hub. The publish stream waits in its
+//! own task (`publish_stream/pipe.rs`), as long as [`next_try`] and [`redial_at`] say.
 //!
 //! ```text
 //!             ┌────────────── Action ───────────────┐
@@ -196,7 +197,7 @@ impl<H: BatchHandler> Driver<H> {
             }
         };
         let input = tokio::select! {
-            biased; // Verdicts are few: each item has one.
+            biased; // Acks are few: each item has one.
             acks = acks(&mut self.flight) => Input::Acks(acks),
             said = said(&mut self.hubs.said) => Input::Doors(said),
             input = read => input,
@@ -366,7 +367,7 @@ async fn said(rounds: &mut watch::Receiver<Vec<Option<Door>>>) -> Vec<Option<Doo
     }
 }
 
-/// Something that [`retry`] tries. A trait and no closure, whose future could not be shown to be `Send`.
+/// Something that [`retry`] tries. A trait and not an async closure: that the future of a closure is `Send` cannot be written as a bound.
 pub(crate) trait Attempt {
     /// What success brings.
     type Answer;
@@ -463,7 +464,8 @@ pub(crate) fn next_try(failure: &Failure, backoff: &mut Backoff, random: &mut Ra
     Instant::now() + backoff.delay(failure.cause(), failure.retry_after(), random.next())
 }
 
-/// When to connect again for what comes next, after something that is not tried again.
+/// When the publish stream connects again after a refusal. The requests that were refused are not sent again, and those behind them
+/// must not open a connection each.
 pub(crate) fn redial_at(backoff: &mut Backoff, random: &mut Random) -> Instant {
     Instant::now() + backoff.delay(Cause::Lost, None, random.next())
 }

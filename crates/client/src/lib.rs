@@ -158,7 +158,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `client`, `builder`, `start` | the handle, the settings, and how one comes of the other |
-//! | `driver` | the loop, and the one place that retries |
+//! | `driver` | the loop, and the one file that reckons how long to wait before another try |
 //! | `handler`, `stream` | the two forms in which the application takes items |
 //! | `store`, `file_store` | where a cursor outlives the process |
 //! | `doors` | which log each of several hubs holds |

@@ -1,10 +1,17 @@
 //! Positions in a log and their text form. All position arithmetic of the project is in this file.
 //!
-//! Used by the window, the reader, the hub and the gateway. A client treats cursor text as opaque and only gives it
-//! back; it parses one only to recognise a position it has already received.
+//! Used by the window, the reader, the hub, the gateway and the link. To an application cursor text is opaque: it keeps the text and gives
+//! it back. The link resumes with the text as it came; it parses cursors only to recognise a position that it has received before.
 //!
-//! In most logs positions follow one another without a hole, and the difference of two is a count. In a log whose entries lie
-//! several in a message, a position is the message's number and the place in it ([`Cursor::in_message`]), and there are holes.
+//! In most logs positions follow one another without a hole, and the difference of two is a count. In a log that lies in a stream of NATS,
+//! one message carries several entries. There a position is made of two numbers: which message of the stream, and which place in that
+//! message ([`Cursor::in_message`]). The last entry of each message has the highest place that there is, so there are holes:
+//!
+//! ```text
+//! message 7 with two entries     (7, 65534) (7, 65535)
+//! message 8 with one entry                  (8, 65535)      from (7, 65535) to here: one entry, and 65,536 by subtraction
+//! ```
+//!
 //! Gateways and clients see nothing of a log but its cursors, so the epoch says which it is: [`Epoch::has_holes`].
 //!
 //! # Two forms
@@ -38,7 +45,7 @@ pub const OLDEST: &str = "oldest";
 pub const EPOCHS_REMEMBERED: usize = 8;
 
 /// The version this build writes, the first field of a cursor's text. Version 1 wrote the position as a bare decimal,
-/// which does not sort as text; its cursors are of another epoch to this build.
+/// which does not sort as text. This build does not read its cursors ([`StartFrom::Foreign`]): who presents one is told EPOCH_CHANGED.
 pub const VERSION: &str = "2";
 
 /// 128 bits in base64url without padding.

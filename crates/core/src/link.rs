@@ -14,8 +14,10 @@
 //!
 //! # What each input does
 //!
-//! The action under way is the state. "Go on" means: the first of an end that was asked for, an item to deliver, a save that is due, and
-//! what the network needs.
+//! What an input does depends on the action that the link asked for last: that is the row. (`Course` says where the link goes on once
+//! nothing is left to deliver or to save, `Phase` how far the present stream is, and [`State`] is for whoever watches.) "Go on" means: the
+//! first of an end that was asked for, an item to deliver, a save that is due, and what the network needs. "Commit" means: move the cursor
+//! past the items that have their outcome.
 //!
 //! | action | the answer it waits for | `TimerFired` | `Failed` |
 //! |---|---|---|---|
@@ -25,7 +27,7 @@
 //! | `Read` | `Received`: take in the frames, go on | one more look of 100 ms, then the stream ends | deliver what came before, then the stream ends |
 //! | `Load` | `Loaded`: start there | as `LoadFailed`: `Wait`, and after 5 of them a gap | ignored |
 //! | `Save` | `Saved`: go on | as `SaveFailed`: go on, save again later | ignored |
-//! | `Deliver` | `Handled`: commit, go on. `HandlerFailed`: commit what is done, then `Pause` or `DeadLetter` | ignored | ignored |
+//! | `Deliver` | `Handled`: commit, go on. `HandlerFailed`: commit those before the one that failed, then `Pause` or `DeadLetter` | ignored | ignored |
 //! | `DeadLetter` | `DeadLettered`: commit, go on. `DeadLetterFailed`: again after a wait | ignored | ignored |
 //! | `Await`, `Pause`, `Wait` | none | go on | ignored |
 //! | `Finish` | none: every input is ignored | | |
@@ -38,8 +40,9 @@
 //!
 //! - Each item has exactly one outcome: handled, or given up and accepted as a dead letter. An item that fails comes back.
 //! - The cursor moves only past items that have their outcome, and never back but across a [`Gap`].
-//! - No position is handed over twice, across streams too, nor when a log comes back that was left for another one.
-//! - No cursor is resumed from before the standing records that belong to it have come, if they were asked for.
+//! - No position that has its outcome is handed over again, across streams too, nor when a log comes back that was left for another one.
+//! - A cursor is used to resume only once the standing records that belong to it have come, if they were asked for (`standing`):
+//!   after `Welcome TRIMMED a9` not before the last `Standing` behind it.
 //! - A stream proves health by a record or a `Progress` at least [`Config::healthy_after`] after it became live. Only that resets the backoff:
 //!   a dial or a `Welcome` proves nothing.
 //! - Nothing but [`Input::Stop`] ends it, and that ends it at once, but for one last save.

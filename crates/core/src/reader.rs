@@ -6,9 +6,9 @@
 //!
 //! - `Welcome`, a `Gap` if something was missed, the replay, `CaughtUp` (always), then live events;
 //! - the cursor of every frame is safe to resume from; only a `Gap` crosses a hole;
-//! - a reader whose slot has left the window gets a `Gap` before anything else;
+//! - a reader whose slot has left the window gets a `Gap` before any further entry;
 //! - what its filter cannot judge any more is not sent; a `Gap` stands in its place;
-//! - where the store has lost entries a `Gap` stands in their place, from where the reader stands;
+//! - where the store has lost entries a `Gap` stands in their place: from the reader's position to the last one that was lost;
 //! - `Progress` when nothing was sent for a heartbeat, and while a filter skips more than an eighth of the window;
 //! - `FellBehind` once when the lag exceeds a quarter of any bound, `CaughtUp` when it is back.
 //!
@@ -94,6 +94,9 @@ enum Phase {
 }
 
 /// A position that the reader has and the window does not reach yet: what the window gets up to it is held back.
+///
+/// `cursor` is that position. `meanwhile` is the epoch that the window is in until it comes to the epoch of `cursor`: what it gets in
+/// that epoch lies before `cursor`, too. A gap into any third epoch is sent.
 ///
 /// ```text
 /// the reader came from another gateway with a7; this window is at a5:  cursor = a7, meanwhile = a

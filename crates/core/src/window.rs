@@ -1,15 +1,22 @@
-//! The freshness window: the ordered entries still held, each encoded once, bounded by age, count *and* bytes.
+//! The window: the ordered entries still held, each encoded once, bounded by age, count *and* bytes.
 //!
-//! The hub keeps one over its log; each gateway keeps one under the hub's cursors. Entries are framed messages that
-//! lie one after another in chunks; a reader is a [`Slot`], the number of the entry it reads next, and nothing in here
+//! The hub keeps one over its log; each gateway keeps one, whose entries have the cursors that the hub gave them. Entries are framed
+//! messages that lie one after another in chunks; a reader is a [`Slot`], the number of the entry it reads next, and nothing in here
 //! knows how many readers there are. An entry leaves the moment it is outside any one bound, whether or not somebody
 //! has read it: whoever still wanted it finds its slot below [`Window::oldest`] and gets a gap.
 //!
-//! An epoch can come back: two hubs that were meant to be one log are two. A position of it, up to the one that its log had
-//! reached by then, says no longer what its reader has seen since, so nobody resumes there in silence: see [`Window::find`].
+//! An epoch can come back: where two hubs that should share one log hold two, a gateway may go from one to the other and back.
+//!
+//! ```text
+//! the window     a1 a2 a3   gap to b1   b2   gap to a3   a4 a5
+//! who comes with a2 may have missed a3 and b2, or may know a4 from another gateway already
+//! ```
+//!
+//! So who presents a position of log a, up to where that log was at its return, gets a gap first: see [`Window::find`].
 //!
 //! The bounds are exact and logical. Memory follows in whole chunks: at most [`Bounds::bytes`] + one chunk of frames,
-//! 32 bytes an entry of index, and what stalled readers pin (a sealed chunk each).
+//! 32 bytes an entry of index (up to 64 in the open chunk, whose index doubles as it grows), and what stalled readers pin (a sealed
+//! chunk each).
 //!
 //! ```text
 //!             oldest                                          end
@@ -280,8 +287,8 @@ impl Window {
     /// Says that the positions behind the head up to `to` are lost, because what kept them is damaged. That lies in its place
     /// as an entry without a frame ([`Traits::DAMAGED`]), for which each reader gets a gap when it comes there.
     ///
-    /// It is as old as what follows it, as soon as anything does: so it stays as long as what was lost might have, and holds
-    /// nothing up. `now` is the time until then.
+    /// When it was appended nobody knows. It counts as appended at `now` until an entry follows, and then no later than that entry.
+    /// So it stays for as long as what was lost might have stayed, and no entry behind it stays longer because of it.
     pub fn lose(&mut self, to: Cursor, now: Duration) {
         self.append(to, Traits::DAMAGED, &[], now);
     }

@@ -108,11 +108,11 @@ impl Seats {
     ) -> Self {
         let kept = (connections / 16).clamp(2, 16);
         let rest = connections.saturating_sub(kept).max(2);
-        let strangers = asks.then(|| {
+        let anonymous = asks.then(|| {
             let places = (limits.connections / 10).min(rest / 4).max(1);
             AnonymousSlots { slots: places, per_address: (places / 2).max(1) }
         });
-        limits.connections = limits.connections.min(rest - strangers.map_or(0, |strangers| strangers.slots));
+        limits.connections = limits.connections.min(rest - anonymous.map_or(0, |anonymous| anonymous.slots));
         let always = match name {
             "hub" => Some(always_at_a_hub as fn(&Parts) -> bool),
             "edge" => Some(always_at_the_edge as fn(&Parts) -> bool),
@@ -121,7 +121,7 @@ impl Seats {
         let app_decides = (name == "edge").then_some(is_event_source as fn(&Parts) -> bool);
         let mut policy = SlotPolicy::default();
         (policy.anonymous, policy.reserved, policy.proxies, policy.always) =
-            (strangers, kept, proxies, always);
+            (anonymous, kept, proxies, always);
         policy.app_decides = app_decides;
         let places = ConnectionSlots::new(name, &limits, policy);
         let SlotCounts { authenticated: known, anonymous: strangers, reserved: kept } = places.all();

@@ -237,8 +237,9 @@ impl Reader {
     /// ```
     ///
     /// What became of the events (damaged, too large, collapsed) is true of everybody. That the window's own stream came too late, or
-    /// changed its log, is no fault of this reader: to it the window itself has missed something, which is UPSTREAM. The count is
-    /// what lies in the range, and no more than the gap in the window says.
+    /// changed its log, is no fault of this reader: to it the window itself has missed something, which is UPSTREAM. Whatever the
+    /// reason, a gap that leads the reader into another epoch is EPOCH_CHANGED ([`MissingRange::between`]), as for E. The count is what lies
+    /// in the range, and no more than the gap in the window says.
     fn own_gap(&mut self, entry: &Entry<'_>, now: Now) -> Step {
         let (from, to) = (self.position, self.cross_gap_to(entry.cursor));
         self.skip(entry);

@@ -7,9 +7,17 @@
 //! | mode | what it reads | when it changes |
 //! |---|---|---|
 //! | scanning | the window itself, from its own position on | at the end of what is dispatched it goes live |
-//! | live | the entries that its mailbox names | when the mailbox was full, it scans from the first one lost |
+//! | live | the entries that its mailbox names | when it must scan: see below |
 //!
-//! It begins by scanning. `topics` is what a user changes while it is open, `closing` how it ends, `confirmed` what its
+//! It begins by scanning. A live connection must scan again in three cases:
+//!
+//! ```text
+//! its mailbox was full                                          it scans from the first slot that the mailbox held
+//! delivery was paused, and goes on                              it scans from its own position
+//! topics were added, and it had not read everything before      it scans from its own position
+//! ```
+//!
+//! `topics` is what a user changes while it is open, `closing` how it ends, `confirmed` what its
 //! user has surely received, `step` what a reader's step means.
 //!
 //! It owns no socket and no task. Whoever owns it drops it, and with it the registration in the routes.
@@ -79,7 +87,8 @@ pub(crate) struct Connection {
     expires: Option<Duration>,
     /// Received from the mailbox and not read yet. At most as many as a mailbox holds.
     inbox: VecDeque<QueuedSlot>,
-    /// Every entry before this that concerns the connection is in `inbox`, or was read.
+    /// Where `inbox` ends, while the connection is live: every entry before this that concerns it is in `inbox` or was read. The
+    /// reader may skip to here once `inbox` is empty.
     covered: DispatchedUpTo,
     /// The routes asked it to say its position, even if nothing came for it.
     progress_requested: bool,
@@ -90,7 +99,7 @@ pub(crate) struct Connection {
     turn_bytes: usize,
     /// How many entries and frames were given to the transport.
     produced: u64,
-    /// Up to where the user has surely received them.
+    /// Up to where its transport has said that the user received them. Only the log line of a shutdown that cuts the user off uses it.
     confirmed: Mark,
     /// What it may use of the work that is its user's.
     share: Share,

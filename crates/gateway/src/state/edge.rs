@@ -1,13 +1,14 @@
 //! The edge: the hub's events as this gateway holds them, under the hub's own cursors.
 //!
-//! [`Upstream`](crate::state::upstream::Upstream) alone writes; every connection reads. The window is behind a lock of its own,
+//! [`Upstream`](crate::state::upstream::Upstream) alone appends; every connection reads. Whoever reads a window whose oldest entry
+//! has become too old trims it first, under the write lock ([`Edge::read`]). The window is behind a lock of its own,
 //! which is never acquired while one of the routes' is held, nor kept across an await.
 //!
-//! One batch from upstream takes three steps, in this order. Each has a lock for itself:
+//! One batch from upstream takes three steps, in this order. No step holds the window's lock and the table's at once:
 //!
 //! | step | lock | what holds afterwards |
 //! |---|---|---|
-//! | [`Edge::apply_access`] | the routes' table | a standing record is known before the entries behind it |
+//! | [`Edge::apply_access`] | the window (read) for a moment, for its two ends; then the routes' table | a standing record is known before the entries behind it |
 //! | [`Edge::append`] | the window | the entries can be read |
 //! | [`Routes::dispatch`] | the routes' table | their slots are in the mailboxes, and connections are woken |
 //!
@@ -56,7 +57,8 @@ pub(crate) enum Change<'a> {
     },
     /// The log is known up to here.
     Advance(Cursor),
-    /// When the present stream began, the hub's log had come this far.
+    /// When the present stream began, the hub's log ended here. The window keeps it ([`Window::log_reached`]): if the log is left
+    /// and comes back, no position up to here is resumed without a gap.
     Reached(Cursor),
     /// Who may receive what from here on.
     Access(AccessChange),
@@ -137,8 +139,8 @@ impl Edge {
         }
     }
 
-    /// Applies the changes of access, each with the slot that the next entry will have: only what lies at or behind that slot
-    /// is behind the record.
+    /// Applies the changes of access, each with the slot that the next entry will have: the entries from that slot on came
+    /// after the record, those before it came before.
     pub(crate) fn apply_access(&self, changes: &[Change<'_>]) {
         let now_ms = self.clock.now().unix_ms;
         let (end, mut oldest) = {

@@ -10,13 +10,15 @@
 //!
 //! # Locks
 //!
-//! The table, then one mailbox at a time under it. A connection that only empties its mailbox locks that alone. The window's
+//! The table, then one mailbox at a time under it. A connection that empties its mailbox reads
+//! [`Routes::dispatched`] just before, under the table's lock, then locks the mailbox alone. The window's
 //! lock is never acquired while one of them is held; a connection that reads the window may lock the table.
 //!
 //! # Cost
 //!
 //! A dispatch costs one look-up for each recipient of an event, and one push for each connection found: it does not depend
-//! on how many connections there are. An event for `all`, and a gap, is pushed to every connection.
+//! on how many connections there are. Three things concern every connection: an event for `all` or a gap is pushed to each; each
+//! time an eighth of a window bound has been dispatched, each is asked for progress; the first dispatch after a pause has each scan.
 //!
 //! It renders nothing and refuses by value ([`Refusal`](crate::state::refusal::Refusal)).
 
@@ -54,7 +56,8 @@ const ALL: &str = "all";
 /// nothing comes must not fall out of the window without a word.
 const PROGRESS_PARTS: u64 = 8;
 
-/// How far the window has been dispatched: every entry before `slot` is in the mailboxes it concerns.
+/// How far the window has been dispatched: every entry before `slot` was pushed to the live connections that
+/// it concerns. A connection that scans gets no slots: it reads the window itself, up to here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DispatchedUpTo {
     /// The first slot not dispatched.

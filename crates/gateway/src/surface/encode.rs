@@ -9,8 +9,9 @@
 //! sent        gap from 4 to 7, TOO_LARGE, count 1
 //! ```
 //!
-//! Called by `sse` and `ws`. It renders through the [`Renderer`] that all connections share, and decides nothing about what
-//! a user may see.
+//! Called by `sse` and `ws`. It renders through the [`Renderer`] that all connections share, and does not ask
+//! what a user may see: the connection's reader has decided that. It decides which entries cannot be sent in this form, because they are
+//! larger than the peer takes (TOO_LARGE) or cannot be rendered (DAMAGED), and tells a gap for each that has a position.
 
 use std::sync::Arc;
 use std::time::Duration;

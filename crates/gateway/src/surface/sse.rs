@@ -60,7 +60,7 @@ pub(crate) async fn stream(
     let carrier = Carrier::new(outflow, visitor.clone(), sizes);
     let address = context.address(peer.map(|Extension(peer)| peer), &headers);
     let opened = open(&context, carrier, address, &uri, &headers).await;
-    // Only who may have a stream takes a place of the known.
+    // Only who may have a stream takes a slot of those kept for the authenticated.
     match opened.and_then(|stream| {
         visitor.map_or(Ok(()), |visitor| admit_peer(&visitor))?;
         Ok(stream)

@@ -74,24 +74,24 @@ fn say(store: &NatsStore, begun: Instant) {
 
 /// Says what happens to the log, each kind of trouble not more often than it helps.
 fn saying() -> OnNotice {
-    let damped = LogLimiter::default();
+    let limiter = LogLimiter::default();
     Arc::new(move |notice| match notice {
         Notice::Connected => tracing::info!("connected to a broker"),
         Notice::Disconnected => {
             tracing::warn!("the connection to the broker is lost: another one is looked for")
         }
         Notice::Trouble(what) => {
-            if let Some(left_out) = damped.count("trouble") {
+            if let Some(left_out) = limiter.count("trouble") {
                 tracing::warn!(what, left_out, "trouble with the brokers");
             }
         }
         Notice::ReadAnew { behind, why } => {
-            if let Some(left_out) = damped.count("read anew") {
+            if let Some(left_out) = limiter.count("read anew") {
                 tracing::info!(behind, why, left_out, "reading the stream has begun anew");
             }
         }
         Notice::Skipped { message, why } => {
-            if let Some(left_out) = damped.count("skipped") {
+            if let Some(left_out) = limiter.count("skipped") {
                 tracing::warn!(
                     message,
                     why,
@@ -101,7 +101,7 @@ fn saying() -> OnNotice {
             }
         }
         Notice::Unasked { subject } => {
-            if let Some(left_out) = damped.count("unasked") {
+            if let Some(left_out) = limiter.count("unasked") {
                 tracing::warn!(
                     subject,
                     left_out,
@@ -111,7 +111,7 @@ fn saying() -> OnNotice {
             }
         }
         Notice::Lost { upto } => {
-            if let Some(left_out) = damped.count("lost") {
+            if let Some(left_out) = limiter.count("lost") {
                 tracing::error!(%upto, left_out, "messages of the stream are lost: readers are told a gap");
             }
         }

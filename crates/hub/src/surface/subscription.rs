@@ -14,7 +14,7 @@
 //!   mark the append signal seen, then take the log's lock
 //!     the stream must end?       Goodbye, then the status                        nothing appended later is looked at
 //!     standing records to send?  the next frame of them
-//!     else                       ask the reader, until 256 KiB or 4,096 entries
+//!     else                       ask the reader, until 256 KiB or some 4,096 entries
 //!   nothing to send              wait: an append · a signal of the fence · lost access · the next heartbeat
 //! ```
 //!
@@ -116,7 +116,8 @@ pub(crate) struct Subscription {
     turn_buffer: TurnBuffer,
     /// Standing records that are being sent: nothing else is sent before the last of them.
     snapshot: Option<StandingSnapshot>,
-    /// The gap that belongs to the outcome is still to come. The records were sent before it, and not again after it.
+    /// The Welcome said TRIMMED, EPOCH_CHANGED or AHEAD, and its Gap is still to come. The records are sent before that Gap, and not
+    /// again after it.
     opening_gap: bool,
     /// Signals when the log grows.
     appends: watch::Receiver<()>,
@@ -236,8 +237,8 @@ impl Subscription {
         }
         // Before the look at the window: what is appended from here on wakes the wait that may follow.
         self.appends.borrow_and_update();
-        // Read before the look at the end: if the id was taken meanwhile, this frame is dropped, and what was appended after
-        // the takeover is not sent.
+        // Read before the look at the end: if the id was taken meanwhile, the page of records that was just made is dropped,
+        // and what was appended after the takeover is not sent.
         let page = self.snapshot.as_mut().map(|snapshot| snapshot.next(&self.shared));
         let shared = self.shared.clone();
         let turn = shared.log.with_state(|state, now| {
@@ -295,10 +296,10 @@ impl Subscription {
     /// have missed some, and is sent all that hold:
     ///
     /// ```text
-    /// RESUMED                 none: it has them
-    /// FRESH                   Welcome · records · replay
-    /// TRIMMED, EPOCH_CHANGED  Welcome · records · Gap · replay
-    /// lapped while it reads   … · Gap · records · …
+    /// RESUMED                        none: it has them
+    /// FRESH                          Welcome · records · replay
+    /// TRIMMED, EPOCH_CHANGED, AHEAD  Welcome · records · Gap · replay (after AHEAD nothing is left to replay)
+    /// lapped while it reads          … · Gap · records · …
     /// ```
     ///
     /// An event that is too large for the peer hides no record, so its gap is followed by none.
