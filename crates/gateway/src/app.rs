@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use galaxy_push_client::{BuildError, PushClient};
 use galaxy_push_core::ambient::Ambient;
+use galaxy_push_listener::Clock;
 use galaxy_push_proto::{Failure, Reason, feature};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +42,6 @@ use admission::{Admission, Request};
 use auth::Access;
 use authority::{Authority, FollowedLog, HubHead};
 use config::{Config, HubToken, HubTokenSource};
-use galaxy_push_listener::Clock;
 use hub_connector::HubConnector;
 use metrics::Metrics;
 use origin::is_origin;

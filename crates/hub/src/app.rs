@@ -35,7 +35,7 @@ use std::time::Duration;
 use galaxy_push_core::FOR_EVER;
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch};
-use galaxy_push_listener::LogLimiter;
+use galaxy_push_listener::{Clock, LogLimiter};
 use galaxy_push_proto::{Failure, v1};
 use galaxy_push_store::{DedupBounds, Maker, MemoryStore};
 use prometheus_client::registry::Registry;
@@ -54,7 +54,6 @@ use crate::state::fence::FlapEvents;
 use crate::state::in_flight::{InFlight, RequestKind};
 use crate::state::log::{Head, Log, LogEntry};
 use crate::state::record_capacity::RecordCapacity;
-use galaxy_push_listener::Clock;
 
 /// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back. Short
 /// windows are looked at eight times within their age, at most a hundred times a second.

@@ -24,11 +24,11 @@ use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::EventView;
 use galaxy_push_core::log_clock::Offset;
 use galaxy_push_core::window::{Bounds, Slot, Traits, Window};
+use galaxy_push_listener::Clock;
 
 use crate::state::counters::Counters;
 use crate::state::routes::{AccessChange, Dispatch, DispatchedUpTo, Routes};
 use crate::state::sync::{AtomicBool, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use galaxy_push_listener::Clock;
 
 /// The window, and the routes from it to the connections.
 #[derive(Debug)]

@@ -48,7 +48,7 @@ use open::{Carrier, Kept, OpenStream, PieceSizes};
 pub(crate) async fn stream(
     State(context): State<Arc<Context>>,
     outflow: Option<Extension<Outflow>>,
-    visitor: Option<Extension<ConnectionHandle>>,
+    handle: Option<Extension<ConnectionHandle>>,
     peer: Option<Extension<Peer>>,
     version: Version,
     uri: Uri,
@@ -56,13 +56,13 @@ pub(crate) async fn stream(
 ) -> Response {
     let sizes = if version == Version::HTTP_2 { PieceSizes::HTTP2 } else { PieceSizes::HTTP1 };
     let outflow = outflow.map(|Extension(flow)| flow).unwrap_or_default();
-    let visitor = visitor.map(|Extension(visitor)| visitor);
-    let carrier = Carrier::new(outflow, visitor.clone(), sizes);
+    let handle = handle.map(|Extension(handle)| handle);
+    let carrier = Carrier::new(outflow, handle.clone(), sizes);
     let address = context.address(peer.map(|Extension(peer)| peer), &headers);
     let opened = open(&context, carrier, address, &uri, &headers).await;
     // Only who may have a stream takes a slot of those kept for the authenticated.
     match opened.and_then(|stream| {
-        visitor.map_or(Ok(()), |visitor| admit_peer(&visitor))?;
+        handle.map_or(Ok(()), |handle| admit_peer(&handle))?;
         Ok(stream)
     }) {
         Ok(stream) => answer(stream),

@@ -65,7 +65,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 pub(crate) async fn upgrade(
     State(context): State<Arc<Context>>,
     outflow: Option<Extension<Outflow>>,
-    visitor: Option<Extension<ConnectionHandle>>,
+    handle: Option<Extension<ConnectionHandle>>,
     peer: Option<Extension<Peer>>,
     uri: Uri,
     headers: HeaderMap,
@@ -74,7 +74,7 @@ pub(crate) async fn upgrade(
     let address = context.address(peer.map(|Extension(peer)| peer), &headers);
     match prepare(&context.shared, address, &uri, &headers, on_upgrade) {
         Ok((on_upgrade, protocol, mut greeting)) => {
-            greeting.visitor = visitor.map(|Extension(visitor)| visitor);
+            greeting.handle = handle.map(|Extension(handle)| handle);
             let outflow = outflow.map(|Extension(outflow)| outflow).unwrap_or_default();
             tokio::spawn(async move {
                 // If not, the peer has gone.
@@ -121,7 +121,7 @@ fn prepare(
         Some(token) => Some(shared.identify(Some(token), "", "").map_err(plainly)?),
         None => None,
     };
-    Ok((on_upgrade, name, Greeting { form, query, presented, address, visitor: None }))
+    Ok((on_upgrade, name, Greeting { form, query, presented, address, handle: None }))
 }
 
 /// The first one that is known, in the peer's order.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use galaxy_push_listener::LogLimiter;
+use galaxy_push_listener::{Clock, LogLimiter};
 use galaxy_push_store::Store;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -17,7 +17,6 @@ use crate::state::access::LiveAccess;
 use crate::state::in_flight::InFlight;
 use crate::state::log::Log;
 use crate::state::record_capacity::RecordCapacity;
-use galaxy_push_listener::Clock;
 
 /// One hub. Handles, services and streams hold it; nothing in it holds them.
 pub(crate) struct Shared {

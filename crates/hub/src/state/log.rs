@@ -36,6 +36,7 @@ use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::frame::{LogKind, PREFIX_BYTES, message};
 use galaxy_push_core::window::{Bounds, GapReason, MissingRange, Traits, Window};
+use galaxy_push_listener::Clock;
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_store::fence::{Question, Stream};
 use galaxy_push_store::{Committed, Holder, Sink};
@@ -45,7 +46,6 @@ use tokio::time::timeout;
 
 use crate::state::fence::{ANSWER_WITHIN, Claim, Gateways};
 use crate::state::sync::{Mutex, MutexGuard};
-use galaxy_push_listener::Clock;
 
 /// The window and the fence behind their lock.
 ///

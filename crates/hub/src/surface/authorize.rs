@@ -96,9 +96,9 @@ pub(crate) fn admit(
             tracing::warn!(%peer, path, code = ?failure.code, reason = %failure, left_out, "peer refused");
         }
     })?;
-    if let Some(visitor) = extensions.get::<ConnectionHandle>() {
+    if let Some(handle) = extensions.get::<ConnectionHandle>() {
         // A peer that has shown who it is moves to a slot of its own. The listener logs once that all of them are taken.
-        visitor.authenticate_as(access.quota_key(&admitted).as_ref()).map_err(|full| {
+        handle.authenticate_as(access.quota_key(&admitted).as_ref()).map_err(|full| {
             let message = match full {
                 NoSlot::All => full.to_string(),
                 NoSlot::Own => format!("{}: {full}", admitted.name()),

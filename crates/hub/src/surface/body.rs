@@ -53,7 +53,7 @@ pub(crate) enum BodyError {
     Overloaded(Failure),
 }
 
-/// Reads a whole body of at most `limit` bytes, which `share` holds as they arrive.
+/// Reads a whole body of at most `limit` bytes, which `permit` holds as they arrive.
 pub(crate) async fn read<B>(
     body: B,
     limit: usize,
@@ -67,7 +67,7 @@ where
     read_pieces(body, limit, within, permit).await.map(Pieces::join)
 }
 
-/// As [`read`], and inflates it if it comes compressed: `limit` then bounds both, and `share` holds the larger.
+/// As [`read`], and inflates it if it comes compressed: `limit` then bounds both, and `permit` holds the larger.
 pub(crate) async fn read_plain<B>(
     body: B,
     encoding: Encoding,

@@ -58,7 +58,7 @@ pub(crate) fn remove_encoding(headers: &mut HeaderMap) -> Result<Encoding, Failu
     })
 }
 
-/// Reads the one message of a request, of at most `limit` bytes, which `share` holds.
+/// Reads the one message of a request, of at most `limit` bytes, which `permit` holds.
 ///
 /// # Errors
 ///

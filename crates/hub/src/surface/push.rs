@@ -137,7 +137,7 @@ where
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let mut gateway = String::new();
     let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
-    let visitor = request.extensions().get::<ConnectionHandle>().cloned();
+    let handle = request.extensions().get::<ConnectionHandle>().cloned();
     let wanted = async {
         let encoding = grpc::remove_encoding(request.headers_mut())?;
         let mut permit = shared.queries_in_flight.permit(shared.access.get().quota_key(caller));
@@ -156,7 +156,7 @@ where
                 "subscribe refused");
         }
     })?;
-    let subscription = Subscription::open(shared, wanted, outflow, visitor.as_ref()).await?;
+    let subscription = Subscription::open(shared, wanted, outflow, handle.as_ref()).await?;
     Ok(grpc::streaming(subscription.into_body()))
 }
 

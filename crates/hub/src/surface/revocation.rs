@@ -27,16 +27,16 @@ const CLOSE_AFTER: Duration = Duration::from_secs(10);
 /// `None`: there is no connection, or nobody could revoke the grant.
 pub(crate) fn close_when_revoked(
     grant: &Grant,
-    visitor: Option<&ConnectionHandle>,
+    handle: Option<&ConnectionHandle>,
 ) -> Option<AbortOnDropHandle<()>> {
-    let visitor = visitor.filter(|_| grant.caller().is_revocable())?.clone();
+    let handle = handle.filter(|_| grant.caller().is_revocable())?.clone();
     let mut grant = grant.clone();
     Some(AbortOnDropHandle::new(tokio::spawn(async move {
         grant.revoked().await;
         sleep(CLOSE_AFTER).await;
         let caller = grant.caller().name();
         tracing::info!(caller, "closed: it does not take the end of a stream that it may have no longer");
-        visitor.close();
+        handle.close();
     })))
 }
 

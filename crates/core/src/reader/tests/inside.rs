@@ -154,6 +154,15 @@ fn a_gap_into_another_epoch_begins_where_the_reader_stands() {
     }
 }
 
+/// The window's log was left and came back within the gap: what another one had meanwhile nobody counts.
+#[test]
+fn nothing_is_counted_where_a_log_was_left_and_came_back() {
+    let mut window = window(Bounds::default());
+    (1..=4).for_each(|_| append(&mut window, "user:me", seconds(0)));
+    miss(&mut window, 2, at(2), at(9), None);
+    assert_eq!(sent(&mut open(&window, StartFrom::At(at(3))), &window, ME), "Resumed 4 Upstream:4..9=? @9");
+}
+
 /// A reader that awaited a position stands where the window stood when it comes there: the gap behind it is true as it lies.
 #[test]
 fn a_gap_right_behind_an_awaited_position_is_handed_on_as_it_lies() {

@@ -8,6 +8,7 @@ use galaxy_push_core::cursor::{Cursor, Epoch, Seq, StartFrom};
 use galaxy_push_core::frame::{EventView, FrameView, Kind as FrameKind, message};
 use galaxy_push_core::reader::Settings;
 use galaxy_push_core::window::{Bounds, GapReason, MissingRange, Traits};
+use galaxy_push_listener::Clock;
 use galaxy_push_proto::frame::{encode_framed, gap_frame};
 use galaxy_push_proto::v1::{Event, PushEvent, push_event::Kind};
 use proptest::prelude::*;
@@ -17,7 +18,6 @@ use crate::state::counters::Counters;
 use crate::state::edge::Change;
 use crate::state::grants::{Grants, Issued};
 use crate::state::routes::Dispatch;
-use galaxy_push_listener::Clock;
 
 mod quiet;
 

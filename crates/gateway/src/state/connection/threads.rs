@@ -10,6 +10,7 @@ use galaxy_push_core::frame::{EventView, FrameView, message, put_event_frame};
 use galaxy_push_core::reader::Settings;
 use galaxy_push_core::window::{Bounds, Traits};
 use galaxy_push_core::wire::put_bytes;
+use galaxy_push_listener::Clock;
 use shuttle::future::block_on;
 use shuttle::thread;
 
@@ -19,7 +20,6 @@ use crate::state::close::PendingClose;
 use crate::state::counters::Counters;
 use crate::state::edge::Change;
 use crate::state::grants::Grants;
-use galaxy_push_listener::Clock;
 
 /// Appends one batch of events, which are numbered from `first` and for these recipients.
 fn append(edge: &Edge, first: u64, to: &[&str]) {

@@ -42,7 +42,7 @@ impl PieceSizes {
 /// The HTTP connection that carries a stream.
 pub(super) struct Carrier {
     outflow: Outflow,
-    visitor: Option<ConnectionHandle>,
+    handle: Option<ConnectionHandle>,
     sizes: PieceSizes,
     /// The pieces of this stream that HTTP was handed, by their numbers: which of them the peer has taken.
     pieces: WriteTracker,
@@ -76,8 +76,8 @@ pub(super) enum Kept {
 }
 
 impl Carrier {
-    pub(super) fn new(outflow: Outflow, visitor: Option<ConnectionHandle>, sizes: PieceSizes) -> Self {
-        Self { pieces: WriteTracker::new(outflow.clone(), 0), outflow, visitor, sizes }
+    pub(super) fn new(outflow: Outflow, handle: Option<ConnectionHandle>, sizes: PieceSizes) -> Self {
+        Self { pieces: WriteTracker::new(outflow.clone(), 0), outflow, handle, sizes }
     }
 }
 
@@ -194,10 +194,7 @@ impl OpenStream {
         if !self.rest.is_empty() {
             goodbye.clear();
         }
-        Kept::Goodbye {
-            goodbye,
-            _told: self.carrier.visitor.as_ref().map(ConnectionHandle::abandon_response),
-        }
+        Kept::Goodbye { goodbye, _told: self.carrier.handle.as_ref().map(ConnectionHandle::abandon_response) }
     }
 
     /// The last piece.

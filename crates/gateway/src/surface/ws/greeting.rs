@@ -39,7 +39,7 @@ pub(super) struct Greeting {
     pub(super) query: Query,
     /// Who the handshake's token names.
     pub(super) presented: Option<Identity>,
-    pub(super) visitor: Option<ConnectionHandle>,
+    pub(super) handle: Option<ConnectionHandle>,
     /// From where it comes, as far as that is known.
     pub(super) address: Option<IpAddr>,
 }
@@ -78,8 +78,8 @@ impl Greeting {
 
     /// Whoever has not said who it is keeps no place from others.
     async fn has_to_leave(&self) {
-        match &self.visitor {
-            Some(visitor) => visitor.must_close().await,
+        match &self.handle {
+            Some(handle) => handle.must_close().await,
             None => std::future::pending().await,
         }
     }
@@ -109,8 +109,8 @@ impl Greeting {
             }
             (None, token) => shared.identify(token, &user, &session)?,
         };
-        if let Some(visitor) = &self.visitor {
-            admit_peer(visitor)?;
+        if let Some(handle) = &self.handle {
+            admit_peer(handle)?;
         }
         let frame_max = match connect.max_receive_bytes as usize {
             0 => FRAME_BYTES_DEFAULT,

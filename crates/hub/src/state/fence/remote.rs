@@ -22,6 +22,7 @@ mod tests;
 
 use std::time::Duration;
 
+use galaxy_push_listener::Clock;
 use galaxy_push_proto::Failure;
 use galaxy_push_store::fence::{
     Incumbent, OwnershipFlap, Question, Register, StaleAttempt, Stream, TakeoverKind, Verdict,
@@ -33,7 +34,6 @@ use super::Gateways;
 use super::claim::{Claim, IncumbentView, Takeover};
 use super::incumbent::{ANSWER_WITHIN, LivenessProbe};
 use super::refusals::{rejection, stale_in_register, unavailable};
-use galaxy_push_listener::Clock;
 
 /// How long a refused claim waits until its refusal is in the register. If it is not by then, the next claim is told to
 /// wait no longer than this one was.

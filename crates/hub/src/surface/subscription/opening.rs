@@ -57,11 +57,11 @@ impl Subscription {
         shared: &Arc<Shared>,
         wanted: SubscribeRequest,
         outflow: Outflow,
-        visitor: Option<&ConnectionHandle>,
+        handle: Option<&ConnectionHandle>,
     ) -> Result<Box<Self>, Failure> {
         let opened = Self::open_fenced(shared, &wanted).await;
         let mut opened = opened.inspect_err(|failure| report_refusal(shared, &wanted.claim, failure))?;
-        opened.revocation_task = revocation::close_when_revoked(&opened.grant, visitor);
+        opened.revocation_task = revocation::close_when_revoked(&opened.grant, handle);
         opened.send_progress = SendProgress::new(outflow, opened.reader.next());
         opened.gauge.attach(opened.send_progress.pieces());
         Ok(opened)

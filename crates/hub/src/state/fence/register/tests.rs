@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use galaxy_push_core::ambient::Ambient;
+use galaxy_push_listener::Clock;
 use galaxy_push_store::Refused;
 use galaxy_push_store::fence::Register;
 use tokio::time::Instant;
@@ -12,7 +13,6 @@ use tonic::Code;
 
 use super::*;
 use crate::state::fence::{Admitted, ClaimOutcome};
-use galaxy_push_listener::Clock;
 
 /// What happens to whoever asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
