@@ -2,6 +2,8 @@
 //!
 //! Called by `rules`. A step is an item of a numbered list that begins with a file and a function: "1. `crates/a/src/b.rs` `c`".
 
+use std::collections::BTreeMap;
+
 use super::{
     Finding, Text,
     graph::{Graph, graphs},
@@ -22,8 +24,9 @@ struct Step<'a> {
 /// Judges each step, and its way from the step before.
 pub(super) fn call_chains(texts: &[Text]) -> Vec<Finding> {
     let Some(page) = texts.iter().find(|text| text.path == PAGE) else { return Vec::new() };
-    let graphs = graphs(texts);
     let steps: Vec<Step<'_>> = steps(&page.content);
+    let is_named = |folder: &str| steps.iter().any(|step| step.file.starts_with(folder));
+    let arrows: Vec<[&str; 2]> = graphs(texts, is_named).values().flat_map(ends).collect();
     let mut findings = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         let file = texts.iter().find(|text| text.path == step.file);
@@ -33,7 +36,7 @@ pub(super) fn call_chains(texts: &[Text]) -> Vec<Finding> {
         }
         let before = index.checked_sub(1).map(|before| steps[before]).filter(|_| step.number > 1);
         if let Some(before) = before
-            && !is_one_step(&graphs, before.file, step.file)
+            && !is_one_step(&arrows, before.file, step.file)
         {
             let message =
                 format!("neither of {} and {} uses the other: name the file between", before.file, step.file);
@@ -69,18 +72,17 @@ fn defines(content: &str, function: &str) -> bool {
     is_word(name, &format!("fn {name}")) && (owner.is_empty() || content.contains(owner))
 }
 
+/// The two files of each arrow of a crate.
+fn ends<'a>(graph: &Graph<'a>) -> Vec<[&'a str; 2]> {
+    let paths: BTreeMap<_, _> = graph.texts().map(|(module, text)| (module, text.path.as_str())).collect();
+    graph.arrows().iter().map(|arrow| [arrow.text.path.as_str(), paths[&arrow.to]]).collect()
+}
+
 /// Whether one of two files uses the other. Files of two crates meet through the public names of one of them.
-fn is_one_step(graphs: &std::collections::BTreeMap<&str, Graph<'_>>, from: &str, to: &str) -> bool {
+fn is_one_step(arrows: &[[&str; 2]], from: &str, to: &str) -> bool {
     let crate_of = |file: &str| file.split_once("/src/").map(|(folder, _)| folder.to_owned());
-    let (Some(one), Some(other)) = (crate_of(from), crate_of(to)) else { return true };
-    if from == to || one != other {
-        return true;
-    }
-    let Some(graph) = graphs.get(one.as_str()) else { return false };
-    let path_of =
-        |module| graph.texts().find(|(known, _)| *known == module).map(|(_, text)| text.path.as_str());
-    graph.arrows().iter().any(|arrow| {
-        let ends = (path_of(&arrow.from), path_of(&arrow.to));
-        ends == (Some(from), Some(to)) || ends == (Some(to), Some(from))
-    })
+    from == to
+        || crate_of(from) != crate_of(to)
+        || arrows.contains(&[from, to])
+        || arrows.contains(&[to, from])
 }

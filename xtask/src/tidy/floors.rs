@@ -22,7 +22,7 @@ const PROTOCOLS: [&str; 5] = ["axum", "http", "http_body_util", "hyper", "tonic"
 /// Files that use each other in a circle cannot be understood one after the other.
 pub(super) fn module_cycle(texts: &[Text]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for graph in graphs(texts).values() {
+    for graph in graphs(texts, |_| true).values() {
         let arrows = graph.arrows();
         let modules: BTreeSet<Module> = graph.texts().map(|(module, _)| module.clone()).collect();
         for circle in circles(&modules, &arrows) {
@@ -45,8 +45,7 @@ pub(super) fn module_cycle(texts: &[Text]) -> Vec<Finding> {
 /// Dependencies point down, and the ground floor knows no protocol.
 pub(super) fn floors(texts: &[Text]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let graphs = graphs(texts);
-    for graph in CRATES_WITH_FLOORS.iter().filter_map(|folder| graphs.get(folder)) {
+    for graph in graphs(texts, |folder| CRATES_WITH_FLOORS.contains(&folder)).values() {
         for arrow in graph.arrows() {
             let Some(to) = floor(&arrow.to) else { continue };
             let message = match floor(&arrow.from) {

@@ -39,11 +39,14 @@ pub(super) struct Arrow<'a> {
     pub(super) written: String,
 }
 
-/// The graph of each crate in these texts, by the crate's folder.
-pub(super) fn graphs(texts: &[Text]) -> BTreeMap<&str, Graph<'_>> {
+/// The graph of each wanted crate in these texts, by the crate's folder. Each file of them is parsed.
+pub(super) fn graphs(texts: &[Text], wanted: impl Fn(&str) -> bool) -> BTreeMap<&str, Graph<'_>> {
     let mut graphs: BTreeMap<&str, Graph<'_>> = BTreeMap::new();
     for text in texts.iter().filter(|text| text.is_rust() && !text.is_test()) {
-        let Some((folder, inside)) = text.path.split_once("/src/") else { continue };
+        let Some((folder, inside)) = text.path.split_once("/src/").filter(|(folder, _)| wanted(folder))
+        else {
+            continue;
+        };
         let Some(module) = module(inside) else { continue };
         let Some(file) = File::read(text) else { continue };
         graphs.entry(folder).or_default().files.insert(module, file);
