@@ -86,6 +86,25 @@ fn how_far_a_membership_reached_that_has_expired_is_in_doubt_once_it_holds_again
     assert_eq!(doubted(&left, "t"), [0; 0], "a record says when it ended");
 }
 
+/// The fault: the gateway was cut off, and saw the membership of a session end before the events from before that. The user itself
+/// belonged to the topic by then, and what was the session's was left out in silence.
+#[test]
+fn how_far_an_expired_membership_reached_is_in_doubt_for_whoever_belongs_by_another() {
+    for topic in ["t", "t*"] {
+        let mut memberships = Memberships::default();
+        let session = Membership { recipient: "session:1".into(), expires_at: seconds(5), ..joins(topic) };
+        memberships.apply_record(&session, at(1), 0);
+        memberships.expire(at(3), 5_000);
+        assert_eq!(doubted(&memberships, "t"), [0; 0], "nobody belongs to it now");
+        memberships.apply_record(&joins("t"), at(5), 6_000);
+        assert_eq!(
+            (slots(&memberships, "t", 6_000), doubted(&memberships, "t")),
+            (vec![1, 2, 5, 6, 7, 8, 9], vec![3, 4]),
+            "{topic}"
+        );
+    }
+}
+
 #[test]
 fn a_membership_ends_by_itself() {
     let mut memberships = Memberships::default();

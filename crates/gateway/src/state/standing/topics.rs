@@ -243,7 +243,9 @@ impl Membership {
         let in_grace = self
             .departure
             .is_some_and(|departure| is_live && slot < departure.at && now_ms < departure.until_ms);
-        let unknown = self.unknown.iter().any(|range| range.contains(&slot));
+        // After an expiry that was seen late, too: whoever belongs to the topic by another membership may have been owed these.
+        let unknown = self.unknown.iter().any(|range| range.contains(&slot))
+            || self.expired_at.is_some_and(|expired_at| expired_at <= slot);
         let Some(now) = self.now else { return Grant { at_append: past, now: in_grace, unknown } };
         let holds = now.evidence != Evidence::Replay && now.until_ms > now_ms;
         Grant { at_append: past || now.since <= slot, now: holds || in_grace, unknown }
