@@ -380,9 +380,10 @@ impl Reader {
             return None;
         }
         let bounds = window.bounds();
-        let events = end.since(self.next);
+        let next = self.first_wanted(window, end)?;
+        let events = end.since(next);
         // One look at the next entry's age covers time; bytes are reckoned by the window's average, good enough to warn.
-        let lag = window.appended_at(self.next).map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
+        let lag = window.appended_at(next).map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
         let bytes = (window.held_bytes() / window.len().max(1)).saturating_mul(events);
         let quarter = u64::from(FELL_BEHIND_AT);
         let behind = events > 1 && (events > bounds.events / quarter || bytes > bounds.bytes / quarter)
@@ -392,6 +393,20 @@ impl Reader {
             self.note_sent(now);
             Control::FellBehind { cursor: self.position, events, lag }
         })
+    }
+
+    /// The next entry that it does not have yet: what is held back for an expected position is no lag. `None`: not within a step's
+    /// scan.
+    fn first_wanted(&self, window: &Window, end: Slot) -> Option<Slot> {
+        let Some(mut expected) = self.expected else { return Some(self.next) };
+        let near = self.next..end.min(self.next.plus(scan::SCAN_PER_STEP));
+        for entry in window.entries(near) {
+            if !expected.holds_back(entry.cursor) {
+                return Some(entry.slot);
+            }
+            expected.comes_to(entry.cursor);
+        }
+        None
     }
 
     /// Nothing is left to read: `CaughtUp` after a replay, else `Progress` once it is due, else the time until then.

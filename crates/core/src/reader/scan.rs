@@ -15,7 +15,7 @@ use crate::window::{Entry, GapReason, MissingRange, Slot, Traits, Window};
 const PROGRESS_AT_LEAST_EVERY: u32 = 8;
 
 /// How many entries one step may look at in vain before it gives the caller's lock back.
-const SCAN_PER_STEP: u64 = 4_096;
+pub(super) const SCAN_PER_STEP: u64 = 4_096;
 
 /// What becomes of one entry for one reader.
 enum Decision {
@@ -258,6 +258,10 @@ impl Reader {
                     && gap.from().is_some_and(|from| from.epoch == entry.cursor.epoch)
             });
             gap.count = gap.count.filter(|_| !is_return).map(|count| count.min(at_most));
+        }
+        // The standing records are sent anew behind it, and whoever needs them waits for `CaughtUp`: a live reader is to say it, too.
+        if gap.is_some() && entry.traits.has(Traits::DAMAGED) && self.phase == Phase::Live {
+            self.phase = Phase::Behind;
         }
         self.missed(gap, now)
     }

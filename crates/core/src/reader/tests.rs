@@ -233,6 +233,21 @@ fn a_position_the_authority_knows_is_awaited() {
     assert_eq!(transcript(&mut reader, &window, None, seconds(0)), "4");
 }
 
+/// The fault: who came with a position beyond a gateway's window was told that it lags by what it has long had.
+#[test]
+fn what_an_awaiting_reader_has_is_no_lag() {
+    for (upto, lag) in [(40, None), (60, Some("behind@30+30 "))] {
+        let mut window = window(Bounds { events: 64, ..Bounds::default() });
+        append(&mut window, "all", seconds(0));
+        let mut reader = Reader::open_awaiting(&window, at(30), Settings::default());
+        assert_eq!(transcript(&mut reader, &window, None, seconds(0)), "Resumed caught-up@30");
+        (2..=upto).for_each(|_| append(&mut window, "all", seconds(0)));
+        let sent = transcript(&mut reader, &window, None, seconds(0));
+        let told = sent.contains("behind");
+        assert!(lag.map_or(!told, |lag| sent.starts_with(lag)), "{sent}");
+    }
+}
+
 #[test]
 fn an_awaited_epoch_that_never_comes_is_told() {
     let (awaited, third) = (Cursor { epoch: Epoch(2), seq: Seq(5) }, Cursor { epoch: Epoch(3), seq: Seq(1) });

@@ -42,6 +42,21 @@ fn window_of(bounds: Bounds) -> Window {
     window
 }
 
+/// The fault: a live gateway that is told of damage waits for the records behind it and then for `CaughtUp`, which never came while
+/// events did.
+#[test]
+fn a_live_reader_that_is_told_of_damage_is_told_when_it_has_caught_up() {
+    let mut window = window(Bounds::default());
+    let mut reader = open(&window, StartFrom::Head);
+    assert_eq!(sent(&mut reader, &window, None), "Fresh @0");
+    append(&mut window, "user:me", seconds(0));
+    window.lose(at(3), Duration::ZERO);
+    append(&mut window, "user:me", seconds(0));
+    assert_eq!(sent(&mut reader, &window, None), "1 Damaged:1..3=2 4 @4");
+    append(&mut window, "user:me", seconds(0));
+    assert_eq!(sent(&mut reader, &window, None), "5");
+}
+
 #[test]
 fn what_is_lost_is_told_in_its_place_from_where_the_reader_stands() {
     let window = window_of(Bounds::default());
