@@ -311,11 +311,15 @@ fn gives_in(plan: &Plan, busy_until: Instant) -> bool {
     stubborn.is_none_or(|(_, stubbornness)| stubbornness.told())
 }
 
-/// Whoever signs in anew has another session.
+/// Whoever signs in anew has another session: "s", "s-again", "s-again2", …, for an id has a length that it may have.
 fn sign_in_anew(session: &mut String) {
-    if !session.is_empty() {
-        *session += "-again";
+    if session.is_empty() {
+        return;
     }
+    *session = match session.rsplit_once("-again") {
+        None => format!("{session}-again"),
+        Some((name, times)) => format!("{name}-again{}", times.parse().unwrap_or(1_u32) + 1),
+    };
 }
 
 /// The close code of a WebSocket, or the status of a response, that says so.
