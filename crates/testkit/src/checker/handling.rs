@@ -29,8 +29,10 @@ struct Reader {
     /// The form and D of lives before, and whether their store failed when they ended.
     before: HashMap<u64, Ended>,
     now: Life,
-    /// Who finished a position last.
+    /// Who finished a position last, as far as something is promised of repeats.
     finished: HashMap<Pos, (u64, Call, usize)>,
+    /// What any life finished: a cursor that an earlier one saved may turn up when a later one could not read it.
+    settled: HashSet<Pos>,
     /// Over all lives: the last item finished, or the highest one in the stream form.
     last: Option<(Pos, usize)>,
     stored: Option<Cursor>,
@@ -151,6 +153,9 @@ impl Reader {
                 if matches!(gap.reason, Ahead | CursorUnreadable | EpochChanged) {
                     self.forget();
                 }
+                if gap.reason == Ahead {
+                    self.settled.clear(); // other events may take these positions
+                }
                 if gap.reason == CursorUnreadable {
                     self.last = None; // whatever lies behind it is told
                 }
@@ -194,7 +199,7 @@ impl Reader {
         // In the stream form what is out is not asked for again.
         if (first || self.form != Form::Stream)
             && let Some(last) = self.last
-            && let Some(text) = ran_ahead(index, open, last.0, index.records[line].at_us)
+            && let Some(text) = self.ran_ahead(index, open, last.0, (line, first))
         {
             note(Noted::Wrong { lines: [last.1, line], text });
         }
@@ -203,7 +208,8 @@ impl Reader {
         }
         let presented = index.at(&open.presented);
         let lost = presented.and_then(|presented| {
-            self.now.lost.iter().find(|(pos, _)| pos.epoch == presented.epoch && pos.seq <= presented.seq)
+            let passed = |pos: &Pos| pos.epoch == presented.epoch && pos.seq <= presented.seq;
+            self.now.lost.iter().find(|(pos, _)| passed(pos) && !self.settled.contains(pos))
         });
         if let (Some(presented), Some(&(pos, arrived))) = (presented, lost) {
             let (reader, pos) = (&open.reader, index.show(pos));
@@ -253,6 +259,7 @@ impl Reader {
         }
         let call = (handled.call, handled.call.map_or(line, |_| 0));
         self.finished.insert(pos, (self.life, call, line));
+        self.settled.insert(pos);
         // Acks come in any order: what counts is how far it came.
         let came_further = |(last, _): (Pos, usize)| last.epoch == pos.epoch && last.seq > pos.seq;
         if self.form != Form::Stream || self.now.may_go_back || !self.last.is_some_and(came_further) {
@@ -294,6 +301,26 @@ impl Reader {
         }
     }
 
+    /// It comes back with a cursor beyond what its handler finished: in this life, or in whichever if it begins one.
+    fn ran_ahead(
+        &self,
+        index: &Index<'_>,
+        open: &Open,
+        last: Pos,
+        (line, first): (usize, bool),
+    ) -> Option<String> {
+        let presented = index.at(&open.presented).filter(|presented| presented.epoch == last.epoch)?;
+        let entitlement = Entitlement::new(index, open);
+        let mut owed = entitlement.owed(index, last, presented.seq, index.records[line].at_us);
+        let settled = |seq| first && self.settled.contains(&Pos { seq, ..last });
+        let skipped = owed.find(|entry| !settled(entry.seq))?;
+        let (reader, seq, id) = (&open.reader, skipped.seq, &skipped.line.id);
+        Some(format!(
+            "{reader} comes back with {}, but its handler finished {} last: {seq} ({id:?}) is skipped",
+            presented.seq, last.seq
+        ))
+    }
+
     /// Nothing may lie about without an outcome once there was time for one.
     fn end(&self, index: &Index<'_>, name: &str, healed_us: Option<u64>, note: &mut dyn FnMut(Noted)) {
         let (Some(healed), Some(end)) = (healed_us, index.records.last()) else { return };
@@ -307,18 +334,6 @@ impl Reader {
             note(Noted::Wrong { lines: [line, index.records.len() - 1], text });
         }
     }
-}
-
-/// A reader that comes back with a cursor beyond what its handler finished.
-fn ran_ahead(index: &Index<'_>, open: &Open, last: Pos, at_us: u64) -> Option<String> {
-    let presented = index.at(&open.presented).filter(|presented| presented.epoch == last.epoch)?;
-    let entitlement = Entitlement::new(index, open);
-    let skipped = entitlement.owed(index, last, presented.seq, at_us).next()?;
-    let (reader, seq, id) = (&open.reader, skipped.seq, &skipped.line.id);
-    Some(format!(
-        "{reader} comes back with {}, but its handler finished {} last: {seq} ({id:?}) is skipped",
-        presented.seq, last.seq
-    ))
 }
 
 impl Life {

@@ -1,6 +1,7 @@
 //! One pass over a history: streams, publishes, logs and the run itself, each in the form the promises ask for.
 
 pub(super) mod edges;
+pub(super) mod following;
 pub(super) mod held;
 
 use std::collections::{HashMap, HashSet};
@@ -11,6 +12,7 @@ use super::log::{Entry, EpochLog};
 use super::publishes::{Answer, Publishes};
 use crate::history::{Cursor, Name, Open, Position, Record, Rules, StreamId, What, WindowRule};
 use edges::Edges;
+use following::Following;
 
 /// The records of one stream.
 pub(super) struct Stream<'h> {
@@ -25,23 +27,6 @@ pub(super) struct Stream<'h> {
     pub(super) issued: Option<u64>,
     /// The stream of the same reader and process before it.
     pub(super) before: Option<usize>,
-}
-
-/// A life of a gateway.
-pub(super) struct Following {
-    began_us: u64,
-    /// The logs that it followed in it, in order.
-    visits: Vec<Visit>,
-}
-
-/// A log that a gateway followed for a while.
-pub(super) struct Visit {
-    pub(super) epoch: u32,
-    /// Where it began to.
-    pub(super) from: u64,
-    /// How far it had come when it left.
-    pub(super) left: Option<u64>,
-    pub(super) began_us: u64,
 }
 
 /// What could be read of a log when a hub began to.
@@ -191,11 +176,27 @@ impl<'h> Index<'h> {
             .any(|(epoch, after, through)| *epoch == pos.epoch && (after + 1..=*through).contains(&pos.seq))
     }
 
-    /// In which life of the hub that keeps an epoch this record was written, where the epoch outlives the hub.
-    pub(super) fn life_of_hub(&self, epoch: u32, line: usize) -> usize {
-        let keeper = self.log(epoch).and_then(|log| log.began).filter(|_| self.rules.durable);
-        let Some((_, keeper)) = keeper else { return 0 };
-        self.starts.iter().filter(|(start, process)| *start < line && *process == keeper).count()
+    /// In which life of the hub that keeps a log it named this head, in answer to what was asked for in the first of these
+    /// lines and received in the second; `None` if nobody can tell. A log that ends with its hub has one.
+    pub(super) fn life_of_hub(&self, head: Pos, (asked, received): (usize, usize)) -> Option<usize> {
+        let keeper = self.log(head.epoch).and_then(|log| log.began).filter(|_| self.rules.durable);
+        let Some((_, keeper)) = keeper else { return Some(0) };
+        let starts: Vec<usize> =
+            self.starts.iter().filter(|(_, process)| *process == keeper).map(|(start, _)| *start).collect();
+        let before = |line| starts.partition_point(|start| *start < line);
+        if before(asked) == before(received) {
+            return Some(before(received));
+        }
+        // How far the log had come when the life of this number began: the first may be the process's before any start.
+        let began_at = |life: usize| {
+            let start = life.checked_sub(1).and_then(|number| starts.get(number));
+            start.map_or(0, |&start| self.head_at(head.epoch, self.records[start].at_us))
+        };
+        let is_possible = |life: &usize| {
+            began_at(*life) <= head.seq && (*life == before(received) || head.seq <= began_at(*life + 1))
+        };
+        let mut possible = (before(asked)..=before(received)).filter(is_possible);
+        possible.next().filter(|_| possible.next().is_none())
     }
 
     /// Whether another epoch of the same log has begun after this one.
@@ -212,23 +213,6 @@ impl<'h> Index<'h> {
         keepers.any(|keeper| Some(keeper) != first)
     }
 
-    /// The logs that a gateway has followed in its present life, at this time.
-    pub(super) fn followed(&self, gateway: &str, at_us: u64) -> &[Visit] {
-        begun(self.life_at(gateway, at_us), at_us)
-    }
-
-    /// The logs that a gateway had followed by this time in the life that began then.
-    pub(super) fn followed_in(&self, gateway: &str, life_began_us: u64, at_us: u64) -> &[Visit] {
-        let mut lives = self.followed.get(gateway).map_or(&[][..], Vec::as_slice).iter();
-        let life = lives.find(|life| life.began_us == life_began_us);
-        life.map_or(&[][..], |life| begun(&life.visits, at_us))
-    }
-
-    /// All logs that a gateway follows in the life in which this stream was opened.
-    pub(super) fn life_of(&self, gateway: &str, stream: StreamId) -> &[Visit] {
-        self.life_at(gateway, self.opened_us(stream))
-    }
-
     /// When a stream was asked for.
     pub(super) fn opened_us(&self, stream: StreamId) -> u64 {
         self.stream(stream).map_or(0, |stream| self.records[stream.open_line].at_us)
@@ -239,12 +223,6 @@ impl<'h> Index<'h> {
         let entries = self.log(epoch).map_or(&[][..], |log| &log.entries);
         let appended = entries.partition_point(|entry| entry.at_us <= at_us);
         appended.checked_sub(1).map_or(0, |last| entries[last].seq)
-    }
-
-    fn life_at(&self, gateway: &str, at_us: u64) -> &[Visit] {
-        let lives = self.followed.get(gateway).map_or(&[][..], Vec::as_slice);
-        let begun = |life: &&Following| life.visits.first().is_some_and(|visit| visit.began_us <= at_us);
-        lives.iter().rfind(begun).map_or(&[][..], |life| &life.visits)
     }
 
     /// The numbers of all recipients that a recipient or pattern stands for, in order.
@@ -351,21 +329,9 @@ impl<'h> Index<'h> {
             What::Start => {
                 self.starts.push((line, &record.process));
                 self.run.down.remove(&*record.process);
-                self.followed.entry(&record.process).or_default().push(Following::since(record.at_us));
+                self.begin_life(record);
             }
-            What::Follows(follows) => {
-                let (left, pos) = (follows.left.as_ref().map(|left| left.seq), self.pos(&follows.position));
-                let lives = self.followed.entry(&record.process).or_default();
-                if lives.is_empty() {
-                    lives.push(Following::since(0));
-                }
-                let Some(life) = lives.last_mut() else { return };
-                if let Some(before) = life.visits.last_mut() {
-                    before.left = left;
-                }
-                let (epoch, from, began_us) = (pos.epoch, pos.seq, record.at_us);
-                life.visits.push(Visit { epoch, from, left: None, began_us });
-            }
+            What::Follows(follows) => self.follow(record, follows),
             What::Crash => {
                 self.run.down.insert(&record.process);
                 for number in pass.running.remove(&*record.process).unwrap_or_default() {
@@ -416,17 +382,6 @@ impl<'h> Index<'h> {
             self.run.head = last.map(|epoch| Pos { epoch, seq: self.logs[epoch as usize].head });
         }
     }
-}
-
-impl Following {
-    const fn since(began_us: u64) -> Self {
-        Self { began_us, visits: Vec::new() }
-    }
-}
-
-/// Those that had begun by this time.
-fn begun(visits: &[Visit], at_us: u64) -> &[Visit] {
-    &visits[..visits.partition_point(|visit| visit.began_us <= at_us)]
 }
 
 impl Pass<'_> {

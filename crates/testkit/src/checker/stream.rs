@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::collapse::Collapsed;
 use super::entitlement::{Entitlement, Owed};
-use super::index::{Index, Pos, Stream, Visit};
+use super::index::{Index, Pos, Stream, following::Visit};
 use crate::history::{Cursor, Gap, GapReason, Hash, Hop, Outcome, Record, Welcome, What};
 use carried::Carried;
 

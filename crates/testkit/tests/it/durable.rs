@@ -1,8 +1,8 @@
 //! A log that outlives its hub: nothing is acknowledged or delivered before it is on the disk, and all of it stays there.
 
-use galaxy_push_testkit::Promise;
+use galaxy_push_testkit::{Promise, check};
 
-use crate::script::{breaks, keeps};
+use crate::script::{breaks, keeps, records};
 
 /// A hub on a disk, which is killed and started again: a reader goes on where it was, and new readers begin.
 const RESTARTED: &str = "
@@ -53,6 +53,27 @@ fn what_is_on_the_disk_is_told_and_stays() {
 #[test]
 fn a_hub_that_is_started_again_counts_generations_anew() {
     breaks(Promise::Fenced, RESTARTED, "    start\n    kept 0..2", "    kept 0..2");
+}
+
+/// What the hub of before had sent may be received when it has been started again, and its generations are of its life.
+#[test]
+fn a_welcome_that_was_on_its_way_is_of_the_life_that_gave_it() {
+    let script = |head: u64| {
+        format!(
+            "rules durable events=100 age=1000
+             start | kept | head 0 | call 1 a all | dump 1 a all | ack 1 1
+             open 1 gateway g - 0
+             call 2 b all | dump 2 b all | ack 2 2
+             start | kept 0..2 | head 2 | call 3 c all | dump 3 c all | ack 3 3
+             welcome 1 RESUMED 0 0 {head} gen=7 | close 1 reset
+             open 2 gateway g - 3 | welcome 2 RESUMED 3 0 3 gen=1 | caught_up 2 3"
+        )
+    };
+    keeps(&script(1));
+    // Nobody can tell; or it names what was appended since.
+    keeps(&script(2));
+    let report = check(&records(&script(3)));
+    assert!(report.breaks(Promise::Fenced), "{report}");
 }
 
 /// As RESTARTED, with something damaged in between.

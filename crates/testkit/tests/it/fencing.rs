@@ -152,3 +152,18 @@ fn a_gateway_that_is_behind_has_the_whole_time_of_a_drain() {
     // Nobody knows how long this one was on its way.
     keeps(&drain.replacen(whole, "by hub | start | by g | goodbye 1 DRAINING 1", 1));
 }
+
+/// It goes on with the drain that it is in, and has no more time for it.
+#[test]
+fn a_second_signal_to_leave_does_not_begin_a_drain_anew() {
+    let drain = "
+        rules drain=3000
+        by hub | start | log 1 a all | log 2 b all
+        by g | open 1 gateway g - oldest at=hub | welcome 1 FRESH 0 0 2 gen=1 | event 1 1 a
+        by world | fault leave hub | wait 2900 | fault leave hub | wait 200
+        by g | goodbye 1 DRAINING 1 | close 1 OK
+    ";
+    keeps(drain);
+    breaks(Promise::Drained, drain, "wait 2900 | fault leave hub | wait 200", "wait 2900 | fault leave hub");
+    breaks(Promise::Drained, drain, "fault leave hub | wait 2900 |", "wait 2900 |");
+}

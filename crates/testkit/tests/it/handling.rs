@@ -162,6 +162,37 @@ fn what_is_told_may_be_repeated() {
     );
 }
 
+/// A life that could not read its store began at the oldest; the next one reads there what the first had finished.
+#[test]
+fn what_any_life_finished_is_skipped_by_none() {
+    let script = "
+        log 1 a all | log 2 b all | log 3 c all
+        by gateway | start | handler g items
+        open 1 gateway g - oldest | welcome 1 FRESH 0 0 3 gen=1 | event 1 1 a | event 1 2 b
+        handled g 1 | handled g 2 | stored g 2
+        crash | start | handler g items
+        open 2 gateway g - garbage | gap 2 CURSOR_UNREADABLE garbage empty cursor=oldest | close 2 none
+        open 3 gateway g - oldest | welcome 3 FRESH 0 0 3 gen=2 | event 3 1 a
+        handled g 1
+        crash | start | handler g items
+        open 4 gateway g - 2 | welcome 4 RESUMED 2 0 3 gen=3 | event 4 3 c | handled g 3 | caught_up 4 3
+    ";
+    keeps(script);
+    breaks(
+        Promise::HandledOnce,
+        script,
+        "welcome 3 FRESH 0 0 3 gen=2 | event 3 1 a\n        handled g 1\n",
+        "event 3 1 a | handled g 1 | close 3 cut | open 5 gateway g - 2 | close 5 cut\n",
+    );
+    let skipped = script.replacen(
+        "open 4 gateway g - 2 | welcome 4 RESUMED 2 0 3 gen=3 | event 4 3 c | handled g 3",
+        "open 4 gateway g - 3 | welcome 4 RESUMED 3 0 3 gen=3",
+        1,
+    );
+    let report = galaxy_push_testkit::check(&crate::script::records(&skipped));
+    assert!(report.breaks(Promise::HandledOnce), "{report}");
+}
+
 #[test]
 fn frames_that_nobody_knows_are_seen() {
     let met = STREAM.replacen("handled g 3\n", "unknown_frame g | handled g 3\n", 1);

@@ -158,6 +158,42 @@ fn nothing_of_another_log_is_shown_behind_the_end_of_a_session() {
     keeps(&shown.replacen("follows e2:1 left=2", "start | follows e2:1", 1));
 }
 
+/// If it began anew before it let somebody in, it knows of none that its life before was told.
+#[test]
+fn what_a_gateway_knew_in_an_earlier_life_ends_no_session() {
+    let elsewhere = "
+        by hub | log 1 a user:bob | wait 2000 | record 2 v user:ann void
+        by other | log e2:1 x user:bob
+        by gw | start | follows 0 | follows e2:1 left=2
+        by u | open 1 user ann user:ann empty at=gw | token 1 5
+        by u | welcome 1 FRESH e2:1 e2:0 e2:1
+        by other | log e2:2 y user:ann
+        by u | event 1 e2:2 y
+    ";
+    // It has begun and follows nothing yet when it is asked; or it begins then.
+    let (asks, answers) = ("by u | open 1 user ann user:ann empty at=gw", "by u | welcome 1");
+    keeps(&elsewhere.replacen(asks, &format!("by gw | start | {asks}"), 1));
+    keeps(&elsewhere.replacen(answers, &format!("by gw | start | follows e2:1 | {answers}"), 1));
+    let told = elsewhere.replacen("event 1 e2:2 y", "progress 1 e2:2", 1);
+    breaks(Promise::Isolated, &told, "progress 1 e2:2", "event 1 e2:2 y");
+}
+
+/// Whoever was a member when it was said, by what the log of that time says, and is one by what the log of now says.
+#[test]
+fn a_gateway_that_goes_on_in_another_log_shows_what_both_of_them_grant() {
+    let two_logs = "
+        by hub | record 1 j user:ann joins topic:x until=5000 | log 2 a topic:x | log 3 b user:ann
+        by other | record e2:1 k user:ann joins topic:x
+        by gw | start | follows 0 | follows e2:0 left=3
+        wait 10000
+        by u | open 1 user ann user:ann 1 at=gw | welcome 1 RESUMED 1 0 3 | event 1 2 a | event 1 3 b
+    ";
+    keeps(two_logs);
+    breaks(Promise::Isolated, two_logs, "follows e2:0 left=3", "");
+    breaks(Promise::Isolated, two_logs, "user:ann joins topic:x\n", "user:bob joins topic:x\n");
+    breaks(Promise::Isolated, two_logs, "record 1 j user:ann joins", "record 1 j user:bob joins");
+}
+
 #[test]
 fn who_signs_in_after_a_record_is_let_in() {
     let signs_in = "

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::Right;
-use crate::checker::index::{Index, Pos, Visit};
+use crate::checker::index::{Index, Pos, following::Visit};
 use crate::checker::log::{Entry, Record};
 use crate::history::{Hop, Open, Says};
 
@@ -43,6 +43,8 @@ struct Membership<'h> {
     /// The recipients it stands for, as numbers of the index, in order.
     numbers: Vec<u32>,
     epoch: u32,
+    /// Its gateway follows that log at some time in the life in which the stream was opened.
+    is_followed: bool,
     /// In the order of the log.
     marks: Vec<Mark>,
     /// What would end it and does not count: whether its gateway believes that nobody can tell.
@@ -100,7 +102,9 @@ impl<'h> Governed<'h> {
         if open.hop == Hop::Gateway {
             return governed;
         }
+        let life = open.at.as_deref().map_or(&[][..], |gateway| index.life_of(gateway, open.stream));
         for (epoch, log) in (0..).zip(&index.logs) {
+            let is_followed = life.iter().any(|visit| visit.epoch == epoch);
             let is_own = |holder: &str| open.recipients.iter().any(|own| &**own == holder);
             for ((holder, recipient), records) in log.records.iter().filter(|((holder, _), _)| is_own(holder))
             {
@@ -111,7 +115,14 @@ impl<'h> Governed<'h> {
                         let (numbers, marks) = (index.matching(recipient), marks.collect());
                         let doubts = log.in_doubt((holder, Some(recipient)), u64::MAX);
                         let doubts = doubts.map(|record| Mark::of(record, holder, false)).collect();
-                        governed.memberships.push(Membership { recipient, numbers, epoch, marks, doubts });
+                        governed.memberships.push(Membership {
+                            recipient,
+                            numbers,
+                            epoch,
+                            is_followed,
+                            marks,
+                            doubts,
+                        });
                     }
                 }
             }
@@ -129,7 +140,10 @@ impl<'h> Governed<'h> {
     /// the gateway keeps what it knows of them.
     fn void(&mut self, index: &Index<'_>, open: &Open, epoch: u32, mark: Mark) {
         self.voids.entry(epoch).or_default().push(mark);
-        let life = open.at.as_deref().map_or(&[][..], |gateway| index.life_of(gateway, open.stream));
+        let Some(gateway) = open.at.as_deref() else { return };
+        let life = index.life_of(gateway, open.stream);
+        // If its gateway began anew meanwhile, it knows of nothing that an earlier life was told.
+        let mark = Mark { counts: mark.counts && index.is_served_in_one_life(gateway, open.stream), ..mark };
         let knew = |visit: &Visit| visit.epoch == epoch && visit.left.is_some_and(|left| mark.seq <= left);
         let Some(knew) = life.iter().position(knew) else { return };
         for visit in life.iter().skip(knew + 1).filter(|visit| visit.epoch != epoch) {
@@ -208,13 +222,20 @@ impl<'h> Governed<'h> {
         entry: &Entry<'_>,
         at_us: u64,
     ) -> Right {
-        let of_epoch = self.memberships.iter().filter(|membership| membership.epoch == pos.epoch);
-        let concerned = of_epoch
+        let concerned = self
+            .memberships
+            .iter()
             .filter(|membership| entry.to.iter().any(|to| membership.numbers.binary_search(to).is_ok()));
         let (mut then, mut now) = (Right::None, Right::None);
         for membership in concerned {
-            then = then.max(membership.then(pos, entry.at_us, self));
-            now = now.max(membership.now(pos, entry.at_us, at_us, self));
+            if membership.epoch == pos.epoch {
+                then = then.max(membership.then(pos, entry.at_us, self));
+                now = now.max(membership.now(pos, entry.at_us, at_us, self));
+            } else if membership.is_followed {
+                // Its gateway may have gone to that log since: then what that says is what holds now.
+                let begin = Pos { epoch: membership.epoch, seq: 0 };
+                now = now.max(membership.now(begin, entry.at_us, at_us, self).min(Right::Maybe));
+            }
         }
         match then.min(now) {
             // A hub that begins anew has forgotten its memberships, and a gateway that goes to another log those of the first.

@@ -5,7 +5,7 @@
 //! what was never delivered, or back to what was; and a gateway that went to another log and came back, to whose window a
 //! reader's cursor says nothing of the time between.
 
-use crate::checker::index::{Pos, Visit};
+use crate::checker::index::{Pos, following::Visit};
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
 use crate::history::{GapReason, Hop, Outcome, Welcome, What};

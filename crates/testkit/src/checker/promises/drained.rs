@@ -6,7 +6,7 @@
 
 use crate::checker::report::{Findings, Promise};
 use crate::checker::stream::Step;
-use crate::history::{Goodbye, GoodbyeReason, Hop, What};
+use crate::history::{Goodbye, GoodbyeReason, Hop, Record, What};
 
 pub(super) fn check<'h>(step: &Step<'_, 'h>, findings: &mut Findings<'_, 'h>) {
     let What::Goodbye(goodbye) = step.what else { return };
@@ -23,13 +23,17 @@ fn sent_away(step: &Step<'_, '_>, goodbye: &Goodbye) -> Option<String> {
         return None;
     }
     let records = &step.index.records[step.stream.open_line..step.line];
-    if records.iter().any(|record| record.what == What::Start && *record.process == *hub) {
+    let starts = |record: &Record| record.what == What::Start && *record.process == *hub;
+    if records.iter().any(starts) {
         return None; // this may have been on its way since the hub's last life
     }
-    let since = step.at_us.saturating_sub(may_take_us);
-    let records = records.iter().rev().take_while(|record| record.at_us > since);
+    let life = step.index.records[..step.line].iter().rev().take_while(|record| !starts(record));
     let left = |what: &What| matches!(what, What::FaultStart(fault) if &*fault.kind == "leave" && *fault.detail == *hub);
-    let began_us = records.filter(|record| left(&record.what)).last()?.at_us;
+    // The first of its life: whoever is told to leave once more goes on with the drain that it is in.
+    let began_us = life.filter(|record| left(&record.what)).last()?.at_us;
+    if step.at_us - began_us >= may_take_us {
+        return None;
+    }
     let taken = step.index.at(&goodbye.cursor)?;
     let missing = step.owed_after(taken, u64::MAX).find(|entry| entry.told_us < began_us)?;
     let (seq, id, took_us) = (missing.seq, &missing.line.id, step.at_us - began_us);

@@ -61,8 +61,10 @@ pub(super) fn check<'h>(index: &Index<'h>, findings: &mut Findings<'_, 'h>) {
             What::Claim(claim) => Some(claim),
             _ => None,
         });
-        let epoch = index.pos(&welcome.head).epoch;
-        let life = (epoch, index.life_of_hub(epoch, line));
+        let head = index.pos(&welcome.head);
+        // A welcome may be received when the hub that gave it has begun anew.
+        let Some(life) = index.life_of_hub(head, (stream.open_line, line)) else { continue };
+        let life = (head.epoch, life);
         terms[reader].1.push(Term { life, stream, welcome, line, claim });
     }
     for (reader, terms) in &mut terms {
