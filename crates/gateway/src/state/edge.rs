@@ -195,6 +195,11 @@ impl Edge {
         (dispatches, DispatchedUpTo { slot: window.end(), cursor: window.head() })
     }
 
+    /// The log was read up to this time of the hub, in milliseconds since the Unix epoch.
+    pub(crate) fn log_reached(&self, log_ms: u64) {
+        self.routes.log_reached(log_ms, self.end());
+    }
+
     /// Another stream from the hub begins, perhaps from another life of it.
     pub(crate) fn begin_log_clock(&self) {
         self.writing().begin_clock();

@@ -95,6 +95,9 @@ impl Upstream {
             self.compare_clocks();
         }
         self.edge.apply(&changes);
+        if let Some(log_ms) = self.log_time(&items[..applied]) {
+            self.edge.log_reached(log_ms);
+        }
         if self.records.just_resynced() {
             self.edge.set_caught_up();
             tracing::info!(head = %self.edge.head(), "caught up with the hub; ready for users");
@@ -118,6 +121,18 @@ impl Upstream {
             _ => return,
         }
         self.clock.observe(item.frame().view().appended_unix_ms(), self.edge.clock.now().mono);
+    }
+
+    /// Up to which time of the hub the log was read with these items, in milliseconds since the Unix epoch, if they say so.
+    fn log_time(&self, items: &[Item]) -> Option<u64> {
+        let says = |item: &&Item| match item {
+            Item::Event(_) | Item::SessionInvalidation(_) | Item::Membership(_) => true,
+            // These are stamped with the hub's present: the log was read up to that by whoever keeps up.
+            Item::Progress(_) | Item::CaughtUp(_) => self.is_live,
+            _ => false,
+        };
+        let last = items.iter().rfind(says)?;
+        Some(last.frame().view().appended_unix_ms()).filter(|log_ms| *log_ms > 0)
     }
 
     /// Hubs on one log whose clocks differ give an event another age at each of them.

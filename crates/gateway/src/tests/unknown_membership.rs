@@ -83,6 +83,29 @@ async fn a_membership_that_expired_before_the_gateway_began_is_told_once_it_is_b
     assert_eq!((gaps(&text), Events::ids(&text)), (1, vec!["e2".into()]));
 }
 
+/// With a `Progress` of a replay the hub says its present time, and what comes behind it may be older than that by far.
+#[tokio::test(start_paused = true)]
+async fn what_a_replay_brings_late_is_told_whatever_time_it_is_at_the_hub() {
+    for is_replayed in [true, false] {
+        let mut world = World::new();
+        let expires_at = Some(prost_types::Timestamp { seconds: (NOW_MS / 1_000) as i64 + 5, nanos: 0 });
+        let member = Membership { recipient: "user:ann".into(), topic: "t".into(), member: true, expires_at };
+        world.hub.record(Kind::Membership(member));
+        tokio::time::advance(Duration::from_secs(100)).await;
+        let head = world.hub.head;
+        if is_replayed {
+            world.hub.cut();
+            world.hub.welcome(v1::Outcome::Resumed, head);
+        }
+        world.hub.progress_at(NOW_MS + 100_000);
+        world.hub.publish(&["topic:t"]);
+        world.hub.caught_up();
+        world.member("user:ann", "t", true);
+        let text = world.replay("user=ann", head).await;
+        assert_eq!((gaps(&text), Events::ids(&text).len()), (usize::from(is_replayed), 0), "{text}");
+    }
+}
+
 /// The farewell and the end of the membership arrive together, and one after the other.
 #[tokio::test(start_paused = true)]
 async fn an_event_just_before_the_end_of_a_membership_reaches_a_member_who_keeps_up() {

@@ -89,6 +89,14 @@ impl Routes {
         }
     }
 
+    /// The log was read up to this time of the hub; `at` is the slot that the next entry will have.
+    pub(crate) fn log_reached(&self, log_ms: u64, at: Slot) {
+        if self.read().access.memberships.is_settled_by(log_ms) {
+            self.write().access.memberships.log_reached(log_ms, at);
+            self.version.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// Applies one change. `at`: the slot that the next entry will have.
     fn apply_change(&self, table: &mut Table, change: &AccessChange, at: Slot, now_ms: u64) {
         let memberships = &mut table.access.memberships;

@@ -21,6 +21,10 @@ use super::unknown::UnknownRanges;
 /// all up to its end is unknown.
 const ENDED_MAX: usize = 1 << 18;
 
+/// An event that the hub stamped so much later than a membership's end was appended after it, whosever clock was wrong. The
+/// number is ours: far above what clocks may be apart before somebody is warned.
+const SURELY_OVER_MS: u64 = 60_000;
+
 /// A record that ends a membership leaves this much time to hand what lies before it to connections that keep up.
 const GRACE_MS: u64 = 1_000;
 
@@ -31,6 +35,9 @@ pub(crate) struct Memberships {
     by_holder: BTreeMap<Box<str>, Arc<Topics>>,
     /// Those that hold and expire, the next one first.
     expiries: BTreeSet<(u64, Box<str>, Box<str>)>,
+    /// Those that expired by this gateway's clock, while the log may not have come to their end; the next one first. At most
+    /// [`ENDED_MAX`]: beyond it the first counts as over where the log is now.
+    doubtful: BTreeSet<(u64, Box<str>, Box<str>)>,
     /// The intervals that ended, in their order.
     ended: VecDeque<(Slot, Box<str>, Box<str>)>,
     held: usize,
@@ -108,9 +115,8 @@ impl Memberships {
         now_ms: u64,
     ) -> Option<MembershipChange> {
         if !record.member {
-            if let Some(topics) = self.by_holder.get_mut(&*record.recipient) {
-                Arc::make_mut(topics).clear_expired(&record.topic);
-            }
+            // It may have expired before: how far it reached is unknown up to here.
+            self.settle_expiry(&record.recipient, &record.topic, at);
             let changes = self.end(&record.recipient, &record.topic, at)?;
             if let Some(topics) = self.by_holder.get_mut(&changes.holder).filter(|_| !self.catching_up) {
                 Arc::make_mut(topics).note_departure(&changes.topic, at, now_ms.saturating_add(GRACE_MS));
@@ -136,12 +142,29 @@ impl Memberships {
     pub(crate) fn expire(&mut self, at: Slot, now_ms: u64) -> Vec<MembershipChange> {
         let mut changes = Vec::new();
         while self.expiries.first().is_some_and(|(until_ms, ..)| *until_ms <= now_ms)
-            && let Some((_, holder, topic)) = self.expiries.pop_first()
+            && let Some((until_ms, holder, topic)) = self.expiries.pop_first()
         {
             changes.extend(self.end(&holder, &topic, at));
-            self.mark_expired(&holder, &topic, at);
+            self.mark_expired(&holder, &topic, at, until_ms);
         }
         changes
+    }
+
+    /// Whether the log coming to this time of the hub, in milliseconds since the Unix epoch, settles how far some membership
+    /// reached.
+    pub(crate) fn is_settled_by(&self, log_ms: u64) -> bool {
+        let over = |(until_ms, ..): &(u64, _, _)| until_ms.saturating_add(SURELY_OVER_MS) <= log_ms;
+        self.doubtful.first().is_some_and(over) || self.doubtful.len() > ENDED_MAX
+    }
+
+    /// The log has come to this time of the hub: what expired well before it grants nothing from `at` on, the slot of the next
+    /// entry.
+    pub(crate) fn log_reached(&mut self, log_ms: u64, at: Slot) {
+        while self.is_settled_by(log_ms)
+            && let Some((_, holder, topic)) = self.doubtful.pop_first()
+        {
+            self.settle_expiry(&holder, &topic, at);
+        }
     }
 
     /// Forgets the intervals from before the oldest entry that the window holds.
@@ -194,16 +217,12 @@ impl Memberships {
             if evidence == Evidence::Log {
                 // Late, and over by now: how far it reached is unknown, should it be said again.
                 Arc::make_mut(self.by_holder.entry(holder.into()).or_default()).track(topic);
-                self.ended.push_back((at, holder.into(), topic.into()));
-                self.mark_expired(holder, topic, at);
+                self.mark_expired(holder, topic, at, until_ms);
             }
             return change;
         }
+        self.settle_expiry(holder, topic, at);
         let topics = Arc::make_mut(self.by_holder.entry(holder.into()).or_default());
-        if topics.is_expired(topic) {
-            // Forgotten with the entries for which it is unknown.
-            self.ended.push_back((at, holder.into(), topic.into()));
-        }
         let before = topics.begin(topic, Interval { since: at, until_ms, evidence });
         if let Some(before) = before {
             self.expiries.remove(&(before.until_ms, holder.into(), topic.into()));
@@ -226,10 +245,25 @@ impl Memberships {
         Some(MembershipChange { holder: holder.into(), topic: topic.into(), holds: false })
     }
 
-    fn mark_expired(&mut self, holder: &str, topic: &str, at: Slot) {
-        if let Some(topics) = self.by_holder.get_mut(holder) {
-            Arc::make_mut(topics).mark_expired(topic, at);
+    fn mark_expired(&mut self, holder: &str, topic: &str, at: Slot, until_ms: u64) {
+        let Some(topics) = self.by_holder.get_mut(holder) else { return };
+        let topics = Arc::make_mut(topics);
+        if let Some(before_ms) = topics.expired_ms(topic) {
+            self.doubtful.remove(&(before_ms, holder.into(), topic.into()));
         }
+        topics.mark_expired(topic, at, until_ms);
+        self.doubtful
+            .extend(topics.expired_ms(topic).map(|until_ms| (until_ms, holder.into(), topic.into())));
+    }
+
+    /// From `at` on it is known that what had expired grants nothing, or what grants anew.
+    fn settle_expiry(&mut self, holder: &str, topic: &str, at: Slot) {
+        let Some(topics) = self.by_holder.get_mut(holder) else { return };
+        let Some(until_ms) = topics.expired_ms(topic) else { return };
+        Arc::make_mut(topics).settle_expiry(topic, at);
+        self.doubtful.remove(&(until_ms, holder.into(), topic.into()));
+        // Forgotten with the entries for which it is unknown.
+        self.ended.push_back((at, holder.into(), topic.into()));
     }
 
     fn current_keys(&self) -> Vec<(Box<str>, Box<str>)> {

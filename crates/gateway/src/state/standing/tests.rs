@@ -83,7 +83,34 @@ fn how_far_a_membership_reached_that_has_expired_is_in_doubt_once_it_holds_again
     );
     left.apply_record(&leaves("t"), at(4), 6_000);
     left.apply_record(&joins("t"), at(5), 6_000);
-    assert_eq!(doubted(&left, "t"), [0; 0], "a record says when it ended");
+    assert_eq!(doubted(&left, "t"), [3], "it ended by itself before, or by the record");
+}
+
+/// The fault: the window had let go of what lay before an expiry, and with that the expiry itself was forgotten.
+#[test]
+fn how_far_an_expired_membership_reached_is_in_doubt_until_the_log_has_come_there() {
+    let expired = || {
+        let mut memberships = Memberships::default();
+        memberships.apply_record(&Membership { expires_at: seconds(5), ..joins("t") }, at(1), 0);
+        memberships.expire(at(3), 5_000);
+        memberships.forget_before(at(3));
+        memberships
+    };
+    let mut again = expired();
+    again.log_reached(64_999, at(4));
+    again.apply_record(&joins("t"), at(5), 6_000);
+    assert_eq!(doubted(&again, "t"), [3, 4]);
+
+    let mut settled = expired();
+    assert!(!settled.is_settled_by(64_999) && settled.is_settled_by(65_000));
+    settled.log_reached(65_000, at(4));
+    settled.apply_record(&joins("t"), at(6), 70_000);
+    assert_eq!((slots(&settled, "t", 70_000), doubted(&settled, "t")), (vec![6, 7, 8, 9], vec![3]));
+
+    let mut over = expired();
+    over.log_reached(65_000, at(4));
+    over.forget_before(at(4));
+    assert_eq!(format!("{over:?}"), format!("{:?}", Memberships::default()), "nothing is kept of it");
 }
 
 /// The fault: the gateway was cut off, and saw the membership of a session end before the events from before that. The user itself

@@ -32,11 +32,21 @@ struct Membership {
     /// The interval that holds.
     now: Option<Interval>,
     departure: Option<Departure>,
-    /// It had expired by this gateway's clock when this slot was the next, and no record has named it since. An event behind
-    /// it may have been appended before the expiry, and only been late: so whether it was granted is unknown.
-    expired_at: Option<Slot>,
-    /// Where that was so, from an expiry to the record that named the membership again, in their order.
+    /// It had expired by this gateway's clock, and no record has named it since.
+    expired: Option<Expiry>,
+    /// Where that was so, from an expiry to the record that named the membership again or to where the log had surely come to
+    /// the expiry, in their order.
     unknown: VecDeque<Range<Slot>>,
+}
+
+/// An expiry by this gateway's clock. An event behind it may have been appended before, and only been late: so whether it was
+/// granted is unknown.
+#[derive(Clone, Copy, Debug)]
+struct Expiry {
+    /// The slot that was the next one then.
+    at: Slot,
+    /// When the membership ended, in milliseconds since the Unix epoch.
+    until_ms: u64,
 }
 
 /// The record that ended the last interval.
@@ -103,11 +113,6 @@ impl Topics {
                 (interval.since, interval.evidence) = (before.since, before.evidence);
             }
         }
-        if before.is_none()
-            && let Some(expired_at) = membership.expired_at.take()
-        {
-            membership.unknown.push_back(expired_at..interval.since);
-        }
         membership.now = Some(interval);
         before
     }
@@ -120,23 +125,22 @@ impl Topics {
         self.memberships.entry(topic.into()).or_default();
     }
 
-    /// A interval has expired, or had when its record came.
-    pub(super) fn mark_expired(&mut self, topic: &str, at: Slot) {
+    /// An interval that ended at `until_ms` has expired, or had when its record came; `at` is the slot of the next entry.
+    pub(super) fn mark_expired(&mut self, topic: &str, at: Slot, until_ms: u64) {
         if let Some(membership) = self.memberships.get_mut(topic) {
-            membership.expired_at.get_or_insert(at);
+            let earlier = membership.expired.map_or((at, until_ms), |expiry| (expiry.at, expiry.until_ms));
+            membership.expired = Some(Expiry { at: earlier.0, until_ms: earlier.1.max(until_ms) });
         }
     }
 
-    /// Whether an interval has expired, and none has begun since.
-    pub(super) fn is_expired(&self, topic: &str) -> bool {
-        self.memberships.get(topic).is_some_and(|membership| membership.expired_at.is_some())
+    /// When an interval expired of which nobody knows how far it reached: in milliseconds since the Unix epoch.
+    pub(super) fn expired_ms(&self, topic: &str) -> Option<u64> {
+        self.memberships.get(topic)?.expired.map(|expiry| expiry.until_ms)
     }
 
-    /// A record says that it holds no longer: nothing is unknown.
-    pub(super) fn clear_expired(&mut self, topic: &str) {
-        if let Some(membership) = self.memberships.get_mut(topic) {
-            membership.expired_at = None;
-        }
+    /// What lies at this slot or behind it was appended after the expiry for certain. `true`: there was one.
+    pub(super) fn settle_expiry(&mut self, topic: &str, at: Slot) -> bool {
+        self.memberships.get_mut(topic).is_some_and(|membership| membership.settle_expiry(at))
     }
 
     /// Ends the interval that holds.
@@ -164,7 +168,9 @@ impl Topics {
             membership.past.pop_front();
         }
         membership.unknown.retain(|range| range.end > end);
-        if membership.past.is_empty() && membership.unknown.is_empty() && membership.now.is_none() {
+        // With an expiry it stays until that is settled: the membership may be named again before.
+        let is_over = membership.now.is_none() && membership.expired.is_none();
+        if is_over && membership.past.is_empty() && membership.unknown.is_empty() {
             self.memberships.remove(topic);
             if let Some(beginning) = topic.strip_suffix('*') {
                 self.beginnings.remove(beginning);
@@ -237,6 +243,14 @@ impl Grant {
 }
 
 impl Membership {
+    fn settle_expiry(&mut self, at: Slot) -> bool {
+        let Some(expiry) = self.expired.take() else { return false };
+        if expiry.at < at {
+            self.unknown.push_back(expiry.at..at);
+        }
+        true
+    }
+
     fn grant(&self, Lookup { slot, now_ms, is_live }: Lookup) -> Grant {
         let first = self.past.partition_point(|interval| interval.end <= slot);
         let past = self.past.get(first).is_some_and(|interval| interval.contains(&slot));
@@ -245,7 +259,7 @@ impl Membership {
             .is_some_and(|departure| is_live && slot < departure.at && now_ms < departure.until_ms);
         // After an expiry that was seen late, too: whoever belongs to the topic by another membership may have been owed these.
         let unknown = self.unknown.iter().any(|range| range.contains(&slot))
-            || self.expired_at.is_some_and(|expired_at| expired_at <= slot);
+            || self.expired.is_some_and(|expiry| expiry.at <= slot);
         let Some(now) = self.now else { return Grant { at_append: past, now: in_grace, unknown } };
         let holds = now.evidence != Evidence::Replay && now.until_ms > now_ms;
         Grant { at_append: past || now.since <= slot, now: holds || in_grace, unknown }
