@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Tools,
     /// Check the habits of the code that neither rustc nor clippy knows.
     Tidy,
-    /// Check that the commands and links of the README and the docs exist.
+    /// Check that what the commands of the README name exists.
     Docs,
     /// Write real webhook payloads as CloudEvents, one JSON object a line, ready for `galaxy-push publish --file`.
     Webhooks {

@@ -1,9 +1,9 @@
 //! `cargo xtask planted`: proves that the checker is not blind.
 //!
 //! Each `sim/planted/NUMBER-NAME.toml` breaks one promise on purpose. It says which promise and how, and what is written instead in
-//! which function: `docs/planted.md` shows the form. To add one, write the file with a number of its own, then run
-//! `cargo xtask planted --check-apply` and `cargo xtask planted NUMBER`. `function` changes a body; `item` changes a constant, a
-//! type or a signature, and costs a build of its own.
+//! which function: `docs/development.md` (A planted bug) shows the form. To add one, write the file with a number of its own, then
+//! run `cargo xtask planted --check-apply` and `cargo xtask planted NUMBER`. `function` changes a body; `item` changes a constant,
+//! a type or a signature, and costs a build of its own.
 //!
 //! All bugs that lie within the bodies of functions are compiled into one copy of the tree, where the environment of a process
 //! says which one it has; what the compiler does not take there is built alone. The simulation runs seed after seed until the

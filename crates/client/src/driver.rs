@@ -1,10 +1,12 @@
-//! The one loop that performs what the link decides, and the one file that reckons how long to wait before another try.
+//! The one loop that performs what the link decides, and the one file of hub, gateway and client that asks a
+//! backoff how long to wait.
 //!
 //! [`Driver::run`] is the task of one [`PushClient`](crate::PushClient). It owns the link, the connection, the handler
 //! and the sender of the status; outsiders hold a token to stop it and a receiver of the status. `Driver::run` decides
-//! nothing: when to dial, how long to wait and what a failure means is [`galaxy_push_core::link`]'s business. For requests that the
-//! publisher sends there is no link: there [`retry`] and [`Round`] decide when to try again, and at which hub. The publish stream waits in its
-//! own task (`publish_stream/pipe.rs`), as long as [`next_try`] and [`redial_at`] say.
+//! nothing: when to dial, how long to wait and what a failure means is [`galaxy_push_core::link`]'s business, which reckons the
+//! waits of streams, handlers and cursor stores; here they are slept. For requests that the publisher sends there is no link:
+//! there [`retry`] and [`Round`] decide when to try again, and at which hub. The publish stream waits in its own task
+//! (`publish_stream/pipe.rs`), as long as [`next_try`] and [`redial_at`] say.
 //!
 //! ```text
 //!             ┌────────────── Action ───────────────┐

@@ -1,7 +1,8 @@
 //! How long to wait before the next try, and nothing else.
 //!
-//! [`link`](crate::link) asks it after each failed stream and each failed handler call, the publisher's retry after each
-//! failed request. It neither sleeps nor draws random numbers: the caller passes one in and does the waiting.
+//! [`link`](crate::link) asks it after each failed stream, each failed call of the handler or the dead letter, and each failed
+//! load or save of the cursor; the client's driver for publishers, after each failed request and each publish stream that
+//! ended. It neither sleeps nor draws random numbers: the caller passes one in and does the waiting.
 //!
 //! Delays use *full jitter*: uniform over `(0, ceiling]`, so that a thousand peers that lost the same hub at the same
 //! moment come back spread over the whole ceiling and not in step around it.

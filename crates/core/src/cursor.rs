@@ -1,7 +1,8 @@
 //! Positions in a log and their text form. All position arithmetic of the project is in this file.
 //!
 //! Used by the window, the reader, the hub, the gateway and the link. To an application cursor text is opaque: it keeps the text and gives
-//! it back. The link resumes with the text as it came; it parses cursors only to recognise a position that it has received before.
+//! it back. The link resumes with the text as it came; it parses cursors only to recognise a position that it has received before, the log
+//! that it follows, and a text that is no cursor.
 //!
 //! In most logs positions follow one another without a hole, and the difference of two is a count. In a log that lies in a stream of NATS,
 //! one message carries several entries. There a position is made of two numbers: which message of the stream, and which place in that

@@ -47,6 +47,19 @@
 //!   a dial or a `Welcome` proves nothing.
 //! - Nothing but [`Input::Stop`] ends it, and that ends it at once, but for one last save.
 //!
+//! # Its four cursors
+//!
+//! `received` is the last position that came, `resume` where the next stream begins, `status.cursor` up to where every item has its outcome,
+//! `store.held` what the application's store has. Within one log `store.held` ≤ `status.cursor` ≤ `resume` ≤ `received`; with
+//! [`Order::BeforeHandler`] it is `store.held` that goes ahead of `status.cursor`, by what may be lost:
+//!
+//! ```text
+//! a read brings a1 a2 a3, saved every call      received   resume   status.cursor   store.held
+//! one by one     it returns from a1, saved         a3        a1          a1             a1
+//! stream form    all are out, a1 acked, saved      a3        a3          a1             a1       the next stream brings a4
+//! before it      saved, then it is at a1           a3        a0          a0             a1       a crash here loses a1
+//! ```
+//!
 //! # Example
 //!
 //! ```

@@ -20,7 +20,8 @@
 //!                                                                                 └──── at the end: CaughtUp ◄─────┘
 //! ```
 //!
-//! In any state after `Opening` the window may leave the reader behind: it gets a `Gap`, and from `Live` it goes to `Behind`.
+//! In any state after `Opening` the window may leave the reader behind: it gets a `Gap`, and from `Live` it goes to `Behind`, without a
+//! `FellBehind`. So it does behind a gap over what the store has lost: `CaughtUp` follows once more.
 //!
 //! # Example
 //!

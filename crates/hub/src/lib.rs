@@ -74,8 +74,8 @@
 //! # Slow readers
 //!
 //! A stream is a position in the window. One that does not read costs what HTTP/2 buffers for it (400 KiB unless the
-//! listener says otherwise), one turn of frames (256 KiB), and a chunk of the window it may pin (256 KiB); publishers
-//! never wait for it. Once its position has left the window it is sent a `Gap`.
+//! listener says otherwise), one turn of frames (480 KiB, unless one is larger), and a chunk of the window it may pin
+//! (256 KiB); publishers never wait for it. Once its position has left the window it is sent a `Gap`.
 //!
 //! # Who may do what
 //!

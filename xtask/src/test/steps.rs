@@ -198,7 +198,7 @@ pub(super) const STEPS: [Step; 28] = [
     },
     Step {
         name: "docs",
-        what: "what the README and the docs name exists",
+        what: "what the commands of the README name exists",
         advice: "each line above says what to do",
         run: |project, _| documents::run(project),
     },

@@ -4,7 +4,8 @@
 //! has become too old trims it first, under the write lock ([`Edge::read`]). The window is behind a lock of its own,
 //! which is never acquired while one of the routes' is held, nor kept across an await.
 //!
-//! One batch from upstream takes three steps, in this order. No step holds the window's lock and the table's at once:
+//! One batch from upstream takes three steps, in this order. (One with a record that takes a topic away is cut in front of it, and
+//! each part takes them: [`Edge::apply`].) No step holds the window's lock and the table's at once:
 //!
 //! | step | lock | what holds afterwards |
 //! |---|---|---|

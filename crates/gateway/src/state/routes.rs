@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! upstream ─► dispatch ─► Mailbox (slots of entries, bounded) ─► one wake ─► the connection reads them in the window
-//!                          └─ full ─► the connection scans the window from its own position, then goes live again
+//!                          └─ full ─► the connection scans the window from the first of these slots, then goes live again
 //! ```
 //!
 //! The upstream handler alone dispatches; each connection holds a [`Registration`]. Nothing here holds an event: a mailbox is a
-//! list of [`Slot`]s, and one that overflows is emptied, because its connection still knows its position in the window.
+//! list of [`Slot`]s, and one that overflows is emptied, because its connection finds them again in the window.
 //!
 //! # Locks
 //!

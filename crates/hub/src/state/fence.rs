@@ -1,8 +1,11 @@
 //! The fence: which stream has which gateway id, and who gives way when two claims want the same one.
 //!
 //! Pure: it waits for nothing and reads no clock. It lives under the log's lock (`log.rs`), so that each takeover has a
-//! place in the order of appends. `surface/subscription.rs` claims and releases ids here, the store tells of takeovers at
-//! other hubs, the drain ends everybody, status and scrapes look.
+//! place in the order of appends. Outside of the lock are `remote.rs` and `register.rs`, which talk to the store before and
+//! after, and the waiting for a [`LivenessProbe`].
+//!
+//! `surface/subscription/opening.rs` claims ids here and `surface/subscription.rs` releases them, the store tells of
+//! takeovers at other hubs, the drain ends everybody, status and scrapes look.
 //!
 //! # The rule
 //!

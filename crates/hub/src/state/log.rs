@@ -1,7 +1,8 @@
 //! The log as readers see it: the window, which stream reads it under which gateway id, and the signal that it grew.
 //!
 //! The store calls it as its [`Sink`], one call after the other, in the order of the log. Streams, scrapes and the drain
-//! look at it through [`Log::with_state`]. It appends nothing by itself and knows no request.
+//! look at it through [`Log::with_state`]. It appends nothing by itself and knows no request. `with_state` hands out
+//! `&mut State`, because the fence changes under the same lock: that nobody but the store appends is by review.
 //!
 //! # One lock for the window and the fence
 //!

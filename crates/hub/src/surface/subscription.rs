@@ -14,7 +14,7 @@
 //!   mark the append signal seen, then take the log's lock
 //!     the stream must end?       Goodbye, then the status                        nothing appended later is looked at
 //!     standing records to send?  the next frame of them
-//!     else                       ask the reader, until 256 KiB or some 4,096 entries
+//!     else                       ask the reader, until 224 KiB, a large piece or some 4,096 entries
 //!   nothing to send              wait: an append · a signal of the fence · lost access · the next heartbeat
 //! ```
 //!
@@ -112,7 +112,7 @@ pub(crate) struct Subscription {
     message_max: usize,
     /// What its Welcome says.
     welcome: WelcomeInfo,
-    /// What is left of the turn: at most 256 KiB, or one larger frame.
+    /// What is left of the turn: at most 480 KiB, unless a single frame is larger.
     turn_buffer: TurnBuffer,
     /// Standing records that are being sent: nothing else is sent before the last of them.
     snapshot: Option<StandingSnapshot>,

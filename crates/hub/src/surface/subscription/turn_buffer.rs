@@ -7,11 +7,14 @@
 //! ```text
 //! frames    100 B · 200 B · 40 KiB        pieces   300 B copied · 40 KiB shared with the window
 //! ```
+//!
+//! A turn ends with the piece that fills it, so it may be larger than [`TURN_BYTES`]: 480 KiB at most, which is 224 KiB of small
+//! pieces and one run of 256 KiB, or one larger frame in place of the run.
 
 use bytes::Bytes;
 
-/// The most bytes one turn hands to HTTP/2, unless a single frame is larger: large enough to make large DATA frames,
-/// small enough that other streams have their turn.
+/// The most bytes of one run of frames, unless a single frame is larger, and of the small pieces that are copied together:
+/// large enough to make large DATA frames, small enough that other streams have their turn.
 pub(crate) const TURN_BYTES: usize = 256 << 10;
 
 /// Pieces from this size on are handed on as they lie, shared with the window; smaller ones are copied together.
