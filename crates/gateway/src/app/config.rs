@@ -84,7 +84,7 @@ pub struct Config {
     pub topics: usize,
     /// The most entries a connection's mailbox names before it goes back to scanning the window: 16 bytes each.
     pub mailbox_slots: usize,
-    /// The most bytes of frames handed to a connection per visit, unless one frame alone is larger.
+    /// Once so many bytes of frames were collected a visit is over: its last run may bring as many again, or one larger frame.
     pub turn_bytes: usize,
     /// The most bytes of rendered events kept for sharing among connections.
     pub render_cache_bytes: usize,

@@ -95,7 +95,7 @@ pub(crate) struct Connection {
     scanning: bool,
     /// Decided already, and sent before anything else: the opening, and answers to its user.
     ready: Vec<Outgoing>,
-    /// The most bytes of frames in one turn, unless one frame alone is larger.
+    /// With so many bytes of frames a turn is over: its last run may bring as many again, or one larger frame.
     turn_bytes: usize,
     /// How many entries and frames were given to the transport.
     produced: u64,
@@ -112,7 +112,7 @@ pub(crate) struct Connection {
 pub(crate) struct Limits {
     /// The most topics asked for.
     pub(crate) topics: usize,
-    /// The most bytes of frames per turn, unless one alone is larger.
+    /// With so many bytes of frames a turn is over: its last run may bring as many again, or one larger frame.
     pub(crate) turn_bytes: usize,
 }
 
