@@ -111,7 +111,7 @@ enum Phase {
 /// the window turns into a third log c instead                          told by a gap from b3 to where c begins
 /// ```
 #[derive(Clone, Copy, Debug)]
-struct Expected {
+pub struct Expected {
     cursor: Cursor,
     meanwhile: Epoch,
 }
@@ -146,6 +146,12 @@ impl Reader {
             reader.left.leave(held);
         }
         reader
+    }
+
+    /// What the reader has beyond where the window is, if it came with that.
+    #[must_use]
+    pub const fn expected(&self) -> Option<Expected> {
+        self.expected
     }
 
     /// Opens a stream at a cursor that this window does not reach yet, but the authority's head does.
@@ -437,8 +443,9 @@ impl Reader {
 }
 
 impl Expected {
-    /// Whether a position lies at or before the expected one. A gap into any third epoch ends the wait: it is sent.
-    fn holds_back(&self, position: Cursor) -> bool {
+    /// Whether a position lies at or before the expected one: its reader has it. A gap into any third epoch ends the wait: it is sent.
+    #[must_use]
+    pub fn holds_back(&self, position: Cursor) -> bool {
         if position.epoch == self.cursor.epoch {
             !position.follows(self.cursor)
         } else {

@@ -62,6 +62,15 @@ impl Desk {
         matches!(item, Item::Event(_)) && number % 1_000 < self.plan.poisonous_permille
     }
 
+    /// Whether it fails on what it can never take; what lies behind that waits.
+    fn chokes_on(&mut self, item: &Item) -> bool {
+        let chokes = self.is_poisonous(item);
+        if chokes {
+            self.journal.pause(AGAIN_WITHIN);
+        }
+        chokes
+    }
+
     fn dawdles(&mut self) -> Option<Duration> {
         let pause = self.rng.between(Duration::from_millis(1), Duration::from_millis(20));
         self.rng.percent(15).then_some(pause)
@@ -149,7 +158,7 @@ impl BatchHandler for Batches {
         for item in &items {
             let (fails, pause) = {
                 let mut desk = locked(&self.desk);
-                let fails = if piecewise { desk.fails(item) } else { unlucky || desk.is_poisonous(item) };
+                let fails = if piecewise { desk.fails(item) } else { unlucky || desk.chokes_on(item) };
                 (fails, desk.dawdles())
             };
             if let Some(pause) = pause {

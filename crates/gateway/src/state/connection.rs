@@ -269,7 +269,7 @@ impl Connection {
             StepResult::Nothing => Some(Wait::None),
             StepResult::AtEnd(until) => {
                 // More may have been dispatched meanwhile: then scanning goes on.
-                let upto = self.registration.go_live(self.reader.next())?;
+                let upto = self.registration.go_live(self.reader.next(), self.reader.expected())?;
                 skip_to(&mut self.reader, upto);
                 (self.covered, self.scanning) = (upto, false);
                 self.share.done();

@@ -183,7 +183,7 @@ impl Edge {
                 Change::Append { cursor, traits, frame, event } => {
                     let slot = window.end();
                     window.append(*cursor, *traits, frame, now);
-                    dispatches.push(Dispatch { slot, bytes: frame.len(), event: *event });
+                    dispatches.push(Dispatch { slot, cursor: *cursor, bytes: frame.len(), event: *event });
                 }
                 Change::Advance(cursor) => {
                     window.advance(*cursor);

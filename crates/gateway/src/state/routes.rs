@@ -70,6 +70,7 @@ pub(crate) struct DispatchedUpTo {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dispatch<'a> {
     pub(crate) slot: Slot,
+    pub(crate) cursor: Cursor,
     /// The length of its frame, in bytes.
     pub(crate) bytes: usize,
     /// The event that names its recipients; `None`: for everybody, as gaps are.
@@ -219,8 +220,8 @@ struct Wakes {
 }
 
 impl Wakes {
-    fn push(&mut self, mailbox: &Arc<Mailbox>, queued: QueuedSlot) {
-        match mailbox.push(queued, self.limit, self.batch) {
+    fn push(&mut self, mailbox: &Arc<Mailbox>, queued: QueuedSlot, event: Option<Cursor>) {
+        match mailbox.push(queued, event, self.limit, self.batch) {
             PushResult::NoWake => return,
             PushResult::Overflowed => self.overflows += 1,
             PushResult::Wake => {}
@@ -234,18 +235,19 @@ impl Table {
     fn deliver(&self, dispatch: &Dispatch<'_>, wakes: &mut Wakes) {
         let ephemeral = dispatch.event.is_some_and(|event| event.ephemeral());
         let queued = QueuedSlot { slot: dispatch.slot, ephemeral };
+        let position = dispatch.event.map(|_| dispatch.cursor);
         let everybody = |wakes: &mut Wakes| {
-            self.everybody.values().for_each(|mailbox| wakes.push(mailbox, queued));
+            self.everybody.values().for_each(|mailbox| wakes.push(mailbox, queued, position));
         };
         let Some(event) = dispatch.event else { return everybody(wakes) };
         for recipient in event.recipients() {
             if recipient == ALL {
                 everybody(wakes);
             } else if let Some(mailboxes) = self.by_recipient.get(recipient) {
-                mailboxes.values().for_each(|mailbox| wakes.push(mailbox, queued));
+                mailboxes.values().for_each(|mailbox| wakes.push(mailbox, queued, position));
             }
             if let Some(topic) = topic_of(recipient) {
-                self.members.of(topic).for_each(|mailbox| wakes.push(mailbox, queued));
+                self.members.of(topic).for_each(|mailbox| wakes.push(mailbox, queued, position));
             }
         }
     }

@@ -77,7 +77,16 @@ fn parse(words: &[&str]) -> Vec<What> {
                 ..Rules::default()
             })
         }
-        "log" => return published(&plain, option("key"), option("expires")),
+        "log" => {
+            let mut whats = published(&plain, option("key"), option("expires"));
+            let appended_us = option("appended").map(|ms| ms.parse::<u64>().unwrap() * 1_000);
+            let lines = whats.iter_mut().filter_map(|what| match what {
+                What::Log(line) => Some(line),
+                _ => None,
+            });
+            lines.for_each(|line| line.appended_us = appended_us);
+            return whats;
+        }
         "dump" => log_line(&plain, option("key"), option("expires"), flag("standing")),
         "record" => return record(&plain, option("until"), option("before")),
         "uncounted" => {

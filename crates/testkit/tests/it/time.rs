@@ -175,6 +175,15 @@ fn what_overwhelms_the_hub_at_once_passes_quiet_readers_by() {
     breaks(Promise::Progress, burst, "events=2", "events=3");
     // By bytes alike.
     keeps(&burst.replacen("events=2", "events=1000 bytes=200", 1));
+    // What a store hands on together came at once, whenever it was appended; and what has no position takes a place.
+    let appended =
+        "wait 900 | log 1 a user:bob appended=500 | log 2 b user:bob appended=700 | log 3 c user:bob";
+    let stored = burst.replacen("log 1 a user:bob | log 2 b user:bob | log 3 c user:bob", appended, 1);
+    keeps(&stored);
+    breaks(Promise::Progress, &stored, "| log 2 b user:bob", "| wait 100 | log 2 b user:bob");
+    let ephemeral = burst.replacen("log 3 c user:bob", "call 9 e user:bob ephemeral", 1);
+    keeps(&ephemeral);
+    breaks(Promise::Progress, &ephemeral, "call 9 e user:bob ephemeral", "");
 }
 
 /// A gateway that does not read for two seconds, and has 6 of 16 events waiting when it does again.

@@ -105,15 +105,15 @@ impl World {
         let Some((_, upto)) = held.last() else { return };
         let first = held.iter().filter(|(change, _)| matches!(change, Change::Append { .. })).count() as u64;
         let appended = held.iter().filter_map(|(change, place)| match change {
-            Change::Append { frame, event, .. } => Some((frame.len(), *event, place)),
+            Change::Append { cursor, frame, event, .. } => Some((*cursor, frame.len(), *event, place)),
             _ => None,
         });
         let dispatches: Vec<Dispatch<'_>> = appended
-            .map(|(bytes, event, place)| {
+            .map(|(cursor, bytes, event, place)| {
                 // The slot of an entry is the one before the window's end just after it.
                 let slot =
                     (0..).map(|n| Slot::default().plus(n)).find(|slot| slot.next() == place.slot).unwrap();
-                Dispatch { slot, bytes, event }
+                Dispatch { slot, cursor, bytes, event }
             })
             .collect();
         assert_eq!(dispatches.len() as u64, first);
@@ -162,6 +162,25 @@ impl World {
     }
 
     fn open(&mut self, user: usize, back: usize) {
+        let at = self.log.len() - 1 - back % self.log.len();
+        let text = self.log[at].cursor.to_string();
+        let ask = StartFrom::parse(&text).unwrap();
+        let settings = Settings { turn_bytes: self.limits.turn_bytes, ..Settings::default() };
+        let reader =
+            self.edge.read(self.edge.clock.now(), |window| Reader::open(window, ask, &text, settings));
+        self.open_reader(user, at, reader);
+    }
+
+    /// With a position that lies so far beyond the head.
+    fn open_awaiting(&mut self, user: usize, beyond: u64) {
+        let cursor = Cursor { seq: Seq(self.head.seq.0 + beyond), ..self.head };
+        let settings = Settings { turn_bytes: self.limits.turn_bytes, ..Settings::default() };
+        let reader =
+            self.edge.read(self.edge.clock.now(), |window| Reader::open_awaiting(window, cursor, settings));
+        self.open_reader(user, self.log.len() - 1, reader);
+    }
+
+    fn open_reader(&mut self, user: usize, at: usize, reader: Reader) {
         let identity = Identity {
             user: Some(["ann", "bob"][user % 2].to_owned()),
             session: user.is_multiple_of(3).then(|| "s".to_owned()),
@@ -169,12 +188,6 @@ impl World {
             issued: Issued::default(),
             expires_unix_ms: None,
         };
-        let at = self.log.len() - 1 - back % self.log.len();
-        let text = self.log[at].cursor.to_string();
-        let ask = StartFrom::parse(&text).unwrap();
-        let settings = Settings { turn_bytes: self.limits.turn_bytes, ..Settings::default() };
-        let reader =
-            self.edge.read(self.edge.clock.now(), |window| Reader::open(window, ask, &text, settings));
         let recipients = identity.recipients().chain(["all".to_owned()]).collect();
         let connection =
             Connection::open(self.edge.clone(), reader, identity, BTreeSet::new(), self.limits).unwrap();

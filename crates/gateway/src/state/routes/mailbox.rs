@@ -13,6 +13,8 @@
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 
+use galaxy_push_core::cursor::Cursor;
+use galaxy_push_core::reader::Expected;
 use galaxy_push_core::window::Slot;
 use tokio::sync::Notify;
 
@@ -44,6 +46,9 @@ struct Queue {
     /// After an overflow, until the connection has heard of it: the first slot that was in the mailbox. Nothing before it
     /// concerns the connection, so its scan may begin there.
     scan_from: Option<Slot>,
+    /// What its reader came with from another gateway, as long as nothing lay behind that: events up to there are not kept. Were they,
+    /// and were they gone before they are read, their reader would be told of a gap over what it has.
+    expected: Option<Expected>,
     /// The last slot put in, so that an event for several recipients of one connection is put in once.
     newest: Option<Slot>,
     /// The last dispatch that woke this connection.
@@ -96,6 +101,7 @@ impl Mailbox {
             slots: VecDeque::new(),
             mode: Mode::Scanning,
             scan_from: None,
+            expected: None,
             newest: None,
             batch: 0,
             progress_requested: false,
@@ -108,14 +114,24 @@ impl Mailbox {
         Self { queue: Mutex::new(queue), wake: Notify::new() }
     }
 
-    /// Keeps this slot, unless the mailbox has `limit` of them. `batch` numbers the dispatch: one dispatch wakes a connection
-    /// once.
-    pub(super) fn push(&self, queued: QueuedSlot, limit: usize, batch: u64) -> PushResult {
+    /// Keeps this slot, unless the mailbox has `limit` of them. `event`: the position of the event in it, if it is one. `batch`
+    /// numbers the dispatch: one dispatch wakes a connection once.
+    pub(super) fn push(
+        &self,
+        queued: QueuedSlot,
+        event: Option<Cursor>,
+        limit: usize,
+        batch: u64,
+    ) -> PushResult {
         let slot = queued.slot;
         let mut queue = self.lock();
         if queue.mode == Mode::Scanning || queue.newest == Some(slot) {
             return PushResult::NoWake;
         }
+        if queue.expected.is_some_and(|expected| event.is_some_and(|event| expected.holds_back(event))) {
+            return PushResult::NoWake;
+        }
+        queue.expected = None; // from here on the reader judges: a gap may lead back
         if queue.slots.len() >= limit {
             queue.scan_from = Some(queue.slots.front().map_or(slot, |first| first.slot));
             queue.slots = VecDeque::new();
@@ -148,9 +164,11 @@ impl Mailbox {
         Received::Slots { progress_requested: std::mem::take(&mut queue.progress_requested) }
     }
 
-    /// Keeps slots from now on. Call it under the table's lock, or what is dispatched meanwhile is missed.
-    pub(super) fn go_live(&self) {
+    /// Keeps slots from now on, but for those of events that the reader has. Call it under the table's lock, or what is dispatched
+    /// meanwhile is missed.
+    pub(super) fn go_live(&self, expected: Option<Expected>) {
         let mut queue = self.lock();
+        queue.expected = expected;
         (queue.mode, queue.scan_from, queue.newest, queue.progress_requested) =
             (Mode::Live, None, None, false);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use galaxy_push_core::frame::EventView;
-use galaxy_push_core::reader::{Entitled, Filter};
+use galaxy_push_core::reader::{Entitled, Expected, Filter};
 use galaxy_push_core::window::Slot;
 
 use super::{ALL, DispatchedUpTo, Mailbox, Routes};
@@ -137,11 +137,11 @@ impl Registration {
     /// dispatcher   7 for this connection: its mailbox still scans, so the slot is not kept
     /// connection   goes live: 7 is in no mailbox, and behind what was scanned
     /// ```
-    pub(crate) fn go_live(&self, next: Slot) -> Option<DispatchedUpTo> {
+    pub(crate) fn go_live(&self, next: Slot, expected: Option<Expected>) -> Option<DispatchedUpTo> {
         // No dispatch can run meanwhile: it locks the table for itself.
         let table = self.routes.read();
         (next >= table.dispatched.slot).then(|| {
-            self.mailbox.go_live();
+            self.mailbox.go_live(expected);
             table.dispatched
         })
     }

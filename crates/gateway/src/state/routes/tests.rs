@@ -28,6 +28,7 @@ fn dispatch(routes: &Routes, from: u64, events: &[&[&str]]) {
         .collect();
     let dispatches = bodies.iter().zip(from..).map(|(body, slot)| Dispatch {
         slot: place(slot).slot,
+        cursor: place(slot).cursor,
         bytes: 100,
         event: Some(EventView::of(body)),
     });
@@ -45,7 +46,7 @@ fn listening(routes: &Arc<Routes>, recipients: &[&str]) -> Registration {
         }
     }
     let registration = routes.register(&identity, topics, 0).unwrap();
-    assert!(registration.go_live(routes.dispatched().slot).is_some());
+    assert!(registration.go_live(routes.dispatched().slot, None).is_some());
     registration
 }
 
@@ -73,7 +74,10 @@ fn an_event_for_several_recipients_of_one_connection_comes_once() {
 fn a_gap_is_for_everybody() {
     let routes = routes(16, 1_000);
     let (ann, nobody) = (listening(&routes, &["user:ann"]), listening(&routes, &[]));
-    routes.dispatch([Dispatch { slot: place(0).slot, bytes: 10, event: None }], place(1));
+    routes.dispatch(
+        [Dispatch { slot: place(0).slot, cursor: place(0).cursor, bytes: 10, event: None }],
+        place(1),
+    );
     assert_eq!((mail(&ann), mail(&nobody)), (vec![0], vec![0]));
 }
 
@@ -101,8 +105,8 @@ fn a_full_mailbox_is_emptied_and_joins_again_only_at_the_end() {
     assert_eq!(routes.counters.mailbox_overflows.get(), 1);
     assert_eq!(ann.mailbox().receive(&mut VecDeque::new()), Received::Overflowed(Some(Slot::default())));
     dispatch(&routes, 3, &[&["user:ann"]]);
-    assert_eq!(ann.go_live(place(3).slot), None, "one more was dispatched meanwhile");
-    assert_eq!(ann.go_live(place(4).slot), Some(place(4)));
+    assert_eq!(ann.go_live(place(3).slot, None), None, "one more was dispatched meanwhile");
+    assert_eq!(ann.go_live(place(4).slot, None), Some(place(4)));
     dispatch(&routes, 4, &[&["user:ann"]]);
     assert_eq!(mail(&ann), [4]);
 }

@@ -1,6 +1,7 @@
 //! **Progress**, when it is due: after a silence, and where a filter has passed over an eighth of any bound of the window. So a
 //! quiet reader never ages out: it is not told that the window overtook it, of a stretch in which nothing was for it.
 
+use crate::checker::log::Entry;
 use crate::checker::report::{Findings, Promise};
 use crate::checker::sight::Sight;
 use crate::checker::stream::{Step, Stretch};
@@ -21,6 +22,9 @@ const ROUNDING_US: u64 = 20_000;
 
 /// What is appended within this time may be there when a hub's reader looks again: ticks of 10 ms, and its turn behind others.
 const AT_ONCE_US: u64 = 50_000;
+
+/// An ephemeral event takes its place within this time of its request, or nobody is sure of it.
+const EPHEMERAL_US: u64 = 500_000;
 
 /// A user is told where it stands at least so often within the age of its gateway's window.
 const TOLD_PER_AGE: u64 = 8;
@@ -125,9 +129,18 @@ fn overwhelms(step: &Step<'_, '_>, stretch: &Stretch, upto: u64) -> bool {
     let own = index.window_of(step.stream.open).unwrap_or(hub);
     (0..lost).any(|first| {
         let behind = &entries[first..];
-        let at_once = &behind[..behind.partition_point(|entry| entry.at_us <= behind[0].at_us + AT_ONCE_US)];
+        // A store hands on what it has stored together in one go, whenever each was appended.
+        let came = |entry: &Entry<'_>| entry.at_us.max(entry.told_us);
+        let until_us = came(&behind[0]) + AT_ONCE_US;
+        let at_once = &behind[..behind.partition_point(|entry| came(entry) <= until_us)];
+        // Ephemeral events take a place, too; each comes soon after it was asked for.
+        let asked_from_us = behind[0].at_us.saturating_sub(EPHEMERAL_US);
+        let asked_by = |us: u64| index.ephemerals_us.partition_point(|asked_us| *asked_us <= us);
+        let ephemeral = asked_by(until_us).saturating_sub(asked_by(asked_from_us));
         let bytes: u64 = at_once.iter().map(|entry| entry.line.bytes).sum();
-        at_once.len() as u64 > hub.events || bytes > hub.bytes || behind[0].line.bytes > own.bytes
+        (at_once.len() + ephemeral) as u64 > hub.events
+            || bytes > hub.bytes
+            || behind[0].line.bytes > own.bytes
     })
 }
 

@@ -58,3 +58,22 @@ async fn of_an_ephemeral_event_that_is_lost_nobody_is_told() {
     world.dispatch();
     assert_eq!(told(&mut world), (0, 1));
 }
+
+/// The fault: who came from a gateway that was further was told of a gap over what it had from there.
+#[tokio::test(start_paused = true)]
+async fn what_a_connection_has_from_another_gateway_is_missed_by_nobody() {
+    // Of ann's events the first three, or four, are before what the window keeps of twelve; she has three. A mailbox of 1 overflows.
+    let lost = [ANN, BOB, ANN, BOB, BOB, BOB, BOB, BOB, BOB, ANN, ANN, BOB];
+    let one_more = [ANN, BOB, ANN, ANN, BOB, BOB, BOB, BOB, BOB, ANN, ANN, BOB];
+    for mailbox_slots in [1, 16] {
+        for (to, expected) in [(lost, (2, 0)), (one_more, (2, 1))] {
+            let bounds = Bounds { events: 8, ..Bounds::default() };
+            let mut world = World::new(bounds, mailbox_slots, 1 << 16);
+            world.open_awaiting(ANN, 3);
+            told(&mut world);
+            append(&mut world, &to);
+            world.dispatch();
+            assert_eq!(told(&mut world), expected, "{to:?} in a mailbox of {mailbox_slots}");
+        }
+    }
+}
