@@ -79,8 +79,8 @@ struct Request {
     /// Names each of its events.
     events: Vec<u64>,
     give_up: Instant,
-    /// On the present stream, and not answered there yet.
-    sent: bool,
+    /// The how-manieth that was sent, if it is on the present stream and not answered there yet.
+    sent: Option<u64>,
     /// Where it was sent before and not answered.
     unanswered: Unanswered,
     answer: Answer,
@@ -184,7 +184,7 @@ impl PublishStream {
             published: Vec::new(),
             events: keys,
             give_up,
-            sent: false,
+            sent: None,
             unanswered: Unanswered::default(),
             answer: Answer { ack: to, sending },
             _room: room,

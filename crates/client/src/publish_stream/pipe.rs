@@ -45,6 +45,8 @@ pub(super) struct Pipe {
     pending: VecDeque<Request>,
     /// Nothing is sent before then, because the hub is overloaded.
     paused_until: Option<Instant>,
+    /// How many requests were sent.
+    sent: u64,
     /// Something before the last request that was sent is to be sent again.
     resend: bool,
     /// Why the last stream ended: the answer to a request that is given up.
@@ -82,6 +84,7 @@ impl Pipe {
             requests_max,
             pending: VecDeque::new(),
             paused_until: None,
+            sent: 0,
             resend: false,
             last_failure: Failure::Lost("the hub did not answer in time".to_owned()),
             redial_at: None,
@@ -140,7 +143,7 @@ impl Pipe {
                     while let Some(framed) = deframer.next_message().map_err(Failure::Unsplittable)? {
                         self.answered(&framed)?;
                     }
-                    let waiting = self.pending.iter().any(|request| request.sent);
+                    let waiting = self.pending.iter().any(|request| request.sent.is_some());
                     answer_by = waiting.then(|| Instant::now() + TRY_DEADLINE);
                 }
                 request = self.requests.recv(), if open => match request {
@@ -164,13 +167,14 @@ impl Pipe {
         self.paused_until = None;
         let mut any = false;
         // What is not sent is at the back, but for what was overloaded.
-        let unsent = self.pending.iter().rev().take_while(|request| !request.sent).count();
+        let unsent = self.pending.iter().rev().take_while(|request| request.sent.is_none()).count();
         let first = if std::mem::take(&mut self.resend) { 0 } else { self.pending.len() - unsent };
-        for request in self.pending.range_mut(first..).filter(|request| !request.sent) {
+        for request in self.pending.range_mut(first..).filter(|request| request.sent.is_none()) {
             let Some(framed) = request.framed() else { continue };
             let sent = upload.try_send(framed.clone());
             sent.map_err(|_| Failure::Lost("the hub stopped reading the stream".to_owned()))?;
-            (request.sent, any) = (true, true);
+            self.sent += 1;
+            (request.sent, any) = (Some(self.sent), true);
         }
         Ok(any)
     }
@@ -187,7 +191,7 @@ impl Pipe {
         };
         if let Some(overload) = overload(&answer) {
             let (request, log) = (&mut self.pending[index], self.hub_connection.log_of_hub());
-            (request.sent, self.resend) = (false, true);
+            (request.sent, self.resend) = (None, true);
             if is_unknown(&overload) {
                 request.unanswered.add(log);
             }
@@ -199,7 +203,7 @@ impl Pipe {
         }
         self.backoff.reset();
         if is_too_large(&answer) && self.pending[index].split() {
-            (self.pending[index].sent, self.resend) = (false, true);
+            (self.pending[index].sent, self.resend) = (None, true);
             return Ok(());
         }
         self.settle(index, answer.results);
@@ -221,22 +225,29 @@ impl Pipe {
         if request.parts.is_empty() {
             return request.answer.send(Ok(request.published));
         }
-        (request.sent, self.resend) = (false, true);
+        (request.sent, self.resend) = (None, true);
         self.pending.insert(index, request);
     }
 
     /// Decides what the end of a stream means for each request, and when the next one is opened.
     fn lost(&mut self, failure: Failure) {
+        // Answers come in the order in which requests were sent, which is not that of the calls where some were sent again.
+        let first_unanswered = self.pending.iter().filter_map(|request| request.sent).min();
+        let found_faulty = self.pending.iter().position(|request| request.sent == first_unanswered);
         self.note_unanswered(is_unknown(&failure));
         self.hub_connection.hub = (self.hub_connection.hub + 1) % self.hub_connection.dialer.hubs().len();
         self.last_failure = failure.clone();
         let Some(failure) = self.round.over(failure) else { return };
         if failure.cause() == Cause::Refused {
-            // Answers come in order, so what the hub found wrong is in the first request that it did not answer; but
-            // who may not publish at all need not send the others.
+            // What the hub found wrong is in the first request that it did not answer; but who may not publish at all need not
+            // send the others.
             let faulty = matches!(&failure, Failure::Status(status) if status.code == INVALID_ARGUMENT);
-            let refused = if faulty { self.pending.len().min(1) } else { self.pending.len() };
-            for request in self.pending.drain(..refused) {
+            let refused = match found_faulty.filter(|_| faulty && first_unanswered.is_some()) {
+                Some(faulty) => faulty..faulty + 1,
+                None if faulty => 0..0,
+                None => 0..self.pending.len(),
+            };
+            for request in self.pending.drain(refused) {
                 self.uncertain.record(&request.events, &request.unanswered);
                 request.answer.send(Err(failure.clone()));
             }
@@ -263,8 +274,8 @@ impl Pipe {
     /// The stream is over: nothing on it is answered any more.
     fn note_unanswered(&mut self, unknown: bool) {
         let log = self.hub_connection.log_of_hub();
-        for request in self.pending.iter_mut().filter(|request| request.sent) {
-            request.sent = false;
+        for request in self.pending.iter_mut().filter(|request| request.sent.is_some()) {
+            request.sent = None;
             if unknown {
                 request.unanswered.add(log);
             }
@@ -279,7 +290,7 @@ impl Pipe {
     fn give_up(&mut self) {
         while self.first_give_up().is_some_and(|give_up| give_up <= Instant::now()) {
             if let Some(mut request) = self.pending.pop_front() {
-                if request.sent {
+                if request.sent.is_some() {
                     request.unanswered.add(self.hub_connection.log_of_hub());
                 }
                 self.uncertain.record(&request.events, &request.unanswered);

@@ -297,6 +297,19 @@ async fn what_is_refused_for_good_is_told_and_the_rest_goes_on() {
     assert_eq!(publish(&stream, "c").await, "1.0", "it can be used again");
 }
 
+/// The fault: the first request of the calls was refused for what was wrong with one that was sent before it.
+#[tokio::test(start_paused = true)]
+async fn what_the_hub_finds_wrong_is_in_the_first_request_that_was_sent_and_not_answered() {
+    let wrong = || Reply::End(Status::invalid_argument("no"));
+    for first in [Reply::Refuse(Reason::Overloaded), Reply::Results(Code::Unavailable)] {
+        let server = Server::new([first.clone(), wrong(), Reply::Accept]);
+        assert_eq!(publish(&server.stream(), "a b").await, "1.0 status 3", "{first:?}");
+        assert_eq!(server.log(), "a");
+        let server = Server::new([first.clone(), Reply::Accept, wrong(), Reply::Accept]);
+        assert_eq!(publish(&server.stream(), "a b c").await, "1.1 1.0 status 3", "{first:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hub_that_falls_silent_is_left_for_the_next() {
     let server = Server::new([Reply::Silence]);
