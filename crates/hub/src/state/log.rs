@@ -3,7 +3,7 @@
 //! The store calls it as its [`Sink`], one call after the other, in the order of the log. Streams, scrapes and the drain
 //! look at it through [`Log::with_state`]. It appends nothing by itself and knows no request.
 //!
-//! # One lock for the window and the fence
+//! # One lock for the window and the ownership table
 //!
 //! A takeover and an append must have an order: what is appended after the takeover never reaches the older stream.
 //!
@@ -13,7 +13,7 @@
 //! b was opened at the position after 7: it is sent 8
 //! ```
 //!
-//! With two locks a could look at the fence before the takeover and at the window after append 8.
+//! With two locks a could look at the table before the takeover and at the window after append 8.
 //!
 //! # Nothing is queued for anyone
 //!
@@ -44,10 +44,10 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::state::fence::{ANSWER_WITHIN, Claim, Gateways};
+use crate::state::ownership::{ANSWER_WITHIN, Claim, Gateways};
 use crate::state::sync::{Mutex, MutexGuard};
 
-/// The window and the fence behind their lock.
+/// The window and the ownership table behind their lock.
 ///
 /// A hub has one. The store holds it as its sink, the hub in its shared part.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(crate) struct Log {
     bounds: Bounds,
     /// How much was appended.
     appended: AppendCounters,
-    /// The window and the fence.
+    /// The window and the ownership table.
     state: Mutex<State>,
     /// Signals each append.
     appends: watch::Sender<()>,
@@ -121,7 +121,7 @@ impl Log {
 
     /// Runs `at` with the state of the log as it is now: what is too old has left the window before.
     ///
-    /// Publishers, streams, scrapes and the fence share this lock, so `at` must be short: a turn of a stream gives it back
+    /// Publishers, streams, scrapes and claims share this lock, so `at` must be short: a turn of a stream gives it back
     /// after some 4,096 entries. Only [`Log::dump`], which tests call, looks at the whole window at once.
     pub(crate) fn with_state<T>(&self, at: impl FnOnce(&mut State, Now) -> T) -> T {
         let mut state = self.lock();

@@ -15,7 +15,7 @@
 //!     the stream must end?       Goodbye, then the status                        nothing appended later is looked at
 //!     standing records to send?  the next frame of them
 //!     else                       ask the reader, until 256 KiB or some 4,096 entries
-//!   nothing to send              wait: an append · a signal of the fence · lost access · the next heartbeat
+//!   nothing to send              wait: an append · a signal of the ownership table · lost access · the next heartbeat
 //! ```
 //!
 //! # The states of its end
@@ -66,8 +66,8 @@ use self::turn_buffer::TurnBuffer;
 use crate::app::drain;
 use crate::app::shared::Shared;
 use crate::state::access::Grant;
-use crate::state::fence::{Claim, SendReadiness, StreamEnd, StreamSignal};
 use crate::state::log::State;
+use crate::state::ownership::{Claim, SendReadiness, StreamEnd, StreamSignal};
 use crate::state::patterns::Patterns;
 use crate::state::stream_gauge::StreamGauge;
 use crate::surface::grpc;
@@ -121,7 +121,7 @@ pub(crate) struct Subscription {
     opening_gap: bool,
     /// Signals when the log grows.
     appends: watch::Receiver<()>,
-    /// What the fence tells it: that it must end, or must answer a ping.
+    /// What the ownership table tells it: that it must end, or must answer a ping.
     signal: watch::Receiver<StreamSignal>,
     /// How far the latest ping has come.
     ping: Ping,
@@ -150,10 +150,10 @@ enum Phase {
     Closed,
 }
 
-/// A ping of the fence, by its number.
+/// A ping of the ownership table, by its number.
 ///
 /// ```text
-/// Answered(1) ── the fence asks for 2 ──► Requested(2) ── a piece is handed over ──► Sent(2)
+/// Answered(1) ── the table asks for 2 ──► Requested(2) ── a piece is handed over ──► Sent(2)
 ///      Answered(2) ◄── HTTP/2 asks for more: the peer has made room ────────────────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -108,9 +108,9 @@ impl<R> Stager<R> {
         };
         let mut changes = batch.items.iter().filter_map(|item| item.change.as_ref()).peekable();
         if changes.peek().is_some() {
-            let under_way = self.changes.iter().map(|(change, share)| (change, share.as_ref()));
+            let in_flight = self.changes.iter().map(|(change, share)| (change, share.as_ref()));
             let (share, wall) = (batch.publisher.as_ref(), batch.now.unix_ms);
-            if let Err(full) = visible.standing.check_behind(under_way, changes, share, wall) {
+            if let Err(full) = visible.standing.check_behind(in_flight, changes, share, wall) {
                 return Err((reply, Refused::StandingFull(full)));
             }
         }
@@ -203,7 +203,7 @@ impl<R> Stager<R> {
                 said.push(Said::Never);
                 continue;
             };
-            let (known, verdict) = match visible.published.get(key, visible.now) {
+            let (known, answer) = match visible.published.get(key, visible.now) {
                 Some((known, seq)) => (Some(known), Said::Before(seq)),
                 None if is_alone => (None, Said::Never), // nothing else can be the same
                 None => match here.entry(key) {
@@ -217,7 +217,7 @@ impl<R> Stager<R> {
             if known.is_some_and(|known| known != *content) {
                 return Err(Refused::IdReused { item: Some(index) });
             }
-            said.push(verdict);
+            said.push(answer);
         }
         Ok(Before::Items(said))
     }

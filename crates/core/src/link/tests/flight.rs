@@ -1,4 +1,4 @@
-//! The stream form: items go out, verdicts come in, and the cursor follows the front.
+//! The stream form: items go out, acks come in, and the cursor follows the front.
 
 use super::*;
 
@@ -189,7 +189,7 @@ fn acks_are_saved_like_calls() {
 }
 
 #[test]
-fn verdicts_that_make_no_sense_change_nothing() {
+fn acks_that_make_no_sense_change_nothing() {
     let mut world = World::new(many());
     world.play_all(&[
         "begin",

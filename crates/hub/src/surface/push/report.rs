@@ -1,6 +1,6 @@
 //! `Report`: what gateways say of themselves, above all how far they have *handled* what they were sent.
 //!
-//! A report belongs to the stream of the same gateway id and instance, and lives and dies with it; the fence keeps the latest
+//! A report belongs to the stream of the same gateway id and instance, and lives and dies with it; the ownership table keeps the latest
 //! (`state/report.rs`). It moves nothing: neither the stream nor anybody's cursor depends on it. Scrapes and
 //! [`Hub::status`](crate::Hub::status) show it.
 //!
@@ -27,7 +27,7 @@ use tonic::{Code, Status};
 use crate::app::drain;
 use crate::app::shared::Shared;
 use crate::state::access::Caller;
-use crate::state::fence;
+use crate::state::ownership;
 use crate::state::report::Report;
 use crate::surface::body::{self, Deadline, Encoding, Messages};
 use crate::surface::grpc;
@@ -73,7 +73,7 @@ where
     loop {
         let next = tokio::select! {
             biased;
-            () = drain::begins(&mut draining) => return Err(fence::draining()),
+            () = drain::begins(&mut draining) => return Err(ownership::draining()),
             () = grant.revoked() => return Err(revocation::access_changed()),
             frame = body.frame() => frame.transpose().map_err(|status| broke_off(&status))?,
         };
@@ -100,12 +100,12 @@ where
 async fn pace(next_at: Instant, draining: &mut watch::Receiver<bool>) -> Result<(), Failure> {
     tokio::select! {
         biased;
-        () = drain::begins(draining) => Err(fence::draining()),
+        () = drain::begins(draining) => Err(ownership::draining()),
         () = sleep_until(next_at) => Ok(()),
     }
 }
 
-/// Hands a report to the fence, which keeps it if its instance has the stream.
+/// Hands a report to the ownership table, which keeps it if its instance has the stream.
 fn apply(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), Failure> {
     check(caller, &report)?;
     let handled = match StartFrom::parse(&report.handled_cursor) {

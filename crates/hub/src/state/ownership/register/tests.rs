@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::*;
-use crate::state::fence::{Admitted, ClaimOutcome};
+use crate::state::ownership::{Admitted, ClaimOutcome};
 
 /// What happens to whoever asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
