@@ -219,6 +219,7 @@ impl Sink for Log {
 
     /// Positions up to `to` were given to nothing, as in a log whose positions have holes: readers pass them without a gap.
     fn advanced(&self, to: Cursor) {
+        // No signal: there is no entry, so no stream has anything to do.
         self.lock().window.advance(to);
     }
 

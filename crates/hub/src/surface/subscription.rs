@@ -191,8 +191,10 @@ impl Subscription {
     ///
     /// Cancel safe: nothing is taken from the reader without being returned.
     async fn next(&mut self) -> Option<Frame<Bytes>> {
+        // HTTP/2 asks for a piece only when it has taken the one before.
         self.readiness.wants_more();
         loop {
+            // `Closed` stays in place wherever `Open` is not put back, so the trailers are sent once.
             match std::mem::replace(&mut self.phase, Phase::Closed) {
                 Phase::Open => self.phase = Phase::Open,
                 Phase::Closing(status) => return Some(Frame::trailers(grpc::trailers(&status))),
@@ -240,6 +242,7 @@ impl Subscription {
         // Read before the look at the end: if the id was taken meanwhile, the page of records that was just made is dropped,
         // and what was appended after the takeover is not sent.
         let page = self.snapshot.as_mut().map(|snapshot| snapshot.next(&self.shared));
+        // Cloned, because the closure takes all of `self`.
         let shared = self.shared.clone();
         let turn = shared.log.with_state(|state, now| {
             self.answer_pings(state);
@@ -274,6 +277,7 @@ impl Subscription {
             }
             let (done, idle) = match self.reader.step(&state.window, filter, now) {
                 Step::Control(control) => {
+                    // None is under way: while one is, `turn` sends its pages and does not come here.
                     self.snapshot = self.snapshot_after(&control);
                     let frame = self.encode(control);
                     self.turn_buffer.push(frame);
@@ -338,6 +342,7 @@ impl Subscription {
             state.gateways.record_pong(&self.claim.gateway, self.generation, ping);
             self.ping = Ping::Answered(ping);
         }
+        // Marked seen under the log's lock, under which alone it is sent: none falls between this and the look at the end.
         let latest = self.signal.borrow_and_update().ping;
         if let Ping::Answered(before) = self.ping
             && latest > before
@@ -430,6 +435,7 @@ impl Subscription {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
                 connection = self.welcome.connection_id, passed = %self.reader.position(), cause = %failure.message, "stream ended by the hub");
         }
+        // Before the early return below: a stream that says no goodbye ends with a status, too.
         self.phase = Phase::Closing(failure.status());
         // A stream that was not welcomed has no place to say goodbye from; its client still holds the cursor it sent.
         let cursor = self.reader.resumes_from()?;

@@ -121,6 +121,7 @@ impl Claims {
         }
         self.messages.push_back(ReadMessage { number, before: self.items, keys: Vec::new(), hub: None });
         self.items += items.max(1) as u64;
+        // `>=`: of two with one stamp the later one answers for both, because it is remembered longer.
         while self.lows.back().is_some_and(|(_, low)| *low >= stamp_ms) {
             self.lows.pop_back();
         }
@@ -136,6 +137,7 @@ impl Claims {
     /// What the claim of a pack in the last message is worth, whose writer had read up to `read`.
     pub(super) fn weigh(&self, read: u64, stamp_ms: u64) -> Claim {
         let from = read.saturating_add(1);
+        // Whether it is dead comes first: that is so for everybody, also for a hub that lacks what lies between.
         if self.is_older_behind(from, self.bounds.age_ms, stamp_ms)
             || self.items_behind(from) > self.bounds.items
         {

@@ -184,6 +184,7 @@ impl<T> Pending<T> {
                 }
             }
         }
+        // All were answered by what is known: nothing is sent, and the number is not used up.
         if requests.is_empty() {
             return None;
         }
@@ -254,6 +255,7 @@ impl<T> Pending<T> {
             }
             pack.since = pack.requests.iter().flatten().map(|request| request.since).min().unwrap_or(now);
         }
+        // Should one come after all, `judged` finds nobody who waits for it.
         self.in_flight.retain(|pack| pack.requests.iter().any(Option::is_some));
     }
 

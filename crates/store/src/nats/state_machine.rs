@@ -216,6 +216,7 @@ impl StateMachine {
         self.lost(number - 1, told);
         self.last = number;
         self.index.stamp(stamp, mono);
+        // Behind the stamp: whatever was lost may have come at any time up to what follows the hole.
         if std::mem::take(&mut self.keys_lost) {
             self.index.cut();
         }

@@ -77,6 +77,8 @@ impl Subscription {
         if let Some(fence) = fence {
             ownership::register::check_reachable(fence, claim)?;
         }
+        // Once, and outside the log's lock, for it may ask the store. It does not age: a log that has reached a position has reached it
+        // for good.
         let ahead_cursor = ahead_cursor(shared, wanted.ask).await?;
         let mut remote = match fence {
             Some(fence) => RemoteOwnership::read(fence, claim, &shared.clock).await?,
@@ -148,6 +150,7 @@ impl Subscription {
                 ClaimOutcome::ProbeHere(probe) => Err(Opening::ProbeHere(probe)),
                 ClaimOutcome::ProbeRemote => Err(Opening::ProbeRemote),
                 ClaimOutcome::Admitted(admitted) => {
+                    // Looked up again under the lock: this hub may have come to that position meanwhile.
                     let (reader, outcome) = match (state.window.find(*ask, cursor).outcome, ahead_cursor) {
                         (Outcome::Ahead, Some(ahead_cursor)) => {
                             (Reader::open_awaiting(&state.window, ahead_cursor, settings), Outcome::Resumed)
@@ -177,6 +180,7 @@ impl Subscription {
             turn_buffer: TurnBuffer::default(),
             snapshot: None,
             opening_gap: false,
+            // An append since the claim is not signalled here, and not missed: the first turn looks before it waits.
             appends: shared.log.appends(),
             ping: Ping::Answered(0),
             omitted: Omitted::default(),
