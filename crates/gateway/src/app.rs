@@ -46,6 +46,9 @@ use hub_connector::HubConnector;
 use metrics::Metrics;
 use origin::is_origin;
 
+/// The most bytes of frames handed to a connection per visit, unless one frame alone is larger.
+const TURN_BYTES: usize = 64 << 10;
+
 /// What every request handler may use. One per gateway.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -109,7 +112,7 @@ impl Shared {
                 edge: edge.clone(),
                 authority: Authority::new(hub),
                 quotas: Quotas::new(config.limits),
-                limits: Limits { topics: config.topics, turn_bytes: config.turn_bytes },
+                limits: Limits { topics: config.topics, turn_bytes: TURN_BYTES },
                 heartbeat: config.progress_interval,
             },
             config,

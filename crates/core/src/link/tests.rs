@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::cursor::{Epoch, Seq};
-use crate::frame::{Kind, PREFIX_BYTES, put_event_frame, put_prefix};
+use crate::frame::{Kind, LogKind, PREFIX_BYTES, put_log_frame, put_prefix};
 use crate::window::GapReason;
 use crate::wire::{put_bytes, put_varint};
 
@@ -303,7 +303,7 @@ fn frame(word: &str) -> Vec<u8> {
         "new" => 99,
         event => {
             let mut out = Vec::new();
-            put_event_frame(&mut out, Cursor::parse(&long(event)).ok(), b"", 1);
+            put_log_frame(&mut out, LogKind::Event, Cursor::parse(&long(event)).ok(), b"", 1);
             return out;
         }
     };

@@ -275,12 +275,6 @@ impl StateMachine {
         self.epoch
     }
 
-    /// Whether readers are handed what comes.
-    #[must_use]
-    pub const fn has_begun(&self) -> bool {
-        self.told_to.is_some()
-    }
-
     /// How far back this hub knows what was published, at `mono` on the clock of [`StateMachine::read`].
     pub fn dedup_horizon(&mut self, mono: Duration) -> Duration {
         self.index.pass(mono);

@@ -140,7 +140,7 @@ impl Hub {
             let cursor = Cursor::parse(&long(&format!("a{}", at + 1))).ok();
             let mut out = Vec::new();
             match self.log[at as usize] {
-                None => put_event_frame(&mut out, cursor, b"", 1),
+                None => put_log_frame(&mut out, LogKind::Event, cursor, b"", 1),
                 Some((key, member)) => {
                     put_log_frame(&mut out, LogKind::Membership, cursor, &[key, u8::from(member)], 1);
                 }

@@ -91,11 +91,8 @@ impl FlapRecord {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::s;
     use super::*;
-
-    const fn s(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
 
     #[test]
     fn lines_about_it_are_rate_limited() {

@@ -7,7 +7,7 @@ use galaxy_push_proto::Reason;
 
 use super::*;
 
-fn claim(instance: &str, attempt: u64) -> Claim {
+pub(super) fn claim(instance: &str, attempt: u64) -> Claim {
     Claim {
         gateway: "gw".into(),
         instance: instance.into(),
@@ -17,7 +17,7 @@ fn claim(instance: &str, attempt: u64) -> Claim {
     }
 }
 
-const fn s(seconds: u64) -> Duration {
+pub(super) const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 

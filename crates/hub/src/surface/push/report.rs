@@ -8,11 +8,9 @@
 //! that sends more. It ends with the gateway, with a report that breaks a rule, with a drain, or with lost access; the
 //! reports before that are applied.
 
-use std::error::Error;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
 use galaxy_push_core::cursor::StartFrom;
 use galaxy_push_core::frame::{Deframer, PREFIX_BYTES};
 use galaxy_push_core::recipient::check_id;
@@ -29,7 +27,7 @@ use crate::app::shared::Shared;
 use crate::state::access::Caller;
 use crate::state::ownership;
 use crate::state::report::Report;
-use crate::surface::body::{self, Deadline, Encoding, Messages};
+use crate::surface::body::{self, ByteBody, Deadline, Encoding, Messages};
 use crate::surface::grpc;
 use crate::surface::revocation;
 
@@ -50,16 +48,12 @@ const APART: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// A report is out of order, not this caller's to make, or broke off; or the hub drains, or lets this caller in no more. The reports before it are taken.
-pub(crate) async fn read_reports<B>(
+pub(crate) async fn read_reports(
     shared: &Shared,
     caller: &Caller,
     encoding: Encoding,
-    body: B,
-) -> Result<Response<Body>, Failure>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+    body: impl ByteBody,
+) -> Result<Response<Body>, Failure> {
     let (from, room) = (Deadline::FromTheFirstByte, shared.queries_in_flight.clone());
     let mut body = Messages::new(body, REPORT_BYTES_MAX, from, body::WITHIN, room)
         .of(shared.access.get().quota_key(caller))

@@ -12,21 +12,8 @@ use tokio::time::advance;
 
 use super::*;
 use crate::state::ownership::register::write_ownership;
+use crate::state::ownership::tests::{claim, s};
 use crate::state::ownership::{Admitted, ClaimOutcome};
-
-const fn s(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn claim(instance: &str, attempt: u64) -> Claim {
-    Claim {
-        gateway: "gw".into(),
-        instance: instance.into(),
-        attempt,
-        peer: format!("{instance}:{attempt}"),
-        ..Claim::default()
-    }
-}
 
 /// Some hubs, and the register of one id.
 struct World {

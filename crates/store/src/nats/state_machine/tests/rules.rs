@@ -402,7 +402,7 @@ fn records_are_told_before_anything_is_shown_and_those_in_doubt_as_such() {
         let message = Message { number, stamp_unix_ms: 1_000_000, payload: payload.into() };
         machine.read(&message, Duration::ZERO, &mut told).unwrap();
     }
-    assert!(!machine.has_begun());
+    assert!(machine.told_to.is_none());
     let [Output::Records(first), Output::Records(second)] = &told[..] else { panic!("{told:?}") };
     let those = |records: &[crate::nats::Record]| (records[0].cursor, records[0].is_doubtful, records.len());
     assert_eq!([those(first), those(second)], [(at(5, 0), true, 1), (at(6, 0), false, 1)]);
