@@ -42,7 +42,7 @@ use crate::{
 /// The parts that are looked at: a package, and where in it.
 const PARTS: [(&str, &str); 10] = [
     ("galaxy-push-core", "crates/core/src"),
-    ("galaxy-push-hub", "crates/hub/src/state/fence"),
+    ("galaxy-push-hub", "crates/hub/src/state/ownership"),
     ("galaxy-push-hub", "crates/hub/src/state/log"),
     ("galaxy-push-hub", "crates/hub/src/surface/subscription"),
     ("galaxy-push-client", "crates/client/src"),
@@ -294,9 +294,9 @@ mod tests {
     #[test]
     fn a_file_is_of_the_part_that_names_it() {
         let part = |path: &str| part(path.as_ref());
-        assert_eq!(part("crates/hub/src/state/fence.rs"), Some("crates/hub/src/state/fence"));
-        assert_eq!(part("crates/hub/src/state/fence/duel.rs"), Some("crates/hub/src/state/fence"));
-        assert_eq!(part("crates/hub/src/state/fences.rs"), None);
+        assert_eq!(part("crates/hub/src/state/ownership.rs"), Some("crates/hub/src/state/ownership"));
+        assert_eq!(part("crates/hub/src/state/ownership/flap.rs"), Some("crates/hub/src/state/ownership"));
+        assert_eq!(part("crates/hub/src/state/ownerships.rs"), None);
         assert_eq!(part("crates/core/src/cursor.rs"), Some("crates/core/src"));
     }
 

@@ -142,7 +142,7 @@ fn page(rows: &[Row], bugs: &[[String; 3]]) -> String {
 
 const HEAD: &str = "# Threads
 
-Written by `cargo xtask threads`. Where threads of the hub or of the gateway meet, a model runs the real code (log, fence,
+Written by `cargo xtask threads`. Where threads of the hub or of the gateway meet, a model runs the real code (log, ownership of ids,
 subscriptions; window, routes, mailboxes, connections, stalled streams) in a few threads, and
 [shuttle](https://docs.rs/shuttle) decides at each lock and atomic of `sync.rs` which of them goes on: at random, and by PCT,
 which looks for faults that need few changes of thread at the wrong moment (here up to 3). The seeds are fixed, so the same schedules are tried each time;
@@ -152,7 +152,7 @@ What is left out:
 
 - What tokio does in one call (`Notify`, `watch`, `TaskTracker`, `CancellationToken`) is one step, and so is what other crates do:
   tokio has models of its own. Between two such calls without a lock of ours nobody else gets a turn: that a stream is counted
-  before the fence lets it in, and not a moment after, no model shows.
+  before its claim is admitted, and not a moment after, no model shows.
 - Atomics are taken as sequentially consistent. Those that order something in hub and gateway use acquire and release beside a lock;
   the others only count.
 - Time stands still: a timer never fires, so that a wake-up which is lost leaves a thread waiting for ever, and shuttle says so.

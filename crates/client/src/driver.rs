@@ -95,14 +95,17 @@ impl<H: BatchHandler> Driver<H> {
         let mut action = self.link.start(Duration::ZERO);
         while action != Action::Finish {
             self.hand_out();
+            // Before the action, which may take long: whoever watches is to see what is being waited for.
             self.publish(&action);
             let input = tokio::select! {
                 biased; // A stop wins over any work.
+                // Once: it would win over the last save again and again.
                 () = &mut stopped, if !stopping => Input::Stop,
                 input = self.perform(&action) => input,
             };
             if input == Input::Stop {
                 stopping = true;
+                // Before the step: the last save is to cover what was acked by now.
                 self.apply_last_acks();
             }
             action = self.step(input);
@@ -155,9 +158,11 @@ impl<H: BatchHandler> Driver<H> {
 
     /// Opens a connection to the hub, or goes on with the one over which it answered just now that it holds the log.
     async fn dial(&mut self, hub: usize, until: Duration) -> Input {
+        // Taken out before `hang_up`, which drops the connections to the other hubs.
         let found = self.hubs.found.get_mut(hub).and_then(Option::take).filter(Connection::is_open);
         self.hang_up();
         if found.is_some() {
+            // What it has read so far was an answer, and nothing of a stream.
             self.bytes_seen = found.as_ref().map_or(0, Connection::bytes_read);
             self.connection = found;
             return Input::Connected;
@@ -318,6 +323,7 @@ impl<H: BatchHandler> Driver<H> {
     fn publish(&mut self, next: &Action) {
         let status = self.link.status();
         let mut before = Status::default();
+        // Of what was shown before only what `report` compares is copied: this runs at every step.
         let changed = self.status.send_if_modified(|shown| {
             (before.state, before.store, before.hub) = (shown.state, shown.store.clone(), shown.hub);
             (before.epoch, before.counters) = (shown.epoch, shown.counters);
@@ -334,6 +340,7 @@ impl<H: BatchHandler> Driver<H> {
                 |hub: usize| self.dialer.hubs().get(hub).map(|hub| hub.origin.as_str()).unwrap_or_default();
             let hub = name(status.hub);
             let ended = matches!(next, Action::Wait { .. } | Action::AskHubs { .. });
+            // One line for each dial that ended: a wait that goes on after acks is the same end.
             let ended = ended && self.last_announced_dial < status.counters.dials;
             report(status, &before, next, &self.gateway, hub);
             if status.state == State::Live {

@@ -97,7 +97,7 @@ impl Config {
 pub enum Cause {
     /// Nobody is to blame that could be asked: the network, a restart, an overload. Soon again, then ever later.
     Lost,
-    /// Another process holds the same identity. Rushing back would only continue the duel.
+    /// Another process holds the same identity. Rushing back would only keep the id flapping.
     Conflict,
     /// The server understood and said no. Only an operator changes that, so a slow poll is enough.
     Refused,

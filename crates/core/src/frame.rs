@@ -139,10 +139,10 @@ impl Kind {
 ///
 /// ```
 /// use galaxy_push_core::cursor::{Cursor, Epoch};
-/// use galaxy_push_core::frame::{FrameView, Kind, message, put_event_frame};
+/// use galaxy_push_core::frame::{FrameView, Kind, LogKind, message, put_log_frame};
 ///
 /// let (mut framed, cursor) = (Vec::new(), Cursor::start(Epoch(1)).next());
-/// put_event_frame(&mut framed, Some(cursor), b"\x0a\x07user:42", 1_700_000_000_000);
+/// put_log_frame(&mut framed, LogKind::Event, Some(cursor), b"\x0a\x07user:42", 1_700_000_000_000);
 /// let view = FrameView::read(message(&framed))?;
 /// assert_eq!((view.kind(), view.appended_unix_ms()), (Kind::Event, 1_700_000_000_000));
 /// assert_eq!(view.cursor(), cursor.to_string());
@@ -385,14 +385,8 @@ fn seconds_and_nanos(message: &[u8]) -> (u64, u64) {
     (seconds, nanos)
 }
 
-/// Appends the framed `PushEvent` of an event to `out`: the one encoding every reader is served from.
-///
-/// `event` is an encoded `Event` with `to` first. An ephemeral event has no cursor.
-pub fn put_event_frame(out: &mut Vec<u8>, cursor: Option<Cursor>, event: &[u8], appended_unix_ms: u64) {
-    put_log_frame(out, LogKind::Event, cursor, event, appended_unix_ms);
-}
-
-/// Appends the framed `PushEvent` of whatever has a place in a log. `message` is the encoded message of that kind.
+/// Appends the framed `PushEvent` of whatever has a place in a log: the one encoding every reader is served from. `message` is the encoded
+/// message of that kind; an `Event` has `to` first. An ephemeral event has no cursor.
 ///
 /// `out` may hold other frames already: this one is appended behind them, at most [`LOG_FRAME_OVERHEAD_BYTES`] longer than `message`.
 pub fn put_log_frame(

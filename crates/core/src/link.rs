@@ -331,6 +331,7 @@ impl Link {
             if let Some(action) = self.next_delivery(now).or_else(|| self.save_due(now)) {
                 break action;
             }
+            // Taken out: an arm that puts nothing back leaves `Begin`, from where a link without a stream starts.
             match std::mem::replace(&mut self.course, Course::Begin) {
                 Course::Begin if !self.store.loaded => break self.load(now),
                 // What is no cursor is the same to every hub, and may be too long to be sent at all.
@@ -361,6 +362,7 @@ impl Link {
     }
 
     fn subscribe(&mut self, now: Duration) {
+        // With each try, whatever comes of it: by the number the hub tells a late copy of an earlier subscribe from this one.
         self.status.attempt += 1;
         self.stream = StreamState::new(&self.config);
         self.stream.welcome_by = now + self.config.welcome_deadline;
@@ -408,6 +410,7 @@ impl Link {
     fn read_timer(&mut self, arriving: u64, now: Duration, random: u64) {
         // What came before an earlier wake counts as well.
         self.stream.arriving = self.stream.arriving.saturating_add(arriving);
+        // `<=`: the timer fires at that very time, and would fire again at once if that did not count as silence.
         let silent = matches!(self.course, Course::Read(deadline) if deadline.until(now) <= now);
         if !silent {
             return self.go_on(now, random); // a save or an item in flight is due

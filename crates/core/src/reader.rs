@@ -255,6 +255,8 @@ impl Reader {
 
     /// As [`Reader::step`], for a reader that takes the window to end before slot `end`.
     pub fn step_until(&mut self, window: &Window, end: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
+        // The opening's gap first, since only that may cross its hole. `lapped` before `fell_behind`, which asks for the age of the
+        // next entry: one that has left the window has none.
         if let Some(control) = self.pending(now) {
             return Step::Control(control);
         }
@@ -292,6 +294,7 @@ impl Reader {
     pub fn skip_to(&mut self, slot: Slot, cursor: Cursor) {
         self.next = self.next.max(slot);
         let held_back = self.expected.is_some_and(|expected| expected.holds_back(cursor));
+        // The slot moves all the same. Not the position: where `cursor` is held back the reader has more than that already.
         if held_back || slot < self.next || self.position.follows(cursor) {
             return;
         }
@@ -323,6 +326,7 @@ impl Reader {
 
     /// Frames that were already decided on and only wait their turn.
     fn pending(&mut self, now: Now) -> Option<Control> {
+        // Taken out, so that the gap moves into its frame instead of being copied; put back below where nothing was pending.
         let (control, next) = match std::mem::replace(&mut self.phase, Phase::Replaying) {
             Phase::Opening { welcome, gap: None } => (*welcome, Phase::Replaying),
             Phase::Opening { welcome, gap: Some(gap) } => {
@@ -358,6 +362,7 @@ impl Reader {
             return None;
         }
         let (from, floor) = (self.position, window.floor());
+        // Asked before `next` moves: the turn lies among the slots that this reader never saw.
         let turned = window.turned_unseen(self.next);
         self.next = window.oldest();
         if self.expected.is_some_and(|expected| expected.holds_back(floor)) {
@@ -368,8 +373,10 @@ impl Reader {
             return Some(Control::Gap(MissingRange::into_another_log(from, from)));
         }
         if self.phase == Phase::Live {
+            // So that it says `CaughtUp` again at the end, where a live reader says no more than `Progress`.
             self.phase = Phase::Behind;
         }
+        // A reader that has more than the floor, from elsewhere, is left where it is: then `between` finds nothing missing.
         let to = self.cross_gap_to(floor);
         let gap = if turned {
             MissingRange::into_another_log(from, to)

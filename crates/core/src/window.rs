@@ -258,6 +258,7 @@ impl Window {
             self.head
         );
         if cursor.epoch != self.head.epoch {
+            // Before the entry itself lies in a chunk of that epoch, or every turn would look like a return.
             let held = self.chunks.iter().any(|chunk| chunk.epoch() == cursor.epoch);
             self.turns.turn(self.head, cursor, self.end, held);
         }
@@ -281,6 +282,7 @@ impl Window {
         self.end = self.end.next();
         self.head = cursor;
         self.held_bytes += frame.len() as u64;
+        // Behind the push: an entry that alone exceeds a bound does not stay either, and readers are told of it by a gap.
         self.trim(now);
     }
 
@@ -314,11 +316,13 @@ impl Window {
         while let Some(first) =
             self.chunks.front().filter(|_| !self.is_empty()).map(|chunk| chunk.entry(self.oldest))
         {
+            // `>` here and below: what equals a bound is within it.
             let too_old = now.saturating_sub(first.at) > self.bounds.age;
             if !too_old && self.len() <= self.bounds.events && self.held_bytes <= self.bounds.bytes {
                 break;
             }
             let (slot, cursor, length) = (first.slot, first.cursor, first.frame.len() as u64);
+            // The floor has not moved yet: it is the position before this entry, so this is the entry that led into another log.
             if cursor.epoch != self.floor.epoch {
                 self.turns.trimmed(slot);
             }
@@ -458,6 +462,7 @@ impl Window {
     pub fn bytes(&self, slots: Range<Slot>) -> Bytes {
         match self.chunk_of(slots.start) {
             Some(chunk)
+                // A chunk goes as a whole, `oldest` entry by entry: the frames before it may still be there, and do not count.
                 if slots.start >= self.oldest && slots.start < slots.end && slots.end <= chunk.end() =>
             {
                 chunk.bytes(slots)

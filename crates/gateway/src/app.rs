@@ -46,6 +46,10 @@ use hub_connector::HubConnector;
 use metrics::Metrics;
 use origin::is_origin;
 
+/// Once so many bytes of frames were collected a visit to a connection is over: its last run may bring as many again, or one larger
+/// frame.
+const TURN_BYTES: usize = 64 << 10;
+
 /// What every request handler may use. One per gateway.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -109,7 +113,7 @@ impl Shared {
                 edge: edge.clone(),
                 authority: Authority::new(hub),
                 quotas: Quotas::new(config.limits),
-                limits: Limits { topics: config.topics, turn_bytes: config.turn_bytes },
+                limits: Limits { topics: config.topics, turn_bytes: TURN_BYTES },
                 heartbeat: config.progress_interval,
             },
             config,

@@ -50,9 +50,9 @@ use crate::app::scrape::Scraped;
 use crate::app::shared::Shared;
 use crate::app::status::Status;
 use crate::state::access::{Access, Caller, LiveAccess};
-use crate::state::fence::FlapEvents;
 use crate::state::in_flight::{InFlight, RequestKind};
 use crate::state::log::{Head, Log, LogEntry};
+use crate::state::ownership::FlapEvents;
 use crate::state::record_capacity::RecordCapacity;
 
 /// The longest pause between two looks for events that are too old, so that an idle hub gives their memory back. Short

@@ -33,7 +33,7 @@
 //! |---|---|---|
 //! | `surface` | gRPC, HTTP, health: reads requests, renders answers and streams | |
 //! | `app` | what a hub is made of: settings, the shared parts, publish, start, drain, metrics | requests and responses |
-//! | `state` | what locks guard: the log, the fence, access, how much is in flight | HTTP, gRPC, the two above |
+//! | `state` | what locks guard: the log, ownership of ids, access, how much is in flight | HTTP, gRPC, the two above |
 //!
 //! The way of an event, from the request to the gateways:
 //!
@@ -62,7 +62,7 @@
 //! a is sent:  1 2 Goodbye(REPLACED)          b is sent: 3
 //! ```
 //!
-//! Two instances that keep taking the id from each other are told apart from a restart (`state/fence.rs`): then the one
+//! Two instances that keep taking the id from each other are told apart from a restart (`state/ownership.rs`): then the one
 //! that has the stream and answers a ping keeps it, and the other is refused with `HELD_OFF` and a time to wait.
 //!
 //! # Resuming

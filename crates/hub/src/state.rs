@@ -2,8 +2,8 @@
 //!
 //! | file | what it holds | its lock |
 //! |---|---|---|
-//! | `log.rs` | the window, and beside it the fence | one mutex for both, taken by [`with_state`](log::Log::with_state) |
-//! | `fence.rs` | which stream has which gateway id | the log's |
+//! | `log.rs` | the window, and beside it who owns which gateway id | one mutex for both, taken by [`with_state`](log::Log::with_state) |
+//! | `ownership.rs` | which stream has which gateway id | the log's |
 //! | `report.rs` | what a gateway last said of itself | the log's |
 //! | `stream_gauge.rs` | how far one stream has read | none: atomics that the stream writes |
 //! | `access.rs` | identities, scopes, rates | a watch channel for the access in force, a mutex for each identity's rate |
@@ -22,7 +22,7 @@ pub(crate) mod sync;
 
 pub(crate) mod log;
 
-pub(crate) mod fence;
+pub(crate) mod ownership;
 
 pub(crate) mod report;
 pub(crate) mod stream_gauge;

@@ -21,8 +21,8 @@ impl LogLimiter {
     /// Counts one line about this peer. `Some`: write it; so many were left out before it.
     pub fn count(&self, peer: &str) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, damper) = state.get_or_insert_with(|| (Instant::now(), LogSampler::default()));
-        damper.count(peer, since.elapsed())
+        let (since, sampler) = state.get_or_insert_with(|| (Instant::now(), LogSampler::default()));
+        sampler.count(peer, since.elapsed())
     }
 
     /// As [`LogLimiter::count`], about an address: of IPv6 its network of 64 bits, since whoever has one address there has them
@@ -39,11 +39,11 @@ mod tests {
     /// The fault: whoever had a network of IPv6 had a line for each of its addresses.
     #[tokio::test(start_paused = true)]
     async fn the_addresses_of_one_ipv6_network_are_one_peer() {
-        let damped = LogLimiter::default();
-        let count = |address: &str| damped.count_address(Some(address.parse().unwrap())).is_some();
+        let limiter = LogLimiter::default();
+        let count = |address: &str| limiter.count_address(Some(address.parse().unwrap())).is_some();
         assert!(count("2001:db8::1") && count("2001:db8::2") && !count("2001:db8::3"));
         assert!(count("2001:db8:0:1::1") && count("192.0.2.1") && count("192.0.2.2"));
         assert!(count("::ffff:192.0.2.1") && !count("192.0.2.1"), "an IPv4 address, however it is written");
-        assert!(damped.count_address(None).is_some());
+        assert!(limiter.count_address(None).is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! Who holds which gateway id, where several hubs serve one log: a register for each id, changed by compare-and-set.
 //!
-//! A hub has a fence of its own, whose takeovers have a place in the order of appends; that is all there is where it is
+//! A hub decides by a table of its own, whose takeovers have a place in the order of appends; that is all there is where it is
 //! the only door to the log. Where it is not, it then takes the id here too, and whoever had it at another door is ended
 //! there once that door is told ([`Sink::taken`](crate::Sink::taken)), within 1 s.
 //!
@@ -9,7 +9,7 @@
 //!
 //! What a register says is decided here, and the same for every store; a store only keeps it.
 
-mod duel;
+mod flap;
 
 use std::future::ready;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 
 use crate::Error;
 
-pub(crate) use duel::{FORMER_MAX, Former, HeldOff, RETURNS};
-pub use duel::{HOLD_OFF_FIRST, Incumbent, OwnershipFlap, TakeoverKind, Verdict};
+pub(crate) use flap::{FORMER_MAX, Former, HeldOff, RETURNS};
+pub use flap::{HOLD_OFF_FIRST, Incumbent, OwnershipFlap, TakeoverDecision, TakeoverKind};
 
 /// A door that asks another whether a stream is alive gets its answer within this time, or takes it for none.
 pub const ASKED_WITHIN: Duration = Duration::from_millis(500);
@@ -42,7 +42,7 @@ pub struct Holder {
     /// The highest attempt of each recent instance, the latest to take the id last.
     pub attempts: Vec<(String, u64)>,
     /// How the id changed hands of late, and who is held off. Times are by the clock of the log.
-    pub duel: OwnershipFlap,
+    pub flap: OwnershipFlap,
 }
 
 /// What a register holds.
@@ -108,7 +108,7 @@ pub trait Fence: Send + Sync {
         holder: Holder,
     ) -> BoxFuture<'a, Result<bool, Error>>;
 
-    /// Writes how the id changed hands and who is held off ([`Holder::duel`]) into a register, if its revision still is that of this one.
+    /// Writes how the id changed hands and who is held off ([`Holder::flap`]) into a register, if its revision still is that of this one.
     /// Everything else stays, the door at which its holder took it, too. False: it was not written.
     ///
     /// # Errors
@@ -187,8 +187,8 @@ impl Holder {
             attempts.drain(..forgotten);
         }
         let generation = (self.generation + 1).max(least);
-        let (instance, peer, duel) = (instance.to_owned(), peer.to_owned(), self.duel.clone());
-        Ok(Self { generation, instance, peer, attempts, duel })
+        let (instance, peer, flap) = (instance.to_owned(), peer.to_owned(), self.flap.clone());
+        Ok(Self { generation, instance, peer, attempts, flap })
     }
 
     /// With which attempt it took the id; 0 for a client that does not say who it is.

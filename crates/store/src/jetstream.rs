@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `pump` | owns the [`Door`]: takes batches, publishes packs, tells the sink what was read, gives answers |
 //! | `reader` | has a consumer on the stream, and another one whenever that one falls silent; hands its messages to the pump |
-//! | `fence` | reads who takes which gateway id at the other hubs, and tells the sink |
+//! | `register_bucket` | reads who takes which gateway id at the other hubs, and tells the sink |
 //! | `asking` | answers other hubs whether a stream is alive, and brings their answers |
 //! | `standing` | sees to it that the standing records that hold are in a bucket, which outlives what the log keeps |
 //! | `watch` | asks the stream's leader every 2 s which log it has and how far that goes |
@@ -30,10 +30,10 @@
 mod ack_meaning;
 mod bucket;
 mod connect;
-mod fence;
 mod probes;
 mod pump;
 mod reader;
+mod register_bucket;
 mod standing;
 mod stream;
 #[cfg(test)]
@@ -62,8 +62,8 @@ use crate::standing::{Count, Fill, Key, Page, RECORDS_MAX};
 use crate::{Appended, Batch, DedupBounds, Error, Fence, Refused, Sink, Store};
 use bucket::{Bucket, Holds};
 use connect::{Link, START_WITHIN};
-use fence::SharedFence;
 use pump::{Append, Parts, Pump};
+use register_bucket::RegisterBucket;
 use standing::Keeper;
 use stream::Log;
 
@@ -236,7 +236,7 @@ pub struct NatsStore {
     appends: mpsc::Sender<Append>,
     shared: Arc<Shared>,
     log: Log,
-    fence: Arc<SharedFence>,
+    fence: Arc<RegisterBucket>,
     keeper: Arc<Keeper>,
     epoch: Epoch,
     meaning: AckMeaning,
@@ -279,7 +279,7 @@ impl NatsStore {
         let (read, reading) = mpsc::channel(reader::EVENTS_MAX);
         let (seen, watched) = mpsc::channel(1);
         tasks.spawn(reader::run(log.clone(), link.clone(), at_start.first, read));
-        let fence = Arc::new(SharedFence::new(hub, bucket, link.clone(), &options));
+        let fence = Arc::new(RegisterBucket::new(hub, bucket, link.clone(), &options));
         tasks.spawn(fence.asking().run(sink.clone(), options.clone()));
         tasks.spawn(fence.clone().run(sink.clone(), options.clone()));
         let end = Cursor::end_of_message(epoch, at_start.last);

@@ -95,6 +95,7 @@ impl MemoryStore {
             let known = item.key.as_ref().and_then(|(key, content)| {
                 match log.published.look_up(key, *content, now) {
                     Known::Same(seq) => Some(seq),
+                    // `Other` was refused before anything changed.
                     Known::No | Known::Other => None,
                 }
             });
@@ -128,6 +129,7 @@ impl MemoryStore {
         }
         if let Some((_, before_the_last)) = committed.split_last_mut() {
             before_the_last.iter_mut().for_each(|event| event.traits = event.traits.with(Traits::CONTINUES));
+            // Under the log's lock: the sink is handed batches in the order of their positions.
             self.sink.committed(&committed);
         }
         Ok(results)

@@ -11,12 +11,12 @@
 //! | `claims` | what was appended of late: all that a pack is judged by |
 //! | `state_machine` | messages in their order, and what readers are handed of them |
 //! | `index` | which keys this hub knows, to save those the way through the log |
-//! | `pending` | what of this hub waits or is under way, and the answers |
+//! | `pending` | what of this hub waits or is in flight, and the answers |
 //! | `door` | all of it together |
 //! | `driver` | in which order a door is driven, by the I/O half or a simulation |
 //! | [`stream_view`] | what the leader says of the stream, and what that means |
 //! | `bucket` | what keys and values of the buckets have in common |
-//! | [`fence`] | the fence as one hub sees it |
+//! | [`register_view`] | the registers as one hub sees them, and until when that is all there is |
 //! | [`register`] | its bytes in its bucket |
 //! | [`question`] | the bytes of what one hub asks another |
 //! | [`standing`] | the standing records, and what of them is in their bucket |
@@ -35,12 +35,12 @@ mod bucket;
 mod claims;
 mod door;
 mod driver;
-pub mod fence;
 mod index;
 pub mod pack;
 mod pending;
 pub mod question;
 pub mod register;
+pub mod register_view;
 pub mod standing;
 mod state_machine;
 pub mod stream_view;
@@ -51,4 +51,7 @@ pub use door::{Door, Settings};
 pub use driver::{Driver, DriverIo, Next, STALE_AFTER};
 pub use pack::HubId;
 pub use pending::{ANSWER_WITHIN, Limits, Sealed};
-pub use state_machine::{Fatal, Judged, Message, Output, Read, Record, StateMachine, Verdict};
+/// By which name the simulation knows it.
+#[doc(hidden)]
+pub use register_view as fence;
+pub use state_machine::{Fatal, Judged, Message, Output, Read, Record, RequestOutcome, StateMachine};

@@ -177,7 +177,7 @@ impl Standing {
     /// As [`Standing::check`], with others under way that will be applied before these, each in its publisher's share.
     pub(crate) fn check_behind<'a>(
         &mut self,
-        under_way: impl Iterator<Item = (&'a Change, Option<&'a Arc<str>>)>,
+        in_flight: impl Iterator<Item = (&'a Change, Option<&'a Arc<str>>)>,
         changes: impl Iterator<Item = &'a Change>,
         publisher: Option<&Arc<str>>,
         now_unix_ms: u64,
@@ -186,7 +186,7 @@ impl Standing {
         let (mut new, mut taken) = (BTreeSet::new(), BTreeSet::new());
         let (mut grows, mut grows_own) = (false, false);
         let these = changes.map(|change| (change, publisher, true));
-        for (change, whose, is_new) in under_way.map(|(change, whose)| (change, whose, false)).chain(these) {
+        for (change, whose, is_new) in in_flight.map(|(change, whose)| (change, whose, false)).chain(these) {
             if self.grows_by(change) {
                 grows |= new.insert(&change.key) && is_new;
             }

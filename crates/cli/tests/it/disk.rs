@@ -2,21 +2,10 @@
 
 use serde_json::Value;
 
-use crate::world::{Folder, Server};
+use crate::world::{Folder, Server, publish, tail};
 
 fn serve(folder: &Folder) -> Server {
     folder.serve(&["--store", "disk", "--data-dir", "kept/data"])
-}
-
-fn publish(folder: &Folder, server: &Server, id: &str) -> Value {
-    let to = ["publish", "--hub", &server.hub, "--to", "user:1", "--type", "t", "--id", id, "--source", "/s"];
-    serde_json::from_str(&folder.stdout(&to)).unwrap()
-}
-
-/// The events and records behind a cursor, up to the one with this id.
-fn read(folder: &Folder, server: &Server, from: &str, count: &str) -> Vec<Value> {
-    let tail = ["tail", "--hub", &server.hub, "--from", from, "--count", count, "--all-frames"];
-    folder.stdout(&tail).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
@@ -32,12 +21,12 @@ fn a_hub_that_is_killed_goes_on_where_it_ended() {
     let again = publish(&folder, &second, "a");
     assert_eq!((&again["cursor"], &again["duplicate"]), (&a["cursor"], &Value::Bool(true)), "{again}");
     let c = publish(&folder, &second, "c");
-    let frames = read(&folder, &second, a["cursor"].as_str().unwrap(), "2");
+    let frames = tail(&folder, &second, a["cursor"].as_str().unwrap(), "2");
     assert_eq!(frames[0]["welcome"]["outcome"], "RESUMED", "{frames:?}");
     let cursor = |id: &str| frames.iter().find(|each| each["event"]["id"] == id).map(|each| &each["cursor"]);
     assert_eq!((cursor("b"), cursor("c")), (Some(&b["cursor"]), Some(&c["cursor"])));
     assert!(frames.iter().all(|each| each.get("gap").is_none()), "{frames:?}");
-    let records = read(&folder, &second, "oldest", "3");
+    let records = tail(&folder, &second, "oldest", "3");
     let stands = |each: &Value| each["standing"].to_string().contains("session:8d1f");
     assert!(records.iter().any(stands), "the revocation holds: {records:?}");
 }

@@ -198,7 +198,7 @@ fn a_key_file_that_others_can_read_is_warned_of() {
 
 #[test]
 fn refusals_of_one_peer_are_not_a_line_each() {
-    let folder = Folder::new("damped");
+    let folder = Folder::new("rate-limited");
     let server = folder.serve(&[]);
     for _ in 0..100 {
         for base in [&server.hub, &server.admin] {

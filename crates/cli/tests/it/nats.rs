@@ -6,27 +6,11 @@ use galaxy_push_testkit::broker::{self, Broker, Settings};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::sse::request;
-use crate::world::{Folder, PATIENCE, Server};
+use crate::sse::{get, request};
+use crate::world::{Folder, PATIENCE, Server, publish, tail};
 
 fn serve(folder: &Folder, broker: &Broker) -> Server {
     folder.serve(&["--store", "nats", "--nats-url", &broker.url()])
-}
-
-fn publish(folder: &Folder, server: &Server, id: &str) -> Value {
-    let to = ["publish", "--hub", &server.hub, "--to", "user:1", "--type", "t", "--id", id, "--source", "/s"];
-    serde_json::from_str(&folder.stdout(&to)).unwrap()
-}
-
-fn tail(folder: &Folder, server: &Server, from: &str, count: &str) -> Vec<Value> {
-    let tail = ["tail", "--hub", &server.hub, "--from", from, "--count", count, "--all-frames"];
-    folder.stdout(&tail).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn get(url: &str) -> String {
-    let mut answer = String::new();
-    request("GET", url, &[]).read_to_string(&mut answer).unwrap();
-    answer
 }
 
 #[test]

@@ -156,10 +156,10 @@ fn held_off(answer: Result<Streaming<PushEvent>, Status>) -> (String, Duration) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_duel_over_two_hubs_ends_as_one_at_one_hub_does() {
+async fn an_id_that_flaps_over_two_hubs_settles_as_at_one_hub() {
     let Some(program) = broker::program() else { return };
     let broker = Broker::start(&program, &Settings::default()).unwrap();
-    let folder = Folder::new("nats-duel");
+    let folder = Folder::new("nats-flap");
     let hubs = [serve(&folder, &broker.url()), serve(&folder, &broker.url())];
     let mut stays = fought_over(&hubs).await;
     let (rival, wait) = held_off(subscribe(&hubs[0], "a", 4).await);
@@ -182,11 +182,11 @@ async fn a_duel_over_two_hubs_ends_as_one_at_one_hub_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_duel_a_hub_that_is_stopped_or_gone_keeps_nobody_in() {
+async fn of_a_flapping_id_a_hub_that_is_stopped_or_gone_keeps_nobody_in() {
     let Some(program) = broker::program() else { return };
     for signal in ["STOP", "KILL"] {
         let broker = Broker::start(&program, &Settings::default()).unwrap();
-        let folder = Folder::new(&format!("nats-duel-{signal}"));
+        let folder = Folder::new(&format!("nats-flap-{signal}"));
         let hubs = [serve(&folder, &broker.url()), serve(&folder, &broker.url())];
         let _stays = fought_over(&hubs).await;
         hubs[1].process.signal(signal);

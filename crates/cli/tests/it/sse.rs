@@ -1,6 +1,6 @@
 //! A user over server-sent events, as far as the tests need one.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use serde_json::Value;
@@ -31,6 +31,13 @@ pub(crate) fn request(method: &str, url: &str, headers: &[&str]) -> TcpStream {
     // HTTP/1.0 bodies come as they are, without chunks, up to the end of the connection.
     write!(socket, "{method} {path} HTTP/1.0\r\nHost: {authority}\r\n{headers}\r\n").unwrap();
     socket
+}
+
+/// The whole answer, head and body.
+pub(crate) fn get(url: &str) -> String {
+    let mut answer = String::new();
+    request("GET", url, &[]).read_to_string(&mut answer).unwrap();
+    answer
 }
 
 impl Drop for Sse {

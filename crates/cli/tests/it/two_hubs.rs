@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::sse::{Sse, request};
+use crate::sse::{Sse, get};
 use crate::world::{Folder, Server};
 
 const ANY_PORTS: [&str; 4] = ["--hub-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"];
@@ -76,12 +76,6 @@ fn told(events: &Sse) -> String {
             _ => {}
         }
     }
-}
-
-fn get(url: &str) -> String {
-    let mut answer = String::new();
-    request("GET", url, &[]).read_to_string(&mut answer).unwrap();
-    answer
 }
 
 #[test]

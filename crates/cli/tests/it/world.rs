@@ -196,6 +196,18 @@ impl Server {
     }
 }
 
+/// What the command says of the one event that it published.
+pub(crate) fn publish(folder: &Folder, server: &Server, id: &str) -> Value {
+    let to = ["publish", "--hub", &server.hub, "--to", "user:1", "--type", "t", "--id", id, "--source", "/s"];
+    serde_json::from_str(&folder.stdout(&to)).unwrap()
+}
+
+/// So many frames of what lies behind a cursor.
+pub(crate) fn tail(folder: &Folder, server: &Server, from: &str, count: &str) -> Vec<Value> {
+    let tail = ["tail", "--hub", &server.hub, "--from", from, "--count", count, "--all-frames"];
+    folder.stdout(&tail).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// A line of a file to publish.
 pub(crate) fn line(id: &str, to: &str) -> String {
     format!(

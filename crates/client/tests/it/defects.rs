@@ -1,7 +1,7 @@
 //! The ten defects of the hand-written gateway client that this one replaces, as far as they are a client's. Each test
 //! fails on a client that has the defect.
 //!
-//! What a hub must do about 3 (duels are found and end), 5 (nothing larger than the peer takes is sent) and 10 (the
+//! What a hub must do about 3 (an id that flaps is found and settled), 5 (nothing larger than the peer takes is sent) and 10 (the
 //! gateway id belongs to a credential) is tested there.
 
 use std::future::{pending, ready};

@@ -18,7 +18,13 @@ fn event(to: &[&str], id: &str, data: &[u8]) -> Vec<u8> {
 fn a_frame_reads_back() {
     let cursor = Cursor { epoch: Epoch(7), seq: Seq(300) };
     let mut out = Vec::new();
-    put_event_frame(&mut out, Some(cursor), &event(&["user:42", "all"], "a", b"{}"), 1_700_000_000_000);
+    put_log_frame(
+        &mut out,
+        LogKind::Event,
+        Some(cursor),
+        &event(&["user:42", "all"], "a", b"{}"),
+        1_700_000_000_000,
+    );
     assert_eq!(u32::from_be_bytes(out[1..5].try_into().unwrap()) as usize, out.len() - PREFIX_BYTES);
     let view = FrameView::read(message(&out)).unwrap();
     assert_eq!(view.cursor(), cursor.to_string());
@@ -33,7 +39,7 @@ fn an_ephemeral_frame_has_no_cursor() {
     let mut body = event(&["all"], "a", b"");
     body.extend_from_slice(&[12 << 3, 1]);
     let mut out = Vec::new();
-    put_event_frame(&mut out, None, &body, 1);
+    put_log_frame(&mut out, LogKind::Event, None, &body, 1);
     let view = FrameView::read(message(&out)).unwrap();
     assert_eq!(view.cursor(), "");
     assert!(view.event().unwrap().ephemeral());

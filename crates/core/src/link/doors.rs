@@ -169,6 +169,7 @@ impl Link {
         let is_nowhere = doors.iter().all(|door| door.epoch().is_some_and(|held| held != epoch));
         let silent = doors.iter().filter(|door| !door.answers()).count();
         let heir = self.status.door.filter(|hub| may_enter(hub) && is(hub, &Door::answers));
+        // Noted before it is known whether anybody answers: the time runs from when the log was first looked for in vain.
         let since = *self.doors.lost_since.get_or_insert(now);
         let Some(heir) = heir.or_else(|| first(&Door::answers)) else { return Choice::Wait(silence()) };
         if is_nowhere || now >= since + self.config.leave_log_after {

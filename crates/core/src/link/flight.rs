@@ -201,6 +201,7 @@ impl Flight {
             let Some(entry) = self.entries.pop_front() else { break };
             self.first += 1;
             self.bytes -= cost(&entry.item);
+            // The tail lies behind the item. Where an item commits nothing, what the ones before it have moved to stays.
             let cursor = entry.tail.or_else(|| entry.item.commits().map(str::to_owned));
             front.cursor = cursor.or(front.cursor);
         }

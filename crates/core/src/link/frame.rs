@@ -14,11 +14,11 @@ use crate::wire::{Fields, Malformed, Value, put_bytes, put_varint};
 ///
 /// ```
 /// use galaxy_push_core::cursor::{Cursor, Epoch};
-/// use galaxy_push_core::frame::{Kind, put_event_frame};
+/// use galaxy_push_core::frame::{Kind, LogKind, put_log_frame};
 /// use galaxy_push_core::link::Frame;
 ///
 /// let (mut framed, cursor) = (Vec::new(), Cursor::start(Epoch(1)).next());
-/// put_event_frame(&mut framed, Some(cursor), b"", 0);
+/// put_log_frame(&mut framed, LogKind::Event, Some(cursor), b"", 0);
 /// let frame = Frame::read(framed.into())?;
 /// assert_eq!((frame.view().kind(), frame.cursor()), (Kind::Event, cursor.to_string().as_str()));
 /// assert!(frame.event().is_some() && frame.framed().len() == frame.message().len() + 5);

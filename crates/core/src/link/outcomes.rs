@@ -43,6 +43,7 @@ impl Link {
             self.commit(now); // frames that no handler is given
             return None;
         }
+        // Before the pause: a save does not wait for a handler that fails.
         if let Some(save) = self.save_due(now) {
             return Some(save);
         }
@@ -194,6 +195,7 @@ impl Link {
             self.note_trouble(error, failures, cursor, now);
         }
         self.commit_front(now);
+        // Every other action has an answer of its own still to come. To go on here would put another action in its place.
         if matches!(self.action, Action::Read { .. } | Action::Await { .. } | Action::Wait { .. }) {
             self.go_on(now, random);
         }

@@ -93,9 +93,11 @@ impl Link {
         let view = FrameView::read(message(&framed)).map_err(malformed)?;
         self.note(&view, now)?;
         self.note_store(&view, now);
+        // Before `freshness` moves it: should the stream break before its standing records are whole, this is where it goes back to.
         let (kind, before) = (view.kind(), self.received);
         // Before the welcome no cursor means anything yet.
         let freshness = if self.stream.welcomed { self.freshness(&view)? } else { Freshness::Duplicate };
+        // In this order: `may_resume_from` also learns from the frame which standing records are to come, from a duplicate as well.
         let commits = self.may_resume_from(&view, before) && freshness == Freshness::New;
         self.show_epoch();
         if is_record(kind) {
@@ -113,6 +115,7 @@ impl Link {
             Item::of(kind, self.at_own_position(kind, freshness, Frame::of_read(framed, commits)))
         {
             self.batch.push(match (item.map_err(malformed)?, self.received) {
+                // In a log that was left before, the gap ends where this process had come to, which may be beyond what the hub says.
                 (Item::Gap(gap), Some(received)) if freshness == Freshness::New => {
                     Item::Gap(Box::new(gap.leading_to(received)))
                 }

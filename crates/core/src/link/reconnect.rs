@@ -32,11 +32,13 @@ impl Link {
         let end = StreamEnd::of(&failure, cause, goodbye);
         let leaves_log_at = self.leaves_log_at(&failure, now);
         let failure = Arc::new(failure);
+        // `dialed` is empty once a hub has welcomed the stream: that one did let it in.
         // Nobody need wait for another hub because this one did not let it in.
         let was_closed =
             self.dialed.take().filter(|_| is_closed(&failure, cause) && !goodbye && self.config.hubs > 1);
         self.status.last_end = Some(end);
         self.status.last_error = Some(failure.clone());
+        // Before the state of the stream goes: that says whether standing records were still to come.
         self.forget_position_without_standing();
         self.stream = StreamState::new(&self.config);
         self.forget_stale();

@@ -130,6 +130,7 @@ impl Link {
         self.status.store = None;
         self.show(State::Connecting, now);
         match cursor {
+            // As if it held the start: until the cursor moves nothing need be saved.
             None => self.store.held = Some(self.status.cursor.clone()),
             Some(empty) if empty.is_empty() => self.report_unreadable_cursor(),
             Some(cursor) => {
@@ -161,6 +162,7 @@ impl Link {
         let enough = self.store.unsaved >= storing.every
             || now >= self.store.unsaved_since + storing.within
             || waiting;
+        // A link that stops has no later try that it could wait for.
         let may = now >= self.store.retry_at || self.stopping;
         (enough && may && self.store.loaded && self.store.owes(&self.status))
             .then(|| Action::Save { cursor: self.status.cursor.clone(), until: now + storing.deadline })
@@ -168,6 +170,7 @@ impl Link {
 
     /// The last save of a link that stops, tried once.
     pub(super) fn save_last(&mut self, now: Duration) -> Option<Action> {
+        // Once, whatever comes of it: a store that fails must not keep a process from ending.
         if std::mem::replace(&mut self.store.last, true) { None } else { self.save_due(now) }
     }
 
@@ -183,6 +186,7 @@ impl Link {
         if now < self.store.retry_at {
             return Some(Action::Pause { until: self.store.retry_at });
         }
+        // Not `ahead` yet: only a save that succeeds covers these items.
         self.store.ahead_next = count;
         Some(Action::Save { cursor: cursor.to_owned(), until })
     }
@@ -221,6 +225,7 @@ impl Link {
     /// Moves the cursor; so many handler calls did it.
     pub(super) fn move_to(&mut self, cursor: Option<String>, calls: usize, now: Duration) {
         let Some(cursor) = cursor else { return };
+        // Asked before the cursor moves: the time runs from the first call that is not saved.
         if !self.store.owes(&self.status) {
             self.store.unsaved_since = now;
         }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::cursor::{Epoch, Seq};
-use crate::frame::{Kind, PREFIX_BYTES, put_event_frame, put_prefix};
+use crate::frame::{Kind, LogKind, PREFIX_BYTES, put_log_frame, put_prefix};
 use crate::window::GapReason;
 use crate::wire::{put_bytes, put_varint};
 
@@ -32,17 +32,46 @@ fn check(script: &str, expected: &str) {
 
 #[track_caller]
 fn check_from(start: &str, script: &str, expected: &str) {
-    check_with(Config { start: long(start), hubs: 2, ..Config::default() }, script, expected);
+    check_with(starting(start), script, expected);
+}
+
+/// With two hubs.
+fn starting(start: &str) -> Config {
+    Config { start: long(start), hubs: 2, ..Config::default() }
 }
 
 #[track_caller]
 fn check_with(config: Config, script: &str, expected: &str) {
+    check_named("", config, script, expected);
+}
+
+/// What it shows, the settings, a script, and what comes of it.
+type Scene = (&'static str, fn() -> Config, &'static str, &'static str);
+
+#[track_caller]
+fn check_all(scenes: &[Scene]) {
+    for (shows, config, script, expected) in scenes {
+        check_named(shows, config(), script, expected);
+    }
+}
+
+#[track_caller]
+fn check_named(shows: &str, config: Config, script: &str, expected: &str) {
+    let start = short(&config.start);
     let mut world = World::new(config);
     for line in script.split('|').map(str::trim) {
         world.play(line);
     }
-    let expected: Vec<_> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    assert_eq!(world.transcript.lines().collect::<Vec<_>>(), expected);
+    // How a stream begins need not be written down for each script that begins with it.
+    let begun = [
+        "dial 0 within 5000".to_owned(),
+        format!("subscribe 1 from \"{start}\" within 5000"),
+        format!("read within 5000, connecting at \"{start}\""),
+    ];
+    let begun = begun.iter().map(String::as_str).filter(|_| script.starts_with("begin"));
+    let expected = expected.lines().map(str::trim).filter(|line| !line.is_empty());
+    let expected: Vec<_> = begun.chain(expected).collect();
+    assert_eq!(world.transcript.lines().collect::<Vec<_>>(), expected, "{shows}");
 }
 
 struct World {
@@ -274,7 +303,7 @@ fn frame(word: &str) -> Vec<u8> {
         "new" => 99,
         event => {
             let mut out = Vec::new();
-            put_event_frame(&mut out, Cursor::parse(&long(event)).ok(), b"", 1);
+            put_log_frame(&mut out, LogKind::Event, Cursor::parse(&long(event)).ok(), b"", 1);
             return out;
         }
     };

@@ -93,6 +93,7 @@ impl Reader {
                     unknown = Some((from, entry.cursor));
                     self.skip(&entry);
                 }
+                // The gap over what is unknown goes first. This entry is not passed: the next step begins with it.
                 Decision::Send | Decision::Missed | Decision::TooLarge if unknown.is_some() => break,
                 Decision::Send => {
                     run = Some(entry.slot..entry.slot.next());
@@ -102,12 +103,14 @@ impl Reader {
                     }
                 }
                 Decision::Missed => return self.own_gap(&entry, now),
+                // An ephemeral one is skipped below: it has no position that a gap could name.
                 Decision::TooLarge if !entry.traits.has(Traits::EPHEMERAL) => {
                     return self.too_large(&entry, now);
                 }
                 skipped => {
                     self.omitted.count(&skipped);
                     self.skip(&entry);
+                    // A `Progress` here would tell a position behind what is unknown, before the gap over it; or one inside a batch.
                     let may_tell = unknown.is_none() && !entry.traits.has(Traits::CONTINUES);
                     if may_tell && self.is_progress_due(window, &entry) {
                         return self.progress(now);
@@ -160,6 +163,7 @@ impl Reader {
         if entry.traits.has(Traits::EPHEMERAL) && self.phase != Phase::Live {
             return Decision::Skip;
         }
+        // What cannot be read is sent and not hidden: to skip it would be a hole in silence, and whoever gets it checks it again.
         let Ok(frame) = FrameView::read(message(entry.frame)) else { return Decision::Send };
         if entry.traits.has(Traits::STANDING) {
             return if self.records.include(frame.kind()) { self.fit(entry) } else { Decision::Skip };
@@ -174,6 +178,7 @@ impl Reader {
                 window.age(entry, frame.appended_unix_ms(), now.mono) > Duration::from_millis(ttl)
             });
         match entitled {
+            // Also where nobody can tell whose it is: what has expired is owed to nobody, so no gap need tell of it.
             _ if expired => Decision::Expired,
             Entitled::Unknown if entry.traits.has(Traits::EPHEMERAL) => Decision::Skip,
             Entitled::Unknown => Decision::Unknown,
@@ -241,6 +246,7 @@ impl Reader {
     /// reason, a gap that leads the reader into another epoch is EPOCH_CHANGED ([`MissingRange::between`]), as for E. The count is what lies
     /// in the range, and no more than the gap in the window says.
     fn own_gap(&mut self, entry: &Entry<'_>, now: Now) -> Step {
+        // Crossed before it is skipped: where the reader has more of that log than the window, `skip` then leaves its position alone.
         let (from, to) = (self.position, self.cross_gap_to(entry.cursor));
         self.skip(entry);
         let in_window = gap_of(entry);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cursor::{Epoch, Seq};
-use crate::frame::{EventView, LogKind, put_event_frame, put_log_frame};
+use crate::frame::{EventView, LogKind, put_log_frame};
 use crate::window::{Bounds, Traits};
 use crate::wire::put_bytes;
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ fn framed(cursor: Option<Cursor>, to: &str, ttl_s: Option<u8>, now: Now) -> Vec<
         put_bytes(&mut event, 10, &[8, ttl]);
     }
     let mut frame = Vec::new();
-    put_event_frame(&mut frame, cursor, &event, now.unix_ms);
+    put_log_frame(&mut frame, LogKind::Event, cursor, &event, now.unix_ms);
     frame
 }
 

@@ -79,6 +79,7 @@ impl Chunk {
 
     pub(super) fn seal(&mut self) {
         if let Frames::Open(frames) = &mut self.frames {
+            // A stalled reader may pin a sealed chunk for as long as it stalls, so it keeps no room to grow.
             frames.shrink_to_fit();
             self.index.shrink_to_fit();
             self.frames = Frames::Sealed(Bytes::from(std::mem::take(frames)));

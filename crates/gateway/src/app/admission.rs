@@ -15,7 +15,7 @@ use galaxy_push_core::window::Outcome;
 use galaxy_push_proto::v1;
 use tokio::time::sleep_until;
 
-use super::authority::{Authority, Verdict};
+use super::authority::{Authority, PositionStatus};
 use crate::state::connection::{Connection, Limits};
 use crate::state::edge::Edge;
 use crate::state::grants::Identity;
@@ -135,7 +135,7 @@ impl Admission {
             match self.authority.judge(cursor).await {
                 // The window may have come to it while the hub was asked. So the comparison and the opening are one step
                 // under the window's lock: otherwise what is appended between the two would be skipped.
-                Verdict::Exists => {
+                PositionStatus::Exists => {
                     return Ok(self.read(|window| {
                         if window.is_beyond(cursor) {
                             Reader::open_awaiting(window, cursor, settings)
@@ -153,7 +153,7 @@ impl Admission {
                 // Whether 9 existed nobody can tell any more. But the stream from the hub will bring the gap from epoch 1
                 // to epoch 2, so the user waits for it in epoch 1, and is told the same as everybody. If the gap has come
                 // while the hub was asked, the window itself tells it.
-                Verdict::OtherEpoch => {
+                PositionStatus::OtherEpoch => {
                     return Ok(self.read(|window| {
                         if window.find(ask, text).outcome == Outcome::Ahead {
                             Reader::open_awaiting(window, cursor, settings)
@@ -162,8 +162,8 @@ impl Admission {
                         }
                     }));
                 }
-                Verdict::Unknown => {}
-                Verdict::Unreachable => return Err(Refusal::HubUnreachable),
+                PositionStatus::Unknown => {}
+                PositionStatus::Unreachable => return Err(Refusal::HubUnreachable),
             }
         }
         Ok(self.read(|window| Reader::open(window, ask, text, settings)))

@@ -51,7 +51,7 @@ struct Query {
 
 /// What the hub knows of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum PositionStatus {
     /// It exists: this gateway will come to it.
     Exists,
     /// It does not.
@@ -69,7 +69,7 @@ impl Authority {
     }
 
     /// Whether a position exists. Cancel safe.
-    pub(crate) async fn judge(&self, cursor: Cursor) -> Verdict {
+    pub(crate) async fn judge(&self, cursor: Cursor) -> PositionStatus {
         let number = self.arrivals.fetch_add(1, Ordering::Relaxed);
         let asking = async {
             let mut query = self.query.lock().await;
@@ -83,13 +83,13 @@ impl Authority {
                 }
             };
             match head {
-                Some(head) if head.epoch != cursor.epoch => Verdict::OtherEpoch,
-                Some(head) if cursor.follows(head) => Verdict::Unknown,
-                Some(_) => Verdict::Exists,
-                None => Verdict::Unreachable,
+                Some(head) if head.epoch != cursor.epoch => PositionStatus::OtherEpoch,
+                Some(head) if cursor.follows(head) => PositionStatus::Unknown,
+                Some(_) => PositionStatus::Exists,
+                None => PositionStatus::Unreachable,
             }
         };
-        timeout(ANSWER_WITHIN, asking).await.unwrap_or(Verdict::Unreachable)
+        timeout(ANSWER_WITHIN, asking).await.unwrap_or(PositionStatus::Unreachable)
     }
 }
 
@@ -148,12 +148,12 @@ mod tests {
             })
             .collect();
         for one in herd {
-            assert_eq!(one.await.unwrap(), Verdict::Exists);
+            assert_eq!(one.await.unwrap(), PositionStatus::Exists);
         }
         assert!(questions.load(Ordering::Relaxed) <= 2);
         while questions.load(Ordering::Relaxed) < 2 {
             authority.judge(cursor).await;
         }
-        assert_eq!(authority.judge(cursor).await, Verdict::OtherEpoch, "the epoch has changed since");
+        assert_eq!(authority.judge(cursor).await, PositionStatus::OtherEpoch, "the epoch has changed since");
     }
 }

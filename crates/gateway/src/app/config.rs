@@ -84,10 +84,6 @@ pub struct Config {
     pub topics: usize,
     /// The most entries a connection's mailbox names before it goes back to scanning the window: 16 bytes each.
     pub mailbox_slots: usize,
-    /// Once so many bytes of frames were collected a visit is over: its last run may bring as many again, or one larger frame.
-    pub turn_bytes: usize,
-    /// The most bytes of rendered events kept for sharing among connections.
-    pub render_cache_bytes: usize,
     /// A user to whom nothing was sent for this long is sent `Progress`; sooner if the window's age is short. A WebSocket is
     /// pinged as often; sooner if it would be dead before it could answer.
     pub progress_interval: Duration,
@@ -97,8 +93,6 @@ pub struct Config {
     pub greeting: Duration,
     /// A user that takes nothing for this long is too slow.
     pub write_stall: Duration,
-    /// The largest message a user may send over a WebSocket, in bytes.
-    pub client_message_bytes: usize,
     /// So many frames of a user's WebSocket are read in a second, and twice as many at once. What comes faster waits.
     pub client_frames_per_second: u32,
     /// How long a browser waits before it reconnects by itself.
@@ -115,8 +109,9 @@ pub struct Config {
     pub shown_hub: Option<String>,
 }
 
-/// The largest `connect`: the longest token, 128 topics of 255 bytes in quotes and behind commas, and 4 KiB for the rest.
-const CLIENT_MESSAGE_BYTES: usize = 52 << 10;
+/// The largest message a user may send over a WebSocket, in bytes. The largest `connect` has the longest token, 128 topics of 255 bytes in
+/// quotes and behind commas, and 4 KiB for the rest.
+pub(crate) const CLIENT_MESSAGE_BYTES: usize = 52 << 10;
 const _: () = assert!(CLIENT_MESSAGE_BYTES >= TOKEN_BYTES_MAX + 128 * (255 + 3) + 3 * 1_024);
 
 impl Config {
@@ -155,13 +150,10 @@ impl Config {
             event_bytes: 64 << 10,
             topics: 128,
             mailbox_slots: 256,
-            turn_bytes: 64 << 10,
-            render_cache_bytes: 8 << 20,
             progress_interval: Duration::from_secs(25),
             dead_after: Duration::from_secs(60),
             greeting: Duration::from_secs(5),
             write_stall: Duration::from_secs(5),
-            client_message_bytes: CLIENT_MESSAGE_BYTES,
             client_frames_per_second: 10,
             retry: Duration::from_secs(1),
             repair_spread: Duration::from_secs(30),

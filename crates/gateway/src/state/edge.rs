@@ -106,6 +106,8 @@ impl Edge {
             let oldest = window.appended_at(window.oldest());
             oldest.is_some_and(|at| now.mono.saturating_sub(at) > window.bounds().age)
         };
+        // Most reads find nothing too old and share the lock. A read lock cannot become a write lock, so it is dropped in between;
+        // whatever others do then, `look` sees a window that is whole.
         if too_old(&window) {
             drop(window);
             self.writing().trim(now.mono);
@@ -126,6 +128,7 @@ impl Edge {
     /// ```
     pub(crate) fn apply(&self, changes: &[Change<'_>]) {
         let mut appended = false;
+        // `chunk_by` asks about each pair of neighbours once, in order: so one flag tells what the present part has.
         let stays = |before: &Change<'_>, next: &Change<'_>| {
             appended |= matches!(before, Change::Append { .. });
             let parts = appended
@@ -144,6 +147,8 @@ impl Edge {
     /// after the record, those before it came before.
     pub(crate) fn apply_access(&self, changes: &[Change<'_>]) {
         let now_ms = self.clock.now().unix_ms;
+        // Released before the table is locked. Nobody appends meanwhile, because the caller alone does; to be trimmed meanwhile only
+        // makes `oldest` older than need be.
         let (end, mut oldest) = {
             let window = self.reading();
             (window.end(), window.oldest())
@@ -178,6 +183,7 @@ impl Edge {
                     let clock = window.clock();
                     *window = Window::new(*base, window.bounds());
                     window.set_clock(clock);
+                    // Their slots are of the window that is gone.
                     dispatches.clear();
                 }
                 Change::Append { cursor, traits, frame, event } => {
@@ -208,6 +214,7 @@ impl Edge {
 
     /// What time it is at the hub, as far as that is known.
     pub(crate) fn set_log_clock(&self, clock: Option<Offset>) {
+        // It seldom changes, and the write lock would keep every reader out. The caller alone sets it.
         if self.reading().clock() != clock {
             self.writing().set_clock(clock);
         }

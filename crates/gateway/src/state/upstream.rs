@@ -90,15 +90,18 @@ impl Upstream {
             }
             applied += 1;
         }
+        // Before the entries: by it their age is reckoned as soon as they can be read.
         self.edge.set_log_clock(self.clock.offset());
         if was_live && self.is_live {
             self.compare_clocks();
         }
+        // What lies before an error is applied all the same and done with: the client hands over only the rest again.
         self.edge.apply(&changes);
         if let Some(log_ms) = self.log_time(&items[..applied]) {
             self.edge.log_reached(log_ms);
         }
         if self.records.just_resynced() {
+            // Once the changes are applied: whoever is admitted from here on reads a window that has them.
             self.edge.set_caught_up();
             tracing::info!(head = %self.edge.head(), "caught up with the hub; ready for users");
         }

@@ -18,6 +18,9 @@ use crate::app::Shared;
 /// The hub sends no larger frame, and no event, in whatever form, comes near it. In bytes.
 const FRAME_BYTES_MAX: usize = 4 << 20;
 
+/// The most bytes of rendered events kept for sharing among connections.
+const RENDERED_BYTES: usize = 8 << 20;
+
 /// What a handler of users' streams may use.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -32,7 +35,7 @@ impl Context {
     pub(crate) fn start(shared: Arc<Shared>) -> Arc<Self> {
         let config = &shared.config;
         let view = EdgeView::showing(config.shown_attributes.iter().cloned());
-        let renderer = Arc::new(Renderer::new(view, config.render_cache_bytes, shared.metrics.clone()));
+        let renderer = Arc::new(Renderer::new(view, RENDERED_BYTES, shared.metrics.clone()));
         let stalled = StalledStreams::start(config.write_stall);
         Arc::new(Self { renderer, stalled, shared })
     }

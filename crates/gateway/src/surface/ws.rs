@@ -40,6 +40,7 @@ use super::problem::{self, bad_request, close_code, close_reason};
 use super::query::{Query, bearer};
 use super::render::Form;
 use crate::app::Shared;
+use crate::app::config::CLIENT_MESSAGE_BYTES;
 use crate::state::close::CloseReason;
 use crate::state::connection::{Connection, Outgoing};
 use crate::state::too_large::ReaderKey;
@@ -420,7 +421,7 @@ async fn finish(
         SessionEnd::Closed(ref reason) => reason.close_code(),
         SessionEnd::Broken(breach) => {
             shared.metrics.broke_protocol();
-            breach.close(shared.config.client_message_bytes)
+            breach.close(CLIENT_MESSAGE_BYTES)
         }
         SessionEnd::Refused(ref failure) | SessionEnd::Evicted(ref failure) => {
             shared.metrics.refused(failure);

@@ -45,26 +45,70 @@ async fn the_window_begins_where_the_hub_says_and_holds_its_frames() {
     assert!(world.gateway.shared().admission.edge.is_caught_up());
 }
 
-#[tokio::test(start_paused = true)]
-async fn resuming_adds_nothing_and_repeats_are_left_out() {
-    let mut world = World::new();
-    world.hub.publish(&["user:a"]);
-    world.hub.cut();
-    world.hub.welcome(v1::Outcome::Resumed, world.hub.head);
-    world.hub.publish(&["user:a"]);
-    assert_eq!(window(&world), "(1.0 e1 e2 | 1.2");
+/// What it shows, what lies in the window then, and what the hub has sent behind one event.
+type Scene = (&'static str, &'static str, fn(&mut World));
+
+fn publish(world: &mut World, events: usize) {
+    (0..events).for_each(|_| _ = world.hub.publish(&["user:a"]));
 }
 
+const SCENES: [Scene; 6] = [
+    ("resuming adds nothing, and repeats are left out", "(1.0 e1 e2 | 1.2", |world| {
+        world.hub.cut();
+        world.hub.welcome(v1::Outcome::Resumed, world.hub.head);
+        publish(world, 1);
+    }),
+    ("gaps are entries, and lead into another epoch", "(1.0 e1 gap→1.9 e2 gap→2.0 e3 | 2.1", |world| {
+        world.hub.gap(v1::GapReason::Lapped, at(1, 9));
+        publish(world, 1);
+        world.hub.restart();
+        publish(world, 1);
+        assert!(world.metrics().contains("push_upstream_gaps_total 2"));
+    }),
+    ("a hub that is behind takes nothing back", "(1.0 e1 e2 | 1.2", |world| {
+        publish(world, 1);
+        world.hub.cut();
+        world.hub.welcome(v1::Outcome::Ahead, at(1, 2));
+        world.hub.gap(v1::GapReason::Ahead, at(1, 1));
+        world.hub.caught_up();
+    }),
+    ("a welcome beyond the window is a gap in it", "(1.0 e1 gap→1.7 e2 | 1.8", |world| {
+        world.hub.cut();
+        world.hub.head = at(1, 7);
+        world.hub.welcome(v1::Outcome::Fresh, at(1, 7));
+        publish(world, 1);
+    }),
+    (
+        "a log that comes back is not appended a second time: the hub replays it as it lies there, the first two included",
+        "(1.0 e1 e2 gap→2.0 e3 gap→1.2 e6 | 1.3",
+        |world| {
+            there_and_back(world);
+            publish(world, 3);
+        },
+    ),
+    (
+        "a log that comes back after an unreadable cursor is not appended a second time",
+        "(1.0 e1 e2 gap→2.0 gap→1.2 e5 | 1.3",
+        |world| {
+            publish(world, 1);
+            world.hub.gap(v1::GapReason::EpochChanged, at(2, 0));
+            world.hub.cursor_unreadable();
+            world.hub.head = at(1, 0);
+            world.hub.welcome(v1::Outcome::Fresh, at(1, 0));
+            world.hub.standing(&[], &[], false);
+            publish(world, 3);
+        },
+    ),
+];
+
 #[tokio::test(start_paused = true)]
-async fn gaps_are_entries_and_lead_into_another_epoch() {
-    let mut world = World::new();
-    world.hub.publish(&["user:a"]);
-    world.hub.gap(v1::GapReason::Lapped, at(1, 9));
-    world.hub.publish(&["user:a"]);
-    world.hub.restart();
-    world.hub.publish(&["user:a"]);
-    assert_eq!(window(&world), "(1.0 e1 gap→1.9 e2 gap→2.0 e3 | 2.1");
-    assert!(world.metrics().contains("push_upstream_gaps_total 2"));
+async fn what_the_hub_sends_lies_in_its_place() {
+    for (shows, expected, send) in SCENES {
+        let mut world = World::new();
+        publish(&mut world, 1);
+        send(&mut world);
+        assert_eq!(window(&world), expected, "{shows}");
+    }
 }
 
 /// Hubs on one log are to be within a second of each other. Nobody could see that they were not.
@@ -92,29 +136,6 @@ async fn hubs_whose_clocks_differ_are_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hub_that_is_behind_takes_nothing_back() {
-    let mut world = World::new();
-    world.hub.publish(&["user:a"]);
-    world.hub.publish(&["user:a"]);
-    world.hub.cut();
-    world.hub.welcome(v1::Outcome::Ahead, at(1, 2));
-    world.hub.gap(v1::GapReason::Ahead, at(1, 1));
-    world.hub.caught_up();
-    assert_eq!(window(&world), "(1.0 e1 e2 | 1.2");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_welcome_beyond_the_window_is_a_gap_in_it() {
-    let mut world = World::new();
-    world.hub.publish(&["user:a"]);
-    world.hub.cut();
-    world.hub.head = at(1, 7);
-    world.hub.welcome(v1::Outcome::Fresh, at(1, 7));
-    world.hub.publish(&["user:a"]);
-    assert_eq!(window(&world), "(1.0 e1 gap→1.7 e2 | 1.8");
-}
-
-#[tokio::test(start_paused = true)]
 async fn age_empties_the_window_of_a_silent_hub() {
     let mut config = config();
     config.window.age = Duration::from_secs(10);
@@ -126,40 +147,12 @@ async fn age_empties_the_window_of_a_silent_hub() {
     assert_eq!(window(&world), "(1.1 | 1.1");
 }
 
-/// The gateway was led to another log and is led back; both gaps are told from where the hub of each begins.
+/// Behind one event more the gateway was led to another log, and is led back; both gaps are told from where the hub of each begins.
 fn there_and_back(world: &mut World) {
-    world.hub.publish(&["user:a"]);
-    world.hub.publish(&["user:a"]);
+    publish(world, 1);
     world.hub.gap(v1::GapReason::EpochChanged, at(2, 0));
     world.hub.publish(&["user:a"]);
     world.hub.gap(v1::GapReason::EpochChanged, at(1, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_log_that_comes_back_is_not_appended_a_second_time() {
-    let mut world = World::new();
-    there_and_back(&mut world);
-    // What the hub replays is the log as it lies there, the first two included.
-    for _ in 0..3 {
-        world.hub.publish(&["user:a"]);
-    }
-    assert_eq!(window(&world), "(1.0 e1 e2 gap→2.0 e3 gap→1.2 e6 | 1.3");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_log_that_comes_back_after_an_unreadable_cursor_is_not_appended_a_second_time() {
-    let mut world = World::new();
-    world.hub.publish(&["user:a"]);
-    world.hub.publish(&["user:a"]);
-    world.hub.gap(v1::GapReason::EpochChanged, at(2, 0));
-    world.hub.cursor_unreadable();
-    world.hub.head = at(1, 0);
-    world.hub.welcome(v1::Outcome::Fresh, at(1, 0));
-    world.hub.standing(&[], &[], false);
-    for _ in 0..3 {
-        world.hub.publish(&["user:a"]);
-    }
-    assert_eq!(window(&world), "(1.0 e1 e2 gap→2.0 gap→1.2 e5 | 1.3");
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,8 +161,7 @@ async fn an_unreadable_cursor_before_the_first_catch_up_leaves_no_hole() {
         let mut world = World::unready(config());
         world.hub.welcome(v1::Outcome::Fresh, at(1, 0));
         world.hub.standing(&[], &[], false);
-        world.hub.publish(&["user:a"]);
-        world.hub.publish(&["user:a"]);
+        publish(&mut world, 2);
         if through_another_log {
             world.hub.gap_alone(v1::GapReason::EpochChanged, at(2, 0));
             world.hub.standing(&[], &[], false);
@@ -179,7 +171,7 @@ async fn an_unreadable_cursor_before_the_first_catch_up_leaves_no_hole() {
         world.hub.head = at(1, 0);
         world.hub.welcome(v1::Outcome::Fresh, at(1, 0));
         world.hub.standing(&[], &[], false);
-        (0..3).for_each(|_| _ = world.hub.publish(&["user:a"]));
+        publish(&mut world, 3);
         world.hub.caught_up();
         assert_eq!(window(&world), expected);
     }
@@ -190,8 +182,9 @@ async fn a_user_from_before_a_log_came_back_is_told_and_the_hub_is_not_asked() {
     let mut world = World::new();
     let mut stays = world.stream("/v1/stream?user=a").await;
     stays.until("push.caught_up").await;
+    publish(&mut world, 1);
     there_and_back(&mut world);
-    (0..3).for_each(|_| _ = world.hub.publish(&["user:a"]));
+    publish(&mut world, 3);
     let text = stays.now().await;
     assert_eq!(Events::ids(&text), ["e1", "e2", "e3", "e6"]);
     assert_eq!(text.matches("push.gap").count(), 2);

@@ -13,8 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
-use crate::state::fence::TakeoverKind;
 use crate::state::log::AppendCounters;
+use crate::state::ownership::TakeoverKind;
 
 /// A failure that has no reason of its own.
 const OTHER: &str = "OTHER";

@@ -36,8 +36,8 @@ use tonic::Code;
 use crate::app::shared::Shared;
 use crate::app::spans::Spans;
 use crate::state::access::Caller;
-use crate::state::fence;
 use crate::state::in_flight::Permit;
+use crate::state::ownership;
 
 /// What a recipient and an attribute take in memory beside their texts, in bytes.
 const RECIPIENT_BYTES: usize = 32;
@@ -325,7 +325,7 @@ fn id_reused(item: Option<usize>, error: &Error) -> Failure {
 /// The store did not say within 1 s, or this hub drains: readers ask it to find a hub, and this one admits nobody any more.
 pub(crate) async fn head(shared: &Shared) -> Result<Cursor, Failure> {
     if shared.is_draining() {
-        return Err(fence::draining());
+        return Err(ownership::draining());
     }
     let answer = timeout(HEAD_WITHIN, shared.store.head()).await;
     let answer = answer.unwrap_or_else(|_| Err(Error::Unknown(format!("nothing within {HEAD_WITHIN:?}"))));
@@ -358,7 +358,7 @@ fn admit(shared: &Shared, mut permit: Permit, bytes: usize) -> Result<InFlightGu
     // Taken before the look at the drain, which waits for those it has not turned away.
     let token = shared.publishes.token();
     if shared.is_draining() {
-        return Err(fence::draining());
+        return Err(ownership::draining());
     }
     // What an event takes in memory may be more than the whole bound. One request always fits, so it counts as the bound.
     permit.admit(bytes.min(shared.config.publish_bytes_max))?;

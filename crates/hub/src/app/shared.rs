@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// What is counted where it happens.
     pub(crate) metrics: Metrics,
-    /// The window and the fence. The store holds it, too, as its sink.
+    /// The window and the ownership table. The store holds it, too, as its sink.
     pub(crate) log: Arc<Log>,
     /// Where events get their positions and become durable.
     pub(crate) store: Arc<dyn Store>,

@@ -9,8 +9,8 @@ use galaxy_push_core::Now;
 use galaxy_push_core::window::{Bounds, Window};
 
 use crate::app::shared::Shared;
-use crate::state::fence::Incumbent;
 use crate::state::log::Head;
+use crate::state::ownership::Incumbent;
 use crate::state::report::{Lag, Report};
 use crate::state::stream_gauge::StreamPhase;
 

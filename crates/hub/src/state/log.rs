@@ -4,7 +4,7 @@
 //! look at it through [`Log::with_state`]. It appends nothing by itself and knows no request. `with_state` hands out
 //! `&mut State`, because the fence changes under the same lock: that nobody but the store appends is by review.
 //!
-//! # One lock for the window and the fence
+//! # One lock for the window and the ownership table
 //!
 //! A takeover and an append must have an order: what is appended after the takeover never reaches the older stream.
 //!
@@ -14,7 +14,7 @@
 //! b was opened at the position after 7: it is sent 8
 //! ```
 //!
-//! With two locks a could look at the fence before the takeover and at the window after append 8.
+//! With two locks a could look at the table before the takeover and at the window after append 8.
 //!
 //! # Nothing is queued for anyone
 //!
@@ -45,10 +45,10 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::state::fence::{ANSWER_WITHIN, Claim, Gateways};
+use crate::state::ownership::{ANSWER_WITHIN, Claim, Gateways};
 use crate::state::sync::{Mutex, MutexGuard};
 
-/// The window and the fence behind their lock.
+/// The window and the ownership table behind their lock.
 ///
 /// A hub has one. The store holds it as its sink, the hub in its shared part.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(crate) struct Log {
     bounds: Bounds,
     /// How much was appended.
     appended: AppendCounters,
-    /// The window and the fence.
+    /// The window and the ownership table.
     state: Mutex<State>,
     /// Signals each append.
     appends: watch::Sender<()>,
@@ -122,7 +122,7 @@ impl Log {
 
     /// Runs `at` with the state of the log as it is now: what is too old has left the window before.
     ///
-    /// Publishers, streams, scrapes and the fence share this lock, so `at` must be short: a turn of a stream gives it back
+    /// Publishers, streams, scrapes and claims share this lock, so `at` must be short: a turn of a stream gives it back
     /// after some 4,096 entries. Only [`Log::dump`], which tests call, looks at the whole window at once.
     pub(crate) fn with_state<T>(&self, at: impl FnOnce(&mut State, Now) -> T) -> T {
         let mut state = self.lock();
@@ -220,6 +220,7 @@ impl Sink for Log {
 
     /// Positions up to `to` were given to nothing, as in a log whose positions have holes: readers pass them without a gap.
     fn advanced(&self, to: Cursor) {
+        // No signal: there is no entry, so no stream has anything to do.
         self.lock().window.advance(to);
     }
 

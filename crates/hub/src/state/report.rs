@@ -1,4 +1,4 @@
-//! What a gateway last said of itself, as the fence keeps it beside the gateway's stream.
+//! What a gateway last said of itself, as the ownership table keeps it beside the gateway's stream.
 //!
 //! `surface/push/report.rs` reads reports off the wire; `app/status.rs` and `app/scrape.rs` show them. A report moves nothing: neither the
 //! stream nor anybody's cursor depends on it.

@@ -38,6 +38,15 @@ pub(crate) const DRAIN_BYTES: usize = 64 << 10;
 /// A peer that was authorized, and is refused in the middle of its body, may send the rest up to so many bytes.
 pub(crate) const DRAIN_REST_BYTES: usize = 4 << 20;
 
+/// The body of a request: bytes, and when it breaks off a word on why.
+pub(crate) trait ByteBody:
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send
+{
+}
+
+impl<B> ByteBody for B where B: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send
+{}
+
 /// Why a body could not be read.
 #[derive(Debug)]
 pub(crate) enum BodyError {
@@ -54,31 +63,23 @@ pub(crate) enum BodyError {
 }
 
 /// Reads a whole body of at most `limit` bytes, which `permit` holds as they arrive.
-pub(crate) async fn read<B>(
-    body: B,
+pub(crate) async fn read(
+    body: impl ByteBody,
     limit: usize,
     within: Duration,
     permit: &mut Permit,
-) -> Result<Bytes, BodyError>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+) -> Result<Bytes, BodyError> {
     read_pieces(body, limit, within, permit).await.map(Pieces::join)
 }
 
 /// As [`read`], and inflates it if it comes compressed: `limit` then bounds both, and `permit` holds the larger.
-pub(crate) async fn read_plain<B>(
-    body: B,
+pub(crate) async fn read_plain(
+    body: impl ByteBody,
     encoding: Encoding,
     limit: usize,
     within: Duration,
     permit: &mut Permit,
-) -> Result<Bytes, BodyError>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+) -> Result<Bytes, BodyError> {
     let mut pieces = read_pieces(body, limit, within, permit).await?;
     match encoding {
         Encoding::Identity => Ok(pieces.join()),
@@ -87,16 +88,12 @@ where
 }
 
 /// Reads a body in pieces within all three bounds. What it announces to be too large is refused before it is read.
-async fn read_pieces<B>(
-    body: B,
+async fn read_pieces(
+    body: impl ByteBody,
     limit: usize,
     within: Duration,
     permit: &mut Permit,
-) -> Result<Pieces, BodyError>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+) -> Result<Pieces, BodyError> {
     let mut body = Box::pin(body);
     if body.size_hint().lower() > limit as u64 {
         drain_body(body, DRAIN_REST_BYTES).await;
@@ -128,10 +125,7 @@ where
 
 /// Reads a little of what will not be looked at, and keeps none of it. Otherwise an answer that does not wait for the
 /// body is followed by a reset, and many a client then shows a broken connection and not the answer.
-pub(crate) async fn drain_body<B>(body: B, bytes: usize)
-where
-    B: http_body::Body<Data = Bytes> + Send,
-{
+pub(crate) async fn drain_body(body: impl http_body::Body<Data = Bytes> + Send, bytes: usize) {
     let mut body = Box::pin(body);
     let reading = async {
         let mut read = 0;

@@ -20,7 +20,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use crate::state::in_flight::Permit;
-use crate::surface::body::{self, Encoding, gzip};
+use crate::surface::body::{self, ByteBody, Encoding, gzip};
 
 /// Says how the messages of a request are compressed.
 const ENCODING: &str = "grpc-encoding";
@@ -63,17 +63,12 @@ pub(crate) fn remove_encoding(headers: &mut HeaderMap) -> Result<Encoding, Failu
 /// # Errors
 ///
 /// The body is larger, late, broken, or not exactly one message of this type.
-pub(crate) async fn read_request<M, B>(
-    body: B,
+pub(crate) async fn read_request<M: codec::Counted>(
+    body: impl ByteBody,
     encoding: Encoding,
     limit: usize,
     permit: &mut Permit,
-) -> Result<M, Failure>
-where
-    M: codec::Counted,
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+) -> Result<M, Failure> {
     let invalid = |message: String| Failure::new(Reason::RequestInvalid, message);
     let body = body::read(body, PREFIX_BYTES + limit, REQUEST_WITHIN, permit).await;
     let body = body.map_err(|error| error.failure(limit, REQUEST_WITHIN))?;

@@ -30,8 +30,8 @@ use crate::app::drain;
 use crate::app::publish::{self, Published, check_namespace};
 use crate::app::shared::Shared;
 use crate::state::access::{Caller, Grant};
-use crate::state::fence;
 use crate::state::in_flight::{Permit, PermitSlot};
+use crate::state::ownership;
 use crate::surface::revocation;
 
 /// The requests of one stream that may be in flight: enough to keep a store busy that takes a moment for each.
@@ -107,7 +107,7 @@ where
                     return Some(Ok(response));
                 }
                 () = drain::begins(&mut self.draining), if open => {
-                    self.end = Some(Err(fence::draining().status()));
+                    self.end = Some(Err(ownership::draining().status()));
                 }
                 () = self.grant.revoked(), if open => {
                     self.end = Some(Err(revocation::access_changed().status()));

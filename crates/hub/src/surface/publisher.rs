@@ -32,8 +32,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::app::publish::{self, Published, RecordId, Recorded, check_namespace};
 use crate::app::shared::Shared;
 use crate::state::access::Caller;
-use crate::state::fence;
 use crate::state::in_flight::{Permit, PermitSlot};
+use crate::state::ownership;
 use crate::surface::authorize;
 use crate::surface::body::{self, Deadline, Messages};
 use crate::surface::grpc::{self, refusal};
@@ -167,7 +167,7 @@ impl Publisher for Handler {
         // Taken before the look at the drain, which waits for the streams it has not turned away.
         let open = self.0.streams.token();
         if self.0.is_draining() {
-            return Err(fence::draining().into());
+            return Err(ownership::draining().into());
         }
         let received = request.extensions().get::<PermitSlot>().cloned().unwrap_or_default();
         let grant = self.0.access.grant(caller.clone());

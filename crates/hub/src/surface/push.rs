@@ -8,6 +8,7 @@ mod report;
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -26,6 +27,7 @@ use tower::Service;
 use crate::app::shared::Shared;
 use crate::state::access::Caller;
 use crate::surface::authorize;
+use crate::surface::body::ByteBody;
 use crate::surface::grpc;
 use crate::surface::http as plain;
 use crate::surface::subscription::Subscription;
@@ -88,11 +90,7 @@ where
 }
 
 /// Authorizes a call and answers it. Whatever is refused is a response, never an error of the service.
-async fn answer<B>(shared: &Arc<Shared>, request: Request<B>) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+async fn answer(shared: &Arc<Shared>, request: Request<impl ByteBody>) -> Response<Body> {
     if request.method() != Method::POST || !grpc::is_grpc(request.headers()) {
         let failure =
             Failure::new(Reason::RequestInvalid, "this is a gRPC method: call it with a gRPC client");
@@ -124,17 +122,12 @@ where
 ///
 /// The body has a bound and is read whole before the id is claimed. A refused request is logged by its address, since the
 /// id in it may be anything.
-async fn subscribe<B>(
+async fn subscribe(
     shared: &Arc<Shared>,
     caller: &Caller,
-    mut request: Request<B>,
-) -> Result<Response<Body>, Failure>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let peer = peer_of(&request);
-    let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    mut request: Request<impl ByteBody>,
+) -> Result<Response<Body>, Failure> {
+    let (peer, address) = peer_of(&request);
     let mut gateway = String::new();
     let outflow = request.extensions().get::<Outflow>().cloned().unwrap_or_default();
     let handle = request.extensions().get::<ConnectionHandle>().cloned();
@@ -161,17 +154,12 @@ where
 }
 
 /// Reads reports for as long as the gateway sends them.
-async fn report<B>(
+async fn report(
     shared: &Arc<Shared>,
     caller: &Caller,
-    mut request: Request<B>,
-) -> Result<Response<Body>, Failure>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let peer = peer_of(&request);
-    let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    mut request: Request<impl ByteBody>,
+) -> Result<Response<Body>, Failure> {
+    let (peer, address) = peer_of(&request);
     let encoding = grpc::remove_encoding(request.headers_mut())?;
     report::read_reports(shared, caller, encoding, request.into_body()).await.inspect_err(|failure| {
         // A gateway that goes away, or is sent away by a drain, did nothing wrong.
@@ -184,7 +172,8 @@ where
     })
 }
 
-/// The peer's address for logs.
-fn peer_of<B>(request: &Request<B>) -> String {
-    request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string())
+/// Where a request comes from: as logs say it, and the address by which lines about refusals are counted.
+fn peer_of<B>(request: &Request<B>) -> (String, Option<IpAddr>) {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    (peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string()), peer.map(|peer| peer.ip()))
 }

@@ -15,7 +15,7 @@
 //!     the stream must end?       Goodbye, then the status                        nothing appended later is looked at
 //!     standing records to send?  the next frame of them
 //!     else                       ask the reader, until 224 KiB, a large piece or some 4,096 entries
-//!   nothing to send              wait: an append · a signal of the fence · lost access · the next heartbeat
+//!   nothing to send              wait: an append · a signal of the ownership table · lost access · the next heartbeat
 //! ```
 //!
 //! # The states of its end
@@ -66,8 +66,8 @@ use self::turn_buffer::TurnBuffer;
 use crate::app::drain;
 use crate::app::shared::Shared;
 use crate::state::access::Grant;
-use crate::state::fence::{Claim, SendReadiness, StreamEnd, StreamSignal};
 use crate::state::log::State;
+use crate::state::ownership::{Claim, SendReadiness, StreamEnd, StreamSignal};
 use crate::state::patterns::Patterns;
 use crate::state::stream_gauge::StreamGauge;
 use crate::surface::grpc;
@@ -121,7 +121,7 @@ pub(crate) struct Subscription {
     opening_gap: bool,
     /// Signals when the log grows.
     appends: watch::Receiver<()>,
-    /// What the fence tells it: that it must end, or must answer a ping.
+    /// What the ownership table tells it: that it must end, or must answer a ping.
     signal: watch::Receiver<StreamSignal>,
     /// How far the latest ping has come.
     ping: Ping,
@@ -150,10 +150,10 @@ enum Phase {
     Closed,
 }
 
-/// A ping of the fence, by its number.
+/// A ping of the ownership table, by its number.
 ///
 /// ```text
-/// Answered(1) ── the fence asks for 2 ──► Requested(2) ── a piece is handed over ──► Sent(2)
+/// Answered(1) ── the table asks for 2 ──► Requested(2) ── a piece is handed over ──► Sent(2)
 ///      Answered(2) ◄── HTTP/2 asks for more: the peer has made room ────────────────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,8 +191,10 @@ impl Subscription {
     ///
     /// Cancel safe: nothing is taken from the reader without being returned.
     async fn next(&mut self) -> Option<Frame<Bytes>> {
+        // HTTP/2 asks for a piece only when it has taken the one before.
         self.readiness.wants_more();
         loop {
+            // `Closed` stays in place wherever `Open` is not put back, so the trailers are sent once.
             match std::mem::replace(&mut self.phase, Phase::Closed) {
                 Phase::Open => self.phase = Phase::Open,
                 Phase::Closing(status) => return Some(Frame::trailers(grpc::trailers(&status))),
@@ -240,6 +242,7 @@ impl Subscription {
         // Read before the look at the end: if the id was taken meanwhile, the page of records that was just made is dropped,
         // and what was appended after the takeover is not sent.
         let page = self.snapshot.as_mut().map(|snapshot| snapshot.next(&self.shared));
+        // Cloned, because the closure takes all of `self`.
         let shared = self.shared.clone();
         let turn = shared.log.with_state(|state, now| {
             self.answer_pings(state);
@@ -274,6 +277,7 @@ impl Subscription {
             }
             let (done, idle) = match self.reader.step(&state.window, filter, now) {
                 Step::Control(control) => {
+                    // None is under way: while one is, `turn` sends its pages and does not come here.
                     self.snapshot = self.snapshot_after(&control);
                     let frame = self.encode(control);
                     self.turn_buffer.push(frame);
@@ -338,6 +342,7 @@ impl Subscription {
             state.gateways.record_pong(&self.claim.gateway, self.generation, ping);
             self.ping = Ping::Answered(ping);
         }
+        // Marked seen under the log's lock, under which alone it is sent: none falls between this and the look at the end.
         let latest = self.signal.borrow_and_update().ping;
         if let Ping::Answered(before) = self.ping
             && latest > before
@@ -430,6 +435,7 @@ impl Subscription {
             tracing::info!(gateway = %self.claim.gateway, generation = self.generation, peer = %self.claim.peer,
                 connection = self.welcome.connection_id, passed = %self.reader.position(), cause = %failure.message, "stream ended by the hub");
         }
+        // Before the early return below: a stream that says no goodbye ends with a status, too.
         self.phase = Phase::Closing(failure.status());
         // A stream that was not welcomed has no place to say goodbye from; its client still holds the cursor it sent.
         let cursor = self.reader.resumes_from()?;

@@ -22,7 +22,7 @@ use tokio_stream::StreamExt as _;
 use tower::ServiceExt as _;
 
 use crate::services::scrape;
-use crate::world::{World, ambient, event, event_to, from};
+use crate::world::{World, ambient, event, event_to, framed, from};
 
 /// Who knocks: by certificate, but for the last two.
 const WHO: [&str; 5] = ["backend", "edge-1", "ops", "stranger", "wrong token"];
@@ -42,11 +42,6 @@ fn access() -> Access {
 
 fn world() -> World {
     World::over(Hub::in_memory(Config::default().access(access()), ambient()).unwrap())
-}
-
-fn framed(message: &impl Message) -> Vec<u8> {
-    let message = message.encode_to_vec();
-    [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat()
 }
 
 /// What a method answers: a gRPC status code, or an HTTP status.

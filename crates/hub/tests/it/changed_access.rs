@@ -9,12 +9,11 @@ use galaxy_push_listener::PeerNames;
 use galaxy_push_proto::v1::PublishRequest;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
-use prost::Message;
 use tokio::time::timeout;
 use tonic::Code;
 use tower::ServiceExt as _;
 
-use crate::world::{World, ambient, event, from};
+use crate::world::{World, ambient, event, framed, from};
 
 fn access(identities: impl IntoIterator<Item = Identity>) -> Access {
     identities.into_iter().fold(Access::open(), |access, identity| access.with(identity, None).unwrap())
@@ -26,11 +25,6 @@ fn backend() -> Identity {
 
 fn edge(number: u8) -> Identity {
     Identity::new(format!("edge-{number}"), Role::Gateway)
-}
-
-fn framed(message: &impl Message) -> Vec<u8> {
-    let message = message.encode_to_vec();
-    [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat()
 }
 
 fn request(who: &str, path: &str, body: Body) -> Request<Body> {

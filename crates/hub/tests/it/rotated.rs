@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
-use crate::world::{World, ambient, event, from};
+use crate::world::{World, ambient, event, framed, from};
 
 fn backend() -> Identity {
     Identity::new("backend", Role::Publisher)
@@ -36,11 +36,6 @@ fn access(identities: impl IntoIterator<Item = (Identity, &'static str)>) -> Acc
 
 fn world(first: Access) -> World {
     World::over(Hub::in_memory(Config::default().access(first), ambient()).unwrap())
-}
-
-fn framed(message: &impl Message) -> Vec<u8> {
-    let message = message.encode_to_vec();
-    [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat()
 }
 
 fn batch(id: &str) -> Vec<u8> {

@@ -101,7 +101,7 @@ async fn a_gap_told_to_a_reader_that_cannot_read_it_is_one_warning() {
 
 /// The fault: a thousand gaps were a thousand lines.
 #[tokio::test(start_paused = true)]
-async fn gaps_without_end_for_a_reader_that_cannot_read_them_are_damped() {
+async fn lines_about_gaps_without_end_for_a_reader_that_cannot_read_them_are_rate_limited() {
     let (warnings, _guard) = Warnings::listen();
     let world = World::new(Config::default().window(Bounds { events: 1, ..Bounds::default() }));
     world.publish("a b c").await;
@@ -142,7 +142,7 @@ async fn a_gateway_that_never_learns_of_invalidations_is_named_while_any_are_in_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lines_of_a_duel_are_damped_and_summed_up() {
+async fn the_lines_about_a_flapping_id_are_rate_limited_and_summed_up() {
     let (warnings, _guard) = Warnings::listen();
     let world = World::new(Config::default());
     let mut last = None;
@@ -163,7 +163,7 @@ async fn the_lines_of_a_duel_are_damped_and_summed_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_of_late_duplicates_are_damped() {
+async fn lines_about_late_duplicates_are_rate_limited() {
     let (warnings, _guard) = Warnings::listen();
     let world = World::new(Config::default());
     let mut holder = world.subscribe(claim("a", 9)).await.unwrap();
@@ -221,7 +221,7 @@ async fn the_room_for_standing_records_runs_out_with_a_warning() {
 
 /// A peer may give another gateway id each time: what it says of itself does not decide what is logged.
 #[tokio::test(start_paused = true)]
-async fn refusals_of_one_address_are_damped_whatever_gateway_it_says_it_is() {
+async fn lines_about_refusals_of_one_address_are_rate_limited_whatever_gateway_it_says_it_is() {
     let (warnings, _guard) = Warnings::listen();
     let world = World::new(Config::default());
     for i in 0..20 {
@@ -235,7 +235,7 @@ async fn refusals_of_one_address_are_damped_whatever_gateway_it_says_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_for_what_the_hub_is_at_are_damped() {
+async fn lines_about_refusals_for_what_the_hub_is_at_are_rate_limited() {
     let (warnings, _guard) = Warnings::listen();
     let world = World::new(Config::default());
     world.hub.drain(Duration::from_secs(1)).await;
@@ -249,7 +249,7 @@ async fn refusals_for_what_the_hub_is_at_are_damped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_failing_store_and_a_full_room_make_of_publishes_is_damped() {
+async fn what_a_failing_store_and_a_full_room_make_of_publishes_is_rate_limited() {
     let (warnings, _guard) = Warnings::listen();
     let world = crate::stores::full();
     for i in 0..20 {

@@ -15,6 +15,7 @@ use galaxy_push_proto::v1::push_client::PushClient;
 use galaxy_push_proto::v1::push_event::Kind;
 use galaxy_push_proto::v1::{self, GatewaySubscribeRequest, PushEvent};
 use hyper_util::rt::TokioIo;
+use prost::Message;
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -145,6 +146,12 @@ pub(crate) fn event_to(id: &str, to: &str) -> v1::Event {
 /// An event of 60,000 bytes: a few of them fill what lies between a hub and a reader that pauses.
 pub(crate) fn large(id: &str) -> v1::Event {
     v1::Event { data: vec![b' '; 60_000].into(), data_content_type: "text/plain".into(), ..event(id) }
+}
+
+/// A message as gRPC frames it.
+pub(crate) fn framed(message: &impl Message) -> Vec<u8> {
+    let message = message.encode_to_vec();
+    [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat()
 }
 
 /// An open stream.

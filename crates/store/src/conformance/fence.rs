@@ -178,18 +178,18 @@ async fn ids_have_nothing_to_do_with_each_other(a: &Door, b: &Door) {
 }
 
 async fn what_is_amended_leaves_the_id_where_it_is(a: &Door, b: &Door) {
-    let taken = a.take("duel", "a", 1).await;
-    b.until_told("duel", &taken).await;
-    let found = b.fence().read("duel").await.expect("it can be read");
+    let taken = a.take("flapping", "a", 1).await;
+    b.until_told("flapping", &taken).await;
+    let found = b.fence().read("flapping").await.expect("it can be read");
     assert_eq!(found.door, a.fence().door());
     assert_ne!(found.door, b.fence().door(), "no two doors are the same");
     let mut amended = found.clone();
-    amended.holder.duel.hold_off(false, Duration::from_secs(1_700_000_000));
-    assert_eq!(b.fence().amend("duel", &amended).await, Ok(true));
-    assert_eq!(b.fence().amend("duel", &amended).await, Ok(false), "it has changed");
+    amended.holder.flap.hold_off(false, Duration::from_secs(1_700_000_000));
+    assert_eq!(b.fence().amend("flapping", &amended).await, Ok(true));
+    assert_eq!(b.fence().amend("flapping", &amended).await, Ok(false), "it has changed");
     for door in [a, b] {
-        let read = door.fence().read("duel").await.expect("it can be read");
-        assert_eq!((read.door, &read.holder.duel), (found.door, &amended.holder.duel));
+        let read = door.fence().read("flapping").await.expect("it can be read");
+        assert_eq!((read.door, &read.holder.flap), (found.door, &amended.holder.flap));
         assert_eq!(read.holder.generation, taken.generation, "nobody has taken it");
         assert_eq!(
             (&read.holder.instance, &read.holder.attempts),
@@ -198,9 +198,9 @@ async fn what_is_amended_leaves_the_id_where_it_is(a: &Door, b: &Door) {
         assert!(read.revision > found.revision);
     }
     // Whoever takes it goes on from there, and the door that had it is told.
-    let next = b.take("duel", "b", 1).await;
-    assert_eq!(next.duel, amended.holder.duel);
-    a.until_told("duel", &next).await;
+    let next = b.take("flapping", "b", 1).await;
+    assert_eq!(next.flap, amended.holder.flap);
+    a.until_told("flapping", &next).await;
 }
 
 async fn a_door_answers_for_its_own_streams(a: &Door, b: &Door) {

@@ -181,6 +181,7 @@ impl<R> Group<R> {
             Committed { kind, cursor, traits, frame, appended_unix_ms }
         }));
         if !self.committed.is_empty() {
+            // Before the answers: a publisher that has its answer must find its event in the window.
             sink.committed(&self.committed);
             self.committed.clear();
         }

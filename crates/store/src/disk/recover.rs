@@ -37,7 +37,7 @@ pub(crate) struct Opened {
 }
 
 /// The files of the segments and what their heads say.
-struct Found<'a> {
+struct ExistingLog<'a> {
     files: &'a dyn Files,
     heads: BTreeMap<u64, Option<SegmentHead>>,
     identity: SegmentHead,
@@ -53,7 +53,7 @@ pub(crate) fn open(
     options: &Options,
     sink: &Arc<dyn Sink>,
 ) -> Result<Option<Opened>, OpenError> {
-    read_log(files, options, sink, Found::renew)
+    read_log(files, options, sink, ExistingLog::renew)
 }
 
 /// As [`open`], and changes nothing: of what was written last nobody knows whether it is durable.
@@ -69,7 +69,7 @@ fn read_log<'a>(
     files: &'a dyn Files,
     options: &Options,
     sink: &Arc<dyn Sink>,
-    renew: impl FnOnce(&Found<'a>) -> Result<(), OpenError>,
+    renew: impl FnOnce(&ExistingLog<'a>) -> Result<(), OpenError>,
 ) -> Result<Option<Opened>, OpenError> {
     let Some(mut found) = find(files)? else { return Ok(None) };
     found.forget_unborn()?;
@@ -85,7 +85,7 @@ fn read_log<'a>(
     found.replay(oldest, stamped_unix_ms, options, sink).map(Some)
 }
 
-fn find(files: &dyn Files) -> Result<Option<Found<'_>>, OpenError> {
+fn find(files: &dyn Files) -> Result<Option<ExistingLog<'_>>, OpenError> {
     let names = files.list().map_err(|error| OpenError::io("the directory", error))?;
     let numbers = names.iter().filter_map(|name| number(name));
     let (mut heads, mut identity, mut worn) = (BTreeMap::new(), None::<SegmentHead>, BTreeMap::new());
@@ -111,7 +111,7 @@ fn find(files: &dyn Files) -> Result<Option<Found<'_>>, OpenError> {
     }
     let Some(identity) = identity else { return unreadable(files, &heads).map(|()| None) };
     let sums = Sums::new(identity.epoch, identity.salt);
-    Ok(Some(Found { files, heads, identity, sums, worn }))
+    Ok(Some(ExistingLog { files, heads, identity, sums, worn }))
 }
 
 /// Without any readable head: the first segment was being made, or everything is damaged.
@@ -129,7 +129,7 @@ fn read(files: &dyn Files, number: u64, bytes_max: u64) -> Result<Vec<u8>, OpenE
     files.read(&name(number), bytes_max).map_err(|error| OpenError::io(&name(number), error))
 }
 
-impl Found<'_> {
+impl ExistingLog<'_> {
     fn scan(&self, number: u64) -> Result<(Vec<u8>, Scanned), OpenError> {
         let file = read(self.files, number, u64::MAX)?;
         let head = self.heads.get(&number).copied().flatten();

@@ -246,7 +246,7 @@ impl Inner {
         let before = self.over(at).unwrap_or(&self.state).clone();
         let next = self.past.iter().find(|moment| moment.until > at);
         match next.filter(|moment| moment.from < at && !moment.is_sync) {
-            Some(under_way) => before.half(&under_way.after, rng),
+            Some(in_flight) => before.half(&in_flight.after, rng),
             None => before,
         }
     }

@@ -108,9 +108,10 @@ impl<R> Stager<R> {
         };
         let mut changes = batch.items.iter().filter_map(|item| item.change.as_ref()).peekable();
         if changes.peek().is_some() {
-            let under_way = self.changes.iter().map(|(change, share)| (change, share.as_ref()));
+            // What is on its way counts as well: it is not among the records before it is durable, and will want its room then.
+            let in_flight = self.changes.iter().map(|(change, share)| (change, share.as_ref()));
             let (share, wall) = (batch.publisher.as_ref(), batch.now.unix_ms);
-            if let Err(full) = visible.standing.check_behind(under_way, changes, share, wall) {
+            if let Err(full) = visible.standing.check_behind(in_flight, changes, share, wall) {
                 return Err((reply, Refused::StandingFull(full)));
             }
         }
@@ -138,6 +139,7 @@ impl<R> Stager<R> {
         let now = Duration::from_millis(at.stamp_unix_ms);
         let mut remember = |group: &mut Group<R>, key: Key, content, seq| {
             group.count_key(key.publisher());
+            // Now, and not once it is durable: the very next batch may repeat it.
             published.remember_for_now(key, content, seq, now);
         };
         let (first, mut results) = (group.entries.len(), Vec::with_capacity(batch.items.len()));
@@ -203,7 +205,7 @@ impl<R> Stager<R> {
                 said.push(Said::Never);
                 continue;
             };
-            let (known, verdict) = match visible.published.get(key, visible.now) {
+            let (known, answer) = match visible.published.get(key, visible.now) {
                 Some((known, seq)) => (Some(known), Said::Before(seq)),
                 None if is_alone => (None, Said::Never), // nothing else can be the same
                 None => match here.entry(key) {
@@ -217,7 +219,7 @@ impl<R> Stager<R> {
             if known.is_some_and(|known| known != *content) {
                 return Err(Refused::IdReused { item: Some(index) });
             }
-            said.push(verdict);
+            said.push(answer);
         }
         Ok(Before::Items(said))
     }
@@ -254,6 +256,7 @@ impl<R> Stager<R> {
 
     /// Nothing of what was staged since `durable` was written, nor will be. Returns what was gathering.
     pub(crate) fn abort(&mut self, durable: Place) -> Option<Group<R>> {
+        // The stamp stays: the clock of the log has been told of it, and never goes back.
         self.at = Place { stamp_unix_ms: self.at.stamp_unix_ms, ..durable };
         self.changes.clear();
         self.open.take()

@@ -209,6 +209,7 @@ impl Keeper {
         let can_stage = has_batches && !self.must_wait;
         let can_end = inbox.closed && !self.is_flying;
         let ready = inbox.landed || inbox.ended || inbox.log_time.is_some() || can_stage || can_end;
+        // Under the inbox's lock, which the wait gives back: whoever brings something later finds it set.
         inbox.keeper_waits = !ready;
         ready
     }
@@ -235,6 +236,7 @@ impl Keeper {
             if let Some(reason) = died {
                 self.shared.died(&reason);
             }
+            // Without the engine's lock: the system may take long to remove a file.
             left.into_iter().for_each(|number| segments::remove(&*self.files, number));
             let Some(landed) = landed else { return };
             if let Some(entries) = landed.synced {
@@ -243,6 +245,7 @@ impl Keeper {
                 figures.entries += u64::from(entries);
                 figures.disk_bytes = disk_bytes;
             }
+            // With none of the store's locks held: the sink takes the hub's, and a stream holds that for a turn.
             let group = landed.deliver(&*self.sink);
             self.shared.engine().reuse(group);
         }
@@ -282,6 +285,7 @@ impl Keeper {
         let job = self.shared.engine().seal();
         if let Some(job) = job {
             let outcome = self.shared.run(job);
+            // The lock comes back for the syncer, which seals the next group under it. Here nothing gathers.
             drop(self.shared.done(outcome));
         }
         self.deliver();

@@ -18,8 +18,8 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
 use super::connect::Link;
-use super::fence::SharedFence;
 use super::reader::Event;
+use super::register_bucket::RegisterBucket;
 use super::standing::{Asked, Keeper, Reply};
 use super::stream::Log;
 use super::watch::Seen;
@@ -52,7 +52,7 @@ pub(super) struct Parts {
     pub(super) sink: Arc<dyn Sink>,
     pub(super) shared: Arc<Shared>,
     pub(super) log: Log,
-    pub(super) fence: Arc<SharedFence>,
+    pub(super) fence: Arc<RegisterBucket>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) link: Link,
     pub(super) options: Options,

@@ -43,7 +43,7 @@ struct NextFrom<'a> {
 }
 
 #[derive(Deserialize)]
-struct Found {
+struct StoredMessage {
     message: Option<FoundMessage>,
     error: Option<Refusal>,
 }
@@ -117,7 +117,8 @@ impl Log {
     /// as its broker may lag behind.
     pub(super) async fn next_from(&self, number: u64) -> Result<Option<u64>, async_nats::Error> {
         let ask = NextFrom { seq: number, next_by_subj: &self.subject };
-        let answer: Found = self.context.request(format!("STREAM.MSG.GET.{}", self.name), &ask).await?;
+        let answer: StoredMessage =
+            self.context.request(format!("STREAM.MSG.GET.{}", self.name), &ask).await?;
         match (answer.message, answer.error) {
             (Some(message), _) => Ok(Some(message.seq)),
             (None, Some(error)) if error.code == NOT_FOUND => Ok(None),

@@ -48,7 +48,7 @@ pub(super) enum Claim {
 
 /// What was appended with a key, behind some message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum PriorUse {
     /// This content, at this position; an ephemeral event has none.
     Appended(Content, Option<Seq>),
     /// Perhaps something: it could not be judged.
@@ -64,7 +64,7 @@ pub(super) struct Mark([u8; 16]);
 pub(super) struct Claims {
     bounds: Bounds,
     /// Messages that a claim may still look at, in order, the last one read at the end.
-    heard: VecDeque<Heard>,
+    messages: VecDeque<ReadMessage>,
     /// Numbers and stamps of those that are older than all behind them, so both rise.
     lows: VecDeque<(u64, u64)>,
     /// Looked up only, never iterated. The keys are publishers', hence a seeded hash.
@@ -78,7 +78,7 @@ pub(super) struct Claims {
 }
 
 #[derive(Debug)]
-struct Heard {
+struct ReadMessage {
     number: u64,
     /// Items of everything read before it.
     before: u64,
@@ -90,8 +90,8 @@ struct Heard {
 /// What came with a key, in order: mostly once.
 #[derive(Debug)]
 struct Kept {
-    first: (u64, Found),
-    more: VecDeque<(u64, Found)>,
+    first: (u64, PriorUse),
+    more: VecDeque<(u64, PriorUse)>,
 }
 
 impl Mark {
@@ -105,7 +105,7 @@ impl Claims {
     pub(super) fn new(bounds: Bounds, first: u64) -> Self {
         Self {
             bounds,
-            heard: VecDeque::new(),
+            messages: VecDeque::new(),
             lows: VecDeque::new(),
             kept: HashMap::default(),
             whole_from: first,
@@ -116,16 +116,17 @@ impl Claims {
 
     /// A message was read. Messages are read in order; those between the last one and this are lost.
     pub(super) fn read(&mut self, number: u64, stamp_ms: u64, items: usize) {
-        if self.heard.back().map_or(self.whole_from, |last| last.number + 1) < number {
+        if self.messages.back().map_or(self.whole_from, |last| last.number + 1) < number {
             self.whole_from = number;
         }
-        self.heard.push_back(Heard { number, before: self.items, keys: Vec::new(), hub: None });
+        self.messages.push_back(ReadMessage { number, before: self.items, keys: Vec::new(), hub: None });
         self.items += items.max(1) as u64;
+        // `>=`: of two with one stamp the later one answers for both, because it is remembered longer.
         while self.lows.back().is_some_and(|(_, low)| *low >= stamp_ms) {
             self.lows.pop_back();
         }
         self.lows.push_back((number, stamp_ms));
-        while let Some(second) = self.heard.get(1).map(|second| second.number) {
+        while let Some(second) = self.messages.get(1).map(|second| second.number) {
             if !self.are_dead_before(second, stamp_ms) {
                 break;
             }
@@ -136,6 +137,7 @@ impl Claims {
     /// What the claim of a pack in the last message is worth, whose writer had read up to `read`.
     pub(super) fn weigh(&self, read: u64, stamp_ms: u64) -> Claim {
         let from = read.saturating_add(1);
+        // Whether it is dead comes first: that is so for everybody, also for a hub that lacks what lies between.
         if self.is_older_behind(from, self.bounds.age_ms, stamp_ms)
             || self.items_behind(from) > self.bounds.items
         {
@@ -157,7 +159,7 @@ impl Claims {
     /// Whether this pack of a hub, in the last message, comes behind all that were read of the same hub. If it does, the
     /// later ones must come behind it.
     pub(super) fn comes_in_order(&mut self, hub: HubId, pack: u64) -> bool {
-        let Some(last) = self.heard.back_mut() else { return false };
+        let Some(last) = self.messages.back_mut() else { return false };
         if self.hubs.get(&hub).is_some_and(|(before, _)| *before >= pack) {
             return false;
         }
@@ -167,24 +169,24 @@ impl Claims {
     }
 
     /// What was first appended with this key behind message `read`.
-    pub(super) fn find(&self, mark: Mark, read: u64) -> Option<Found> {
+    pub(super) fn find(&self, mark: Mark, read: u64) -> Option<PriorUse> {
         let kept = self.kept.get(&mark)?;
-        let (number, found) = kept.first;
+        let (number, prior) = kept.first;
         if number > read {
-            return Some(found);
+            return Some(prior);
         }
-        kept.more.get(kept.more.partition_point(|(number, _)| *number <= read)).map(|(_, found)| *found)
+        kept.more.get(kept.more.partition_point(|(number, _)| *number <= read)).map(|(_, prior)| *prior)
     }
 
     /// Remembers what the last message has appended with this key.
-    pub(super) fn keep(&mut self, mark: Mark, found: Found) {
-        let Some(last) = self.heard.back_mut() else { return };
+    pub(super) fn keep(&mut self, mark: Mark, prior: PriorUse) {
+        let Some(last) = self.messages.back_mut() else { return };
         last.keys.push(mark);
         let number = last.number;
         match self.kept.get_mut(&mark) {
-            Some(kept) => kept.more.push_back((number, found)),
+            Some(kept) => kept.more.push_back((number, prior)),
             None => {
-                self.kept.insert(mark, Kept { first: (number, found), more: VecDeque::new() });
+                self.kept.insert(mark, Kept { first: (number, prior), more: VecDeque::new() });
             }
         }
     }
@@ -197,15 +199,15 @@ impl Claims {
 
     /// How many items are known to lie in messages from `from` on, before the last one.
     fn items_behind(&self, from: u64) -> u64 {
-        let first = self.heard.partition_point(|heard| heard.number < from);
-        match (self.heard.get(first), self.heard.back()) {
+        let first = self.messages.partition_point(|message| message.number < from);
+        match (self.messages.get(first), self.messages.back()) {
             (Some(first), Some(last)) => last.before - first.before,
             _ => 0,
         }
     }
 
     fn forget_first(&mut self) {
-        let Some(first) = self.heard.pop_front() else { return };
+        let Some(first) = self.messages.pop_front() else { return };
         if self.lows.front().is_some_and(|(number, _)| *number <= first.number) {
             self.lows.pop_front();
         }

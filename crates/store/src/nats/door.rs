@@ -103,7 +103,7 @@ impl<T> Door<T> {
         if let Read::Pack(judged) = &read
             && judged.hub == self.hub
         {
-            self.pending.judged(judged.number, &judged.verdicts, self.machine.whole_from());
+            self.pending.judged(judged.number, &judged.outcomes, self.machine.whole_from());
         }
         Ok(read)
     }
@@ -166,9 +166,9 @@ impl<T> Door<T> {
         Cursor::end_of_message(self.machine.epoch(), message)
     }
 
-    /// How many batches wait or are under way.
+    /// How many batches wait or are in flight.
     #[must_use]
-    pub fn under_way(&self) -> usize {
+    pub fn unanswered(&self) -> usize {
         self.pending.len()
     }
 

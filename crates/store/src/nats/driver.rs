@@ -152,6 +152,7 @@ impl<T> Driver<T> {
         {
             self.read(next, hands, now)?;
         }
+        // Before more is sent, since what nobody waits for need not travel. Answers come last: what they tell of is in the sink by then.
         self.door.expire(now);
         self.publish(hands, now);
         self.answer(hands);
@@ -207,6 +208,7 @@ impl<T> Driver<T> {
     fn tell(&mut self, hands: &mut impl DriverIo<T>) {
         let is_new = self.opening.is_none();
         for told in self.told.drain(..) {
+            // [`Store::standing`](crate::Store::standing) promises that a record is there no later than the sink has it.
             if let Output::Records(records) = &told {
                 hands.keep(records);
             }

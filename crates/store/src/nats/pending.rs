@@ -1,6 +1,6 @@
-//! What of this hub waits to be sent or is under way, and the answers.
+//! What of this hub waits to be sent or is in flight, and the answers.
 //!
-//! Pure. A batch waits until there is room in a pack; a pack is under way until it is read back, or is known never to come, or
+//! Pure. A batch waits until there is room in a pack; a pack is in flight until it is read back, or is known never to come, or
 //! nobody has answered for too long. `T` is to whom an answer goes.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,7 +11,7 @@ use galaxy_push_core::cursor::{Cursor, Epoch, MESSAGE_ITEMS_MAX, Seq};
 
 use super::index::{Index, Place};
 use super::pack::{self, Head, HubId};
-use super::state_machine::Verdict;
+use super::state_machine::RequestOutcome;
 use crate::batch::Batch;
 use crate::dedup::{Content, Key, Known};
 use crate::{Appended, Error, Refused};
@@ -22,14 +22,14 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The most packs that a broker has stored, and that were not read back yet.
 const STORED_MAX: usize = 256;
 
-/// How much may wait and be under way.
+/// How much may wait and be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest payload that the broker takes, in bytes, without what travels beside it.
     pub payload_bytes: usize,
     /// To how many bytes a pack gathers, unless one batch alone is larger.
     pub pack_bytes: usize,
-    /// The most packs that no broker has answered. While they are under way, what comes gathers.
+    /// The most packs that no broker has answered. While they are in flight, what comes gathers.
     pub packs: usize,
     /// The most batches that wait.
     pub batches: usize,
@@ -38,7 +38,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 1 MiB a payload, packs of 128 KiB, 16 of them under way, 65,536 batches and 64 MiB that wait.
+    /// 1 MiB a payload, packs of 128 KiB, 16 of them in flight, 65,536 batches and 64 MiB that wait.
     fn default() -> Self {
         Self { payload_bytes: 1 << 20, pack_bytes: 128 << 10, packs: 16, batches: 1 << 16, bytes: 64 << 20 }
     }
@@ -65,7 +65,7 @@ pub(super) struct Pending<T> {
     waiting: VecDeque<Waiting<T>>,
     waiting_bytes: usize,
     /// In the order of their numbers. Bounded by [`Limits::packs`] and [`STORED_MAX`].
-    under_way: VecDeque<UnderWay<T>>,
+    in_flight: VecDeque<InFlightPack<T>>,
     sealed: u64,
     answers: Vec<Answer<T>>,
 }
@@ -79,7 +79,7 @@ struct Waiting<T> {
 }
 
 #[derive(Debug)]
-struct UnderWay<T> {
+struct InFlightPack<T> {
     number: u64,
     /// The last message that was read before it: it comes behind that.
     read: u64,
@@ -117,8 +117,8 @@ enum Prepared {
 
 impl<T> Pending<T> {
     pub(super) fn new(hub: HubId, limits: Limits) -> Self {
-        let (waiting, under_way, answers) = (VecDeque::new(), VecDeque::new(), Vec::new());
-        Self { hub, limits, waiting, waiting_bytes: 0, under_way, sealed: 0, answers }
+        let (waiting, in_flight, answers) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        Self { hub, limits, waiting, waiting_bytes: 0, in_flight, sealed: 0, answers }
     }
 
     /// Has a batch wait, behind those that came before it.
@@ -154,8 +154,8 @@ impl<T> Pending<T> {
     /// The next pack, if there is anything to send and room for it. `read` is the last message read, up to which `index` knows
     /// what was published.
     pub(super) fn seal(&mut self, epoch: Epoch, read: u64, index: &mut Index) -> Option<Sealed> {
-        let unanswered = self.under_way.iter().filter(|pack| !pack.is_stored).count();
-        if unanswered >= self.limits.packs || self.under_way.len() >= self.limits.packs + STORED_MAX {
+        let unanswered = self.in_flight.iter().filter(|pack| !pack.is_stored).count();
+        if unanswered >= self.limits.packs || self.in_flight.len() >= self.limits.packs + STORED_MAX {
             return None;
         }
         let bytes_max = self.limits.pack_bytes.min(self.limits.payload_bytes);
@@ -184,48 +184,55 @@ impl<T> Pending<T> {
                 }
             }
         }
+        // All were answered by what is known: nothing is sent, and the number is not used up.
         if requests.is_empty() {
             return None;
         }
         self.sealed = head.number;
-        self.under_way.push_back(UnderWay { number: head.number, read, requests, is_stored: false, since });
+        self.in_flight.push_back(InFlightPack {
+            number: head.number,
+            read,
+            requests,
+            is_stored: false,
+            since,
+        });
         Some(Sealed { number: head.number, payload: payload.into() })
     }
 
     /// A pack of this hub was read back. What was sent before it, and did not come before it, does not count any more if it
     /// comes. All messages from `whole_from` on were read: what may lie in a hole before may have come.
-    pub(super) fn judged(&mut self, number: u64, verdicts: &[Verdict], whole_from: u64) {
-        while self.under_way.front().is_some_and(|pack| pack.number < number) {
-            let Some(pack) = self.under_way.pop_front() else { break };
+    pub(super) fn judged(&mut self, number: u64, outcomes: &[RequestOutcome], whole_from: u64) {
+        while self.in_flight.front().is_some_and(|pack| pack.number < number) {
+            let Some(pack) = self.in_flight.pop_front() else { break };
             if pack.read + 1 >= whole_from {
                 self.refuse_pack(pack, "a broker lost it, or took what came after it first");
             } else {
                 self.doubt_pack(pack, "messages of the log are lost, and it may have been among them");
             }
         }
-        if self.under_way.front().is_none_or(|pack| pack.number != number) {
+        if self.in_flight.front().is_none_or(|pack| pack.number != number) {
             return; // nobody waits for it any more
         }
-        let Some(pack) = self.under_way.pop_front() else { return };
-        for (request, verdict) in pack.requests.into_iter().zip(verdicts) {
+        let Some(pack) = self.in_flight.pop_front() else { return };
+        for (request, outcome) in pack.requests.into_iter().zip(outcomes) {
             if let Some(request) = request {
-                let answer = answer(verdict, &request.items);
+                let answer = answer(outcome, &request.items);
                 self.answers.push((request.reply, answer));
             }
         }
     }
 
-    /// A broker has stored a pack: it will be read back, and another may be under way.
+    /// A broker has stored a pack: it will be read back, and another may be in flight.
     pub(super) fn stored(&mut self, number: u64) {
-        if let Some(pack) = self.under_way.iter_mut().find(|pack| pack.number == number) {
+        if let Some(pack) = self.in_flight.iter_mut().find(|pack| pack.number == number) {
             pack.is_stored = true;
         }
     }
 
     /// A pack never comes: it was not sent, or no broker took it.
     pub(super) fn refused(&mut self, number: u64, why: &str) {
-        let Some(index) = self.under_way.iter().position(|pack| pack.number == number) else { return };
-        if let Some(pack) = self.under_way.remove(index) {
+        let Some(index) = self.in_flight.iter().position(|pack| pack.number == number) else { return };
+        if let Some(pack) = self.in_flight.remove(index) {
             self.refuse_pack(pack, why);
         }
     }
@@ -239,7 +246,7 @@ impl<T> Pending<T> {
             let refused = Refused::Unavailable(format!("no broker took anything within {ANSWER_WITHIN:?}"));
             self.answers.push((waiting.reply, Err(refused.into())));
         }
-        for pack in self.under_way.iter_mut().filter(|pack| is_over(pack.since)) {
+        for pack in self.in_flight.iter_mut().filter(|pack| is_over(pack.since)) {
             for slot in &mut pack.requests {
                 if let Some(request) = slot.take_if(|request| is_over(request.since)) {
                     let unknown = Error::Unknown(format!("no broker answered within {ANSWER_WITHIN:?}"));
@@ -248,13 +255,14 @@ impl<T> Pending<T> {
             }
             pack.since = pack.requests.iter().flatten().map(|request| request.since).min().unwrap_or(now);
         }
-        self.under_way.retain(|pack| pack.requests.iter().any(Option::is_some));
+        // Should one come after all, `judged` finds nobody who waits for it.
+        self.in_flight.retain(|pack| pack.requests.iter().any(Option::is_some));
     }
 
     /// When somebody has waited too long.
     pub(super) fn next_expiry(&self) -> Option<Duration> {
         let waiting = self.waiting.front().map(|waiting| waiting.since);
-        let since = self.under_way.iter().map(|pack| pack.since).chain(waiting).min();
+        let since = self.in_flight.iter().map(|pack| pack.since).chain(waiting).min();
         since.map(|since| since + ANSWER_WITHIN)
     }
 
@@ -264,7 +272,7 @@ impl<T> Pending<T> {
             self.answers.push((waiting.reply, Err(Refused::Unavailable(why.to_owned()).into())));
         }
         self.waiting_bytes = 0;
-        for pack in std::mem::take(&mut self.under_way) {
+        for pack in std::mem::take(&mut self.in_flight) {
             self.doubt_pack(pack, why);
         }
     }
@@ -273,18 +281,18 @@ impl<T> Pending<T> {
         std::mem::take(&mut self.answers)
     }
 
-    /// How many batches wait or are under way.
+    /// How many batches wait or are in flight.
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.under_way.iter().flat_map(|pack| &pack.requests).flatten().count()
+        self.waiting.len() + self.in_flight.iter().flat_map(|pack| &pack.requests).flatten().count()
     }
 
-    fn doubt_pack(&mut self, pack: UnderWay<T>, why: &str) {
+    fn doubt_pack(&mut self, pack: InFlightPack<T>, why: &str) {
         for request in pack.requests.into_iter().flatten() {
             self.answers.push((request.reply, Err(Error::Unknown(why.to_owned()))));
         }
     }
 
-    fn refuse_pack(&mut self, pack: UnderWay<T>, why: &str) {
+    fn refuse_pack(&mut self, pack: InFlightPack<T>, why: &str) {
         for request in pack.requests.into_iter().flatten() {
             self.answers.push((request.reply, Err(Refused::Unavailable(why.to_owned()).into())));
         }
@@ -353,20 +361,20 @@ fn doubtful() -> Error {
     Error::Unknown("it may have been published, and this hub lacks what would tell".to_owned())
 }
 
-/// What a verdict means to whoever published.
-fn answer(verdict: &Verdict, slots: &[Slot]) -> Result<Vec<Appended>, Error> {
-    match verdict {
-        Verdict::Appended(sent) => Ok(merge(sent, slots)),
-        Verdict::Reused { item } => {
+/// What an outcome means to whoever published.
+fn answer(outcome: &RequestOutcome, slots: &[Slot]) -> Result<Vec<Appended>, Error> {
+    match outcome {
+        RequestOutcome::Appended(sent) => Ok(merge(sent, slots)),
+        RequestOutcome::Reused { item } => {
             let mut sent = slots.iter().enumerate().filter(|(_, slot)| matches!(slot, Slot::Sent));
             let item = item.and_then(|item| sent.nth(item)).map(|(index, _)| index);
             Err(reused(item))
         }
-        Verdict::Dead => {
+        RequestOutcome::Dead => {
             let text = "the log went on too far before it came, or this hub is behind";
             Err(Refused::Unavailable(text.to_owned()).into())
         }
-        Verdict::Doubtful => {
+        RequestOutcome::Doubtful => {
             let text = "messages of the log are lost, and this hub cannot tell what became of it";
             Err(Error::Unknown(text.to_owned()))
         }

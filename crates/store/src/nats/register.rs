@@ -3,7 +3,7 @@
 //! Pure. What a register says is decided in [`fence`](crate::fence); here it only becomes a key and a value. What is read may come
 //! from anybody who may write to the bucket. All numbers are little-endian.
 
-mod duel;
+mod flap;
 #[cfg(test)]
 mod tests;
 
@@ -72,7 +72,7 @@ impl Register {
     /// Its bytes.
     #[must_use]
     pub fn write(&self) -> Vec<u8> {
-        let Holder { generation, instance, peer, attempts, duel } = &self.holder;
+        let Holder { generation, instance, peer, attempts, flap } = &self.holder;
         let mut out = vec![VERSION];
         out.extend_from_slice(&self.door.0.to_le_bytes());
         out.extend_from_slice(&generation.to_le_bytes());
@@ -84,7 +84,7 @@ impl Register {
             out.extend_from_slice(&number.to_le_bytes());
         };
         let mut passed_over = 0;
-        if let Some((text, version)) = duel::write(duel) {
+        if let Some((text, version)) = flap::write(flap) {
             put(&text, version);
             // It is one of as many as may be.
             passed_over = attempts.len().saturating_sub(INSTANCES_MAX - 1);
@@ -109,19 +109,19 @@ impl Register {
         let (door, generation) = (HubId(fields.u128()?), generation(fields.u64()?)?);
         let mut text = || fields.text().map(str::to_owned);
         let (gateway, instance, peer) = (text()?, text()?, text()?);
-        let (mut attempts, mut duel, mut read) = (Vec::new(), OwnershipFlap::default(), 0);
+        let (mut attempts, mut flap, mut read) = (Vec::new(), OwnershipFlap::default(), 0);
         while !fields.0.is_empty() {
             read += 1;
             if read > INSTANCES_MAX {
                 return None;
             }
             let (text, number) = (fields.text()?, fields.u64()?);
-            match duel::read(text, number) {
-                Some(read) => duel = read,
+            match flap::read(text, number) {
+                Some(read) => flap = read,
                 None => attempts.push((text.to_owned(), number)),
             }
         }
-        Some(Self { door, gateway, holder: Holder { generation, instance, peer, attempts, duel } })
+        Some(Self { door, gateway, holder: Holder { generation, instance, peer, attempts, flap } })
     }
 }
 

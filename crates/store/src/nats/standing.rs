@@ -125,9 +125,9 @@ impl Records {
     /// is judged by the moment in which a hub took the record, so that all hubs come to the same; but not by a clock ahead of this one.
     pub fn apply(&mut self, record: &Record, now_unix_ms: u64) -> bool {
         let matter = record.change.matter();
-        let is_late = |known: &Known| known.at.epoch == self.epoch && known.at.seq >= record.cursor.seq;
-        if self.known.get(&matter).is_some_and(is_late) {
-            return self.join_late(&matter, record, now_unix_ms);
+        let is_superseded = |known: &Known| known.at.epoch == self.epoch && known.at.seq >= record.cursor.seq;
+        if self.known.get(&matter).is_some_and(is_superseded) {
+            return self.join_superseded(&matter, record, now_unix_ms);
         }
         if record.is_doubtful && !record.change.takes_away() {
             return false; // nobody is let into a topic by what may not count
@@ -155,7 +155,7 @@ impl Records {
     /// - whoever reads that value first, and the log from 1 on then, applies both and writes both.
     ///
     /// What has expired by now is not begun again.
-    fn join_late(&mut self, matter: &Matter, record: &Record, now_unix_ms: u64) -> bool {
+    fn join_superseded(&mut self, matter: &Matter, record: &Record, now_unix_ms: u64) -> bool {
         let Some(known) = self.known.get(matter).copied() else { return false };
         if !matches!(matter, Matter::Tokens(_)) {
             return false;

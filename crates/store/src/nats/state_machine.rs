@@ -14,9 +14,9 @@
 //! | was written for another epoch | [`Read::OtherEpoch`]: skipped | yes |
 //! | says that its writer had read it, or what came later | [`Read::Impossible`]: skipped | yes |
 //! | comes behind a later pack of the same hub | [`Read::Overtaken`]: skipped | yes |
-//! | has a writer that was too far behind | [`Verdict::Dead`]: none of its requests is appended | yes |
-//! | needs what this hub has not read | [`Verdict::Doubtful`]: a gap for readers | no: others may know |
-//! | has a key that lies between, with another content | [`Verdict::Reused`]: that request is skipped | yes |
+//! | has a writer that was too far behind | [`RequestOutcome::Dead`]: none of its requests is appended | yes |
+//! | needs what this hub has not read | [`RequestOutcome::Doubtful`]: a gap for readers | no: others may know |
+//! | has a key that lies between, with another content | [`RequestOutcome::Reused`]: that request is skipped | yes |
 //! | has a key that lies between, with the same content | appended but for that item, which is a duplicate | yes |
 //!
 //! "Between" is behind the last message that the writer had read, and before its own. Two hubs publish one id at the same time:
@@ -34,7 +34,7 @@ use bytes::Bytes;
 use galaxy_push_core::cursor::{Cursor, Epoch, MESSAGE_MAX, Seq};
 use galaxy_push_core::window::Traits;
 
-use super::claims::{Bounds, Claim, Claims, Found, Mark};
+use super::claims::{Bounds, Claim, Claims, Mark, PriorUse};
 use super::index::{Index, Place};
 use super::pack::{self, HubId, NoPack, Pack};
 use crate::Appended;
@@ -85,12 +85,12 @@ pub struct Judged {
     /// Which of its packs it is.
     pub number: u64,
     /// What became of each request.
-    pub verdicts: Vec<Verdict>,
+    pub outcomes: Vec<RequestOutcome>,
 }
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RequestOutcome {
     /// It was appended, but for the duplicates in it; of each item.
     Appended(Vec<Appended>),
     /// Another content lies between under a key of it: skipped whole, by everybody.
@@ -216,6 +216,7 @@ impl StateMachine {
         self.lost(number - 1, told);
         self.last = number;
         self.index.stamp(stamp, mono);
+        // Behind the stamp: whatever was lost may have come at any time up to what follows the hole.
         if std::mem::take(&mut self.keys_lost) {
             self.index.cut();
         }
@@ -274,12 +275,6 @@ impl StateMachine {
         self.epoch
     }
 
-    /// Whether readers are handed what comes.
-    #[must_use]
-    pub const fn has_begun(&self) -> bool {
-        self.told_to.is_some()
-    }
-
     /// How far back this hub knows what was published, at `mono` on the clock of [`StateMachine::read`].
     pub fn dedup_horizon(&mut self, mono: Duration) -> Duration {
         self.index.pass(mono);
@@ -317,28 +312,28 @@ impl StateMachine {
             return Read::Overtaken(head.hub, head.number);
         }
         let claim = self.claims.weigh(head.read, stamp);
-        let verdicts = pack.requests.into_iter().map(|batch| {
+        let outcomes = pack.requests.into_iter().map(|batch| {
             behind -= batch.items.len();
             let marks = batch.items.iter().map(|item| item.key.as_ref().map(|(key, _)| Mark::of(key)));
             let request = Request { marks: marks.collect(), batch, message, behind };
             match claim {
-                Claim::Dead => Verdict::Dead,
+                Claim::Dead => RequestOutcome::Dead,
                 Claim::Doubtful => self.doubt(request, told),
                 Claim::Heeded => self.judge(request, head.read, told),
             }
         });
-        let verdicts = verdicts.collect();
-        Read::Pack(Judged { hub: head.hub, number: head.number, verdicts })
+        let outcomes = outcomes.collect();
+        Read::Pack(Judged { hub: head.hub, number: head.number, outcomes })
     }
 
-    fn judge(&mut self, request: Request, read: u64, told: &mut Vec<Output>) -> Verdict {
+    fn judge(&mut self, request: Request, read: u64, told: &mut Vec<Output>) -> RequestOutcome {
         match self.find(&request, read) {
-            Finding::Items(said) => Verdict::Appended(self.append(request, &said, told)),
+            Finding::Items(said) => RequestOutcome::Appended(self.append(request, &said, told)),
             Finding::Whole(seq) => {
                 let again = Appended { cursor: self.at(seq), duplicate: true };
-                Verdict::Appended(vec![again; request.batch.items.len()])
+                RequestOutcome::Appended(vec![again; request.batch.items.len()])
             }
-            Finding::Reused(item) => Verdict::Reused { item },
+            Finding::Reused(item) => RequestOutcome::Reused { item },
             Finding::Doubtful => self.doubt(request, told),
         }
     }
@@ -349,9 +344,9 @@ impl StateMachine {
         if let Some((key, content)) = &request.batch.key {
             return match self.claims.find(Mark::of(key), read) {
                 None => Finding::Items(vec![Said::Never; items.len()]),
-                Some(Found::Appended(same, seq)) if same == *content => Finding::Whole(seq),
-                Some(Found::Appended(..)) => Finding::Reused(None),
-                Some(Found::Doubtful) => Finding::Doubtful,
+                Some(PriorUse::Appended(same, seq)) if same == *content => Finding::Whole(seq),
+                Some(PriorUse::Appended(..)) => Finding::Reused(None),
+                Some(PriorUse::Doubtful) => Finding::Doubtful,
             };
         }
         let mut here = HashMap::<Mark, (Content, usize)>::new(); // looked up only, never iterated
@@ -363,11 +358,11 @@ impl StateMachine {
             };
             let above = (items.len() > 1).then(|| here.insert(*mark, (*content, index))).flatten();
             said.push(match (self.claims.find(*mark, read), above) {
-                (Some(Found::Appended(other, _)), _) | (_, Some((other, _))) if other != *content => {
+                (Some(PriorUse::Appended(other, _)), _) | (_, Some((other, _))) if other != *content => {
                     return Finding::Reused(Some(index));
                 }
-                (Some(Found::Appended(_, seq)), _) => Said::Before(seq),
-                (Some(Found::Doubtful), _) => {
+                (Some(PriorUse::Appended(_, seq)), _) => Said::Before(seq),
+                (Some(PriorUse::Doubtful), _) => {
                     is_doubtful = true;
                     Said::Never
                 }
@@ -424,7 +419,7 @@ impl StateMachine {
     }
 
     /// Nobody here knows whether it counts, so nobody here may claim its keys.
-    fn doubt(&mut self, request: Request, told: &mut Vec<Output>) -> Verdict {
+    fn doubt(&mut self, request: Request, told: &mut Vec<Output>) -> RequestOutcome {
         let first = self.place(request.message, request.behind + request.batch.items.len() - 1);
         let last = self.place(request.message, request.behind);
         Output::push_records(told, self.doubtful(&request));
@@ -432,14 +427,14 @@ impl StateMachine {
         let of_items = items.filter_map(|(item, mark)| Some((mark?, item.key?)));
         let of_all = request.batch.key.map(|key| (Mark::of(&key.0), key));
         for (mark, (key, content)) in of_items.chain(of_all) {
-            self.claims.keep(mark, Found::Doubtful);
+            self.claims.keep(mark, PriorUse::Doubtful);
             self.index.doubt(key, content);
         }
         if let Some(told_to) = &mut self.told_to {
             Output::push_gap(told, first.before(), last);
             *told_to = last;
         }
-        Verdict::Doubtful
+        RequestOutcome::Doubtful
     }
 
     fn doubtful(&self, request: &Request) -> Vec<Record> {
@@ -458,7 +453,7 @@ impl StateMachine {
 
     fn remember(&mut self, mark: Mark, key: Key, content: Content, cursor: Option<Cursor>) {
         let seq = cursor.map(|cursor| cursor.seq);
-        self.claims.keep(mark, Found::Appended(content, seq));
+        self.claims.keep(mark, PriorUse::Appended(content, seq));
         self.index.remember(key, content, Place::At(seq));
     }
 

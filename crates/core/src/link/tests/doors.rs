@@ -21,33 +21,49 @@ fn after(mut world: World, doors: &str) -> String {
     last.split(" within").next().unwrap().split(',').next().unwrap().to_owned()
 }
 
+/// At the first of two hubs, with log a lost on the way; or at its beginning, with this cursor.
 #[test]
-fn a_hub_that_holds_the_log_is_gone_to_whatever_the_others_hold() {
-    for (doors, expected) in [
-        ("a a", "dial 1"), // the next one, as ever
-        ("a b", "dial 0"),
-        ("b a", "dial 1"),
-        ("a -", "dial 0"),
-        ("- a", "dial 1"),
-        ("a .", "dial 0"),
+fn what_the_hubs_answer_decides_where_the_next_stream_is() {
+    let beginning = |start: &str| World::asked(Config { hubs: 2, start: start.into(), ..Config::default() });
+    let (anywhere, stored) = (|| beginning("oldest"), || beginning(&long("b7")));
+    for (shows, world, answers) in [
+        (
+            "a hub that holds the log is gone to, whatever the others hold; the next one, as ever",
+            &lost as &dyn Fn() -> World,
+            &[
+                ("a a", "dial 1"),
+                ("a b", "dial 0"),
+                ("b a", "dial 1"),
+                ("a -", "dial 0"),
+                ("- a", "dial 1"),
+                ("a .", "dial 0"),
+            ][..],
+        ),
+        (
+            "a hub that does not say is no split",
+            &lost,
+            &[("? ?", "dial 1"), ("? b", "dial 0"), ("b ?", "dial 1"), ("? a", "dial 1"), ("a ?", "dial 0")],
+        ),
+        (
+            "another log is taken at once where every hub answers, at the same door first: it was restarted without its log",
+            &lost,
+            &[("c b", "dial 0"), ("b b", "dial 0")],
+        ),
+        (
+            "who begins anywhere goes to the first that answers",
+            &anywhere,
+            &[("a b", "dial 0"), ("- b", "dial 1"), ("? b", "dial 0"), ("- -", "wait 200")],
+        ),
+        (
+            "who begins at a stored cursor looks for its log",
+            &stored,
+            &[("a b", "dial 1"), ("a c", "dial 0"), ("a -", "wait 200")],
+        ),
     ] {
-        assert_eq!(after(lost(), doors), expected, "{doors}");
+        for (doors, expected) in answers {
+            assert_eq!(after(world(), doors), *expected, "{shows}: {doors}");
+        }
     }
-}
-
-#[test]
-fn a_hub_that_does_not_say_is_no_split() {
-    for (doors, expected) in
-        [("? ?", "dial 1"), ("? b", "dial 0"), ("b ?", "dial 1"), ("? a", "dial 1"), ("a ?", "dial 0")]
-    {
-        assert_eq!(after(lost(), doors), expected, "{doors}");
-    }
-}
-
-#[test]
-fn another_log_is_taken_at_once_where_every_hub_answers_and_the_same_door_first() {
-    assert_eq!(after(lost(), "c b"), "dial 0", "it was restarted without its log");
-    assert_eq!(after(lost(), "b b"), "dial 0");
 }
 
 #[test]
@@ -115,22 +131,6 @@ fn where_no_hub_answers_that_is_what_is_told() {
     assert!(matches!(world.link.status().last_error.as_deref(), Some(Failure::Unreachable(_))));
     world.play_all(&["timer", "timer"]);
     assert!(matches!(world.link.status().last_error.as_deref(), Some(Failure::TimedOut(Waited::Connect))));
-}
-
-#[test]
-fn who_begins_anywhere_goes_to_the_first_that_answers() {
-    for (doors, expected) in [("a b", "dial 0"), ("- b", "dial 1"), ("? b", "dial 0"), ("- -", "wait 200")] {
-        let world = World::asked(Config { hubs: 2, start: "oldest".into(), ..Config::default() });
-        assert_eq!(after(world, doors), expected, "{doors}");
-    }
-}
-
-#[test]
-fn who_begins_at_a_stored_cursor_looks_for_its_log() {
-    let world = || World::asked(Config { hubs: 2, start: long("b7"), ..Config::default() });
-    assert_eq!(after(world(), "a b"), "dial 1");
-    assert_eq!(after(world(), "a c"), "dial 0");
-    assert_eq!(after(world(), "a -"), "wait 200");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The stream form: items go out, verdicts come in, and the cursor follows the front.
+//! The stream form: items go out, acks come in, and the cursor follows the front.
 
 use super::*;
 
@@ -12,15 +12,12 @@ fn many() -> Config {
     Config { delivery_mode: DeliveryMode::Stream { in_flight_bytes: 1 << 20 }, ..two() }
 }
 
-#[test]
-fn the_cursor_follows_the_front_of_the_acks() {
-    check_with(
-        many(),
+const SCENES: [Scene; 5] = [
+    (
+        "the_cursor_follows_the_front_of_the_acks",
+        many,
         "begin | receive welcome@a5 a6 a7 a8 | ack 0 | ack 3 | ack 2 | ack 1",
         r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
         out welcome@a5#0 a6#1 a7#2 a8#3
         read within 15000, catching up at "a5"
         read within 15000, catching up at "a5"
@@ -28,18 +25,12 @@ fn the_cursor_follows_the_front_of_the_acks() {
         read within 15000, catching up at "a5"
         read within 15000, catching up at "a8"
         "#,
-    );
-}
-
-#[test]
-fn nothing_is_read_beyond_the_bound() {
-    check_with(
-        two(),
+    ),
+    (
+        "nothing_is_read_beyond_the_bound",
+        two,
         "begin | receive welcome@a5 a6 a7 a8 a9 | ack 1 | ack 0 | ack 2 | ack 3 | later 60 | timer | ack 4",
         r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
         out welcome@a5#0 a6#1
         await 2 items at "a5"
         await 2 items at "a5"
@@ -51,38 +42,12 @@ fn nothing_is_read_beyond_the_bound() {
         read within 100, catching up at "a8"
         read within 100, catching up at "a9"
         "#,
-    );
-}
-
-#[test]
-fn an_item_above_the_bound_goes_out_alone() {
-    let mut config = two();
-    config.delivery_mode = DeliveryMode::Stream { in_flight_bytes: 1 };
-    check_with(
-        config,
-        "begin | receive welcome@a5 a6 | ack 0 | ack 1",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
-        out welcome@a5#0
-        await 1 items at "a5"
-        out a6#1
-        read within 15000, catching up at "a5"
-        read within 15000, catching up at "a6"
-        "#,
-    );
-}
-
-#[test]
-fn what_was_not_handled_comes_back_after_a_wait() {
-    check_with(
-        many(),
+    ),
+    (
+        "what_was_not_handled_comes_back_after_a_wait",
+        many,
         "begin | receive welcome@a5 a6 a7 | ack 0 2 | nack 1 | timer | nack 1 | timer | ack 1",
         r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
         out welcome@a5#0 a6#1 a7#2
         read within 15000, catching up at "a5"
         read within 15000, catching up at "a5"
@@ -93,6 +58,58 @@ fn what_was_not_handled_comes_back_after_a_wait() {
         out a6#1
         read within 14600, catching up at "a5"
         read within 14600, catching up at "a7"
+        "#,
+    ),
+    (
+        "what_is_in_flight_survives_a_reconnect",
+        many,
+        "begin | receive welcome@a5 a6 a7 | lost | ack 0 1 | timer | begin | receive welcome@a7 a7 a8 | ack 2 3 4",
+        r#"
+        out welcome@a5#0 a6#1 a7#2
+        read within 15000, catching up at "a5"
+        wait 200, backing off at "a5"
+        wait 200, backing off at "a6"
+        dial 0 within 5000
+        subscribe 2 from "a7" within 5000
+        read within 5000, connecting at "a6"
+        out welcome@a7#3 a8#4
+        read within 15000, catching up at "a6"
+        read within 15000, catching up at "a8"
+        "#,
+    ),
+    (
+        "an_unreadable_cursor_does_not_loop_while_its_gap_is_not_acked",
+        || Config { start: "3.rubbish".into(), ..many() },
+        "begin | status 3 CURSOR_MALFORMED | begin | receive welcome@a0 a1",
+        r#"
+        out gap:CursorUnreadable:3.rubbish..#0
+        dial 0 within 5000
+        subscribe 2 from "oldest" within 5000
+        read within 5000, connecting at "3.rubbish"
+        out welcome@a0#1 a1#2
+        read within 15000, catching up at "3.rubbish"
+        "#,
+    ),
+];
+
+#[test]
+fn what_is_in_flight_and_what_its_acks_do() {
+    check_all(&SCENES);
+}
+
+#[test]
+fn an_item_above_the_bound_goes_out_alone() {
+    let mut config = two();
+    config.delivery_mode = DeliveryMode::Stream { in_flight_bytes: 1 };
+    check_with(
+        config,
+        "begin | receive welcome@a5 a6 | ack 0 | ack 1",
+        r#"
+        out welcome@a5#0
+        await 1 items at "a5"
+        out a6#1
+        read within 15000, catching up at "a5"
+        read within 15000, catching up at "a6"
         "#,
     );
 }
@@ -113,48 +130,6 @@ fn what_keeps_failing_is_given_up() {
     assert_eq!((counters.handled, counters.dead_letters, counters.dead_letter_failures), (2, 1, 1));
     assert_eq!((counters.handler_failures, status.handler.clone()), (2, None));
     assert_eq!((status.in_flight_items, status.in_flight_bytes), (0, 0));
-}
-
-#[test]
-fn what_is_in_flight_survives_a_reconnect() {
-    check_with(
-        many(),
-        "begin | receive welcome@a5 a6 a7 | lost | ack 0 1 | timer | begin | receive welcome@a7 a7 a8 | ack 2 3 4",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
-        out welcome@a5#0 a6#1 a7#2
-        read within 15000, catching up at "a5"
-        wait 200, backing off at "a5"
-        wait 200, backing off at "a6"
-        dial 0 within 5000
-        subscribe 2 from "a7" within 5000
-        read within 5000, connecting at "a6"
-        out welcome@a7#3 a8#4
-        read within 15000, catching up at "a6"
-        read within 15000, catching up at "a8"
-        "#,
-    );
-}
-
-#[test]
-fn an_unreadable_cursor_does_not_loop_while_its_gap_is_not_acked() {
-    check_with(
-        Config { start: "3.rubbish".into(), ..many() },
-        "begin | status 3 CURSOR_MALFORMED | begin | receive welcome@a0 a1",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "3.rubbish" within 5000
-        read within 5000, connecting at "3.rubbish"
-        out gap:CursorUnreadable:3.rubbish..#0
-        dial 0 within 5000
-        subscribe 2 from "oldest" within 5000
-        read within 5000, connecting at "3.rubbish"
-        out welcome@a0#1 a1#2
-        read within 15000, catching up at "3.rubbish"
-        "#,
-    );
 }
 
 #[test]
@@ -189,7 +164,7 @@ fn acks_are_saved_like_calls() {
 }
 
 #[test]
-fn verdicts_that_make_no_sense_change_nothing() {
+fn acks_that_make_no_sense_change_nothing() {
     let mut world = World::new(many());
     world.play_all(&[
         "begin",

@@ -6,15 +6,12 @@ fn retries(retries: u32, delivery_mode: DeliveryMode) -> Config {
     Config { retry: RetryPolicy::times(retries), delivery_mode, start: long("a5"), ..Config::default() }
 }
 
-#[test]
-fn an_item_is_tried_again_then_given_up_and_the_stream_goes_on() {
-    check_with(
-        retries(2, DeliveryMode::Items),
+const SCENES: [Scene; 4] = [
+    (
+        "an_item_is_tried_again_then_given_up_and_the_stream_goes_on",
+        || retries(2, DeliveryMode::Items),
         "begin | receive welcome@a5 a6 a7 | fails 1 | timer | fails | timer | fails | taken | handled | receive a8",
         r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
         deliver welcome@a5 a6 a7
         pause 200, catching up at "a5"
         deliver a6 a7
@@ -25,34 +22,22 @@ fn an_item_is_tried_again_then_given_up_and_the_stream_goes_on() {
         read within 15000, catching up at "a7"
         deliver a8
         "#,
-    );
-}
-
-#[test]
-fn without_retries_the_first_failure_is_the_last() {
-    check_with(
-        retries(0, DeliveryMode::Items),
+    ),
+    (
+        "without_retries_the_first_failure_is_the_last",
+        || retries(0, DeliveryMode::Items),
         "begin | receive welcome@a5 a6 | fails 1 | taken",
         r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
         deliver welcome@a5 a6
         give up a6 after 1: oops
         read within 15000, catching up at "a6"
         "#,
-    );
-}
-
-#[test]
-fn a_failing_batch_is_offered_one_by_one_so_that_only_the_item_at_fault_is_given_up() {
-    check_with(
-        retries(1, DeliveryMode::Batches),
+    ),
+    (
+        "a_failing_batch_is_offered_one_by_one_so_that_only_the_item_at_fault_is_given_up",
+        || retries(1, DeliveryMode::Batches),
         "begin | receive welcome@a5 a6 a7 a8 | fails | timer | handled | handled | fails | timer | fails | taken | handled | receive a9 a10",
         r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
         deliver welcome@a5 a6 a7 a8
         pause 200, catching up at "a5"
         deliver welcome@a5
@@ -65,7 +50,26 @@ fn a_failing_batch_is_offered_one_by_one_so_that_only_the_item_at_fault_is_given
         read within 15000, catching up at "a8"
         deliver a9 a10
         "#,
-    );
+    ),
+    (
+        "the_failure_of_a_batch_is_none_of_the_retries_of_its_first_item",
+        || retries(1, DeliveryMode::Batches),
+        "begin | receive welcome@a5 a6 a7 | fails 1 | timer | fails | timer | fails | taken",
+        r#"
+        deliver welcome@a5 a6 a7
+        pause 200, catching up at "a5"
+        deliver a6
+        pause 200, catching up at "a5"
+        deliver a6
+        give up a6 after 2: oops
+        deliver a7
+        "#,
+    ),
+];
+
+#[test]
+fn what_is_tried_again_and_what_is_given_up() {
+    check_all(&SCENES);
 }
 
 #[test]
@@ -74,9 +78,6 @@ fn a_batch_that_fails_without_retries_gives_up_no_innocent_item() {
         retries(0, DeliveryMode::Batches),
         "begin | receive welcome@a5 a6 a7 a8 | fails 1 | timer | handled | fails | taken | handled | receive a9 | fails | taken",
         r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
         deliver welcome@a5 a6 a7 a8
         pause 200, catching up at "a5"
         deliver a6
@@ -87,26 +88,6 @@ fn a_batch_that_fails_without_retries_gives_up_no_innocent_item() {
         deliver a9
         give up a9 after 1: oops
         read within 15000, catching up at "a9"
-        "#,
-    );
-}
-
-#[test]
-fn the_failure_of_a_batch_is_none_of_the_retries_of_its_first_item() {
-    check_with(
-        retries(1, DeliveryMode::Batches),
-        "begin | receive welcome@a5 a6 a7 | fails 1 | timer | fails | timer | fails | taken",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
-        deliver welcome@a5 a6 a7
-        pause 200, catching up at "a5"
-        deliver a6
-        pause 200, catching up at "a5"
-        deliver a6
-        give up a6 after 2: oops
-        deliver a7
         "#,
     );
 }

@@ -14,9 +14,6 @@ fn a_log_that_comes_back_goes_on_where_it_was_left() {
          | begin | receive welcome@a3 gap:2:a3@b0 b1 | handled | lost | timer \
          | begin | receive welcome@b1 gap:2:b1@a0 a1 a2 | handled | receive progress@a2 a3 a4 caught@a4 | handled",
         r#"
-        dial 0 within 5000
-        subscribe 1 from "a0" within 5000
-        read within 5000, connecting at "a0"
         deliver welcome@a0 a1 a2 a3
         read within 15000, catching up at "a3"
         wait 200, backing off at "a3"

@@ -14,10 +14,10 @@ fn before(delivery_mode: DeliveryMode) -> Config {
     stored(Storing { order: Order::BeforeHandler, ..Storing::default() }, delivery_mode)
 }
 
-#[test]
-fn resumes_where_the_store_says_and_saves_after_each_item() {
-    check_with(
-        every(1),
+const SCENES: [Scene; 4] = [
+    (
+        "resumes_where_the_store_says_and_saves_after_each_item",
+        || every(1),
         "loaded a5 | begin | receive welcome@a5 a6 ephemeral a7 | handled | handled | saved | handled | handled | saved | receive caught@a7 | handled | stop",
         r#"
         load within 5000, connecting
@@ -35,13 +35,10 @@ fn resumes_where_the_store_says_and_saves_after_each_item() {
         read within 15000, live at "a7"
         stopped at "a7"
         "#,
-    );
-}
-
-#[test]
-fn an_empty_store_leaves_the_start_alone_and_learns_it_from_the_welcome() {
-    check_with(
-        Config { start: "oldest".into(), ..every(1) },
+    ),
+    (
+        "an_empty_store_leaves_the_start_alone_and_learns_it_from_the_welcome",
+        || Config { start: "oldest".into(), ..every(1) },
         "loaded | begin | receive welcome@a3 | handled | saved | stop",
         r#"
         load within 5000, connecting
@@ -53,7 +50,54 @@ fn an_empty_store_leaves_the_start_alone_and_learns_it_from_the_welcome() {
         read within 15000, catching up at "a3"
         stopped at "a3"
         "#,
-    );
+    ),
+    (
+        "a_store_that_cannot_be_read_is_told_and_does_not_wedge",
+        || every(1),
+        "unloadable | timer | unloadable | timer | timer | timer | unloadable | timer | unloadable | handled | saved | begin",
+        r#"
+        load within 5000, connecting
+        wait 200, backing off at ""
+        load within 5000, backing off
+        wait 200, backing off at ""
+        load within 5000, backing off
+        wait 400, backing off at ""
+        load within 5000, backing off
+        wait 800, backing off at ""
+        load within 5000, backing off
+        deliver gap:CursorUnreadable:..
+        save oldest within 5000
+        dial 0 within 5000
+        subscribe 1 from "oldest" within 5000
+        read within 5000, connecting at "oldest"
+        "#,
+    ),
+    (
+        "at_most_once_saves_before_each_call_and_calls_nobody_without",
+        || before(DeliveryMode::Items),
+        "loaded a5 | begin | receive welcome@a5 a6 ephemeral a7 | handled | unsaved | timer | saved | handled | handled | saved | handled | stop",
+        r#"
+        load within 5000, connecting
+        dial 0 within 5000
+        subscribe 1 from "a5" within 5000
+        read within 5000, connecting at "a5"
+        deliver welcome@a5
+        save a6 within 5000
+        pause 200, catching up at "a5"
+        save a6 within 5000
+        deliver a6
+        deliver ephemeral
+        save a7 within 5000
+        deliver a7
+        read within 15000, catching up at "a7"
+        stopped at "a7"
+        "#,
+    ),
+];
+
+#[test]
+fn what_is_loaded_and_saved_and_when() {
+    check_all(&SCENES);
 }
 
 #[test]
@@ -172,30 +216,6 @@ fn a_stop_saves_once_more_and_ends_whatever_the_store_says() {
 }
 
 #[test]
-fn a_store_that_cannot_be_read_is_told_and_does_not_wedge() {
-    check_with(
-        every(1),
-        "unloadable | timer | unloadable | timer | timer | timer | unloadable | timer | unloadable | handled | saved | begin",
-        r#"
-        load within 5000, connecting
-        wait 200, backing off at ""
-        load within 5000, backing off
-        wait 200, backing off at ""
-        load within 5000, backing off
-        wait 400, backing off at ""
-        load within 5000, backing off
-        wait 800, backing off at ""
-        load within 5000, backing off
-        deliver gap:CursorUnreadable:..
-        save oldest within 5000
-        dial 0 within 5000
-        subscribe 1 from "oldest" within 5000
-        read within 5000, connecting at "oldest"
-        "#,
-    );
-}
-
-#[test]
 fn what_is_stored_goes_to_the_hub_as_it_is_but_nothing_is_not_taken_for_the_head() {
     check_with(
         every(1),
@@ -218,30 +238,6 @@ fn what_is_stored_goes_to_the_hub_as_it_is_but_nothing_is_not_taken_for_the_head
         deliver gap:CursorUnreadable:..
         save oldest within 5000
         dial 0 within 5000
-        "#,
-    );
-}
-
-#[test]
-fn at_most_once_saves_before_each_call_and_calls_nobody_without() {
-    check_with(
-        before(DeliveryMode::Items),
-        "loaded a5 | begin | receive welcome@a5 a6 ephemeral a7 | handled | unsaved | timer | saved | handled | handled | saved | handled | stop",
-        r#"
-        load within 5000, connecting
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
-        deliver welcome@a5
-        save a6 within 5000
-        pause 200, catching up at "a5"
-        save a6 within 5000
-        deliver a6
-        deliver ephemeral
-        save a7 within 5000
-        deliver a7
-        read within 15000, catching up at "a7"
-        stopped at "a7"
         "#,
     );
 }

@@ -2,9 +2,10 @@
 
 use super::*;
 
-#[test]
-fn a_fresh_start_resumes_after_a_cut() {
-    check(
+const SCENES: [Scene; 12] = [
+    (
+        "a_fresh_start_resumes_after_a_cut",
+        || starting(""),
         "connected | subscribed | receive welcome@a5 | handled | receive a6 a7 caught@a7 | handled | lost | timer",
         r#"
         dial 0 within 5000
@@ -17,34 +18,24 @@ fn a_fresh_start_resumes_after_a_cut() {
         wait 200, backing off at "a7"
         dial 1 within 5000
         "#,
-    );
-}
-
-#[test]
-fn a_stream_cut_before_its_first_event_still_resumes_where_it_started() {
-    check(
+    ),
+    (
+        "a_stream_cut_before_its_first_event_still_resumes_where_it_started",
+        || starting(""),
         "begin | receive welcome@a5 | handled | lost | timer | connected",
         r#"
-        dial 0 within 5000
-        subscribe 1 from "" within 5000
-        read within 5000, connecting at ""
         deliver welcome@a5
         read within 15000, catching up at "a5"
         wait 200, backing off at "a5"
         dial 1 within 5000
         subscribe 2 from "a5" within 5000
         "#,
-    );
-}
-
-#[test]
-fn the_cursor_moves_with_what_is_handled_and_not_with_what_is_received() {
-    check(
+    ),
+    (
+        "the_cursor_moves_with_what_is_handled_and_not_with_what_is_received",
+        || starting(""),
         "begin | receive welcome@a5 a6 a7 a8 | fails 2 | timer | fails | timer | handled | receive a9 | stop",
         r#"
-        dial 0 within 5000
-        subscribe 1 from "" within 5000
-        read within 5000, connecting at ""
         deliver welcome@a5 a6 a7 a8
         pause 200, catching up at "a6"
         deliver a7 a8
@@ -54,7 +45,123 @@ fn the_cursor_moves_with_what_is_handled_and_not_with_what_is_received() {
         deliver a9
         stopped at "a8"
         "#,
-    );
+    ),
+    (
+        "a_received_position_is_never_passed_on_twice",
+        || starting("a5"),
+        "begin | receive welcome@a5 a5 a6 a6 a4 a7 caught@a7 | handled | lost | timer | begin | receive welcome@a7 a6 a7 a8",
+        r#"
+        deliver welcome@a5 a6 a7 caughtup@a7
+        read within 15000, live at "a7"
+        wait 200, backing off at "a7"
+        dial 1 within 5000
+        subscribe 2 from "a7" within 5000
+        read within 5000, connecting at "a7"
+        deliver welcome@a7 a8
+        "#,
+    ),
+    (
+        "a_control_frame_never_moves_the_cursor_back",
+        || starting("a5"),
+        "begin | receive welcome@a5 a6 progress@a4 | handled | receive progress@a9 | handled | receive gap:1:a2@a3 | handled",
+        r#"
+        deliver welcome@a5 a6 progress@a6
+        read within 15000, catching up at "a6"
+        deliver progress@a9
+        read within 15000, catching up at "a9"
+        deliver gap:Trimmed:a2..a3
+        read within 15000, catching up at "a9"
+        "#,
+    ),
+    (
+        "gaps_cross_holes_epochs_and_go_back_only_when_ahead",
+        || starting("a5"),
+        "begin | receive welcome@a5 gap:1:a5@a9 a10 | handled | receive gap:2:a10@b3 b4 | handled | receive gap:3:b4@b1 b2 | handled",
+        r#"
+        deliver welcome@a5 gap:Trimmed:a5..a9 a10
+        read within 15000, catching up at "a10"
+        deliver gap:EpochChanged:a10..b3 b4
+        read within 15000, catching up at "b4"
+        deliver gap:Ahead:b4..b1 b2
+        read within 15000, catching up at "b2"
+        "#,
+    ),
+    (
+        "another_epoch_without_a_gap_is_not_believed",
+        || starting("a5"),
+        "begin | receive welcome@a5 a6 b7 | handled | timer",
+        r#"
+        deliver welcome@a5 a6
+        wait 200, backing off at "a6"
+        dial 1 within 5000
+        "#,
+    ),
+    (
+        "an_opaque_cursor_is_given_back_as_it_came",
+        || starting("3.new"),
+        "begin | receive welcome@3.new caught@3.newer | handled | lost | timer | connected",
+        r#"
+        deliver welcome@3.new caughtup@3.newer
+        read within 15000, live at "3.newer"
+        wait 200, backing off at "3.newer"
+        dial 1 within 5000
+        subscribe 2 from "3.newer" within 5000
+        "#,
+    ),
+    (
+        "ephemeral_events_leave_the_cursor_alone_and_unknown_kinds_move_it",
+        || starting("a5"),
+        "begin | receive welcome@a5 ephemeral | handled | receive new@a6 | receive a7 new@a8 | handled | receive ephemeral new",
+        r#"
+        deliver welcome@a5 ephemeral
+        read within 15000, catching up at "a5"
+        read within 15000, catching up at "a6"
+        deliver a7
+        read within 15000, catching up at "a8"
+        deliver ephemeral
+        "#,
+    ),
+    (
+        "an_unreadable_cursor_is_told_and_the_stream_starts_from_the_oldest",
+        || starting("3.rubbish"),
+        "begin | status 3 CURSOR_MALFORMED | fails | timer | handled | begin | receive welcome@a0 a1 | handled",
+        r#"
+        deliver gap:CursorUnreadable:3.rubbish..
+        pause 200, connecting at "3.rubbish"
+        deliver gap:CursorUnreadable:3.rubbish..
+        dial 0 within 5000
+        subscribe 2 from "oldest" within 5000
+        read within 5000, connecting at "oldest"
+        deliver welcome@a0 a1
+        read within 15000, catching up at "a1"
+        "#,
+    ),
+    (
+        "a_hub_that_cannot_read_oldest_is_not_asked_in_a_loop",
+        || starting("oldest"),
+        "connected | status 3 CURSOR_MALFORMED | connected | status 3 CURSOR_MALFORMED",
+        r#"
+        dial 0 within 5000
+        subscribe 1 from "oldest" within 5000
+        dial 1 within 5000
+        subscribe 2 from "oldest" within 5000
+        wait 60000, refused at "oldest"
+        "#,
+    ),
+    (
+        "a_position_ahead_may_lead_into_another_epoch",
+        || starting(""),
+        "begin | receive welcome@a3 record@a4 gap:3:a1@b0 b1 | handled",
+        r#"
+        deliver welcome@a3 sessioninvalidation@a4 gap:Ahead:a1..b0 b1
+        read within 15000, catching up at "b1"
+        "#,
+    ),
+];
+
+#[test]
+fn what_a_stream_brings_and_what_of_it_moves_the_cursor() {
+    check_all(&SCENES);
 }
 
 #[test]
@@ -90,138 +197,6 @@ fn a_handler_that_keeps_failing_is_seen_and_waited_for() {
     assert_eq!(world.link.status().counters.handler_failures, 5);
 }
 
-#[test]
-fn a_received_position_is_never_passed_on_twice() {
-    check_from(
-        "a5",
-        "begin | receive welcome@a5 a5 a6 a6 a4 a7 caught@a7 | handled | lost | timer | begin | receive welcome@a7 a6 a7 a8",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
-        deliver welcome@a5 a6 a7 caughtup@a7
-        read within 15000, live at "a7"
-        wait 200, backing off at "a7"
-        dial 1 within 5000
-        subscribe 2 from "a7" within 5000
-        read within 5000, connecting at "a7"
-        deliver welcome@a7 a8
-        "#,
-    );
-}
-
-#[test]
-fn a_control_frame_never_moves_the_cursor_back() {
-    check_from(
-        "a5",
-        "begin | receive welcome@a5 a6 progress@a4 | handled | receive progress@a9 | handled | receive gap:1:a2@a3 | handled",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
-        deliver welcome@a5 a6 progress@a6
-        read within 15000, catching up at "a6"
-        deliver progress@a9
-        read within 15000, catching up at "a9"
-        deliver gap:Trimmed:a2..a3
-        read within 15000, catching up at "a9"
-        "#,
-    );
-}
-
-#[test]
-fn gaps_cross_holes_epochs_and_go_back_only_when_ahead() {
-    check_from(
-        "a5",
-        "begin | receive welcome@a5 gap:1:a5@a9 a10 | handled | receive gap:2:a10@b3 b4 | handled | receive gap:3:b4@b1 b2 | handled",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
-        deliver welcome@a5 gap:Trimmed:a5..a9 a10
-        read within 15000, catching up at "a10"
-        deliver gap:EpochChanged:a10..b3 b4
-        read within 15000, catching up at "b4"
-        deliver gap:Ahead:b4..b1 b2
-        read within 15000, catching up at "b2"
-        "#,
-    );
-}
-
-#[test]
-fn another_epoch_without_a_gap_is_not_believed() {
-    check_from(
-        "a5",
-        "begin | receive welcome@a5 a6 b7 | handled | timer",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
-        deliver welcome@a5 a6
-        wait 200, backing off at "a6"
-        dial 1 within 5000
-        "#,
-    );
-}
-
-#[test]
-fn an_opaque_cursor_is_given_back_as_it_came() {
-    check_from(
-        "3.new",
-        "begin | receive welcome@3.new caught@3.newer | handled | lost | timer | connected",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "3.new" within 5000
-        read within 5000, connecting at "3.new"
-        deliver welcome@3.new caughtup@3.newer
-        read within 15000, live at "3.newer"
-        wait 200, backing off at "3.newer"
-        dial 1 within 5000
-        subscribe 2 from "3.newer" within 5000
-        "#,
-    );
-}
-
-#[test]
-fn ephemeral_events_leave_the_cursor_alone_and_unknown_kinds_move_it() {
-    check_from(
-        "a5",
-        "begin | receive welcome@a5 ephemeral | handled | receive new@a6 | receive a7 new@a8 | handled | receive ephemeral new",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "a5" within 5000
-        read within 5000, connecting at "a5"
-        deliver welcome@a5 ephemeral
-        read within 15000, catching up at "a5"
-        read within 15000, catching up at "a6"
-        deliver a7
-        read within 15000, catching up at "a8"
-        deliver ephemeral
-        "#,
-    );
-}
-
-#[test]
-fn an_unreadable_cursor_is_told_and_the_stream_starts_from_the_oldest() {
-    check_from(
-        "3.rubbish",
-        "begin | status 3 CURSOR_MALFORMED | fails | timer | handled | begin | receive welcome@a0 a1 | handled",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "3.rubbish" within 5000
-        read within 5000, connecting at "3.rubbish"
-        deliver gap:CursorUnreadable:3.rubbish..
-        pause 200, connecting at "3.rubbish"
-        deliver gap:CursorUnreadable:3.rubbish..
-        dial 0 within 5000
-        subscribe 2 from "oldest" within 5000
-        read within 5000, connecting at "oldest"
-        deliver welcome@a0 a1
-        read within 15000, catching up at "a1"
-        "#,
-    );
-}
-
 /// The fault: where a process began says nothing of what it handed over, and events up to there were left out, untold.
 #[test]
 fn a_place_that_no_hub_ever_welcomed_hides_nothing() {
@@ -234,21 +209,6 @@ fn a_place_that_no_hub_ever_welcomed_hides_nothing() {
     world.play_all(&["begin", "receive welcome@a5 a6", "handled", "lost", "timer"]);
     world.play_all(&unreadable);
     assert!(world.transcript.ends_with("deliver welcome@a0 a7\n"), "had it: {}", world.transcript);
-}
-
-#[test]
-fn a_hub_that_cannot_read_oldest_is_not_asked_in_a_loop() {
-    check_from(
-        "oldest",
-        "connected | status 3 CURSOR_MALFORMED | connected | status 3 CURSOR_MALFORMED",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "oldest" within 5000
-        dial 1 within 5000
-        subscribe 2 from "oldest" within 5000
-        wait 60000, refused at "oldest"
-        "#,
-    );
 }
 
 #[test]
@@ -293,18 +253,4 @@ fn a_goodbye_does_not_stand_for_a_welcome() {
         assert_eq!(told.as_deref(), Some(&expected), "{data}");
         assert_eq!(world.link.status().counters.records + world.link.status().counters.gaps, 0, "{data}");
     }
-}
-
-#[test]
-fn a_position_ahead_may_lead_into_another_epoch() {
-    check(
-        "begin | receive welcome@a3 record@a4 gap:3:a1@b0 b1 | handled",
-        r#"
-        dial 0 within 5000
-        subscribe 1 from "" within 5000
-        read within 5000, connecting at ""
-        deliver welcome@a3 sessioninvalidation@a4 gap:Ahead:a1..b0 b1
-        read within 15000, catching up at "b1"
-        "#,
-    );
 }

@@ -53,37 +53,46 @@ fn sent_to(window: &Window, cursor: Cursor) -> String {
 }
 
 #[test]
-fn a_cursor_of_the_stretch_before_an_epoch_came_back_is_told_a_gap() {
-    let window = there_and_back(Bounds::default(), 3);
-    for before in [at(0), at(1), at(3), of(2, 0), of(2, 1), of(2, 2), of(9, 1)] {
-        assert_eq!(sent_to(&window, before), "EpochChanged EpochChanged→A3 A4 @A4", "{before}");
+fn a_cursor_from_before_an_epoch_came_back_is_told_a_gap() {
+    let whole = there_and_back(Bounds::default(), 3);
+    let one = Bounds { events: 1, ..Bounds::default() };
+    let trimmed = there_and_back(one, 3);
+    assert_eq!(trimmed.floor(), at(3), "nothing of the other log is held, nor the gap");
+    let mut again = there_and_back(one, 3);
+    turn(&mut again, of(2, 2));
+    event(&mut again);
+    let mut long = window(one);
+    event(&mut long);
+    for epoch in 2..=crate::cursor::EPOCHS_REMEMBERED as u128 + 1 {
+        turn(&mut long, of(epoch, 0));
     }
-    assert_eq!(sent_to(&window, at(4)), "Resumed @A4", "only the later stretch has this one");
-    let mut all = open(&window, StartFrom::Oldest);
-    assert_eq!(sent(&mut all, &window).join(" "), "Fresh A1 A2 A3 gap→B0 B1 B2 gap→A3 A4 @A4");
-}
-
-#[test]
-fn a_position_inside_the_gap_that_led_back_is_told_a_gap() {
-    let window = there_and_back(Bounds::default(), 9);
-    for inside in [at(4), at(8), at(9)] {
-        assert_eq!(sent_to(&window, inside), "EpochChanged EpochChanged→A9 A10 @A10", "{inside}");
+    turn(&mut long, at(1));
+    event(&mut long);
+    for (shows, window, cursors, expected) in [
+        (
+            "the stretch before",
+            &whole,
+            &[at(0), at(1), at(3), of(2, 0), of(2, 1), of(2, 2), of(9, 1)][..],
+            "A3 A4 @A4",
+        ),
+        (
+            "inside the gap that led back",
+            &there_and_back(Bounds::default(), 9),
+            &[at(4), at(8), at(9)],
+            "A9 A10 @A10",
+        ),
+        ("what is not held any more makes a return no beginning", &trimmed, &[at(1), at(3)], "A3 A4 @A4"),
+        ("the first stretch was gone before that", &again, &[at(4), of(2, 1), of(2, 2)], "B2 B3 @B3"),
+        ("as many epochs as are remembered lie between", &long, &[at(1)], "A1 A2 @A2"),
+    ] {
+        for cursor in cursors {
+            let expected = format!("EpochChanged EpochChanged→{expected}");
+            assert_eq!(sent_to(window, *cursor), expected, "{shows}: {cursor}");
+        }
     }
-}
-
-#[test]
-fn what_is_not_held_any_more_does_not_make_a_return_a_beginning() {
-    let mut window = there_and_back(Bounds { events: 1, ..Bounds::default() }, 3);
-    assert_eq!(window.floor(), at(3), "nothing of the other log is held, nor the gap");
-    for before in [at(1), at(3)] {
-        assert_eq!(sent_to(&window, before), "EpochChanged EpochChanged→A3 A4 @A4", "{before}");
-    }
-    // The same where the first stretch was gone before the epoch came back.
-    turn(&mut window, of(2, 2));
-    event(&mut window);
-    for before in [at(4), of(2, 1), of(2, 2)] {
-        assert_eq!(sent_to(&window, before), "EpochChanged EpochChanged→B2 B3 @B3", "{before}");
-    }
+    assert_eq!(sent_to(&whole, at(4)), "Resumed @A4", "only the later stretch has this one");
+    let mut all = open(&whole, StartFrom::Oldest);
+    assert_eq!(sent(&mut all, &whole).join(" "), "Fresh A1 A2 A3 gap→B0 B1 B2 gap→A3 A4 @A4");
 }
 
 #[test]
@@ -97,19 +106,6 @@ fn a_reader_that_was_passed_by_both_turns_is_told_although_its_position_is_the_f
     turn(&mut window, at(3));
     event(&mut window);
     assert_eq!(sent(&mut reader, &window).join(" "), "EpochChanged→A3 A4 @A4");
-}
-
-#[test]
-fn a_return_is_recognised_after_as_many_epochs_as_are_remembered() {
-    let mut window = window(Bounds { events: 1, ..Bounds::default() });
-    event(&mut window);
-    let remembered = crate::cursor::EPOCHS_REMEMBERED as u128;
-    for epoch in 2..=remembered + 1 {
-        turn(&mut window, of(epoch, 0));
-    }
-    turn(&mut window, at(1));
-    event(&mut window);
-    assert_eq!(sent_to(&window, at(1)), "EpochChanged EpochChanged→A1 A2 @A2");
 }
 
 /// The fault: only what the window itself had of a log was remembered, and its readers were handed the rest again.

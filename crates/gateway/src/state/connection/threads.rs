@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::{Cursor, Epoch, Seq, StartFrom};
-use galaxy_push_core::frame::{EventView, FrameView, message, put_event_frame};
+use galaxy_push_core::frame::{EventView, FrameView, LogKind, message, put_log_frame};
 use galaxy_push_core::reader::Settings;
 use galaxy_push_core::window::{Bounds, Traits};
 use galaxy_push_core::wire::put_bytes;
@@ -37,7 +37,7 @@ fn append(edge: &Edge, first: u64, to: &[&str]) {
         .map(|(number, body)| {
             let cursor = Cursor { epoch: Epoch(1), seq: Seq(number) };
             let mut frame = Vec::new();
-            put_event_frame(&mut frame, Some(cursor), body, 1);
+            put_log_frame(&mut frame, LogKind::Event, Some(cursor), body, 1);
             let event = Some(EventView::of(body));
             Change::Append { cursor, traits: Traits::PLAIN, frame: frame.into(), event }
         })

@@ -76,6 +76,7 @@ impl Routes {
         now_ms: u64,
     ) {
         let mut table = self.write();
+        // First: what has expired by now did so before what these changes bring.
         let expired = table.access.memberships.expire(end, now_ms);
         let mut changed = !expired.is_empty();
         table.apply_memberships(expired);
@@ -85,6 +86,7 @@ impl Routes {
         }
         table.access.memberships.forget_before(oldest);
         if changed {
+            // Last, and under the table's lock: whoever sees this version and locks the table finds the records of it.
             self.version.fetch_add(1, Ordering::AcqRel);
         }
     }

@@ -134,6 +134,7 @@ impl Mailbox {
         queue.expected = None; // from here on the reader judges: a gap may lead back
         if queue.slots.len() >= limit {
             queue.scan_from = Some(queue.slots.front().map_or(slot, |first| first.slot));
+            // Not `clear`: a connection that scans needs no room for slots.
             queue.slots = VecDeque::new();
             queue.mode = Mode::Scanning;
             return PushResult::Overflowed;
@@ -160,6 +161,7 @@ impl Mailbox {
         if queue.mode == Mode::Scanning {
             return Received::Overflowed(queue.scan_from.take());
         }
+        // Swapped, so that both lists keep their room and nothing is allocated under the lock.
         std::mem::swap(&mut queue.slots, inbox);
         Received::Slots { progress_requested: std::mem::take(&mut queue.progress_requested) }
     }
@@ -195,6 +197,7 @@ impl Mailbox {
         let mut queue = self.lock();
         let first = queue.close_reason.is_none();
         queue.close_reason.get_or_insert(reason);
+        // First: whom it wakes wants this lock.
         drop(queue);
         self.wake();
         first

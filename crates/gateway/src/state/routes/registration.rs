@@ -154,6 +154,7 @@ impl Registration {
         let added: Vec<Box<str>> = recipients.into_iter().map(Box::from).collect();
         let mut table = self.routes.write();
         table.add(self.id, &self.mailbox, added.iter());
+        // Still under the table's lock: nothing is dispatched between this look and the position that is answered.
         let joined = if idle && self.mailbox.is_idle() {
             Added::At(table.dispatched)
         } else {

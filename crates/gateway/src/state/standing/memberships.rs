@@ -100,6 +100,8 @@ impl Memberships {
             }
         }
         for record in records.iter().filter(holds) {
+            // Also one that goes on: since when it holds is not said, and it may have ended and begun again. To the mailboxes that end
+            // is no change.
             self.end(&record.recipient, &record.topic, at);
             changes.extend(self.begin(record, at, Evidence::Snapshot, now_ms));
         }
@@ -172,9 +174,11 @@ impl Memberships {
         if self.unknown.any_before(oldest) {
             Arc::make_mut(&mut self.unknown).forget_before(oldest);
         }
+        // `<=`: an interval ends before the slot `end`, so nothing that is held lies in it.
         while self.ended.front().is_some_and(|(end, ..)| *end <= oldest) || self.ended.len() > ENDED_MAX {
             let Some((end, holder, topic)) = self.ended.pop_front() else { break };
             if end > oldest {
+                // Forgotten for lack of room and not of age: what it granted, nobody can tell any more.
                 Arc::make_mut(&mut self.unknown).add_all_before(end);
             }
             let Some(topics) = self.by_holder.get_mut(&holder) else { continue };

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::pace::Pace;
 use super::paced::Paced;
 use crate::app::Shared;
+use crate::app::config::CLIENT_MESSAGE_BYTES;
 
 /// A user's socket.
 pub(super) type WebSocket = WebSocketStream<Paced<TokioIo<Upgraded>>>;
@@ -62,8 +63,8 @@ pub(super) async fn socket(shared: &Shared, upgraded: Upgraded) -> WebSocket {
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-        .max_message_size(Some(shared.config.client_message_bytes))
-        .max_frame_size(Some(shared.config.client_message_bytes));
+        .max_message_size(Some(CLIENT_MESSAGE_BYTES))
+        .max_frame_size(Some(CLIENT_MESSAGE_BYTES));
     let pace = Pace::new(shared.config.client_frames_per_second);
     let paced = Paced::new(TokioIo::new(upgraded), pace, shared.metrics.client_frame_pauses.clone());
     WebSocketStream::from_raw_socket(paced, Role::Server, Some(config)).await

@@ -10,7 +10,6 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -25,7 +24,7 @@ use tonic::Status;
 
 use super::gzip::{self, COMPRESSED, Encoding};
 use super::pieces::Pieces;
-use super::{WITHIN, late};
+use super::{ByteBody, WITHIN, late};
 use crate::state::in_flight::{InFlight, Permit, PermitSlot};
 
 /// From when on a message is awaited.
@@ -239,11 +238,7 @@ impl PartialMessage {
     }
 }
 
-impl<B> Body for Messages<B>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+impl<B: ByteBody> Body for Messages<B> {
     type Data = Bytes;
     type Error = Status;
 

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::IntoResponse as _;
-use galaxy_push_proto::{Failure, Reason, json};
+use galaxy_push_proto::{Failure, Invalid, Reason, json};
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde::Serialize;
 
@@ -39,13 +39,10 @@ pub(crate) async fn invalidations(
 ) -> Response<Body> {
     let appended = async {
         let (body, permit) = body(&shared, &caller, scope, request).await?;
-        let taken = async {
-            let request =
-                json::parse_invalidation(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
-            let (id, record) = (RecordId { id: request.id, source: request.source }, request.invalidation);
-            publish::invalidate(&shared, &caller, permit, record.unwrap_or_default(), &id).await
-        };
-        taken.await.inspect_err(|failure| count(&shared, &caller, failure, &body))
+        let request = parse(&shared, &caller, &body, json::parse_invalidation)?;
+        let (id, record) = (RecordId { id: request.id, source: request.source }, request.invalidation);
+        let recorded = publish::invalidate(&shared, &caller, permit, record.unwrap_or_default(), &id).await;
+        recorded.inspect_err(|failure| count(&shared, &caller, failure, &body))
     };
     answer(appended.await)
 }
@@ -59,13 +56,10 @@ pub(crate) async fn memberships(
 ) -> Response<Body> {
     let appended = async {
         let (body, permit) = body(&shared, &caller, scope, request).await?;
-        let taken = async {
-            let request =
-                json::parse_memberships(&body).map_err(|invalid| refuse(&shared, invalid.into()))?;
-            let id = RecordId { id: request.id, source: request.source };
-            publish::set_memberships(&shared, &caller, permit, request.memberships, &id).await
-        };
-        taken.await.inspect_err(|failure| count(&shared, &caller, failure, &body))
+        let request = parse(&shared, &caller, &body, json::parse_memberships)?;
+        let id = RecordId { id: request.id, source: request.source };
+        let recorded = publish::set_memberships(&shared, &caller, permit, request.memberships, &id).await;
+        recorded.inspect_err(|failure| count(&shared, &caller, failure, &body))
     };
     answer(appended.await)
 }
@@ -81,6 +75,17 @@ async fn body(
     let checked = check_scope(scope).and_then(|()| check_json(&head.headers));
     let read = read_checked(shared, caller, checked, &head, body).await;
     read.map_err(|failure| refuse(shared, failure))
+}
+
+/// What the body says. One that says nothing of use counts as refused, against its publisher's rate too.
+fn parse<T>(
+    shared: &Shared,
+    caller: &Caller,
+    body: &[u8],
+    parse: fn(&[u8]) -> Result<T, Invalid>,
+) -> Result<T, Failure> {
+    let parsed = parse(body).map_err(|invalid| refuse(shared, invalid.into()));
+    parsed.inspect_err(|failure| count(shared, caller, failure, body))
 }
 
 /// Charges a refused request to its publisher's rate.

@@ -1,6 +1,6 @@
 //! `Report`: what gateways say of themselves, above all how far they have *handled* what they were sent.
 //!
-//! A report belongs to the stream of the same gateway id and instance, and lives and dies with it; the fence keeps the latest
+//! A report belongs to the stream of the same gateway id and instance, and lives and dies with it; the ownership table keeps the latest
 //! (`state/report.rs`). It moves nothing: neither the stream nor anybody's cursor depends on it. Scrapes and
 //! [`Hub::status`](crate::Hub::status) show it.
 //!
@@ -8,11 +8,9 @@
 //! that sends more. It ends with the gateway, with a report that breaks a rule, with a drain, or with lost access; the
 //! reports before that are applied.
 
-use std::error::Error;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
 use galaxy_push_core::cursor::StartFrom;
 use galaxy_push_core::frame::{Deframer, PREFIX_BYTES};
 use galaxy_push_core::recipient::check_id;
@@ -27,9 +25,9 @@ use tonic::{Code, Status};
 use crate::app::drain;
 use crate::app::shared::Shared;
 use crate::state::access::Caller;
-use crate::state::fence;
+use crate::state::ownership;
 use crate::state::report::Report;
-use crate::surface::body::{self, Deadline, Encoding, Messages};
+use crate::surface::body::{self, ByteBody, Deadline, Encoding, Messages};
 use crate::surface::grpc;
 use crate::surface::revocation;
 
@@ -50,16 +48,12 @@ const APART: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// A report is out of order, not this caller's to make, or broke off; or the hub drains, or lets this caller in no more. The reports before it are taken.
-pub(crate) async fn read_reports<B>(
+pub(crate) async fn read_reports(
     shared: &Shared,
     caller: &Caller,
     encoding: Encoding,
-    body: B,
-) -> Result<Response<Body>, Failure>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+    body: impl ByteBody,
+) -> Result<Response<Body>, Failure> {
     let (from, room) = (Deadline::FromTheFirstByte, shared.queries_in_flight.clone());
     let mut body = Messages::new(body, REPORT_BYTES_MAX, from, body::WITHIN, room)
         .of(shared.access.get().quota_key(caller))
@@ -73,7 +67,7 @@ where
     loop {
         let next = tokio::select! {
             biased;
-            () = drain::begins(&mut draining) => return Err(fence::draining()),
+            () = drain::begins(&mut draining) => return Err(ownership::draining()),
             () = grant.revoked() => return Err(revocation::access_changed()),
             frame = body.frame() => frame.transpose().map_err(|status| broke_off(&status))?,
         };
@@ -100,12 +94,12 @@ where
 async fn pace(next_at: Instant, draining: &mut watch::Receiver<bool>) -> Result<(), Failure> {
     tokio::select! {
         biased;
-        () = drain::begins(draining) => Err(fence::draining()),
+        () = drain::begins(draining) => Err(ownership::draining()),
         () = sleep_until(next_at) => Ok(()),
     }
 }
 
-/// Hands a report to the fence, which keeps it if its instance has the stream.
+/// Hands a report to the ownership table, which keeps it if its instance has the stream.
 fn apply(shared: &Shared, caller: &Caller, report: GatewayReport) -> Result<(), Failure> {
     check(caller, &report)?;
     let handled = match StartFrom::parse(&report.handled_cursor) {

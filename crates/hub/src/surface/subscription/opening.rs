@@ -18,7 +18,7 @@
 //! under one lock: the older one ends at 7, the newer one begins at 7
 //! ```
 //!
-//! It is the only caller of the fence's claims. `push.rs` calls it with a checked request.
+//! It is the only caller of `Gateways::claim`. `push.rs` calls it with a checked request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,11 +37,11 @@ use super::turn_buffer::{TURN_BYTES, TurnBuffer};
 use super::{Phase, Ping, Subscription};
 use crate::app::publish;
 use crate::app::shared::Shared;
-use crate::state::fence::{
+use crate::state::log::warn_unaware;
+use crate::state::ownership::{
     self, ANSWER_WITHIN, Admitted, Claim, ClaimOutcome, LivenessProbe, RemoteOwnership, Takeover,
     TakeoverKind,
 };
-use crate::state::log::warn_unaware;
 use crate::surface::revocation;
 
 impl Subscription {
@@ -75,8 +75,10 @@ impl Subscription {
     async fn open_fenced(shared: &Arc<Shared>, wanted: &SubscribeRequest) -> Result<Box<Self>, Failure> {
         let (fence, claim) = (shared.store.fence(), &wanted.claim);
         if let Some(fence) = fence {
-            fence::register::check_reachable(fence, claim)?;
+            ownership::register::check_reachable(fence, claim)?;
         }
+        // Once, and outside the log's lock, for it may ask the store. It does not age: a log that has reached a position has reached it
+        // for good.
         let ahead_cursor = ahead_cursor(shared, wanted.ask).await?;
         let mut remote = match fence {
             Some(fence) => RemoteOwnership::read(fence, claim, &shared.clock).await?,
@@ -91,7 +93,7 @@ impl Subscription {
             match Self::try_open(shared, wanted, ahead_cursor, probe.as_ref(), remote.as_mut()) {
                 Ok(Opening::Open(subscription)) => break subscription,
                 Ok(Opening::ProbeHere(mut sent)) => {
-                    let _late = timeout(ANSWER_WITHIN, sent.answered()).await; // the fence sees for itself
+                    let _late = timeout(ANSWER_WITHIN, sent.answered()).await; // the next claim sees for itself
                     probe = Some(sent);
                 }
                 Ok(Opening::ProbeRemote) => {
@@ -108,10 +110,12 @@ impl Subscription {
             }
         };
         if let Some(fence) = fence {
-            // From here on this stream may be superseded like any other: it is in the fence already.
+            // From here on this stream may be superseded like any other: it is in the ownership table already.
             let own = subscription.generation;
             let has_it = || shared.log.with_state(|state, _| state.gateways.is_current(&claim.gateway, own));
-            if let Some(taken) = fence::register::write_ownership(fence, claim, own, remote, &has_it).await? {
+            if let Some(taken) =
+                ownership::register::write_ownership(fence, claim, own, remote, &has_it).await?
+            {
                 subscription.registered(taken);
             }
         }
@@ -119,7 +123,7 @@ impl Subscription {
     }
 
     /// The stream stands in the register of the shared log, unless it gave way before.
-    pub(super) fn registered(&mut self, taken: fence::register::Registered) {
+    pub(super) fn registered(&mut self, taken: ownership::register::Registered) {
         let (gateway, own) = (&self.claim.gateway, self.generation);
         let number =
             self.shared.log.with_state(|state, _| state.gateways.confirm_registration(gateway, own, taken));
@@ -136,7 +140,7 @@ impl Subscription {
         probe: Option<&LivenessProbe>,
         remote: Option<&mut RemoteOwnership>,
     ) -> Result<Opening, Failure> {
-        // Taken before the fence looks whether a drain has begun: a drain waits for every stream that the fence let in.
+        // Taken before the claim looks whether a drain has begun: a drain waits for every stream that was let in.
         let open = shared.streams.token();
         let SubscribeRequest { claim, ask, cursor, message_max, features, .. } = wanted;
         let (heartbeat, message_max) = (shared.config.heartbeat, *message_max);
@@ -146,6 +150,7 @@ impl Subscription {
                 ClaimOutcome::ProbeHere(probe) => Err(Opening::ProbeHere(probe)),
                 ClaimOutcome::ProbeRemote => Err(Opening::ProbeRemote),
                 ClaimOutcome::Admitted(admitted) => {
+                    // Looked up again under the lock: this hub may have come to that position meanwhile.
                     let (reader, outcome) = match (state.window.find(*ask, cursor).outcome, ahead_cursor) {
                         (Outcome::Ahead, Some(ahead_cursor)) => {
                             (Reader::open_awaiting(&state.window, ahead_cursor, settings), Outcome::Resumed)
@@ -175,6 +180,7 @@ impl Subscription {
             turn_buffer: TurnBuffer::default(),
             snapshot: None,
             opening_gap: false,
+            // An append since the claim is not signalled here, and not missed: the first turn looks before it waits.
             appends: shared.log.appends(),
             ping: Ping::Answered(0),
             omitted: Omitted::default(),
@@ -256,7 +262,7 @@ fn report_open(
     shared.metrics.subscribed(outcome);
     // What is no cursor may be anything, and is not repeated.
     let cursor = if cursor.is_empty() || StartFrom::parse(cursor).is_ok() { cursor } else { "unreadable" };
-    // The lines about a flapping id are damped: all three of each takeover, or none.
+    // The lines about a flapping id are rate-limited together: all three of each takeover, or none.
     if admitted.takeover.as_ref().is_none_or(Takeover::is_logged) {
         tracing::info!(gateway = %claim.gateway, instance = %claim.instance, attempt = claim.attempt, generation,
             connection, peer = %claim.peer, identity = %claim.identity, cursor, ?outcome, "stream opened");
@@ -294,14 +300,14 @@ fn report_open(
         older_instance = %older.instance, older_peer = %older.peer, "{next}");
 }
 
-/// Counts and logs a refused claim. Refusals of a flapping id are damped with everything else that happens to it; others
+/// Counts and logs a refused claim. Refusals of a flapping id are rate-limited with everything else that happens to it; others
 /// by the address that they come from.
 fn report_refusal(shared: &Shared, claim: &Claim, failure: &Failure) {
     shared.metrics.subscribe_refused();
     if failure.reason == Some(Reason::HeldOff) {
         shared.metrics.held_off.inc();
     }
-    // For who it is, which is damped with all else that happens to the id; or for what the hub is at.
+    // For who it is, which is rate-limited with all else that happens to the id; or for what the hub is at.
     let fought = matches!(failure.reason, Some(Reason::HeldOff | Reason::StaleAttempt));
     let (happenings, left_out) = if fought {
         (shared.log.with_state(|state, now| state.gateways.record_refusal(&claim.gateway, now.mono)), None)

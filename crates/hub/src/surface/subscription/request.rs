@@ -19,7 +19,7 @@ use galaxy_push_proto::{Failure, Reason, feature};
 
 use crate::app::publish::check_namespace;
 use crate::state::access::Caller;
-use crate::state::fence::Claim;
+use crate::state::ownership::Claim;
 use crate::state::patterns::Patterns;
 
 /// The most recipients and patterns a stream is filtered by.

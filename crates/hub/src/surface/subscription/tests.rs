@@ -9,7 +9,7 @@ use super::*;
 use crate::app::Hub;
 use crate::app::config::Config;
 use crate::state::access::Caller;
-use crate::state::fence::register::Registered;
+use crate::state::ownership::register::Registered;
 
 fn event(id: usize, to: &str) -> Event {
     Event {

@@ -1,4 +1,4 @@
-//! Models of streams beside appends, takeovers and a drain (`cargo xtask threads`): the real log, fence and subscriptions under
+//! Models of streams beside appends, takeovers and a drain (`cargo xtask threads`): the real log, ownership table and subscriptions under
 //! schedules that shuttle chooses. Events go straight into the log, as a store puts them there.
 
 use std::sync::atomic::{AtomicBool, Ordering};

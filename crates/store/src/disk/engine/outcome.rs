@@ -64,6 +64,7 @@ impl<R: Reply> Engine<R> {
         self.may_release |= begun.is_some();
         let (group, segment) = (flight.group, flight.next.segment);
         {
+            // One hold of the lock: readers and publishers see all that a group changes, or nothing.
             let mut visible = lock(&self.visible);
             if let Some(up_to) = flight.releases {
                 visible.standing.moved_up_to(up_to, segment);

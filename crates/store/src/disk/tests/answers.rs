@@ -11,15 +11,14 @@ use futures_util::future::join_all;
 use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::window::Traits;
-use galaxy_push_proto::v1;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::super::DiskStore;
 use super::super::format::ENDING_BYTES;
 use super::super::lock::lock;
 use super::super::segments::Outcome;
 use super::super::simulated::Disk;
-use super::world::{Asked, LONG, Life, Publisher, Reader, START_MS, options, released};
+use super::world::{Asked, Life, Publisher, Reader, START_MS, event_of, options, publish, released};
 use crate::{Appended, Batch, Committed, Error, Refused, Sink, Store as _};
 
 fn event(id: &str, bytes: usize) -> Batch {
@@ -28,14 +27,7 @@ fn event(id: &str, bytes: usize) -> Batch {
 
 /// Events with these ids and lengths.
 fn batch_of<'a>(events: impl IntoIterator<Item = (&'a str, usize)>) -> Batch {
-    let events = events.into_iter().map(|(id, bytes)| v1::Event {
-        to: vec!["all".to_owned()],
-        id: id.to_owned(),
-        source: "/s".to_owned(),
-        r#type: "t".to_owned(),
-        data: vec![b'x'; bytes].into(),
-        ..v1::Event::default()
-    });
+    let events = events.into_iter().map(|(id, bytes)| event_of(id, bytes));
     let events: Vec<_> = events.collect();
     Batch::encode(&events, &Arc::default(), Now { mono: Duration::ZERO, unix_ms: START_MS })
 }
@@ -45,25 +37,21 @@ fn open(disk: &Disk) -> (DiskStore, Arc<Reader>) {
     (DiskStore::open_simulated(disk, options(), Epoch(77), 99, reader.clone()).unwrap(), reader)
 }
 
-async fn append(store: &DiskStore, batch: Batch) -> Result<Vec<Appended>, Error> {
-    timeout(LONG, store.append(batch)).await.expect("everybody gets an answer")
-}
-
 /// It needs no sync, so that no outcome of one wakes whoever answers.
 #[tokio::test(start_paused = true)]
 async fn a_repetition_that_comes_alone_is_answered() {
     let (store, _) = open(&Disk::default());
-    let first = append(&store, event("a", 10)).await.unwrap()[0];
-    let again = append(&store, event("a", 10)).await.unwrap()[0];
+    let first = publish(&store, event("a", 10)).await.unwrap()[0];
+    let again = publish(&store, event("a", 10)).await.unwrap()[0];
     assert_eq!(again, Appended { duplicate: true, ..first });
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_group_that_is_full_keeps_nobody_out_for_ever() {
     let (store, reader) = open(&Disk::default());
-    let large = join_all((0..12).map(|id| append(&store, event(&id.to_string(), 1 << 20)))).await;
+    let large = join_all((0..12).map(|id| publish(&store, event(&id.to_string(), 1 << 20)))).await;
     assert!(large.iter().all(Result::is_ok), "{large:?}");
-    append(&store, event("behind", 10)).await.unwrap();
+    publish(&store, event("behind", 10)).await.unwrap();
     assert_eq!(lock(&reader.0).held.len(), 13);
 }
 
@@ -72,11 +60,11 @@ async fn the_figures_say_when_there_is_room_again() {
     let disk = Disk::default();
     let (store, _) = open(&disk);
     disk.fill(true);
-    let refused = append(&store, event("a", 10)).await;
+    let refused = publish(&store, event("a", 10)).await;
     assert!(matches!(refused, Err(Error::Refused(Refused::Unavailable(_)))), "{refused:?}");
     assert!(store.figures().is_full);
     disk.free();
-    append(&store, event("a", 10)).await.unwrap();
+    publish(&store, event("a", 10)).await.unwrap();
     assert!(!store.figures().is_full);
 }
 
@@ -86,7 +74,7 @@ async fn an_answer_waits_for_the_disk() {
         let begun = Instant::now();
         let disk = Disk::timed(seed, move || begun.elapsed());
         let (store, _) = open(&disk);
-        append(&store, event("a", 10)).await.unwrap();
+        publish(&store, event("a", 10)).await.unwrap();
         assert_eq!(disk.busy_for(), Duration::ZERO, "seed {seed}");
     }
 }
@@ -114,8 +102,8 @@ async fn a_store_whose_disk_has_failed_says_so_and_does_not_say_that_it_was_clos
     let store =
         DiskStore::open_simulated(&disk, options, Epoch(77), 99, Arc::new(Reader::default())).unwrap();
     disk.fail_next_sync(true);
-    assert!(matches!(append(&store, event("a", 10)).await, Err(Error::Unknown(_))));
-    assert!(matches!(append(&store, event("b", 10)).await, Err(Error::Refused(_))));
+    assert!(matches!(publish(&store, event("a", 10)).await, Err(Error::Unknown(_))));
+    assert!(matches!(publish(&store, event("b", 10)).await, Err(Error::Refused(_))));
     drop(store);
     released(&disk).await;
     assert_eq!(told.load(Ordering::Relaxed), 1, "once");

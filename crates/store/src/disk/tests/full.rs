@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use galaxy_push_core::Now;
 use galaxy_push_core::window::Bounds;
-use galaxy_push_proto::v1;
 
 use super::super::Options;
 use super::super::format::CLOSED;
 use super::super::lock::lock;
 use super::super::segments::Outcome;
 use super::super::simulated::{Disk, Rng};
-use super::world::{Asked, Life, START_MS, append};
+use super::world::{Asked, Life, START_MS, append, event_of};
 use crate::Batch;
 
 const AGE: Duration = Duration::from_secs(100);
@@ -26,14 +25,7 @@ fn options() -> Options {
 }
 
 fn event(id: &str, bytes: usize, seconds: u64) -> Batch {
-    let event = v1::Event {
-        to: vec!["all".to_owned()],
-        id: id.to_owned(),
-        source: "/s".to_owned(),
-        r#type: "t".to_owned(),
-        data: vec![b'x'; bytes].into(),
-        ..v1::Event::default()
-    };
+    let event = event_of(id, bytes);
     let now = Now { mono: Duration::from_secs(seconds), unix_ms: START_MS + 1_000 * seconds };
     Batch::encode(&[event], &"p".into(), now)
 }

@@ -12,7 +12,7 @@ use galaxy_push_proto::v1;
 
 use super::super::lock::lock;
 use super::super::simulated::{Disk, Rng};
-use super::world::{self, Asked, Life, START_MS, options};
+use super::world::{self, Asked, Life, START_MS, event_of, options};
 use crate::{Appended, Batch, Committed, DiskStore, Error, Refused, Sink, Store as _};
 
 fn now(after: Duration) -> Now {
@@ -20,15 +20,8 @@ fn now(after: Duration) -> Now {
 }
 
 fn event(id: &str, after: Duration) -> Batch {
-    let event = v1::Event {
-        to: vec!["all".to_owned()],
-        id: id.to_owned(),
-        source: "/s".to_owned(),
-        r#type: "t".to_owned(),
-        // More than a segment has left behind another one.
-        data: vec![b'x'; 4_000].into(),
-        ..v1::Event::default()
-    };
+    // More than a segment has left behind another one.
+    let event = event_of(id, 4_000);
     Batch::encode(&[event], &"p".into(), now(after))
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use galaxy_push_core::Now;
 use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_proto::v1;
 
@@ -13,24 +12,13 @@ use super::super::record::{Context, put_cut};
 use super::super::replay::Replay;
 use super::super::simulated::Disk;
 use super::super::visible::Visible;
-use super::world::{Asked, Life, Reader, START_MS, options};
+use super::world::{Asked, Life, Reader, START_MS, at, event_of, options};
 use crate::dedup::Bounds;
 use crate::{Batch, Error, Refused};
 
-fn at(seconds: u64) -> Now {
-    Now { mono: Duration::from_secs(seconds), unix_ms: START_MS + 1_000 * seconds }
-}
-
 /// Publishes one event. Whether it was a duplicate; `None`: refused.
 fn publish(life: &mut Life, publisher: &str, id: &str, seconds: u64) -> Option<bool> {
-    let event = v1::Event {
-        to: vec!["all".to_owned()],
-        id: id.to_owned(),
-        source: "/s".to_owned(),
-        r#type: "t".to_owned(),
-        data: vec![b'x'; 400].into(),
-        ..v1::Event::default()
-    };
+    let event = event_of(id, 400);
     let reply = Asked::default();
     life.engine.stage(Batch::encode(&[event], &publisher.into(), at(seconds)), reply.clone());
     life.sync();

@@ -4,14 +4,13 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use galaxy_push_core::Now;
 use galaxy_push_core::window::Bounds;
 use galaxy_push_proto::v1;
 
 use super::super::Options;
 use super::super::lock::lock;
 use super::super::simulated::Disk;
-use super::world::{Life, START_MS, append};
+use super::world::{Life, START_MS, append, at, event_of};
 use crate::Batch;
 
 const AGE_S: u64 = 100;
@@ -22,10 +21,6 @@ fn options() -> Options {
     let mut options = Options::of(Bounds { age, events: 1_000_000, bytes: 1 << 30 });
     (options.segment_bytes, options.dedup.age) = (256 << 10, Duration::from_secs(60));
     options
-}
-
-fn at(seconds: u64) -> Now {
-    Now { mono: Duration::from_secs(seconds), unix_ms: START_MS + 1_000 * seconds }
 }
 
 /// Each of some 100 bytes, in one batch.
@@ -40,14 +35,7 @@ fn records(numbers: Range<u64>) -> Batch {
 }
 
 fn event(id: u64, seconds: u64) -> Batch {
-    let event = v1::Event {
-        to: vec!["all".to_owned()],
-        id: id.to_string(),
-        source: "/s".to_owned(),
-        r#type: "t".to_owned(),
-        data: vec![b'x'; 2_000].into(),
-        ..v1::Event::default()
-    };
+    let event = event_of(&id.to_string(), 2_000);
     Batch::encode(&[event], &"p".into(), at(seconds))
 }
 

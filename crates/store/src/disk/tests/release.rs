@@ -17,8 +17,8 @@ use super::super::segments::{Outcome, remove};
 use super::super::simulated::{Disk, Rng};
 use super::super::space::most_bytes;
 use super::super::{DiskStore, Options};
-use super::world::{Asked, LONG, Life, Reader, START_MS, append, released};
-use crate::{Appended, Batch, Error, Store as _};
+use super::world::{Asked, LONG, Life, Reader, START_MS, append, at, event_of, publish, released};
+use crate::{Appended, Batch, Store as _};
 
 const AGE: Duration = Duration::from_secs(100);
 
@@ -30,23 +30,12 @@ fn options() -> Options {
     options
 }
 
-fn at(seconds: u64) -> Now {
-    Now { mono: Duration::from_secs(seconds), unix_ms: START_MS + 1_000 * seconds }
-}
-
 fn unix_ms(seconds: u64) -> u64 {
     START_MS + 1_000 * seconds
 }
 
 fn event(id: &str, seconds: u64) -> v1::Event {
-    v1::Event {
-        to: vec!["all".to_owned()],
-        id: id.to_owned(),
-        source: "/s".to_owned(),
-        r#type: "t".to_owned(),
-        data: vec![b'x'; if seconds == 0 { 1_000 } else { 100 }].into(),
-        ..v1::Event::default()
-    }
+    event_of(id, if seconds == 0 { 1_000 } else { 100 })
 }
 
 /// One event, which is large in the beginning.
@@ -96,10 +85,6 @@ fn written(disk: &Disk, options: &Options) -> Life {
 
 fn open(disk: &Disk, options: &Options) -> DiskStore {
     DiskStore::open_simulated(disk, options.clone(), Epoch(77), 99, Arc::new(Reader::default())).unwrap()
-}
-
-async fn publish(store: &DiskStore, batch: Batch) -> Result<Vec<Appended>, Error> {
-    timeout(LONG, store.append(batch)).await.expect("everybody gets an answer")
 }
 
 /// Waits until the log has so few segments.

@@ -17,8 +17,8 @@ use super::super::group::Reply;
 use super::super::lock::lock;
 use super::super::segments::{Outcome, Segments, remove};
 use super::super::simulated::{Disk, Rng};
-use super::super::{OpenError, Options, Recovered, assemble};
-use crate::{Appended, Batch, Committed, Error, Sink, standing};
+use super::super::{DiskStore, OpenError, Options, Recovered, assemble};
+use crate::{Appended, Batch, Committed, Error, Sink, Store as _, standing};
 
 /// Far longer than anything takes, by a clock that stands still while there is something to do.
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -32,6 +32,28 @@ pub(super) struct Told {
     pub(super) gaps: Vec<(u64, u64)>,
     /// The last stamp of the lives before.
     pub(super) stamped_until_ms: u64,
+}
+
+/// So many seconds after the beginning.
+pub(super) fn at(seconds: u64) -> Now {
+    Now { mono: Duration::from_secs(seconds), unix_ms: START_MS + 1_000 * seconds }
+}
+
+/// An event with this id, and so many bytes of data.
+pub(super) fn event_of(id: &str, bytes: usize) -> v1::Event {
+    v1::Event {
+        to: vec!["all".to_owned()],
+        id: id.to_owned(),
+        source: "/s".to_owned(),
+        r#type: "t".to_owned(),
+        data: vec![b'x'; bytes].into(),
+        ..v1::Event::default()
+    }
+}
+
+/// Appends a batch to a store that runs.
+pub(super) async fn publish(store: &DiskStore, batch: Batch) -> Result<Vec<Appended>, Error> {
+    timeout(LONG, store.append(batch)).await.expect("everybody gets an answer")
 }
 
 /// Appends one batch by itself.

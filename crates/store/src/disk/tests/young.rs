@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use galaxy_push_core::Now;
 use galaxy_push_core::window::Bounds;
-use galaxy_push_proto::v1;
 
 use super::super::Options;
 use super::super::lock::lock;
 use super::super::simulated::Disk;
-use super::world::{Life, START_MS, append};
+use super::world::{Life, START_MS, append, event_of};
 use crate::Batch;
 
 /// Events are held for 10 seconds, and ids for their 2 minutes.
@@ -22,13 +21,7 @@ fn options() -> Options {
 
 /// A small event with an id of 60 bytes.
 fn event(number: u64, millis: u64) -> Batch {
-    let event = v1::Event {
-        to: vec!["all".to_owned()],
-        id: format!("{number:060}"),
-        source: "/s".to_owned(),
-        r#type: "t".to_owned(),
-        ..v1::Event::default()
-    };
+    let event = event_of(&format!("{number:060}"), 0);
     let now = Now { mono: Duration::from_millis(millis), unix_ms: START_MS + millis };
     Batch::encode(&[event], &"p".into(), now)
 }

@@ -171,6 +171,7 @@ impl Shared {
                 if inbox.ended {
                     return;
                 }
+                // Before the look for work: what is handed on meanwhile sets it again.
                 inbox.has_work = false;
             }
             let mut next = self.first();
@@ -199,6 +200,7 @@ impl Shared {
 
     /// The group on its way has come to this. Returns the one that has gathered meanwhile.
     pub(in super::super) fn next(&self, outcome: Outcome) -> Option<Job> {
+        // Under one hold of the lock: the keeper does not get in between, and the disk goes on at once.
         let next = self.done(outcome).seal();
         // What needs no sync is to be told, too.
         self.update_inbox(|inbox| inbox.landed = true);
@@ -233,6 +235,7 @@ impl Drop for Ending {
         self.0.engine().abandon();
         let left = {
             let mut inbox = lock(&self.0.inbox);
+            // In the hold in which the batches are taken: none comes behind them that nobody would answer.
             (inbox.closed, inbox.ended) = (true, true);
             std::mem::take(&mut inbox.batches)
         };

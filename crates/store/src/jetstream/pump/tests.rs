@@ -33,7 +33,7 @@ async fn what_is_gone_before_a_start_comes_to_it_lies_before_its_base() {
     let (dedup, claims, limits) = (DedupBounds::default(), ClaimBounds::default(), Limits::default());
     let door = Door::new(Settings { epoch, hub, first: at_start.first, dedup, claims, limits });
     let (shared, fence) =
-        (Arc::new(Shared::default()), Arc::new(SharedFence::new(hub, bucket, link.clone(), &options)));
+        (Arc::new(Shared::default()), Arc::new(RegisterBucket::new(hub, bucket, link.clone(), &options)));
     let records = Bucket::open(&link, &options, Holds::Records).await.unwrap();
     let end = Cursor::end_of_message(epoch, 5);
     let (keeper, _jobs) = Keeper::start(link.clone(), records, &options, end, Vec::new());

@@ -97,7 +97,7 @@ fn a_batch_is_answered_when_its_hub_has_read_it_back() {
     assert!(world.door.take_answers().is_empty(), "stored is not read");
     world.read(&sealed[0].payload);
     assert_eq!(world.door.take_answers(), [(1, Ok(vec![own(at(1, 1)), own(at(1, 0))]))]);
-    assert_eq!((world.door.under_way(), world.door.next_expiry()), (0, None));
+    assert_eq!((world.door.unanswered(), world.door.next_expiry()), (0, None));
 }
 
 #[test]

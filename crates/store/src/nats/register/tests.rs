@@ -86,17 +86,17 @@ fn a_hub_knows_what_it_holds_until_another_takes_it() {
 fn fought_over() -> Register {
     let mut register = register();
     let ms = |ms| Duration::from_millis(1_700_000_000_000 + ms);
-    let duel = &mut register.holder.duel;
+    let flap = &mut register.holder.flap;
     for n in 0..200 {
-        duel.left(&format!("former-{n}"), n, ms(n));
+        flap.left(&format!("former-{n}"), n, ms(n));
     }
     for n in 0..10 {
-        duel.took("b", n, "b", TakeoverKind::ReconnectWhileAlive, ms(n));
-        duel.took("a", n, "b", TakeoverKind::OtherInstance, ms(n));
-        duel.took("b", n, "a", TakeoverKind::OtherInstance, ms(n));
+        flap.took("b", n, "b", TakeoverKind::ReconnectWhileAlive, ms(n));
+        flap.took("a", n, "b", TakeoverKind::OtherInstance, ms(n));
+        flap.took("b", n, "a", TakeoverKind::OtherInstance, ms(n));
     }
-    duel.hold_off(false, ms(7));
-    duel.hold_off(true, ms(8));
+    flap.hold_off(false, ms(7));
+    flap.hold_off(true, ms(8));
     register.holder.attempts =
         (0..INSTANCES_MAX as u64).map(|n| ("x".repeat(254) + &n.to_string(), n)).collect();
     register
@@ -108,7 +108,7 @@ fn what_was_remembered_of_a_fight_is_read_and_bounded() {
     let bytes = register.write();
     assert!(bytes.len() < 20_000, "{}", bytes.len());
     let read = Register::read(&bytes).unwrap();
-    assert_eq!(read.holder.duel, register.holder.duel);
+    assert_eq!(read.holder.flap, register.holder.flap);
     assert_eq!(read.holder.attempts, register.holder.attempts[1..], "one attempt less, the oldest");
     assert_eq!(read.write(), bytes);
 }
@@ -134,13 +134,13 @@ fn hubs_from_before_read_it_and_pass_on_what_they_do_not_know() {
     assert_eq!(before.last(), register.holder.attempts.last(), "who has it is the last");
     // It takes the id, as it always did: the latest is the last, and of too many the first goes.
     let mut passed_on = Register {
-        holder: Holder { duel: OwnershipFlap::default(), ..register.holder.clone() },
+        holder: Holder { flap: OwnershipFlap::default(), ..register.holder.clone() },
         ..register.clone()
     };
     passed_on.holder.attempts = before[..INSTANCES_MAX - 1].to_vec();
     passed_on.holder.attempts.push(("newer".into(), 1));
     let read = Register::read(&passed_on.write()).unwrap();
-    assert_eq!(read.holder.duel, register.holder.duel);
+    assert_eq!(read.holder.flap, register.holder.flap);
     assert!(read.holder.attempts.iter().all(|(instance, _)| !instance.contains(' ')));
     // And what they wrote.
     let old = self::register();
@@ -154,11 +154,11 @@ fn what_cannot_be_read_of_a_fight_is_as_if_nothing_had_happened() {
         register.holder.attempts.insert(0, (text.to_owned(), version));
         let read = Register::read(&register.write()).unwrap().holder;
         assert_eq!(read.attempts, register.holder.attempts[1..]);
-        read.duel
+        read.flap
     };
     let (text, version) = as_before(&fought_over().write()).swap_remove(0);
-    assert_eq!(plain(&text, version), fought_over().holder.duel);
-    assert_eq!(plain(&(text.clone() + "00"), version + 1), fought_over().holder.duel, "a later one has more");
+    assert_eq!(plain(&text, version), fought_over().holder.flap);
+    assert_eq!(plain(&(text.clone() + "00"), version + 1), fought_over().holder.flap, "a later one has more");
     for (text, version) in [
         (&text[..text.len() - 1], version),
         (&text[..text.len() - 2], version),

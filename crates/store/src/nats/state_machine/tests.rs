@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use galaxy_push_core::window::Traits;
 
-use super::{Read, StateMachine, Verdict};
+use super::{Read, RequestOutcome, StateMachine};
 use crate::dedup::Bounds as DedupBounds;
 use crate::{Appended, Error, Refused};
 use oracle::{Entry, Oracle, Outcome};
@@ -135,9 +135,9 @@ fn read_from_anywhere(world: &mut World, oracle: &Oracle) {
         let outcomes = oracle.outcomes.get(&message.number);
         match fold.read(message, Duration::ZERO, &mut told).unwrap() {
             Read::Pack(judged) => {
-                assert!(outcomes.is_none_or(|outcomes| outcomes.len() == judged.verdicts.len()));
-                for (index, verdict) in judged.verdicts.iter().enumerate() {
-                    check_verdict(verdict, outcomes.map(|outcomes| &outcomes[index]));
+                assert!(outcomes.is_none_or(|outcomes| outcomes.len() == judged.outcomes.len()));
+                for (index, judged) in judged.outcomes.iter().enumerate() {
+                    check_outcome(judged, outcomes.map(|outcomes| &outcomes[index]));
                 }
             }
             read => assert_eq!(outcomes, None, "{read:?}, and others count it"),
@@ -156,14 +156,14 @@ fn read_from_anywhere(world: &mut World, oracle: &Oracle) {
 }
 
 /// `None`: whoever has read everything skips the whole pack, because a later one of its hub came first.
-fn check_verdict(verdict: &Verdict, outcome: Option<&Outcome>) {
-    match (verdict, outcome) {
-        (Verdict::Appended(results), Some(Outcome::Appended(places))) => {
+fn check_outcome(judged: &RequestOutcome, outcome: Option<&Outcome>) {
+    match (judged, outcome) {
+        (RequestOutcome::Appended(results), Some(Outcome::Appended(places))) => {
             let results = results.iter().map(|result| (result.cursor.map(|at| at.seq.0), result.duplicate));
             assert_eq!(&results.collect::<Vec<_>>(), places);
         }
-        (Verdict::Reused { item }, Some(Outcome::Reused(other))) => assert_eq!(item, other),
-        (Verdict::Dead, None | Some(Outcome::Dead)) | (Verdict::Doubtful, _) => {}
-        _ => panic!("{verdict:?}, and everybody else says {outcome:?}"),
+        (RequestOutcome::Reused { item }, Some(Outcome::Reused(other))) => assert_eq!(item, other),
+        (RequestOutcome::Dead, None | Some(Outcome::Dead)) | (RequestOutcome::Doubtful, _) => {}
+        _ => panic!("{judged:?}, and everybody else says {outcome:?}"),
     }
 }

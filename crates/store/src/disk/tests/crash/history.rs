@@ -81,10 +81,10 @@ impl History {
 
     /// Takes the answers that have come: group by group, in order, and never an answer but that it is there.
     pub(super) fn acknowledge(&mut self, life: &Life, seen: &mut Seen) {
-        let under_way = self.pending.len();
+        let in_flight = self.pending.len();
         // Whatever is before them, they are in the log neither now nor ever.
         self.pending.retain(|group| !group.is_refused());
-        seen.refused += (under_way - self.pending.len()) as u64;
+        seen.refused += (in_flight - self.pending.len()) as u64;
         while let Some(group) = self.pending.first() {
             let answers: Vec<_> = group.batches.iter().map(|(_, reply)| reply.answer()).collect();
             if answers.iter().all(Option::is_none) || answers.iter().flatten().any(Result::is_err) {
@@ -135,8 +135,8 @@ impl History {
             self.head = self.head.max(seq);
         }
         self.head = self.head.max(base);
-        let under_way = std::mem::take(&mut self.pending).into_iter().take(landed);
-        self.applied.extend(under_way.flat_map(|group| group.batches).map(|(batch, _)| batch));
+        let in_flight = std::mem::take(&mut self.pending).into_iter().take(landed);
+        self.applied.extend(in_flight.flat_map(|group| group.batches).map(|(batch, _)| batch));
     }
 
     /// How many of the groups under way are there: one only with all before it.

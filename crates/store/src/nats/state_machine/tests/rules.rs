@@ -9,7 +9,7 @@ use galaxy_push_core::cursor::{Cursor, Epoch};
 use galaxy_push_core::window::Traits;
 use galaxy_push_proto::v1;
 
-use super::super::{Fatal, Message, Output, Read, StateMachine, Verdict};
+use super::super::{Fatal, Message, Output, Read, RequestOutcome, StateMachine};
 use crate::dedup::Bounds as DedupBounds;
 use crate::nats::ClaimBounds;
 use crate::nats::pack::{self, Head, HubId};
@@ -43,11 +43,11 @@ impl Log {
     }
 
     /// A pack of this hub, whose writer had read up to `read`.
-    fn pack(&mut self, (hub, number): (u128, u64), read: u64, requests: &[Batch]) -> Vec<Verdict> {
+    fn pack(&mut self, (hub, number): (u128, u64), read: u64, requests: &[Batch]) -> Vec<RequestOutcome> {
         match self.message(packed((hub, number), read, requests)) {
             Read::Pack(judged) => {
                 assert_eq!((judged.hub, judged.number), (HubId(hub), number));
-                judged.verdicts
+                judged.outcomes
             }
             read => panic!("it counts: {read:?}"),
         }
@@ -97,13 +97,13 @@ fn at(message: u64, behind: u16) -> Cursor {
     Cursor::in_message(EPOCH, message, behind)
 }
 
-fn appended(cursors: &[Cursor]) -> Verdict {
+fn appended(cursors: &[Cursor]) -> RequestOutcome {
     let appended = cursors.iter().map(|at| Appended { cursor: Some(*at), duplicate: false });
-    Verdict::Appended(appended.collect())
+    RequestOutcome::Appended(appended.collect())
 }
 
-fn duplicate(cursor: Cursor) -> Verdict {
-    Verdict::Appended(vec![Appended { cursor: Some(cursor), duplicate: true }])
+fn duplicate(cursor: Cursor) -> RequestOutcome {
+    RequestOutcome::Appended(vec![Appended { cursor: Some(cursor), duplicate: true }])
 }
 
 /// The positions of what readers were handed, and the gaps.
@@ -123,8 +123,8 @@ fn handed(told: &[Output]) -> (Vec<Cursor>, Vec<(Cursor, Cursor)>) {
 fn positions_follow_from_the_number_of_the_message_and_the_items_behind() {
     let mut log = Log::new();
     let two = request(&[event("a", ""), event("b", "")]);
-    let verdicts = log.pack((1, 1), 0, &[two, one("c", "")]);
-    assert_eq!(verdicts, [appended(&[at(1, 2), at(1, 1)]), appended(&[at(1, 0)])]);
+    let outcomes = log.pack((1, 1), 0, &[two, one("c", "")]);
+    assert_eq!(outcomes, [appended(&[at(1, 2), at(1, 1)]), appended(&[at(1, 0)])]);
     assert_eq!(log.pack((1, 2), 1, &[one("d", "")]), [appended(&[at(2, 0)])]);
     assert!(matches!(log.told[0], Output::Begin(base) if base == Cursor::start(EPOCH)));
     let Output::Entries(entries) = &log.told[1] else { panic!("{:?}", log.told) };
@@ -147,26 +147,29 @@ fn a_request_with_another_content_is_skipped_whole_and_the_others_of_its_pack_st
     let mut log = Log::new();
     log.pack((1, 1), 0, &[one("a", "1")]);
     let reused = request(&[event("new", ""), event("a", "2")]);
-    let verdicts = log.pack((2, 1), 0, &[reused, one("new", "")]);
-    assert_eq!(verdicts, [Verdict::Reused { item: Some(1) }, appended(&[at(2, 0)])]);
+    let outcomes = log.pack((2, 1), 0, &[reused, one("new", "")]);
+    assert_eq!(outcomes, [RequestOutcome::Reused { item: Some(1) }, appended(&[at(2, 0)])]);
     let twice = request(&[event("x", "1"), event("y", ""), event("x", "2")]);
-    assert_eq!(log.pack((1, 2), 2, &[twice]), [Verdict::Reused { item: Some(2) }]);
+    assert_eq!(log.pack((1, 2), 2, &[twice]), [RequestOutcome::Reused { item: Some(2) }]);
     assert_eq!(log.pack((1, 3), 3, &[one("x", "2")]), [appended(&[at(4, 0)])], "nor is it remembered");
 }
 
 #[test]
 fn earlier_requests_of_a_pack_come_before_later_ones() {
     let mut log = Log::new();
-    let verdicts = log.pack((1, 1), 0, &[one("a", "1"), one("a", "1"), one("a", "2")]);
-    assert_eq!(verdicts, [appended(&[at(1, 2)]), duplicate(at(1, 2)), Verdict::Reused { item: Some(0) }]);
+    let outcomes = log.pack((1, 1), 0, &[one("a", "1"), one("a", "1"), one("a", "2")]);
+    assert_eq!(
+        outcomes,
+        [appended(&[at(1, 2)]), duplicate(at(1, 2)), RequestOutcome::Reused { item: Some(0) }]
+    );
 }
 
 #[test]
 fn what_its_writer_had_read_is_not_looked_at_again() {
     let mut log = Log::new();
     log.pack((1, 1), 0, &[one("a", "1")]);
-    let verdicts = log.pack((2, 1), 1, &[one("a", "2")]);
-    assert_eq!(verdicts, [appended(&[at(2, 0)])], "it has forgotten the key, and all have it appended");
+    let outcomes = log.pack((2, 1), 1, &[one("a", "2")]);
+    assert_eq!(outcomes, [appended(&[at(2, 0)])], "it has forgotten the key, and all have it appended");
     assert_eq!(log.pack((3, 1), 0, &[one("a", "1")]), [duplicate(at(1, 0))], "the first there wins");
     assert_eq!(log.pack((4, 1), 1, &[one("a", "2")]), [duplicate(at(2, 0))]);
 }
@@ -194,9 +197,9 @@ fn a_claim_is_dead_once_something_behind_it_is_ten_seconds_older() {
         let mut log = Log::new();
         log.pack((1, 1), 0, &[one("a", "")]);
         log.wait(age);
-        let verdicts = log.pack((2, 1), 0, &[one("b", "")]);
-        let expected = if alive { appended(&[at(2, 0)]) } else { Verdict::Dead };
-        assert_eq!(verdicts, [expected], "{age} ms");
+        let outcomes = log.pack((2, 1), 0, &[one("b", "")]);
+        let expected = if alive { appended(&[at(2, 0)]) } else { RequestOutcome::Dead };
+        assert_eq!(outcomes, [expected], "{age} ms");
         assert_eq!(log.pack((2, 2), 1, &[one("c", "")]), [appended(&[at(3, 0)])], "its writer has caught up");
     }
 }
@@ -209,9 +212,9 @@ fn a_claim_is_dead_once_too_many_items_lie_behind_it() {
             log.pack((1, number), number - 1, &[one(&format!("{number}"), "")]);
         }
         assert_eq!(log.message(Bytes::from_static(b"a foreign one counts too")), Read::Foreign);
-        let verdicts = log.pack((2, 1), 0, &[one("b", "")]);
-        let expected = if alive { appended(&[at(others + 1, 0)]) } else { Verdict::Dead };
-        assert_eq!(verdicts, [expected], "{others} items");
+        let outcomes = log.pack((2, 1), 0, &[one("b", "")]);
+        let expected = if alive { appended(&[at(others + 1, 0)]) } else { RequestOutcome::Dead };
+        assert_eq!(outcomes, [expected], "{others} items");
     }
 }
 
@@ -230,7 +233,8 @@ fn a_pack_that_comes_behind_a_later_one_of_its_hub_is_skipped_and_so_is_a_second
     // Whoever missed the later one cannot count the earlier one either.
     log.message(first);
     let (_, _, read) = log.read_from(2);
-    let doubtful = |read: &Read| matches!(read, Read::Pack(judged) if judged.verdicts == [Verdict::Doubtful]);
+    let doubtful =
+        |read: &Read| matches!(read, Read::Pack(judged) if judged.outcomes == [RequestOutcome::Doubtful]);
     assert!(doubtful(&read[0]), "{read:?}");
 }
 
@@ -283,7 +287,7 @@ fn whoever_begins_late_shows_nothing_until_no_claim_from_before_lives() {
     let message = Message { number: 31, stamp_unix_ms: log.stamp_ms, payload: again };
     let (mut machine, mut told, _) = log.read_from(4);
     let read = machine.read(&message, Duration::ZERO, &mut told).unwrap();
-    assert!(matches!(&read, Read::Pack(judged) if judged.verdicts == [duplicate(at(29, 0))]), "{read:?}");
+    assert!(matches!(&read, Read::Pack(judged) if judged.outcomes == [duplicate(at(29, 0))]), "{read:?}");
 }
 
 #[test]
@@ -297,21 +301,21 @@ fn whoever_has_caught_up_early_tells_what_it_cannot_judge_request_by_request() {
     let mut read = |number, payload| {
         let message = Message { number, stamp_unix_ms: 1_000_001, payload };
         match machine.read(&message, Duration::ZERO, &mut told).unwrap() {
-            Read::Pack(judged) => judged.verdicts,
+            Read::Pack(judged) => judged.outcomes,
             read => panic!("{read:?}"),
         }
     };
     // It may have come before the first message that was read.
     let doubtful = read(3, packed((2, 1), 0, &[one("a", ""), one("c", "")]));
-    assert_eq!(doubtful, [Verdict::Doubtful, Verdict::Doubtful]);
+    assert_eq!(doubtful, [RequestOutcome::Doubtful, RequestOutcome::Doubtful]);
     // Whatever rests on that is in doubt too, and nothing else is.
     let requests = [one("c", ""), request(&[event("d", ""), event("e", "")])];
     assert_eq!(
         read(4, packed((3, 1), 2, &requests))[..],
-        [Verdict::Doubtful, appended(&[at(4, 1), at(4, 0)])]
+        [RequestOutcome::Doubtful, appended(&[at(4, 1), at(4, 0)])]
     );
     let surely = request(&[event("c", ""), event("d", "2")]);
-    assert_eq!(read(5, packed((3, 2), 2, &[surely])), [Verdict::Reused { item: Some(1) }]);
+    assert_eq!(read(5, packed((3, 2), 2, &[surely])), [RequestOutcome::Reused { item: Some(1) }]);
     assert_eq!(read(6, packed((3, 3), 5, &[one("c", "")])), [appended(&[at(6, 0)])]);
     let (entries, gaps) = handed(&told);
     assert_eq!(entries, [at(4, 1), at(4, 0), at(6, 0)]);
@@ -329,11 +333,11 @@ fn a_hole_in_the_stream_is_a_gap_and_what_would_need_it_is_in_doubt() {
     let Log { mut machine, mut told, .. } = log;
     told.clear();
     let late = read(6, packed((2, 1), 3, &[one("a", "")]));
-    let verdicts = machine.read(&late, Duration::ZERO, &mut told).unwrap();
-    assert!(matches!(&verdicts, Read::Pack(judged) if judged.verdicts == [Verdict::Doubtful]));
+    let outcomes = machine.read(&late, Duration::ZERO, &mut told).unwrap();
+    assert!(matches!(&outcomes, Read::Pack(judged) if judged.outcomes == [RequestOutcome::Doubtful]));
     let behind = read(7, packed((2, 2), 5, &[one("b", "")]));
-    let verdicts = machine.read(&behind, Duration::ZERO, &mut told).unwrap();
-    assert!(matches!(&verdicts, Read::Pack(judged) if judged.verdicts == [appended(&[at(7, 0)])]));
+    let outcomes = machine.read(&behind, Duration::ZERO, &mut told).unwrap();
+    assert!(matches!(&outcomes, Read::Pack(judged) if judged.outcomes == [appended(&[at(7, 0)])]));
     machine.lost(9, &mut told);
     machine.lost(8, &mut told);
     let (entries, gaps) = handed(&told);
@@ -353,9 +357,9 @@ fn ephemeral_events_take_no_position_and_are_handed_to_live_readers_only() {
     log.machine.caught_up(&mut log.told);
     log.told.clear();
     let again = Appended { cursor: None, duplicate: true };
-    let verdicts = log.pack((2, 1), 0, &[request(&[event("c", ""), ephemeral("a"), ephemeral("d")])]);
+    let outcomes = log.pack((2, 1), 0, &[request(&[event("c", ""), ephemeral("a"), ephemeral("d")])]);
     let own = |cursor| Appended { cursor, duplicate: false };
-    assert_eq!(verdicts, [Verdict::Appended(vec![own(Some(at(2, 2))), again, own(None)])]);
+    assert_eq!(outcomes, [RequestOutcome::Appended(vec![own(Some(at(2, 2))), again, own(None)])]);
     assert_eq!(handed(&log.told).0, [at(2, 2), at(2, 2)], "it lies behind the position before it");
 }
 
@@ -371,11 +375,11 @@ fn records_with_a_key_are_appended_once_and_their_changes_are_told_with_their_po
     let now = Now { mono: Duration::ZERO, unix_ms: 7 };
     let batch = Batch::memberships(&[member("a"), member("b")], now).sharing_room(Some("p"));
     let mut log = Log::new();
-    let verdicts = log.pack((1, 1), 0, &[batch.clone().with_key(key("ab"))]);
-    assert_eq!(verdicts, [appended(&[at(1, 1), at(1, 0)])]);
+    let outcomes = log.pack((1, 1), 0, &[batch.clone().with_key(key("ab"))]);
+    assert_eq!(outcomes, [appended(&[at(1, 1), at(1, 0)])]);
     let again = Appended { cursor: Some(at(1, 0)), duplicate: true };
-    let verdicts = log.pack((2, 1), 0, &[batch.clone().with_key(key("ab")), batch.with_key(key("a"))]);
-    assert_eq!(verdicts, [Verdict::Appended(vec![again; 2]), Verdict::Reused { item: None }]);
+    let outcomes = log.pack((2, 1), 0, &[batch.clone().with_key(key("ab")), batch.with_key(key("a"))]);
+    assert_eq!(outcomes, [RequestOutcome::Appended(vec![again; 2]), RequestOutcome::Reused { item: None }]);
     let Output::Records(records) = &log.told[1] else { panic!("before the entries: {:?}", log.told) };
     let those: Vec<_> = records.iter().map(|record| (record.cursor, record.wall_unix_ms)).collect();
     assert_eq!(those, [(at(1, 1), 7), (at(1, 0), 7)]);
@@ -398,7 +402,7 @@ fn records_are_told_before_anything_is_shown_and_those_in_doubt_as_such() {
         let message = Message { number, stamp_unix_ms: 1_000_000, payload: payload.into() };
         machine.read(&message, Duration::ZERO, &mut told).unwrap();
     }
-    assert!(!machine.has_begun());
+    assert!(machine.told_to.is_none());
     let [Output::Records(first), Output::Records(second)] = &told[..] else { panic!("{told:?}") };
     let those = |records: &[crate::nats::Record]| (records[0].cursor, records[0].is_doubtful, records.len());
     assert_eq!([those(first), those(second)], [(at(5, 0), true, 1), (at(6, 0), false, 1)]);

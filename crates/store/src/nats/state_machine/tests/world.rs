@@ -348,7 +348,7 @@ impl World {
             }
         }
         for hub in 0..HUBS {
-            assert_eq!(self.hubs[hub].door.under_way(), 0, "everybody is answered");
+            assert_eq!(self.hubs[hub].door.unanswered(), 0, "everybody is answered");
             let ticket = self.tickets.len();
             let event = v1::Event { id: format!("fresh {hub}"), ..self.event(ticket) };
             let now = Now { mono: self.mono(), unix_ms: self.now_ms };

@@ -1,10 +1,10 @@
-//! The stream that has a gateway id, as the fence knows it: how to end it, and how to find out whether it is alive.
+//! The stream that has a gateway id, as the ownership table knows it: how to end it, and how to find out whether it is alive.
 //!
-//! `fence.rs` keeps one for each id that has a stream. The stream itself (`surface/subscription.rs`) holds the other end of
+//! `ownership.rs` keeps one for each id that has a stream. The stream itself (`surface/subscription.rs`) holds the other end of
 //! [`StreamSignal`] and of [`SendReadiness`]. A ping goes like this:
 //!
 //! ```text
-//! fence     ping 1: raise the number in StreamSignal; hand out a LivenessProbe for it
+//! table     ping 1: raise the number in StreamSignal; hand out a LivenessProbe for it
 //! stream    sees the number, puts a Progress frame into its next piece, hands it to HTTP/2
 //! HTTP/2    has taken the piece, asks for more
 //! stream    Gateways::record_pong(1): the probe is answered
@@ -55,7 +55,7 @@ pub(crate) struct Incumbent {
     answered: watch::Sender<u64>,
 }
 
-/// What the fence tells a stream.
+/// What the ownership table tells a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StreamSignal {
     /// Why it must end, once it must.
@@ -89,7 +89,7 @@ pub(crate) enum StreamEnd {
 
 /// Whether HTTP/2 takes what a stream hands to it, which is how a peer answers a ping.
 ///
-/// The stream notes it with each piece, so that the fence knows without a ping whether one would be answered now. One
+/// The stream notes it with each piece, so that the table knows without a ping whether one would be answered now. One
 /// number: 0 while HTTP/2 wants more, else when the last piece was handed over, in milliseconds plus one.
 #[derive(Debug)]
 pub(crate) struct SendReadiness(AtomicU64);

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::*;
-use crate::state::fence::{Admitted, ClaimOutcome};
+use crate::state::ownership::tests::claim;
+use crate::state::ownership::{Admitted, ClaimOutcome};
 
 /// What happens to whoever asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,10 +81,6 @@ async fn write_ownership(fence: &Fake, claim: &Claim, least: u64) -> Result<Regi
     let clock = Clock::start(Ambient::new(|| 1_700_000_000_000, || 4), Duration::ZERO);
     let remote = RemoteOwnership::read(fence, claim, &clock).await?;
     super::write_ownership(fence, claim, least, remote, &|| true).await.map(Option::unwrap)
-}
-
-fn claim(instance: &str, attempt: u64) -> Claim {
-    Claim { gateway: "gw".into(), instance: instance.into(), attempt, ..Claim::default() }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,22 +11,9 @@ use proptest::prelude::*;
 use tokio::time::advance;
 
 use super::*;
-use crate::state::fence::register::write_ownership;
-use crate::state::fence::{Admitted, ClaimOutcome};
-
-const fn s(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn claim(instance: &str, attempt: u64) -> Claim {
-    Claim {
-        gateway: "gw".into(),
-        instance: instance.into(),
-        attempt,
-        peer: format!("{instance}:{attempt}"),
-        ..Claim::default()
-    }
-}
+use crate::state::ownership::register::write_ownership;
+use crate::state::ownership::tests::{claim, s};
+use crate::state::ownership::{Admitted, ClaimOutcome};
 
 /// Some hubs, and the register of one id.
 struct World {
@@ -284,7 +271,7 @@ async fn fought_over(world: &World) -> Streaming {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_duel_over_two_hubs_ends_as_one_at_one_hub() {
+async fn an_id_that_flaps_over_two_hubs_settles_as_at_one_hub() {
     let world = World::new(2);
     let stays = fought_over(&world).await;
     for (after, wait) in [(0, 60), (7, 53), (53, 120), (120, 240)] {
@@ -355,7 +342,7 @@ async fn who_was_faster_at_another_hub_is_taken_for_alive() {
         let mut register = lock(&world.register).clone();
         let now = Duration::from_millis(world.clock.log_unix_ms());
         register.holder = register.holder.succeeded_by(rival, 1_000, "there", 1).unwrap();
-        register.holder.duel.took("b", 6, rival, TakeoverKind::Unresponsive, now);
+        register.holder.flap.took("b", 6, rival, TakeoverKind::Unresponsive, now);
         (register.revision, register.door) = (register.revision + 1, 2);
         lock(&world.before_swap).push(register);
         let newer = world.claim(0, claim("a", 1_001)).await.unwrap();
@@ -374,14 +361,14 @@ async fn a_register_in_which_somebody_was_held_off_is_taken_all_the_same() {
     fought_over(&world).await;
     *lock(&world.answers) = false;
     let mut register = lock(&world.register).clone();
-    register.holder.duel.hold_off(false, Duration::from_millis(world.clock.log_unix_ms()));
+    register.holder.flap.hold_off(false, Duration::from_millis(world.clock.log_unix_ms()));
     register.revision += 1;
     lock(&world.before_swap).push(register);
     let taken = world.claim(0, claim("a", 7)).await.unwrap();
     assert_eq!(taken.0, Outcome::Admitted(Some(TakeoverKind::Unresponsive)));
     let after = lock(&world.register).holder.clone();
     let now = Duration::from_millis(world.clock.log_unix_ms());
-    assert_eq!((after.instance.as_str(), after.duel.held_off_for(now)), ("a", s(60)), "and that holds still");
+    assert_eq!((after.instance.as_str(), after.flap.held_off_for(now)), ("a", s(60)), "and that holds still");
 }
 
 #[tokio::test(start_paused = true)]
@@ -408,7 +395,7 @@ async fn whoever_left_by_itself_at_another_hub_has_not_lost_the_id() {
 #[tokio::test(start_paused = true)]
 async fn a_late_duplicate_that_another_hub_knows_disturbs_nobody() {
     let world = World::new(2);
-    // The other hub has never seen it, and its own fence knows nothing of it.
+    // The other hub has never seen it, and its own table knows nothing of it.
     world.admit(0, claim("a", 5)).await;
     world.admit(0, claim("c", 1)).await;
     let has_it = world.admit(1, claim("b", 1)).await;
@@ -456,7 +443,7 @@ async fn a_clock_that_was_ahead_holds_nobody_off_for_longer() {
     let world = World::new(2);
     let stays = fought_over(&world).await;
     let hour_ahead = Duration::from_millis(world.clock.log_unix_ms()) + s(3_600);
-    lock(&world.register).holder.duel.hold_off(false, hour_ahead);
+    lock(&world.register).holder.flap.hold_off(false, hour_ahead);
     assert_eq!(world.claim(0, claim("a", 7)).await.unwrap().0, Outcome::HeldOff(s(60)));
     advance(s(60)).await;
     assert_eq!(world.claim(0, claim("a", 8)).await.unwrap().0, Outcome::HeldOff(s(120)));

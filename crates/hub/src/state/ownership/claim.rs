@@ -1,6 +1,6 @@
-//! The words that the files of the fence share: a claim, what comes of it, and the stream that has the id.
+//! The words that the files of ownership share: a claim, what comes of it, and the stream that has the id.
 //!
-//! Plain data. `fence.rs` decides on it, `remote.rs` and `register.rs` carry it to other hubs, and
+//! Plain data. `ownership.rs` decides on it, `remote.rs` and `register.rs` carry it to other hubs, and
 //! `surface/subscription.rs` makes claims of requests.
 
 use std::time::Duration;

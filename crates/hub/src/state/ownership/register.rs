@@ -1,11 +1,11 @@
-//! The fence of a log that several hubs share: a claim that this hub has admitted is written into the store's register.
+//! Ownership in a log that several hubs share: a claim that this hub has admitted is written into the store's register.
 //!
 //! ```text
 //! opening.rs      check_reachable         may this claim be decided at all?
 //! remote.rs       RemoteOwnership::read   what does the register say, and is the holder's stream alive?
-//! fence.rs        Gateways::claim         decide, under the log's lock of this hub
+//! ownership.rs    Gateways::claim         decide, under the log's lock of this hub
 //! register.rs     write_ownership         compare-and-set; lost the race: read again, judge again, up to 8 times
-//! fence.rs        confirm_registration    the stream goes on under the number of the register
+//! ownership.rs    confirm_registration    the stream goes on under the number of the register
 //! ```
 //!
 //! Another hub that wrote in between makes the compare-and-set fail. Then the claim is judged once more, by the new

@@ -1,7 +1,7 @@
 //! What a hub remembers of one gateway id that changed hands of late.
 //!
 //! Three things: what this hub counted itself, what the register of a shared log said last, and how much was logged of all
-//! that. `fence.rs` keeps one record for each such id. Who gives way is decided by the rule, which is the store's, because
+//! that. `ownership.rs` keeps one record for each such id. Who gives way is decided by the rule, which is the store's, because
 //! hubs may share it ([`galaxy_push_store::fence::OwnershipFlap`]).
 //!
 //! Pure, and about one gateway id.
@@ -91,29 +91,29 @@ impl FlapRecord {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::s;
     use super::*;
 
-    const fn s(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
     #[test]
-    fn lines_about_it_are_damped() {
-        let mut duel = FlapRecord::default();
-        let told: Vec<_> = (0..20).filter_map(|i| duel.record_event(s(i))).collect();
+    fn lines_about_it_are_rate_limited() {
+        let mut record = FlapRecord::default();
+        let told: Vec<_> = (0..20).filter_map(|i| record.record_event(s(i))).collect();
         assert_eq!(told, [1, 2, 4, 8, 16]);
-        assert_eq!((duel.events().count, duel.events().unlogged), (20, 15));
-        assert!(!duel.is_forgotten(s(79)) && duel.is_forgotten(s(80)), "the summary comes a minute later");
+        assert_eq!((record.events().count, record.events().unlogged), (20, 15));
+        assert!(
+            !record.is_forgotten(s(79)) && record.is_forgotten(s(80)),
+            "the summary comes a minute later"
+        );
     }
 
     /// Its times are of another clock.
     #[test]
     fn what_the_register_says_shows_for_as_long_as_it_holds() {
-        let (mut register, mut duel) = (fence::OwnershipFlap::default(), FlapRecord::default());
+        let (mut register, mut record) = (fence::OwnershipFlap::default(), FlapRecord::default());
         register.hold_off(false, s(1_000_000));
-        duel.mirror(&register, s(1_000_010), s(5));
-        assert_eq!((duel.held_off_for(s(5)), duel.held_off_for(s(56))), (s(50), s(0)));
-        assert!(duel.is_on(s(354)) && !duel.is_forgotten(s(354)));
-        assert!(!duel.is_on(s(355)) && duel.is_forgotten(s(355)));
+        record.mirror(&register, s(1_000_010), s(5));
+        assert_eq!((record.held_off_for(s(5)), record.held_off_for(s(56))), (s(50), s(0)));
+        assert!(record.is_on(s(354)) && !record.is_forgotten(s(354)));
+        assert!(!record.is_on(s(355)) && record.is_forgotten(s(355)));
     }
 }

@@ -11,29 +11,29 @@ use super::super::bucket::hex;
 use crate::fence::{FORMER_MAX, Former, HeldOff, OwnershipFlap, RETURNS};
 use crate::fields::Fields;
 
-/// What its name begins with; the bytes follow in hexadecimal.
+/// What its name begins with, as hubs of every version write it; the bytes follow in hexadecimal.
 const MARK: &str = " duel ";
 
 /// The version of the bytes, in place of an attempt. What a later one has besides lies behind what this one has.
 const VERSION: u64 = 1;
 
 /// The pair that it is. `None`: nothing has happened.
-pub(super) fn write(duel: &OwnershipFlap) -> Option<(String, u64)> {
-    if *duel == OwnershipFlap::default() {
+pub(super) fn write(flap: &OwnershipFlap) -> Option<(String, u64)> {
+    if *flap == OwnershipFlap::default() {
         return None;
     }
     let mut out = Vec::new();
     let mut put = |number: u64| out.extend_from_slice(&number.to_le_bytes());
-    for returns in [&duel.returns, &duel.own_returns] {
+    for returns in [&flap.returns, &flap.own_returns] {
         put(returns.len() as u64);
         returns.iter().for_each(|at| put(ms(*at)));
     }
-    let held_off = duel.held_off.unwrap_or(HeldOff { wait: Duration::ZERO, until: Duration::ZERO });
-    for time in [held_off.wait, held_off.until, duel.own_held_off.unwrap_or_default()] {
+    let held_off = flap.held_off.unwrap_or(HeldOff { wait: Duration::ZERO, until: Duration::ZERO });
+    for time in [held_off.wait, held_off.until, flap.own_held_off.unwrap_or_default()] {
         put(ms(time));
     }
-    put(duel.former.len() as u64);
-    for Former { instance, attempt, until, lost } in &duel.former {
+    put(flap.former.len() as u64);
+    for Former { instance, attempt, until, lost } in &flap.former {
         [*instance, *attempt, ms(*until), u64::from(*lost)].into_iter().for_each(&mut put);
     }
     Some((format!("{MARK}{}", hex(&out)), VERSION))

@@ -1,4 +1,4 @@
-//! The fence: which stream has which gateway id, and who gives way when two claims want the same one.
+//! Ownership of gateway ids: which stream has which, and who gives way when two claims want the same one.
 //!
 //! Pure: it waits for nothing and reads no clock. It lives under the log's lock (`log.rs`), so that each takeover has a
 //! place in the order of appends. Outside of the lock are `remote.rs` and `register.rs`, which talk to the store before and
@@ -81,7 +81,7 @@ use std::time::Duration;
 
 use galaxy_push_proto::Failure;
 pub(crate) use galaxy_push_store::fence::TakeoverKind;
-use galaxy_push_store::fence::{self, HOLD_OFF_FIRST, Verdict};
+use galaxy_push_store::fence::{self, HOLD_OFF_FIRST, TakeoverDecision};
 use tokio::sync::watch;
 
 use self::claim::IncumbentView;
@@ -147,7 +147,7 @@ pub(crate) enum ClaimOutcome {
 pub(crate) struct Admitted {
     /// The number of this ownership: it rises with each claim that is admitted, and tells the stream from older ones.
     pub(crate) generation: u64,
-    /// What the fence tells the stream: that it must end, or must answer a ping.
+    /// What the ownership table tells the stream: that it must end, or must answer a ping.
     pub(crate) signal: watch::Receiver<StreamSignal>,
     /// For the stream to show how far it has read.
     pub(crate) gauge: Arc<StreamGauge>,
@@ -188,20 +188,22 @@ impl Gateways {
             is_alive: older.is_alive,
         };
         // Where hubs share the log, what each of them counted alone says too little: the register is judged instead.
-        let verdict = match (remote.as_deref(), self.flaps.get(&claim.gateway)) {
-            (Some(remote), _) => remote.duel().judge(&incumbent, &claim.instance, remote.log_time()),
-            (None, Some(duel)) => duel.rule.judge(&incumbent, &claim.instance, now),
+        let decision = match (remote.as_deref(), self.flaps.get(&claim.gateway)) {
+            (Some(remote), _) => remote.flap().judge(&incumbent, &claim.instance, remote.log_time()),
+            (None, Some(record)) => record.rule.judge(&incumbent, &claim.instance, now),
             (None, None) => fence::OwnershipFlap::default().judge(&incumbent, &claim.instance, now),
         };
-        match verdict {
-            Verdict::Replace(kind) => {
+        match decision {
+            TakeoverDecision::Replace(kind) => {
                 Ok(ClaimOutcome::Admitted(self.admit(claim, Some((older, kind)), remote, now)))
             }
-            Verdict::Keep => Err(self.reject_with_backoff(&older.claim, &claim, remote, now)),
-            Verdict::ProbeFirst => Ok(match self.current.get(&claim.gateway).filter(|_| older.is_here) {
-                Some(older) => ClaimOutcome::ProbeHere(older.ping()),
-                None => ClaimOutcome::ProbeRemote,
-            }),
+            TakeoverDecision::Keep => Err(self.reject_with_backoff(&older.claim, &claim, remote, now)),
+            TakeoverDecision::ProbeFirst => {
+                Ok(match self.current.get(&claim.gateway).filter(|_| older.is_here) {
+                    Some(older) => ClaimOutcome::ProbeHere(older.ping()),
+                    None => ClaimOutcome::ProbeRemote,
+                })
+            }
         }
     }
 
@@ -247,8 +249,10 @@ impl Gateways {
         }
         let incumbent = self.current.get(&claim.gateway).map(|incumbent| &incumbent.claim);
         let has_it = incumbent.filter(|incumbent| incumbent.is_same_instance(claim));
-        let had_it =
-            self.flaps.get(&claim.gateway).and_then(|duel| duel.rule.highest_attempt(&claim.instance, now));
+        let had_it = self
+            .flaps
+            .get(&claim.gateway)
+            .and_then(|record| record.rule.highest_attempt(&claim.instance, now));
         let highest = had_it.max(has_it.map(|incumbent| incumbent.attempt)).unwrap_or_default();
         // To take the id back from another instance a process dials again, and each dial raises its attempt.
         let taken_back = incumbent.is_some() && has_it.is_none() && claim.attempt > 0;
@@ -310,18 +314,18 @@ impl Gateways {
         // Where nothing is remembered of the id, each takeover is logged.
         let mut log_count = Some(1);
         let is_news = kind == TakeoverKind::Reconnect && older.attempt != claim.attempt;
-        if !is_news && let Some(duel) = self.flap_record(&claim.gateway, FLAPS_MAX) {
-            log_count = duel.record_event(now);
-            duel.rule.took(&older.instance, older.attempt, &claim.instance, kind, now);
+        if !is_news && let Some(record) = self.flap_record(&claim.gateway, FLAPS_MAX) {
+            log_count = record.record_event(now);
+            record.rule.took(&older.instance, older.attempt, &claim.instance, kind, now);
         }
         Takeover { older, kind, log_count }
     }
 
     /// Copies what the register says of an id, so that status and metrics of this hub show that it flaps.
     fn mirror_register(&mut self, gateway: &str, remote: &RemoteOwnership, now: Duration) {
-        let most = if remote.duel().is_on(remote.log_time()) { FLAPS_MAX } else { 0 };
-        if let Some(duel) = self.flap_record(gateway, most) {
-            duel.mirror(remote.duel(), remote.log_time(), now);
+        let most = if remote.flap().is_on(remote.log_time()) { FLAPS_MAX } else { 0 };
+        if let Some(record) = self.flap_record(gateway, most) {
+            record.mirror(remote.flap(), remote.log_time(), now);
         }
     }
 
@@ -336,7 +340,7 @@ impl Gateways {
     /// Records that a claim was refused for who made it. Returns how many takeovers and refusals the id has seen of late,
     /// if this one is to be logged.
     pub(crate) fn record_refusal(&mut self, gateway: &str, now: Duration) -> Option<u64> {
-        self.flap_record(gateway, FLAPS_MAX).map_or(Some(1), |duel| duel.record_event(now))
+        self.flap_record(gateway, FLAPS_MAX).map_or(Some(1), |record| record.record_event(now))
     }
 
     /// Refuses a claim because the holder is alive, and says for how long to stay away.
@@ -355,8 +359,8 @@ impl Gateways {
                 wait
             }
             None => {
-                let duel = self.flaps.get_mut(&claim.gateway);
-                duel.map_or(HOLD_OFF_FIRST, |duel| duel.rule.hold_off(own, now))
+                let record = self.flaps.get_mut(&claim.gateway);
+                record.map_or(HOLD_OFF_FIRST, |record| record.rule.hold_off(own, now))
             }
         };
         rejection(&holder.instance, &holder.peer, own, wait)
@@ -381,9 +385,9 @@ impl Gateways {
         self.unaware.remove(gateway);
         let Some(Incumbent { claim, .. }) = self.current.remove(gateway) else { return };
         if !claim.instance.is_empty()
-            && let Some(duel) = self.flap_record(gateway, LEFT_MAX)
+            && let Some(record) = self.flap_record(gateway, LEFT_MAX)
         {
-            duel.rule.left(&claim.instance, claim.attempt, now);
+            record.rule.left(&claim.instance, claim.attempt, now);
         }
     }
 
@@ -406,23 +410,23 @@ impl Gateways {
 
     /// The ids that flap, and for how long yet a newcomer would be held off.
     pub(crate) fn flapping(&self, now: Duration) -> impl Iterator<Item = (&str, Duration)> {
-        let on = self.flaps.iter().filter(move |(_, duel)| duel.is_on(now));
-        on.map(move |(gateway, duel)| (gateway.as_str(), duel.held_off_for(now)))
+        let on = self.flaps.iter().filter(move |(_, record)| record.is_on(now));
+        on.map(move |(gateway, record)| (gateway.as_str(), record.held_off_for(now)))
     }
 
     /// How many ids flap.
     pub(crate) fn flapping_count(&self, now: Duration) -> usize {
-        self.flaps.values().filter(|duel| duel.is_on(now)).count()
+        self.flaps.values().filter(|record| record.is_on(now)).count()
     }
 
     /// Forgets what no longer matters. Returns the ids of which not everything was logged, with what happened to them, so
     /// that one line sums it up. Called every second or more often.
     pub(crate) fn expire(&mut self, now: Duration) -> Vec<(String, FlapEvents)> {
         let mut over = Vec::new();
-        self.flaps.retain(|gateway, duel| {
-            let is_forgotten = duel.is_forgotten(now);
-            if is_forgotten && duel.events().unlogged > 0 {
-                over.push((gateway.clone(), duel.events()));
+        self.flaps.retain(|gateway, record| {
+            let is_forgotten = record.is_forgotten(now);
+            if is_forgotten && record.events().unlogged > 0 {
+                over.push((gateway.clone(), record.events()));
             }
             !is_forgotten
         });

@@ -67,7 +67,7 @@ async fn whoever_comes_back_the_fifth_time_is_held_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_living_processes_with_one_instance_id_are_a_duel() {
+async fn two_living_processes_with_one_instance_id_make_it_flap() {
     let world = World::new(Config::default());
     let mut incumbent = world.subscribe(claim("a", 1)).await.unwrap();
     for attempt in 2..6 {
@@ -150,14 +150,14 @@ async fn an_incumbent_that_leaves_makes_way_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn restarts_are_no_duel() {
+async fn restarts_make_no_id_flap() {
     let world = World::new(Config::default());
     fight(&world, "a b c d e f g h i j k l").await;
     assert!(scrape(&world).contains("push_duels 0.0\n"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_clients_without_an_instance_the_last_wins_and_the_duel_shows() {
+async fn of_clients_without_an_instance_the_last_wins_and_the_flapping_shows() {
     let world = World::new(Config::default());
     fight(&world, "_ _ _ _ _ _ _ _ named _").await;
     let metrics = scrape(&world);

@@ -25,7 +25,7 @@ use std::time::Duration;
 use galaxy_push_listener::Clock;
 use galaxy_push_proto::Failure;
 use galaxy_push_store::fence::{
-    Incumbent, OwnershipFlap, Question, Register, StaleAttempt, Stream, TakeoverKind, Verdict,
+    Incumbent, OwnershipFlap, Question, Register, StaleAttempt, Stream, TakeoverDecision, TakeoverKind,
 };
 use galaxy_push_store::{Fence, Holder};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -51,7 +51,7 @@ pub(crate) struct RemoteOwnership {
     register: Register,
     /// What the register counted when it was read. What is refused changes nothing if it is the same afterwards, and is not
     /// written then.
-    duel_read: OwnershipFlap,
+    flap_read: OwnershipFlap,
     clock: Clock,
     /// The time of the log's clock, by which the register counts.
     log_time: Duration,
@@ -117,10 +117,10 @@ impl RemoteOwnership {
         // Told before anybody gives way to it.
         let next = holder.succeeded_by(&claim.instance, claim.attempt, &claim.peer, 0);
         next.map_err(|StaleAttempt { highest }| stale_in_register(claim, holder, highest))?;
-        let (own_door, clock, duel_read) = (fence.door(), clock.clone(), holder.duel.clone());
+        let (own_door, clock, flap_read) = (fence.door(), clock.clone(), holder.flap.clone());
         let (log_time, stream, answered, effect) = (Duration::ZERO, None, None, ClaimEffect::Nothing);
         let mut remote =
-            Self { register, duel_read, clock, log_time, deadline, own_door, stream, answered, effect };
+            Self { register, flap_read, clock, log_time, deadline, own_door, stream, answered, effect };
         if remote.is_elsewhere() {
             remote.stream = fence.ask(remote.register.door, remote.question(claim, false)).await;
         }
@@ -144,7 +144,7 @@ impl RemoteOwnership {
 
     /// Goes on with a register that was read anew.
     fn replace_register(&mut self, register: Register) {
-        self.duel_read = register.holder.duel.clone();
+        self.flap_read = register.holder.flap.clone();
         self.register = register;
         self.refresh();
     }
@@ -152,7 +152,7 @@ impl RemoteOwnership {
     /// What time it is, for what is judged next.
     pub(crate) fn refresh(&mut self) {
         self.log_time = Duration::from_millis(self.clock.log_unix_ms());
-        self.register.holder.duel.read_at(self.log_time);
+        self.register.holder.flap.read_at(self.log_time);
     }
 
     /// Another hub wrote the register last: the holder's stream is there.
@@ -166,8 +166,8 @@ impl RemoteOwnership {
     }
 
     /// What is counted of the id, at whichever hubs it happened.
-    pub(super) const fn duel(&self) -> &OwnershipFlap {
-        &self.register.holder.duel
+    pub(super) const fn flap(&self) -> &OwnershipFlap {
+        &self.register.holder.flap
     }
 
     /// The time by which the register counts.
@@ -206,24 +206,24 @@ impl RemoteOwnership {
 
     /// Counts a takeover in the register that is about to be written.
     fn count(&mut self, claim: &Claim, older: Option<&(String, u64, TakeoverKind)>) {
-        let (at, Holder { instance, duel, .. }) = (self.log_time, &self.register.holder);
-        let mut duel = duel.clone();
+        let (at, Holder { instance, flap, .. }) = (self.log_time, &self.register.holder);
+        let mut flap = flap.clone();
         match older {
-            Some((older, attempt, kind)) => duel.took(older, *attempt, &claim.instance, *kind, at),
+            Some((older, attempt, kind)) => flap.took(older, *attempt, &claim.instance, *kind, at),
             // Its stream has ended by itself since it took the id.
-            None if !instance.is_empty() => duel.left(instance, self.register.holder.attempt(), at),
+            None if !instance.is_empty() => flap.left(instance, self.register.holder.attempt(), at),
             None => {}
         }
-        self.register.holder.duel = duel;
+        self.register.holder.flap = flap;
     }
 
     /// Notes that the claim is held off; `own`: from its own instance. Returns for how long.
     pub(super) fn hold_off(&mut self, own: bool) -> Duration {
-        let duel = &mut self.register.holder.duel;
-        let wait = duel.hold_off(own, self.log_time);
+        let flap = &mut self.register.holder.flap;
+        let wait = flap.hold_off(own, self.log_time);
         // Who comes before his time is up changes nothing, and nobody need write it.
         self.effect =
-            if *duel == self.duel_read { ClaimEffect::Nothing } else { ClaimEffect::HeldOff { own } };
+            if *flap == self.flap_read { ClaimEffect::Nothing } else { ClaimEffect::HeldOff { own } };
         wait
     }
 
@@ -263,7 +263,8 @@ impl RemoteOwnership {
             would_answer: older.would_answer,
             is_alive: older.is_alive,
         };
-        let Verdict::Replace(kind) = self.duel().judge(&incumbent, &claim.instance, self.log_time) else {
+        let TakeoverDecision::Replace(kind) = self.flap().judge(&incumbent, &claim.instance, self.log_time)
+        else {
             let own = older.claim.is_same_instance(claim);
             let wait = self.hold_off(own);
             return Err(rejection(&older.claim.instance, &older.claim.peer, own, wait));

@@ -1,4 +1,4 @@
-//! The fence as one hub sees it: what it has read of the others, and until when that is all there was.
+//! The registers of the fence as one hub sees them: what it has read of the others, and until when that is all there was.
 //!
 //! Pure: every moment is given by the caller. Several times a second a hub writes a *beat*, a key of its own. Once a beat is read back,
 //! everything has been read that was written before it: so a hub knows until when it knows the fence, also one whose broker lags
@@ -12,8 +12,7 @@ use tokio::time::Instant;
 use super::HubId;
 use super::bucket::Unreadable;
 use super::register::{self, Beat, Held, Register};
-use crate::fence::Register as Found;
-use crate::{Error, Holder, Refused};
+use crate::{Error, Holder, Refused, fence};
 
 /// How often a beat is written.
 pub const BEAT_EVERY: Duration = Duration::from_millis(250);
@@ -107,7 +106,7 @@ fn is_recent(at: Instant, now: Instant) -> bool {
 }
 
 impl Known {
-    /// This was read, by the hub of this door. Returns whether that is to be told: what it wrote itself its own fence knows.
+    /// This was read, by the hub of this door. Returns whether that is to be told: what it wrote itself it knows.
     pub fn read(&mut self, revision: u64, register: &Register, door: HubId) -> bool {
         let Register { gateway, holder, .. } = register;
         self.highest = self.highest.max(holder.generation);
@@ -153,7 +152,7 @@ impl Known {
     /// # Errors
     ///
     /// The value is of another version.
-    pub fn found(&self, value: Option<(u64, &[u8])>) -> Result<Found, Error> {
+    pub fn found(&self, value: Option<(u64, &[u8])>) -> Result<fence::Register, Error> {
         let revision = value.map_or(0, |(revision, _)| revision);
         let (door, holder) = match value {
             Some((_, bytes)) if !bytes.is_empty() => match Register::read(bytes) {
@@ -167,7 +166,7 @@ impl Known {
         };
         // No lower than any other: a register may have been forgotten while somebody stands under it.
         let behind = register::used_up(self.highest.max(holder.generation));
-        Ok(Found { holder, behind, revision, door })
+        Ok(fence::Register { holder, behind, revision, door })
     }
 
     /// Who took this id at this hub last, unless it was read that another hub took it since.
@@ -181,7 +180,7 @@ impl Known {
 #[derive(Debug, Default)]
 pub struct Beats {
     last: u64,
-    pub(crate) under_way: VecDeque<(u64, Instant)>,
+    pub(crate) in_flight: VecDeque<(u64, Instant)>,
     /// When the latest was written that was read back, though others may have been written before it.
     pub(crate) read: Option<Instant>,
 }
@@ -190,26 +189,26 @@ impl Beats {
     /// The number of one that is written now.
     pub fn next(&mut self, now: Instant) -> u64 {
         self.last += 1;
-        if self.under_way.len() >= BEATS_MAX {
-            self.under_way.pop_front();
+        if self.in_flight.len() >= BEATS_MAX {
+            self.in_flight.pop_front();
         }
-        self.under_way.push_back((self.last, now));
+        self.in_flight.push_back((self.last, now));
         self.last
     }
 
     /// One that was written for a consumer before says nothing of what the next has read: it may lie before what that lacks.
     pub fn begin_anew(&mut self) {
-        self.under_way.clear();
+        self.in_flight.clear();
         self.read = None;
     }
 
     /// This one was read back.
     pub fn came_back(&mut self, number: u64) {
-        while let Some((first, written)) = self.under_way.front().copied() {
+        while let Some((first, written)) = self.in_flight.front().copied() {
             if first > number {
                 return;
             }
-            self.under_way.pop_front();
+            self.in_flight.pop_front();
             if first == number {
                 self.read = Some(written);
             }
@@ -240,7 +239,7 @@ mod tests {
         known.wrote("b", 7, holder(2));
         assert_eq!((known.held.holder("b"), known.highest), (None, 3));
         known.wrote("c", 9, holder(4));
-        assert!(!known.read(9, &of(own, "c", 4), own), "its own fence knows");
+        assert!(!known.read(9, &of(own, "c", 4), own), "it wrote that itself");
         assert_eq!((known.held.holder("c"), known.highest), (Some(&holder(4)), 4));
         assert!(known.read(10, &of(other, "a", 5), own));
         assert_eq!(known.held.holder("a"), None);
@@ -275,7 +274,7 @@ mod tests {
         assert_eq!(beats.read, Some(at(7)));
         beats.came_back(6);
         beats.came_back(21);
-        assert_eq!((beats.read, beats.under_way.len()), (Some(at(7)), 0));
+        assert_eq!((beats.read, beats.in_flight.len()), (Some(at(7)), 0));
         assert_eq!(beats.take_known(1), None, "more is to come");
         assert_eq!((beats.take_known(0), beats.take_known(0)), (Some(at(7)), None));
         let for_another = beats.next(at(30));

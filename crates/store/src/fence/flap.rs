@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-/// So many returns within [`WITHIN`] are a duel.
+/// So many returns within [`WITHIN`] make an id flap.
 pub(crate) const RETURNS: usize = 5;
 
 /// Returns are counted over this time, and for this long it is remembered of an instance that it had the id.
@@ -30,7 +30,7 @@ const HOLD_OFF_MAX: Duration = Duration::from_secs(600);
 /// path breaks and only it notices; by then HTTP/2's own pings have ended the stream it left behind.
 const HOLD_OFF_OWN: Duration = Duration::from_secs(15);
 
-/// A duel is forgotten when nobody came for this long after whoever was held off might have.
+/// A flapping is forgotten when nobody came for this long after whoever was held off might have.
 const QUIET: Duration = Duration::from_secs(300);
 
 /// Of how many instances is remembered that they had the id: of more than these that share one, no return is seen. Some
@@ -84,7 +84,7 @@ pub struct Incumbent<'a> {
 
 /// What becomes of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TakeoverDecision {
     /// The newcomer has the id.
     Replace(TakeoverKind),
     /// Whether the incumbent is alive decides.
@@ -102,34 +102,34 @@ pub enum TakeoverKind {
     ReconnectWhileAlive,
     /// Another instance came.
     OtherInstance,
-    /// Another instance came, in a duel in which one of the two has no name: the last wins.
+    /// Another instance came, of a flapping id, and one of the two has no name: the last wins.
     FlapUnnamed,
-    /// Another instance came, in a duel, and the incumbent did not answer.
+    /// Another instance came, of a flapping id, and the incumbent did not answer.
     Unresponsive,
 }
 
 impl OwnershipFlap {
     /// Who gives way, where `newer` asks for the id that this one has.
     #[must_use]
-    pub fn judge(&self, older: &Incumbent<'_>, newer: &str, now: Duration) -> Verdict {
+    pub fn judge(&self, older: &Incumbent<'_>, newer: &str, now: Duration) -> TakeoverDecision {
         let if_silent = if is_same(older.instance, newer) {
             match (older.would_answer, self.is_on_with_itself(now)) {
-                (false, _) => return Verdict::Replace(TakeoverKind::Reconnect),
-                (true, false) => return Verdict::Replace(TakeoverKind::ReconnectWhileAlive),
+                (false, _) => return TakeoverDecision::Replace(TakeoverKind::Reconnect),
+                (true, false) => return TakeoverDecision::Replace(TakeoverKind::ReconnectWhileAlive),
                 (true, true) => TakeoverKind::Reconnect,
             }
         } else {
             let named = !newer.is_empty() && !older.instance.is_empty();
             match (self.is_on_with(newer, now), named) {
-                (false, _) => return Verdict::Replace(TakeoverKind::OtherInstance),
-                (true, false) => return Verdict::Replace(TakeoverKind::FlapUnnamed),
+                (false, _) => return TakeoverDecision::Replace(TakeoverKind::OtherInstance),
+                (true, false) => return TakeoverDecision::Replace(TakeoverKind::FlapUnnamed),
                 (true, true) => TakeoverKind::Unresponsive,
             }
         };
         match older.is_alive {
-            None => Verdict::ProbeFirst,
-            Some(true) => Verdict::Keep,
-            Some(false) => Verdict::Replace(if_silent),
+            None => TakeoverDecision::ProbeFirst,
+            Some(true) => TakeoverDecision::Keep,
+            Some(false) => TakeoverDecision::Replace(if_silent),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Every way in which two claims on one gateway id can meet, and a duel of random claims against an independent count.
+//! Every way in which two claims on one gateway id can meet, and random claims that fight over it against an independent count.
 
 use proptest::prelude::*;
 use tonic::Code;
@@ -7,7 +7,7 @@ use galaxy_push_proto::Reason;
 
 use super::*;
 
-fn claim(instance: &str, attempt: u64) -> Claim {
+pub(super) fn claim(instance: &str, attempt: u64) -> Claim {
     Claim {
         gateway: "gw".into(),
         instance: instance.into(),
@@ -17,7 +17,7 @@ fn claim(instance: &str, attempt: u64) -> Claim {
     }
 }
 
-const fn s(seconds: u64) -> Duration {
+pub(super) const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
@@ -63,8 +63,8 @@ fn who_gives_way() {
     }
 }
 
-/// Two instances take the id from each other every ten seconds until it is a duel; the last claim is `next`'s.
-fn duel() -> (Gateways, Admitted, Duration) {
+/// Two instances take the id from each other every ten seconds until it is about to flap; the last claim is `next`'s.
+fn about_to_flap() -> (Gateways, Admitted, Duration) {
     let (mut gateways, mut now, mut last) = (Gateways::default(), s(100), None);
     for instance in ["a", "b", "a", "b", "a", "b"] {
         last = Some(admit(&mut gateways, claim(instance, now.as_secs()), now).unwrap());
@@ -110,7 +110,7 @@ fn a_late_duplicate_of_an_instance_that_lost_the_id_is_stale() {
 
 /// Two processes with one instance id: whoever comes has a higher attempt, and the stream it ends is alive.
 #[test]
-fn two_living_processes_with_one_instance_id_are_a_duel() {
+fn two_living_processes_with_one_instance_id_make_it_flap() {
     let mut gateways = Gateways::default();
     let mut incumbent = admit(&mut gateways, claim("a", 1), s(0)).unwrap();
     for attempt in 2..6 {
@@ -153,8 +153,8 @@ fn a_lone_gateway_whose_path_flaps_is_held_off_for_15_s_each_time() {
         left_behind = admit(&mut gateways, claim("a", at + 1), s(at + 15)).unwrap();
         assert!(left_behind.takeover.is_none(), "it is back, and 5 s later its path breaks again");
     }
-    let mut duel = fence::OwnershipFlap::default();
-    assert_eq!([false, true, false].map(|own| duel.hold_off(own, s(1))), [s(60), s(15), s(60)]);
+    let mut flap = fence::OwnershipFlap::default();
+    assert_eq!([false, true, false].map(|own| flap.hold_off(own, s(1))), [s(60), s(15), s(60)]);
 }
 
 #[test]
@@ -179,9 +179,9 @@ fn a_transparent_retry_is_no_return() {
     assert_eq!(later.takeover.map(|takeover| takeover.kind), Some(TakeoverKind::ReconnectWhileAlive));
 }
 
-/// Two processes with one instance id that both call each attempt the first: 170 takeovers a second, and no duel.
+/// Two processes with one instance id that both call each attempt the first: 170 takeovers a second, and it would not flap.
 #[test]
-fn two_living_processes_that_do_not_count_their_attempts_are_a_duel_too() {
+fn two_living_processes_that_do_not_count_their_attempts_make_it_flap_too() {
     let (mut gateways, mut lines) = (Gateways::default(), 0);
     for i in 0..1_000u64 {
         let now = Duration::from_millis(6 * i);
@@ -204,7 +204,7 @@ fn two_living_processes_that_do_not_count_their_attempts_are_a_duel_too() {
 }
 
 #[test]
-fn what_is_told_of_a_duel_is_damped_and_summed_up() {
+fn what_is_told_of_a_flapping_id_is_rate_limited_and_summed_up() {
     let (mut gateways, mut now, mut told) = (Gateways::default(), s(0), Vec::new());
     for _ in 0..40 {
         let admitted = admit(&mut gateways, claim("", 0), now).unwrap();
@@ -222,8 +222,8 @@ fn what_is_told_of_a_duel_is_damped_and_summed_up() {
 }
 
 #[test]
-fn in_a_duel_an_incumbent_that_answers_stays() {
-    let (mut gateways, incumbent, now) = duel();
+fn of_a_flapping_id_an_incumbent_that_answers_stays() {
+    let (mut gateways, incumbent, now) = about_to_flap();
     let asked = probe(&mut gateways, claim("a", 201), now);
     assert_eq!(incumbent.signal.borrow().ping, 1);
     gateways.record_pong("gw", incumbent.generation, 1);
@@ -247,8 +247,8 @@ fn in_a_duel_an_incumbent_that_answers_stays() {
 }
 
 #[test]
-fn in_a_duel_an_incumbent_that_keeps_silent_gives_way() {
-    let (mut gateways, incumbent, now) = duel();
+fn of_a_flapping_id_an_incumbent_that_keeps_silent_gives_way() {
+    let (mut gateways, incumbent, now) = about_to_flap();
     let asked = probe(&mut gateways, claim("a", 201), now);
     gateways.record_pong("gw", incumbent.generation - 1, 1);
     let newer = match gateways.claim(claim("a", 201), Some(&asked), None, now + ANSWER_WITHIN) {
@@ -263,7 +263,7 @@ fn in_a_duel_an_incumbent_that_keeps_silent_gives_way() {
 
 #[test]
 fn an_answer_of_another_stream_does_not_count() {
-    let (mut gateways, incumbent, now) = duel();
+    let (mut gateways, incumbent, now) = about_to_flap();
     let asked = probe(&mut gateways, claim("a", 201), now);
     gateways.release("gw", incumbent.generation, now);
     let third = admit(&mut gateways, claim("c", 1), now).unwrap();
@@ -277,7 +277,7 @@ fn an_answer_of_another_stream_does_not_count() {
 }
 
 #[test]
-fn without_instance_ids_the_last_wins_and_the_duel_shows() {
+fn without_instance_ids_the_last_wins_and_the_flapping_shows() {
     let (mut gateways, mut now) = (Gateways::default(), s(0));
     let mut hows = Vec::new();
     for _ in 0..8 {

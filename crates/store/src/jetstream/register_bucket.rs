@@ -4,7 +4,7 @@
 //! bucket for as long as the store lives, all of it again whenever it has lost its place. Several times a second it writes a
 //! *beat*, a key of this hub's own. Once a beat is read back, everything has been read that was written before it: so a hub knows
 //! until when it knows the fence, also one whose broker lags behind the others without knowing. The pump hands on nothing while
-//! that is too long ago ([`SharedFence::is_known`]); what a hub missed of the log it has missed of the fence as well.
+//! that is too long ago ([`RegisterBucket::is_known`]); what a hub missed of the log it has missed of the fence as well.
 
 use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,15 +23,15 @@ use super::connect::Link;
 use super::probes::Probes;
 use super::reader::{OTHER_CONNECTION, Place, answer_status, consumer};
 use super::{Notice, Options};
-use crate::fence::{Question, Register as Found, Stream};
+use crate::fence::{self, Question, Stream};
 use crate::nats::HubId;
-use crate::nats::fence::{ANEW_AFTER, BEAT_EVERY, Beats, Known, KnownAt, PAUSE, REACHED_FOR};
 use crate::nats::register::{self, Beat, Register};
+use crate::nats::register_view::{ANEW_AFTER, BEAT_EVERY, Beats, Known, KnownAt, PAUSE, REACHED_FOR};
 use crate::{Error, Fence, Holder, Refused, Sink};
 
-/// The fence as one hub sees it.
+/// The fence as one hub has it: its bucket, and what was read of that.
 #[derive(Debug)]
-pub(super) struct SharedFence {
+pub(super) struct RegisterBucket {
     /// This hub, in what it writes.
     door: HubId,
     bucket: Bucket,
@@ -42,7 +42,7 @@ pub(super) struct SharedFence {
     known_at: watch::Sender<Option<KnownAt>>,
 }
 
-impl SharedFence {
+impl RegisterBucket {
     pub(super) fn new(door: HubId, bucket: Bucket, link: Link, options: &Options) -> Self {
         let asking = Arc::new(Probes::new(door, link.clone(), options));
         Self { door, bucket, link, asking, known: Mutex::default(), known_at: watch::Sender::new(None) }
@@ -87,7 +87,7 @@ impl SharedFence {
 
 /// One consumer, read to its end.
 struct Watch<'a> {
-    fence: &'a SharedFence,
+    fence: &'a RegisterBucket,
     sink: &'a dyn Sink,
     options: &'a Options,
     beats: &'a mut Beats,
@@ -215,8 +215,8 @@ impl Watch<'_> {
     }
 }
 
-impl SharedFence {
-    async fn find(&self, gateway: &str) -> Result<Found, Error> {
+impl RegisterBucket {
+    async fn find(&self, gateway: &str) -> Result<fence::Register, Error> {
         self.check_link()?;
         let found = self.bucket.read(&register::key(gateway)).await;
         let found = found.map_err(|error| unavailable(error.to_string()))?;
@@ -235,9 +235,9 @@ impl SharedFence {
     }
 
     /// Under the name of the door that wrote it before: its hub reads that the id is its own still, and every other that it is not.
-    async fn rewrite(&self, gateway: &str, found: &Found) -> Result<bool, Error> {
+    async fn rewrite(&self, gateway: &str, found: &fence::Register) -> Result<bool, Error> {
         self.check_link()?;
-        let Found { holder, revision, door, .. } = found;
+        let fence::Register { holder, revision, door, .. } = found;
         let register = Register { door: HubId(*door), gateway: gateway.to_owned(), holder: holder.clone() };
         let swapped = self.bucket.swap(&register::key(gateway), *revision, register.write()).await;
         Ok(swapped.map_err(|error| Error::Unknown(error.to_string()))?.is_some())
@@ -252,8 +252,8 @@ fn unavailable(why: String) -> Error {
     Refused::Unavailable(why).into()
 }
 
-impl Fence for SharedFence {
-    fn read<'a>(&'a self, gateway: &'a str) -> BoxFuture<'a, Result<Found, Error>> {
+impl Fence for RegisterBucket {
+    fn read<'a>(&'a self, gateway: &'a str) -> BoxFuture<'a, Result<fence::Register, Error>> {
         self.find(gateway).boxed()
     }
 
@@ -266,7 +266,11 @@ impl Fence for SharedFence {
         self.write(gateway, revision, holder).boxed()
     }
 
-    fn amend<'a>(&'a self, gateway: &'a str, register: &'a Found) -> BoxFuture<'a, Result<bool, Error>> {
+    fn amend<'a>(
+        &'a self,
+        gateway: &'a str,
+        register: &'a fence::Register,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
         self.rewrite(gateway, register).boxed()
     }
 

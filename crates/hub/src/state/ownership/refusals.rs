@@ -7,7 +7,7 @@
 //! | `DRAINING` | the hub shuts down | goes to another hub, or waits a second |
 //! | `STORE_UNAVAILABLE` | the register cannot be read or written | waits a second |
 //!
-//! A [`Failure`] is a value: the surface renders it. The files of the fence call this, and every surface during a drain.
+//! A [`Failure`] is a value: the surface renders it. The files beside it call this, and every surface during a drain.
 
 use std::time::Duration;
 

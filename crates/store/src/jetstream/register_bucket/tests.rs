@@ -7,7 +7,7 @@ use super::*;
 async fn the_fence_is_known_for_a_while_and_by_the_connection_that_there_is() {
     let Some(World { bucket, link, options, _broker, .. }) = World::begin().await else { return };
     let made = link.made();
-    let fence = SharedFence::new(HubId(1), bucket, link, &options);
+    let fence = RegisterBucket::new(HubId(1), bucket, link, &options);
     let known = |at, made| {
         fence.known_at.send_replace(Some(KnownAt { at, made }));
         (fence.is_known(), fence.is_reached())
