@@ -321,7 +321,8 @@ impl Builder {
     ///
     /// This is about crashes. Within the process a failing call is repeated as [`retry`](Self::retry) says, so a handler
     /// that must not be called twice takes `RetryPolicy::times(0)`, and one item at a time: a batch that failed is handed
-    /// over again item by item. While the store fails the handler is not called.
+    /// over again item by item. While the store fails the handler is not called, at the start too: it is not given up after five tries,
+    /// because all that the hub holds would come again.
     pub fn at_most_once(mut self) -> Self {
         self.link.storing.get_or_insert_default().order = Order::BeforeHandler;
         self

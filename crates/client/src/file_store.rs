@@ -7,7 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{CursorStore, StoreError};
 
@@ -40,6 +40,8 @@ const READ_MAX: u64 = 4096;
 pub struct FileCursorStore {
     file: Arc<CursorFile>,
     saves: u64,
+    /// The save that is being written, perhaps for somebody who has given it up: on a disk that hangs no second one begins.
+    writing: Option<JoinHandle<io::Result<()>>>,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,11 @@ struct CursorFile {
 impl FileCursorStore {
     /// Keeps the cursor in this file. Neither opens nor makes it yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { file: Arc::new(CursorFile { path: path.into(), written: Mutex::new(0) }), saves: 0 }
+        Self {
+            file: Arc::new(CursorFile { path: path.into(), written: Mutex::new(0) }),
+            saves: 0,
+            writing: None,
+        }
     }
 }
 
@@ -64,9 +70,15 @@ impl CursorStore for FileCursorStore {
     }
 
     async fn save(&mut self, cursor: &str) -> Result<(), StoreError> {
+        if let Some(given_up) = &mut self.writing {
+            let _ = given_up.await; // whoever asked for that one was told that it failed
+        }
         self.saves += 1;
         let (file, number, cursor) = (self.file.clone(), self.saves, cursor.to_owned());
-        spawn_blocking(move || file.save(number, &cursor)).await?.map_err(|error| self.file.explain(&error))
+        let writing = self.writing.insert(spawn_blocking(move || file.save(number, &cursor)));
+        let written = writing.await;
+        self.writing = None;
+        written?.map_err(|error| self.file.explain(&error))
     }
 }
 
@@ -117,7 +129,32 @@ fn directory(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
+
+    /// The fault: each save on a disk that hangs took a thread for good, until nothing else of the process found one.
+    #[tokio::test]
+    #[expect(
+        clippy::await_holding_lock,
+        reason = "the thread that writes waits for it: so does a disk that hangs"
+    )]
+    async fn a_disk_that_hangs_has_one_thread_however_often_a_save_is_given_up() {
+        let path = std::env::temp_dir().join(format!("galaxy-push-hanging-save-{}", std::process::id()));
+        let mut store = FileCursorStore::new(&path);
+        let file = store.file.clone();
+        let hangs = file.written.lock().unwrap();
+        for _ in 0..20 {
+            assert!(timeout(Duration::from_millis(5), store.save("x")).await.is_err());
+        }
+        assert!(Arc::strong_count(&file) <= 3, "the store, this test and one thread");
+        drop(hangs);
+        store.save("y").await.unwrap();
+        assert_eq!(store.load().await.unwrap().as_deref(), Some("y"));
+        fs::remove_file(&path).unwrap();
+    }
 
     #[test]
     fn a_late_save_does_not_undo_a_newer_one() {

@@ -123,7 +123,8 @@
 //! anew after the last item that went out: what is in flight is neither lost nor delivered twice.
 //!
 //! A cursor that the hub cannot read, for example from a damaged store, becomes a [`Gap`] of reason
-//! `CursorUnreadable`, and the stream starts from the oldest event held. So does a store that cannot be read. A store
+//! `CursorUnreadable`, and the stream starts from the oldest event held. So does a store that cannot be read,
+//! but with [`at_most_once`](Builder::at_most_once), which waits for it. A store
 //! that cannot be written holds nobody up: [`Status::store`] says so, and until it works a crash repeats more.
 //!
 //! # Slow readers

@@ -140,7 +140,8 @@ impl Publisher {
 }
 
 impl PublishStream {
-    pub(crate) fn start(publisher: Publisher) -> Self {
+    pub(crate) fn start(mut publisher: Publisher) -> Self {
+        publisher.note_dropped_call();
         let Publisher { hub_connection, backoff, random, uncertain, .. } = publisher;
         let Publisher { give_up_after, in_flight_bytes, namespace, tracing, .. } = publisher;
         // Whoever sends has a permit, so neither this queue nor a stream's can be full.

@@ -84,6 +84,8 @@ pub struct Publisher {
     pub(crate) tracing: Tracing,
     /// Events that earlier calls gave up on.
     pub(crate) uncertain: UncertainEvents,
+    /// The events of the call that is under way, or whose future was dropped.
+    in_call: Vec<u64>,
 }
 
 impl Publisher {
@@ -141,10 +143,10 @@ impl Publisher {
         request: &PublishRequest,
         give_up: Instant,
     ) -> Result<Vec<Published>, Failure> {
-        let keys: Vec<_> = request.events.iter().map(uncertain::key).collect();
-        let mut unanswered = Unanswered::default();
-        let answer: Result<PublishResponse, _> =
-            self.call_until(PUBLISH, request, &mut unanswered, give_up).await;
+        self.note_dropped_call();
+        self.in_call.extend(request.events.iter().map(uncertain::key));
+        let answer: Result<PublishResponse, _> = self.call_until(PUBLISH, request, give_up).await;
+        let (keys, unanswered) = (std::mem::take(&mut self.in_call), self.hub_connection.take_unanswered());
         let answer = answer.inspect_err(|_| self.uncertain.record(&keys, &unanswered))?;
         let mut published = results_of(answer.results, keys.len())?;
         unanswered.mark(&mut published);
@@ -167,7 +169,7 @@ impl Publisher {
     pub async fn invalidate(&mut self, invalidation: SessionInvalidation) -> Result<Invalidated, Failure> {
         let (namespace, id, source) = (self.namespace.clone(), self.record_id(), RECORD_SOURCE.to_owned());
         let request = InvalidateRequest { invalidation: Some(invalidation), namespace, id, source };
-        self.call(INVALIDATE, &request, &mut Unanswered::default()).await
+        self.call(INVALIDATE, &request).await
     }
 
     /// Records who belongs to a topic, or no longer does; returns the position of the last record.
@@ -182,7 +184,7 @@ impl Publisher {
     pub async fn set_memberships(&mut self, memberships: Vec<Membership>) -> Result<String, Failure> {
         let (namespace, id, source) = (self.namespace.clone(), self.record_id(), RECORD_SOURCE.to_owned());
         let request = SetMembershipRequest { memberships, namespace, id, source };
-        let answer: RecordResponse = self.call(SET_MEMBERSHIP, &request, &mut Unanswered::default()).await?;
+        let answer: RecordResponse = self.call(SET_MEMBERSHIP, &request).await?;
         Ok(answer.cursor)
     }
 
@@ -197,7 +199,7 @@ impl Publisher {
     /// Cancel safe.
     pub async fn head(&mut self) -> Result<Head, Failure> {
         let request = HeadRequest { namespace: self.namespace.clone() };
-        let answer: HeadResponse = self.call(HEAD, &request, &mut Unanswered::default()).await?;
+        let answer: HeadResponse = self.call(HEAD, &request).await?;
         Ok(Head::of(answer))
     }
 
@@ -217,22 +219,28 @@ impl Publisher {
         &mut self,
         path: &'static str,
         request: &impl prost::Message,
-        unanswered: &mut Unanswered,
     ) -> Result<T, Failure> {
+        self.note_dropped_call();
         let give_up = Instant::now() + self.give_up_after;
-        self.call_until(path, request, unanswered, give_up).await
+        let answer = self.call_until(path, request, give_up).await;
+        self.hub_connection.take_unanswered(); // of events alone it is remembered
+        answer
     }
 
     async fn call_until<T: Answer>(
         &mut self,
         path: &'static str,
         request: &impl prost::Message,
-        unanswered: &mut Unanswered,
         give_up: Instant,
     ) -> Result<T, Failure> {
-        let call =
-            Call { hub_connection: &mut self.hub_connection, path, request, unanswered, answer: PhantomData };
+        let call = Call { hub_connection: &mut self.hub_connection, path, request, answer: PhantomData };
         let round = Round::of(call.hub_connection.dialer.hubs().len());
         retry(call, &mut self.backoff, &mut self.random, round, give_up).await
+    }
+
+    /// A call whose future was dropped got no answer: what it was sending may have been appended.
+    pub(crate) fn note_dropped_call(&mut self) {
+        let (keys, unanswered) = (std::mem::take(&mut self.in_call), self.hub_connection.take_unanswered());
+        self.uncertain.record(&keys, &unanswered);
     }
 }

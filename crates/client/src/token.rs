@@ -4,6 +4,7 @@
 //! nor hubs.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
@@ -20,18 +21,24 @@ struct Inner {
     /// `None`: it is never another.
     source: Option<Source>,
     last: Mutex<HeaderValue>,
+    /// The source is being asked: where it hangs, no second thread asks it.
+    asking: AtomicBool,
 }
 
 impl Token {
     /// Always the same. `None`: it cannot stand in a header.
     pub(crate) fn fixed(token: &str) -> Option<Self> {
-        Some(Self(Arc::new(Inner { source: None, last: Mutex::new(bearer(token)?) })))
+        Some(Self(Arc::new(Inner {
+            source: None,
+            last: Mutex::new(bearer(token)?),
+            asking: AtomicBool::new(false),
+        })))
     }
 
     /// What this says. `None`: it has no token to begin with, or one that cannot stand in a header.
     pub(crate) fn from(source: Source) -> Option<Self> {
         let last = Mutex::new(bearer(&source()?)?);
-        Some(Self(Arc::new(Inner { source: Some(source), last })))
+        Some(Self(Arc::new(Inner { source: Some(source), last, asking: AtomicBool::new(false) })))
     }
 
     /// Whether it may be another for the next connection.
@@ -39,15 +46,19 @@ impl Token {
         self.0.source.is_some()
     }
 
-    /// For a new connection. What the source does not say, or cannot be sent, leaves the token before.
+    /// For a new connection. What the source does not say, or cannot be sent, leaves the token before; so does a source that is being
+    /// asked already, and has not answered.
     ///
     /// Cancel safe.
     pub(crate) async fn header(&self) -> HeaderValue {
-        let said = if self.0.source.is_some() {
+        let said = if self.0.source.is_some() && !self.0.asking.swap(true, Ordering::AcqRel) {
             let inner = self.0.clone();
             // It may read a file.
-            let asked = spawn_blocking(move || inner.source.as_ref().and_then(|source| source())).await;
-            asked.ok().flatten().as_deref().and_then(bearer)
+            let asked = spawn_blocking(move || {
+                let _asking = Asking(&inner.asking);
+                inner.source.as_ref().and_then(|source| source())
+            });
+            asked.await.ok().flatten().as_deref().and_then(bearer)
         } else {
             None
         };
@@ -56,6 +67,15 @@ impl Token {
             *last = said;
         }
         last.clone()
+    }
+}
+
+/// Says at its end, also by a panic, that the source is asked no more.
+struct Asking<'a>(&'a AtomicBool);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

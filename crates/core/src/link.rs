@@ -231,7 +231,7 @@ impl Link {
             stale: Stale::default(),
             dialed: None,
             resume: config.start.clone(),
-            batch: Batch::default(),
+            batch: Batch::empty(),
             one_by_one: false,
             solo_failures: 0,
             pause: None,

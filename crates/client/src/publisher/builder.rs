@@ -147,6 +147,7 @@ impl PublisherBuilder {
             namespace: String::new(),
             tracing: self.tracing,
             uncertain: UncertainEvents::default(),
+            in_call: Vec::new(),
         })
     }
 }

@@ -30,8 +30,10 @@ pub(crate) struct HubConnection {
     pub(crate) dialer: Dialer,
     connection: Option<Connection>,
     pub(crate) hub: usize,
-    /// Whether the present try has got as far as a connection.
+    /// Whether a try is under way that has got as far as a connection, or was dropped there.
     reached: bool,
+    /// Where tries of the present call went that got no answer.
+    unanswered: Unanswered,
     /// The log that each hub was known to hold last.
     logs: Vec<Option<Epoch>>,
     /// The log of the last answer.
@@ -45,8 +47,6 @@ pub(super) struct Call<'a, R, T> {
     pub(super) hub_connection: &'a mut HubConnection,
     pub(super) path: &'static str,
     pub(super) request: &'a R,
-    /// Where tries went that got no answer.
-    pub(super) unanswered: &'a mut Unanswered,
     pub(super) answer: PhantomData<fn() -> T>,
 }
 
@@ -59,8 +59,10 @@ impl<R: prost::Message, T: Answer> Attempt for Call<'_, R, T> {
         let answer =
             answer.unwrap_or_else(|_| Err(Failure::Lost("the hub did not answer in time".to_owned())));
         self.hub_connection.trouble.send_replace(answer.as_ref().err().cloned());
-        if self.hub_connection.reached && answer.as_ref().is_err_and(is_unknown) {
-            self.unanswered.add(self.hub_connection.log_of_hub());
+        let reached = std::mem::take(&mut self.hub_connection.reached);
+        if reached && answer.as_ref().is_err_and(is_unknown) {
+            let log = self.hub_connection.log_of_hub();
+            self.hub_connection.unanswered.add(log);
         }
         if answer.as_ref().is_err_and(Round::is_elsewhere) && self.hub_connection.dialer.hubs().len() > 1 {
             self.hub_connection.connection = None;
@@ -76,7 +78,24 @@ impl HubConnection {
     pub(super) fn new(dialer: Dialer) -> Self {
         let logs = vec![None; dialer.hubs().len()];
         let trouble = watch::Sender::default();
-        Self { dialer, connection: None, hub: 0, reached: false, logs, log: None, trouble }
+        Self {
+            dialer,
+            connection: None,
+            hub: 0,
+            reached: false,
+            unanswered: Unanswered::default(),
+            logs,
+            log: None,
+            trouble,
+        }
+    }
+
+    /// Where tries of the call that is over went that got no answer. If its future was dropped, its last try is one of them.
+    pub(super) fn take_unanswered(&mut self) -> Unanswered {
+        if std::mem::take(&mut self.reached) {
+            self.unanswered.add(self.log_of_hub());
+        }
+        std::mem::take(&mut self.unanswered)
     }
 
     /// The log that the present hub was known to hold last.

@@ -24,9 +24,17 @@ use super::Item;
 ///     }
 ///     Ok(())
 /// }
-/// # assert!(store_events(&mut Batch::default(), |_| Ok(())).is_ok());
 /// ```
-#[derive(Clone, Debug, Default)]
+///
+/// A handler has it on loan. It cannot take the items out and leave an empty batch, of which nothing would be left to hand over again:
+///
+/// ```compile_fail
+/// # use galaxy_push_core::link::Batch;
+/// fn handle(batch: &mut Batch) {
+///     let mine = std::mem::take(batch);
+/// }
+/// ```
+#[derive(Debug)]
 pub struct Batch {
     items: Vec<Item>,
     /// Of `items`, so many are committed. They are kept until all are, because moving the rest up costs more.
@@ -39,7 +47,7 @@ pub struct Batch {
     tail: Option<String>,
 }
 
-/// What [`Batch::settle`] found.
+/// What [`Batch::commit`] found.
 #[derive(Debug, Default)]
 pub(super) struct Committed {
     pub(super) items: usize,
@@ -48,6 +56,11 @@ pub(super) struct Committed {
 }
 
 impl Batch {
+    /// Without an item.
+    pub(super) const fn empty() -> Self {
+        Self { items: Vec::new(), committed: 0, done: 0, offered: 0, tail: None }
+    }
+
     /// The items offered and not yet marked as done.
     #[must_use]
     pub fn items(&self) -> &[Item] {

@@ -88,7 +88,7 @@ impl Frame {
     }
 }
 
-/// Writes the fields of a message but these. Of another form than these two is no field of a frame that is not data.
+/// Writes the fields of a message but these.
 pub(super) fn put_others(into: &mut Vec<u8>, message: &[u8], but: &[u32]) {
     for field in Fields::of(message).map_while(Result::ok) {
         match field {
@@ -98,7 +98,14 @@ pub(super) fn put_others(into: &mut Vec<u8>, message: &[u8], but: &[u32]) {
                 put_varint(into, value);
             }
             (number, Value::Bytes(bytes)) => put_bytes(into, number, bytes),
-            (_, _) => {}
+            (number, Value::Fixed64(value)) => {
+                put_varint(into, u64::from(number) << 3 | 1);
+                into.extend(value.to_le_bytes());
+            }
+            (number, Value::Fixed32(value)) => {
+                put_varint(into, u64::from(number) << 3 | 5);
+                into.extend(value.to_le_bytes());
+            }
         }
     }
 }

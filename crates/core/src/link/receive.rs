@@ -114,7 +114,11 @@ impl Link {
         } else if let Some(item) =
             Item::of(kind, self.at_own_position(kind, freshness, Frame::of_read(framed, commits)))
         {
-            self.batch.push(match (item.map_err(malformed)?, self.received) {
+            let item = item.map_err(|error| {
+                self.received = before; // it was not: the next stream brings it again, and what it would have passed over
+                malformed(error)
+            })?;
+            self.batch.push(match (item, self.received) {
                 // In a log that was left before, the gap ends where this process had come to, which may be beyond what the hub says.
                 (Item::Gap(gap), Some(received)) if freshness == Freshness::New => {
                     Item::Gap(Box::new(gap.leading_to(received)))

@@ -143,9 +143,12 @@ impl Link {
 
     /// The store cannot say where to start. After some tries the client starts as with an unreadable cursor: from the
     /// oldest event held, after a gap. A broken store must not keep a gateway from its events.
+    ///
+    /// But whoever saves before each call handles nothing twice: all that the window holds would come again. It waits for its store.
     fn load_failed(&mut self, error: Arc<str>, now: Duration, random: u64) {
         let wait = self.note_store_trouble(error, now, random);
-        if self.store.backoff.failures() < LOAD_TRIES {
+        let waits = self.store.settings(Order::BeforeHandler).is_some();
+        if waits || self.store.backoff.failures() < LOAD_TRIES {
             self.show(State::BackingOff, now);
             self.course = Course::Wait { until: now + wait };
         } else {

@@ -279,7 +279,7 @@ fn name(item: &Item) -> String {
     }
 }
 
-/// The framed bytes of one word: `a6`, `ephemeral`, `welcome@a6`, `gap:1:a2@a6`, `goodbye:1:9@a6`, `broken`, …
+/// The framed bytes of one word: `a6`, `ephemeral`, `welcome@a6`, `gap:1:a2@a6`, `goodbye:1:9@a6`, `badgap@a9`, `broken`, …
 fn frame(word: &str) -> Vec<u8> {
     let (kind, cursor) = word.split_once('@').unwrap_or((word, ""));
     let mut fields = kind.split(':');
@@ -292,6 +292,10 @@ fn frame(word: &str) -> Vec<u8> {
         "welcome" => 10,
         "progress" => 11,
         "gap" => 12,
+        "badgap" => {
+            put_bytes(&mut body, 2, &[0xff]); // no text
+            12
+        }
         "caught" => 13,
         "fell" => 14,
         "goodbye" => 15,

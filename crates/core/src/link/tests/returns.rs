@@ -58,6 +58,27 @@ fn a_gap_that_leads_on_is_a_frame_like_any_other() {
     assert_eq!(led.clone().leading_to(a(3)), led);
 }
 
+/// The fault: a mark that was a repeat lost the hub's time on its way.
+#[test]
+fn a_frame_at_another_position_has_all_its_other_fields() {
+    let mut bytes = frame("progress@a3");
+    bytes.extend_from_slice(&[9 << 3 | 1]);
+    bytes.extend_from_slice(&1_700_000_000_000_u64.to_le_bytes());
+    put_prefix(&mut bytes, 0);
+    let moved = Frame::read(bytes.into()).unwrap().at(Cursor { epoch: Epoch(u128::from(b'a')), seq: Seq(5) });
+    assert_eq!((moved.cursor(), moved.view().appended_unix_ms()), (&*long("a5"), 1_700_000_000_000));
+}
+
+/// The fault: a gap that could not be read counted as received, and the events in it as had when the next stream brought them.
+#[test]
+fn what_a_broken_gap_would_have_passed_over_is_handed_over_by_the_next_stream() {
+    let mut world = World::new(Config { start: long("a5"), ..Config::default() });
+    world.play_all(&["begin", "receive welcome@a5 badgap@a9", "handled", "timer", "begin"]);
+    world.play("receive welcome@a5 a6 a9");
+    let out = world.transcript.lines().last().unwrap();
+    assert!(out.ends_with("a6 a9"), "{out}");
+}
+
 #[test]
 fn only_the_last_epochs_are_remembered_and_an_older_one_is_told_as_a_new_one() {
     let mut world = World::new(Config { start: long("a0"), ..Config::default() });

@@ -14,7 +14,7 @@ fn before(delivery_mode: DeliveryMode) -> Config {
     stored(Storing { order: Order::BeforeHandler, ..Storing::default() }, delivery_mode)
 }
 
-const SCENES: [Scene; 4] = [
+const SCENES: [Scene; 5] = [
     (
         "resumes_where_the_store_says_and_saves_after_each_item",
         || every(1),
@@ -70,6 +70,25 @@ const SCENES: [Scene; 4] = [
         dial 0 within 5000
         subscribe 1 from "oldest" within 5000
         read within 5000, connecting at "oldest"
+        "#,
+    ),
+    (
+        "at_most_once_waits_for_a_store_that_cannot_be_read",
+        || before(DeliveryMode::Items),
+        "unloadable | timer | unloadable | timer | unloadable | timer | unloadable | timer | unloadable | timer | loaded a5",
+        r#"
+        load within 5000, connecting
+        wait 200, backing off at ""
+        load within 5000, backing off
+        wait 200, backing off at ""
+        load within 5000, backing off
+        wait 400, backing off at ""
+        load within 5000, backing off
+        wait 800, backing off at ""
+        load within 5000, backing off
+        wait 1600, backing off at ""
+        load within 5000, backing off
+        dial 0 within 5000
         "#,
     ),
     (
