@@ -282,10 +282,10 @@ impl Reader {
     }
 
     /// Everything between the reader's position and `slot` is known not to be for it, as by [`Reader::read_at`]. The reader goes on at `slot`,
-    /// unless the window has left that behind: then the next step tells it so.
+    /// and its position with it, unless the window has left that behind: then the next step tells it so.
     pub fn seek(&mut self, window: &Window, slot: Slot) {
         if slot >= self.next.max(window.oldest()) {
-            self.next = slot;
+            self.skip_to(slot, window.before(slot));
         }
     }
 
