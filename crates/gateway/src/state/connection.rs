@@ -321,6 +321,9 @@ impl Connection {
             // What lies between is for others: without this, a quiet user would fall out of the window.
             skip_to(reader, *covered);
             let step = reader.step_until(window, covered.slot, Some(registration), now);
+            if covered.slot < window.oldest() && covered.slot < edge.routes.dispatched().slot {
+                return StepResult::Produced; // what has come since says whether anything of that was for it
+            }
             apply_step(step, window, &timer, out, budget)
         });
         let until = match step {

@@ -77,3 +77,20 @@ async fn what_a_connection_has_from_another_gateway_is_missed_by_nobody() {
         }
     }
 }
+
+/// The fault: how far everything was read had been asked before the turn was over, and the window left that behind meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_came_for_others_while_a_turn_was_sent_is_missed_by_nobody() {
+    let mut world = World::new(Bounds { events: 8, ..Bounds::default() }, 2, 1);
+    world.open(ANN, 0);
+    told(&mut world);
+    append(&mut world, &[ANN]);
+    world.append(&[ANN], true);
+    world.dispatch();
+    let mut out = Vec::new();
+    let wait = world.connections[0].connection.collect(world.edge.clock.now(), &mut out);
+    assert_eq!((wait, entries(&out)), (Wait::None, 1), "the ephemeral one waits for the next turn");
+    append(&mut world, &[BOB; 10]);
+    world.dispatch();
+    assert_eq!(told(&mut world), (0, 0));
+}
