@@ -190,12 +190,13 @@ impl Connection {
                 out.append(&mut self.ready);
                 return Ok(());
             }
+            // Asked before it is looked for more: what is dispatched before it is told to leave is found by this look.
+            let pending_close = self.registration.mailbox().pending_close();
             let wait = self.collect(now, out);
             if !out.is_empty() {
                 self.produced += out.len() as u64;
                 return Ok(());
             }
-            let pending_close = self.registration.mailbox().pending_close();
             let until = match (wait, pending_close) {
                 (Wait::None, _) => {
                     tokio::task::yield_now().await;
