@@ -316,15 +316,17 @@ impl Connection {
                 if *budget == 0 {
                     return StepResult::Produced;
                 }
-                let step = reader.read_at(window, slot, Some(registration), now);
+                // Not to `covered`: what lies behind its last entry is for others, and no lag.
+                let lag_end = inbox.back().map_or(slot, |last| last.slot).next();
+                let step = reader.read_at(window, slot, lag_end, Some(registration), now);
                 apply_step(step, window, &timer, out, budget);
+            }
+            if covered.slot < window.oldest() && covered.slot < edge.routes.dispatched().slot {
+                return StepResult::Produced; // what has come since says whether anything of that was for it
             }
             // What lies between is for others: without this, a quiet user would fall out of the window.
             skip_to(reader, *covered);
             let step = reader.step_until(window, covered.slot, Some(registration), now);
-            if covered.slot < window.oldest() && covered.slot < edge.routes.dispatched().slot {
-                return StepResult::Produced; // what has come since says whether anything of that was for it
-            }
             apply_step(step, window, &timer, out, budget)
         });
         let until = match step {
