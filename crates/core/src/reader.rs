@@ -255,6 +255,18 @@ impl Reader {
 
     /// As [`Reader::step`], for a reader that takes the window to end before slot `end`.
     pub fn step_until(&mut self, window: &Window, end: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
+        self.step_with_lag(window, end, end, filter, now)
+    }
+
+    /// As [`Reader::step_until`], with where what it has yet to read ends, by which its lag is counted.
+    fn step_with_lag(
+        &mut self,
+        window: &Window,
+        end: Slot,
+        lag_end: Slot,
+        filter: Option<&dyn Filter>,
+        now: Now,
+    ) -> Step {
         // The opening's gap first, since only that may cross its hole. `lapped` before `fell_behind`, which asks for the age of the
         // next entry: one that has left the window has none.
         if let Some(control) = self.pending(now) {
@@ -263,7 +275,7 @@ impl Reader {
         if let Some(control) = self.lapped(window, now) {
             return Step::Control(control);
         }
-        if let Some(control) = self.fell_behind(window, end, now) {
+        if let Some(control) = self.fell_behind(window, lag_end, now) {
             return Step::Control(control);
         }
         if self.next < end {
@@ -273,19 +285,27 @@ impl Reader {
     }
 
     /// Reads one entry, for readers that are told which entries concern them: everything between the reader's position and `slot` is known not
-    /// to be for it. Call it until [`Reader::next`] is past `slot`.
+    /// to be for it. Call it until [`Reader::next`] is past `slot`. `lag_end` is behind the last entry that is known to concern it: by the window
+    /// up to there it is decided whether it has fallen behind.
     ///
     /// Not for a window with [`Traits::DAMAGED`](crate::window::Traits::DAMAGED), which concerns everybody; the windows of gateways have none.
-    pub fn read_at(&mut self, window: &Window, slot: Slot, filter: Option<&dyn Filter>, now: Now) -> Step {
+    pub fn read_at(
+        &mut self,
+        window: &Window,
+        slot: Slot,
+        lag_end: Slot,
+        filter: Option<&dyn Filter>,
+        now: Now,
+    ) -> Step {
         self.seek(window, slot);
-        self.step_until(window, slot.next(), filter, now)
+        self.step_with_lag(window, slot.next(), lag_end, filter, now)
     }
 
     /// Everything between the reader's position and `slot` is known not to be for it, as by [`Reader::read_at`]. The reader goes on at `slot`,
-    /// unless the window has left that behind: then the next step tells it so.
+    /// and its position with it, unless the window has left that behind: then the next step tells it so.
     pub fn seek(&mut self, window: &Window, slot: Slot) {
         if slot >= self.next.max(window.oldest()) {
-            self.next = slot;
+            self.skip_to(slot, window.before(slot));
         }
     }
 

@@ -303,12 +303,15 @@ fn a_reader_that_is_told_which_entries_concern_it_visits_only_those() {
     let first = window.end();
     (1..=4).for_each(|_| append(&mut window, "all", seconds(0)));
     let third = first.plus(2);
-    assert_eq!(reader.read_at(&window, third, None, seconds(0)), Step::Send(third..third.next()));
+    assert_eq!(
+        reader.read_at(&window, third, third.next(), None, seconds(0)),
+        Step::Send(third..third.next())
+    );
     reader.skip_to(window.end(), window.head());
     assert_eq!(reader.position(), at(4));
     let fifth = window.end();
     (5..=12).for_each(|_| append(&mut window, "all", seconds(0)));
-    let told = reader.read_at(&window, fifth, None, seconds(0));
+    let told = reader.read_at(&window, fifth, fifth.next(), None, seconds(0));
     assert!(
         matches!(&told, Step::Control(Control::Gap(gap)) if gap.to == at(6) && gap.count == Some(2)),
         "{told:?}"

@@ -190,12 +190,13 @@ impl Connection {
                 out.append(&mut self.ready);
                 return Ok(());
             }
+            // Asked before it is looked for more: what is dispatched before it is told to leave is found by this look.
+            let pending_close = self.registration.mailbox().pending_close();
             let wait = self.collect(now, out);
             if !out.is_empty() {
                 self.produced += out.len() as u64;
                 return Ok(());
             }
-            let pending_close = self.registration.mailbox().pending_close();
             let until = match (wait, pending_close) {
                 (Wait::None, _) => {
                     tokio::task::yield_now().await;
@@ -315,8 +316,13 @@ impl Connection {
                 if *budget == 0 {
                     return StepResult::Produced;
                 }
-                let step = reader.read_at(window, slot, Some(registration), now);
+                // Not to `covered`: what lies behind its last entry is for others, and no lag.
+                let lag_end = inbox.back().map_or(slot, |last| last.slot).next();
+                let step = reader.read_at(window, slot, lag_end, Some(registration), now);
                 apply_step(step, window, &timer, out, budget);
+            }
+            if covered.slot < window.oldest() && covered.slot < edge.routes.dispatched().slot {
+                return StepResult::Produced; // what has come since says whether anything of that was for it
             }
             // What lies between is for others: without this, a quiet user would fall out of the window.
             skip_to(reader, *covered);

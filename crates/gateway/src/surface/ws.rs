@@ -28,6 +28,7 @@ use galaxy_push_listener::{ConnectionHandle, Outflow, Peer};
 use galaxy_push_proto::Failure;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use hyper::upgrade::OnUpgrade;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -58,6 +59,9 @@ const SUBPROTOCOLS: [(&str, Form); 2] = [("push.v1.json", Form::Json), ("push.v1
 
 /// How long the peer's answer to a close frame is waited for.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Of a peer that broke a rule no more than this is read, before its socket is let go of.
+const DRAIN_BYTES: u64 = 4 << 20;
 
 /// How often it is looked whether a socket that took bytes a moment ago still does.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -434,6 +438,7 @@ async fn finish(
         let _ = unconstrained(socket.send(close)).now_or_never();
         return;
     }
+    let is_broken = matches!(end, SessionEnd::Broken(_));
     let closing = async {
         if let (Some((connection, mut encoder, form, waiting)), SessionEnd::Closed(closed)) = (session, end) {
             let mut pieces = Vec::new();
@@ -454,8 +459,23 @@ async fn finish(
         socket.send(Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))).await
     };
     if let Ok(Ok(())) = timeout(CLOSE_WITHIN, closing).await {
-        drain_until_closed(&mut socket).await;
+        if is_broken {
+            socket.get_mut().stop_pacing();
+            drain_unread(socket.get_mut()).await;
+        } else {
+            drain_until_closed(&mut socket).await;
+        }
     }
+}
+
+/// Reads on for a moment, and looks at nothing: the library reads no further behind a breach, and a socket dropped with unread bytes
+/// is reset, so that a peer that still writes would not see the code.
+async fn drain_unread(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let reading = async {
+        let _ = io.shutdown().await; // it may be gone, which is as well
+        let _ = tokio::io::copy(&mut io.take(DRAIN_BYTES), &mut tokio::io::sink()).await;
+    };
+    let _ = timeout(CLOSE_WITHIN, reading).await;
 }
 
 /// Reads on until the peer has closed, too: that sends the answer to its close frame, and a socket dropped with unread

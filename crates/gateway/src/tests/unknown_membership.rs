@@ -106,6 +106,53 @@ async fn what_a_replay_brings_late_is_told_whatever_time_it_is_at_the_hub() {
     }
 }
 
+/// The fault: a member who stayed connected was handed a position past what a gateway that was cut off got late, and no gap.
+#[tokio::test(start_paused = true)]
+async fn what_a_replay_brings_late_is_told_to_a_member_who_stayed_connected() {
+    for late_record in [false, true] {
+        let mut world = World::new();
+        let seconds = (NOW_MS / 1_000) as i64 + 2;
+        let expires_at = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let member = Membership { recipient: "user:ann".into(), topic: "t".into(), member: true, expires_at };
+        if !late_record {
+            world.hub.record(Kind::Membership(member.clone()));
+        }
+        let mut ann = world.stream("/v1/stream?user=ann").await;
+        ann.until("push.caught_up").await;
+        world.hub.cut();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        world.hub.welcome(v1::Outcome::Resumed, world.hub.head);
+        if late_record {
+            world.hub.record(Kind::Membership(member));
+        }
+        world.hub.publish(&["topic:t"]);
+        world.hub.publish(&["user:ann"]);
+        assert_eq!(ann.now().await, "", "the renewal may be still to come");
+        world.member("user:ann", "t", true);
+        world.hub.caught_up();
+        let text = ann.now().await;
+        assert_eq!((gaps(&text), Events::ids(&text)), (1, vec!["e2".into()]), "{text}");
+    }
+}
+
+/// Where nothing has expired of late, a stream that resumes holds nobody back.
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_finds_every_membership_as_it_was_is_handed_on_at_once() {
+    let mut world = World::new();
+    world.member("user:ann", "t", true);
+    let mut ann = world.stream("/v1/stream?user=ann").await;
+    ann.until("push.caught_up").await;
+    world.hub.cut();
+    tokio::time::advance(Duration::from_secs(3)).await;
+    world.hub.welcome(v1::Outcome::Resumed, world.hub.head);
+    world.hub.publish(&["topic:t"]);
+    assert_eq!(Events::ids(&ann.now().await), ["e1"]);
+    world.hub.caught_up();
+    world.hub.publish(&["topic:t"]);
+    let text = ann.now().await;
+    assert_eq!((gaps(&text), Events::ids(&text)), (0, vec!["e2".into()]), "{text}");
+}
+
 /// The farewell and the end of the membership arrive together, and one after the other.
 #[tokio::test(start_paused = true)]
 async fn an_event_just_before_the_end_of_a_membership_reaches_a_member_who_keeps_up() {

@@ -6,7 +6,7 @@ use expect_test::expect;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use galaxy_push_proto::v1::{self, ClientFrame, PushEvent, client_frame, push_event};
 use prost::Message as _;
-use tokio::io::{AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -283,6 +283,28 @@ async fn a_breach_of_the_protocol_is_answered_with_its_code() {
     socket.send(&large).await;
     assert_eq!(socket.closed().await.1, 1009);
     assert!(world.metrics().contains("push_protocol_breaches_total 7"), "{}", world.metrics());
+}
+
+/// The fault: the socket was dropped with the rest of the message unread, so the connection was reset, and with it the code.
+#[tokio::test(start_paused = true)]
+async fn who_still_writes_what_is_too_big_reads_why_it_is_closed() {
+    let world = World::new();
+    for greeted in [true, false] {
+        let mut socket = world.shake("push.v1.json", "/v1/ws", &[], 1 << 14).await.unwrap();
+        if greeted {
+            socket.send(r#"{"connect":{}}"#).await;
+            socket.until("caughtUp").await;
+        }
+        let mut head = vec![0x81, 0xff];
+        head.extend(u64::to_be_bytes(1 << 30));
+        head.extend([0; 4]);
+        let io = socket.stream.get_mut();
+        io.write_all(&head).await.unwrap();
+        io.write_all(&vec![b'x'; 1 << 20]).await.expect("somebody reads on");
+        assert_eq!(socket.closed().await.1, 1009);
+        let rest = socket.stream.get_mut().read(&mut [0; 16]).await;
+        assert_eq!(rest.unwrap(), 0, "the end");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -130,8 +130,8 @@ fn a_reader_that_visits_is_told_from_where_it_stands() {
     let window = window_of(8, Some(3));
     let mut reader = open(&window, StartFrom::At(at(3)));
     assert!(matches!(reader.step(&window, ME, seconds(0)), Step::Control(Control::Welcome { .. })));
-    let Step::Control(Control::Gap(gap)) = reader.read_at(&window, Slot::default().plus(2), ME, seconds(0))
-    else {
+    let slot = Slot::default().plus(2);
+    let Step::Control(Control::Gap(gap)) = reader.read_at(&window, slot, slot.next(), ME, seconds(0)) else {
         panic!("no gap of its own")
     };
     assert_eq!((gap.from, gap.to, gap.count), (at(3).to_string(), at(5), Some(2)));

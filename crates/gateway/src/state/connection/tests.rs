@@ -17,6 +17,7 @@ use super::*;
 use crate::state::counters::Counters;
 use crate::state::edge::Change;
 use crate::state::grants::{Grants, Issued};
+use crate::state::quotas::{Quotas, UserLimits};
 use crate::state::routes::Dispatch;
 
 mod quiet;
@@ -413,4 +414,32 @@ async fn a_peer_that_asks_without_reading_is_owed_two_answers_at_most() {
     assert!(
         matches!(connection.ready.last(), Some(Outgoing::Subscribed { topics, .. }) if topics.is_empty())
     );
+}
+
+/// The fault: the answer named a position that lay before where the scan began, and what lay between was never looked at.
+#[tokio::test(start_paused = true)]
+async fn a_topic_asked_for_while_a_full_mailbox_waits_its_turn_counts_from_the_cursor_that_was_told() {
+    let (ann, a) = (0, 3);
+    let mut world = World::new(Bounds::default(), 1, 1 << 16);
+    world.open(ann, 0);
+    world.confirm().unwrap();
+    let quotas = Quotas::new(UserLimits::default());
+    let now = world.edge.clock.now().mono;
+    let mut shares = [(); 2].map(|()| {
+        let identity = &world.connections[0].connection.identity;
+        quotas.admit(identity, None, false, now).unwrap().0
+    });
+    // Another connection of hers uses up her part of the work.
+    while shares[0].turn(now).is_none() {
+        shares[0].spend(u64::MAX, 0);
+    }
+    let [_, share] = shares;
+    world.connections[0].connection.share = share;
+    [a, ann, ann].iter().for_each(|&to| world.append(&[to], false));
+    world.dispatch();
+    assert!(!world.collect(0).unwrap(), "it waits its turn");
+    world.connections[0].connection.subscribe(&["a".to_owned()]).unwrap();
+    world.collect(0).unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    world.confirm().unwrap();
 }

@@ -148,19 +148,22 @@ fn whoever_is_told_to_end_hears_it() {
             let mut connection = listening(&edge, "ann");
             let mailbox = edge.routes.mailboxes().remove(0);
             append(&edge, 1, &["user:ann"]);
-            let writer = {
-                let edge = edge.clone();
-                thread::spawn(move || append(&edge, 2, &["user:ann"]))
-            };
             let close = PendingClose { reason: CloseReason::TooSlow, deadline: Duration::MAX };
-            let sender = thread::spawn(move || mailbox.close_when_delivered(close));
+            let sender = {
+                let edge = edge.clone();
+                thread::spawn(move || {
+                    append(&edge, 2, &["user:ann"]);
+                    let is_first = mailbox.close_when_delivered(close);
+                    append(&edge, 3, &["user:ann"]);
+                    is_first
+                })
+            };
             let (mut sent, mut out) = (Vec::new(), Vec::new());
             while block_on(connection.next(&mut out)).is_ok() {
                 sent.append(&mut out);
             }
-            assert!(numbers(&sent).next() == Some(1), "what came before it was told");
+            assert!(numbers(&sent).take(2).eq([1, 2]), "what came before it was told");
             assert!(sender.join().unwrap());
-            writer.join().unwrap();
         },
     );
 }

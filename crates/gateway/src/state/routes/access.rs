@@ -30,6 +30,8 @@ pub(crate) enum AccessChange {
     Reset,
     /// This gateway no longer knows where it is in the log: nothing is dispatched from here on.
     PauseDelivery,
+    /// A stream from the hub begins: what comes before [`ResumeDelivery`](Self::ResumeDelivery) may be late.
+    BeginReplay,
     /// The log was read to its end: everything is dispatched.
     ResumeDelivery,
     /// Tokens that were issued before a moment are void.
@@ -49,6 +51,8 @@ pub(super) struct AccessState {
     pub(super) paused: bool,
     /// What was appended while delivery was paused is to be read: the next dispatch has everybody scan.
     pub(super) resuming: bool,
+    /// The stream from the hub has not come to the log's end since it began.
+    replaying: bool,
 }
 
 impl AccessState {
@@ -61,6 +65,30 @@ impl AccessState {
         match self.invalidations.voiding(holders.iter().map(|holder| &**holder), issued, now_ms) {
             Some(record) => Err(Refusal::SessionInvalidated(record.reason.clone())),
             None => Ok(()),
+        }
+    }
+}
+
+impl AccessState {
+    /// Dispatches nothing from here on, until the log was read to its end.
+    fn pause(&mut self) {
+        if !std::mem::replace(&mut self.paused, true) {
+            tracing::info!("users wait until this gateway has caught up with the hub's log");
+        }
+    }
+
+    /// Pauses delivery if what a stream brings late may be for somebody whose membership has expired meanwhile: the record that goes
+    /// on with it, and makes that a doubt, is still to come.
+    ///
+    /// ```text
+    /// the hub's log        event 4 for t    "ann is in t", anew
+    /// here, cut off        ann's membership expires; then the stream resumes
+    /// event 4 comes        she is no member: to hand it on now would be to pass it over in silence
+    /// the record comes     she is one: whether event 4 was hers nobody can tell, which she is told once delivery resumes
+    /// ```
+    fn hold_back_in_doubt(&mut self) {
+        if self.replaying && self.memberships.are_doubtful() {
+            self.pause();
         }
     }
 }
@@ -84,6 +112,7 @@ impl Routes {
             changed = true;
             self.apply_change(&mut table, change, at, now_ms);
         }
+        table.access.hold_back_in_doubt();
         table.access.memberships.forget_before(oldest);
         if changed {
             // Last, and under the table's lock: whoever sees this version and locks the table finds the records of it.
@@ -105,14 +134,16 @@ impl Routes {
         let changes = match change {
             AccessChange::Reset => memberships.clear(),
             AccessChange::PauseDelivery => {
-                if !std::mem::replace(&mut table.access.paused, true) {
-                    tracing::info!("users wait until this gateway has caught up with the hub's log");
-                }
-                table.access.memberships.position_lost(at);
+                memberships.position_lost(at);
+                return table.access.pause();
+            }
+            AccessChange::BeginReplay => {
+                table.access.replaying = true;
                 return;
             }
             AccessChange::ResumeDelivery => {
                 memberships.caught_up(at);
+                table.access.replaying = false;
                 table.access.resuming |= std::mem::take(&mut table.access.paused);
                 return;
             }

@@ -152,6 +152,11 @@ impl Memberships {
         changes
     }
 
+    /// Whether it is unknown of some that have expired how far they reached.
+    pub(crate) fn are_doubtful(&self) -> bool {
+        !self.doubtful.is_empty()
+    }
+
     /// Whether the log coming to this time of the hub, in milliseconds since the Unix epoch, settles how far some membership
     /// reached.
     pub(crate) fn is_settled_by(&self, log_ms: u64) -> bool {

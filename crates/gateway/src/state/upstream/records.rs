@@ -56,6 +56,7 @@ impl Records {
         self.catching_up = true;
         self.snapshot_due = !resumed;
         self.opening_gap = !resumed && outcome != Some(Outcome::Fresh);
+        changes.push(Change::Access(AccessChange::BeginReplay));
         if !resumed {
             self.need_resync(changes);
         }
@@ -118,6 +119,10 @@ impl Records {
             self.snapshot_due = false;
         }
         self.catching_up = false;
+        if !self.resync_needed {
+            // Delivery may be paused all the same, if something has expired since the stream began.
+            changes.push(Change::Access(AccessChange::ResumeDelivery));
+        }
         self.at_end(changes);
         if self.resync_needed {
             tracing::warn!(

@@ -77,3 +77,46 @@ async fn what_a_connection_has_from_another_gateway_is_missed_by_nobody() {
         }
     }
 }
+
+/// The fault: how far everything was read had been asked before the turn was over, and the window left that behind meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_came_for_others_while_a_turn_was_sent_is_missed_by_nobody() {
+    let mut world = World::new(Bounds { events: 8, ..Bounds::default() }, 2, 1);
+    world.open(ANN, 0);
+    told(&mut world);
+    append(&mut world, &[ANN]);
+    world.append(&[ANN], true);
+    world.dispatch();
+    let mut out = Vec::new();
+    let wait = world.connections[0].connection.collect(world.edge.clock.now(), &mut out);
+    assert_eq!((wait, entries(&out)), (Wait::None, 1), "the ephemeral one waits for the next turn");
+    append(&mut world, &[BOB; 10]);
+    world.dispatch();
+    assert_eq!(told(&mut world), (0, 0));
+}
+
+/// The fault: a connection that reads its mailbox went through it one entry at a time, and one entry is no lag in number.
+#[tokio::test(start_paused = true)]
+async fn who_lags_in_its_mailbox_is_told_so_and_who_is_quiet_is_not() {
+    // A quarter of the window are 10.
+    for (to, behind) in
+        [(vec![ANN; 20], true), (vec![ANN; 10], false), ([vec![ANN], vec![BOB; 20]].concat(), false)]
+    {
+        let mut world = World::new(Bounds { events: 40, ..Bounds::default() }, 64, 1 << 16);
+        world.open(ANN, 0);
+        told(&mut world);
+        append(&mut world, &to);
+        world.dispatch();
+        let mut out = Vec::new();
+        let connection = &mut world.connections[0].connection;
+        while !matches!(connection.collect(world.edge.clock.now(), &mut out), Wait::Until(_)) {}
+        let controls = out.iter().filter_map(|each| match each {
+            Outgoing::Control(Control::FellBehind { events, .. }) => Some(format!("fell behind {events}")),
+            Outgoing::Control(Control::CaughtUp { .. }) => Some("caught up".to_owned()),
+            _ => None,
+        });
+        let expected: &[&str] = if behind { &["fell behind 20", "caught up"] } else { &[] };
+        assert_eq!(controls.collect::<Vec<_>>(), expected, "{to:?}");
+        assert_eq!(entries(&out), to.iter().filter(|one| **one == ANN).count());
+    }
+}
