@@ -121,8 +121,9 @@ impl<'a, 'h> Step<'a, 'h> {
     /// Whether its gateway came into the epoch of this position, where the reader stands, since the reader was told of that
     /// last; or earlier, but beyond where the reader stands. A reader may have waited for the epoch elsewhere.
     pub(super) fn was_entered(&self, held: Pos) -> bool {
-        let gateway = self.stream.open.at.as_deref();
-        let visits = gateway.map_or(&[][..], |gateway| self.index.followed(gateway, self.at_us));
+        let open = self.stream.open;
+        let followed = |gateway| self.index.followed_for(gateway, open.stream, self.at_us);
+        let visits = open.at.as_deref().map_or(&[][..], followed);
         let opened_us = self.index.records[self.stream.open_line].at_us;
         let told_us = self.state.carried.entered_us.map_or(opened_us, |told| told.max(opened_us));
         let untold = |visit: &Visit| visit.began_us > told_us || visit.from >= held.seq;

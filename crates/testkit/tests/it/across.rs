@@ -279,6 +279,18 @@ fn a_user_that_is_led_past_another_log_and_back_is_told() {
     breaks(Promise::Ordered, STAYED, "follows e2:0 left=2 | follows 2 left=e2:1", "");
 }
 
+/// The fault: the life was judged in which the gap was read, not the one that had sent it.
+#[test]
+fn what_a_gateway_sent_before_it_began_anew_is_judged_by_the_life_that_sent_it() {
+    let read = "by u | gap 1 EPOCH_CHANGED 2 3";
+    let anew = STAYED.replacen(read, &format!("by gw | start | follows e2:0\n {read}"), 1);
+    let stay = "follows e2:0 left=2 | follows 2 left=e2:1";
+    breaks(Promise::Ordered, &anew, stay, "");
+    // A return of the next life excuses nothing that this one sent.
+    let next = anew.replacen("start | follows e2:0\n", &format!("start | follows 2 | {stay}\n"), 1);
+    breaks(Promise::Ordered, &next, stay, "");
+}
+
 #[test]
 fn a_user_that_stayed_gets_nothing_twice_when_a_log_returns() {
     let stayed = "

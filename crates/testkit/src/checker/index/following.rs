@@ -46,6 +46,16 @@ impl<'h> Index<'h> {
         begun(self.life_at(gateway, at_us), at_us)
     }
 
+    /// The logs that the gateway of a stream had followed by this time, in the life that serves the stream: what that sent may be read
+    /// when the next one has begun. If another life began before the welcome, the present one.
+    pub(in crate::checker) fn followed_for(&self, gateway: &str, stream: StreamId, at_us: u64) -> &[Visit] {
+        if self.is_served_in_one_life(gateway, stream) {
+            begun(self.life_of(gateway, stream), at_us)
+        } else {
+            self.followed(gateway, at_us)
+        }
+    }
+
     /// The logs that a gateway had followed by this time in the life that began then.
     pub(in crate::checker) fn followed_in(&self, gateway: &str, life_began_us: u64, at_us: u64) -> &[Visit] {
         let mut lives = self.followed.get(gateway).map_or(&[][..], Vec::as_slice).iter();

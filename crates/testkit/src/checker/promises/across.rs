@@ -82,7 +82,7 @@ fn passed_over(step: &Step<'_, '_>, pos: Pos) -> Option<(Promise, String)> {
     let gateway = open.at.as_deref().filter(|_| open.hop == Hop::User)?;
     let held = step.stretch_of(pos)?.passed();
     let told_us = step.state.carried.entered_us.unwrap_or(0).max(step.state.welcome_us);
-    let visits = step.index.followed(gateway, step.at_us);
+    let visits = step.index.followed_for(gateway, open.stream, step.at_us);
     let returned = |visit: &Visit| visit.epoch == pos.epoch && held.seq <= visit.from && visit.from < pos.seq;
     let back = visits.iter().rposition(returned)?;
     let mut elsewhere =
