@@ -307,6 +307,29 @@ async fn who_still_writes_what_is_too_big_reads_why_it_is_closed() {
     }
 }
 
+/// As before, over TCP: what is left unread there when a socket is closed resets the connection.
+#[tokio::test]
+async fn over_tcp_who_still_writes_what_is_too_big_is_not_reset() {
+    let world = World::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (limits, drain) = (Limits::edge(), world.drain.clone());
+    let places = ConnectionSlots::new("edge", &limits, SlotPolicy::default());
+    let router = world.gateway.router();
+    tokio::spawn(galaxy_push_listener::serve_at(listener, None, router, limits, places, drain));
+    let mut request = "ws://localhost/v1/ws".into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "push.v1.json".parse().unwrap());
+    let io = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut stream, _) = tokio_tungstenite::client_async(request, io).await.unwrap();
+    let message = [&[0x81, 0xff, 0, 0, 0, 0, 0, 0x30, 0, 0, 0, 0, 0, 0], &*vec![b'x'; 3 << 20]].concat();
+    stream.get_mut().write_all(&message).await.expect("somebody reads on");
+    let Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) = stream.next().await else {
+        panic!("no close frame")
+    };
+    assert_eq!(u16::from(code), 1009);
+    assert_eq!(stream.get_mut().read(&mut [0; 16]).await.unwrap(), 0, "the end");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_frame_of_a_kind_from_the_future_is_skipped_and_counted() {
     let mut world = World::new();
