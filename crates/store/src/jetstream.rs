@@ -225,6 +225,8 @@ struct Shared {
     read: AtomicU64,
     /// Nothing can be acknowledged at present, as far as is known.
     is_stale: AtomicBool,
+    /// More than one broker keeps the stream.
+    is_replicated: AtomicBool,
     /// How far back duplicates are known, in milliseconds.
     horizon_ms: AtomicU64,
     /// Why nothing is taken any more.
@@ -275,6 +277,7 @@ impl NatsStore {
         });
         let shared = Arc::new(Shared::default());
         shared.read.store(at_start.first - 1, Ordering::Relaxed);
+        shared.is_replicated.store(at_start.replicas > 1, Ordering::Relaxed);
         let mut tasks = JoinSet::new();
         let (read, reading) = mpsc::channel(reader::EVENTS_MAX);
         let (seen, watched) = mpsc::channel(1);

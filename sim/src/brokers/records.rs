@@ -140,7 +140,8 @@ impl Keeper {
                         sleep(self.at.latency()).await;
                         if let Some(values) = self.at.read_all(Which::Records) {
                             let values = read_values(&values);
-                            let lacking = self.records().read_anew(values, self.ambient.unix_ms());
+                            let (nothing, now_unix_ms) = (BTreeSet::new(), self.ambient.unix_ms());
+                            let lacking = self.records().read_behind_a_hole(values, &nothing, now_unix_ms);
                             self.to_check().1.extend(lacking);
                             break;
                         }

@@ -244,7 +244,22 @@ impl Pump {
             Verdict::Lost => {}
             Verdict::End(why) | Verdict::BeginAnew(why) => return Err(why),
         }
-        Ok(())
+        match answer {
+            Answer::StreamView(look) => self.look_for_a_hole(look.first),
+            Answer::Gone | Answer::None => Ok(()),
+        }
+    }
+
+    /// Where messages are gone and nothing has come behind them, the leader alone can tell, by the first that it still has.
+    fn look_for_a_hole(&mut self, first: u64) -> Result<(), String> {
+        let at = self.with.at.clone();
+        let may_come = || !at.deliver(Which::Log, self.next, 1).0.is_empty();
+        if first <= self.next || self.drive.is_holding() || may_come() {
+            return Ok(());
+        }
+        at.meets("HoleAtTheEnd");
+        self.next = first;
+        self.hold(Next::Gone(first - 1))
     }
 
     fn look_at_the_time(&mut self) {

@@ -5,7 +5,8 @@
 //! then was appended or not; published again with the same ids, it is appended once.
 //!
 //! A publisher that does not read its answers is not read from either: at most 64 requests, or 4 MiB and one more request,
-//! are in flight on one stream.
+//! are in flight on one stream. What the store has answered holds nothing of the hub's bound, read or not: HTTP/2 asks for no more
+//! of a body whose peer has no room, so a request that waits goes on in a task of its own.
 //!
 //! ```text
 //! requests   1 2 3      each is polled once when it comes, so they are appended as 1 2 3
@@ -13,6 +14,7 @@
 //! answers    1 2 3      in the order of the requests
 //! ```
 
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use galaxy_push_proto::validate::REQUEST_BYTES_MAX;
 use galaxy_push_proto::{Failure, Reason};
 use prost::Message as _;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, Status};
 
@@ -127,7 +130,7 @@ where
     }
 
     /// Begins to publish a request. Its future is polled once right away, so that requests are appended in the order in which
-    /// they came: later polls may come in any order.
+    /// they came: later polls may come in any order, and come whether or not anybody asks for answers.
     async fn begin(&mut self, request: PublishRequest) {
         let bytes = request.encoded_len();
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
@@ -136,8 +139,17 @@ where
         self.bytes += bytes;
         self.in_flight.push_back(match poll!(&mut answer) {
             std::task::Poll::Ready(answered) => future::ready(answered).boxed(),
-            std::task::Poll::Pending => answer,
+            std::task::Poll::Pending => go_on(AbortOnDropHandle::new(tokio::spawn(answer))).boxed(),
         });
+    }
+}
+
+/// What a request is answered that goes on by itself, and ends with the stream.
+async fn go_on(task: AbortOnDropHandle<Answer>) -> Answer {
+    match task.await {
+        Ok(answered) => answered,
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(_) => future::pending().await, // the runtime ends, and this with it
     }
 }
 

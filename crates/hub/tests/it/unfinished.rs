@@ -5,10 +5,11 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use galaxy_push_core::frame::Deframer;
 use galaxy_push_hub::{Access, Config, Hub, Identity, Role};
 use galaxy_push_listener::PeerNames;
-use galaxy_push_proto::v1::HeadRequest;
 use galaxy_push_proto::v1::publisher_client::PublisherClient;
+use galaxy_push_proto::v1::{HeadRequest, PublishRequest};
 use galaxy_push_proto::{Failure, Reason};
 use http::{Request, Response};
 use http_body::Frame;
@@ -20,7 +21,7 @@ use tower::ServiceExt as _;
 
 use crate::services::scrape;
 use crate::stores;
-use crate::world::{World, ambient, event};
+use crate::world::{World, ambient, event, framed};
 
 /// The beginning of a message of 4 MiB less a little.
 fn begun(bytes: usize) -> Bytes {
@@ -262,4 +263,30 @@ async fn none_of_several_publishers_takes_the_room_of_the_others() {
     assert_eq!(status(&refused), Some(Code::ResourceExhausted));
     let other = begin("other", "/v1/events", http);
     assert!(tokio::time::timeout(Duration::from_secs(1), other).await.is_err(), "it is read");
+}
+
+/// The fault: what a publisher did not read the answers of kept its room for as long as its connection lived, though the store had
+/// taken it long ago. HTTP/2 asks for no more of a body whose reader has no room.
+#[tokio::test(start_paused = true)]
+async fn requests_whose_answers_nobody_reads_give_back_their_room() {
+    let (world, go) = stores::slow(Config::default());
+    let ids: Vec<_> = (0..64).map(|n| n.to_string()).collect();
+    let request = |id: &String| PublishRequest { events: vec![event(id)], ..PublishRequest::default() };
+    let requests: Vec<_> = ids.iter().map(|id| framed(&request(id))).collect();
+    let path = "/push.v1.Publisher/PublishStream";
+    let mut answers = left_open(&world, path, &requests.concat()).await.unwrap().into_body();
+    assert!(tokio::time::timeout(Duration::from_secs(1), answers.frame()).await.is_err());
+    assert!(scrape(&world).contains("push_publishes_under_way 64.0\n"));
+    go.add_permits(64);
+    sleep(Duration::from_secs(1)).await;
+    assert!(scrape(&world).contains("push_publishes_under_way 0.0\n"), "nobody has polled for an answer");
+    assert!(bytes_of_publishes(&world) <= 0.0);
+    let (mut deframer, mut read) = (Deframer::new(1 << 20), 0);
+    while read < 64 {
+        let piece = tokio::time::timeout(Duration::from_secs(1), answers.frame()).await;
+        deframer.push(piece.expect("they wait for their reader").unwrap().unwrap().into_data().unwrap());
+        while deframer.next_message().unwrap().is_some() {
+            read += 1;
+        }
+    }
 }

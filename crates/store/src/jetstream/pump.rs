@@ -268,10 +268,11 @@ impl DriverIo<Waiting> for AtBrokers<'_> {
             Some(Err(error)) => return Err(error.to_string()),
             Some(Ok(ack)) => ack,
         };
+        let shared = self.with.shared.clone();
         let said = async move {
             let said = match ack.await {
                 Ok(_) => Some(Ok(())),
-                Err(error) => surely_not(&error).map(Err),
+                Err(error) => surely_not(&error, shared.is_replicated.load(Ordering::Relaxed)).map(Err),
             };
             (number, said)
         };
@@ -319,27 +320,30 @@ impl AtBrokers<'_> {
 
 /// Why a pack surely never comes: nobody leads the stream, or the leader refused it before it handed it on. An error of storing
 /// is not among them, for some brokers may have stored it.
-fn surely_not(error: &PublishError) -> Option<String> {
+fn surely_not(error: &PublishError, is_replicated: bool) -> Option<String> {
     match error.kind() {
         PublishErrorKind::StreamNotFound => Some("nobody leads the stream at present".to_owned()),
         _ => {
             let error = error.source()?.downcast_ref::<jetstream::Error>()?;
-            REFUSALS.contains(&error.error_code()).then(|| error.to_string())
+            let code = error.error_code();
+            let is_refused = REFUSALS.contains(&code) || !is_replicated && REFUSALS_OF_ONE.contains(&code);
+            is_refused.then(|| error.to_string())
         }
     }
 }
 
 /// What a leader says before it hands a message on.
-const REFUSALS: [ErrorCode; 8] = [
-    ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
-    ErrorCode::INSUFFICIENT_RESOURCES,
+const REFUSALS: [ErrorCode; 5] = [
     ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
     ErrorCode::MEMORY_RESOURCES_EXCEEDED,
     ErrorCode::STORAGE_RESOURCES_EXCEEDED,
-    ErrorCode::STREAM_SEALED,
     ErrorCode::STREAM_NOT_MATCH,
     ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT,
 ];
+
+/// What it says when it stores a message. Where several keep the stream the others were handed it before, and store it if they can.
+const REFUSALS_OF_ONE: [ErrorCode; 3] =
+    [ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM, ErrorCode::INSUFFICIENT_RESOURCES, ErrorCode::STREAM_SEALED];
 
 #[cfg(test)]
 mod tests;

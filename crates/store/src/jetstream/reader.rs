@@ -72,6 +72,8 @@ struct Taken {
     message: Option<Message>,
     /// The consumer has nothing to deliver behind it.
     is_last: bool,
+    /// The consumer is further on in the stream than what it has delivered.
+    has_skipped: bool,
 }
 
 struct Reader {
@@ -92,7 +94,7 @@ impl Reader {
             Ok(begun) => begun,
             Err(error) => return End::Anew(format!("no consumer can be made: {error}")),
         };
-        let (mut delivered, mut may_be_at_end) = (0, is_empty);
+        let (mut delivered, mut may_be_at_end, mut may_lack) = (0, is_empty, is_empty);
         let mut bell = link.bell.clone();
         loop {
             if may_be_at_end
@@ -100,9 +102,12 @@ impl Reader {
                 && let Ok(None) = self.log.next_from(self.next).await
             {
                 self.was_at_end = true;
-                if self.to.send(Event::Next(Next::AtEnd)).await.is_err() {
+                if !self.tell(Next::AtEnd).await {
                     return End::Closed;
                 }
+            }
+            if may_lack && !self.look_for_a_hole().await {
+                return End::Closed;
             }
             let message = tokio::select! {
                 biased;
@@ -118,16 +123,33 @@ impl Reader {
                 Err(_) => return End::Anew(format!("it was silent for {SILENT_FOR:?}")),
             };
             match self.take(link, message, &mut delivered).await {
-                Ok(Taken { message, is_last }) => {
-                    may_be_at_end = is_last;
+                Ok(Taken { message, is_last, has_skipped }) => {
+                    (may_be_at_end, may_lack) = (is_last, has_skipped);
                     if let Some(message) = message
-                        && self.to.send(Event::Next(Next::Message(message))).await.is_err()
+                        && !self.tell(Next::Message(message)).await
                     {
                         return End::Closed;
                     }
                 }
                 Err(why) => return End::Anew(why),
             }
+        }
+    }
+
+    /// Whether anybody takes it.
+    async fn tell(&self, next: Next) -> bool {
+        self.to.send(Event::Next(next)).await.is_ok()
+    }
+
+    /// Where messages are gone and nothing has come behind them, no delivery can tell: the leader says what it still has. One that
+    /// was cut off has more, if anything. Whether anybody takes what is told.
+    async fn look_for_a_hole(&mut self) -> bool {
+        match self.log.look().await {
+            Ok(look) if look.first > self.next => {
+                self.next = look.first;
+                self.tell(Next::Gone(look.first - 1)).await
+            }
+            Ok(_) | Err(_) => true, // the consumer says it again, or its successor
         }
     }
 
@@ -152,12 +174,13 @@ impl Reader {
     async fn take(&mut self, link: &Link, message: Delivered, delivered: &mut u64) -> Result<Taken, String> {
         if let Some(status) = message.status {
             let is_last = answer_status(link, status, &message, *delivered).await?;
-            return Ok(Taken { message: None, is_last });
+            let has_skipped = is_last && skipped_to(&message).is_some_and(|last| last >= self.next);
+            return Ok(Taken { message: None, is_last, has_skipped });
         }
         let place = Place::of(&message, delivered)?;
         let is_last = place.pending == 0;
         if place.number < self.next {
-            return Ok(Taken { message: None, is_last });
+            return Ok(Taken { message: None, is_last, has_skipped: false });
         }
         if place.number > self.next {
             let next = self.log.next_from(self.next).await.map_err(|error| error.to_string())?;
@@ -168,7 +191,7 @@ impl Reader {
         self.next = place.number + 1;
         let (number, stamp_unix_ms) = (place.number, place.stamp_ns / 1_000_000);
         let message = Some(Message { number, stamp_unix_ms, payload: message.payload });
-        Ok(Taken { message, is_last })
+        Ok(Taken { message, is_last, has_skipped: false })
     }
 }
 
@@ -209,19 +232,26 @@ fn said(status: StatusCode, message: &Delivered, delivered: u64) -> Result<Said,
         let why = message.description.as_deref().unwrap_or_default();
         return Err(format!("the broker ended it: {status} {why}"));
     }
-    let header = |name| {
-        message.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned())
-    };
-    let asked = message.reply.as_ref().map(ToString::to_string).or_else(|| header("Nats-Consumer-Stalled"));
+    let stalled = || header(message, "Nats-Consumer-Stalled").map(ToOwned::to_owned);
+    let asked = message.reply.as_ref().map(ToString::to_string).or_else(stalled);
     if let Some(whom) = asked {
         return Ok(Said::Asks(whom));
     }
-    match header("Nats-Last-Consumer").and_then(|number| number.parse::<u64>().ok()) {
+    match header(message, "Nats-Last-Consumer").and_then(|number| number.parse::<u64>().ok()) {
         Some(last) if last != delivered => {
             Err(format!("it has delivered {last} messages, and {delivered} came"))
         }
         _ => Ok(Said::HasNothing),
     }
+}
+
+/// Up to which message of the stream a consumer has come, delivered or not.
+fn skipped_to(message: &Delivered) -> Option<u64> {
+    header(message, "Nats-Last-Stream")?.parse().ok()
+}
+
+fn header<'a>(message: &'a Delivered, name: &str) -> Option<&'a str> {
+    message.headers.as_ref()?.get(name).map(|value| value.as_str())
 }
 
 /// A consumer that pushes what there is and what comes, once and unacknowledged: whoever misses something makes another one.

@@ -73,7 +73,10 @@ async fn ask(
 ) -> (Answer, u64) {
     let read = shared.read.load(Ordering::Relaxed);
     let answer = match timeout(ASK_WITHIN, look).await {
-        Ok(Ok(look)) => Answer::StreamView(look),
+        Ok(Ok(look)) => {
+            shared.is_replicated.store(look.replicas > 1, Ordering::Relaxed);
+            Answer::StreamView(look)
+        }
         Ok(Err(error)) if Log::is_gone(&error) => Answer::Gone,
         Ok(Err(_)) | Err(_) => Answer::None,
     };

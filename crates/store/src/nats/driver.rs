@@ -23,6 +23,8 @@ pub enum Next {
     Message(Message),
     /// It has nothing behind what was read, its leader says.
     AtEnd,
+    /// The messages up to this one are gone, its leader says, if they were not read: whether or not one comes behind them.
+    Gone(u64),
 }
 
 /// What a [`Driver`] works with. `T` is to whom an answer goes.
@@ -122,6 +124,7 @@ impl<T> Driver<T> {
         let has_lost = match &next {
             Next::Message(message) => message.number > self.door.last_read() + 1,
             Next::AtEnd => self.opening.is_some_and(|last| last > self.door.last_read()),
+            Next::Gone(upto) => *upto > self.door.last_read(),
         };
         if has_lost {
             self.waits_for = Some((hands.read_records_again(), now));
@@ -193,6 +196,14 @@ impl<T> Driver<T> {
                     self.opened(hands);
                 }
             }
+            Next::Gone(upto) => {
+                self.door.lost(upto, &mut self.told);
+                hands.has_read(self.door.last_read());
+                self.tell(hands);
+                if self.opening.is_some_and(|last| upto >= last) {
+                    self.opened(hands);
+                }
+            }
         }
         Ok(())
     }
@@ -236,3 +247,6 @@ impl<T> Driver<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -259,6 +259,33 @@ impl Records {
         lacking
     }
 
+    /// As [`Records::read_anew`], of the bucket that was read before, because messages of the log are lost. A membership that stood there
+    /// and is gone has ended in one of them, and whoever knew that has let go of it since: it is not to be written again.
+    /// `unreadable`: keys with values that say nothing to this hub; nobody has let go of these.
+    pub fn read_behind_a_hole(
+        &mut self,
+        values: Vec<(u64, Value)>,
+        unreadable: &BTreeSet<String>,
+        wall_unix_ms: u64,
+    ) -> Vec<Matter> {
+        let there: BTreeSet<&Matter> = values.iter().map(|(_, value)| &value.matter).collect();
+        // What this hub has read since in the log stands nowhere yet.
+        let stood =
+            |known: &Known| known.stood.is_some_and(|stood| stood.revision > 0 && stood.at == Some(known.at));
+        let ended = self.known.iter().filter(|(matter, known)| {
+            matches!(matter, Matter::Membership(..))
+                && stood(known)
+                && !there.contains(matter)
+                && !unreadable.contains(&key(matter))
+        });
+        let ended: Vec<_> = ended.map(|(matter, _)| matter.clone()).collect();
+        for matter in ended {
+            self.standing.drop_matter(&matter);
+            self.forget(&matter);
+        }
+        self.read_anew(values, wall_unix_ms)
+    }
+
     /// Lets go of what nobody needs any more. Returns the revisions of its values in the bucket, which may be deleted there.
     pub fn let_go(&mut self, now_unix_ms: u64) -> Vec<u64> {
         let mut gone = Vec::new();
@@ -314,16 +341,20 @@ impl Records {
 
     /// Notes where a matter is. `until_ms`: until when that is needed, if nothing holds of it.
     fn keep(&mut self, matter: Matter, at: Cursor, stood: Option<Stood>, until_ms: i64) {
-        if let Some(before) = self.known.remove(&matter) {
-            let entry = (before.until_ms, matter.clone());
-            self.over.remove(&entry);
-            self.ended.remove(&entry);
-        }
+        self.forget(&matter);
         let holds_until = self.standing.of(&matter).map(|holding| holding.until_ms).max();
         let is_ended = holds_until.is_none() && matches!(matter, Matter::Membership(..));
         let until_ms = holds_until.unwrap_or(until_ms);
         let those = if is_ended { &mut self.ended } else { &mut self.over };
         those.insert((until_ms, matter.clone()));
         self.known.insert(matter, Known { at, until_ms, is_ended, stood });
+    }
+
+    fn forget(&mut self, matter: &Matter) {
+        if let Some(before) = self.known.remove(matter) {
+            let entry = (before.until_ms, matter.clone());
+            self.over.remove(&entry);
+            self.ended.remove(&entry);
+        }
     }
 }

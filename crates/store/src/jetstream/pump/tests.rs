@@ -59,3 +59,21 @@ async fn what_is_gone_before_a_start_comes_to_it_lies_before_its_base() {
     assert_eq!(shared.read.load(Ordering::Relaxed), 5);
     assert!(!may_read(&mut pump) && is_stale(&mut pump), "nothing is known of the fence");
 }
+
+/// The fault: the leader of a cluster says so when it applies what the others have, and store.
+#[test]
+fn what_a_leader_cannot_store_others_may_have_stored() {
+    let says = |code: u64| {
+        let said = format!(r#"{{"code":503,"err_code":{code},"description":"insufficient resources"}}"#);
+        let error: jetstream::Error = serde_json::from_str(&said).unwrap();
+        PublishError::with_source(PublishErrorKind::Other, error)
+    };
+    let refused = |code, is_replicated| surely_not(&says(code), is_replicated).is_some();
+    for code in [10_023, 10_054, 10_109] {
+        assert_eq!((refused(code, true), refused(code, false)), (false, true), "{code}");
+    }
+    assert!(refused(10_002, true), "it says so before it hands anything on");
+    assert!(!refused(10_077, false), "storing has failed");
+    let nobody = PublishError::new(PublishErrorKind::StreamNotFound);
+    assert!(surely_not(&nobody, true).is_some());
+}

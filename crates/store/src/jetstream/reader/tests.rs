@@ -68,6 +68,29 @@ fn a_delivery_says_which_message_it_is() {
     }
 }
 
+/// Its broker may have had messages that it never delivered: then nothing else says that they are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_is_further_on_than_it_has_delivered_has_its_reader_ask_the_leader() {
+    let Some(World { link, log, _broker, .. }) = World::begin().await else { return };
+    let (to, mut told) = mpsc::channel(1);
+    let mut reader = Reader { log: log.clone(), next: 1, to, was_at_end: true };
+    let beat = |last: &str| Delivered {
+        status: Some(StatusCode::IDLE_HEARTBEAT),
+        ..delivered(None, &[("Nats-Last-Consumer", "0"), ("Nats-Last-Stream", last)])
+    };
+    for _ in 0..2 {
+        let published = link.publishing.publish(log.subject().to_owned(), "x".into()).await.unwrap();
+        published.await.unwrap();
+    }
+    assert!(!reader.take(&link, beat("0"), &mut 0).await.unwrap().has_skipped);
+    assert!(reader.take(&link, beat("2"), &mut 0).await.unwrap().has_skipped);
+    assert!(reader.look_for_a_hole().await && told.is_empty(), "the leader has them still");
+    link.context.get_stream(log.name()).await.unwrap().purge().await.unwrap();
+    assert!(reader.look_for_a_hole().await);
+    assert!(matches!(told.try_recv(), Ok(Event::Next(Next::Gone(2)))) && reader.next == 3);
+    assert!(!reader.take(&link, beat("2"), &mut 0).await.unwrap().has_skipped);
+}
+
 /// A consumer's broker may lag behind the leader.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_a_consumer_leaves_out_is_lost_only_if_the_leader_lacks_it() {

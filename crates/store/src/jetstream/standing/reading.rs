@@ -1,5 +1,6 @@
 //! Reads all of the bucket, up to a moment that lies behind the call.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -18,6 +19,14 @@ const MARK: &str = "mark";
 /// A consumer from which nothing comes for so long is given up.
 const SILENT_FOR: Duration = Duration::from_secs(3);
 
+/// What was read of the bucket.
+pub(in super::super) struct ReadValues {
+    /// Its values, with their revisions.
+    pub(in super::super) values: Vec<(u64, Value)>,
+    /// The keys under which lies what this hub cannot read.
+    pub(super) unreadable: BTreeSet<String>,
+}
+
 /// What there is in the bucket, and its values with their revisions.
 ///
 /// # Errors
@@ -32,7 +41,7 @@ pub(in super::super) async fn read_at_start(
     loop {
         let contents = bucket.find_or_make().await;
         let why = match (contents, read_all(link, bucket, options).await) {
-            (Ok(contents), Ok(values)) => return Ok((contents, values)),
+            (Ok(contents), Ok(read)) => return Ok((contents, read.values)),
             (Err(error @ OpenError::Setting(_)), _) => return Err(error),
             (Err(error), _) => error.to_string(),
             (_, Err(why)) => why,
@@ -52,16 +61,13 @@ pub(in super::super) async fn read_at_start(
 /// # Errors
 ///
 /// Why it must be read anew.
-pub(super) async fn read_all(
-    link: &Link,
-    bucket: &Bucket,
-    options: &Options,
-) -> Result<Vec<(u64, Value)>, String> {
+pub(super) async fn read_all(link: &Link, bucket: &Bucket, options: &Options) -> Result<ReadValues, String> {
     let inbox = link.client.new_inbox();
     let mut messages = link.client.subscribe(inbox.clone()).await.map_err(|error| error.to_string())?;
     let upto = bucket.put(MARK, vec![1]).await.map_err(|error| error.to_string())?;
     bucket.consume(consumer(inbox, DeliverPolicy::All)).await.map_err(|error| error.to_string())?;
-    let (mut values, mut delivered, mut last) = (Vec::new(), 0, 0);
+    let mut read = ReadValues { values: Vec::new(), unreadable: BTreeSet::new() };
+    let (mut delivered, mut last) = (0, 0);
     loop {
         let message = timeout(SILENT_FOR, messages.next()).await;
         let message = message.map_err(|_| format!("its consumer was silent for {SILENT_FOR:?}"))?;
@@ -75,8 +81,9 @@ pub(super) async fn read_all(
             // Nothing is left of what somebody has deleted.
             if key != MARK && !message.payload.is_empty() {
                 match Value::read(key, &message.payload) {
-                    Ok(value) => values.push((place.number, value)),
+                    Ok(value) => read.values.push((place.number, value)),
                     Err(error) => {
+                        read.unreadable.insert(key.to_owned());
                         let what = format!("change {last} of the standing records is skipped: {error}");
                         options.notice(&Notice::Trouble(what));
                     }
@@ -86,7 +93,7 @@ pub(super) async fn read_all(
         };
         // What was written over while it was read comes further on, so it is read to its end.
         if is_end && last >= upto {
-            return Ok(values);
+            return Ok(read);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::reading::read_all;
+use super::reading::{ReadValues, read_all};
 use super::{Contents, Keeper};
 use crate::jetstream::{Notice, Options};
 
@@ -29,6 +29,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(keeper: &Keeper, found: Contents, options: &Options) {
     let mut asked = keeper.asked.subscribe();
+    // What was asked for before this task began.
+    if *asked.borrow() > *keeper.done.borrow() {
+        asked.mark_changed();
+    }
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
@@ -39,7 +43,7 @@ pub(super) async fn run(keeper: &Keeper, found: Contents, options: &Options) {
             biased;
             Ok(()) = asked.changed() => {
                 let upto = *asked.borrow_and_update();
-                while let Err(why) = reconciler.read_anew().await {
+                while let Err(why) = reconciler.read_behind_a_hole().await {
                     options.notice(&Notice::Trouble(format!("the standing records are read again: {why}")));
                     let _is_the_same = reconciler.look().await; // somebody may have removed it
                     sleep(PAUSE).await;
@@ -112,11 +116,30 @@ impl Reconciler<'_> {
 
     /// Reads all of it. What it lacks is written soon.
     async fn read_anew(&mut self) -> Result<(), String> {
-        let values = read_all(&self.keeper.link, &self.keeper.bucket, self.options).await?;
-        self.read = Instant::now();
+        let ReadValues { values, .. } = self.read_all().await?;
         let lacking = self.keeper.records().read_anew(values, self.keeper.ambient.unix_ms());
         self.keeper.to_check().old.extend(lacking);
         Ok(())
+    }
+
+    /// As [`Reconciler::read_anew`], because messages of the log are lost: what is gone from the same bucket has ended in one of them.
+    async fn read_behind_a_hole(&mut self) -> Result<(), String> {
+        let ReadValues { values, unreadable } = self.read_all().await?;
+        // Asked after it was read: one that was made meanwhile lacks what nobody has ended.
+        let contents = self.keeper.bucket.find_or_make().await.map_err(|error| error.to_string())?;
+        if contents.made != self.made {
+            return Err("it was removed and made again".to_owned());
+        }
+        let now_unix_ms = self.keeper.ambient.unix_ms();
+        let lacking = self.keeper.records().read_behind_a_hole(values, &unreadable, now_unix_ms);
+        self.keeper.to_check().old.extend(lacking);
+        Ok(())
+    }
+
+    async fn read_all(&mut self) -> Result<ReadValues, String> {
+        let read = read_all(&self.keeper.link, &self.keeper.bucket, self.options).await?;
+        self.read = Instant::now();
+        Ok(read)
     }
 
     async fn delete(&mut self) {

@@ -300,6 +300,32 @@ fn a_bucket_that_was_removed_gets_everything_again() {
     );
 }
 
+/// The fault: a hub that was cut off for an hour, while the membership ended and that was forgotten, wrote it again for all hubs.
+#[test]
+fn a_membership_that_is_gone_behind_a_hole_has_ended() {
+    let (mut records, nothing) = (records(), BTreeSet::new());
+    records.apply(&joined(at(1), true), NOW_MS);
+    assert_eq!(records.read_behind_a_hole(Vec::new(), &nothing, NOW_MS), [membership()], "it never stood");
+    records.wrote(&membership(), 5, at(1));
+    records.apply(&voided(at(2), "user:1", 1), NOW_MS);
+    records.wrote(&tokens("user:1"), 6, at(2));
+    let other = BTreeSet::from([key(&membership())]);
+    assert_eq!(records.read_behind_a_hole(Vec::new(), &other, NOW_MS), [tokens("user:1"), membership()]);
+    assert_eq!(memberships(&mut records), 1, "what lies there this hub cannot read");
+    records.wrote(&membership(), 7, at(1));
+    assert_eq!(records.read_behind_a_hole(Vec::new(), &nothing, NOW_MS), [tokens("user:1")]);
+    assert_eq!((memberships(&mut records), records.step(&membership(), at(1))), (0, Step::Stands));
+    records.apply(&joined(at(3), true), NOW_MS);
+    records.wrote(&membership(), 8, at(3));
+    records.apply(&joined(at(4), true), NOW_MS);
+    assert_eq!(
+        records.read_behind_a_hole(Vec::new(), &nothing, NOW_MS),
+        [tokens("user:1"), membership()],
+        "what was read since is to be written"
+    );
+    assert_eq!(memberships(&mut records), 1);
+}
+
 #[test]
 fn what_nobody_needs_any_more_is_let_go_of_by_its_revision() {
     let mut records = records();
