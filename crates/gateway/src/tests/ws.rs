@@ -321,12 +321,13 @@ async fn over_tcp_who_still_writes_what_is_too_big_is_not_reset() {
     request.headers_mut().insert("sec-websocket-protocol", "push.v1.json".parse().unwrap());
     let io = tokio::net::TcpStream::connect(address).await.unwrap();
     let (mut stream, _) = tokio_tungstenite::client_async(request, io).await.unwrap();
-    let message = [&[0x81, 0xff, 0, 0, 0, 0, 0, 0x30, 0, 0, 0, 0, 0, 0], &*vec![b'x'; 3 << 20]].concat();
+    let message = [&[0x81, 0xff, 0, 0, 0, 0, 0, 0x30, 0, 0, 0, 0, 0, 0], &*vec![b'x'; 2 << 20]].concat();
     stream.get_mut().write_all(&message).await.expect("somebody reads on");
     let Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) = stream.next().await else {
         panic!("no close frame")
     };
     assert_eq!(u16::from(code), 1009);
+    stream.get_mut().write_all(&[b'x'; 1 << 16]).await.expect("somebody reads on");
     assert_eq!(stream.get_mut().read(&mut [0; 16]).await.unwrap(), 0, "the end");
 }
 
