@@ -45,7 +45,7 @@ pub use ack_meaning::AckMeaning;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -57,6 +57,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::nats::stream_view::LastRead;
 use crate::nats::{ClaimBounds, Door, HubId, Limits, Settings};
 use crate::standing::{Count, Fill, Key, Page, RECORDS_MAX};
 use crate::{Appended, Batch, DedupBounds, Error, Fence, Refused, Sink, Store};
@@ -221,8 +222,10 @@ pub enum OpenError {
 /// What the tasks of a store and its handle share.
 #[derive(Debug, Default)]
 struct Shared {
-    /// The last message read.
+    /// The last message read, or known to be lost.
     read: AtomicU64,
+    /// The last message read, with its stamp. Not further on than `read` says.
+    last_read: Mutex<LastRead>,
     /// Nothing can be acknowledged at present, as far as is known.
     is_stale: AtomicBool,
     /// More than one broker keeps the stream.
@@ -321,6 +324,18 @@ impl NatsStore {
 }
 
 impl Shared {
+    /// The last message read, with its stamp if it was not lost.
+    fn last_read(&self) -> LastRead {
+        let last = *self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.read.load(Ordering::Relaxed);
+        if last.number == number { last } else { LastRead { number, stamp_unix_ms: None } }
+    }
+
+    fn has_read(&self, number: u64, stamp_unix_ms: u64) {
+        let last = LastRead { number, stamp_unix_ms: Some(stamp_unix_ms) };
+        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    }
+
     /// Why nothing is taken any more.
     fn why(&self) -> String {
         self.ended.get().cloned().unwrap_or_else(|| "the store has ended".to_owned())

@@ -224,6 +224,7 @@ impl Cluster {
             made: 1,
             first: first.min(last + 1),
             last,
+            stamp_unix_ms: None,
             bytes,
             replicas: 3,
             heard: Some(Duration::from_micros(heard_us)),

@@ -11,7 +11,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use galaxy_push_core::ambient::Ambient;
 use galaxy_push_core::cursor::Cursor;
 use galaxy_push_core::frame::LogKind;
-use galaxy_push_store::nats::stream_view::{Answer, Judge, Verdict};
+use galaxy_push_store::nats::stream_view::{Answer, Judge, LastRead, Verdict};
 use galaxy_push_store::nats::{
     ClaimBounds, Door, Driver, DriverIo, HubId, Limits, Message, Next, Read, Record, Sealed, Settings, pack,
 };
@@ -237,9 +237,10 @@ impl Pump {
             return Ok(());
         }
         self.looked = Instant::now();
-        let read = self.with.shared.read.load(Ordering::Relaxed);
+        // Nobody puts these brokers back to an earlier state: a number is enough.
+        let number = self.with.shared.read.load(Ordering::Relaxed);
         let answer = self.with.at.look().map_or(Answer::None, Answer::StreamView);
-        match self.judge.judge(&answer, read) {
+        match self.judge.judge(&answer, LastRead { number, stamp_unix_ms: None }) {
             Verdict::Led => self.drive.heard(self.now()),
             Verdict::Lost => {}
             Verdict::End(why) | Verdict::BeginAnew(why) => return Err(why),

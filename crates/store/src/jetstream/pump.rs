@@ -293,6 +293,7 @@ impl DriverIo<Waiting> for AtBrokers<'_> {
 
     fn has_judged(&mut self, message: &Message, read: &Read) {
         self.say(message.number, read);
+        self.with.shared.has_read(message.number, message.stamp_unix_ms);
         if let Some(opening) = self.opening {
             opening.bytes_read += message.payload.len() as u64;
             if let Some(on_progress) = &self.with.options.on_progress {

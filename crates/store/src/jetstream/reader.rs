@@ -47,7 +47,7 @@ pub(super) enum Event {
 
 /// Reads from message `next` on until nobody takes it.
 pub(super) async fn run(log: Log, mut link: Link, next: u64, to: mpsc::Sender<Event>) {
-    let mut reader = Reader { log, next, to, was_at_end: false };
+    let mut reader = Reader { log, next, stamp_unix_ms: None, to, was_at_end: false };
     loop {
         let why = match reader.read(&mut link).await {
             End::Closed => return,
@@ -80,6 +80,8 @@ struct Reader {
     log: Log,
     /// The message to be read next.
     next: u64,
+    /// When a broker took the message before that, if it was read.
+    stamp_unix_ms: Option<u64>,
     to: mpsc::Sender<Event>,
     /// It was told once that there is nothing more.
     was_at_end: bool,
@@ -94,6 +96,13 @@ impl Reader {
             Ok(begun) => begun,
             Err(error) => return End::Anew(format!("no consumer can be made: {error}")),
         };
+        let last_read = self.next.saturating_sub(1);
+        if self.stamp_unix_ms.is_some()
+            && let Some(stamp) = self.log.stamp_of(last_read).await
+            && !self.was_read(last_read, stamp)
+        {
+            return End::Anew(another(last_read));
+        }
         let (mut delivered, mut may_be_at_end, mut may_lack) = (0, is_empty, is_empty);
         let mut bell = link.bell.clone();
         loop {
@@ -146,7 +155,7 @@ impl Reader {
     async fn look_for_a_hole(&mut self) -> bool {
         match self.log.look().await {
             Ok(look) if look.first > self.next => {
-                self.next = look.first;
+                (self.next, self.stamp_unix_ms) = (look.first, None);
                 self.tell(Next::Gone(look.first - 1)).await
             }
             Ok(_) | Err(_) => true, // the consumer says it again, or its successor
@@ -166,6 +175,13 @@ impl Reader {
         ))
     }
 
+    /// Whether this is the message that was read last, if it has its number. A stream that was put back may have grown since, and what
+    /// follows must not be read: the watch finds out by the last message that was.
+    fn was_read(&self, number: u64, stamp_unix_ms: u64) -> bool {
+        number.checked_add(1) != Some(self.next)
+            || self.stamp_unix_ms.is_none_or(|read| read == stamp_unix_ms)
+    }
+
     /// What one delivery has to tell.
     ///
     /// # Errors
@@ -179,6 +195,10 @@ impl Reader {
         }
         let place = Place::of(&message, delivered)?;
         let is_last = place.pending == 0;
+        let (number, stamp_unix_ms) = (place.number, place.stamp_ns / 1_000_000);
+        if !self.was_read(number, stamp_unix_ms) {
+            return Err(another(number));
+        }
         if place.number < self.next {
             return Ok(Taken { message: None, is_last, has_skipped: false });
         }
@@ -188,8 +208,7 @@ impl Reader {
                 return Err(format!("its broker lacks message {}, which the leader has", self.next));
             }
         }
-        self.next = place.number + 1;
-        let (number, stamp_unix_ms) = (place.number, place.stamp_ns / 1_000_000);
+        (self.next, self.stamp_unix_ms) = (number + 1, Some(stamp_unix_ms));
         let message = Some(Message { number, stamp_unix_ms, payload: message.payload });
         Ok(Taken { message, is_last, has_skipped: false })
     }
@@ -213,6 +232,10 @@ pub(super) async fn answer_status(
         }
         Said::HasNothing => Ok(true),
     }
+}
+
+fn another(message: u64) -> String {
+    format!("message {message} is another one than was read")
 }
 
 /// What a consumer says beside messages.

@@ -126,6 +126,13 @@ impl Log {
         }
     }
 
+    /// When a broker took this message, in milliseconds since the Unix epoch, by the leader. `None`: it has it no more, or does not answer.
+    pub(super) async fn stamp_of(&self, number: u64) -> Option<u64> {
+        let stream = self.context.get_stream_no_info(&self.name).await.ok()?;
+        let message = stream.get_raw_message(number).await.ok()?;
+        u64::try_from(message.time.unix_timestamp_nanos() / 1_000_000).ok()
+    }
+
     /// When the last message was stamped by the hub that wrote it, in milliseconds since the Unix epoch; or else by its broker.
     pub(super) async fn last_stamp(&self, look: &StreamView) -> Option<u64> {
         if look.last < look.first {
@@ -207,6 +214,7 @@ pub(super) fn look_of(info: &Info) -> StreamView {
         made: info.created.unix_timestamp_nanos(),
         first: if state.messages == 0 { state.last_sequence + 1 } else { state.first_sequence },
         last: state.last_sequence,
+        stamp_unix_ms: None,
         bytes: state.bytes,
         replicas,
         heard: heard(info, replicas / 2),

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Shared;
 use super::stream::Log;
-use crate::nats::stream_view::{Answer, Judge, StreamView, Verdict};
+use crate::nats::stream_view::{Answer, Judge, LastRead, StreamView, Verdict};
 
 /// How often it asks.
 const ASK_EVERY: Duration = Duration::from_secs(2);
@@ -47,8 +47,8 @@ pub(super) async fn run(
     let mut judge = Judge::new(epoch, made);
     loop {
         ticks.tick().await;
-        let (answer, read) = ask(&shared, log.look()).await;
-        let seen = match judge.judge(&answer, read) {
+        let (answer, last_read) = ask(&shared, |read| look(&log, read)).await;
+        let seen = match judge.judge(&answer, last_read) {
             Verdict::Led => Seen::Led,
             Verdict::Lost => Seen::Lost,
             Verdict::End(why) => Seen::End(why),
@@ -67,12 +67,12 @@ pub(super) async fn run(
 }
 
 /// What the leader says, and what this hub had read before it was asked: meanwhile it may read more than what is answered.
-async fn ask(
+async fn ask<L: Future<Output = Result<StreamView, async_nats::Error>>>(
     shared: &Shared,
-    look: impl Future<Output = Result<StreamView, async_nats::Error>>,
-) -> (Answer, u64) {
-    let read = shared.read.load(Ordering::Relaxed);
-    let answer = match timeout(ASK_WITHIN, look).await {
+    look: impl FnOnce(u64) -> L,
+) -> (Answer, LastRead) {
+    let last_read = shared.last_read();
+    let answer = match timeout(ASK_WITHIN, look(last_read.number)).await {
         Ok(Ok(look)) => {
             shared.is_replicated.store(look.replicas > 1, Ordering::Relaxed);
             Answer::StreamView(look)
@@ -80,7 +80,17 @@ async fn ask(
         Ok(Err(error)) if Log::is_gone(&error) => Answer::Gone,
         Ok(Err(_)) | Err(_) => Answer::None,
     };
-    (answer, read)
+    (answer, last_read)
+}
+
+/// What the leader says of the stream, and of what lies under the number of this message.
+async fn look(log: &Log, read: u64) -> Result<StreamView, async_nats::Error> {
+    let look = log.look().await?;
+    let stamp_unix_ms = match (look.first..=look.last).contains(&read) {
+        true => log.stamp_of(read).await,
+        false => None,
+    };
+    Ok(StreamView { stamp_unix_ms, ..look })
 }
 
 #[cfg(test)]
@@ -92,11 +102,11 @@ mod tests {
     async fn what_is_read_while_the_leader_is_asked_does_not_count() {
         let shared = Shared::default();
         shared.read.store(5, Ordering::Relaxed);
-        let look = async {
+        let look = async |_: u64| {
             shared.read.store(9, Ordering::Relaxed);
             Ok(StreamView { last: 7, ..StreamView::default() })
         };
-        let (answer, read) = ask(&shared, look).await;
+        let (answer, LastRead { number: read, .. }) = ask(&shared, look).await;
         assert!(
             matches!(answer, Answer::StreamView(StreamView { last: 7, .. })) && read == 5,
             "{answer:?}, {read}"

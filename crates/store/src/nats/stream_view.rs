@@ -29,6 +29,9 @@ pub struct StreamView {
     pub first: u64,
     /// The number of the last message that it had; 0: it never had one.
     pub last: u64,
+    /// When the message that this hub has read last was taken by a broker, in milliseconds since the Unix epoch, by what the stream has under its
+    /// number now. `None`: it has it no more, or was not asked.
+    pub stamp_unix_ms: Option<u64>,
     /// What it holds, in bytes.
     pub bytes: u64,
     /// How many brokers keep it.
@@ -59,6 +62,15 @@ impl StreamView {
         // What was read is there, though an answer may have been on its way for long.
         Ok(Cursor::end_of_message(epoch, self.last.max(read)))
     }
+}
+
+/// The last message that was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastRead {
+    /// Its number.
+    pub number: u64,
+    /// When a broker took it, in milliseconds since the Unix epoch. `None`: it was lost.
+    pub stamp_unix_ms: Option<u64>,
 }
 
 /// What came of a question.
@@ -102,8 +114,9 @@ impl Judge {
         Self { epoch, made, short: 0 }
     }
 
-    /// What an answer means. `read`: the last message that was read when the question was asked.
-    pub fn judge(&mut self, answer: &Answer, read: u64) -> Verdict {
+    /// What an answer means. `last_read`: as it was when the question was asked.
+    pub fn judge(&mut self, answer: &Answer, last_read: LastRead) -> Verdict {
+        let read = last_read.number;
         let is_short = match answer {
             Answer::None => return Verdict::Lost, // neither one more nor the end of the row
             Answer::Gone => true,
@@ -117,6 +130,14 @@ impl Judge {
             // Somebody has removed it and made it again just so. It may soon be as long as it was, with other messages.
             Answer::StreamView(look) if look.made != self.made => {
                 return Verdict::BeginAnew("the stream was removed and made again".to_owned());
+            }
+            // It was shorter meanwhile, and is as long as it was again. Every leader has one message under a number.
+            Answer::StreamView(look)
+                if last_read.stamp_unix_ms.zip(look.stamp_unix_ms).is_some_and(|(read, has)| read != has) =>
+            {
+                return Verdict::BeginAnew(format!(
+                    "message {read} is another one than was read: the stream was put back to an earlier state"
+                ));
             }
             Answer::StreamView(look) => look.last < read,
         };
@@ -146,13 +167,35 @@ mod tests {
         Answer::StreamView(StreamView { epoch, last, heard: Some(Duration::ZERO), ..StreamView::default() })
     }
 
+    const fn read(number: u64) -> LastRead {
+        LastRead { number, stamp_unix_ms: None }
+    }
+
+    /// The fault: what was published before five answers had said that the log is short made it as long as it was.
+    #[test]
+    fn a_log_that_has_another_message_in_the_place_of_one_that_was_read_gets_another_epoch_at_once() {
+        let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
+        let looked = |stamp_unix_ms| match answer(1, 5) {
+            Answer::StreamView(look) => Answer::StreamView(StreamView { stamp_unix_ms, ..look }),
+            other => other,
+        };
+        let read = |stamp_unix_ms| LastRead { number: 5, stamp_unix_ms };
+        for same in [(Some(7), Some(7)), (Some(7), None), (None, Some(7)), (None, None)] {
+            assert_eq!(judge.judge(&looked(same.0), read(same.1)), Verdict::Led, "{same:?}");
+        }
+        let verdict = judge.judge(&looked(Some(8)), read(Some(7)));
+        assert!(matches!(verdict, Verdict::BeginAnew(why) if why.contains("message 5 is another one")));
+    }
+
     #[test]
     fn another_epoch_ends_a_hub_at_once() {
         let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
-        assert_eq!(judge.judge(&answer(1, 5), 5), Verdict::Led);
-        assert!(matches!(judge.judge(&answer(2, 5), 5), Verdict::End(why) if why.contains("another log")));
+        assert_eq!(judge.judge(&answer(1, 5), read(5)), Verdict::Led);
+        assert!(
+            matches!(judge.judge(&answer(2, 5), read(5)), Verdict::End(why) if why.contains("another log"))
+        );
         let none = Answer::StreamView(StreamView { last: 9, ..StreamView::default() });
-        assert!(matches!(judge.judge(&none, 5), Verdict::End(_)));
+        assert!(matches!(judge.judge(&none, read(5)), Verdict::End(_)));
     }
 
     #[test]
@@ -166,28 +209,30 @@ mod tests {
             heard: Some(Duration::ZERO),
             ..StreamView::default()
         });
-        assert!(matches!(judge.judge(&again, 5), Verdict::BeginAnew(why) if why.contains("made again")));
+        assert!(
+            matches!(judge.judge(&again, read(5)), Verdict::BeginAnew(why) if why.contains("made again"))
+        );
     }
 
     #[test]
     fn a_log_that_lacks_what_was_read_gets_another_epoch_after_five_answers_in_a_row() {
         let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
         for _ in 0..4 {
-            assert_eq!(judge.judge(&answer(1, 4), 5), Verdict::Lost);
+            assert_eq!(judge.judge(&answer(1, 4), read(5)), Verdict::Lost);
         }
-        assert_eq!(judge.judge(&answer(1, 5), 5), Verdict::Led, "a leader that was cut off");
+        assert_eq!(judge.judge(&answer(1, 5), read(5)), Verdict::Led, "a leader that was cut off");
         for _ in 0..4 {
-            assert_eq!(judge.judge(&answer(1, 4), 5), Verdict::Lost);
-            assert_eq!(judge.judge(&Answer::None, 5), Verdict::Lost, "silence says nothing");
+            assert_eq!(judge.judge(&answer(1, 4), read(5)), Verdict::Lost);
+            assert_eq!(judge.judge(&Answer::None, read(5)), Verdict::Lost, "silence says nothing");
         }
-        let verdict = judge.judge(&answer(1, 4), 5);
+        let verdict = judge.judge(&answer(1, 4), read(5));
         assert!(matches!(verdict, Verdict::BeginAnew(why) if why.contains("message 4, and 5 was read")));
     }
 
     #[test]
     fn a_stream_that_is_removed_ends_a_hub_after_five_answers() {
         let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
-        let verdicts: Vec<_> = (0..5).map(|_| judge.judge(&Answer::Gone, 0)).collect();
+        let verdicts: Vec<_> = (0..5).map(|_| judge.judge(&Answer::Gone, read(0))).collect();
         assert_eq!(verdicts[..4], [Verdict::Lost, Verdict::Lost, Verdict::Lost, Verdict::Lost]);
         assert_eq!(verdicts[4], Verdict::End("the stream was removed".to_owned()));
     }
@@ -197,7 +242,7 @@ mod tests {
         let mut judge = Judge::new(Epoch::with_holes(1 << 24), 0);
         let epoch = Some(Epoch::with_holes(1 << 24));
         let alone = Answer::StreamView(StreamView { epoch, last: 5, heard: None, ..StreamView::default() });
-        assert_eq!(judge.judge(&alone, 5), Verdict::Lost);
+        assert_eq!(judge.judge(&alone, read(5)), Verdict::Lost);
     }
 
     #[test]

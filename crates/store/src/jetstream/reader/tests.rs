@@ -68,12 +68,31 @@ fn a_delivery_says_which_message_it_is() {
     }
 }
 
+/// Else a stream that was put back and has grown would be read on, and nobody would notice it by the message that was read last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_read_behind_another_message_than_the_one_that_was_read_last() {
+    let Some(World { link, log, _broker, .. }) = World::begin().await else { return };
+    let (to, mut told) = mpsc::channel(9);
+    let mut reader = Reader { log: log.clone(), next: 3, stamp_unix_ms: Some(7), to, was_at_end: true };
+    let of = |stamp: u64| delivered(Some(&format!("$JS.ACK.s.c.1.2.1.{stamp}.0")), &[]);
+    assert!(reader.take(&link, of(7_000_000), &mut 0).await.unwrap().message.is_none(), "a broker that lags");
+    let why = reader.take(&link, of(8_000_000), &mut 0).await.err();
+    assert_eq!(why.as_deref(), Some("message 2 is another one than was read"));
+    for _ in 0..3 {
+        let published = link.publishing.publish(log.subject().to_owned(), "x".into()).await.unwrap();
+        published.await.unwrap();
+    }
+    let End::Anew(why) = reader.read(&mut link.clone()).await else { panic!("somebody takes it") };
+    assert_eq!(why, "message 2 is another one than was read");
+    assert!(told.try_recv().is_err() && reader.next == 3);
+}
+
 /// Its broker may have had messages that it never delivered: then nothing else says that they are gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_is_further_on_than_it_has_delivered_has_its_reader_ask_the_leader() {
     let Some(World { link, log, _broker, .. }) = World::begin().await else { return };
     let (to, mut told) = mpsc::channel(1);
-    let mut reader = Reader { log: log.clone(), next: 1, to, was_at_end: true };
+    let mut reader = Reader { log: log.clone(), next: 1, stamp_unix_ms: None, to, was_at_end: true };
     let beat = |last: &str| Delivered {
         status: Some(StatusCode::IDLE_HEARTBEAT),
         ..delivered(None, &[("Nats-Last-Consumer", "0"), ("Nats-Last-Stream", last)])
@@ -100,7 +119,8 @@ async fn a_message_that_a_consumer_leaves_out_is_lost_only_if_the_leader_lacks_i
         published.await.unwrap();
     }
     let third = || delivered(Some("$JS.ACK.s.c.1.3.1.9.0"), &[]);
-    let mut reader = Reader { log: log.clone(), next: 1, to: mpsc::channel(1).0, was_at_end: false };
+    let mut reader =
+        Reader { log: log.clone(), next: 1, stamp_unix_ms: None, to: mpsc::channel(1).0, was_at_end: false };
     let why = reader.take(&link, third(), &mut 0).await.err();
     assert_eq!(why.as_deref(), Some("its broker lacks message 1, which the leader has"));
     assert_eq!(reader.next, 1);

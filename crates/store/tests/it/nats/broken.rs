@@ -80,7 +80,22 @@ async fn a_stream_that_was_made_again_with_its_epoch_gets_another_one_before_the
 /// The disk of the broker is put back to a copy: the stream ends before what was read of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_was_put_back_gets_another_epoch_before_the_hub_ends() {
-    let Some(mut broker) = broker() else { return };
+    let Some((broker, hub)) = put_back().await else { return };
+    ends_and_begins_anew(&hub, &broker, "2 was read").await;
+}
+
+/// As long as it was before anybody has noticed: another message lies in the place of one that was read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_put_back_and_grows_gets_another_epoch_before_the_hub_ends() {
+    let Some((broker, hub)) = put_back().await else { return };
+    let context = jetstream::new(async_nats::connect(broker.url()).await.unwrap());
+    let ack = context.publish("p.default.log", "another".into()).await.unwrap().await.unwrap();
+    assert_eq!(ack.sequence, 2, "its position was given out");
+    ends_and_begins_anew(&hub, &broker, "message 2 is another one").await;
+}
+
+async fn put_back() -> Option<(Broker, Hub)> {
+    let mut broker = broker()?;
     let hub = Hub::open(options(&broker, "p")).await;
     hub.appended(&["a"]).await;
     let copy = tempfile::tempdir().unwrap();
@@ -93,7 +108,7 @@ async fn a_stream_that_was_put_back_gets_another_epoch_before_the_hub_ends() {
     std::fs::remove_dir_all(broker.store()).unwrap();
     copy_folder(&copied, &broker.store());
     tokio::task::block_in_place(|| broker.restart()).unwrap();
-    ends_and_begins_anew(&hub, &broker, "2 was read").await;
+    Some((broker, hub))
 }
 
 fn copy_folder(from: &Path, to: &Path) {
