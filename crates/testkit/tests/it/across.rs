@@ -303,6 +303,23 @@ fn a_user_that_stayed_gets_nothing_twice_when_a_log_returns() {
     breaks(Promise::Unique, stayed, "gap 1 EPOCH_CHANGED e2:1 2", twice);
 }
 
+/// The fault: a gap that led to where the store of a client that was started again had been counted as a skip.
+#[test]
+fn a_client_that_was_started_again_had_what_its_store_says() {
+    let handler = "
+        by hub | log 1 a all | log 2 b all | log 3 c all
+        by other | log e2:1 x all
+        by app | start | open 1 gateway app - oldest | welcome 1 FRESH 0 0 3 gen=1
+        event 1 1 a | event 1 2 b | event 1 3 c | caught_up 1 3 | crash | start
+        open 2 gateway app - 2 | welcome 2 EPOCH_CHANGED 2 e2:0 e2:1 gen=1
+        gap 2 EPOCH_CHANGED 2 e2:0 | event 2 e2:1 x | caught_up 2 e2:1 | close 2 ended
+        open 3 gateway app - e2:1 continues | welcome 3 EPOCH_CHANGED e2:1 0 3 gen=2
+        gap 3 EPOCH_CHANGED e2:1 2 | event 3 3 c | caught_up 3 3
+    ";
+    let skips = "gap 3 EPOCH_CHANGED e2:1 3";
+    breaks(Promise::Resumable, handler, "gap 3 EPOCH_CHANGED e2:1 2 | event 3 3 c", skips);
+}
+
 #[test]
 fn a_handler_is_told_of_a_change_of_log() {
     let handler = "

@@ -30,7 +30,9 @@ impl Carried {
     pub(in crate::checker) fn to(index: &Index<'_>, stream: &Stream<'_>, before: Option<&State<'_>>) -> Self {
         let presented = &stream.open.presented;
         let place = index.at(presented);
-        let anew = Self { last: Some(presented.clone()), place, ..Self::default() };
+        // A client that was started again has had what its store says, to whichever log it is led.
+        let was_at = place.map(|at| (at.epoch, at.seq)).into_iter().collect();
+        let anew = Self { last: Some(presented.clone()), place, was_at, ..Self::default() };
         let Some(before) = before else { return anew };
         let earlier = &before.carried;
         let goes_on = place.is_some() && earlier.last.as_ref() == Some(presented);
