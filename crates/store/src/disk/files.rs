@@ -312,9 +312,10 @@ fn for_want_of_room(error: io::Error) -> io::Error {
 #[cfg(target_os = "linux")]
 fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
-    use rustix::io::Errno;
+    use rustix::io::{Errno, retry_on_intr};
 
-    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+    // Where a disk is slow, a signal may come in between.
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, bytes)) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes),
         allocated => Ok(allocated?),
     }
@@ -329,9 +330,10 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 #[cfg(target_os = "linux")]
 fn make_zeros(file: &File, offset: u64, length: u64, keeps_space: bool) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::retry_on_intr;
 
     let how = if keeps_space { FallocateFlags::ZERO_RANGE } else { FallocateFlags::PUNCH_HOLE };
-    Ok(fallocate(file, how | FallocateFlags::KEEP_SIZE, offset, length)?)
+    Ok(retry_on_intr(|| fallocate(file, how | FallocateFlags::KEEP_SIZE, offset, length))?)
 }
 
 #[cfg(not(target_os = "linux"))]
