@@ -321,11 +321,11 @@ impl Connection {
                 let step = reader.read_at(window, slot, lag_end, Some(registration), now);
                 apply_step(step, window, &timer, out, budget);
             }
+            // What lies between is for others: without this, a quiet user would fall out of the window.
+            skip_to(reader, *covered);
             if covered.slot < window.oldest() && covered.slot < edge.routes.dispatched().slot {
                 return StepResult::Produced; // what has come since says whether anything of that was for it
             }
-            // What lies between is for others: without this, a quiet user would fall out of the window.
-            skip_to(reader, *covered);
             let step = reader.step_until(window, covered.slot, Some(registration), now);
             apply_step(step, window, &timer, out, budget)
         });

@@ -2,6 +2,7 @@
 //! and is told of no gap.
 
 use super::*;
+use crate::state::routes::AccessChange;
 
 const ANN: usize = 0;
 const BOB: usize = 1;
@@ -91,6 +92,27 @@ async fn what_came_for_others_while_a_turn_was_sent_is_missed_by_nobody() {
     let wait = world.connections[0].connection.collect(world.edge.clock.now(), &mut out);
     assert_eq!((wait, entries(&out)), (Wait::None, 1), "the ephemeral one waits for the next turn");
     append(&mut world, &[BOB; 10]);
+    world.dispatch();
+    assert_eq!(told(&mut world), (0, 0));
+}
+
+/// The fault (seed 139): it stayed before what it had read for others, and was told a gap over that when it had to scan.
+#[tokio::test(start_paused = true)]
+async fn who_asks_anew_how_far_everything_was_read_has_read_that_far() {
+    let mut world = World::new(Bounds { events: 8, ..Bounds::default() }, 4, 1);
+    world.open(ANN, 0);
+    told(&mut world);
+    append(&mut world, &[ANN, BOB]);
+    world.append(&[ANN], true);
+    world.dispatch();
+    let mut out = Vec::new();
+    world.connections[0].connection.collect(world.edge.clock.now(), &mut out);
+    assert_eq!(entries(&out), 1, "the ephemeral one waits for the next turn");
+    world.append(&[BOB], true);
+    append(&mut world, &[BOB; 8]);
+    // Delivery was paused for a moment, so everybody scans.
+    let paused = [AccessChange::PauseDelivery, AccessChange::ResumeDelivery].map(Change::Access);
+    world.edge.apply_access(&paused);
     world.dispatch();
     assert_eq!(told(&mut world), (0, 0));
 }
