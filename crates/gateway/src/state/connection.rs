@@ -292,9 +292,14 @@ impl Connection {
             // Read first: whatever lies before it is in the mailbox by now.
             let covered = self.edge.routes.dispatched();
             match self.registration.mailbox().receive(&mut self.inbox) {
-                Received::Overflowed(first) => {
-                    if let Some(first) = first {
-                        self.edge.read(now, |window| self.reader.seek(window, first));
+                Received::Overflowed(from) => {
+                    if let Some(from) = from {
+                        self.edge.read(now, |window| {
+                            self.reader.seek(window, from.first);
+                            if from.first < window.oldest() {
+                                self.reader.seek(window, from.lasting);
+                            }
+                        });
                     }
                     self.scanning = true;
                     return None;

@@ -38,6 +38,15 @@ pub(crate) struct QueuedSlot {
     pub(crate) ephemeral: bool,
 }
 
+/// Where the scan of a connection may begin whose mailbox was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ScanFrom {
+    /// Nothing before this concerns it.
+    pub(crate) first: Slot,
+    /// Nothing before this concerns it but what is ephemeral, of which nobody is told if the window has let go of it.
+    pub(crate) lasting: Slot,
+}
+
 /// What is behind the mailbox's lock.
 #[derive(Debug)]
 struct Queue {
@@ -45,7 +54,7 @@ struct Queue {
     mode: Mode,
     /// After an overflow, until the connection has heard of it: the first slot that was in the mailbox. Nothing before it
     /// concerns the connection, so its scan may begin there.
-    scan_from: Option<Slot>,
+    scan_from: Option<ScanFrom>,
     /// What its reader came with from another gateway, as long as nothing lay behind that: events up to there are not kept. Were they,
     /// and were they gone before they are read, their reader would be told of a gap over what it has.
     expected: Option<Expected>,
@@ -86,8 +95,8 @@ pub(super) enum PushResult {
 /// What a connection received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// Nothing, for it must scan: from this slot on, if that is known, since nothing before concerns the connection.
-    Overflowed(Option<Slot>),
+    /// Nothing, for it must scan: from there on, if that is known, since nothing before concerns the connection.
+    Overflowed(Option<ScanFrom>),
     /// The slots, in order.
     Slots {
         /// It is asked to say its position, even if nothing came.
@@ -133,7 +142,10 @@ impl Mailbox {
         }
         queue.expected = None; // from here on the reader judges: a gap may lead back
         if queue.slots.len() >= limit {
-            queue.scan_from = Some(queue.slots.front().map_or(slot, |first| first.slot));
+            let first = queue.slots.front().map_or(slot, |first| first.slot);
+            let lasting =
+                queue.slots.iter().find(|queued| !queued.ephemeral).map_or(slot, |lasting| lasting.slot);
+            queue.scan_from = Some(ScanFrom { first, lasting });
             // Not `clear`: a connection that scans needs no room for slots.
             queue.slots = VecDeque::new();
             queue.mode = Mode::Scanning;

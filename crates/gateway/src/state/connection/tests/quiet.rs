@@ -117,6 +117,17 @@ async fn who_asks_anew_how_far_everything_was_read_has_read_that_far() {
     assert_eq!(told(&mut world), (0, 0));
 }
 
+/// The fault (seed 139): an ephemeral event was the first in a mailbox that overflowed, and had left the window.
+#[tokio::test(start_paused = true)]
+async fn an_ephemeral_event_at_the_front_of_a_full_mailbox_loses_nobody_its_place() {
+    let mut world = listening();
+    append(&mut world, &[BOB]);
+    world.append(&[ANN], true);
+    append(&mut world, &[ANN, ANN, BOB, BOB, BOB, BOB, BOB, ANN]);
+    world.dispatch();
+    assert_eq!(told(&mut world), (3, 0));
+}
+
 /// The fault: a connection that reads its mailbox went through it one entry at a time, and one entry is no lag in number.
 #[tokio::test(start_paused = true)]
 async fn who_lags_in_its_mailbox_is_told_so_and_who_is_quiet_is_not() {
