@@ -42,6 +42,8 @@ pub struct FileCursorStore {
     saves: u64,
     /// The save that is being written, perhaps for somebody who has given it up: on a disk that hangs no second one begins.
     writing: Option<JoinHandle<io::Result<()>>>,
+    /// The load that is under way, likewise: whoever loads again is told what that one reads.
+    loading: Option<JoinHandle<io::Result<Option<String>>>>,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ impl FileCursorStore {
             file: Arc::new(CursorFile { path: path.into(), written: Mutex::new(0) }),
             saves: 0,
             writing: None,
+            loading: None,
         }
     }
 }
@@ -66,7 +69,10 @@ impl FileCursorStore {
 impl CursorStore for FileCursorStore {
     async fn load(&mut self) -> Result<Option<String>, StoreError> {
         let file = self.file.clone();
-        spawn_blocking(move || file.load()).await?.map_err(|error| self.file.explain(&error))
+        let loading = self.loading.get_or_insert_with(|| spawn_blocking(move || file.load()));
+        let loaded = loading.await;
+        self.loading = None;
+        loaded?.map_err(|error| self.file.explain(&error))
     }
 
     async fn save(&mut self, cursor: &str) -> Result<(), StoreError> {
@@ -153,6 +159,27 @@ mod tests {
         drop(hangs);
         store.save("y").await.unwrap();
         assert_eq!(store.load().await.unwrap().as_deref(), Some("y"));
+        fs::remove_file(&path).unwrap();
+    }
+
+    /// A pipe that nobody writes to hangs its reader as a disk does.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_disk_that_hangs_has_one_thread_however_often_a_load_is_given_up() {
+        let path = std::env::temp_dir().join(format!("galaxy-push-hanging-load-{}", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let mut store = FileCursorStore::new(&path);
+        let file = store.file.clone();
+        for _ in 0..20 {
+            assert!(timeout(Duration::from_millis(5), store.load()).await.is_err());
+        }
+        let holders = Arc::strong_count(&file);
+        let mut pipe = File::options().read(true).write(true).open(&path).unwrap();
+        pipe.write_all(b"oldest\n").unwrap();
+        drop(pipe); // whoever waits goes on, however many they are
+        assert!(holders <= 3, "the store, this test and one thread: {holders}");
+        assert_eq!(store.load().await.unwrap().as_deref(), Some("oldest"));
         fs::remove_file(&path).unwrap();
     }
 

@@ -91,3 +91,43 @@ impl fmt::Debug for Token {
         f.write_str("Token")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// The fault: each dial asked a source that hangs once more, on a thread that never came back.
+    #[tokio::test]
+    async fn a_source_that_hangs_is_asked_once_and_leaves_the_token_before() {
+        let (go_on, hangs) = mpsc::channel::<()>();
+        let (asked, hangs) = (Arc::new(AtomicUsize::new(0)), Mutex::new(hangs));
+        let source = {
+            let asked = asked.clone();
+            move || {
+                if asked.fetch_add(1, Ordering::SeqCst) > 0 {
+                    let _ = hangs.lock().unwrap().recv();
+                    return Some("second".to_owned());
+                }
+                Some("first".to_owned())
+            }
+        };
+        let token = Token::from(Box::new(source)).unwrap();
+        assert!(timeout(Duration::from_millis(20), token.header()).await.is_err());
+        for _ in 0..20 {
+            let header = timeout(Duration::from_secs(5), token.header()).await;
+            assert_eq!(header.expect("it does not wait for the source"), "Bearer first");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "at the beginning, and by the one that hangs");
+        drop(go_on);
+        while token.0.asking.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(token.header().await, "Bearer second");
+    }
+}

@@ -232,8 +232,8 @@ impl Pipe {
     /// Decides what the end of a stream means for each request, and when the next one is opened.
     fn lost(&mut self, failure: Failure) {
         // Answers come in the order in which requests were sent, which is not that of the calls where some were sent again.
-        let first_unanswered = self.pending.iter().filter_map(|request| request.sent).min();
-        let found_faulty = self.pending.iter().position(|request| request.sent == first_unanswered);
+        let sent = self.pending.iter().enumerate().filter_map(|(at, request)| Some((request.sent?, at)));
+        let first_unanswered = sent.min().map(|(_, at)| at);
         self.note_unanswered(is_unknown(&failure));
         self.hub_connection.hub = (self.hub_connection.hub + 1) % self.hub_connection.dialer.hubs().len();
         self.last_failure = failure.clone();
@@ -242,10 +242,10 @@ impl Pipe {
             // What the hub found wrong is in the first request that it did not answer; but who may not publish at all need not
             // send the others.
             let faulty = matches!(&failure, Failure::Status(status) if status.code == INVALID_ARGUMENT);
-            let refused = match found_faulty.filter(|_| faulty && first_unanswered.is_some()) {
-                Some(faulty) => faulty..faulty + 1,
-                None if faulty => 0..0,
-                None => 0..self.pending.len(),
+            let refused = match first_unanswered {
+                _ if !faulty => 0..self.pending.len(),
+                Some(at) => at..at + 1,
+                None => 0..0,
             };
             for request in self.pending.drain(refused) {
                 self.uncertain.record(&request.events, &request.unanswered);
