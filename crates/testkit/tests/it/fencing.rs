@@ -136,34 +136,31 @@ fn whoever_comes_after_a_stream_that_ended_by_itself_takes_nothing_back() {
     keeps(&left);
 }
 
+/// A hub that leaves while a gateway has one of two events.
+const DRAIN: &str = "
+    rules drain=3000
+    by hub | start | log 1 a all | log 2 b all
+    by g | open 1 gateway g - oldest at=hub | welcome 1 FRESH 0 0 2 gen=1 | event 1 1 a
+    by world | fault leave hub
+    by hub | log 3 c all
+    by g | event 1 2 b | goodbye 1 DRAINING 2 | close 1 OK
+";
+
 #[test]
 fn a_gateway_that_is_behind_has_the_whole_time_of_a_drain() {
-    let drain = "
-        rules drain=3000
-        by hub | start | log 1 a all | log 2 b all
-        by g | open 1 gateway g - oldest at=hub | welcome 1 FRESH 0 0 2 gen=1 | event 1 1 a
-        by world | fault leave hub
-        by hub | log 3 c all
-        by g | event 1 2 b | goodbye 1 DRAINING 2 | close 1 OK
-    ";
     let whole = "event 1 2 b | goodbye 1 DRAINING 2";
-    breaks(Promise::Drained, drain, whole, "wait 2000 | goodbye 1 DRAINING 1");
-    keeps(&drain.replacen(whole, "wait 3000 | goodbye 1 DRAINING 1", 1));
+    breaks(Promise::Drained, DRAIN, whole, "wait 2000 | goodbye 1 DRAINING 1");
+    keeps(&DRAIN.replacen(whole, "wait 3000 | goodbye 1 DRAINING 1", 1));
     // Nobody knows how long this one was on its way.
-    keeps(&drain.replacen(whole, "by hub | start | by g | goodbye 1 DRAINING 1", 1));
+    keeps(&DRAIN.replacen(whole, "by hub | start | by g | goodbye 1 DRAINING 1", 1));
 }
 
 /// It goes on with the drain that it is in, and has no more time for it.
 #[test]
 fn a_second_signal_to_leave_does_not_begin_a_drain_anew() {
-    let drain = "
-        rules drain=3000
-        by hub | start | log 1 a all | log 2 b all
-        by g | open 1 gateway g - oldest at=hub | welcome 1 FRESH 0 0 2 gen=1 | event 1 1 a
-        by world | fault leave hub | wait 2900 | fault leave hub | wait 200
-        by g | goodbye 1 DRAINING 1 | close 1 OK
-    ";
-    keeps(drain);
-    breaks(Promise::Drained, drain, "wait 2900 | fault leave hub | wait 200", "wait 2900 | fault leave hub");
-    breaks(Promise::Drained, drain, "fault leave hub | wait 2900 |", "wait 2900 |");
+    let twice = "fault leave hub | wait 2900 | fault leave hub | wait 200";
+    let twice = DRAIN.replacen("fault leave hub", twice, 1);
+    let cut_off = twice.replacen("event 1 2 b | goodbye 1 DRAINING 2", "goodbye 1 DRAINING 1", 1);
+    breaks(Promise::Drained, &cut_off, "| wait 200", "");
+    breaks(Promise::Drained, &cut_off, "fault leave hub | wait 2900 |", "wait 2900 |");
 }

@@ -140,20 +140,23 @@ fn nothing_is_shown_behind_the_end_of_a_session() {
     keeps(&ended.replacen("progress 2 8", "wait 2000 | token 2 5000 | event 2 9 i", 1));
 }
 
-/// A gateway that goes on in another log keeps what it knows of ended sessions.
+/// A gateway that has come to a record which ends sessions goes on in another log.
+const ELSEWHERE: &str = "
+    by hub | log 1 a user:bob | wait 2000 | record 2 v user:ann void
+    by other | log e2:1 x user:bob
+    by gw | start | follows 0 | follows e2:1 left=2
+    by u | open 1 user ann user:ann empty at=gw | token 1 5
+    by u | welcome 1 FRESH e2:1 e2:0 e2:1
+    by other | log e2:2 y user:ann
+    by u | progress 1 e2:2
+";
+
+/// There it keeps what it knows of them.
 #[test]
 fn nothing_of_another_log_is_shown_behind_the_end_of_a_session() {
-    let elsewhere = "
-        by hub | log 1 a user:bob | wait 2000 | record 2 v user:ann void
-        by other | log e2:1 x user:bob
-        by gw | start | follows 0 | follows e2:1 left=2
-        by u | open 1 user ann user:ann empty at=gw | token 1 5 | welcome 1 FRESH e2:1 e2:0 e2:1
-        by other | log e2:2 y user:ann
-        by u | progress 1 e2:2
-    ";
-    breaks(Promise::Isolated, elsewhere, "progress 1 e2:2", "event 1 e2:2 y");
+    breaks(Promise::Isolated, ELSEWHERE, "progress 1 e2:2", "event 1 e2:2 y");
     // It had not come to the record; or it was started since.
-    let shown = elsewhere.replacen("progress 1 e2:2", "event 1 e2:2 y", 1);
+    let shown = ELSEWHERE.replacen("progress 1 e2:2", "event 1 e2:2 y", 1);
     keeps(&shown.replacen("left=2", "left=1", 1));
     keeps(&shown.replacen("follows e2:1 left=2", "start | follows e2:1", 1));
 }
@@ -161,21 +164,11 @@ fn nothing_of_another_log_is_shown_behind_the_end_of_a_session() {
 /// If it began anew before it let somebody in, it knows of none that its life before was told.
 #[test]
 fn what_a_gateway_knew_in_an_earlier_life_ends_no_session() {
-    let elsewhere = "
-        by hub | log 1 a user:bob | wait 2000 | record 2 v user:ann void
-        by other | log e2:1 x user:bob
-        by gw | start | follows 0 | follows e2:1 left=2
-        by u | open 1 user ann user:ann empty at=gw | token 1 5
-        by u | welcome 1 FRESH e2:1 e2:0 e2:1
-        by other | log e2:2 y user:ann
-        by u | event 1 e2:2 y
-    ";
+    let shown = ELSEWHERE.replacen("progress 1 e2:2", "event 1 e2:2 y", 1);
     // It has begun and follows nothing yet when it is asked; or it begins then.
     let (asks, answers) = ("by u | open 1 user ann user:ann empty at=gw", "by u | welcome 1");
-    keeps(&elsewhere.replacen(asks, &format!("by gw | start | {asks}"), 1));
-    keeps(&elsewhere.replacen(answers, &format!("by gw | start | follows e2:1 | {answers}"), 1));
-    let told = elsewhere.replacen("event 1 e2:2 y", "progress 1 e2:2", 1);
-    breaks(Promise::Isolated, &told, "progress 1 e2:2", "event 1 e2:2 y");
+    keeps(&shown.replacen(asks, &format!("by gw | start | {asks}"), 1));
+    keeps(&shown.replacen(answers, &format!("by gw | start | follows e2:1 | {answers}"), 1));
 }
 
 /// Whoever was a member when it was said, by what the log of that time says, and is one by what the log of now says.
